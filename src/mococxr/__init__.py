@@ -1,0 +1,1 @@
+"""MoCo-CXR: label-efficient chest X-ray classifiers."""
