@@ -1,0 +1,98 @@
+"""Files written whole or not at all, and read with an error that names them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mococxr.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it is gone.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path}: {error.strerror}.", "Name another place, or free this one."
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Force the bytes out, so that a power cut after the rename finds the whole file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write `data` to `path` whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, indented, keys in the order given. NaN is refused: JSON has none."""
+    atomic_write(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: the file is absent or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}.", "Make the folder again, or restore the file.") from error
+
+
+def write_csv(path: Path, frame: pl.DataFrame) -> None:
+    """Write a table as CSV; numbers keep full precision."""
+    with atomic(path) as temporary:
+        frame.write_csv(temporary)
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Write a table as Parquet."""
+    with atomic(path) as temporary:
+        frame.write_parquet(temporary, statistics=True)
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
