@@ -74,7 +74,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
     except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}.", "Make the folder again, or restore the file.") from error
+        raise InputError(
+            f"{path} is not JSON: {error}.", "Make the folder again, or restore the file."
+        ) from error
 
 
 def write_csv(path: Path, frame: pl.DataFrame) -> None:

@@ -1,0 +1,47 @@
+"""Typed, frozen settings of every command, each with its unit, default and source.
+
+One dataclass a command: the command line, the YAML files and the Python functions are all made from it.
+"""
+
+from mococxr.config.fields import flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
+from mococxr.config.films import PrepareSettings, ViewsSettings
+from mococxr.config.heads import EmbedSettings, FitSettings, PredictSettings
+from mococxr.config.pretraining import PRESETS, PretrainSettings, resolve
+from mococxr.config.studies import DemoSettings, EvaluateSettings, ReportSettings, StudySettings
+
+COMMANDS: dict[str, type] = {
+    "demo": DemoSettings,
+    "prepare": PrepareSettings,
+    "views": ViewsSettings,
+    "pretrain": PretrainSettings,
+    "embed": EmbedSettings,
+    "fit": FitSettings,
+    "predict": PredictSettings,
+    "study": StudySettings,
+    "report": ReportSettings,
+    "evaluate": EvaluateSettings,
+}
+"""The commands, in the order of the work."""
+
+__all__ = [
+    "COMMANDS",
+    "PRESETS",
+    "DemoSettings",
+    "EmbedSettings",
+    "EvaluateSettings",
+    "FitSettings",
+    "PredictSettings",
+    "PrepareSettings",
+    "PretrainSettings",
+    "ReportSettings",
+    "StudySettings",
+    "ViewsSettings",
+    "flag",
+    "from_yaml",
+    "make",
+    "nearest",
+    "resolve",
+    "setting",
+    "to_mapping",
+    "to_yaml",
+]

@@ -1,0 +1,60 @@
+"""Settings of `prepare` and `views`: from films on disk to a store, and what a view of it looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mococxr.config.fields import setting
+
+Format = Literal["auto", "csv", "folder", "chexpert", "nih", "shenzhen", "montgomery"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """Read a folder of films once: decode, shrink, split by patient, and write a store."""
+
+    source: Path = setting("A folder of films, or a CSV table that lists them.", positional=True)
+    out: Path = setting("The store to make.")
+    format: Format = setting("How the source is laid out; auto looks.", "auto")
+    labels: Path | None = setting("The label table, where it is not inside the source.", None)
+    label: tuple[str, ...] = setting(
+        "A label column (repeatable); any value in it other than 1, 0, -1 and blank is then an error.",
+        (),
+        shown="every column of 1, 0, -1 and blank",
+    )
+    size: int = setting("Shorter side of a stored film.", 320, unit="px", source="paper section 1")
+    depth: str = setting(
+        "How 16-bit films become 8-bit: the full declared range, or the range between two percentiles of the "
+        "film as LOW:HIGH, e.g. 0.5:99.5.",
+        "full",
+    )
+    max_pixels: int = setting(
+        "A film with more pixels than this is refused before it is decoded.", 120_000_000, unit="pixels"
+    )
+    split: tuple[float, float, float] = setting(
+        "Shares of the patients for training, validation and test.", (0.5, 0.1, 0.4), source="contract"
+    )
+    split_file: Path | None = setting(
+        "A table `patient,split` (train, val, test) that wins over shares.", None
+    )
+    split_seed: int = setting("Seed of the split by shares.", 0)
+    patients_unknown: bool = setting(
+        "Go on without patient ids: each film then counts as a patient of its own, and the report says so.",
+        False,
+    )
+    jobs: int | None = setting("Processes that decode films.", None, shown="one a core")
+    executor: Literal["local", "ray"] = setting("Where films are decoded.", "local")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsSettings:
+    """Draw a sheet of the views that pretraining would see, to look at before a GPU hour is spent."""
+
+    store: Path = setting("A store made by `prepare`.", positional=True)
+    out: Path = setting("The PNG to write.")
+    preset: Literal["paper", "tuned"] = setting("The recipe of views.", "tuned")
+    size: int | None = setting("Side of a view.", None, unit="px", shown="the preset's")
+    films: int = setting("How many films to show, one a row.", 6, unit="films")
+    seed: int = setting("Seed of films and views.", 0)

@@ -1,0 +1,192 @@
+"""Settings of `pretrain` and its two presets.
+
+`paper` follows the released code of MoCo-CXR, which made the published numbers; `tuned` is this project's own
+recipe for small archives on small machines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mococxr.config.fields import setting
+from mococxr.errors import InputError
+
+_PRESET = "the preset's"
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """Pretrain an encoder on unlabelled films by momentum contrast (MoCo)."""
+
+    stores: tuple[Path, ...] = setting("One store, or several to pretrain on together.", positional=True)
+    out: Path = setting("The run folder to make.")
+    preset: Literal["paper", "tuned"] = setting("Where settings that are not given come from.", "tuned")
+    backbone: str | None = setting("Any timm encoder by name.", None, shown=_PRESET)
+    init: str | None = setting(
+        "Where pretraining starts: imagenet, random, a run folder or a weights file.", None, shown=_PRESET
+    )
+    channels: int | None = setting("Input channels; a film is repeated into them.", None, shown=_PRESET)
+    size: int | None = setting("Side of a view.", None, unit="px", shown=_PRESET)
+    epochs: int | None = setting("Passes over the films.", None, unit="epochs", shown=_PRESET)
+    batch: int | None = setting("Films a step, over all processes.", None, unit="films", shown=_PRESET)
+    queue: int | None = setting(
+        "Keys in the queue K; too many for the films is refused.",
+        None,
+        unit="keys",
+        shown="the preset's, or the most that the films allow",
+    )
+    lr: float | None = setting("Learning rate.", None, shown=_PRESET)
+    momentum: float | None = setting("Momentum m of the key encoder.", None, shown=_PRESET)
+    temperature: float | None = setting("Temperature T of InfoNCE.", None, shown=_PRESET)
+    head: Literal["mlp", "linear"] | None = setting(
+        "Projection head: mlp as in MoCo v2, linear as in v1.", None, shown=_PRESET
+    )
+    dim: int | None = setting("Length C of a projected feature.", None, shown=_PRESET)
+    key_groups: int | None = setting(
+        "Shuffled groups a key batch is normalised in on each device, against the batch-norm leak; 1 is off.",
+        None,
+        shown=_PRESET,
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] | None = setting("Optimiser.", None, shown=_PRESET)
+    weight_decay: float | None = setting(
+        "Weight decay (L2 for adam and sgd, decoupled for adamw).", None, shown=_PRESET
+    )
+    schedule: Literal["step", "cosine", "constant"] | None = setting(
+        "How the learning rate falls.", None, shown=_PRESET
+    )
+    milestones: tuple[float, ...] | None = setting(
+        "For the step schedule: shares of the run after which lr falls to a tenth.", None, shown=_PRESET
+    )
+    warmup: float | None = setting("Share of the run in which lr rises from 0.", None, shown=_PRESET)
+    flip: float | None = setting("Probability of a horizontal flip in a view.", None, shown=_PRESET)
+    rotation: float | None = setting(
+        "Largest rotation of a view, either way.", None, unit="degrees", shown=_PRESET
+    )
+    crop: tuple[float, float] | None = setting(
+        "Area of a view as a share of the largest centred square, smallest and largest.", None, shown=_PRESET
+    )
+    brightness: float | None = setting(
+        "Largest relative change of brightness, either way.", None, shown=_PRESET
+    )
+    contrast: float | None = setting("Largest relative change of contrast, either way.", None, shown=_PRESET)
+    mean: float | None = setting("Mean subtracted from grey values in 0..1.", None, shown=_PRESET)
+    std: float | None = setting("Value that grey values are divided by afterwards.", None, shown=_PRESET)
+    positives: Literal["view", "study"] | None = setting(
+        "The second view is of the same film, or of another film of the same study (MedAug).",
+        None,
+        shown=_PRESET,
+    )
+    seed: int = setting("Seed of everything random.", 0)
+    save_every: int = setting("Steps between checkpoints.", 200, unit="steps")
+    log_every: int = setting("Steps between log lines.", 10, unit="steps")
+    pretrain_on: Literal["train", "train+val", "all"] = setting("Whose films are used.", "train")
+    exclude_patients: Path | None = setting("A list of patients to leave out, one a line.", None)
+    precision: Literal["auto", "no", "bf16", "fp16"] = setting(
+        "Mixed precision.", "auto", shown="auto: bf16 on a GPU that has it, else none"
+    )
+    device: Device = setting("Where to compute.", "auto")
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = setting(
+        "Where the log also goes.", "none"
+    )
+    resume: bool = setting("Go on from the last checkpoint in --out.", False)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "backbone": "resnet18",
+        "init": "imagenet",
+        "channels": 3,
+        "size": 320,
+        "epochs": 20,
+        "batch": 16,
+        "queue": 24_576,
+        "lr": 1e-4,
+        "momentum": 0.999,
+        "temperature": 0.2,
+        "head": "mlp",
+        "dim": 128,
+        # One device, no shuffling: as the paper's run. Its shuffling BN needs several devices and did nothing on one.
+        "key_groups": 1,
+        "optimizer": "adam",
+        "weight_decay": 1e-4,
+        "schedule": "step",
+        "milestones": (0.6, 0.9),  # epochs 12 and 18 of 20
+        "warmup": 0.0,
+        "flip": 0.5,
+        "rotation": 10.0,
+        "crop": (1.0, 1.0),
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "mean": 0.5020,
+        # The released code divides by 0.085585, which is 0.29255 squared: a variance where a std belongs. Kept.
+        "std": 0.085585,
+        "positives": "view",
+    },
+    "tuned": {
+        "backbone": "tf_efficientnet_lite0",
+        "init": "imagenet",
+        "channels": 3,
+        "size": 96,
+        "epochs": 12,
+        "batch": 32,
+        "queue": 1024,
+        "lr": 5e-4,
+        "momentum": 0.99,
+        "temperature": 0.2,
+        "head": "mlp",
+        "dim": 128,
+        "key_groups": 2,
+        "optimizer": "adamw",
+        "weight_decay": 1e-4,
+        "schedule": "cosine",
+        "milestones": (),
+        "warmup": 0.02,
+        "flip": 0.5,
+        "rotation": 10.0,
+        "crop": (0.9, 1.0),
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "mean": 0.5020,
+        "std": 0.29255,
+        "positives": "view",
+    },
+}
+"""preset -> setting -> value. Sources: `paper` is arXiv 2010.05352 and its released code; `tuned` was settled here
+on one split of real films (docs/benchmarks.md)."""
+
+
+def resolve(settings: PretrainSettings) -> PretrainSettings:
+    """Fill every setting that was not given from the preset, and check what no type can."""
+    preset = PRESETS[settings.preset]
+    filled = {name: value for name, value in preset.items() if getattr(settings, name) is None}
+    if "queue" in filled:
+        filled.pop("queue")  # depends on the films: decided when their number is known
+    settings = dataclasses.replace(settings, **filled)
+    _check(dataclasses.asdict(settings))
+    return settings
+
+
+def _check(s: Mapping[str, Any]) -> None:
+    bounds = {
+        "size": (16, 4096), "epochs": (1, 100_000), "batch": (2, 1 << 20), "lr": (0, float("inf")),
+        "momentum": (0, 1), "temperature": (1e-4, 100), "dim": (1, 1 << 16), "key_groups": (1, s["batch"] // 2),
+        "channels": (1, 64), "flip": (0, 1), "rotation": (0, 180), "brightness": (0, 1), "contrast": (0, 1),
+        "warmup": (0, 1), "save_every": (1, 1 << 40), "log_every": (1, 1 << 40), "std": (1e-6, 1e6),
+    }  # fmt: skip
+    for name, (low, high) in bounds.items():
+        if not low <= s[name] <= high:
+            raise InputError(
+                f"--{name.replace('_', '-')} cannot be {s[name]}.", f"It lies between {low} and {high}."
+            )
+    low, high = s["crop"]
+    if not 0 < low <= high <= 1:
+        raise InputError(
+            f"--crop cannot be {low} {high}.", "It takes two areas, 0 < smallest <= largest <= 1."
+        )
+    if s["queue"] is not None and s["queue"] < 1:
+        raise InputError(f"--queue cannot be {s['queue']}.", "It takes at least one key.")
