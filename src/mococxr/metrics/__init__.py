@@ -1,0 +1,65 @@
+"""Arrays in, numbers out: AUROC, average precision, DeLong, the patient-cluster bootstrap, paired
+differences.
+
+Opens no file and prints nothing. Wrong shapes and values are a `ValueError`; a number that the data do not
+define is an `UndefinedError` with the reason, or a counted NaN replicate.
+"""
+
+from __future__ import annotations
+
+from mococxr.metrics.bootstrap import (
+    Interval,
+    Resamples,
+    bootstrap_auroc,
+    bootstrap_average_precision,
+    interval,
+    jackknife_auroc,
+    patient_resamples,
+)
+from mococxr.metrics.delong import (
+    Difference,
+    Estimate,
+    delong_covariance,
+    delong_interval,
+    delong_paired,
+    delong_unpaired,
+    delong_variance,
+)
+from mococxr.metrics.grouping import vote
+from mococxr.metrics.paired import (
+    Cell,
+    PairedDifference,
+    Trials,
+    bootstrap_p,
+    cell,
+    paired_differences,
+    too_few,
+)
+from mococxr.metrics.ranking import auroc, average_precision
+
+__all__ = [
+    "Cell",
+    "Difference",
+    "Estimate",
+    "Interval",
+    "PairedDifference",
+    "Resamples",
+    "Trials",
+    "auroc",
+    "average_precision",
+    "bootstrap_auroc",
+    "bootstrap_average_precision",
+    "bootstrap_p",
+    "cell",
+    "delong_covariance",
+    "delong_interval",
+    "delong_paired",
+    "delong_unpaired",
+    "delong_variance",
+    "interval",
+    "jackknife_auroc",
+    "paired_differences",
+    "patient_resamples",
+    "too_few",
+    "vote",
+]

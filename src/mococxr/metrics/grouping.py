@@ -1,0 +1,45 @@
+"""Films into studies or patients: one vote each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mococxr.metrics.checks import Floats
+
+
+def vote(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, how: str = "max"
+) -> tuple[NDArray[np.int64], Floats, NDArray]:
+    """Join the films of each group: label = 1 where any film is 1, score = highest or mean score.
+
+    The paper's vote is `max` over the views of a study. Films with an unknown label are left out beforehand.
+
+    Args:
+        labels: 1 or 0, shape (N,).
+        scores: shape (N,) or (T, N).
+        groups: study or patient of each film, shape (N,).
+        how: `max` or `mean`.
+
+    Returns:
+        labels (G,), scores (G,) or (T, G), group ids (G,), sorted.
+    """
+    values, given = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    ids, first, inverse = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    if not given.shape == inverse.shape == values.shape[-1:]:
+        raise ValueError(f"labels {given.shape}, scores {values.shape}, groups {inverse.shape} do not match")
+    if not np.isin(given, (0, 1)).all():
+        raise ValueError("labels must be 1 or 0; leave other films out first")
+    if np.isnan(values).any():
+        raise ValueError("a film without a score cannot vote")
+    if how not in ("max", "mean"):
+        raise ValueError(f"no vote named {how!r}: max or mean")
+    if not first.size:
+        return given.astype(np.int64), values, ids
+    order = np.argsort(inverse, kind="stable")
+    counts = np.bincount(inverse)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    joined_labels = np.maximum.reduceat(given[order].astype(np.int64), starts)
+    if how == "max":
+        return joined_labels, np.maximum.reduceat(values[..., order], starts, axis=-1), ids
+    return joined_labels, np.add.reduceat(values[..., order], starts, axis=-1) / counts, ids
