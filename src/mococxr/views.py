@@ -1,0 +1,131 @@
+"""Random views of a film: (image, seed, epoch, index, side) -> one view, by ONE affine resampling.
+
+Resize, crop, rotation and flip are one matrix, so that a pixel is interpolated once. The image comes from a stored
+level at most twice as large as the view, so that bilinear sampling does not alias (tests/test_views.py states the
+error against an antialiased two-step resize).
+
+Every random number is a hash of (seed, epoch, index, side) and its place: a view is the same whichever worker,
+batch or order draws it, and drawing costs no generator state.
+
+    B  films in a batch      S  side of a view in pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 7
+"""Random numbers a view takes: flip, angle, area, x, y, contrast, brightness."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a view may be.
+
+    Args:
+        size: side S of a view, in px.
+        flip: probability of a horizontal flip.
+        rotation: largest angle either way, in degrees; the corners that come in are black.
+        crop: smallest and largest area of a view, as a share of the largest centred square. (1, 1) is the paper's
+            view: shorter side to S, then a crop of S x S anywhere along the longer side.
+        brightness: largest relative change of brightness either way, 0..1.
+        contrast: largest relative change of contrast about the view's mean either way, 0..1.
+    """
+
+    size: int
+    flip: float = 0.5
+    rotation: float = 10.0
+    crop: tuple[float, float] = (1.0, 1.0)
+    brightness: float = 0.0
+    contrast: float = 0.0
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that scatters every bit."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def uniforms(seed: int, epoch: int, index: Sequence[int] | NDArray[np.integer], side: int) -> NDArray[np.float64]:
+    """Random numbers of the views (seed, epoch, index, side).
+
+    Args:
+        index: B film numbers.
+
+    Returns:
+        (B, DRAWS) float64 in [0, 1), the same for the same arguments.
+    """
+    with np.errstate(over="ignore"):
+        state = _mix(np.asarray([seed], dtype=np.int64).view(np.uint64) + _GOLDEN)
+        for part in (epoch, side):
+            state = _mix(state + np.uint64(part) * _GOLDEN + np.uint64(1))
+        state_B = _mix(state + np.asarray(index, dtype=np.uint64) * _GOLDEN + np.uint64(1))
+        places = np.arange(1, DRAWS + 1, dtype=np.uint64) * _GOLDEN
+        bits = _mix(state_B[:, None] + places[None, :])
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def matrix(recipe: Recipe, shape: tuple[int, int], draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The affine map of one view, from pixels of the view to pixels of the image.
+
+    Args:
+        shape: height and width of the image.
+        draws: the view's random numbers, (DRAWS,).
+
+    Returns:
+        (2, 3), for `cv2.warpAffine` with WARP_INVERSE_MAP. Pixel centres map to pixel centres.
+    """
+    height, width = shape
+    flip, angle, area, along_x, along_y = draws[:5]
+    low, high = recipe.crop
+    side = min(height, width) * np.sqrt(low + (high - low) * area)
+    centre_x = side / 2 + (width - side) * along_x
+    centre_y = side / 2 + (height - side) * along_y
+    scale = side / recipe.size
+    theta = np.deg2rad(recipe.rotation) * (2 * angle - 1)
+    cos, sin = scale * np.cos(theta), scale * np.sin(theta)
+    mirror = -1.0 if flip < recipe.flip else 1.0
+    # A crop turns about its own centre; the half pixels make the corners of both frames meet.
+    half = (recipe.size - 1) / 2
+    return np.array(
+        [
+            [mirror * cos, -sin, centre_x - 0.5 - half * (mirror * cos - sin)],
+            [mirror * sin, cos, centre_y - 0.5 - half * (mirror * sin + cos)],
+        ]
+    )
+
+
+def draw_view(
+    image: NDArray[np.uint8],
+    recipe: Recipe,
+    draws: NDArray[np.float64],
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """One view of a film.
+
+    Args:
+        image: (H, W) uint8.
+        draws: the view's random numbers, (DRAWS,), from `uniforms`.
+        out: (S, S) uint8 to write into.
+
+    Returns:
+        (S, S) uint8.
+    """
+    size = (recipe.size, recipe.size)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    view = cv2.warpAffine(image, matrix(recipe, image.shape, draws), size, dst=out, flags=flags)  # type: ignore[arg-type]
+    if recipe.brightness or recipe.contrast:
+        gain = 1 + recipe.contrast * (2 * draws[5] - 1)
+        shift = 1 + recipe.brightness * (2 * draws[6] - 1)
+        mean = float(view.mean())
+        levels = (np.arange(256) - mean) * (gain * shift) + mean * shift
+        cv2.LUT(view, np.rint(levels.clip(0, 255)).astype(np.uint8), dst=view)
+    return view  # type: ignore[return-value]
