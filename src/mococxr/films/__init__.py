@@ -1,0 +1,11 @@
+"""One file -> one grey image.
+
+`read_film` for a path; `read_bytes` then `decode_film` where the caller also wants the bytes (a hash, say)
+from one read of the file. Every reason a film cannot be read is a `FilmError`.
+"""
+
+from __future__ import annotations
+
+from mococxr.films.raster import MAX_PIXELS, decode_film, read_bytes, read_film, resize_shorter
+
+__all__ = ["MAX_PIXELS", "decode_film", "read_bytes", "read_film", "resize_shorter"]

@@ -1,0 +1,61 @@
+"""Films of more than 8 bits -> 8 bits, by a table of grey values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mococxr.errors import InputError
+
+
+def parse_window(text: str) -> tuple[float, float] | None:
+    """`full` -> None; `0.5:99.5` -> (0.5, 99.5).
+
+    Raises:
+        InputError: neither form, or not 0 <= LOW < HIGH <= 100.
+    """
+    if text == "full":
+        return None
+    low, _, high = text.partition(":")
+    try:
+        window = float(low), float(high)
+    except ValueError:
+        window = (1.0, 0.0)
+    if not 0 <= window[0] < window[1] <= 100:
+        raise InputError(
+            f"sixteen_bit is {text!r}.",
+            "Give `full`, or two percentiles such as `0.5:99.5` (0 <= LOW < HIGH <= 100).",
+        )
+    return window
+
+
+def to_eight_bits(
+    grey: np.ndarray, shift: int, top: int | None, white_is_zero: bool, window: tuple[float, float] | None
+) -> np.ndarray:
+    """Map grey values to 0..255, rounded to the nearest.
+
+    Args:
+        grey: uint8 or uint16 (H, W); uint8 is returned as it is.
+        shift: bits to drop at the low end (PNG `sBIT`: the significant bits stand at the high end).
+        top: the largest value declared; None, or a declaration that the film exceeds, means the full range.
+        white_is_zero: the largest value is black.
+        window: percentiles (low, high) of this film that become 0 and 255; None is the whole declared range. A
+            film whose two percentiles are one value has nothing to stretch and keeps the whole range.
+
+    Returns:
+        uint8 (H, W).
+    """
+    if grey.dtype == np.uint8:
+        return grey
+    full = (1 << (16 - shift)) - 1
+    largest = int(grey.max()) >> shift
+    highest = top if top is not None and largest <= top else full
+    values = np.minimum(np.arange(1 << 16) >> shift, highest)
+    if white_is_zero:
+        values = highest - values
+    low, high = 0.0, float(highest)
+    if window is not None:
+        ends = np.percentile(values[grey], window)
+        if ends[1] > ends[0]:
+            low, high = float(ends[0]), float(ends[1])
+    table = np.floor(np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return table[grey]
