@@ -1,0 +1,258 @@
+"""The page: what stands where. `lay_out` gathers texts and tables; `to_html` fills the template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from mococxr.report.figures import Picture
+from mococxr.report.study_folder import Study
+from mococxr.report.tables import (
+    DifferenceTable,
+    Glyph,
+    Table,
+    arm_table,
+    budget_table,
+    cell_table,
+    comparison_table,
+    difference_tables,
+    glyph,
+    split_table,
+    target_table,
+    undefined_table,
+    widest,
+)
+from mococxr.report.words import (
+    NOT_RECORDED,
+    Banner,
+    Verdict,
+    banners,
+    display,
+    interval_name,
+    percent,
+    plain,
+    shown,
+    verdicts,
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with points, tables (caption, table) and code. `folded` sections begin closed."""
+
+    key: str
+    title: str
+    lines: list[str] = field(default_factory=list)
+    tables: list[tuple[str, Table]] = field(default_factory=list)
+    code: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that both forms of the report say, in order."""
+
+    title: str
+    subtitle: str
+    facts: list[tuple[str, str]]
+    banners: list[Banner]
+    verdicts: list[Verdict]
+    verdict_glyphs: list[Glyph | None]
+    reach: str
+    figures: list[Picture]
+    curve_note: str
+    differences: list[DifferenceTable]
+    difference_note: str
+    sections: list[Section]
+
+
+def lay_out(study: Study, figures: list[Picture]) -> Page:
+    """Gather the page from a study and its figures."""
+    found, reach = verdicts(study), widest(study)
+    return Page(
+        title=f"Label-efficiency study: {_names(study.targets)}",
+        subtitle=_subtitle(study),
+        facts=_headline_facts(study),
+        banners=banners(study),
+        verdicts=found,
+        verdict_glyphs=[glyph(*verdict.interval, reach) if verdict.interval else None for verdict in found],
+        reach=plain(reach, 2),
+        figures=figures,
+        curve_note=_curve_note(study),
+        differences=difference_tables(study),
+        difference_note=_difference_note(study),
+        sections=[
+            _all_numbers(study),
+            _data(study),
+            _arms(study),
+            _settings(study),
+            _warnings(study),
+            _methods(study),
+            _repeat(study),
+        ],
+    )
+
+
+def to_html(page: Page) -> str:
+    """The page as one HTML file: styles and figures inside, nothing loaded from anywhere."""
+    room = files("mococxr.report")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(room.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    style = Markup(room.joinpath("page.css").read_text(encoding="utf-8"))  # our own file
+    pictures = {
+        picture.name: Markup(picture.inline) for picture in page.figures
+    }  # matplotlib escapes its texts
+    return template.render(page=page, style=style, pictures=pictures)
+
+
+def _names(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _subtitle(study: Study) -> str:
+    source = study.fact("store", "source") or study.fact("store", "path_name")
+    kind = "phantom films (drawn by a program)" if study.fact("store", "phantom") is True else "films"
+    known = study.fact("store", "patients_known")
+    patients = "patients unknown" if known is False else f"{shown(study.fact('store', 'patients'))} patients"
+    count = shown(study.fact("store", "films"))
+    if source is None and count == NOT_RECORDED:
+        return "The data are not recorded."
+    return f"{shown(source)}: {count} {kind}, {patients}."
+
+
+def _headline_facts(study: Study) -> list[tuple[str, str]]:
+    test = study.fact("store", "splits", "test", "films")
+    patients = study.fact("store", "splits", "test", "patients")
+    facts = [
+        ("Arms compared", ", ".join(display(study, arm) for arm in study.arms)),
+        ("Label fractions", ", ".join(percent(f) for f in sorted({row["fraction"] for row in study.cells}))),
+        ("Test set", f"{shown(test)} films, {shown(patients)} patients"),
+        ("Made", shown(study.fact("created"))),
+    ]
+    return facts
+
+
+def _curve_note(study: Study) -> str:
+    return (
+        f"Lines: mean over draws. Bands and bars: {interval_name(study)} over test patients. Rings: the single draws of "
+        "labels, a spread that the bands do not hold. The axis of labels is logarithmic. The panels of one target share "
+        "their scale."
+    )
+
+
+def _difference_note(study: Study) -> str:
+    return (
+        f"Each cell: AUROC of the arm / of the arm it is compared with, then the paired difference and its "
+        f"{interval_name(study)}. The bar below shows that interval around 0; a filled bar does not reach 0."
+    )
+
+
+def _all_numbers(study: Study) -> Section:
+    tables = [("Cells (cells.csv)", cell_table(study))]
+    if study.differences:
+        tables.append(("Comparisons (differences.csv)", comparison_table(study)))
+    return Section("numbers", "All numbers", tables=tables, folded=True)
+
+
+def _data(study: Study) -> Section:
+    known = study.fact("store", "patients_known")
+    used = study.fact("validation_labels")
+    lines = [
+        f"Source: {shown(study.fact('store', 'source'))}",
+        f"Store: {shown(study.fact('store', 'path_name'))}",
+        f"Phantom films: {shown(study.fact('store', 'phantom'))}",
+        f"Patient identifiers: {NOT_RECORDED if known is None else 'known' if known else 'unknown'}",
+        f"Films in quarantine (not readable, not used): {shown(study.fact('store', 'quarantined'))}",
+        f"Split: {shown(study.fact('store', 'split_rule'))}",
+        f"Unit of the test: {shown(study.fact('unit'))}; vote over a unit's films: {shown(study.fact('vote'))}",
+        f"Uncertain labels (-1): {shown(study.fact('uncertain'))}; blank labels: {shown(study.fact('blank'))}",
+        f"Validation labels used: {shown(used)}",
+    ]
+    tables = [
+        ("Splits", split_table(study)),
+        ("Targets (films, unless patients are named)", target_table(study)),
+        ("Labels at each fraction", budget_table(study)),
+    ]
+    return Section("data", "Data and split", lines, tables)
+
+
+def _arms(study: Study) -> Section:
+    return Section("arms", "Arms", tables=[("", arm_table(study))])
+
+
+def _settings(study: Study) -> Section:
+    text = study.settings_text
+    if not text.strip() and (recorded := study.fact("settings")):
+        text = yaml.safe_dump(recorded, sort_keys=False, allow_unicode=True)
+    lines = [] if text.strip() else [f"Settings: {NOT_RECORDED}"]
+    return Section("settings", "Settings", lines, code=text, folded=True)
+
+
+def _warnings(study: Study) -> Section:
+    recorded = study.fact("warnings")
+    lines = [shown(line) for line in recorded] if isinstance(recorded, list) else []
+    resamples = study.fact("undefined_resamples")
+    if resamples is None:
+        lines.append(f"Undefined resamples of the bootstrap: {NOT_RECORDED}.")
+    elif resamples:
+        lines.append(f"Undefined resamples of the bootstrap, counted and left out: {shown(resamples)}.")
+    undefined = undefined_table(study)
+    if not lines and not undefined.rows:
+        lines = ["None."]
+    tables: list[tuple[str, Table]] = [("Undefined, and why", undefined)] if undefined.rows else []
+    return Section("warnings", "Warnings", lines, tables)
+
+
+def _methods(study: Study) -> Section:
+    replicates = shown(study.fact("replicates"))
+    grouped = (
+        "patients" if study.fact("store", "patients_known") is not False else "films (patients are unknown)"
+    )
+    count = sum(row["low"] is not None for row in study.differences)
+    lines = [
+        "AUROC is the chance that a random positive film (or study, or patient: see the unit above) scores higher than a "
+        "random negative one: 0.5 is guessing, 1 is perfect order. It is measured on test patients only.",
+        f"Intervals: {interval_name(study)} by bootstrap over test {grouped}, {replicates} resamples. In each resample the "
+        "AUROC of every draw is computed and averaged over the draws.",
+        "Differences are paired: both arms are measured on the same resamples, with the same draws of labels. An interval "
+        "that includes 0 means that no difference was shown, not that there is none.",
+        "What the intervals do not contain: what another draw of labels would change (the draws' standard deviation is given "
+        "apart), what another pretraining of the same arm would change, and any change of hospital, scanner or labeller.",
+        "A number that the data do not define (one class only, no test film) is called undefined and left out; it is never "
+        "replaced.",
+    ]
+    if count > 1:
+        lines.append(
+            f"{count} comparisons stand on this page, without correction for their number; some intervals can be expected to "
+            f"miss 0 by chance. The primary comparison is {_primary(study)}."
+        )
+    return Section("methods", "How to read this page", lines)
+
+
+def _primary(study: Study) -> str:
+    primary = study.fact("primary")
+    if not isinstance(primary, dict):
+        return NOT_RECORDED
+    fraction = primary.get("fraction")
+    share = percent(fraction) if isinstance(fraction, int | float) else NOT_RECORDED
+    arm = primary.get("arm")
+    name = display(study, arm) if isinstance(arm, str) else NOT_RECORDED
+    return f"{shown(primary.get('target'))}, {shown(primary.get('mode'))}, {name}, {share} of the labels"
+
+
+def _repeat(study: Study) -> Section:
+    version: Any = study.fact("version")
+    versions = version if isinstance(version, dict) else {"mococxr": version}
+    lines = [f"{name} {shown(value)}" for name, value in versions.items()]
+    lines.append(f"Study made: {shown(study.fact('created'))}")
+    lines.append("This command repeats the study in its folder; trials that are done are skipped:")
+    return Section(
+        "repeat", "Versions, and how to repeat it", lines, code="mococxr study --config settings.yaml"
+    )

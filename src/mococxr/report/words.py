@@ -1,0 +1,292 @@
+"""Numbers and findings in words: the sentences of the page, the same for HTML and Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mococxr.report.study_folder import Row, Study
+
+NOT_RECORDED = "not recorded"
+UNDEFINED = "undefined"
+FEW_PATIENTS = 10
+"""Fewer positive or negative test patients than this raise a banner."""
+
+PROPER_NAMES = {"moco": "MoCo", "moco-cxr": "MoCo-CXR", "imagenet": "ImageNet", "medaug": "MedAug"}
+MODE_NAMES = {"linear": "Linear classifier", "finetune": "Fine-tuning"}
+
+
+@dataclass(frozen=True)
+class Banner:
+    """Something that must be known before any number is read."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence on one target. `state`: gain, loss, none, undefined; `interval`: (difference, low, high)."""
+
+    target: str
+    primary: bool
+    state: str
+    chip: str
+    sentence: str
+    interval: tuple[float, float, float] | None
+
+
+def plain(value: float | None, digits: int = 3) -> str:
+    """`0.9666` -> `0.967`; None -> `undefined`."""
+    if value is None:
+        return UNDEFINED
+    rounded = round(value, digits) + 0.0
+    return f"{rounded:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """`0.074` -> `+0.074`, with a true minus sign; what rounds to nothing has no sign."""
+    text = plain(value, digits)
+    return f"+{text}" if value is not None and round(value, digits) > 0 else text
+
+
+def percent(fraction: float) -> str:
+    """`0.0625` -> `6.25 %`."""
+    return f"{100 * fraction:.6g} %"
+
+
+def shown(value: Any) -> str:
+    """Any recorded fact as text; None -> `not recorded`."""
+    if value is None or value in ("", [], {}):
+        return NOT_RECORDED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:g}"
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {shown(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(shown(item) for item in value)
+    return str(value)
+
+
+def span(values: list[float | None], dash: str = " to ") -> str:
+    """The count that the draws have in common, or their smallest and largest: `34`, `31 to 36`."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return NOT_RECORDED
+    low, high = round(min(known)), round(max(known))
+    return f"{low:,}" if low == high else f"{low:,}{dash}{high:,}"
+
+
+def p_value(p: float | None, replicates: Any) -> str:
+    """A p-value; one below what the replicates can tell apart is given as a bound."""
+    if p is None:
+        return UNDEFINED
+    floor = 1 / replicates if isinstance(replicates, int) and replicates > 0 else 0.001
+    return f"< {max(floor, 0.001):.3f}" if p < 0.0005 else f"{p:.3f}"
+
+
+def display(study: Study, arm: str) -> str:
+    """An arm's name as it is spelt in print (`moco` -> `MoCo`), unless that would make two arms one."""
+    proper = PROPER_NAMES.get(arm.lower(), arm)
+    twins = [other for other in study.arms if PROPER_NAMES.get(other.lower(), other) == proper]
+    return proper if len(twins) < 2 else arm
+
+
+def interval_name(study: Study) -> str:
+    """`95 % interval`, from the recorded level."""
+    level = study.fact("level")
+    return f"{percent(level)} interval" if isinstance(level, int | float) else "interval (level not recorded)"
+
+
+def verdicts(study: Study) -> list[Verdict]:
+    """One verdict a target, that of the primary comparison first."""
+    return [_verdict(study, target) for target in study.targets]
+
+
+def _verdict(study: Study, target: str) -> Verdict:
+    primary = study.fact("primary", "target") == target
+    row = _chosen(study, target)
+    if row is None:
+        return Verdict(target, primary, "undefined", "Nothing compared", _alone(study, target), None)
+    state, ending = _finding(study, row)
+    chips = {
+        "gain": "Gain shown",
+        "loss": "Loss shown",
+        "none": "No difference shown",
+        "undefined": "Undefined",
+    }
+    interval = (row["difference"], row["low"], row["high"])
+    return Verdict(
+        target,
+        primary,
+        state,
+        chips[state],
+        f"{_opening(study, row)}{ending}",
+        None if state == "undefined" else interval,
+    )
+
+
+def _chosen(study: Study, target: str) -> Row | None:
+    """The comparison of the verdict: the primary's mode, arm and fraction where this target has them."""
+    primary = study.fact("primary") or {}
+    rows = [row for row in study.differences if row["target"] == target]
+
+    def distance(row: Row) -> tuple[bool, bool, bool, float]:
+        return (
+            row["mode"] != primary.get("mode", study.modes[0]),
+            row["arm"] != primary.get("arm", rows[0]["arm"]),
+            row["fraction"] != primary.get("fraction"),
+            row["fraction"],
+        )
+
+    return min(rows, key=distance) if rows else None
+
+
+def labels_used(study: Study, target: str, fraction: float) -> str:
+    """`1 % of the labels (34 films, 20 patients)`."""
+    trials = study.trials_of(target=target, fraction=fraction)
+    films = span([trial["train_films"] for trial in trials])
+    patients = span([trial["train_patients"] for trial in trials])
+    share = "all labels" if fraction == 1 else f"{percent(fraction)} of the labels"
+    if films == NOT_RECORDED:
+        return share
+    return f"{share} ({films} films" + (")" if patients == NOT_RECORDED else f", {patients} patients)")
+
+
+def _opening(study: Study, row: Row) -> str:
+    key = (row["mode"], row["target"], row["fraction"])
+    ours, theirs = study.cell(row["arm"], *key), study.cell(row["against"], *key)
+    arm, against = display(study, row["arm"]), display(study, row["against"])
+    subject = {
+        "linear": f"a linear classifier on {arm} features reaches",
+        "finetune": f"fine-tuning from {arm} weights reaches",
+    }.get(row["mode"], f"{row['mode']} from {arm} reaches")
+    noun = {"linear": " features", "finetune": " weights"}.get(row["mode"], "")
+    return (
+        f"With {labels_used(study, row['target'], row['fraction'])}, {subject} AUROC "
+        f"{plain(ours and ours['auroc'])} against {plain(theirs and theirs['auroc'])} from {against}{noun}"
+    )
+
+
+def _finding(study: Study, row: Row) -> tuple[str, str]:
+    """The state and the end of the sentence."""
+    difference, low, high = row["difference"], row["low"], row["high"]
+    if difference is None:
+        reasons = [
+            study.reason(arm, row["mode"], row["target"], row["fraction"])
+            for arm in (row["arm"], row["against"])
+        ]
+        known = [reason for reason in reasons if reason != "reason not recorded"] or reasons
+        return "undefined", f": the comparison is undefined ({'; '.join(dict.fromkeys(known))})."
+    if low is None or high is None:
+        return (
+            "undefined",
+            f": {signed(difference)}, but no interval is defined, so nothing is shown either way.",
+        )
+    figures = f"{signed(difference)} ({interval_name(study)} {signed(low)} to {signed(high)})"
+    if low > 0:
+        return "gain", f": {figures}."
+    if high < 0:
+        return "loss", f": {figures}, so {display(study, row['arm'])} did worse."
+    return "none", f": {figures}. The interval includes 0: no difference was shown."
+
+
+def _alone(study: Study, target: str) -> str:
+    """The sentence where no arm is compared with another."""
+    defined = [row for row in study.cells if row["target"] == target and row["auroc"] is not None]
+    if not defined:
+        return "No cell of this target is defined; the reasons stand below."
+    row = min(defined, key=lambda row: row["fraction"])
+    within = (
+        f" ({interval_name(study)} {plain(row['low'])} to {plain(row['high'])})"
+        if row["low"] is not None and row["high"] is not None
+        else ""
+    )
+    return (
+        f"With {labels_used(study, target, row['fraction'])}, {display(study, row['arm'])} ({row['mode']}) reaches AUROC "
+        f"{plain(row['auroc'])}{within}. There is no other arm to compare it with."
+    )
+
+
+def banners(study: Study) -> list[Banner]:
+    """What stands in red on the first screen; empty when there is nothing to warn of."""
+    found = []
+    if study.fact("store", "phantom") is True:
+        found.append(
+            Banner(
+                "Phantom films",
+                "Every film here was drawn by a program. This page demonstrates the method; it proves nothing "
+                "about patients.",
+            )
+        )
+    if study.fact("store", "patients_known") is False:
+        found.append(
+            Banner(
+                "Patients unknown",
+                "The films carry no patient identifiers, so films of one patient may stand in both training and "
+                "test, scores may be too high, and intervals too narrow.",
+            )
+        )
+    found += [*_leak_banners(study), *_few_banners(study)]
+    if cells := study.undefined_cells:
+        found.append(
+            Banner(
+                f"{len(cells)} of {len(study.cells)} cells {'is' if len(cells) == 1 else 'are'} undefined",
+                "The data do not define a number there; none was put in its place. The reasons stand under Warnings.",
+            )
+        )
+    return found
+
+
+def seen_splits(study: Study, arm: str) -> list[str]:
+    """Which of val and test the pretraining of an arm saw, where its films are those of this study."""
+    before = study.fact("arms", arm, "pretrained_on")
+    if not isinstance(before, dict):
+        return []
+    source, ours = before.get("source"), study.fact("store", "source")
+    if source is not None and ours is not None and source != ours:
+        return []
+    splits = before.get("splits")
+    names = splits if isinstance(splits, list) else str(splits or "").replace(",", "+").split("+")
+    words = {str(name).strip().lower() for name in names}
+    seen = [("val", "validation"), ("test", "test")]
+    return [word for short, word in seen if words & {short, word, "all"}]
+
+
+def _leak_banners(study: Study) -> list[Banner]:
+    found = []
+    for arm in study.arms:
+        if seen := seen_splits(study, arm):
+            found.append(
+                Banner(
+                    f"{display(study, arm)}: pretraining saw {' and '.join(seen)} patients",
+                    f"The pretraining of this arm used films (not labels) of {' and '.join(seen)} patients of this "
+                    "study. Its gain may not carry over to patients that it never saw.",
+                )
+            )
+    return found
+
+
+def _few_banners(study: Study) -> list[Banner]:
+    found = []
+    for target in study.targets:
+        few = []
+        for word in ("positive", "negative"):
+            count = study.fact("targets", target, f"test_{word}_patients")
+            if count is None:
+                count = study.fact("targets", target, f"test_{word}s")
+            if isinstance(count, int | float) and count < FEW_PATIENTS:
+                few.append(f"{shown(count)} {word}")
+        if few:
+            found.append(
+                Banner(
+                    f"{target}: few test patients",
+                    f"The test set holds {' and '.join(few)} patients for this target, fewer than {FEW_PATIENTS}: "
+                    "the numbers are rough whatever their interval says.",
+                )
+            )
+    return found
