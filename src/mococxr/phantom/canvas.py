@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
 
 import cv2
 import numpy as np
@@ -50,10 +51,9 @@ class Canvas:
         layer = np.zeros((self.height, self.width), np.uint8)
         pixels = width * self.unit
         value = round(255 * min(1.0, pixels))
-        for line in lines:
-            cv2.polylines(
-                layer, [self._pixels(line)], False, value, max(1, round(pixels)), cv2.LINE_AA, _SHIFT
-            )
+        ends = np.cumsum([len(line) for line in lines])[:-1]
+        pieces = np.split(self._pixels(np.concatenate(lines)), ends)
+        cv2.polylines(layer, pieces, False, value, max(1, round(pixels)), cv2.LINE_AA, _SHIFT)
         return self._soften(layer, blur)
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
@@ -81,11 +81,14 @@ def closed(points: Sequence[tuple[float, float]], rounds: int = 3) -> np.ndarray
 
 def arc(points: Sequence[np.ndarray | tuple[float, float]], steps: int = 14) -> np.ndarray:
     """A smooth open line (steps, 2): the quadratic or cubic Bezier curve of 3 or 4 control points."""
+    return _bernstein(len(points) - 1, steps) @ np.asarray(points, np.float64)
+
+
+@lru_cache
+def _bernstein(degree: int, steps: int) -> np.ndarray:
     t = np.linspace(0, 1, steps)[:, None]
-    level = [np.asarray(p, np.float64)[None, :] for p in points]
-    while len(level) > 1:
-        level = [(1 - t) * a + t * b for a, b in itertools.pairwise(level)]
-    return level[0]
+    k = np.arange(degree + 1)
+    return np.array([comb(degree, i) for i in k]) * t**k * (1 - t) ** (degree - k)
 
 
 def cloud(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:

@@ -199,10 +199,8 @@ def devices(canvas: Canvas, rng: np.random.Generator, grey: np.ndarray, chance: 
         grey = grey + 0.25 * canvas.stroke([wire], 0.013, 0.003)
     if leads:
         spots = np.array([[-0.55, 0.55], [0.55, 0.52], [0.62, 1.55]]) + 2 * j[5:8]
-        wires = [
-            arc([p, p + 6 * q, p + np.array([0.2 * p[0], 1.2])], 16)
-            for p, q in zip(spots, j[8:11], strict=True)
-        ]
+        ends = spots + np.stack([0.2 * spots[:, 0], np.full(3, 1.2)], 1)
+        wires = [arc([p, p + 6 * q, end], 16) for p, q, end in zip(spots, j[8:11], ends, strict=True)]
         grey = grey + 0.13 * canvas.stroke(wires, 0.011, 0.003)
         grey = grey + 0.20 * canvas.stroke([np.stack([p, p + 1e-3]) for p in spots], 0.055, 0.004)
     return grey
