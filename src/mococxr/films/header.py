@@ -150,15 +150,28 @@ def _tiff(data: bytes) -> Header:
         )
     if bits > 16:
         raise FilmError(f"a TIFF of {bits} bits a sample: this version reads 8 and 16 bits")
+    if bits > 8:
+        _check_deep(page)
     _check_strips(page, len(data))
+    deep = bits > 8
     return Header(
         "TIFF",
         page.first("ImageWidth", 0),
         page.first("ImageLength", 0),
+        shift=16 - bits if deep else 0,  # the decoder moves 10, 12 and 14 bits to the high end
         top=_declared_top(page, bits),
-        white_is_zero=page.first("PhotometricInterpretation", 1) == 0 and bits > 8,
-        associated_alpha=page.first("ExtraSamples", 0) == 1,
+        white_is_zero=deep and page.first("PhotometricInterpretation", 1) == 0,  # else the decoder inverts
+        associated_alpha=not deep or page.first("ExtraSamples", 0) == 1,  # libtiff multiplies 8-bit colours
     )
+
+
+def _check_deep(page: TiffTags) -> None:
+    """Refuse the layouts of more than 8 bits that the decoder would read wrongly without a word."""
+    samples = page.first("SamplesPerPixel", 1)
+    if samples > 1 and page.first("PlanarConfiguration", 1) == 2:
+        raise FilmError("a TIFF of more than 8 bits stored plane by plane: save it with interleaved samples")
+    if page.first("PhotometricInterpretation", 1) not in (0, 1, 2) or samples not in (1, 3, 4):
+        raise FilmError("a TIFF of more than 8 bits that is neither grey nor RGB")
 
 
 def _declared_top(page: TiffTags, bits: int) -> int | None:

@@ -81,8 +81,9 @@ def decode_film(data: bytes, *, sixteen_bit: str = "full", max_pixels: int = MAX
     """Decode a film from the bytes of its file; arguments, result and errors as in `read_film`.
 
     Transparency: a film whose alpha differs from pixel to pixel is laid over black; one that is opaque
-    everywhere, or transparent everywhere (an alpha nobody filled in), is read as if it had no alpha.
-    A TIFF of several pages is refused; reduced copies and masks of the first page do not count as pages.
+    everywhere, or transparent everywhere (an alpha nobody filled in), is read as if it had no alpha. The
+    decoder lays 8-bit TIFFs over black itself, whatever their alpha.
+    A TIFF of several pages is refused; reduced copies and masks of the first do not count as pages.
     """
     window = parse_window(sixteen_bit)
     header = read_header(data)

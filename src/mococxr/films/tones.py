@@ -38,8 +38,8 @@ def to_eight_bits(
         shift: bits to drop at the low end (PNG `sBIT`: the significant bits stand at the high end).
         top: the largest value declared; None, or a declaration that the film exceeds, means the full range.
         white_is_zero: the largest value is black.
-        window: percentiles (low, high) of this film that become 0 and 255; None is the whole declared range. A
-            film whose two percentiles are one value has nothing to stretch and keeps the whole range.
+        window: percentiles (low, high) of this film that become 0 and 255; None is the whole declared range.
+            A film whose two percentiles are one value has nothing to stretch and keeps the whole range.
 
     Returns:
         uint8 (H, W).

@@ -1,0 +1,325 @@
+"""Films against other decoders (PIL, tifffile) and against arithmetic."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from mococxr.errors import FilmError, InputError
+from mococxr.films import decode_film, read_bytes, read_film, resize_shorter
+
+GREY = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
+DEEP = (np.arange(64 * 80).reshape(64, 80) * 12).astype(np.uint16)
+NOISE = np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def tiff(array: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, array, **options)
+    return stream.getvalue()
+
+
+def packed_tiff(values: np.ndarray, bits: int, photometric: int = 1) -> bytes:
+    """A grey TIFF whose samples take `bits` bits each, written by hand."""
+    height, width = values.shape
+    spread = ((values[..., None] >> np.arange(bits - 1, -1, -1)) & 1).astype(np.uint8)
+    raw = np.packbits(spread.reshape(height, -1), axis=1).tobytes()
+    tags = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
+    tags += [(273, 4, 8 + 2 + 9 * 12 + 4), (277, 3, 1), (278, 3, height), (279, 4, len(raw))]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + raw
+
+
+def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+    """Put one chunk behind a PNG's header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png[:33] + chunk + png[33:]
+
+
+def eighth(values: np.ndarray, top: int) -> np.ndarray:
+    """0..top -> 0..255 in whole numbers, rounded half up."""
+    return (values.astype(np.int64) * 510 + top) // (2 * top)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_an_eight_bit_film_comes_back_value_for_value(kind: str) -> None:
+    assert np.array_equal(decode_film(saved(Image.fromarray(GREY), kind)), GREY)
+
+
+def test_a_jpeg_agrees_with_another_decoder() -> None:
+    data = saved(Image.fromarray(GREY), "JPEG", quality=90)
+    other = np.asarray(Image.open(io.BytesIO(data))).astype(int)
+    assert np.abs(decode_film(data) - other).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+def test_every_kind_of_png_agrees_with_another_decoder(mode: str) -> None:
+    image = Image.fromarray(GREY).convert(mode)
+    assert np.array_equal(decode_film(saved(image, "PNG")), np.asarray(image.convert("L")))
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits", "tiff_adobe_deflate"])
+def test_every_lossless_tiff_compression_is_read(compression: str | None) -> None:
+    assert np.array_equal(decode_film(saved(Image.fromarray(GREY), "TIFF", compression=compression)), GREY)
+
+
+def test_three_equal_channels_give_exactly_that_channel() -> None:
+    every = np.arange(256, dtype=np.uint8).repeat(4).reshape(32, 32)
+    assert np.array_equal(decode_film(saved(Image.fromarray(np.stack([every] * 3, -1)), "PNG")), every)
+    deep = tiff(np.stack([DEEP] * 3, -1), photometric="rgb")
+    assert np.array_equal(decode_film(deep), eighth(DEEP, 65535))
+    planes = tiff(np.stack([GREY] * 3), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(decode_film(planes), GREY)
+
+
+def test_a_coloured_film_becomes_luma() -> None:
+    colour = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    other = np.asarray(Image.fromarray(colour).convert("L")).astype(int)
+    assert np.abs(decode_film(saved(Image.fromarray(colour), "PNG")) - other).max() <= 1
+
+
+def test_sixteen_bits_map_the_full_range_and_not_the_values_seen() -> None:
+    for data in (saved(Image.fromarray(DEEP), "PNG"), tiff(DEEP), tiff(DEEP, bigtiff=True, byteorder=">")):
+        assert np.array_equal(decode_film(data), eighth(DEEP, 65535))
+
+
+def test_a_declared_twelve_bit_depth_is_honoured() -> None:
+    twelve = DEEP >> 4
+    declared = tiff(twelve, extratags=[(281, 3, 1, 4095, True)])
+    assert np.array_equal(decode_film(declared), eighth(twelve, 4095))
+    seen = tiff(twelve, extratags=[(281, 3, 1, int(twelve.max()), True)])
+    assert np.array_equal(decode_film(seen), eighth(twelve, 4095))
+    high = saved(Image.fromarray(twelve << 4), "PNG")
+    assert np.array_equal(decode_film(with_chunk(high, b"sBIT", b"\x0c")), eighth(twelve, 4095))
+
+
+def test_a_false_declaration_of_depth_does_not_burn_the_film_out() -> None:
+    data = tiff(DEEP, extratags=[(281, 3, 1, 4095, True)])
+    assert np.array_equal(decode_film(data), eighth(DEEP, 65535))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_packed_samples_of_a_tiff_span_black_to_white(bits: int, photometric: int) -> None:
+    top = 2**bits - 1
+    values = np.arange(64 * 80).reshape(64, 80) % (top + 1)
+    expected = eighth(values if photometric else top - values, top)
+    assert np.array_equal(decode_film(packed_tiff(values, bits, photometric)), expected)
+
+
+def test_white_is_zero_is_inverted_at_eight_and_at_sixteen_bits() -> None:
+    assert np.array_equal(decode_film(tiff(GREY, photometric="miniswhite")), 255 - GREY)
+    deep = tiff(DEEP, photometric="miniswhite", tile=(16, 16), compression="deflate")
+    assert np.array_equal(decode_film(deep), eighth(65535 - DEEP.astype(int), 65535))
+    declared = tiff(DEEP >> 4, photometric="miniswhite", extratags=[(281, 3, 1, 4095, True)])
+    assert np.array_equal(decode_film(declared), eighth(4095 - (DEEP.astype(int) >> 4), 4095))
+
+
+def test_bilevel_tiffs_agree_with_another_decoder() -> None:
+    image = Image.fromarray(GREY).convert("1")
+    for compression in (None, "group4"):
+        data = saved(image, "TIFF", compression=compression)
+        assert np.array_equal(decode_film(data), np.asarray(image.convert("L")))
+
+
+def test_a_percentile_window_stretches_deep_films_only() -> None:
+    low, high = np.percentile(DEEP, [0.5, 99.5])
+    expected = np.clip((DEEP - low) / (high - low), 0, 1) * 255
+    assert np.abs(decode_film(tiff(DEEP), sixteen_bit="0.5:99.5") - expected).max() <= 0.5
+    assert np.array_equal(decode_film(saved(Image.fromarray(GREY), "PNG"), sixteen_bit="0.5:99.5"), GREY)
+    flat = np.full((32, 32), 32768, np.uint16)
+    assert decode_film(tiff(flat), sixteen_bit="0.5:99.5").max() == 128
+
+
+@pytest.mark.parametrize("text", ["", "half", "5", "90:10", "-1:50", "0:101", "nan:5", "0:nan"])
+def test_a_window_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="sixteen_bit"):
+        decode_film(tiff(DEEP), sixteen_bit=text)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_film_on_its_side_is_read_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    for kind in ("PNG", "TIFF", "JPEG"):
+        data = saved(Image.fromarray(GREY), kind, exif=exif)
+        other = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))).astype(int)
+        film = decode_film(data)
+        assert film.shape == other.shape
+        assert np.abs(film - other).max() <= (kind == "JPEG")
+    other = decode_film(saved(Image.fromarray(GREY), "TIFF", exif=exif))
+    deep = decode_film(tiff(GREY.astype(np.uint16) * 257, extratags=[(274, 3, 1, orientation, True)]))
+    assert np.array_equal(deep, other)
+
+
+def test_alpha_is_laid_over_black_only_where_it_says_something() -> None:
+    alpha = np.full_like(GREY, 128)
+    alpha[:, :40] = 255
+    expected = (GREY.astype(int) * alpha + 127) // 255
+    for bottom, wanted in ((alpha, expected), (alpha * 0, GREY), (alpha * 0 + 255, GREY)):
+        film = saved(Image.fromarray(np.dstack([GREY, GREY, GREY, bottom])), "PNG")
+        assert np.array_equal(decode_film(film), wanted)
+    straight = np.stack([GREY, GREY, GREY, alpha], -1)
+    data = tiff(straight, photometric="rgb", extrasamples=["unassalpha"])
+    assert np.abs(decode_film(data).astype(int) - expected).max() <= 1
+    wide = np.stack([GREY, GREY, GREY, alpha], -1).astype(np.uint16) * 257
+    data = tiff(wide, photometric="rgb", extrasamples=["unassalpha"])
+    assert np.abs(decode_film(data).astype(int) - expected).max() <= 1
+    done = np.stack([GREY // 2, GREY // 2, GREY // 2, alpha], -1)
+    data = tiff(done, photometric="rgb", extrasamples=["assocalpha"])
+    assert np.array_equal(decode_film(data), GREY // 2)
+
+
+def test_the_suffix_does_not_decide(tmp_path: Path) -> None:
+    path = tmp_path / "film.jpg"
+    path.write_bytes(saved(Image.fromarray(GREY), "PNG"))
+    assert np.array_equal(read_film(path), GREY)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+@pytest.mark.parametrize("share", [0.0005, 0.02, 0.3, 0.6, 0.9, 0.99, 0.9999])
+def test_a_truncated_film_is_an_error_and_not_half_grey(
+    kind: str, options: dict, share: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = saved(Image.fromarray(NOISE), kind, **(options if kind == "JPEG" else {}))
+    with pytest.raises(FilmError, match=r"truncated|cannot be decoded|not a PNG"):
+        decode_film(data[: int(len(data) * share)])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_film_damaged_inside_is_an_error_and_says_nothing_on_the_console(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    jpeg, png = saved(Image.fromarray(NOISE), "JPEG"), saved(Image.fromarray(NOISE), "PNG")
+    half = len(jpeg) // 2
+    for data in (jpeg[:half] + b"\xff\xd9", jpeg[:half] + bytes(40) + jpeg[half + 40 :]):
+        with pytest.raises(FilmError, match="damaged or truncated JPEG"):
+            decode_film(data)
+    with pytest.raises(FilmError, match="cannot be decoded"):
+        decode_film(png[:9000] + bytes(40) + png[9040:])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_huge_film_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mococxr.films.raster.cv2.imdecode", lambda *_: pytest.fail("it was decoded"))
+    bomb = bytearray(saved(Image.fromarray(GREY), "PNG"))
+    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
+    with pytest.raises(FilmError, match=r"60,000 x 60,000 pixels: over the limit of 120,000,000"):
+        decode_film(bytes(bomb))
+    for kind in ("JPEG", "TIFF", "BMP"):
+        with pytest.raises(FilmError, match="80 x 64 pixels: over the limit of 5,000"):
+            decode_film(saved(Image.fromarray(GREY), kind), max_pixels=5_000)
+
+
+BAD = {
+    "empty": (b"", "empty file"),
+    "text": (b"these are words\n" * 20, "looks like text"),
+    "gif": (saved(Image.fromarray(GREY), "GIF"), "looks like GIF"),
+    "dicom": (bytes(128) + b"DICM" + bytes(100), "DICOM file: this version reads PNG, JPEG and TIFF"),
+    "dicom that is a TIFF too": (b"II*\0" + bytes(124) + b"DICM", "DICOM"),
+    "magic and text": (b"\x89PNG\r\n\x1a\n" + b"words" * 30, "truncated|damaged|too small|over the limit"),
+    "one pixel": (saved(Image.new("L", (1, 1)), "PNG"), "1 x 1 pixels: too small"),
+    "no height": (saved(Image.new("L", (300, 15)), "TIFF"), "300 x 15 pixels: too small"),
+    "float": (tiff(np.full((32, 32), np.nan, np.float32)), "floating-point"),
+    "signed": (tiff(DEEP.astype(np.int16)), "signed"),
+    "32 bits": (tiff(DEEP.astype(np.uint32)), "32 bits"),
+    "pages": (tiff(np.stack([GREY, GREY]), photometric="minisblack"), "TIFF of 2 pages"),
+    "planes": (tiff(np.stack([DEEP] * 3), photometric="rgb", planarconfig="separate"), "plane by plane"),
+    "grey and alpha, deep": (
+        tiff(np.stack([DEEP] * 2, -1), photometric="minisblack", planarconfig="contig"),
+        "neither grey nor RGB",
+    ),
+    "4 bits": (packed_tiff(GREY % 16, 4), "cannot be decoded"),
+    "no directory": (b"II*\0" + struct.pack("<I", 0) + bytes(40), "without an image"),
+    "directory outside": (b"II*\0" + struct.pack("<I", 90_000) + bytes(40), "truncated"),
+    "jpeg of nothing": (b"\xff\xd8\xff\xd9" + bytes(60), "damaged|truncated|too small"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_film_is_refused_with_its_reason(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data, reason = BAD[name]
+    with pytest.raises(FilmError, match=reason):
+        decode_film(data)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_random_damage_ends_in_a_film_or_a_reason() -> None:
+    random = np.random.default_rng(3)
+    films = [saved(Image.fromarray(GREY), kind) for kind in ("PNG", "JPEG", "TIFF", "BMP")]
+    for data in films:
+        for _ in range(100):
+            broken = bytearray(data[: random.integers(1, len(data) + 1)])
+            for place in random.integers(0, min(len(broken), 200), 3):
+                broken[place] = random.integers(256)
+            with suppress(FilmError):
+                assert decode_film(bytes(broken)).dtype == np.uint8
+
+
+def test_only_a_regular_file_inside_the_source_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    root.mkdir()
+    (tmp_path / "secret.png").write_bytes(saved(Image.fromarray(GREY), "PNG"))
+    (root / "link.png").symlink_to(tmp_path / "secret.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
+    os.mkfifo(root / "pipe.png")
+    cases = {
+        root / "link.png": "leads out",
+        root / "pipe.png": "regular file",
+        root / "none.png": "no such file",
+    }
+    cases |= {
+        root: "a folder",
+        root / "loop.png": "cannot be read|no such file",
+        Path("/dev/zero"): "leads out",
+    }
+    for path, reason in cases.items():
+        with pytest.raises(FilmError, match=reason):
+            read_bytes(path, root)
+    with pytest.raises(FilmError, match="regular file"):
+        read_film(Path("/dev/zero"))
+    assert np.array_equal(read_film(root / "link.png"), GREY)
+
+
+def test_a_file_without_permission_is_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "film.png"
+    path.write_bytes(saved(Image.fromarray(GREY), "PNG"))
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(FilmError, match="Permission denied"):
+        read_film(path)
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (80, 64), (50, 50), (17, 333), (1000, 3)])
+@pytest.mark.parametrize("size", [1, 16, 50, 64, 200])
+def test_the_shorter_side_is_exact_and_the_aspect_is_kept(shape: tuple[int, int], size: int) -> None:
+    film = resize_shorter(np.zeros(shape, np.uint8), size)
+    assert min(film.shape) == size
+    assert abs(max(film.shape) - max(shape) * size / min(shape)) <= 0.5
+    assert (shape[0] > shape[1]) == (film.shape[0] > film.shape[1]) or film.shape[0] == film.shape[1]
+
+
+def test_shrinking_averages_and_does_not_alias() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (128, 64))
+    small = resize_shorter(stripes, 32)
+    assert np.abs(small.astype(int) - 128).max() <= 1
+    blocks = np.random.default_rng(2).integers(0, 256, (96, 128), dtype=np.uint8)
+    means = blocks.reshape(24, 4, 32, 4).mean(axis=(1, 3))
+    assert np.abs(resize_shorter(blocks, 24) - means).max() <= 0.51
