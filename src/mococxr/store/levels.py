@@ -1,0 +1,126 @@
+"""Smaller copies of a store's films: exact 2x area averages, made once and kept beside them.
+
+A view is one resampling. From a level at most twice the view's size it does not alias, and it reads a
+quarter or a sixteenth of the bytes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mococxr import files, journal
+from mococxr.errors import InputError
+from mococxr.store.pixels import Film, Level, shard_name
+
+
+def halving(stored: int, target: int) -> int:
+    """The factor, a power of two, by which films of shorter side `stored` shrink and stay >= `target` pixels.
+
+    Raises:
+        ValueError: the target is not positive.
+    """
+    if target < 1:
+        raise ValueError(f"the target is {target} pixels; it is at least 1")
+    factor = 1
+    while stored // (2 * factor) >= target:
+        factor *= 2
+    return factor
+
+
+def shrink(film: Film, factor: int) -> Film:
+    """Means of `factor` x `factor` blocks, uint8 (H // factor, W // factor); the rest is cut off evenly."""
+    height, width = film.shape[0] // factor, film.shape[1] // factor
+    top, left = (film.shape[0] - height * factor) // 2, (film.shape[1] - width * factor) // 2
+    whole = film[top : top + height * factor, left : left + width * factor]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def open_level(store: Path, sha256: str, stored: Level, factor: int) -> Level:
+    """The store's films shrunk by `factor`, from the folder `levels`; made there if it is not there yet.
+
+    Args:
+        store: the store's folder.
+        sha256: the store's hash; a level of another store is made anew.
+        stored: the films as stored.
+        factor: a power of two.
+    """
+    folder = store / "levels" / str(stored.shorter // factor)
+    if not _belongs(folder, sha256):
+        folder = _make(folder, sha256, stored, factor)
+    return _level(folder, files.read_json(folder / "level.json"), stored, factor)
+
+
+def _level(folder: Path, record: dict[str, Any], stored: Level, factor: int) -> Level:
+    return Level(
+        folder, stored.heights // factor, stored.widths // factor, record["shards"], stored.shorter // factor
+    )
+
+
+def _belongs(folder: Path, sha256: str) -> bool:
+    """Whether the folder holds a whole level of this very store."""
+    if not (folder / "level.json").is_file():
+        return False
+    record = files.read_json(folder / "level.json")
+    whole = all((folder / s["file"]).is_file() for s in record["shards"])
+    return bool(whole and record["store"] == sha256)
+
+
+def _make(folder: Path, sha256: str, stored: Level, factor: int) -> Path:
+    """Make a level in a temporary folder and put it in place at once; returns where it lies."""
+    try:
+        folder.parent.mkdir(exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        temporary = Path(tempfile.mkdtemp(prefix="mococxr-level-"))
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        journal.warn(
+            f"{folder.parent} cannot be written to ({error.strerror}): the smaller copies of its films go to "
+            f"{temporary} and are made again by the next run."
+        )
+        _fill(temporary, sha256, stored, factor)
+        return temporary
+    try:
+        _fill(temporary, sha256, stored, factor)
+        return _put_in_place(temporary, folder, sha256)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, folder: Path, sha256: str) -> Path:
+    """Rename; another process that was faster with the same level wins, a stale level goes."""
+    if folder.exists() and not _belongs(folder, sha256):
+        shutil.rmtree(folder)
+    try:
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    except OSError:
+        if not _belongs(folder, sha256):
+            raise
+    return folder
+
+
+def _fill(folder: Path, sha256: str, stored: Level, factor: int) -> None:
+    shards = []
+    with journal.progress(f"films at {stored.shorter // factor} px", len(stored)) as bar:
+        for number, rows in enumerate(stored.shard_rows()):
+            name = shard_name(number)
+            try:
+                with open(folder / name, "wb") as file:
+                    for i in rows:
+                        file.write(shrink(stored.pixels(i), factor).data)
+                        bar.advance()
+            except OSError as error:
+                raise InputError(
+                    f"Cannot write {folder / name}: {error.strerror}.", "Free some space and run again."
+                ) from error
+            size = (folder / name).stat().st_size
+            shards.append({"file": name, "first_row": rows.start, "films": len(rows), "bytes": size})
+    files.write_json(folder / "level.json", {"store": sha256, "factor": factor, "shards": shards})

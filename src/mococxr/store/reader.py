@@ -1,0 +1,170 @@
+"""A store, read: the films of `prepare` as memory-mapped pixels with their index, labels and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mococxr import files
+from mococxr.errors import InputError
+from mococxr.store.levels import halving, open_level
+from mococxr.store.pixels import Film, Level
+
+FORMAT = 1
+"""The version of the folder's layout; a reader refuses a newer one."""
+
+SPLITS = ("train", "val", "test")
+_AGAIN = "Restore the file, or prepare the store again."
+
+
+class Store:
+    """Films that were decoded once. Make one by `Store.open(path)`; it can be sent to other processes.
+
+    Attributes:
+        path: the folder.
+        manifest: versions, settings, hashes and counts, as `prepare` wrote them.
+        sha256: hash of the manifest, which holds the hashes of everything else: it names this very store.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], sha256: str) -> None:
+        self.path, self.manifest, self.sha256 = path, manifest, sha256
+        self._levels: dict[int, Level] = {1: self._stored()}
+
+    @classmethod
+    def open(cls, path: Path | str) -> Store:
+        """Open a store made by `prepare`.
+
+        Raises:
+            InputError: there is none, a file is missing or damaged, or a newer version wrote it.
+        """
+        path = Path(path)
+        _check_is_store(path)
+        manifest = files.read_json(path / "manifest.json")
+        _check_format(path, manifest)
+        return cls(path, manifest, files.sha256_file(path / "manifest.json"))
+
+    def __reduce__(self) -> tuple[Callable[[Path], Store], tuple[Path]]:
+        return Store.open, (self.path,)
+
+    def __len__(self) -> int:
+        return int(self.manifest["counts"]["films"])
+
+    def pixels(self, i: int) -> Film:
+        """Film `i` as stored, uint8 (H, W): a read-only view of the file, nothing is copied."""
+        return self._levels[1].pixels(i)
+
+    def level(self, target: int) -> Level:
+        """The films at the smallest halving whose shorter side is still at least `target` pixels.
+
+        That is at most twice the target, or the films as stored where they are not larger than that. A
+        halving is made once, as exact area averages, and kept in the store's folder `levels`.
+        """
+        factor = halving(self._levels[1].shorter, target)
+        if factor not in self._levels:
+            self._levels[factor] = open_level(self.path, self.sha256, self._levels[1], factor)
+        return self._levels[factor]
+
+    @cached_property
+    def index(self) -> pl.DataFrame:
+        """One row a film, in row order.
+
+        Columns: `row, path, patient, study, view, sex, age, height, width, sha256`, the labels (1, 0, -1 or
+        null), the other columns of the table.
+        """
+        return _read(self.path / "index.parquet", pl.read_parquet)
+
+    @cached_property
+    def splits(self) -> pl.DataFrame:
+        """`patient, split` with train, val or test, one row a patient."""
+        return _read(self.path / "splits.csv", lambda file: pl.read_csv(file, infer_schema=False))
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the label columns."""
+        return list(self.manifest["labels"])
+
+    @property
+    def source(self) -> str:
+        """What the patients' names belong to: stores of one source share patients."""
+        return str(self.manifest["source"])
+
+    @property
+    def patients_known(self) -> bool:
+        """False where each film counts as a patient of its own because nobody knows better."""
+        return bool(self.manifest["patients_known"])
+
+    @property
+    def blank(self) -> str:
+        """What a blank label means unless a study says otherwise: `unknown` or `negative`."""
+        return str(self.manifest["blank"])
+
+    def rows_in(self, *splits: str) -> npt.NDArray[np.int64]:
+        """The rows, in order, of the films whose patient is in one of these splits.
+
+        Raises:
+            ValueError: a name is none of train, val and test.
+        """
+        if unknown := set(splits) - set(SPLITS):
+            raise ValueError(f"no such split: {sorted(unknown)}; there are {SPLITS}")
+        chosen = self.splits.filter(pl.col("split").is_in(splits))["patient"]
+        return self.index["patient"].is_in(chosen.implode()).arg_true().to_numpy().astype(np.int64)
+
+    def verify(self) -> None:
+        """Read every byte and compare it with the manifest's hashes.
+
+        Raises:
+            InputError: a file is not what `prepare` wrote.
+        """
+        for name, sha256 in self.manifest["hashes"]["files"].items():
+            if files.sha256_file(self.path / name) != sha256:
+                raise InputError(f"{self.path / name} is not what was written.", _AGAIN)
+
+    def _stored(self) -> Level:
+        sizes = _read(
+            self.path / "index.parquet", lambda file: pl.read_parquet(file, columns=["height", "width"])
+        )
+        if len(sizes) != len(self):
+            raise InputError(
+                f"{self.path / 'index.parquet'} has {len(sizes):,} rows and the manifest {len(self):,}.",
+                _AGAIN,
+            )
+        heights, widths = (sizes[name].cast(pl.Int32).to_numpy() for name in ("height", "width"))
+        return Level(self.path, heights, widths, self.manifest["shards"], int(self.manifest["size"]))
+
+
+def _check_is_store(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"There is no store at {path}.", f"Make one: mococxr prepare SOURCE --out {path}")
+    if not (path / "manifest.json").is_file():
+        raise InputError(
+            f"{path} is not a store: it has no manifest.json.", "Name a folder that `prepare` has made."
+        )
+    for name in ("index.parquet", "splits.csv"):
+        if not (path / name).is_file():
+            raise InputError(f"{path / name} is missing.", _AGAIN)
+
+
+def _check_format(path: Path, manifest: Any) -> None:
+    wanted = ("format", "counts", "labels", "shards", "size", "source", "patients_known", "blank", "hashes")
+    absent = [key for key in wanted if not isinstance(manifest, dict) or key not in manifest]
+    if absent:
+        raise InputError(f"{path / 'manifest.json'} lacks {', '.join(absent)}.", _AGAIN)
+    if manifest["format"] != FORMAT:
+        raise InputError(
+            f"{path} has store format {manifest['format']} (written by mococxr {manifest.get('mococxr')}); "
+            f"this version reads format {FORMAT}.",
+            "Use the version that wrote it, or prepare the store again.",
+        )
+
+
+def _read(file: Path, reader: Callable[[Path], pl.DataFrame]) -> pl.DataFrame:
+    try:
+        return reader(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{file} cannot be read: {error}.", _AGAIN) from error
