@@ -25,6 +25,7 @@ def setting(
     source: str = "",
     shown: str = "",
     positional: bool = False,
+    group: str = "",
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -35,8 +36,16 @@ def setting(
         source: where the default comes from, e.g. `paper section 3`.
         shown: how the default reads in `--help` where it is not the value itself.
         positional: given on the command line without a flag.
+        group: the heading under which `--help` shows it.
     """
-    metadata = {"help": help, "unit": unit, "source": source, "shown": shown, "positional": positional}
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "source": source,
+        "shown": shown,
+        "positional": positional,
+        "group": group,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -62,7 +71,7 @@ def make(kind: type[S], given: Mapping[str, Any]) -> S:
         given: setting name -> value, as flags, YAML or keyword arguments give them.
 
     Raises:
-        InputError: an unknown name (with the nearest known ones), a missing one, or a value of the wrong type.
+        InputError: an unknown name (with the nearest known ones), a missing one, a value of the wrong type.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     types_ = typing.get_type_hints(kind)

@@ -17,35 +17,46 @@ class PrepareSettings:
 
     source: Path = setting("A folder of films, or a CSV table that lists them.", positional=True)
     out: Path = setting("The store to make.")
-    format: Format = setting("How the source is laid out; auto looks.", "auto")
-    labels: Path | None = setting("The label table, where it is not inside the source.", None)
+    format: Format = setting("How the source is laid out; auto looks.", "auto", group="Films")
+    labels: Path | None = setting("The label table, where it is not inside the source.", None, group="Films")
     label: tuple[str, ...] = setting(
         "A label column (repeatable); any value in it other than 1, 0, -1 and blank is then an error.",
         (),
         shown="every column of 1, 0, -1 and blank",
+        group="Labels",
     )
-    size: int = setting("Shorter side of a stored film.", 320, unit="px", source="paper section 1")
+    size: int = setting(
+        "Shorter side of a stored film.", 320, unit="px", source="paper section 1", group="Films"
+    )
     depth: str = setting(
         "How 16-bit films become 8-bit: the full declared range, or the range between two percentiles of the "
         "film as LOW:HIGH, e.g. 0.5:99.5.",
         "full",
+        group="Films",
     )
     max_pixels: int = setting(
-        "A film with more pixels than this is refused before it is decoded.", 120_000_000, unit="pixels"
+        "A film with more pixels than this is refused before it is decoded.",
+        120_000_000,
+        unit="pixels",
+        group="Films",
     )
     split: tuple[float, float, float] = setting(
-        "Shares of the patients for training, validation and test.", (0.5, 0.1, 0.4), source="contract"
+        "Shares of the patients for training, validation and test.",
+        (0.5, 0.1, 0.4),
+        source="contract",
+        group="Split",
     )
     split_file: Path | None = setting(
-        "A table `patient,split` (train, val, test) that wins over shares.", None
+        "A table `patient,split` (train, val, test) that wins over shares.", None, group="Split"
     )
-    split_seed: int = setting("Seed of the split by shares.", 0)
+    split_seed: int = setting("Seed of the split by shares.", 0, group="Split")
     patients_unknown: bool = setting(
         "Go on without patient ids: each film then counts as a patient of its own, and the report says so.",
         False,
+        group="Films",
     )
-    jobs: int | None = setting("Processes that decode films.", None, shown="one a core")
-    executor: Literal["local", "ray"] = setting("Where films are decoded.", "local")
+    jobs: int | None = setting("Processes that decode films.", None, shown="one a core", group="Run")
+    executor: Literal["local", "ray"] = setting("Where films are decoded.", "local", group="Run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +65,7 @@ class ViewsSettings:
 
     store: Path = setting("A store made by `prepare`.", positional=True)
     out: Path = setting("The PNG to write.")
-    preset: Literal["paper", "tuned"] = setting("The recipe of views.", "tuned")
-    size: int | None = setting("Side of a view.", None, unit="px", shown="the preset's")
-    films: int = setting("How many films to show, one a row.", 6, unit="films")
-    seed: int = setting("Seed of films and views.", 0)
+    preset: Literal["paper", "tuned"] = setting("The recipe of views.", "tuned", group="Films")
+    size: int | None = setting("Side of a view.", None, unit="px", shown="the preset's", group="Films")
+    films: int = setting("How many films to show, one a row.", 6, unit="films", group="Films")
+    seed: int = setting("Seed of films and views.", 0, group="Run")

@@ -1,4 +1,4 @@
-"""Settings of what is done with an encoder: `embed`, `fit`, `predict`, and the training on labels they share."""
+"""Settings of what is done with an encoder: `embed`, `fit`, `predict`, and how all train on labels."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ class EncoderSettings:
     """How films reach an encoder."""
 
     backbone: str | None = setting(
-        "timm encoder, where the encoder is imagenet or random and no run says it.", None, shown="the run's"
+        "timm encoder, where the encoder is imagenet or random and no run says it.",
+        None,
+        shown="the run's",
+        group="Encoder",
     )
-    size: int | None = setting("Side of the frame an encoder sees.", None, unit="px", shown="the run's")
+    size: int | None = setting(
+        "Side of the frame an encoder sees.", None, unit="px", shown="the run's", group="Encoder"
+    )
     frame: Literal["centre", "whole"] = setting(
         "What of a film is seen: the centred square of its shorter side, or all of it, aspect kept.",
         "centre",
         source="paper section 3",
+        group="Encoder",
     )
-    device: Device = setting("Where to compute.", "auto")
-    jobs: int | None = setting("Threads or processes at work.", None, shown="one a core")
+    device: Device = setting("Where to compute.", "auto", group="Run")
+    jobs: int | None = setting("Threads or processes at work.", None, shown="one a core", group="Run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,41 +41,60 @@ class TrainingSettings(EncoderSettings):
     """How a classifier learns from labels: shared by `fit` and `study`."""
 
     where: tuple[str, ...] = setting(
-        "COLUMN=VALUE that every film used must have (repeatable).", (), shown="all films"
+        "COLUMN=VALUE that every film used must have (repeatable).", (), shown="all films", group="Labels"
     )
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = setting(
-        "What a label of -1 counts as.", "ignore", source="paper section 2"
+        "What a label of -1 counts as.", "ignore", source="paper section 2", group="Labels"
     )
     blank: Literal["negative", "unknown"] | None = setting(
-        "What a blank label counts as.", None, shown="unknown; negative for CheXpert-like sets"
+        "What a blank label counts as.",
+        None,
+        shown="unknown; negative for CheXpert-like sets",
+        group="Labels",
     )
     strength: str = setting(
         "Linear: inverse regularisation C of the logistic regression on standardised features, or cv for "
         "cross-validation inside the training patients.",
         "0.01",
+        group="Linear head",
     )
     linear: Literal["solved", "paper"] = setting(
-        "Linear: solved logistic regression on frozen features, or the paper's epochs over the films with batch "
-        "norm in train mode.",
+        "Linear: solved logistic regression on frozen features, or the paper's epochs over the films with "
+        "batch norm in train mode.",
         "solved",
+        group="Linear head",
     )
-    lr: float = setting("Learning rate by gradient.", 3e-5, source="paper section 3")
-    optimizer: Literal["adam", "adamw"] = setting("Optimiser by gradient.", "adam", source="paper section 3")
-    weight_decay: float = setting("Weight decay by gradient.", 0.0, source="paper section 3")
-    batch: int = setting("Films an update by gradient.", 16, unit="films", source="paper section 3")
+    lr: float = setting(
+        "Learning rate by gradient.", 3e-5, source="paper section 3", group="Trained by gradient"
+    )
+    optimizer: Literal["adam", "adamw"] = setting(
+        "Optimiser by gradient.", "adam", source="paper section 3", group="Trained by gradient"
+    )
+    weight_decay: float = setting(
+        "Weight decay by gradient.", 0.0, source="paper section 3", group="Trained by gradient"
+    )
+    batch: int = setting(
+        "Films an update by gradient.",
+        16,
+        unit="films",
+        source="paper section 3",
+        group="Trained by gradient",
+    )
     epochs: float | None = setting(
         "Passes over the labelled films by gradient.",
         None,
         unit="epochs",
         shown="220 (n/223)^-0.365 for n films, which gives the paper's 220, 95, 41 and 18",
+        group="Trained by gradient",
     )
     checkpoints: int = setting(
-        "The probabilities of up to so many checkpoints, the best by validation AUROC, are averaged; 0 keeps the "
-        "last weights and uses no validation labels.",
+        "The probabilities of up to so many checkpoints, the best by validation AUROC, are averaged; 0 keeps "
+        "the last weights and uses no validation labels.",
         10,
         source="paper section 3",
+        group="Trained by gradient",
     )
-    seed: int = setting("Seed of everything random.", 0)
+    seed: int = setting("Seed of everything random.", 0, group="Run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +113,9 @@ class FitSettings(TrainingSettings):
     store: Path = setting("A store made by `prepare`.", positional=True)
     encoder: str = setting(ENCODER)
     target: str = setting("A label column, or COLUMN=VALUE.")
-    mode: Mode = setting("A linear head on frozen features, or all layers.", "linear")
-    fraction: float = setting("Share of the labelled training patients to use.", 1.0)
-    draw: int = setting("Which draw of that share.", 0)
+    mode: Mode = setting("A linear head on frozen features, or all layers.", "linear", group="Classifier")
+    fraction: float = setting("Share of the labelled training patients to use.", 1.0, group="Labels")
+    draw: int = setting("Which draw of that share.", 0, group="Labels")
     out: Path = setting("The model folder to make.")
 
 
@@ -101,5 +126,5 @@ class PredictSettings:
     model: Path = setting("A model folder made by `fit`.", positional=True)
     films: tuple[Path, ...] = setting("Film files, folders of films, or a store.", positional=True)
     out: Path = setting("The CSV table to write.")
-    device: Device = setting("Where to compute.", "auto")
-    jobs: int | None = setting("Threads that decode films.", None, shown="one a core")
+    device: Device = setting("Where to compute.", "auto", group="Run")
+    jobs: int | None = setting("Threads that decode films.", None, shown="one a core", group="Run")

@@ -25,75 +25,111 @@ class PretrainSettings:
 
     stores: tuple[Path, ...] = setting("One store, or several to pretrain on together.", positional=True)
     out: Path = setting("The run folder to make.")
-    preset: Literal["paper", "tuned"] = setting("Where settings that are not given come from.", "tuned")
-    backbone: str | None = setting("Any timm encoder by name.", None, shown=_PRESET)
-    init: str | None = setting(
-        "Where pretraining starts: imagenet, random, a run folder or a weights file.", None, shown=_PRESET
+    preset: Literal["paper", "tuned"] = setting(
+        "Where settings that are not given come from.", "tuned", group="Run"
     )
-    channels: int | None = setting("Input channels; a film is repeated into them.", None, shown=_PRESET)
-    size: int | None = setting("Side of a view.", None, unit="px", shown=_PRESET)
-    epochs: int | None = setting("Passes over the films.", None, unit="epochs", shown=_PRESET)
-    batch: int | None = setting("Films a step, over all processes.", None, unit="films", shown=_PRESET)
+    backbone: str | None = setting("Any timm encoder by name.", None, shown=_PRESET, group="Encoder")
+    init: str | None = setting(
+        "Where pretraining starts: imagenet, random, a run folder or a weights file.",
+        None,
+        shown=_PRESET,
+        group="Encoder",
+    )
+    channels: int | None = setting(
+        "Input channels; a film is repeated into them.", None, shown=_PRESET, group="Encoder"
+    )
+    size: int | None = setting("Side of a view.", None, unit="px", shown=_PRESET, group="Encoder")
+    epochs: int | None = setting(
+        "Passes over the films.", None, unit="epochs", shown=_PRESET, group="Optimiser"
+    )
+    batch: int | None = setting(
+        "Films a step, over all processes.", None, unit="films", shown=_PRESET, group="Optimiser"
+    )
     queue: int | None = setting(
         "Keys in the queue K; too many for the films is refused.",
         None,
         unit="keys",
         shown="the preset's, or the most that the films allow",
+        group="Contrast",
     )
-    lr: float | None = setting("Learning rate.", None, shown=_PRESET)
-    momentum: float | None = setting("Momentum m of the key encoder.", None, shown=_PRESET)
-    temperature: float | None = setting("Temperature T of InfoNCE.", None, shown=_PRESET)
+    lr: float | None = setting("Learning rate.", None, shown=_PRESET, group="Optimiser")
+    momentum: float | None = setting("Momentum m of the key encoder.", None, shown=_PRESET, group="Contrast")
+    temperature: float | None = setting("Temperature T of InfoNCE.", None, shown=_PRESET, group="Contrast")
     head: Literal["mlp", "linear"] | None = setting(
-        "Projection head: mlp as in MoCo v2, linear as in v1.", None, shown=_PRESET
+        "Projection head: mlp as in MoCo v2, linear as in v1.", None, shown=_PRESET, group="Contrast"
     )
-    dim: int | None = setting("Length C of a projected feature.", None, shown=_PRESET)
+    dim: int | None = setting("Length C of a projected feature.", None, shown=_PRESET, group="Contrast")
     key_groups: int | None = setting(
         "Shuffled groups a key batch is normalised in on each device, against the batch-norm leak; 1 is off.",
         None,
         shown=_PRESET,
+        group="Contrast",
     )
-    optimizer: Literal["adam", "adamw", "sgd"] | None = setting("Optimiser.", None, shown=_PRESET)
+    optimizer: Literal["adam", "adamw", "sgd"] | None = setting(
+        "Optimiser.", None, shown=_PRESET, group="Optimiser"
+    )
     weight_decay: float | None = setting(
-        "Weight decay (L2 for adam and sgd, decoupled for adamw).", None, shown=_PRESET
+        "Weight decay (L2 for adam and sgd, decoupled for adamw).", None, shown=_PRESET, group="Optimiser"
     )
     schedule: Literal["step", "cosine", "constant"] | None = setting(
-        "How the learning rate falls.", None, shown=_PRESET
+        "How the learning rate falls.", None, shown=_PRESET, group="Optimiser"
     )
     milestones: tuple[float, ...] | None = setting(
-        "For the step schedule: shares of the run after which lr falls to a tenth.", None, shown=_PRESET
+        "For the step schedule: shares of the run after which lr falls to a tenth.",
+        None,
+        shown=_PRESET,
+        group="Optimiser",
     )
-    warmup: float | None = setting("Share of the run in which lr rises from 0.", None, shown=_PRESET)
-    flip: float | None = setting("Probability of a horizontal flip in a view.", None, shown=_PRESET)
+    warmup: float | None = setting(
+        "Share of the run in which lr rises from 0.", None, shown=_PRESET, group="Optimiser"
+    )
+    flip: float | None = setting(
+        "Probability of a horizontal flip in a view.", None, shown=_PRESET, group="Views"
+    )
     rotation: float | None = setting(
-        "Largest rotation of a view, either way.", None, unit="degrees", shown=_PRESET
+        "Largest rotation of a view, either way.", None, unit="degrees", shown=_PRESET, group="Views"
     )
     crop: tuple[float, float] | None = setting(
-        "Area of a view as a share of the largest centred square, smallest and largest.", None, shown=_PRESET
+        "Area of a view as a share of the largest centred square, smallest and largest.",
+        None,
+        shown=_PRESET,
+        group="Views",
     )
     brightness: float | None = setting(
-        "Largest relative change of brightness, either way.", None, shown=_PRESET
+        "Largest relative change of brightness, either way.", None, shown=_PRESET, group="Views"
     )
-    contrast: float | None = setting("Largest relative change of contrast, either way.", None, shown=_PRESET)
-    mean: float | None = setting("Mean subtracted from grey values in 0..1.", None, shown=_PRESET)
-    std: float | None = setting("Value that grey values are divided by afterwards.", None, shown=_PRESET)
+    contrast: float | None = setting(
+        "Largest relative change of contrast, either way.", None, shown=_PRESET, group="Views"
+    )
+    mean: float | None = setting(
+        "Mean subtracted from grey values in 0..1.", None, shown=_PRESET, group="Views"
+    )
+    std: float | None = setting(
+        "Value that grey values are divided by afterwards.", None, shown=_PRESET, group="Views"
+    )
     positives: Literal["view", "study"] | None = setting(
         "The second view is of the same film, or of another film of the same study (MedAug).",
         None,
         shown=_PRESET,
+        group="Contrast",
     )
-    seed: int = setting("Seed of everything random.", 0)
-    save_every: int = setting("Steps between checkpoints.", 200, unit="steps")
-    log_every: int = setting("Steps between log lines.", 10, unit="steps")
-    pretrain_on: Literal["train", "train+val", "all"] = setting("Whose films are used.", "train")
-    exclude_patients: Path | None = setting("A list of patients to leave out, one a line.", None)
+    seed: int = setting("Seed of everything random.", 0, group="Run")
+    save_every: int = setting("Steps between checkpoints.", 200, unit="steps", group="Run")
+    log_every: int = setting("Steps between log lines.", 10, unit="steps", group="Run")
+    pretrain_on: Literal["train", "train+val", "all"] = setting(
+        "Whose films are used.", "train", group="Films"
+    )
+    exclude_patients: Path | None = setting(
+        "A list of patients to leave out, one a line.", None, group="Films"
+    )
     precision: Literal["auto", "no", "bf16", "fp16"] = setting(
-        "Mixed precision.", "auto", shown="auto: bf16 on a GPU that has it, else none"
+        "Mixed precision.", "auto", shown="auto: bf16 on a GPU that has it, else none", group="Run"
     )
-    device: Device = setting("Where to compute.", "auto")
+    device: Device = setting("Where to compute.", "auto", group="Run")
     tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = setting(
-        "Where the log also goes.", "none"
+        "Where the log also goes.", "none", group="Run"
     )
-    resume: bool = setting("Go on from the last checkpoint in --out.", False)
+    resume: bool = setting("Go on from the last checkpoint in --out.", False, group="Run")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -110,7 +146,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "temperature": 0.2,
         "head": "mlp",
         "dim": 128,
-        # One device, no shuffling: as the paper's run. Its shuffling BN needs several devices and did nothing on one.
+        # No shuffling, as the paper's run: its shuffling BN needs several devices and did nothing on one.
         "key_groups": 1,
         "optimizer": "adam",
         "weight_decay": 1e-4,
@@ -123,7 +159,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "brightness": 0.0,
         "contrast": 0.0,
         "mean": 0.5020,
-        # The released code divides by 0.085585, which is 0.29255 squared: a variance where a std belongs. Kept.
+        # The released code divides by 0.085585 = 0.29255 squared: a variance where a std belongs. Kept.
         "std": 0.085585,
         "positives": "view",
     },
@@ -156,8 +192,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "positives": "view",
     },
 }
-"""preset -> setting -> value. Sources: `paper` is arXiv 2010.05352 and its released code; `tuned` was settled here
-on one split of real films (docs/benchmarks.md)."""
+"""preset -> setting -> value. Sources: `paper` is arXiv 2010.05352 and its released code; `tuned` was settled
+here on one split of real films (docs/benchmarks.md)."""
 
 
 def resolve(settings: PretrainSettings) -> PretrainSettings:
@@ -174,8 +210,9 @@ def resolve(settings: PretrainSettings) -> PretrainSettings:
 def _check(s: Mapping[str, Any]) -> None:
     bounds = {
         "size": (16, 4096), "epochs": (1, 100_000), "batch": (2, 1 << 20), "lr": (0, float("inf")),
-        "momentum": (0, 1), "temperature": (1e-4, 100), "dim": (1, 1 << 16), "key_groups": (1, s["batch"] // 2),
-        "channels": (1, 64), "flip": (0, 1), "rotation": (0, 180), "brightness": (0, 1), "contrast": (0, 1),
+        "momentum": (0, 1), "temperature": (1e-4, 100), "dim": (1, 1 << 16),
+        "key_groups": (1, s["batch"] // 2), "channels": (1, 64), "flip": (0, 1), "rotation": (0, 180),
+        "brightness": (0, 1), "contrast": (0, 1),
         "warmup": (0, 1), "save_every": (1, 1 << 40), "log_every": (1, 1 << 40), "std": (1e-6, 1e6),
     }  # fmt: skip
     for name, (low, high) in bounds.items():

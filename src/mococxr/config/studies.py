@@ -17,23 +17,31 @@ class StudySettings(TrainingSettings):
     store: Path = setting("A store made by `prepare`.", positional=True)
     target: tuple[str, ...] = setting("A label column, or COLUMN=VALUE (repeatable).")
     arm: tuple[str, ...] = setting(
-        "NAME, NAME=ENCODER or NAME=RUN1,RUN2 for several pretraining seeds (repeatable); an encoder is a run "
-        "folder, imagenet, or random."
+        "NAME, NAME=ENCODER or NAME=RUN1,RUN2 for several pretraining seeds (repeatable); an encoder is a "
+        "run folder, imagenet, or random."
     )
-    mode: tuple[Mode, ...] = setting("linear, finetune, or both.", ("linear",))
+    mode: tuple[Mode, ...] = setting("linear, finetune, or both.", ("linear",), group="Comparison")
     fraction: tuple[float, ...] = setting(
-        "Shares of the labelled training patients.", (0.01, 0.1, 1.0), source="paper section 2"
+        "Shares of the labelled training patients.",
+        (0.01, 0.1, 1.0),
+        source="paper section 2",
+        group="Comparison",
     )
     draws: int = setting(
-        "Draws of labels at each fraction; at fraction 1 there is one.", 5, source="paper section 2"
+        "Draws of labels at each fraction; at fraction 1 there is one.",
+        5,
+        source="paper section 2",
+        group="Comparison",
     )
-    unit: Literal["film", "study", "patient"] = setting("What is scored on the test side.", "film")
+    unit: Literal["film", "study", "patient"] = setting(
+        "What is scored on the test side.", "film", group="Comparison"
+    )
     vote: Literal["max", "mean"] = setting(
-        "How films of one unit become one score.", "max", source="paper section 2"
+        "How films of one unit become one score.", "max", source="paper section 2", group="Comparison"
     )
-    against: str | None = setting("The reference arm.", None, shown="the first arm named")
-    replicates: int = setting("Bootstrap resamples of the test patients.", 2000)
-    executor: Literal["local", "ray"] = setting("Where trials run.", "local")
+    against: str | None = setting("The reference arm.", None, shown="the first arm named", group="Comparison")
+    replicates: int = setting("Bootstrap resamples of the test patients.", 2000, group="Comparison")
+    executor: Literal["local", "ray"] = setting("Where trials run.", "local", group="Run")
     out: Path = setting("The study folder to make or go on with.")
 
 
@@ -49,17 +57,21 @@ class EvaluateSettings:
     """Measure any table of predictions: AUROC, average precision, intervals, paired difference."""
 
     predictions: Path = setting("A table (CSV or Parquet) of labels and scores.", positional=True)
-    against: Path | None = setting("A second table on the same films, to compare with.", None)
+    against: Path | None = setting(
+        "A second table on the same films, to compare with.", None, group="Comparison"
+    )
     label: str = setting("The column that holds 1 or 0.")
     score: str = setting("The column that holds the score.")
     patient: str | None = setting(
-        "The column that names the patient.", None, shown="each row its own patient"
+        "The column that names the patient.", None, shown="each row its own patient", group="Columns"
     )
-    key: str | None = setting("The column by which rows of two tables pair.", None, shown="by position")
-    json: Path | None = setting("Where to write the numbers in full precision.", None)
-    replicates: int = setting("Bootstrap resamples of the patients.", 2000)
-    level: float = setting("Confidence level of the intervals.", 0.95)
-    seed: int = setting("Seed of the resamples.", 0)
+    key: str | None = setting(
+        "The column by which rows of two tables pair.", None, shown="by position", group="Columns"
+    )
+    json: Path | None = setting("Where to write the numbers in full precision.", None, group="Run")
+    replicates: int = setting("Bootstrap resamples of the patients.", 2000, group="Comparison")
+    level: float = setting("Confidence level of the intervals.", 0.95, group="Comparison")
+    seed: int = setting("Seed of the resamples.", 0, group="Run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +79,6 @@ class DemoSettings:
     """Show the whole way on synthetic films (phantoms): it demonstrates and proves nothing."""
 
     out: Path = setting("Where to put everything.", Path("demo"))
-    films: int = setting("How many phantom films to draw.", 2400, unit="films")
-    epochs: int = setting("Passes over the training films in pretraining.", 10, unit="epochs")
-    seed: int = setting("Seed of everything random.", 0)
+    films: int = setting("How many phantom films to draw.", 2400, unit="films", group="Run")
+    epochs: int = setting("Passes over the training films in pretraining.", 10, unit="epochs", group="Run")
+    seed: int = setting("Seed of everything random.", 0, group="Run")

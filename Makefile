@@ -1,0 +1,45 @@
+# One command each, the same here and in CI. PYTHON chooses the interpreter that the environment is made from.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO ?= demo
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
+
+.PHONY: help setup check format test slow demo bench real clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## the environment in .venv, made again when pyproject.toml changes
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mococxr needs Python 3.11 or later: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,imagenet-offline,trackers]'
+	@touch $(READY)
+
+check: setup ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## put the code into the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup ## the tests, without those marked slow
+	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow"
+
+slow: setup ## kill and resume, several processes, real films in short
+	$(ONE_THREAD) $(BIN)/pytest -m slow
+
+demo: setup ## the whole way on synthetic films, from nothing to a report
+	$(BIN)/mococxr demo --out $(DEMO)
+
+bench: setup ## speed of views and of a step
+	$(BIN)/python bench/speed.py
+
+real: setup ## the main job on real films (MOCOCXR_DATA)
+	$(BIN)/python bench/real_films.py
+
+clean: ## remove the environment and the demo
+	rm -rf .venv demo

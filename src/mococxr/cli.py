@@ -1,0 +1,234 @@
+"""The command line, made from the settings of each command. Nobody imports this room.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+import types
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import Field
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import cyclopts
+from cyclopts import Group, Parameter
+
+from mococxr import commands, journal
+from mococxr.config import COMMANDS, flag, from_yaml
+from mococxr.errors import InputError, RunError
+from mococxr.version import VERSION
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+"""Exit statuses."""
+
+INTRODUCTION = """\
+From a folder of chest films, most of them unlabelled, to a classifier that needs few labels,
+with honest numbers.
+
+For example:
+    mococxr prepare  films/ --out store
+    mococxr pretrain store --out run
+    mococxr study    store --target TB --arm moco=run --arm imagenet --out cmp
+    mococxr fit      store --encoder run --target TB --out model
+
+`mococxr demo` goes the whole way on synthetic films; try it first."""
+
+EPILOGUE = (
+    "`mococxr COMMAND --help` shows every setting of a command; --debug, anywhere, the traceback of an error."
+)
+CONFIG_HELP = "A YAML file of settings, e.g. a run's settings.yaml; flags win over it."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status: 0 done, 2 bad input or settings, 1 anything else."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    sys.exit(_status([word for word in given if word != "--debug"], debug))
+
+
+def _status(words: list[str], debug: bool) -> int:
+    """Do what the words say; every way it can end, as an exit status."""
+    try:
+        if not debug:
+            warnings.simplefilter("ignore")  # of libraries: our own are said by the journal
+        application()(words or ["--help"])
+    except (InputError, cyclopts.CycloptsError) as error:
+        _complain(_in_words(error), debug)
+        return BAD_INPUT
+    except RunError as error:
+        _complain(f"error: {error}", debug)
+    except KeyboardInterrupt:
+        _complain("stopped", debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED
+    except Exception as error:  # the last door: whatever it is, the user gets one line and the status 1
+        text = f"unexpected: {type(error).__name__}: {error}"
+        _complain(f"{text}; run again with --debug for the traceback", debug)
+    else:
+        return DONE
+    return FAILED
+
+
+def _in_words(error: Exception) -> str:
+    """`error: ` and what is wrong, then the way out."""
+    text = " ".join(str(error).split()) if isinstance(error, cyclopts.CycloptsError) else str(error)
+    if isinstance(error, cyclopts.CycloptsError):
+        chain = [name for name in (error.command_chain or ()) if name in COMMANDS]
+        text += f"\n  See {' '.join(['mococxr', *chain, '--help'])}."
+    return f"error: {text}"
+
+
+def _complain(text: str, debug: bool) -> None:
+    if debug:
+        journal.say(traceback.format_exc().rstrip())
+    journal.say(text)
+
+
+def application() -> cyclopts.App:
+    """The whole command line as a cyclopts application that raises its errors instead of exiting."""
+    app = cyclopts.App(
+        name="mococxr",
+        help=INTRODUCTION,
+        help_epilogue=EPILOGUE,
+        help_format="plaintext",
+        version=VERSION,
+        group_commands=Group("Commands", sort_key=0),
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_none",
+        usage="Usage: mococxr COMMAND [SETTINGS]",
+    )
+    app["--help"].group = app["--version"].group = Group("Else", sort_key=1)
+    for order, name in enumerate(COMMANDS):
+        app.command(_function(name), name=name, sort_key=order, usage=_usage(name), help_epilogue="")
+        app[name].help = inspect.getdoc(COMMANDS[name])
+    return app
+
+
+def _usage(command: str) -> str:
+    """`Usage: mococxr fit STORE --encoder ... --out ... [SETTINGS]`: what must be given, in place."""
+    by_position, by_name = commands.fields_of(command)
+    kinds = commands.types_of(command)
+    words = [f.name.upper() + ("..." if _many(kinds[f.name]) else "") for f in by_position]
+    words += [f"{flag(f.name)} {_metavar(kinds[f.name])}" for f in by_name if commands.is_required(f)]
+    return " ".join(["Usage: mococxr", command, *words, "[SETTINGS]"])
+
+
+def _metavar(kind: Any) -> str:
+    return "PATH" if kind is Path else "STR"
+
+
+def _function(command: str) -> Callable[..., None]:
+    """A function whose signature cyclopts reads as the command's arguments and flags.
+
+    Every parameter is optional here, so that it arrives only when it was really given: what is required may
+    stand in the file of `--config`, and is checked when the settings are made.
+    """
+
+    def call(*values: Any, **given: Any) -> None:
+        named = {name: value for name, value in given.items() if value is not None}
+        config = named.pop("config", None)
+        commands.run(command, _merge(config, _by_position(command, values) | named))
+
+    kinds = commands.types_of(command)
+    by_position, by_name = commands.fields_of(command)
+    first = [_parameter(f, kinds[f.name]) for f in by_position]
+    flags = [_parameter(f, kinds[f.name]) for f in by_name]
+    config = inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None,
+            Parameter(help=CONFIG_HELP, show_default=False, group=_GROUPS["Run"], metavar="FILE"),
+        ],
+    )
+    call.__signature__ = inspect.Signature([*first, *flags, config])  # type: ignore[attr-defined]
+    call.__name__ = command
+    call.__doc__ = inspect.getdoc(COMMANDS[command])
+    call.__annotations__ = {p.name: p.annotation for p in [*first, *flags, config]}
+    return call
+
+
+def _by_position(command: str, values: tuple[Any, ...]) -> dict[str, Any]:
+    """The values given by position under the names of their settings; the last may take all that is left."""
+    names = [f.name for f in commands.fields_of(command)[0]]
+    kinds = commands.types_of(command)
+    given: dict[str, Any] = {}
+    for order, name in enumerate(names):
+        if _many(kinds[name]):
+            if values[order:]:
+                given[name] = values[order:]
+        elif len(values) > order and values[order] is not None:
+            given[name] = values[order]
+    return given
+
+
+def _merge(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings from the file, then from the flags, which win; a preset stands behind both."""
+    if config is None and given.get("resume"):
+        kept = Path(given["out"]) / "settings.yaml" if "out" in given else None
+        config = kept if kept is not None and kept.is_file() else None
+    if config is None:
+        return given
+    stated = from_yaml(config)
+    preset, wanted = stated.get("preset"), given.get("preset")
+    if preset is not None and wanted is not None and preset != wanted:
+        raise InputError(
+            f"--preset {wanted} contradicts {config}, whose settings come from the preset {preset}.",
+            "Leave one of the two out; settings in the file win over any preset.",
+        )
+    return stated | given
+
+
+GROUP_ORDER = (
+    "Required", "Films", "Labels", "Split", "Columns", "Comparison", "Classifier", "Encoder", "Contrast",
+    "Views", "Optimiser", "Linear head", "Trained by gradient", "Run",
+)  # fmt: skip
+_GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUP_ORDER)}
+
+
+def _parameter(field: Field[Any], kind: Any) -> inspect.Parameter:
+    """One setting as a parameter that cyclopts understands."""
+    plain = _plain_type(kind)
+    group = "Required" if commands.is_required(field) else field.metadata["group"] or "Run"
+    about = Parameter(
+        help=commands.describe(field),
+        show_default=False,
+        negative="",
+        group=_GROUPS[group],
+        consume_multiple=True,
+        required=False,
+    )
+    if field.metadata["positional"] and _many(kind):
+        item = typing.get_args(kind)[0]
+        return inspect.Parameter(
+            field.name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[item, about]
+        )
+    where = (
+        inspect.Parameter.POSITIONAL_ONLY if field.metadata["positional"] else inspect.Parameter.KEYWORD_ONLY
+    )
+    return inspect.Parameter(field.name, where, default=None, annotation=Annotated[plain | None, about])
+
+
+def _many(kind: Any) -> bool:
+    """Whether the type is a tuple of any length."""
+    return typing.get_origin(kind) is tuple and typing.get_args(kind)[-1:] == (Ellipsis,)
+
+
+def _plain_type(kind: Any) -> Any:
+    """The type without `| None`; a tuple of any length as a list, which may be repeated on the line."""
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        kind = next(inner for inner in typing.get_args(kind) if inner is not types.NoneType)
+    if _many(kind):
+        return list[typing.get_args(kind)[0]]  # type: ignore[misc]
+    return kind
