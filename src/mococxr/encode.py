@@ -1,0 +1,252 @@
+"""Films -> frames -> features: what an encoder is shown, the same from a store as from files.
+
+A film passes three steps: shorter side to the store's size, whole halvings down to at most twice the frame
+(`Store.level`; `film_level` does both for a file), then `to_frame`. So a film scores the same whichever way
+it came.
+
+    N  films    D  length of a feature    H, W  height and width of a frame in px
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mococxr import journal
+from mococxr.backbone import Encoder, EncoderSpec, build, initialise, load_encoder, read_spec
+from mococxr.errors import InputError, RunError
+from mococxr.files import atomic
+from mococxr.films import resize_shorter
+from mococxr.store.levels import halving, shrink
+
+if TYPE_CHECKING:
+    from mococxr.store import Store
+
+GRID = 32
+"""Pixels: the longer side of a whole film is rounded to this multiple, so that films share a batch."""
+
+
+def to_frame(image: NDArray[np.uint8], size: int, frame: str = "centre") -> NDArray[np.uint8]:
+    """What an encoder sees of a film.
+
+    Args:
+        image: (H, W) uint8, from a level at most twice as large as the frame.
+        size: shorter side of the frame, px.
+        frame: `centre`: the shorter side becomes `size`, then a centred square, as the paper evaluates.
+            `whole`: all of the film, its longer side rounded to the nearest multiple of `GRID`.
+
+    Returns:
+        (size, size) uint8, or (H', W') with min(H', W') == size for `whole`.
+    """
+    if frame == "whole":
+        return _resize_whole(image, size)
+    resized = resize_shorter(image, size)
+    top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
+    return resized[top : top + size, left : left + size]
+
+
+def _resize_whole(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    height, width = image.shape
+    longer = max(size, GRID * round(max(height, width) * size / min(height, width) / GRID))
+    wanted = (size, longer) if height > width else (longer, size)  # OpenCV takes (width, height)
+    shrinks = wanted[0] <= width and wanted[1] <= height
+    return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def film_level(image: NDArray[np.uint8], stored: int, size: int) -> NDArray[np.uint8]:
+    """A film read from a file, as the level of a store would hold it.
+
+    Args:
+        image: (H, W) uint8, as read.
+        stored: shorter side of the store's films, px.
+        size: shorter side of the frame, px.
+    """
+    return shrink(resize_shorter(image, stored), halving(stored, size))
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is a GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: the device named is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if not there.get(name, False):
+        raise InputError(f"There is no device {name!r} here.", "Leave --device out, or take cpu.")
+    return torch.device(name)
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, with their names."""
+    digest = hashlib.sha256()
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def encode_frames(
+    encoder: Encoder, frames: Iterable[NDArray[np.uint8]], device: torch.device, batch: int = 64
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Encode frames of any shapes; frames of one shape share a batch.
+
+    Yields:
+        The position of a frame in `frames` and its feature (D,): in order of position within a shape only.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
+    for position, frame in enumerate(frames):
+        group = waiting.setdefault(frame.shape, [])
+        group.append((position, frame))
+        if len(group) == batch:
+            yield from _encode_batch(encoder, waiting.pop(frame.shape), device)
+    for group in waiting.values():
+        yield from _encode_batch(encoder, group, device)
+
+
+def _encode_batch(
+    encoder: Encoder, group: list[tuple[int, NDArray[np.uint8]]], device: torch.device
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    films = torch.from_numpy(np.stack([frame for _, frame in group])[:, None]).to(device)
+    with torch.inference_mode():
+        encoded = encoder(films).cpu().numpy()
+    yield from zip((position for position, _ in group), encoded, strict=True)
+
+
+def features(
+    encoder: Encoder,
+    store: Store,
+    rows: Sequence[int] | NDArray[np.integer],
+    *,
+    size: int,
+    frame: str = "centre",
+    device: torch.device | str = "cpu",
+    batch: int = 64,
+    label: str = "features",
+) -> NDArray[np.float32]:
+    """Features of films of a store, the encoder in eval mode and proved unchanged.
+
+    Args:
+        rows: row numbers of the store, N.
+        size, frame: as `to_frame`.
+        label: what the progress line is called.
+
+    Returns:
+        (N, D) float32, in the order of `rows`.
+
+    Raises:
+        RunError: the encoder's state changed on the way, or a feature is not finite.
+    """
+    place = torch.device(device) if not isinstance(device, torch.device) else device
+    encoder = encoder.to(place).eval()
+    before = state_hash(encoder)
+    level = store.level(size)
+    out = np.empty((len(rows), encoder.spec.width), dtype=np.float32)
+    films = (to_frame(level.pixels(int(row)), size, frame) for row in rows)
+    with journal.progress(label, len(rows)) as bar:
+        for position, feature in encode_frames(encoder, films, place, batch):
+            out[position] = feature
+            bar.advance()
+    if state_hash(encoder) != before:
+        raise RunError("The encoder changed while its features were read: they are not those of one encoder.")
+    if not np.isfinite(out).all():
+        raise RunError(
+            f"{int((~np.isfinite(out).all(axis=1)).sum())} films have features that are not finite."
+        )
+    return out
+
+
+def cached(
+    folder: Path, facts: Sequence[Any], make: Callable[[], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """An array kept under the hash of the facts that it follows from; made when it is not there.
+
+    Args:
+        folder: where arrays lie, `<hash>.npy`.
+        facts: all that the array depends on: bytes, text or numbers.
+        make: makes the array.
+    """
+    digest = hashlib.sha256()
+    for fact in facts:
+        digest.update(fact if isinstance(fact, bytes) else repr(fact).encode())
+        digest.update(b"\0")
+    path = Path(folder) / f"{digest.hexdigest()[:32]}.npy"
+    if path.is_file():
+        return np.load(path)
+    array = make()
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+    return array
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Where an encoder comes from, before anything is loaded.
+
+    Args:
+        name: as the user wrote it.
+        kind: `run`, `imagenet` or `random`.
+        spec: what it is built as; `spec.size` is the side of the frames it is shown.
+        path: the run folder.
+    """
+
+    name: str
+    kind: str
+    spec: EncoderSpec
+    path: Path | None = None
+
+
+def resolve_encoder(
+    name: str, *, backbone: str | None = None, size: int | None = None, like: EncoderSpec | None = None
+) -> EncoderSource:
+    """What `imagenet`, `random` or a run folder means.
+
+    Args:
+        backbone: timm name for `imagenet` and `random`; None takes that of `like`.
+        size: side of a frame, px; None takes the run's own, or that of `like`.
+        like: the spec of the first run among the arms; channels and normalisation follow it.
+
+    Raises:
+        InputError: no such run, or neither a run nor the settings say the backbone and size.
+    """
+    if name not in ("imagenet", "random"):
+        if not Path(name).is_dir():
+            raise InputError(
+                f"There is no encoder {name!r}.", "Name a finished run folder, imagenet or random."
+            )
+        spec = read_spec(Path(name))
+        return EncoderSource(name, "run", replace(spec, size=size or spec.size), Path(name))
+    wanted, side = backbone or (like and like.timm), size or (like and like.size)
+    if not wanted or not side:
+        raise InputError(
+            f"The encoder {name!r} has no backbone or no size: no run folder says them.",
+            "Give --backbone (for example tf_efficientnet_lite0) and --size (for example 96).",
+        )
+    spec = replace(like, timm=wanted, size=side, width=0) if like else EncoderSpec(wanted, side)
+    return EncoderSource(name, name, spec)
+
+
+def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
+    """Build the encoder and load its weights, in eval mode.
+
+    Args:
+        seed: of the weights of `random`.
+
+    Raises:
+        InputError: the weights do not fit, or cannot be had here.
+    """
+    if source.path is not None:
+        return load_encoder(source.path)
+    encoder = build(source.spec, seed)
+    initialise(encoder, source.kind)
+    return encoder.eval()
