@@ -1,0 +1,222 @@
+"""Who trains, who validates, who tests, and whose labels a study may use: always by patient, always seeded.
+
+Nothing here depends on the order of rows: patients are sorted before anything is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mococxr.errors import InputError, UndefinedError
+
+SPLITS = ("train", "val", "test")
+_SPELLINGS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+              "test": "test"}  # fmt: skip
+_BLOCK = 10
+"""Neighbouring patients among whom the splits are shuffled; small, so that strata stay even."""
+
+
+def split_patients(
+    rows: pl.DataFrame, labels: Sequence[str], shares: Sequence[float], seed: int
+) -> pl.DataFrame:
+    """Deal patients out to train, val and test in exact shares, as even as possible in every label.
+
+    Patients are sorted by their labels (positive, known, unknown), the rarest finding first, in random order
+    where they are equal. Then they are dealt out in turn, at random within each ten.
+
+    Args:
+        rows: one row a film, with `patient` and the label columns (1, 0, -1 or null); a patient with one
+            positive film is positive.
+        labels: label columns to stratify by.
+        shares: of train, val and test, in 0..1, adding up to 1. A share above 0 means at least one patient.
+        seed: another seed gives another split.
+
+    Returns:
+        `patient, split`, sorted by patient.
+
+    Raises:
+        InputError: impossible shares, or fewer patients than splits.
+    """
+    states = _states(rows, labels)
+    counts = _counts(len(states), shares)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(states))
+    keys = [states[name].to_numpy()[shuffled] for name in _rarest_first(states, labels)]
+    order = shuffled[np.lexsort(keys[::-1])] if keys else shuffled
+    split = np.empty(len(states), dtype=np.int64)
+    split[order] = _dealt(counts, rng)
+    return states.select("patient", split=pl.Series([SPLITS[s] for s in split.tolist()], dtype=pl.String))
+
+
+def _states(rows: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
+    """Per patient and label: 2 has a positive film, 1 has a film with a known value, 0 has neither."""
+    state = [
+        pl.when((pl.col(name) == 1).any())
+        .then(2)
+        .when(pl.col(name).is_not_null().any())
+        .then(1)
+        .otherwise(0)
+        .cast(pl.Int8)
+        .alias(name)
+        for name in labels
+    ]
+    return rows.group_by("patient").agg(state).sort("patient")
+
+
+def _rarest_first(states: pl.DataFrame, labels: Sequence[str]) -> list[str]:
+    return sorted(labels, key=lambda name: (int((states[name] == 2).sum()), name))
+
+
+def _counts(patients: int, shares: Sequence[float]) -> list[int]:
+    """Patients a split, by largest remainder; every share above 0 gets one, from the largest split."""
+    if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
+        raise InputError(
+            f"--split cannot be {' '.join(f'{share:g}' for share in shares)}.",
+            "Give three shares that are not negative and add up to 1, e.g. 0.5 0.1 0.4.",
+        )
+    wanted = [i for i, share in enumerate(shares) if share > 0]
+    if patients < len(wanted):
+        raise InputError(
+            f"{patients} patients cannot fill {len(wanted)} splits.",
+            "Give more patients, or a share of 0 for a split that may stay empty.",
+        )
+    exact = [share * patients for share in shares]
+    counts = [int(np.floor(x + 1e-9)) for x in exact]
+    by_remainder = sorted(wanted, key=lambda i: (counts[i] - exact[i], i))
+    for i in by_remainder[: patients - sum(counts)]:
+        counts[i] += 1
+    for i in wanted:
+        if counts[i] == 0:
+            counts[counts.index(max(counts))] -= 1
+            counts[i] = 1
+    return counts
+
+
+def _dealt(counts: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Split numbers in dealing order: each spread evenly over the whole, then shuffled in small blocks."""
+    split = np.repeat(np.arange(len(counts)), counts)
+    place = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
+    dealt = split[np.argsort(place, kind="stable")]
+    for start in range(0, len(dealt), _BLOCK):
+        rng.shuffle(dealt[start : start + _BLOCK])
+    return dealt
+
+
+def given_splits(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[pl.DataFrame, list[str]]:
+    """A split that somebody stated: checked, and reduced to the patients there are.
+
+    Args:
+        table: `patient, split` as text, any number of rows a patient; rows without a split say nothing.
+        patients: the patients that need a split.
+        name: what the table is called in messages, e.g. its file name.
+
+    Returns:
+        `patient, split` sorted by patient, and notes for the console.
+
+    Raises:
+        InputError: an unknown name, a patient in two splits, a patient without one; each names the culprit.
+    """
+    stated = (
+        table.select("patient", split=pl.col("split").str.strip_chars().str.to_lowercase())
+        .with_row_index("row", offset=1)
+        .filter(pl.col("split").is_not_null() & (pl.col("split") != ""))
+    )
+    _check_names(stated, name)
+    stated = stated.with_columns(pl.col("split").replace_strict(_SPELLINGS))
+    _check_one_each(stated, name)
+    wanted = patients.unique().sort()
+    absent = wanted.filter(~wanted.is_in(stated["patient"].unique().implode()))
+    if len(absent):
+        raise InputError(
+            f"{name} has no split for {len(absent):,} patients, e.g. {absent[0]!r}.",
+            f"Give each of them one of {', '.join(SPLITS)}.",
+        )
+    chosen = stated.unique("patient").filter(pl.col("patient").is_in(wanted.implode()))
+    unused = stated["patient"].n_unique() - len(wanted)
+    notes = [f"{name}: {unused:,} patients have no film here and are left out."] if unused else []
+    return chosen.select("patient", "split").sort("patient"), notes
+
+
+def _check_names(stated: pl.DataFrame, name: str) -> None:
+    unknown = stated.filter(~pl.col("split").is_in(list(_SPELLINGS)))
+    if len(unknown):
+        row, patient, split = unknown.row(0)
+        raise InputError(
+            f"{name} row {row}: patient {patient!r} has the split {split!r}.",
+            f"A split is one of {', '.join(SPLITS)}.",
+        )
+
+
+def _check_one_each(stated: pl.DataFrame, name: str) -> None:
+    several = (
+        stated.group_by("patient")
+        .agg(
+            pl.col("split").n_unique().alias("splits"), pl.col("row").sort(), pl.col("split").unique().sort()
+        )
+        .filter(pl.col("splits") > 1)
+        .sort("patient")
+    )
+    if len(several):
+        patient, _, rows, splits = several.row(0)
+        shown = ", ".join(map(str, rows[:5]))
+        raise InputError(
+            f"{name}: patient {patient!r} is in {' and '.join(splits)} (rows {shown}).",
+            "A patient belongs to one split, or the test would be on known people.",
+        )
+
+
+def draw_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) -> list[str]:
+    """Draw the patients whose labels may be used, at one label fraction.
+
+    Draws are nested: at equal `draw` and `seed` a smaller fraction is a subset of a larger one. The first
+    patient of each class in the draw's order stands at its front, so both classes are in every fraction.
+
+    Args:
+        table: `patient, label` with 1 or 0, one row a labelled training film; one positive film makes a
+            patient positive.
+        fraction: share of the labelled patients, above 0 and up to 1; at least two are drawn.
+        draw: number of the draw, from 0.
+        seed: the study's seed.
+
+    Returns:
+        max(2, round(fraction * labelled patients)) patients, in the order of the draw.
+
+    Raises:
+        UndefinedError: the labelled patients are all of one class.
+        ValueError: the fraction is out of range, or a label is neither 1 nor 0.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"the fraction is {fraction}; it lies above 0 and up to 1")
+    if not table["label"].is_in([0, 1]).all() or table["label"].null_count():
+        raise ValueError("a label is neither 1 nor 0")
+    known = table.group_by("patient").agg(pl.col("label").max()).sort("patient")
+    positives = int(known["label"].sum())
+    if positives in (0, len(known)):
+        lacking = "positive" if positives == 0 else "negative"
+        raise UndefinedError(f"none of the {len(known):,} labelled training patients is {lacking}")
+    order = np.random.default_rng([seed, draw]).permutation(len(known))
+    label = known["label"].to_numpy()[order]
+    other = int(np.flatnonzero(label != label[0])[0])
+    order = np.concatenate([order[[0, other]], np.delete(order, [0, other])])
+    count = max(2, round(fraction * len(known)))
+    return known["patient"].gather(order[:count].tolist()).to_list()
+
+
+def draw_rows(labelled: pl.DataFrame, patients: Sequence[str]) -> pl.DataFrame:
+    """The films of a draw, as the tables in `draws/` list them.
+
+    Args:
+        labelled: rows of a store's index (`row, path, patient`): the labelled training films.
+        patients: the drawn patients.
+
+    Returns:
+        `row, path, patient`, in row order.
+    """
+    drawn = pl.Series(patients, dtype=pl.String)
+    return (
+        labelled.filter(pl.col("patient").is_in(drawn.implode())).select("row", "path", "patient").sort("row")
+    )
