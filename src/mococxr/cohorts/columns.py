@@ -1,0 +1,113 @@
+"""Text columns -> labels, ages, sexes, splits and metadata, whole columns at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+from mococxr.cohorts.cohort import RESERVED, SPLITS
+from mococxr.errors import InputError
+
+LABEL_VALUES = (1.0, 0.0, -1.0)
+NEARLY = 0.9
+"""Share of label values from which a column that is none is worth a remark."""
+
+
+def known_labels(text: pl.Series) -> pl.Series:
+    """True where a value is 1, 0 or -1, however written (`1`, `1.0`); blanks are False."""
+    return text.cast(pl.Float64, strict=False).is_in(LABEL_VALUES).fill_null(False)
+
+
+def is_label(text: pl.Series) -> bool:
+    """Whether all values are among 1, 0, -1 and blank."""
+    return bool((known_labels(text) | text.is_null()).all())
+
+
+def labels(text: pl.Series, place: Callable[[int], str]) -> pl.Series:
+    """A column of 1, 0, -1 and blank -> Int8, blank as null.
+
+    Raises:
+        InputError: any other value; the text names row and column.
+    """
+    wrong = ~known_labels(text) & text.is_not_null()
+    if wrong.any():
+        at = wrong.arg_max() or 0
+        raise InputError(
+            f"{place(at)}, column {text.name!r}: {text[at]!r} is no label ({wrong.sum():,} such values).",
+            "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct the value or name other label columns.",
+        )
+    return text.cast(pl.Float64).cast(pl.Int8)
+
+
+def ages(text: pl.Series) -> pl.Series:
+    """Years as Float64; `58`, `058Y`, `7M` (months) and `3D` (days) are understood, anything else is null."""
+    number = text.str.extract(r"(?i)^(-?\d+(?:\.\d+)?)\s*(?:y|m|w|d|yrs?|years?)?$", 1).cast(
+        pl.Float64, strict=False
+    )
+    unit = text.str.extract(r"(?i)([mwd])$", 1).str.to_lowercase()
+    return number / unit.replace_strict(
+        {"m": 12.0, "w": 52.18, "d": 365.25}, default=1.0, return_dtype=pl.Float64
+    )
+
+
+def sexes(text: pl.Series) -> pl.Series:
+    """`M`, `F` or null: Male and Female in any case; Unknown and the rest are null."""
+    return text.str.to_lowercase().replace_strict(
+        {"m": "M", "male": "M", "f": "F", "female": "F"}, default=None
+    )
+
+
+def splits(text: pl.Series, place: Callable[[int], str]) -> pl.Series:
+    """train, val, test from the words in use.
+
+    Raises:
+        InputError: a word that names no split.
+    """
+    named = text.str.to_lowercase().replace_strict(SPLITS, default=None, return_dtype=pl.String)
+    wrong = named.is_null() & text.is_not_null()
+    if wrong.any():
+        at = wrong.arg_max() or 0
+        raise InputError(
+            f"{place(at)}, column {text.name!r}: {text[at]!r} names no split.",
+            "Write train, val or test, or leave it blank.",
+        )
+    return named
+
+
+def metadata(text: pl.Series) -> pl.Series:
+    """Whole numbers as Int64, numbers as Float64, else text; ids with leading zeros stay text."""
+    values = text.drop_nulls()
+    if not len(values) or values.str.contains(r"^[+-]?0\d").any():
+        return text
+    for kind in (pl.Int64, pl.Float64):
+        numbers = values.cast(kind, strict=False)
+        if not numbers.null_count() and (kind == pl.Int64 or numbers.is_finite().all()):
+            return text.cast(kind)
+    return text
+
+
+def unreserved(names: Sequence[str]) -> dict[str, str]:
+    """Old name -> new name for the columns whose name is one of the store's own."""
+    taken = set(names)
+    new: dict[str, str] = {}
+    for name in names:
+        if name in RESERVED:
+            fresh = f"{name}_in_table"
+            while fresh in taken:
+                fresh += "_"
+            taken.add(fresh)
+            new[name] = fresh
+    return new
+
+
+def wanted(asked: Sequence[str], there: Sequence[str], where: str) -> tuple[str, ...]:
+    """The label columns asked for, or all there are.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    for name in asked:
+        if name not in there:
+            raise InputError(f"{where} has no label {name!r}.", f"Its labels are: {', '.join(there)}.")
+    return tuple(dict.fromkeys(asked)) or tuple(there)
