@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import comb
 
 import cv2
@@ -31,12 +31,14 @@ class Canvas:
         """Pixels per body unit."""
         return self.width / FILM_WIDTH
 
+    @cached_property
     def body(self) -> tuple[np.ndarray, np.ndarray]:
         """Body coordinates x and y of every pixel, float32 (height, width) each."""
-        inverse = cv2.invertAffineTransform(self.affine).astype(np.float32)
-        row, column = np.mgrid[: self.height, : self.width].astype(np.float32)
-        x = inverse[0, 0] * column + inverse[0, 1] * row + inverse[0, 2]
-        y = inverse[1, 0] * column + inverse[1, 1] * row + inverse[1, 2]
+        (xx, xy, x0), (yx, yy, y0) = cv2.invertAffineTransform(self.affine).astype(np.float32)
+        row = np.arange(self.height, dtype=np.float32)[:, None]
+        column = np.arange(self.width, dtype=np.float32)[None, :]
+        x = xx * column + (xy * row + x0)
+        y = yx * column + (yy * row + y0)
         return x, y
 
     def fill(self, *outlines: np.ndarray, blur: float = 0.0) -> np.ndarray:
@@ -47,13 +49,12 @@ class Canvas:
         return self._soften(layer, blur)
 
     def stroke(self, lines: Sequence[np.ndarray], width: float, blur: float = 0.0) -> np.ndarray:
-        """Open lines of one width (body units); thinner than a pixel they fade instead of vanishing."""
+        """Open lines (all of n points) of one width; thinner than a pixel they fade instead of vanishing."""
         layer = np.zeros((self.height, self.width), np.uint8)
         pixels = width * self.unit
         value = round(255 * min(1.0, pixels))
-        ends = np.cumsum([len(line) for line in lines])[:-1]
-        pieces = np.split(self._pixels(np.concatenate(lines)), ends)
-        cv2.polylines(layer, pieces, False, value, max(1, round(pixels)), cv2.LINE_AA, _SHIFT)
+        pixel_lines = list(self._pixels(np.asarray(lines)))
+        cv2.polylines(layer, pixel_lines, False, value, max(1, round(pixels)), cv2.LINE_AA, _SHIFT)
         return self._soften(layer, blur)
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
@@ -61,8 +62,7 @@ class Canvas:
         return np.round(moved * (1 << _SHIFT)).astype(np.int32)
 
     def _soften(self, layer: np.ndarray, blur: float) -> np.ndarray:
-        mask = layer.astype(np.float32) * np.float32(1 / 255)
-        return soften(mask, blur * self.unit)
+        return soften(layer, blur * self.unit) * np.float32(1 / 255)
 
 
 def soften(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -74,7 +74,7 @@ def closed(points: Sequence[tuple[float, float]], rounds: int = 3) -> np.ndarray
     """A smooth closed outline around corner points (n, 2): corners are cut `rounds` times (Chaikin)."""
     curve = np.asarray(points, np.float64)
     for _ in range(rounds):
-        after = np.roll(curve, -1, axis=0)
+        after = np.concatenate([curve[1:], curve[:1]])
         curve = np.stack([0.75 * curve + 0.25 * after, 0.25 * curve + 0.75 * after], 1).reshape(-1, 2)
     return curve
 

@@ -11,7 +11,7 @@ import numpy as np
 from mococxr.errors import InputError
 from mococxr.phantom.anatomy import FILM_HEIGHT, FILM_WIDTH, Anatomy, draw_anatomy, generator
 from mococxr.phantom.canvas import Canvas, cloud, soften
-from mococxr.phantom.parts import bones, devices, effusion, heart, lung, mediastinum, opacity, torso, vessels
+from mococxr.phantom.parts import bones, devices, effusion, heart, lungs, mediastinum, opacity, torso, vessels
 
 FINDINGS = ("effusion", "effusion_left", "effusion_right", "cardiomegaly", "opacity")
 """Findings and their sides (the patient's). Plain `effusion` takes a side, or both, by chance."""
@@ -125,12 +125,11 @@ def _attenuation(
 ) -> np.ndarray:
     """Brightness before development, about 0 (air outside) to 1 (bone behind the heart), float32."""
     tissue = torso(canvas, person)
-    left, right = lung(canvas, person, 1, breath), lung(canvas, person, -1, breath)
+    chest = lungs(canvas, person, breath)
     dense = np.maximum(
         heart(canvas, person, severity.heart, breath, magnified), mediastinum(canvas, person, magnified)
     )
-    air = left + right
-    air = air * (1 - 0.93 * dense)
+    air = chest * (1 - 0.93 * dense)
     air = air * (1 - effusion(canvas, person, 1, severity.left, breath))
     air = air * (1 - effusion(canvas, person, -1, severity.right, breath))
     air = air * (1 - opacity(canvas, person, own, severity.opacity))
@@ -139,7 +138,7 @@ def _attenuation(
         0.5 * cloud(rng, canvas.height, canvas.width, 9) + 0.5 * cloud(rng, canvas.height, canvas.width, 24)
     )
     air = air * np.clip(1 - 0.30 * branches - 0.06 * mottle, 0, 1)
-    grey = tissue - (0.50 - 0.10 * person.fat) * air + 0.05 * dense * (left + right)
+    grey = tissue - (0.50 - 0.10 * person.fat) * air + 0.05 * dense * chest
     return grey + bones(canvas, person) * (0.55 + 0.45 * np.clip(tissue * 2, 0, 1))
 
 

@@ -16,10 +16,12 @@ def torso(canvas: Canvas, person: Anatomy) -> np.ndarray:
     half = right + flank
     outline = closed([*half, *[(-x, y) for x, y in reversed(half)]])
     body = canvas.fill(outline, blur=0.02)
-    x, y = canvas.body()
+    x, y = canvas.body
     depth = np.clip(1 - np.square(x / (1.15 * c)), 0, 1)
     thick = 0.38 + 0.08 * fat + (0.18 + 0.04 * fat) * depth + 0.10 * np.clip(y - 1.2, 0, 1)
-    return body * (thick + person.breast * _breasts(x, y, person))
+    if person.breast:
+        thick = thick + person.breast * _breasts(x, y, person)
+    return body * thick
 
 
 def _breasts(x: np.ndarray, y: np.ndarray, person: Anatomy) -> np.ndarray:
@@ -29,17 +31,19 @@ def _breasts(x: np.ndarray, y: np.ndarray, person: Anatomy) -> np.ndarray:
     return 0.17 * np.sqrt(inside)
 
 
-def lung(canvas: Canvas, person: Anatomy, side: int, breath: float) -> np.ndarray:
-    """One lung with its diaphragm dome; `side` 1 is the right of the image (the patient's left)."""
+def lungs(canvas: Canvas, person: Anatomy, breath: float) -> np.ndarray:
+    """Both lungs with their diaphragm domes; on the right of the image is the patient's left."""
     c, a, b = person.chest, person.apex, person.base + breath
-    dome = person.dome_left if side > 0 else person.dome_right
-    points = [
-        (0.05, a + 0.50), (0.14, a + 0.10), (0.24, a - 0.05), (0.44, a - 0.03), (0.77 * c, a + 0.20),
-        (0.93 * c, a + 0.60), (1.02 * c, b - 0.45), (1.04 * c, b - 0.05), (1.02 * c, b + 0.05),
-        (0.93 * c, b - 0.02), (0.76 * c, b - dome), (0.48 * c, b - dome - 0.06), (0.25 * c, b - dome),
-        (0.06, b - dome + 0.08),
-    ]  # fmt: skip
-    return canvas.fill(closed([(side * x, y) for x, y in points]), blur=0.008)
+    outlines = []
+    for side, dome in ((1, person.dome_left), (-1, person.dome_right)):
+        points = [
+            (0.05, a + 0.50), (0.14, a + 0.10), (0.24, a - 0.05), (0.44, a - 0.03), (0.77 * c, a + 0.20),
+            (0.93 * c, a + 0.60), (1.02 * c, b - 0.45), (1.04 * c, b - 0.05), (1.02 * c, b + 0.05),
+            (0.93 * c, b - 0.02), (0.76 * c, b - dome), (0.48 * c, b - dome - 0.06), (0.25 * c, b - dome),
+            (0.06, b - dome + 0.08),
+        ]  # fmt: skip
+        outlines.append(closed([(side * x, y) for x, y in points]))
+    return canvas.fill(*outlines, blur=0.008)
 
 
 def heart(canvas: Canvas, person: Anatomy, severity: float, breath: float, magnified: bool) -> np.ndarray:
@@ -87,7 +91,7 @@ def opacity(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity:
     side = 1 if own.random() < 0.5 else -1
     across, down = own.uniform(0.40, 0.75), own.uniform(0.30, 0.78)
     radius = (0.10 + 0.20 * severity) * own.uniform(0.85, 1.2, 2)
-    x, y = canvas.body()
+    x, y = canvas.body
     centre_y = person.apex + down * (person.base - person.apex)
     distance = np.square((x - side * across * person.chest) / radius[0]) + np.square(
         (y - centre_y) / radius[1]
@@ -109,7 +113,7 @@ def vessels(canvas: Canvas, person: Anatomy, rng: np.random.Generator) -> np.nda
             wide.append(arc([root, (root + middle) / 2, middle], 6))
             fine.append(arc([middle, (middle + end) / 2 - sag, end + 0.1 * way], 6))
             twig = end + 0.16 * rng.standard_normal(2) + 0.08 * way
-            fine.append(arc([middle, (middle + twig) / 2, twig], 5))
+            fine.append(arc([middle, (middle + twig) / 2, twig], 6))
     hilum = [
         arc([(s * 0.15, person.apex + 0.56), (s * 0.21, person.apex + 0.68), (s * 0.16, person.apex + 0.84)])
         for s in (1, -1)
