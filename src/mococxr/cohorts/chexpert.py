@@ -1,4 +1,4 @@
-"""CheXpert (Irvin et al., AAAI 2019): `train.csv`, `valid.csv` and, where it is there, the table of the test set.
+"""CheXpert (Irvin et al., AAAI 2019): `train.csv`, `valid.csv` and, where there is one, the test set's table.
 
 Paths such as `CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg` hold patient and study; what
 stands before the split's folder is the name of the release, and is replaced by where the films really are.
@@ -129,7 +129,7 @@ def _rows(table: Table, labels: tuple[str, ...], request: Request) -> pl.DataFra
 
 
 def _views(rows: pl.DataFrame) -> pl.Expr:
-    """AP or PA; else Frontal or Lateral by the table or the file's name (the raw columns stay as metadata)."""
+    """AP or PA; else Frontal or Lateral by the table or the file's name (raw columns stay as metadata)."""
     side = pl.col("path").str.extract(r"(?i)_(frontal|lateral)\.", 1).str.to_titlecase()
     if "Frontal/Lateral" in rows.columns:
         side = pl.coalesce("Frontal/Lateral", side)

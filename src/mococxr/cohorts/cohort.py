@@ -46,10 +46,10 @@ class Cohort:
     Args:
         name: the reader used: csv, folder, chexpert, nih, shenzhen or montgomery.
         source: where the patients come from; stores that name the same source share patients.
-        root: the folder that the paths are relative to and never leave (links are checked when a film is read).
-        rows: path (posix), patient, study, view, sex (strings), age (Float64, years), split (train, val, test),
-            each null where unknown (path and patient never are); then the labels (Int8: 1, 0, -1 uncertain,
-            null unknown), then the metadata (strings or numbers).
+        root: the folder that the paths are relative to and never leave (links are checked later).
+        rows: path (posix), patient, study, view, sex (strings), age (Float64, years), split (train, val,
+            test), each null where unknown (path and patient never are); then the labels (Int8: 1, 0, -1
+            uncertain, null unknown), then the metadata (strings or numbers).
         labels: the names of the label columns.
         metadata: the names of the metadata columns.
         official_splits: the `split` column states splits that win over shares.
@@ -77,7 +77,7 @@ class Cohort:
 
 
 def films_under(root: Path, folder: str = "") -> list[str]:
-    """The films in a folder of the root and below it, by suffix, as sorted posix paths relative to the root."""
+    """The films in a folder of the root and below it, by suffix: sorted posix paths relative to the root."""
     films = []
     for where, _, names in os.walk(root / folder):
         prefix = Path(where).relative_to(root).as_posix()
@@ -89,7 +89,7 @@ def films_under(root: Path, folder: str = "") -> list[str]:
 
 
 def finish(cohort: Cohort, place: Callable[[int], str], patients_unknown: bool = False) -> Cohort:
-    """Complete and check a cohort: the fixed columns that a reader left out, paths, patients, studies, splits.
+    """Complete and check a cohort: fixed columns that a reader left out, paths, patients, studies, splits.
 
     Args:
         cohort: with at least the columns path and its labels and metadata; without a patient column each film
@@ -111,7 +111,7 @@ def finish(cohort: Cohort, place: Callable[[int], str], patients_unknown: bool =
     elif not patients_unknown:
         raise InputError(
             f"{cohort.root}: the patients of the films are not known, so a split could put one in two parts.",
-            "Give a table with a patient column (--labels FILE), or accept one patient a film by --patients-unknown.",
+            "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
         )
     else:
         rows = rows.with_columns(patient="path")
@@ -171,7 +171,7 @@ def _refuse_blank_patients(patients: pl.Series, place: Callable[[int], str]) -> 
         at = patients.is_null().arg_max() or 0
         raise InputError(
             f"{place(at)}: the patient is blank ({patients.null_count():,} such rows).",
-            "Fill it in or drop the row; if no patient is known, drop the column and give --patients-unknown.",
+            "Fill it in or drop the row; if none is known, drop the column and give --patients-unknown.",
         )
 
 
@@ -191,6 +191,6 @@ def _refuse_split_patients(rows: pl.DataFrame) -> None:
     if both.height:
         patient, splits = both.row(0)
         raise InputError(
-            f"The patient {patient!r} is in two splits: {' and '.join(splits)} ({both.height:,} such patients).",
-            "Put all films of a patient into one split, or drop the split column and let prepare make splits.",
+            f"The patient {patient!r} is in two splits: {' and '.join(splits)} ({both.height:,} such).",
+            "Put all films of a patient into one split, or drop the split column.",
         )

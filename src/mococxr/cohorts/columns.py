@@ -35,7 +35,7 @@ def labels(text: pl.Series, place: Callable[[int], str]) -> pl.Series:
         at = wrong.arg_max() or 0
         raise InputError(
             f"{place(at)}, column {text.name!r}: {text[at]!r} is no label ({wrong.sum():,} such values).",
-            "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct the value or name other label columns.",
+            "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct it or name other label columns.",
         )
     return text.cast(pl.Float64).cast(pl.Int8)
 

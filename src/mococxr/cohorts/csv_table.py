@@ -85,7 +85,7 @@ def _recognise(table: Table) -> dict[str, str]:
     }
     if "path" not in found:
         raise InputError(
-            f"{table.path} has no column for the path of a film; its columns: {', '.join(table.frame.columns[:20])}.",
+            f"{table.path} has no path column; its columns: {', '.join(table.frame.columns[:20])}.",
             f"Name that column one of: {', '.join(NAMES['path'])}.",
         )
     return found
@@ -136,7 +136,8 @@ def _nearly(table: Table, name: str) -> str | None:
     if not filled or wrong.sum() > (1 - columns.NEARLY) * filled:
         return None
     at = wrong.arg_max() or 0
-    return f"The column {name!r} would be a label but for {wrong.sum():,} values, e.g. {text[at]!r} in {table.place(at)}."
+    example = f"{text[at]!r} in {table.place(at)}"
+    return f"The column {name!r} would be a label but for {wrong.sum():,} values, e.g. {example}."
 
 
 def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.Series]:
@@ -174,7 +175,7 @@ def _relative(paths: pl.Series, *roots: Path) -> pl.Series:
 
 
 def _unlisted(cohort: Cohort, whole: bool) -> tuple[str, ...]:
-    """A note on the films on disk that are in no row: in the whole source folder, or where listed films lie."""
+    """A note on films on disk that are in no row: in the whole source folder, or where listed films lie."""
     paths = cohort.rows["path"]
     tops = [""] if whole else paths.str.extract(r"^([^/]+)/", 1).drop_nulls().unique().sort().to_list()
     extra = [path for top in tops for path in films_under(cohort.root, top)]
@@ -183,6 +184,6 @@ def _unlisted(cohort: Cohort, whole: bool) -> tuple[str, ...]:
     if not len(missing):
         return ()
     return (
-        f"{len(missing):,} films in the folder are in no row of the table and are left out, e.g. {missing[0]}; "
+        f"{len(missing):,} films on disk are in no row of the table and are left out, e.g. {missing[0]}; "
         "to use them without labels, add rows with blank labels.",
     )

@@ -1,4 +1,4 @@
-"""A folder without a table: class folders (`root/<class>/film.png`), also below train, val and test folders."""
+"""A folder without a table: class folders (`root/<class>/film.png`), also below train, val and test."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read(request: Request) -> Cohort:
 
 
 def _splits(parts: pl.Series) -> tuple[pl.Series, int]:
-    """The split of each film and how many folder levels that takes: 1 where every first folder names a split."""
+    """The split of each film, and the folder levels that takes: 1 where every first folder names a split."""
     first = parts.list.first().str.to_lowercase()
     named = first.replace_strict(SPLITS, default=None, return_dtype=pl.String)
     if len(parts) and not named.null_count() and (parts.list.len() > 1).all():

@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14 (Wang et al., CVPR 2017): `Data_Entry_2017*.csv`, films in `images/` or `images_001/images/`."""
+"""NIH ChestX-ray14 (Wang et al., CVPR 2017): `Data_Entry_2017*.csv`; `images/` or `images_001/images/`."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import difflib
 import gzip
 import hashlib
 import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def header(path: Path) -> list[str]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             line = file.readline(1 << 16).decode("utf-8-sig", errors="replace")
-    except OSError:
+    except (OSError, EOFError, zlib.error):
         return []
     return [name.strip().strip('"') for name in line.rstrip("\r\n").split(_separator(line))]
 
@@ -68,7 +69,10 @@ def read_table(path: Path) -> Table:
     data = _bytes(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path} is a damaged gzip file.", "Restore it, or give it unpacked.") from error
     if not data.strip():
         raise InputError(f"{path} is empty.", "Give a table with a header line and one line a film.")
     if b"\0" in data[:4096]:
