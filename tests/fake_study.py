@@ -14,33 +14,74 @@ FILMS = {0.01: 34, 0.1: 340, 1.0: 3400}
 DRAWS = {0.01: 5, 0.1: 5, 1.0: 1}
 START = {"moco": 0.88, "imagenet": 0.78, "random": 0.64}
 HARD = {"Pneumonia": 0.05, "Effusion": 0.0}
+PRECISION = ("average_precision", "ap_low", "ap_high")
 Key = tuple[str, str, str, float]
 
 
 def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
     about = {
-        "moco": {"encoder": "runs/moco", "kind": "run", "init": "imagenet", "runs": 1, "verdict": "healthy", "seconds": 840.0,
-                 "pretrained_on": {"source": "pediatric", "films": 3400, "patients": 1690, "splits": "train"}},
-        "imagenet": {"encoder": "imagenet", "kind": "imagenet", "init": "imagenet", "pretrained_on": None, "runs": 1},
+        "moco": {
+            "encoder": "runs/moco",
+            "kind": "run",
+            "init": "imagenet",
+            "runs": 1,
+            "verdict": "healthy",
+            "seconds": 840.0,
+            "pretrained_on": {"source": "pediatric", "films": 3400, "patients": 1690, "splits": "train"},
+        },
+        "imagenet": {
+            "encoder": "imagenet",
+            "kind": "imagenet",
+            "init": "imagenet",
+            "pretrained_on": None,
+            "runs": 1,
+        },
         "random": {"encoder": "random", "kind": "random", "init": "random", "pretrained_on": None, "runs": 1},
-    }  # fmt: skip
-    count = {"train_positives": 1900, "train_negatives": 1500, "test_positives": 300, "test_negatives": 214,
-             "test_positive_patients": 180, "test_negative_patients": 150, "unknown": 0, "uncertain": 12}  # fmt: skip
+    }
+    count = {
+        "train_positives": 1900,
+        "train_negatives": 1500,
+        "test_positives": 300,
+        "test_negatives": 214,
+        "test_positive_patients": 180,
+        "test_negative_patients": 150,
+        "unknown": 0,
+        "uncertain": 12,
+    }
     return {
         "version": "0.1.0",
         "created": "2026-05-04T10:00:00Z",
-        "store": {"path_name": "store", "source": "pediatric", "films": 4114, "patients": 2100, "patients_known": True,
-                  "phantom": False, "quarantined": 3, "split_rule": "shares 0.8 0.05 0.15 by patient, seed 0",
-                  "splits": {"train": {"films": 3400, "patients": 1690}, "val": {"films": 200, "patients": 100},
-                             "test": {"films": 514, "patients": 310}}},
+        "store": {
+            "path_name": "store",
+            "source": "pediatric",
+            "films": 4114,
+            "patients": 2100,
+            "patients_known": True,
+            "phantom": False,
+            "quarantined": 3,
+            "split_rule": "shares 0.8 0.05 0.15 by patient, seed 0",
+            "splits": {
+                "train": {"films": 3400, "patients": 1690},
+                "val": {"films": 200, "patients": 100},
+                "test": {"films": 514, "patients": 310},
+            },
+        },
         "targets": {target: dict(count) for target in targets},
         "arms": {arm: about.get(arm, {}) | {"timm": "resnet18", "size": 96} for arm in arms},
         "reference": "imagenet",
         "primary": {"target": targets[0], "mode": "linear", "fraction": 0.01, "arm": arms[0]},
-        "replicates": 500, "level": 0.95, "unit": "film", "vote": "max", "uncertain": "ignore", "blank": "unknown",
+        "replicates": 500,
+        "level": 0.95,
+        "unit": "film",
+        "vote": "max",
+        "uncertain": "ignore",
+        "blank": "unknown",
         "validation_labels": {"linear": 0, "finetune": 200},
-        "undefined": [], "undefined_resamples": 0, "warnings": [], "settings": {"draws": 5},
-    }  # fmt: skip
+        "undefined": [],
+        "undefined_resamples": 0,
+        "warnings": [],
+        "settings": {"draws": 5},
+    }
 
 
 def fake_study(
@@ -50,9 +91,17 @@ def fake_study(
     modes: tuple[str, ...] = ("linear", "finetune"),
     fractions: tuple[float, ...] = FRACTIONS,
     undefined: dict[Key, str] | None = None,
-    **changed: Any,
+    recorded: dict[str, Any] | None = None,
+    precision: bool = True,
 ) -> Path:
-    """Write the folder and return it. `undefined`: (arm, mode, target, fraction) -> reason; `changed`: facts replaced."""
+    """Write the folder and return it.
+
+    Args:
+        root: where; arms, targets, modes, fractions: what was studied.
+        undefined: key of a cell -> reason.
+        recorded: facts to put in the place of the made-up ones.
+        precision: average precision was measured too.
+    """
     undefined = undefined or {}
     rng = np.random.default_rng(5)
     cells, trials = [], []
@@ -69,17 +118,34 @@ def fake_study(
                     draws = np.clip(mean + rng.normal(0, 0.02, n) * (fraction < 1), 0, 1)
                     cells.append(_cell((arm, mode, target, fraction), draws, gone))
                     trials += _trials((arm, mode, target, fraction), draws, gone, rng)
+    if not precision:
+        cells = [{name: row[name] for name in row if name not in PRECISION} for row in cells]
     settings = "target:\n" + "".join(f"- {target}\n" for target in targets) + "draws: 5\n"
-    return write_study(root, cells, _differences(cells), trials, facts(arms, targets) | changed
-                       | {"undefined": _undefined(undefined)}, settings)  # fmt: skip
+    return write_study(
+        root,
+        cells,
+        _differences(cells),
+        trials,
+        facts(arms, targets) | (recorded or {}) | {"undefined": _undefined(undefined)},
+        settings,
+    )
 
 
 def _cell(key: Key, draws: np.ndarray, gone: str | None) -> dict[str, Any]:
     row = dict(zip(("arm", "mode", "target", "fraction"), key, strict=True))
     mean = float(draws.mean())
     ap = mean - 0.08
-    values = {"auroc": mean, "low": mean - 0.031, "high": min(1.0, mean + 0.027), "draw_sd": float(draws.std()), "n_test": 514,
-              "positives": 300, "average_precision": ap, "ap_low": ap - 0.05, "ap_high": ap + 0.04}  # fmt: skip
+    values = {
+        "auroc": mean,
+        "low": mean - 0.031,
+        "high": min(1.0, mean + 0.027),
+        "draw_sd": float(draws.std()),
+        "n_test": 514,
+        "positives": 300,
+        "average_precision": ap,
+        "ap_low": ap - 0.05,
+        "ap_high": ap + 0.04,
+    }
     return row | ({name: "" for name in values} if gone else values)
 
 
@@ -87,12 +153,24 @@ def _trials(key: Key, draws: np.ndarray, gone: str | None, rng: np.random.Genera
     arm, mode, target, fraction = key
     films = FILMS.get(fraction, round(3400 * fraction))
     return [
-        {"trial": f"{target}-{mode}-{arm}-{fraction}-{i}", "arm": arm, "run": "", "mode": mode, "target": target,
-         "fraction": fraction, "draw": i, "train_films": films, "train_patients": films // 2 + 3,
-         "train_positives": films // 2 + int(rng.integers(0, 3)), "auroc": "" if gone else value,
-         "average_precision": "" if gone else value - 0.08, "status": gone or "done", "seconds": 1.5}
+        {
+            "trial": f"{target}-{mode}-{arm}-{fraction}-{i}",
+            "arm": arm,
+            "run": "",
+            "mode": mode,
+            "target": target,
+            "fraction": fraction,
+            "draw": i,
+            "train_films": films,
+            "train_patients": films // 2 + 3,
+            "train_positives": films // 2 + int(rng.integers(0, 3)),
+            "auroc": "" if gone else value,
+            "average_precision": "" if gone else value - 0.08,
+            "status": gone or "done",
+            "seconds": 1.5,
+        }
         for i, value in enumerate(draws)
-    ]  # fmt: skip
+    ]
 
 
 def _differences(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -118,8 +196,10 @@ def _differences(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _undefined(undefined: dict[Key, str]) -> list[dict[str, Any]]:
-    return [{"arm": a, "mode": m, "target": t, "fraction": f, "draw": None, "reason": why}
-            for (a, m, t, f), why in undefined.items()]  # fmt: skip
+    return [
+        {"arm": a, "mode": m, "target": t, "fraction": f, "draw": None, "reason": why}
+        for (a, m, t, f), why in undefined.items()
+    ]
 
 
 def write_study(
@@ -132,8 +212,22 @@ def write_study(
 ) -> Path:
     """Write the five files."""
     root.mkdir(parents=True, exist_ok=True)
-    columns = {"cells": list(cells[0]), "trials": list(trials[0]),
-               "differences": ["arm", "against", "mode", "target", "fraction", "difference", "low", "high", "p", "method"]}  # fmt: skip
+    columns = {
+        "cells": list(cells[0]),
+        "trials": list(trials[0]),
+        "differences": [
+            "arm",
+            "against",
+            "mode",
+            "target",
+            "fraction",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "method",
+        ],
+    }
     for name, rows in {"cells": cells, "differences": differences, "trials": trials}.items():
         with open(root / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns[name])

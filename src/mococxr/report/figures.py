@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from mococxr.report.study_folder import Row, Study
-from mococxr.report.words import MODE_NAMES, display, percent, span
+from mococxr.report.words import display, mode_name, percent, span
 
 METRICS = {"auroc": ("AUROC", "low", "high"), "average_precision": ("average precision", "ap_low", "ap_high")}
 
@@ -23,8 +23,12 @@ METRICS = {"auroc": ("AUROC", "low", "high"), "average_precision": ("average pre
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 REFERENCE = "#595959"
 MARKERS = ("o", "^", "D", "v", "P", "X")
-SIZE = (5.4, 4.0)
-TICK_GAP = 0.14
+SIZE = (5.0, 4.0)
+ARM_STEP, RING_STEP = 0.03, 0.013
+"""How far arms stand apart, and rings from their mean, as shares of the axis of labels."""
+EDGE = 1.45
+"""Room on the axis of labels beyond the first and the last fraction, as a factor."""
+TICK_GAP = 0.17
 """Tick labels nearer than this share of the axis run into each other; the left one is then left out."""
 
 STYLE: Any = {
@@ -33,7 +37,7 @@ STYLE: Any = {
     "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
     "text.parse_math": False,
     "axes.unicode_minus": True,
-    "font.size": 10.5,
+    "font.size": 11.5,
 }
 
 
@@ -61,19 +65,26 @@ class Look:
     marker: str
     dash: str
     shift: float
+    ring_shift: float
 
 
-def looks(study: Study) -> list[Look]:
-    """One look an arm; the reference is grey, square and dashed. Points of arms stand side by side."""
+def looks(study: Study, width: float) -> list[Look]:
+    """One look an arm; the reference is grey, square and dashed. Points of arms stand side by side.
+
+    Args:
+        study: the study.
+        width: the width of the axis of labels, as a logarithm.
+    """
     found, others = [], 0
     for i, arm in enumerate(study.arms):
-        shift = 1.045 ** (i - (len(study.arms) - 1) / 2)
+        shift = math.exp(width * ARM_STEP * (i - (len(study.arms) - 1) / 2))
+        rings = shift * math.exp(width * RING_STEP)
         label = display(study, arm)
         if arm == study.reference:
-            found.append(Look(arm, f"{label} (reference)", REFERENCE, "s", "--", shift))
+            found.append(Look(arm, f"{label} (reference)", REFERENCE, "s", "--", shift, rings))
             continue
         colour, marker = COLOURS[others % len(COLOURS)], MARKERS[others % len(MARKERS)]
-        found.append(Look(arm, label, colour, marker, "-", shift))
+        found.append(Look(arm, label, colour, marker, "-", shift, rings))
         others += 1
     return found
 
@@ -93,7 +104,7 @@ def draw_figures(study: Study) -> list[Picture]:
 
 def _picture(study: Study, metric: str, number: int, target: str, mode: str) -> Picture:
     slug = re.sub(r"[^a-z0-9]+", "-", f"{metric}-{number:02d}-{target}-{mode}".lower()).strip("-")[:80]
-    title = f"{target} · {MODE_NAMES.get(mode, mode)}"
+    title = f"{target} · {mode_name(mode)}"
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": slug}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = _panel(study, metric, target, mode)
@@ -117,7 +128,7 @@ def _panel(study: Study, metric: str, target: str, mode: str) -> Figure:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     handles, labels = [], []
-    for look in looks(study):
+    for look in looks(study, _width(study.fractions(target))):
         rows = sorted(
             (r for r in study.cells if r["target"] == target and r["mode"] == mode and r["arm"] == look.arm),
             key=lambda row: row["fraction"],
@@ -162,7 +173,7 @@ def _draw_arm(axes: Axes, look: Look, rows: list[Row], metric: str) -> Any:
 
 def _draw_draws(axes: Axes, look: Look, trials: list[Row], metric: str) -> None:
     """Each draw as a small ring beside its mean: the spread that the interval does not hold."""
-    points = [(row["fraction"] * look.shift * 1.028, row.get(metric)) for row in trials]
+    points = [(row["fraction"] * look.ring_shift, row.get(metric)) for row in trials]
     known = [(x, y) for x, y in points if isinstance(y, float)]
     axes.plot(
         [x for x, _ in known],
@@ -199,7 +210,7 @@ def _label_axes(axes: Axes, study: Study, metric: str, target: str, mode: str) -
         count = span(films, "–")
         labels.append(f"{percent(fraction)}\n{count if films else '?'}")
     axes.set_xscale("log")
-    low, high = min(fractions) / 1.45, max(fractions) * 1.45
+    low, high = min(fractions) / EDGE, max(fractions) * EDGE
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(fractions))
     axes.xaxis.set_major_formatter(FixedFormatter(_thinned(fractions, labels)))
@@ -222,9 +233,14 @@ def _label_axes(axes: Axes, study: Study, metric: str, target: str, mode: str) -
         axes.spines[side].set_color("#999999")
 
 
+def _width(fractions: list[float]) -> float:
+    """The width of the axis of labels, as a logarithm."""
+    return math.log(max(fractions) / min(fractions) * EDGE**2)
+
+
 def _thinned(fractions: list[float], labels: list[str]) -> list[str]:
     """The labels, less those that would run into the next one on the right."""
-    width = math.log((max(fractions) * 1.45) / (min(fractions) / 1.45))
+    width = _width(fractions)
     kept, right = [""] * len(labels), math.inf
     for i in reversed(range(len(labels))):
         place = math.log(fractions[i]) / width

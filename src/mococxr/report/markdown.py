@@ -18,6 +18,7 @@ def escaped(text: str) -> str:
 def to_markdown(page: Page) -> str:
     """The Markdown text of a page."""
     lines = [f"# {escaped(page.title)}", "", escaped(page.subtitle), ""]
+    lines += [*(f"* {escaped(f'{name}: {value}')}" for name, value in page.facts), ""]
     for banner in page.banners:
         lines += [f"> **{escaped(banner.title)}.** {escaped(banner.text)}", ""]
     lines += ["## What was found", ""]
@@ -34,9 +35,9 @@ def to_markdown(page: Page) -> str:
         lines += _difference_lines(table)
     for section in page.sections:
         lines += [f"## {escaped(section.title)}", ""]
-        for line in section.lines:
-            lines += [f"* {escaped(line)}"]
-        lines += [""] if section.lines else []
+        points = [*(f"{name}: {value}" for name, value in section.facts), *section.lines]
+        lines += [f"* {escaped(point)}" for point in points]
+        lines += [""] if points else []
         for caption, plain_table in section.tables:
             lines += [f"### {escaped(caption)}", ""] if caption else []
             lines += table_lines(plain_table)

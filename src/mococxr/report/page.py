@@ -10,6 +10,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from mococxr.report.banners import Banner, banners
 from mococxr.report.figures import Picture
 from mococxr.report.study_folder import Study
 from mococxr.report.tables import (
@@ -29,11 +30,10 @@ from mococxr.report.tables import (
 )
 from mococxr.report.words import (
     NOT_RECORDED,
-    Banner,
     Verdict,
-    banners,
     display,
     interval_name,
+    moment,
     percent,
     plain,
     shown,
@@ -43,7 +43,7 @@ from mococxr.report.words import (
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with points, tables (caption, table) and code. `folded` sections begin closed."""
+    """A heading with facts, points, tables (caption, table) and code. `folded` sections begin closed."""
 
     key: str
     title: str
@@ -51,6 +51,7 @@ class Section:
     tables: list[tuple[str, Table]] = field(default_factory=list)
     code: str = ""
     folded: bool = False
+    facts: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,11 @@ def to_html(page: Page) -> str:
     """The page as one HTML file: styles and figures inside, nothing loaded from anywhere."""
     room = files("mococxr.report")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_unbroken,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     template = environment.from_string(room.joinpath("page.html.j2").read_text(encoding="utf-8"))
     style = Markup(room.joinpath("page.css").read_text(encoding="utf-8"))  # our own file
@@ -110,6 +115,11 @@ def to_html(page: Page) -> str:
         picture.name: Markup(picture.inline) for picture in page.figures
     }  # matplotlib escapes its texts
     return template.render(page=page, style=style, pictures=pictures)
+
+
+def _unbroken(value: Any) -> Any:
+    """No line break between a number and its unit."""
+    return value.replace(" %", "\u00a0%").replace(" px", "\u00a0px") if type(value) is str else value
 
 
 def _names(names: list[str]) -> str:
@@ -134,16 +144,18 @@ def _headline_facts(study: Study) -> list[tuple[str, str]]:
         ("Arms compared", ", ".join(display(study, arm) for arm in study.arms)),
         ("Label fractions", ", ".join(percent(f) for f in sorted({row["fraction"] for row in study.cells}))),
         ("Test set", f"{shown(test)} films, {shown(patients)} patients"),
-        ("Made", shown(study.fact("created"))),
+        ("Made", moment(study.fact("created"))),
     ]
     return facts
 
 
 def _curve_note(study: Study) -> str:
     return (
-        f"Lines: mean over draws. Bands and bars: {interval_name(study)} over test patients. Rings: the single draws of "
-        "labels, a spread that the bands do not hold. The axis of labels is logarithmic. The panels of one target share "
-        "their scale."
+        f"Lines: mean over draws. Bands and bars: {interval_name(study)} over test patients. Rings: "
+        "the single "
+        "draws of labels, a spread that the bands do not hold. The axis of labels is logarithmic; "
+        "the panels of "
+        "one target share their scale."
     )
 
 
@@ -163,24 +175,25 @@ def _all_numbers(study: Study) -> Section:
 
 def _data(study: Study) -> Section:
     known = study.fact("store", "patients_known")
-    used = study.fact("validation_labels")
-    lines = [
-        f"Source: {shown(study.fact('store', 'source'))}",
-        f"Store: {shown(study.fact('store', 'path_name'))}",
-        f"Phantom films: {shown(study.fact('store', 'phantom'))}",
-        f"Patient identifiers: {NOT_RECORDED if known is None else 'known' if known else 'unknown'}",
-        f"Films in quarantine (not readable, not used): {shown(study.fact('store', 'quarantined'))}",
-        f"Split: {shown(study.fact('store', 'split_rule'))}",
-        f"Unit of the test: {shown(study.fact('unit'))}; vote over a unit's films: {shown(study.fact('vote'))}",
-        f"Uncertain labels (-1): {shown(study.fact('uncertain'))}; blank labels: {shown(study.fact('blank'))}",
-        f"Validation labels used: {shown(used)}",
+    facts = [
+        ("Source", shown(study.fact("store", "source"))),
+        ("Store", shown(study.fact("store", "path_name"))),
+        ("Phantom films", shown(study.fact("store", "phantom"))),
+        ("Patient identifiers", NOT_RECORDED if known is None else "known" if known else "unknown"),
+        ("Films in quarantine (unreadable, not used)", shown(study.fact("store", "quarantined"))),
+        ("Split", shown(study.fact("store", "split_rule"))),
+        ("Unit of the test", shown(study.fact("unit"))),
+        ("Vote over the films of a unit", shown(study.fact("vote"))),
+        ("Uncertain labels (-1)", shown(study.fact("uncertain"))),
+        ("Blank labels", shown(study.fact("blank"))),
+        ("Validation labels used", shown(study.fact("validation_labels"))),
     ]
     tables = [
         ("Splits", split_table(study)),
         ("Targets (films, unless patients are named)", target_table(study)),
         ("Labels at each fraction", budget_table(study)),
     ]
-    return Section("data", "Data and split", lines, tables)
+    return Section("data", "Data and split", tables=tables, facts=facts)
 
 
 def _arms(study: Study) -> Section:
@@ -217,21 +230,27 @@ def _methods(study: Study) -> Section:
     )
     count = sum(row["low"] is not None for row in study.differences)
     lines = [
-        "AUROC is the chance that a random positive film (or study, or patient: see the unit above) scores higher than a "
-        "random negative one: 0.5 is guessing, 1 is perfect order. It is measured on test patients only.",
-        f"Intervals: {interval_name(study)} by bootstrap over test {grouped}, {replicates} resamples. In each resample the "
-        "AUROC of every draw is computed and averaged over the draws.",
-        "Differences are paired: both arms are measured on the same resamples, with the same draws of labels. An interval "
-        "that includes 0 means that no difference was shown, not that there is none.",
-        "What the intervals do not contain: what another draw of labels would change (the draws' standard deviation is given "
-        "apart), what another pretraining of the same arm would change, and any change of hospital, scanner or labeller.",
-        "A number that the data do not define (one class only, no test film) is called undefined and left out; it is never "
-        "replaced.",
+        "AUROC is the chance that a random positive case scores higher than a random negative one: "
+        "0.5 is guessing, "
+        "1 is perfect order. It is measured on test patients only.",
+        f"Intervals: {interval_name(study)} by bootstrap over test {grouped}, {replicates} resamples. "
+        "In each "
+        "resample the AUROC of every draw is computed and averaged over the draws.",
+        "Differences are paired: both arms are measured on the same resamples, with the same draws "
+        "of labels. An "
+        "interval that includes 0 means that no difference was shown, not that there is none.",
+        "What the intervals do not contain: what another draw of labels would change (the draws' standard "
+        "deviation is given apart), what another pretraining of the same arm would change, and any change of "
+        "hospital, scanner or labeller.",
+        "A number that the data do not define (one class only, no test film) is called undefined and "
+        "left out; it "
+        "is never replaced.",
     ]
     if count > 1:
         lines.append(
-            f"{count} comparisons stand on this page, without correction for their number; some intervals can be expected to "
-            f"miss 0 by chance. The primary comparison is {_primary(study)}."
+            f"{count} comparisons stand on this page, without correction for their number; some "
+            "intervals can be "
+            f"expected to miss 0 by chance. The primary comparison is {_primary(study)}."
         )
     return Section("methods", "How to read this page", lines)
 
@@ -251,7 +270,7 @@ def _repeat(study: Study) -> Section:
     version: Any = study.fact("version")
     versions = version if isinstance(version, dict) else {"mococxr": version}
     lines = [f"{name} {shown(value)}" for name, value in versions.items()]
-    lines.append(f"Study made: {shown(study.fact('created'))}")
+    lines.append(f"Study made: {moment(study.fact('created'))}")
     lines.append("This command repeats the study in its folder; trials that are done are skipped:")
     return Section(
         "repeat", "Versions, and how to repeat it", lines, code="mococxr study --config settings.yaml"

@@ -190,6 +190,11 @@ def _parse(path: Path, number: int, row: Row, keys: tuple[str, ...], numbers: tu
     for name in keys:
         if parsed[name] in ("", None):
             raise InputError(f"{path}, row {number}: {name} is blank.", AGAIN.format(study=path.parent))
+    if parsed["fraction"] <= 0:
+        raise InputError(
+            f"{path}, row {number}: fraction is {parsed['fraction']:g}, not above 0.",
+            AGAIN.format(study=path.parent),
+        )
     return parsed
 
 

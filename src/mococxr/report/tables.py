@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mococxr.report.banners import seen_splits
 from mococxr.report.study_folder import CELL_KEYS, Row, Study
 from mococxr.report.words import (
     NOT_RECORDED,
     UNDEFINED,
     display,
+    interval_name,
+    mode_name,
     p_value,
     percent,
     plain,
-    seen_splits,
     shown,
     signed,
     span,
@@ -103,7 +105,7 @@ def _difference_table(study: Study, target: str, reach: float) -> DifferenceTabl
         cells = [
             _difference_cell(study, (mode, arm, against, target, fraction), reach) for fraction in fractions
         ]
-        rows.append((mode, display(study, arm), display(study, against), cells))
+        rows.append((mode_name(mode), display(study, arm), display(study, against), cells))
     return DifferenceTable(target, [percent(fraction) for fraction in fractions], rows)
 
 
@@ -137,19 +139,19 @@ def _difference_cell(study: Study, key: tuple[str, str, str, str, float], reach:
 def cell_table(study: Study) -> Table:
     """Every cell of `cells.csv`."""
     precision = any(row.get("average_precision") is not None for row in study.cells)
-    head = ["Target", "Mode", "Arm", "Labels", "AUROC", "interval", "draws' SD", "test n", "positives"]
+    head = ["Target", "Mode", "Arm", "Labels", "AUROC", "SD of draws", "Test n", "Positives"]
     if precision:
-        head += ["average precision", "interval"]
+        head.append("Average precision")
     rows = []
     for row in study.cells:
         line = [row["target"], row["mode"], display(study, row["arm"]), percent(row["fraction"])]
-        line += [plain(row["auroc"]), _within(row, "low", "high")]
+        line += [plain(row["auroc"]) + _within(row, "low", "high")]
         line += ["–" if row["draw_sd"] is None else plain(row["draw_sd"])]
         line += [_count(row["n_test"]), _count(row["positives"])]
         if precision:
-            line += [plain(row.get("average_precision")), _within(row, "ap_low", "ap_high")]
+            line += [plain(row.get("average_precision")) + _within(row, "ap_low", "ap_high")]
         rows.append(line)
-    return Table(head, rows, 3)
+    return Table(head, rows, 3, f"In brackets: {interval_name(study)}.")
 
 
 def _count(value: float | None) -> str:
@@ -158,8 +160,8 @@ def _count(value: float | None) -> str:
 
 def _within(row: Row, low: str, high: str) -> str:
     if row.get(low) is None or row.get(high) is None:
-        return "–"
-    return f"{plain(row[low])} to {plain(row[high])}"
+        return ""
+    return f" ({plain(row[low])}, {plain(row[high])})"
 
 
 def comparison_table(study: Study) -> Table:
@@ -179,7 +181,8 @@ def comparison_table(study: Study) -> Table:
         ]
         for row in study.differences
     ]
-    return Table(["Target", "Mode", "Arms", "Labels", "Difference", "interval", "p", "Method"], rows, 3)
+    head = ["Target", "Mode", "Arms", "Labels", "Difference", "Interval", "p", "Method"]
+    return Table(head, rows, 3)
 
 
 def split_table(study: Study) -> Table:
@@ -265,6 +268,9 @@ def _pretraining(study: Study, arm: str) -> str:
     parts.append(
         f"split: {shown(before.get('splits'))}" + (f" (saw {' and '.join(seen)} patients)" if seen else "")
     )
+    seconds = study.fact("arms", arm, "seconds")
+    if isinstance(seconds, int | float):
+        parts.append(f"{seconds / 60:,.0f} min")
     return f"{shown(before.get('source'))}: {', '.join(parts)}"
 
 

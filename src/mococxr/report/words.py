@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,24 +10,14 @@ from mococxr.report.study_folder import Row, Study
 
 NOT_RECORDED = "not recorded"
 UNDEFINED = "undefined"
-FEW_PATIENTS = 10
-"""Fewer positive or negative test patients than this raise a banner."""
 
 PROPER_NAMES = {"moco": "MoCo", "moco-cxr": "MoCo-CXR", "imagenet": "ImageNet", "medaug": "MedAug"}
-MODE_NAMES = {"linear": "Linear classifier", "finetune": "Fine-tuning"}
-
-
-@dataclass(frozen=True)
-class Banner:
-    """Something that must be known before any number is read."""
-
-    title: str
-    text: str
+MODE_NAMES: dict[str, str] = {"linear": "Linear classifier", "finetune": "Fine-tuning"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence on one target. `state`: gain, loss, none, undefined; `interval`: (difference, low, high)."""
+    """A sentence on one target. `state`: gain, loss, none, undefined; `interval`: (difference, low, high)."""
 
     target: str
     primary: bool
@@ -72,6 +63,14 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def moment(value: Any) -> str:
+    """`2026-05-04T10:00:00Z` -> `2026-05-04 10:00 UTC`; any other text as it stands."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|\+00:00)?", str(value or ""))
+    if not found:
+        return shown(value)
+    return f"{found[1]} {found[2]}" + (" UTC" if found[3] else "")
+
+
 def span(values: list[float | None], dash: str = " to ") -> str:
     """The count that the draws have in common, or their smallest and largest: `34`, `31 to 36`."""
     known = [value for value in values if value is not None]
@@ -87,6 +86,11 @@ def p_value(p: float | None, replicates: Any) -> str:
         return UNDEFINED
     floor = 1 / replicates if isinstance(replicates, int) and replicates > 0 else 0.001
     return f"< {max(floor, 0.001):.3f}" if p < 0.0005 else f"{p:.3f}"
+
+
+def mode_name(mode: str) -> str:
+    """`linear` -> `Linear classifier`; an unknown mode as it stands."""
+    return MODE_NAMES.get(mode, mode)
 
 
 def display(study: Study, arm: str) -> str:
@@ -132,7 +136,8 @@ def _verdict(study: Study, target: str) -> Verdict:
 
 def _chosen(study: Study, target: str) -> Row | None:
     """The comparison of the verdict: the primary's mode, arm and fraction where this target has them."""
-    primary = study.fact("primary") or {}
+    recorded = study.fact("primary")
+    primary = recorded if isinstance(recorded, dict) else {}
     rows = [row for row in study.differences if row["target"] == target]
 
     def distance(row: Row) -> tuple[bool, bool, bool, float]:
@@ -160,6 +165,7 @@ def labels_used(study: Study, target: str, fraction: float) -> str:
 def _opening(study: Study, row: Row) -> str:
     key = (row["mode"], row["target"], row["fraction"])
     ours, theirs = study.cell(row["arm"], *key), study.cell(row["against"], *key)
+    values = [plain(cell["auroc"] if cell else None) for cell in (ours, theirs)]
     arm, against = display(study, row["arm"]), display(study, row["against"])
     subject = {
         "linear": f"a linear classifier on {arm} features reaches",
@@ -168,7 +174,7 @@ def _opening(study: Study, row: Row) -> str:
     noun = {"linear": " features", "finetune": " weights"}.get(row["mode"], "")
     return (
         f"With {labels_used(study, row['target'], row['fraction'])}, {subject} AUROC "
-        f"{plain(ours and ours['auroc'])} against {plain(theirs and theirs['auroc'])} from {against}{noun}"
+        f"{values[0]} against {values[1]} from {against}{noun}"
     )
 
 
@@ -207,86 +213,7 @@ def _alone(study: Study, target: str) -> str:
         else ""
     )
     return (
-        f"With {labels_used(study, target, row['fraction'])}, {display(study, row['arm'])} ({row['mode']}) reaches AUROC "
-        f"{plain(row['auroc'])}{within}. There is no other arm to compare it with."
+        f"With {labels_used(study, target, row['fraction'])}, {display(study, row['arm'])} "
+        f"({row['mode']}) reaches "
+        f"AUROC {plain(row['auroc'])}{within}. There is no other arm to compare it with."
     )
-
-
-def banners(study: Study) -> list[Banner]:
-    """What stands in red on the first screen; empty when there is nothing to warn of."""
-    found = []
-    if study.fact("store", "phantom") is True:
-        found.append(
-            Banner(
-                "Phantom films",
-                "Every film here was drawn by a program. This page demonstrates the method; it proves nothing "
-                "about patients.",
-            )
-        )
-    if study.fact("store", "patients_known") is False:
-        found.append(
-            Banner(
-                "Patients unknown",
-                "The films carry no patient identifiers, so films of one patient may stand in both training and "
-                "test, scores may be too high, and intervals too narrow.",
-            )
-        )
-    found += [*_leak_banners(study), *_few_banners(study)]
-    if cells := study.undefined_cells:
-        found.append(
-            Banner(
-                f"{len(cells)} of {len(study.cells)} cells {'is' if len(cells) == 1 else 'are'} undefined",
-                "The data do not define a number there; none was put in its place. The reasons stand under Warnings.",
-            )
-        )
-    return found
-
-
-def seen_splits(study: Study, arm: str) -> list[str]:
-    """Which of val and test the pretraining of an arm saw, where its films are those of this study."""
-    before = study.fact("arms", arm, "pretrained_on")
-    if not isinstance(before, dict):
-        return []
-    source, ours = before.get("source"), study.fact("store", "source")
-    if source is not None and ours is not None and source != ours:
-        return []
-    splits = before.get("splits")
-    names = splits if isinstance(splits, list) else str(splits or "").replace(",", "+").split("+")
-    words = {str(name).strip().lower() for name in names}
-    seen = [("val", "validation"), ("test", "test")]
-    return [word for short, word in seen if words & {short, word, "all"}]
-
-
-def _leak_banners(study: Study) -> list[Banner]:
-    found = []
-    for arm in study.arms:
-        if seen := seen_splits(study, arm):
-            found.append(
-                Banner(
-                    f"{display(study, arm)}: pretraining saw {' and '.join(seen)} patients",
-                    f"The pretraining of this arm used films (not labels) of {' and '.join(seen)} patients of this "
-                    "study. Its gain may not carry over to patients that it never saw.",
-                )
-            )
-    return found
-
-
-def _few_banners(study: Study) -> list[Banner]:
-    found = []
-    for target in study.targets:
-        few = []
-        for word in ("positive", "negative"):
-            count = study.fact("targets", target, f"test_{word}_patients")
-            if count is None:
-                count = study.fact("targets", target, f"test_{word}s")
-            if isinstance(count, int | float) and count < FEW_PATIENTS:
-                few.append(f"{shown(count)} {word}")
-        if few:
-            found.append(
-                Banner(
-                    f"{target}: few test patients",
-                    f"The test set holds {' and '.join(few)} patients for this target, fewer than {FEW_PATIENTS}: "
-                    "the numbers are rough whatever their interval says.",
-                )
-            )
-    return found
