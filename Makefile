@@ -30,7 +30,7 @@ test: setup ## the tests, without those marked slow
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow"
 
 slow: setup ## kill and resume, several processes, real films in short
-	$(ONE_THREAD) $(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow
 
 demo: setup ## the whole way on synthetic films, from nothing to a report
 	$(BIN)/mococxr demo --out $(DEMO)

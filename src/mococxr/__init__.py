@@ -1,1 +1,88 @@
-"""MoCo-CXR: label-efficient chest X-ray classifiers."""
+"""MoCo-CXR: from a folder of chest films, most of them unlabelled, to a classifier that needs few labels.
+
+Every command of the command line is a function here with the same name and settings:
+
+    import mococxr
+
+    mococxr.prepare("films", out="store")
+    mococxr.pretrain("store", out="run")
+    mococxr.study("store", target="TB", arm=["moco=run", "imagenet"], out="study")
+
+Beside them stand `Store` (the films of a store), `load_encoder` (an encoder as a torch module), the errors.
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mococxr import commands as _commands
+from mococxr.errors import FilmError, InputError, RunError, UndefinedError
+from mococxr.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from mococxr.backbone import load_encoder
+    from mococxr.store import Store
+
+_OBJECTS = {"Store": "mococxr.store", "load_encoder": "mococxr.backbone"}
+
+__all__ = [
+    "FilmError",
+    "InputError",
+    "RunError",
+    "Store",
+    "UndefinedError",
+    "__version__",
+    "load_encoder",
+    *_commands.ENTRIES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first asked for."""
+    if name in _OBJECTS:
+        return getattr(importlib.import_module(_OBJECTS[name]), name)
+    if name not in _commands.ENTRIES:
+        raise AttributeError(f"module 'mococxr' has no attribute {name!r}")
+    if importlib.util.find_spec(f"mococxr.{name}") is not None:
+        return importlib.import_module(
+            f"mococxr.{name}"
+        )  # the room of that name, which can be called: see below
+    return _commands.function(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Room(ModuleType):
+    """A room that has a command's name is that command too: `mococxr.pretrain(...)` runs it."""
+
+    def __call__(self, *by_position: Any, **settings: Any) -> Any:
+        command: Callable[..., Any] = self.__command__
+        return command(*by_position, **settings)
+
+
+class _Package(ModuleType):
+    """The package: when Python binds a room with a command's name to it, that room becomes callable.
+
+    Python sets the attribute `mococxr.pretrain` to the module as soon as anybody imports it, which would hide
+    a function of that name.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _commands.ENTRIES and type(value) is ModuleType:
+            command = _commands.function(name)
+            value.__class__ = _Room
+            value.__dict__.update(__command__=command, __signature__=inspect.signature(command))
+            value.__doc__ = f"{value.__doc__}\n\nCalled, it is the command {name}.\n\n{command.__doc__}"
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -208,7 +208,10 @@ def _parameter(field: Field[Any], kind: Any) -> inspect.Parameter:
         group=_GROUPS[group],
         consume_multiple=True,
         required=False,
+        metavar="INT" if plain is int else None,
     )
+    if plain is int:
+        plain = str  # cyclopts would take 2.5 as 2; `make` refuses it
     if field.metadata["positional"] and _many(kind):
         item = typing.get_args(kind)[0]
         return inspect.Parameter(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field
 from typing import Any
 
 from mococxr.config import COMMANDS, PRESETS, make
+from mococxr.errors import InputError
 
 ENTRIES = {
     "demo": "mococxr.demo:run",
@@ -92,3 +94,41 @@ def _written(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(_written(item) for item in value)
     return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+
+
+def function(command: str) -> Callable[..., Any]:
+    """A command as a Python function, with the signature and the docstring that its settings make.
+
+    A setting that takes several values takes a list of them, or a single one as it is.
+    """
+    by_position, by_name = fields_of(command)
+    places = [field.name for field in by_position]
+    kinds = types_of(command)
+
+    def call(*values: Any, **given: Any) -> Any:
+        placed = dict(zip(places, values, strict=False))
+        twice = sorted(placed.keys() & given.keys())
+        if len(values) > len(places) or twice:
+            fault = f"two values for {twice[0]}" if twice else "too many values by position"
+            raise InputError(
+                f"{command}() got {fault}.",
+                f"By position it takes {', '.join(places) or 'nothing'}; name the rest.",
+            )
+        return run(command, placed | given)
+
+    kind = inspect.Parameter
+    parameters = [
+        kind(
+            field.name,
+            kind.POSITIONAL_OR_KEYWORD if field in by_position else kind.KEYWORD_ONLY,
+            default=kind.empty if is_required(field) else field.default,
+            annotation=kinds[field.name],
+        )
+        for field in (*by_position, *by_name)
+    ]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__name__ = call.__qualname__ = command
+    call.__module__ = "mococxr"
+    lines = [f"    {field.name}: {describe(field)}" for field in (*by_position, *by_name)]
+    call.__doc__ = "\n".join([str(inspect.getdoc(COMMANDS[command])), "", "Args:", *lines])
+    return call

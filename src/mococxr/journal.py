@@ -10,10 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    import rich.progress
 
 QUIET_SECONDS = 20.0
 """Seconds between two progress lines where standard error is not a terminal."""
+LIVE_SECONDS = 0.25
+"""Seconds between two states of the live bar on a terminal."""
 
 
 def say(text: str = "") -> None:
@@ -39,6 +44,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
+_live: list[Progress] = []  # a terminal has room for one bar: a job inside another is told in lines
+
+
 class Progress:
     """One running job: `advance(n, **fields)` moves it; the fields (loss, ...) stand on the line.
 
@@ -47,6 +55,7 @@ class Progress:
         total: how many units there are in all.
         unit: what is counted, in the plural, e.g. `films`.
         done: units done by an earlier run (they count for the bar, not for the rate).
+        stream: where it is shown; standard error unless told otherwise.
     """
 
     def __init__(
@@ -55,58 +64,78 @@ class Progress:
         self.label, self.total, self.unit = label, total, unit
         self.done = self.skipped = done
         self.fields: dict[str, object] = {}
-        self.started = time.perf_counter()
+        self.started = self._shown = time.perf_counter()
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._shown = self.started if not self._live else 0.0
-        self._every = 0.2 if self._live else QUIET_SECONDS
-        self._width = 0
+        self._bar = _live_bar(self) if self._stream.isatty() and not _live else None
+        if self._bar:
+            _live.append(self)
 
     @property
     def rate(self) -> float:
         """Units a second since this run began."""
         return (self.done - self.skipped) / max(time.perf_counter() - self.started, 1e-9)
 
-    def line(self) -> str:
-        """The progress line as it would be printed now."""
-        share = f"{100 * self.done / self.total:3.0f} %" if self.total else "100 %"
-        left = (self.total - self.done) / self.rate if self.done > self.skipped else None
-        parts = [f"{self.label} {share}  {self.done:,}/{self.total:,} {self.unit}"]
-        if left is not None:
+    def numbers(self) -> str:
+        """Count, rate, time left and fields, as they stand now."""
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}"]
+        if self.done > self.skipped:
             rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.2f}"
-            parts.append(f"{rate} {self.unit}/s  {duration(left)} left")
+            parts.append(f"{rate} {self.unit}/s")
+            parts.append(f"{duration((self.total - self.done) / self.rate)} left")
         parts += [f"{name} {value}" for name, value in self.fields.items()]
         return "  ".join(parts)
 
+    def line(self) -> str:
+        """The progress line as it would be printed now where there is no terminal."""
+        share = f"{100 * self.done / self.total:3.0f} %" if self.total else "100 %"
+        return f"{self.label} {share}  {self.numbers()}"
+
     def advance(self, n: int = 1, **fields: object) -> None:
-        """Count `n` more units and show the line when it is time."""
+        """Count `n` more units and show them when it is time."""
         self.done += n
         self.fields.update(fields)
         now = time.perf_counter()
-        if now - self._shown >= self._every:
-            self._shown = now
-            self._write()
-
-    def _write(self) -> None:
-        text = self.line()
-        if self._live:
-            self._stream.write("\r" + text.ljust(self._width))
-            self._width = len(text)
+        if now - self._shown < (LIVE_SECONDS if self._bar else QUIET_SECONDS):
+            return
+        self._shown = now
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=self.done, numbers=self.numbers(), refresh=True)
         else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
+            self._write(self.line())
 
     def close(self, ok: bool = True) -> None:
-        """End the bar; a finished job leaves one line that says how many and how long."""
+        """End the bar; one line stays that says how many and how long."""
+        if self._bar:
+            self._bar.stop()
+            _live.remove(self)
         took = duration(time.perf_counter() - self.started)
         new = self.done - self.skipped
-        text = f"{self.label}: {new:,} {self.unit} in {took}" + ("" if ok else " (stopped)")
-        if self._live:
-            self._stream.write("\r" + text.ljust(self._width) + "\n")
-            self._stream.flush()
-        else:
-            self._stream.write(text + "\n")
-            self._stream.flush()
+        self._write(f"{self.label}: {new:,} {self.unit} in {took}" + ("" if ok else " (stopped)"))
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def _live_bar(job: Progress) -> rich.progress.Progress:
+    """A bar of rich's, drawn when the job advances: it has no thread, so that forking is safe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Column
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[numbers]}", markup=False, table_column=Column(ratio=1)),
+        console=Console(file=job._stream),
+        auto_refresh=False,
+        expand=True,
+        transient=True,
+    )
+    bar.add_task(job.label, total=job.total, completed=job.done, numbers=job.numbers())
+    bar.start()
+    return bar
 
 
 @contextmanager

@@ -1,0 +1,63 @@
+"""What all tests share: one thread each, the place of the real films, and a door shut on the network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before numpy or torch is imported: pytest-xdist already uses every core, and threads of threads are slow.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+@pytest.fixture(autouse=True)
+def _same_number_of_threads() -> Iterator[None]:
+    """A test that changes torch's number of threads does not change it for the next one."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch is not None else None
+    yield
+    if before is not None:
+        sys.modules["torch"].set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real films (MOCOCXR_DATA), or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("MOCOCXR_DATA", ROOT / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real films: MOCOCXR_DATA names no folder ({folder.name} is not there)")
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every attempt to reach another machine fails loudly; pipes between processes still work."""
+
+    def refuse(*address: object, **_: object) -> None:
+        raise AssertionError(f"this test may not use the network, and something tried: {address}")
+
+    class Closed(socket.socket):
+        def connect(self, address: object) -> None:
+            if self.family == getattr(socket, "AF_UNIX", None):
+                return super().connect(address)
+            return refuse(address)
+
+        def connect_ex(self, address: object) -> int:
+            if self.family == getattr(socket, "AF_UNIX", None):
+                return super().connect_ex(address)
+            refuse(address)
+            return 1
+
+    monkeypatch.setattr(socket, "socket", Closed)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)  # what works only because these are set does not count

@@ -1,0 +1,124 @@
+"""The journal on a terminal and off it."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mococxr import journal
+
+JOB = """
+import time
+from mococxr import journal
+with journal.progress("pretrain", 30, "steps", done=10) as bar:
+    for step in range(20):
+        time.sleep(0.03)
+        bar.advance(loss="3.21", effective_rank="33.1")
+        if step == 15:
+            journal.warn("look out")
+            with journal.progress("inner", 2) as inner:
+                inner.advance(2)
+"""
+
+
+@functools.cache
+def seen_on_a_terminal(program: str) -> str:
+    """All that a program writes to a terminal, control sequences included."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "PYTHONWARNINGS": "error"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=environment
+    ) as child:
+        os.close(theirs)
+        text = b""
+        try:
+            while block := os.read(ours, 4096):
+                text += block
+        except OSError:  # Linux ends a terminal with an error
+            pass
+        os.close(ours)
+    assert child.returncode == 0, text.decode()
+    return text.decode()
+
+
+def test_on_a_terminal_a_live_bar_shows_rate_time_left_and_fields() -> None:
+    text = seen_on_a_terminal(JOB)
+    assert "━" in text
+    assert re.search(r"\d+/30 steps", text)
+    assert re.search(r"[\d.]+ steps/s", text)
+    assert re.search(r"\d:\d\d left", text)
+    assert "loss 3.21" in text
+
+
+def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays() -> None:
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in seen_on_a_terminal(JOB).split("\n")]
+    last_state = [line.rstrip("\r").split("\r")[-1] for line in lines]
+    assert "warning: look out" in last_state
+    assert "pretrain: 20 steps in 0:01" in last_state or "pretrain: 20 steps in 0:02" in last_state
+    assert "inner: 2 films in 0:00" in last_state, "a job inside another is told in lines"
+
+
+def test_off_a_terminal_only_the_last_line_is_written_for_a_short_job() -> None:
+    stream = io.StringIO()
+    bar = journal.Progress("prepare", 4, stream=stream)
+    for _ in range(4):
+        bar.advance()
+    bar.close()
+    assert stream.getvalue() == "prepare: 4 films in 0:00\n"
+
+
+def test_off_a_terminal_a_line_comes_every_twenty_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    stream = io.StringIO()
+    bar = journal.Progress("prepare", 100, done=20, stream=stream)
+    for _ in range(80):
+        clock[0] += 1.0
+        bar.advance(loss="0.5")
+    bar.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "prepare  40 %  40/100 films  1.00 films/s  1:00 left  loss 0.5"
+    assert len(lines) == 5
+    assert lines[-1] == "prepare: 80 films in 1:20"
+
+
+def test_films_done_by_an_earlier_run_do_not_count_for_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    bar = journal.Progress("prepare", 100, done=50, stream=io.StringIO())
+    clock[0] = 10.0
+    bar.advance(10)
+    assert bar.rate == pytest.approx(1.0)
+
+
+def test_a_job_that_fails_is_said_to_be_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        with journal.progress("prepare", 4) as bar:
+            bar.advance()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        job()
+    assert capsys.readouterr().err == "prepare: 1 films in 0:00 (stopped)\n"
+
+
+def test_results_go_to_standard_output_and_talk_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    journal.say("talk")
+    journal.warn("careful")
+    journal.result("0.9")
+    out, err = capsys.readouterr()
+    assert out == "0.9\n"
+    assert err == "talk\nwarning: careful\n"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75, "1:15"), (3700, "1:01:40"), (59.7, "1:00")])
+def test_durations_read_as_a_clock(seconds: float, text: str) -> None:
+    assert journal.duration(seconds) == text
