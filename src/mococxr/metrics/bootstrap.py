@@ -9,7 +9,7 @@ Letters: N rows, U patients, B replicates, T trials (score columns).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ from mococxr.metrics.ranking import Measure, auroc_measure, average_precision_me
 
 BLOCK = 1 << 16
 """Rows times replicates handled at a time: half a MiB of float64, which stays in the processor's cache."""
+
+DRAWN = 1 << 20
+"""Patients times replicates drawn at a time: 8 MiB."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +66,49 @@ def patient_resamples(
     Raises:
         ValueError: no rows, fewer than one replicate, or a patient in two strata.
     """
+    patients_U, unit_N, groups = _units(patients, replicates, strata)
+    kind = np.uint16 if unit_N.size < 1 << 16 else np.uint32
+    weights_BU = np.concatenate([block.astype(kind) for block in _drawn(groups, replicates, seed)])
+    return Resamples(weights_BU, unit_N, patients_U)
+
+
+def _units(
+    patients: ArrayLike, replicates: int, strata: ArrayLike | None
+) -> tuple[NDArray, NDArray[np.intp], list[NDArray[np.intp]]]:
+    """The patients (U,), the patient of each row (N,), and the groups inside which patients are drawn."""
     ids = np.asarray(patients)
     if ids.ndim != 1 or not ids.size or replicates < 1:
         raise ValueError("the bootstrap needs at least one row and one replicate")
     patients_U, first_U, unit_N = np.unique(ids, return_index=True, return_inverse=True)
-    size = patients_U.size
-    groups = [np.arange(size)]
-    if strata is not None:
-        stratum_N = np.asarray(strata)
-        if not np.array_equal(stratum_N, stratum_N[first_U][unit_N]):
-            raise ValueError("a patient stands in two strata")
-        groups = [np.flatnonzero(stratum_N[first_U] == value) for value in np.unique(stratum_N)]
+    if strata is None:
+        return patients_U, unit_N, [np.arange(patients_U.size)]
+    stratum_N = np.asarray(strata)
+    stratum_U = stratum_N[first_U]
+    if not np.array_equal(stratum_N, stratum_U[unit_N]):
+        raise ValueError("a patient stands in two strata")
+    return patients_U, unit_N, [np.flatnonzero(stratum_U == value) for value in np.unique(stratum_U)]
+
+
+def _drawn(groups: list[NDArray[np.intp]], replicates: int, seed: int) -> Iterator[NDArray[np.intp]]:
+    """The weights of all replicates, in blocks (b, U) of bounded size."""
     rng = np.random.default_rng(seed)
-    weights_BU = np.empty((replicates, size), dtype=np.uint16 if size < 1 << 16 else np.uint32)
-    step = max(1, (1 << 20) // size)
+    size = sum(group.size for group in groups)
+    step = max(1, DRAWN // size)
     for start in range(0, replicates, step):
-        block = weights_BU[start : start + step]
+        block = np.empty((min(step, replicates - start), size), dtype=np.intp)
         for group in groups:
             block[:, group] = _counts(rng, len(block), group.size)
-    return Resamples(weights_BU, unit_N.reshape(-1), patients_U)
+        yield block
+
+
+def _all_but_one(size: int) -> Iterator[NDArray[np.intp]]:
+    """Weights that leave out each unit in turn, in blocks (b, U) of bounded size."""
+    step = max(1, DRAWN // size)
+    for start in range(0, size, step):
+        left_out = np.arange(start, min(start + step, size))
+        block = np.ones((left_out.size, size), dtype=np.intp)
+        block[np.arange(left_out.size), left_out] = 0
+        yield block
 
 
 def _counts(rng: np.random.Generator, replicates: int, size: int) -> NDArray[np.intp]:
@@ -111,7 +138,8 @@ def bootstrap_auroc(
         ValueError: shapes that differ, or a row that a trial did not score.
         UndefinedError: one class is absent from the data.
     """
-    return _bootstrap(auroc_measure, labels, scores_TN, patient_resamples(patients, replicates, seed, strata))
+    _, unit_N, groups = _units(patients, replicates, strata)
+    return _bootstrap(auroc_measure, labels, scores_TN, unit_N, _drawn(groups, replicates, seed))
 
 
 def bootstrap_average_precision(
@@ -123,8 +151,8 @@ def bootstrap_average_precision(
     strata: ArrayLike | None = None,
 ) -> Floats:
     """Average precision on the same resamples as `bootstrap_auroc` with that seed; arguments as there."""
-    resamples = patient_resamples(patients, replicates, seed, strata)
-    return _bootstrap(average_precision_measure, labels, scores_TN, resamples)
+    _, unit_N, groups = _units(patients, replicates, strata)
+    return _bootstrap(average_precision_measure, labels, scores_TN, unit_N, _drawn(groups, replicates, seed))
 
 
 def jackknife_auroc(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike) -> Floats:
@@ -132,30 +160,30 @@ def jackknife_auroc(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike
 
     Arguments and errors as `bootstrap_auroc`; NaN where a class is gone with the patient.
     """
-    patients_U, unit_N = np.unique(np.asarray(patients), return_inverse=True)
-    weights_BU = (1 - np.eye(patients_U.size, dtype=np.uint8)).astype(np.uint8)
-    return _bootstrap(auroc_measure, labels, scores_TN, Resamples(weights_BU, unit_N.reshape(-1), patients_U))
+    patients_U, unit_N, _ = _units(patients, 1, None)
+    return _bootstrap(auroc_measure, labels, scores_TN, unit_N, _all_but_one(patients_U.size))
 
 
 def _bootstrap(
     make: Callable[[NDArray[np.bool_], Floats, NDArray[np.intp]], Measure],
     labels: ArrayLike,
     scores_TN: ArrayLike,
-    resamples: Resamples,
+    unit_N: NDArray[np.intp],
+    blocks: Iterator[NDArray[np.intp]],
 ) -> Floats:
+    """A measure of every score column for every weighting of the units, shape (T, B)."""
     scores = as_scores(scores_TN, ndim=2)
     positive = as_labels(labels, scores.shape[1])
-    if resamples.unit_N.size != positive.size:
-        raise ValueError(f"{resamples.unit_N.size} patients for {positive.size} rows")
-    measures = [make(positive, row, resamples.unit_N) for row in scores]
-    weights_BU = resamples.weights_BU
-    values_TB = np.empty((len(measures), len(weights_BU)))
+    if unit_N.size != positive.size:
+        raise ValueError(f"{unit_N.size} patients for {positive.size} rows")
+    measures = [make(positive, row, unit_N) for row in scores]
     step = max(1, BLOCK // positive.size)
-    for start in range(0, len(weights_BU), step):
-        weights_UB = np.ascontiguousarray(weights_BU[start : start + step].T, dtype=np.float64)
-        for values_B, measure in zip(values_TB, measures, strict=True):
-            values_B[start : start + step] = measure(weights_UB)
-    return values_TB
+    found = []
+    for block_BU in blocks:
+        for start in range(0, len(block_BU), step):
+            weights_UB = np.ascontiguousarray(block_BU[start : start + step].T, dtype=np.float64)
+            found.append(np.stack([measure(weights_UB) for measure in measures]))
+    return np.concatenate(found, axis=1)
 
 
 def interval(

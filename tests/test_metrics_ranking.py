@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from mococxr.errors import UndefinedError
+from mococxr.metrics import auroc, average_precision, vote
+
+MEASURES = [(auroc, roc_auc_score), (average_precision, average_precision_score)]
+
+
+@st.composite
+def scored(draw):
+    """Labels of both classes, scores with many ties, small whole weights with weight in both classes."""
+    n = draw(st.integers(2, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    labels = rng.permutation(np.arange(n) < draw(st.integers(1, n - 1))).astype(int)
+    scores = np.round(rng.normal(size=n), draw(st.integers(0, 3)))
+    weights = rng.integers(0, 4, n)
+    weights[np.argmax(labels)] = weights[np.argmin(labels)] = 1
+    return labels, scores, weights
+
+
+@pytest.mark.parametrize(("ours", "oracle"), MEASURES)
+@given(data=scored())
+@settings(max_examples=150, deadline=None)
+def test_a_measure_equals_scikit_learn_with_ties_and_weights(ours, oracle, data):
+    labels, scores, weights = data
+    assert ours(labels, scores) == pytest.approx(oracle(labels, scores), abs=1e-12)
+    weighted = oracle(labels, scores, sample_weight=weights)
+    assert ours(labels, scores, weights) == pytest.approx(weighted, abs=1e-12)
+    assert ours(labels, scores, weights / 7) == pytest.approx(weighted, abs=1e-12)
+
+
+@given(data=scored())
+@settings(max_examples=50, deadline=None)
+def test_turning_the_scores_round_turns_the_auroc_round(data):
+    labels, scores, _ = data
+    assert auroc(labels, -scores) == pytest.approx(1 - auroc(labels, scores), abs=1e-12)
+    assert auroc(labels, np.exp(scores)) == auroc(labels, scores)
+
+
+@pytest.mark.parametrize("measure", [auroc, average_precision])
+def test_one_class_has_no_value_and_says_why(measure):
+    with pytest.raises(UndefinedError, match="all 3 labels are 0"):
+        measure([0, 0, 0], [1, 2, 3])
+    with pytest.raises(UndefinedError, match="no weight"):
+        measure([0, 1, 1], [1, 2, 3], weights=[0, 1, 1])
+    with pytest.raises(UndefinedError, match="no rows"):
+        measure([], [])
+
+
+@pytest.mark.parametrize("measure", [auroc, average_precision])
+def test_a_row_that_cannot_be_ranked_is_refused(measure):
+    with pytest.raises(ValueError, match="not a finite number"):
+        measure([0, 1], [np.nan, 1])
+    with pytest.raises(ValueError, match="1 or 0"):
+        measure([0, -1], [0.5, 1])
+    with pytest.raises(ValueError, match="1 or 0"):
+        measure([0, np.nan], [0.5, 1])
+    with pytest.raises(ValueError, match="labels have the shape"):
+        measure([0, 1, 1], [0.5, 1])
+    with pytest.raises(ValueError, match="weights"):
+        measure([0, 1], [0.5, 1], weights=[1, -1])
+
+
+def test_the_vote_of_a_study_is_its_highest_score_and_any_finding():
+    labels, scores, studies = vote([0, 1, 0, 0], [0.1, 0.2, 0.9, 0.3], ["b", "b", "a", "b"])
+    assert studies.tolist() == ["a", "b"]
+    assert labels.tolist() == [0, 1]
+    assert scores.tolist() == [0.9, 0.3]
+
+
+def test_the_mean_vote_of_many_trials_equals_a_loop_over_groups():
+    rng = np.random.default_rng(0)
+    labels, scores, groups = rng.integers(0, 2, 60), rng.normal(size=(3, 60)), rng.integers(0, 17, 60)
+    voted, joined, ids = vote(labels, scores, groups, "mean")
+    for g, group in enumerate(ids):
+        np.testing.assert_allclose(joined[:, g], scores[:, groups == group].mean(axis=1), rtol=1e-13)
+        assert voted[g] == labels[groups == group].max()
+
+
+def test_a_film_without_a_score_or_label_cannot_vote():
+    with pytest.raises(ValueError, match="without a score"):
+        vote([0, 1], [0.5, np.nan], ["a", "a"])
+    with pytest.raises(ValueError, match="1 or 0"):
+        vote([0, -1], [0.5, 0.5], ["a", "a"])
+    with pytest.raises(ValueError, match="max or mean"):
+        vote([0, 1], [0.5, 0.5], ["a", "a"], "median")
