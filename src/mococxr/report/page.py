@@ -129,21 +129,29 @@ def _names(names: list[str]) -> str:
 def _subtitle(study: Study) -> str:
     source = study.fact("store", "source") or study.fact("store", "path_name")
     kind = "phantom films (drawn by a program)" if study.fact("store", "phantom") is True else "films"
-    known = study.fact("store", "patients_known")
-    patients = "patients unknown" if known is False else f"{shown(study.fact('store', 'patients'))} patients"
+    patients = _patients(study, "patients")
     count = shown(study.fact("store", "films"))
     if source is None and count == NOT_RECORDED:
         return "The data are not recorded."
     return f"{shown(source)}: {count} {kind}, {patients}."
 
 
+def _patients(study: Study, *place: str) -> str:
+    return f"{shown(study.fact('store', *place))} patients" if study.patients_known else "patients unknown"
+
+
+def _cases(study: Study) -> str:
+    """What the bootstrap draws."""
+    return "patients" if study.patients_known else "films (patients are unknown)"
+
+
 def _headline_facts(study: Study) -> list[tuple[str, str]]:
     test = study.fact("store", "splits", "test", "films")
-    patients = study.fact("store", "splits", "test", "patients")
+    patients = _patients(study, "splits", "test", "patients")
     facts = [
         ("Arms compared", ", ".join(display(study, arm) for arm in study.arms)),
         ("Label fractions", ", ".join(percent(f) for f in sorted({row["fraction"] for row in study.cells}))),
-        ("Test set", f"{shown(test)} films, {shown(patients)} patients"),
+        ("Test set", f"{shown(test)} films, {patients}"),
         ("Made", moment(study.fact("created"))),
     ]
     return facts
@@ -151,7 +159,7 @@ def _headline_facts(study: Study) -> list[tuple[str, str]]:
 
 def _curve_note(study: Study) -> str:
     return (
-        f"Lines: mean over draws. Bands and bars: {interval_name(study)} over test patients. Rings: "
+        f"Lines: mean over draws. Bands and bars: {interval_name(study)} over test {_cases(study)}. Rings: "
         "the single "
         "draws of labels, a spread that the bands do not hold. The axis of labels is logarithmic; "
         "the panels of "
@@ -182,6 +190,7 @@ def _data(study: Study) -> Section:
         ("Patient identifiers", NOT_RECORDED if known is None else "known" if known else "unknown"),
         ("Films in quarantine (unreadable, not used)", shown(study.fact("store", "quarantined"))),
         ("Split", shown(study.fact("store", "split_rule"))),
+        ("Rows restricted to", shown(study.fact("settings", "where") or "no restriction")),
         ("Unit of the test", shown(study.fact("unit"))),
         ("Vote over the films of a unit", shown(study.fact("vote"))),
         ("Uncertain labels (-1)", shown(study.fact("uncertain"))),
@@ -225,15 +234,12 @@ def _warnings(study: Study) -> Section:
 
 def _methods(study: Study) -> Section:
     replicates = shown(study.fact("replicates"))
-    grouped = (
-        "patients" if study.fact("store", "patients_known") is not False else "films (patients are unknown)"
-    )
     count = sum(row["low"] is not None for row in study.differences)
     lines = [
         "AUROC is the chance that a random positive case scores higher than a random negative one: "
         "0.5 is guessing, "
         "1 is perfect order. It is measured on test patients only.",
-        f"Intervals: {interval_name(study)} by bootstrap over test {grouped}, {replicates} resamples. "
+        f"Intervals: {interval_name(study)} by bootstrap over test {_cases(study)}, {replicates} resamples. "
         "In each "
         "resample the AUROC of every draw is computed and averaged over the draws.",
         "Differences are paired: both arms are measured on the same resamples, with the same draws "

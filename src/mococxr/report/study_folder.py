@@ -45,6 +45,11 @@ class Study:
             found = found.get(name)
         return found
 
+    @property
+    def patients_known(self) -> bool:
+        """False where the store was made without patient identifiers."""
+        return self.fact("store", "patients_known") is not False
+
     def values(self, column: str) -> list[str]:
         """The different values of a column of `cells.csv`, in order of first appearance."""
         return list(dict.fromkeys(row[column] for row in self.cells))

@@ -159,7 +159,8 @@ def labels_used(study: Study, target: str, fraction: float) -> str:
     share = "all labels" if fraction == 1 else f"{percent(fraction)} of the labels"
     if films == NOT_RECORDED:
         return share
-    return f"{share} ({films} films" + (")" if patients == NOT_RECORDED else f", {patients} patients)")
+    counted = patients != NOT_RECORDED and study.patients_known
+    return f"{share} ({films} films" + (f", {patients} patients)" if counted else ")")
 
 
 def _opening(study: Study, row: Row) -> str:
