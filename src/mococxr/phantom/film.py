@@ -148,7 +148,8 @@ def _develop(grey: np.ndarray, rng: np.random.Generator, exposure: float, noise:
     tilt = np.linspace(-0.5, 0.5, grey.shape[1], dtype=np.float32)[None, :]
     low, high = 0.0 + 0.03 * z[0], 0.92 + 0.05 * z[1]
     level = np.clip((grey + 0.03 * z[3] * tilt - low) / (high - low), 0, 1) ** np.float32(np.exp(0.13 * z[2]))
+    fine = grey.shape[0] / 256  # grain per pixel grows with the resolution: films shrunk to one size match
     grain = rng.standard_normal(grey.shape, dtype=np.float32)
-    coarse = soften(grain, grey.shape[0] / 256)
-    level = level + 0.022 * noise * (0.6 * grain + 1.2 * coarse) * (0.4 + level)
+    speckle = np.float32(0.6) * grain + np.float32(1.2) * soften(grain, fine)
+    level = level + np.float32(0.022 * noise * fine) * speckle * (np.float32(0.4) + level)
     return cv2.convertScaleAbs(np.clip(level, 0, 1), alpha=255)

@@ -38,7 +38,7 @@ def write_phantoms(
     labelled: float = 1.0,
     label_noise: float = 0.05,
     prevalence: float = 0.4,
-    subtle: float = 1.4,
+    subtle: float = 1.0,
     jobs: int | None = None,
     exposure: float = 1.0,
     pose: float = 1.0,

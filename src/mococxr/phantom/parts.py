@@ -190,7 +190,7 @@ def _spine(canvas: Canvas, person: Anatomy) -> np.ndarray:
 
 def devices(canvas: Canvas, rng: np.random.Generator, grey: np.ndarray, chance: float) -> np.ndarray:
     """Lay a central line, a pacemaker and ECG leads over the film, each with its own chance."""
-    line, pace, leads = rng.random(3) < chance * np.array([0.22, 0.10, 0.30])
+    line, pace, leads = rng.random(3) < chance * np.array([0.20, 0.06, 0.30])
     j = 0.04 * rng.standard_normal((12, 2))
     if line:
         path = arc([(-0.55, 0.40) + j[0], (-0.35, 0.42) + j[1], (-0.10, 0.55), (-0.11, 1.12) + j[2]], 20)
