@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,14 +133,14 @@ def features(
     frame: str = "centre",
     device: torch.device | str = "cpu",
     batch: int = 64,
-    label: str = "features",
+    label: str | None = "features",
 ) -> NDArray[np.float32]:
     """Features of films of a store, the encoder in eval mode and proved unchanged.
 
     Args:
         rows: row numbers of the store, N.
         size, frame: as `to_frame`.
-        label: what the progress line is called.
+        label: what the progress line is called; None shows none.
 
     Returns:
         (N, D) float32, in the order of `rows`.
@@ -153,10 +154,11 @@ def features(
     level = store.level(size)
     out = np.empty((len(rows), encoder.spec.width), dtype=np.float32)
     films = (to_frame(level.pixels(int(row)), size, frame) for row in rows)
-    with journal.progress(label, len(rows)) as bar:
+    with journal.progress(label, len(rows)) if label else nullcontext() as bar:
         for position, feature in encode_frames(encoder, films, place, batch):
             out[position] = feature
-            bar.advance()
+            if bar:
+                bar.advance()
     if state_hash(encoder) != before:
         raise RunError("The encoder changed while its features were read: they are not those of one encoder.")
     if not np.isfinite(out).all():
@@ -166,27 +168,27 @@ def features(
     return out
 
 
-def cached(
-    folder: Path, facts: Sequence[Any], make: Callable[[], NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def cached(folder: Path, facts: Sequence[Any], make: Callable[[], NDArray[np.float32]]) -> Path:
     """An array kept under the hash of the facts that it follows from; made when it is not there.
 
     Args:
         folder: where arrays lie, `<hash>.npy`.
         facts: all that the array depends on: bytes, text or numbers.
         make: makes the array.
+
+    Returns:
+        The array's file, for `numpy.load`.
     """
     digest = hashlib.sha256()
     for fact in facts:
         digest.update(fact if isinstance(fact, bytes) else repr(fact).encode())
         digest.update(b"\0")
     path = Path(folder) / f"{digest.hexdigest()[:32]}.npy"
-    if path.is_file():
-        return np.load(path)
-    array = make()
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
-    return array
+    if not path.is_file():
+        array = make()
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    return path
 
 
 @dataclass(frozen=True)
