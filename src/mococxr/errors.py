@@ -16,6 +16,10 @@ class InputError(Exception):
         self.problem = problem
         self.way_out = way_out
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+        """Travel whole between processes."""
+        return InputError, (self.problem, self.way_out)
+
 
 class FilmError(Exception):
     """One film cannot be read. The text is the reason written to `quarantine.csv`."""

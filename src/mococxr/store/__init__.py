@@ -15,6 +15,6 @@ __all__ = ["Level", "Store", "run"]
 
 def run(settings: PrepareSettings) -> Store:
     """The command `prepare`: decode every film of the source once and write a store (see `store.prepare`)."""
-    from mococxr.store import prepare
+    from mococxr.store.prepare import run as prepare
 
-    return prepare.run(settings)
+    return prepare(settings)

@@ -90,6 +90,10 @@ def _make(folder: Path, sha256: str, stored: Level, factor: int) -> Path:
     try:
         _fill(temporary, sha256, stored, factor)
         return _put_in_place(temporary, folder, sha256)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write the smaller films to {folder}: {error.strerror}.", "Free some space and run again."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -112,15 +116,10 @@ def _fill(folder: Path, sha256: str, stored: Level, factor: int) -> None:
     with journal.progress(f"films at {stored.shorter // factor} px", len(stored)) as bar:
         for number, rows in enumerate(stored.shard_rows()):
             name = shard_name(number)
-            try:
-                with open(folder / name, "wb") as file:
-                    for i in rows:
-                        file.write(shrink(stored.pixels(i), factor).data)
-                        bar.advance()
-            except OSError as error:
-                raise InputError(
-                    f"Cannot write {folder / name}: {error.strerror}.", "Free some space and run again."
-                ) from error
+            with open(folder / name, "wb") as file:
+                for i in rows:
+                    file.write(shrink(stored.pixels(i), factor).data)
+                    bar.advance()
             size = (folder / name).stat().st_size
             shards.append({"file": name, "first_row": rows.start, "films": len(rows), "bytes": size})
     files.write_json(folder / "level.json", {"store": sha256, "factor": factor, "shards": shards})

@@ -1,11 +1,238 @@
-"""The command `prepare`."""
+"""The command `prepare`: a cohort's films decoded once, split by patient, and kept as a store."""
 
 from __future__ import annotations
 
-from mococxr.config import PrepareSettings
-from mococxr.store.reader import Store
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import polars as pl
+
+from mococxr import files, journal
+from mococxr.cohorts import Cohort, read_cohort
+from mococxr.config import PrepareSettings, to_mapping
+from mococxr.errors import InputError, RunError
+from mococxr.films.tones import parse_window
+from mococxr.store import space, summary
+from mococxr.store.contact import contact_sheet
+from mococxr.store.decode import CHUNK, Chunk
+from mococxr.store.division import Division, decide
+from mococxr.store.manifest import manifest
+from mococxr.store.processes import decode_all
+from mococxr.store.reader import FORMAT, Store
+from mococxr.store.working import Working, working_folder
+from mococxr.version import VERSION
+
+SIZES = (16, 4096)
+"""Smallest and largest shorter side of a stored film, in pixels."""
+_ELSEWHERE = ("out", "jobs", "executor")
+"""Settings that do not change what the store holds."""
+_FIRST = ("row", "path", "patient", "study", "view", "sex", "age", "height", "width", "sha256")
 
 
 def run(settings: PrepareSettings) -> Store:
-    """Decode every film of the source once and write a store."""
-    raise NotImplementedError(settings)
+    """Decode every film of the source once and write a store; go on where a killed run stopped.
+
+    Returns:
+        The store. If there is one at `out` made of the same films, table and settings, that one, untouched.
+
+    Raises:
+        InputError: bad input or settings, another thing at `out`, no readable film, too little space.
+        RunError: the disk ran full on the way; the same command goes on from there.
+    """
+    out = Path(os.path.abspath(settings.out))
+    jobs = _checked(settings)
+    cohort = read_cohort(
+        settings.source, format=settings.format, labels=settings.labels, label=settings.label,
+        patients_unknown=settings.patients_unknown,
+    )  # fmt: skip
+    _check_place(out, cohort)
+    for note in cohort.notes:
+        journal.say(note)
+    division = decide(cohort, settings.split_file, settings.split, settings.split_seed)
+    films = _fingerprint(cohort, settings)
+    made_from = _made_from(films, division, cohort)
+    if (existing := _existing(out, made_from)) is not None:
+        return existing
+    working = Working.open(out, films + VERSION)
+    try:
+        _decode(working, jobs, cohort, settings)
+        return _finish(working, out, cohort, division, settings, made_from)
+    except OSError as error:
+        need = space.needed(cohort.root, cohort.rows["path"], settings.size, working.done)
+        raise RunError(
+            f"Cannot go on writing to {working.folder}: {error.strerror}.\n"
+            f"  {space.sentence(need)} Free some and run the same command again: "
+            f"the {working.done:,} films that are decoded are kept."
+        ) from error
+    finally:
+        working.close()
+
+
+def _finish(
+    working: Working, out: Path, cohort: Cohort, division: Division, settings: PrepareSettings, made_from: str
+) -> Store:
+    """Write the tables, the manifest and the contact sheet, put the store in place, and say what it holds."""
+    index, quarantine = _tables(working, cohort)
+    splits = division.of(index, cohort.labels)
+    enlarged = sum(filter(None, working.column("enlarged")))
+    counts = summary.count(index, splits, cohort.labels, enlarged, len(quarantine))
+    files.write_parquet(working.store / "index.parquet", index)
+    files.write_csv(working.store / "splits.csv", splits)
+    files.write_csv(working.store / "quarantine.csv", quarantine)
+    content = manifest(
+        working.store, cohort,
+        settings={name: value for name, value in to_mapping(settings).items() if name not in _ELSEWHERE},
+        size=settings.size, rule=division.rule, made_from=made_from, counts=counts, shards=working.shards,
+    )  # fmt: skip
+    files.write_json(working.store / "manifest.json", content)
+    _write_contact(Store.open(working.store), out.name)
+    working.finish(out)
+    summary.say(counts, settings.size, cohort.patients_known, division.rule)
+    journal.say(f"Store: {out} (look at {out / 'contact.png'})")
+    summary.say_quarantine(out, quarantine)
+    return Store.open(out)
+
+
+def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The index of the films that could be read, and the list of those that could not.
+
+    Raises:
+        InputError: none could.
+    """
+    kinds = {"height": pl.Int32, "width": pl.Int32, "sha256": pl.String, "reason": pl.String}
+    rows = cohort.rows.with_columns(
+        pl.Series(name, working.column(name), dtype=kind) for name, kind in kinds.items()
+    )
+    quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
+    if len(quarantine) == len(rows):
+        working.remove()
+        path, reason = quarantine.row(0)
+        raise InputError(
+            f"None of the {len(rows):,} films in {cohort.root} can be read; the first, {path}: {reason}.",
+            "Check that the paths in the table lead to the films.",
+        )
+    readable = rows.filter(pl.col("height").is_not_null()).with_row_index("row").cast({"row": pl.Int64})
+    return readable.select(*_FIRST, *cohort.labels, *cohort.metadata), quarantine
+
+
+def _checked(settings: PrepareSettings) -> int:
+    """Refuse what no type refuses; returns the number of processes."""
+    if settings.executor != "local":
+        raise InputError(
+            f"--executor cannot be {settings.executor}: this version decodes on this machine.",
+            "Leave it out.",
+        )
+    if not SIZES[0] <= settings.size <= SIZES[1]:
+        raise InputError(
+            f"--size cannot be {settings.size}.", f"It lies between {SIZES[0]} and {SIZES[1]} px."
+        )
+    if settings.max_pixels < 1 or (settings.jobs is not None and settings.jobs < 1):
+        raise InputError("--jobs and --max-pixels are at least 1.", "Leave them out for the defaults.")
+    parse_window(settings.depth)
+    return settings.jobs or _cores()
+
+
+def _cores() -> int:
+    """The cores this process may use, where the system says; else those there are."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def _check_place(out: Path, cohort: Cohort) -> None:
+    """Refuse a place that holds something else, or that the next run would take for films."""
+    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already and is not a store.", "Name another --out.")
+    if cohort.name == "folder" and out.is_relative_to(Path(os.path.abspath(cohort.root))):
+        raise InputError(f"{out} lies inside the folder of films.", "Name a place outside it by --out.")
+
+
+def _fingerprint(cohort: Cohort, settings: PrepareSettings) -> str:
+    """A hash of what decoding depends on: the films, each with its size and date, and how they are read."""
+    seen = []
+    for path in cohort.rows["path"]:
+        try:
+            status = os.stat(cohort.root / path)
+            seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
+        except (OSError, ValueError):
+            seen.append(path)
+    how = json.dumps([FORMAT, CHUNK, settings.size, settings.depth, settings.max_pixels])
+    return _hash(how, *seen)
+
+
+def _made_from(films: str, division: Division, cohort: Cohort) -> str:
+    """A hash of all that a store depends on."""
+    stated = "" if division.stated is None else division.stated.write_csv()
+    kind = json.dumps([cohort.source, cohort.blank, cohort.labels, cohort.patients_known])
+    return _hash(films, division.rule, stated, kind, cohort.rows.write_csv())
+
+
+def _hash(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _existing(out: Path, made_from: str) -> Store | None:
+    """The store that is at `out` already, if it is the one asked for."""
+    if not (out / "manifest.json").is_file():
+        return None
+    store = Store.open(out)
+    if store.manifest["hashes"].get("made_from") != made_from:
+        raise InputError(
+            f"{out} holds a store made from other films, labels or settings.",
+            "Name another --out, or delete that folder to prepare it anew.",
+        )
+    shutil.rmtree(working_folder(out), ignore_errors=True)
+    journal.say(f"{out} was made from the same films and settings: nothing to do.")
+    summary.say_quarantine(out, pl.read_csv(out / "quarantine.csv", infer_schema=False))
+    return store
+
+
+def _decode(working: Working, jobs: int, cohort: Cohort, settings: PrepareSettings) -> None:
+    """Decode the chunks that are not decoded yet, after a look at the room there is."""
+    paths, before = cohort.rows["path"].to_list(), working.done
+    if before:
+        journal.say(f"resuming: {before:,} films already done")
+    _check_space(working, cohort, settings)
+    how = (settings.size, settings.depth, settings.max_pixels)
+    parts = [tuple(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
+    chunks = [Chunk(number, cohort.root, part, *how) for number, part in enumerate(parts)]
+    left = [chunk for chunk in chunks if chunk.number not in working.records]
+    with journal.progress("prepare", len(paths), done=before) as bar:
+
+        def done(number: int) -> None:
+            working.add(number)
+            bar.advance(len(chunks[number].paths))
+
+        if left:
+            decode_all(left, working.chunks, min(jobs, len(left)), done)
+    if left:
+        journal.say(f"{bar.rate:,.0f} films/s in {min(jobs, len(left))} processes")
+    if working.done != len(paths):
+        raise RunError(f"Chunks are missing in {working.folder}.\n  Run the same command again.")
+
+
+def _check_space(working: Working, cohort: Cohort, settings: PrepareSettings) -> None:
+    """Stop here if the disk is too small; a folder just begun goes again."""
+    need = space.needed(cohort.root, cohort.rows["path"], settings.size, working.done)
+    try:
+        space.check(working.folder, need)
+    except InputError:
+        if not working.done:
+            working.remove()
+        raise
+
+
+def _write_contact(store: Store, name: str) -> None:
+    split = dict(store.splits.iter_rows())
+    rows = store.index.select("patient", "view").iter_rows()
+    captions = [" ".join(filter(None, (split[patient], view))) for patient, view in rows]
+    phantom = "PHANTOM (synthetic) - " if store.manifest["phantom"] else ""
+    title = f"{phantom}{name}: {len(store):,} films, shorter side {store.manifest['size']} px"
+    sheet = contact_sheet(store.level(store.manifest["size"]), store.index["path"].to_list(), captions, title)
+    files.atomic_write(store.path / "contact.png", cv2.imencode(".png", sheet)[1].tobytes())

@@ -1,0 +1,68 @@
+"""The contact sheet: some films of a store on one picture, to look at before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import cv2
+import numpy as np
+
+from mococxr.store.pixels import Film, Level
+
+TILE, CAPTION, COLUMNS, GAP = 180, 34, 8, 6
+"""Pixels of a tile's side, of its caption and between tiles; tiles in a row."""
+
+
+def contact_sheet(films: Level, paths: list[str], captions: list[str], title: str, most: int = 40) -> Film:
+    """Draw up to `most` films, evenly spread over the rows.
+
+    Args:
+        films: the films.
+        paths: one a film; the name without folder and suffix is the first line under it.
+        captions: one a film: the second line.
+        title: the line above all.
+        most: films shown at most.
+
+    Returns:
+        uint8 (H, W).
+    """
+    rows = np.unique(np.linspace(0, len(films) - 1, min(most, len(films))).round().astype(int)).tolist()
+    columns = min(COLUMNS, len(rows))
+    width = max(columns * (TILE + GAP) + GAP, 480)
+    sheet = np.zeros((CAPTION + -(-len(rows) // columns) * (TILE + CAPTION + GAP) + GAP, width), np.uint8)
+    _write(sheet, title, GAP, 22, 0.5, width)
+    for place, i in enumerate(rows):
+        top = CAPTION + place // columns * (TILE + CAPTION + GAP)
+        left = GAP + place % columns * (TILE + GAP)
+        sheet[top : top + TILE, left : left + TILE] = _tile(films.pixels(i))
+        _write(sheet, PurePosixPath(paths[i]).stem, left, top + TILE + 13, 0.36, TILE)
+        _write(sheet, captions[i], left, top + TILE + 28, 0.36, TILE)
+    return sheet
+
+
+def _tile(film: Film) -> Film:
+    """The whole film, centred on black."""
+    scale = TILE / max(film.shape)
+    height, width = (max(1, round(side * scale)) for side in film.shape)
+    shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(film, (width, height), interpolation=shrinks)
+    tile = np.zeros((TILE, TILE), np.uint8)
+    top, left = (TILE - height) // 2, (TILE - width) // 2
+    tile[top : top + height, left : left + width] = small
+    return tile
+
+
+def _write(sheet: Film, text: str, left: int, base: int, scale: float, room: int) -> None:
+    """One line of text, shortened in the middle to the room there is; the font knows ASCII only."""
+    text = text.encode("ascii", "replace").decode()
+    font = cv2.FONT_HERSHEY_SIMPLEX
+
+    def width(words: str) -> int:
+        return int(cv2.getTextSize(words, font, scale, 1)[0][0])
+
+    keep = len(text)
+    shown = text
+    while width(shown) > room and keep > 4:
+        keep -= 1
+        shown = text[: keep // 2] + ".." + text[len(text) - (keep - keep // 2) :]
+    cv2.putText(sheet, shown, (left, base), font, scale, 225, 1, cv2.LINE_AA)

@@ -1,0 +1,118 @@
+"""Chunks over processes, and what happens when a film kills the process that decodes it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from mococxr import journal
+from mococxr.errors import RunError
+from mococxr.store.decode import Chunk, decode_chunk, probe
+
+KILLED = "the decoder crashed on it"
+
+
+def decode_all(chunks: Iterable[Chunk], folder: Path, jobs: int, done: Callable[[int], None]) -> None:
+    """Decode chunks in `jobs` processes; `done(number)` is called here as each ends, in any order.
+
+    A process that dies (a crash in a decoder, no memory) takes no film with it but the one it died of: the
+    chunks that were in work are done again one at a time, and film by film where one dies again.
+
+    Raises:
+        OSError: a chunk could not be written.
+        RunError: processes cannot be started, or die whatever they do.
+    """
+    waiting = deque(chunks)
+    while waiting:
+        for suspect in _until_one_dies(waiting, folder, jobs, done):
+            _carefully(suspect, folder)
+            done(suspect.number)
+
+
+def _until_one_dies(
+    waiting: deque[Chunk], folder: Path, jobs: int, done: Callable[[int], None]
+) -> list[Chunk]:
+    """Work until all is done (nothing is returned) or a process dies (the chunks then in work are)."""
+    running: dict[Future[int], Chunk] = {}
+    with _pool(jobs) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * jobs:
+                    running[pool.submit(decode_chunk, waiting[0], folder)] = waiting[0]
+                    waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    number = future.result()
+                    del running[future]
+                    done(number)
+        except BrokenProcessPool:
+            return list(running.values())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return []
+
+
+def _carefully(chunk: Chunk, folder: Path) -> None:
+    """Decode a chunk alone in a process; if that dies, find the films that kill it and go on without them."""
+    if _survives(decode_chunk, chunk, folder):
+        return
+    journal.warn(f"a decoding process died: trying {len(chunk.paths)} films one by one.")
+    killers = [place for place in range(len(chunk.paths)) if not _survives(probe, chunk, place)]
+    if not _survives(decode_chunk, replace(chunk, refused=dict.fromkeys(killers, KILLED)), folder):
+        raise RunError(
+            f"Decoding processes die on films like {chunk.paths[0]}, and not on one of them alone.\n"
+            "  Memory may be short: run the same command again with --jobs 1; what is decoded is kept."
+        )
+
+
+def _survives(work: Callable[..., object], *arguments: object) -> bool:
+    """Whether a fresh process lives through `work(*arguments)`."""
+    with _pool(1) as pool:
+        try:
+            pool.submit(work, *arguments).result()
+        except BrokenProcessPool:
+            return False
+    return True
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    """Fresh processes that answer.
+
+    Raises:
+        RunError: they cannot be started.
+    """
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+    try:
+        pool.submit(os.getpid).result()
+    except (BrokenProcessPool, OSError) as error:
+        pool.shutdown()
+        raise RunError(
+            f"Decoding processes cannot be started: {error}\n"
+            '  In a Python script, put the work under `if __name__ == "__main__":`.'
+        ) from error
+    return pool
+
+
+def _begin() -> None:
+    """In a new process: one thread, Ctrl-C is the parent's business, and no life without the parent."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
