@@ -103,6 +103,8 @@ def convert(value: Any, wanted: Any, name: str) -> Any:
 
 
 def _sequence(value: Any, inner: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    if value is None or isinstance(value, Mapping):
+        raise InputError(f"{flag(name)} cannot be {value!r}.", "It takes a list of values.")
     items = [value] if isinstance(value, str | int | float | Path) else list(value)
     if len(inner) == 2 and inner[1] is Ellipsis:
         return tuple(convert(item, inner[0], name) for item in items)
@@ -116,7 +118,8 @@ def _scalar(value: Any, wanted: Any, name: str) -> Any:
         if isinstance(value, bool):
             return value
         raise InputError(f"{flag(name)} is yes or no, not {value!r}.", "Write true or false.")
-    if isinstance(value, bool) or (wanted is int and isinstance(value, float) and value != int(value)):
+    broken = wanted is int and isinstance(value, float) and not value.is_integer()
+    if value is None or isinstance(value, bool | list | tuple | Mapping) or broken:
         raise InputError(f"{flag(name)} cannot be {value!r}.", f"It takes a value of type {wanted.__name__}.")
     try:
         return wanted(value)
