@@ -1,0 +1,38 @@
+"""A folder of small random films with a label table: what the tests of the store are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+
+from mococxr.config import PrepareSettings
+
+
+def write_films(folder: Path, films: int = 70, *, seed: int = 0, per_patient: int = 2) -> pl.DataFrame:
+    """`folder/images/*.png` of random shape and content, and `folder/labels.csv`; returns the table."""
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(films):
+        shape = rng.integers(24, 60, 2).tolist()
+        name = f"images/film{i:04d}.png"
+        cv2.imwrite(str(folder / name), rng.integers(0, 256, shape, dtype=np.uint8))
+        patient = f"{i // per_patient:03d}"
+        rows.append((name, patient, f"s{i}", ("PA", "AP")[i % 2], "M", i % 90, i // 2 % 3 % 2, i % 2, "note"))
+    names = ["path", "patient_id", "study_id", "view", "sex", "age", "Effusion", "Rare", "remark"]
+    table = pl.DataFrame(rows, schema=names, orient="row")
+    table.write_csv(folder / "labels.csv")
+    return table
+
+
+def settings(folder: Path, out: Path, **others: object) -> PrepareSettings:
+    """Settings of `prepare` for such a folder: shorter side 32 px, one process."""
+    return PrepareSettings(**{"source": folder, "out": out, "size": 32, "jobs": 1, **others})  # type: ignore[arg-type]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """File name -> bytes, of every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
