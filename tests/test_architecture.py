@@ -115,12 +115,14 @@ def test_only_the_journal_prints() -> None:
     assert not loud
 
 
-GLOBAL_GENERATORS = re.compile(r"^(np|numpy)\.random\.(?!default_rng|Generator|SeedSequence|PCG64|Philox)\w+$|"
-                               r"^random\.\w+$|^torch\.(manual_seed|seed)$")  # fmt: skip
+GLOBAL_GENERATORS = re.compile(
+    r"^(np|numpy)\.random\.(?!default_rng|Generator|SeedSequence|PCG64|Philox)\w+$"
+    r"|^random\.\w+$|^torch\.(manual_seed|seed)$"
+)
 
 
 def calls_of_global_generators(tree: ast.Module) -> list[str]:
-    """Calls that seed or use a global generator, but for those between a fork of torch's state and its return."""
+    """Calls that seed or use a global generator, but for those inside a fork of torch's state."""
     forks = [n for n in ast.walk(tree) if isinstance(n, ast.With) and "fork_rng" in ast.unparse(n.items[0])]
     forgiven = {id(inner) for fork in forks for inner in ast.walk(fork)}
     return [
