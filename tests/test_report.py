@@ -182,7 +182,7 @@ def test_a_script_in_a_name_stays_text(tmp_path: Path) -> None:
 
 
 def test_odd_names_are_drawn_as_they_stand(tmp_path: Path) -> None:
-    arms = ("_hidden", "$\\frac{", "胸部", "imagenet")
+    arms = ("_hidden", "$\\frac{$", "胸部", "imagenet")
     place = fake_study(tmp_path / "s", arms=arms, targets=("Effusion",), fractions=(0.1,), modes=("linear",))
     page = write_report(place).read_text(encoding="utf-8")
     figure = page[page.index("<figure") : page.index("</figure>")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,27 @@ def test_an_undefined_primary_comparison_gives_its_reason(tmp_path: Path) -> Non
     (verdict,) = verdicts(read_study(place))
     assert verdict.state == "undefined"
     assert WHY in verdict.sentence
+
+
+def test_patients_are_not_counted_where_they_are_unknown(tmp_path: Path) -> None:
+    store = facts(("moco", "imagenet"), ("Effusion",))["store"] | {"patients_known": False}
+    (verdict,) = verdicts(read_study(fake_study(tmp_path / "s", **SMALL, recorded={"store": store})))
+    assert verdict.sentence.startswith("With 1 % of the labels (34 films), a linear classifier")
+
+
+def test_test_patients_that_study_found_among_the_pretrained_ones_are_loud(tmp_path: Path) -> None:
+    found = "TEST PATIENTS SEEN: run r of arm moco was pretrained on films of 3 of the 310 test patients."
+    assert banners_of(tmp_path / "s", recorded={"warnings": ["resnet18: odd", found]}) == [
+        "Test patients seen"
+    ]
+
+
+def test_the_status_of_a_trial_gives_the_reason_where_no_other_stands(tmp_path: Path) -> None:
+    key = ("moco", "linear", "Effusion", 0.01)
+    place = fake_study(tmp_path / "s", **SMALL, undefined={key: f"undefined: {WHY}"})
+    recorded = json.loads((place / "study.json").read_text())
+    (place / "study.json").write_text(json.dumps(recorded | {"undefined": []}))
+    assert read_study(place).reason(*key) == WHY
 
 
 @pytest.mark.parametrize(

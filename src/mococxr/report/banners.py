@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from mococxr.report.study_folder import Study
 from mococxr.report.words import display, shown
 
+SEEN = "TEST PATIENTS SEEN: "
+"""How a warning of `study` begins that tells of test patients among those of the pretraining."""
 FEW_PATIENTS = 10
 """Fewer positive or negative test patients than this raise a banner."""
 
@@ -66,7 +68,9 @@ def seen_splits(study: Study, arm: str) -> list[str]:
 
 
 def _leak_banners(study: Study) -> list[Banner]:
-    found = []
+    recorded = study.fact("warnings")
+    texts = [str(text) for text in recorded] if isinstance(recorded, list) else []
+    found = [Banner("Test patients seen", text.removeprefix(SEEN)) for text in texts if text.startswith(SEEN)]
     for arm in study.arms:
         if seen := seen_splits(study, arm):
             found.append(

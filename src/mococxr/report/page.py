@@ -169,8 +169,8 @@ def _curve_note(study: Study) -> str:
 
 def _difference_note(study: Study) -> str:
     return (
-        f"Each cell: AUROC of the arm / of the arm it is compared with, then the paired difference and its "
-        f"{interval_name(study)}. The bar below shows that interval around 0; a filled bar does not reach 0."
+        "Each cell: AUROC of the arm / of the arm it is compared with, then the paired difference and its "
+        f"{interval_name(study)}."
     )
 
 

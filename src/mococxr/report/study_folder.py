@@ -102,7 +102,9 @@ class Study:
             str(row.get("reason")) for row in self.undefined if _agrees(row, wanted) and row.get("reason")
         ]
         if not reasons:
-            statuses = [str(row.get("status") or "") for row in self.trials_of(**wanted)]
+            statuses = [
+                str(row.get("status") or "").removeprefix("undefined: ") for row in self.trials_of(**wanted)
+            ]
             reasons = [text for text in statuses if text.lower() not in ("", "done", "ok", "undefined")]
         return "; ".join(dict.fromkeys(reasons)) or "reason not recorded"
 
