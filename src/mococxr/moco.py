@@ -138,5 +138,3 @@ def shuffled_keys(
     mine = order.chunk(world)[rank]
     keys = gather(torch.cat([key(everyone[part.to(films.device)]) for part in mine.chunk(groups)]))
     return keys[torch.argsort(order).to(keys.device)]
-
-

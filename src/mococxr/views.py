@@ -54,7 +54,9 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def uniforms(seed: int, epoch: int, index: Sequence[int] | NDArray[np.integer], side: int) -> NDArray[np.float64]:
+def uniforms(
+    seed: int, epoch: int, index: Sequence[int] | NDArray[np.integer], side: int
+) -> NDArray[np.float64]:
     """Random numbers of the views (seed, epoch, index, side).
 
     Args:
@@ -70,7 +72,7 @@ def uniforms(seed: int, epoch: int, index: Sequence[int] | NDArray[np.integer], 
         state_B = _mix(state + np.asarray(index, dtype=np.uint64) * _GOLDEN + np.uint64(1))
         places = np.arange(1, DRAWS + 1, dtype=np.uint64) * _GOLDEN
         bits = _mix(state_B[:, None] + places[None, :])
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 def matrix(recipe: Recipe, shape: tuple[int, int], draws: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,4 +130,4 @@ def draw_view(
         mean = float(view.mean())
         levels = (np.arange(256) - mean) * (gain * shift) + mean * shift
         cv2.LUT(view, np.rint(levels.clip(0, 255)).astype(np.uint8), dst=view)
-    return view  # type: ignore[return-value]
+    return view

@@ -79,7 +79,8 @@ def make(kind: type[S], given: Mapping[str, Any]) -> S:
     for name, value in given.items():
         if name not in fields:
             raise InputError(f"There is no setting {name!r}.", nearest(name, fields))
-        values[name] = convert(value, types_[name], name)
+        if value is not None:  # None is `not given`
+            values[name] = convert(value, types_[name], name)
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise InputError(f"The setting {name!r} is missing.", f"Give it: {field.metadata['help']}")

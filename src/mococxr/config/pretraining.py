@@ -23,26 +23,26 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class PretrainSettings:
     """Pretrain an encoder on unlabelled films by momentum contrast (MoCo)."""
 
+    # What a preset decides is None until `resolve` has filled it.
+
     stores: tuple[Path, ...] = setting("One store, or several to pretrain on together.", positional=True)
     out: Path = setting("The run folder to make.")
     preset: Literal["paper", "tuned"] = setting(
         "Where settings that are not given come from.", "tuned", group="Run"
     )
-    backbone: str | None = setting("Any timm encoder by name.", None, shown=_PRESET, group="Encoder")
-    init: str | None = setting(
+    backbone: str = setting("Any timm encoder by name.", None, shown=_PRESET, group="Encoder")
+    init: str = setting(
         "Where pretraining starts: imagenet, random, a run folder or a weights file.",
         None,
         shown=_PRESET,
         group="Encoder",
     )
-    channels: int | None = setting(
+    channels: int = setting(
         "Input channels; a film is repeated into them.", None, shown=_PRESET, group="Encoder"
     )
-    size: int | None = setting("Side of a view.", None, unit="px", shown=_PRESET, group="Encoder")
-    epochs: int | None = setting(
-        "Passes over the films.", None, unit="epochs", shown=_PRESET, group="Optimiser"
-    )
-    batch: int | None = setting(
+    size: int = setting("Side of a view.", None, unit="px", shown=_PRESET, group="Encoder")
+    epochs: int = setting("Passes over the films.", None, unit="epochs", shown=_PRESET, group="Optimiser")
+    batch: int = setting(
         "Films a step, over all processes.", None, unit="films", shown=_PRESET, group="Optimiser"
     )
     queue: int | None = setting(
@@ -52,62 +52,56 @@ class PretrainSettings:
         shown="the preset's, or the most that the films allow",
         group="Contrast",
     )
-    lr: float | None = setting("Learning rate.", None, shown=_PRESET, group="Optimiser")
-    momentum: float | None = setting("Momentum m of the key encoder.", None, shown=_PRESET, group="Contrast")
-    temperature: float | None = setting("Temperature T of InfoNCE.", None, shown=_PRESET, group="Contrast")
-    head: Literal["mlp", "linear"] | None = setting(
+    lr: float = setting("Learning rate.", None, shown=_PRESET, group="Optimiser")
+    momentum: float = setting("Momentum m of the key encoder.", None, shown=_PRESET, group="Contrast")
+    temperature: float = setting("Temperature T of InfoNCE.", None, shown=_PRESET, group="Contrast")
+    head: Literal["mlp", "linear"] = setting(
         "Projection head: mlp as in MoCo v2, linear as in v1.", None, shown=_PRESET, group="Contrast"
     )
-    dim: int | None = setting("Length C of a projected feature.", None, shown=_PRESET, group="Contrast")
-    key_groups: int | None = setting(
+    dim: int = setting("Length C of a projected feature.", None, shown=_PRESET, group="Contrast")
+    key_groups: int = setting(
         "Shuffled groups a key batch is normalised in on each device, against the batch-norm leak; 1 is off.",
         None,
         shown=_PRESET,
         group="Contrast",
     )
-    optimizer: Literal["adam", "adamw", "sgd"] | None = setting(
-        "Optimiser.", None, shown=_PRESET, group="Optimiser"
-    )
-    weight_decay: float | None = setting(
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("Optimiser.", None, shown=_PRESET, group="Optimiser")
+    weight_decay: float = setting(
         "Weight decay (L2 for adam and sgd, decoupled for adamw).", None, shown=_PRESET, group="Optimiser"
     )
-    schedule: Literal["step", "cosine", "constant"] | None = setting(
+    schedule: Literal["step", "cosine", "constant"] = setting(
         "How the learning rate falls.", None, shown=_PRESET, group="Optimiser"
     )
-    milestones: tuple[float, ...] | None = setting(
+    milestones: tuple[float, ...] = setting(
         "For the step schedule: shares of the run after which lr falls to a tenth.",
         None,
         shown=_PRESET,
         group="Optimiser",
     )
-    warmup: float | None = setting(
+    warmup: float = setting(
         "Share of the run in which lr rises from 0.", None, shown=_PRESET, group="Optimiser"
     )
-    flip: float | None = setting(
-        "Probability of a horizontal flip in a view.", None, shown=_PRESET, group="Views"
-    )
-    rotation: float | None = setting(
+    flip: float = setting("Probability of a horizontal flip in a view.", None, shown=_PRESET, group="Views")
+    rotation: float = setting(
         "Largest rotation of a view, either way.", None, unit="degrees", shown=_PRESET, group="Views"
     )
-    crop: tuple[float, float] | None = setting(
+    crop: tuple[float, float] = setting(
         "Area of a view as a share of the largest centred square, smallest and largest.",
         None,
         shown=_PRESET,
         group="Views",
     )
-    brightness: float | None = setting(
+    brightness: float = setting(
         "Largest relative change of brightness, either way.", None, shown=_PRESET, group="Views"
     )
-    contrast: float | None = setting(
+    contrast: float = setting(
         "Largest relative change of contrast, either way.", None, shown=_PRESET, group="Views"
     )
-    mean: float | None = setting(
-        "Mean subtracted from grey values in 0..1.", None, shown=_PRESET, group="Views"
-    )
-    std: float | None = setting(
+    mean: float = setting("Mean subtracted from grey values in 0..1.", None, shown=_PRESET, group="Views")
+    std: float = setting(
         "Value that grey values are divided by afterwards.", None, shown=_PRESET, group="Views"
     )
-    positives: Literal["view", "study"] | None = setting(
+    positives: Literal["view", "study"] = setting(
         "The second view is of the same film, or of another film of the same study (MedAug).",
         None,
         shown=_PRESET,

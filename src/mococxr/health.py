@@ -1,0 +1,83 @@
+"""Is pretraining learning? Measures of a contrastive run, and one verdict in plain words.
+
+N  films      C  length of a projected feature      K  keys in the queue
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def contrast_accuracy(logits: Tensor) -> Tensor:
+    """Share of films whose own key is the nearest of 1 + K; `logits` has the positive in column 0."""
+    return (logits.argmax(dim=1) == 0).float().mean()
+
+
+@torch.no_grad()
+def feature_std(z_NC: Tensor) -> float:
+    """Standard deviation over films, mean over dimensions, times sqrt(C).
+
+    1 for features spread evenly over the sphere, 0 for a collapse to one point (SimSiam, Chen and He 2021, sec. 4.1).
+    """
+    return float(z_NC.float().std(dim=0).mean() * math.sqrt(z_NC.shape[1]))
+
+
+@torch.no_grad()
+def effective_rank(z_NC: Tensor, eps: float = 1e-7) -> float:
+    """RankMe: exp of the entropy of the normalised singular values, 1..min(N, C) (Garrido et al. 2023, eq. 1)."""
+    singular = torch.linalg.svdvals(z_NC.float())
+    p = singular / singular.sum().clamp_min(eps) + eps
+    return float(torch.exp(-(p * p.log()).sum()))
+
+
+def verdict(log: Sequence[Mapping[str, float]], queue: int, dim: int) -> tuple[str, str]:
+    """One word on a run and the sentence that gives reason and remedy.
+
+    Args:
+        log: logged steps with `loss`, `contrast_accuracy`, `feature_std`, `effective_rank`; the last tenth counts.
+        queue: K.
+        dim: C.
+
+    Returns:
+        word (collapsed, stuck, collapsing in dimension, too easy, learning, still warming), sentence.
+    """
+    if len(log) < 3:
+        return "still warming", "Too few steps were logged to judge; run longer."
+    last = log[-max(1, len(log) // 10) :]
+    loss, accuracy, std, rank = (
+        sum(entry[name] for entry in last) / len(last)
+        for name in ("loss", "contrast_accuracy", "feature_std", "effective_rank")
+    )
+    chance = math.log(queue + 1)
+    if std < 0.05:
+        return (
+            "collapsed",
+            f"All films have nearly one feature (spread {std:.3f} of 1); lower --lr or raise --momentum.",
+        )
+    if loss > 0.97 * chance:
+        return (
+            "stuck",
+            f"The loss {loss:.2f} is that of guessing, ln(K+1) = {chance:.2f}; check --lr and the views.",
+        )
+    if rank < 0.05 * min(dim, queue):
+        return (
+            "collapsing in dimension",
+            f"The features fill {rank:.0f} of {dim} dimensions; make the views stronger (--crop, --contrast).",
+        )
+    early = log[: max(1, len(log) // 10)]
+    at_once = sum(entry["contrast_accuracy"] for entry in early) / len(early)
+    if at_once > 0.95:
+        return (
+            "too easy",
+            f"Films were told apart ({at_once:.0%}) from the first steps; make the views stronger (--crop, --contrast).",
+        )
+    return (
+        "learning",
+        f"The loss fell to {loss:.2f} (guessing: {chance:.2f}); {accuracy:.0%} of films find their own view among "
+        f"{queue + 1:,}; the features fill {rank:.0f} of {dim} dimensions.",
+    )

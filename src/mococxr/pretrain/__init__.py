@@ -1,0 +1,279 @@
+"""Pretraining without labels: the command `pretrain`, from stores to a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from mococxr import backbone, health, journal
+from mococxr.config import PRESETS, PretrainSettings, from_yaml, make, resolve, to_mapping, to_yaml
+from mococxr.errors import InputError
+from mococxr.files import atomic_write, read_json, write_csv, write_json
+from mococxr.moco import KeyQueue, Projector, key_copy
+from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.loop import Log, pretrain_loop
+from mococxr.pretrain.pool import Orders, Pool, gather_pool, largest_queue
+from mococxr.pretrain.step import Learner, make_optimizer
+from mococxr.store import Store
+from mococxr.version import VERSION
+from mococxr.views import Recipe
+
+FREE_ON_RESUME = {"resume", "device", "save_every", "log_every", "tracker", "stores", "out"}
+"""Settings that may differ between a run and its resumption: they change no number."""
+
+
+def run(settings: PretrainSettings) -> Path:
+    """The command `pretrain`: returns the run folder.
+
+    Raises:
+        InputError: settings or stores that do not fit; nothing was written.
+        RunError: the run stopped on the way; what was saved is named.
+    """
+    settings, out = resolve(settings), settings.out
+    if settings.resume and (out / "run.json").is_file():
+        journal.say(f"{out} is finished; there is nothing to resume.")
+        return out
+    stores = [Store.open(path) for path in settings.stores]
+    _check_out(settings, stores)
+    accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
+    pool = gather_pool(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
+    settings = _with_queue(settings, len(pool))
+    learner, feed, origin = build_learner(settings, pool, accelerator)
+    if accelerator.is_main_process:
+        _announce(settings, pool, origin, accelerator, feed)
+        _open_folder(settings, pool, stores)
+    accelerator.wait_for_everyone()
+    _start_tracker(accelerator, settings)
+    log = pretrain_loop(settings, learner, feed, accelerator, out, feed.orders.used)
+    if accelerator.is_main_process:
+        _finish(settings, learner, pool, stores, log, origin, accelerator)
+    accelerator.end_training()
+    return out
+
+
+def make_accelerator(
+    device: str, precision: str, tracker: str = "none", out: Path | None = None
+) -> Accelerator:
+    """Where and how precisely to compute."""
+    if device not in ("auto", "cpu") and not getattr(torch, device).is_available():
+        raise InputError(f"There is no {device} device here.", "Leave --device out, or give --device cpu.")
+    on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if precision == "auto":
+        precision = (
+            "bf16" if not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+        )
+    options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
+
+
+def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None:
+    if settings.tracker == "none":
+        return
+    plain = {
+        k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in to_mapping(settings).items()
+    }
+    accelerator.init_trackers("mococxr", config=plain)
+
+
+def _check_out(settings: PretrainSettings, stores: list[Store]) -> None:
+    """Refuse to write over a run, or to resume one with other settings or films."""
+    out = settings.out
+    if not settings.resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} is there already.", "Name another --out, or go on with it by --resume.")
+        return
+    if not (out / "settings.yaml").is_file():
+        return
+    earlier = to_mapping(make(PretrainSettings, from_yaml(out / "settings.yaml")))
+    now = to_mapping(settings)
+    now["queue"] = now["queue"] or earlier["queue"]
+    differ = [name for name in now if name not in FREE_ON_RESUME and now[name] != earlier[name]]
+    if differ:
+        shown = ", ".join(f"--{name.replace('_', '-')} {earlier[name]} -> {now[name]}" for name in differ[:5])
+        raise InputError(
+            f"{out} was begun with other settings ({shown}).", "Leave them out, or name another --out."
+        )
+    inputs = read_json(out / "inputs.json")
+    if inputs != _inputs(stores):
+        raise InputError(
+            f"{out} was begun on other films: {inputs}.", "Name the same stores, or another --out."
+        )
+
+
+def _inputs(stores: list[Store]) -> list[dict[str, str]]:
+    return [{"store": store.path.name, "source": store.source, "sha256": store.sha256} for store in stores]
+
+
+def _with_queue(settings: PretrainSettings, films: int) -> PretrainSettings:
+    """Settle K: the one asked for if the films allow it, else the preset's or the most that they allow."""
+    most = largest_queue(films, settings.batch)
+    if most < 1:
+        raise InputError(
+            f"{films} films are too few for batches of {settings.batch}: a queue needs a second batch.",
+            f"Give --batch {max(2, films // 4)} or less, or more films.",
+        )
+    if settings.queue is None:
+        return dataclasses.replace(settings, queue=min(PRESETS[settings.preset]["queue"], most))
+    if settings.queue > most:
+        raise InputError(
+            f"--queue {settings.queue:,} is too long for {films:,} films in batches of {settings.batch}: a film would "
+            "meet its own last key among the negatives.",
+            f"Give --queue {most:,} or less, or leave it out.",
+        )
+    return settings
+
+
+def build_learner(
+    settings: PretrainSettings, pool: Pool, accelerator: Accelerator
+) -> tuple[Learner, Feed, str]:
+    """Encoders, queue, optimiser and feed, and where the weights came from."""
+    s = settings
+    world = accelerator.num_processes
+    if s.batch % world:
+        raise InputError(f"--batch {s.batch} cannot be shared by {world} processes.", "Give a multiple.")
+    spec = backbone.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
+    encoder = backbone.build(spec, seed=s.seed)
+    origin = backbone.initialise(encoder, s.init)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(s.seed)
+        query = Projector(encoder, encoder.spec.width, s.dim, mlp=s.head == "mlp").train()
+    key = key_copy(query).to(accelerator.device).train()
+    queue = KeyQueue(s.queue, s.dim, seed=s.seed).to(accelerator.device)
+    query = query.to(accelerator.device)
+    optimizer = make_optimizer(s.optimizer, query, s.lr, s.weight_decay)
+    wrapped, optimizer = accelerator.prepare(query, optimizer)
+    torch.manual_seed(s.seed * 1_000_003 + accelerator.process_index)  # dropout and the like inside a network
+    learner = Learner(
+        query=accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False) if world > 1 else query,
+        wrapped=wrapped,
+        key=key,
+        queue=queue,
+        optimizer=optimizer,
+        shuffle=torch.Generator().manual_seed(s.seed),
+        gather=_gather(accelerator),
+        backward=accelerator.backward,
+        rank=accelerator.process_index,
+        world=world,
+    )
+    return learner, make_feed(s, pool, accelerator), origin
+
+
+def _gather(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
+    if accelerator.num_processes == 1:
+        return lambda tensor: tensor
+    return lambda tensor: accelerator.gather(tensor.contiguous())
+
+
+def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed:
+    """The batches of this process."""
+    assert (
+        s.flip is not None and s.rotation is not None and s.brightness is not None and s.contrast is not None
+    )
+    recipe = Recipe(s.size, s.flip, s.rotation, s.crop, s.brightness, s.contrast)
+    used = len(pool) // s.batch * s.batch
+    return Feed(
+        pool,
+        recipe,
+        Orders(len(pool), used, apart=s.queue, seed=s.seed),
+        batch=s.batch,
+        seed=s.seed,
+        positives=s.positives,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=1 if accelerator.device.type == "cpu" else 8,
+        pinned=accelerator.device.type == "cuda",
+    )
+
+
+def _announce(s: PretrainSettings, pool: Pool, origin: str, accelerator: Accelerator, feed: Feed) -> None:
+    steps = feed.steps_per_epoch * s.epochs
+    journal.say(
+        f"pretraining {s.backbone} from {origin} on {len(pool):,} films of {len(pool.patients):,} patients "
+        f"({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of {feed.steps_per_epoch:,} steps "
+        f"= {steps:,}, on {accelerator.num_processes} x {accelerator.device.type}"
+    )
+    preset = PRESETS[s.preset]["queue"]
+    why = "" if s.queue == preset else f" (the preset's is {preset:,})"
+    journal.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + (s.queue or 0)):.2f}")
+    if pool.unknown_excluded:
+        journal.warn(f"{pool.unknown_excluded} patients on the list to leave out are in no store.")
+
+
+def _open_folder(settings: PretrainSettings, pool: Pool, stores: list[Store]) -> None:
+    atomic_write(settings.out / "settings.yaml", to_yaml(dataclasses.replace(settings, resume=False)))
+    write_json(settings.out / "inputs.json", _inputs(stores))
+    write_csv(settings.out / "patients.csv", pool.patients)
+
+
+def _finish(
+    s: PretrainSettings,
+    learner: Learner,
+    pool: Pool,
+    stores: list[Store],
+    log: Log,
+    origin: str,
+    accelerator: Accelerator,
+) -> None:
+    """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
+    word, sentence = health.verdict(log.entries, s.queue or 1, s.dim or 1)
+    pretrained_on = {
+        "source": sorted({store.source for store in stores}),
+        "films": len(pool),
+        "patients": len(pool.patients),
+        "splits": s.pretrain_on,
+    }
+    last: Mapping[str, Any] = log.entries[-1]
+    backbone.save_encoder(
+        cast("backbone.Encoder", learner.query.encoder),
+        s.out,
+        {"init": s.init, "pretrained_on": pretrained_on},
+    )
+    facts = {
+        "version": VERSION,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "verdict": word,
+        "reason": sentence,
+        "backbone": s.backbone,
+        "init": s.init,
+        "weights": origin,
+        "pretrained_on": pretrained_on,
+        "phantom": all(bool(store.manifest.get("phantom")) for store in stores),
+        "inputs": _inputs(stores),
+        "steps": last["step"],
+        "queue": s.queue,
+        "loss": last["loss"],
+        "contrast_accuracy": last["contrast_accuracy"],
+        "effective_rank": last["effective_rank"],
+        "films_per_s": last["films_per_s"],
+        "seconds": last["seconds"],
+        "device": _device_name(accelerator),
+        "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+        "libraries": _libraries(),
+    }
+    write_json(s.out / "run.json", facts)
+    journal.say(f"{word}: {sentence}")
+    journal.say(f"encoder: {s.out}")
+
+
+def _device_name(accelerator: Accelerator) -> str:
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    return f"{platform.processor() or platform.machine()} ({torch.get_num_threads()} threads)"
+
+
+def _libraries() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {
+        name: version(name) for name in ("torch", "timm", "accelerate", "numpy", "opencv-python-headless")
+    }

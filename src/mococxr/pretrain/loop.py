@@ -1,0 +1,226 @@
+"""The loop that calls the step: log, checkpoints, health, and the ways a run can stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from mococxr import checkpoint, health, journal
+from mococxr.config import PretrainSettings
+from mococxr.errors import RunError
+from mococxr.files import atomic_write
+from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.step import Learner, learning_rate, moco_step
+
+LOG = "log.jsonl"
+RANK_KEYS = 4096
+"""Keys that the effective rank is measured on, at most."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[dict[str, str]]:
+    """Ctrl-C and SIGTERM are noted in the yielded dict, to be obeyed between two steps."""
+    asked: dict[str, str] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is Python's
+        if asked:
+            raise KeyboardInterrupt  # a second time: at once
+        asked["signal"] = signal.Signals(number).name
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Log:
+    """`log.jsonl`: one object a logged step, appended; on resume cut back to the checkpoint."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self.entries = [entry for line in lines if (entry := _whole(line)) and entry["step"] <= step]
+        atomic_write(path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append one step."""
+        self.entries.append(entry)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _whole(line: str) -> dict[str, Any] | None:
+    """A logged object; None for the torn last line of a killed run."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def pretrain_loop(
+    settings: PretrainSettings, learner: Learner, feed: Feed, accelerator: Accelerator, out: Path, films: int
+) -> Log:
+    """Go from the last checkpoint, or the start, to the last step.
+
+    Args:
+        films: used in an epoch, over all processes.
+
+    Returns:
+        The log, all of it.
+
+    Raises:
+        RunError: the loss is not finite, or somebody asked to stop; the last good checkpoint is named.
+    """
+    s = settings
+    steps = feed.steps_per_epoch * s.epochs
+    state = checkpoint.latest(out / "checkpoints") if s.resume else None
+    start, spent = restore(learner, state) if state else (0, 0.0)
+    if s.resume:
+        journal.say(
+            f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet: starting at step 0"
+        )
+    main = accelerator.is_main_process
+    log = Log(out / LOG, start) if main else None
+    begun = time.perf_counter()
+    seen = _Seen(learner.queue.keys_KC.device)
+    with stop_signals() as asked, _bar(steps * s.batch, start * s.batch, main) as bar:
+        for step, views in feed.run(start, steps):
+            lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
+            for group in learner.optimizer.param_groups:
+                group["lr"] = lr
+            films_q, films_k = views.to(accelerator.device, non_blocking=True)
+            loss, logits = moco_step(
+                learner, films_q, films_k, m=s.momentum, temperature=s.temperature, groups=s.key_groups
+            )
+            done = step + 1
+            seen.add(done, loss, logits)
+            last = done == steps
+            if done % s.log_every == 0 or last:
+                seen.check_finite(out)
+                entry = _entry(done, feed, seen, learner, lr, spent + time.perf_counter() - begun, films)
+                if log:
+                    log.add(entry)
+                    accelerator.log({k: v for k, v in entry.items() if k != "step"}, step=done)
+                bar.fields.update(_shown(entry))
+            bar.advance(s.batch)
+            stop = _anyone(asked, accelerator)
+            if done % s.save_every == 0 or last or stop:
+                seen.check_finite(out)
+                if main:
+                    _save(out, learner, done, spent + time.perf_counter() - begun)
+                accelerator.wait_for_everyone()
+            if stop and not last:
+                raise RunError(
+                    f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there."
+                )
+    return log or Log(out / LOG, steps)
+
+
+def _bar(total: int, done: int, main: bool) -> Any:
+    """The progress line; only the first process shows one."""
+    silent = journal.Progress("pretrain", total, "films", done)
+    return journal.progress("pretrain", total, "films", done) if main else nullcontext(silent)
+
+
+class _Seen:
+    """Loss and accuracy since the last log line, summed on the device: nothing waits for it between two lines."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(3, device=device)
+        self.bad = torch.zeros((), dtype=torch.long, device=device)
+
+    def add(self, step: int, loss: torch.Tensor, logits: torch.Tensor) -> None:
+        one = torch.ones((), device=self.sums.device)
+        self.sums += torch.stack([loss.float(), health.contrast_accuracy(logits), one])
+        first = (self.bad == 0) & ~torch.isfinite(loss)
+        self.bad = torch.where(first, torch.full_like(self.bad, step), self.bad)
+
+    def check_finite(self, out: Path) -> None:
+        if not (step := int(self.bad)):
+            return
+        good = checkpoint.saved(out / "checkpoints")
+        where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+        raise RunError(
+            f"The loss is not finite at step {step:,}; {where}.\n  Start a new run with a smaller --lr."
+        )
+
+    def take(self) -> tuple[float, float]:
+        loss, accuracy, count = self.sums.tolist()
+        self.sums.zero_()
+        return loss / count, accuracy / count
+
+
+def _entry(
+    done: int, feed: Feed, seen: _Seen, learner: Learner, lr: float, seconds: float, films: int
+) -> dict[str, Any]:
+    """One line of the log; the fields are those of the contract."""
+    loss, accuracy = seen.take()
+    keys = learner.queue.keys_KC[:RANK_KEYS]
+    return {
+        "step": done,
+        "epoch": round(done / feed.steps_per_epoch, 4),
+        "loss": loss,
+        "contrast_accuracy": accuracy,
+        "feature_std": health.feature_std(keys),
+        "effective_rank": health.effective_rank(keys),
+        "lr": lr,
+        "films_per_s": round(done * films / feed.steps_per_epoch / max(seconds, 1e-9), 2),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, str]:
+    return {
+        "loss": f"{entry['loss']:.3f}",
+        "accuracy": f"{entry['contrast_accuracy']:.2f}",
+        "std": f"{entry['feature_std']:.2f}",
+        "rank": f"{entry['effective_rank']:.0f}",
+    }
+
+
+def _anyone(asked: dict[str, str], accelerator: Accelerator) -> bool:
+    """Whether any process was asked to stop: all then stop at the same step."""
+    if accelerator.num_processes == 1:
+        return bool(asked)
+    mine = torch.tensor([float(bool(asked))], device=accelerator.device)
+    return bool(accelerator.gather(mine).sum() > 0)
+
+
+def _save(out: Path, learner: Learner, step: int, seconds: float) -> None:
+    """Everything that the next step depends on and that is no function of seed and step."""
+    checkpoint.save(
+        out / "checkpoints",
+        step,
+        {
+            "step": step,
+            "seconds": seconds,
+            "query": learner.query.state_dict(),
+            "key": learner.key.state_dict(),
+            "queue": learner.queue.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "shuffle": learner.shuffle.get_state(),
+            "random": torch.get_rng_state(),
+        },
+    )
+
+
+def restore(learner: Learner, state: dict[str, Any]) -> tuple[int, float]:
+    """Put a checkpoint back: (steps done, seconds spent)."""
+    learner.query.load_state_dict(state["query"])
+    learner.key.load_state_dict(state["key"])
+    learner.queue.load_state_dict(state["queue"])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    learner.shuffle.set_state(state["shuffle"])
+    torch.set_rng_state(state["random"])
+    return int(state["step"]), float(state["seconds"])

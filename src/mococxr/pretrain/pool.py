@@ -1,0 +1,181 @@
+"""The films of a pretraining run: rows of one or more stores, the order of an epoch, the other films of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mococxr.errors import InputError
+from mococxr.store import Level, Store
+from mococxr.views import uniforms
+
+SPLITS = {"train": ("train",), "train+val": ("train", "val"), "all": ("train", "val", "test")}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N films under one numbering, 0..N-1.
+
+    Args:
+        levels: the pixels, one level a store.
+        store_N: which store a film is in.
+        row_N: its row there.
+        study_N: a number shared by the films of one study; unknown studies are their film's own.
+        patients: frame (source, patient), one row a patient.
+        unknown_excluded: names on the list of patients to leave out that no store knows.
+    """
+
+    levels: tuple[Level, ...]
+    store_N: NDArray[np.int64]
+    row_N: NDArray[np.int64]
+    study_N: NDArray[np.int64]
+    patients: pl.DataFrame
+    unknown_excluded: int = 0
+
+    def __len__(self) -> int:
+        return len(self.row_N)
+
+    def pixels(self, film: int) -> NDArray[np.uint8]:
+        """One film, (H, W) uint8."""
+        return self.levels[self.store_N[film]].pixels(int(self.row_N[film]))
+
+
+def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None) -> Pool:
+    """The films that a run may see.
+
+    Args:
+        size: side of a view, px; films come from a level at most twice as large.
+        pretrain_on: train, train+val or all.
+        exclude: a list of patients to leave out, one a line.
+
+    Raises:
+        InputError: no film is left.
+    """
+    excluded = read_patients(exclude) if exclude else set()
+    parts = []
+    for place, store in enumerate(stores):
+        index = store.index.select("row", "patient", "study")[store.rows_in(*SPLITS[pretrain_on])]
+        parts.append(
+            index.filter(~pl.col("patient").is_in(list(excluded))).with_columns(
+                store=pl.lit(place, dtype=pl.Int64), source=pl.lit(store.source)
+            )
+        )
+    films = pl.concat(parts)
+    if films.is_empty():
+        raise InputError(
+            f"No film is left to pretrain on (--pretrain-on {pretrain_on}, {len(excluded)} patients excluded).",
+            "Prepare with a larger training share, or exclude fewer patients.",
+        )
+    own = pl.concat_str(pl.lit("\0film"), pl.col("store"), pl.col("row"), separator="\0")
+    study = pl.concat_str("source", "patient", "study", separator="\0")
+    films = films.with_columns(group=pl.coalesce(study, own).rank("dense").cast(pl.Int64))
+    known = (
+        set().union(*(store.index["patient"].unique().to_list() for store in stores)) if excluded else set()
+    )
+    return Pool(
+        levels=tuple(store.level(size) for store in stores),
+        store_N=films["store"].to_numpy(),
+        row_N=films["row"].cast(pl.Int64).to_numpy(),
+        study_N=films["group"].to_numpy(),
+        patients=films.select("source", "patient").unique().sort("source", "patient"),
+        unknown_excluded=len(excluded - known),
+    )
+
+
+def read_patients(path: Path) -> set[str]:
+    """Patients listed one a line (a first line `patient` is a heading, further columns are left out).
+
+    Raises:
+        InputError: the file cannot be read or lists nobody.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"Cannot read {path}: {error}.", "Name a text file with one patient a line."
+        ) from error
+    names = {line.split(",")[0].strip().strip('"') for line in lines} - {""}
+    if lines and lines[0].split(",")[0].strip().lower() in {"patient", "patient_id", "patientid"}:
+        names.discard(lines[0].split(",")[0].strip())
+    if not names:
+        raise InputError(
+            f"{path} lists no patient.", "Write one patient a line, or leave --exclude-patients out."
+        )
+    return names
+
+
+def largest_queue(films: int, batch: int) -> int:
+    """The most keys that a queue may hold: with more, a film would meet its own last key among the negatives."""
+    return films // batch * batch - batch
+
+
+class Orders:
+    """Random orders in which a film comes again only after `apart` others.
+
+    A plain reshuffle lets a film that closed one epoch open the next, while its own key still stands in the queue as
+    a negative. Here place j of an epoch is drawn from the films whose last place lies at least `apart` back; with
+    `apart` far below N that is a plain shuffle but for the border.
+
+    Args:
+        films: N.
+        used: films of an order that are used; the rest of an epoch (less than a batch) is left out.
+        apart: K, below `used`.
+        seed: of the run.
+    """
+
+    def __init__(self, films: int, used: int, apart: int, seed: int) -> None:
+        self.films, self.used, self.apart, self.seed = films, used, min(apart, used - 1), seed
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The films of one epoch, (used,). Epochs are best asked for in turn."""
+        if epoch < self._epoch:
+            self._epoch = -1
+        while self._epoch < epoch:
+            self._epoch += 1
+            draws = np.random.default_rng((self.seed, self._epoch, 0x0DE5)).random(self.films)
+            if self._epoch == 0:
+                self._order = np.argsort(draws, kind="stable")
+            else:
+                self._order = self._next(self._order, draws)
+        return self._order[: self.used]
+
+    def _next(self, last: NDArray[np.int64], draws: NDArray[np.float64]) -> NDArray[np.int64]:
+        # Films left out of the last epoch's tail were not enqueued: they are free at once, with the early ones.
+        used, waiting = self.used, self.apart
+        free = last[: used - waiting].tolist() + last[used:].tolist()
+        held = last[used - waiting : used].tolist()
+        order = np.empty_like(last)
+        for place, draw in enumerate(draws.tolist()):
+            pick = int(draw * len(free))
+            order[place] = free[pick]
+            free[pick] = free[-1]
+            free.pop()
+            if place < waiting:
+                free.append(held[place])
+        return order
+
+
+def mates(pool: Pool, films: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """For each film another film of its study, drawn anew each epoch; a film alone in its study is its own mate.
+
+    Source: MedAug (Vu et al. 2021, arXiv 2102.10663): positives from the same study.
+    """
+    by_study = np.argsort(pool.study_N, kind="stable")
+    sorted_study = pool.study_N[by_study]
+    first = np.searchsorted(sorted_study, pool.study_N[films], side="left")
+    count = np.searchsorted(sorted_study, pool.study_N[films], side="right") - first
+    place = np.empty(len(pool), dtype=np.int64)
+    place[by_study] = np.arange(len(pool))
+    own = place[films] - first
+    step = 1 + np.floor(uniforms(seed, epoch, films, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(
+        np.int64
+    )
+    chosen = by_study[first + (own + step) % np.maximum(count, 1)]
+    return np.where(count > 1, chosen, films)

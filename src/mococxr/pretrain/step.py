@@ -1,0 +1,93 @@
+"""One step of pretraining, and the learning rate at each: the only place where weights and queue change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mococxr.moco import KeyQueue, Projector, info_nce, momentum_update, shuffled_keys
+
+
+@dataclass
+class Learner:
+    """What pretraining state there is.
+
+    Args:
+        query: the query encoder with its head, as the optimiser knows it.
+        wrapped: the same, as the processes call it (DistributedDataParallel, mixed precision).
+        key: its momentum copy.
+        queue: the last K keys.
+        shuffle: in the same state on every process.
+        gather: tensor of this process -> tensors of all, by rank.
+        backward: loss -> gradients.
+    """
+
+    query: Projector
+    wrapped: Callable[[Tensor], Tensor]
+    key: Projector
+    queue: KeyQueue
+    optimizer: Optimizer
+    shuffle: torch.Generator
+    gather: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor], None]
+    rank: int = 0
+    world: int = 1
+
+
+def moco_step(
+    learner: Learner, films_q: Tensor, films_k: Tensor, *, m: float, temperature: float, groups: int
+) -> tuple[Tensor, Tensor]:
+    """MoCo, algorithm 1: query, momentum update, keys, loss, descent, and enqueue last.
+
+    Args:
+        films_q, films_k: (n, 1, S, S) uint8, two views of this process's films.
+
+    Returns:
+        loss (scalar) and logits (n, 1 + K), both detached.
+    """
+    q = learner.wrapped(films_q)
+    momentum_update(learner.query, learner.key, m)
+    keys = shuffled_keys(
+        learner.key, films_k, groups, learner.shuffle, learner.gather, learner.rank, learner.world
+    )
+    own = keys[learner.rank * len(q) : (learner.rank + 1) * len(q)]
+    loss, logits = info_nce(q, own, learner.queue.keys_KC, temperature)
+    learner.optimizer.zero_grad(set_to_none=True)
+    learner.backward(loss)
+    learner.optimizer.step()
+    learner.queue.enqueue(keys)
+    return loss.detach(), logits.detach()
+
+
+def learning_rate(
+    step: int, steps: int, lr: float, schedule: str, milestones: Sequence[float] = (), warmup: float = 0.0
+) -> float:
+    """The learning rate of a step: constant, falling to a tenth at each milestone, or along half a cosine to 0.
+
+    Args:
+        step: from 0.
+        milestones: shares of the run, for the schedule `step`.
+        warmup: share of the run in which the rate rises from 0 in a line.
+    """
+    share = step / steps
+    factor = 1.0
+    if schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * share))
+    elif schedule == "step":
+        factor = 0.1 ** sum(share >= milestone for milestone in milestones)
+    rise = warmup * steps
+    return lr * factor * min(1.0, (step + 1) / rise if rise else 1.0)
+
+
+def make_optimizer(name: str, query: Projector, lr: float, weight_decay: float) -> Optimizer:
+    """Adam and SGD with L2 weight decay, AdamW with decoupled; betas 0.9 and 0.999, SGD momentum 0.9."""
+    parameters = [p for p in query.parameters() if p.requires_grad]
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay, fused=True)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    return kind(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)
