@@ -46,7 +46,7 @@ def files() -> list[tuple[str, Path, ast.Module]]:
     found = []
     for file in sorted(SOURCE.rglob("*.py")):
         room = file.relative_to(SOURCE).with_suffix("").parts[0]
-        if room != "__init__":
+        if not room.startswith("__"):
             found.append((room, file, ast.parse(file.read_text())))
     return found
 

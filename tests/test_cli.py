@@ -309,3 +309,45 @@ def test_a_python_function_refuses_what_it_does_not_know(
     with pytest.raises(InputError, match=said):
         mococxr.report(*values, **named)
     assert not ran
+
+
+def run_program(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mococxr", *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_program_itself_ends_with_the_same_statuses() -> None:
+    assert run_program("--version").stdout == mococxr.__version__ + "\n"
+    wrong = run_program("pretrain", "nowhere")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: ")
+
+
+def test_warnings_and_logs_of_libraries_stay_off_the_screen() -> None:
+    program = """
+import logging, sys, types, warnings
+from mococxr import cli, commands
+def run(settings):
+    warnings.warn("look here")
+    logging.getLogger("timm").warning("and here")
+sys.modules["a_room"] = types.SimpleNamespace(run=run)
+commands.ENTRIES["report"] = "a_room:run"
+cli.main(["report", "study"] + sys.argv[1:])
+"""
+    for words, silent in (([], True), (["--debug"], False)):
+        ran = subprocess.run(
+            [sys.executable, "-W", "default", "-c", program, *words],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (ran.stderr == "") is silent
+
+
+def test_a_reader_that_stops_reading_is_no_reason_for_a_traceback() -> None:
+    program = f"{sys.executable} -m mococxr pretrain --help | head -1"
+    ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert ran.stdout.startswith("Usage: mococxr pretrain")
+    assert "Traceback" not in ran.stderr
+    assert "Exception" not in ran.stderr

@@ -6,6 +6,8 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 import sys
 import traceback
 import types
@@ -56,7 +58,7 @@ def _status(words: list[str], debug: bool) -> int:
     """Do what the words say; every way it can end, as an exit status."""
     try:
         if not debug:
-            warnings.simplefilter("ignore")  # of libraries: our own are said by the journal
+            _quieten_libraries()
         application()(words or ["--help"])
     except (InputError, cyclopts.CycloptsError) as error:
         _complain(_in_words(error), debug)
@@ -65,8 +67,8 @@ def _status(words: list[str], debug: bool) -> int:
         _complain(f"error: {error}", debug)
     except KeyboardInterrupt:
         _complain("stopped", debug)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # of `mococxr ... | head`: nobody reads on, so nothing is said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
     except Exception as error:  # the last door: whatever it is, the user gets one line and the status 1
@@ -75,6 +77,14 @@ def _status(words: list[str], debug: bool) -> int:
     else:
         return DONE
     return FAILED
+
+
+def _quieten_libraries() -> None:
+    """Keep the warnings, logs and bars of libraries off the screen: what matters the journal says."""
+    warnings.simplefilter("ignore")
+    logging.basicConfig(handlers=[logging.NullHandler()])
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _in_words(error: Exception) -> str:
