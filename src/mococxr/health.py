@@ -74,7 +74,7 @@ def verdict(log: Sequence[Mapping[str, float]], queue: int, dim: int) -> tuple[s
     if at_once > 0.95:
         return (
             "too easy",
-            f"Films were told apart ({at_once:.0%}) from the first steps; make the views stronger (--crop, --contrast).",
+            f"Films were told apart at once ({at_once:.0%}); make the views stronger (--crop, --contrast).",
         )
     return (
         "learning",

@@ -123,11 +123,11 @@ def draw_view(
     """
     size = (recipe.size, recipe.size)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    view = cv2.warpAffine(image, matrix(recipe, image.shape, draws), size, dst=out, flags=flags)  # type: ignore[arg-type]
+    view = cv2.warpAffine(image, matrix(recipe, image.shape, draws), size, dst=out, flags=flags)
     if recipe.brightness or recipe.contrast:
         gain = 1 + recipe.contrast * (2 * draws[5] - 1)
         shift = 1 + recipe.brightness * (2 * draws[6] - 1)
         mean = float(view.mean())
         levels = (np.arange(256) - mean) * (gain * shift) + mean * shift
         cv2.LUT(view, np.rint(levels.clip(0, 255)).astype(np.uint8), dst=view)
-    return view
+    return view.astype(np.uint8, copy=False)

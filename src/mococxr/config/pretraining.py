@@ -45,7 +45,7 @@ class PretrainSettings:
     batch: int = setting(
         "Films a step, over all processes.", None, unit="films", shown=_PRESET, group="Optimiser"
     )
-    queue: int | None = setting(
+    queue: int = setting(
         "Keys in the queue K; too many for the films is refused.",
         None,
         unit="keys",

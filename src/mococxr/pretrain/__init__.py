@@ -175,9 +175,6 @@ def _gather(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
 
 def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed:
     """The batches of this process."""
-    assert (
-        s.flip is not None and s.rotation is not None and s.brightness is not None and s.contrast is not None
-    )
     recipe = Recipe(s.size, s.flip, s.rotation, s.crop, s.brightness, s.contrast)
     used = len(pool) // s.batch * s.batch
     return Feed(
@@ -203,7 +200,7 @@ def _announce(s: PretrainSettings, pool: Pool, origin: str, accelerator: Acceler
     )
     preset = PRESETS[s.preset]["queue"]
     why = "" if s.queue == preset else f" (the preset's is {preset:,})"
-    journal.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + (s.queue or 0)):.2f}")
+    journal.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + s.queue):.2f}")
     if pool.unknown_excluded:
         journal.warn(f"{pool.unknown_excluded} patients on the list to leave out are in no store.")
 
@@ -224,7 +221,7 @@ def _finish(
     accelerator: Accelerator,
 ) -> None:
     """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
-    word, sentence = health.verdict(log.entries, s.queue or 1, s.dim or 1)
+    word, sentence = health.verdict(log.entries, s.queue, s.dim)
     pretrained_on = {
         "source": sorted({store.source for store in stores}),
         "films": len(pool),
