@@ -91,6 +91,13 @@ def test_any_settings_are_the_same_after_a_trip_through_yaml(kind: type, data: s
     assert make(kind, yaml.safe_load(to_yaml(settings))) == settings
 
 
+def test_numbers_stay_numbers_and_paths_become_text() -> None:
+    mapping = to_mapping(make(PretrainSettings, {"stores": "s", "out": "r", "crop": (0.5, 1)}))
+    assert mapping["crop"] == [0.5, 1.0]
+    assert mapping["stores"] == ["s"]
+    assert mapping["out"] == "r"
+
+
 @pytest.mark.parametrize(
     ("name", "known"), [("bathc", "batch"), ("temprature", "temperature"), ("save-every", "save_every")]
 )

@@ -64,6 +64,7 @@ def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays(
     assert "warning: look out" in last_state
     assert "pretrain: 20 steps in 0:01" in last_state or "pretrain: 20 steps in 0:02" in last_state
     assert "inner: 2 films in 0:00" in last_state, "a job inside another is told in lines"
+    assert not [line for line in lines if "inner ━" in line], "and has no bar of its own"
 
 
 def test_off_a_terminal_only_the_last_line_is_written_for_a_short_job() -> None:
