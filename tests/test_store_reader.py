@@ -14,6 +14,8 @@ import pytest
 from mococxr.errors import InputError
 from mococxr.store import Store
 
+SHORT = pl.DataFrame({"height": [24], "width": [24]})
+
 
 def write_store(folder: Path, films: list[np.ndarray], shards: list[int]) -> Path:
     """A store by hand: films, and how many of them are in each shard."""
@@ -102,7 +104,7 @@ def test_a_store_and_a_level_travel_to_other_processes_without_their_pixels(path
         (lambda p: (p / "index.parquet").write_bytes(b"PAR1"), "index.parquet cannot be read"),
         (lambda p: (p / "pixels-00001.bin").unlink(), "pixels-00001.bin is missing"),
         (lambda p: (p / "pixels-00002.bin").write_bytes(b"123"), "pixels-00002.bin is damaged"),
-        (lambda p: pl.read_parquet(p / "index.parquet")[1:].write_parquet(p / "index.parquet"), "has 10 rows"),
+        (lambda p: SHORT.write_parquet(p / "index.parquet"), "has 1 rows"),
         (
             lambda p: (p / "manifest.json").write_text(
                 (p / "manifest.json").read_text().replace('"format": 1', '"format": 2')

@@ -1,20 +1,24 @@
-"""Films decoded once: `run` makes a store out of a cohort, `Store` reads it."""
+"""Films decoded once: `prepare.run` makes a store out of a cohort, `Store` reads it.
+
+The names are imported when they are first asked for: a decoding process needs neither, and starts faster.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mococxr.store.pixels import Level
-from mococxr.store.reader import Store
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mococxr.config import PrepareSettings
+    from mococxr.store.pixels import Level
+    from mococxr.store.prepare import run
+    from mococxr.store.reader import Store
+
+_PLACES = {"Level": "pixels", "Store": "reader", "run": "prepare"}
 
 __all__ = ["Level", "Store", "run"]
 
 
-def run(settings: PrepareSettings) -> Store:
-    """The command `prepare`: decode every film of the source once and write a store (see `store.prepare`)."""
-    from mococxr.store.prepare import run as prepare
-
-    return prepare(settings)
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -75,8 +75,7 @@ class Working:
     def add(self, number: int) -> None:
         """Take in a decoded chunk, and append to the shards as far as chunks are done without a gap."""
         self.records[number] = files.read_json(chunk_files(self.chunks, number)[0])
-        while self._next in self.records and self._append(self._next):
-            self._next += 1
+        self._advance()
 
     def finish(self, out: Path) -> None:
         """Put the store in place, at once, and clear up."""
@@ -104,10 +103,18 @@ class Working:
         self.store.mkdir(exist_ok=True)
         self.chunks.mkdir(exist_ok=True)
         for record in sorted(self.chunks.glob("[0-9]*.json")):
-            self.add(int(record.stem))
+            self.records[int(record.stem)] = files.read_json(record)
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._next in self.records and self._append(self._next):
+            self._next += 1
 
     def _append(self, number: int) -> bool:
-        """Bring a chunk's pixels into their shard; False if they are lost and must be decoded again."""
+        """Bring a chunk's pixels into their shard; False if they are lost and must be decoded again.
+
+        Those of later chunks that stood in the shard are lost with them.
+        """
         record = self.records[number]
         films = sum(height is not None for height in record["height"])
         size = sum(h * w for h, w in zip(record["height"], record["width"], strict=True) if h is not None)
@@ -115,7 +122,10 @@ class Working:
         shard = len(self.shards) - 1 if at + size <= SHARD_BYTES else len(self.shards)
         start = at if shard < len(self.shards) else 0
         if films and not self._move(number, self.store / shard_name(shard), start, size):
-            del self.records[number]
+            kept = {n: r for n, r in self.records.items() if chunk_files(self.chunks, n)[1].is_file()}
+            self.records = {
+                n: r for n, r in self.records.items() if n < number or (n in kept and n != number)
+            }
             return False
         if films and shard == len(self.shards):
             self.shards.append({"file": shard_name(shard), "first_row": self._rows, "films": 0, "bytes": 0})

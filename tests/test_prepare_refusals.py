@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import collections
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mococxr.errors import InputError, RunError
+from mococxr.store import run
+from small_films import settings, write_films
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_films(tmp_path / "films", 12)
+    return tmp_path / "films"
+
+
+def refused(folder: Path, out: Path, **others: object) -> str:
+    """The message with which a run is refused; nothing may be written by it."""
+    before = sorted(p for p in out.parent.rglob("*") if p.is_file())
+    with pytest.raises(InputError) as caught:
+        run(settings(folder, out, **others))
+    assert sorted(p for p in out.parent.rglob("*") if p.is_file()) == before
+    assert caught.value.way_out
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("others", "says"),
+    [
+        ({"executor": "ray"}, "--executor cannot be ray"),
+        ({"size": 4}, "--size cannot be 4"),
+        ({"jobs": 0}, "--jobs"),
+        ({"depth": "most"}, "most"),
+        ({"split": (0.5, 0.5, 0.5)}, "--split cannot be 0.5 0.5 0.5"),
+        ({"split_file": Path("absent.csv")}, "absent.csv"),
+        ({"source": Path("nowhere")}, "nowhere"),
+        ({"label": ("Efusion",)}, "Efusion"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(folder, tmp_path, others, says):
+    assert says in refused(folder, tmp_path / "store", **others)
+
+
+def test_more_splits_than_patients_are_refused(tmp_path):
+    write_films(tmp_path / "films", 4)
+    assert "2 patients cannot fill 3 splits" in refused(tmp_path / "films", tmp_path / "store")
+
+
+def test_a_split_file_that_lacks_a_patient_names_one(folder, tmp_path):
+    pl.DataFrame({"patient": ["000"], "split": ["train"]}).write_csv(tmp_path / "split.csv")
+    said = refused(folder, tmp_path / "store", split_file=tmp_path / "split.csv")
+    assert "split.csv has no split for 5 patients, e.g. '001'" in said
+
+
+def test_a_place_that_holds_something_else_is_refused(folder, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "is there already and is not a store" in refused(folder, tmp_path / "file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    assert "is there already and is not a store" in refused(folder, tmp_path / "full")
+    assert "Cannot write to" in refused(folder, tmp_path / "file" / "store")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(folder, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "Permission denied" in refused(folder, tmp_path / "locked" / "store")
+
+
+def test_a_folder_of_films_does_not_get_the_store_inside(folder):
+    (folder / "labels.csv").unlink()
+    (folder / "images").rename(folder / "sick")
+    said = refused(folder, folder / "sick" / "store", format="folder", patients_unknown=True)
+    assert "lies inside the folder of films" in said
+
+
+def test_a_disk_that_is_too_small_is_seen_before_anything_is_decoded(folder, tmp_path, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr("mococxr.store.space.shutil.disk_usage", lambda _: usage(10, 0, 1000))
+    monkeypatch.setattr("mococxr.store.prepare.decode_all", None)
+    said = refused(folder, tmp_path / "store")
+    assert "The store needs about" in said
+    assert "GB free" in said
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_cohort_without_one_readable_film_is_refused_and_leaves_nothing(folder, tmp_path):
+    for film in (folder / "images").iterdir():
+        film.write_text("no film")
+    said = refused(folder, tmp_path / "store")
+    assert "None of the 12 films" in said
+    assert "images/film0000.png: not a PNG" in said
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_script_that_forgot_its_guard_is_told_so(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "mococxr.store.processes._begin", os._exit
+    )  # lacks its argument: an error in the child
+    with pytest.raises(RunError, match="__main__"):
+        run(settings(folder, tmp_path / "store"))
