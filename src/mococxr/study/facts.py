@@ -112,8 +112,8 @@ def overlap_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
                 )
             elif both := len(test & seen):
                 warnings.append(
-                    f"TEST PATIENTS SEEN: run {name} of arm {arm.name} was pretrained on films of {both:,} of the "
-                    f"{len(test):,} test patients (without labels). Its scores may be too high."
+                    f"TEST PATIENTS SEEN: run {name} of arm {arm.name} was pretrained on films of {both:,} "
+                    f"of the {len(test):,} test patients (without labels). Its scores may be too high."
                 )
     return warnings
 

@@ -1,0 +1,9 @@
+"""The classifier that a user keeps: `fit` makes it, `predict` scores films; `embed` writes features."""
+
+from __future__ import annotations
+
+from mococxr.predict.fitting import run_embed, run_fit
+from mococxr.predict.model import Model, load_model
+from mococxr.predict.scoring import run_predict
+
+__all__ = ["Model", "load_model", "run_embed", "run_fit", "run_predict"]

@@ -1,0 +1,143 @@
+"""`fit`: labels of a store -> MODEL; `embed`: the features of every film of a store."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from mococxr import journal
+from mococxr.backbone import EncoderSpec
+from mococxr.config import EmbedSettings, FitSettings, to_mapping
+from mococxr.encode import features, open_encoder, pick_device, resolve_encoder
+from mococxr.errors import InputError, UndefinedError
+from mococxr.files import write_parquet
+from mococxr.finetune import Trained
+from mococxr.learn import learn, read_method
+from mococxr.predict.model import FORMAT, save_model
+from mococxr.store import Store
+from mococxr.targets import Target, draw_labelled, read_target
+from mococxr.version import VERSION
+
+
+def set_threads(jobs: int | None) -> None:
+    """Let PyTorch use `jobs` threads; None leaves its own choice."""
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs cannot be {jobs}.", "It is at least 1.")
+    if jobs is not None:
+        torch.set_num_threads(jobs)
+
+
+def run_embed(settings: EmbedSettings) -> Path:
+    """The command `embed`: `path, patient` and a list column `features` (float32), one row a film."""
+    set_threads(settings.jobs)
+    store = Store.open(settings.store)
+    source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
+    encoder, device = open_encoder(source), pick_device(settings.device)
+    rows = np.arange(len(store))
+    found = features(encoder, store, rows, size=source.spec.size, frame=settings.frame, device=device)
+    column = pl.Series("features", found, dtype=pl.Array(pl.Float32, found.shape[1])).cast(
+        pl.List(pl.Float32)
+    )
+    write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
+    journal.say(f"{len(store):,} films, {found.shape[1]:,} numbers each: {settings.out}")
+    return Path(settings.out)
+
+
+def run_fit(settings: FitSettings) -> Path:
+    """The command `fit`: train on the store's training patients, never its test patients; write MODEL.
+
+    Raises:
+        InputError: bad settings, or labels of one class only; nothing was written.
+    """
+    set_threads(settings.jobs)
+    store = Store.open(settings.store)
+    method = read_method(settings, pick_device(settings.device).type)
+    target = read_target(
+        store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
+    )
+    source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
+    encoder = open_encoder(source, settings.seed)
+
+    def features_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return features(encoder, store, rows, size=source.spec.size, frame=method.frame, device=method.device)
+
+    try:
+        rows = _training_rows(store, target, settings)
+        trained = learn(
+            encoder, store, target, rows,
+            mode=settings.mode, method=method, size=source.spec.size, features_of=features_of,
+        )  # fmt: skip
+    except UndefinedError as error:
+        raise InputError(
+            f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more films."
+        ) from error
+    about = _about(settings, store, target, rows, trained, encoder.spec)
+    save_model(Path(settings.out), trained.members, about)
+    for note in trained.notes:
+        journal.warn(note)
+    journal.say(f"{len(rows):,} labelled films, {about['training']['positives']:,} positive: {settings.out}")
+    return Path(settings.out)
+
+
+def _training_rows(store: Store, target: Target, settings: FitSettings) -> NDArray[np.int64]:
+    if not 0 < settings.fraction <= 1 or settings.draw < 0:
+        raise InputError(
+            f"--fraction {settings.fraction:g} --draw {settings.draw} cannot be.",
+            "The fraction lies above 0 and up to 1, the draw is 0 or more.",
+        )
+    return draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
+
+
+def _about(
+    settings: FitSettings,
+    store: Store,
+    target: Target,
+    rows: NDArray[np.int64],
+    trained: Trained,
+    spec: EncoderSpec,
+) -> dict[str, Any]:
+    """What `model.json` says."""
+    labels = target.labels[rows]
+    size = settings.size or spec.size
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "target": target.name,
+        "mode": settings.mode,
+        "encoder": {"name": Path(settings.encoder).name, **dataclasses.asdict(spec)},
+        "preprocessing": {
+            "store_size": int(store.manifest["size"]),
+            "depth": (store.manifest.get("settings") or {}).get("depth", "full"),
+            "size": size,
+            "frame": settings.frame,
+            "mean": spec.mean,
+            "std": spec.std,
+        },
+        "training": {
+            "films": len(rows),
+            "patients": store.index["patient"][rows].n_unique(),
+            "positives": int((labels == 1).sum()),
+            "negatives": int((labels == 0).sum()),
+            "uncertain": int((labels == 2).sum()),
+            "fraction": settings.fraction,
+            "draw": settings.draw,
+            "updates": trained.updates,
+            "validation_films": trained.validation_films,
+            "strength": trained.members[0].head.strength or None,
+            "notes": list(trained.notes),
+        },
+        "store": {
+            "sha256": store.sha256,
+            "source": store.source,
+            "phantom": bool(store.manifest.get("phantom")),
+        },
+        "settings": to_mapping(settings),
+    }
