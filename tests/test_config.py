@@ -8,6 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+import hypothesis
 import pytest
 import yaml
 from hypothesis import given
@@ -84,6 +85,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("kind", [PretrainSettings, StudySettings])
+@hypothesis.settings(max_examples=25)
 @given(data=st.data())
 def test_any_settings_are_the_same_after_a_trip_through_yaml(kind: type, data: st.DataObject) -> None:
     hints = typing.get_type_hints(kind)
@@ -106,6 +108,11 @@ def test_an_unknown_name_is_refused_with_the_nearest_known(name: str, known: str
         make(PretrainSettings, {"stores": "s", "out": "r", name: 1})
 
 
+def test_a_setting_that_is_null_counts_as_not_given() -> None:
+    settings = make(PretrainSettings, {"stores": "s", "out": "r", "preset": None, "lr": None})
+    assert settings == make(PretrainSettings, {"stores": "s", "out": "r"})
+
+
 def test_a_name_like_no_other_is_refused_with_all_that_are_known() -> None:
     assert nearest("zzz", ["b", "a"]) == "Known are: a, b."
 
@@ -126,10 +133,10 @@ def test_a_name_like_no_other_is_refused_with_all_that_are_known() -> None:
         ({"crop": ["a", 1]}, "--crop"),
         ({"resume": "yes"}, "--resume is yes or no"),
         ({"preset": "papre"}, "paper"),
-        ({"preset": None}, "--preset"),
-        ({"save_every": None}, "--save-every"),
-        ({"stores": None}, "--stores"),
-        ({"out": None}, "--out"),
+        ({"stores": None}, "'stores' is missing"),
+        ({"out": None}, "'out' is missing"),
+        ({"stores": {"a": 1}}, "--stores"),
+        ({"stores": [None]}, "--stores"),
         ({"backbone": ["a"]}, "--backbone"),
     ],
 )
