@@ -30,7 +30,7 @@ def shares(draw: st.DrawFn) -> tuple[float, float, float]:
     return a, b, max(0.0, 1 - a - b) if parts[2] else 0.0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(films(), shares(), st.integers(0, 5))
 def test_every_patient_is_in_exactly_one_split_of_the_right_size(rows, parts, seed):
     split = split_patients(rows, ["A", "B"], parts, seed)
@@ -43,7 +43,7 @@ def test_every_patient_is_in_exactly_one_split_of_the_right_size(rows, parts, se
     assert set(sizes) <= set(SPLITS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(films(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, seed, random):
     order = list(range(len(rows)))
@@ -135,7 +135,7 @@ def labelled(draw: st.DrawFn) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"patient": pl.String, "label": pl.Int8}, orient="row")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(labelled(), st.floats(0.001, 1), st.floats(0.001, 1), st.integers(0, 20), st.integers(0, 3))
 def test_draws_are_nested_have_both_classes_and_the_exact_size(table, one, two, number, seed):
     few, many = (draw_patients(table, f, number, seed) for f in sorted((one, two)))
@@ -146,7 +146,7 @@ def test_draws_are_nested_have_both_classes_and_the_exact_size(table, one, two, 
         assert set(patients.filter(pl.col("patient").is_in(drawn))["label"]) == {0, 1}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(labelled(), st.randoms(use_true_random=False))
 def test_a_draw_does_not_depend_on_the_order_of_the_rows(table, random):
     order = list(range(len(table)))

@@ -1,0 +1,15 @@
+"""A folder with a film that kills whoever opens it; its own file, so that a new process imports little."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+
+class DeadlyFolder(PurePosixPath):
+    """Opening a film named deadly ends the process, as a crash in a decoder does."""
+
+    def __truediv__(self, name: object) -> Path:  # type: ignore[override]
+        if "deadly" in str(name):
+            os._exit(139)
+        return Path(str(self)) / str(name)
