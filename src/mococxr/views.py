@@ -12,8 +12,9 @@ batch or order draws it, and drawing costs no generator state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,6 +46,11 @@ class Recipe:
     crop: tuple[float, float] = (1.0, 1.0)
     brightness: float = 0.0
     contrast: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe in a run's settings, among which its fields stand under their own names."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

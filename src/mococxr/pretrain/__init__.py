@@ -175,11 +175,10 @@ def _gather(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
 
 def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed:
     """The batches of this process."""
-    recipe = Recipe(s.size, s.flip, s.rotation, s.crop, s.brightness, s.contrast)
     used = len(pool) // s.batch * s.batch
     return Feed(
         pool,
-        recipe,
+        Recipe.of(vars(s)),
         Orders(len(pool), used, apart=s.queue, seed=s.seed),
         batch=s.batch,
         seed=s.seed,

@@ -30,29 +30,29 @@ def contact_sheet(films: Level, paths: list[str], captions: list[str], title: st
     columns = min(COLUMNS, len(rows))
     width = max(columns * (TILE + GAP) + GAP, 480)
     sheet = np.zeros((CAPTION + -(-len(rows) // columns) * (TILE + CAPTION + GAP) + GAP, width), np.uint8)
-    _write(sheet, title, GAP, 22, 0.5, width)
+    write(sheet, title, GAP, 22, 0.5, width)
     for place, i in enumerate(rows):
         top = CAPTION + place // columns * (TILE + CAPTION + GAP)
         left = GAP + place % columns * (TILE + GAP)
-        sheet[top : top + TILE, left : left + TILE] = _tile(films.pixels(i))
-        _write(sheet, PurePosixPath(paths[i]).stem, left, top + TILE + 13, 0.36, TILE)
-        _write(sheet, captions[i], left, top + TILE + 28, 0.36, TILE)
+        sheet[top : top + TILE, left : left + TILE] = tile(films.pixels(i))
+        write(sheet, PurePosixPath(paths[i]).stem, left, top + TILE + 13, 0.36, TILE)
+        write(sheet, captions[i], left, top + TILE + 28, 0.36, TILE)
     return sheet
 
 
-def _tile(film: Film) -> Film:
-    """The whole film, centred on black."""
-    scale = TILE / max(film.shape)
+def tile(film: Film, side: int = TILE) -> Film:
+    """The whole film, centred on black, (side, side)."""
+    scale = side / max(film.shape)
     height, width = (max(1, round(side * scale)) for side in film.shape)
     shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(film, (width, height), interpolation=shrinks)
-    tile = np.zeros((TILE, TILE), np.uint8)
-    top, left = (TILE - height) // 2, (TILE - width) // 2
-    tile[top : top + height, left : left + width] = small
-    return tile
+    whole = np.zeros((side, side), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    whole[top : top + height, left : left + width] = small
+    return whole
 
 
-def _write(sheet: Film, text: str, left: int, base: int, scale: float, room: int) -> None:
+def write(sheet: Film, text: str, left: int, base: int, scale: float, room: int) -> None:
     """One line of text, shortened in the middle to the room there is; the font knows ASCII only."""
     text = text.encode("ascii", "replace").decode()
     font = cv2.FONT_HERSHEY_SIMPLEX

@@ -1,0 +1,60 @@
+"""The sheet of views: the pairs that pretraining draws, on a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mococxr import sheet
+from mococxr.config import PretrainSettings, ViewsSettings, resolve
+from mococxr.errors import InputError
+from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.pool import Orders, gather_pool
+from mococxr.store import Store, prepare
+from mococxr.views import Recipe
+from small_films import settings, write_films
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("films")
+    write_films(folder / "films", 30)
+    return prepare.run(settings(folder / "films", folder / "store"))
+
+
+@pytest.mark.parametrize("preset", ["paper", "tuned"])
+def test_the_pairs_shown_are_the_ones_that_pretraining_draws(store: Store, preset: str) -> None:
+    run = resolve(PretrainSettings(stores=(store.path,), out=Path("run"), preset=preset, size=24, seed=5))  # type: ignore[arg-type]
+    pool = gather_pool([store], run.size, "train")
+    feed = Feed(pool, Recipe.of(vars(run)), Orders(len(pool), len(pool), apart=4, seed=5), batch=4, seed=5)
+    rows = store.rows_in("train")
+    for film in (0, len(pool) - 1):
+        shown = sheet.pairs(store, feed.recipe, int(rows[film]), film, 3, seed=5)
+        drawn = [feed.views(epoch, np.array([film]))[:, 0, 0].numpy() for epoch in range(3)]
+        np.testing.assert_array_equal(shown, np.stack(drawn))
+
+
+def test_the_sheet_has_a_row_a_film_with_the_film_first_and_the_same_again_by_the_same_seed(
+    store: Store, tmp_path: Path
+) -> None:
+    def draw(name: str, seed: int, films: int = 3) -> np.ndarray:
+        out = sheet.run(ViewsSettings(store=store.path, out=tmp_path / name, films=films, size=24, seed=seed))
+        return cv2.imread(str(out), cv2.IMREAD_GRAYSCALE)
+
+    first = draw("a.png", 1)
+    row = sheet.TILE + sheet.CAPTION + sheet.GAP
+    assert first.shape[1] > (1 + 2 * sheet.EPOCHS) * sheet.TILE
+    assert draw("more.png", 1, films=5).shape[0] - first.shape[0] == 2 * row
+    np.testing.assert_array_equal(first, draw("b.png", 1))
+    assert (first != draw("c.png", 2)).mean() > 0.1
+    assert draw("all.png", 1, films=999).shape[0] < first.shape[0] + 30 * row
+
+
+def test_nothing_is_drawn_from_wrong_settings(store: Store, tmp_path: Path) -> None:
+    for wrong in ({"films": 0}, {"size": 4}):
+        with pytest.raises(InputError):
+            sheet.run(ViewsSettings(**{"store": store.path, "out": tmp_path / "x.png", **wrong}))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
