@@ -103,3 +103,4 @@ def test_a_script_that_forgot_its_guard_is_told_so(folder, tmp_path, monkeypatch
     )  # lacks its argument: an error in the child
     with pytest.raises(RunError, match="__main__"):
         run(settings(folder, tmp_path / "store"))
+    assert not list(tmp_path.glob(".*"))

@@ -198,7 +198,8 @@ def _decode(working: Working, jobs: int, cohort: Cohort, settings: PrepareSettin
     paths, before = cohort.rows["path"].to_list(), working.done
     if before:
         journal.say(f"resuming: {before:,} films already done")
-    _check_space(working, cohort, settings)
+    need = space.needed(cohort.root, cohort.rows["path"], settings.size, before)
+    space.check(working.folder, need)
     how = (settings.size, settings.depth, settings.max_pixels)
     parts = [tuple(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
     chunks = [Chunk(number, cohort.root, part, *how) for number, part in enumerate(parts)]
@@ -212,20 +213,9 @@ def _decode(working: Working, jobs: int, cohort: Cohort, settings: PrepareSettin
         if left:
             decode_all(left, working.chunks, min(jobs, len(left)), done)
     if left:
-        journal.say(f"{bar.rate:,.0f} films/s in {min(jobs, len(left))} processes")
+        journal.say(f"{bar.rate:,.0f} films/s, processes: {min(jobs, len(left))}")
     if working.done != len(paths):
         raise RunError(f"Chunks are missing in {working.folder}.\n  Run the same command again.")
-
-
-def _check_space(working: Working, cohort: Cohort, settings: PrepareSettings) -> None:
-    """Stop here if the disk is too small; a folder just begun goes again."""
-    need = space.needed(cohort.root, cohort.rows["path"], settings.size, working.done)
-    try:
-        space.check(working.folder, need)
-    except InputError:
-        if not working.done:
-            working.remove()
-        raise
 
 
 def _write_contact(store: Store, name: str) -> None:

@@ -94,4 +94,5 @@ def say_quarantine(out: Path, quarantine: pl.DataFrame) -> None:
         return
     reasons = quarantine["reason"].value_counts(sort=True).head(3)
     shown = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.iter_rows())
-    journal.say(f"{len(quarantine):,} films in quarantine, listed in {out / 'quarantine.csv'}: {shown}")
+    films = "1 film" if len(quarantine) == 1 else f"{len(quarantine):,} films"
+    journal.say(f"{films} in quarantine, listed in {out / 'quarantine.csv'}: {shown}")

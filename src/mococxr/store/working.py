@@ -88,7 +88,9 @@ class Working:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder; what is in it stays."""
+        """Let go of the folder; what is decoded stays, and a folder with nothing in it goes."""
+        if not self.records:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
     def _begin(self, key: str) -> None:
