@@ -181,8 +181,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "crop": (0.9, 1.0),
         "brightness": 0.0,
         "contrast": 0.0,
-        "mean": 0.5020,
-        "std": 0.29255,
+        "mean": 0.449,  # grey mean and std of ImageNet, which the start was trained with
+        "std": 0.226,
         "positives": "view",
     },
 }
