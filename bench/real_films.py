@@ -57,7 +57,7 @@ def prepare(out: Path, split: int) -> dict[str, Path]:
 def pretrain(out: Path, stores: dict[str, Path], split: int, name: str = "moco", **settings: object) -> Path:
     """Pretrain on the training patients of both sets, or go on where an earlier run stopped."""
     run = out / f"{name}{split}"
-    mococxr.pretrain(*stores.values(), out=run, seed=split, resume=run.exists(), **settings)
+    mococxr.pretrain(list(stores.values()), out=run, seed=split, resume=run.exists(), **settings)
     return run
 
 
