@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mococxr.backbone import EncoderSpec, build
+from mococxr.encode import features, state_hash
+from mococxr.errors import RunError, UndefinedError
+from mococxr.finetune import _batches, count_updates, member_scores, paper_epochs, train_by_gradient
+from mococxr.metrics import auroc
+from mococxr.targets import read_target
+from small_store import BACKBONE, make_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("finetune"), patients=30)
+
+
+@pytest.fixture(scope="module")
+def target(store):
+    return read_target(store, "Finding")
+
+
+@pytest.fixture
+def encoder():
+    return build(EncoderSpec(BACKBONE, 32), seed=3)
+
+
+def train(encoder, store, target, **changed):
+    how = {"size": 32, "epochs": 2.0, "batch": 8, "lr": 1e-3, "seed": 1, "checkpoints": 0} | changed
+    return train_by_gradient(encoder, store, target.train, target.labels[target.train], **how)
+
+
+def bits(trained):
+    return [
+        {k: v.numpy().tobytes() for k, v in m.weights.items()} | {"head": m.head.weight.tobytes()}
+        for m in trained.members
+    ]
+
+
+@pytest.mark.parametrize(("films", "epochs"), [(223, 220), (2244, 95), (22454, 41), (223414, 18)])
+def test_the_length_rule_gives_the_papers_epochs(films, epochs):
+    assert round(paper_epochs(films)) == epochs
+
+
+def test_updates_are_films_times_epochs_over_batch_rounded_up():
+    assert count_updates(33, 16, 2.0) == 5
+    assert count_updates(2, 16, 0.1) == 1
+    assert count_updates(223, 16, None) == 3067
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(store, target, encoder):
+    first, again, other = (bits(train(encoder, store, target, seed=s)) for s in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_the_encoder_given_stays_as_it_was(store, target, encoder):
+    before = state_hash(encoder)
+    train(encoder, store, target)
+    assert state_hash(encoder) == before
+
+
+def test_fine_tuning_moves_all_layers_and_the_papers_linear_recipe_moves_only_buffers(store, target, encoder):
+    own = encoder.network.state_dict()
+    learned = {name for name, _ in encoder.network.named_parameters()}
+    tuned, frozen = train(encoder, store, target), train(encoder, store, target, frozen=True)
+    assert all(not torch.equal(own[k], tuned.members[0].weights[k]) for k in learned)
+    moved = {k for k in own if not torch.equal(own[k], frozen.members[0].weights[k])}
+    assert moved
+    assert not moved & learned
+    assert any("running_mean" in k for k in moved)
+
+
+def test_the_global_generator_is_left_alone(store, target, encoder):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(encoder, store, target)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_best_checkpoints_by_validation_are_kept(store, target, encoder):
+    rows = target.test[:20]
+    validation = (rows, target.labels[rows])
+    every = train(encoder, store, target, epochs=4.0, checkpoints=100, validation=validation)
+    best = train(encoder, store, target, epochs=4.0, checkpoints=2, validation=validation)
+    assert best.validation_films == 20
+    assert len(every.members) == min(20, every.updates)
+    scores = []
+    for member in every.members:
+        scores.append(
+            auroc(
+                validation[1],
+                member_scores(encoder, [member], lambda e: features(e, store, rows, size=32, label=None)),
+            )
+        )
+    kept = sorted(range(len(scores)), key=lambda i: (scores[i], i))[-2:]
+    assert bits(best) == [bits(every)[i] for i in sorted(kept)]
+
+
+def test_the_final_probability_is_the_mean_over_the_checkpoints(store, target, encoder):
+    trained = train(encoder, store, target, checkpoints=3, validation=(target.val, target.labels[target.val]))
+    read = lambda e: features(e, store, target.test, size=32, label=None)  # noqa: E731
+    one_by_one = [member_scores(encoder, [m], read) for m in trained.members]
+    assert np.allclose(member_scores(encoder, trained.members, read), np.mean(one_by_one, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("validation", "words"), [(None, "no validation labels"), ("one class", "of one class")]
+)
+def test_without_usable_validation_the_last_weights_are_kept_and_it_is_said(
+    store, target, encoder, validation, words
+):
+    if validation:
+        rows = target.train[target.labels[target.train] == 1]
+        validation = (rows, target.labels[rows])
+    trained = train(encoder, store, target, checkpoints=10, validation=validation)
+    assert len(trained.members) == 1
+    assert trained.validation_films == 0
+    assert words in trained.notes[0]
+    assert bits(trained) == bits(train(encoder, store, target))
+
+
+def test_it_learns_what_the_labels_say(store, target, encoder):
+    trained = train(encoder, store, target, epochs=25.0, lr=3e-3)
+    rows = target.train
+    scores = member_scores(encoder, trained.members, lambda e: features(e, store, rows, size=32, label=None))
+    assert auroc(target.labels[rows], scores) > 0.9
+
+
+def test_uncertain_labels_can_be_a_class_of_their_own(store, target, encoder):
+    labels = target.labels[target.train].copy()
+    labels[np.flatnonzero(labels == 0)[:5]] = 2
+    trained = train_by_gradient(encoder, store, target.train, labels, size=32, epochs=1.0)
+    assert trained.members[0].head.classes == 3
+
+
+def test_a_last_batch_of_one_film_is_left_out_and_every_other_film_comes_once_an_epoch(store):
+    labels = np.zeros(9, np.int8)
+    batches = _batches(store.level(32), np.arange(9), labels, 32, 4, 0)
+    assert [len(next(batches)[0]) for _ in range(4)] == [4, 4, 4, 4]
+    batches = _batches(store.level(32), np.arange(10), labels.repeat(2)[:10], 32, 4, 0)
+    assert [len(next(batches)[0]) for _ in range(3)] == [4, 4, 2]
+
+
+def test_labels_of_one_class_are_refused(store, target, encoder):
+    rows = target.train[target.labels[target.train] == 0]
+    with pytest.raises(UndefinedError, match="one class"):
+        train_by_gradient(encoder, store, rows, target.labels[rows], size=32)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(store, target, encoder):
+    with pytest.raises(RunError, match="lower --lr"):
+        train(encoder, store, target, lr=1e30, epochs=6.0)

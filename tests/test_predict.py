@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mococxr.commands import run
+from mococxr.errors import InputError
+from mococxr.targets import draw_labelled, read_target
+from small_store import HOW, make_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("predict"), patients=30)
+
+
+def fit(store, out, **changed):
+    run("fit", {"store": store.path, "encoder": "random", "target": "Finding", "out": out, **HOW, **changed})
+    return out
+
+
+def predict(model, films, out):
+    run("predict", {"model": model, "films": films, "out": out, "device": "cpu"})
+    return pl.read_csv(out, infer_schema=False).with_columns(pl.col("score").cast(pl.Float64))
+
+
+@pytest.mark.parametrize(
+    "mode", [{}, {"frame": "whole"}, {"mode": "finetune", "epochs": 2.0, "lr": 1e-3, "checkpoints": 3}]
+)
+def test_a_film_scores_the_same_from_its_file_as_from_the_store(store, tmp_path, mode):
+    model = fit(store, tmp_path / "model", **mode)
+    ours = predict(model, [store.path], tmp_path / "a.csv")
+    root = store.path.parent / "films"
+    theirs = predict(model, [root], tmp_path / "b.csv")
+    assert ours.columns == theirs.columns == ["path", "patient", "study", "score"]
+    assert ours["path"].to_list() == store.index["path"].to_list()
+    assert theirs["patient"].null_count() == len(theirs)
+    both = ours.with_columns(path=str(root) + "/" + pl.col("path")).join(theirs, on="path")
+    assert len(both) == len(store)
+    assert np.allclose(both["score"], both["score_right"], rtol=0, atol=1e-7)
+    assert ours["score"].std() > 1e-5
+    assert ours["score"].is_between(0, 1).all()
+
+
+def test_a_model_says_what_it_was_made_from(store, tmp_path):
+    model = fit(store, tmp_path / "model", fraction=0.5, draw=1)
+    about = json.loads((model / "model.json").read_text())
+    target = read_target(store, "Finding")
+    rows = draw_labelled(store, target, 0.5, 1, 0)
+    assert about["training"]["films"] == len(rows)
+    assert about["training"]["positives"] == int((target.labels[rows] == 1).sum())
+    assert about["training"]["strength"] == 0.01
+    assert about["store"]["sha256"] == store.sha256
+    assert (
+        about["preprocessing"] | {"store_size": 72, "size": 32, "frame": "centre"} == about["preprocessing"]
+    )
+
+
+def test_films_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path, capsys):
+    model = fit(store, tmp_path / "model")
+    folder = tmp_path / "films"
+    folder.mkdir()
+    good = store.path.parent / "films" / store.index["path"][0]
+    for name in ("film-10.png", "film-9.png"):
+        shutil.copy(good, folder / name)
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("not a film")
+    found = predict(model, [folder], tmp_path / "scores.csv")
+    assert [path.rpartition("/")[2] for path in found["path"]] == ["film-9.png", "film-10.png"]
+    lost = pl.read_csv(tmp_path / "scores.csv.quarantine.csv")
+    assert lost["path"].to_list() == [str(folder / "broken.png")]
+    assert "1 films could not be read" in capsys.readouterr().err.strip().splitlines()[-1]
+    (folder / "broken.png").unlink()
+    predict(model, [folder], tmp_path / "scores.csv")
+    assert not (tmp_path / "scores.csv.quarantine.csv").exists()
+
+
+def test_weights_that_are_not_the_models_own_are_refused(store, tmp_path):
+    model = fit(store, tmp_path / "model")
+    with open(model / "model.safetensors", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match=r"model\.json"):
+        predict(model, [store.path], tmp_path / "a.csv")
+    assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.parametrize(("films", "words"), [("nothing", "nothing at"), ("empty", "no film")])
+def test_no_film_is_an_error(store, tmp_path, films, words):
+    (tmp_path / "empty").mkdir()
+    model = fit(store, tmp_path / "model")
+    with pytest.raises(InputError, match=words):
+        predict(model, [tmp_path / films], tmp_path / "a.csv")
+
+
+def test_features_of_every_film_are_written_in_row_order(store, tmp_path):
+    run("embed", {"store": store.path, "encoder": "random", "out": tmp_path / "f.parquet", **HOW})
+    found = pl.read_parquet(tmp_path / "f.parquet")
+    assert found["path"].to_list() == store.index["path"].to_list()
+    assert found.schema["features"] == pl.List(pl.Float32)
+    assert set(found["features"].list.len()) == {256}
+
+
+@pytest.mark.parametrize("changed", [{"fraction": 0.0}, {"fraction": 2.0}, {"draw": -1}, {"jobs": 0}, {"batch": 0},
+                                     {"strength": "x"}, {"target": "Fin"}, {"target": "sex"}, {"target": "sex=X"}])  # fmt: skip
+def test_settings_that_cannot_be_write_nothing(store, tmp_path, changed):
+    with pytest.raises(InputError):
+        fit(store, tmp_path / "model", **changed)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_column_and_a_value_make_a_target(store):
+    sex = read_target(store, "sex=M")
+    rows = np.concatenate([sex.train, sex.val, sex.test])
+    assert (sex.labels[rows] == (store.index["sex"].to_numpy()[rows] == "M")).all()
+    site = read_target(store, "site=A")
+    assert site.unknown == store.index["site"].null_count()
+    assert set(site.labels[store.index["site"].is_null().to_numpy()]) == {-1}
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "blank", "at_uncertain", "at_blank"),
+    [
+        ("ignore", "unknown", -1, -1),
+        ("zeros", "unknown", 0, -1),
+        ("ones", "negative", 1, 0),
+        ("multiclass", "negative", 2, 0),
+    ],
+)
+def test_uncertain_and_blank_labels_count_as_the_policy_says(store, uncertain, blank, at_uncertain, at_blank):
+    raw = store.index["Rare"]
+    target = read_target(store, "Rare", uncertain=uncertain, blank=blank)
+    assert set(target.labels[(raw == -1).fill_null(False).to_numpy()]) == {at_uncertain}
+    assert set(target.labels[raw.is_null().to_numpy()]) == {at_blank}
+    assert set(target.labels[target.test]) <= {0, 1}
+    assert (target.uncertain, target.unknown) == (
+        (raw == -1).sum(),
+        0 if blank == "negative" else raw.null_count(),
+    )
+
+
+def test_where_restricts_training_and_test_rows(store):
+    target = read_target(store, "Finding", where=("sex=F", "Rare=0"))
+    rows = np.concatenate([target.train, target.val, target.test])
+    assert set(store.index["sex"][rows]) == {"F"}
+    assert set(store.index["Rare"][rows]) == {0}
+    with pytest.raises(InputError, match="Rare"):
+        read_target(store, "Finding", where=("Rar=0",))
+
+
+@pytest.mark.parametrize("uncertain", ["ignore", "multiclass"])
+def test_draws_are_nested_keep_patients_whole_and_hold_both_classes(store, uncertain):
+    target = read_target(store, "Rare", uncertain=uncertain)
+    patients = store.index["patient"].to_numpy()
+    for draw in range(3):
+        before: set[int] = set()
+        for fraction in (0.1, 0.4, 1.0):
+            rows = draw_labelled(store, target, fraction, draw, 0)
+            assert before <= set(rows.tolist())
+            assert {0, 1} <= set(target.labels[rows])
+            assert set(rows) == set(target.train[np.isin(patients[target.train], patients[rows])])
+            before = set(rows.tolist())
+        assert before == set(target.train.tolist())
