@@ -11,11 +11,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+WARM_STEPS, WARM_FILLS = 50, 2
+"""Steps, and fillings of the queue, before a run is judged: the first keys are random vectors, spread as if learned."""
+
 
 @torch.no_grad()
 def contrast_accuracy(logits: Tensor) -> Tensor:
-    """Share of films whose own key is the nearest of 1 + K; `logits` has the positive in column 0."""
-    return (logits.argmax(dim=1) == 0).float().mean()
+    """Share of films whose own key is nearer than all K others; `logits` has the positive in column 0.
+
+    A tie is no success: where all features are one, nothing was told apart.
+    """
+    return (logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()
 
 
 @torch.no_grad()
@@ -35,19 +41,26 @@ def effective_rank(z_NC: Tensor, eps: float = 1e-7) -> float:
     return float(torch.exp(-(p * p.log()).sum()))
 
 
-def verdict(log: Sequence[Mapping[str, float]], queue: int, dim: int) -> tuple[str, str]:
+def verdict(log: Sequence[Mapping[str, float]], queue: int, dim: int, batch: int) -> tuple[str, str]:
     """One word on a run and the sentence that gives reason and remedy.
 
     Args:
-        log: logged steps with `loss`, `contrast_accuracy`, `feature_std`, `effective_rank`; the last tenth counts.
+        log: logged steps with `step`, `loss`, `contrast_accuracy`, `feature_std`, `effective_rank`; the last
+            tenth counts.
         queue: K.
         dim: C.
+        batch: films a step, over all processes.
 
     Returns:
         word (collapsed, stuck, collapsing in dimension, too easy, learning, still warming), sentence.
     """
-    if len(log) < 3:
-        return "still warming", "Too few steps were logged to judge; run longer."
+    steps = int(log[-1]["step"]) if log else 0
+    if steps < WARM_STEPS or steps * batch < WARM_FILLS * queue:
+        return (
+            "still warming",
+            f"{steps:,} steps of {batch} films are too few to judge: it takes {WARM_STEPS}, and {WARM_FILLS} fillings "
+            f"of the queue of {queue:,}; run longer.",
+        )
     last = log[-max(1, len(log) // 10) :]
     loss, accuracy, std, rank = (
         sum(entry[name] for entry in last) / len(last)

@@ -124,7 +124,8 @@ def shuffled_keys(
 
     Args:
         films: (N, ...) of this process.
-        groups: forward passes a process makes; 1 on one process is no shuffling at all.
+        groups: forward passes a process makes, of sizes that differ by one at most; 1 on one process is no
+            shuffling at all.
         generator: in the same state on every process.
         gather: tensor of this process -> tensors of all, concatenated by rank.
 
@@ -136,5 +137,5 @@ def shuffled_keys(
         return key(everyone)
     order = torch.randperm(len(everyone), generator=generator)
     mine = order.chunk(world)[rank]
-    keys = gather(torch.cat([key(everyone[part.to(films.device)]) for part in mine.chunk(groups)]))
+    keys = gather(torch.cat([key(everyone[part.to(films.device)]) for part in mine.tensor_split(groups)]))
     return keys[torch.argsort(order).to(keys.device)]

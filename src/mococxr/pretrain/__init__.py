@@ -179,7 +179,8 @@ def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed
     return Feed(
         pool,
         Recipe.of(vars(s)),
-        Orders(len(pool), used, apart=s.queue, seed=s.seed),
+        # A batch more than K: the first film of a batch meets the keys of all batches before its own.
+        Orders(len(pool), used, apart=s.queue + s.batch - 1, seed=s.seed),
         batch=s.batch,
         seed=s.seed,
         positives=s.positives,
@@ -205,9 +206,10 @@ def _announce(s: PretrainSettings, pool: Pool, origin: str, accelerator: Acceler
 
 
 def _open_folder(settings: PretrainSettings, pool: Pool, stores: list[Store]) -> None:
-    atomic_write(settings.out / "settings.yaml", to_yaml(dataclasses.replace(settings, resume=False)))
+    """Write what a resumption is checked against; the settings last, since they say that all is there."""
     write_json(settings.out / "inputs.json", _inputs(stores))
     write_csv(settings.out / "patients.csv", pool.patients)
+    atomic_write(settings.out / "settings.yaml", to_yaml(dataclasses.replace(settings, resume=False)))
 
 
 def _finish(
@@ -220,7 +222,7 @@ def _finish(
     accelerator: Accelerator,
 ) -> None:
     """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
-    word, sentence = health.verdict(log.entries, s.queue, s.dim)
+    word, sentence = health.verdict(log.entries, s.queue, s.dim, s.batch)
     pretrained_on = {
         "source": sorted({store.source for store in stores}),
         "films": len(pool),

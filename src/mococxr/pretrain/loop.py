@@ -93,7 +93,7 @@ def pretrain_loop(
     main = accelerator.is_main_process
     log = Log(out / LOG, start) if main else None
     begun = time.perf_counter()
-    seen = _Seen(learner.queue.keys_KC.device)
+    seen = _Seen(learner, state)
     with stop_signals() as asked, _bar(steps * s.batch, start * s.batch, main) as bar:
         for step, views in feed.run(start, steps):
             lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
@@ -117,8 +117,10 @@ def pretrain_loop(
             stop = _anyone(asked, accelerator)
             if done % s.save_every == 0 or last or stop:
                 seen.check_finite(out)
+                seen.check_weights(out, done)
+                sums = seen.shared()
                 if main:
-                    _save(out, learner, done, spent + time.perf_counter() - begun)
+                    _save(out, learner, done, spent + time.perf_counter() - begun, sums)
                 accelerator.wait_for_everyone()
             if stop and not last:
                 raise RunError(
@@ -134,10 +136,15 @@ def _bar(total: int, done: int, main: bool) -> Any:
 
 
 class _Seen:
-    """Loss and accuracy since the last log line, summed on the device: nothing waits for it between two lines."""
+    """Loss and accuracy since the last log line, summed on the device: nothing waits for it between two lines.
 
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, device=device)
+    Every process asks at the same step, since what is answered is that of all of them.
+    """
+
+    def __init__(self, learner: Learner, state: dict[str, Any] | None) -> None:
+        device = learner.queue.keys_KC.device
+        self.learner = learner
+        self.sums = state["seen"].to(device) if state else torch.zeros(3, device=device)
         self.bad = torch.zeros((), dtype=torch.long, device=device)
 
     def add(self, step: int, loss: torch.Tensor, logits: torch.Tensor) -> None:
@@ -147,18 +154,30 @@ class _Seen:
         self.bad = torch.where(first, torch.full_like(self.bad, step), self.bad)
 
     def check_finite(self, out: Path) -> None:
-        if not (step := int(self.bad)):
-            return
-        good = checkpoint.saved(out / "checkpoints")
-        where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
-        raise RunError(
-            f"The loss is not finite at step {step:,}; {where}.\n  Start a new run with a smaller --lr."
-        )
+        steps = [step for step in self.learner.gather(self.bad[None]).tolist() if step]
+        if steps:
+            raise _not_finite("The loss is", min(steps), out)
+
+    def check_weights(self, out: Path, step: int) -> None:
+        """A finite loss can leave weights that are not: they must not become the last good checkpoint."""
+        weights = self.learner.query.parameters()
+        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+            raise _not_finite("The weights are", step, out)
+
+    def shared(self) -> torch.Tensor:
+        """The sums of all processes together, as each process's equal share."""
+        return self.learner.gather(self.sums[None]).sum(dim=0) / self.learner.world
 
     def take(self) -> tuple[float, float]:
-        loss, accuracy, count = self.sums.tolist()
+        loss, accuracy, count = self.shared().tolist()
         self.sums.zero_()
         return loss / count, accuracy / count
+
+
+def _not_finite(what: str, step: int, out: Path) -> RunError:
+    good = checkpoint.saved(out / "checkpoints")
+    where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+    return RunError(f"{what} not finite at step {step:,}; {where}.\n  Start a new run with a smaller --lr.")
 
 
 def _entry(
@@ -197,7 +216,7 @@ def _anyone(asked: dict[str, str], accelerator: Accelerator) -> bool:
     return bool(accelerator.gather(mine).sum() > 0)
 
 
-def _save(out: Path, learner: Learner, step: int, seconds: float) -> None:
+def _save(out: Path, learner: Learner, step: int, seconds: float, seen: torch.Tensor) -> None:
     """Everything that the next step depends on and that is no function of seed and step."""
     checkpoint.save(
         out / "checkpoints",
@@ -211,6 +230,7 @@ def _save(out: Path, learner: Learner, step: int, seconds: float) -> None:
             "optimizer": learner.optimizer.state_dict(),
             "shuffle": learner.shuffle.get_state(),
             "random": torch.get_rng_state(),
+            "seen": seen,
         },
     )
 

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from threading import Barrier, Thread
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mococxr.moco import KeyQueue, Projector, info_nce, key_copy, shuffled_keys
+from mococxr.pretrain import step
+from mococxr.pretrain.step import Learner, make_optimizer, moco_step
+from test_moco import Pixels, films, small_net
+
+
+def make_learner(encoder: nn.Module, queue: int = 16, lr: float = 0.1) -> Learner:
+    torch.manual_seed(0)
+    query = Projector(encoder, 64, 32).train()
+    return Learner(
+        query=query,
+        wrapped=query,
+        key=key_copy(query).train(),
+        queue=KeyQueue(queue, 32),
+        optimizer=make_optimizer("sgd", query, lr, 0.0),
+        shuffle=torch.Generator().manual_seed(0),
+        gather=lambda tensor: tensor,
+        backward=lambda loss: loss.backward(),
+    )
+
+
+# --- shuffled keys
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("count", [6, 7, 8, 11])
+def test_shuffled_keys_come_back_to_their_places(groups, count):
+    passes = []
+
+    def key(part: Tensor) -> Tensor:
+        passes.append(len(part))
+        return part
+
+    numbers = torch.arange(count)[:, None]
+    keys = shuffled_keys(key, numbers, groups, torch.Generator().manual_seed(0))
+    assert torch.equal(keys, numbers)
+    assert len(passes) == groups
+    assert max(passes) - min(passes) <= 1  # no film is left to be normalised alone
+
+
+def in_world_of(world: int, process: Callable[[int, Callable[[Tensor], Tensor]], Tensor]) -> list[Tensor]:
+    """Run a function as every rank at once, with a gather that waits for all of them."""
+    barrier, desk, results = Barrier(world), [torch.empty(0)] * world, [torch.empty(0)] * world
+
+    def run(rank: int) -> None:
+        def gather(tensor: Tensor) -> Tensor:
+            desk[rank] = tensor
+            barrier.wait(10)
+            everything = torch.cat(list(desk))
+            barrier.wait(10)
+            return everything
+
+        results[rank] = process(rank, gather)
+
+    threads = [Thread(target=run, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("world", [2, 3])
+def test_every_process_gets_the_keys_of_all_in_order_and_computes_its_share(world, groups):
+    count, worked = 6, [0] * world
+
+    def process(rank: int, gather: Callable[[Tensor], Tensor]) -> Tensor:
+        def key(part: Tensor) -> Tensor:
+            worked[rank] += len(part)
+            return part
+
+        own = torch.arange(rank * count, (rank + 1) * count)[:, None]
+        generator = torch.Generator().manual_seed(5)
+        return shuffled_keys(key, own, groups, generator, gather, rank, world)
+
+    for keys in in_world_of(world, process):
+        assert torch.equal(keys[:, 0], torch.arange(world * count))
+    assert worked == [count] * world
+
+
+def test_a_batch_and_its_keys_share_no_batch_statistics_when_keys_are_shuffled():
+    net, generator = small_net().train(), torch.Generator().manual_seed(0)
+    batch = films(16)
+    means: list[Tensor] = []
+    net[2].register_forward_pre_hook(lambda _, given: means.append(given[0].mean(dim=0)))
+    with torch.no_grad():
+        plain = net(batch)
+    assert torch.equal(shuffled_keys(net, batch, 1, generator), plain)  # off: the leak is all there
+    assert torch.equal(means[1], means[0])
+    keys = shuffled_keys(net, batch, 2, generator)
+    assert not any(torch.allclose(mean, means[0], atol=1e-3) for mean in means[2:])
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    slow = torch.empty_like(plain)
+    for group in (order[:8], order[8:]):  # group by group, by hand
+        with torch.no_grad():
+            slow[group] = net(batch[group])
+    assert torch.equal(keys, slow)
+
+
+# --- the step
+
+
+def one_step(learner: Learner, temperature: float = 0.01, m: float = 0.9, groups: int = 1) -> float:
+    batch = films(8)
+    loss, _ = moco_step(learner, batch, batch, m=m, temperature=temperature, groups=groups)
+    return float(loss)
+
+
+def test_keys_are_enqueued_after_the_loss(monkeypatch):
+    assert one_step(make_learner(small_net(norm=False))) < 0.1
+    learner = make_learner(small_net(norm=False))
+
+    def too_early(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        learner.queue.enqueue(k)  # the fault: an own key among the negatives
+        return info_nce(q, k, queue, temperature)
+
+    monkeypatch.setattr(step, "info_nce", too_early)
+    assert one_step(learner) >= math.log(2)
+
+
+def test_a_step_enqueues_the_keys_of_the_batch_once():
+    learner = make_learner(small_net(norm=False))
+    before = learner.queue.keys_KC.clone()
+    reference = copy.deepcopy(learner.key)
+    one_step(learner)
+    with torch.no_grad():
+        keys = reference(films(8))
+    np.testing.assert_allclose(learner.queue.keys_KC[:8], keys, atol=1e-5)
+    assert torch.equal(learner.queue.keys_KC[8:], before[8:])
+    assert int(learner.queue.enqueued) == 8
+
+
+def test_gradients_reach_the_query_only_and_the_key_follows_by_momentum():
+    learner = make_learner(small_net())
+    one_step(learner)  # now query and key differ
+    query = {name: p.detach().clone() for name, p in learner.query.named_parameters()}
+    key = {name: p.detach().clone() for name, p in learner.key.named_parameters()}
+    one_step(learner, temperature=0.2)
+    assert all(p.grad is not None for p in learner.query.parameters())
+    assert all(p.grad is None for p in learner.key.parameters())
+    assert not learner.queue.keys_KC.requires_grad
+    for name, p in learner.query.named_parameters():
+        if name != "encoder.1.bias":  # batch norm takes a constant out again
+            assert not torch.equal(p, query[name]), name
+    for name, p in learner.key.named_parameters():  # from the query as it was before its step
+        torch.testing.assert_close(p, 0.9 * key[name] + 0.1 * query[name], msg=name)
+
+
+def test_the_key_encoders_batch_norm_goes_by_its_own_batches():
+    learner = make_learner(small_net())
+    bn = learner.key.encoder[2]
+    moco_step(learner, films(8), films(8, seed=1), m=1.0, temperature=0.2, groups=1)
+    expected = 0.1 * learner.key.encoder[1](Pixels()(films(8, seed=1))).mean(dim=0)
+    np.testing.assert_allclose(bn.running_mean, expected.detach(), atol=1e-6)
+    assert learner.key.training
+
+
+def test_the_positive_of_each_process_is_its_own_key():
+    """Two processes with halves of a batch: losses and queues together are those of one with all of it."""
+    whole = make_learner(small_net(norm=False))
+    q_films, k_films = films(8), films(8, seed=1)
+    loss, all_logits = moco_step(whole, q_films, k_films, m=0.9, temperature=0.2, groups=1)
+    learners = [make_learner(small_net(norm=False)) for _ in range(2)]
+
+    def process(rank: int, gather: Callable[[Tensor], Tensor]) -> Tensor:
+        learner = learners[rank]
+        learner.gather, learner.rank, learner.world = gather, rank, 2
+        half = slice(4 * rank, 4 * rank + 4)
+        return moco_step(learner, q_films[half], k_films[half], m=0.9, temperature=0.2, groups=2)[1]
+
+    np.testing.assert_allclose(torch.cat(in_world_of(2, process)), all_logits, atol=1e-5)
+    assert math.isfinite(float(loss))
+    for learner in learners:
+        np.testing.assert_allclose(learner.queue.keys_KC, whole.queue.keys_KC, atol=1e-6)
+    assert torch.equal(learners[0].queue.keys_KC, learners[1].queue.keys_KC)
