@@ -43,6 +43,14 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 60 small phantoms, to be read only (tests/small_run.py)."""
+    from small_run import make_phantom_store
+
+    return make_phantom_store(tmp_path_factory.mktemp("phantoms"))
+
+
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every attempt to reach another machine fails loudly; pipes between processes still work."""

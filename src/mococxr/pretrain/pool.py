@@ -65,7 +65,9 @@ def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: P
                 store=pl.lit(place, dtype=pl.Int64), source=pl.lit(store.source)
             )
         )
-    films = pl.concat(parts)
+    films = pl.concat(parts).join(
+        _held_out(stores, pretrain_on), on=["source", "patient"], how="anti", maintain_order="left"
+    )
     if films.is_empty():
         raise InputError(
             f"No film is left to pretrain on (--pretrain-on {pretrain_on}, {len(excluded)} patients excluded).",
@@ -84,6 +86,16 @@ def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: P
         study_N=films["group"].to_numpy(),
         patients=films.select("source", "patient").unique().sort("source", "patient"),
         unknown_excluded=len(excluded - known),
+    )
+
+
+def _held_out(stores: Sequence[Store], pretrain_on: str) -> pl.DataFrame:
+    """Patients whom one of the stores keeps out of pretraining: another store of their source may not let them in."""
+    return pl.concat(
+        store.splits.filter(~pl.col("split").is_in(SPLITS[pretrain_on])).select(
+            "patient", source=pl.lit(store.source)
+        )
+        for store in stores
     )
 
 
@@ -119,12 +131,13 @@ class Orders:
 
     A plain reshuffle lets a film that closed one epoch open the next, while its own key still stands in the queue as
     a negative. Here place j of an epoch is drawn from the films whose last place lies at least `apart` back; with
-    `apart` far below N that is a plain shuffle but for the border.
+    `apart` far below N that is a plain shuffle but for the border. A batch meets the K keys before its first film, so
+    that its last film needs `apart` = K + batch - 1.
 
     Args:
         films: N.
         used: films of an order that are used; the rest of an epoch (less than a batch) is left out.
-        apart: K, below `used`.
+        apart: other films between two places of one film; at most `used` - 1.
         seed: of the run.
     """
 

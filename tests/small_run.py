@@ -1,0 +1,56 @@
+"""A tiny phantom store and a tiny run over it: what the tests of pretraining are made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mococxr.commands import run
+from mococxr.config import PretrainSettings
+from mococxr.phantom import write_phantoms
+from mococxr.pretrain import run as pretrain
+
+TIMES = ("seconds", "films_per_s")
+"""Fields of the log that no rerun repeats."""
+
+TINY: dict[str, Any] = {
+    "backbone": "test_efficientnet",  # with batch norm; 0.1 million weights
+    "init": "random",
+    "size": 32,
+    "epochs": 4,
+    "batch": 8,
+    "queue": 16,
+    "dim": 32,
+    "save_every": 4,
+    "log_every": 3,
+    "device": "cpu",
+}
+
+
+def make_phantom_store(folder: Path, films: int = 60) -> Path:
+    """Prepare phantoms of 96 px at 64 px; a patient's one to three films are one study, 0.7 0.1 0.2 split."""
+    table = write_phantoms(folder / "films", films, size=96, jobs=1)
+    frame = pl.read_csv(table, infer_schema=False)
+    frame.with_columns(study="s-" + pl.col("patient")).write_csv(table)
+    out = folder / "store"
+    run("prepare", {"source": folder / "films", "out": out, "size": 64, "jobs": 1, "split": (0.7, 0.1, 0.2)})
+    return out
+
+
+def tiny(store: Path, out: Path, **others: Any) -> PretrainSettings:
+    """Settings of a run of seconds: 20 steps on 40-odd films."""
+    return PretrainSettings(**{**TINY, "stores": (store,), "out": out, **others})
+
+
+def tiny_run(store: Path, out: Path, **others: Any) -> Path:
+    """Pretrain with them."""
+    return pretrain(tiny(store, out, **others))
+
+
+def read_log(run_folder: Path, without: tuple[str, ...] = TIMES) -> list[dict[str, float]]:
+    """The log without its times."""
+    entries = map(json.loads, (run_folder / "log.jsonl").read_text().splitlines())
+    return [{name: value for name, value in entry.items() if name not in without} for entry in entries]

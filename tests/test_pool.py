@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from mococxr.errors import InputError
+from mococxr.pretrain import make_accelerator, make_feed, run
+from mococxr.pretrain.pool import Orders, Pool, gather_pool, largest_queue, mates, read_patients
+from mococxr.store import Store
+from small_run import TINY, tiny
+
+
+@pytest.fixture(scope="module")
+def store(phantom_store: Path) -> Store:
+    return Store.open(phantom_store)
+
+
+def pool_of(studies: list[int]) -> Pool:
+    """A pool without pixels: films and their studies."""
+    rows = np.arange(len(studies))
+    return Pool((), np.zeros_like(rows), rows, np.array(studies), pl.DataFrame())
+
+
+# --- the order of films
+
+ORDERS = [(30, 8, 16), (32, 8, 24), (41, 8, 32), (100, 16, 40), (101, 1, 50), (12, 4, 1)]
+
+
+@pytest.mark.parametrize(("films", "batch", "queue"), ORDERS)
+def test_an_epoch_holds_no_film_twice_and_all_epochs_hold_all(films, batch, queue):
+    used = films // batch * batch
+    orders = Orders(films, used, queue + batch - 1, seed=0)
+    seen: set[int] = set()
+    for epoch in range(12):
+        order = orders.order(epoch)
+        assert len(set(order.tolist())) == used
+        seen |= set(order.tolist())
+    assert seen == set(range(films))
+
+
+@pytest.mark.parametrize(("films", "batch", "queue"), ORDERS)
+def test_a_film_comes_again_only_after_so_many_others(films, batch, queue):
+    used, apart = films // batch * batch, queue + batch - 1
+    orders = Orders(films, used, apart, seed=1)
+    places: dict[int, int] = {}
+    for place, film in enumerate(np.concatenate([orders.order(epoch) for epoch in range(30)]).tolist()):
+        assert place - places.get(film, -films) > apart
+        places[film] = place
+
+
+@pytest.mark.parametrize("extra", [0, 5])
+@pytest.mark.parametrize("films", [40, 43])
+def test_no_film_meets_its_own_key_in_the_queue_of_a_run(store, films, extra):
+    """The orders that a run really takes, played through a queue of film numbers, with the longest queue."""
+    settings = dataclasses.replace(
+        tiny(store.path, Path("unused")), queue=largest_queue(films, 8) - extra, flip=0.5, rotation=0.0, crop=(1, 1),
+        brightness=0.0, contrast=0.0, positives="view"
+    )  # fmt: skip
+    pool = pool_of(list(range(films)))
+    feed = make_feed(settings, pool, make_accelerator("cpu", "no"))
+    queue: list[int] = []
+    for step in range(30 * feed.steps_per_epoch):
+        _, batch = feed.films(step)
+        assert not set(batch.tolist()) & set(queue)
+        queue = [*queue, *batch.tolist()][-settings.queue :]
+
+
+def test_an_order_depends_on_seed_and_epoch_only():
+    whole = Orders(50, 48, 20, seed=3)
+    expected = [whole.order(epoch).copy() for epoch in range(5)]
+    assert not np.array_equal(expected[0], expected[1])
+    np.testing.assert_array_equal(Orders(50, 48, 20, seed=3).order(4), expected[4])
+    np.testing.assert_array_equal(whole.order(2), expected[2])  # back again
+    assert not np.array_equal(Orders(50, 48, 20, seed=4).order(0), expected[0])
+
+
+def test_every_film_is_as_likely_at_every_place():
+    orders = Orders(60, 56, 15, seed=0)
+    counts = np.zeros((60, 7))
+    for epoch in range(800):
+        np.add.at(counts, (orders.order(epoch), np.arange(56) // 8), 1)
+    assert stats.chisquare(counts.sum(axis=1)).pvalue > 0.01  # no film is preferred
+    expected = 800 * 8 / 60
+    assert np.abs(counts / expected - 1).max() < 0.4  # five standard deviations
+    assert stats.chisquare(counts[:, 3]).pvalue > 1e-3
+
+
+# --- the other films of a study
+
+
+def test_a_mate_is_another_film_of_the_study_and_each_is_drawn_alike():
+    pool = pool_of([5, 1, 5, 2, 5, 1, 9])
+    drawn = np.array([mates(pool, np.arange(7), seed=0, epoch=epoch) for epoch in range(2000)])
+    assert (pool.study_N[drawn] == pool.study_N).all()
+    assert (drawn[:, [3, 6]] == [3, 6]).all()  # alone in the study: its own mate
+    assert not (drawn[:, [0, 1, 2, 4, 5]] == [0, 1, 2, 4, 5]).any()
+    for film, others in ((0, (2, 4)), (2, (0, 4)), (4, (0, 2))):
+        assert abs(np.mean(drawn[:, film] == others[0]) - 0.5) < 0.05
+    one_by_one = [mates(pool, np.array([film]), 0, 7)[0] for film in range(7)]
+    np.testing.assert_array_equal(one_by_one, drawn[7])
+
+
+def test_films_without_a_study_are_their_own_mates(store, tmp_path):
+    copy = edited_store(store, tmp_path, lambda index: index.with_columns(study=pl.lit(None, pl.String)))
+    pool = gather_pool([copy], 32, "all")
+    films = np.arange(len(pool))
+    np.testing.assert_array_equal(mates(pool, films, 0, 0), films)
+
+
+def test_one_study_number_in_two_patients_or_two_stores_is_two_studies(store, tmp_path):
+    copy = edited_store(
+        store, tmp_path, lambda index: index.with_columns(study=pl.lit("1")), source="elsewhere"
+    )
+    pool = gather_pool([copy, store], 32, "all")
+    assert len(set(pool.study_N.tolist())) == 2 * store.index["patient"].n_unique()
+    assert not set(pool.study_N[: len(copy)].tolist()) & set(pool.study_N[len(copy) :].tolist())
+
+
+# --- whose films are used
+
+
+def edited_store(store: Store, folder: Path, edit, source: str | None = None) -> Store:
+    """A copy of a store with another index, and perhaps another source."""
+    path = folder / "copy"
+    shutil.copytree(store.path, path)
+    edit(store.index).write_parquet(path / "index.parquet")
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "source": source or store.source}))
+    return Store.open(path)
+
+
+def patients_in(store: Store, pool: Pool) -> set[str]:
+    return set(store.index["patient"].gather(pool.row_N).to_list())
+
+
+@pytest.mark.parametrize(
+    ("pretrain_on", "splits"),
+    [("train", {"train"}), ("train+val", {"train", "val"}), ("all", {"train", "val", "test"})],
+)
+def test_only_patients_of_the_named_splits_are_seen(store, pretrain_on, splits):
+    pool = gather_pool([store], 32, pretrain_on)
+    wanted = set(store.splits.filter(pl.col("split").is_in(list(splits)))["patient"])
+    assert patients_in(store, pool) == wanted == set(pool.patients["patient"])
+    assert len(pool) == store.index["patient"].is_in(list(wanted)).sum()
+    np.testing.assert_array_equal(pool.pixels(3), store.level(32).pixels(int(pool.row_N[3])))
+
+
+def test_a_test_patient_of_one_store_does_not_come_in_through_another_of_the_same_source(store, tmp_path):
+    other = edited_store(store, tmp_path, lambda index: index)
+    store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
+    pool = gather_pool([store, other], 32, "train")
+    assert set(pool.patients["patient"]) == set(store.splits.filter(split="train")["patient"])
+    assert len(pool) == 2 * len(gather_pool([store], 32, "train"))
+
+
+def test_patients_of_two_sources_with_one_name_are_two(store, tmp_path):
+    other = edited_store(store, tmp_path, lambda index: index, source="elsewhere")
+    store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
+    pool = gather_pool([store, other], 32, "train")
+    counts = dict(pool.patients["source"].value_counts().iter_rows())
+    assert counts["elsewhere"] == len(store.splits) > counts[store.source]
+    film = len(pool) - 1  # the last is the last film of the second store
+    np.testing.assert_array_equal(pool.pixels(film), other.level(32).pixels(len(other) - 1))
+
+
+@pytest.mark.parametrize("heading", ["", "patient\n", "PatientID,why\n"])
+def test_listed_patients_are_left_out_and_unknown_ones_are_counted(store, tmp_path, heading):
+    train = store.splits.filter(split="train")["patient"].to_list()
+    listed = tmp_path / "leave.txt"
+    listed.write_text(f"{heading}{train[0]}\n\n {train[1]} ,moved\nnobody\n")
+    pool = gather_pool([store], 32, "train", listed)
+    assert patients_in(store, pool) == set(train[2:])
+    assert pool.unknown_excluded == 1
+
+
+def test_lists_that_name_nobody_or_everybody_are_refused(store, tmp_path):
+    listed = tmp_path / "leave.txt"
+    listed.write_text("patient\n")
+    with pytest.raises(InputError, match="lists no patient"):
+        read_patients(listed)
+    with pytest.raises(InputError, match="gone"):
+        read_patients(tmp_path / "gone.txt")
+    listed.write_text("\n".join(store.splits["patient"]))
+    with pytest.raises(InputError, match="No film is left"):
+        gather_pool([store], 32, "train", listed)
+
+
+# --- the length of the queue
+
+
+def test_the_longest_queue_leaves_out_the_last_batch_of_every_film():
+    assert [largest_queue(n, 8) for n in (8, 15, 16, 40, 47)] == [0, 0, 8, 32, 32]
+
+
+def test_a_queue_that_holds_a_films_own_key_is_refused_before_anything_is_written(store, tmp_path):
+    most = largest_queue(len(gather_pool([store], 32, "train")), TINY["batch"])
+    with pytest.raises(InputError, match=f"own last key.*\n.*--queue {most} or less"):
+        run(tiny(store.path, tmp_path / "run", queue=most + 1))
+    with pytest.raises(InputError, match="too few for batches"):
+        run(tiny(store.path, tmp_path / "run", queue=None, batch=64))
+    assert not (tmp_path / "run").exists()
