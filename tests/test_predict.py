@@ -104,8 +104,20 @@ def test_features_of_every_film_are_written_in_row_order(store, tmp_path):
     assert set(found["features"].list.len()) == {256}
 
 
-@pytest.mark.parametrize("changed", [{"fraction": 0.0}, {"fraction": 2.0}, {"draw": -1}, {"jobs": 0}, {"batch": 0},
-                                     {"strength": "x"}, {"target": "Fin"}, {"target": "sex"}, {"target": "sex=X"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"fraction": 0.0},
+        {"fraction": 2.0},
+        {"draw": -1},
+        {"jobs": 0},
+        {"batch": 0},
+        {"strength": "x"},
+        {"target": "Fin"},
+        {"target": "sex"},
+        {"target": "sex=X"},
+    ],
+)
 def test_settings_that_cannot_be_write_nothing(store, tmp_path, changed):
     with pytest.raises(InputError):
         fit(store, tmp_path / "model", **changed)
