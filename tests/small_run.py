@@ -20,10 +20,13 @@ TINY: dict[str, Any] = {
     "backbone": "test_efficientnet",  # with batch norm; 0.1 million weights
     "init": "random",
     "size": 32,
-    "epochs": 4,
+    "epochs": 3,
     "batch": 8,
     "queue": 16,
     "dim": 32,
+    "lr": 1e-3,
+    "schedule": "cosine",
+    "warmup": 0.2,
     "save_every": 4,
     "log_every": 3,
     "device": "cpu",
@@ -41,7 +44,7 @@ def make_phantom_store(folder: Path, films: int = 60) -> Path:
 
 
 def tiny(store: Path, out: Path, **others: Any) -> PretrainSettings:
-    """Settings of a run of seconds: 20 steps on 40-odd films."""
+    """Settings of a run of seconds: 15 steps on 40-odd films."""
     return PretrainSettings(**{**TINY, "stores": (store,), "out": out, **others})
 
 
