@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,10 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mococxr.errors import InputError
+from mococxr.errors import InputError, RunError
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No room on the disk, none left in the quota, over the largest file allowed."""
 
 
 @contextmanager
@@ -22,9 +27,11 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it is gone.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the folder cannot be written to, or `path` is one.
+        RunError: the disk is full.
     """
     path = Path(path)
+    check_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -39,8 +46,36 @@ def atomic(path: Path) -> Iterator[Path]:
         _flush_to_disk(temporary)
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except Exception as error:
+        if not _no_room(error):
+            raise
+        raise RunError(
+            f"No room left on the disk to write {path}.\n  Free some and run the same command again."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Refuse, before the work is done, a place where no file can be written.
+
+    Raises:
+        InputError: `path` is a folder, or the folder that it would lie in is none or is closed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file.", "Name a file in it, or another place.")
+    above = next((parent for parent in path.parents if parent.exists()), Path())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "may not be written to" if above.is_dir() else "is not a folder"
+        raise InputError(f"Cannot write {path}: {above} {why}.", "Name another place, or free this one.")
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether a library's error means a full disk; PyTorch says only that less was written than it gave."""
+    text = str(error)
+    said = any(f"os error {number})" in text for number in _FULL) or "unexpected pos" in text
+    return said or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def _flush_to_disk(path: Path) -> None:

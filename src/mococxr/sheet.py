@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mococxr import journal
 from mococxr.config import PretrainSettings, ViewsSettings, make, resolve
 from mococxr.errors import InputError
-from mococxr.files import atomic_write
+from mococxr.files import atomic_write, check_place
 from mococxr.store import Store
 from mococxr.store.contact import tile, write
 from mococxr.views import Recipe, draw_view, uniforms
@@ -36,6 +36,7 @@ def run(settings: ViewsSettings) -> Path:
     """
     if settings.films < 1:
         raise InputError(f"--films cannot be {settings.films}.", "It takes at least one film.")
+    check_place(settings.out)
     store = Store.open(settings.store)
     named = {"stores": settings.store, "out": settings.out, "preset": settings.preset, "size": settings.size}
     recipe = Recipe.of(vars(resolve(make(PretrainSettings, named))))

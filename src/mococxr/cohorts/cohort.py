@@ -77,15 +77,25 @@ class Cohort:
 
 
 def films_under(root: Path, folder: str = "") -> list[str]:
-    """The films in a folder of the root and below it, by suffix: sorted posix paths relative to the root."""
+    """The films in a folder of the root and below it, by suffix: sorted posix paths relative to the root.
+
+    Raises:
+        InputError: a folder on the way cannot be read.
+    """
     films = []
-    for where, _, names in os.walk(root / folder):
+    for where, _, names in os.walk(root / folder, onerror=_refuse_closed):
         prefix = Path(where).relative_to(root).as_posix()
         here = [
             name for name in names if os.path.splitext(name)[1].lower() in FILM_SUFFIXES and name[0] != "."
         ]
         films += here if prefix == "." else [f"{prefix}/{name}" for name in here]
     return sorted(films)
+
+
+def _refuse_closed(error: OSError) -> None:
+    raise InputError(
+        f"Cannot read the folder {error.filename}: {error.strerror}.", "Check its permissions."
+    ) from error
 
 
 def finish(cohort: Cohort, place: Callable[[int], str], patients_unknown: bool = False) -> Cohort:

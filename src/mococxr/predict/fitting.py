@@ -17,7 +17,7 @@ from mococxr.backbone import EncoderSpec
 from mococxr.config import EmbedSettings, FitSettings, to_mapping
 from mococxr.encode import features, open_encoder, pick_device, resolve_encoder
 from mococxr.errors import InputError, UndefinedError
-from mococxr.files import write_parquet
+from mococxr.files import check_place, write_parquet
 from mococxr.finetune import Trained
 from mococxr.learn import learn, read_method
 from mococxr.predict.model import FORMAT, save_model
@@ -37,6 +37,7 @@ def set_threads(jobs: int | None) -> None:
 def run_embed(settings: EmbedSettings) -> Path:
     """The command `embed`: `path, patient` and a list column `features` (float32), one row a film."""
     set_threads(settings.jobs)
+    check_place(settings.out)
     store = Store.open(settings.store)
     source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
     encoder, device = open_encoder(source), pick_device(settings.device)
@@ -57,6 +58,7 @@ def run_fit(settings: FitSettings) -> Path:
         InputError: bad settings, or labels of one class only; nothing was written.
     """
     set_threads(settings.jobs)
+    _check_out(settings.out)
     store = Store.open(settings.store)
     method = read_method(settings, pick_device(settings.device).type)
     target = read_target(
@@ -84,6 +86,13 @@ def run_fit(settings: FitSettings) -> Path:
         journal.warn(note)
     journal.say(f"{len(rows):,} labelled films, {about['training']['positives']:,} positive: {settings.out}")
     return Path(settings.out)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a place that holds something else; an earlier model there is replaced."""
+    check_place(out / "model.json")
+    if out.is_dir() and any(out.iterdir()) and not (out / "model.safetensors").is_file():
+        raise InputError(f"{out} is there already and holds no model.", "Name another --out.")
 
 
 def _training_rows(store: Store, target: Target, settings: FitSettings) -> NDArray[np.int64]:

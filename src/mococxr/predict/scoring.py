@@ -16,7 +16,7 @@ from mococxr import journal
 from mococxr.config import PredictSettings
 from mococxr.encode import pick_device
 from mococxr.errors import FilmError, InputError
-from mococxr.files import write_csv
+from mococxr.files import check_place, write_csv
 from mococxr.films import read_film
 from mococxr.predict.fitting import set_threads
 from mococxr.predict.model import Model, load_model
@@ -37,6 +37,7 @@ def run_predict(settings: PredictSettings) -> Path:
         InputError: no model, no film, or nothing there by a name given; nothing was written.
     """
     set_threads(settings.jobs)
+    check_place(settings.out)
     model, device = load_model(Path(settings.model)), pick_device(settings.device)
     films = [film for path in settings.films for film in _films(Path(path), model)]
     if not films:

@@ -82,7 +82,10 @@ class Store:
     @cached_property
     def splits(self) -> pl.DataFrame:
         """`patient, split` with train, val or test, one row a patient."""
-        return _read(self.path / "splits.csv", lambda file: pl.read_csv(file, infer_schema=False))
+        return _read(
+            self.path / "splits.csv",
+            lambda file: pl.read_csv(file, infer_schema=False).select("patient", "split"),
+        )
 
     @property
     def labels(self) -> list[str]:

