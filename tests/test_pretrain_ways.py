@@ -1,0 +1,151 @@
+"""Runs that go other ways: optimisers, positives, a queue cut to fit, numbers that are no longer finite."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mococxr import checkpoint
+from mococxr.errors import InputError, RunError
+from mococxr.pretrain import loop
+from small_run import read_log, tiny_run
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "others"),
+    [
+        ("adam", 1e-3, {"schedule": "step", "milestones": (0.5,), "head": "linear"}),
+        ("adamw", 1e-3, {"positives": "study", "key_groups": 1}),
+        ("sgd", 0.03, {"schedule": "constant", "brightness": 0.3, "contrast": 0.3, "channels": 1}),
+    ],
+)
+def test_every_optimiser_schedule_head_and_kind_of_positive_runs(
+    phantom_store, tmp_path, optimizer, lr, others
+):
+    run = tiny_run(
+        phantom_store, tmp_path / "run", optimizer=optimizer, lr=lr, epochs=1, log_every=1, **others
+    )
+    entries = read_log(run)
+    assert len(entries) == 5
+    assert all(math.isfinite(entry["loss"]) for entry in entries)
+
+
+def test_positives_of_one_study_change_the_key_views_only(phantom_store, tmp_path, monkeypatch):
+    taken: dict[str, list[torch.Tensor]] = {}
+    step = loop.moco_step
+    for positives in ("view", "study"):
+        views = taken[positives] = []
+        monkeypatch.setattr(
+            loop,
+            "moco_step",
+            lambda learner, q, k, _v=views, **how: _v.extend((q, k)) or step(learner, q, k, **how),
+        )
+        tiny_run(phantom_store, tmp_path / positives, positives=positives, epochs=1)
+    for number, (one, other) in enumerate(zip(*taken.values(), strict=True)):
+        assert torch.equal(one, other) == (number % 2 == 0)
+
+
+def test_a_learnable_set_is_learned_and_the_loss_falls_below_guessing(phantom_store, tmp_path):
+    run = tiny_run(phantom_store, tmp_path / "run", epochs=12, lr=3e-3, momentum=0.9, rotation=0.0, flip=0.0)
+    log, chance = read_log(run), math.log(17)
+    late = log[-len(log) // 3 :]
+    assert sum(entry["loss"] for entry in late) / len(late) < 0.85 * chance
+    assert sum(entry["contrast_accuracy"] for entry in late) / len(late) > 4 / 17
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["verdict"] in ("learning", "too easy")
+    assert facts["loss"] == log[-1]["loss"]
+
+
+def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recorded(
+    phantom_store, tmp_path, capsys
+):
+    run = tiny_run(phantom_store, tmp_path / "run", queue=None, epochs=1)
+    assert json.loads((run / "run.json").read_text())["queue"] == 32  # 44 films: five batches of 8 less one
+    said = capsys.readouterr().err
+    assert "queue K 32 (the preset's is 1,024)" in said
+    assert checkpoint.latest(run / "checkpoints")["queue"]["keys_KC"].shape == (32, 32)
+
+
+# --- numbers that are no longer finite
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, at: int, fault) -> None:
+    """Let one step of the run go wrong."""
+    step, count = loop.moco_step, iter(range(1, 10_000))
+
+    def faulty(learner, films_q, films_k, **how):
+        if next(count) == at:
+            fault(learner)
+        return step(learner, films_q, films_k, **how)
+
+    monkeypatch.setattr(loop, "moco_step", faulty)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpoint(
+    phantom_store, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    planted(monkeypatch, 10, lambda learner: learner.queue.keys_KC.fill_(math.nan))
+    with pytest.raises(
+        RunError, match=r"loss is not finite at step 10; .* checkpoint is .*step-00000008.pt"
+    ) as told:
+        tiny_run(phantom_store, out)
+    assert "--lr" in str(told.value)
+    assert [path.name for path in checkpoint.saved(out / "checkpoints")] == [
+        "step-00000004.pt",
+        "step-00000008.pt",
+    ]
+    assert not (out / "run.json").exists()
+    assert all(entry["step"] <= 9 for entry in read_log(out))
+
+
+def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(
+    phantom_store, tmp_path, monkeypatch
+):
+    """The loss of step 8 is fine, but its descent is not; step 8 would be saved."""
+
+    def spoil(learner) -> None:
+        descend = learner.optimizer.step
+
+        def too_far() -> None:
+            descend()
+            next(iter(learner.query.parameters())).data.fill_(math.inf)
+
+        learner.optimizer.step = too_far
+
+    planted(monkeypatch, 8, spoil)
+    with pytest.raises(
+        RunError, match=r"weights are not finite at step 8; .* checkpoint is .*step-00000004.pt"
+    ):
+        tiny_run(phantom_store, tmp_path / "run")
+
+
+def test_a_learning_rate_without_sense_ends_in_words(phantom_store, tmp_path):
+    with pytest.raises(RunError, match=r"not finite at step \d+; there is no checkpoint yet"):
+        tiny_run(phantom_store, tmp_path / "run", lr=1e30, optimizer="sgd", warmup=0.0, save_every=100)
+
+
+# --- the door
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"backbone": "resnet19"}, "no network 'resnet19'"),
+        ({"init": "nowhere.pt"}, "no encoder 'nowhere.pt'"),
+        ({"crop": (1.2, 1.0)}, "--crop"),
+        ({"momentum": 1.5}, "--momentum"),
+        ({"batch": 1}, "--batch"),
+        ({"key_groups": 5}, "--key-groups"),
+        ({"exclude_patients": Path("nobody.txt")}, "nobody.txt"),
+        ({"stores": (Path("no-store"),)}, "no store at no-store"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(phantom_store, tmp_path, wrong, words):
+    with pytest.raises(InputError, match=words):
+        tiny_run(phantom_store, tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
