@@ -5,6 +5,7 @@ An encoder folder holds `encoder.safetensors` (the network's own timm keys, no c
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 import logging
@@ -78,7 +79,8 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
         InputError: timm has no such network.
     """
     if not timm.is_model(spec.timm):
-        close = timm.list_models(f"*{spec.timm[:6]}*")[:5] or ["resnet18", "densenet121", OFFLINE_BACKBONE]
+        close = difflib.get_close_matches(spec.timm, timm.list_models(), 5)
+        close = close or ["resnet18", "densenet121", OFFLINE_BACKBONE]
         raise InputError(
             f"timm has no network {spec.timm!r}.", "Known are for example: " + ", ".join(close) + "."
         )
@@ -98,8 +100,10 @@ def _width(network: nn.Module) -> int:
 
 def _any_size(spec: EncoderSpec) -> dict[str, Any]:
     """What lets a transformer take frames of any side; convolutional networks need nothing."""
-    is_transformer = any(part in spec.timm for part in ("vit", "deit", "eva", "beit"))
-    return {"img_size": spec.size, "dynamic_img_size": True} if is_transformer else {}
+    family = timm.model_entrypoint(spec.timm).__module__.rsplit(".", 1)[-1]
+    if family in ("vision_transformer", "deit", "eva"):
+        return {"img_size": spec.size, "dynamic_img_size": True, "dynamic_img_pad": True}
+    return {}
 
 
 def load_weights(encoder: Encoder, weights: Mapping[str, Tensor], source: str) -> None:
