@@ -24,7 +24,7 @@ PLAN = "demo.json"
 PHANTOMS = {"size": 160, "subtle": 1.0}
 STORE_SIZE, VIEW_SIZE = 112, 64
 SPLIT = (0.6, 0, 0.4)
-TARGET, FRACTIONS, DRAWS = "Effusion", (0.05, 0.2, 1), 10
+TARGET, FRACTIONS, DRAWS = "Effusion", (0.02, 0.1, 1), 10
 FEWEST = 200
 """Films with which pretraining can still fill its batches and a queue."""
 SCORED = 4
