@@ -116,8 +116,6 @@ def extras(out: Path, split: int) -> None:
     """Beside the bars: cross-validated C, fine-tuning, and the preset `paper` at equal steps, on one split."""
     stores = prepare(out, split)
     run = out / f"moco{split}"
-    for name in STUDIES:
-        study(out / f"cv{split}-{name}", stores, name, {"moco": run}, strength="cv")
     # Preset `paper` but for what the machine and the films force: encoder, size, and as many steps as `tuned` made.
     steps = read_json(run / "run.json")["steps"]
     films = read_json(run / "run.json")["pretrained_on"]["films"]
@@ -142,6 +140,8 @@ def extras(out: Path, split: int) -> None:
     ):
         folder = out / f"finetune{split}-{name}"
         study(folder, stores, name, {"moco": run}, target=[target], fraction=fractions, **tuning)
+    for name in STUDIES:
+        study(out / f"cv{split}-{name}", stores, name, {"moco": run}, strength="cv")
 
 
 def main() -> int:
@@ -175,7 +175,7 @@ def main() -> int:
     )
     if asked.extras:
         extras(asked.out, asked.splits[0])
-        for label in ("cv", "paper", "finetune"):
+        for label in ("paper", "finetune", "cv"):
             print(f"\n{label}, split {asked.splits[0]}:")
             rows = gains(asked.out, asked.splits[:1], label)
             for row in rows.sort("study", "target", "fraction").iter_rows(named=True):
