@@ -10,6 +10,8 @@ import torch
 from mococxr.errors import InputError
 from mococxr.files import atomic
 
+FORMAT = 1
+"""Raised when what a checkpoint holds changes: one of another format is refused."""
 KEPT = 2
 """Checkpoints left on disk: the newest, and one before it in case the newest is damaged."""
 
@@ -18,7 +20,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Write `step-00000123.pt` (tensors, numbers, text) and drop all but the last `KEPT`."""
     path = folder / f"step-{step:08d}.pt"
     with atomic(path) as temporary:
-        torch.save(state, temporary)
+        torch.save({**state, "format": FORMAT}, temporary)
     for old in saved(folder)[:-KEPT]:
         old.unlink()
     return path
@@ -38,9 +40,16 @@ def latest(folder: Path) -> dict[str, Any] | None:
     reasons = []
     for path in reversed(saved(folder)):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged archive raises many kinds
             reasons.append(f"{path.name}: {type(error).__name__}")
+            continue
+        if state.get("format") != FORMAT:
+            raise InputError(
+                f"{path} was written by another version of mococxr (format {state.get('format')}, not {FORMAT}).",
+                "Go on with that version, or start the run anew in another --out.",
+            )
+        return state
     if reasons:
         raise InputError(
             f"No checkpoint in {folder} can be read ({', '.join(reasons)}).", "Start the run anew."

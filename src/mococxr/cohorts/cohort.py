@@ -93,6 +93,9 @@ def films_under(root: Path, folder: str = "") -> list[str]:
 
 
 def _refuse_closed(error: OSError) -> None:
+    """A folder that is not there holds no films; one that is there and cannot be read may."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return
     raise InputError(
         f"Cannot read the folder {error.filename}: {error.strerror}.", "Check its permissions."
     ) from error

@@ -151,7 +151,6 @@ def build_learner(
     query = query.to(accelerator.device)
     optimizer = make_optimizer(s.optimizer, query, s.lr, s.weight_decay)
     wrapped, optimizer = accelerator.prepare(query, optimizer)
-    torch.manual_seed(s.seed * 1_000_003 + accelerator.process_index)  # dropout and the like inside a network
     learner = Learner(
         query=accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False) if world > 1 else query,
         wrapped=wrapped,

@@ -87,21 +87,21 @@ def pretrain_loop(
     state = checkpoint.latest(out / "checkpoints") if s.resume else None
     start, spent = restore(learner, state) if state else (0, 0.0)
     if s.resume:
-        journal.say(
-            f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet: starting at step 0"
-        )
+        journal.say(f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet")
     main = accelerator.is_main_process
     log = Log(out / LOG, start) if main else None
     begun = time.perf_counter()
     seen = _Seen(learner, state)
-    with stop_signals() as asked, _bar(steps * s.batch, start * s.batch, main) as bar:
+    with (
+        torch.random.fork_rng(),
+        stop_signals() as asked,
+        _bar(steps * s.batch, start * s.batch, main) as bar,
+    ):
         for step, views in feed.run(start, steps):
-            lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
-            for group in learner.optimizer.param_groups:
-                group["lr"] = lr
-            films_q, films_k = views.to(accelerator.device, non_blocking=True)
-            loss, logits = moco_step(
-                learner, films_q, films_k, m=s.momentum, temperature=s.temperature, groups=s.key_groups
+            # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
+            torch.manual_seed((s.seed * 1_000_003 + step) * 4096 + learner.rank)
+            lr, loss, logits = _one_step(
+                s, learner, views.to(accelerator.device, non_blocking=True), step, steps
             )
             done = step + 1
             seen.add(done, loss, logits)
@@ -127,6 +127,17 @@ def pretrain_loop(
                     f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there."
                 )
     return log or Log(out / LOG, steps)
+
+
+def _one_step(
+    s: PretrainSettings, learner: Learner, views: torch.Tensor, step: int, steps: int
+) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """Set the learning rate of a step and make it: rate, loss, logits."""
+    lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = lr
+    loss, logits = moco_step(learner, *views, m=s.momentum, temperature=s.temperature, groups=s.key_groups)
+    return lr, loss, logits
 
 
 def _bar(total: int, done: int, main: bool) -> Any:
@@ -229,7 +240,6 @@ def _save(out: Path, learner: Learner, step: int, seconds: float, seen: torch.Te
             "queue": learner.queue.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
             "shuffle": learner.shuffle.get_state(),
-            "random": torch.get_rng_state(),
             "seen": seen,
         },
     )
@@ -242,5 +252,4 @@ def restore(learner: Learner, state: dict[str, Any]) -> tuple[int, float]:
     learner.queue.load_state_dict(state["queue"])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.shuffle.set_state(state["shuffle"])
-    torch.set_rng_state(state["random"])
     return int(state["step"]), float(state["seconds"])
