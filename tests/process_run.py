@@ -1,0 +1,38 @@
+"""A tiny run in a process of its own, or in several: `python process_run.py STORE OUT {settings as JSON}`.
+
+Writes, as every rank sees them, hashes of its queue after each step: OUT-queue-<rank>.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mococxr.pretrain import loop
+from small_run import tiny_run
+
+
+def main(store: str, out: str, settings: str) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    hashes: list[str] = []
+    step = loop.moco_step
+
+    def watched(learner: Any, *views: torch.Tensor, **how: Any) -> Any:
+        result = step(learner, *views, **how)
+        hashes.append(hashlib.sha256(learner.queue.keys_KC.numpy().tobytes()).hexdigest())
+        return result
+
+    loop.moco_step = watched
+    tiny_run(Path(store), Path(out), **json.loads(settings))
+    Path(f"{out}-queue-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(hashes))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
