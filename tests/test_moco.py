@@ -42,12 +42,14 @@ def films(count: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
 @pytest.mark.parametrize("count", [1, 6, 32])
 def test_info_nce_is_lightlys_with_the_bank_before_its_update(temperature, count):
-    oracle = NTXentLoss(temperature, memory_bank_size=(24, 16))
+    with torch.random.fork_rng():
+        torch.manual_seed(1000)  # lightly draws its bank from the global generator
+        oracle = NTXentLoss(temperature, memory_bank_size=(24, 16))
     for round_ in range(6):  # the bank of 24 wraps on the way
         q, k = unit(count, seed=2 * round_).requires_grad_(), unit(count, seed=2 * round_ + 1)
         bank = oracle.memory_bank.bank.clone()
         loss, _ = info_nce(q, k, bank, temperature)
-        assert loss.item() == pytest.approx(oracle(q, k).item(), abs=1e-6)
+        assert loss.item() == pytest.approx(oracle(q, k).item(), rel=1e-6, abs=1e-6)
         assert not torch.equal(bank, oracle.memory_bank.bank)
 
 
@@ -116,14 +118,12 @@ def test_features_lie_on_the_unit_sphere_in_single_precision():
 def test_a_queue_of_any_length_takes_batches_of_any_size_and_loses_nothing(length, batches):
     queue = KeyQueue(length, 16)
     slow = deque(queue.keys_KC.tolist(), maxlen=length)
-    assert not queue.full
     for number, count in enumerate(batches):
         keys = unit(count, seed=number)
         queue.enqueue(keys)
         slow.extend(keys.tolist())
         assert queue.keys_KC.roll(-int(queue.place), 0).tolist() == list(slow)
         assert int(queue.enqueued) == sum(batches[: number + 1])
-        assert queue.full == (sum(batches[: number + 1]) >= length)
 
 
 def test_the_queue_travels_with_the_state_and_starts_from_its_seed():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mococxr.errors import InputError, UndefinedError
-from mococxr.splits import SPLITS, draw_patients, draw_rows, given_splits, split_patients
+from mococxr.splits import SPLITS, draw_patients, given_splits, split_patients
 
 LABEL = st.sampled_from([1, 0, -1, None])
 
@@ -173,10 +173,3 @@ def test_one_class_is_an_undefined_draw_with_the_reason(labels, lacking):
     )
     with pytest.raises(UndefinedError, match=f"is {lacking}"):
         draw_patients(table, 0.5, 0, 0)
-
-
-def test_the_rows_of_a_draw_are_all_films_of_its_patients():
-    index = pl.DataFrame(
-        {"row": [3, 5, 9], "path": list("xyz"), "patient": ["b", "a", "b"], "view": ["PA"] * 3}
-    )
-    assert draw_rows(index, ["b"]).rows() == [(3, "x", "b"), (9, "z", "b")]

@@ -83,11 +83,6 @@ class KeyQueue(nn.Module):
         self.place.copy_((self.place + count) % length)
         self.enqueued.add_(count)
 
-    @property
-    def full(self) -> bool:
-        """Whether every key has come from a film."""
-        return int(self.enqueued) >= len(self.keys_KC)
-
 
 def logits(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -> Tensor:
     """(N, 1 + K): the positive first, then the queue, over T."""

@@ -204,19 +204,3 @@ def draw_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) ->
     order = np.concatenate([order[[0, other]], np.delete(order, [0, other])])
     count = max(2, round(fraction * len(known)))
     return known["patient"].gather(order[:count].tolist()).to_list()
-
-
-def draw_rows(labelled: pl.DataFrame, patients: Sequence[str]) -> pl.DataFrame:
-    """The films of a draw, as the tables in `draws/` list them.
-
-    Args:
-        labelled: rows of a store's index (`row, path, patient`): the labelled training films.
-        patients: the drawn patients.
-
-    Returns:
-        `row, path, patient`, in row order.
-    """
-    drawn = pl.Series(patients, dtype=pl.String)
-    return (
-        labelled.filter(pl.col("patient").is_in(drawn.implode())).select("row", "path", "patient").sort("row")
-    )

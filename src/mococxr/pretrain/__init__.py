@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mococxr import backbone, health, journal
 from mococxr.config import PRESETS, PretrainSettings, from_yaml, make, resolve, to_mapping, to_yaml
+from mococxr.encode import pick_device
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, read_json, write_csv, write_json
 from mococxr.moco import KeyQueue, Projector, key_copy
@@ -64,9 +65,7 @@ def make_accelerator(
     device: str, precision: str, tracker: str = "none", out: Path | None = None
 ) -> Accelerator:
     """Where and how precisely to compute."""
-    if device not in ("auto", "cpu") and not getattr(torch, device).is_available():
-        raise InputError(f"There is no {device} device here.", "Leave --device out, or give --device cpu.")
-    on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    on_cpu = pick_device(device).type == "cpu"
     if precision == "auto":
         precision = (
             "bf16" if not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
