@@ -211,6 +211,6 @@ def test_settings_cannot_be_changed_after_they_are_made() -> None:
 def test_a_setting_keeps_all_that_is_said_of_it() -> None:
     @dataclasses.dataclass(frozen=True)
     class One:
-        side: int = setting("How wide.", 3, unit="px", source="paper section 3")
+        side: int = setting("How wide.", 3, unit="px", source="arXiv 2010.05352")
 
-    assert commands.describe(dataclasses.fields(One)[0]) == "How wide. [px; default: 3; paper section 3]"
+    assert commands.describe(dataclasses.fields(One)[0]) == "How wide. [px; default: 3; arXiv 2010.05352]"

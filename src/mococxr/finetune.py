@@ -1,6 +1,6 @@
 """Training on labels by gradient: all layers, or the paper's linear recipe (weights frozen, batch norm not).
 
-Numbers from paper section 3: Adam, lr 3e-5, batch 16, binary cross-entropy with logits, frames of the shorter
+Numbers from arXiv 2010.05352: Adam, lr 3e-5, batch 16, binary cross-entropy with logits, frames of the shorter
 side with a random crop along the longer one; the final probabilities are the mean over the checkpoints that
 validation AUROC chose. Test films are not an argument of anything here.
 

@@ -1,7 +1,7 @@
 """Momentum contrast (MoCo), in the papers' letters: the algorithm and nothing else.
 
 Sources: MoCo v1 (He et al. 2020, arXiv 1911.05722, algorithm 1), MoCo v2 (Chen et al. 2020, arXiv 2003.04297: MLP
-head), MoCo-CXR (arXiv 2010.05352, section 3).
+head), MoCo-CXR (arXiv 2010.05352).
 
     N  films in a batch      C  length of a projected feature      K  keys in the queue      D  length of a feature
 """

@@ -33,7 +33,7 @@ def setting(
         help: what it means, in one sentence.
         default: its value when nobody sets it; without one it must be given.
         unit: e.g. `px`, `films`, `percent`.
-        source: where the default comes from, e.g. `paper section 3`.
+        source: where the default comes from, e.g. `arXiv 2010.05352`.
         shown: how the default reads in `--help` where it is not the value itself.
         positional: given on the command line without a flag.
         group: the heading under which `--help` shows it.

@@ -26,7 +26,7 @@ class PrepareSettings:
         group="Labels",
     )
     size: int = setting(
-        "Shorter side of a stored film.", 320, unit="px", source="paper section 1", group="Films"
+        "Shorter side of a stored film.", 320, unit="px", source="arXiv 2010.05352", group="Films"
     )
     depth: str = setting(
         "How 16-bit films become 8-bit: the full declared range, or the range between two percentiles of the "
@@ -43,7 +43,6 @@ class PrepareSettings:
     split: tuple[float, float, float] = setting(
         "Shares of the patients for training, validation and test.",
         (0.5, 0.1, 0.4),
-        source="contract",
         group="Split",
     )
     split_file: Path | None = setting(

@@ -29,7 +29,7 @@ class EncoderSettings:
     frame: Literal["centre", "whole"] = setting(
         "What of a film is seen: the centred square of its shorter side, or all of it, aspect kept.",
         "centre",
-        source="paper section 3",
+        source="arXiv 2010.05352",
         group="Encoder",
     )
     device: Device = setting("Where to compute.", "auto", group="Run")
@@ -44,7 +44,7 @@ class TrainingSettings(EncoderSettings):
         "COLUMN=VALUE that every film used must have (repeatable).", (), shown="all films", group="Labels"
     )
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = setting(
-        "What a label of -1 counts as.", "ignore", source="paper section 2", group="Labels"
+        "What a label of -1 counts as.", "ignore", source="arXiv 2010.05352", group="Labels"
     )
     blank: Literal["negative", "unknown"] | None = setting(
         "What a blank label counts as.",
@@ -65,19 +65,19 @@ class TrainingSettings(EncoderSettings):
         group="Linear head",
     )
     lr: float = setting(
-        "Learning rate by gradient.", 3e-5, source="paper section 3", group="Trained by gradient"
+        "Learning rate by gradient.", 3e-5, source="arXiv 2010.05352", group="Trained by gradient"
     )
     optimizer: Literal["adam", "adamw"] = setting(
-        "Optimiser by gradient.", "adam", source="paper section 3", group="Trained by gradient"
+        "Optimiser by gradient.", "adam", source="arXiv 2010.05352", group="Trained by gradient"
     )
     weight_decay: float = setting(
-        "Weight decay by gradient.", 0.0, source="paper section 3", group="Trained by gradient"
+        "Weight decay by gradient.", 0.0, source="arXiv 2010.05352", group="Trained by gradient"
     )
     batch: int = setting(
         "Films an update by gradient.",
         16,
         unit="films",
-        source="paper section 3",
+        source="arXiv 2010.05352",
         group="Trained by gradient",
     )
     epochs: float | None = setting(
@@ -91,7 +91,7 @@ class TrainingSettings(EncoderSettings):
         "The probabilities of up to so many checkpoints, the best by validation AUROC, are averaged; 0 keeps "
         "the last weights and uses no validation labels.",
         10,
-        source="paper section 3",
+        source="arXiv 2010.05352",
         group="Trained by gradient",
     )
     seed: int = setting("Seed of everything random.", 0, group="Run")

@@ -24,20 +24,20 @@ class StudySettings(TrainingSettings):
     fraction: tuple[float, ...] = setting(
         "Shares of the labelled training patients.",
         (0.01, 0.1, 1.0),
-        source="paper section 2",
+        source="arXiv 2010.05352",
         group="Comparison",
     )
     draws: int = setting(
         "Draws of labels at each fraction; at fraction 1 there is one.",
         5,
-        source="paper section 2",
+        source="arXiv 2010.05352",
         group="Comparison",
     )
     unit: Literal["film", "study", "patient"] = setting(
         "What is scored on the test side.", "film", group="Comparison"
     )
     vote: Literal["max", "mean"] = setting(
-        "How films of one unit become one score.", "max", source="paper section 2", group="Comparison"
+        "How films of one unit become one score.", "max", source="arXiv 2010.05352", group="Comparison"
     )
     against: str | None = setting("The reference arm.", None, shown="the first arm named", group="Comparison")
     replicates: int = setting("Bootstrap resamples of the test patients.", 2000, group="Comparison")

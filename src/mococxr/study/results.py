@@ -1,4 +1,4 @@
-"""Predictions of trials -> cells and differences, with intervals over test patients, as paper section 4.
+"""Predictions of trials -> cells and differences, with intervals over test patients (arXiv 2010.05352).
 
 In each resample of the test patients: the AUROC of every draw, averaged over draws; a difference is that of
 two arms on the same resamples. Nothing is drawn anew between arms.
