@@ -145,7 +145,7 @@ def test_a_step_enqueues_the_keys_of_the_batch_once():
 
 def test_gradients_reach_the_query_only_and_the_key_follows_by_momentum():
     learner = make_learner(small_net())
-    one_step(learner)  # now query and key differ
+    one_step(learner, temperature=0.2, m=1.0)
     query = {name: p.detach().clone() for name, p in learner.query.named_parameters()}
     key = {name: p.detach().clone() for name, p in learner.key.named_parameters()}
     one_step(learner, temperature=0.2)
@@ -155,8 +155,9 @@ def test_gradients_reach_the_query_only_and_the_key_follows_by_momentum():
     for name, p in learner.query.named_parameters():
         if name != "encoder.1.bias":  # batch norm takes a constant out again
             assert not torch.equal(p, query[name]), name
+    assert (query["head.2.weight"] - key["head.2.weight"]).abs().max() > 1e-3  # there was something to follow
     for name, p in learner.key.named_parameters():  # from the query as it was before its step
-        torch.testing.assert_close(p, 0.9 * key[name] + 0.1 * query[name], msg=name)
+        torch.testing.assert_close(p, 0.9 * key[name] + 0.1 * query[name], rtol=0, atol=1e-6, msg=name)
 
 
 def test_the_key_encoders_batch_norm_goes_by_its_own_batches():
