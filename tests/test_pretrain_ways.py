@@ -149,3 +149,26 @@ def test_what_cannot_work_is_refused_before_anything_is_written(phantom_store, t
     with pytest.raises(InputError, match=words):
         tiny_run(phantom_store, tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_no_run_is_not_resumed_into(phantom_store, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"thesis\.txt"):
+        tiny_run(phantom_store, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_keys_are_made_in_the_precision_of_the_queries(phantom_store, tmp_path, monkeypatch):
+    seen = []
+    forward = torch.nn.Linear.forward
+
+    def spy(self, values):
+        seen.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return forward(self, values)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", spy)
+    tiny_run(phantom_store, tmp_path / "run", epochs=1, precision="bf16")
+    assert set(seen) == {
+        (True, True),
+        (False, True),
+    }  # queries with gradients, keys without; both in bfloat16

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from mococxr import backbone, health, journal
@@ -71,6 +72,8 @@ def make_accelerator(
             "bf16" if not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
         )
     options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
+    # Accelerate keeps device and precision for the whole process; a second run in it may want others.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
 
 
@@ -91,6 +94,12 @@ def _check_out(settings: PretrainSettings, stores: list[Store]) -> None:
             raise InputError(f"{out} is there already.", "Name another --out, or go on with it by --resume.")
         return
     if not (out / "settings.yaml").is_file():
+        begun = {"inputs.json", "patients.csv"}  # what a run killed in its first moment leaves
+        if strange := sorted({path.name for path in out.glob("[!.]*")} - begun):
+            raise InputError(
+                f"{out} holds no run to resume: there is {strange[0]} and no settings.yaml.",
+                "Name the folder of a run, or one that is not there yet.",
+            )
         return
     earlier = to_mapping(make(PretrainSettings, from_yaml(out / "settings.yaml")))
     now = to_mapping(settings)
@@ -159,6 +168,7 @@ def build_learner(
         shuffle=torch.Generator().manual_seed(s.seed),
         gather=_gather(accelerator),
         backward=accelerator.backward,
+        autocast=accelerator.autocast,
         rank=accelerator.process_index,
         world=world,
     )

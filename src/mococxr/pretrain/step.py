@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ class Learner:
         shuffle: in the same state on every process.
         gather: tensor of this process -> tensors of all, by rank.
         backward: loss -> gradients.
+        autocast: the precision of a forward pass, for the key side; the query's is part of `wrapped`.
     """
 
     query: Projector
@@ -35,6 +38,7 @@ class Learner:
     shuffle: torch.Generator
     gather: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], None]
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     rank: int = 0
     world: int = 1
 
@@ -52,9 +56,10 @@ def moco_step(
     """
     q = learner.wrapped(films_q)
     momentum_update(learner.query, learner.key, m)
-    keys = shuffled_keys(
-        learner.key, films_k, groups, learner.shuffle, learner.gather, learner.rank, learner.world
-    )
+    with learner.autocast():
+        keys = shuffled_keys(
+            learner.key, films_k, groups, learner.shuffle, learner.gather, learner.rank, learner.world
+        )
     own = keys[learner.rank * len(q) : (learner.rank + 1) * len(q)]
     loss, logits = info_nce(q, own, learner.queue.keys_KC, temperature)
     learner.optimizer.zero_grad(set_to_none=True)
