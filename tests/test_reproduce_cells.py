@@ -32,7 +32,7 @@ def test_every_cell_has_its_published_number_and_a_name_of_its_own(dataset: str)
     assert len({cell.id for cell in cells}) == len(cells) == {"chexpert": 96, "shenzhen": 27}[dataset]
     for cell in cells:
         found = published(cell.task, cell.backbone, cell.mode, cell.fraction, cell.arm)
-        assert found is not None and found.low <= found.value <= found.high
+        assert found.low <= found.value <= found.high
 
 
 def test_effusion_and_tuberculosis_are_as_printed() -> None:

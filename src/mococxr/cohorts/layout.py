@@ -17,13 +17,13 @@ def _look(request: Request) -> tuple[str, str]:
     table = request.labels or (request.source if request.source.is_file() else None)
     if table is not None:
         columns = set(header(table))
-        if columns.issuperset(chexpert.COLUMNS):
+        if chexpert.knows(columns):
             return "chexpert", f"{table.name} has CheXpert's columns"
         if columns.issuperset(nih.COLUMNS):
             return "nih", f"{table.name} has the columns of ChestX-ray14"
         return "csv", f"{table.name} is a table of films"
     for found in chexpert.tables(request):
-        if set(header(found)).issuperset(chexpert.COLUMNS):
+        if chexpert.knows(set(header(found))):
             return "chexpert", f"{found.name} has CheXpert's columns"
     if entry := nih.find_table(request):
         return "nih", f"it holds {entry.name}"
