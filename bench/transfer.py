@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 
 import polars as pl
-from real_films import prepare
 
 import mococxr
+from real_films import prepare
 
 STUDIES = {
     # set studied: targets, where, fractions of the linear study, fractions end-to-end
