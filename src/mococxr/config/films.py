@@ -46,7 +46,10 @@ class PrepareSettings:
         group="Split",
     )
     split_file: Path | None = setting(
-        "A table `patient,split` (train, val, test) that wins over shares.", None, group="Split"
+        "A split that wins over shares: a table `patient,split` (train, val, test), a JSON file of lists of films "
+        "by split, or mednet:NAME for one of the installed mednet's, e.g. mednet:default.",
+        None,
+        group="Split",
     )
     split_seed: int = setting("Seed of the split by shares.", 0, group="Split")
     patients_unknown: bool = setting(
@@ -54,8 +57,30 @@ class PrepareSettings:
         False,
         group="Films",
     )
+    pseudonymise: bool = setting(
+        "Replace patients, studies and films by keyed hashes, and keep nothing of a table but its labels; "
+        "always so with DICOM.",
+        False,
+        group="Privacy",
+    )
+    key: Path | None = setting(
+        "The key of the pseudonyms; made if it is not there. One key gives one person one pseudonym in all "
+        "stores.",
+        None,
+        shown="OUT.key beside the store",
+        group="Privacy",
+    )
+    keep: tuple[str, ...] = setting(
+        "A column of the table, neither label nor fixed, to take over into a store of pseudonyms (repeatable).",
+        (),
+        group="Privacy",
+    )
     jobs: int | None = setting("Processes that decode films.", None, shown="one a core", group="Run")
-    executor: Literal["local", "ray"] = setting("Where films are decoded.", "local", group="Run")
+    executor: Literal["local", "ray"] = setting(
+        "Where films are decoded: on this machine, or over a Ray cluster that shares its file system.",
+        "local",
+        group="Run",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mococxr import journal
 from mococxr.cohorts import Cohort
 from mococxr.cohorts.tables import read_table
 from mococxr.splits import given_splits, split_patients
+from mococxr.store import split_lists
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,20 @@ class Division:
 
 
 def decide(
-    cohort: Cohort, split_file: Path | None, shares: tuple[float, float, float], seed: int
+    cohort: Cohort,
+    split_file: Path | None,
+    shares: tuple[float, float, float],
+    seed: int,
+    known_as: Callable[[pl.Series], pl.Series] | None = None,
 ) -> Division:
     """Decide, and say what of a stated split is not used.
+
+    Args:
+        cohort: whose patients are divided.
+        split_file: a stated split.
+        shares: of train, val and test.
+        seed: of the split by shares.
+        known_as: patients as the split file names them -> as the cohort does, where it uses pseudonyms.
 
     Raises:
         InputError: a stated split does not fit the patients, or shares are impossible.
@@ -56,9 +68,15 @@ def decide(
         table, name = cohort.rows.select("patient", "split"), "the table's own split"
         rule = "as stated by the data set or its table"
     else:
-        read = read_table(split_file)
-        table = read.frame.select(patient=read.column("patient"), split=read.column("split"))
+        if split_lists.is_lists(split_file):
+            table = split_lists.read_lists(split_file, cohort)
+        else:
+            read = read_table(split_file)
+            table = read.frame.select(patient=read.column("patient"), split=read.column("split"))
         name, rule = split_file.name, f"as stated in {split_file.name}"
+        if known_as is not None:
+            table = table.with_columns(patient=known_as(table["patient"]))
+            name, rule = "the split file", "as stated in a file"
     stated, notes = given_splits(table, cohort.rows["patient"], name)
     for note in notes:
         journal.say(note)
