@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.errors import InputError
+from mococxr.films import SUFFIXES
 
 FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
 """The columns every cohort has, in order, before its labels and its metadata."""
@@ -20,8 +21,6 @@ RESERVED = {*FIXED, "row", "height", "width", "sha256"}
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLITS |= {"test": "test", "testing": "test"}
 """Words that name a split, in lower case, and the split they mean."""
-FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
-"""Suffixes by which films are found where no table names them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def films_under(root: Path, folder: str = "") -> list[str]:
     for where, _, names in os.walk(root / folder, onerror=_refuse_closed):
         prefix = Path(where).relative_to(root).as_posix()
         here = [
-            name for name in names if os.path.splitext(name)[1].lower() in FILM_SUFFIXES and name[0] != "."
+            name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
         ]
         films += here if prefix == "." else [f"{prefix}/{name}" for name in here]
     return sorted(films)

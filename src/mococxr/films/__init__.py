@@ -8,4 +8,8 @@ from __future__ import annotations
 
 from mococxr.films.raster import MAX_PIXELS, decode_film, read_bytes, read_film, resize_shorter
 
-__all__ = ["MAX_PIXELS", "decode_film", "read_bytes", "read_film", "resize_shorter"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode_film", "read_bytes", "read_film", "resize_shorter"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+"""What is taken for a film in a folder that is searched; a file named by a table or by the user may be called
+anything, as its first bytes decide."""

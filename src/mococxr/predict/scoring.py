@@ -17,13 +17,11 @@ from mococxr.config import PredictSettings
 from mococxr.encode import pick_device
 from mococxr.errors import FilmError, InputError
 from mococxr.files import check_place, write_csv
-from mococxr.films import read_film
+from mococxr.films import SUFFIXES, read_film
 from mococxr.predict.fitting import set_threads
 from mococxr.predict.model import Model, load_model
 from mococxr.store import Store
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-"""What is taken for a film in a folder; a file named by itself may be called anything."""
 BLOCK = 256
 """Films decoded before they are encoded."""
 
