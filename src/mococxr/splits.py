@@ -204,3 +204,39 @@ def draw_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) ->
     order = np.concatenate([order[[0, other]], np.delete(order, [0, other])])
     count = max(2, round(fraction * len(known)))
     return known["patient"].gather(order[:count].tolist()).to_list()
+
+
+WALK = ((0.001, 5), (0.01, 5), (0.1, 5), (0.5, 5), (1.0, 1))
+"""Shares and draws of the paper's one walk through its table, in the order in which it asks for numbers."""
+
+
+def bernoulli_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> list[npt.NDArray[np.int64]]:
+    """The paper's draws of labels: row by row by chance, not by patient, neither stratified nor nested.
+
+    The released code of arXiv 2010.05352 walks through the table with Python's `random.seed(0)` and asks, for
+    each row, share and draw of `WALK` in this order, whether `random.random()` is below the share. Draws of
+    `WALK` come from that walk whatever else is asked for. Every other share or draw comes from a walk of its
+    own, seeded with the share in millionths, the draw and `seed`; at 1 it is every row.
+
+    Args:
+        rows: of the table.
+        fraction: share of the rows, above 0 and up to 1.
+        draws: how many.
+        seed: of the draws that are not the paper's.
+
+    Returns:
+        Row numbers in order, for each draw.
+    """
+    widths = [count for _, count in WALK]
+    given = dict(WALK).get(fraction, 0)
+    found = []
+    if given:
+        place = [share for share, _ in WALK].index(fraction)
+        # The same numbers as random.Random(0).random(), one after another: numpy's generator of that kind.
+        walk = np.random.RandomState([0]).random_sample((rows, sum(widths)))  # noqa: NPY002
+        own = walk[:, sum(widths[:place]) :][:, : min(draws, given)]
+        found = [np.flatnonzero(column < fraction) for column in own.T]
+    for draw in range(len(found), draws):
+        rng = np.random.default_rng([round(fraction * 1e6), draw, seed])
+        found.append(np.flatnonzero(rng.random(rows) < fraction))
+    return found
