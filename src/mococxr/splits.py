@@ -233,7 +233,7 @@ def bernoulli_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> li
     if given:
         place = [share for share, _ in WALK].index(fraction)
         # The same numbers as random.Random(0).random(), one after another: numpy's generator of that kind.
-        walk = np.random.RandomState([0]).random_sample((rows, sum(widths)))  # noqa: NPY002
+        walk = np.random.RandomState([0]).random_sample((rows, sum(widths)))
         own = walk[:, sum(widths[:place]) :][:, : min(draws, given)]
         found = [np.flatnonzero(column < fraction) for column in own.T]
     for draw in range(len(found), draws):
