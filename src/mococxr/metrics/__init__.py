@@ -34,6 +34,7 @@ from mococxr.metrics.paired import (
     cell,
     paired_differences,
     too_few,
+    with_draws,
 )
 from mococxr.metrics.ranking import auroc, average_precision
 
@@ -62,4 +63,5 @@ __all__ = [
     "patient_resamples",
     "too_few",
     "vote",
+    "with_draws",
 ]
