@@ -60,7 +60,9 @@ def test_effusion_whitens_its_own_base_and_nothing_else(side: str, sign: int) ->
     assert np.abs(change[:, : int(0.45 * width)]).max() <= 1
 
 
-@pytest.mark.parametrize("finding", ["effusion_left", "effusion_right", "cardiomegaly", "opacity"])
+@pytest.mark.parametrize(
+    "finding", ["effusion_left", "effusion_right", "cardiomegaly", "opacity", "edema", "atelectasis"]
+)
 def test_a_graver_finding_changes_more_of_the_film(finding: str) -> None:
     films = [
         draw_phantom(1, 4, findings={finding: s}, **CALM).astype(float) for s in (0.0, 0.1, 0.4, 0.7, 1.0)
@@ -68,6 +70,15 @@ def test_a_graver_finding_changes_more_of_the_film(finding: str) -> None:
     change = [float(np.abs(film - films[0]).mean()) for film in films[1:]]
     assert change[0] > 0.05
     assert change == sorted(change)
+
+
+@pytest.mark.parametrize("finding", ["effusion", "cardiomegaly", "opacity", "edema", "atelectasis"])
+def test_a_lateral_film_is_another_picture_and_shows_the_same_findings(finding: str) -> None:
+    front, side = (draw_phantom(1, 4, view=view, **CALM).astype(float) for view in ("PA", "lateral"))
+    assert np.abs(front - side).mean() > 20
+    films = [draw_phantom(1, 4, view="lateral", findings={finding: s}, **CALM) for s in (0.0, 0.3, 1.0)]
+    change = [float(np.abs(film.astype(float) - films[0]).mean()) for film in films[1:]]
+    assert 0.05 < change[0] < change[1]
 
 
 def cardiothoracic_ratio(patient: int, severity: float, view: str = "PA") -> float:
@@ -96,7 +107,7 @@ def test_a_bedside_film_shows_a_larger_heart() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"size": 8}, {"view": "lateral"}, {"findings": {"mass": 0.5}}, {"findings": {"effusion": 1.5}}],
+    [{"size": 8}, {"view": "oblique"}, {"findings": {"mass": 0.5}}, {"findings": {"effusion": 1.5}}],
 )
 def test_what_cannot_be_drawn_is_refused(bad: dict) -> None:
     with pytest.raises(InputError):

@@ -1,11 +1,21 @@
 """Phantoms: synthetic chest films with known findings, for tests and the offline demonstration.
 
-They are drawn from formulas, not from patients; every file says so in its name and in its PNG text.
-A result on phantoms shows that the machinery works and proves nothing about medicine.
+They are drawn from formulas, not from patients; every file says so in its name, or in a `PHANTOM.txt` where a
+release's own names are kept, and within the file. A result on phantoms shows that the machinery works and
+proves nothing about medicine.
 """
 
 from mococxr.phantom.anatomy import Anatomy, draw_anatomy
 from mococxr.phantom.film import FINDINGS, draw_phantom
 from mococxr.phantom.folder import write_phantoms
+from mococxr.phantom.release import write_chexpert, write_shenzhen
 
-__all__ = ["FINDINGS", "Anatomy", "draw_anatomy", "draw_phantom", "write_phantoms"]
+__all__ = [
+    "FINDINGS",
+    "Anatomy",
+    "draw_anatomy",
+    "draw_phantom",
+    "write_chexpert",
+    "write_phantoms",
+    "write_shenzhen",
+]

@@ -11,10 +11,32 @@ import numpy as np
 from mococxr.errors import InputError
 from mococxr.phantom.anatomy import FILM_HEIGHT, FILM_WIDTH, Anatomy, draw_anatomy, generator
 from mococxr.phantom.canvas import Canvas, cloud, soften
-from mococxr.phantom.parts import bones, devices, effusion, heart, lungs, mediastinum, opacity, torso, vessels
+from mococxr.phantom.lateral import lateral_attenuation
+from mococxr.phantom.parts import (
+    atelectasis,
+    bones,
+    devices,
+    edema,
+    effusion,
+    heart,
+    lungs,
+    mediastinum,
+    opacity,
+    torso,
+    vessels,
+)
 
-FINDINGS = ("effusion", "effusion_left", "effusion_right", "cardiomegaly", "opacity")
+FINDINGS = (
+    "effusion",
+    "effusion_left",
+    "effusion_right",
+    "cardiomegaly",
+    "opacity",
+    "edema",
+    "atelectasis",
+)
 """Findings and their sides (the patient's). Plain `effusion` takes a side, or both, by chance."""
+VIEWS = ("PA", "AP", "lateral")
 
 
 @dataclass(frozen=True)
@@ -23,6 +45,8 @@ class _Severity:
     right: float
     heart: float
     opacity: float
+    edema: float
+    atelectasis: float
 
 
 def draw_phantom(
@@ -49,7 +73,7 @@ def draw_phantom(
         size: height in pixels, at least 32; the width is size / 1.2.
         findings: severity 0..1 by name (`FINDINGS`); none by default.
         patient: the person (`draw_anatomy(seed, patient)`); by default a person of its own for every film.
-        view: `PA`, or `AP`: a larger heart, wider mediastinum, less breath.
+        view: `PA`; `AP`: a larger heart, wider mediastinum, less breath; `lateral`: from the side, without gadgets.
         exposure: spread of window and gamma, 1 as usual, 0 none.
         pose: spread of rotation, shift and scale, 1 as usual (about 4 degrees, 3 %, 4 %), 0 none.
         noise: grain, 1 as usual, 0 none.
@@ -68,16 +92,19 @@ def draw_phantom(
     severity = _severity(findings or {}, own)
     breath = 0.04 * rng.standard_normal() - (0.04 if view == "AP" else 0.0)
     canvas = _canvas(rng, size, pose)
-    grey = _attenuation(canvas, person, rng, own, severity, breath, view == "AP", texture)
-    grey = devices(canvas, rng, grey, gadgets)
+    if view == "lateral":
+        grey = lateral_attenuation(canvas, person, rng, _from_the_side(severity), breath, texture)
+    else:
+        grey = _attenuation(canvas, person, rng, own, severity, breath, view == "AP", texture)
+        grey = devices(canvas, rng, grey, gadgets)
     return _develop(grey, rng, exposure, noise)
 
 
 def _check(size: int, findings: Mapping[str, float], view: str) -> None:
     if size < 32:
         raise InputError(f"A phantom of {size} pixels is too small.", "Ask for 32 pixels or more.")
-    if view not in ("PA", "AP"):
-        raise InputError(f"Unknown view {view!r}.", "Phantoms are drawn as PA or AP.")
+    if view not in VIEWS:
+        raise InputError(f"Unknown view {view!r}.", f"Phantoms are drawn as {', '.join(VIEWS)}.")
     for name, value in findings.items():
         if name not in FINDINGS:
             raise InputError(f"Unknown finding {name!r}.", f"Known findings: {', '.join(FINDINGS)}.")
@@ -95,7 +122,19 @@ def _severity(findings: Mapping[str, float], own: np.random.Generator) -> _Sever
         right=max(right, findings.get("effusion_right", 0.0)),
         heart=findings.get("cardiomegaly", 0.0),
         opacity=findings.get("opacity", 0.0),
+        edema=findings.get("edema", 0.0),
+        atelectasis=findings.get("atelectasis", 0.0),
     )
+
+
+def _from_the_side(severity: _Severity) -> dict[str, float]:
+    return {
+        "fluid": max(severity.left, severity.right),
+        "heart": severity.heart,
+        "opacity": severity.opacity,
+        "edema": severity.edema,
+        "bands": severity.atelectasis,
+    }
 
 
 def _canvas(rng: np.random.Generator, height: int, pose: float) -> Canvas:
@@ -133,6 +172,8 @@ def _attenuation(
     air = air * (1 - effusion(canvas, person, 1, severity.left, breath))
     air = air * (1 - effusion(canvas, person, -1, severity.right, breath))
     air = air * (1 - opacity(canvas, person, own, severity.opacity))
+    air = air * (1 - edema(canvas, person, severity.edema))
+    air = air * (1 - atelectasis(canvas, person, own, severity.atelectasis))
     branches = vessels(canvas, person, rng) * texture
     mottle = texture * (
         0.5 * cloud(rng, canvas.height, canvas.width, 9) + 0.5 * cloud(rng, canvas.height, canvas.width, 24)

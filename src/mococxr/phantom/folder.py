@@ -138,10 +138,10 @@ def _write_film(
         **look,
     )
     data = cv2.imencode(".png", film, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    (folder / row["path"]).write_bytes(_with_text(data, "phantom", NOTE))
+    (folder / row["path"]).write_bytes(with_text(data, "phantom", NOTE))
 
 
-def _with_text(png: bytes, keyword: str, text: str) -> bytes:
+def with_text(png: bytes, keyword: str, text: str) -> bytes:
     """Put a tEXt chunk after the header of a PNG (signature 8 bytes, IHDR 25)."""
     body = b"tEXt" + keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

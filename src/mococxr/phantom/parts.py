@@ -100,6 +100,29 @@ def opacity(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity:
     return (0.35 + 0.4 * severity) / (1 + np.exp(np.clip(4 * (ragged - 1), -30, 30)))
 
 
+def edema(canvas: Canvas, person: Anatomy, severity: float) -> np.ndarray:
+    """Haze around both hila that thins towards the wall, as fluid in the lungs makes it."""
+    x, y = canvas.body
+    down = (y - person.apex - 0.78) / 0.55
+    across = (np.abs(x) - 0.30) / 0.30
+    return 0.62 * severity * np.exp(-np.square(across) - np.square(down))
+
+
+def atelectasis(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity: float) -> np.ndarray:
+    """Plates of collapsed lung above one diaphragm; side and slope by the film's own chance."""
+    if severity <= 0:
+        return np.zeros((canvas.height, canvas.width), np.float32)
+    side = 1 if own.random() < 0.5 else -1
+    slopes = own.uniform(-0.10, 0.14, 2)
+    low, reach = person.base - person.dome_right - 0.16, 0.86 * person.chest
+    plates = [
+        arc([(side * 0.30 * reach, y), (side * 0.65 * reach, y + slope / 2), (side * reach, y + slope)])
+        for y, slope in zip((low, low - 0.20), slopes, strict=True)
+    ]
+    first, second = (canvas.stroke([plate], 0.025 + 0.075 * severity, 0.008) for plate in plates)
+    return (0.55 + 0.30 * severity) * np.maximum(first, second * severity)
+
+
 def vessels(canvas: Canvas, person: Anatomy, rng: np.random.Generator) -> np.ndarray:
     """Branching vessels that fan out from both hila and thin towards the wall."""
     wide, fine = [], []
