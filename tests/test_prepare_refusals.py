@@ -31,7 +31,9 @@ def refused(folder: Path, out: Path, **others: object) -> str:
 @pytest.mark.parametrize(
     ("others", "says"),
     [
-        ({"executor": "ray"}, "--executor cannot be ray"),
+        ({"keep": ("remark",)}, "--key and --keep go with --pseudonymise"),
+        ({"pseudonymise": True, "keep": ("notes",)}, "--keep notes: there is no such column"),
+        ({"pseudonymise": True, "key": Path(__file__)}, "is no key"),
         ({"size": 4}, "--size cannot be 4"),
         ({"jobs": 0}, "--jobs"),
         ({"depth": "most"}, "most"),
@@ -98,9 +100,7 @@ def test_a_cohort_without_one_readable_film_is_refused_and_leaves_nothing(folder
 
 
 def test_a_script_that_forgot_its_guard_is_told_so(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "mococxr.store.processes._begin", os._exit
-    )  # lacks its argument: an error in the child
+    monkeypatch.setattr("mococxr.workers.begin", os._exit)  # lacks its argument: an error in the child
     with pytest.raises(RunError, match="__main__"):
         run(settings(folder, tmp_path / "store"))
     assert not list(tmp_path.glob(".*"))

@@ -23,8 +23,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it is gone.
+
+    Args:
+        path: the file to be.
+        mode: its permissions; until it is in place only its owner may read it.
 
     Raises:
         InputError: the folder cannot be written to, or `path` is one.
@@ -44,7 +48,7 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush_to_disk(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except Exception as error:
         if not _no_room(error):

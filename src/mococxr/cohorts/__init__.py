@@ -33,6 +33,7 @@ def read_cohort(
     labels: Path | None = None,
     label: Sequence[str] = (),
     patients_unknown: bool = False,
+    jobs: int = 1,
 ) -> Cohort:
     """Read the rows of a cohort; no film is opened, and a film that is absent on disk is no error here.
 
@@ -42,6 +43,7 @@ def read_cohort(
         labels: the label table, where it is not inside `source`.
         label: the label columns; none means every column of 1, 0, -1 and blank.
         patients_unknown: accept films without patient ids; each is then a patient of its own.
+        jobs: processes for a reader that opens the films' headers (DICOM).
 
     Raises:
         InputError: the source, a table, a row or a value is wrong; the text names it and the way out.
@@ -51,7 +53,7 @@ def read_cohort(
         raise InputError(f"{source} does not exist.", "Check the path of the source.")
     if labels is not None and not Path(labels).is_file():
         raise InputError(f"{labels} is not a file.", "Check the path of the label table.")
-    request = Request(source, None if labels is None else Path(labels), tuple(label), patients_unknown)
+    request = Request(source, None if labels is None else Path(labels), tuple(label), patients_unknown, jobs)
     chosen, notes = (format, ()) if format != "auto" else detect(request)
     if chosen not in READERS:
         known = ", ".join(["auto", *READERS])

@@ -25,12 +25,13 @@ SPLITS |= {"test": "test", "testing": "test"}
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; see `read_cohort`."""
+    """What the user asked for; see `read_cohort`. `jobs`: processes for a reader that opens many files."""
 
     source: Path
     labels: Path | None
     label: tuple[str, ...]
     patients_unknown: bool
+    jobs: int = 1
 
     @property
     def root(self) -> Path:
@@ -56,6 +57,9 @@ class Cohort:
         patients_known: False where each film stands as its own patient.
         notes: facts to say once on the console.
         inputs: each table read -> the SHA-256 of its bytes.
+        places: where each row's film lies below the root, where `path` does not say it (pseudonyms).
+        left_out: `path, reason` of files that a reader found to be no films.
+        identities: what stands for each film's identity, where that is not its path (DICOM: its UID).
     """
 
     name: str
@@ -69,6 +73,14 @@ class Cohort:
     patients_known: bool = True
     notes: tuple[str, ...] = ()
     inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    places: pl.Series | None = None
+    left_out: pl.DataFrame | None = None
+    identities: pl.Series | None = None
+
+    @property
+    def files(self) -> pl.Series:
+        """Where the film of each row lies, relative to the root."""
+        return self.rows["path"] if self.places is None else self.places
 
     def with_notes(self, before: tuple[str, ...]) -> Cohort:
         """The same cohort with some notes said first."""
@@ -84,9 +96,7 @@ def films_under(root: Path, folder: str = "") -> list[str]:
     films = []
     for where, _, names in os.walk(root / folder, onerror=_refuse_closed):
         prefix = Path(where).relative_to(root).as_posix()
-        here = [
-            name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
-        ]
+        here = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]
         films += here if prefix == "." else [f"{prefix}/{name}" for name in here]
     return sorted(films)
 

@@ -31,6 +31,7 @@ class Chunk:
         size: shorter side of a stored film, in pixels.
         depth: how 16 bits become 8 (see `films.read_film`).
         max_pixels: films with more pixels are refused.
+        first: what the first film is called in messages.
         refused: place in the chunk -> reason, for films that are not to be opened.
     """
 
@@ -40,6 +41,7 @@ class Chunk:
     size: int
     depth: str
     max_pixels: int
+    first: str = ""
     refused: Mapping[int, str] = field(default_factory=dict)
 
 

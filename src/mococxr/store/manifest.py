@@ -47,7 +47,8 @@ def manifest(
         "mococxr": VERSION,
         "source": cohort.source,
         "reader": cohort.name,
-        "phantom": _all_phantoms(cohort.rows["path"]),
+        "pseudonyms": cohort.places is not None,
+        "phantom": _all_phantoms(cohort),
         "size": size,
         "patients_known": cohort.patients_known,
         "split_rule": rule,
@@ -66,6 +67,7 @@ def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
         return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
 
 
-def _all_phantoms(paths: pl.Series) -> bool:
-    """Whether every film says by its name that it is synthetic."""
-    return bool(paths.str.contains(r"(^|/)phantom-[^/]*$").all())
+def _all_phantoms(cohort: Cohort) -> bool:
+    """Whether every film says by its name that it is synthetic, or a `PHANTOM.txt` in their folder says so."""
+    named = cohort.files.str.contains(r"(^|/)phantom-[^/]*$").all()
+    return bool(named) or (Path(cohort.root) / "PHANTOM.txt").is_file()

@@ -6,20 +6,24 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import cv2
 import polars as pl
 
-from mococxr import files, journal
+from mococxr import files, journal, workers
 from mococxr.cohorts import Cohort, read_cohort
 from mococxr.config import PrepareSettings, to_mapping
 from mococxr.errors import InputError, RunError
 from mococxr.films.tones import parse_window
-from mococxr.store import space, summary
+from mococxr.pseudonyms import Key, discreet, discreet_errors
+from mococxr.store import ray_cluster, space, summary
 from mococxr.store.contact import contact_sheet
 from mococxr.store.decode import CHUNK, Chunk
 from mococxr.store.division import Division, decide
+from mococxr.store.hidden import Hidden, pseudonymous
 from mococxr.store.manifest import manifest
 from mococxr.store.processes import decode_all
 from mococxr.store.reader import FORMAT, Store
@@ -30,6 +34,8 @@ SIZES = (16, 4096)
 """Smallest and largest shorter side of a stored film, in pixels."""
 _ELSEWHERE = ("out", "jobs", "executor")
 """Settings that do not change what the store holds."""
+_FILES = ("source", "labels", "split_file", "key")
+"""Settings that name files, which may be called after a patient."""
 _FIRST = ("row", "path", "patient", "study", "view", "sex", "age", "height", "width", "sha256")
 
 
@@ -44,25 +50,31 @@ def run(settings: PrepareSettings) -> Store:
         RunError: the disk ran full on the way; the same command goes on from there.
     """
     out = Path(os.path.abspath(settings.out))
-    jobs = _checked(settings)
-    cohort = read_cohort(
-        settings.source, format=settings.format, labels=settings.labels, label=settings.label,
-        patients_unknown=settings.patients_unknown,
-    )  # fmt: skip
+    _check(settings)
+    cohort, hidden = _cohort(settings, out)
+    with discreet_errors() if hidden else nullcontext():
+        return _make(settings, out, cohort, hidden)
+
+
+def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden | None) -> Store:
+    """The store of a cohort whose films have the names that they will have."""
     _check_place(out, cohort)
     for note in cohort.notes:
         journal.say(note)
-    division = decide(cohort, settings.split_file, settings.split, settings.split_seed)
-    films = _fingerprint(cohort, settings)
+    known_as = None if hidden is None else hidden.patients
+    division = decide(cohort, settings.split_file, settings.split, settings.split_seed, known_as)
+    films = _fingerprint(cohort, settings, hidden)
     made_from = _made_from(films, division, cohort)
     if (existing := _existing(out, made_from)) is not None:
         return existing
     working = Working.open(out, films + VERSION)
     try:
-        _decode(working, jobs, cohort, settings)
+        if hidden is not None:
+            hidden.keep()
+        _decode(working, cohort, settings)
         return _finish(working, out, cohort, division, settings, made_from)
     except OSError as error:
-        need = space.needed(cohort.root, cohort.rows["path"], settings.size, working.done)
+        need = space.needed(cohort.root, cohort.files, settings.size, working.done)
         raise RunError(
             f"Cannot go on writing to {working.folder}: {error.strerror}.\n"
             f"  {space.sentence(need)} Free some and run the same command again: "
@@ -70,6 +82,27 @@ def run(settings: PrepareSettings) -> Store:
         ) from error
     finally:
         working.close()
+
+
+def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None]:
+    """The cohort, and what its names stand for where they are pseudonyms: with DICOM always."""
+    quiet = discreet_errors() if settings.pseudonymise or settings.format == "dicom" else nullcontext()
+    try:
+        with quiet:
+            cohort = read_cohort(
+                settings.source, format=settings.format, labels=settings.labels, label=settings.label,
+                patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
+            )  # fmt: skip
+    except InputError as error:
+        if not settings.pseudonymise:
+            raise
+        raise InputError(discreet(error.problem), discreet(error.way_out)) from None
+    if settings.pseudonymise or cohort.name == "dicom":
+        key = Key.open(settings.key or out.with_name(f"{out.name}.key"))
+        return pseudonymous(cohort, key, settings.keep, out)
+    if settings.key is not None or settings.keep:
+        raise InputError("--key and --keep go with --pseudonymise.", "Add it, or leave them out.")
+    return cohort, None
 
 
 def _finish(
@@ -85,7 +118,7 @@ def _finish(
     files.write_csv(working.store / "quarantine.csv", quarantine)
     content = manifest(
         working.store, cohort,
-        settings={name: value for name, value in to_mapping(settings).items() if name not in _ELSEWHERE},
+        settings=_stated(settings, cohort),
         size=settings.size, rule=division.rule, made_from=made_from, counts=counts, shards=working.shards,
     )  # fmt: skip
     files.write_json(working.store / "manifest.json", content)
@@ -95,6 +128,12 @@ def _finish(
     journal.say(f"Store: {out} (look at {out / 'contact.png'})")
     summary.say_quarantine(out, quarantine)
     return Store.open(out)
+
+
+def _stated(settings: PrepareSettings, cohort: Cohort) -> dict[str, Any]:
+    """The settings that the content depends on; names of files only where they name no patient."""
+    left_out = {*_ELSEWHERE, *(_FILES if cohort.places is not None else ())}
+    return {name: value for name, value in to_mapping(settings).items() if name not in left_out}
 
 
 def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -111,21 +150,21 @@ def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
     if len(quarantine) == len(rows):
         working.remove()
         path, reason = quarantine.row(0)
+        where = f" in {cohort.root}" if cohort.places is None else ""
         raise InputError(
-            f"None of the {len(rows):,} films in {cohort.root} can be read; the first, {path}: {reason}.",
+            f"None of the {len(rows):,} films{where} can be read; the first, {path}: {reason}.",
             "Check that the paths in the table lead to the films.",
         )
+    if cohort.left_out is not None:
+        quarantine = pl.concat([quarantine, cohort.left_out])
     readable = rows.filter(pl.col("height").is_not_null()).with_row_index("row").cast({"row": pl.Int64})
     return readable.select(*_FIRST, *cohort.labels, *cohort.metadata), quarantine
 
 
-def _checked(settings: PrepareSettings) -> int:
-    """Refuse what no type refuses; returns the number of processes."""
-    if settings.executor != "local":
-        raise InputError(
-            f"--executor cannot be {settings.executor}: this version decodes on this machine.",
-            "Leave it out.",
-        )
+def _check(settings: PrepareSettings) -> None:
+    """Refuse what no type refuses."""
+    if settings.executor == "ray":
+        ray_cluster.connect()
     if not SIZES[0] <= settings.size <= SIZES[1]:
         raise InputError(
             f"--size cannot be {settings.size}.", f"It lies between {SIZES[0]} and {SIZES[1]} px."
@@ -133,34 +172,28 @@ def _checked(settings: PrepareSettings) -> int:
     if settings.max_pixels < 1 or (settings.jobs is not None and settings.jobs < 1):
         raise InputError("--jobs and --max-pixels are at least 1.", "Leave them out for the defaults.")
     parse_window(settings.depth)
-    return settings.jobs or _cores()
-
-
-def _cores() -> int:
-    """The cores this process may use, where the system says; else those there are."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _check_place(out: Path, cohort: Cohort) -> None:
     """Refuse a place that holds something else, or that the next run would take for films."""
     if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and is not a store.", "Name another --out.")
-    if cohort.name == "folder" and out.is_relative_to(Path(os.path.abspath(cohort.root))):
+    if cohort.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(cohort.root))):
         raise InputError(f"{out} lies inside the folder of films.", "Name a place outside it by --out.")
 
 
-def _fingerprint(cohort: Cohort, settings: PrepareSettings) -> str:
+def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | None) -> str:
     """A hash of what decoding depends on: the films, each with its size and date, and how they are read."""
     seen = []
-    for path in cohort.rows["path"]:
+    for path in cohort.files:
         try:
             status = os.stat(cohort.root / path)
             seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
         except (OSError, ValueError):
             seen.append(path)
     how = json.dumps([FORMAT, CHUNK, settings.size, settings.depth, settings.max_pixels])
-    return _hash(how, *seen)
+    films = _hash(how, *seen)
+    return films if hidden is None else hidden.key.name("job", films)
 
 
 def _made_from(films: str, division: Division, cohort: Cohort) -> str:
@@ -193,16 +226,16 @@ def _existing(out: Path, made_from: str) -> Store | None:
     return store
 
 
-def _decode(working: Working, jobs: int, cohort: Cohort, settings: PrepareSettings) -> None:
+def _decode(working: Working, cohort: Cohort, settings: PrepareSettings) -> None:
     """Decode the chunks that are not decoded yet, after a look at the room there is."""
-    paths, before = cohort.rows["path"].to_list(), working.done
+    paths, names, before = cohort.files.to_list(), cohort.rows["path"], working.done
     if before:
         journal.say(f"resuming: {before:,} films already done")
-    need = space.needed(cohort.root, cohort.rows["path"], settings.size, before)
+    need = space.needed(cohort.root, cohort.files, settings.size, before)
     space.check(working.folder, need)
     how = (settings.size, settings.depth, settings.max_pixels)
     parts = [tuple(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
-    chunks = [Chunk(number, cohort.root, part, *how) for number, part in enumerate(parts)]
+    chunks = [Chunk(i, cohort.root, part, *how, first=names[i * CHUNK]) for i, part in enumerate(parts)]
     left = [chunk for chunk in chunks if chunk.number not in working.records]
     with journal.progress("prepare", len(paths), done=before) as bar:
 
@@ -210,10 +243,14 @@ def _decode(working: Working, jobs: int, cohort: Cohort, settings: PrepareSettin
             working.add(number)
             bar.advance(len(chunks[number].paths))
 
-        if left:
-            decode_all(left, working.chunks, min(jobs, len(left)), done)
+        if left and settings.executor == "ray":
+            ray_cluster.decode_all(left, working.chunks, settings.jobs, done)
+        elif left:
+            jobs = min(settings.jobs or workers.cores(), len(left))
+            decode_all(left, working.chunks, jobs, done)
     if left:
-        journal.say(f"{bar.rate:,.0f} films/s, processes: {min(jobs, len(left))}")
+        where = "on the cluster" if settings.executor == "ray" else f"processes: {jobs}"
+        journal.say(f"{bar.rate:,.0f} films/s, {where}")
     if working.done != len(paths):
         raise RunError(f"Chunks are missing in {working.folder}.\n  Run the same command again.")
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-
-from mococxr import journal
+from mococxr import journal, workers
 from mococxr.errors import RunError
 from mococxr.store.decode import Chunk, decode_chunk, probe
 
@@ -27,6 +21,7 @@ def decode_all(chunks: Iterable[Chunk], folder: Path, jobs: int, done: Callable[
 
     A process that dies (a crash in a decoder, no memory) takes no film with it but the one it died of: the
     chunks that were in work are done again one at a time, and film by film where one dies again.
+    `ray_cluster.decode_all` does the same over many machines.
 
     Raises:
         OSError: a chunk could not be written.
@@ -35,7 +30,7 @@ def decode_all(chunks: Iterable[Chunk], folder: Path, jobs: int, done: Callable[
     waiting = deque(chunks)
     while waiting:
         for suspect in _until_one_dies(waiting, folder, jobs, done):
-            _carefully(suspect, folder)
+            carefully(suspect, folder, _survives)
             done(suspect.number)
 
 
@@ -44,7 +39,7 @@ def _until_one_dies(
 ) -> list[Chunk]:
     """Work until all is done (nothing is returned) or a process dies (the chunks then in work are)."""
     running: dict[Future[int], Chunk] = {}
-    with _pool(jobs) as pool:
+    with workers.pool(jobs) as pool:
         try:
             while waiting or running:
                 while waiting and len(running) < 2 * jobs:
@@ -62,57 +57,34 @@ def _until_one_dies(
     return []
 
 
-def _carefully(chunk: Chunk, folder: Path) -> None:
-    """Decode a chunk alone in a process; if that dies, find the films that kill it and go on without them."""
-    if _survives(decode_chunk, chunk, folder):
+def carefully(chunk: Chunk, folder: Path, survives: Callable[..., bool]) -> None:
+    """Decode a chunk alone in a process; if that dies, find the films that kill it and go on without them.
+
+    Args:
+        chunk: one that was in work when a process died.
+        folder: where its record and its pixels go.
+        survives: `survives(work, *arguments)` does `work(*arguments)` in a process of its own, and says
+            whether that lived through it.
+
+    Raises:
+        RunError: it dies, and not on one of the films alone.
+    """
+    if survives(decode_chunk, chunk, folder):
         return
     journal.warn(f"a decoding process died: trying {len(chunk.paths)} films one by one.")
-    killers = [place for place in range(len(chunk.paths)) if not _survives(probe, chunk, place)]
-    if not _survives(decode_chunk, replace(chunk, refused=dict.fromkeys(killers, KILLED)), folder):
+    killers = [place for place in range(len(chunk.paths)) if not survives(probe, chunk, place)]
+    if not survives(decode_chunk, replace(chunk, refused=dict.fromkeys(killers, KILLED)), folder):
         raise RunError(
-            f"Decoding processes die on films like {chunk.paths[0]}, and not on one of them alone.\n"
+            f"Decoding processes die on films like {chunk.first}, and not on one of them alone.\n"
             "  Memory may be short: run the same command again with --jobs 1; what is decoded is kept."
         )
 
 
 def _survives(work: Callable[..., object], *arguments: object) -> bool:
     """Whether a fresh process lives through `work(*arguments)`."""
-    with _pool(1) as pool:
+    with workers.pool(1) as pool:
         try:
             pool.submit(work, *arguments).result()
         except BrokenProcessPool:
             return False
     return True
-
-
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    """Fresh processes that answer.
-
-    Raises:
-        RunError: they cannot be started.
-    """
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
-    try:
-        pool.submit(os.getpid).result()
-    except (BrokenProcessPool, OSError) as error:
-        pool.shutdown()
-        raise RunError(
-            f"Decoding processes cannot be started: {error}\n"
-            '  In a Python script, put the work under `if __name__ == "__main__":`.'
-        ) from error
-    return pool
-
-
-def _begin() -> None:
-    """In a new process: one thread, Ctrl-C is the parent's business, and no life without the parent."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
