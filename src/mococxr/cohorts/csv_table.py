@@ -40,7 +40,7 @@ def read(request: Request) -> Cohort:
         notes += said
     if "split" in rows.columns:
         rows = rows.with_columns(columns.splits(rows["split"], table.place))
-    labels, metadata, said = _others(table, fixed, request.label)
+    labels, metadata, said = other_columns(table, fixed, request.label)
     notes += said
     root, paths = _locate(rows["path"], table.path.parent, request)
     cohort = Cohort(
@@ -100,7 +100,7 @@ def _with_ages(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     return rows.with_columns(age=years), notes
 
 
-def _others(
+def other_columns(
     table: Table, fixed: dict[str, str], asked: tuple[str, ...]
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """The label columns and the metadata columns, and what is to be said of them."""

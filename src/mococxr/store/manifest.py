@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from mococxr import files
 from mococxr.cohorts import Cohort
 from mococxr.store.reader import FORMAT

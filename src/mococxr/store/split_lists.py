@@ -35,7 +35,8 @@ def read_lists(split_file: Path, cohort: Cohort) -> pl.DataFrame:
     """
     path = _find(split_file, cohort)
     listed = _listed(path)
-    rows = cohort.rows.select("path", "patient", stem=_stem("path"))
+    rows = pl.DataFrame({"path": cohort.files, "patient": cohort.rows["patient"]})
+    rows = rows.with_columns(stem=_stem("path"))
     named = rows.filter(pl.col("stem").is_unique()).select("stem", by_name="patient")
     listed = listed.with_columns(stem=_stem("path")).join(
         rows.select("path", "patient"), on="path", how="left"

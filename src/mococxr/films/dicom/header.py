@@ -21,6 +21,8 @@ _TEXTS = {
     "study": 0x0020000D,
     "series": 0x0020000E,
     "sop": 0x00080018,
+    "accession": 0x00080050,
+    "time": 0x00080032,
     "sop_class": 0x00080016,
     "modality": 0x00080060,
     "manufacturer": 0x00080070,
@@ -29,6 +31,7 @@ _TEXTS = {
     "conversion": 0x00080064,
 }
 _NUMBERS = {"rows": 0x00280010, "columns": 0x00280011, "bits": 0x00280101, "samples": 0x00280002}
+_NUMBERS |= {"instance": 0x00200013}
 _FRAMES, _IMAGE_TYPE, _BURNED_IN = 0x00280008, 0x00080008, 0x00280301
 _STUDY_DATE, _ACQUISITION_DATE, _CONTENT_DATE, _BIRTH_DATE = 0x00080020, 0x00080022, 0x00080023, 0x00100030
 _SEX, _AGE = 0x00100040, 0x00101010
@@ -67,9 +70,11 @@ class Header:
 
     Args:
         patient: patient ID. study, series, sop: unique identifiers of study, series and instance.
+        accession: the number of the request, by which reports are found.
         view: `PA`, `AP`, `Frontal` (one of the two), `Lateral`, `Oblique`, `Decubitus`.
         laterality: `L`, `R`, `B` or `U`.
         acquired: the day the film was taken, else the day of its content. study_date: the day of the study.
+        time, instance: when on that day, as stored, and the number in the series: the order of films.
         manufacturer, model: the device.
         sex: `M` or `F`. age: years at the study.
         modality: as stored, upper case. sop_class: unique identifier of the kind of object.
@@ -85,10 +90,13 @@ class Header:
     study: str | None
     series: str | None
     sop: str | None
+    accession: str | None
     view: str | None
     laterality: str | None
     acquired: datetime.date | None
     study_date: datetime.date | None
+    time: str | None
+    instance: int | None
     manufacturer: str | None
     model: str | None
     sex: str | None
