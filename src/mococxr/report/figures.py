@@ -6,6 +6,7 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,17 +106,23 @@ def draw_figures(study: Study) -> list[Picture]:
 def _picture(study: Study, metric: str, number: int, target: str, mode: str) -> Picture:
     slug = re.sub(r"[^a-z0-9]+", "-", f"{metric}-{number:02d}-{target}-{mode}".lower()).strip("-")[:80]
     title = f"{target} · {mode_name(mode)}"
+    svg, png = drawn(slug, lambda: _panel(study, metric, target, mode))
+    return Picture(slug, metric, target, mode, title, svg, png, inline(svg))
+
+
+def drawn(slug: str, panel: Callable[[], Figure]) -> tuple[bytes, bytes]:
+    """A figure as SVG and PNG, the same bytes for the same figure."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": slug}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = _panel(study, metric, target, mode)
+        figure = panel()
         svg, png = io.BytesIO(), io.BytesIO()
         bare = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(svg, format="svg", metadata=bare, transparent=True)
         figure.savefig(png, format="png", dpi=160, metadata={"Software": None}, facecolor="white")
-    return Picture(slug, metric, target, mode, title, svg.getvalue(), png.getvalue(), _inline(svg.getvalue()))
+    return svg.getvalue(), png.getvalue()
 
 
-def _inline(svg: bytes) -> str:
+def inline(svg: bytes) -> str:
     """The `<svg>` element without XML header and fixed size, so that the page may scale it."""
     text = svg.decode()
     text = text[text.index("<svg") :]
@@ -128,7 +135,7 @@ def _panel(study: Study, metric: str, target: str, mode: str) -> Figure:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.add_subplot()
     handles, labels = [], []
-    for look in looks(study, _width(study.fractions(target))):
+    for look in looks(study, axis_width(study.fractions(target))):
         rows = sorted(
             (r for r in study.cells if r["target"] == target and r["mode"] == mode and r["arm"] == look.arm),
             key=lambda row: row["fraction"],
@@ -209,21 +216,27 @@ def _label_axes(axes: Axes, study: Study, metric: str, target: str, mode: str) -
         films = [row["train_films"] for row in study.trials_of(target=target, fraction=fraction)]
         count = span(films, "–")
         labels.append(f"{percent(fraction)}\n{count if films else '?'}")
+    axes.set_xlabel("share of the training labels, and films", color="#444444")
+    set_axes(axes, metric, fractions, labels, value_range(study, metric, target))
+    if all(row.get(metric) is None for row in study.cells if row["target"] == target and row["mode"] == mode):
+        axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color="#777777")
+
+
+def set_axes(
+    axes: Axes, metric: str, fractions: list[float], labels: list[str], limits: tuple[float, float]
+) -> None:
+    """Shares of labels on a logarithmic axis with a tick each, the metric within limits, chance, a quiet frame."""
     axes.set_xscale("log")
     low, high = min(fractions) / EDGE, max(fractions) * EDGE
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(fractions))
     axes.xaxis.set_major_formatter(FixedFormatter(_thinned(fractions, labels)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("share of the training labels, and films", color="#444444")
     axes.set_ylabel(METRICS[metric][0], color="#444444")
-    bottom, top = value_range(study, metric, target)
-    axes.set_ylim(bottom, top)
-    if metric == "auroc" and bottom < 0.5 < top:
+    axes.set_ylim(*limits)
+    if metric == "auroc" and limits[0] < 0.5 < limits[1]:
         axes.axhline(0.5, color="#888888", linewidth=1, linestyle=":")
         axes.text(high / 1.02, 0.5, "chance", ha="right", va="bottom", color="#777777", fontsize=9)
-    if all(row.get(metric) is None for row in study.cells if row["target"] == target and row["mode"] == mode):
-        axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color="#777777")
     axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors="#444444", length=3)
@@ -233,14 +246,14 @@ def _label_axes(axes: Axes, study: Study, metric: str, target: str, mode: str) -
         axes.spines[side].set_color("#999999")
 
 
-def _width(fractions: list[float]) -> float:
+def axis_width(fractions: list[float]) -> float:
     """The width of the axis of labels, as a logarithm."""
     return math.log(max(fractions) / min(fractions) * EDGE**2)
 
 
 def _thinned(fractions: list[float], labels: list[str]) -> list[str]:
     """The labels, less those that would run into the next one on the right."""
-    width = _width(fractions)
+    width = axis_width(fractions)
     kept, right = [""] * len(labels), math.inf
     for i in reversed(range(len(labels))):
         place = math.log(fractions[i]) / width

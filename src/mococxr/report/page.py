@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -101,20 +102,34 @@ def lay_out(study: Study, figures: list[Picture]) -> Page:
 
 def to_html(page: Page) -> str:
     """The page as one HTML file: styles and figures inside, nothing loaded from anywhere."""
-    room = files("mococxr.report")
+    pictures = {picture.name: picture.inline for picture in page.figures}
+    return render("report/page.html.j2", ("report/page.css",), pictures, page=page)
+
+
+def render(template: str, styles: Sequence[str], pictures: Mapping[str, str], **values: Any) -> str:
+    """A template of this package filled in, with its styles and pictures inside it.
+
+    Args:
+        template: a file in the package, e.g. `report/page.html.j2`; it may import `report/macros.html.j2`.
+        styles: CSS files in the package, in order; in the template together `style`.
+        pictures: name -> a bare `<svg>` element made by matplotlib, which escapes its texts.
+        values: everything else; text in it is escaped.
+    """
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_ours),
         autoescape=True,
         finalize=_unbroken,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.from_string(room.joinpath("page.html.j2").read_text(encoding="utf-8"))
-    style = Markup(room.joinpath("page.css").read_text(encoding="utf-8"))  # our own file
-    pictures = {
-        picture.name: Markup(picture.inline) for picture in page.figures
-    }  # matplotlib escapes its texts
-    return template.render(page=page, style=style, pictures=pictures)
+    style = Markup("".join(_ours(name) for name in styles))  # our own files
+    safe = {name: Markup(svg) for name, svg in pictures.items()}
+    return environment.get_template(template).render(style=style, pictures=safe, **values)
+
+
+def _ours(name: str) -> str:
+    return files("mococxr").joinpath(name).read_text(encoding="utf-8")
 
 
 def _unbroken(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ CELL_NUMBERS = ("auroc", "low", "high", "draw_sd", "n_test", "positives")
 CELL_EXTRAS = ("average_precision", "ap_low", "ap_high", "draws", "films", "patients")
 DIFFERENCE_KEYS = ("arm", "against", "mode", "target", "fraction")
 DIFFERENCE_NUMBERS = ("difference", "low", "high", "p")
+DIFFERENCE_EXTRAS = ("low_draws", "high_draws", "ap_difference", "ap_low", "ap_high")
+ACROSS_KEYS = (*DIFFERENCE_KEYS, "against_mode")
 TRIAL_KEYS = ("arm", "mode", "target", "fraction")
 TRIAL_NUMBERS = ("train_films", "train_patients", "train_positives", "auroc")
 
@@ -35,6 +37,8 @@ class Study:
     trials: list[Row]
     facts: dict[str, Any]
     settings_text: str
+    across: list[Row] = field(default_factory=list)
+    """Differences between modes, where the study wrote `across.csv`."""
 
     def fact(self, *names: str) -> Any:
         """A recorded fact by its path in `study.json` (`fact("store", "films")`); None when absent."""
@@ -141,11 +145,16 @@ def read_study(path: Path) -> Study:
     if not cells:
         raise InputError(f"{path / 'cells.csv'} holds no cell.", AGAIN.format(study=path))
     _refuse_twins(path / "cells.csv", cells, CELL_KEYS)
-    differences = _read_table(path / "differences.csv", DIFFERENCE_KEYS, DIFFERENCE_NUMBERS)
+    differences = _read_table(
+        path / "differences.csv", DIFFERENCE_KEYS, DIFFERENCE_NUMBERS, DIFFERENCE_EXTRAS
+    )
+    across = []
+    if (path / "across.csv").is_file():
+        across = _read_table(path / "across.csv", ACROSS_KEYS, DIFFERENCE_NUMBERS, DIFFERENCE_EXTRAS)
     _refuse_twins(path / "differences.csv", differences, DIFFERENCE_KEYS)
     trials = _read_table(path / "trials.csv", TRIAL_KEYS, TRIAL_NUMBERS)
     facts = _read_facts(path / "study.json")
-    return Study(path, cells, differences, trials, facts, _read_text(path / "settings.yaml"))
+    return Study(path, cells, differences, trials, facts, _read_text(path / "settings.yaml"), across)
 
 
 def _read_text(path: Path) -> str:
