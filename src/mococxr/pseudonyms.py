@@ -126,14 +126,17 @@ def discreet(text: str, shown: Mapping[str, object] | tuple[str, ...] = ()) -> s
 
 @contextmanager
 def discreet_errors() -> Iterator[None]:
-    """Let no text of a library's error out: it may quote a path or a header. Kind and place remain.
+    """Let no value out by an error: those of the package lose what they quote, the others all but kind and place.
 
     Raises:
+        InputError: in the place of one, without the values it quoted.
         RunError: in the place of any error that is not the package's own.
     """
     try:
         yield
-    except (InputError, RunError, FilmError, UndefinedError):
+    except InputError as error:
+        raise InputError(discreet(error.problem), discreet(error.way_out)) from None
+    except (RunError, FilmError, UndefinedError):
         raise
     except Exception as error:  # whatever it is, its text is not for a log
         raise RunError(unexpected(error)) from None

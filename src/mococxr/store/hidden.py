@@ -10,12 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import journal
-from mococxr.cohorts import Cohort
+from mococxr.cohorts import Cohort, dicom
 from mococxr.errors import InputError
 from mococxr.pseudonyms import LOOKUP, Key, discreet
-
-KEPT = ("laterality", "device", "acquisition", "days")
-"""Metadata that a reader of headers makes, none of it free text; what a table holds beside labels is dropped."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
             raise InputError(
                 f"--keep {name}: there is no such column.", f"Columns that are no labels: {there}."
             )
-    own = KEPT if cohort.name == "dicom" else ()
+    own = dicom.OWN if cohort.name == "dicom" else ()
     return tuple(name for name in cohort.metadata if name in keep or name in own)
 
 

@@ -18,7 +18,7 @@ from mococxr.cohorts import Cohort, read_cohort
 from mococxr.config import PrepareSettings, to_mapping
 from mococxr.errors import InputError, RunError
 from mococxr.films.tones import parse_window
-from mococxr.pseudonyms import Key, discreet, discreet_errors
+from mococxr.pseudonyms import Key, discreet_errors
 from mococxr.store import ray_cluster, space, summary
 from mococxr.store.contact import contact_sheet
 from mococxr.store.decode import CHUNK, Chunk
@@ -86,17 +86,11 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
 
 def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None]:
     """The cohort, and what its names stand for where they are pseudonyms: with DICOM always."""
-    quiet = discreet_errors() if settings.pseudonymise or settings.format == "dicom" else nullcontext()
-    try:
-        with quiet:
-            cohort = read_cohort(
-                settings.source, format=settings.format, labels=settings.labels, label=settings.label,
-                patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
-            )  # fmt: skip
-    except InputError as error:
-        if not settings.pseudonymise:
-            raise
-        raise InputError(discreet(error.problem), discreet(error.way_out)) from None
+    cohort = read_cohort(
+        settings.source, format=settings.format, labels=settings.labels, label=settings.label,
+        patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
+        discreet=settings.pseudonymise,
+    )  # fmt: skip
     if settings.pseudonymise or cohort.name == "dicom":
         key = Key.open(settings.key or out.with_name(f"{out.name}.key"))
         return pseudonymous(cohort, key, settings.keep, out)
