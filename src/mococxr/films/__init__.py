@@ -6,7 +6,8 @@ from one read of the file. Every reason a film cannot be read is a `FilmError`.
 
 from __future__ import annotations
 
-from mococxr.films.raster import MAX_PIXELS, decode_film, read_bytes, read_film, resize_shorter
+from mococxr.films.raster import resize_shorter
+from mococxr.films.reading import MAX_PIXELS, decode_film, read_bytes, read_film
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "decode_film", "read_bytes", "read_film", "resize_shorter"]
 

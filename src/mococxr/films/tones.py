@@ -2,9 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mococxr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Voi:
+    """Which of a DICOM file's grey-scale choices (tables first, then windows, in their order) is applied.
+
+    Args:
+        choice: `first`, `widest`, `none`, `number` or `name`.
+        number: its place from 1, for `number`.
+        name: its explanation in lower case, for `name`.
+    """
+
+    choice: str = "first"
+    number: int = 1
+    name: str = ""
+
+
+def parse_voi(text: str) -> Voi:
+    """`first`, `widest`, `none`, a number from 1, or `name:TEXT`.
+
+    A DICOM file may offer several grey scales: lookup tables, then windows. `first` takes the first table, else
+    the first window; `widest` the window of the greatest width, else the first table; `none` the whole stored
+    range; a number the choice of that place; `name:TEXT` the choice whose explanation is TEXT, in any case.
+    A file that has no choice of that number or name is read as by `first`; one that has none, as by `none`.
+
+    Raises:
+        InputError: none of these forms.
+    """
+    plain = text.strip()
+    if plain in ("first", "widest", "none"):
+        return Voi(plain)
+    if plain.isdecimal() and int(plain[:6]) >= 1:
+        return Voi("number", number=int(plain[:6]))
+    if plain.startswith("name:") and plain[5:].strip():
+        return Voi("name", name=plain[5:].strip().lower())
+    raise InputError(
+        f"The window to apply is {text!r}.",
+        "Give `first`, `widest`, `none`, a number from 1, or `name:TEXT`.",
+    )
 
 
 def parse_window(text: str) -> tuple[float, float] | None:

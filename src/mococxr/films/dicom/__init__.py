@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from mococxr.films.dicom.header import Header, header
+from mococxr.films.dicom.facts import Header, header
 from mococxr.films.dicom.kind import not_a_film
 
 __all__ = ["Header", "header", "not_a_film"]

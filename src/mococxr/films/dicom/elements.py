@@ -55,11 +55,14 @@ _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "O
 
 @dataclass(frozen=True)
 class Pixels:
-    """The element of the pixel data: its tag, and where its value lies in the body; the length may be undefined."""
+    """The element of the pixel data: its tag, where its value lies in the body (the length may be undefined), its
+    representation where the file says.
+    """
 
     tag: int
     start: int
     length: int
+    kind: str | None
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,9 @@ def _read(data: bytes, tags: list[int], inflated: int) -> Elements:
     stream.seek(start)
     found: list[Pixels] = []
 
-    def stop(tag: BaseTag, kind: str | None, length: int) -> bool:  # noqa: ARG001
+    def stop(tag: BaseTag, kind: str | None, length: int) -> bool:
         if tag in _PIXELS:
-            found[:] = [Pixels(int(tag), stream.tell(), length)]
+            found[:] = [Pixels(int(tag), stream.tell(), length, kind)]
         return tag in _PIXELS or (tag >> 16 > 0x7FE0 and tag >> 16 != 0xFFFE)
 
     wanted: list[BaseTag | int] = list(tags)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydicom.uid import UID
 
-from mococxr.films.dicom.header import Header
+from mococxr.films.dicom.facts import Header
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _FILMS = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}
