@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mococxr import journal
-from mococxr.backbone import Encoder, EncoderSpec, build, initialise, load_encoder, read_spec
+from mococxr.backbone import Encoder
+from mococxr.backbone import EncoderSource as EncoderSource
+from mococxr.backbone import open_encoder as open_encoder
+from mococxr.backbone import resolve_encoder as resolve_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.files import atomic
 from mococxr.films import resize_shorter
@@ -189,66 +191,3 @@ def cached(folder: Path, facts: Sequence[Any], make: Callable[[], NDArray[np.flo
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.save(file, array)
     return path
-
-
-@dataclass(frozen=True)
-class EncoderSource:
-    """Where an encoder comes from, before anything is loaded.
-
-    Args:
-        name: as the user wrote it.
-        kind: `run`, `imagenet` or `random`.
-        spec: what it is built as; `spec.size` is the side of the frames it is shown.
-        path: the run folder.
-    """
-
-    name: str
-    kind: str
-    spec: EncoderSpec
-    path: Path | None = None
-
-
-def resolve_encoder(
-    name: str, *, backbone: str | None = None, size: int | None = None, like: EncoderSpec | None = None
-) -> EncoderSource:
-    """What `imagenet`, `random` or a run folder means.
-
-    Args:
-        backbone: timm name for `imagenet` and `random`; None takes that of `like`.
-        size: side of a frame, px; None takes the run's own, or that of `like`.
-        like: the spec of the first run among the arms; channels and normalisation follow it.
-
-    Raises:
-        InputError: no such run, or neither a run nor the settings say the backbone and size.
-    """
-    if name not in ("imagenet", "random"):
-        if not Path(name).is_dir():
-            raise InputError(
-                f"There is no encoder {name!r}.", "Name a finished run folder, imagenet or random."
-            )
-        spec = read_spec(Path(name))
-        return EncoderSource(name, "run", replace(spec, size=size or spec.size), Path(name))
-    wanted, side = backbone or (like and like.timm), size or (like and like.size)
-    if not wanted or not side:
-        raise InputError(
-            f"The encoder {name!r} has no backbone or no size: no run folder says them.",
-            "Give --backbone (for example tf_efficientnet_lite0) and --size (for example 96).",
-        )
-    spec = replace(like, timm=wanted, size=side, width=0) if like else EncoderSpec(wanted, side)
-    return EncoderSource(name, name, spec)
-
-
-def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
-    """Build the encoder and load its weights, in eval mode.
-
-    Args:
-        seed: of the weights of `random`.
-
-    Raises:
-        InputError: the weights do not fit, or cannot be had here.
-    """
-    if source.path is not None:
-        return load_encoder(source.path)
-    encoder = build(source.spec, seed)
-    initialise(encoder, source.kind)
-    return encoder.eval()

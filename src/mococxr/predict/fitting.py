@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mococxr import journal
-from mococxr.backbone import EncoderSpec
+from mococxr.backbone import EncoderSpec, short_name
 from mococxr.config import EmbedSettings, FitSettings, to_mapping
 from mococxr.encode import features, open_encoder, pick_device, resolve_encoder
 from mococxr.errors import InputError, UndefinedError
@@ -121,7 +121,7 @@ def _about(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "target": target.name,
         "mode": settings.mode,
-        "encoder": {"name": Path(settings.encoder).name, **dataclasses.asdict(spec)},
+        "encoder": {"name": short_name(settings.encoder), **dataclasses.asdict(spec)},
         "preprocessing": {
             "store_size": int(store.manifest["size"]),
             "depth": (store.manifest.get("settings") or {}).get("depth", "full"),

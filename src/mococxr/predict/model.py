@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mococxr.backbone import Encoder, EncoderSpec, build
+from mococxr.backbone import Encoder, build, spec_of
 from mococxr.encode import encode_frames, film_level, to_frame
 from mococxr.errors import InputError
 from mococxr.files import atomic, read_json, sha256_file, write_json
@@ -84,8 +84,7 @@ def load_model(folder: Path) -> Model:
     if not path.is_file() or sha256_file(path) != about["weights_sha256"]:
         raise InputError(f"{path} is missing or not the one that model.json names.", "Fit the model again.")
     tensors = load_file(path)
-    spec = EncoderSpec(**{name: about["encoder"][name] for name in EncoderSpec.__dataclass_fields__})
-    encoder = build(spec)
+    encoder = build(spec_of(about["encoder"], str(folder / "model.json")))
     members = [_member(tensors, f"{i}.") for i in range(about["members"])]
     encoder.network.load_state_dict(members[0].weights, strict=True)
     return Model(about, encoder.eval(), members)

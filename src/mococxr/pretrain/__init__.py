@@ -149,8 +149,7 @@ def build_learner(
     if s.batch % world:
         raise InputError(f"--batch {s.batch} cannot be shared by {world} processes.", "Give a multiple.")
     spec = backbone.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
-    encoder = backbone.build(spec, seed=s.seed)
-    origin = backbone.initialise(encoder, s.init)
+    encoder, origin = backbone.start(s.init, spec, s.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
         query = Projector(encoder, encoder.spec.width, s.dim, mlp=s.head == "mlp").train()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.encode import EncoderSource, resolve_encoder
+from mococxr.backbone import EncoderSource, resolve_encoder, short_name
 from mococxr.errors import InputError, UndefinedError
 from mococxr.store import Store
 from mococxr.targets import Target, draw_labelled
@@ -67,8 +67,10 @@ def read_arms(texts: Sequence[str], backbone: str | None, size: int | None) -> l
     """Arms in the order given.
 
     Args:
-        texts: `NAME`, `NAME=ENCODER` or `NAME=RUN1,RUN2`; a bare one is `imagenet`, `random` or a run.
-        backbone, size: for arms whose encoder is in no run; None takes those of the first run among the arms.
+        texts: `NAME`, `NAME=ENCODER` or `NAME=RUN1,RUN2`; a bare one is an encoder, named after
+            the last part of its name.
+        backbone, size: for `imagenet` and `random`; None takes those of the first run among the arms. A size given
+            holds for every arm; otherwise each has its own.
 
     Raises:
         InputError: a name twice, an encoder that is not there, or one that nobody says how to build.
@@ -78,7 +80,9 @@ def read_arms(texts: Sequence[str], backbone: str | None, size: int | None) -> l
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"Two arms are named {name!r}.", "Name each arm once: --arm NAME=ENCODER.")
-    runs = [encoder for _, encoders in named for encoder in encoders if encoder not in PLAIN]
+    runs = [
+        encoder for _, encoders in named for encoder in encoders if Path(encoder, "encoder.json").is_file()
+    ]
     like = resolve_encoder(runs[0]).spec if runs else None
     return [_arm(name, encoders, backbone, size, like) for name, encoders in named]
 
@@ -88,17 +92,18 @@ def _arm(name: str, encoders: list[str], backbone: str | None, size: int | None,
         resolve_encoder(encoder, backbone=backbone, size=size, like=like)  # type: ignore[arg-type]
         for encoder in encoders
     )
-    last = [Path(encoder).name for encoder in encoders]
+    last = [short_name(encoder) for encoder in encoders]
     return Arm(name, sources, tuple(last if len(set(last)) == len(last) else encoders))
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
     name, equals, rest = text.partition("=")
     encoders = [part for part in (rest if equals else text).split(",") if part]
-    name = name.strip() if equals else Path(text).name
+    name = name.strip() if equals else short_name(text)
     if not name or not encoders:
         raise InputError(
-            f"--arm {text!r} names no encoder.", "Write --arm NAME=RUN, --arm imagenet or --arm random."
+            f"--arm {text!r} names no encoder.",
+            "Write --arm NAME=RUN, --arm imagenet, --arm random or --arm NAME=hf:OWNER/NAME.",
         )
     if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and set(encoders) & set(PLAIN)):
         raise InputError(

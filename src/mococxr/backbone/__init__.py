@@ -1,0 +1,36 @@
+"""Encoders with their grey-film preprocessing inside: from timm, transformers, torchxrayvision, a run or a file."""
+
+from mococxr.backbone.folder import load_encoder, read_spec, save_encoder
+from mococxr.backbone.network import Encoder, build, load_weights
+from mococxr.backbone.sources import (
+    EncoderSource,
+    initialise,
+    open_encoder,
+    resolve_encoder,
+    short_name,
+    start,
+)
+from mococxr.backbone.spec import IMAGENET_MEAN, IMAGENET_STD, OFFLINE_BACKBONE, EncoderSpec, spec_of
+from mococxr.backbone.weights import load_imagenet, read_weights
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "OFFLINE_BACKBONE",
+    "Encoder",
+    "EncoderSource",
+    "EncoderSpec",
+    "build",
+    "initialise",
+    "load_encoder",
+    "load_imagenet",
+    "load_weights",
+    "open_encoder",
+    "read_spec",
+    "read_weights",
+    "resolve_encoder",
+    "save_encoder",
+    "short_name",
+    "spec_of",
+    "start",
+]
