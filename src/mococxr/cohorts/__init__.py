@@ -7,22 +7,49 @@ A reader is one small file; the dict below is all the registry there is. Every r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from mococxr.cohorts import chexpert, csv_table, folder, montgomery, nih, shenzhen
+from mococxr.cohorts import (
+    brax,
+    chexpert,
+    csv_table,
+    dicom,
+    folder,
+    mimic,
+    montgomery,
+    nih,
+    openi,
+    padchest,
+    rsna,
+    shenzhen,
+    tbx11k,
+    vindr,
+    xrv,
+)
 from mococxr.cohorts.cohort import Cohort, Request
 from mococxr.cohorts.layout import detect
 from mococxr.errors import InputError
+from mococxr.pseudonyms import discreet_errors
 
 __all__ = ["READERS", "Cohort", "read_cohort"]
 
 READERS: dict[str, Callable[[Request], Cohort]] = {
     "csv": csv_table.read,
+    "dicom": dicom.read,
     "folder": folder.read,
     "chexpert": chexpert.read,
     "nih": nih.read,
     "shenzhen": shenzhen.read,
     "montgomery": montgomery.read,
+    "mimic": mimic.read,
+    "vindr": vindr.read,
+    "padchest": padchest.read,
+    "rsna": rsna.read,
+    "tbx11k": tbx11k.read,
+    "openi": openi.read,
+    "brax": brax.read,
+    "xrv": xrv.read,
 }
 
 
@@ -34,8 +61,9 @@ def read_cohort(
     label: Sequence[str] = (),
     patients_unknown: bool = False,
     jobs: int = 1,
+    discreet: bool = False,
 ) -> Cohort:
-    """Read the rows of a cohort; no film is opened, and a film that is absent on disk is no error here.
+    """Read the rows of a cohort; no film is decoded, and a film that is absent on disk is no error here.
 
     Args:
         source: a folder of films, or a CSV table that lists them.
@@ -44,6 +72,7 @@ def read_cohort(
         label: the label columns; none means every column of 1, 0, -1 and blank.
         patients_unknown: accept films without patient ids; each is then a patient of its own.
         jobs: processes for a reader that opens the films' headers (DICOM).
+        discreet: no error quotes a value of a table or a path below the source; always so with DICOM.
 
     Raises:
         InputError: the source, a table, a row or a value is wrong; the text names it and the way out.
@@ -58,4 +87,5 @@ def read_cohort(
     if chosen not in READERS:
         known = ", ".join(["auto", *READERS])
         raise InputError(f"The format {format!r} is not known.", f"Known formats: {known}.")
-    return READERS[chosen](request).with_notes(notes)
+    with discreet_errors() if discreet or chosen == "dicom" else nullcontext():
+        return READERS[chosen](request).with_notes(notes)

@@ -19,7 +19,7 @@ FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
 RESERVED = {*FIXED, "row", "height", "width", "sha256"}
 """Names of the store's own columns: a label or metadata column of such a name is renamed."""
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
+SPLITS |= {"validate": "val", "test": "test", "testing": "test"}
 """Words that name a split, in lower case, and the split they mean."""
 
 

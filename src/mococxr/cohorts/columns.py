@@ -58,6 +58,28 @@ def sexes(text: pl.Series) -> pl.Series:
     )
 
 
+def views(text: pl.Series) -> pl.Series:
+    """`AP`, `PA` or `Lateral`; another view as it is written, no or an unknown view as null."""
+    known = {"AP": "AP", "AP_HORIZONTAL": "AP", "PA": "PA", "UNK": None, "UNKNOWN": None, "EXCLUDE": None}
+    known |= dict.fromkeys(("L", "LL", "RL", "LAT", "LATERAL"), "Lateral")
+    upper = text.str.to_uppercase()
+    return pl.select(
+        pl.when(upper.is_in(list(known))).then(upper.replace_strict(known, default=None)).otherwise(text)
+    ).to_series()
+
+
+def days(dates: pl.Series, patients: pl.Series) -> pl.Series:
+    """Dates as text -> Int64, the days since the patient's first film here; no date is kept.
+
+    Written 20140915, 2014-09-15 or with a time after it; anything else is null.
+    """
+    digits = dates.str.extract(r"^(\d{4}-?\d{2}-?\d{2})", 1).str.replace_all("-", "")
+    day = digits.str.to_date("%Y%m%d", strict=False)
+    frame = pl.DataFrame({"patient": patients, "day": day})
+    since = pl.col("day") - pl.col("day").min().over("patient")
+    return frame.select(since.dt.total_days()).to_series().alias("day")
+
+
 def splits(text: pl.Series, place: Callable[[int], str]) -> pl.Series:
     """train, val, test from the words in use.
 

@@ -8,7 +8,10 @@ from typing import Literal
 
 from mococxr.config.fields import setting
 
-Format = Literal["auto", "csv", "folder", "chexpert", "nih", "shenzhen", "montgomery"]
+Format = Literal[
+    "auto", "csv", "dicom", "folder", "chexpert", "nih", "shenzhen", "montgomery", "mimic", "vindr", "padchest", "rsna",
+    "tbx11k", "openi", "brax", "xrv",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

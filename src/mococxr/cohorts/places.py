@@ -1,0 +1,47 @@
+"""Where a data set's tables and films lie in its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+from mococxr.films import SUFFIXES
+
+_TEXT = {"name": pl.String, "path": pl.String}
+
+
+def tables(root: Path, pattern: str) -> list[Path]:
+    """The files of that pattern in the root, in its folder `annotations` or one folder deep, sorted by name."""
+    for start in ("", "annotations/", "*/"):
+        found = sorted(path for path in root.glob(start + pattern) if path.is_file())
+        if found:
+            return found
+    return []
+
+
+def on_disk(names: pl.Series, root: Path, folders: Iterable[str], missing: pl.Series) -> pl.Series:
+    """File name, with or without suffix -> path relative to the root.
+
+    Args:
+        names: of films.
+        root: of the cohort.
+        folders: patterns of folders below the root; the first that holds a film of the name wins.
+        missing: the path for a film that is in none of them; decoding will then name it.
+    """
+    held: dict[str, str] = {}
+    for pattern in folders:
+        for folder in sorted(root.glob(pattern)) if pattern else [root]:
+            if folder.is_dir():
+                prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
+                for name in sorted(os.listdir(folder)):
+                    held.setdefault(name, prefix + name)
+                    stem, suffix = os.path.splitext(name)
+                    if suffix.lower() in SUFFIXES:
+                        held.setdefault(stem, prefix + name)
+    table = pl.DataFrame({"name": list(held), "path": list(held.values())}, schema=_TEXT)
+    rows = pl.DataFrame({"name": names, "missing": missing}, schema={"name": pl.String, "missing": pl.String})
+    joined = rows.join(table, on="name", how="left", maintain_order="left")
+    return joined.select(pl.coalesce("path", "missing")).to_series().alias("path")
