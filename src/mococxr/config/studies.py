@@ -33,6 +33,17 @@ class StudySettings(TrainingSettings):
         source="arXiv 2010.05352",
         group="Comparison",
     )
+    draws_from: Path | None = setting(
+        "A folder of draws made elsewhere, FRACTION-I.csv with path and patient, in place of --draws.",
+        None,
+        group="Comparison",
+    )
+    test_on: Path | None = setting(
+        "Another store whose test films are judged instead of the store's own: external validation.",
+        None,
+        shown="the store's own test films",
+        group="Comparison",
+    )
     unit: Literal["film", "study", "patient"] = setting(
         "What is scored on the test side.", "film", group="Comparison"
     )

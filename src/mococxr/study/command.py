@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mococxr import journal
 from mococxr.config import StudySettings, to_mapping, to_yaml
@@ -18,12 +20,14 @@ from mococxr.files import write_csv, write_json
 from mococxr.learn import read_method
 from mococxr.report import write_report
 from mococxr.store import Store
-from mococxr.study import facts, folder, results
+from mococxr.study import facts, folder, given, results
 from mococxr.study.plan import Arm, Draw, Trial, check_numbers, make_draws, plan_trials, read_arms
-from mococxr.study.trial import Work, run_trials
-from mococxr.study.units import check_unit
+from mococxr.study.trial import Films, Work, run_trials
+from mococxr.study.units import check_test_store, check_unit
 from mococxr.targets import Target, read_target
 from mococxr.version import VERSION
+
+Rows = list[dict[str, Any]]
 
 
 def run(settings: StudySettings) -> Path:
@@ -38,22 +42,25 @@ def run(settings: StudySettings) -> Path:
     out = Path(settings.out)
     check_numbers(settings.fraction, settings.draws, settings.replicates)
     store = Store.open(settings.store)
-    check_unit(store, settings.unit)
+    tested = store if settings.test_on is None else Store.open(settings.test_on)
+    check_unit(tested, settings.unit)
     arms = read_arms(settings.arm, settings.backbone, settings.size)
     reference = _reference(settings.against, arms)
-    targets = _targets(store, settings)
-    work = _work(settings, store, arms, targets)
+    train, test = _films(settings, store, tested)
+    draws, drawn = _draws(settings, store, list(train.targets.values()))
+    work = _work(settings, train, test, arms)
     hashes = _hashes(arms, settings.seed)
-    folder.claim(out, folder.inputs_of(to_mapping(settings), store, hashes), to_yaml(settings))
-    draws = make_draws(store, targets, settings.fraction, settings.draws, settings.seed)
+    inputs = folder.inputs_of(to_mapping(settings), store, tested, hashes, drawn)
+    folder.claim(out, inputs, to_yaml(settings))
     folder.save_draws(out, store, draws)
     trials = plan_trials(arms, settings.mode, draws)
     records = _do_all(work, trials, draws, hashes, settings.jobs or _jobs(work))
-    cells, differences, lost = _measure(records, arms, reference, settings)
+    cells, differences, across, lost = _measure(records, arms, reference, settings)
     write_csv(out / "trials.csv", results.table(_named(records), results.TRIAL_SCHEMA))
     write_csv(out / "cells.csv", results.table(cells, results.CELL_SCHEMA))
     write_csv(out / "differences.csv", results.table(differences, results.DIFFERENCE_SCHEMA))
-    study = _facts(settings, store, targets, arms, records, reference, lost)
+    write_csv(out / "across.csv", results.table(across, results.ACROSS_SCHEMA))
+    study = _facts(settings, work, arms, records, reference, lost)
     study["primary"] = facts.primary(cells, [arm.name for arm in arms], reference)
     write_json(out / "study.json", study)
     return _finish(out, cells, differences, study["warnings"])
@@ -66,23 +73,47 @@ def _reference(against: str | None, arms: Sequence[Arm]) -> str:
     return against or names[0]
 
 
-def _targets(store: Store, settings: StudySettings) -> list[Target]:
+def _films(settings: StudySettings, store: Store, tested: Store) -> tuple[Films, Films]:
+    """The films that train and those that are judged; one object where one store holds both."""
     if not settings.target or len(set(settings.target)) < len(settings.target):
         raise InputError("--target is missing or given twice.", "Name each target once.")
-    return [
-        read_target(store, name, where=settings.where, uncertain=settings.uncertain, blank=settings.blank)
-        for name in settings.target
-    ]
+    targets = _targets(store, settings)
+    if tested is store:
+        return (both := Films(store, targets, _rows(targets, "train", "test")), both)
+    check_test_store(store, tested)
+    judged = _targets(tested, settings)
+    return Films(store, targets, _rows(targets, "train")), Films(tested, judged, _rows(judged, "test"))
 
 
-def _work(settings: StudySettings, store: Store, arms: Sequence[Arm], targets: Sequence[Target]) -> Work:
+def _targets(store: Store, settings: StudySettings) -> dict[str, Target]:
+    how = {"where": settings.where, "uncertain": settings.uncertain, "blank": settings.blank}
+    try:
+        return {name: read_target(store, name, **how) for name in settings.target}  # type: ignore[arg-type]
+    except InputError as error:
+        if settings.test_on is None:
+            raise
+        raise InputError(f"{store.path}: {error.problem}", error.way_out) from error
+
+
+def _rows(targets: dict[str, Target], *splits: str) -> NDArray[np.int64]:
+    parts = [getattr(target, split) for target in targets.values() for split in splits]
+    return np.unique(np.concatenate(parts)).astype(np.int64)
+
+
+def _draws(settings: StudySettings, store: Store, targets: Sequence[Target]) -> tuple[list[Draw], str | None]:
+    """The draws, and the hash of those that were given."""
+    if settings.draws_from is None:
+        return make_draws(store, targets, settings.fraction, settings.draws, settings.seed), None
+    draws = given.read_draws(settings.draws_from, store, targets, settings.fraction)
+    return draws, given.fingerprint(draws)
+
+
+def _work(settings: StudySettings, train: Films, test: Films, arms: Sequence[Arm]) -> Work:
     if settings.executor == "ray":
         raise InputError("--executor ray is not in this version.", "Take --executor local.")
     method = read_method(settings, pick_device(settings.device).type)
-    rows = np.unique(np.concatenate([np.concatenate([t.train, t.test]) for t in targets])).astype(np.int64)
     sources = {(arm.name, i): source for arm in arms for i, source in enumerate(arm.sources)}
-    by_name = {target.name: target for target in targets}
-    return Work(Path(settings.out), store, by_name, sources, rows, {}, method, settings.unit, settings.vote)
+    return Work(Path(settings.out), train, test, sources, {}, method)
 
 
 def _jobs(work: Work) -> int:
@@ -109,9 +140,12 @@ def _do_all(
     by_key = {(draw.target, draw.fraction, draw.draw): draw for draw in draws}
     todo = [(t, by_key[t.target, t.fraction, t.draw]) for t in trials if t.id not in records]
     for trial, draw in todo:
-        key = (trial.arm, trial.run_index)
-        if work.method.solves(trial.mode) and not draw.undefined and key not in work.features:
-            work.features[key] = _features(work, key, hashes[f"{trial.arm}/{trial.run_index}"])
+        if work.method.solves(trial.mode) and not draw.undefined:
+            for films in (work.train, work.test):
+                key = (trial.arm, trial.run_index, films.store.sha256)
+                if key not in work.features:
+                    encoder = hashes[f"{trial.arm}/{trial.run_index}"]
+                    work.features[key] = _features(work, (trial.arm, trial.run_index), films, encoder)
     if todo:
         with journal.progress("study", len(trials), "trials", done=len(records)) as bar:
             for record in run_trials(work, todo, jobs):
@@ -120,40 +154,40 @@ def _do_all(
     return [records[trial.id] for trial in trials]
 
 
-def _features(work: Work, key: tuple[str, int], encoder_hash: str) -> Path:
-    """The file of an encoder's features of all rows of the study; read once, then kept in STUDY/features."""
+def _features(work: Work, key: tuple[str, int], films: Films, encoder_hash: str) -> Path:
+    """The file of an encoder's features of some films; read once, then kept in STUDY/features."""
     source, method = work.sources[key], work.method
 
     def make() -> Any:
         return features(
-            open_encoder(source, method.seed), work.store, work.rows,
+            open_encoder(source, method.seed), films.store, films.rows,
             size=source.spec.size, frame=method.frame, device=method.device, label=f"features of {key[0]}",
         )  # fmt: skip
 
-    made_from = (encoder_hash, work.store.sha256, method.frame, method.device, work.rows.tobytes())
+    made_from = (encoder_hash, films.store.sha256, method.frame, method.device, films.rows.tobytes())
     return cached(work.out / "features", made_from, make)
 
 
 def _measure(
     records: Sequence[dict[str, Any]], arms: Sequence[Arm], reference: str, settings: StudySettings
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    """Rows of cells and of differences, and the most undefined resamples of a cell."""
-    cells, differences, lost = [], [], 0
+) -> tuple[Rows, Rows, Rows, int]:
+    """Rows of cells, of differences, and of those across modes; and the most undefined resamples of a cell."""
+    cells, differences, across, lost = [], [], [], 0
     for target in settings.target:
         own = [record for record in records if record["target"] == target]
         measured = results.measure(
             Path(settings.out), own, settings.unit, settings.vote, settings.replicates, settings.seed
         )
-        for mode in settings.mode:
-            for arm in arms:
-                for fraction in sorted(settings.fraction):
-                    row, undefined = results.cell_row((arm.name, mode, target, fraction), measured)
-                    cells.append(row)
-                    lost = max(lost, undefined)
-                    if arm.name != reference:
-                        key = (arm.name, mode, target, fraction)
-                        differences.append(results.difference_row(key, reference, measured))
-    return cells, differences, lost
+        for mode, arm, fraction in product(settings.mode, arms, sorted(settings.fraction)):
+            key = (arm.name, mode, target, fraction)
+            row, undefined = results.cell_row(key, measured)
+            cells.append(row)
+            lost = max(lost, undefined)
+            if arm.name != reference:
+                differences.append(results.difference_row(key, reference, measured))
+                if mode == "linear" and "finetune" in settings.mode:
+                    across.append(results.difference_row(key, reference, measured, "finetune"))
+    return cells, differences, across, lost
 
 
 def _named(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -161,14 +195,16 @@ def _named(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _facts(
-    settings: StudySettings, store: Store, targets: Sequence[Target], arms: Sequence[Arm],
-    records: Sequence[dict[str, Any]], reference: str, lost: int,
+    settings: StudySettings, work: Work, arms: Sequence[Arm], records: Sequence[dict[str, Any]], reference: str,
+    lost: int,
 ) -> dict[str, Any]:  # fmt: skip
+    store, tested = work.train.store, work.test.store
     return {
         "version": VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "store": facts.store_facts(store),
-        "targets": {target.name: facts.target_facts(store, target) for target in targets},
+        "test_store": None if tested is store else facts.store_facts(tested),
+        "targets": {name: _target_facts(work, name) for name in settings.target},
         "arms": {arm.name: facts.arm_facts(store, arm) for arm in arms},
         "reference": reference,
         "replicates": settings.replicates,
@@ -180,9 +216,16 @@ def _facts(
         "validation_labels": facts.validation_labels(records, settings.mode),
         "undefined": results.undefined_entries(records),
         "undefined_resamples": lost,
-        "warnings": [*facts.overlap_warnings(store, arms), *facts.note_warnings(records)],
+        "warnings": [*facts.overlap_warnings(tested, arms), *facts.note_warnings(records)],
         "settings": to_mapping(settings),
     }
+
+
+def _target_facts(work: Work, name: str) -> dict[str, Any]:
+    """Counts of a target: those of training from the one store, those of the test from the other."""
+    trained = facts.target_facts(work.train.store, work.train.targets[name])
+    judged = facts.target_facts(work.test.store, work.test.targets[name])
+    return trained | {key: value for key, value in judged.items() if key.startswith("test_")}
 
 
 def _finish(

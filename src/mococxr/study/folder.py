@@ -14,23 +14,32 @@ from mococxr.study.trial import predictions_path, record_path
 from mococxr.version import VERSION
 
 INPUTS = "inputs.json"
-FREE = ("store", "out", "arm", "jobs", "executor")
-"""Settings that change no number: store and arms are compared by their hashes."""
+FREE = ("store", "out", "arm", "jobs", "executor", "test_on", "draws_from")
+"""Settings that change no number: stores, arms and given draws are compared by their hashes."""
+MEASURING = ("replicates", "unit", "vote", "against")
+"""Settings of how predictions are judged: with others a study is measured again and nothing is trained."""
+GROWING = ("mode",)
+"""Settings that may get more values: trials are added, and those that are done stay."""
 
 
-def inputs_of(settings: dict[str, Any], store: Store, encoders: dict[str, str]) -> dict[str, Any]:
-    """What the numbers of a study follow from.
+def inputs_of(
+    settings: dict[str, Any], store: Store, tested: Store, encoders: dict[str, str], draws: str | None
+) -> dict[str, Any]:
+    """What the predictions of a study follow from.
 
     Args:
         settings: as plain values.
+        tested: the store of the test films.
         encoders: `arm/run index` -> hash of the encoder's weights, in the order of the arms.
+        draws: hash of the draws, where they were given.
     """
-    kept = {name: value for name, value in settings.items() if name not in FREE}
-    return {"version": VERSION, "store": store.sha256, "encoders": encoders, "settings": kept}
+    kept = {name: value for name, value in settings.items() if name not in FREE + MEASURING}
+    stores = {"store": store.sha256, "test_store": tested.sha256}
+    return {"version": VERSION, **stores, "draws": draws, "encoders": encoders, "settings": kept}
 
 
 def claim(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
-    """Make the folder, or go on in it when it was made from the same inputs.
+    """Make the folder, or go on in it when it was made from the same inputs, perhaps with more modes and arms.
 
     Raises:
         InputError: it holds another study (what differs is named), or something that is no study.
@@ -38,30 +47,20 @@ def claim(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
     out = Path(out)
     if (out / INPUTS).is_file():
         _compare(out, read_json(out / INPUTS), inputs)
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there and holds no study.", "Name another --out.")
     atomic_write(out / "settings.yaml", settings_text)
     write_json(out / INPUTS, inputs)
 
 
 def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    differs = []
-    if before["store"] != now["store"]:
-        differs.append("the store")
-    encoders = {*before["encoders"], *now["encoders"]}
+    differs = _other_films(before, now) + _other_arms(before["encoders"], now["encoders"])
+    was, is_now = before["settings"], now["settings"]
     differs += [
-        f"the encoder of arm {name.rpartition('/')[0]}"
-        for name in sorted(encoders)
-        if before["encoders"].get(name) != now["encoders"].get(name)
-    ]
-    if not differs and list(before["encoders"]) != list(now["encoders"]):
-        differs.append("the order of the arms")
-    names = sorted({*before["settings"], *now["settings"]})
-    differs += [
-        f"--{name.replace('_', '-')} ({before['settings'].get(name)} before, {now['settings'].get(name)} now)"
-        for name in names
-        if before["settings"].get(name) != now["settings"].get(name)
+        f"--{name.replace('_', '-')} ({was.get(name)} before, {is_now.get(name)} now)"
+        for name in sorted({*was, *is_now}.difference(FREE, MEASURING))
+        if was.get(name) != is_now.get(name)
+        and not (name in GROWING and set(was.get(name) or ()) <= set(is_now.get(name) or ()))
     ]
     if before["version"] != now["version"]:
         differs.append(f"the version of mococxr ({before['version']} before, {now['version']} now)")
@@ -70,6 +69,28 @@ def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
             f"{out} holds a study that differs in {'; '.join(differs)}.",
             f"Name another --out, or repeat that study: mococxr study --config {out / 'settings.yaml'}.",
         )
+
+
+def _other_films(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Which of the stores and given draws are not those of before."""
+    differs = ["the store"] if before["store"] != now["store"] else []
+    if before.get("test_store", before["store"]) != now["test_store"] and not (
+        differs and now["test_store"] == now["store"]
+    ):
+        differs.append("the store of the test films")
+    return differs + (["the draws given"] if before.get("draws") != now["draws"] else [])
+
+
+def _other_arms(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Which arms are not those of before; arms may be added, in whatever place."""
+    gone = [
+        f"the encoder of arm {name.rpartition('/')[0]}"
+        for name in sorted(before)
+        if before[name] != now.get(name)
+    ]
+    if gone or [name for name in now if name in before] == list(before):
+        return gone
+    return ["the order of the arms"]
 
 
 def save_draws(out: Path, store: Store, draws: Sequence[Draw]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,23 @@ from mococxr.errors import UndefinedError
 from mococxr.files import write_json, write_parquet
 from mococxr.finetune import Trained, member_scores
 from mococxr.learn import Method, learn
-from mococxr.metrics import auroc, average_precision
 from mococxr.store import Store
 from mococxr.study.plan import Draw, Trial
-from mococxr.study.units import join_units
 from mococxr.targets import Target
+
+
+@dataclass(frozen=True)
+class Films:
+    """Films of one store that a study reads.
+
+    Args:
+        targets: what each target makes of the store's labels.
+        rows: the rows whose features the study needs, sorted.
+    """
+
+    store: Store
+    targets: dict[str, Target]
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -39,20 +51,19 @@ class Work:
     """What all trials of a study share; it travels to other processes.
 
     Args:
+        train: the films that train and validate.
+        test: those that are judged; the same object where one store holds both.
         sources: encoder of each (arm, run index).
-        rows: the rows whose features the study needs, sorted.
-        features: file of these rows' features for each (arm, run index); empty where no head is solved.
+        features: file of the rows' features for each (arm, run index, sha256 of the store); empty where no
+            head is solved.
     """
 
     out: Path
-    store: Store
-    targets: dict[str, Target]
+    train: Films
+    test: Films
     sources: dict[tuple[str, int], EncoderSource]
-    rows: NDArray[np.int64]
-    features: dict[tuple[str, int], Path]
+    features: dict[tuple[str, int, str], Path]
     method: Method
-    unit: str
-    vote: str
 
 
 def record_path(out: Path, trial: str) -> Path:
@@ -66,21 +77,20 @@ def predictions_path(out: Path, trial: str) -> Path:
 
 
 def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
-    """Do one trial and write it down: predictions first, then the record."""
+    """Do one trial and write it down: predictions first, then the record. `results` measures them."""
     started = time.perf_counter()
-    target, rows = work.targets[trial.target], np.array(draw.rows, dtype=np.int64)
-    record = {**dataclasses.asdict(trial), **_counts(work, target, rows)}
-    record.update(auroc=None, average_precision=None, status="done", notes=[], validation_films=0)
+    rows = np.array(draw.rows, dtype=np.int64)
+    record = {**dataclasses.asdict(trial), **_counts(work.train, trial.target, rows)}
+    record.update(status="done", notes=[], validation_films=0)
     try:
         if draw.undefined:
             raise UndefinedError(draw.undefined)
-        _check_test(target)
-        trained, scores = _train_and_score(work, trial, target, rows)
+        judged = work.test.targets[trial.target]
+        _check_test(judged)
+        trained, scores = _train_and_score(work, trial, rows)
         record.update(notes=list(trained.notes), validation_films=trained.validation_films)
-        table = _predictions(work.store, target, scores)
+        table = _predictions(work.test.store, judged, scores)
         write_parquet(predictions_path(work.out, trial.id), table)
-        labels, joined, _ = join_units(table, scores, work.unit, work.vote)
-        record.update(auroc=auroc(labels, joined), average_precision=average_precision(labels, joined))
     except UndefinedError as error:
         record["status"] = f"undefined: {error}"
     record["seconds"] = round(time.perf_counter() - started, 3)
@@ -88,11 +98,11 @@ def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
     return record
 
 
-def _counts(work: Work, target: Target, rows: NDArray[np.int64]) -> dict[str, int]:
+def _counts(films: Films, target: str, rows: NDArray[np.int64]) -> dict[str, int]:
     return {
         "train_films": len(rows),
-        "train_patients": work.store.index["patient"][rows].n_unique(),
-        "train_positives": int((target.labels[rows] == 1).sum()),
+        "train_patients": films.store.index["patient"][rows].n_unique(),
+        "train_positives": int((films.targets[target].labels[rows] == 1).sum()),
     }
 
 
@@ -111,27 +121,28 @@ def _predictions(store: Store, target: Target, scores: NDArray[np.float64]) -> p
 
 
 def _train_and_score(
-    work: Work, trial: Trial, target: Target, rows: NDArray[np.int64]
+    work: Work, trial: Trial, rows: NDArray[np.int64]
 ) -> tuple[Trained, NDArray[np.float64]]:
     """The trained classifier, and its scores of the test films (read once, after all training)."""
     source, method = work.sources[trial.arm, trial.run_index], work.method
     encoder = _opened(source, method.seed)
-    size = source.spec.size
+    size, tested = source.spec.size, work.test.targets[trial.target].test
 
-    def features_of(wanted: NDArray[np.int64]) -> NDArray[np.float32]:
-        kept = np.load(work.features[trial.arm, trial.run_index], mmap_mode="r")
-        return np.asarray(kept[np.searchsorted(work.rows, wanted)])
+    def features_of(films: Films, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+        kept = np.load(work.features[trial.arm, trial.run_index, films.store.sha256], mmap_mode="r")
+        return np.asarray(kept[np.searchsorted(films.rows, wanted)])
 
     def scored(member: Encoder) -> NDArray[np.float32]:
         return features(
-            member, work.store, target.test, size=size, frame=method.frame, device=method.device, label=None
+            member, work.test.store, tested, size=size, frame=method.frame, device=method.device, label=None
         )
 
     trained = learn(
-        encoder, work.store, target, rows, mode=trial.mode, method=method, size=size, features_of=features_of
-    )
+        encoder, work.train.store, work.train.targets[trial.target], rows,
+        mode=trial.mode, method=method, size=size, features_of=partial(features_of, work.train),
+    )  # fmt: skip
     if method.solves(trial.mode):
-        return trained, trained.members[0].head.scores(features_of(target.test))
+        return trained, trained.members[0].head.scores(features_of(work.test, tested))
     return trained, member_scores(open_encoder(source, method.seed), trained.members, scored)
 
 

@@ -25,6 +25,28 @@ def check_unit(store: Store, unit: str) -> None:
         )
 
 
+def check_test_store(store: Store, tested: Store) -> None:
+    """Refuse test films of another store that there are none of, or whose patients train.
+
+    Raises:
+        InputError: no film of `tested` is in its test split, or a test patient trains or validates in `store`.
+    """
+    patients = tested.splits.filter(pl.col("split") == "test")["patient"]
+    if not len(patients):
+        raise InputError(
+            f"--test-on {tested.path}: none of its films is a test film.",
+            "Prepare it with --split 0 0 1 to judge all of its films, or with a split that has test patients.",
+        )
+    own = store.splits.filter(pl.col("split") != "test")["patient"]
+    shared = patients.is_in(own.implode()).sum() if store.source == tested.source else 0
+    if shared:
+        raise InputError(
+            f"--test-on {tested.path}: {shared:,} of its {len(patients):,} test patients train or validate in "
+            f"{store.path}.",
+            "Prepare one of the two without them (--split-file).",
+        )
+
+
 def join_units(
     films: pl.DataFrame, scores: NDArray[np.float64], unit: str, how: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray]:
