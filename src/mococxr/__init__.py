@@ -8,6 +8,7 @@ Every command of the command line is a function here with the same name and sett
     mococxr.pretrain("store", out="run")
     mococxr.study("store", target="TB", arm=["moco=run", "imagenet"], out="study")
 
+`import` is a word of the language, so that command is `mococxr.import_checkpoint("moco-cxr", file, out="run")`.
 Beside them stand `Store` (the films of a store), `load_encoder` (an encoder as a torch module), the errors.
 Nothing heavy is imported before it is used.
 """
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from mococxr.backbone import load_encoder
     from mococxr.store import Store
 
+_ALIASES = {"import_checkpoint": "import"}
+"""Another name for a command whose own is a word of the language, so that it cannot be written after a dot."""
 _OBJECTS = {"Store": "mococxr.store", "load_encoder": "mococxr.backbone"}
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "Store",
     "UndefinedError",
     "__version__",
+    "import_checkpoint",
     "load_encoder",
     *_commands.ENTRIES,
 ]
@@ -48,6 +52,8 @@ def __getattr__(name: str) -> Any:
     """A public name, imported when it is first asked for."""
     if name in _OBJECTS:
         return getattr(importlib.import_module(_OBJECTS[name]), name)
+    if name in _ALIASES:
+        return _commands.function(_ALIASES[name])
     if name not in _commands.ENTRIES:
         raise AttributeError(f"module 'mococxr' has no attribute {name!r}")
     if importlib.util.find_spec(f"mococxr.{name}") is not None:

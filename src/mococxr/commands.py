@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import os
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field
@@ -27,8 +28,11 @@ ENTRIES = {
     "study": "mococxr.study:run",
     "report": "mococxr.report:run",
     "evaluate": "mococxr.evaluate:run",
+    "import": "mococxr.export:run_import",
 }
 """Command -> `module:function`; the module is imported when the command runs, and not before."""
+OBJECTS = {"prepare": ("source", "mococxr.cohorts.xrv:on_disk")}
+"""Command -> the path that may be an object in Python, and the function that makes it a path among the settings."""
 
 
 def run(command: str, given: Mapping[str, Any]) -> Any:
@@ -41,9 +45,18 @@ def run(command: str, given: Mapping[str, Any]) -> Any:
     Raises:
         InputError: an unknown or missing setting, or a value of the wrong type; nothing was written.
     """
+    name, to_disk = OBJECTS.get(command, ("", ""))
+    if not isinstance(given.get(name, ""), str | os.PathLike):
+        given = _named(to_disk)(given)
     settings: Any = make(COMMANDS[command], given)
-    room, function = ENTRIES[command].split(":")
-    return getattr(importlib.import_module(room), function)(settings)
+    return _named(ENTRIES[command])(settings)
+
+
+def _named(place: str) -> Callable[..., Any]:
+    """The function at `module:function`."""
+    module, name = place.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def fields_of(command: str) -> tuple[list[Field[Any]], list[Field[Any]]]:

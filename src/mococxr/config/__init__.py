@@ -3,6 +3,7 @@
 One dataclass a command: the command line, the YAML files and the Python functions are all made from it.
 """
 
+from mococxr.config.checkpoints import ExportSettings, ImportSettings
 from mococxr.config.fields import flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
 from mococxr.config.films import PrepareSettings, ViewsSettings
 from mococxr.config.heads import EmbedSettings, FitSettings, PredictSettings
@@ -20,6 +21,7 @@ COMMANDS: dict[str, type] = {
     "study": StudySettings,
     "report": ReportSettings,
     "evaluate": EvaluateSettings,
+    "import": ImportSettings,
 }
 """The commands, in the order of the work."""
 
@@ -29,7 +31,9 @@ __all__ = [
     "DemoSettings",
     "EmbedSettings",
     "EvaluateSettings",
+    "ExportSettings",
     "FitSettings",
+    "ImportSettings",
     "PredictSettings",
     "PrepareSettings",
     "PretrainSettings",
