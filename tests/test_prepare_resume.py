@@ -156,7 +156,7 @@ def test_a_film_that_kills_its_process_is_quarantined_and_no_other(folder, tmp_p
     root: Any = DeadlyFolder(folder)
     (tmp_path / "chunks").mkdir()
     done: list[int] = []
-    chunks = [Chunk(n, root, tuple(part), 32, "full", 10**6) for n, part in enumerate(parts)]
+    chunks = [Chunk(n, root, tuple(part), 32, {"max_pixels": 10**6}) for n, part in enumerate(parts)]
     decode_all(chunks, tmp_path / "chunks", 1, done.append)
     assert sorted(done) == [0, 1]
     reasons = [

@@ -18,7 +18,7 @@ import polars as pl
 
 from mococxr import journal, workers
 from mococxr.errors import FilmError
-from mococxr.films import read_bytes
+from mococxr.films import SUFFIXES, read_bytes
 from mococxr.films.dicom import Header, header, not_a_film
 from mococxr.films.dicom.elements import is_dicom
 
@@ -88,15 +88,17 @@ def _kind(name: str) -> str | None:
 
 
 def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
-    """Whether more than half of the first files that may be films are DICOM."""
-    first = list(islice(Walk().files(folder), looked_at))
+    """Whether most of the first files are DICOM, those counted that are films of another kind by their suffix."""
+    walk = Walk()
+    first = list(islice(walk.files(folder), looked_at))
+    others = sum(n for kind, n in walk.passed_by.items() if kind in SUFFIXES)
     found = 0
     for path in first:
         try:
             found += is_dicom(_front(folder, path, 512)[0])
         except FilmError:
             continue
-    return 2 * found > len(first)
+    return 2 * found > len(first) + others
 
 
 def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:

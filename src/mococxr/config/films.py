@@ -37,6 +37,17 @@ class PrepareSettings:
         "full",
         group="Films",
     )
+    voi: str = setting(
+        "Which window or table of a DICOM file is applied: first, widest, none (the whole stored range), a "
+        "number from 1, or name:TEXT.",
+        "first",
+        group="Films",
+    )
+    frames: Literal["first", "refuse"] = setting(
+        "What becomes of a DICOM file of several frames: its first is the film, or it is refused.",
+        "first",
+        group="Films",
+    )
     max_pixels: int = setting(
         "A film with more pixels than this is refused before it is decoded.",
         120_000_000,

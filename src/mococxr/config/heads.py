@@ -126,5 +126,12 @@ class PredictSettings:
     model: Path = setting("A model folder made by `fit`.", positional=True)
     films: tuple[Path, ...] = setting("Film files, folders of films, or a store.", positional=True)
     out: Path = setting("The CSV table to write.")
+    key: Path | None = setting(
+        "A key of pseudonyms, as `prepare` takes one: films, patients and studies are then written as keyed "
+        "hashes, patient and study from the header.",
+        None,
+        shown="paths as given",
+        group="Privacy",
+    )
     device: Device = setting("Where to compute.", "auto", group="Run")
     jobs: int | None = setting("Threads that decode films.", None, shown="one a core", group="Run")

@@ -115,6 +115,7 @@ def _about(
     """What `model.json` says."""
     labels = target.labels[rows]
     size = settings.size or spec.size
+    how = store.manifest.get("settings") or {}
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -124,7 +125,9 @@ def _about(
         "encoder": {"name": short_name(settings.encoder), **dataclasses.asdict(spec)},
         "preprocessing": {
             "store_size": int(store.manifest["size"]),
-            "depth": (store.manifest.get("settings") or {}).get("depth", "full"),
+            "depth": how.get("depth", "full"),
+            "voi": how.get("voi", "first"),
+            "frames": how.get("frames", "first"),
             "size": size,
             "frame": settings.frame,
             "mean": spec.mean,

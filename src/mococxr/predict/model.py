@@ -50,6 +50,13 @@ class Model:
     encoder: Encoder
     members: list[Member]
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How files become images, as the store was made: named arguments of `films.decode_film`."""
+        how = self.about["preprocessing"]
+        names = {"sixteen_bit": "depth", "voi": "voi", "frames": "frames"}
+        return {argument: how[name] for argument, name in names.items() if name in how}
+
     def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the encoder is shown of a film (H, W) uint8, as read from a file or from any store."""
         how = self.about["preprocessing"]

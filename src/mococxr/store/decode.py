@@ -29,8 +29,7 @@ class Chunk:
         root: the folder that the paths are relative to and may not leave.
         paths: one a film.
         size: shorter side of a stored film, in pixels.
-        depth: how 16 bits become 8 (see `films.read_film`).
-        max_pixels: films with more pixels are refused.
+        reading: how files become images: the named arguments of `films.decode_film`.
         first: what the first film is called in messages.
         refused: place in the chunk -> reason, for films that are not to be opened.
     """
@@ -39,8 +38,7 @@ class Chunk:
     root: Path
     paths: tuple[str, ...]
     size: int
-    depth: str
-    max_pixels: int
+    reading: Mapping[str, Any]
     first: str = ""
     refused: Mapping[int, str] = field(default_factory=dict)
 
@@ -89,7 +87,7 @@ def _film(chunk: Chunk, place: int) -> tuple[Film, str, bool]:
         raise FilmError(chunk.refused[place])
     data = read_bytes(chunk.root / chunk.paths[place], chunk.root)
     try:
-        full = decode_film(data, sixteen_bit=chunk.depth, max_pixels=chunk.max_pixels)
+        full = decode_film(data, **chunk.reading)
         if max(full.shape) > SLENDER * min(full.shape):
             raise FilmError(f"{full.shape[1]:,} x {full.shape[0]:,} pixels: too slender for a film")
         film = resize_shorter(full, chunk.size)

@@ -17,7 +17,7 @@ from mococxr import files, journal, workers
 from mococxr.cohorts import Cohort, read_cohort
 from mococxr.config import PrepareSettings, to_mapping
 from mococxr.errors import InputError, RunError
-from mococxr.films.tones import parse_window
+from mococxr.films.tones import parse_voi, parse_window
 from mococxr.pseudonyms import Key, discreet_errors
 from mococxr.store import ray_cluster, space, summary
 from mococxr.store.contact import contact_sheet
@@ -166,6 +166,7 @@ def _check(settings: PrepareSettings) -> None:
     if settings.max_pixels < 1 or (settings.jobs is not None and settings.jobs < 1):
         raise InputError("--jobs and --max-pixels are at least 1.", "Leave them out for the defaults.")
     parse_window(settings.depth)
+    parse_voi(settings.voi)
 
 
 def _check_place(out: Path, cohort: Cohort) -> None:
@@ -185,9 +186,19 @@ def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | Non
             seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
         except (OSError, ValueError):
             seen.append(path)
-    how = json.dumps([FORMAT, CHUNK, settings.size, settings.depth, settings.max_pixels])
+    how = json.dumps([FORMAT, CHUNK, settings.size, _reading(settings)])
     films = _hash(how, *seen)
     return films if hidden is None else hidden.key.name("job", films)
+
+
+def _reading(settings: PrepareSettings) -> dict[str, Any]:
+    """How files become images, as `films.decode_film` takes it."""
+    return {
+        "sixteen_bit": settings.depth,
+        "voi": settings.voi,
+        "frames": settings.frames,
+        "max_pixels": settings.max_pixels,
+    }
 
 
 def _made_from(films: str, division: Division, cohort: Cohort) -> str:
@@ -227,9 +238,12 @@ def _decode(working: Working, cohort: Cohort, settings: PrepareSettings) -> None
         journal.say(f"resuming: {before:,} films already done")
     need = space.needed(cohort.root, cohort.files, settings.size, before)
     space.check(working.folder, need)
-    how = (settings.size, settings.depth, settings.max_pixels)
+    reading = _reading(settings)
     parts = [tuple(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
-    chunks = [Chunk(i, cohort.root, part, *how, first=names[i * CHUNK]) for i, part in enumerate(parts)]
+    chunks = [
+        Chunk(i, cohort.root, part, settings.size, reading, first=names[i * CHUNK])
+        for i, part in enumerate(parts)
+    ]
     left = [chunk for chunk in chunks if chunk.number not in working.records]
     with journal.progress("prepare", len(paths), done=before) as bar:
 
