@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import polars as pl
 
-from mococxr.cohorts import columns
+from mococxr.cohorts import columns, places
 from mococxr.cohorts.cohort import Cohort, Request, finish
 from mococxr.cohorts.tables import Table, read_table
 from mococxr.errors import InputError
@@ -31,6 +30,7 @@ LABELS = (
 )
 COLUMNS = {"Image Index", "Finding Labels", "Patient ID"}
 """Columns by which the table is known."""
+_FOLDERS = ("images", "images_*/images", "images_*", "")
 _LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 _METADATA = {
     "Follow-up #": "follow_up",
@@ -63,7 +63,7 @@ def read(request: Request) -> Cohort:
     text, image = table.frame, table.column("Image Index")
     labels = columns.wanted(request.label, LABELS, table.path.name)
     rows = text.select(
-        path=_on_disk(text[image], request.root),
+        path=places.on_disk(text[image], request.root, _FOLDERS, "images/" + text[image]),
         patient=table.column("Patient ID"),
         study=pl.format("{}-{}", table.column("Patient ID"), pl.col(table.column("Follow-up #"))),
         view=table.column("View Position"),
@@ -107,23 +107,6 @@ def _findings(table: Table, labels: tuple[str, ...]) -> list[pl.Series]:
             f"Findings are: {', '.join(LABELS)}.",
         )
     return [found.list.contains(name).cast(pl.Int8).alias(name) for name in labels]
-
-
-def _on_disk(names: pl.Series, root: Path) -> pl.Series:
-    """File name -> path: wherever an image folder holds it, `images/` for a film that is nowhere."""
-    folders = [root / "images", *sorted(root.glob("images_*/images")), *sorted(root.glob("images_*")), root]
-    places: dict[str, str] = {}
-    for folder in folders:
-        if folder.is_dir():
-            prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    places.setdefault(entry.name, prefix + entry.name)
-    if not places:
-        return "images/" + names
-    found = pl.DataFrame({"name": list(places), "path": list(places.values())})
-    joined = names.to_frame("name").join(found, on="name", how="left", maintain_order="left")
-    return joined.select(pl.coalesce("path", "images/" + pl.col("name"))).to_series()
 
 
 def _with_splits(rows: pl.DataFrame, names: pl.Series, root: Path) -> tuple[pl.DataFrame, bool]:
