@@ -6,7 +6,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,20 +106,28 @@ def draw_figures(study: Study) -> list[Picture]:
 def _picture(study: Study, metric: str, number: int, target: str, mode: str) -> Picture:
     slug = re.sub(r"[^a-z0-9]+", "-", f"{metric}-{number:02d}-{target}-{mode}".lower()).strip("-")[:80]
     title = f"{target} · {mode_name(mode)}"
-    svg, png = drawn(slug, lambda: _panel(study, metric, target, mode))
+    svg, png = drawn(slug, lambda: _panel(study, metric, target, mode), ("svg", "png"))
     return Picture(slug, metric, target, mode, title, svg, png, inline(svg))
 
 
-def drawn(slug: str, panel: Callable[[], Figure]) -> tuple[bytes, bytes]:
-    """A figure as SVG and PNG, the same bytes for the same figure."""
+def drawn(slug: str, panel: Callable[[], Figure], formats: Sequence[str]) -> list[bytes]:
+    """A figure in each format (`svg`, `png`), the same bytes for the same figure."""
+    about: dict[str, Any] = {
+        "svg": {
+            "metadata": {"Date": None, "Creator": None, "Format": None, "Type": None},
+            "transparent": True,
+        },
+        "png": {"metadata": {"Software": None}, "dpi": 160, "facecolor": "white"},
+    }
+    files = []
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": slug}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = panel()
-        svg, png = io.BytesIO(), io.BytesIO()
-        bare = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(svg, format="svg", metadata=bare, transparent=True)
-        figure.savefig(png, format="png", dpi=160, metadata={"Software": None}, facecolor="white")
-    return svg.getvalue(), png.getvalue()
+        for name in formats:
+            file = io.BytesIO()
+            figure.savefig(file, format=name, **about[name])
+            files.append(file.getvalue())
+    return files
 
 
 def inline(svg: bytes) -> str:

@@ -39,7 +39,6 @@ def write_page(out: Path) -> Path:
         write_csv(results.out / "tables" / f"{name}.csv", table)
     for panel in panels:
         atomic_write(results.out / "figures" / f"{panel.name}.svg", panel.svg)
-        atomic_write(results.out / "figures" / f"{panel.name}.png", panel.png)
     atomic_write(results.out / "index.html", html)
     return results.out / "index.html"
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mococxr.report.figures import ARM_STEP, COLOURS, REFERENCE, SIZE, axis_width, drawn, inline, set_axes
-from mococxr.report.words import mode_name, percent
+from mococxr.report.words import percent
 from mococxr.reproduce.cells import cells_of, task_name
 from mococxr.reproduce.page_results import DONE, Entry, Place, Results
-from mococxr.reproduce.page_tables import BACKBONES, Group
+from mococxr.reproduce.page_tables import Group, group_name
 
 LOOKS = {"moco": ("MoCo", COLOURS[0], "o", -0.5), "imagenet": ("ImageNet", REFERENCE, "s", 0.5)}
 """Arm -> name, colour, marker, side on which its points stand."""
@@ -29,7 +29,6 @@ class Panel:
     measure: str
     title: str
     svg: bytes
-    png: bytes
     ran: bool
     main: bool
 
@@ -59,15 +58,14 @@ def draw_panels(results: Results) -> list[Panel]:
 def _panel(measure: str, group: Group, entries: list[Entry], main: bool) -> Panel:
     task, backbone, mode = group
     name = f"{NAMES[measure].replace(' ', '-').lower()}-{task_name(task)}-{backbone}-{mode}"
-    svg, png = drawn(name, lambda: _figure(measure, entries))
+    (svg,) = drawn(name, lambda: _figure(measure, entries), ("svg",))
     ran = any(entry.status == DONE for entry in entries)
-    title = f"{task} · {BACKBONES[backbone]} · {mode_name(mode).lower()}"
-    return Panel(name, measure, title, svg, png, ran, main)
+    return Panel(name, measure, group_name(group), svg, ran, main)
 
 
 def _figure(measure: str, entries: list[Entry]) -> Figure:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=SIZE)
+    axes = figure.add_axes((0.135, 0.14, 0.845, 0.68))
     shares = sorted({entry.place.fraction for entry in entries})
     handles: list[Any] = []
     for arm, (name, colour, marker, side) in LOOKS.items():
@@ -77,7 +75,7 @@ def _figure(measure: str, entries: list[Entry]) -> Figure:
     set_axes(axes, measure, shares, [percent(share) for share in shares], _limits(entries))
     legend = figure.legend(
         handles=handles,
-        loc="outside upper left",
+        loc="upper left",
         ncols=2,
         frameon=False,
         handlelength=2.6,

@@ -7,7 +7,7 @@ from typing import Any
 
 from mococxr.report.banners import Banner
 from mococxr.report.tables import Table
-from mococxr.report.words import NOT_RECORDED, mode_name, percent, plain, shown, signed
+from mococxr.report.words import NOT_RECORDED, percent, plain, shown, signed
 from mococxr.reproduce.cells import SHENZHEN_TASK
 from mococxr.reproduce.page_results import (
     DIFFERENCE,
@@ -19,7 +19,7 @@ from mococxr.reproduce.page_results import (
     Results,
     Variant,
 )
-from mococxr.reproduce.page_tables import ARMS, BACKBONES
+from mococxr.reproduce.page_tables import ARMS, BACKBONES, WAYS, group_name
 
 PAPER_DATA = {
     "chexpert": {
@@ -31,7 +31,7 @@ PAPER_DATA = {
             "Pleural Effusion": 104, "Atelectasis": 153, "Cardiomegaly": 151, "Consolidation": 29, "Edema": 78,
         },
     },
-    "shenzhen": {"rows": 662, "patients": 662, "studies": 662, "positives": {}},
+    "shenzhen": {"rows": 662, "positives": {}},
 }  # fmt: skip
 """Counts of the paper's data: rows of `train.csv` and the test set of CheXpert; the films of Shenzhen."""
 DATASETS = {"chexpert": "CheXpert", "shenzhen": "Shenzhen"}
@@ -57,7 +57,11 @@ def verdict(results: Results) -> Claim:
     entries = cell_entries(results)
     count = {state: sum(entry.status == state for entry in entries) for state in (DONE, NOT_RUN, UNDEFINED)}
     both = [entry.overlap for entry in entries if entry.overlap is not None]
-    lost = f", {count[UNDEFINED]} are undefined" if count[UNDEFINED] else ""
+    lost = (
+        f", {count[UNDEFINED]} {'is' if count[UNDEFINED] == 1 else 'are'} undefined"
+        if count[UNDEFINED]
+        else ""
+    )
     sentence = f"Of {len(entries)} cells {count[DONE]} {_were(count[DONE])} run{lost}. "
     if not both:
         return Claim(
@@ -99,9 +103,7 @@ def claims(results: Results) -> list[Claim]:
 
 def _claim(entry: Entry) -> Claim:
     place, here, there = entry.place, entry.here, entry.there
-    label = (
-        f"{place.task} · {BACKBONES.get(place.backbone, place.backbone)} · {mode_name(place.mode).lower()}"
-    )
+    label = group_name(place.group)
     printed = "the paper prints nothing here" if there is None else f"the paper prints {_figures(there)}"
     share = f"With {percent(place.fraction)} of the labels"
     if here is None or here.low is None or here.high is None:
@@ -163,7 +165,7 @@ def data_table(results: Results) -> Table:
             rows.append(
                 [f"Test positives, {task}", "–" if printed is None else shown(printed), shown(number)]
             )
-    return Table(["", "The paper", "Here"], rows, 1)
+    return Table(["", "The paper", "Here"], rows, 3)
 
 
 VARIANT_WORDS = {
@@ -216,7 +218,7 @@ def variant_table(found: list[Variant]) -> Table:
         place, here = variant.paper.place, variant.paper.here
         number = signed if place.arm == DIFFERENCE else plain
         rows.append([
-            variant.name, place.task, BACKBONES.get(place.backbone, place.backbone), place.mode,
+            variant.name, place.task, BACKBONES.get(place.backbone, place.backbone), WAYS[place.mode],
             ARMS.get(place.arm, place.arm), percent(place.fraction),
             variant.paper.status if here is None else number(here.value), number(variant.here.value),
             "–" if here is None else signed(variant.here.value - here.value),

@@ -1,0 +1,238 @@
+"""The page of a reproduction: every place of the paper's tables, measured or with its reason, and no number more."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fake_reproduction import fake_reproduction
+from mococxr.errors import InputError
+from mococxr.reproduce.cells import cells_of, choose, published
+from mococxr.reproduce.page import write_page
+from mococxr.reproduce.page_results import Entry, Number, Place
+from mococxr.reproduce.page_tables import TABLES
+
+GONE = "pleural-effusion/resnet18/linear/0.001/moco"
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time; tests that do not look at them leave them out."""
+    monkeypatch.setattr("mococxr.reproduce.page_figures.draw_panels", lambda _: [])
+
+
+def rows(out: Path, name: str) -> list[dict[str, str]]:
+    with (out / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def text(out: Path) -> str:
+    """What the page says, without marks and pictures."""
+    page = (out / "index.html").read_text(encoding="utf-8")
+    page = re.sub(r"<(style|svg).*?</\1>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page).replace("\u00a0", " "))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("chexpert")
+    reason = "draws 0 to 4 hold <no> positive film"
+    write_page(fake_reproduction(out, variants=("solved", "std"), undefined={GONE: reason}))
+    return out
+
+
+@pytest.fixture(scope="module")
+def shenzhen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shenzhen")
+    write_page(fake_reproduction(out, "shenzhen", ("*",), phantom=False, departures=[]))
+    return out
+
+
+@pytest.mark.parametrize("dataset", ["chexpert", "shenzhen"])
+def test_every_published_number_has_its_place_in_the_tables(dataset: str, made: Path, shenzhen: Path) -> None:
+    out = made if dataset == "chexpert" else shenzhen
+    held = {
+        (r["task"], r["backbone"], r["mode"], float(r["fraction"]), r["arm"], r["measure"]): r["published"]
+        for spec in TABLES
+        for r in rows(out, spec.name)
+    }
+    for cell in cells_of(dataset):
+        place = (cell.task, cell.backbone, cell.mode, cell.fraction)
+        for arm in (cell.arm, "difference", "difference-from-imagenet-finetune"):
+            for measure in ("auroc", "average_precision"):
+                printed = published(*place, arm, measure)
+                if printed is not None:
+                    assert float(held[(*place, arm, measure)]) == printed.value
+
+
+def test_a_measured_place_holds_the_studys_numbers_beside_the_printed_ones(made: Path) -> None:
+    found = [r for r in rows(made, "table2") if r["status"] == "done"]
+    assert len(found) == 4 * 3
+    for row in found:
+        folder = made / f"studies/pleural-effusion-resnet18-{float(row['fraction']):g}"
+        name = "differences" if row["arm"] == "difference" else "cells"
+        with (folder / f"{name}.csv").open() as file:
+            source = [r for r in csv.DictReader(file) if r["mode"] == "finetune"]
+        if name == "cells":
+            source = [r for r in source if r["arm"] == row["arm"]]
+        assert float(row["measured"]) == float(source[0]["auroc" if name == "cells" else "difference"])
+        assert float(row["low"]) == float(source[0]["low"])
+        assert float(row["difference"]) == pytest.approx(float(row["measured"]) - float(row["published"]))
+        overlap = float(row["low"]) <= float(row["published_high"]) and float(row["published_low"]) <= float(
+            row["high"]
+        )
+        assert row["intervals_overlap"] == str(overlap).lower()
+
+
+def test_what_was_not_run_or_is_undefined_has_a_reason_and_no_number(made: Path) -> None:
+    table = rows(made, "table1")
+    lost = [r for r in table if r["status"] == "undefined"]
+    assert {(r["fraction"], r["arm"]) for r in lost} == {("0.001", "moco"), ("0.001", "difference")}
+    off = [r for r in table if r["status"] != "done"]
+    assert len(off) == 2 + 12
+    for row in off:
+        assert row["reason"]
+        assert row["published"]
+        assert row["measured"] == row["low"] == row["difference"] == row["intervals_overlap"] == ""
+    elsewhere = rows(made, "table4")
+    assert {r["status"] for r in elsewhere} == {"not run"}
+    assert {r["reason"] for r in elsewhere} == {"not part of this run: reproduce shenzhen"}
+    assert "draws 0 to 4 hold &lt;no&gt; positive film" in (made / "index.html").read_text()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_verdict_counts_by_rule(made: Path, tmp_path: Path) -> None:
+    assert "Of 96 cells 15 were run, 1 is undefined. 15 of 15 measured intervals overlap" in text(made)
+    far = fake_reproduction(tmp_path / "far", patterns=("edema/*/0.1/*",), shift=-0.3, phantom=False)
+    write_page(far)
+    assert (
+        "Of 96 cells 4 were run. 0 of 4 measured intervals overlap the printed ones. 2 settings differ"
+        in text(far)
+    )
+    none = fake_reproduction(tmp_path / "none", patterns=("edema/*/0.1/moco",))
+    for folder in (none / "studies").iterdir():
+        folder.rename(none / folder.name)
+    record = json.loads((none / "reproduce.json").read_text())
+    for cell in record["cells"]:
+        cell.update(status="not run", reason="planned only")
+    (none / "reproduce.json").write_text(json.dumps(record))
+    write_page(none)
+    assert "Of 96 cells 0 were run. No interval stands beside a printed one." in text(none)
+
+
+def test_the_claim_is_judged_at_the_smallest_share_that_has_a_difference(made: Path) -> None:
+    assert "With 1 % of the labels, MoCo is above ImageNet: +0.0" in text(made)
+    assert "the paper prints +0.070 (0.029, 0.112)" in text(made)
+    assert "With 0.1 % of the labels, MoCo is above ImageNet" in text(made)
+
+
+def test_departures_and_phantoms_are_said_before_any_number(made: Path, shenzhen: Path) -> None:
+    said = text(made)
+    assert said.index("Phantom films") < said.index("Of 96 cells")
+    assert said.index("size 320 px 32 px") < said.index("AUROC against labels")
+    assert "Label table train.csv as released another table" in said
+    assert "Test positives, Pleural Effusion 104 61" in said
+    assert "Phantom films" not in text(shenzhen)
+    assert "No setting differs from the paper's." in text(shenzhen)
+
+
+def test_the_sounder_ways_stand_beside_the_papers_with_their_effect(made: Path, shenzhen: Path) -> None:
+    said = text(made)
+    assert re.search(
+        r"Solved linear head .*: over 7 cells AUROC moves by \+0\.\d+ to \+0\.\d+; MoCo less", said
+    )
+    assert re.search(r"standard deviation .*: over 15 cells AUROC moves", said)
+    assert "of 5 differences whose interval leaves out 0" in said
+    assert "not run (--variant solved)" in text(shenzhen)
+
+
+def test_the_linear_against_end_to_end_table_and_the_ablation_are_filled(shenzhen: Path) -> None:
+    table = [r for r in rows(shenzhen, "table3") if r["task"] == "Tuberculosis"]
+    assert len(table) == 6
+    assert {r["status"] for r in table} == {"done"}
+    ablation = rows(shenzhen, "learning_rate")
+    assert [r["arm"] for r in ablation] == ["moco-lr0.01", "moco-lr0.001", "moco", "moco-lr1e-05"]
+    assert {r["status"] for r in ablation} == {"done"}
+
+
+def test_the_page_stands_alone_and_is_well_formed(made: Path) -> None:
+    page = (made / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+    assert "<script" not in page
+    open_tags: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list) -> None:
+            if tag not in ("meta", "br", "link", "line", "rect", "path", "use") and not dict(attrs).get("/"):
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            if tag in open_tags:
+                assert open_tags.pop() == tag
+
+        def handle_startendtag(self, tag: str, attrs: list) -> None:
+            pass
+
+    Reader().feed(page)
+    assert open_tags == []
+    for name in re.findall(r'href="([^"#]+)"', page):
+        assert (made / name).exists() or name.endswith("report.html")
+
+
+def test_the_same_folder_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    reason = "draws 0 to 4 hold <no> positive film"
+    again = fake_reproduction(tmp_path / "again", variants=("solved", "std"), undefined={GONE: reason})
+    write_page(again)
+    files = [p.relative_to(made) for d in ("tables", "figures") for p in sorted((made / d).iterdir())]
+    assert len(files) == 7 + 12 + 4
+    for file in (*files, Path("index.html")):
+        assert (made / file).read_bytes() == (again / file).read_bytes(), file
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_share_that_the_paper_has_not_gets_its_column(tmp_path: Path) -> None:
+    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    for name in ("cells.csv", "differences.csv", "trials.csv"):
+        path = out / "studies/pleural-effusion-resnet18-0.1" / name
+        path.write_text(path.read_text().replace(",0.1,", ",0.5,"))
+    (out / "studies/pleural-effusion-resnet18-0.1").rename(out / "studies/pleural-effusion-resnet18-0.5")
+    record = json.loads((out / "reproduce.json").read_text())
+    extra = [c for c in record["cells"] if c["status"] == "done"]
+    for cell in extra:
+        cell.update(id=cell["id"].replace("/0.1/", "/0.5/"), study="pleural-effusion-resnet18-0.5")
+    (out / "reproduce.json").write_text(json.dumps(record))
+    write_page(out)
+    new = [r for r in rows(out, "table1") if r["fraction"] == "0.5"]
+    assert [r["status"] for r in new] == ["done"] * 3
+    assert all(r["measured"] and not r["published"] for r in new)
+
+
+def test_a_cell_called_done_without_its_study_stops_before_anything_is_written(tmp_path: Path) -> None:
+    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    (out / "studies/pleural-effusion-resnet18-0.1/cells.csv").unlink()
+    with pytest.raises(InputError, match=r"has no cells\.csv"):
+        write_page(out)
+    assert not (out / "index.html").exists()
+    assert not (out / "tables").exists()
+
+
+@pytest.mark.parametrize(
+    ("ours", "overlap"),
+    [((0.7, 0.75), True), ((0.6, 0.735), True), ((0.6, 0.734), False), ((0.82, 0.9), False)],
+)
+def test_intervals_that_share_a_point_overlap(ours: tuple[float, float], overlap: bool) -> None:
+    """The printed one is 0.735 to 0.811."""
+    place = Place("Pleural Effusion", "resnet18", "linear", 0.001, "moco")
+    here = Number(sum(ours) / 2, *ours)
+    assert Entry(place, "done", "", here, place.printed).overlap is overlap
+
+
+def test_all_cells_of_a_full_run_are_on_its_page(shenzhen: Path) -> None:
+    assert "Of 27 cells 27 were run." in text(shenzhen)
+    assert "Cells without a number" not in text(shenzhen)
+    assert len(choose(cells_of("shenzhen"), ())) == 27
