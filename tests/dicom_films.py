@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pydicom
 import pytest
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_encoder
@@ -89,8 +97,19 @@ def saved(ds: Dataset, syntax: str = EXPLICIT) -> bytes:
     meta.TransferSyntaxUID = UID(syntax)
     whole = FileDataset("", ds, file_meta=meta, preamble=bytes(128))
     stream = io.BytesIO()
-    whole.save_as(stream, enforce_file_format=True)
+    if syntax == BIG:
+        _turn_words(ds)
+        dcmwrite(stream, whole, implicit_vr=False, little_endian=False, force_encoding=True)
+    else:
+        whole.save_as(stream, enforce_file_format=True)
     return stream.getvalue()
+
+
+def _turn_words(ds: Dataset) -> None:
+    """The words of lookup tables in big endian, which pydicom takes as bytes."""
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        for item in ds.get(name, []):
+            item["LUTData"].value = np.frombuffer(item["LUTData"].value, "<u2").astype(">u2").tobytes()
 
 
 def without_meta(data: bytes) -> bytes:
@@ -138,24 +157,45 @@ def rle(cells: np.ndarray) -> bytes:
 
 
 def jpeg(cells: np.ndarray, syntax: str, ds: Dataset) -> bytes:
-    """JPEG lossless, baseline or extended, by GDCM."""
+    """JPEG lossless by GDCM, baseline by OpenCV, extended by DCMTK (GDCM's writer of it breaks the heap)."""
+    if syntax == BASELINE:
+        return bytes(cv2.imencode(".jpg", cells, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+    if syntax == EXTENDED:
+        return extended(cells, ds.BitsStored)
     gdcm = pytest.importorskip("gdcm", reason="no writer of lossless JPEG")
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((cells.shape[1], cells.shape[0], 1))
-    samples = 1 if cells.ndim == 2 else 3
-    image.SetPixelFormat(gdcm.PixelFormat(samples, 8 * cells.itemsize, ds.BitsStored, ds.BitsStored - 1, 0))
-    kind = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2" if samples == 1 else "RGB")
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetByteStringValue(cells.astype(cells.dtype.newbyteorder("<")).tobytes())
-    image.SetDataElement(element)
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.ExplicitVRLittleEndian))
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    change.SetInput(image)
-    if not change.Change():
-        pytest.skip(f"GDCM does not write {syntax} of {ds.BitsStored} bits")
-    value = change.GetOutput().GetDataElement().GetSequenceOfFragments()
-    fragments = [value.GetFragment(i).GetByteValue().GetBuffer() for i in range(value.GetNumberOfFragments())]
-    return b"".join(part.encode("utf-8", "surrogateescape") for part in fragments)
+    with tempfile.TemporaryDirectory() as folder:
+        plain, packed = Path(folder) / "plain.dcm", Path(folder) / "packed.dcm"
+        plain.write_bytes(film(cells.view(f"u{cells.itemsize}"), BitsStored=ds.BitsStored))
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(plain))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+        change.SetInput(reader.GetImage())
+        assert change.Change(), f"GDCM does not write {syntax} of {ds.BitsStored} bits"
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(str(packed))
+        assert writer.Write()
+        return frame_of(packed)
+
+
+def frame_of(path: Path) -> bytes:
+    """The compressed frame of a file."""
+    with pydicom.dcmread(path) as found:
+        return bytes(pydicom.encaps.get_frame(found.PixelData, 0, number_of_frames=1))
+
+
+@cache
+def _extended(raw: bytes, shape: tuple[int, int], bits: int) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        plain, packed = Path(folder) / "plain.dcm", Path(folder) / "packed.dcm"
+        plain.write_bytes(film(np.frombuffer(raw, np.uint16).reshape(shape), BitsStored=bits))
+        subprocess.run(["dcmcjpeg", "+ee", "+q", "100", plain, packed], check=True, capture_output=True)
+        return frame_of(packed)
+
+
+def extended(cells: np.ndarray, bits: int) -> bytes:
+    """JPEG extended of 12 bits."""
+    if shutil.which("dcmcjpeg") is None:
+        pytest.skip("no writer of extended JPEG (DCMTK's dcmcjpeg)")
+    return _extended(cells.tobytes(), cells.shape, bits)

@@ -229,6 +229,9 @@ def test_a_huge_film_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyP
 BAD = {
     "empty": (b"", "empty file"),
     "text": (b"these are words\n" * 20, "looks like text"),
+    "zip": (b"PK\x03\x04" + bytes(300), "a zip archive: unpack it"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(300), "a gzip archive: unpack it"),
+    "tar": (b"film.dcm" + bytes(249) + b"ustar\0" + bytes(300), "a tar archive: unpack it"),
     "gif": (saved(Image.fromarray(GREY), "GIF"), "looks like GIF"),
     "dicom": (bytes(128) + b"DICM" + bytes(100), "no pixel data"),
     "dicom that is a TIFF too": (b"II*\0" + bytes(124) + b"DICM", "without a header|no pixel data"),

@@ -7,9 +7,9 @@ from one read of the file. Every reason a film cannot be read is a `FilmError`.
 from __future__ import annotations
 
 from mococxr.films.raster import resize_shorter
-from mococxr.films.reading import MAX_PIXELS, decode_film, read_bytes, read_film
+from mococxr.films.reading import MAX_PIXELS, decode_film, read_bytes, read_film, shape_of
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "decode_film", "read_bytes", "read_film", "resize_shorter"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "decode_film", "read_bytes", "read_film", "resize_shorter", "shape_of"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 """What is taken for a film in a folder that is searched; a file named by a table or by the user may be called

@@ -49,15 +49,13 @@ def read_header(data: bytes) -> Header:
     """
     if not data:
         raise FilmError("empty file")
-    if data[128:132] == b"DICM":
-        raise FilmError("a DICOM file: this version reads PNG, JPEG and TIFF")
     for magic, reader in _READERS.items():
         if data.startswith(magic):
             try:
                 return reader(data)
             except (struct.error, IndexError) as error:
                 raise FilmError(CUT_SHORT) from error
-    raise FilmError(f"not a PNG, JPEG or TIFF image{_guess(data)}")
+    raise FilmError(f"not a PNG, JPEG, TIFF or DICOM image{_guess(data)}")
 
 
 def _guess(data: bytes) -> str:
@@ -66,10 +64,15 @@ def _guess(data: bytes) -> str:
         b"GIF8": "GIF",
         b"RIFF": "WebP or another RIFF file",
         b"%PDF": "PDF",
-        b"PK\x03\x04": "zip archive",
+        b"PK\x03\x04": "a zip archive: unpack it",
+        b"\x1f\x8b": "a gzip archive: unpack it",
+        b"BZh": "a bzip2 archive: unpack it",
+        b"\xfd7zXZ\0": "an xz archive: unpack it",
+        b"7z\xbc\xaf": "a 7z archive: unpack it",
+        b"Rar!": "a rar archive: unpack it",
+        b"\x28\xb5\x2f\xfd": "a zstd archive: unpack it",
     }
     known |= {
-        b"\x1f\x8b": "gzip",
         b"\0\0\0\x0cjP": "JPEG 2000",
         b"\xff\x4f\xff\x51": "JPEG 2000",
         b"<": "markup text",
@@ -77,6 +80,8 @@ def _guess(data: bytes) -> str:
     for magic, name in known.items():
         if data.startswith(magic):
             return f" (it looks like {name})"
+    if data[257:262] == b"ustar":
+        return " (it looks like a tar archive: unpack it)"
     head = data[:512]
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return " (it looks like text)"

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mococxr.errors import FilmError, InputError
+from mococxr.films import dicom
 from mococxr.films.dicom.elements import is_dicom
 from mococxr.films.dicom.grey import decode_dicom
+from mococxr.films.header import read_header
 from mococxr.films.raster import decode_raster
 from mococxr.films.tones import parse_voi, parse_window
 
@@ -69,6 +71,21 @@ def decode_film(
     if is_dicom(data):
         return decode_dicom(data, window, parse_voi(voi), frames == "refuse", max_pixels)
     return decode_raster(data, window, max_pixels)
+
+
+def shape_of(data: bytes) -> tuple[int, int]:
+    """(height, width) that a film's header declares, without decoding it (before it is turned upright or square).
+
+    Raises:
+        FilmError: the header cannot be read, or holds no size.
+    """
+    if is_dicom(data):
+        about = dicom.header(data)
+        if not about.rows or not about.columns:
+            raise FilmError("no image size in the header")
+        return about.rows, about.columns
+    found = read_header(data)
+    return found.height, found.width
 
 
 def _check(sixteen_bit: str, voi: str, frames: str) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.errors import FilmError, InputError
-from mococxr.films import read_bytes
-from mococxr.films.header import read_header
+from mococxr.films import read_bytes, shape_of
 
 LOOKED_AT = 8
 """Films whose headers are read for the estimate."""
@@ -27,8 +26,8 @@ def needed(root: Path, paths: pl.Series, size: int, done: int) -> int:
     ratios = []
     for path in paths.gather_every(max(1, len(paths) // LOOKED_AT))[:LOOKED_AT]:
         try:
-            header = read_header(read_bytes(root / path, root))
-            ratios.append(max(header.width, header.height) / max(1, min(header.width, header.height)))
+            shape = shape_of(read_bytes(root / path, root))
+            ratios.append(max(shape) / max(1, min(shape)))
         except FilmError:
             continue
     ratio = min(sum(ratios) / len(ratios), 4.0) if ratios else 1.25

@@ -16,7 +16,8 @@ from pydicom.uid import UID
 
 from mococxr.errors import FilmError
 from mococxr.films.dicom.elements import UNDEFINED, Elements, integer, numbers, text
-from mococxr.films.dicom.streams import CUT, DAMAGED, decode_rle, decode_stream, read_stream
+from mococxr.films.dicom.rle import decode_rle, is_rle
+from mococxr.films.dicom.streams import CUT, DAMAGED, decode_stream, read_stream
 from mococxr.films.raster import check_size
 
 _ROWS, _COLUMNS, _SAMPLES, _FRAMES, _PLANAR = 0x00280010, 0x00280011, 0x00280002, 0x00280008, 0x00280006
@@ -178,7 +179,7 @@ def _compressed(elements: Elements, layout: _Layout) -> Cells:
     frame = _first_frame(elements, layout.frames)
     stream = read_stream(frame)
     if stream is None:
-        if not _is_rle(frame):
+        if not is_rle(frame):
             name = UID(elements.syntax or "").name
             known = name if elements.syntax and name != elements.syntax else "an unknown kind"
             raise FilmError(f"compressed pixel data that no decoder here reads ({known})")
@@ -220,11 +221,6 @@ def _cells(
         found = found[..., 0]
     cells = np.ascontiguousarray(found, dtype=found.dtype.newbyteorder("="))
     return Cells(cells, stored, shift, layout.signed, kind, kind.startswith("YBR_PARTIAL") and not rgb)
-
-
-def _is_rle(frame: bytes) -> bool:
-    """Whether a frame begins with an RLE header: up to 15 segments, the first right behind the header."""
-    return len(frame) >= 64 and 1 <= struct.unpack_from("<I", frame)[0] <= 15 and frame[4:8] == b"\x40\0\0\0"
 
 
 def _first_frame(elements: Elements, frames: int) -> bytes:

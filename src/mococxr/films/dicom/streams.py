@@ -2,7 +2,7 @@
 
 The first bytes of a stream decide who decodes it, not the transfer syntax, which is sometimes wrong. Before a
 decoder sees a stream, its size must be the one that the DICOM header declares and its last bytes must be there.
-Sources: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 (JPEG 2000), DICOM PS3.5 annex G (RLE).
+Sources: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 (JPEG 2000).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -179,14 +180,7 @@ def _gdcm(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinte
     image.SetPixelFormat(
         gdcm.PixelFormat(stream.samples, allocated, stream.precision, stream.precision - 1, 0)
     )
-    with caught_stderr() as messages:
-        try:
-            raw = image.GetBuffer().encode("utf-8", "surrogateescape")
-        except Exception as error:  # what a wrapped C++ library raises is not specified
-            raise FilmError(DAMAGED) from error
-    said = "".join(messages)
-    if "orrupt" in said or "remature" in said:
-        raise FilmError(f"{DAMAGED}: {last_line(said)}")
+    raw = _called(lambda: image.GetBuffer().encode("utf-8", "surrogateescape"))
     return _shaped(raw, stream)
 
 
@@ -194,10 +188,7 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
     """JPEG-LS, by CharLS."""
     import jpeg_ls
 
-    try:
-        raw, about = jpeg_ls.decode_pixel_data(frame)
-    except Exception as error:  # what a wrapped C++ library raises is not specified
-        raise FilmError(DAMAGED) from error
+    raw, about = _called(lambda: jpeg_ls.decode_pixel_data(frame))
     if stream.samples > 1 and about["interleave_mode"] == 0:
         planes = np.frombuffer(raw, _sample(stream))
         if planes.size != stream.samples * stream.rows * stream.columns:
@@ -212,13 +203,23 @@ def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsigned
     """JPEG 2000 and high-throughput JPEG 2000, by OpenJPEG."""
     import openjpeg
 
-    try:
-        found = openjpeg.decode(frame[frame.find(_J2K) :], j2k_format=0)
-    except Exception as error:  # what a wrapped C library raises is not specified
-        raise FilmError(DAMAGED) from error
+    found = _called(lambda: openjpeg.decode(frame[frame.find(_J2K) :], j2k_format=0))
     if found.dtype.itemsize > 2:
         raise FilmError(f"{stream.precision} bits a sample: this version reads up to 16")
     return np.ascontiguousarray(found).view(_sample(stream))
+
+
+def _called(decoder: Callable[[], Any]) -> Any:
+    """Call a native decoder; FilmError where it raises, or says that the data are damaged or cut short."""
+    with caught_stderr() as messages:
+        try:
+            found = decoder()
+        except Exception as error:  # what a wrapped library raises is not specified
+            raise FilmError(DAMAGED) from error
+    said = "".join(messages)
+    if any(word in said.lower() for word in ("corrupt", "premature", "truncat", "invalid")):
+        raise FilmError(f"{DAMAGED}: {last_line(said)}")
+    return found
 
 
 def _sample(stream: Stream) -> str:
@@ -242,54 +243,3 @@ _DECODERS: dict[str, Callable[[bytes, Stream, str], NDArray[np.unsignedinteger]]
     "JPEG-LS": _charls,
     "JPEG 2000": _openjpeg,
 }
-
-
-def decode_rle(
-    frame: bytes, rows: int, columns: int, samples: int, width: int
-) -> NDArray[np.unsignedinteger]:
-    """Decode an RLE frame, never beyond the size declared.
-
-    Args:
-        width: bytes a sample, 1 or 2.
-
-    Returns:
-        uint8 or uint16, (H, W) or (H, W, samples).
-
-    Raises:
-        FilmError: the segments are not those of such an image, or end early.
-    """
-    if len(frame) < 64:
-        raise FilmError(CUT)
-    many, *offsets = struct.unpack_from("<16I", frame)
-    if many != samples * width:
-        raise FilmError(f"{DAMAGED}: {many} RLE segments where {samples * width} are needed")
-    ends = [*offsets[1:many], len(frame)]
-    planes = np.empty((samples, width, rows * columns), np.uint8)
-    for i, (start, end) in enumerate(zip(offsets[:many], ends, strict=True)):
-        if not 64 <= start <= end <= len(frame):
-            raise FilmError(f"{DAMAGED}: RLE segments outside the frame")
-        planes[i // width, width - 1 - i % width] = _unpack_bits(frame, start, end, rows * columns)
-    cells = np.ascontiguousarray(planes.transpose(2, 0, 1)).view("u1" if width == 1 else "<u2")
-    return cells.reshape((rows, columns) if samples == 1 else (rows, columns, samples))
-
-
-def _unpack_bits(frame: bytes, at: int, end: int, wanted: int) -> NDArray[np.uint8]:
-    """One segment: runs and literals until `wanted` bytes are there."""
-    parts: list[bytes] = []
-    have = 0
-    while have < wanted:
-        if at + 1 >= end:
-            raise FilmError(CUT)
-        head = frame[at]
-        if head < 128:
-            part = frame[at + 1 : min(at + 2 + head, end)]
-            at += 2 + head
-        elif head > 128:
-            part = frame[at + 1 : at + 2] * (257 - head)
-            at += 2
-        else:
-            part = b""
-            at += 1
-        parts.append(part)
-        have += len(part)
-    return np.frombuffer(b"".join(parts), np.uint8, wanted)
