@@ -1,13 +1,14 @@
 """Encoders with their grey-film preprocessing inside: from timm, transformers, torchxrayvision, a run or a file."""
 
 from mococxr.backbone.folder import load_encoder, read_spec, save_encoder
+from mococxr.backbone.known import SETS, TrainedOn, shared_sets, trained_on
+from mococxr.backbone.names import short_name, shown_name
 from mococxr.backbone.network import Encoder, build, load_weights
 from mococxr.backbone.sources import (
     EncoderSource,
     initialise,
     open_encoder,
     resolve_encoder,
-    short_name,
     start,
 )
 from mococxr.backbone.spec import IMAGENET_MEAN, IMAGENET_STD, OFFLINE_BACKBONE, EncoderSpec, spec_of
@@ -17,9 +18,11 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "OFFLINE_BACKBONE",
+    "SETS",
     "Encoder",
     "EncoderSource",
     "EncoderSpec",
+    "TrainedOn",
     "build",
     "initialise",
     "load_encoder",
@@ -30,7 +33,10 @@ __all__ = [
     "read_weights",
     "resolve_encoder",
     "save_encoder",
+    "shared_sets",
     "short_name",
+    "shown_name",
     "spec_of",
     "start",
+    "trained_on",
 ]

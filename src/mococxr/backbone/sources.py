@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from mococxr.backbone import transformer
 from mococxr.backbone.folder import load_encoder, read_spec
 from mococxr.backbone.hub import hub_file
+from mococxr.backbone.names import PLAIN
 from mococxr.backbone.network import Encoder, build, check_name, finished, load_weights
 from mococxr.backbone.spec import EncoderSpec, spec_of
 from mococxr.backbone.weights import (
@@ -40,7 +41,6 @@ from mococxr.backbone.xrv import xrv_file, xrv_spec, xrv_weights
 from mococxr.errors import InputError
 from mococxr.files import read_json, sha256_file
 
-PLAIN = ("imagenet", "random")
 KINDS = (
     "Name a finished run folder, imagenet, random, a timm network, hf:OWNER/NAME, xrv:NAME, or NETWORK:FILE with "
     "a weights file."
@@ -68,14 +68,6 @@ class EncoderSource:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file read, by file name."""
         return {file.name: sha256_file(file) for file in self.files}
-
-
-def short_name(encoder: str) -> str:
-    """What an encoder is called in tables: the last part of its name, without a weights file's ending."""
-    last = Path(encoder.rpartition(":")[2].partition("@")[0]).name
-    for suffix in (".safetensors", ".pth", ".pt", ".bin"):
-        last = last.removesuffix(suffix)
-    return last
 
 
 def resolve_encoder(

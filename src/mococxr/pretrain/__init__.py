@@ -19,11 +19,12 @@ from mococxr import backbone, health, journal
 from mococxr.config import PRESETS, PretrainSettings, from_yaml, make, resolve, to_mapping, to_yaml
 from mococxr.encode import pick_device
 from mococxr.errors import InputError
-from mococxr.files import atomic_write, read_json, write_csv, write_json
+from mococxr.files import atomic_write, read_json, write_json
 from mococxr.moco import KeyQueue, Projector, key_copy
 from mococxr.pretrain.feed import Feed
 from mococxr.pretrain.loop import Log, pretrain_loop
 from mococxr.pretrain.pool import Orders, Pool, gather_pool, largest_queue
+from mococxr.pretrain.seen import started_from, write_seen
 from mococxr.pretrain.step import Learner, make_optimizer
 from mococxr.store import Store
 from mococxr.version import VERSION
@@ -51,7 +52,9 @@ def run(settings: PretrainSettings) -> Path:
     settings = _with_queue(settings, len(pool))
     learner, feed, origin = build_learner(settings, pool, accelerator)
     if accelerator.is_main_process:
-        _announce(settings, pool, origin, accelerator, feed)
+        _announce(
+            settings, pool, cast("backbone.Encoder", learner.query.encoder).spec, origin, accelerator, feed
+        )
         _open_folder(settings, pool, stores)
     accelerator.wait_for_everyone()
     _start_tracker(accelerator, settings)
@@ -94,7 +97,11 @@ def _check_out(settings: PretrainSettings, stores: list[Store]) -> None:
             raise InputError(f"{out} is there already.", "Name another --out, or go on with it by --resume.")
         return
     if not (out / "settings.yaml").is_file():
-        begun = {"inputs.json", "patients.csv"}  # what a run killed in its first moment leaves
+        begun = {
+            "inputs.json",
+            "patients.csv",
+            "films.parquet",
+        }  # what a run killed in its first moment leaves
         if strange := sorted({path.name for path in out.glob("[!.]*")} - begun):
             raise InputError(
                 f"{out} holds no run to resume: there is {strange[0]} and no settings.yaml.",
@@ -198,13 +205,23 @@ def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed
     )
 
 
-def _announce(s: PretrainSettings, pool: Pool, origin: str, accelerator: Accelerator, feed: Feed) -> None:
+def _announce(
+    s: PretrainSettings,
+    pool: Pool,
+    spec: backbone.EncoderSpec,
+    origin: str,
+    accelerator: Accelerator,
+    feed: Feed,
+) -> None:
     steps = feed.steps_per_epoch * s.epochs
     journal.say(
-        f"pretraining {s.backbone} from {origin} on {len(pool):,} films of {len(pool.patients):,} patients "
+        f"pretraining {spec.timm} from {origin} on {len(pool):,} films of {len(pool.patients):,} patients "
         f"({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of {feed.steps_per_epoch:,} steps "
         f"= {steps:,}, on {accelerator.num_processes} x {accelerator.device.type}"
     )
+    if (spec.timm, spec.channels, spec.mean, spec.std) != (s.backbone, s.channels, s.mean, s.std):
+        grey = f"{spec.channels} channels, mean {spec.mean}, std {spec.std}"
+        journal.say(f"network and grey scale are those of {s.init}, not of the settings: {spec.timm}, {grey}")
     preset = PRESETS[s.preset]["queue"]
     why = "" if s.queue == preset else f" (the preset's is {preset:,})"
     journal.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + s.queue):.2f}")
@@ -215,7 +232,7 @@ def _announce(s: PretrainSettings, pool: Pool, origin: str, accelerator: Acceler
 def _open_folder(settings: PretrainSettings, pool: Pool, stores: list[Store]) -> None:
     """Write what a resumption is checked against; the settings last, since they say that all is there."""
     write_json(settings.out / "inputs.json", _inputs(stores))
-    write_csv(settings.out / "patients.csv", pool.patients)
+    write_seen(settings.out, pool, stores, settings.init)
     atomic_write(settings.out / "settings.yaml", to_yaml(dataclasses.replace(settings, resume=False)))
 
 
@@ -237,19 +254,18 @@ def _finish(
         "splits": s.pretrain_on,
     }
     last: Mapping[str, Any] = log.entries[-1]
-    backbone.save_encoder(
-        cast("backbone.Encoder", learner.query.encoder),
-        s.out,
-        {"init": s.init, "pretrained_on": pretrained_on},
-    )
+    encoder = cast("backbone.Encoder", learner.query.encoder)
+    backbone.save_encoder(encoder, s.out, {"init": s.init, "pretrained_on": pretrained_on})
+    spec = encoder.spec
     facts = {
         "version": VERSION,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "verdict": word,
         "reason": sentence,
-        "backbone": s.backbone,
+        "backbone": spec.timm,
         "init": s.init,
         "weights": origin,
+        "started_from": started_from(s.init),
         "pretrained_on": pretrained_on,
         "phantom": all(bool(store.manifest.get("phantom")) for store in stores),
         "inputs": _inputs(stores),

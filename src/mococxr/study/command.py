@@ -21,6 +21,8 @@ from mococxr.learn import read_method
 from mococxr.report import write_report
 from mococxr.store import Store
 from mococxr.study import facts, folder, given, results
+from mococxr.study.arms import arm_facts, overlap_warnings, training_warnings
+from mococxr.study.copies import compare_films
 from mococxr.study.plan import Arm, Draw, Trial, check_numbers, make_draws, plan_trials, read_arms
 from mococxr.study.trial import Films, Work, run_trials
 from mococxr.study.units import check_test_store, check_unit
@@ -199,13 +201,15 @@ def _facts(
     lost: int,
 ) -> dict[str, Any]:  # fmt: skip
     store, tested = work.train.store, work.test.store
+    shared, copied = compare_films(work.out, tested, arms)
+    seen = [*overlap_warnings(tested, arms), *copied, *training_warnings(tested, arms)]
     return {
         "version": VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "store": facts.store_facts(store),
         "test_store": None if tested is store else facts.store_facts(tested),
         "targets": {name: _target_facts(work, name) for name in settings.target},
-        "arms": {arm.name: facts.arm_facts(store, arm) for arm in arms},
+        "arms": {arm.name: arm_facts(store, arm, work.method.device) for arm in arms},
         "reference": reference,
         "replicates": settings.replicates,
         "level": results.LEVEL,
@@ -216,7 +220,8 @@ def _facts(
         "validation_labels": facts.validation_labels(records, settings.mode),
         "undefined": results.undefined_entries(records),
         "undefined_resamples": lost,
-        "warnings": [*facts.overlap_warnings(tested, arms), *facts.note_warnings(records)],
+        "films_in_both": shared,
+        "warnings": [*seen, *facts.note_warnings(records)],
         "settings": to_mapping(settings),
     }
 

@@ -1,0 +1,127 @@
+"""What is known of the films that published encoders were trained on: facts of their papers and model cards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SETS = {
+    "nih": "NIH ChestX-ray14",
+    "chexpert": "CheXpert",
+    "mimic": "MIMIC-CXR",
+    "padchest": "PadChest",
+    "openi": "Open-i (Indiana)",
+    "rsna": "RSNA Pneumonia",
+    "siim": "SIIM-ACR Pneumothorax",
+    "vindr": "VinDr-CXR",
+    "brax": "BRAX",
+}
+"""Chest films: how a set is called here, and its full name."""
+
+_FROM_NIH = ("nih", "rsna", "siim")
+"""The films of these are films of NIH ChestX-ray14: whoever saw one may have seen the others."""
+
+_IN_A_NAME = {
+    "nih": ("nih", "chestxray14", "chestxray8", "cxr14"),
+    "chexpert": ("chexpert",),
+    "mimic": ("mimic",),
+    "padchest": ("padchest",),
+    "openi": ("openi", "indiana"),
+    "rsna": ("rsna",),
+    "siim": ("siim",),
+    "vindr": ("vindr", "vinbig"),
+    "brax": ("brax",),
+}
+"""How the source of a store tells which set it is, in small letters and digits."""
+
+_XRV = {
+    # "google" in the library's list is Google's labels of NIH films.
+    "densenet121-res224-all": ("nih", "padchest", "chexpert", "mimic", "openi", "rsna"),
+    "densenet121-res224-nih": ("nih",),
+    "densenet121-res224-pc": ("padchest",),
+    "densenet121-res224-chex": ("chexpert",),
+    "densenet121-res224-rsna": ("rsna",),
+    "densenet121-res224-mimic_nb": ("mimic",),
+    "densenet121-res224-mimic_ch": ("mimic",),
+    "resnet50-res512-all": ("padchest", "nih", "rsna", "siim", "vindr"),
+}
+_HUB = {"rad-dino": ("mimic", "chexpert", "nih", "padchest", "brax")}
+"""By the last part of a repository's name, so that a copy on disk is known too."""
+_HUB_IMAGENET = (
+    "vit-base-patch16-224", "vit-base-patch16-224-in21k", "vit-large-patch16-224", "deit-base-patch16-224",
+    "dino-vits8", "dino-vits16", "dino-vitb8", "dino-vitb16", "resnet-18", "resnet-50",
+)  # fmt: skip
+_IMAGENET_TAG = re.compile(r"^in(1k|12k|21k|22k)$")
+_OTHER_PICTURES = re.compile(
+    r"ig\dm|ig\db|yfcc|laion|openai|webli|jft|lvd|datacomp|dfn|merged|swag|ns$|goog|sbb|clip"
+)
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What an encoder's weights were trained on.
+
+    Args:
+        known: whether anything is known; False says that any film may be among them.
+        sets: keys of `SETS`, empty where no chest film was.
+        labels: whether it was trained with their labels.
+    """
+
+    known: bool
+    sets: tuple[str, ...] = ()
+    labels: bool = False
+
+    def sentence(self) -> str:
+        """For a table."""
+        if not self.known:
+            return "not known"
+        if not self.sets:
+            return "no chest films"
+        how = "with" if self.labels else "without"
+        return f"{', '.join(SETS[name] for name in self.sets)} ({how} labels)"
+
+
+NO_CHEST_FILMS = TrainedOn(True)
+
+
+def trained_on(encoder: str) -> TrainedOn:
+    """What an encoder was trained on, by the name that a user gives it; a run's own films are not meant."""
+    kind, _, rest = encoder.partition(":")
+    if encoder in ("imagenet", "random"):
+        return NO_CHEST_FILMS
+    if kind == "xrv" and rest in _XRV:
+        return TrainedOn(True, _XRV[rest], labels=True)
+    last = Path(rest.partition("@")[0]).name
+    if kind == "hf" and last.lower() in _HUB:
+        return TrainedOn(True, _HUB[last.lower()])
+    if kind == "hf" and (last in _HUB_IMAGENET or (rest.startswith("timm/") and _only_imagenet(last))):
+        return NO_CHEST_FILMS
+    if kind == "timm" or (not rest and not Path(encoder).exists()):
+        return NO_CHEST_FILMS if _only_imagenet(rest or encoder) else TrainedOn(False)
+    return TrainedOn(False)
+
+
+def _only_imagenet(network: str) -> bool:
+    """Whether the tag of timm's weights names ImageNet and no other pictures."""
+    import timm
+
+    if "." not in network:
+        told = timm.get_pretrained_cfg(network) if timm.is_model(network) else None
+        network = f"{network}.{told.tag if told else ''}"
+    tag = network.partition(".")[2]
+    return any(_IMAGENET_TAG.match(part) for part in tag.split("_")) and not _OTHER_PICTURES.search(tag)
+
+
+def shared_sets(source: str, sets: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of these sets may hold films of a store.
+
+    Args:
+        source: the store's source, such as `nih` or the name of a folder.
+        sets: keys of `SETS`.
+    """
+    plain = re.sub(r"[^a-z0-9]", "", source.lower())
+    own = {name for name, words in _IN_A_NAME.items() if any(word in plain for word in words)}
+    if own & set(_FROM_NIH):
+        own |= set(_FROM_NIH)
+    return tuple(name for name in sets if name in own)

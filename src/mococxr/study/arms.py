@@ -1,0 +1,148 @@
+"""What the report must say of arms: where each encoder comes from, what it was trained on, what a film costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mococxr.backbone import SETS, EncoderSource, TrainedOn, shared_sets, shown_name, trained_on
+from mococxr.encode import open_encoder, seconds_per_film
+from mococxr.errors import InputError
+from mococxr.files import read_json
+from mococxr.store import Store
+from mococxr.study.plan import Arm
+
+Facts = dict[str, Any]
+MAY_HOLD = "TEST FILMS MAY HAVE BEEN SEEN: "
+
+
+def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
+    """Where an arm comes from and what a film costs; what its runs did not record is null.
+
+    Args:
+        device: where the cost is measured.
+    """
+    source = arm.sources[0]
+    runs = [_run_record(one.path) for one in arm.sources if one.path is not None]
+    first = runs[0] if runs else {}
+    seconds = [run["seconds"] for run in runs if isinstance(run.get("seconds"), int | float)]
+    verdicts = list(dict.fromkeys(str(run["verdict"]) for run in runs if run.get("verdict")))
+    init = _init_of(first)
+    library = "" if source.spec.library == "timm" else f" ({source.spec.library})"
+    return {
+        "encoder": ", ".join(arm.runs) if source.kind == "run" else shown_name(source.name),
+        "kind": source.kind,
+        "init": (init and shown_name(str(init))) if source.kind == "run" else source.kind,
+        "timm": source.spec.timm + library,
+        "size": source.spec.size,
+        "channels": source.spec.channels,
+        "mean": source.spec.mean,
+        "std": source.spec.std,
+        "feature": source.spec.pool or "pooled by the network",
+        "pretrained_on": _pretrained_on(store, first),
+        "trained_on": published(source).sentence(),
+        "runs": len(arm.sources),
+        "verdict": "; ".join(verdicts) or None,
+        "seconds": sum(seconds) / len(seconds) if seconds else None,
+        "files_sha256": [one.hashes() for one in arm.sources],
+        **_cost(source, device),
+    }
+
+
+def _cost(source: EncoderSource, device: str) -> Facts:
+    encoder = open_encoder(source)
+    return {
+        "parameters": sum(weight.numel() for weight in encoder.parameters()),
+        "seconds_per_film": round(seconds_per_film(encoder, source.spec.size, device), 6),
+        "device": device,
+    }
+
+
+def _init_of(record: Facts) -> Any:
+    settings = record.get("settings")
+    return record.get("init") or (settings.get("init") if isinstance(settings, dict) else None)
+
+
+def _run_record(folder: Path) -> Facts:
+    try:
+        record = read_json(folder / "run.json")
+    except InputError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _pretrained_on(store: Store, record: Facts) -> Facts | None:
+    before = record.get("pretrained_on")
+    if not isinstance(before, dict):
+        return None
+    names = before.get("source")
+    names = names if isinstance(names, list) else [names]
+    source = store.source if store.source in names else ", ".join(str(name) for name in names if name) or None
+    return {"source": source} | {name: before.get(name) for name in ("films", "patients", "splits")}
+
+
+def published(source: EncoderSource) -> TrainedOn:
+    """What the published weights that an encoder is, or that its run started from, were trained on."""
+    if source.kind != "run" or source.path is None:
+        return trained_on(source.name)
+    record = _run_record(source.path)
+    told = record.get("started_from")
+    if isinstance(told, dict):
+        return TrainedOn(bool(told["known"]), tuple(told["sets"]), bool(told["labels"]))
+    return trained_on(str(_init_of(record)))
+
+
+def training_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
+    """Arms whose published training data may hold films of this store, or of which nothing is known."""
+    warnings = []
+    for arm in arms:
+        for name, source in zip(arm.runs, arm.sources, strict=True):
+            told = published(source)
+            whose = f"The weights that run {name} of arm {arm.name} started from" if source.kind == "run" else (
+                f"The weights of arm {arm.name} ({name})"
+            )  # fmt: skip
+            if not told.known and not (
+                source.kind == "run" and _init_of(_run_record(source.path or Path())) is None
+            ):
+                warnings.append(
+                    f"{whose}: what they were trained on is not known, so it may hold the test films."
+                )
+            elif both := shared_sets(store.source, told.sets):
+                how = "with" if told.labels else "without"
+                warnings.append(
+                    f"{MAY_HOLD}{whose} were trained, {how} labels, on {', '.join(SETS[one] for one in both)}, "
+                    f"where films of this store ({store.source}) come from. Its scores may be too high."
+                )
+    return warnings
+
+
+def overlap_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
+    """How many test patients of this store each arm's pretraining saw, where its runs tell."""
+    test = set(store.splits.filter(pl.col("split") == "test")["patient"].to_list())
+    warnings = []
+    for arm in arms:
+        for name, source in zip(arm.runs, arm.sources, strict=True):
+            if source.path is None:
+                continue
+            seen = _patients_seen(source.path, store.source)
+            if seen is None:
+                warnings.append(
+                    f"Run {name} of arm {arm.name} does not say whose films it was pretrained on."
+                )
+            elif both := len(test & seen):
+                warnings.append(
+                    f"TEST PATIENTS SEEN: run {name} of arm {arm.name} was pretrained on films of {both:,} "
+                    f"of the {len(test):,} test patients (without labels). Its scores may be too high."
+                )
+    return warnings
+
+
+def _patients_seen(folder: Path, source: str) -> set[str] | None:
+    path = folder / "patients.csv"
+    if not path.is_file():
+        return None
+    table = pl.read_csv(path, infer_schema=False)
+    return set(table.filter(pl.col("source") == source)["patient"].to_list())
