@@ -14,8 +14,8 @@ _TEXT = {"name": pl.String, "path": pl.String}
 
 
 def tables(root: Path, pattern: str) -> list[Path]:
-    """The files of that pattern in the root, in its folder `annotations` or one folder deep, sorted by name."""
-    for start in ("", "annotations/", "*/"):
+    """The files of that pattern in the root, or else in its folder `annotations`, sorted by name."""
+    for start in ("", "annotations/"):
         found = sorted(path for path in root.glob(start + pattern) if path.is_file())
         if found:
             return found
