@@ -28,6 +28,10 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "verdict": "healthy",
             "seconds": 840.0,
             "pretrained_on": {"source": "pediatric", "films": 3400, "patients": 1690, "splits": "train"},
+            "trained_on": "no chest films",
+            "seconds_per_film": 0.0123,
+            "parameters": 11_176_512,
+            "device": "cpu",
         },
         "imagenet": {
             "encoder": "imagenet",
@@ -68,6 +72,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         },
         "targets": {target: dict(count) for target in targets},
         "arms": {arm: about.get(arm, {}) | {"timm": "resnet18", "size": 96} for arm in arms},
+        "films_in_both": {"moco/run1": {"test_films": 514, "same": 0, "alike": 2}} if "moco" in arms else {},
         "reference": "imagenet",
         "primary": {"target": targets[0], "mode": "linear", "fraction": 0.01, "arm": arms[0]},
         "replicates": 500,

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from mococxr.report.study_folder import Study
 from mococxr.report.words import display, shown
 
-SEEN = "TEST PATIENTS SEEN: "
-"""How a warning of `study` begins that tells of test patients among those of the pretraining."""
+SEEN = {
+    "TEST PATIENTS SEEN: ": "Test patients seen",
+    "TEST FILMS SEEN: ": "Test films seen",
+    "TEST FILMS MAY HAVE BEEN SEEN: ": "Test films may have been seen",
+}
+"""How a warning of `study` begins that must be known before any number, and the title that it gets."""
 FEW_PATIENTS = 10
 """Fewer positive or negative test patients than this raise a banner."""
 
@@ -70,7 +74,12 @@ def seen_splits(study: Study, arm: str) -> list[str]:
 def _leak_banners(study: Study) -> list[Banner]:
     recorded = study.fact("warnings")
     texts = [str(text) for text in recorded] if isinstance(recorded, list) else []
-    found = [Banner("Test patients seen", text.removeprefix(SEEN)) for text in texts if text.startswith(SEEN)]
+    found = [
+        Banner(title, text.removeprefix(mark))
+        for text in texts
+        for mark, title in SEEN.items()
+        if text.startswith(mark)
+    ]
     for arm in study.arms:
         if seen := seen_splits(study, arm):
             found.append(

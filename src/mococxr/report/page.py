@@ -11,6 +11,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from mococxr.report.arms import arm_table, transfer_table
 from mococxr.report.banners import Banner, banners
 from mococxr.report.figures import Picture
 from mococxr.report.study_folder import Study
@@ -18,7 +19,6 @@ from mococxr.report.tables import (
     DifferenceTable,
     Glyph,
     Table,
-    arm_table,
     budget_table,
     cell_table,
     comparison_table,
@@ -221,7 +221,9 @@ def _data(study: Study) -> Section:
 
 
 def _arms(study: Study) -> Section:
-    return Section("arms", "Arms", tables=[("", arm_table(study))])
+    transfer = transfer_table(study)
+    tables = [("", arm_table(study)), *([("Films of source and target", transfer)] if transfer.rows else [])]
+    return Section("arms", "Arms", tables=tables)
 
 
 def _settings(study: Study) -> Section:

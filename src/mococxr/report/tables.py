@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mococxr.report.banners import seen_splits
 from mococxr.report.study_folder import CELL_KEYS, Row, Study
 from mococxr.report.words import (
     NOT_RECORDED,
@@ -232,46 +231,6 @@ def budget_table(study: Study) -> Table:
             draws = {row.get("draw") for row in trials}
             rows.append([target, percent(fraction), shown(len(draws) or None), *counts])
     return Table(["Target", "Labels", "Draws", "Films", "Patients", "Positives"], rows)
-
-
-def arm_table(study: Study) -> Table:
-    """What each encoder is."""
-    head = ["Arm", "Encoder", "Started from", "timm", "Input", "Pretrained on", "Runs", "Verdict of the run"]
-    return Table(head, [_arm_row(study, arm) for arm in study.arms], len(head))
-
-
-def _arm_row(study: Study, arm: str) -> list[str]:
-    facts = study.fact("arms", arm)
-    if not isinstance(facts, dict):
-        facts = {}
-    size, kind = facts.get("size"), facts.get("kind")
-    runless = kind in ("imagenet", "random")
-    name = display(study, arm) + (" (reference)" if arm == study.reference else "")
-    return [
-        name,
-        shown(facts.get("encoder") or kind),
-        shown(facts.get("init")),
-        shown(facts.get("timm")),
-        f"{size} px" if isinstance(size, int) else shown(size),
-        "no chest films" if runless and not facts.get("pretrained_on") else _pretraining(study, arm),
-        "–" if runless else shown(facts.get("runs")),
-        "–" if runless and not facts.get("verdict") else shown(facts.get("verdict")),
-    ]
-
-
-def _pretraining(study: Study, arm: str) -> str:
-    before = study.fact("arms", arm, "pretrained_on")
-    if not isinstance(before, dict):
-        return NOT_RECORDED
-    seen = seen_splits(study, arm)
-    parts = [f"{shown(before.get('films'))} films", f"{shown(before.get('patients'))} patients"]
-    parts.append(
-        f"split: {shown(before.get('splits'))}" + (f" (saw {' and '.join(seen)} patients)" if seen else "")
-    )
-    seconds = study.fact("arms", arm, "seconds")
-    if isinstance(seconds, int | float):
-        parts.append(f"{seconds / 60:,.0f} min")
-    return f"{shown(before.get('source'))}: {', '.join(parts)}"
 
 
 def undefined_table(study: Study) -> Table:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_study import facts, fake_study
+from mococxr.report import write_report
+from mococxr.report.arms import arm_table, transfer_table
+from mococxr.report.banners import banners
+from mococxr.report.study_folder import read_study
+
+ARMS, TARGETS = ("moco", "imagenet"), ("Effusion",)
+
+
+def study(tmp_path: Path, **changed: Any) -> Any:
+    recorded = facts(ARMS, TARGETS) | changed
+    return read_study(fake_study(tmp_path / "s", ARMS, TARGETS, ("linear",), (0.01, 1.0), recorded=recorded))
+
+
+def arm(**changed: Any) -> dict[str, Any]:
+    arms = facts(ARMS, TARGETS)["arms"]
+    arms["moco"] |= changed
+    return arms
+
+
+def cells(tmp_path: Path, **changed: Any) -> dict[str, str]:
+    table = arm_table(study(tmp_path, arms=arm(**changed)))
+    return dict(zip(table.head, table.rows[0], strict=True))
+
+
+def test_an_arm_says_what_a_film_costs_and_where_that_was_measured(tmp_path: Path) -> None:
+    table = arm_table(study(tmp_path))
+    row = dict(zip(table.head, table.rows[0], strict=True))
+    assert row["A film costs"] == "12 ms, 11.2 million weights"
+    assert "on cpu" in table.note
+    assert cells(tmp_path / "slow", seconds_per_film=1.44)["A film costs"].startswith("1.4 s")
+    assert cells(tmp_path / "old", seconds_per_film=None)["A film costs"] == "not recorded"
+
+
+def test_published_weights_name_their_films_and_a_run_those_of_its_start_too(tmp_path: Path) -> None:
+    theirs = {"kind": "xrv", "pretrained_on": None, "trained_on": "CheXpert (with labels)", "verdict": None}
+    row = cells(tmp_path / "a", **theirs, encoder="xrv:densenet121-res224-chex")
+    assert (row["Trained on"], row["Encoder"]) == ("CheXpert (with labels)", "xrv:densenet121-res224-chex")
+    assert (row["Started from"], row["Runs"], row["Verdict of the run"]) == ("–", "–", "–")
+    row = cells(tmp_path / "b", trained_on="CheXpert (with labels)")
+    assert row["Trained on"].startswith("pediatric: 3,400 films")
+    assert row["Trained on"].endswith("; its start: CheXpert (with labels)")
+
+
+def test_source_and_target_stand_beside_the_films_in_both(tmp_path: Path) -> None:
+    table = transfer_table(study(tmp_path))
+    assert table.rows == [["MoCo", "run1", "pediatric", "pediatric", "514", "0", "2"]]
+    other = transfer_table(
+        study(tmp_path / "b", films_in_both={"moco/run1": None}, test_store={"source": "nih"})
+    )
+    assert other.rows == [["MoCo", "run1", "pediatric", "nih", *["not checked"] * 3]]
+    assert transfer_table(study(tmp_path / "c", films_in_both={})).rows == []
+    place = fake_study(tmp_path / "d", ARMS, TARGETS, ("linear",), (0.01, 1.0))
+    assert "Films of source and target" in write_report(place).read_text()
+
+
+@pytest.mark.parametrize("mark", ["TEST FILMS SEEN", "TEST FILMS MAY HAVE BEEN SEEN", "TEST PATIENTS SEEN"])
+def test_films_that_may_have_been_seen_stand_on_the_first_screen(tmp_path: Path, mark: str) -> None:
+    (banner,) = banners(study(tmp_path, warnings=[f"{mark}: so many.", "The rest is calm."]))
+    assert (banner.title, banner.text) == (mark.capitalize(), "so many.")
