@@ -5,7 +5,7 @@ READY := .venv/.ready
 DEMO ?= demo
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
 
-.PHONY: help setup check format test slow demo bench real clean
+.PHONY: help setup check format test slow demo docs bench real clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ slow: setup ## kill and resume, several processes, real films in short
 
 demo: setup ## the whole way on synthetic films, from nothing to a report
 	$(BIN)/mococxr demo --out $(DEMO)
+
+docs: setup ## the pages that are made from the code: docs/paper.md
+	$(BIN)/python docs/make_paper.py
 
 bench: setup ## speed of views and of a step
 	$(BIN)/python bench/speed.py
