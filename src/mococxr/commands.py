@@ -9,26 +9,30 @@ import dataclasses
 import importlib
 import inspect
 import os
+import shlex
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field
 from typing import Any
 
-from mococxr.config import COMMANDS, PRESETS, make
+from mococxr.config import COMMANDS, PRESETS, flag, make
 from mococxr.errors import InputError
 
 ENTRIES = {
     "demo": "mococxr.demo:run",
     "prepare": "mococxr.store.prepare:run",
+    "inspect": "mococxr.dossier:run",
     "views": "mococxr.sheet:run",
     "pretrain": "mococxr.pretrain:run",
     "embed": "mococxr.predict:run_embed",
     "fit": "mococxr.predict:run_fit",
     "predict": "mococxr.predict:run_predict",
     "study": "mococxr.study:run",
+    "reproduce": "mococxr.reproduce:run",
     "report": "mococxr.report:run",
     "evaluate": "mococxr.evaluate:run",
     "import": "mococxr.export:run_import",
+    "export": "mococxr.export:run",
 }
 """Command -> `module:function`; the module is imported when the command runs, and not before."""
 OBJECTS = {"prepare": ("source", "mococxr.cohorts.xrv:on_disk")}
@@ -107,6 +111,25 @@ def _written(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(_written(item) for item in value)
     return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+
+
+def command_line(command: str, given: Mapping[str, Any]) -> str:
+    """The line that a user would type for these settings."""
+    by_position, by_name = fields_of(command)
+    words = ["mococxr", command]
+    for field in by_position:
+        words += _words(given[field.name])
+    for field in by_name:
+        if field.name in given:
+            words += [flag(field.name), *_words(given[field.name])]
+    return " ".join(words)
+
+
+def _words(value: Any) -> list[str]:
+    if value is True:
+        return []
+    values = value if isinstance(value, list | tuple) else [value]
+    return [shlex.quote(str(item)) for item in values]
 
 
 def function(command: str) -> Callable[..., Any]:

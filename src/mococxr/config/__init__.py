@@ -7,21 +7,26 @@ from mococxr.config.checkpoints import ExportSettings, ImportSettings
 from mococxr.config.fields import flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
 from mococxr.config.films import PrepareSettings, ViewsSettings
 from mococxr.config.heads import EmbedSettings, FitSettings, PredictSettings
+from mococxr.config.inspection import InspectSettings
 from mococxr.config.pretraining import PRESETS, PretrainSettings, resolve
+from mococxr.config.reproduction import ReproduceSettings
 from mococxr.config.studies import DemoSettings, EvaluateSettings, ReportSettings, StudySettings
 
 COMMANDS: dict[str, type] = {
     "demo": DemoSettings,
     "prepare": PrepareSettings,
+    "inspect": InspectSettings,
     "views": ViewsSettings,
     "pretrain": PretrainSettings,
     "embed": EmbedSettings,
     "fit": FitSettings,
     "predict": PredictSettings,
     "study": StudySettings,
+    "reproduce": ReproduceSettings,
     "report": ReportSettings,
     "evaluate": EvaluateSettings,
     "import": ImportSettings,
+    "export": ExportSettings,
 }
 """The commands, in the order of the work."""
 
@@ -33,11 +38,13 @@ __all__ = [
     "EvaluateSettings",
     "ExportSettings",
     "FitSettings",
+    "InspectSettings",
     "ImportSettings",
     "PredictSettings",
     "PrepareSettings",
     "PretrainSettings",
     "ReportSettings",
+    "ReproduceSettings",
     "StudySettings",
     "ViewsSettings",
     "flag",

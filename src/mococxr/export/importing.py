@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mococxr import journal
-from mococxr.backbone import Encoder, EncoderSpec, build, load_weights, save_encoder
+from mococxr.backbone import SETS, Encoder, EncoderSpec, build, load_weights, save_encoder
 from mococxr.config import ImportSettings, to_yaml
 from mococxr.errors import InputError
 from mococxr.export.checkpoint_file import read_checkpoint, tensors_of
@@ -126,7 +126,12 @@ def _facts(
             "left_out": dict(left),
         },
         "pretrained_on": pretrained_on if s.source else None,
-        "phantom": False,
+        "started_from": {
+            "known": s.source is not None,
+            "sets": [s.source] if s.source in SETS else [],
+            "labels": False,
+        },
+        "phantom": None,
     }
 
 

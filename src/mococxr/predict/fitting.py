@@ -21,6 +21,7 @@ from mococxr.files import check_place, write_parquet
 from mococxr.finetune import Trained
 from mococxr.learn import learn, read_method
 from mococxr.predict.model import FORMAT, save_model
+from mococxr.predict.origin import origin_of
 from mococxr.store import Store
 from mococxr.targets import Target, draw_labelled, read_target
 from mococxr.version import VERSION
@@ -81,6 +82,7 @@ def run_fit(settings: FitSettings) -> Path:
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more films."
         ) from error
     about = _about(settings, store, target, rows, trained, encoder.spec)
+    about["origin"] = origin_of(source.path, short_name(settings.encoder))
     save_model(Path(settings.out), trained.members, about)
     for note in trained.notes:
         journal.warn(note)
