@@ -125,7 +125,7 @@ def _jpeg(data: bytes) -> Header:
         elif kind == 0xDA:
             break
         at += 2 + length
-    if data.find(b"\xff\xd9", at) < 0:
+    if data.rfind(b"\xff\xd9", at) < 0:
         raise FilmError(CUT_SHORT)
     return Header("JPEG", width, height, orientation)
 

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import cv2
 import numpy as np
@@ -56,17 +57,29 @@ def caught_stderr() -> Iterator[list[str]]:
     decode at a time in a process: decode in several processes, not threads.
     """
     said: list[str] = []
-    with _native_stderr, tempfile.TemporaryFile() as caught:
+    with _native_stderr:
+        caught = _catcher(os.getpid())
         try:
             kept = os.dup(2)
         except OSError:  # standard error is closed: there is nothing to catch
             yield said
             return
-        os.dup2(caught.fileno(), 2)
+        os.dup2(caught, 2)
         try:
             yield said
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-            caught.seek(0)
-            said.append(caught.read().decode(errors="replace"))
+            if length := os.fstat(caught).st_size:
+                said.append(os.pread(caught, length, 0).decode(errors="replace"))
+                os.ftruncate(caught, 0)
+
+
+@cache
+def _catcher(process: int) -> int:  # noqa: ARG001 - a forked process needs one of its own
+    """A file without a name, made once a process: what is written to it is appended, so it can be emptied."""
+    handle, name = tempfile.mkstemp()
+    os.close(handle)
+    caught = os.open(name, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    os.unlink(name)
+    return caught

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -102,19 +104,31 @@ def read_bytes(path: Path, root: Path | None = None) -> bytes:
     Raises:
         FilmError: absent, a folder or a device, not readable, over 1 GiB, or a link that leaves `root`.
     """
-    path = Path(path)
     try:
-        if root is not None and not path.resolve().is_relative_to(Path(root).resolve()):
+        if root is not None and not _inside(os.path.realpath(path), _real(os.fspath(root))):
             raise FilmError("a link that leads out of the source folder")
-        status = path.stat()
+        status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise FilmError("a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise FilmError("not a regular file (a device, pipe or socket)")
         if status.st_size > MAX_BYTES:
             raise FilmError(f"{status.st_size:,} bytes: over the limit of {MAX_BYTES:,}")
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except FileNotFoundError as error:
         raise FilmError("no such file") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise FilmError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise FilmError(f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise FilmError("cannot be read: its name is no path") from error
+
+
+@lru_cache(maxsize=16)
+def _real(root: str) -> str:
+    """The source folder without links on the way, found once and not for every film."""
+    return os.path.realpath(root)
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
