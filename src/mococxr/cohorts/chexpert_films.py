@@ -60,19 +60,18 @@ def _homes(parts: pl.DataFrame, split: str, table: Table, request: Request) -> l
     """The folders inside the root that hold patients of this split, the likeliest first."""
     release = parts["release"][0] or ""
     root = request.root
-    bases = [
+    named = [
         root,
         root / release,
         root / Path(release).name,
         table.path.parent,
         *sorted(root.glob("CheXpert*/")),
     ]
+    bases = [base for base in named if os.path.isdir(base)]
     names = ("valid", "val") if SPLITS[split] == "val" else (split,)
-    found = [base / name for base in bases for name in names]
+    found = [base / name for base in bases for name in names if os.path.isdir(base / name)]
     found += [base for base in bases if base.resolve().name in names or f"({split}" in base.name]
-    inside = [
-        folder for folder in found if folder.is_dir() and folder.resolve().is_relative_to(root.resolve())
-    ]
+    inside = [folder for folder in found if folder.resolve().is_relative_to(root.resolve())]
     return list({folder.resolve(): folder for folder in inside}.values())
 
 

@@ -149,7 +149,7 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     paths = paths.str.replace_all("\\", "/", literal=True)
     if source == beside:
         return request.root, _relative(paths, request.root, source)
-    here = pl.Series([path is not None and (beside / path).exists() for path in paths], dtype=pl.Boolean)
+    here = pl.Series([path is not None and os.path.exists(beside / path) for path in paths], dtype=pl.Boolean)
     used = [folder for folder, any_film in ((beside, here.any()), (source, not here.all())) if any_film]
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
     if root == Path(root.anchor):

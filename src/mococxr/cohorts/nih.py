@@ -8,7 +8,7 @@ import polars as pl
 
 from mococxr.cohorts import columns, places
 from mococxr.cohorts.cohort import Cohort, Request, finish
-from mococxr.cohorts.tables import Table, read_table
+from mococxr.cohorts.tables import Table, read_lines, read_table
 from mococxr.errors import InputError
 
 LABELS = (
@@ -115,6 +115,6 @@ def _with_splits(rows: pl.DataFrame, names: pl.Series, root: Path) -> tuple[pl.D
         return rows, False
     split = pl.lit(None, pl.String)
     for name, part in _LISTS.items():
-        listed = pl.Series((root / name).read_text(encoding="utf-8").split(), dtype=pl.String)
+        listed = pl.Series(read_lines(root / name), dtype=pl.String)
         split = pl.when(names.is_in(listed.implode())).then(pl.lit(part)).otherwise(split)
     return rows.with_columns(split=split), True

@@ -58,7 +58,7 @@ def read_report(path: Path) -> tuple[Report, bytes]:
         _parser(report).Parse(data, True)
     except _Declared as error:
         raise InputError(f"{path} declares a document type, which no report does.", "Remove it.") from error
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the last: an unknown coding
         raise InputError(f"{path} is not XML: {error}.", "Restore or remove it.") from error
     if not report.number:
         raise InputError(f"{path} is no report of Open-i: it has no uId.", "Give the folder of its reports.")

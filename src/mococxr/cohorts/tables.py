@@ -93,6 +93,16 @@ def read_table(path: Path) -> Table:
     return Table(path, frame, sha256, notes)
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, trimmed.
+
+    Raises:
+        InputError: unreadable.
+    """
+    text, _ = _text(_bytes(path), path)
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()

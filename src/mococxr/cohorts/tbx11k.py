@@ -13,7 +13,7 @@ import polars as pl
 from mococxr import files
 from mococxr.cohorts import columns
 from mococxr.cohorts.cohort import Cohort, Request, finish
-from mococxr.cohorts.tables import Table, read_table
+from mococxr.cohorts.tables import Table, read_lines, read_table
 from mococxr.errors import InputError
 
 LABELS = ("Tuberculosis", "Active Tuberculosis", "Latent Tuberculosis", "Sick")
@@ -82,9 +82,7 @@ def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     inputs = {}
     for path, split in lists(root).items():
         inputs[path.name] = files.sha256_file(path)
-        films += [
-            (line.strip(), split) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()
-        ]
+        films += [(line, split) for line in read_lines(path)]
     rows = pl.DataFrame(films, schema={"film": pl.String, "split": pl.String}, orient="row")
     rows = rows.with_columns(kind=pl.col("film").str.extract(r"(?:^|/)(health|sick|tb)/[^/]+$", 1))
     if rows["kind"].null_count():
