@@ -131,3 +131,10 @@ def test_the_real_published_splits_have_their_published_counts(
             per = rows.group_by("split").agg(pl.len(), pl.col("Tuberculosis").sum()).sort("split")
             assert [per.row(n)[1] for n in (1, 2, 0)] == list(counts)
             assert positives is None or [per.row(n)[2] for n in (1, 2, 0)] == list(positives)
+
+
+def test_a_json_file_too_deep_to_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"train": ' + "[" * 200_000)
+    with pytest.raises(InputError, match=r"deep.json is not JSON"):
+        divided(four(tmp_path), path)
