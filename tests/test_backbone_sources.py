@@ -299,6 +299,16 @@ def test_torchxrayvisions_densenet_gives_its_own_features(own_caches, tmp_path, 
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-6
     assert source.hashes() == {file.name: sha256_file(file)}
     comes_back(open_encoder(source), tmp_path / "run", given)
+    begun, origin = backbone.start(source.name, EncoderSpec("resnet18", 96), seed=0)
+    assert (begun.spec.timm, begun.spec.size, begun.training, origin) == (
+        "densenet121",
+        96,
+        True,
+        source.name,
+    )
+    assert torch.equal(begun.eval()(given), found)
+    plain = resolve_encoder("random", like=begun.spec).spec
+    assert (plain.timm, plain.channels, plain.mean, plain.std) == ("densenet121", 3, 0.449, 0.226)
 
 
 def _lively_densenet(network):
@@ -440,3 +450,22 @@ def test_a_bare_arm_gets_a_short_name():
         "resnet18:files/theirs.safetensors": "theirs",
     }
     assert {encoder: short_name(encoder) for encoder in names} == names
+
+
+def test_imagenet_and_random_after_a_run_of_transformers(tmp_path):
+    transformers_folder(tmp_path / "repo", small_dinov2())
+    like = resolve_encoder(f"hf:{tmp_path / 'repo'}").spec
+    source = resolve_encoder("random", like=like)
+    assert open_encoder(source, 1)(films(2, 56)).shape == (2, 32)
+    with pytest.raises(InputError, match="--backbone"):
+        resolve_encoder("imagenet", like=like)
+    assert resolve_encoder("random", like=like, backbone=CNN).spec == EncoderSpec(CNN, 56)
+
+
+def test_an_encoder_json_of_the_first_version_still_loads(tmp_path):
+    encoder = backbone.build(EncoderSpec(CNN, 48), seed=2).eval()
+    save_encoder(encoder, tmp_path, {})
+    told = json.loads((tmp_path / "encoder.json").read_text())
+    old = {name: told[name] for name in ("version", "timm", "size", "channels", "mean", "std", "width")}
+    (tmp_path / "encoder.json").write_text(json.dumps(old))
+    assert load_encoder(tmp_path).spec == encoder.spec

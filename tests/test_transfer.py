@@ -209,17 +209,22 @@ def test_a_store_is_matched_with_the_sets_whose_films_it_may_hold():
 
 def test_published_weights_that_may_have_seen_the_test_films_are_warned_of():
     from mococxr.encode import EncoderSource
-    from mococxr.study.arms import training_warnings
+    from mococxr.study.arms import encoder_warnings
     from mococxr.study.plan import Arm
 
     class Nih:
         source = "nih"
+        manifest = {"size": 320}  # noqa: RUF012
 
     source = EncoderSource("xrv:densenet121-res224-rsna", "xrv", EncoderSpec("densenet121", 224))
-    (warning,) = training_warnings(Nih, [Arm("theirs", (source,), ("theirs",))])
+    (warning,) = encoder_warnings(Nih, [Arm("theirs", (source,), ("theirs",))])
     assert "with labels, on RSNA Pneumonia" in warning
     Nih.source = "pediatric"
-    assert training_warnings(Nih, [Arm("theirs", (source,), ("theirs",))]) == []
+    Nih.manifest["size"] = 200
+    (warning,) = encoder_warnings(Nih, [Arm("theirs", (source,), ("theirs",))])
+    assert "224 px, larger" in warning
+    Nih.manifest["size"] = 320
+    assert encoder_warnings(Nih, [Arm("theirs", (source,), ("theirs",))]) == []
 
 
 def test_the_cost_of_a_film_grows_with_the_work():

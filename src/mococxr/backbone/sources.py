@@ -26,7 +26,7 @@ from mococxr.backbone.folder import load_encoder, read_spec
 from mococxr.backbone.hub import hub_file
 from mococxr.backbone.names import PLAIN
 from mococxr.backbone.network import Encoder, build, check_name, finished, load_weights
-from mococxr.backbone.spec import EncoderSpec, spec_of
+from mococxr.backbone.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec, Grey, spec_of
 from mococxr.backbone.weights import (
     TIMM_FILES,
     imagenet_file,
@@ -45,6 +45,8 @@ KINDS = (
     "Name a finished run folder, imagenet, random, a timm network, hf:OWNER/NAME, xrv:NAME, or NETWORK:FILE with "
     "a weights file."
 )
+SMALLEST_STD = 0.01
+"""A run with a smaller one goes back to weights with a scale of their own (-1024..1024), which ImageNet's never saw."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,17 @@ def _plain(name: str, backbone: str | None, size: int | None, like: EncoderSpec 
     spec = replace(like, timm=wanted, size=side, width=0) if like else EncoderSpec(wanted, side)
     if backbone and spec.library != "timm":
         spec = EncoderSpec(wanted, side)
+    elif like and min(_numbers(like.std)) < SMALLEST_STD:
+        spec = replace(spec, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     if name == "imagenet" and spec.library != "timm":
         raise InputError(
             f"timm has no ImageNet weights for the {spec.timm} of the first run.", "Give --backbone."
         )
     return EncoderSource(name, name, spec, files=(imagenet_file(wanted),) if name == "imagenet" else ())
+
+
+def _numbers(grey: Grey) -> tuple[float, ...]:
+    return grey if isinstance(grey, tuple) else (grey,)
 
 
 def _folder(name: str) -> EncoderSource:

@@ -9,7 +9,10 @@ from typing import Literal
 from mococxr.config.fields import setting
 from mococxr.config.pretraining import Device
 
-ENCODER = "A run folder, imagenet, or random."
+ENCODER = (
+    "A run folder, imagenet, random, a timm network (resnet50.a1_in1k), hf:OWNER/NAME or hf:FOLDER, "
+    "xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file."
+)
 Mode = Literal["linear", "finetune"]
 
 
@@ -18,13 +21,13 @@ class EncoderSettings:
     """How films reach an encoder."""
 
     backbone: str | None = setting(
-        "timm encoder, where the encoder is imagenet or random and no run says it.",
+        "timm network, where the encoder is imagenet, random or a weights file and no run says it.",
         None,
         shown="the run's",
         group="Encoder",
     )
     size: int | None = setting(
-        "Side of the frame an encoder sees.", None, unit="px", shown="the run's", group="Encoder"
+        "Side of the frame an encoder sees.", None, unit="px", shown="each encoder's own", group="Encoder"
     )
     frame: Literal["centre", "whole"] = setting(
         "What of a film is seen: the centred square of its shorter side, or all of it, aspect kept.",

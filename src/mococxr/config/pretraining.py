@@ -32,7 +32,9 @@ class PretrainSettings:
     )
     backbone: str = setting("Any timm encoder by name.", None, shown=_PRESET, group="Encoder")
     init: str = setting(
-        "Where pretraining starts: imagenet, random, a run folder or a weights file.",
+        "Where pretraining starts: imagenet, random, a run folder or a weights file, each put into --backbone; or any "
+        "other encoder, which brings its own network and grey scale: NAME or timm:NAME, hf:OWNER/NAME, hf:FOLDER, "
+        "xrv:NAME, NETWORK:FILE.",
         None,
         shown=_PRESET,
         group="Encoder",

@@ -18,7 +18,7 @@ class StudySettings(TrainingSettings):
     target: tuple[str, ...] = setting("A label column, or COLUMN=VALUE (repeatable).")
     arm: tuple[str, ...] = setting(
         "NAME, NAME=ENCODER or NAME=RUN1,RUN2 for several pretraining seeds (repeatable); an encoder is a "
-        "run folder, imagenet, or random."
+        "run folder, imagenet, random, a timm network, hf:OWNER/NAME, hf:FOLDER, xrv:NAME, or NETWORK:FILE."
     )
     mode: tuple[Mode, ...] = setting("linear, finetune, or both.", ("linear",), group="Comparison")
     fraction: tuple[float, ...] = setting(

@@ -95,9 +95,14 @@ def published(source: EncoderSource) -> TrainedOn:
     return trained_on(str(_init_of(record)))
 
 
-def training_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
-    """Arms whose published training data may hold films of this store, or of which nothing is known."""
-    warnings = []
+def encoder_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
+    """Arms whose published training data may hold films of this store, or is not known; films that were enlarged."""
+    warnings = [
+        f"Arm {arm.name} sees frames of {arm.sources[0].spec.size} px, larger than the films of the store "
+        f"({store.manifest['size']} px): they were enlarged."
+        for arm in arms
+        if arm.sources[0].spec.size > store.manifest["size"]
+    ]
     for arm in arms:
         for name, source in zip(arm.runs, arm.sources, strict=True):
             told = published(source)

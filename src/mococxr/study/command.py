@@ -21,7 +21,7 @@ from mococxr.learn import read_method
 from mococxr.report import write_report
 from mococxr.store import Store
 from mococxr.study import facts, folder, given, results
-from mococxr.study.arms import arm_facts, overlap_warnings, training_warnings
+from mococxr.study.arms import arm_facts, encoder_warnings, overlap_warnings
 from mococxr.study.copies import compare_films
 from mococxr.study.plan import Arm, Draw, Trial, check_numbers, make_draws, plan_trials, read_arms
 from mococxr.study.trial import Films, Work, run_trials
@@ -202,7 +202,7 @@ def _facts(
 ) -> dict[str, Any]:  # fmt: skip
     store, tested = work.train.store, work.test.store
     shared, copied = compare_films(work.out, tested, arms)
-    seen = [*overlap_warnings(tested, arms), *copied, *training_warnings(tested, arms)]
+    seen = [*overlap_warnings(tested, arms), *copied, *encoder_warnings(tested, arms)]
     return {
         "version": VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
