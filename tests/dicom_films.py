@@ -44,7 +44,7 @@ def described(cells: np.ndarray, **elements: Any) -> Dataset:
         ds.PlanarConfiguration = 0
     for name, value in elements.items():
         if value is None:
-            del ds[name]
+            ds.pop(name, None)
         else:
             setattr(ds, name, value)
     if "HighBit" not in elements:
@@ -95,6 +95,7 @@ def saved(ds: Dataset, syntax: str = EXPLICIT) -> bytes:
     meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", SC)
     meta.MediaStorageSOPInstanceUID = ds.get("SOPInstanceUID", "1.2.3.4")
     meta.TransferSyntaxUID = UID(syntax)
+    meta.FileMetaInformationGroupLength = 0  # counted when it is written
     whole = FileDataset("", ds, file_meta=meta, preamble=bytes(128))
     stream = io.BytesIO()
     if syntax == BIG:

@@ -209,10 +209,10 @@ def _raw(data: Dataset, tag: int) -> tuple[bytes, str | None, bool]:
 
 
 def text(data: Dataset, tag: int) -> str | None:
-    """An element as one text without its padding, in its character set; None where absent or empty."""
+    """An element as one text without its padding, in its character set; None where absent, empty or over 1 KiB."""
     value, _, _ = _raw(data, tag)
     value = value.strip(b" \0\r\n\t")
-    if not value or len(value) > 1 << 16:
+    if not value or len(value) > 1024:
         return None
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii")
@@ -251,9 +251,9 @@ def numbers(data: Dataset, tag: int, kind: str = "US") -> tuple[float, ...]:
         return ()
 
 
-def integer(data: Dataset, tag: int) -> int | None:
-    """The first number of an element as a whole number, or None."""
-    found = numbers(data, tag)
+def integer(data: Dataset, tag: int, kind: str = "US") -> int | None:
+    """The first number of an element as a whole number, or None; `kind` as in `numbers`."""
+    found = numbers(data, tag, kind)
     return int(found[0]) if found and abs(found[0]) < 1 << 31 else None
 
 

@@ -31,7 +31,7 @@ _TEXTS = {
     "conversion": 0x00080064,
 }
 _NUMBERS = {"rows": 0x00280010, "columns": 0x00280011, "bits": 0x00280101, "samples": 0x00280002}
-_NUMBERS |= {"instance": 0x00200013}
+_INSTANCE = 0x00200013
 _FRAMES, _IMAGE_TYPE, _BURNED_IN = 0x00280008, 0x00080008, 0x00280301
 _STUDY_DATE, _ACQUISITION_DATE, _CONTENT_DATE, _BIRTH_DATE = 0x00080020, 0x00080022, 0x00080023, 0x00100030
 _SEX, _AGE = 0x00100040, 0x00101010
@@ -48,7 +48,7 @@ TAGS = [
     _ACQUISITION_DATE,
 ]
 TAGS += [_CONTENT_DATE, _BIRTH_DATE, _SEX, _AGE, _VIEW, _DESCRIPTION, _VIEW_CODES, _ORIENTATION]
-TAGS += [_LATERALITY, _IMAGE_LATERALITY]
+TAGS += [_LATERALITY, _IMAGE_LATERALITY, _INSTANCE]
 
 _VIEWS = {"PA": "PA", "AP": "AP", "FRONTAL": "Frontal", "LL": "Lateral", "RL": "Lateral", "LAT": "Lateral"}
 _VIEWS |= {"LATERAL": "Lateral", "LARGE LATERAL": "Lateral", "LLAT": "Lateral", "RLAT": "Lateral"}
@@ -133,6 +133,7 @@ def header_of(elements: Elements) -> Header:
     data = elements.data
     facts: dict[str, Any] = {name: text(data, tag) for name, tag in _TEXTS.items()}
     facts |= {name: integer(data, tag) for name, tag in _NUMBERS.items()}
+    facts["instance"] = integer(data, _INSTANCE, "IS")
     for name in ("modality", "photometric", "conversion"):
         facts[name] = facts[name].upper() if facts[name] else None
     studied = _date(data, _STUDY_DATE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydicom.uid import UID
+from pydicom.uid import UID_dictionary
 
 from mococxr.films.dicom.facts import Header
 
@@ -55,8 +55,8 @@ def not_a_film(header: Header) -> str | None:
 
 def _name(kind: str) -> str:
     """The standard's name of a kind of object."""
-    name = UID(kind).name
-    return "a private or unknown kind of object" if name == kind else name.removesuffix(" Storage")
+    entry = UID_dictionary.get(kind)
+    return entry[0].removesuffix(" Storage") if entry else "a private or unknown kind of object"
 
 
 def _short(modality: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID_dictionary
 
 from mococxr.errors import FilmError
 from mococxr.films.dicom.elements import UNDEFINED, Elements, integer, numbers, text
@@ -180,9 +180,8 @@ def _compressed(elements: Elements, layout: _Layout) -> Cells:
     stream = read_stream(frame)
     if stream is None:
         if not is_rle(frame):
-            name = UID(elements.syntax or "").name
-            known = name if elements.syntax and name != elements.syntax else "an unknown kind"
-            raise FilmError(f"compressed pixel data that no decoder here reads ({known})")
+            named = UID_dictionary.get(elements.syntax or "", ("an unknown kind",))[0]
+            raise FilmError(f"compressed pixel data that no decoder here reads ({named})")
         found = decode_rle(frame, layout.rows, layout.columns, layout.samples, layout.allocated // 8)
         return _cells(found, layout, layout.stored, _shift(layout))
     if (stream.rows, stream.columns, stream.samples) != (layout.rows, layout.columns, layout.samples):
