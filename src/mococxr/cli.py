@@ -27,7 +27,7 @@ from mococxr.errors import InputError, RunError
 from mococxr.version import VERSION
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-"""Exit statuses."""
+"""Exit statuses; a command may end with another, as `inspect` does with 3 where it finds what needs attention."""
 
 INTRODUCTION = """\
 From a folder of chest films, most of them unlabelled, to a classifier that needs few labels,
@@ -48,7 +48,7 @@ CONFIG_HELP = "A YAML file of settings, e.g. a run's settings.yaml; flags win ov
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its status: 0 done, 2 bad input or settings, 1 anything else."""
+    """Run the command line and exit with its status: 0 done, 2 bad input or settings, 3 findings, 1 anything else."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     sys.exit(_status([word for word in given if word != "--debug"], debug))
@@ -147,7 +147,9 @@ def _function(command: str) -> Callable[..., None]:
     def call(*values: Any, **given: Any) -> None:
         named = {name: value for name, value in given.items() if value is not None}
         config = named.pop("config", None)
-        commands.run(command, _merge(config, _by_position(command, values) | named))
+        done = commands.run(command, _merge(config, _by_position(command, values) | named))
+        if status := getattr(done, "exit_status", DONE):
+            raise SystemExit(status)
 
     kinds = commands.types_of(command)
     by_position, by_name = commands.fields_of(command)

@@ -1,0 +1,178 @@
+"""Counts of a store: who is in it, what the labels come to under each policy, and what goes with a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mococxr.errors import UndefinedError
+from mococxr.metrics import auroc
+from mococxr.store import Store
+
+FEW = 12
+"""Values of a column up to which they are counted one by one."""
+WARN, LEAST = 0.65, 20
+"""AUROC of a label by a column alone from which it is called a shortcut, and films of each class that it takes."""
+AGES = ((0, 2), (2, 12), (12, 18), (18, 40), (40, 60), (60, 80), (80, 200))
+"""Bands of age in years, the upper end not in them."""
+POLICIES = tuple(
+    (uncertain, blank) for blank in ("unknown", "negative") for uncertain in ("ignore", "zeros", "ones")
+)
+"""What -1 and what a blank count as."""
+
+_NOBODY = "not known"
+_ORDER = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """How well a column alone tells a label: `auroc` of the column's rates, and the rates by its values."""
+
+    label: str
+    column: str
+    auroc: float
+    rates: list[tuple[str, float, int]]
+    warns: bool
+
+
+def split_of(store: Store) -> pl.Series:
+    """The split of each film: train, val, test, several joined by +, or none."""
+    together = store.splits.group_by("patient").agg(pl.col("split").unique().sort().str.join("+"))
+    joined = store.index.select("patient").join(together, on="patient", how="left", maintain_order="left")
+    return joined["split"].fill_null("none")
+
+
+def columns(store: Store, words: pl.Series | None = None) -> pl.DataFrame:
+    """Columns of few values, as text, a row a film: split, view, sex, age band, metadata, burned-in words.
+
+    Args:
+        store: the store.
+        words: whether each film carries burned-in words; null where that is not known.
+    """
+    found = {"split": split_of(store)}
+    for name in ("view", "sex"):
+        found[name] = store.index[name].cast(pl.String)
+    found["age"] = _banded(store.index["age"])
+    for name in store.manifest["metadata"]:
+        values = store.index[name]
+        if 1 <= values.drop_nulls().n_unique() <= FEW:
+            found[name] = values.cast(pl.String)
+    if words is not None:
+        found["burned-in words"] = words.cast(pl.String).replace({"true": "yes", "false": "no"})
+    return pl.DataFrame(found)
+
+
+def _banded(ages: pl.Series) -> pl.Series:
+    years = ages.cast(pl.Float64).to_numpy()
+    names = [f"{low} to {high - 1}" if high < 200 else f"{low} and over" for low, high in AGES]
+    places = [
+        next((name for name, (low, high) in zip(names, AGES, strict=True) if low <= age < high), None)
+        for age in years
+    ]
+    return pl.Series(places, dtype=pl.String)
+
+
+def count(table: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Column -> value -> films, columns without any value left out; null as `not known`, and last."""
+    found = {}
+    for name in table.columns:
+        values = table[name].fill_null(_NOBODY).value_counts(name="films")
+        pairs = sorted(values.iter_rows(), key=lambda pair: (pair[0] == _NOBODY, _natural(pair[0])))
+        if [value for value, _ in pairs] != [_NOBODY]:
+            found[name] = dict(pairs)
+    return found
+
+
+def _natural(text: str) -> tuple[float, str]:
+    first = text.split(" ")[0]
+    if text in _ORDER:
+        return (float(_ORDER.index(text)), text)
+    return (float(first) if first.isdecimal() else -1.0, text)
+
+
+def label_table(store: Store) -> dict[str, dict[str, Any]]:
+    """Label -> positive, negative, uncertain, blank, and under each policy (`ignore, unknown`) how many are known
+    and which share of those is positive (None where none is known).
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in store.labels:
+        values = store.index[name]
+        stored = {
+            "positive": int((values == 1).sum()),
+            "negative": int((values == 0).sum()),
+            "uncertain": int((values == -1).sum()),
+            "blank": values.null_count(),
+        }
+        policies = {}
+        for uncertain, blank in POLICIES:
+            ones = stored["positive"] + (stored["uncertain"] if uncertain == "ones" else 0)
+            zeros = stored["negative"] + (stored["uncertain"] if uncertain == "zeros" else 0)
+            zeros += stored["blank"] if blank == "negative" else 0
+            share = ones / (ones + zeros) if ones + zeros else None
+            policies[f"{uncertain}, {blank}"] = {"known": ones + zeros, "positive": ones, "share": share}
+        found[name] = {**stored, "policies": policies}
+    return found
+
+
+def together(store: Store) -> dict[str, dict[str, int]]:
+    """Label -> label -> films positive for both; on the diagonal the films positive for the one."""
+    positive = (
+        np.stack([(store.index[name] == 1).fill_null(False).to_numpy() for name in store.labels], axis=1)
+        if store.labels
+        else np.zeros((len(store), 0))
+    )
+    counts = positive.astype(np.float64).T @ positive.astype(np.float64)
+    return {
+        row: {column: int(counts[i, j]) for j, column in enumerate(store.labels)}
+        for i, row in enumerate(store.labels)
+    }
+
+
+def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
+    """How well each column of few values tells each label, the best first; the split is no such column.
+
+    The number is the AUROC of the column's own rates on the same films: 0.5 says that it tells nothing.
+    Uncertain and blank labels, and films whose value is not known, are left out. It warns from 0.65, with 20
+    films of each class at least.
+    """
+    found = []
+    for label in store.labels:
+        values = store.index[label].cast(pl.Float64).fill_null(-1).to_numpy()
+        for column in table.columns:
+            if (
+                column != "split"
+                and (shortcut := _shortcut(label, values, column, table[column])) is not None
+            ):
+                found.append(shortcut)
+    return sorted(found, key=lambda one: (-one.auroc, one.label, one.column))
+
+
+def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: pl.Series) -> Shortcut | None:
+    known = np.isin(values, (0, 1)) & kinds.is_not_null().to_numpy()
+    labels, names = values[known].astype(np.int64), kinds.filter(known).to_numpy()
+    groups, inverse = np.unique(names.astype(str), return_inverse=True)
+    if len(groups) < 2:
+        return None
+    films = np.bincount(inverse)
+    rates = np.bincount(inverse, weights=labels) / films
+    try:
+        number = auroc(labels, rates[inverse])
+    except UndefinedError:
+        return None
+    enough = min(labels.sum(), len(labels) - labels.sum()) >= LEAST
+    shown = [(str(name), float(rate), int(n)) for name, rate, n in zip(groups, rates, films, strict=True)]
+    shown.sort(key=lambda item: _natural(item[0]))
+    return Shortcut(label, column, float(number), shown, bool(enough and number >= WARN))
+
+
+def pixel_table(statistics: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """Statistic -> its least, 1 %, 25 %, 50 %, 75 %, 99 % and largest value over the films."""
+    shares = {"least": 0.0, "1 %": 0.01, "25 %": 0.25, "50 %": 0.5, "75 %": 0.75, "99 %": 0.99, "most": 1.0}
+    return {
+        name: {at: float(statistics[name].quantile(q, "linear") or 0.0) for at, q in shares.items()}
+        for name in statistics.columns
+    }
