@@ -92,15 +92,19 @@ def padchest(root: Path) -> None:
 
 def vindr(root: Path) -> None:
     """PhysioNet's form: three readers a film, but for one that has two, and a test set of consensus."""
-    findings = "Cardiomegaly,Pleural effusion,No finding"
+    findings = "Cardiomegaly,Pleural effusion,No finding,Other diseases"
     table(
         root / "annotations" / "image_labels_train.csv",
         f"image_id,rad_id,{findings}",
-        "f1,R1,1,0,0", "f1,R2,1,1,0", "f1,R3,0,0,1",
-        "f2,R1,0,0,1", "f2,R2,0,0,1", "f2,R3,0,0,1",
-        "f3,R8,1,0,0", "f3,R9,0,0,1",
+        "f1,R1,1,0,0,0", "f1,R2,1,1,0,0", "f1,R3,0,0,1,0",
+        "f2,R1,0,0,1,0", "f2,R2,0,0,1,0", "f2,R3,0,0,1,0",
+        "f3,R8,1,0,0,0", "f3,R9,0,0,1,0",
     )  # fmt: skip
-    table(root / "annotations" / "image_labels_test.csv", f"image_id,{findings}", "f9,0,1,0")
+    table(
+        root / "annotations" / "image_labels_test.csv",
+        f"image_id,{findings}".removesuffix("s") + ",Only here",
+        "f9,0,1,0,1,0",
+    )
     films(root, "train/f1.dicom", "train/f2.png", "test/f9.dicom")
 
 

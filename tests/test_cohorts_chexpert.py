@@ -123,3 +123,13 @@ def test_a_wrong_value_in_a_table_of_studies_is_named_by_its_line(tmp_path: Path
     table.write_text(table.read_text().replace("/study1,maybe", "/../x,1", 1))
     with pytest.raises(InputError, match=r"row 2 \(line 3\), column 'Study'"):
         read_cohort(tmp_path)
+
+
+def test_a_label_that_the_test_table_lacks_is_left_out_and_named(tmp_path: Path) -> None:
+    batches(tmp_path)
+    table = released_test(tmp_path, "film") / "test_labels.csv"
+    table.write_text(table.read_text().replace("Fracture", "Remark"))
+    cohort = read_cohort(tmp_path)
+    assert set(cohort.labels) == set(chexpert.LABELS) - {"Fracture"}
+    assert cohort.rows["split"].to_list() == ["train"] * 3 + ["val"] + ["test"] * 3
+    assert "Labels left out, since not every table has them: Fracture." in cohort.notes

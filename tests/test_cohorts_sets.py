@@ -135,6 +135,10 @@ def test_what_most_readers_of_a_vindr_film_say_is_its_label(tmp_path: Path, name
         ]
         assert cohort.rows["split"].to_list() == ["train"] * 3 + ["test"]
         assert cohort.rows["Pleural effusion"][3] == 1
+        assert cohort.rows["Other diseases"].to_list() == [0, 0, 0, 1], (
+            "the test table calls it Other disease"
+        )
+        assert "Only here" in "\n".join(cohort.notes)
 
 
 def test_a_vindr_value_that_is_no_label_is_named_by_its_line(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def read(request: Request) -> Cohort:
             f"{request.source} holds no train.csv, valid.csv or test set's table.",
             "Give the folder of the release, or --labels FILE.",
         )
-    there = [name for name in LABELS if all(name in table.frame.columns for table in found)]
+    there, left_out = columns.in_all(
+        [[name for name in LABELS if name in table.frame.columns] for table in found]
+    )
     labels = columns.wanted(request.label, there, found[0].path.name)
     parts = [_rows(table, labels, request) for table in found]
     rows = pl.concat(parts, how="diagonal")
@@ -86,7 +88,7 @@ def read(request: Request) -> Cohort:
         metadata=tuple(name for name in ("Frontal/Lateral", "AP/PA") if name in rows.columns),
         official_splits=official,
         blank="negative",
-        notes=(*(note for table in found for note in table.notes), *notes),
+        notes=(*(note for table in found for note in table.notes), *left_out, *notes),
         inputs={table.path.name: table.sha256 for table in found},
     )
     return finish(cohort, lambda row: places[row][0].place(places[row][1]), request.patients_unknown)

@@ -133,3 +133,14 @@ def wanted(asked: Sequence[str], there: Sequence[str], where: str) -> tuple[str,
         if name not in there:
             raise InputError(f"{where} has no label {name!r}.", f"Its labels are: {', '.join(there)}.")
     return tuple(dict.fromkeys(asked)) or tuple(there)
+
+
+def in_all(tables: Sequence[Sequence[str]]) -> tuple[list[str], tuple[str, ...]]:
+    """The labels that every table has, in the order of the first, and a note on those that only some have.
+
+    A label that the test films lack cannot be tested, and its blanks would pass for negatives.
+    """
+    there = [name for name in tables[0] if all(name in names for names in tables)]
+    lost = sorted({name for names in tables for name in names} - set(there))
+    note = f"Labels left out, since not every table has them: {', '.join(lost)}."
+    return there, (note,) if lost else ()

@@ -47,7 +47,7 @@ def read(request: Request) -> Cohort:
             "Name the table by --labels FILE.",
         )
     votes = [_votes(table, split) for table, split in found]
-    names = [name for name in votes[0].columns[3:] if all(name in part.columns for part in votes)]
+    names, left_out = columns.in_all([part.columns[3:] for part in votes])
     labels = columns.wanted(request.label, names, found[0][0].path.name)
     rows = pl.concat([part.select("film", "split", "readers", *labels) for part in votes])
     rows = rows.with_columns(
@@ -64,7 +64,7 @@ def read(request: Request) -> Cohort:
         labels=labels,
         metadata=("readers", *(f"{name} votes" for name in labels)),
         official_splits=official,
-        notes=tuple(note for table, _ in found for note in table.notes),
+        notes=(*(note for table, _ in found for note in table.notes), *left_out),
         inputs={table.path.name: table.sha256 for table, _ in found},
     )
     return finish(cohort, lambda row: f"film {rows['film'][row]}", request.patients_unknown)
@@ -94,7 +94,8 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
     each = frame.group_by("film", "reader", maintain_order=True).agg(pl.col(names).max())
     readers = pl.len().cast(pl.Int64).alias("readers")
     shares = each.group_by("film", maintain_order=True).agg(readers, pl.col(names).mean())
-    return shares.select("film", pl.lit(split, pl.String).alias("split"), "readers", *names)
+    shares = shares.select("film", pl.lit(split, pl.String).alias("split"), "readers", *names)
+    return shares.rename({"Other disease": "Other diseases"}, strict=False)  # so named in the test table only
 
 
 def _paths(rows: pl.DataFrame, request: Request) -> pl.Series:

@@ -18,7 +18,10 @@ Format = Literal[
 class PrepareSettings:
     """Read a folder of films once: decode, shrink, split by patient, and write a store."""
 
-    source: Path = setting("A folder of films, or a CSV table that lists them.", positional=True)
+    source: Path = setting(
+        "A folder of films, or a CSV table that lists them; in Python a torchxrayvision data set too.",
+        positional=True,
+    )
     out: Path = setting("The store to make.")
     format: Format = setting("How the source is laid out; auto looks.", "auto", group="Films")
     labels: Path | None = setting("The label table, where it is not inside the source.", None, group="Films")
