@@ -192,7 +192,6 @@ PREPARING: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
     "no jobs": (nothing, but(PREPARE, "--jobs", 0), ("--jobs",)),
     "an unknown format": (nothing, f"{PREPARE} --format nhi", ("nhi", "nih")),
     "an unknown depth": (nothing, f"{PREPARE} --depth most", ("most",)),
-    "ray": (nothing, f"{PREPARE} --executor ray", ("ray",)),
     "an unknown setting": (nothing, f"{PREPARE} --sice 32", ("--sice", "--size")),
     "something else at out": (occupied, PREPARE, ("out", "not a store")),
     "a file above out": (

@@ -1,0 +1,134 @@
+"""`prepare --executor ray`: the same bytes as on one machine, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deadly_folder import DeadlyFolder
+from mococxr.errors import InputError, RunError
+from mococxr.store import ray_cluster, run
+from mococxr.store.decode import Chunk
+from mococxr.store.processes import KILLED
+from small_films import contents, settings, write_films
+
+MEMORY = 80 << 20
+
+
+def test_without_ray_the_extra_is_named_and_nothing_is_written(tmp_path, monkeypatch):
+    write_films(tmp_path / "films", 4)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"mococxr\[ray\]"):
+        run(settings(tmp_path / "films", tmp_path / "store", executor="ray"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["films"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one CPU each on this machine; the second can be killed by `remove_node`."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False},
+    )
+    made.add_node(num_cpus=1, object_store_memory=MEMORY)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def same(left: Path, right: Path) -> None:
+    """Every byte, but for the sheet, whose title is the store's name."""
+    a, b = contents(left), contents(right)
+    a.pop("contact.png"), b.pop("contact.png")
+    assert a == b
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(cluster, tmp_path, monkeypatch):
+    folder = tmp_path / "films"
+    write_films(folder, 600)
+    (folder / "images" / "film0040.png").write_bytes(b"no film")
+    local = run(settings(folder, tmp_path / "local"))
+    assert run(settings(folder, tmp_path / "ray", executor="ray")).sha256 == local.sha256
+    same(local.path, tmp_path / "ray")
+
+    second = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+    seen: list[int] = []
+    decode = ray_cluster.decode_all
+
+    def losing(chunks: list[Chunk], where: Path, jobs: int | None, done: Any) -> None:
+        def watched(number: int) -> None:
+            done(number)
+            seen.append(number)
+            if len(seen) == 2:
+                threading.Thread(target=cluster.remove_node, args=(second, False)).start()
+
+        decode(chunks, where, jobs, watched)
+
+    monkeypatch.setattr("mococxr.store.ray_cluster.decode_all", losing)
+    run(settings(folder, tmp_path / "lost", executor="ray"))
+    assert sorted(seen) == list(range(19))
+    same(local.path, tmp_path / "lost")
+
+    def stopping(chunks: list[Chunk], where: Path, jobs: int | None, done: Any) -> None:
+        decode(chunks[:3], where, jobs, done)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mococxr.store.ray_cluster.decode_all", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(folder, tmp_path / "stopped", executor="ray"))
+    left: list[int] = []
+
+    def rest(chunks: list[Chunk], where: Path, jobs: int | None, done: Any) -> None:
+        left.extend(chunk.number for chunk in chunks)
+        decode(chunks, where, jobs, done)
+
+    monkeypatch.setattr("mococxr.store.ray_cluster.decode_all", rest)
+    run(settings(folder, tmp_path / "stopped", executor="ray"))
+    assert left == list(range(3, 19))
+    same(local.path, tmp_path / "stopped")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("cluster")
+def test_a_film_that_kills_its_task_is_quarantined_and_no_other(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mococxr.store.ray_cluster.RETRIES", 0)  # each takes Ray some ten seconds
+    folder = tmp_path / "films"
+    paths = write_films(folder, 9)["path"].to_list()
+    (tmp_path / "chunks").mkdir()
+    root: Any = DeadlyFolder(folder)
+    parts = (paths[:5], [paths[5], "images/deadly.png"])
+    chunks = [Chunk(n, root, tuple(part), 32, {"max_pixels": 10**6}) for n, part in enumerate(parts)]
+    done: list[int] = []
+    ray_cluster.decode_all(chunks, tmp_path / "chunks", None, done.append)
+    assert sorted(done) == [0, 1]
+    records = sorted((tmp_path / "chunks").glob("*.json"))
+    assert [json.loads(file.read_text())["reason"] for file in records] == [[None] * 5, [None, KILLED]]
+    assert "a decoding process died" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("cluster")
+def test_a_machine_that_does_not_see_the_folder_stops_the_run(tmp_path):
+    table = write_films(tmp_path / "films", 2)
+    chunk = Chunk(0, tmp_path / "films", tuple(table["path"]), 32, {})
+    with pytest.raises(RunError, match="does not see the films or the folder"):
+        ray_cluster.decode_all([chunk], tmp_path / "elsewhere", None, lambda _: None)
+    assert not (tmp_path / "elsewhere").exists()
