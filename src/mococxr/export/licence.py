@@ -42,8 +42,7 @@ def _of_timm(network: str) -> str:
 
 def _of_wheel() -> str:
     try:
-        facts = metadata(OFFLINE_WHEEL)
+        stated = metadata(OFFLINE_WHEEL).json.get("license")
     except PackageNotFoundError:
         return "its licence is not stated"
-    stated = facts["License"] if "License" in facts else None
     return f"it states {stated}" if stated and stated != "UNKNOWN" else "its licence is not stated"

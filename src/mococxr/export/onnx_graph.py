@@ -116,7 +116,7 @@ def _prove(subject: Subject, path: Path) -> dict[str, Any]:
     if not isinstance(shape[2], int) and not isinstance(shape[3], int):
         tried.append(np.concatenate([five, five[:, :, :32]], axis=2))
     found = [_answer(session, frames) for frames in tried]
-    largest = max(difference(subject, frames, answer) for frames, answer in zip(tried, found, strict=True))
+    largest = max(difference(subject.answers(x), y) for x, y in zip(tried, found, strict=True))
     sides = [str(side) for side in shape[2:]]
     return {"input": f"frames: uint8 (batch, 1, {', '.join(sides)})", "difference": largest}
 

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from mococxr.backbone.network import timm_options
 from mococxr.errors import InputError
 from mococxr.export.networks import BY_TIMM
-from mococxr.export.subject import Subject, difference, each_channel, normalised, one_network, proof_frames
+from mococxr.export.subject import (
+    Subject,
+    difference,
+    each_channel,
+    logits,
+    normalised,
+    one_network,
+    proof_frames,
+)
 
 WEIGHTS = "model.safetensors"
 
@@ -25,8 +33,8 @@ def _answers(subject: Subject, network: nn.Module) -> float:
     frames = proof_frames(subject)
     with torch.inference_mode():
         found = network.eval()(normalised(subject, frames)).double()
-    found = torch.sigmoid(found[:, 0]) if subject.outputs else found
-    return difference(subject, frames, found.numpy())
+    wanted = logits(subject, frames) if subject.outputs else subject.answers(frames)
+    return difference(wanted, found.numpy())
 
 
 # --- timm

@@ -22,7 +22,7 @@ from mococxr.probe import LinearHead
 
 Facts = dict[str, Any]
 TOLERANCE = 1e-4
-"""Largest difference between what is exported and what it was made from; features in units of their largest."""
+"""Largest difference between what is exported and what it was made from, see `difference`."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,24 @@ def each_channel(value: float | tuple[float, ...], channels: int) -> list[float]
     return list(value) if isinstance(value, tuple) else [value] * channels
 
 
-def difference(subject: Subject, frames: NDArray[np.uint8], found: NDArray[Any]) -> float:
-    """Largest difference from what the subject says of the frames, features in units of the largest.
+def logits(subject: Subject, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What a classifier of one checkpoint says before the sigmoid, which hides a fault where it is flat: (N,)."""
+    if subject.model is None:
+        raise ValueError("an encoder has no logits")
+    head = subject.model.members[0].head
+    with torch.inference_mode():
+        found = subject.encoder(torch.from_numpy(frames[:, None])).double().numpy()
+    margins = (found - head.mean) / head.scale @ head.weight.T + head.bias
+    return margins[:, 0] if head.classes == 2 else margins[:, 1] - margins[:, 0]
+
+
+def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
+    """Largest difference of what was exported from what it was made of, where all is large in units of the largest.
 
     Raises:
-        RunError: it is above `TOLERANCE`, or not finite: what was made is not what was asked for.
+        RunError: it is above `TOLERANCE`, or not finite.
     """
-    wanted = subject.answers(frames)
-    scale = 1.0 if subject.model else max(1.0, float(np.abs(wanted).max()))
+    scale = max(1.0, float(np.abs(wanted).max()))
     largest = float(np.abs(wanted - np.asarray(found, dtype=np.float64).reshape(wanted.shape)).max()) / scale
     if not largest <= TOLERANCE:
         raise RunError(
