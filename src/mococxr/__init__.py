@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
+import inspect as _inspect
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -86,7 +86,7 @@ class _Package(ModuleType):
         if name in _commands.ENTRIES and type(value) is ModuleType:
             command = _commands.function(name)
             value.__class__ = _Room
-            value.__dict__.update(__command__=command, __signature__=inspect.signature(command))
+            value.__dict__.update(__command__=command, __signature__=_inspect.signature(command))
             value.__doc__ = f"{value.__doc__}\n\nCalled, it is the command {name}.\n\n{command.__doc__}"
         super().__setattr__(name, value)
 
