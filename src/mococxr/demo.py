@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,29 +72,10 @@ def run(settings: DemoSettings) -> Path:
     return Path(report)
 
 
-def command_line(command: str, given: Mapping[str, Any]) -> str:
-    """The line that a user would type for these settings."""
-    by_position, by_name = commands.fields_of(command)
-    words = ["mococxr", command]
-    for field in by_position:
-        words += _words(given[field.name])
-    for field in by_name:
-        if field.name in given:
-            words += [flag(field.name), *_words(given[field.name])]
-    return " ".join(words)
-
-
-def _words(value: Any) -> list[str]:
-    if value is True:
-        return []
-    values = value if isinstance(value, list | tuple) else [value]
-    return [shlex.quote(str(item)) for item in values]
-
-
 def _step(command: str, **settings: Any) -> Any:
     """Say a command as a user would type it, and do it."""
     given = {name: value for name, value in settings.items() if value is not None}
-    journal.say(f"\n$ {command_line(command, given)}")
+    journal.say(f"\n$ {commands.command_line(command, given)}")
     return commands.run(command, given)
 
 

@@ -61,8 +61,9 @@ class Cell:
 
     @property
     def study(self) -> str:
-        """The study folder that holds the cell: `pleural-effusion-resnet18-0.001`."""
-        return f"{task_name(self.task)}-{self.backbone}-{self.fraction:g}"
+        """The study folder that holds the cell: `pleural-effusion-resnet18-0.001`; the ablation has its own."""
+        ablation = "-lr" if self.arm.startswith("moco-lr") else ""
+        return f"{task_name(self.task)}-{self.backbone}-{self.fraction:g}{ablation}"
 
     @property
     def run(self) -> str | None:

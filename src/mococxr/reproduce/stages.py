@@ -1,0 +1,161 @@
+"""The stages of a reproduction, each an ordinary command that a user could type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mococxr import commands, journal
+from mococxr.backbone import EncoderSpec, build, initialise, save_encoder
+from mococxr.config import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_yaml
+from mococxr.errors import InputError
+from mococxr.files import write_csv
+from mococxr.reproduce.cells import SHENZHEN_TASK
+from mococxr.reproduce.work import HONEST_STD, Run, Study
+from mococxr.store import Store
+from mococxr.study.plan import draw_table, make_draws
+from mococxr.targets import read_target
+
+CHECKPOINTS = 10
+"""Checkpoints whose probabilities are averaged, the best by validation AUROC."""
+
+
+def encoders_of(texts: Sequence[str]) -> dict[str, str]:
+    """Pretraining run -> encoder, from `--pretrained`: an OUT of `reproduce chexpert`, or RUN=ENCODER.
+
+    Raises:
+        InputError: a folder without finished runs.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, encoder = text.partition("=")
+        if equals:
+            found[name] = encoder
+            continue
+        runs = sorted(path.parent for path in Path(text).glob("runs/*/run.json"))
+        if not runs:
+            raise InputError(
+                f"--pretrained {text}: there is no finished run in {Path(text) / 'runs'}.",
+                "Name the --out of `reproduce chexpert`, or RUN=ENCODER, e.g. resnet18=DIR.",
+            )
+        found |= {run.name: str(run) for run in runs}
+    return found
+
+
+class Stages:
+    """What `reproduce` does one after another in its folder; whatever is whole is not done again."""
+
+    def __init__(self, settings: ReproduceSettings) -> None:
+        self.settings, self.out = settings, Path(settings.out)
+        self.store_path = self.out / "stores" / settings.dataset
+        self.test_path: Path | None = None
+
+    def prepare(self) -> dict[str, Store]:
+        """The store, and under `tested` the one that holds the test films, where there are any."""
+        s = self.settings
+        given: dict[str, Any] = {"source": s.root, "out": self.store_path, "format": s.dataset}
+        if s.dataset == "shenzhen":
+            given |= {"split": s.split, "split_seed": s.seed, "split_file": s.split_file}
+        stores = {"store": self._prepared(given)}
+        if s.dataset == "shenzhen" or (s.test_root and s.test_root.resolve() == s.root.resolve()):
+            stores["tested"] = stores["store"]
+        elif s.test_root is not None:
+            self.test_path = self.out / "stores" / "test"
+            stores["tested"] = self._prepared(
+                {"source": s.test_root, "out": self.test_path, "format": "chexpert"}
+            )
+        if "tested" in stores and not len(stores["tested"].rows_in("test")):
+            raise InputError(
+                f"{s.test_root} holds no test film.", "Give the official test set by --test-root."
+            )
+        return stores
+
+    def _prepared(self, given: dict[str, Any]) -> Store:
+        store: Store = _step("prepare", **given, size=self.settings.size, jobs=self.settings.jobs)
+        return store
+
+    def write_patient_draws(self, counts: Mapping[float, int]) -> None:
+        """Draws by patient of the films that could be read, as `study` would make them."""
+        store = Store.open(self.store_path)
+        target = read_target(store, SHENZHEN_TASK)
+        for fraction, draws in counts.items():
+            for draw in make_draws(store, [target], [fraction], draws, self.settings.seed):
+                if draw.undefined:
+                    raise InputError(f"{self.store_path}: {draw.undefined}.", "Give the set as released.")
+                write_csv(self.out / "draws" / f"{fraction:g}-{draw.draw}.csv", draw_table(store, draw))
+
+    def check_start(self, backbones: set[str]) -> None:
+        """Make what the arms start from, before anything that takes long: the weights may not be here."""
+        for backbone in sorted(backbones):
+            self.start(backbone, None)
+
+    def start(self, backbone: str, std: float | None) -> Path:
+        """The start with the paper's preprocessing, as an encoder of its own: the arm `imagenet`."""
+        s, preset = self.settings, PRESETS["paper"]
+        folder = self.out / "starts" / (backbone if std is None else f"{backbone}-std")
+        if not (folder / "encoder.json").is_file():
+            spec = EncoderSpec(backbone, s.size, mean=preset["mean"], std=std or preset["std"])
+            encoder = build(spec, s.seed)
+            origin = initialise(encoder, s.init)
+            if s.init in ("imagenet", "random"):  # these have seen no film of any patient
+                nobody = pl.DataFrame(schema={"source": pl.String, "patient": pl.String})
+                write_csv(folder / "patients.csv", nobody)
+            save_encoder(encoder, folder, {"init": s.init, "weights": origin})
+        return folder
+
+    def pretrain(self, run: Run) -> None:
+        """One pretraining run with the preset `paper`."""
+        s, folder = self.settings, self.out / "runs" / run.name
+        if (folder / "run.json").is_file():
+            journal.say(f"{folder}: pretrained already.")
+            return
+        _step(
+            "pretrain", stores=[self.store_path], out=folder, preset="paper", backbone=run.backbone, init=s.init,
+            size=s.size, epochs=s.epochs, batch=s.batch, queue=s.queue, lr=run.lr, std=run.std, seed=s.seed,
+            device=s.device, resume=(folder / "settings.yaml").is_file() or None,
+        )  # fmt: skip
+
+    def study(self, study: Study) -> None:
+        """One study; with the arms and modes that its folder has from an earlier call."""
+        s, cell, folder = self.settings, study.first, self.out / "studies" / study.name
+        std = HONEST_STD if study.variant == "std" else None
+        known = {run.name: str(run) for run in (self.out / "runs").glob("*")} | encoders_of(s.pretrained)
+        arms = {
+            arm: known.get(run) if run else str(self.start(cell.backbone, std))
+            for arm, run in study.runs.items()
+        }
+        modes = set(study.modes)
+        if (folder / "settings.yaml").is_file():
+            before = from_yaml(folder / "settings.yaml")
+            arms |= dict(arm.split("=", 1) for arm in before["arm"])
+            modes |= set(before["mode"])
+        named = [f"{arm}={encoder}" for arm, encoder in sorted(arms.items()) if encoder is not None]
+        if not named:
+            return
+        by_study = s.dataset == "chexpert"
+        given = {
+            "store": self.store_path, "out": folder, "target": [cell.task], "arm": named,
+            "mode": [mode for mode in ("linear", "finetune") if mode in modes], "fraction": [cell.fraction],
+            "draws_from": self.out / "draws", "test_on": self.test_path, "size": s.size,
+            "linear": "solved" if study.variant == "solved" else "paper", "batch": s.batch,
+            "checkpoints": CHECKPOINTS, "epochs": s.train_epochs or cell.epochs,
+            "unit": "study" if by_study else "film", "vote": "max", "replicates": s.replicates,
+            "seed": s.seed, "device": s.device, "jobs": s.jobs,
+        }  # fmt: skip
+        wanted = make(StudySettings, given)
+        if (folder / "cells.csv").is_file() and (folder / "settings.yaml").read_text("utf-8") == to_yaml(
+            wanted
+        ):
+            journal.say(f"{folder}: done already.")
+            return
+        _step("study", **given)
+
+
+def _step(command: str, **settings: Any) -> Any:
+    """Say a command as a user would type it, and do it."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    journal.say(f"\n$ {commands.command_line(command, given)}")
+    return commands.run(command, given)
