@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO ?= demo
+SECONDS ?= 600
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
 
-.PHONY: help setup check format test slow demo docs bench real clean
+.PHONY: help setup check format test slow demo docs bench fuzz real clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +41,10 @@ docs: setup ## the pages that are made from the code: docs/paper.md
 
 bench: setup ## speed of views and of a step
 	$(BIN)/python bench/speed.py
+
+fuzz: setup ## coverage-guided fuzzing of the film readers (SECONDS=600)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python fuzz/films.py $(SECONDS)
 
 real: setup ## the main job on real films (MOCOCXR_DATA)
 	$(BIN)/python bench/real_films.py

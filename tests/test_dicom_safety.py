@@ -194,6 +194,7 @@ HOSTILE = {
     "pixels of four gigabytes": HEAD + element(0x7FE00010, b"OW", b"abc", 0xFFFFFFF0),
     "no pixels": HEAD,
     "no element": HEAD[:132],
+    "an unknown representation": HEAD + element(0x00280002, b"U\0", b"") + element(0x00280010, b"ZZ", b""),
     "half a tag": HEAD + b"\x10",
     "fragments without end": film(DEEP, RLE)[:-8] + (ITEM + bytes(4)) * 300_000,
 }

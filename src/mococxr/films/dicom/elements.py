@@ -202,7 +202,7 @@ def _raw(data: Dataset, tag: int) -> tuple[bytes, str | None, bool]:
     """(the value's bytes, its VR where known, little endian); no bytes where the element is absent."""
     if tag not in data:
         return b"", None, True
-    element = data.get_item(tag)
+    element = data.get_item(tag, keep_deferred=True)
     if not isinstance(element, RawDataElement) or element.value is None:
         return b"", None, True
     return element.value, element.VR, element.is_little_endian
@@ -267,7 +267,7 @@ def items(data: Dataset, tag: int) -> list[Dataset]:
     """The items of a sequence; [] where it is absent, damaged or over 4 MiB."""
     if tag not in data:
         return []
-    element = data.get_item(tag)
+    element = data.get_item(tag, keep_deferred=True)
     with _quiet():
         try:
             if not isinstance(element, RawDataElement):

@@ -60,7 +60,15 @@ def decode_elements(
     if cells.cells.ndim == 3:
         cells = _luma(cells)
     table = _table(elements.data, cells, window, voi)
-    return _square(table[cells.cells], elements.data)
+    return _square(_looked_up(table, cells.cells), elements.data)
+
+
+def _looked_up(table: NDArray[np.uint8], cells: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+    """The table's entry for every cell; OpenCV is three times as fast where it knows tables of 65,536 entries."""
+    try:
+        return np.asarray(cv2.LUT(cells, table), np.uint8)
+    except cv2.error:  # before OpenCV 5
+        return table[cells]
 
 
 def _luma(cells: Cells) -> Cells:
