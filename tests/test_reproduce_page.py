@@ -141,6 +141,16 @@ def test_departures_and_phantoms_are_said_before_any_number(made: Path, shenzhen
     assert "No setting differs from the paper's." in text(shenzhen)
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_another_start_than_imagenet_is_not_called_imagenet_in_a_finding(tmp_path: Path) -> None:
+    out = fake_reproduction(tmp_path, settings={"init": "random"}, notes=["Films <came> late."])
+    write_page(out)
+    said = text(out)
+    assert "MoCo is above the start without MoCo (random): +0." in said
+    assert "MoCo is above ImageNet" not in said
+    assert "Films &lt;came&gt; late." in said
+
+
 def test_the_sounder_ways_stand_beside_the_papers_with_their_effect(made: Path, shenzhen: Path) -> None:
     said = text(made)
     assert re.search(

@@ -9,6 +9,7 @@ from mococxr.report.banners import Banner
 from mococxr.report.tables import Table
 from mococxr.report.words import NOT_RECORDED, percent, plain, shown, signed
 from mococxr.reproduce.cells import SHENZHEN_TASK
+from mococxr.reproduce.data import PAPERS, PAPERS_TEST
 from mococxr.reproduce.page_results import (
     DIFFERENCE,
     DONE,
@@ -21,18 +22,10 @@ from mococxr.reproduce.page_results import (
 )
 from mococxr.reproduce.page_tables import ARMS, BACKBONES, WAYS, group_name
 
-PAPER_DATA = {
-    "chexpert": {
-        "rows": 223_414,
-        "patients": 64_540,
-        "studies": 187_641,
-        "test studies": 500,
-        "positives": {
-            "Pleural Effusion": 104, "Atelectasis": 153, "Cardiomegaly": 151, "Consolidation": 29, "Edema": 78,
-        },
-    },
+PAPER_COUNTS = {
+    "chexpert": PAPERS | {"test studies": 500, "positives": PAPERS_TEST},
     "shenzhen": {"rows": 662, "positives": {}},
-}  # fmt: skip
+}
 """Counts of the paper's data: rows of `train.csv` and the test set of CheXpert; the films of Shenzhen."""
 DATASETS = {"chexpert": "CheXpert", "shenzhen": "Shenzhen"}
 
@@ -97,11 +90,11 @@ def claims(results: Results) -> list[Claim]:
         entries = [results.entry(Place(*group, f, DIFFERENCE)) for f in results.fractions(group)]
         done = next((entry for entry in entries if entry.status == DONE), None)
         if done is not None:
-            found.append(_claim(done))
+            found.append(_claim(done, _start(results)))
     return found
 
 
-def _claim(entry: Entry) -> Claim:
+def _claim(entry: Entry, start: str) -> Claim:
     place, here, there = entry.place, entry.here, entry.there
     label = group_name(place.group)
     printed = "the paper prints nothing here" if there is None else f"the paper prints {_figures(there)}"
@@ -110,10 +103,10 @@ def _claim(entry: Entry) -> Claim:
         return Claim(label, "undefined", "no interval", f"{share}, no interval is defined here; {printed}.")
     figures = f"{_figures(here)}; {printed}."
     if here.low > 0:
-        return Claim(label, "gain", "the claim holds here", f"{share}, MoCo is above ImageNet: {figures}")
+        return Claim(label, "gain", "the claim holds here", f"{share}, MoCo is above {start}: {figures}")
     if here.high < 0:
-        return Claim(label, "loss", "the claim fails here", f"{share}, MoCo is below ImageNet: {figures}")
-    text = f"{share}, no difference between MoCo and ImageNet was shown: {figures}"
+        return Claim(label, "loss", "the claim fails here", f"{share}, MoCo is below {start}: {figures}")
+    text = f"{share}, no difference between MoCo and {start} was shown: {figures}"
     return Claim(label, "none", "not shown here", text)
 
 
@@ -128,9 +121,20 @@ def banners(results: Results) -> list[Banner]:
     if results.phantom:
         text = "Every film here was drawn by a program. The page shows that the machinery works; its numbers are "
         found.append(Banner("Phantom films", text + "neither evidence for the paper nor against it."))
-    for note in results.record.get("notes") or []:
-        found.append(Banner("Note", shown(note)))
     return found
+
+
+def notes(results: Results) -> list[str]:
+    """What stands under the data: the run's own notes, and what the arm called ImageNet is here."""
+    start = _start(results)
+    said = [] if start == "ImageNet" else [f"The arm called ImageNet in the tables is {start} in this run."]
+    return [*said, *(shown(note) for note in results.record.get("notes") or [])]
+
+
+def _start(results: Results) -> str:
+    """What the arm without MoCo starts from."""
+    init = (results.record.get("settings") or {}).get("init", "imagenet")
+    return "ImageNet" if init == "imagenet" else f"the start without MoCo ({init})"
 
 
 def departures(results: Results) -> Table:
@@ -144,7 +148,7 @@ def departures(results: Results) -> Table:
 
 def data_table(results: Results) -> Table:
     """Films, label table and test set beside the paper's."""
-    paper, data = PAPER_DATA[results.dataset], dict(results.record.get("data") or {})
+    paper, data = PAPER_COUNTS[results.dataset], dict(results.record.get("data") or {})
     test = data.pop("test", None) or {}
     rows = []
     if "table_is_papers" in data:
@@ -235,6 +239,13 @@ def missing_cells(results: Results) -> Table:
             reasons.setdefault((entry.status, entry.reason), []).append(cell.id)
     rows = [[status, reason, str(len(ids)), ", ".join(ids)] for (status, reason), ids in reasons.items()]
     return Table(["", "Reason", "Cells", "Which"], rows, 4)
+
+
+def run_table(results: Results) -> Table:
+    """The pretraining runs and how far they are."""
+    runs = results.record.get("pretraining") or []
+    rows = [[shown(run.get("run")), shown(run.get("status")), str(run.get("reason") or "")] for run in runs]
+    return Table(["Pretraining", "", "Reason"], rows, 3)
 
 
 def subtitle(results: Results) -> str:
