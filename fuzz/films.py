@@ -22,9 +22,9 @@ with atheris.instrument_imports(include=["mococxr.films", "pydicom.filereader", 
     from mococxr.films import decode_film, dicom
 
 import cv2
-import dicom_films as written
 import numpy as np
 
+import dicom_films as written
 from mococxr.errors import FilmError
 
 MAX_PIXELS = 250_000
