@@ -116,8 +116,8 @@ def test_only_the_journal_prints() -> None:
 
 
 GLOBAL_GENERATORS = re.compile(
-    r"^(np|numpy)\.random\.(?!default_rng|Generator|SeedSequence|PCG64|Philox)\w+$"
-    r"|^random\.\w+$|^torch\.(manual_seed|seed)$"
+    r"^(np|numpy)\.random\.(?!default_rng|Generator|SeedSequence|PCG64|Philox|MT19937)\w+$"
+    r"|^random\.(?!Random$)\w+$|^torch\.(manual_seed|seed)$"
 )
 
 

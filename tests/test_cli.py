@@ -6,9 +6,10 @@ import inspect
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -85,7 +86,14 @@ def test_the_first_place_is_the_model_and_all_others_are_films(ran: list[Any]) -
 def test_every_setting_can_be_given_in_a_file_and_read_back(
     command: str, ran: list[Any], tmp_path: Path
 ) -> None:
-    required = {f.name: "x" for f in every_field(command) if commands.is_required(f)}
+    kinds = commands.types_of(command)
+    required = {
+        f.name: next(iter(typing.get_args(kinds[f.name])), "x")
+        if typing.get_origin(kinds[f.name]) is Literal
+        else "x"
+        for f in every_field(command)
+        if commands.is_required(f)
+    }
     settings = make(COMMANDS[command], required)
     (tmp_path / "settings.yaml").write_text(to_yaml(settings))
     assert status(command, "--config", tmp_path / "settings.yaml") == 0

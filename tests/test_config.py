@@ -36,8 +36,14 @@ FIELDS = [(name, field) for name, kind in COMMANDS.items() for field in dataclas
 
 def smallest(command: str) -> Any:
     """The settings of a command with only what must be given."""
-    fields = dataclasses.fields(COMMANDS[command])
-    return make(COMMANDS[command], {f.name: "x" for f in fields if f.default is dataclasses.MISSING})
+    kinds = typing.get_type_hints(COMMANDS[command])
+    required = [f.name for f in dataclasses.fields(COMMANDS[command]) if f.default is dataclasses.MISSING]
+    return make(COMMANDS[command], {name: some_value(kinds[name]) for name in required})
+
+
+def some_value(kind: Any) -> str:
+    """Text that a setting of this type takes."""
+    return str(typing.get_args(kind)[0]) if typing.get_origin(kind) is Literal else "x"
 
 
 @pytest.mark.parametrize(("command", "field"), FIELDS, ids=[f"{c}-{f.name}" for c, f in FIELDS])

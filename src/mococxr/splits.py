@@ -5,6 +5,7 @@ Nothing here depends on the order of rows: patients are sorted before anything i
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -232,11 +233,21 @@ def bernoulli_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> li
     found = []
     if given:
         place = [share for share, _ in WALK].index(fraction)
-        # The same numbers as random.Random(0).random(), one after another: numpy's generator of that kind.
-        walk = np.random.RandomState([0]).random_sample((rows, sum(widths)))
+        walk = _as_python_draws(0).random((rows, sum(widths)))
         own = walk[:, sum(widths[:place]) :][:, : min(draws, given)]
         found = [np.flatnonzero(column < fraction) for column in own.T]
     for draw in range(len(found), draws):
         rng = np.random.default_rng([round(fraction * 1e6), draw, seed])
         found.append(np.flatnonzero(rng.random(rows) < fraction))
     return found
+
+
+def _as_python_draws(seed: int) -> np.random.Generator:
+    """numpy's Mersenne twister in the state of Python's: its numbers are those of `random.Random(seed).random()`."""
+    *key, place = random.Random(seed).getstate()[1]
+    twister = np.random.MT19937()
+    twister.state = {
+        "bit_generator": "MT19937",
+        "state": {"key": np.array(key, dtype=np.uint32), "pos": place},
+    }
+    return np.random.Generator(twister)
