@@ -38,7 +38,7 @@ def encoder_of(name: str = SMALL, size: int = 32, seed: int = 0, **spec: Any) ->
     generator = torch.Generator().manual_seed(seed)
     for key, value in encoder.network.state_dict().items():
         if key.endswith("running_var"):
-            value.copy_(torch.rand(value.shape, generator=generator) * 0.2 + 0.05)
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.5 + 0.5)
     return encoder
 
 
@@ -116,7 +116,7 @@ def no_identity(folder: Path) -> None:
 # --- timm and torchvision
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "densenet121"])
+@pytest.mark.parametrize("arch", ["resnet18", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_an_official_checkpoint_gives_the_same_features_in_timm_and_torchvision_to_the_bit(tmp_path, arch):
     file = write(tmp_path / "c.pth.tar", checkpoint(arch))
     run = mococxr.import_checkpoint("moco-cxr", file, out=tmp_path / "run")

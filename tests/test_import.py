@@ -15,10 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mococxr
+from mococxr import cli
+from mococxr.backbone import EncoderSpec, build, initialise
 from mococxr.errors import InputError
 from mococxr.export.checkpoint_file import read_checkpoint
 from mococxr.export.networks import TWINS, Twin
-from official_checkpoint import CLASSIFIER, checkpoint, features, state_dict, write
+from official_checkpoint import checkpoint, features, state_dict, write
+from small_store import make_store
 
 MEAN, STD = 0.5020, 0.085585
 
@@ -291,5 +294,41 @@ def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
 
 
 def test_the_command_has_two_names_in_python():
-    assert CLASSIFIER["resnet18"] == "fc"
     assert getattr(mococxr, "import").__doc__ == mococxr.import_checkpoint.__doc__
+
+
+@pytest.mark.parametrize(("kind", "status"), [("moco-cxr", 0), ("simclr", 2)])
+def test_the_command_line_names_whose_checkpoint_it_is(tmp_path, kind, status, capsys):
+    path = write(tmp_path / "c.pth.tar", checkpoint("resnet18"))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["import", kind, str(path), "--out", str(tmp_path / "run"), "--size", "224"])
+    assert end.value.code == status
+    assert (tmp_path / "run" / "run.json").is_file() == (status == 0)
+    assert ("moco-cxr" in capsys.readouterr().err) == (status == 2)
+
+
+@pytest.mark.slow
+def test_an_imported_run_is_a_run_like_any_other(tmp_path):
+    """`pretrain --init`, `embed`, `fit` and `study` take it, and a model's card remembers where it came from."""
+    store = make_store(tmp_path, patients=24)
+    run = bring_in(tmp_path, checkpoint("resnet18"), source="chexpert")
+    start = build(EncoderSpec("resnet18", 32))
+    initialise(start, str(run))
+    assert torch.equal(start.network.conv1.weight, mococxr.load_encoder(run).network.conv1.weight)
+    how = {"size": 32, "device": "cpu", "jobs": 1}
+    mococxr.embed(store.path, encoder=str(run), out=tmp_path / "f.parquet", **how)
+    mococxr.study(
+        store.path,
+        target="Finding",
+        arm=[f"moco={run}"],
+        fraction=[1.0],
+        draws=1,
+        out=tmp_path / "study",
+        **how,
+    )
+    model = mococxr.fit(store.path, encoder=str(run), target="Finding", out=tmp_path / "model", **how)
+    out = mococxr.export(model, to="torchvision", out=tmp_path / "out", study=tmp_path / "study")
+    card = (out / "README.md").read_text()
+    assert "Imported from a checkpoint of MoCo (resnet18, epoch 20" in card
+    assert "Arm `moco` of a study" in card
+    assert str(tmp_path) not in card + (out / "export.json").read_text()
