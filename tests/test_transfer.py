@@ -14,7 +14,8 @@ from mococxr.backbone import EncoderSpec, build, load_encoder, save_encoder, tra
 from mococxr.backbone.known import SETS, shared_sets
 from mococxr.commands import run
 from mococxr.store import Store
-from mococxr.twins import fingerprints
+from mococxr.study.copies import DISTANCE
+from mococxr.twins import fingerprints, near
 from small_encoders import CNN, films, small_dinov2, timm_repository, transformers_folder
 from small_store import make_store
 
@@ -112,6 +113,23 @@ def test_a_run_without_fingerprints_is_said_not_to_be_checked(stores, pretrained
     facts = study(stores[1], tmp_path / "study", [f"moco={old}", "random"])
     assert facts["films_in_both"] == {"moco/old": None}
     assert any("not checked" in text for text in facts["warnings"])
+
+
+def test_no_real_film_of_one_hospital_looks_like_one_of_another(real_data):
+    """The distance at which a study warns gives no false alarm, and a smaller level of a film is still the film."""
+    adults, children = (
+        [
+            cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            for file in sorted((real_data / name / "images").iterdir())[::step]
+        ]
+        for name, step in (("nih", 4), ("pediatric", 8))
+    )
+    marks = fingerprints(adults)
+    assert len(near(marks, fingerprints(children), 2 * DISTANCE)) == 0
+    levels = fingerprints(
+        cv2.resize(film, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA) for film in adults
+    )
+    assert np.unpackbits(marks ^ levels, axis=1).sum(axis=1).max() <= DISTANCE
 
 
 def test_what_an_earlier_run_saw_is_handed_on(stores, pretrained, tmp_path):

@@ -43,7 +43,7 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
         "std": source.spec.std,
         "feature": source.spec.pool or "pooled by the network",
         "pretrained_on": _pretrained_on(store, first),
-        "trained_on": published(source).sentence(),
+        "trained_on": told.sentence() if (told := published(source)) else None,
         "runs": len(arm.sources),
         "verdict": "; ".join(verdicts) or None,
         "seconds": sum(seconds) / len(seconds) if seconds else None,
@@ -84,15 +84,19 @@ def _pretrained_on(store: Store, record: Facts) -> Facts | None:
     return {"source": source} | {name: before.get(name) for name in ("films", "patients", "splits")}
 
 
-def published(source: EncoderSource) -> TrainedOn:
-    """What the published weights that an encoder is, or that its run started from, were trained on."""
+def published(source: EncoderSource) -> TrainedOn | None:
+    """What the published weights that an encoder is, or that its run started from, were trained on.
+
+    None where a run does not even say what it started from.
+    """
     if source.kind != "run" or source.path is None:
         return trained_on(source.name)
     record = _run_record(source.path)
     told = record.get("started_from")
     if isinstance(told, dict):
         return TrainedOn(bool(told["known"]), tuple(told["sets"]), bool(told["labels"]))
-    return trained_on(str(_init_of(record)))
+    init = _init_of(record)
+    return trained_on(str(init)) if init else None
 
 
 def encoder_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
@@ -105,23 +109,26 @@ def encoder_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
     ]
     for arm in arms:
         for name, source in zip(arm.runs, arm.sources, strict=True):
-            told = published(source)
-            whose = f"The weights that run {name} of arm {arm.name} started from" if source.kind == "run" else (
-                f"The weights of arm {arm.name} ({name})"
-            )  # fmt: skip
-            if not told.known and not (
-                source.kind == "run" and _init_of(_run_record(source.path or Path())) is None
-            ):
-                warnings.append(
-                    f"{whose}: what they were trained on is not known, so it may hold the test films."
-                )
-            elif both := shared_sets(store.source, told.sets):
-                how = "with" if told.labels else "without"
-                warnings.append(
-                    f"{MAY_HOLD}{whose} were trained, {how} labels, on {', '.join(SETS[one] for one in both)}, "
-                    f"where films of this store ({store.source}) come from. Its scores may be too high."
-                )
+            whose = f"The weights of arm {arm.name} ({name})"
+            if source.kind == "run":
+                whose = f"The weights that run {name} of arm {arm.name} started from"
+            warnings += _training_warning(store, whose, published(source))
     return warnings
+
+
+def _training_warning(store: Store, whose: str, told: TrainedOn | None) -> list[str]:
+    if told is None:
+        return []
+    if not told.known:
+        return [f"{whose}: what they were trained on is not known, so it may hold the test films."]
+    both = shared_sets(store.source, told.sets)
+    if not both:
+        return []
+    how = "with" if told.labels else "without"
+    return [
+        f"{MAY_HOLD}{whose} were trained, {how} labels, on {', '.join(SETS[one] for one in both)}, where films of "
+        f"this store ({store.source}) come from. Its scores may be too high."
+    ]
 
 
 def overlap_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
