@@ -39,9 +39,12 @@ FEW = 48
 
 
 def write_rasters(folder: Path, films: int, suffix: str, side: int) -> None:
-    """Films as PNG or JPEG."""
+    """Films as PNG or JPEG: a few pictures, each under many names (another name costs no room)."""
     rng = np.random.default_rng(0)
     for i in range(films):
+        if i >= 32:
+            os.link(folder / f"film{i % 32:05d}{suffix}", folder / f"film{i:05d}{suffix}")
+            continue
         grey = grey_film(rng, side, side - 64)
         noise = rng.normal(0, 3, grey.shape)
         cv2.imwrite(str(folder / f"film{i:05d}{suffix}"), np.clip(grey + noise, 0, 255).astype(np.uint8))
@@ -143,7 +146,7 @@ def main() -> None:
                 write_dicom(folder, given.films, side)
                 compare(name, folder, {"pydicom": by_pydicom, "decode_film": by_films}, given.rounds)
             else:
-                write_rasters(folder, given.films, name, side)
+                write_rasters(folder, 5 * given.films, name, side)
                 compare(name, folder, {"OpenCV": by_opencv}, given.rounds)
             shutil.rmtree(folder)
 

@@ -159,7 +159,10 @@ def test_no_planted_identifier_comes_out_of_any_command(tmp_path, capfd):
     if "inspect" in ENTRIES:
         lines.append(("inspect", store, "--out", made / "dossier.html"))
     if "export" in ENTRIES:
-        lines.append(("export", run, "--out", made / "exported"))
+        lines += [
+            ("export", run, "--to", "timm", "--out", made / "timm"),
+            ("export", model, "--to", "onnx", "--out", made / "onnx"),
+        ]
     said = ""
     for line in lines:
         code = status(*line)

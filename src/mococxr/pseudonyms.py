@@ -94,7 +94,7 @@ class Key:
             before = pl.read_csv(self.lookup, infer_schema=False)
             if before.columns != list(LOOKUP):
                 raise InputError(f"{self.lookup} is no look-up table of pseudonyms.", "Move it away.")
-            rows = pl.concat([before, rows]).unique("film", keep="last", maintain_order=True)
+            rows = pl.concat([before, rows]).unique(["film", "root", "real_path"], keep="last", maintain_order=True)
         with files.atomic(self.lookup, mode=0o600) as temporary:
             rows.write_csv(temporary)
 

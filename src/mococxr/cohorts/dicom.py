@@ -87,17 +87,18 @@ def _cohort(request: Request, films: pl.DataFrame, unknown: int) -> Cohort:
         acquisition=pl.col("order").rank("ordinal").over("patient", "study").cast(pl.Int64),
         day=columns.days(films["date"], films["patient"]),
     )  # fmt: skip
+    name = request.source.resolve().name
     table = None if request.labels is None else read_table(request.labels)
     found = NONE if table is None else labels_of(table, films, request, set(OWN))
     cohort = Cohort(
         name="dicom",
-        source=request.source.resolve().name,
+        source=name,
         root=request.source,
         rows=pl.concat([fixed, found.rows], how="horizontal"),
         labels=found.labels,
         metadata=(*OWN, *found.metadata),
         official_splits="split" in found.rows.columns,
-        identities=pl.select(pl.coalesce(films["sop"], films["path"])).to_series(),
+        identities=pl.select(pl.coalesce(films["sop"], f"{name}/" + films["path"])).to_series(),
         inputs={} if table is None else {table.path.name: table.sha256},
         notes=found.notes,
     )

@@ -68,8 +68,8 @@ class Film:
 def films_of(path: Path, key: Key | None) -> Iterator[Film]:
     """The films by one name: a store's in row order, a folder's (with its subfolders) in natural order.
 
-    Films are found by suffix, and in a folder of DICOM files whatever they are called. Under a key the path of a
-    film in a folder is taken relative to that folder, as `prepare` does.
+    Films are found by suffix, and in a folder of DICOM files whatever they are called. Under a key a
+    film in a folder is known by the folder's name and its path in it, as to `prepare`.
 
     Raises:
         InputError: there is nothing, or a folder cannot be read.
@@ -79,12 +79,12 @@ def films_of(path: Path, key: Key | None) -> Iterator[Film]:
     elif path.is_dir() and holds_dicom(path):
         walk = Walk()
         for name in sorted({*walk.files(path), *_by_suffix(path)}, key=_natural):
-            yield Film(str(path / name) if key is None else name, path / name)
+            yield Film(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
         if walk.closed:
             _refuse(str(path / walk.closed[0]), "it cannot be read")
     elif path.is_dir():
         for name in sorted(_by_suffix(path), key=_natural):
-            yield Film(str(path / name) if key is None else name, path / name)
+            yield Film(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
     elif path.exists():
         yield Film(str(path) if key is None else path.name, path)
     else:

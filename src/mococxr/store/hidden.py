@@ -58,15 +58,16 @@ def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...], out: Path) -> 
     if key.path.is_relative_to(out):
         raise InputError(f"The key {key.path} lies inside the store.", "Keep it elsewhere: --key FILE.")
     kept = _metadata(cohort, keep)
+    by_path = cohort.source + "/" + cohort.rows["path"]
     rows = cohort.rows.with_columns(
         real_path="path",
         real_patient="patient",
         real_study="study",
-        path=key.names("film", cohort.rows["path"] if cohort.identities is None else cohort.identities),
+        path=key.names("film", by_path if cohort.identities is None else cohort.identities),
         patient=key.names("patient", cohort.rows["patient"]),
         study=key.names("study", cohort.rows["study"]),
     ).sort("patient", "study", "path")
-    left_out = _left_out(cohort.left_out, key)
+    left_out = _left_out(cohort, key)
     root = pl.lit(os.path.abspath(cohort.root)).alias("root")
     table = pl.concat([rows.rename({"path": "film"}), left_out.rename({"path": "film"})], how="diagonal")
     hidden = Hidden(key, table.with_columns(root).select(LOOKUP))
@@ -94,11 +95,13 @@ def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in cohort.metadata if name in keep or name in own)
 
 
-def _left_out(files: pl.DataFrame | None, key: Key) -> pl.DataFrame:
+def _left_out(cohort: Cohort, key: Key) -> pl.DataFrame:
     """`path, reason, real_path` of what is no film, in the order of the pseudonyms."""
+    files = cohort.left_out
     if files is None:
         files = pl.DataFrame(schema={"path": pl.String, "reason": pl.String})
-    return files.with_columns(real_path="path", path=key.names("file", files["path"])).sort("path")
+    named = key.names("file", cohort.source + "/" + files["path"])
+    return files.with_columns(real_path="path", path=named).sort("path")
 
 
 def _notes(cohort: Cohort, kept: tuple[str, ...]) -> tuple[str, ...]:

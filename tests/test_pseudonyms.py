@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mococxr.errors import InputError, RunError
+from mococxr.pseudonyms import LOOKUP, Key, discreet, discreet_errors
+from mococxr.store import run
+from small_films import settings, write_films
+
+
+def test_a_pseudonym_is_the_front_of_an_hmac(tmp_path):
+    key = Key.open(tmp_path / "key")
+    whole = hmac.new(key.secret, b"patient\0J\xc3\xb6rg", hashlib.sha256).hexdigest()
+    assert key.name("patient", "Jörg") == f"patient-{whole[:24]}"
+    named = key.names("patient", pl.Series(["Jörg", None, "b", "Jörg"]))
+    assert named.to_list() == [
+        f"patient-{whole[:24]}",
+        None,
+        key.name("patient", "b"),
+        f"patient-{whole[:24]}",
+    ]
+    assert key.name("study", "b") != key.name("patient", "b")
+
+
+def test_a_new_key_is_random_kept_once_and_for_its_owner_alone(tmp_path):
+    key = Key.open(tmp_path / "key")
+    assert not key.path.exists()
+    key.keep()
+    assert stat.S_IMODE(key.path.stat().st_mode) == 0o600
+    again = Key.open(tmp_path / "key")
+    assert again.secret == key.secret
+    assert again.fingerprint == key.fingerprint
+    assert len(key.secret) == 32
+    other = Key.open(tmp_path / "other")
+    assert other.fingerprint != key.fingerprint
+    assert key.secret.hex() not in key.fingerprint
+
+
+@pytest.mark.parametrize("text", ["", "no key", "ab" * 31, "é"])
+def test_a_file_that_is_no_key_is_refused_and_left_alone(tmp_path, text):
+    (tmp_path / "key").write_text(text)
+    with pytest.raises(InputError, match="is no key"):
+        Key.open(tmp_path / "key")
+    assert (tmp_path / "key").read_text() == text
+
+
+def test_the_table_grows_with_each_store_and_is_for_its_owner_alone(tmp_path):
+    key = Key.open(tmp_path / "key")
+    rows = pl.DataFrame({name: ["a", "b"] if name == "film" else ["x", "x"] for name in LOOKUP})
+    key.record(rows)
+    key.record(rows.with_columns(film=pl.Series(["b", "c"])))
+    assert pl.read_csv(key.lookup)["film"].to_list() == ["a", "b", "c"]
+    assert stat.S_IMODE(key.lookup.stat().st_mode) == 0o600
+    key.lookup.write_text("thesis\n1\n")
+    with pytest.raises(InputError, match="no look-up table"):
+        key.record(rows)
+
+
+def test_a_message_loses_what_it_quotes_but_for_names_of_columns():
+    text = "t.csv, row 3: 'O\\'Brien' in 'Effusion', e.g. a/b/doe.png; add rows (5 such, e.g. \"x\")."
+    said = discreet(text, ("Effusion",))
+    assert said == (
+        "t.csv, row 3: (withheld) in 'Effusion', e.g. (withheld); add rows (5 such, e.g. (withheld))."
+    )
+
+
+def test_an_error_of_a_library_keeps_its_kind_and_place_only():
+    with pytest.raises(RunError) as caught, discreet_errors():
+        Path("/nobody/doe^john").read_bytes()
+    assert "doe" not in str(caught.value)
+    assert "FileNotFoundError in pathlib.py" in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_one_key_gives_one_person_one_name_in_two_stores_and_another_key_another(tmp_path):
+    for name in ("one", "two"):
+        write_films(tmp_path / name, 12)
+    key = tmp_path / "key"
+    one, two = (
+        run(settings(tmp_path / name, tmp_path / f"{name}-store", pseudonymise=True, key=key))
+        for name in ("one", "two")
+    )
+    other = run(settings(tmp_path / "one", tmp_path / "other-store", pseudonymise=True))
+    assert set(one.index["patient"]) == set(two.index["patient"])
+    assert one.source == two.source != other.source
+    assert not set(one.index["patient"]) & set(other.index["patient"])
+    assert (tmp_path / "other-store.key").is_file()
+    assert one.index["path"].str.starts_with("film-").all()
+    assert one.index["path"].is_sorted() or one.index["patient"].is_sorted()
+    assert "remark" not in one.index.columns
+    assert one.manifest["pseudonyms"]
+    table = pl.read_csv(f"{key}.lookup.csv", infer_schema=False)
+    assert table["film"].n_unique() == len(table) == 24
+    assert set(table["real_patient"]) == {f"{i:03d}" for i in range(6)}
+    kept = run(settings(tmp_path / "one", tmp_path / "kept", pseudonymise=True, key=key, keep=("remark",)))
+    assert kept.index["remark"].to_list() == ["note"] * 12
+
+
+def test_a_key_inside_the_store_is_refused(tmp_path):
+    write_films(tmp_path / "films", 12)
+    inside = tmp_path / "store" / "key"
+    with pytest.raises(InputError, match="inside the store"):
+        run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, key=inside))
+    assert os.listdir(tmp_path) == ["films"]
