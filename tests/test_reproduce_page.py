@@ -106,6 +106,46 @@ def test_what_was_not_run_or_is_undefined_has_a_reason_and_no_number(made: Path)
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_linear_against_end_to_end_takes_both_modes_to_be_run(tmp_path: Path) -> None:
+    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    write_page(out)
+    row = next(r for r in rows(out, "table3") if r["fraction"] == "0.1" and r["backbone"] == "resnet18")
+    assert (row["status"], row["reason"]) == ("not run", "not among --cells")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_number_that_the_study_left_blank_is_undefined_whatever_the_record_says(tmp_path: Path) -> None:
+    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    table = out / "studies/pleural-effusion-resnet18-0.1/cells.csv"
+    lines = table.read_text().splitlines()
+    head, cells = lines[0].split(","), lines[1].split(",")
+    cells[head.index("auroc")], cells[head.index("reason")] = "", "one class only"
+    table.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
+    write_page(out)
+    row = next(r for r in rows(out, "table1") if r["fraction"] == "0.1" and r["arm"] == cells[0])
+    assert (row["status"], row["reason"], row["measured"]) == ("undefined", "one class only", "")
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        ("0.01", "0.2", "MoCo is above ImageNet"),
+        ("-0.01", "0.2", "no difference"),
+        ("-0.3", "-0.01", "MoCo is below"),
+    ],
+)
+def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, high: str, said: str) -> None:
+    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    table = out / "studies/pleural-effusion-resnet18-0.1/differences.csv"
+    head, row = (line.split(",") for line in table.read_text().splitlines())
+    row[head.index("low")], row[head.index("high")] = low, high
+    table.write_text(",".join(head) + "\n" + ",".join(row) + "\n")
+    write_page(out)
+    assert f"With 10 % of the labels, {said}" in text(out)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_the_verdict_counts_by_rule(made: Path, tmp_path: Path) -> None:
     assert "Of 96 cells 15 were run, 1 is undefined. 15 of 15 measured intervals overlap" in text(made)
     far = fake_reproduction(tmp_path / "far", patterns=("edema/*/0.1/*",), shift=-0.3, phantom=False)
