@@ -232,7 +232,7 @@ def _announce(
 def _open_folder(settings: PretrainSettings, pool: Pool, stores: list[Store]) -> None:
     """Write what a resumption is checked against; the settings last, since they say that all is there."""
     write_json(settings.out / "inputs.json", _inputs(stores))
-    write_seen(settings.out, pool, stores, settings.init)
+    write_seen(settings.out, pool, stores, settings.init, settings.size)
     atomic_write(settings.out / "settings.yaml", to_yaml(dataclasses.replace(settings, resume=False)))
 
 

@@ -15,8 +15,12 @@ from mococxr.pretrain.pool import Pool
 from mococxr.store import Store
 from mococxr.twins import fingerprints
 
+SMALLEST = 64
+"""Pixels: from films of this shorter side and more, a fingerprint is that of the full film but for 11 of 256 bits (500
+real films); from 32 px it may be 22 bits away."""
 
-def write_seen(out: Path, pool: Pool, stores: Sequence[Store], init: str) -> None:
+
+def write_seen(out: Path, pool: Pool, stores: Sequence[Store], init: str, size: int) -> None:
     """Write `patients.csv` (source, patient) and `films.parquet` (sha256 of the file, fingerprint of 32 bytes).
 
     Neither paths nor patients stand in `films.parquet`, and it is in the order of the hashes. What the run that this
@@ -24,6 +28,7 @@ def write_seen(out: Path, pool: Pool, stores: Sequence[Store], init: str) -> Non
 
     Args:
         init: the encoder that the run starts from.
+        size: side of its views, px; films come from that level, or from a larger one where it is too small to mark.
     """
     patients, earlier = pool.patients, Path(init)
     if (earlier / "patients.csv").is_file():
@@ -31,20 +36,21 @@ def write_seen(out: Path, pool: Pool, stores: Sequence[Store], init: str) -> Non
         patients = pl.concat([patients, before.select(patients.columns)]).unique().sort("source", "patient")
     write_csv(out / "patients.csv", patients)
     if not (out / "films.parquet").is_file():
-        films = _films(pool, stores)
+        films = _films(pool, stores, size)
         if (earlier / "films.parquet").is_file():
             films = pl.concat([films, pl.read_parquet(earlier / "films.parquet")])
         write_parquet(out / "films.parquet", films.unique("sha256").sort("sha256"))
 
 
-def _films(pool: Pool, stores: Sequence[Store]) -> pl.DataFrame:
+def _films(pool: Pool, stores: Sequence[Store], size: int) -> pl.DataFrame:
+    levels = pool.levels if size >= SMALLEST else tuple(store.level(SMALLEST) for store in stores)
     hashes = [store.index["sha256"].to_list() for store in stores]
     sha256 = [hashes[place][row] for place, row in zip(pool.store_N, pool.row_N, strict=True)]
     with journal.progress("fingerprints", len(pool)) as bar:
 
         def images() -> Any:
-            for film in range(len(pool)):
-                yield pool.pixels(film)
+            for place, row in zip(pool.store_N, pool.row_N, strict=True):
+                yield levels[place].pixels(int(row))
                 bar.advance()
 
         marks = fingerprints(images())

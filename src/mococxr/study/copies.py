@@ -20,9 +20,9 @@ from mococxr.study.plan import Arm
 from mococxr.twins import fingerprints, near
 
 FILMS_SEEN = "TEST FILMS SEEN: "
-DISTANCE = 20
-"""Bits of 256. Of copies 99 % lie within 16; films that are no copies begin at 73 between adult and child films of
-two hospitals, at 51 among real films, at 22 among phantoms (mococxr.twins)."""
+DISTANCE = 16
+"""Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.twins); films that are no copies begin at 73
+between adult and child films of two hospitals, at 51 among real films, at 18 among 2,000 phantoms."""
 SCHEMA = {
     "arm": pl.String,
     "run": pl.String,
