@@ -7,6 +7,7 @@ define is an `UndefinedError` with the reason, or a counted NaN replicate.
 
 from __future__ import annotations
 
+from mococxr.metrics.area import Area, auroc_interval, clustered_covariance
 from mococxr.metrics.bootstrap import (
     Interval,
     Resamples,
@@ -37,8 +38,10 @@ from mococxr.metrics.paired import (
     with_draws,
 )
 from mococxr.metrics.ranking import auroc, average_precision
+from mococxr.metrics.variance import VarianceSplit, variance_split
 
 __all__ = [
+    "Area",
     "Cell",
     "Difference",
     "Estimate",
@@ -46,12 +49,15 @@ __all__ = [
     "PairedDifference",
     "Resamples",
     "Trials",
+    "VarianceSplit",
     "auroc",
+    "auroc_interval",
     "average_precision",
     "bootstrap_auroc",
     "bootstrap_average_precision",
     "bootstrap_p",
     "cell",
+    "clustered_covariance",
     "delong_covariance",
     "delong_interval",
     "delong_paired",
@@ -62,6 +68,7 @@ __all__ = [
     "paired_differences",
     "patient_resamples",
     "too_few",
+    "variance_split",
     "vote",
     "with_draws",
 ]

@@ -59,7 +59,7 @@ def delong_covariance(labels: ArrayLike, scores_KN: ArrayLike) -> tuple[Floats, 
     Raises:
         UndefinedError: a class has fewer than two rows.
     """
-    outranked_KP, outranking_KM = _placements(labels, scores_KN)
+    outranked_KP, outranking_KM = placements(labels, scores_KN)
     areas_K = outranked_KP.mean(axis=1)
     return areas_K, _covariance(outranked_KP) + _covariance(outranking_KM)
 
@@ -88,7 +88,7 @@ def delong_paired(
         UndefinedError: a class has fewer than two rows, or the difference is not 0 but has no variance.
     """
     scores_2N = np.stack([as_scores(scores_a), as_scores(scores_b)])
-    outranked_2P, outranking_2M = _placements(labels, scores_2N)
+    outranked_2P, outranking_2M = placements(labels, scores_2N)
     covariance = _covariance(outranked_2P) + _covariance(outranking_2M)
     areas = outranked_2P.mean(axis=1)
     # The variance of the difference of placements, so that equal rankings give exactly 0.
@@ -131,8 +131,8 @@ def delong_unpaired(
     return Difference(difference, low, high, z, p, variance, a.variance, b.variance, 0.0, level, df)
 
 
-def _placements(labels: ArrayLike, scores_KN: ArrayLike) -> tuple[Floats, Floats]:
-    """Placements of the positives (K, P) and of the negatives (K, M)."""
+def placements(labels: ArrayLike, scores_KN: ArrayLike) -> tuple[Floats, Floats]:
+    """Placements of the positives (K, P) and of the negatives (K, M); errors as `delong_covariance`."""
     scores = as_scores(scores_KN, ndim=2)
     positive = as_labels(labels, scores.shape[1])
     count, rest = int(positive.sum()), int((~positive).sum())

@@ -148,9 +148,14 @@ def bootstrap_p(differences_B: ArrayLike) -> float:
     return min(1.0, 2 * (1 + smaller) / (defined.size + 1))
 
 
-def too_few(labels: ArrayLike, patients: ArrayLike, minimum: int = TOO_FEW) -> str | None:
+def too_few(
+    labels: ArrayLike,
+    patients: ArrayLike,
+    minimum: int = TOO_FEW,
+    consequence: str = "no test is made of the difference",
+) -> str | None:
     """The sentence that stands in place of a verdict when a class has fewer than `minimum` patients, else
-    None.
+    None; it ends in the `consequence`.
 
     A patient counts for each class of which it has a row.
     """
@@ -163,7 +168,7 @@ def too_few(labels: ArrayLike, patients: ArrayLike, minimum: int = TOO_FEW) -> s
         return None
     return (
         f"Too few to judge: {counts[name]} {name} test patient{'' if counts[name] == 1 else 's'}, "
-        f"fewer than {minimum}; no test is made of the difference."
+        f"fewer than {minimum}; {consequence}."
     )
 
 

@@ -1,0 +1,250 @@
+"""Do the intervals hold what they say? Simulated studies with a known answer: python bench/coverage.py [--seconds 600]
+
+Scores are binormal with a random effect of the patient; the true AUROC is a closed form, because a film of a positive
+and a film of a negative belong to different patients. Three parts:
+
+1. `interval`: 95 % intervals of one AUROC over patients, prevalence, films a patient and AUROC.
+2. `draws`: intervals of the difference of two arms where draws of labels differ too.
+3. `paired`: how often the paired test finds a difference, where there is none and where there is one.
+
+A cell that is done stands in OUT/cells.jsonl and is not done again. When all are done, the tables are written into
+docs/statistics.md; until then they are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from mococxr import metrics
+from mococxr.errors import UndefinedError
+
+Cell = dict[str, Any]
+Found = dict[str, tuple[float, float]]
+PAGE = Path(__file__).resolve().parent.parent / "docs/statistics.md"
+BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
+SHARED = 0.5
+"""Share of a score's variance that belongs to the patient."""
+
+
+def cells() -> list[Cell]:
+    """All cells, cheap ones first."""
+    alone = product((50, 200, 1000, 5000), (0.5, 0.25, 0.1, 0.05, 0.02), (1, 5), (0.75, 0.92))
+    found: list[Cell] = [
+        {"part": "interval", "patients": n, "prevalence": p, "films": f, "auroc": a} for n, p, f, a in alone
+    ]
+    found += [
+        {"part": "draws", "patients": n, "draws": d, "spread": s}
+        for n, d, s in product((200, 1000), (3, 5, 10), (0.0, 0.3))
+    ]
+    found += [
+        {"part": "paired", "patients": n, "prevalence": p, "films": f, "difference": d}
+        for n, p, f, d in product((100, 200, 1000), (0.5, 0.25), (1, 5), (0.0, 0.05))
+        if round(n * p) >= 50
+    ]
+    return found
+
+
+def study(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels of the patients' films (N,), patients (N,), and their share of the scores (N,)."""
+    count = cell["patients"]
+    sick = np.zeros(count, dtype=int)
+    sick[: round(count * cell.get("prevalence", 0.5))] = 1
+    films = rng.integers(1, cell.get("films", 1) + 1, count)
+    patients = np.repeat(np.arange(count), films)
+    return sick[patients], patients, rng.normal(size=count)[patients]
+
+
+def scored(labels: np.ndarray, own: np.ndarray, area: float, rng: np.random.Generator) -> np.ndarray:
+    noise = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * rng.normal(size=labels.size)
+    return noise + np.sqrt(2) * ndtri(area) * labels
+
+
+def one_interval(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
+    """Every interval of the AUROC of one simulated study, and the truth."""
+    labels, patients, own = study(cell, rng)
+    scores = scored(labels, own, cell["auroc"], rng)
+    seed = int(rng.integers(1 << 31))
+    by_patient = metrics.bootstrap_auroc(labels, scores[None], patients, replicates, seed)[0]
+    by_film = metrics.bootstrap_auroc(labels, scores[None], np.arange(labels.size), replicates, seed)[0]
+    point = metrics.auroc(labels, scores)
+
+    def bca() -> metrics.Interval:
+        left_out = metrics.jackknife_auroc(labels, scores[None], patients)[0]
+        return metrics.interval(by_patient, point, method="bca", jackknife=left_out)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "default": lambda: metrics.auroc_interval(labels, scores, patients),
+        "DeLong, films": lambda: metrics.delong_interval(labels, scores),
+        "percentile, films": lambda: metrics.interval(by_film, point),
+        "percentile, patients": lambda: metrics.interval(by_patient, point),
+        "BCa, patients": bca,
+    }
+    return ends(ways), cell["auroc"]
+
+
+def one_of_draws(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
+    """Intervals of the mean difference of two arms over draws of labels; a draw moves both arms and each alone."""
+    labels, patients, own = study(cell, rng)
+    spread, count = cell["spread"], cell["draws"]
+    common = rng.normal(size=count) * spread / np.sqrt(2)
+    trials, truths = [], []
+    seed = int(rng.integers(1 << 31))
+    for distance in (1.2, 1.0):
+        moved = distance + common + rng.normal(size=count) * spread / np.sqrt(2)
+        noise = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * rng.normal(size=(count, labels.size))
+        scores = noise + moved[:, None] * labels
+        found = metrics.bootstrap_auroc(labels, scores, patients, replicates, seed)
+        trials.append(metrics.Trials(range(count), [metrics.auroc(labels, row) for row in scores], found))
+        truths.append(float(ndtr(distance / np.sqrt(2 + spread**2))))
+    arm, reference = trials
+    gaps, moved_gaps = (
+        np.subtract(arm.points, reference.points),
+        np.subtract(arm.replicates, reference.replicates),
+    )
+    ways: dict[str, Callable[[], Any]] = {
+        "patients only (paper)": lambda: metrics.paired_differences(arm, reference),
+        "patients and draws, bootstrap": lambda: metrics.with_draws(arm, reference, seed),
+        "random effects, t": lambda: metrics.variance_split(range(count), [0] * count, gaps, moved_gaps),
+    }
+    return ends(ways), truths[0] - truths[1]
+
+
+def one_paired(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
+    """Intervals of a paired difference, held against 0: what lies outside is a difference found."""
+    labels, patients, own = study(cell, rng)
+    a = scored(labels, own, 0.8 + cell["difference"], rng)
+    b = scored(labels, own, 0.8, rng)
+    seed = int(rng.integers(1 << 31))
+    found = metrics.bootstrap_auroc(labels, [a, b], patients, replicates, seed)
+    point = metrics.auroc(labels, a) - metrics.auroc(labels, b)
+    _, covariance = metrics.clustered_covariance(labels, [a, b], patients)
+    half = 1.959964 * np.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    ways: dict[str, Callable[[], Any]] = {
+        "DeLong, films": lambda: metrics.delong_paired(labels, a, b),
+        "DeLong, patients": lambda: metrics.Interval(point - half, point + half, "", 0, 0),
+        "percentile, patients": lambda: metrics.interval(found[0] - found[1], point),
+    }
+    return ends(ways), 0.0
+
+
+def ends(ways: dict[str, Callable[[], Any]]) -> Found:
+    """Both ends by each way; NaN where the data do not define them."""
+    found: Found = {}
+    for name, way in ways.items():
+        try:
+            made = way()
+            found[name] = (made.low, made.high)
+        except UndefinedError:
+            found[name] = (float("nan"), float("nan"))
+    return found
+
+
+ONE = {"interval": one_interval, "draws": one_of_draws, "paired": one_paired}
+
+
+def measure(cell: Cell, rounds: int, replicates: int, seconds: float) -> Cell:
+    """Coverage and width of each way over simulated studies; fewer than `rounds` where the time is up first."""
+    seed = np.random.SeedSequence(
+        [int(1000 * v) if not isinstance(v, str) else len(v) for v in cell.values()]
+    )
+    rng = np.random.default_rng(seed)
+    begun, held, widths, done = time.monotonic(), {}, {}, 0
+    while done < rounds and time.monotonic() - begun < seconds:
+        found, truth = ONE[cell["part"]](cell, rng, replicates)
+        done += 1
+        for name, (low, high) in found.items():
+            held.setdefault(name, []).append(np.nan if np.isnan(low) else float(low <= truth <= high))
+            widths.setdefault(name, []).append(high - low)
+    result = {}
+    for name, hits in held.items():
+        defined = np.array(hits)[~np.isnan(hits)]
+        if defined.size:
+            share = float(defined.mean())
+            error = float(np.sqrt(max(share * (1 - share), 1 / done) / defined.size))
+            result[name] = {"share": share, "error": error, "width": float(np.nanmean(widths[name]))}
+        else:
+            result[name] = None
+    return {"cell": cell, "rounds": done, "replicates": replicates, "ways": result}
+
+
+def tables(results: list[Cell]) -> str:
+    """Markdown, one table a part."""
+    titles = {
+        "interval": "Share of simulated studies whose 95 % interval holds the true AUROC",
+        "draws": "Share whose 95 % interval holds the true difference of two arms, over new patients and new draws",
+        "paired": "Share in which the paired test at 5 % finds a difference",
+    }
+    parts = []
+    for part, title in titles.items():
+        mine = [result for result in results if result["cell"]["part"] == part]
+        if mine:
+            parts.append("\n".join([f"### {title}", "", *rows(mine, flipped=part == "paired")]))
+    return "\n\n".join(parts)
+
+
+def rows(results: list[Cell], flipped: bool) -> Iterator[str]:
+    keys = [key for key in results[0]["cell"] if key != "part"]
+    ways = list(results[0]["ways"])
+    yield "| " + " | ".join([*keys, "studies", *ways]) + " |"
+    yield "|" + "---:|" * (len(keys) + 1 + len(ways))
+    for result in results:
+        shown = []
+        for way in ways:
+            got = result["ways"].get(way)
+            share = None if got is None else 1 - got["share"] if flipped else got["share"]
+            shown.append("undefined" if share is None else f"{100 * share:.1f} ± {100 * got['error']:.1f} %")
+        values = [
+            f"{100 * v:g} %" if k == "prevalence" else f"{v:g}"
+            for k, v in result["cell"].items()
+            if k != "part"
+        ]
+        yield "| " + " | ".join([*values, str(result["rounds"]), *shown]) + " |"
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--out", type=Path, default=Path("coverage"))
+    arguments.add_argument("--rounds", type=int, default=2000, help="simulated studies a cell")
+    arguments.add_argument("--replicates", type=int, default=500, help="bootstrap replicates a study")
+    arguments.add_argument("--cell-seconds", type=float, default=float("inf"), help="time a cell may take")
+    arguments.add_argument("--seconds", type=float, default=float("inf"), help="no new cell after this time")
+    arguments.add_argument(
+        "--only", default="{}", help="JSON: values that a cell must have, such as its part"
+    )
+    given = arguments.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    file = given.out / "cells.jsonl"
+    results = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = [result["cell"] for result in results]
+    wanted = json.loads(given.only)
+    begun = time.monotonic()
+    for cell in cells():
+        if cell in done or any(cell.get(key) != value for key, value in wanted.items()):
+            continue
+        if time.monotonic() - begun > given.seconds:
+            break
+        results.append(measure(cell, given.rounds, given.replicates, given.cell_seconds))
+        with file.open("a") as stream:
+            stream.write(json.dumps(results[-1]) + "\n")
+        print(json.dumps(results[-1]), flush=True)
+    text = tables(sorted(results, key=lambda result: cells().index(result["cell"])))
+    print(text)
+    if len(results) == len(cells()):
+        page = PAGE.read_text()
+        before, after = page.split(BEGIN)[0], page.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Where the variance of a study's number comes from: test patients, draws of labels, pretraining runs.
+
+A number y of draw d and run s on one set of test patients is taken to be
+
+    mean + draw_d + run_s + rest_ds + patients + patients x draw_d + patients x run_s + patients x rest_ds
+
+with independent random parts. The first four come from the table of numbers (analysis of variance of a two-way table
+with one number a cell), the others from what the same resamples of the patients do to that table. What the table
+shows between draws holds the patients' interaction too (a draw may be good on these very patients); it is taken out.
+
+Letters: T trials, D draws, S runs, B replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri, stdtrit
+
+from mococxr.errors import UndefinedError
+from mococxr.metrics.checks import Floats
+
+
+@dataclass(frozen=True)
+class VarianceSplit:
+    """Mean over draws and runs, with the variance of that mean by its sources, and what one trial varies by.
+
+    `patients`, `draws`, `runs`, `rest`: variance of one trial's number from each source (interactions of the patients
+    are in `interactions`); None where there is one draw, or one run, which tells nothing. `low` and `high` are the
+    interval of the mean over new patients, new draws and new runs, by Student's t with `df` degrees of freedom
+    (Satterthwaite); sources that are None are not in it, and `words` says so.
+    """
+
+    value: float
+    standard_error: float
+    df: float
+    low: float
+    high: float
+    level: float
+    patients: float
+    draws: float | None
+    runs: float | None
+    rest: float | None
+    interactions: float
+    count_draws: int
+    count_runs: int
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Squares:
+    """Mean squares of a two-way table; NaN where a side has length 1. Shapes are those of the leading axes."""
+
+    draws: Floats
+    runs: Floats
+    rest: Floats
+
+
+def variance_split(
+    draws: Sequence[Hashable],
+    runs: Sequence[Hashable],
+    points_T: ArrayLike,
+    replicates_TB: ArrayLike,
+    level: float = 0.95,
+) -> VarianceSplit:
+    """Split the variance of a mean over trials; for a difference of two arms, give the differences as trials.
+
+    Args:
+        draws, runs: draw of labels and pretraining run of each trial, length T. Draws that lack a run are left out,
+            and `words` says how many.
+        points_T: the number of each trial.
+        replicates_TB: its bootstrap replicates, all trials on the same resamples of the patients; NaN where undefined.
+        level: coverage of the interval.
+
+    Raises:
+        UndefinedError: no draw has all runs, or fewer than two replicates are defined.
+    """
+    points_DS, replicates_DSB, words = _table(draws, runs, points_T, replicates_TB)
+    count_draws, count_runs = points_DS.shape
+    cells = count_draws * count_runs
+    seen = _mean_squares(points_DS)
+    moved_BDS = np.moveaxis(replicates_DSB - points_DS[..., None], -1, 0)
+    moved_BDS = moved_BDS - moved_BDS.mean(axis=0)  # a bootstrap's bias is no variance
+    by_patients = _mean_squares(moved_BDS)
+    interaction = [float(np.mean(part)) for part in _components(by_patients, count_draws, count_runs)]
+    own = [float(part) for part in _components(seen, count_draws, count_runs)]
+    draw, run, rest = (max(0.0, a - b) if a == a else None for a, b in zip(own, interaction, strict=True))
+    mean_B = moved_BDS.mean(axis=(1, 2))
+    shared = float(mean_B.var(ddof=1))
+    inside = [max(0.0, part) if part == part else 0.0 for part in interaction]
+    patients = max(0.0, shared - inside[0] / count_draws - inside[1] / count_runs - inside[2] / cells)
+    standard_error, df = _of_mean(seen, patients, shared, count_draws, count_runs)
+    quantile = float(stdtrit(df, 0.5 + level / 2)) if np.isfinite(df) else float(ndtri(0.5 + level / 2))
+    value = float(points_DS.mean())
+    half = quantile * standard_error
+    return VarianceSplit(
+        value, standard_error, df, value - half, value + half, level, patients, draw, run, rest, sum(inside),
+        count_draws, count_runs, (*words, *_missing(count_draws, count_runs)),
+    )  # fmt: skip
+
+
+def _missing(count_draws: int, count_runs: int) -> list[str]:
+    words = []
+    if count_draws == 1:
+        words.append("One draw of labels: what another draw would give is not in the interval.")
+    if count_runs == 1:
+        words.append("One pretraining run: what another run would give is not in the interval.")
+    return words
+
+
+def _table(
+    draws: Sequence[Hashable], runs: Sequence[Hashable], points_T: ArrayLike, replicates_TB: ArrayLike
+) -> tuple[Floats, Floats, list[str]]:
+    """Points (D, S), defined replicates (D, S, B), and what was left out."""
+    points = np.asarray(points_T, dtype=np.float64)
+    replicates = np.asarray(replicates_TB, dtype=np.float64)
+    if replicates.ndim != 2 or not len(draws) == len(runs) == points.size == len(replicates):
+        raise ValueError(
+            f"{len(draws)} draws, {len(runs)} runs, {points.size} points, {replicates.shape} replicates"
+        )
+    place = {pair: t for t, pair in enumerate(zip(draws, runs, strict=True))}
+    if len(place) < len(points):
+        raise ValueError("a draw and run occur twice")
+    if np.isnan(points).any():
+        raise UndefinedError("a trial has no value: leave it out, with the reason")
+    all_runs = sorted(set(runs), key=str)
+    all_draws = sorted(set(draws), key=str)
+    whole = [draw for draw in all_draws if all((draw, run) in place for run in all_runs)]
+    if not whole:
+        raise UndefinedError("no draw of labels was tried with every pretraining run")
+    members = np.array([[place[draw, run] for run in all_runs] for draw in whole])
+    defined = ~np.isnan(replicates[members.ravel()]).any(axis=0)
+    if defined.sum() < 2:
+        raise UndefinedError("fewer than two resamples hold both classes")
+    lost = len(all_draws) - len(whole)
+    words = [f"{lost} of {len(all_draws)} draws lack a pretraining run and are left out."] if lost else []
+    return points[members], replicates[members][..., defined], words
+
+
+def _mean_squares(table: Floats) -> _Squares:
+    """Of the last two axes (draws, runs)."""
+    count_draws, count_runs = table.shape[-2:]
+    grand = table.mean(axis=(-2, -1), keepdims=True)
+    by_draw, by_run = table.mean(axis=-1, keepdims=True), table.mean(axis=-2, keepdims=True)
+    left = table - by_draw - by_run + grand
+    nothing = np.full(table.shape[:-2], np.nan)
+
+    def mean_square(parts: Floats, times: int, df: int) -> Floats:
+        return times * (parts**2).sum(axis=(-2, -1)) / df if df else nothing
+
+    return _Squares(
+        mean_square(by_draw - grand, count_runs, count_draws - 1),
+        mean_square(by_run - grand, count_draws, count_runs - 1),
+        mean_square(left, 1, (count_draws - 1) * (count_runs - 1)),
+    )
+
+
+def _components(squares: _Squares, count_draws: int, count_runs: int) -> tuple[Floats, Floats, Floats]:
+    """Variance components of draws, runs and the rest, NaN where the table has no such side."""
+    rest = squares.rest if count_draws > 1 and count_runs > 1 else np.zeros_like(squares.draws)
+    return (squares.draws - rest) / count_runs, (squares.runs - rest) / count_draws, squares.rest
+
+
+def _of_mean(
+    seen: _Squares, patients: float, shared: float, count_draws: int, count_runs: int
+) -> tuple[float, float]:
+    """Standard error of the mean over the table, and Satterthwaite's degrees of freedom.
+
+    The variance between draws and runs as seen holds their interaction with the patients; only the patients' part
+    that all trials share is added. It is never less than that of the patients alone.
+    """
+    cells = count_draws * count_runs
+    sides = [
+        (float(square), df)
+        for square, df in (
+            (seen.draws, count_draws - 1),
+            (seen.runs, count_runs - 1),
+            (-seen.rest, (count_draws - 1) * (count_runs - 1)),
+        )
+        if df
+    ]
+    trained = max(0.0, sum(square for square, _ in sides) / cells)
+    if trained + patients <= shared:
+        return float(np.sqrt(shared)), float("inf")
+    doubt = sum((square / cells) ** 2 / df for square, df in sides)
+    return float(np.sqrt(trained + patients)), float((trained + patients) ** 2 / doubt)

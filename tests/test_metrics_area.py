@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+import mococxr.metrics as metrics
+from mococxr.errors import UndefinedError
+from mococxr.metrics.binormal import binormal_variance, score_interval, shared_covariance
+
+
+def films(seed: int = 0, patients: int = 60, mixed: bool = False):
+    """Labels, two score columns and patients with one to four films; `mixed` patients have both classes."""
+    rng = np.random.default_rng(seed)
+    ids = np.repeat(np.arange(patients), rng.integers(1, 5, patients))
+    labels = (rng.random(patients) < 0.4).astype(int)[ids]
+    if mixed:
+        labels = np.where(rng.random(ids.size) < 0.3, 1 - labels, labels)
+    own = rng.normal(size=(2, patients))[:, ids]
+    scores = np.round(own + rng.normal(size=(2, ids.size)) + labels, 1)
+    return labels, scores, ids
+
+
+def slow_clustered(labels, columns, ids):
+    """Obuchowski (1997), as the paper writes it: sums over patients and pairs."""
+    sides = []
+    for scores in columns:
+        kernel = [
+            [float(p > q) + 0.5 * float(p == q) for q in scores[labels == 0]] for p in scores[labels == 1]
+        ]
+        sides.append((np.mean(kernel, axis=1), np.mean(kernel, axis=0)))
+    rows_1, rows_0 = (labels == 1).sum(), (labels == 0).sum()
+    units = np.unique(ids)
+    with_1, with_0 = np.unique(ids[labels == 1]).size, np.unique(ids[labels == 0]).size
+    area = [side[0].mean() for side in sides]
+    dev1 = [
+        [(s[0][ids[labels == 1] == u] - a).sum() for u in units] for s, a in zip(sides, area, strict=True)
+    ]
+    dev0 = [
+        [(s[1][ids[labels == 0] == u] - a).sum() for u in units] for s, a in zip(sides, area, strict=True)
+    ]
+    found = np.empty((2, 2))
+    for j in range(2):
+        for k in range(2):
+            s10 = with_1 / ((with_1 - 1) * rows_1) * np.dot(dev1[j], dev1[k])
+            s01 = with_0 / ((with_0 - 1) * rows_0) * np.dot(dev0[j], dev0[k])
+            s11 = units.size / (units.size - 1) * (np.dot(dev1[j], dev0[k]) + np.dot(dev1[k], dev0[j]))
+            found[j, k] = s10 / rows_1 + s01 / rows_0 + s11 / (rows_1 * rows_0)
+    return found
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_covariance_over_patients_equals_the_sums_of_obuchowski(seed, mixed):
+    labels, scores, ids = films(seed, mixed=mixed)
+    areas, covariance = metrics.clustered_covariance(labels, scores, ids)
+    np.testing.assert_allclose(covariance, slow_clustered(labels, scores, ids), rtol=1e-11)
+    assert areas[0] == pytest.approx(metrics.auroc(labels, scores[0]), abs=1e-14)
+
+
+def test_one_film_a_patient_gives_delongs_covariance():
+    labels, scores, _ = films(1)
+    plain = metrics.delong_covariance(labels, scores)[1]
+    apart = metrics.clustered_covariance(labels, scores, np.arange(labels.size))[1]
+    np.testing.assert_allclose(apart, plain, rtol=1e-12)
+
+
+def test_a_patient_copied_five_times_is_still_one_patient():
+    labels, scores, _ = films(2)
+    ids = np.arange(labels.size)
+    plain = metrics.delong_covariance(labels, scores)[1]
+    copied = metrics.clustered_covariance(np.tile(labels, 5), np.tile(scores, 5), np.tile(ids, 5))[1]
+    np.testing.assert_allclose(copied, plain, rtol=1e-12)
+    once = metrics.auroc_interval(labels, scores[0])
+    again = metrics.auroc_interval(np.tile(labels, 5), np.tile(scores[0], 5), np.tile(ids, 5))
+    assert (again.low, again.high) == pytest.approx((once.low, once.high), abs=0.01)
+
+
+def test_the_variance_over_patients_agrees_with_the_bootstrap_over_patients():
+    labels, scores, ids = films(3, patients=400, mixed=True)
+    replicates = metrics.bootstrap_auroc(labels, scores[:1], ids, 4000, 0)[0]
+    variance = metrics.clustered_covariance(labels, scores, ids)[1][0, 0]
+    assert variance == pytest.approx(replicates.var(), rel=0.08)
+    assert variance > 1.2 * metrics.delong_variance(labels, scores[0])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "r"), [(1, 0.5, 0.5), (0, 0, 0.5), (2, 2.2, 0.45), (-1, 1.5, 0.8), (3, 3, 0)]
+)
+def test_the_covariance_of_two_comparisons_equals_the_bivariate_normal(a, b, r):
+    both = multivariate_normal.cdf([a, b], cov=[[1, r], [r, 1]])
+    apart = multivariate_normal.cdf(a) * multivariate_normal.cdf(b)
+    assert shared_covariance(a, b, r) == pytest.approx(both - apart, abs=1e-7)
+
+
+def test_the_binormal_variance_is_that_of_simulated_areas():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4000, 12)) + 1.2, rng.normal(size=(4000, 25))
+    areas = (x[:, :, None] > y[:, None, :]).mean(axis=(1, 2))
+    true = 0.8019  # Phi(1.2 / sqrt 2)
+    assert areas.mean() == pytest.approx(true, abs=0.005)
+    assert binormal_variance(true, 12, 25) == pytest.approx(areas.var(), rel=0.07)
+
+
+def test_the_ends_of_the_score_interval_lie_at_z_standard_errors():
+    low, high = score_interval(0.9, 10, 40, 1.96)
+    for end in (low, high):
+        assert abs(end - 0.9) / np.sqrt(binormal_variance(end, 10, 40)) == pytest.approx(1.96, abs=1e-6)
+    full = score_interval(1.0, 10, 10, 1.96)
+    assert full[1] == 1
+    assert 0.75 < full[0] < 0.85
+    assert score_interval(0.0, 10, 10, 1.96) == pytest.approx((0, 1 - full[0]))
+
+
+def test_classes_that_are_fully_separated_still_have_an_interval():
+    found = metrics.auroc_interval([1] * 12 + [0] * 30, np.arange(42)[::-1])
+    assert (found.value, found.high, found.variance) == (1, 1, 0)
+    assert 0.85 < found.low < 0.95
+    assert found.warning is None
+
+
+def test_the_default_interval_holds_the_plain_one_on_the_logit_scale_and_turns_round_with_the_scores():
+    labels, scores, ids = films(4)
+    found = metrics.auroc_interval(labels, scores[0], ids)
+    turned = metrics.auroc_interval(labels, -scores[0], ids)
+    assert (turned.low, turned.high) == pytest.approx((1 - found.high, 1 - found.low), abs=1e-9)
+    wide = metrics.auroc_interval(labels, scores[0], ids, level=0.99)
+    assert wide.low < found.low < found.value < found.high < wide.high
+
+
+@pytest.mark.parametrize(("area", "plain_fails"), [(0.75, False), (0.95, True)])
+def test_the_default_interval_covers_where_delongs_plain_one_does_not(area, plain_fails):
+    rng = np.random.default_rng(7)
+    distance = {0.75: 0.9539, 0.95: 2.3262}[area]
+    labels = np.repeat([1, 0], [10, 60])
+    held = np.zeros((2, 400), dtype=bool)
+    for i, noise in enumerate(rng.normal(size=(400, 70))):
+        scores = noise + distance * labels
+        for row, found in enumerate(
+            (metrics.auroc_interval(labels, scores), metrics.delong_interval(labels, scores))
+        ):
+            held[row, i] = found.low <= area <= found.high
+    assert held[0].mean() > 0.93
+    assert (held[1].mean() < 0.88) == plain_fails
+
+
+def test_too_few_patients_are_said_beside_the_interval():
+    found = metrics.auroc_interval([1, 1, 1, 0, 0, 0, 0], [3, 5, 1, 0, 2, 2, 1])
+    assert "3 positive test patients" in found.warning
+    assert "rough" in found.warning
+    with pytest.raises(UndefinedError, match="1 patient"):
+        metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], ["a", "a", "b", "c"])
+    with pytest.raises(ValueError, match="level"):
+        metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], level=95)
+    with pytest.raises(ValueError, match="patients have the shape"):
+        metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], ["a"])
