@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr.errors import FilmError
+from mococxr.films.dicom import apart
 from mococxr.films.native import caught_stderr, decode_image, last_line
 
 DAMAGED = "damaged compressed pixel data"
@@ -158,30 +159,12 @@ def _baseline(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsigned
 
 def _gdcm(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
     """JPEG lossless and JPEG of 12 bits, by GDCM (the only permissive decoder of both)."""
-    import gdcm
+    import gdcm  # noqa: F401 (whether it is there: it works in a process of its own)
 
-    fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(frame)
-    fragments = gdcm.SequenceOfFragments.New()
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((stream.columns, stream.rows, 1))
-    image.SetDataElement(element)
     named = "MONOCHROME2" if stream.samples == 1 else "YBR_FULL" if colours.startswith("YBR") else "RGB"
-    image.SetPhotometricInterpretation(
-        gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(named))
-    )
-    syntax = "1.2.840.10008.1.2.4.51" if stream.kind == "JPEG 12" else "1.2.840.10008.1.2.4.57"
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    allocated = 8 if stream.precision <= 8 else 16
-    image.SetPixelFormat(
-        gdcm.PixelFormat(stream.samples, allocated, stream.precision, stream.precision - 1, 0)
-    )
-    raw = _called(lambda: image.GetBuffer().encode("utf-8", "surrogateescape"))
-    return _shaped(raw, stream)
+    lossless = stream.kind == "JPEG Lossless"
+    shape = (stream.rows, stream.columns, stream.samples, stream.precision)
+    return _shaped(apart.decode(frame, *shape, lossless, named), stream)
 
 
 def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:  # noqa: ARG001
