@@ -15,7 +15,7 @@ from mococxr.store import Store
 
 FEW = 12
 """Values of a column up to which they are counted one by one."""
-WARN, LEAST = 0.65, 20
+WARN, LEAST = 0.60, 20
 """AUROC of a label by a column alone from which it is called a shortcut, and films of each class that it takes."""
 AGES = ((0, 2), (2, 12), (12, 18), (18, 40), (40, 60), (60, 80), (80, 200))
 """Bands of age in years, the upper end not in them."""
@@ -30,13 +30,26 @@ _ORDER = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Shortcut:
-    """How well a column alone tells a label: `auroc` of the column's rates, and the rates by its values."""
+    """How well a column alone tells a label.
+
+    Args:
+        label: the label.
+        column: the column.
+        auroc: of the column's rates of the label, on the same films.
+        rates: value, share of positive films, films.
+        enough: 20 films of each class at least.
+    """
 
     label: str
     column: str
     auroc: float
     rates: list[tuple[str, float, int]]
-    warns: bool
+    enough: bool
+
+    @property
+    def warns(self) -> bool:
+        """It is strong, and there are films enough to say so."""
+        return self.enough and self.auroc >= WARN
 
 
 def split_of(store: Store) -> pl.Series:
@@ -136,7 +149,7 @@ def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
     """How well each column of few values tells each label, the best first; the split is no such column.
 
     The number is the AUROC of the column's own rates on the same films: 0.5 says that it tells nothing.
-    Uncertain and blank labels, and films whose value is not known, are left out. It warns from 0.65, with 20
+    Uncertain and blank labels, and films whose value is not known, are left out. It warns from 0.60, with 20
     films of each class at least.
     """
     found = []
@@ -148,7 +161,7 @@ def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
                 and (shortcut := _shortcut(label, values, column, table[column])) is not None
             ):
                 found.append(shortcut)
-    return sorted(found, key=lambda one: (-one.auroc, one.label, one.column))
+    return sorted(found, key=lambda one: (not one.enough, -one.auroc, one.label, one.column))
 
 
 def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: pl.Series) -> Shortcut | None:
@@ -166,7 +179,7 @@ def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: p
     enough = min(labels.sum(), len(labels) - labels.sum()) >= LEAST
     shown = [(str(name), float(rate), int(n)) for name, rate, n in zip(groups, rates, films, strict=True)]
     shown.sort(key=lambda item: _natural(item[0]))
-    return Shortcut(label, column, float(number), shown, bool(enough and number >= WARN))
+    return Shortcut(label, column, float(number), shown, bool(enough))
 
 
 def pixel_table(statistics: pl.DataFrame) -> dict[str, dict[str, float]]:

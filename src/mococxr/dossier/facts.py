@@ -60,7 +60,7 @@ def gather(store: Store, other: Store | None, jobs: int) -> Found:
         "labels": counts.label_table(store),
         "labels_together": counts.together(store),
         "shortcuts": [
-            {"label": one.label, "column": one.column, "auroc": one.auroc, "warns": one.warns,
+            {"label": one.label, "column": one.column, "auroc": one.auroc, "warns": one.warns, "enough": one.enough,
              "rates": [{"value": value, "positive": rate, "films": n} for value, rate, n in one.rates]}
             for one in shortcuts
         ],
@@ -107,7 +107,7 @@ def _findings(flags: pl.DataFrame, shortcuts: int) -> list[dict[str, Any]]:
     if shortcuts:
         found.append(
             {"flag": "shortcut", "attention": False, "count": shortcuts, "films": None, "patients": None,
-             "what": f"labels that a column alone tells with an AUROC of {counts.WARN} or more", "do": SHORTCUT}
+             "what": f"labels that a column alone tells with an AUROC of {counts.WARN:.2f} or more", "do": SHORTCUT}
         )  # fmt: skip
     return found
 

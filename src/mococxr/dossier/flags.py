@@ -51,7 +51,7 @@ KINDS = (
          "Look at them; turn the files upright, or delete their rows in the table, and prepare again."),
     Kind("not-chest", True, "films that hardly look like the others of the store",
          f"Look at them; delete the rows of those that show no chest in {_TABLE} and prepare again."),
-    Kind("text", True, "films with burned-in text that could name a person",
+    Kind("text", True, "films with burned-in text, more than a marker and a word",
          "Read it on the original films; where it names a person, black it out in the files and prepare again."),
     Kind("identical", False, "films whose files are the same bytes, of one patient",
          f"Nothing leaks; delete the rows of the copies in {_TABLE} where films are to count once."),
@@ -163,10 +163,11 @@ class Flagger:
         for group in groups(list(pairs)):
             flags = self._flags_of(group)
             for row in group:
-                others = [self.paths[other] for other in group if other != row]
                 same = "the same bytes" if row in files else "the same film, stored otherwise"
+                many = f", {len(group)} times in all" if len(group) > 2 else ""
+                other = self.paths[next(other for other in group if other != row)]
                 for flag, why in flags or [("identical" if row in files else "copy", "")]:
-                    found.append(self.row(row, flag, f"{same}{why}", _some(others)))
+                    found.append(self.row(row, flag, f"{same}{many}{why}", other))
         return found
 
     def _flags_of(self, group: list[int]) -> list[tuple[str, str]]:
@@ -200,9 +201,7 @@ class Flagger:
                 else "there of another patient's name"
             )
             reason = f"{same}, {who}"
-            found.append(
-                self.row(pair.a, "film-in-both-stores", reason, f"{other.path.name}: {paths[pair.b]}")
-            )
+            found.append(self.row(pair.a, "film-in-both-stores", reason, paths[pair.b]))
         return found
 
 

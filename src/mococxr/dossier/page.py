@@ -9,7 +9,7 @@ import polars as pl
 
 from mococxr.dossier.facts import Found
 from mococxr.dossier.flags import KINDS
-from mococxr.dossier.pictures import picture
+from mococxr.dossier.pictures import LARGE, SMALL, picture
 from mococxr.report.page import render
 from mococxr.report.tables import Table
 from mococxr.report.words import percent, shown
@@ -37,6 +37,11 @@ class Shown:
     films: list[Thumbnail]
     listed: list[str]
     more: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether its pictures take twice the room."""
+        return self.finding["flag"].startswith("text") or any(len(film.pictures) > 1 for film in self.films)
 
 
 def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
@@ -92,33 +97,27 @@ def _headline(facts: dict[str, Any]) -> list[tuple[str, str]]:
 def _shown(
     finding: dict[str, Any], flags: pl.DataFrame, store: Store, other: Store | None, most: int
 ) -> Shown:
-    """The first films of a finding; a file in quarantine has no picture and is listed."""
+    """The first films of a finding, copies side by side; a file in quarantine has no picture and is listed."""
     rows = flags.filter(pl.col("flag") == finding["flag"])
-    first = rows.head(most)
     if finding["flag"] == "corrupt":
-        return Shown(
-            finding,
-            [],
-            [f"{path}: {why}" for path, why in first.select("path", "reason").iter_rows()],
-            len(rows) - len(first),
-        )
-    inside = dict(zip(store.index["path"], store.index["row"], strict=True)) if len(first) else {}
-    outside = (
-        dict(zip(other.index["path"], other.index["row"], strict=True))
-        if other is not None and finding["flag"] == "film-in-both-stores"
-        else {}
-    )
-    films = []
-    for row in first.iter_rows(named=True):
-        pictures = [picture(store.pixels(row["row"]))]
-        partner = row["other"].split(", ")[0].split(" and ")[0]
-        if outside and other is not None:
-            name = row["other"].removeprefix(f"{other.path.name}: ")
-            pictures.append(picture(other.pixels(outside[name])))
-        elif partner in inside:
-            pictures.append(picture(store.pixels(inside[partner])))
+        listed = [f"{path}: {why}" for path, why in rows.head(most).select("path", "reason").iter_rows()]
+        return Shown(finding, [], listed, len(rows) - len(listed))
+    second = other if finding["flag"] == "film-in-both-stores" and other is not None else store
+    wanted = rows["other"].unique().implode()
+    partners = dict(second.index.filter(pl.col("path").is_in(wanted)).select("path", "row").iter_rows())
+    tall = LARGE if finding["flag"].startswith("text") else SMALL
+    films: list[Thumbnail] = []
+    seen: set[str] = set()
+    for row in rows.iter_rows(named=True):
+        if len(films) == most or row["path"] in seen:
+            continue
+        pictures = [picture(store.pixels(row["row"]), tall)]
+        seen.add(row["path"])
+        if row["other"] in partners:
+            pictures.append(picture(second.pixels(partners[row["other"]]), tall))
+            seen |= {row["other"]} if second is store else set()
         films.append(Thumbnail(pictures, f"{row['row']} · {row['path'].rsplit('/', 1)[-1]}", row["reason"]))
-    return Shown(finding, films, [], len(rows) - len(first))
+    return Shown(finding, films, [], len(rows) - int(rows["path"].is_in(list(seen)).sum()))
 
 
 def _values(values: dict[str, int], films: int) -> Table:
@@ -170,9 +169,10 @@ def _shortcuts(shortcuts: list[dict[str, Any]]) -> Table:
     rows = [
         [one["label"], one["column"], f"{one['auroc']:.2f}", "yes" if one["warns"] else "no"]
         for one in shortcuts[:_MOST_SHORTCUTS]
+        if one["enough"]
     ]
     left = len(shortcuts) - len(rows)
-    note = f"The {len(rows)} strongest; {left} more are in the JSON file." if left > 0 else ""
+    note = f"{left} more, weaker or of fewer than 20 films of a class, are in the JSON file." if left else ""
     return Table(["Label", "Column", "AUROC of the column alone", "Warned of"], rows, 2, note)
 
 

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-TALL, WIDE = 150, 180
-"""Pixels that a picture fits into."""
+SMALL, LARGE = 150, 300
+"""Pixels that a picture is high at most; it is wide by a fifth more."""
 _QUALITY = 72
 
 
-def picture(film: npt.NDArray[np.uint8]) -> str:
-    """A film shrunk into 180 x 150 pixels, as a `data:` address of a JPEG."""
-    scale = min(TALL / film.shape[0], WIDE / film.shape[1])
+def picture(film: npt.NDArray[np.uint8], tall: int = SMALL) -> str:
+    """A film that fits `tall` pixels of height, as a `data:` address of a JPEG."""
+    scale = min(tall / film.shape[0], 1.2 * tall / film.shape[1])
     size = (max(1, round(film.shape[1] * scale)), max(1, round(film.shape[0] * scale)))
     small = cv2.resize(film, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

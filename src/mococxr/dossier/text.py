@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 SIDE, LEAST = 320, 224
-LONG_LINE, MUCH = 12, 14
-"""Strokes of one line, or of all, from which a text may name a person: more than a side marker or PORTABLE."""
+LONG_LINE, MUCH = 12, 20
+"""Strokes of one line, or of all, from which a text may name a person: more than AP, SUPINE and PORTABLE."""
 WORD = 6
 """Strokes in all from which there is a word, more than a side marker."""
 
@@ -45,11 +45,19 @@ def strokes(film: Image) -> tuple[int, int] | None:
     )
     fits = (found[:, 3] >= _HEIGHTS[0]) & (found[:, 3] <= _HEIGHTS[1]) & (found[:, 2] <= _WIDEST)
     boxes = found[fits]
-    counts = [
-        _count(np.asarray(raised, np.uint8), line)
-        for line in _lines(boxes[np.argsort(boxes[:, 0], kind="stable")])
-    ]
-    return max(counts, default=0), sum(counts)
+    lines = _lines(boxes[np.argsort(boxes[:, 0], kind="stable")])
+    counts = [(_count(np.asarray(raised, np.uint8), line), line) for line in lines]
+    return _longest([(count, line) for count, line in counts if count]), sum(count for count, _ in counts)
+
+
+def _longest(counts: list[tuple[int, Boxes]]) -> int:
+    """Strokes of the longest line, parts of one height on one level taken together: bone hides a letter or two."""
+    best = 0
+    for _, line in counts:
+        height, level = np.median(line[:, 3]), np.median(line[:, 1])
+        level_with = (abs(np.median(part[:, 1]) - level) <= max(1.0, 0.3 * height) for _, part in counts)
+        best = max(best, sum(count for (count, _), fits in zip(counts, level_with, strict=True) if fits))
+    return int(best)
 
 
 def _lines(boxes: Boxes) -> list[Boxes]:

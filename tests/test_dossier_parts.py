@@ -1,0 +1,193 @@
+"""The parts of `inspect`: how a film lies, text, copies, counts, each against a slow way or a plain case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from faulty_films import burn_in
+from mococxr.dossier import counts, pose, text
+from mococxr.dossier.copies import Pair, copies_within, groups
+from mococxr.phantom import draw_phantom
+from mococxr.twins import fingerprints
+
+
+@pytest.fixture(scope="module")
+def films() -> list[np.ndarray]:
+    """80 phantoms, 320 by 267."""
+    return [draw_phantom(11, i, size=320) for i in range(80)]
+
+
+def evened(films: list[np.ndarray]) -> list[np.ndarray]:
+    return [pose.even(pose.shrink(film)) for film in films]
+
+
+@pytest.mark.parametrize("shown", [80, 20], ids=["learnt from films", "phantoms' word alone"])
+def test_a_film_in_any_pose_is_recognised(films: list[np.ndarray], shown: int) -> None:
+    model = pose.learn(evened(films[:shown]), range(shown), frontal=True)
+    assert model is not None
+    assert (model.means is None) == (shown < pose.ENOUGH), "too few films do not say what a chest is"
+    for quarters, sign in pose.POSES:
+        turned = [np.rot90(film if sign > 0 else 255 - film, quarters) for film in films]
+        said = {pose.verdict(model.fits(film, row)) for row, film in enumerate(evened(turned))}
+        assert said == {(quarters, sign < 0)}
+
+
+def test_a_store_half_of_which_is_inverted_is_not_learnt_upside_down(films: list[np.ndarray]) -> None:
+    half = [255 - film if i % 2 else film for i, film in enumerate(films)]
+    model = pose.learn(evened(half), range(80), frontal=True)
+    assert model is not None
+    said = [pose.verdict(model.fits(film, row)) for row, film in enumerate(evened(half))]
+    assert said == [(0, bool(i % 2)) for i in range(80)]
+
+
+def test_lateral_films_are_judged_only_where_there_are_enough(films: list[np.ndarray]) -> None:
+    assert pose.learn(evened(films[:20]), range(20), frontal=False) is None
+    assert pose.learn(evened(films), range(80), frontal=False) is not None
+
+
+def test_what_is_no_chest_is_hardly_explained(films: list[np.ndarray]) -> None:
+    model = pose.learn(evened(films), range(80), frontal=True)
+    assert model is not None
+    rng = np.random.default_rng(0)
+    x, y = np.meshgrid(np.arange(240), np.arange(300))
+    strange = {
+        "noise": rng.integers(0, 256, (300, 240), np.uint8),
+        "stripes": ((x // 20 % 2) * 200).astype(np.uint8),
+        "a disc": (((x - 150) ** 2 + (y - 100) ** 2 < 3600) * 220).astype(np.uint8),
+        "writing": cv2.putText(np.zeros((300, 240), np.uint8), "ABC", (5, 180), 0, 3, 255, 8),
+    }
+    explained = {name: model.explained(pose.even(pose.shrink(film)), 0) for name, film in strange.items()}
+    assert max(explained.values()) < pose.EXPLAINED
+    upright = [model.explained(film, row) for row, film in enumerate(evened(films))]
+    turned = [model.explained(np.rot90(film), row) for row, film in enumerate(evened(films))]
+    assert min(upright) > pose.EXPLAINED
+    assert np.allclose(upright, turned), "the best pose counts"
+
+
+def test_a_side_marker_is_no_text_and_a_name_is(films: list[np.ndarray]) -> None:
+    plain = [text.strokes(film) for film in films]
+    assert max(every for _, every in plain if every is not None) < text.WORD
+    marked = [cv2.putText(film.copy(), "L", (230, 30), 0, 0.8, 255, 2, cv2.LINE_AA) for film in films[:20]]
+    assert max(text.strokes(film)[1] for film in marked) < text.WORD  # type: ignore[index]
+    named = [text.strokes(burn_in(film, number)) for number, film in enumerate(films[:40])]
+    assert sum(longest >= text.LONG_LINE for longest, _ in named) >= 37
+
+
+def test_a_large_film_is_read_as_its_shrunken_self_and_a_small_one_is_not_judged(
+    films: list[np.ndarray],
+) -> None:
+    large = cv2.resize(burn_in(films[0], 1), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    longest, _ = text.strokes(large) or (0, 0)
+    assert longest >= text.LONG_LINE
+    assert text.strokes(cv2.resize(films[0], (200, 240))) is None
+
+
+def test_chains_of_copies_are_one_group() -> None:
+    pairs = [Pair(4, 9, True), Pair(1, 2, False), Pair(2, 7, False), Pair(3, 9, False)]
+    assert groups(pairs) == [[1, 2, 7], [3, 4, 9]]
+    assert groups([]) == []
+
+
+def test_copies_are_paired_once_and_blank_films_by_their_bytes_only(films: list[np.ndarray]) -> None:
+    grey = np.full((320, 267), 90, np.uint8)
+    shrunk = cv2.resize(films[1], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    stored = [films[0], films[1], films[0], shrunk, grey, grey + 1, grey, films[0]]
+    hashes = ["a", "b", "a", "c", "g", "h", "g", "a"]
+    store: Any = SimpleNamespace(index=pl.DataFrame({"sha256": hashes}), pixels=stored.__getitem__)
+    blank = np.array([film.std() == 0 for film in stored])
+    found = copies_within(store, fingerprints(stored), blank)
+    assert found == [Pair(0, 2, True), Pair(0, 7, True), Pair(1, 3, False), Pair(4, 6, True)]
+
+
+def store_of(table: dict[str, list[Any]], labels: list[str], **manifest: Any) -> Any:
+    index = pl.DataFrame(table, schema_overrides=dict.fromkeys(labels, pl.Int8))
+    splits = pl.DataFrame({"patient": ["p", "q", "q"], "split": ["train", "test", "train"]})
+    return SimpleNamespace(index=index, labels=labels, splits=splits, manifest={"metadata": [], **manifest})
+
+
+def test_labels_are_counted_as_each_policy_counts_them() -> None:
+    values = [1, 1, 0, -1, None, None, None, 0]
+    table = counts.label_table(store_of({"A": values}, ["A"]))["A"]
+    assert [table[name] for name in ("positive", "negative", "uncertain", "blank")] == [2, 2, 1, 3]
+    for (uncertain, blank), one in zip(counts.POLICIES, table["policies"].values(), strict=True):
+        meant = {-1: {"ignore": None, "zeros": 0, "ones": 1}[uncertain], None: {"negative": 0}.get(blank)}
+        known = [v for v in (meant.get(value, value) for value in values) if v is not None]
+        assert (one["known"], one["share"]) == (len(known), pytest.approx(sum(known) / len(known)))
+    nothing = counts.label_table(store_of({"A": [None, None]}, ["A"]))["A"]["policies"]
+    assert nothing["ignore, unknown"]["share"] is None, "an undefined share stays undefined"
+
+
+def test_labels_together_are_counted_as_by_hand() -> None:
+    table = {"A": [1, 1, 0, None, 1], "B": [1, 0, 1, 1, -1], "C": [0, 0, 0, 0, 0]}
+    found = counts.together(store_of(table, ["A", "B", "C"]))
+    for a in table:
+        for b in table:
+            assert found[a][b] == sum(x == 1 and y == 1 for x, y in zip(table[a], table[b], strict=True))
+
+
+def test_a_column_that_goes_with_a_label_is_warned_of_with_its_auroc() -> None:
+    rng = np.random.default_rng(2)
+    view = rng.choice(["AP", "PA"], 400)
+    ill = (rng.random(400) < np.where(view == "AP", 0.7, 0.3)).astype(int)
+    other = rng.integers(0, 2, 400)
+    sex = [None if i % 5 == 0 else "FM"[i % 2] for i in range(400)]
+    store = store_of({"ill": ill, "other": other}, ["ill", "other"])
+    found = counts.shortcuts(store, pl.DataFrame({"view": view, "sex": sex, "split": view}))
+    assert [(one.label, one.column) for one in found if one.warns] == [("ill", "view")]
+    assert found[0].auroc == pytest.approx(roc_auc_score(ill, view == "AP"))
+    assert {one.column for one in found} == {"view", "sex"}, "the split is no property of a film"
+    assert found[0].rates == [
+        (name, pytest.approx(ill[view == name].mean()), int((view == name).sum())) for name in ("AP", "PA")
+    ]
+    few = counts.shortcuts(
+        store_of({"ill": [1] * 3 + [0] * 3}, ["ill"]), pl.DataFrame({"view": list("aaabbb")})
+    )
+    assert few[0].auroc == 1
+    assert not few[0].warns, "three films prove nothing"
+
+
+def test_columns_of_few_values_are_counted_and_others_are_not() -> None:
+    table = {
+        "patient": ["p", "q", "r", "p"], "view": ["AP", None, "PA", "AP"], "sex": [None] * 4,
+        "age": [0.5, 41.0, None, 80.0], "device": ["x", "x", "y", None], "note": [f"n{i}" for i in range(4)],
+        "Ill": [1, 0, 1, 0],
+    }  # fmt: skip
+    store = store_of(table, ["Ill"], metadata=["device"])
+    found = counts.count(counts.columns(store, pl.Series([True, False, None, False])))
+    assert found == {
+        "split": {"train": 2, "none": 1, "test+train": 1},
+        "view": {"AP": 2, "PA": 1, "not known": 1},
+        "age": {"0 to 1": 1, "40 to 59": 1, "80 and over": 1, "not known": 1},
+        "device": {"x": 2, "y": 1, "not known": 1},
+        "burned-in words": {"no": 2, "yes": 1, "not known": 1},
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_few_real_films_are_called_odd_and_every_identical_pair_is_found(
+    real_data: Path, tmp_path: Path
+) -> None:
+    from mococxr.commands import run
+
+    for name, identical in (("nih", 1), ("pediatric", 24)):
+        store = run("prepare", {"source": real_data / name, "out": tmp_path / name, "jobs": 2})
+        dossier = run(
+            "inspect", {"store": store.path, "out": tmp_path / f"{name}.d" / "dossier.html", "jobs": 2}
+        )
+        odd = ["inverted", "blank", "rotated", "not-chest", "text"]
+        flagged = dossier.flags.filter(pl.col("flag").is_in(odd))["path"].n_unique()
+        assert flagged <= 0.02 * len(store)
+        twice = store.index.filter(pl.col("sha256").is_duplicated())
+        found = dossier.flags.filter(pl.col("flag") == "identical")["path"]
+        assert set(found) == set(twice["path"])
+        assert twice["sha256"].n_unique() == identical
+        assert not len(dossier.flags.filter(pl.col("flag").is_in(["copy", "copy-across-patients"])))
