@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from faulty_films import burn_in
 from mococxr.dossier import counts, pose, text
 from mococxr.dossier.copies import Pair, copies_within, groups
+from mococxr.dossier.flags import NO_FILMS
 from mococxr.phantom import draw_phantom
 from mococxr.twins import fingerprints
 
@@ -191,3 +192,15 @@ def test_few_real_films_are_called_odd_and_every_identical_pair_is_found(
         assert set(found) == set(twice["path"])
         assert twice["sha256"].n_unique() == identical
         assert not len(dossier.flags.filter(pl.col("flag").is_in(["copy", "copy-across-patients"])))
+
+
+def test_a_dicom_object_that_is_no_film_is_a_note_and_one_without_pixels_is_not() -> None:
+    from mococxr.films.dicom import kind
+
+    reasons = {why for why in kind._CONVERSIONS.values()} | {
+        "a localizer",
+        "a screenshot",
+        "a report as a picture",
+    }
+    assert all(reason.startswith(NO_FILMS) for reason in reasons)
+    assert not "no pixel data".startswith(NO_FILMS)
