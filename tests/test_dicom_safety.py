@@ -111,6 +111,14 @@ def test_a_truncated_film_is_never_filled_up(syntax: str, share: float) -> None:
     assert refused(data[: int(len(data) * share)] if syntax != DEFLATED else data)
 
 
+@pytest.mark.parametrize("syntax", [RLE, LOSSLESS, LS, J2K_LOSSLESS, BASELINE, EXTENDED])
+def test_a_compressed_frame_that_ends_early_in_a_whole_file_is_never_filled_up(syntax: str) -> None:
+    cells = SMALL if syntax == BASELINE else DEEP
+    frame = encoded(cells, syntax, described(cells, BitsStored=8 if syntax == BASELINE else 12))
+    for share in (0.4, 0.8, 0.97):
+        assert refused(film(cells, syntax, frame[: int(len(frame) * share)], BitsStored=8))
+
+
 @pytest.mark.parametrize(
     ("elements", "reason"),
     [

@@ -250,6 +250,17 @@ BAD = {
     "4 bits": (packed_tiff(GREY % 16, 4), "cannot be decoded"),
     "no directory": (b"II*\0" + struct.pack("<I", 0) + bytes(40), "without an image"),
     "directory outside": (b"II*\0" + struct.pack("<I", 90_000) + bytes(40), "truncated"),
+    "png of chunks": (
+        saved(Image.fromarray(GREY), "PNG")[:33] + (struct.pack(">I", 0) + b"teXt" + bytes(4)) * 60_000,
+        "more chunks",
+    ),
+    "jpeg of segments": (b"\xff\xd8" + b"\xff\xe1\0\2" * 60_000, "more segments"),
+    "jpeg of fill": (b"\xff\xd8" + b"\xff" * 60_000, "more segments"),
+    "tiff of entries": (b"II*\0" + struct.pack("<IH", 8, 5000) + bytes(12 * 5000 + 4), "more entries"),
+    "tiff of values": (
+        b"II*\0" + struct.pack("<IHHHII", 8, 1, 273, 1, 1 << 20, 0) + bytes(1 << 20),
+        "more values",
+    ),
     "jpeg of nothing": (b"\xff\xd8\xff\xd9" + bytes(60), "damaged|truncated|too small"),
 }
 

@@ -14,6 +14,8 @@ from mococxr.errors import FilmError
 from mococxr.films.tiff import TiffTags, read_tags
 
 CUT_SHORT = "truncated: the file ends before the image does"
+_MAX_PARTS = 50_000
+"""Chunks or segments before the image; a hostile file may have millions."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _png(data: bytes) -> Header:
     """Walk the chunks: IHDR, sBIT and eXIf are read, IEND must be there."""
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     shift, orientation, at = 0, 1, 8
-    while True:
+    for _ in range(_MAX_PARTS):
         length, kind = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + length] if kind in (b"sBIT", b"eXIf") else b""
         if kind == b"sBIT" and depth == 16 and colour != 3 and body and 8 <= body[0] <= 16:
@@ -104,15 +106,17 @@ def _png(data: bytes) -> Header:
             raise FilmError(CUT_SHORT)
         if kind == b"IEND":
             return Header("PNG", width, height, orientation, shift)
+    raise FilmError("damaged PNG: more chunks than an image has")
 
 
 def _jpeg(data: bytes) -> Header:
     """Walk the segments up to the first scan; an end-of-image marker must follow it."""
     width = height = 0
     orientation, at = 1, 2
-    while True:
-        while data[at] == 0xFF and data[at + 1] == 0xFF:
+    for _ in range(_MAX_PARTS):
+        if data[at] == 0xFF and data[at + 1] == 0xFF:  # a fill byte
             at += 1
+            continue
         lead, kind, length = struct.unpack_from(">BBH", data, at)
         if lead != 0xFF:
             raise FilmError("damaged JPEG: no marker where one must be")
@@ -125,6 +129,8 @@ def _jpeg(data: bytes) -> Header:
         elif kind == 0xDA:
             break
         at += 2 + length
+    else:
+        raise FilmError("damaged JPEG: more segments than an image has")
     if data.rfind(b"\xff\xd9", at) < 0:
         raise FilmError(CUT_SHORT)
     return Header("JPEG", width, height, orientation)

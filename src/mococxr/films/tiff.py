@@ -26,6 +26,8 @@ _NAMES = {
 }
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MAX_PAGES = 64
+_MAX_ENTRIES, _MAX_VALUES = 4096, 1 << 17
+"""Entries of a directory and values of an entry beyond which a file is hostile."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,15 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, i
     start = at + struct.calcsize(count_format)
     if start + count * entry > len(data):
         raise struct.error("the directory runs over the end")
+    if count > _MAX_ENTRIES:
+        raise FilmError("damaged TIFF: a directory of more entries than there are tags")
     values: dict[str, tuple[int, ...]] = {}
     for place in range(start, start + count * entry, entry):
         tag, kind = struct.unpack_from(order + "HH", data, place)
-        if tag in _NAMES and kind in _TYPES:
+        if tag in _NAMES and kind in _TYPES and _NAMES[tag] not in values:
             many = struct.unpack_from(word, data, place + 4)[0]
+            if many > _MAX_VALUES:
+                raise FilmError("damaged TIFF: an entry of more values than an image needs")
             size = struct.calcsize(_TYPES[kind]) * many
             inside = place + head
             where = inside if size <= entry - head else struct.unpack_from(word, data, inside)[0]
