@@ -60,7 +60,9 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, l
     """110 phantoms with faults, and their dossier."""
     folder = tmp_path_factory.mktemp("faulty")
     store, planted = plant(folder, 110, COUNTS, size=320)
-    (store.path / "quarantine.csv").write_text('path,reason\nimages/broken.png,"cut short, ends early"\n')
+    (store.path / "quarantine.csv").write_text(
+        'path,reason\nimages/broken.png,"cut short, ends early"\nimages/scout.dcm,a localizer\n'
+    )
     return store, planted, inspect(store.path, folder / "out")
 
 
@@ -71,6 +73,7 @@ def test_every_planted_fault_is_found_and_no_other_film_is_called_odd(faulty: An
     assert dossier.flags.filter(pl.col("flag") == "corrupt").select("path", "reason").rows() == [
         ("images/broken.png", "cut short, ends early")
     ]
+    assert dossier.flags.filter(pl.col("flag") == "no-film")["path"].to_list() == ["images/scout.dcm"]
 
 
 @pytest.mark.slow

@@ -59,6 +59,8 @@ KINDS = (
          f"Nothing leaks; delete the rows of the copies in {_TABLE} where films are to count once."),
     Kind("no-split", False, "films whose patient is in no split",
          "They are used for nothing; add the patient to the store's splits.csv if they should be."),
+    Kind("no-film", False, "files in quarantine that are no films: localizers, screenshots, other modalities",
+         "Nothing to do; the store's quarantine.csv lists them."),
     Kind("text-short", False, "films with a burned-in word, e.g. PORTABLE",
          "Look at some; a word that goes with a disease is a shortcut, see below."),
     Kind("outlier", False, "films far from the others in brightness, contrast, black, white or entropy",
@@ -67,6 +69,11 @@ KINDS = (
 """Every kind of finding, what leaks first."""
 
 Row = tuple[int | None, str, str | None, str, str, str]
+NO_FILMS = (
+    "a localizer", "a screenshot", "a report", "another modality", "not a radiograph", "a secondary capture of",
+    "a scanned document", "a drawing", "a synthetic image", "a video still", "no pixel data (",
+)  # fmt: skip
+"""How the reasons begin for which a DICOM object is no film (`films.dicom.not_a_film`)."""
 OUTLYING = 6.0
 """Deviations (from quartiles) from the median at which a film is an outlier."""
 
@@ -101,7 +108,7 @@ class Flagger:
         """The files that `prepare` could not read."""
         table = pl.read_csv(self.store.path / "quarantine.csv", infer_schema=False)
         return [
-            (None, path, None, "corrupt", reason, "")
+            (None, path, None, "no-film" if reason.startswith(NO_FILMS) else "corrupt", reason, "")
             for path, reason in table.select("path", "reason").iter_rows()
         ]
 

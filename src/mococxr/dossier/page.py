@@ -99,7 +99,7 @@ def _shown(
 ) -> Shown:
     """The first films of a finding, copies side by side; a file in quarantine has no picture and is listed."""
     rows = flags.filter(pl.col("flag") == finding["flag"])
-    if finding["flag"] == "corrupt":
+    if finding["flag"] in ("corrupt", "no-film"):
         listed = [f"{path}: {why}" for path, why in rows.head(most).select("path", "reason").iter_rows()]
         return Shown(finding, [], listed, len(rows) - len(listed))
     second = other if finding["flag"] == "film-in-both-stores" and other is not None else store
