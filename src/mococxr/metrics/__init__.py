@@ -27,6 +27,15 @@ from mococxr.metrics.delong import (
     delong_variance,
 )
 from mococxr.metrics.grouping import vote
+from mococxr.metrics.multilabel import Multilabel, multilabel
+from mococxr.metrics.operating import (
+    OperatingPoint,
+    PredictiveValues,
+    operating_point,
+    predictive_values,
+    threshold_by_youden,
+    threshold_for_sensitivity,
+)
 from mococxr.metrics.paired import (
     Cell,
     PairedDifference,
@@ -37,6 +46,7 @@ from mococxr.metrics.paired import (
     too_few,
     with_draws,
 )
+from mococxr.metrics.proportions import Number, wilson
 from mococxr.metrics.ranking import auroc, average_precision
 from mococxr.metrics.variance import VarianceSplit, variance_split
 
@@ -46,7 +56,11 @@ __all__ = [
     "Difference",
     "Estimate",
     "Interval",
+    "Multilabel",
+    "Number",
+    "OperatingPoint",
     "PairedDifference",
+    "PredictiveValues",
     "Resamples",
     "Trials",
     "VarianceSplit",
@@ -65,10 +79,16 @@ __all__ = [
     "delong_variance",
     "interval",
     "jackknife_auroc",
+    "multilabel",
+    "operating_point",
     "paired_differences",
     "patient_resamples",
+    "predictive_values",
+    "threshold_by_youden",
+    "threshold_for_sensitivity",
     "too_few",
     "variance_split",
     "vote",
+    "wilson",
     "with_draws",
 ]

@@ -164,12 +164,27 @@ def jackknife_auroc(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike
     return _bootstrap(auroc_measure, labels, scores_TN, unit_N, _all_but_one(patients_U.size))
 
 
+def resampled(
+    make: Callable[[NDArray[np.bool_], Floats, NDArray[np.intp]], Measure],
+    labels: ArrayLike,
+    scores_TN: ArrayLike,
+    resamples: Resamples,
+    rows: NDArray[np.bool_],
+) -> Floats:
+    """A measure of some of the rows (a group, the rows with a known label) on resamples of all patients.
+
+    So the numbers of two groups belong to the same resamples. Shape (T, B); errors as `bootstrap_auroc`.
+    """
+    chosen, units = np.asarray(labels)[rows], resamples.unit_N[rows]
+    return _bootstrap(make, chosen, np.asarray(scores_TN)[:, rows], units, iter([resamples.weights_BU]))
+
+
 def _bootstrap(
     make: Callable[[NDArray[np.bool_], Floats, NDArray[np.intp]], Measure],
     labels: ArrayLike,
     scores_TN: ArrayLike,
     unit_N: NDArray[np.intp],
-    blocks: Iterator[NDArray[np.intp]],
+    blocks: Iterator[NDArray[np.integer]],
 ) -> Floats:
     """A measure of every score column for every weighting of the units, shape (T, B)."""
     scores = as_scores(scores_TN, ndim=2)

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+import mococxr.metrics as metrics
+import proc_oracle
+from mococxr.errors import UndefinedError
+from mococxr.metrics.operating import FLAT
+
+RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden")
+
+
+def films(seed: int = 0, n: int = 120, digits: int = 1):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) < n // 3).astype(int)
+    return labels, np.round(rng.normal(size=n) + labels, digits)
+
+
+@given(successes=st.integers(0, 60), more=st.integers(0, 60), level=st.sampled_from([0.8, 0.95, 0.99]))
+@settings(max_examples=80, deadline=None)
+def test_wilson_equals_scipy(successes, more, level):
+    total = successes + more
+    if total == 0:
+        with pytest.raises(UndefinedError):
+            metrics.wilson(0, 0)
+        return
+    oracle = binomtest(successes, total).proportion_ci(level, method="wilson")
+    assert metrics.wilson(successes, total, level) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 0.3, 1.1])
+def test_every_rate_at_a_threshold_equals_scikit_learn(threshold):
+    labels, scores = films()
+    called = scores >= threshold
+    found = metrics.operating_point(labels, scores, threshold)
+    assert found.sensitivity.value == pytest.approx(recall_score(labels, called), abs=1e-12)
+    assert found.specificity.value == pytest.approx(recall_score(1 - labels, ~called), abs=1e-12)
+    assert found.ppv.value == pytest.approx(precision_score(labels, called), abs=1e-12)
+    assert found.npv.value == pytest.approx(precision_score(1 - labels, ~called), abs=1e-12)
+    assert found.accuracy.value == pytest.approx(accuracy_score(labels, called), abs=1e-12)
+    assert found.f1.value == pytest.approx(f1_score(labels, called), abs=1e-12)
+    joint = 2 * balanced_accuracy_score(labels, called) - 1
+    assert found.youden.value == pytest.approx(joint, abs=1e-12)
+    for name in RATES:
+        number = getattr(found, name)
+        assert number.low < number.value < number.high
+
+
+def test_a_score_at_the_threshold_is_called_positive():
+    found = metrics.operating_point([1, 0, 1, 0], [0.5, 0.5, 0.4, 0.1], 0.5)
+    counts = (found.true_positives, found.false_positives, found.true_negatives, found.false_negatives)
+    assert counts == (1, 1, 1, 1)
+
+
+def test_newcombes_interval_of_a_difference_is_the_published_example():
+    # Newcombe (1998), method 10, 56/70 - 48/80: 0.0524 to 0.3339
+    labels = np.repeat([1, 0], [70, 80])
+    scores = np.r_[np.ones(56), np.zeros(14), np.ones(48), np.zeros(32)]
+    found = metrics.operating_point(labels, scores, 0.5).youden
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["f1", "youden", "ppv"])
+def test_the_intervals_at_a_threshold_cover_the_truth(name):
+    rng = np.random.default_rng(3)
+    sick = rng.random((500, 80)) < 0.4
+    called = rng.random((500, 80)) < np.where(sick, 0.8, 0.3)
+    ppv = 0.32 / (0.32 + 0.18)
+    truth = {"f1": 2 * ppv * 0.8 / (ppv + 0.8), "youden": 0.5, "ppv": ppv}[name]
+    held = []
+    for labels, scores in zip(sick.astype(int), called.astype(float), strict=True):
+        number = getattr(metrics.operating_point(labels, scores, 0.5), name)
+        held.append(number.low <= truth <= number.high)
+    assert 0.925 < np.mean(held) < 0.985
+
+
+def test_films_of_one_patient_widen_every_interval():
+    labels, scores = films(n=90)
+    ids = np.arange(90)
+    alone = metrics.operating_point(labels, scores, 0.5)
+    copied = metrics.operating_point(np.tile(labels, 4), np.tile(scores, 4), 0.5, np.tile(ids, 4))
+    for name in RATES:
+        one, four = getattr(alone, name), getattr(copied, name)
+        assert four.value == pytest.approx(one.value, abs=1e-12)
+        assert four.method == "bootstrap over patients"
+        assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.2)
+
+
+def test_the_intervals_over_patients_equal_a_loop_over_the_resamples():
+    labels, scores = films(1)
+    ids = np.random.default_rng(0).integers(0, 50, labels.size)
+    found = metrics.operating_point(labels, scores, 0.4, ids, replicates=200, seed=3)
+    slow = {name: [] for name in RATES}
+    resamples = metrics.patient_resamples(ids, 200, 3)
+    for weights in resamples.weights_BU:
+        rows = np.repeat(np.arange(labels.size), weights[resamples.unit_N])
+        point = metrics.operating_point(labels[rows], scores[rows], 0.4)
+        for name in RATES:
+            slow[name].append(getattr(point, name).value)
+    for name in RATES:
+        number = getattr(found, name)
+        ends = np.percentile(slow[name], [2.5, 97.5])
+        assert (number.low, number.high) == pytest.approx(tuple(ends), abs=1e-12)
+
+
+def test_a_sensitivity_of_one_hundred_percent_has_an_interval_that_counts_patients():
+    labels = np.repeat([1, 0], [30, 40])
+    scores = np.r_[np.ones(30), np.random.default_rng(0).normal(size=40)]
+    ids = np.r_[np.arange(30) % 6, 100 + np.arange(40)]
+    found = metrics.operating_point(labels, scores, 0.9, ids)
+    assert (found.sensitivity.value, found.sensitivity.high) == (1, 1)
+    assert found.sensitivity.low == pytest.approx(metrics.wilson(6, 6)[0])
+    assert found.sensitivity.method == FLAT
+
+
+def test_a_threshold_above_every_score_has_no_ppv_and_says_why():
+    found = metrics.operating_point([1, 0, 0], [1, 2, 3], 9)
+    assert found.ppv.value is None
+    assert found.ppv.reason == "no row is called positive"
+    assert found.f1.value == 0
+    below = metrics.operating_point([1, 0, 0, 1], [1, 2, 3, 1], 0, ["a", "b", "c", "a"])
+    assert below.npv.reason == "no row is called negative"
+
+
+@given(seed=st.integers(0, 999), wanted=st.sampled_from([0.5, 0.8, 0.9, 1.0]), digits=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_the_threshold_for_a_sensitivity_is_the_highest_that_reaches_it(seed, wanted, digits):
+    labels, scores = films(seed, 40, digits)
+    threshold = metrics.threshold_for_sensitivity(labels, scores, wanted)
+    reached = [s for s in np.unique(scores) if (scores[labels == 1] >= s).mean() >= wanted - 1e-12]
+    assert threshold == max(reached)
+    whole = metrics.threshold_for_sensitivity(np.repeat(labels, 2), np.repeat(scores, 2), wanted)
+    assert metrics.threshold_for_sensitivity(labels, scores, wanted, np.full(40, 2.0)) == whole
+
+
+def test_youdens_threshold_equals_scikit_learn_and_proc(tmp_path):
+    tables = {f"case{seed}": np.stack(films(seed, 60, 1 + seed % 3), axis=1) for seed in range(5)}
+    for labels, scores in (table.T for table in tables.values()):
+        alarms, hits, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+        found = metrics.threshold_by_youden(labels, scores)
+        assert found == thresholds[np.flatnonzero(hits - alarms >= (hits - alarms).max() - 1e-12)[0]]
+    script = "".join(
+        f"""say(max(coords(roc({name}[,1], {name}[,2], levels=c(0,1), direction="<"), "best",
+            best.method="youden", ret=c("sensitivity", "specificity"))[1,]
+            %*% c(1, 1) - 1))\n""".replace("%*% c(1, 1) - 1)", "|> sum() - 1)")
+        for name in tables
+    )
+    answers = proc_oracle.ask(tables, script, tmp_path)
+    for (labels, scores), answer in zip((table.T for table in tables.values()), answers, strict=True):
+        threshold = metrics.threshold_by_youden(labels, scores)
+        joint = metrics.operating_point(labels, scores, threshold).youden.value
+        assert joint == pytest.approx(answer, abs=1e-9)
+
+
+def test_the_predictive_values_at_the_prevalence_of_the_data_are_those_of_the_data():
+    labels, scores = films(2)
+    point = metrics.operating_point(labels, scores, 0.6)
+    found = metrics.predictive_values(point, labels.mean())
+    assert found.ppv.value == pytest.approx(point.ppv.value, abs=1e-12)
+    assert found.npv.value == pytest.approx(point.npv.value, abs=1e-12)
+    rare = metrics.predictive_values(point, 0.01)
+    sensitivity, alarm = point.sensitivity.value, 1 - point.specificity.value
+    assert rare.ppv.value == pytest.approx(0.01 * sensitivity / (0.01 * sensitivity + 0.99 * alarm))
+    assert rare.ppv.low < rare.ppv.value < rare.ppv.high < point.ppv.low
+
+
+def test_the_predictive_values_at_another_prevalence_cover_the_truth():
+    rng = np.random.default_rng(5)
+    truth = {"ppv": 0.1 * 0.85 / (0.1 * 0.85 + 0.9 * 0.1), "npv": 0.9 * 0.9 / (0.9 * 0.9 + 0.1 * 0.15)}
+    held = {"ppv": [], "npv": []}
+    labels = np.repeat([1, 0], [40, 60])
+    for drawn in rng.random((600, 100)):
+        called = (drawn < np.where(labels == 1, 0.85, 0.1)).astype(float)
+        found = metrics.predictive_values(metrics.operating_point(labels, called, 0.5), 0.1)
+        for name, number in (("ppv", found.ppv), ("npv", found.npv)):
+            held[name].append(number.low <= truth[name] <= number.high)
+    assert 0.93 <= np.mean(held["ppv"]) <= 0.985
+    assert 0.93 <= np.mean(held["npv"]) <= 0.985
+
+
+def test_the_predictive_values_at_the_ends_of_the_scale_have_one_sided_intervals():
+    perfect = metrics.operating_point([1] * 20 + [0] * 20, np.arange(40)[::-1], 20)
+    found = metrics.predictive_values(perfect, 0.1)
+    assert (found.ppv.value, found.ppv.high) == (1, 1)
+    assert 0 < found.ppv.low < 1
+    silent = metrics.operating_point([1] * 20 + [0] * 20, np.arange(40), 99)
+    reason = metrics.predictive_values(silent, 0.1).ppv.reason
+    assert reason == "no row is called positive"
+    wrong = metrics.predictive_values(metrics.operating_point([1] * 20 + [0] * 20, np.arange(40), 20), 0.1)
+    assert (wrong.ppv.value, wrong.ppv.low) == (0, 0)
+    assert 0 < wrong.ppv.high < 0.5
+    with pytest.raises(ValueError, match="prevalence"):
+        metrics.predictive_values(perfect, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "oracle"), [("auroc", roc_auc_score), ("average_precision", average_precision_score)]
+)
+def test_macro_and_micro_equal_scikit_learn(name, oracle):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (80, 4))
+    scores = np.round(rng.normal(size=(80, 4)) + labels, 1)
+    found = metrics.multilabel(labels, scores, name, replicates=50)
+    assert found.macro.value == pytest.approx(oracle(labels, scores, average="macro"), abs=1e-12)
+    assert found.micro.value == pytest.approx(oracle(labels, scores, average="micro"), abs=1e-12)
+    for k in range(4):
+        assert found.labels[k].value == pytest.approx(oracle(labels[:, k], scores[:, k]), abs=1e-12)
+
+
+def test_the_interval_of_the_macro_average_is_that_of_means_on_the_same_resamples():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, (60, 3)).astype(float)
+    scores, ids = rng.normal(size=(60, 3)) + labels, rng.integers(0, 30, 60)
+    labels[rng.random((60, 3)) < 0.2] = np.nan
+    found = metrics.multilabel(labels, scores, patients=ids, replicates=80, seed=4)
+    resamples = metrics.patient_resamples(ids, 80, 4)
+    macro, micro = [], []
+    for weights in resamples.weights_BU:
+        rows = np.repeat(np.arange(60), weights[resamples.unit_N])
+        known = [rows[~np.isnan(labels[rows, k])] for k in range(3)]
+        macro.append(np.mean([roc_auc_score(labels[r, k], scores[r, k]) for k, r in enumerate(known)]))
+        flat = ~np.isnan(labels[rows].ravel())
+        micro.append(roc_auc_score(labels[rows].ravel()[flat], scores[rows].ravel()[flat]))
+    for number, slow in ((found.macro, macro), (found.micro, micro)):
+        assert (number.low, number.high) == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])), abs=1e-12)
+
+
+def test_a_label_of_one_class_leaves_the_macro_average_undefined_with_its_name():
+    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
+    scores = np.arange(8).reshape(4, 2)
+    found = metrics.multilabel(labels, scores, replicates=20)
+    assert found.labels[1].value is None
+    assert "label 1: all 4 labels are 0" in found.macro.reason
+    assert found.micro.value is not None
+    with pytest.raises(ValueError, match="shape"):
+        metrics.multilabel(labels, scores[:, :1])
