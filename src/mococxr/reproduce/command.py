@@ -107,7 +107,7 @@ def run(settings: ReproduceSettings) -> Path:
 
 
 def _check(s: ReproduceSettings) -> None:
-    check_numbers(s.fraction or (1.0,), s.draws or 1, s.replicates)
+    check_numbers(s.fraction or (1.0,), 1 if s.draws is None else s.draws, s.replicates)
     other = "shenzhen" if s.dataset == "chexpert" else "chexpert"
     given = (
         {"test_root": s.test_root}

@@ -12,7 +12,8 @@ from mococxr import commands, journal
 from mococxr.backbone import EncoderSpec, build, initialise, save_encoder
 from mococxr.config import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_yaml
 from mococxr.errors import InputError
-from mococxr.files import write_csv
+from mococxr.files import atomic_write, write_csv, write_json, write_parquet
+from mococxr.pretrain.seen import started_from
 from mococxr.reproduce.cells import SHENZHEN_TASK
 from mococxr.reproduce.work import HONEST_STD, Run, Study
 from mococxr.store import Store
@@ -100,9 +101,10 @@ class Stages:
             spec = EncoderSpec(backbone, s.size, mean=preset["mean"], std=std or preset["std"])
             encoder = build(spec, s.seed)
             origin = initialise(encoder, s.init)
-            if s.init in ("imagenet", "random"):  # these have seen no film of any patient
-                nobody = pl.DataFrame(schema={"source": pl.String, "patient": pl.String})
-                write_csv(folder / "patients.csv", nobody)
+            _keep_seen(folder, s.init)
+            write_json(
+                folder / "run.json", {"init": s.init, "weights": origin, "started_from": started_from(s.init)}
+            )
             save_encoder(encoder, folder, {"init": s.init, "weights": origin})
         return folder
 
@@ -152,6 +154,18 @@ class Stages:
             journal.say(f"{folder}: done already.")
             return
         _step("study", **given)
+
+
+def _keep_seen(folder: Path, init: str) -> None:
+    """Whose films the start has seen, as a run keeps it: nobody's where weights are random or ImageNet's."""
+    if init in ("imagenet", "random"):
+        write_csv(folder / "patients.csv", pl.DataFrame(schema={"source": pl.String, "patient": pl.String}))
+        films = pl.DataFrame(schema={"sha256": pl.String, "fingerprint": pl.Binary})
+        write_parquet(folder / "films.parquet", films)
+        return
+    for name in ("patients.csv", "films.parquet"):
+        if (Path(init) / name).is_file():
+            atomic_write(folder / name, (Path(init) / name).read_bytes())
 
 
 def _step(command: str, **settings: Any) -> Any:

@@ -1,0 +1,198 @@
+"""The plan of a reproduction: what is chosen, what it costs, and what stands in its folder before anything runs."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mococxr.commands import run
+from mococxr.config import ReproduceSettings
+from mococxr.errors import InputError
+from mococxr.phantom import write_chexpert, write_shenzhen
+from mococxr.reproduce import command, timing
+from mococxr.reproduce.cells import CHEXPERT_TASKS
+from mococxr.reproduce.data import read_chexpert
+from mococxr.reproduce.timing import Pace
+from mococxr.reproduce.work import chosen, every_cell, every_run, studies_of
+from mococxr.splits import bernoulli_draws
+
+PACE = Pace(pretrain=2.0, linear=0.5, finetune=1.0, film=0.01)
+
+
+@pytest.fixture(autouse=True)
+def pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are timed in their own test only, and the page has tests of its own."""
+    monkeypatch.setattr(command, "measure", lambda names, **_: dict.fromkeys(names, PACE))
+    monkeypatch.setattr(command, "write_page", lambda out: out / "index.html")
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    write_chexpert(folder, 300, valid=20, test=30, size=40, jobs=1)
+    return folder
+
+
+def plan(out: Path, root: Path, **given: object) -> dict:
+    run("reproduce", {"dataset": "chexpert", "root": root, "out": out, "dry_run": True, **given})
+    return json.loads((out / "reproduce.json").read_text())
+
+
+def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: Path) -> None:
+    pytest.importorskip("torchxrayvision", reason="the real train.csv is in this wheel")
+    (tmp_path / "root").mkdir()
+    packed = files("torchxrayvision") / "data" / "chexpert_train.csv.gz"
+    pl.read_csv(packed.read_bytes(), infer_schema=False).write_csv(tmp_path / "root/train.csv")
+    out = tmp_path / "out"
+    record = plan(out, tmp_path / "root")
+    assert record["data"] | {"test": None} == {
+        "rows": 223_414, "patients": 64_540, "studies": 187_641, "table_is_papers": True, "test": None,
+    }  # fmt: skip
+    assert record["departures"] == []
+    sizes = {f: [len(pl.read_csv(out / f"draws/{f}-{i}.csv")) for i in range(5)] for f in ("0.001", "0.01")}
+    assert sizes == {"0.001": [222, 253, 213, 225, 230], "0.01": [2259, 2244, 2195, 2232, 2188]}
+    draw = pl.read_csv(out / "draws/0.001-3.csv")
+    table = pl.read_csv(tmp_path / "root/train.csv", infer_schema=False)
+    assert draw["path"].to_list() == table["Path"][draw["row"]].to_list()
+    assert draw["row"].to_list() == bernoulli_draws(223_414, 0.001, 5)[3].tolist()
+    rows = pl.read_csv(out / "plan.csv")
+    assert rows.columns[:6] == ["cell", "trial", "train_films", "steps", "seconds_per_step", "hours"]
+    assert len(rows) == 2 + 24 * (5 + 5 + 5 + 1)
+    assert len(set(rows["trial"])) == len(rows)
+    first = rows.filter(pl.col("cell") == "pretraining/resnet18").row(0, named=True)
+    assert (first["train_films"], first["steps"]) == (223_414, 223_414 // 16 * 20)
+    assert np.allclose(rows["hours"], rows["steps"] * rows["seconds_per_step"] / 3600)
+    uncertain = (table["Pleural Effusion"] == "-1.0").sum()
+    whole = rows.filter(pl.col("cell") == "pleural-effusion/resnet18/finetune/1/moco")
+    assert whole["train_films"].to_list() == [223_414 - uncertain]
+    assert whole["steps"].to_list() == [-(-(223_414 - uncertain) * 18 // 16)]
+    assert {cell["status"] for cell in record["cells"]} == {"not run"}
+    assert len(record["cells"]) == 96
+
+
+def test_without_the_official_test_set_no_cell_can_be_run_and_each_says_why(
+    release: Path, tmp_path: Path
+) -> None:
+    record = plan(tmp_path / "out", release / "CheXpert-v1.0-small")
+    assert all("--test-root" in cell["reason"] for cell in record["cells"])
+    assert record["data"]["test"]["kind"] == "none"
+    record = plan(tmp_path / "with", release / "CheXpert-v1.0-small", test_root=release / "CheXpert")
+    assert {cell["reason"] for cell in record["cells"]} == {"not reached yet"}
+
+
+def test_what_differs_from_the_paper_is_listed(release: Path, tmp_path: Path) -> None:
+    given = {"size": 32, "epochs": 2, "queue": 64, "fraction": [0.2, 1], "draws": 3, "init": "random"}
+    record = plan(tmp_path / "out", release / "CheXpert-v1.0-small", **given)
+    found = {d["setting"]: (d["paper"], d["here"]) for d in record["departures"]}
+    assert found.pop("training films") == ("223,414", "300")
+    assert found == {
+        "size": (320, 32), "epochs": (20, 2), "queue": (24_576, 64), "init": ("imagenet", "random"),
+        "draws": ("as printed", 3), "fraction": ("0.001 0.01 0.1 1", "0.2 1"),
+    }  # fmt: skip
+    cells = {cell["id"]: cell for cell in record["cells"]}
+    assert cells["edema/resnet18/linear/0.1/moco"]["reason"] == "not among --cells or --fraction"
+    assert "--test-root" in cells["edema/resnet18/linear/0.2/moco"]["reason"]
+    trials = pl.read_csv(tmp_path / "out/plan.csv")
+    assert (trials["cell"] == "edema/resnet18/linear/0.2/moco").sum() == 3
+    assert sorted(path.name for path in (tmp_path / "out/draws").iterdir()) == [
+        "0.2-0.csv", "0.2-1.csv", "0.2-2.csv", "1-0.csv",
+    ]  # fmt: skip
+
+
+def test_an_uncertain_label_counts_for_no_trial_and_a_blank_one_is_negative(
+    release: Path, tmp_path: Path
+) -> None:
+    settings = ReproduceSettings(dataset="chexpert", root=release / "CheXpert-v1.0-small", out=tmp_path)
+    data = read_chexpert(settings, CHEXPERT_TASKS)
+    table = pl.read_csv(release / "CheXpert-v1.0-small/train.csv", infer_schema=False)
+    for task in CHEXPERT_TASKS:
+        expected = table[task].cast(pl.Float64).fill_null(0).cast(pl.Int8)
+        assert data.labels[task].tolist() == expected.to_list()
+
+
+def test_patterns_choose_cells_and_the_runs_that_they_start_from() -> None:
+    cells, runs = every_cell("chexpert", (), None), every_run("chexpert", ("std",))
+    _, needed = chosen(cells, runs, (), ())
+    assert [one.name for one in needed] == ["resnet18", "densenet121", "resnet18-std", "densenet121-std"]
+    taken, needed = chosen(cells, runs, ("*/densenet121/linear/1/imagenet",), ())
+    assert (len(taken), needed) == (1, [])
+    taken, needed = chosen(cells, runs, ("pretraining/*-lr*",), ())
+    assert taken == []
+    assert [one.lr for one in needed] == [1e-2, 1e-3, 1e-5]
+    with pytest.raises(InputError, match="names no pretraining run"):
+        chosen(cells, runs, ("pretraining/vgg",), ())
+
+
+def test_the_sounder_ways_are_studies_of_their_own_and_the_ablation_is_linear_only() -> None:
+    studies = {one.name: one for one in studies_of(every_cell("shenzhen", (), None), ("solved", "std"))}
+    assert len(studies) == 7 + 7 + 6
+    assert studies["tuberculosis-resnet18-1-solved"].modes == ("linear",)
+    assert studies["tuberculosis-densenet121-0.25-std"].runs == {"imagenet": None, "moco": "densenet121-std"}
+    assert studies["tuberculosis-resnet18-1-lr"].modes == ("linear",)
+    assert set(studies["tuberculosis-resnet18-1"].runs) == {"imagenet", "moco"}
+
+
+def test_shenzhen_is_planned_by_file_names_and_says_which_encoders_it_lacks(tmp_path: Path) -> None:
+    write_shenzhen(tmp_path / "films", 40, size=40, jobs=1)
+    given = {"dataset": "shenzhen", "pretrained": [f"resnet18={tmp_path}"]}
+    record = plan(tmp_path / "out", tmp_path / "films", **given)
+    reasons = {cell["id"]: cell["reason"] for cell in record["cells"]}
+    assert reasons["tuberculosis/resnet18/linear/1/moco"] == "not reached yet"
+    assert "densenet121=ENCODER" in reasons["tuberculosis/densenet121/linear/1/moco"]
+    assert "resnet18-lr0.01=ENCODER" in reasons["tuberculosis/resnet18/linear/1/moco-lr0.01"]
+    draws = [pl.read_csv(path) for path in sorted((tmp_path / "out/draws").glob("0.25-*.csv"))]
+    assert [len(draw) for draw in draws] == [round(0.25 * 26)] * 4
+    with pytest.raises(InputError, match="there is no finished run"):
+        plan(tmp_path / "other", tmp_path / "films", **given | {"pretrained": [str(tmp_path)]})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"pretrained": ["x"]}, {"split_file": "x.csv"}, {"epochs": 0}, {"batch": 1}, {"train_epochs": 0.0},
+     {"fraction": [2.0]}, {"draws": 0}, {"cells": ["lung/*"]}, {"root": "/nowhere"}],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(
+    release: Path, tmp_path: Path, given: dict
+) -> None:
+    with pytest.raises(InputError):
+        plan(tmp_path / "out", **{"root": release / "CheXpert-v1.0-small", **given})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_the_validation_table_is_refused_and_a_plan_is_not(
+    release: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "root").mkdir()
+    table = (release / "CheXpert-v1.0-small/train.csv").read_text()
+    (tmp_path / "root/train.csv").write_text(table)
+    record = plan(tmp_path / "out", tmp_path / "root")
+    assert any("234 validation films are assumed" in note for note in record["notes"])
+    with pytest.raises(InputError, match=r"no valid\.csv"):
+        plan(tmp_path / "out", tmp_path / "root", dry_run=False)
+
+
+def test_a_folder_in_which_something_was_trained_keeps_its_settings(release: Path, tmp_path: Path) -> None:
+    root = release / "CheXpert-v1.0-small"
+    plan(tmp_path / "out", root)
+    plan(tmp_path / "out", root, size=64)
+    (tmp_path / "out/runs").mkdir()
+    with pytest.raises(InputError, match="was begun with --size 64"):
+        plan(tmp_path / "out", root, size=32)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").write_text("keep")
+    with pytest.raises(InputError, match="holds no reproduction"):
+        plan(tmp_path / "mine", root)
+
+
+def test_steps_are_timed_through_the_code_that_runs() -> None:
+    paces = timing.measure(
+        ("test_efficientnet",), size=32, batch=4, queue=64, mean=0.5, std=0.0856, device="cpu"
+    )
+    pace = paces["test_efficientnet"]
+    assert 0 < pace.film < 5
+    assert min(pace.pretrain, pace.linear, pace.finetune) > 0
