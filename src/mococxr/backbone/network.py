@@ -67,11 +67,11 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
 def finished(network: nn.Module, spec: EncoderSpec) -> Encoder:
     """The encoder around a network, channels-last, with the length of its features in its spec."""
     network = network.to(memory_format=torch.channels_last)
-    if spec.library == "timm":
-        # Where a head has a layer of its own before the classifier, features have that layer's length.
-        found: Any = getattr(network, "head_hidden_size", None) or network.num_features
-        return Encoder(network, replace(spec, width=int(found)))
-    return Encoder(network, replace(spec, width=spec.width or transformer.width(network, spec)))
+    if spec.library == "transformers":
+        return Encoder(network, spec)
+    # Where a head has a layer of its own before the classifier, features have that layer's length.
+    found: Any = getattr(network, "head_hidden_size", None) or network.num_features
+    return Encoder(network, replace(spec, width=int(found)))
 
 
 def check_name(name: str) -> None:

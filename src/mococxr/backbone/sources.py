@@ -110,7 +110,7 @@ def _plain(name: str, backbone: str | None, size: int | None, like: EncoderSpec 
             f"The encoder {name!r} has no backbone or no size: no run folder says them.",
             "Give --backbone (for example tf_efficientnet_lite0) and --size (for example 96).",
         )
-    spec = replace(like, timm=wanted, size=side, width=0) if like else EncoderSpec(wanted, side)
+    spec = replace(like, timm=wanted, size=side) if like else EncoderSpec(wanted, side)
     if backbone and spec.library != "timm":
         spec = EncoderSpec(wanted, side)
     elif like and min(_numbers(like.std)) < SMALLEST_STD:

@@ -63,25 +63,15 @@ def read(network: nn.Module, images: Tensor, pool: str) -> Tensor:
     return tokens[:, 0] if pool == "cls" else tokens.mean(dim=1)
 
 
-@torch.no_grad()
-def width(network: nn.Module, spec: EncoderSpec) -> int:
-    """Length of a feature, from one blank image."""
-    training = network.training
-    blank = torch.zeros(1, spec.channels, spec.size, spec.size)
-    length = read(network.eval(), blank, spec.pool).shape[1]
-    network.train(training)
-    return int(length)
-
-
 def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec]:
     """The network of a folder of `save_pretrained`, its weights loaded; no code of the folder is run.
 
     Args:
         folder: config.json and weights.
-        grey: size, mean and std, as `grey_of` reads them.
+        grey: size, mean and std, as `grey_of` reads them; its pool and width too where they are known.
 
     Returns:
-        The network and its spec (without the width).
+        The network and its spec.
 
     Raises:
         InputError: not a vision model that can be built, or weights that are not there.
@@ -103,18 +93,19 @@ def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec
             f"The model in {folder} ({config.model_type}) gives no fixed feature of an image.",
             "Name a vision encoder, such as ViT, DINOv2, Swin or ConvNeXt.",
         )
-    pool = _pool_of(network, told, folder)
+    _check_whole(told, folder)
+    pool, width = (grey.pool, grey.width) if grey.pool else _feature_of(network, bool(told["missing_keys"]))
     kept = {key: value for key, value in config.to_diff_dict().items() if key not in _LEFT_OUT}
     text = json.dumps({"model_type": config.model_type, **kept}, sort_keys=True)
     spec = EncoderSpec(
-        config.model_type, grey.size, int(getattr(config, "num_channels", 3)), grey.mean, grey.std,
+        config.model_type, grey.size, int(getattr(config, "num_channels", 3)), grey.mean, grey.std, width,
         library="transformers", pool=pool, config=text,
     )  # fmt: skip
     return _without_pooler(network, pool), spec
 
 
-def _pool_of(network: nn.Module, told: dict[str, Any], folder: Path) -> str:
-    """What the feature is; the file may lack a pooler, and nothing else."""
+def _check_whole(told: dict[str, Any], folder: Path) -> None:
+    """The file may lack a pooler, and nothing else."""
     missing = sorted(str(key) for key in told["missing_keys"])
     other = [key for key in missing if not key.startswith("pooler.")] + [
         str(k) for k in told["mismatched_keys"]
@@ -124,18 +115,20 @@ def _pool_of(network: nn.Module, told: dict[str, Any], folder: Path) -> str:
             f"The weights in {folder} do not hold all of the model: {', '.join(other[:8])}.",
             "Get the folder again, or name another model.",
         )
-    with torch.no_grad():
-        side = getattr(network.config, "image_size", 224)
-        height, width = (side, side) if isinstance(side, int) else side
-        blank = torch.zeros(1, getattr(network.config, "num_channels", 3), height, width)
-        has_pooler = getattr(network.eval()(pixel_values=blank), "pooler_output", None) is not None
-    if has_pooler and not missing:
-        return "pooler"
-    return (
-        "cls"
-        if any(key.endswith("cls_token") or "class_embedding" in key for key in network.state_dict())
-        else "mean"
-    )
+
+
+@torch.no_grad()
+def _feature_of(network: nn.Module, lacks_pooler: bool) -> tuple[str, int]:
+    """What the feature is, and its length, from one blank image."""
+    config: Any = network.config
+    side = getattr(config, "image_size", 224)
+    height, width = (side, side) if isinstance(side, int) else side
+    found = network.eval()(pixel_values=torch.zeros(1, getattr(config, "num_channels", 3), height, width))
+    if getattr(found, "pooler_output", None) is not None and not lacks_pooler:
+        return "pooler", found.pooler_output.flatten(1).shape[1]
+    tokens = found.last_hidden_state
+    named = any(key.endswith("cls_token") or "class_embedding" in key for key in network.state_dict())
+    return "cls" if named else "mean", tokens.shape[1 if tokens.ndim == 4 else 2]
 
 
 def grey_of(path: Path) -> EncoderSpec:
