@@ -148,6 +148,11 @@ def test_a_column_that_goes_with_a_label_is_warned_of_with_its_auroc() -> None:
     assert found[0].rates == [
         (name, pytest.approx(ill[view == name].mean()), int((view == name).sum())) for name in ("AP", "PA")
     ]
+    rare = (np.arange(2000) % 80 == 0).astype(int)
+    sites = pl.DataFrame({"site": rng.choice(list("abcdefgh"), 2000)})
+    chance = counts.shortcuts(store_of({"ill": rare}, ["ill"]), sites)
+    assert chance[0].auroc > 0.6
+    assert not chance[0].warns, "25 films over eight sites are told by chance"
     few = counts.shortcuts(
         store_of({"ill": [1] * 3 + [0] * 3}, ["ill"]), pl.DataFrame({"view": list("aaabbb")})
     )

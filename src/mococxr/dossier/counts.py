@@ -37,7 +37,7 @@ class Shortcut:
         column: the column.
         auroc: of the column's rates of the label, on the same films.
         rates: value, share of positive films, films.
-        enough: 20 films of each class at least.
+        enough: 20 films of each class at least, and more than three standard errors from 0.5.
     """
 
     label: str
@@ -150,7 +150,7 @@ def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
 
     The number is the AUROC of the column's own rates on the same films: 0.5 says that it tells nothing.
     Uncertain and blank labels, and films whose value is not known, are left out. It warns from 0.60, with 20
-    films of each class at least.
+    films of each class at least and three standard errors of chance between it and 0.5.
     """
     found = []
     for label in store.labels:
@@ -176,7 +176,9 @@ def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: p
         number = auroc(labels, rates[inverse])
     except UndefinedError:
         return None
-    enough = min(labels.sum(), len(labels) - labels.sum()) >= LEAST
+    positive, negative = int(labels.sum()), int((1 - labels).sum())
+    chance = (len(labels) + 1) / (12 * positive * negative)
+    enough = min(positive, negative) >= LEAST and number - 0.5 > 3 * chance**0.5
     shown = [(str(name), float(rate), int(n)) for name, rate, n in zip(groups, rates, films, strict=True)]
     shown.sort(key=lambda item: _natural(item[0]))
     return Shortcut(label, column, float(number), shown, bool(enough))

@@ -160,8 +160,8 @@ def _pairs(together: dict[str, dict[str, int]]) -> dict[str, Any]:
 
 
 def _sentence(one: dict[str, Any]) -> str:
-    """`Pneumonia by view: AUROC 0.72 (AP 71 %, PA 26 %).`"""
-    rates = ", ".join(f"{rate['value']} {rate['positive']:.0%}".replace("%", " %") for rate in one["rates"])
+    """`Pneumonia by view alone: AUROC 0.62 (positive: AP: 40 %, PA: 64 %)`"""
+    rates = ", ".join(f"{rate['value']}: {rate['positive']:.0%}".replace("%", " %") for rate in one["rates"])
     return f"{one['label']} by {one['column']} alone: AUROC {one['auroc']:.2f} (positive: {rates})"
 
 
@@ -172,7 +172,7 @@ def _shortcuts(shortcuts: list[dict[str, Any]]) -> Table:
         if one["enough"]
     ]
     left = len(shortcuts) - len(rows)
-    note = f"{left} more, weaker or of fewer than 20 films of a class, are in the JSON file." if left else ""
+    note = f"{left} more, weaker or of too few films, are in the JSON file." if left else ""
     return Table(["Label", "Column", "AUROC of the column alone", "Warned of"], rows, 2, note)
 
 
