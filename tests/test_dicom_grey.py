@@ -201,6 +201,9 @@ def test_colours_become_luma_however_they_are_stored() -> None:
     assert np.array_equal(decode_film(film(planes, PlanarConfiguration=1, **about)), LUMA)
     for syntax in (RLE, LS, LOSSLESS, J2K_LOSSLESS):
         assert np.array_equal(decode_film(film(COLOURS, syntax, **about)), LUMA), syntax
+    for said in ("YBR_RCT", "YBR_FULL"):  # a stream that turns its colours itself gives red, green, blue
+        found = decode_film(film(COLOURS, J2K_LOSSLESS, PhotometricInterpretation=said, **about))
+        assert np.array_equal(found, LUMA), said
     halves = np.stack([LUMA[:, ::2], LUMA[:, 1::2], LUMA[:, ::2], LUMA[:, ::2]], -1)
     data = film(COLOURS, PhotometricInterpretation="YBR_FULL", **about)
     assert np.array_equal(decode_film(data), COLOURS[..., 0])
