@@ -22,9 +22,9 @@ from mococxr.reproduce.page_results import (
 )
 from mococxr.reproduce.page_tables import ARMS, BACKBONES, WAYS, group_name
 
-PAPER_COUNTS = {
+PAPER_COUNTS: dict[str, dict[str, Any]] = {
     "chexpert": PAPERS | {"test studies": 500, "positives": PAPERS_TEST},
-    "shenzhen": {"rows": 662, "positives": {}},
+    "shenzhen": {"rows": "65 % of 662", "positives": {}},
 }
 """Counts of the paper's data: rows of `train.csv` and the test set of CheXpert; the films of Shenzhen."""
 DATASETS = {"chexpert": "CheXpert", "shenzhen": "Shenzhen"}
@@ -155,7 +155,8 @@ def data_table(results: Results) -> Table:
         is_papers = data.pop("table_is_papers")
         rows.append(["Label table", "train.csv as released", "the same" if is_papers else "another table"])
     for name, value in data.items():
-        rows.append([name.replace("_", " ").capitalize(), shown(paper.get(name, "–")), shown(value)])
+        words = "Training films" if name == "rows" else name.replace("_", " ").capitalize()
+        rows.append([words, shown(paper.get(name, "–")), shown(value)])
     if isinstance(test, dict):
         rows.append(
             ["Test set", "official" if results.dataset == "chexpert" else "20 %", shown(test.get("kind"))]
@@ -250,7 +251,7 @@ def run_table(results: Results) -> Table:
 
 def subtitle(results: Results) -> str:
     """What was repeated, on what."""
-    kind = "phantom films laid out as" if results.phantom else "films of"
+    kind = "phantom training films laid out as" if results.phantom else "training films of"
     rows = shown((results.record.get("data") or {}).get("rows"))
     rows = "An unrecorded number of" if rows == NOT_RECORDED else rows
     return f"{rows} {kind} {DATASETS[results.dataset]}, beside the numbers printed in arXiv 2010.05352."

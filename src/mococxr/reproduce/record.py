@@ -12,6 +12,7 @@ from typing import Any
 from mococxr.config import PRESETS, ReproduceSettings, to_mapping
 from mococxr.errors import InputError
 from mococxr.files import read_json, write_json
+from mococxr.pretrain.pool import largest_queue
 from mococxr.reproduce.cells import FRACTIONS, Cell
 from mococxr.reproduce.data import PAPERS, PAPERS_TEST
 from mococxr.reproduce.timing import Pace
@@ -76,7 +77,7 @@ def departures(settings: ReproduceSettings, table_is_papers: bool | None, rows: 
 
 def _shorter_queue(settings: ReproduceSettings, rows: int) -> bool:
     """Whether the paper's queue is too long for so few films."""
-    return settings.dataset == "chexpert" and rows // 2 < PRESETS["paper"]["queue"]
+    return settings.dataset == "chexpert" and largest_queue(rows, settings.batch) < PRESETS["paper"]["queue"]
 
 
 def _departure(name: str, paper: Any, here: Any) -> Record:
@@ -91,9 +92,10 @@ def _departure(name: str, paper: Any, here: Any) -> Record:
 def notes(settings: ReproduceSettings, data: Mapping[str, Any], assumed: Sequence[str]) -> list[str]:
     """What a reader should know besides: assumptions, other test films, missing films."""
     found = list(assumed)
-    found.append(
-        "Validation AUROC, which chooses checkpoints, counts films; the test counts studies, one vote each."
-    )
+    if settings.dataset == "chexpert":
+        found.append(
+            "Validation AUROC, which chooses checkpoints, counts films; the test counts studies, one vote each."
+        )
     test = data["test"]
     if settings.dataset == "chexpert" and test["kind"] == "official":
         if test["studies"] != 500:
