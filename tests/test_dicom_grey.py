@@ -213,6 +213,19 @@ def test_colours_become_luma_however_they_are_stored() -> None:
     assert np.array_equal(decode_film(saved(ds)), LUMA)
 
 
+@pytest.mark.parametrize("bits", [8, 10])
+def test_a_stream_of_fewer_bits_than_declared_keeps_its_values_and_their_sign(bits: int) -> None:
+    small = (DEEP >> 12 - bits).astype(np.uint16)
+    stream = encoded(
+        small if bits > 8 else small.astype(np.uint8), J2K_LOSSLESS, described(small, BitsStored=bits)
+    )
+    assert np.array_equal(decode_film(film(small, J2K_LOSSLESS, stream, BitsStored=12)), eighth(small / 4095))
+    below = (small.astype(np.int16) - (1 << bits - 1)).astype(np.int16 if bits > 8 else np.int8)
+    stream = encoded(below, J2K_LOSSLESS, described(below, BitsStored=bits))
+    found = decode_film(film(small, J2K_LOSSLESS, stream, BitsStored=12, PixelRepresentation=1))
+    assert np.array_equal(found, eighth((below.astype(float) + 2048) / 4095))
+
+
 def test_a_palette_becomes_the_luma_of_its_colours() -> None:
     cells = (DEEP % 200).astype(np.uint8)
     palette = COLOURS.reshape(-1, 3)[:200]
