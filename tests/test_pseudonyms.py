@@ -103,6 +103,20 @@ def test_one_key_gives_one_person_one_name_in_two_stores_and_another_key_another
     assert kept.index["remark"].to_list() == ["note"] * 12
 
 
+def test_a_run_that_is_refused_leaves_no_new_key_and_takes_no_old_one(tmp_path):
+    write_films(tmp_path / "films", 4)
+    for film in (tmp_path / "films" / "images").iterdir():
+        film.write_text("no film")
+    with pytest.raises(InputError, match="None of the 4 films"):
+        run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, jobs=1, split=(1, 0, 0)))
+    assert os.listdir(tmp_path) == ["films"]
+    Key.open(tmp_path / "key").keep()
+    with pytest.raises(InputError, match="None of the 4 films"):
+        run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, key=tmp_path / "key",
+                     split=(1, 0, 0)))  # fmt: skip
+    assert (tmp_path / "key").is_file()
+
+
 def test_a_key_inside_the_store_is_refused(tmp_path):
     write_films(tmp_path / "films", 12)
     inside = tmp_path / "store" / "key"

@@ -110,18 +110,17 @@ def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
         jobs: processes that read headers.
     """
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
-    rows: dict[int, list[dict[str, Any]]] = {}
+    frames: dict[int, pl.DataFrame] = {}  # of blocks, since a million rows as objects would fill the memory
     with journal.progress("headers", len(paths), "files") as bar:
         if len(paths) <= FEW or jobs == 1:
             for number, block in enumerate(blocks):
-                rows[number] = read_block(root, block)
+                frames[number] = pl.DataFrame(read_block(root, block), schema=FACTS)
                 bar.advance(len(block))
         else:
             for number, found in _in_processes(root, blocks, min(jobs, len(blocks))):
-                rows[number] = found
+                frames[number] = pl.DataFrame(found, schema=FACTS)
                 bar.advance(len(found))
-    flat = [row for number in range(len(blocks)) for row in rows[number]]
-    return pl.DataFrame(flat, schema=FACTS)
+    return pl.concat([pl.DataFrame(schema=FACTS), *(frames[number] for number in range(len(blocks)))])
 
 
 def _in_processes(

@@ -33,6 +33,12 @@ class Hidden:
         new = self.key.names("patient", identities)
         return pl.select(pl.when(known).then(identities).otherwise(new)).to_series()
 
+    def forget(self) -> None:
+        """Undo `keep` where it made a new key: nothing has been written under it."""
+        if not self.key.kept:
+            self.key.lookup.unlink(missing_ok=True)
+            self.key.path.unlink(missing_ok=True)
+
     def keep(self) -> None:
         """Write the key, if it is new, and the look-up table, and say where they are."""
         self.key.keep()

@@ -73,6 +73,10 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
             hidden.keep()
         _decode(working, cohort, settings)
         return _finish(working, out, cohort, division, settings, made_from)
+    except InputError:
+        if hidden is not None:
+            hidden.forget()
+        raise
     except OSError as error:
         need = space.needed(cohort.root, cohort.files, settings.size, working.done)
         raise RunError(

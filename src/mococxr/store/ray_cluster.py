@@ -101,7 +101,7 @@ def _work(sight: tuple[str, ...], work: Callable[..., object], *arguments: objec
     """In a task: do `work(*arguments)`; its errors come back as words, since Ray would log their texts."""
     if sight[0] != VERSION or not all(map(os.path.exists, sight[1:])):
         return "blind", VERSION
-    workers.quieten()
+    workers.settle()
     try:
         work(*arguments)
     except OSError as error:
