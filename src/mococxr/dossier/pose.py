@@ -6,9 +6,11 @@ turned or inverted. At first the films lie as a template of phantoms says, so th
 inverted is not learnt upside down. What a chest looks like is the mean film and 12 main directions around it.
 A film is judged by what was learnt from the other half of the rows, never from itself.
 
-Measured: of 1,000 films of adults and 5,216 of children 4 were called turned or inverted, one of them rightly;
-of the same films turned by 180 degrees or inverted, 95 % were. Of 150 cuts from photographs 95 % were called
-no chest, of the films 0.4 %: mostly such as show little of one.
+Measured: of 1,000 films of adults and 5,216 of children two were called turned, one of them rightly, and 13 no
+chest: such as show a shoulder, a white frame, or a child lying askew. Of the same films (of children each third)
+98 and 97 % were recognised when turned by 180 degrees, 98 and 99 % by 90, 99 % inverted, 92 and 96 % both. Of 150
+cuts from photographs 96 and 100 % were called no chest. Of 10 planted turned and 20 inverted phantoms among 1,995
+all were found, and no other was called so.
 """
 
 from __future__ import annotations
