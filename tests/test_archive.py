@@ -116,6 +116,7 @@ def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(
     assert "nothing to do" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_headers_read_in_processes_say_the_same_in_the_same_order(archive, monkeypatch):
     root, _ = archive
     here = read_cohort(root, format="dicom")
