@@ -70,6 +70,8 @@ def main() -> None:
     found.mkdir(exist_ok=True)
     for i, film in enumerate(SEEDS):
         (corpus / f"seed-{i:02}").write_bytes(film)
+    for film in SEEDS:
+        one(film)  # decoders that start slowly are started
     limits = ["-rss_limit_mb=2048", "-timeout=20", "-max_len=16384", f"-artifact_prefix={found}/"]
     atheris.Setup([sys.argv[0], f"-max_total_time={words[0] if words else 600}", *limits, str(corpus)], one)
     atheris.Fuzz()
