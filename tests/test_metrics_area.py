@@ -6,6 +6,7 @@ from scipy.stats import multivariate_normal
 
 import mococxr.metrics as metrics
 from mococxr.errors import UndefinedError
+from mococxr.metrics.area import _effective, _likeness
 from mococxr.metrics.binormal import binormal_variance, score_interval, shared_covariance
 
 
@@ -154,3 +155,17 @@ def test_too_few_patients_are_said_beside_the_interval():
         metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], level=95)
     with pytest.raises(ValueError, match="patients have the shape"):
         metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], ["a"])
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.3, 0.8])
+def test_how_alike_the_films_of_a_patient_are_is_estimated(alike):
+    rng = np.random.default_rng(1)
+    ids = np.repeat(np.arange(3000), rng.integers(1, 6, 3000))
+    labels = (rng.random(3000) < 0.3)[ids]
+    own = rng.normal(size=3000)[ids]
+    scores = np.exp(np.sqrt(alike) * own + np.sqrt(1 - alike) * rng.normal(size=ids.size) + labels)
+    assert _likeness(scores, labels, ids) == pytest.approx(alike, abs=0.04)
+    films = np.bincount(ids[labels])
+    worth, _ = _effective(scores, labels, ids)
+    assert worth == pytest.approx(films.sum() / (1 + (films @ films / films.sum() - 1) * alike), rel=0.05)
+    assert _effective(np.arange(6.0), np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)) == (3, 3)

@@ -17,6 +17,8 @@ from mococxr.metrics.bootstrap import (
     jackknife_auroc,
     patient_resamples,
 )
+from mococxr.metrics.calibration import Bin, Calibration, brier, calibration, expected_calibration_error
+from mococxr.metrics.calibrators import Calibrator, as_logits, fit_calibrator
 from mococxr.metrics.delong import (
     Difference,
     Estimate,
@@ -52,6 +54,9 @@ from mococxr.metrics.variance import VarianceSplit, variance_split
 
 __all__ = [
     "Area",
+    "Bin",
+    "Calibration",
+    "Calibrator",
     "Cell",
     "Difference",
     "Estimate",
@@ -64,12 +69,15 @@ __all__ = [
     "Resamples",
     "Trials",
     "VarianceSplit",
+    "as_logits",
     "auroc",
     "auroc_interval",
     "average_precision",
     "bootstrap_auroc",
     "bootstrap_average_precision",
     "bootstrap_p",
+    "brier",
+    "calibration",
     "cell",
     "clustered_covariance",
     "delong_covariance",
@@ -77,6 +85,8 @@ __all__ = [
     "delong_paired",
     "delong_unpaired",
     "delong_variance",
+    "expected_calibration_error",
+    "fit_calibrator",
     "interval",
     "jackknife_auroc",
     "multilabel",

@@ -13,13 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.binormal import binormal_variance, score_interval
+from mococxr.metrics.binormal import score_interval
 from mococxr.metrics.checks import Floats, as_labels, as_scores
-from mococxr.metrics.delong import placements
+from mococxr.metrics.delong import placements, share_below
 from mococxr.metrics.paired import too_few
 
 
@@ -50,7 +50,6 @@ class _Parts:
     positive_KK: Floats
     negative_KK: Floats
     patients: tuple[int, int]
-    rows: tuple[int, int]
 
 
 def clustered_covariance(
@@ -92,7 +91,9 @@ def auroc_interval(
     parts = _parts(labels, values[None], ids)
     value, variance = float(parts.areas_K[0]), float(max(parts.covariance_KK[0, 0], 0.0))
     count, rest = parts.patients
-    low, high = score_interval(value, *_effective(parts), float(ndtri(0.5 + level / 2)))
+    low, high = score_interval(
+        value, *_effective(values, as_labels(labels), ids), float(ndtri(0.5 + level / 2))
+    )
     method = "binormal score interval"
     if 0 < value < 1 and variance > 0:
         first, second = parts.positive_KK[0, 0], parts.negative_KK[0, 0]
@@ -132,8 +133,7 @@ def _parts(labels: ArrayLike, scores_KN: ArrayLike, patients: ArrayLike) -> _Par
         counts.append(patients_here)
     cross_KK = size / (size - 1) * sides[0] @ sides[1].T  # patients with films of both classes
     total_KK = covariances[0] + covariances[1] + cross_KK + cross_KK.T
-    rows = (int(positive.sum()), int((~positive).sum()))
-    return _Parts(areas_K, total_KK, covariances[0], covariances[1], (counts[0], counts[1]), rows)
+    return _Parts(areas_K, total_KK, covariances[0], covariances[1], (counts[0], counts[1]))
 
 
 def _sums(values_KX: Floats, units_X: ArrayLike, size: int) -> Floats:
@@ -141,16 +141,35 @@ def _sums(values_KX: Floats, units_X: ArrayLike, size: int) -> Floats:
     return np.stack([np.bincount(np.asarray(units_X), weights=row, minlength=size) for row in values_KX])
 
 
-def _effective(parts: _Parts) -> tuple[float, float]:
+def _effective(scores: Floats, positive: NDArray[np.bool_], patients: NDArray) -> tuple[float, float]:
     """How many independent films of each class the rows are worth, between the patients and the rows.
 
-    Films of one patient resemble each other; the variance over patients against that over rows of the binormal model
-    tells by how much. Where the sample has no variance, each patient counts once.
+    A patient's m films are worth m / (1 + (m - 1) r), where r is how alike the films of a patient are. The variance of
+    the area itself would tell too, but is too noisy where films are few.
     """
-    value, variance = float(parts.areas_K[0]), float(parts.covariance_KK[0, 0])
-    shares = [count / rows for count, rows in zip(parts.patients, parts.rows, strict=True)]
-    if not 0 < value < 1 or variance <= 0 or min(shares) == 1:
-        return float(parts.patients[0]), float(parts.patients[1])
-    worth = min(1.0, float(binormal_variance(value, *parts.rows)) / variance)
-    effective = [max(worth, share) * rows for share, rows in zip(shares, parts.rows, strict=True)]
-    return effective[0], effective[1]
+    unit_N = np.unique(patients, return_inverse=True)[1]
+    films = [np.bincount(unit_N[side]) for side in (positive, ~positive)]
+    alike = _likeness(scores, positive, unit_N)
+    first, second = (float(m.sum() / (1 + ((m**2).sum() / m.sum() - 1) * alike)) for m in films)
+    return first, second
+
+
+def _likeness(scores: Floats, positive: NDArray[np.bool_], unit_N: NDArray[np.intp]) -> float:
+    """Correlation of the films of one patient and class, 0 to 1: analysis of variance of normal scores in the class.
+
+    1 where no patient has two films of a class.
+    """
+    groups = np.unique(2 * unit_N + positive, return_inverse=True)[1]
+    films = np.bincount(groups)
+    if films.max() == 1:
+        return 1.0
+    x = np.empty(scores.size)
+    for side in (positive, ~positive):
+        x[side] = ndtri(share_below(scores[side], scores[side]))
+        x[side] -= x[side].mean()
+    mean_G = np.bincount(groups, weights=x) / films
+    within = ((x - mean_G[groups]) ** 2).sum() / (x.size - films.size)
+    between = (films * mean_G**2).sum() / (films.size - 2)
+    usual = (films.sum() - (films**2).sum() / films.sum()) / (films.size - 1)
+    shared = max(0.0, (between - within) / usual)
+    return float(shared / (shared + within)) if shared + within > 0 else 1.0

@@ -140,12 +140,12 @@ def placements(labels: ArrayLike, scores_KN: ArrayLike) -> tuple[Floats, Floats]
         raise UndefinedError(
             f"DeLong's variance needs two rows of each class: {count} positive, {rest} negative"
         )
-    outranked = np.stack([_share_below(row[positive], row[~positive]) for row in scores])
-    outranking = np.stack([1.0 - _share_below(row[~positive], row[positive]) for row in scores])
+    outranked = np.stack([share_below(row[positive], row[~positive]) for row in scores])
+    outranking = np.stack([1.0 - share_below(row[~positive], row[positive]) for row in scores])
     return outranked, outranking
 
 
-def _share_below(values: Floats, others: Floats) -> Floats:
+def share_below(values: Floats, others: Floats) -> Floats:
     """The share of `others` below each value, ties counting one half."""
     ordered = np.sort(others)
     below = np.searchsorted(ordered, values, side="left")

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+from sklearn.calibration import _SigmoidCalibration, calibration_curve
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, log_loss
+
+import mococxr.metrics as metrics
+from mococxr.errors import UndefinedError
+from mococxr.metrics.calibration import bin_of
+from mococxr.metrics.logistic import logistic_fits
+
+
+def scored(seed: int = 0, n: int = 300, slope: float = 1.0, intercept: float = 0.0):
+    """Logits that are right where slope is 1 and intercept 0, and labels."""
+    rng = np.random.default_rng(seed)
+    logits = np.round(1.5 * rng.normal(size=n) - 0.5, 2)
+    return (rng.random(n) < expit(slope * logits + intercept)).astype(int), logits
+
+
+def test_logistic_fits_of_many_weightings_equal_scikit_learn():
+    labels, logits = scored(n=120)
+    weights = np.random.default_rng(1).integers(0, 4, (120, 5)).astype(float)
+    intercepts, slopes = logistic_fits(logits, labels.astype(float), weights)
+    for b in range(5):
+        oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=500)
+        oracle.fit(logits[:, None], labels, sample_weight=weights[:, b])
+        assert slopes[b] == pytest.approx(oracle.coef_[0, 0], abs=1e-5)
+        assert intercepts[b] == pytest.approx(oracle.intercept_[0], abs=1e-5)
+
+
+def test_an_intercept_with_a_fixed_slope_makes_the_mean_probability_the_mean_label():
+    labels, logits = scored()
+    weights = np.random.default_rng(1).integers(0, 3, (300, 4)).astype(float)
+    shift = logistic_fits(logits, labels.astype(float), weights, slope=1.0)[0]
+    for b in range(4):
+        assert weights[:, b] @ expit(logits + shift[b]) == pytest.approx(weights[:, b] @ labels, abs=1e-7)
+
+
+def test_separated_classes_have_no_slope():
+    x = np.array([-2.0, -1, 1, 2])
+    weights = np.array([[1.0, 1], [1, 1], [1, 0], [1, 0]])
+    intercept, slope = logistic_fits(x, np.array([0.0, 0, 1, 1]), weights)
+    assert np.isnan(slope).all()
+    assert np.isnan(intercept).all()
+
+
+def test_platt_equals_scikit_learn():
+    labels, logits = scored(1)
+    oracle = _SigmoidCalibration().fit(logits, labels)
+    found = metrics.fit_calibrator("platt", labels, logits)
+    np.testing.assert_allclose(found.apply(logits), oracle.predict(logits), atol=2e-5)
+
+
+def test_platts_soft_targets_keep_separated_rows_finite():
+    found = metrics.fit_calibrator(
+        "platt", [0] * 12 + [1] * 12, np.r_[np.linspace(-2, -1, 12), np.linspace(1, 2, 12)]
+    )
+    assert 1 < found.slope < 10
+    assert 0.8 < found.apply(1.5) < 0.99
+
+
+def test_isotonic_equals_scikit_learn_beyond_the_ends_too():
+    labels, logits = scored(2)
+    weights = np.random.default_rng(0).random(300)
+    oracle = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(logits, labels, weights)
+    found = metrics.fit_calibrator("isotonic", labels, logits, weights=weights)
+    new = np.linspace(-9, 9, 400)
+    np.testing.assert_allclose(found.apply(new), oracle.predict(new), atol=1e-12)
+
+
+def test_temperature_is_the_least_loss_over_all_temperatures():
+    labels, logits = scored(3, slope=0.5)
+    found = metrics.fit_calibrator("temperature", labels, logits)
+    loss = lambda s: -np.mean(labels * log_expit(s * logits) + (1 - labels) * log_expit(-s * logits))  # noqa: E731
+    oracle = minimize(
+        lambda s: loss(s[0]), [1.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14}
+    )
+    assert found.slope == pytest.approx(oracle.x[0], abs=1e-6)
+    assert found.apply(0.0) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["platt", "isotonic", "temperature"])
+def test_a_calibrator_mends_scores_that_are_too_sure_on_rows_it_never_saw(kind):
+    labels, logits = scored(4, n=1500, slope=0.4)
+    made = metrics.fit_calibrator(kind, labels, logits)
+    new_labels, new_logits = scored(5, n=1500, slope=0.4)
+    before, after = expit(new_logits), np.clip(made.apply(new_logits), 1e-6, 1 - 1e-6)
+    assert metrics.brier(new_labels, after) < metrics.brier(new_labels, before)
+    assert log_loss(new_labels, after) < log_loss(new_labels, before)
+    ranks = np.diff(made.apply(np.sort(new_logits)))
+    assert (ranks >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["platt", "isotonic", "temperature"])
+def test_a_calibrator_goes_through_json_and_keeps_its_numbers(kind):
+    labels, logits = scored(6)
+    made = metrics.fit_calibrator(kind, labels, logits)
+    back = metrics.Calibrator(**json.loads(json.dumps(dataclasses.asdict(made))))
+    np.testing.assert_array_equal(back.apply(logits), made.apply(logits))
+
+
+@pytest.mark.parametrize("kind", ["platt", "isotonic", "temperature"])
+def test_too_few_patients_or_scores_that_fall_give_words_and_no_calibration(kind):
+    labels, logits = scored(7)
+    with pytest.raises(UndefinedError, match=r"3 positive validation patients.*no calibration is fitted"):
+        metrics.fit_calibrator(kind, [1] * 3 + [0] * 30, np.arange(33))
+    with pytest.raises(UndefinedError, match="1 positive validation patient, fewer"):
+        metrics.fit_calibrator(kind, labels, logits, patients=np.where(labels == 1, 0, np.arange(1, 301)))
+    with pytest.raises(UndefinedError, match="do not rise"):
+        metrics.fit_calibrator(kind, [1] * 20 + [0] * 20, np.arange(40) - 19.5)
+    with pytest.raises(ValueError, match="platt, isotonic, temperature"):
+        metrics.fit_calibrator("beta", labels, logits)
+
+
+def test_a_temperature_that_has_no_end_is_said():
+    with pytest.raises(UndefinedError, match="no temperature"):
+        metrics.fit_calibrator("temperature", [0] * 20 + [1] * 20, np.arange(40) - 19.5)
+
+
+def test_logits_of_probabilities_are_finite_and_what_is_no_probability_is_refused():
+    assert np.isfinite(metrics.as_logits([0, 0.5, 1])).all()
+    np.testing.assert_allclose(expit(metrics.as_logits([0.01, 0.5, 0.99])), [0.01, 0.5, 0.99])
+    for wrong in (1.01, -0.1, np.nan):
+        with pytest.raises(ValueError, match="probability"):
+            metrics.as_logits([0.5, wrong])
+
+
+@pytest.mark.parametrize(("how", "name"), [("mass", "quantile"), ("width", "uniform")])
+def test_the_reliability_curve_equals_scikit_learn_and_its_gaps_make_the_ece(how, name):
+    labels, logits = scored(8)
+    probabilities = expit(logits)
+    found = metrics.calibration(labels, probabilities, how=how, replicates=20)
+    observed, mean = calibration_curve(labels, probabilities, n_bins=10, strategy=name)
+    np.testing.assert_allclose([point.observed.value for point in found.curve], observed, atol=1e-12)
+    np.testing.assert_allclose([point.mean_probability for point in found.curve], mean, atol=1e-12)
+    weights = np.array([point.rows for point in found.curve])
+    assert found.ece.value == pytest.approx((weights * np.abs(observed - mean)).sum() / 300, abs=1e-12)
+    assert metrics.expected_calibration_error(labels, probabilities, how=how) == found.ece.value
+    assert found.brier.value == pytest.approx(brier_score_loss(labels, probabilities), abs=1e-12)
+    assert metrics.brier(labels, probabilities) == pytest.approx(found.brier.value, abs=1e-15)
+
+
+def test_equal_probabilities_share_a_bin():
+    place = bin_of(np.array([0.2] * 50 + [0.7] * 50), 10, "mass")
+    assert np.unique(place[:50]).size == np.unique(place[50:]).size == 1
+    assert bin_of(np.array([0.0, 0.5, 1.0]), 2, "width").tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match="mass or width"):
+        bin_of(np.array([0.5]), 0, "mass")
+
+
+def test_the_intervals_equal_a_loop_over_resampled_patients():
+    labels, logits = scored(9, n=150)
+    probabilities, ids = expit(logits), np.random.default_rng(0).integers(0, 60, 150)
+    found = metrics.calibration(labels, probabilities, ids, bins=5, replicates=80, seed=2)
+    resamples = metrics.patient_resamples(ids, 80, 2)
+    place, slow = bin_of(probabilities, 5, "mass"), {"brier": [], "ece": [], "slope": []}
+    for weights in resamples.weights_BU:
+        rows = np.repeat(np.arange(150), weights[resamples.unit_N])
+        p, y = probabilities[rows], labels[rows]
+        slow["brier"].append(brier_score_loss(y, p))
+        slow["ece"].append(sum(abs((p - y)[place[rows] == g].sum()) for g in range(5)) / rows.size)
+        fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=500).fit(logits[rows, None], y)
+        slow["slope"].append(fit.coef_[0, 0])
+    ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in slow.items()}
+    assert (found.brier.low, found.brier.high) == pytest.approx(tuple(ends["brier"]), abs=1e-12)
+    assert (found.slope.low, found.slope.high) == pytest.approx(tuple(ends["slope"]), abs=1e-4)
+    assert found.ece.high == pytest.approx(
+        max(found.ece.value, 2 * found.ece.value - ends["ece"][0]), abs=1e-12
+    )
+
+
+def test_films_of_one_patient_widen_the_intervals():
+    labels, logits = scored(10, n=100)
+    probabilities = expit(logits)
+    alone = metrics.calibration(labels, probabilities, bins=4)
+    copied = metrics.calibration(
+        np.tile(labels, 4), np.tile(probabilities, 4), np.tile(np.arange(100), 4), bins=4
+    )
+    for one, four in (
+        (alone.brier, copied.brier),
+        (alone.slope, copied.slope),
+        (alone.intercept, copied.intercept),
+    ):
+        assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.1)
+    assert copied.curve[2].patients == alone.curve[2].rows
+
+
+def test_perfect_probabilities_are_not_called_wrong_and_wrong_ones_are():
+    beginnings, slopes, shifts = [], [], []
+    for seed in range(60):
+        labels, logits = scored(seed, n=250)
+        found = metrics.calibration(labels, expit(logits), replicates=200)
+        beginnings.append(found.ece.low == 0)
+        slopes.append(found.slope.low <= 1 <= found.slope.high)
+        shifts.append(found.intercept.low <= 0 <= found.intercept.high)
+    assert np.mean(beginnings) >= 0.9
+    assert np.mean(slopes) >= 0.85
+    assert np.mean(shifts) >= 0.85
+    labels, logits = scored(0, n=1000, slope=0.4, intercept=0.8)
+    wrong = metrics.calibration(labels, expit(logits), replicates=200)
+    assert wrong.ece.low > wrong.ece_if_perfect > 0
+    assert wrong.slope.high < 1
+    assert wrong.intercept.low > 0
+
+
+def test_probabilities_that_separate_the_classes_have_no_slope_and_say_so():
+    found = metrics.calibration([0] * 15 + [1] * 15, np.r_[np.full(15, 0.2), np.full(15, 0.9)], replicates=50)
+    assert found.slope.value is None
+    assert "separate" in found.slope.reason
+    assert found.brier.value == pytest.approx((15 * 0.04 + 15 * 0.01) / 30)
