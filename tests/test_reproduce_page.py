@@ -182,6 +182,18 @@ def test_departures_and_phantoms_are_said_before_any_number(made: Path, shenzhen
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_plan_without_any_number_is_a_page_with_its_hours(tmp_path: Path) -> None:
+    out = fake_reproduction(tmp_path, patterns=("edema/*/0.1/moco",))
+    record = json.loads((out / "reproduce.json").read_text())
+    for cell in record["cells"]:
+        cell.update(status="not run", reason="planned only")
+    (out / "reproduce.json").write_text(json.dumps(record))
+    (out / "plan.csv").write_text("cell,trial,hours,evaluation_hours\na,b,1.5,0.25\na,c,2,0.25\n")
+    write_page(out)
+    assert "Plan of the last call 3.50 hours of training, 0.50 of scoring (plan.csv)" in text(out)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_another_start_than_imagenet_is_not_called_imagenet_in_a_finding(tmp_path: Path) -> None:
     out = fake_reproduction(tmp_path, settings={"init": "random"}, notes=["Films <came> late."])
     write_page(out)

@@ -96,6 +96,8 @@ def _draw(axes: Axes, entries: list[Entry], width: float, look: tuple[str, str, 
         shift = math.exp(width * ARM_STEP * (side + (0.35 if printed else -0.05)))
         xs = [entry.place.fraction * shift for entry in entries]
         known = [(x, n) for x, n in zip(xs, numbers, strict=True) if n is not None]
+        if not known:
+            continue
         style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6.5, "markeredgewidth": 0.9}
         style |= {"linestyle": "-", "linewidth": 2.0, "markeredgecolor": "white", "zorder": 4}
         if printed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+
 from mococxr.report.banners import Banner
 from mococxr.report.tables import Table
 from mococxr.report.words import NOT_RECORDED, percent, plain, shown, signed
@@ -265,6 +267,12 @@ def machine_facts(results: Results) -> list[tuple[str, str]]:
     known = [float(value) for value in seconds if value not in (None, "")]
     if known:
         facts.append(("Training on labels", f"{sum(known) / 3600:.2f} hours over {len(known):,} trials"))
+    if (plan := results.out / "plan.csv").is_file():
+        table = pl.read_csv(plan, columns=["hours", "evaluation_hours"])
+        training, scoring = (f"{table[name].sum():,.2f}" for name in table.columns)
+        facts.append(
+            ("Plan of the last call", f"{training} hours of training, {scoring} of scoring (plan.csv)")
+        )
     return [*facts, ("mococxr", shown(results.record.get("version")))]
 
 
