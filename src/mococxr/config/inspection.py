@@ -16,7 +16,7 @@ class InspectSettings:
     """
 
     store: Path = setting("A store made by `prepare`.", positional=True)
-    out: Path = setting("The page to write; NAME.json and NAME.flags.csv go beside it.")
+    out: Path = setting("The page to write; NAME.json and flags.csv go beside it.")
     against: Path | None = setting(
         "A second store that should share no patient and no film with the first, e.g. the test set of another "
         "hospital.",

@@ -9,7 +9,7 @@ import polars as pl
 
 from mococxr.dossier.facts import Found
 from mococxr.dossier.flags import KINDS
-from mococxr.dossier.pictures import LARGE, SMALL, picture
+from mococxr.dossier.pictures import ILLEGIBLE, SMALL, picture
 from mococxr.report.page import render
 from mococxr.report.tables import Table
 from mococxr.report.words import percent, shown
@@ -41,7 +41,7 @@ class Shown:
     @property
     def wide(self) -> bool:
         """Whether its pictures take twice the room."""
-        return self.finding["flag"].startswith("text") or any(len(film.pictures) > 1 for film in self.films)
+        return any(len(film.pictures) > 1 for film in self.films)
 
 
 def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
@@ -105,12 +105,13 @@ def _shown(
     second = other if finding["flag"] == "film-in-both-stores" and other is not None else store
     wanted = rows["other"].unique().implode()
     partners = dict(second.index.filter(pl.col("path").is_in(wanted)).select("path", "row").iter_rows())
-    tall = LARGE if finding["flag"].startswith("text") else SMALL
+    written = set(flags.filter(pl.col("flag") == "text")["path"])
     films: list[Thumbnail] = []
     seen: set[str] = set()
     for row in rows.iter_rows(named=True):
         if len(films) == most or row["path"] in seen:
             continue
+        tall = ILLEGIBLE if written & {row["path"], row["other"]} else SMALL
         pictures = [picture(store.pixels(row["row"]), tall)]
         seen.add(row["path"])
         if row["other"] in partners:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-SMALL, LARGE = 150, 300
-"""Pixels that a picture is high at most; it is wide by a fifth more."""
+SMALL, ILLEGIBLE = 150, 84
+"""Pixels that a picture is high at most; it is wide by a fifth more. The second is for films with burned-in text,
+whose letters are not to be read on a page that may travel."""
 _QUALITY = 72
 
 
