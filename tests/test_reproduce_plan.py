@@ -154,7 +154,8 @@ def test_shenzhen_is_planned_by_file_names_and_says_which_encoders_it_lacks(tmp_
 @pytest.mark.parametrize(
     "given",
     [{"pretrained": ["x"]}, {"split_file": "x.csv"}, {"epochs": 0}, {"batch": 1}, {"train_epochs": 0.0},
-     {"fraction": [2.0]}, {"draws": 0}, {"cells": ["lung/*"]}, {"root": "/nowhere"}],
+     {"fraction": [2.0]}, {"draws": 0}, {"cells": ["lung/*"]},
+     {"cells": ["*/0.01/*"], "fraction": [0.1]}, {"root": "/nowhere"}],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused_before_anything_is_written(
     release: Path, tmp_path: Path, given: dict

@@ -78,6 +78,8 @@ class Reproduction:
                 int(store.manifest["counts"].get("quarantined") or 0) for store in self.stores.values()
             )
         facts["test"] = tables.test_counts(self.stores.get("tested"), self.tasks)
+        if not self.stores and (self.settings.test_root or self.settings.dataset == "shenzhen"):
+            facts["test"]["kind"] = "not read yet"
         return facts
 
 

@@ -100,7 +100,7 @@ def chosen(
         fractions: `--fraction`; none means all.
 
     Raises:
-        InputError: a pattern that matches nothing.
+        InputError: a pattern that matches nothing, or nothing is left.
     """
     own = [pattern for pattern in patterns if pattern.startswith("pretraining/")]
     for pattern in own:
@@ -110,6 +110,8 @@ def chosen(
     rest = [pattern for pattern in patterns if pattern not in own]
     taken = choose(cells, rest) if rest or not own else []
     taken = [cell for cell in taken if not fractions or cell.fraction in fractions]
+    if not taken and not own:
+        raise InputError("--cells and --fraction together leave no cell.", "Leave one of them out.")
     needed = {name for cell in taken if cell.run for name in (cell.run, f"{cell.run}-std")}
     wanted = [run for run in runs if run.name in needed or any(fnmatchcase(run.id, p) for p in own)]
     return taken, wanted

@@ -1,0 +1,156 @@
+"""Reproductions gone the whole way on phantoms: killed and resumed, grown, carried over to Shenzhen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mococxr.commands import run
+from mococxr.phantom import write_chexpert, write_shenzhen
+from mococxr.store import Store
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+    "dataset": "chexpert", "size": 32, "epochs": 1, "queue": 32, "train_epochs": 1.0, "init": "random",
+    "fraction": [0.3], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1,
+    "cells": ["pleural-effusion/resnet18/*"],
+}  # fmt: skip
+KEPT = (
+    "draws/*.csv",
+    "studies/*/predictions/*",
+    "studies/*/cells.csv",
+    "studies/*/differences.csv",
+    "tables/*.csv",
+)
+SCRIPT = (
+    "import json, sys\nfrom mococxr.commands import run\n"
+    "if __name__ == '__main__':\n    run('reproduce', json.loads(sys.argv[1]))\n"
+)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    write_chexpert(folder, 120, valid=16, test=30, size=40, jobs=1)
+    return folder
+
+
+def settings(films: Path, out: Path, **changed: object) -> dict:
+    places = {"root": films / "CheXpert-v1.0-small", "test_root": films / "CheXpert", "out": out}
+    return {**SMALL, **places, **changed}
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    found = {str(file.relative_to(out)): file.read_bytes() for name in KEPT for file in out.glob(name)}
+    assert len(found) > 8
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    run("reproduce", settings(films, out))
+    return out
+
+
+def test_a_killed_reproduction_goes_on_and_ends_the_same(films: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "go.py").write_text(SCRIPT)
+    line = [sys.executable, str(tmp_path / "go.py"), json.dumps(settings(films, out), default=str)]
+    with subprocess.Popen(line, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 400
+            while not list(out.glob("studies/*/trials/*.json")):
+                assert process.poll() is None, "it ended before a trial was done"
+                assert time.monotonic() < until, "no trial was done in time"
+                time.sleep(0.05)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+    assert not list(out.glob("studies/*/cells.csv"))
+    run("reproduce", settings(films, out))
+    assert contents(out) == contents(whole)
+
+
+def test_a_study_votes_by_its_highest_film_on_the_official_test_set(films: Path, whole: Path) -> None:
+    folder = whole / "studies/pleural-effusion-resnet18-0.3"
+    truth = pl.read_csv(films / "CheXpert/groundtruth.csv", infer_schema=False)
+    known = {
+        "/".join(study.split("/")[-2:]): float(label)
+        for study, label in truth.select("Study", "Pleural Effusion").iter_rows()
+    }
+    cells = pl.read_csv(folder / "cells.csv")
+    assert cells["n_test"].to_list() == [len(known)] * 4
+    for row in cells.iter_rows(named=True):
+        name = f"Pleural_Effusion*-{row['mode']}-{row['arm']}-0-0.3-0.parquet"
+        films_ = pl.read_parquet(next(folder.glob(f"predictions/{name}")))
+        votes = films_.group_by("study").agg(pl.col("score").max())
+        labels = [known[study] for study in votes["study"]]
+        assert np.isclose(row["auroc"], roc_auc_score(labels, votes["score"]))
+    record = json.loads((whole / "reproduce.json").read_text())
+    assert record["data"]["test"]["positives"]["Pleural Effusion"] == sum(known.values())
+    done = {cell["id"] for cell in record["cells"] if cell["status"] == "done"}
+    assert done == {
+        f"pleural-effusion/resnet18/{m}/0.3/{a}" for m in ("linear", "finetune") for a in ("imagenet", "moco")
+    }
+
+
+def test_training_saw_both_views_of_the_drawn_films_and_no_other(films: Path, whole: Path) -> None:
+    store = Store.open(whole / "stores/chexpert")
+    run_facts = json.loads((whole / "runs/resnet18/run.json").read_text())
+    table = pl.read_csv(films / "CheXpert-v1.0-small/train.csv", infer_schema=False)
+    assert run_facts["pretrained_on"]["films"] == len(table) == len(store.rows_in("train"))
+    drawn = pl.read_csv(whole / "draws/0.3-0.csv")
+    label = table["Pleural Effusion"][drawn["row"]]
+    trial = next((whole / "studies/pleural-effusion-resnet18-0.3/draws").iterdir())
+    trained = {path.split("train/")[-1] for path in pl.read_csv(trial)["path"]}
+    asked = {
+        path.split("train/")[-1] for path, value in zip(drawn["path"], label, strict=True) if value != "-1.0"
+    }
+    assert trained == asked
+    assert any("lateral" in path for path in trained)
+
+
+def test_more_cells_and_sounder_ways_are_added_and_what_is_done_stays(
+    films: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    first = {"cells": ["pleural-effusion/resnet18/linear/*/imagenet"]}
+    run("reproduce", settings(films, out, **first))
+    assert not (out / "runs").exists()
+    run("reproduce", settings(films, out, variant=["solved"]))
+    assert "1 of 4 trials are done already" in capsys.readouterr().err
+    kept = contents(out)
+    for name, data in contents(whole).items():
+        if not name.startswith("tables/"):
+            assert kept[name] == data
+    assert len(pl.read_csv(out / "studies/pleural-effusion-resnet18-0.3-solved/cells.csv")) == 2
+
+
+def test_what_was_pretrained_on_chexpert_is_studied_on_shenzhen(whole: Path, tmp_path: Path) -> None:
+    write_shenzhen(tmp_path / "films", 48, size=40, jobs=1)
+    out = tmp_path / "out"
+    given = {key: SMALL[key] for key in ("size", "train_epochs", "init", "replicates", "device", "jobs")}
+    run(
+        "reproduce",
+        given
+        | {"dataset": "shenzhen", "root": tmp_path / "films", "out": out, "pretrained": [str(whole)]}
+        | {"fraction": [0.25], "draws": 2, "cells": ["*/linear/*"]},
+    )
+    states = {c["id"]: c for c in json.loads((out / "reproduce.json").read_text())["cells"]}
+    assert states["tuberculosis/resnet18/linear/0.25/moco"]["status"] == "done"
+    assert states["tuberculosis/densenet121/linear/0.25/imagenet"]["status"] == "done"
+    assert "densenet121=ENCODER" in states["tuberculosis/densenet121/linear/0.25/moco"]["reason"]
+    facts = json.loads((out / "studies/tuberculosis-resnet18-0.25/study.json").read_text())
+    assert facts["arms"]["moco"]["pretrained_on"]["films"] == 120
+    assert not [text for text in facts["warnings"] if "does not say" in text]
