@@ -188,7 +188,6 @@ def test_counts(store: Store | None, tasks: tuple[str, ...]) -> dict[str, Any]:
     """Test studies and their positives, as the store holds them; a study is positive where any film is."""
     if store is None:
         return {"kind": "none", "studies": 0, "positives": {}}
-    kind = "official" if store.source == "chexpert" else str(store.manifest.get("split_rule"))
     films = store.index[store.rows_in("test").tolist()]
     unit = pl.coalesce("study", "path") if "study" in films.columns else pl.col("path")
     judged = films.group_by(unit.alias("unit")).agg(pl.col(task).fill_null(0).max() for task in tasks)
