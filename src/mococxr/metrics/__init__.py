@@ -1,5 +1,6 @@
-"""Arrays in, numbers out: AUROC, average precision, DeLong, the patient-cluster bootstrap, paired
-differences.
+"""Arrays in, numbers out: AUROC, average precision, DeLong, the bootstrap over patients, paired differences;
+operating points, calibration, subgroups, several labels; margins, many tests, labels saved, planning; the variance by
+its sources; verdicts in words. `docs/statistics.md` says what each is and when to use it.
 
 Opens no file and prints nothing. Wrong shapes and values are a `ValueError`; a number that the data do not
 define is an `UndefinedError` with the reason, or a counted NaN replicate.
@@ -29,6 +30,7 @@ from mococxr.metrics.delong import (
     delong_variance,
 )
 from mococxr.metrics.grouping import vote
+from mococxr.metrics.labels_saved import Labels, LabelsSaved, labels_saved
 from mococxr.metrics.multilabel import Multilabel, multilabel
 from mococxr.metrics.operating import (
     OperatingPoint,
@@ -48,9 +50,13 @@ from mococxr.metrics.paired import (
     too_few,
     with_draws,
 )
+from mococxr.metrics.planning import Plan, patients_needed, patients_needed_from, power_of
 from mococxr.metrics.proportions import Number, wilson
 from mococxr.metrics.ranking import auroc, average_precision
+from mococxr.metrics.several import MarginTest, benjamini_hochberg, equivalent, holm, non_inferior
+from mococxr.metrics.subgroups import Gap, Group, Subgroups, subgroups
 from mococxr.metrics.variance import VarianceSplit, variance_split
+from mococxr.metrics.verdict import Verdict, verdict
 
 __all__ = [
     "Area",
@@ -60,19 +66,28 @@ __all__ = [
     "Cell",
     "Difference",
     "Estimate",
+    "Gap",
+    "Group",
     "Interval",
+    "Labels",
+    "LabelsSaved",
+    "MarginTest",
     "Multilabel",
     "Number",
     "OperatingPoint",
     "PairedDifference",
+    "Plan",
     "PredictiveValues",
     "Resamples",
+    "Subgroups",
     "Trials",
     "VarianceSplit",
+    "Verdict",
     "as_logits",
     "auroc",
     "auroc_interval",
     "average_precision",
+    "benjamini_hochberg",
     "bootstrap_auroc",
     "bootstrap_average_precision",
     "bootstrap_p",
@@ -85,19 +100,28 @@ __all__ = [
     "delong_paired",
     "delong_unpaired",
     "delong_variance",
+    "equivalent",
     "expected_calibration_error",
     "fit_calibrator",
+    "holm",
     "interval",
     "jackknife_auroc",
+    "labels_saved",
     "multilabel",
+    "non_inferior",
     "operating_point",
     "paired_differences",
     "patient_resamples",
+    "patients_needed",
+    "patients_needed_from",
+    "power_of",
     "predictive_values",
+    "subgroups",
     "threshold_by_youden",
     "threshold_for_sensitivity",
     "too_few",
     "variance_split",
+    "verdict",
     "vote",
     "wilson",
     "with_draws",

@@ -1,0 +1,130 @@
+"""How many labels the reference needs to reach what another arm reaches with few.
+
+Letters: F label counts on the learning curve, B replicates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mococxr.errors import UndefinedError
+from mococxr.metrics.checks import Floats
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A number of labels, or a bound where the answer lies outside what was measured."""
+
+    count: float
+    side: str = "exactly"
+
+    def __str__(self) -> str:
+        """In words: `1,200`, `at most 50`, `more than 9,000`."""
+        return f"{self.count:,.0f}" if self.side == "exactly" else f"{self.side} {self.count:,.0f}"
+
+
+@dataclass(frozen=True)
+class LabelsSaved:
+    """Labels that the reference `needed` to reach the arm's number at `labels` labels, with an interval.
+
+    `factor` is needed / labels where needed is a number. `words` is one sentence.
+    """
+
+    labels: float
+    needed: Labels
+    low: Labels
+    high: Labels
+    factor: float | None
+    level: float
+    replicates: int
+    undefined: int
+    words: str
+
+
+def labels_saved(
+    labels: float,
+    reached: float,
+    reached_B: ArrayLike,
+    counts_F: ArrayLike,
+    curve_F: ArrayLike,
+    curve_FB: ArrayLike,
+    level: float = 0.95,
+) -> LabelsSaved:
+    """Read the reference's learning curve backwards, in the data and in each joint resample.
+
+    The curve is first made rising (isotonic regression, equal weights), then joined by straight lines over the
+    logarithm of the label count. Nothing is read beyond its ends: below the first count the answer is "at most" that
+    count, above the last "more than" that. The interval's ends are replicates themselves, so it may end outside too.
+
+    Args:
+        labels: label count of the arm.
+        reached: the arm's number (AUROC) there, the mean over draws.
+        reached_B: its replicates.
+        counts_F: label counts of the reference, rising, at least two.
+        curve_F: the reference's numbers.
+        curve_FB: their replicates, on the same resamples.
+        level: coverage.
+
+    Raises:
+        UndefinedError: no replicate is defined throughout.
+    """
+    counts, curve = np.asarray(counts_F, dtype=np.float64), np.asarray(curve_F, dtype=np.float64)
+    drawn_FB, target_B = np.asarray(curve_FB, dtype=np.float64), np.asarray(reached_B, dtype=np.float64)
+    if counts.size < 2 or (np.diff(counts) <= 0).any() or counts[0] <= 0 or curve.shape != counts.shape:
+        raise ValueError("the curve needs two or more rising label counts, and a number for each")
+    if drawn_FB.shape != (counts.size, target_B.size) or not 0 < level < 1:
+        raise ValueError(f"replicates {drawn_FB.shape} and {target_B.shape} do not match, or level {level}")
+    if np.isnan(curve).any() or np.isnan(reached):
+        raise UndefinedError("a point of the curve has no value: leave it out, with the reason")
+    defined = ~(np.isnan(drawn_FB).any(axis=0) | np.isnan(target_B))
+    if not defined.any():
+        raise UndefinedError("no resample holds both classes")
+    needed = _read(np.array([reached]), curve[:, None], counts)[0]
+    needed_B = np.sort(_read(target_B[defined], drawn_FB[:, defined], counts))
+    last = needed_B.size - 1
+    low = needed_B[int(np.floor((1 - level) / 2 * last))]
+    high = needed_B[int(np.ceil((1 + level) / 2 * last))]
+    found, first, final = (_bounded(float(value), counts) for value in (needed, low, high))
+    factor = found.count / labels if found.side == "exactly" else None
+    words = (
+        f"What the arm reaches with {labels:,.0f} labels takes the reference {found} ({first} to {final})."
+    )
+    if found.side == "more than":
+        words = f"The reference does not reach it with all {counts[-1]:,.0f} labels (at the least: {first})."
+    return LabelsSaved(labels, found, first, final, factor, level, last + 1, int((~defined).sum()), words)
+
+
+def _bounded(value: float, counts: Floats) -> Labels:
+    if value == np.inf:
+        return Labels(float(counts[-1]), "more than")
+    return Labels(float(counts[0]), "at most") if value <= counts[0] else Labels(value)
+
+
+def _read(target_B: Floats, curve_FB: Floats, counts: Floats) -> Floats:
+    """The least label count at which the rising curve reaches the target: 0 before the first, inf after the last."""
+    rising = _rising(curve_FB)
+    reached_FB = rising >= target_B - 1e-15
+    place_B = reached_FB.argmax(axis=0)
+    after = np.clip(place_B, 1, None)
+    columns = np.arange(target_B.size)
+    below, above = rising[after - 1, columns], rising[after, columns]
+    gap = np.where(above > below, above - below, 1.0)
+    logs = np.log(counts)
+    inside = np.exp(logs[after - 1] + (target_B - below) / gap * (logs[after] - logs[after - 1]))
+    inside = np.where(place_B == 0, 0.0, inside)
+    return np.where(reached_FB.any(axis=0), inside, np.inf)
+
+
+def _rising(curve_FB: Floats) -> Floats:
+    """Isotonic regression of each column: the highest, over starts, of the least mean over ends (F^2 steps)."""
+    size = len(curve_FB)
+    sums = np.concatenate([np.zeros_like(curve_FB[:1]), np.cumsum(curve_FB, axis=0)])
+    found = np.full_like(curve_FB, -np.inf)
+    for start in range(size):
+        means = (sums[start + 1 :] - sums[start]) / np.arange(1, size - start + 1)[:, None]
+        least = np.minimum.accumulate(means[::-1], axis=0)[::-1]
+        found[start:] = np.maximum(found[start:], least)
+    return found

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mococxr.metrics as metrics
+from mococxr.errors import UndefinedError
+
+
+def films(seed: int = 0, n: int = 400, gain: tuple[float, float, float] = (1.0, 1.0, 1.0)):
+    """Labels, scores, group a, b or c (the fewest) and patients; `gain` is how well each group is told apart."""
+    rng = np.random.default_rng(seed)
+    group = rng.choice(3, n, p=[0.5, 0.3, 0.2])
+    labels = rng.integers(0, 2, n)
+    scores = rng.normal(size=n) + np.array(gain)[group] * labels
+    return labels, scores, np.array(["a", "b", "c"])[group], np.arange(n)
+
+
+def test_the_numbers_of_a_group_are_those_of_its_rows_alone():
+    labels, scores, groups, ids = films()
+    found = metrics.subgroups(labels, scores, groups, ids // 2, replicates=50)
+    assert [group.name for group in found.groups] == ["a", "b", "c"]
+    assert found.against == "a"
+    for group in found.groups:
+        rows = groups == group.name
+        alone = metrics.auroc_interval(labels[rows], scores[rows], ids[rows] // 2)
+        assert group.auroc.ends() == (alone.value, alone.low, alone.high)
+        assert (group.rows, group.patients) == (rows.sum(), np.unique(ids[rows] // 2).size)
+        assert group.positives == np.unique(ids[rows & (labels == 1)] // 2).size
+
+
+def test_the_gaps_equal_a_loop_over_the_resamples_of_all_patients():
+    labels, scores, groups, _ = films(1, 200)
+    ids = np.random.default_rng(2).integers(0, 90, 200)  # a patient has films in several groups
+    found = metrics.subgroups(labels, scores, groups, ids, replicates=100, seed=7)
+    resamples = metrics.patient_resamples(ids, 100, 7)
+    slow = {"b": [], "c": []}
+    for weights in resamples.weights_BU:
+        heavy = weights[resamples.unit_N]
+        area = {g: metrics.auroc(labels[groups == g], scores[groups == g], heavy[groups == g]) for g in "abc"}
+        for name, gaps in slow.items():
+            gaps.append(area[name] - area["a"])
+    for gap in found.gaps:
+        ends = np.percentile(slow[gap.group], [2.5, 97.5])
+        assert (gap.low, gap.high) == pytest.approx(tuple(ends), abs=1e-12)
+        assert gap.flagged == (gap.low > 0 or gap.high < 0)
+
+
+def test_the_gap_of_separate_patients_agrees_with_delongs_unpaired_test():
+    labels, scores, groups, ids = films(2, 3000, (1.2, 0.8, 1.2))
+    found = metrics.subgroups(labels, scores, groups, ids)
+    rows, rest = groups == "b", groups == "a"
+    oracle = metrics.delong_unpaired(labels[rows], scores[rows], labels[rest], scores[rest])
+    gap = found.gaps[0]
+    assert gap.difference == pytest.approx(oracle.difference, abs=1e-12)
+    assert (gap.low, gap.high) == pytest.approx((oracle.low, oracle.high), abs=0.004)
+    assert gap.flagged
+    assert not found.gaps[1].flagged
+
+
+def test_where_there_is_no_gap_one_in_twenty_is_flagged_and_holm_flags_fewer():
+    flagged, adjusted = [], []
+    for seed in range(150):
+        found = metrics.subgroups(*films(seed)[:3], replicates=300)
+        flagged += [gap.flagged for gap in found.gaps]
+        adjusted.append(any(gap.p_holm < 0.05 for gap in found.gaps))
+    assert np.mean(flagged) == pytest.approx(0.05, abs=0.04)
+    assert np.mean(adjusted) < 0.1
+
+
+def test_a_group_with_too_few_patients_gets_words_and_no_number():
+    labels, scores, groups, ids = films()
+    groups[:40] = "f"
+    labels[:40] = 0
+    labels[:9] = 1
+    found = metrics.subgroups(labels, scores, groups, ids, replicates=50)
+    few = next(group for group in found.groups if group.name == "f")
+    assert few.auroc.value is None
+    assert few.auroc.reason == (
+        "Too few to judge: 9 positive test patients, fewer than 10; no AUROC of this group is computed."
+    )
+    gap = next(gap for gap in found.gaps if gap.group == "f")
+    assert (gap.difference, gap.p, gap.flagged) == (None, None, False)
+    assert gap.reason == few.auroc.reason
+    crowded = metrics.subgroups(labels, scores, groups, np.where(groups == "c", 9999, ids), replicates=50)
+    assert "1 positive test patient," in crowded.groups[2].auroc.reason
+
+
+def test_the_reference_is_the_group_with_most_patients_or_the_one_named():
+    labels, scores, groups, ids = films()
+    named = metrics.subgroups(labels, scores, groups, ids, against="c", replicates=50)
+    usual = metrics.subgroups(labels, scores, groups, ids, replicates=50)
+    assert [gap.group for gap in named.gaps] == ["a", "b"]
+    assert named.gaps[0].difference == pytest.approx(-usual.gaps[1].difference)
+    with pytest.raises(ValueError, match="no group named 'd'"):
+        metrics.subgroups(labels, scores, groups, ids, against="d")
+    alone = metrics.subgroups(labels, scores, np.full(400, "a"), ids)
+    assert alone.gaps == ()
+    tiny = metrics.subgroups([1, 0, 1, 0], [1, 2, 3, 4], ["x", "x", "y", "y"])
+    assert tiny.against is None
+    assert all(group.auroc.value is None for group in tiny.groups)
+    with pytest.raises(UndefinedError, match="one class"):
+        metrics.subgroups([1, 1], [1, 2], ["x", "y"])

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mococxr.metrics as metrics
+from mococxr.errors import UndefinedError
+
+
+def trials(rng, spread, draws: int = 5, runs: int = 4, patients: int = 300, replicates: int = 200):
+    """A study whose number of a trial is a mean over patients, so that every component is known.
+
+    `spread`: standard deviations of draw, run, rest, patient, patient x draw, patient x run, patient x rest.
+    """
+    of_draw, of_run, of_rest, own, by_draw, by_run, by_rest = spread
+    values = (
+        rng.normal(0, of_draw, (draws, 1, 1))
+        + rng.normal(0, of_run, (1, runs, 1))
+        + rng.normal(0, of_rest, (draws, runs, 1))
+        + rng.normal(0, own, (1, 1, patients))
+        + rng.normal(0, by_draw, (draws, 1, patients))
+        + rng.normal(0, by_run, (1, runs, patients))
+        + rng.normal(0, by_rest, (draws, runs, patients))
+    ).reshape(draws * runs, patients)
+    weights = rng.multinomial(patients, np.full(patients, 1 / patients), size=replicates)
+    names = [(d, s) for d in range(draws) for s in range(runs)]
+    drawn = values @ weights.T / patients
+    return [d for d, _ in names], [s for _, s in names], values.mean(axis=1), drawn
+
+
+def test_the_known_components_of_simulated_studies_are_found():
+    spread = np.array([0.03, 0.02, 0.01, 0.4, 0.2, 0.15, 0.1])
+    rng = np.random.default_rng(0)
+    found = [metrics.variance_split(*trials(rng, spread, draws=8, runs=6)) for _ in range(120)]
+    expected = spread**2 / np.array([1, 1, 1, 300, 300, 300, 300])
+    for name, truth in zip(("draws", "runs", "rest", "patients"), expected, strict=False):
+        mean = np.mean([getattr(split, name) for split in found])
+        assert mean == pytest.approx(truth, rel=0.2), name
+    assert np.mean([split.interactions for split in found]) == pytest.approx(expected[4:].sum(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        (0.03, 0.02, 0.01, 0.4, 0.2, 0.1, 0.1),
+        (0.0, 0.0, 0.0, 0.5, 0.1, 0.1, 0.1),
+        (0.04, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0),
+    ],
+)
+def test_the_interval_over_patients_draws_and_runs_covers_the_truth_where_that_over_patients_alone_may_not(
+    spread,
+):
+    rng = np.random.default_rng(1)
+    held, narrow = [], []
+    for _ in range(250):
+        data = trials(rng, spread, draws=4, runs=3, replicates=150)
+        split = metrics.variance_split(*data)
+        held.append(split.low <= 0 <= split.high)
+        alone = metrics.cell(metrics.Trials(data[0], data[2], data[3]))
+        narrow.append(alone.low <= 0 <= alone.high)
+    assert np.mean(held) >= 0.92
+    assert (np.mean(narrow) < 0.9) == (spread[0] > 0)
+
+
+def test_the_components_equal_the_analysis_of_variance_by_hand():
+    table = np.array([[0.80, 0.82], [0.70, 0.76], [0.75, 0.79]])
+    draws, runs = [0, 0, 1, 1, 2, 2], ["x", "y"] * 3
+    still = table.ravel()[:, None] + np.linspace(-0.01, 0.01, 50)  # the patients move all trials alike
+    found = metrics.variance_split(draws, runs, table.ravel(), still)
+    by_draw, by_run = table.mean(axis=1), table.mean(axis=0)
+    left = table - by_draw[:, None] - by_run + table.mean()
+    ms_draw, ms_run, ms_rest = 2 * by_draw.var(ddof=1), 3 * by_run.var(ddof=1), (left**2).sum() / 2
+    assert found.draws == pytest.approx((ms_draw - ms_rest) / 2)
+    assert found.runs == pytest.approx((ms_run - ms_rest) / 3)
+    assert found.rest == pytest.approx(ms_rest)
+    assert found.patients == pytest.approx(np.linspace(-0.01, 0.01, 50).var(ddof=1))
+    assert found.interactions == pytest.approx(0, abs=1e-18)
+    total = (ms_draw + ms_run - ms_rest) / 6 + found.patients
+    assert found.standard_error == pytest.approx(np.sqrt(total))
+    doubt = (ms_draw / 6) ** 2 / 2 + (ms_run / 6) ** 2 / 1 + (ms_rest / 6) ** 2 / 2
+    assert found.df == pytest.approx(total**2 / doubt)
+    assert found.words == ()
+
+
+def test_what_one_draw_or_one_run_cannot_tell_is_none_and_said():
+    rng = np.random.default_rng(2)
+    data = trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1), draws=5, runs=1)
+    one_run = metrics.variance_split(*data)
+    assert one_run.runs is None
+    assert one_run.rest is None
+    assert one_run.draws > 0
+    assert "One pretraining run" in one_run.words[0]
+    one_draw = metrics.variance_split(*trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1), draws=1, runs=5))
+    assert one_draw.draws is None
+    assert one_draw.runs is not None
+    single = metrics.variance_split([0], [0], [0.8], 0.8 + rng.normal(0, 0.02, (1, 4000)))
+    assert (single.draws, single.runs, single.df) == (None, None, float("inf"))
+    assert len(single.words) == 2
+    assert (single.low, single.high) == pytest.approx((0.8 - 0.0392, 0.8 + 0.0392), abs=0.002)
+
+
+def test_draws_that_lack_a_run_are_left_out_and_counted():
+    rng = np.random.default_rng(3)
+    draws, runs, points, drawn = trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1), draws=4, runs=2)
+    whole = metrics.variance_split(draws[:6], runs[:6], points[:6], drawn[:6])
+    partial = metrics.variance_split(draws[:7], runs[:7], points[:7], drawn[:7])
+    assert partial.words == ("1 of 4 draws lack a pretraining run and are left out.",)
+    assert (partial.low, partial.high) == (whole.low, whole.high)
+    order = rng.permutation(8)
+    mixed = metrics.variance_split(
+        [draws[i] for i in order], [runs[i] for i in order], points[order], drawn[order]
+    )
+    assert mixed.standard_error == pytest.approx(
+        metrics.variance_split(draws, runs, points, drawn).standard_error
+    )
+
+
+def test_undefined_replicates_are_left_out_and_what_cannot_be_split_is_refused():
+    rng = np.random.default_rng(4)
+    draws, runs, points, drawn = trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1))
+    holed = drawn.copy()
+    holed[3, :50] = np.nan
+    kept = metrics.variance_split(draws, runs, points, drawn[:, 50:])
+    assert metrics.variance_split(draws, runs, points, holed) == kept
+    with pytest.raises(UndefinedError, match="two resamples"):
+        metrics.variance_split(draws, runs, points, drawn[:, :1])
+    with pytest.raises(UndefinedError, match="every pretraining run"):
+        metrics.variance_split([0, 1], [0, 1], points[:2], drawn[:2])
+    with pytest.raises(UndefinedError, match="no value"):
+        metrics.variance_split([0], [0], [np.nan], drawn[:1])
+    with pytest.raises(ValueError, match="occur twice"):
+        metrics.variance_split([0, 0], [1, 1], points[:2], drawn[:2])
+    with pytest.raises(ValueError, match="2 draws"):
+        metrics.variance_split([0, 0], [1], points[:2], drawn[:2])
