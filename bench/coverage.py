@@ -121,8 +121,11 @@ def one_of_draws(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
 def one_paired(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
     """Intervals of a paired difference, held against 0: what lies outside is a difference found."""
     labels, patients, own = study(cell, rng)
-    a = scored(labels, own, 0.8 + cell["difference"], rng)
-    b = scored(labels, own, 0.8, rng)
+    # A patient is hard or easy for both classifiers, and for each alone.
+    a, b = (
+        scored(labels, np.sqrt(0.5) * (own + rng.normal(size=cell["patients"])[patients]), area, rng)
+        for area in (0.8 + cell["difference"], 0.8)
+    )
     seed = int(rng.integers(1 << 31))
     found = metrics.bootstrap_auroc(labels, [a, b], patients, replicates, seed)
     point = metrics.auroc(labels, a) - metrics.auroc(labels, b)
