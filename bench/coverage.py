@@ -129,11 +129,9 @@ def one_paired(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[F
     seed = int(rng.integers(1 << 31))
     found = metrics.bootstrap_auroc(labels, [a, b], patients, replicates, seed)
     point = metrics.auroc(labels, a) - metrics.auroc(labels, b)
-    _, covariance = metrics.clustered_covariance(labels, [a, b], patients)
-    half = 1.959964 * np.sqrt(max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
     ways: dict[str, Callable[[], Any]] = {
         "DeLong, films": lambda: metrics.delong_paired(labels, a, b),
-        "DeLong, patients": lambda: metrics.Interval(point - half, point + half, "", 0, 0),
+        "DeLong, patients": lambda: metrics.clustered_paired(labels, a, b, patients),
         "percentile, patients": lambda: metrics.interval(found[0] - found[1], point),
     }
     return ends(ways), 0.0

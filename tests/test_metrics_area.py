@@ -169,3 +169,19 @@ def test_how_alike_the_films_of_a_patient_are_is_estimated(alike):
     worth, _ = _effective(scores, labels, ids)
     assert worth == pytest.approx(films.sum() / (1 + (films @ films / films.sum() - 1) * alike), rel=0.05)
     assert _effective(np.arange(6.0), np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)) == (3, 3)
+
+
+def test_the_paired_test_over_patients_is_delongs_where_each_has_one_film_and_wider_where_films_are_copies():
+    labels, (a, b), _ = films(5)
+    ids = np.arange(labels.size)
+    plain, found = metrics.delong_paired(labels, a, b), metrics.clustered_paired(labels, a, b, ids)
+    for name in ("difference", "low", "high", "z", "p", "variance", "variance_a", "covariance"):
+        assert getattr(found, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
+    copied = metrics.clustered_paired(np.tile(labels, 4), np.tile(a, 4), np.tile(b, 4), np.tile(ids, 4))
+    assert copied.p == pytest.approx(plain.p, rel=1e-9)
+    by_film = metrics.delong_paired(np.tile(labels, 4), np.tile(a, 4), np.tile(b, 4))
+    assert abs(by_film.z) > 1.9 * abs(copied.z)
+    same = metrics.clustered_paired(labels, a, 2 * a + 1, ids)
+    assert (same.difference, same.variance, same.z, same.p) == (0, 0, 0, 1)
+    with pytest.raises(UndefinedError, match="no variance"):
+        metrics.clustered_paired([1, 1, 0, 0], [3, 4, 1, 2], [1, 2, 3, 4], [0, 1, 2, 3])

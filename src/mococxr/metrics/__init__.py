@@ -8,7 +8,7 @@ define is an `UndefinedError` with the reason, or a counted NaN replicate.
 
 from __future__ import annotations
 
-from mococxr.metrics.area import Area, auroc_interval, clustered_covariance
+from mococxr.metrics.area import Area, auroc_interval, clustered_covariance, clustered_paired
 from mococxr.metrics.bootstrap import (
     Interval,
     Resamples,
@@ -95,6 +95,7 @@ __all__ = [
     "calibration",
     "cell",
     "clustered_covariance",
+    "clustered_paired",
     "delong_covariance",
     "delong_interval",
     "delong_paired",

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, ndtri, stdtrit
+from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.binormal import score_interval
 from mococxr.metrics.checks import Floats, as_labels, as_scores
-from mococxr.metrics.delong import placements, share_below
+from mococxr.metrics.delong import Difference, placements, share_below
 from mococxr.metrics.paired import too_few
 
 
@@ -69,6 +69,31 @@ def clustered_covariance(
     """
     parts = _parts(labels, scores_KN, patients)
     return parts.areas_K, parts.covariance_KK
+
+
+def clustered_paired(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, patients: ArrayLike, level: float = 0.95
+) -> Difference:
+    """`delong_paired` over patients with several films: a less b, its normal interval and two-sided test.
+
+    Raises:
+        UndefinedError: a class has rows of fewer than two patients, or the difference is not 0 but has no variance.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"the level must lie between 0 and 1, not {level}")
+    areas, covariance = clustered_covariance(labels, [as_scores(scores_a), as_scores(scores_b)], patients)
+    difference, (first, second) = float(areas[0] - areas[1]), covariance.diagonal()
+    variance = float(first + second - 2 * covariance[0, 1])
+    if variance <= 1e-14:  # rounding: the columns rank the rows alike
+        if difference != 0:
+            raise UndefinedError("the difference has no variance: each column separates the classes fully")
+        variance = 0.0
+    z = difference / float(np.sqrt(variance)) if variance else 0.0
+    half = float(ndtri(0.5 + level / 2) * np.sqrt(variance))
+    return Difference(
+        difference, difference - half, difference + half, z, float(2 * ndtr(-abs(z))), variance,
+        float(first), float(second), float(covariance[0, 1]), level,
+    )  # fmt: skip
 
 
 def auroc_interval(
