@@ -216,7 +216,7 @@ def test_a_transformers_model_gives_its_own_feature_on_its_own_preprocessing(tmp
     with torch.no_grad():
         theirs = feature(network.eval().to(memory_format=last)(pixel_values=ours))
     source = resolve_encoder(f"hf:{tmp_path / 'repo'}")
-    assert (source.kind, source.spec.library, source.spec.size) == ("hf", "transformers", 56)
+    assert (source.kind, source.spec.package, source.spec.size) == ("hf", "transformers", 56)
     encoder = open_encoder(source)
     with torch.no_grad():
         found = encoder(given)

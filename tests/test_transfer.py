@@ -174,7 +174,7 @@ def test_any_encoder_is_pretrained_studied_and_trained_through(stores, tmp_path,
         assert all(len(sha256) == 64 for files in arm["files_sha256"] for sha256 in files.values())
     assert str(tmp_path) not in json.dumps(facts["arms"])
     if kind == "transformers":
-        assert (again.spec.mean, again.spec.library) == ((0.48, 0.45, 0.40), "transformers")
+        assert (again.spec.mean, again.spec.package) == ((0.48, 0.45, 0.40), "transformers")
         assert (
             "NIH ChestX-ray14" in facts["arms"]["start"]["trained_on"] == facts["arms"]["moco"]["trained_on"]
         )

@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         grey = films.float().div_(scale) if films.dtype == torch.uint8 else films.float()
         grey = (grey - _per_channel(self.spec.mean, grey)) / _per_channel(self.spec.std, grey)
         expanded = grey.expand(-1, self.spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
-        if self.spec.library == "transformers":
+        if self.spec.package == "transformers":
             return transformer.read(self.network, expanded, self.spec.pool).float()
         return self.network(expanded).float()
 
@@ -53,11 +53,11 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
     Raises:
         InputError: the library has no such network, or is not installed.
     """
-    if spec.library == "timm":
+    if spec.package == "timm":
         check_name(spec.timm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if spec.library == "transformers":
+        if spec.package == "transformers":
             network = transformer.build(spec)
         else:
             network = timm.create_model(spec.timm, pretrained=False, **timm_options(spec))
@@ -67,7 +67,7 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
 def finished(network: nn.Module, spec: EncoderSpec) -> Encoder:
     """The encoder around a network, channels-last, with the length of its features in its spec."""
     network = network.to(memory_format=torch.channels_last)
-    if spec.library == "transformers":
+    if spec.package == "transformers":
         return Encoder(network, spec)
     # Where a head has a layer of its own before the classifier, features have that layer's length.
     found: Any = getattr(network, "head_hidden_size", None) or network.num_features

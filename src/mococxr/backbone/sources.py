@@ -111,11 +111,11 @@ def _plain(name: str, backbone: str | None, size: int | None, like: EncoderSpec 
             "Give --backbone (for example tf_efficientnet_lite0) and --size (for example 96).",
         )
     spec = replace(like, timm=wanted, size=side) if like else EncoderSpec(wanted, side)
-    if backbone and spec.library != "timm":
+    if backbone and spec.package != "timm":
         spec = EncoderSpec(wanted, side)
     elif like and min(_numbers(like.std)) < SMALLEST_STD:
         spec = replace(spec, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    if name == "imagenet" and spec.library != "timm":
+    if name == "imagenet" and spec.package != "timm":
         raise InputError(
             f"timm has no ImageNet weights for the {spec.timm} of the first run.", "Give --backbone."
         )
@@ -239,7 +239,7 @@ def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
 
 def _open_hub(source: EncoderSource) -> Encoder:
     config = source.files[-1]
-    if source.spec.library == "timm":
+    if source.spec.package == "timm":
         told = read_json(config)
         return load_timm(source.spec, told.get("pretrained_cfg", told), source.files[0]).eval()
     network, _ = transformer.read_folder(config.parent, source.spec)
@@ -285,7 +285,7 @@ def start(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, str]:
         InputError: no such encoder, or weights that do not fit.
     """
     path = Path(init)
-    own_run = (path / "encoder.json").is_file() and read_spec(path).library != "timm"
+    own_run = (path / "encoder.json").is_file() and read_spec(path).package != "timm"
     if init in PLAIN or path.is_file() or (path.is_dir() and not own_run):
         encoder = build(spec, seed)
         return encoder, initialise(encoder, init)

@@ -22,12 +22,12 @@ class EncoderSpec:
     """What must be known to build an encoder.
 
     Args:
-        timm: network name in timm, or in transformers (its `model_type`) where `library` says so.
+        timm: network name in timm, or in transformers (its `model_type`) where `package` says so.
         size: side of the frames it was trained on, px.
         channels: input channels; a film is repeated into them.
         mean, std: grey values in 0..1 become (grey - mean) / std.
         width: length D of a feature.
-        library: `timm` or `transformers`: whose network it is.
+        package: `timm` or `transformers`: whose network it is.
         pool: for transformers, what of the network's output is the feature: `pooler` (its own `pooler_output`),
             `cls` (the first token after the last layer) or `mean` (the mean of all tokens). timm networks pool
             themselves.
@@ -40,7 +40,7 @@ class EncoderSpec:
     mean: Grey = IMAGENET_MEAN
     std: Grey = IMAGENET_STD
     width: int = 0
-    library: str = "timm"
+    package: str = "timm"
     pool: str = ""
     config: str = ""
 

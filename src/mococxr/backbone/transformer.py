@@ -99,7 +99,7 @@ def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec
     text = json.dumps({"model_type": config.model_type, **kept}, sort_keys=True)
     spec = EncoderSpec(
         config.model_type, grey.size, int(getattr(config, "num_channels", 3)), grey.mean, grey.std, width,
-        library="transformers", pool=pool, config=text,
+        package="transformers", pool=pool, config=text,
     )  # fmt: skip
     return _without_pooler(network, pool), spec
 

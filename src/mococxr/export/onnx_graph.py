@@ -61,7 +61,7 @@ def write_onnx(subject: Subject, folder: Path) -> dict[str, Any]:
         RunError: onnxruntime does not say what PyTorch says.
     """
     _check_extra()
-    free = subject.spec.library == "timm" and not any(
+    free = subject.spec.package == "timm" and not any(
         type(m).__name__ in _SAME for m in subject.encoder.modules()
     )
     if subject.whole and not free:

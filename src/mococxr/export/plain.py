@@ -50,9 +50,9 @@ def write_timm(subject: Subject, folder: Path) -> dict[str, Any]:
         InputError: the network is not timm's, or several checkpoints are averaged.
     """
     spec = subject.spec
-    if spec.library != "timm":
+    if spec.package != "timm":
         raise InputError(
-            f"The network {spec.timm} is {spec.library}'s; timm has none.", "Export it --to onnx."
+            f"The network {spec.timm} is {spec.package}'s; timm has none.", "Export it --to onnx."
         )
     weights, head = one_network(subject, "timm")
     options = timm_options(spec) | {"num_classes": subject.outputs}
@@ -125,7 +125,7 @@ def write_torchvision(subject: Subject, folder: Path) -> dict[str, Any]:
         InputError: torchvision has no such network, or several checkpoints are averaged.
     """
     spec = subject.spec
-    twin = BY_TIMM.get(spec.timm.partition(".")[0]) if spec.library == "timm" else None
+    twin = BY_TIMM.get(spec.timm.partition(".")[0]) if spec.package == "timm" else None
     if twin is None or spec.config:
         raise InputError(
             f"torchvision has no network equal to {spec.timm}.",

@@ -31,7 +31,7 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
     seconds = [run["seconds"] for run in runs if isinstance(run.get("seconds"), int | float)]
     verdicts = list(dict.fromkeys(str(run["verdict"]) for run in runs if run.get("verdict")))
     init = _init_of(first)
-    library = "" if source.spec.library == "timm" else f" ({source.spec.library})"
+    library = "" if source.spec.package == "timm" else f" ({source.spec.package})"
     return {
         "encoder": ", ".join(arm.runs) if source.kind == "run" else shown_name(source.name),
         "kind": source.kind,
