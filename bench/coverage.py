@@ -215,7 +215,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--out", type=Path, default=Path("coverage"))
+    arguments.add_argument("--out", type=Path, default=Path("runs/coverage"))
     arguments.add_argument("--rounds", type=int, default=2000, help="simulated studies a cell")
     arguments.add_argument("--replicates", type=int, default=500, help="bootstrap replicates a study")
     arguments.add_argument("--cell-seconds", type=float, default=float("inf"), help="time a cell may take")

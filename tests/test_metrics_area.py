@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, t
 
 import mococxr.metrics as metrics
 from mococxr.errors import UndefinedError
@@ -185,3 +185,24 @@ def test_the_paired_test_over_patients_is_delongs_where_each_has_one_film_and_wi
     assert (same.difference, same.variance, same.z, same.p) == (0, 0, 0, 1)
     with pytest.raises(UndefinedError, match="no variance"):
         metrics.clustered_paired([1, 1, 0, 0], [3, 4, 1, 2], [1, 2, 3, 4], [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(("seed", "wider"), [(0, "logit"), (7, "score")])
+def test_each_end_of_the_default_interval_is_the_wider_of_the_two(seed, wider):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([1, 0], [12, 80])
+    scores = rng.normal(size=92) + {"logit": 0.5, "score": 2.0}[wider] * labels
+    if wider == "logit":
+        scores[labels == 1] *= 3
+    found = metrics.auroc_interval(labels, scores)
+    beaten = (scores[labels == 1][:, None] > scores[labels == 0]).astype(float)
+    parts = beaten.mean(axis=1).var(ddof=1) / 12, beaten.mean(axis=0).var(ddof=1) / 80
+    df = sum(parts) ** 2 / (parts[0] ** 2 / 11 + parts[1] ** 2 / 79)
+    value = beaten.mean()
+    half = t.ppf(0.975, df) * np.sqrt(sum(parts)) / (value * (1 - value))
+    logits = 1 / (1 + np.exp(-(np.log(value / (1 - value)) + np.array([-half, half]))))
+    score = score_interval(value, 12, 80, 1.959963984540054)
+    assert (found.low, found.high) == pytest.approx(
+        (min(logits[0], score[0]), max(logits[1], score[1])), abs=1e-9
+    )
+    assert (logits[0] < score[0]) == (wider == "logit")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -248,3 +250,18 @@ def test_a_label_of_one_class_leaves_the_macro_average_undefined_with_its_name()
     assert found.micro.value is not None
     with pytest.raises(ValueError, match="shape"):
         metrics.multilabel(labels, scores[:, :1])
+
+
+@pytest.mark.parametrize("sure", ["sensitivity", "specificity"])
+def test_where_one_rate_is_known_the_predictive_values_end_where_the_other_does(sure):
+    given_ = {"sensitivity": (0.8, 0.7, 0.86), "specificity": (0.9, 0.82, 0.93)}
+    given_[sure] = (given_[sure][0],) * 3
+    point = metrics.operating_point([1, 0, 1, 0], [1, 0, 1, 0], 0.5)
+    point = dataclasses.replace(point, **{name: metrics.Number(*ends) for name, ends in given_.items()})
+    found = metrics.predictive_values(point, 0.05)
+    for place, name in ((1, "low"), (2, "high")):
+        sensitivity, specificity = given_["sensitivity"][place], given_["specificity"][place]
+        ppv = 0.05 * sensitivity / (0.05 * sensitivity + 0.95 * (1 - specificity))
+        npv = 0.95 * specificity / (0.95 * specificity + 0.05 * (1 - sensitivity))
+        assert getattr(found.ppv, name) == pytest.approx(ppv, abs=1e-12)
+        assert getattr(found.npv, name) == pytest.approx(npv, abs=1e-12)

@@ -15,9 +15,16 @@ STEPS = 60
 STEEPEST = 200.0
 """A slope beyond this, a standard deviation, is one of classes that are separated fully: there is no finite one."""
 
+LONG = 0.5
+"""Steps up to this, in standard deviations, are taken as they are."""
+
 
 def logistic_fits(
-    x_N: Floats, y_N: Floats, weights_NB: Floats, slope: float | None = None
+    x_N: Floats,
+    y_N: Floats,
+    weights_NB: Floats,
+    slope: float | None = None,
+    near: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Floats, Floats]:
     """Intercept (B,) and slope (B,) of maximum likelihood, by Newton's steps, halved where they make it worse.
 
@@ -26,6 +33,7 @@ def logistic_fits(
         y_N: labels or soft labels, 0 to 1.
         weights_NB: of the rows.
         slope: fixed; None to fit it.
+        near: intercept and slope to begin at.
 
     Returns:
         NaN where there is no finite solution: one class without weight, or classes that are separated.
@@ -34,26 +42,36 @@ def logistic_fits(
     z = ((x_N - middle) / scale)[:, None]
     y = y_N[:, None]
     fixed = slope is not None
-    a, b = np.zeros(weights_NB.shape[1]), np.full(weights_NB.shape[1], slope if slope is not None else 0.0)
-    best, lost = _loss(a, b, z, y, weights_NB), np.zeros(a.shape, dtype=bool)
+    begin = (near[0], slope) if slope is not None else (near[0] + near[1] * middle, near[1] * scale)
+    a, b = (np.full(weights_NB.shape[1], float(one)) for one in begin)
+    lost = np.zeros(a.shape, dtype=bool)
     for _ in range(STEPS):
         step_a, step_b = _newton(a, b, z, y, weights_NB, fixed)
         lost |= ~np.isfinite(step_a + step_b) | (np.abs(a) > STEEPEST) | (np.abs(b) > STEEPEST)
         step_a, step_b = np.where(lost, 0.0, step_a), np.where(lost, 0.0, step_b)
-        size = np.ones_like(a)
-        for _ in range(6):
-            loss = _loss(a + size * step_a, b + size * step_b, z, y, weights_NB)
-            worse = loss > best + 1e-9 * np.abs(best)
-            if not worse.any():
-                break
-            size = np.where(worse, size / 2, size)
-        a, b = a + size * step_a, b + size * step_b
-        best, moved = loss, np.abs(step_a) + np.abs(step_b)
-        if np.all(moved < 1e-10):
+        if max(np.abs(step_a).max(), np.abs(step_b).max()) > LONG:
+            size = _shortened(a, b, step_a, step_b, z, y, weights_NB)
+            step_a, step_b = size * step_a, size * step_b
+        a, b = a + step_a, b + step_b
+        moved = np.abs(step_a) + np.abs(step_b)
+        if np.all(moved < 1e-7):  # the next step would be its square
             break
     lost |= moved > 1e-6
     a, b = np.where(lost, np.nan, a), np.where(lost, np.nan, b)
     return (a, b) if fixed else (a - b * middle / scale, b / scale)
+
+
+def _shortened(
+    a: Floats, b: Floats, step_a: Floats, step_b: Floats, z: Floats, y: Floats, weights: Floats
+) -> Floats:
+    """How much of each step to take: all of it, or a half, a quarter, ... where more makes the loss greater."""
+    before, size = _loss(a, b, z, y, weights), np.ones_like(a)
+    for _ in range(6):
+        worse = _loss(a + size * step_a, b + size * step_b, z, y, weights) > before + 1e-9 * np.abs(before)
+        if not worse.any():
+            break
+        size = np.where(worse, size / 2, size)
+    return size
 
 
 def _loss(a: Floats, b: Floats, z: Floats, y: Floats, weights: Floats) -> Floats:
@@ -79,11 +97,11 @@ def resampled_fits(
     x_N: Floats, y_N: Floats, resamples: Resamples, slope: float | None = None
 ) -> tuple[Floats, Floats]:
     """`logistic_fits` on every resample of the patients, a bounded number of resamples at a time."""
+    whole = logistic_fits(x_N, y_N, np.ones((x_N.size, 1)), slope)
+    near = (float(np.nan_to_num(whole[0][0])), float(np.nan_to_num(whole[1][0])))
     step = max(1, BLOCK // x_N.size)
-    found = [
-        logistic_fits(
-            x_N, y_N, resamples.weights_BU[i : i + step][:, resamples.unit_N].T.astype(np.float64), slope
-        )
-        for i in range(0, len(resamples.weights_BU), step)
-    ]
+    found = []
+    for start in range(0, len(resamples.weights_BU), step):
+        weights_NB = resamples.weights_BU[start : start + step][:, resamples.unit_N].T.astype(np.float64)
+        found.append(logistic_fits(x_N, y_N, weights_NB, slope, near))
     return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
