@@ -35,7 +35,7 @@ def fake_reproduction(
 
     Args:
         out: where; dataset: which half of the paper; patterns: cells that were run.
-        undefined: cell id -> reason; variants: sounder ways run besides; phantom: what the store says.
+        undefined: cell id -> reason; variants: sounder ways run besides; phantom: what the record says.
         shift: what every measured AUROC differs by from the printed one.
         recorded: in the place of what `reproduce.json` would say.
     """
@@ -48,8 +48,6 @@ def fake_reproduction(
             kept = [cell for cell in mine if variant != "solved" or cell.mode == "linear"]
             if kept:
                 _study(out / "studies" / f"{name}-{variant}", kept, undefined, shift + 0.05)
-    (out / "stores/train").mkdir(parents=True, exist_ok=True)
-    (out / "stores/train/manifest.json").write_text(json.dumps({"phantom": phantom}))
     ids = {cell.id for cell in ran}
     listed = [
         {
@@ -61,7 +59,7 @@ def fake_reproduction(
     ]  # fmt: skip
     record = {
         "version": "0.1.0", "dataset": dataset, "settings": {"size": 32}, "data": DATA[dataset], "cells": listed,
-        "departures": [
+        "phantom": phantom, "departures": [
             {"setting": "size", "paper": "320 px", "here": "32 px"},
             {"setting": "epochs", "paper": 20, "here": 2},
         ],

@@ -12,9 +12,10 @@ import pytest
 
 from mococxr.commands import run
 from mococxr.config import ReproduceSettings
+from mococxr.config.paper import STUDY
 from mococxr.errors import InputError
 from mococxr.phantom import write_chexpert, write_shenzhen
-from mococxr.reproduce import command, timing
+from mococxr.reproduce import command, stages, timing
 from mococxr.reproduce.cells import CHEXPERT_TASKS
 from mococxr.reproduce.data import read_chexpert
 from mococxr.reproduce.timing import Pace
@@ -54,6 +55,7 @@ def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: 
         "rows": 223_414, "patients": 64_540, "studies": 187_641, "table_is_papers": True, "test": None,
     }  # fmt: skip
     assert record["departures"] == []
+    assert record["phantom"] is False
     sizes = {f: [len(pl.read_csv(out / f"draws/{f}-{i}.csv")) for i in range(5)] for f in ("0.001", "0.01")}
     assert sizes == {"0.001": [222, 253, 213, 225, 230], "0.01": [2259, 2244, 2195, 2232, 2188]}
     draw = pl.read_csv(out / "draws/0.001-3.csv")
@@ -81,6 +83,7 @@ def test_without_the_official_test_set_no_cell_can_be_run_and_each_says_why(
     record = plan(tmp_path / "out", release / "CheXpert-v1.0-small")
     assert all("--test-root" in cell["reason"] for cell in record["cells"])
     assert record["data"]["test"]["kind"] == "none"
+    assert record["phantom"] is True
     record = plan(tmp_path / "with", release / "CheXpert-v1.0-small", test_root=release / "CheXpert")
     assert {cell["reason"] for cell in record["cells"]} == {"not reached yet"}
 
@@ -188,6 +191,44 @@ def test_a_folder_in_which_something_was_trained_keeps_its_settings(release: Pat
     (tmp_path / "mine/file").write_text("keep")
     with pytest.raises(InputError, match="holds no reproduction"):
         plan(tmp_path / "mine", root)
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What the stages ask of other commands; none is run."""
+    asked: list[dict] = []
+    monkeypatch.setattr(stages, "_step", lambda name, **given: asked.append({"command": name, **given}))
+    monkeypatch.setattr(stages.Stages, "start", lambda self, backbone, std: self.out / f"{backbone}-{std}")
+    return asked
+
+
+def test_a_study_takes_the_papers_settings_from_their_one_place(
+    commands: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = {"lr": 1e-3, "weight_decay": 0.1, "checkpoints": 3, "frame": "whole", "uncertain": "zeros"}
+    for name, value in (changed | {"optimizer": "adamw", "unit": "patient", "vote": "mean"}).items():
+        monkeypatch.setitem(STUDY, name, value)
+    settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path)
+    for one in studies_of(every_cell("chexpert", (), None)[:1], ("solved",)):
+        stages.Stages(settings).study(one)
+    paper, solved = commands
+    assert {name: paper[name] for name in STUDY if name != "mode"} == {
+        name: value for name, value in STUDY.items() if name != "mode"
+    }
+    assert (paper["mode"], paper["linear"], solved["linear"]) == (["linear"], "paper", "solved")
+
+
+def test_an_arm_without_its_encoder_is_left_out_of_a_sounder_way_and_it_is_said(
+    commands: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (f"resnet18={tmp_path}",)
+    settings = ReproduceSettings(dataset="shenzhen", root=tmp_path, out=tmp_path, pretrained=given)
+    cells = [c for c in every_cell("shenzhen", (), None) if c.backbone == "resnet18" and "lr" not in c.arm]
+    one = studies_of(cells, ("std",))[-1]
+    stages.Stages(settings).study(one)
+    assert commands[0]["arm"] == [f"imagenet={tmp_path}/resnet18-0.29255"]
+    assert commands[0]["unit"] == "film"
+    assert "no encoder resnet18-std" in capsys.readouterr().err
 
 
 def test_steps_are_timed_through_the_code_that_runs() -> None:

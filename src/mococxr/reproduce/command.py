@@ -59,6 +59,7 @@ class Reproduction:
             s,
             {
                 "departures": record.departures(s, papers, len(self.data.films)),
+                "phantom": self.data.phantom,
                 "data": facts,
                 "cells": record.cell_states(s.out, self.cells, self.asked, self.blocked),
                 "pretraining": record.run_states(s.out, self.runs, self.wanted_runs),

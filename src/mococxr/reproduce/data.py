@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mococxr.reproduce.cells import SHENZHEN_TASK
 from mococxr.splits import bernoulli_draws, draw_patients
 from mococxr.store import Store
 from mococxr.store.division import decide
+from mococxr.store.manifest import all_phantoms
 
 PAPERS = {"rows": 223_414, "patients": 64_540, "studies": 187_641}
 """The paper's `train.csv`."""
@@ -41,6 +43,7 @@ class Data:
         films_of: films in `val` and `test`, assumed where `assumed` says so.
         assumed: what of these counts is not known yet, in words.
         missing: what the run will need and is not there, in words; empty where all is.
+        phantom: films were drawn by a program, as their folder says.
     """
 
     films: pl.DataFrame
@@ -49,6 +52,7 @@ class Data:
     studies: int | None
     assumed: tuple[str, ...]
     missing: str = ""
+    phantom: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Counts for reproduce.json."""
@@ -81,7 +85,8 @@ def read_chexpert(settings: ReproduceSettings, tasks: tuple[str, ...]) -> Data:
     if not films_of["val"]:
         missing = f"{settings.root} has no valid.csv: the official validation films choose the checkpoints."
         assumed.append(f"valid.csv is not there: {OFFICIAL['val']} validation films are assumed")
-    films_of["test"] = _test_films(settings)
+    tested = _test_cohort(settings)
+    films_of["test"] = OFFICIAL["test"] if tested is None else tested.rows.height
     if settings.test_root is None:
         assumed.append(f"--test-root is not given: {OFFICIAL['test']} test films are assumed")
     return Data(
@@ -91,6 +96,7 @@ def read_chexpert(settings: ReproduceSettings, tasks: tuple[str, ...]) -> Data:
         train["study"].n_unique(),
         tuple(assumed),
         missing,
+        any(all_phantoms(one) for one in (cohort, tested) if one is not None),
     )
 
 
@@ -115,17 +121,18 @@ def _labels(rows: pl.DataFrame, tasks: tuple[str, ...]) -> dict[str, NDArray[np.
     return {task: rows[task].fill_null(0).to_numpy().astype(np.int8) for task in tasks}
 
 
-def _test_films(settings: ReproduceSettings) -> int:
+def _test_cohort(settings: ReproduceSettings) -> Cohort | None:
+    """The official test films, and no others; None where they are not given."""
     if settings.test_root is None:
-        return OFFICIAL["test"]
-    rows = read_cohort(settings.test_root, format="chexpert").rows
-    count = rows.filter(pl.col("split") == "test").height
-    if not count:
+        return None
+    cohort = read_cohort(settings.test_root, format="chexpert")
+    rows = cohort.rows.filter(pl.col("split") == "test")
+    if not len(rows):
         raise InputError(
             f"{settings.test_root} holds no test film.",
             "Give the folder of the official test set by --test-root.",
         )
-    return count
+    return dataclasses.replace(cohort, rows=rows)
 
 
 def read_shenzhen(settings: ReproduceSettings) -> Data:
@@ -136,7 +143,7 @@ def read_shenzhen(settings: ReproduceSettings) -> Data:
     train = rows.filter(pl.col("split") == "train")
     films_of = {name: rows.filter(pl.col("split") == name).height for name in ("val", "test")}
     labels = _labels(train, (SHENZHEN_TASK,))
-    return Data(train.select("path", "patient"), labels, films_of, None, ())
+    return Data(train.select("path", "patient"), labels, films_of, None, (), phantom=all_phantoms(cohort))
 
 
 def _shenzhen_split(cohort: Cohort, settings: ReproduceSettings) -> pl.DataFrame:

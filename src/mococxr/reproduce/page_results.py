@@ -140,11 +140,8 @@ class Results:
 
     @property
     def phantom(self) -> bool:
-        """Whether a store under this folder says that its films were drawn by a program."""
-        manifests = sorted(self.out.glob("stores/*/manifest.json"))
-        return any(read_json(path).get("phantom") is True for path in manifests) or any(
-            study.fact("store", "phantom") is True for study in self.studies.values()
-        )
+        """Whether films of this run were drawn by a program."""
+        return self.record.get("phantom") is True
 
     def entry(self, place: Place) -> Entry:
         """What is known of one place."""

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from mococxr.config import ReproduceSettings
+from mococxr.config.paper import STUDY
 from mococxr.files import write_csv
 from mococxr.finetune import EVALUATIONS, count_updates
 from mococxr.reproduce.data import Data, Rows, labelled
@@ -21,8 +22,6 @@ SCHEMA = {
     "seconds_per_step": pl.Float64, "hours": pl.Float64, "evaluation_hours": pl.Float64,
 }  # fmt: skip
 """`hours` are those of the steps; reading validation and test films comes on top."""
-MEMBERS = 10
-"""Checkpoints that are averaged, each of which scores the test films."""
 RATIO = 1.22
 """Longer side of a film by its shorter one: 390 to 320, as CheXpert's small release."""
 KEPT = {"resnet18": 46e6, "densenet121": 32e6}
@@ -62,7 +61,10 @@ def _trials(
         if both and not solved
         else 0
     )
-    read = min(EVALUATIONS, steps) * data.films_of["val"] + min(MEMBERS, steps) * data.films_of["test"]
+    read = (
+        min(EVALUATIONS, steps) * data.films_of["val"]
+        + min(STUDY["checkpoints"], steps) * data.films_of["test"]
+    )
     if solved and draw == 0:  # features are read once for all draws
         read = len(data.films) + data.films_of["test"]
     for one in study.cells:

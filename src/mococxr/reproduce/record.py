@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mococxr.config import PRESETS, ReproduceSettings, to_mapping
+from mococxr.config.paper import STUDY
 from mococxr.errors import InputError
 from mococxr.files import read_json, write_json
 from mococxr.pretrain.pool import largest_queue
@@ -26,10 +27,8 @@ FIXED = (
 )  # fmt: skip
 """Settings that a folder keeps once something was trained in it."""
 BEGUN = ("stores", "runs", "studies")
-PAPER = {
-    "size": 320, "epochs": 20, "queue": 24_576, "batch": 16, "init": "imagenet", "replicates": 500,
-    "train_epochs": None, "draws": None,
-}  # fmt: skip
+PAPER = {name: PRESETS["paper"][name] for name in ("size", "epochs", "queue", "batch", "init")}
+PAPER |= {"replicates": STUDY["replicates"], "train_epochs": None, "draws": None}
 Record = dict[str, Any]
 
 

@@ -11,17 +11,15 @@ import polars as pl
 from mococxr import commands, journal
 from mococxr.backbone import EncoderSpec, build, initialise, save_encoder
 from mococxr.config import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_yaml
+from mococxr.config.paper import HONEST_STD, STUDY
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.pretrain.seen import started_from
 from mococxr.reproduce.cells import SHENZHEN_TASK
-from mococxr.reproduce.work import HONEST_STD, Run, Study
+from mococxr.reproduce.work import Run, Study
 from mococxr.store import Store
 from mococxr.study.plan import draw_table, make_draws
 from mococxr.targets import read_target
-
-CHECKPOINTS = 10
-"""Checkpoints whose probabilities are averaged, the best by validation AUROC."""
 
 
 def encoders_of(texts: Sequence[str]) -> dict[str, str]:
@@ -135,18 +133,19 @@ class Stages:
             arms |= dict(arm.split("=", 1) for arm in before["arm"])
             modes |= set(before["mode"])
         named = [f"{arm}={encoder}" for arm, encoder in sorted(arms.items()) if encoder is not None]
+        for arm in sorted(set(arms) - {text.split("=", 1)[0] for text in named}):
+            journal.warn(f"{study.name}: no encoder {study.runs[arm]} was pretrained or given: no arm {arm}.")
         if not named:
             return
-        by_study = s.dataset == "chexpert"
-        given = {
+        given = STUDY | {
             "store": self.store_path, "out": folder, "target": [cell.task], "arm": named,
-            "mode": [mode for mode in ("linear", "finetune") if mode in modes], "fraction": [cell.fraction],
-            "draws_from": self.out / "draws", "test_on": self.test_path, "size": s.size,
-            "linear": "solved" if study.variant == "solved" else "paper", "batch": s.batch,
-            "checkpoints": CHECKPOINTS, "epochs": s.train_epochs or cell.epochs,
-            "unit": "study" if by_study else "film", "vote": "max", "replicates": s.replicates,
+            "mode": [mode for mode in STUDY["mode"] if mode in modes], "fraction": [cell.fraction],
+            "draws_from": self.out / "draws", "test_on": self.test_path, "size": s.size, "batch": s.batch,
+            "epochs": s.train_epochs or cell.epochs, "replicates": s.replicates,
             "seed": s.seed, "device": s.device, "jobs": s.jobs,
         }  # fmt: skip
+        given |= {"linear": "solved"} if study.variant == "solved" else {}
+        given |= {"unit": "film"} if s.dataset == "shenzhen" else {}  # a patient has one film there
         wanted = make(StudySettings, given)
         if (folder / "cells.csv").is_file() and (folder / "settings.yaml").read_text("utf-8") == to_yaml(
             wanted

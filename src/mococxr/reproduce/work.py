@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from mococxr.config.paper import HONEST_STD
 from mococxr.errors import InputError
 from mococxr.reproduce.cells import (
     ABLATION,
@@ -19,8 +20,6 @@ from mococxr.reproduce.cells import (
 )
 
 BACKBONES = ("resnet18", "densenet121")
-HONEST_STD = 0.29255
-"""The standard deviation whose square the released code divides by."""
 OTHER_DRAWS = 5
 """Draws at a share of labels that the paper has not."""
 

@@ -46,7 +46,7 @@ def manifest(
         "source": cohort.source,
         "reader": cohort.name,
         "pseudonyms": cohort.places is not None,
-        "phantom": _all_phantoms(cohort),
+        "phantom": all_phantoms(cohort),
         "size": size,
         "patients_known": cohort.patients_known,
         "split_rule": rule,
@@ -65,7 +65,7 @@ def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
         return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
 
 
-def _all_phantoms(cohort: Cohort) -> bool:
+def all_phantoms(cohort: Cohort) -> bool:
     """Whether every film says by its name that it is synthetic, or a `PHANTOM.txt` in their folder says so."""
     named = cohort.files.str.contains(r"(^|/)phantom-[^/]*$").all()
     return bool(named) or (Path(cohort.root) / "PHANTOM.txt").is_file()
