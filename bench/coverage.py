@@ -244,7 +244,8 @@ def main() -> None:
     if len(results) == len(cells()):
         page = PAGE.read_text()
         before, after = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        state = f"All {len(results)} cells; ± is the Monte Carlo error."
+        PAGE.write_text(f"{before}{BEGIN}\n\n{state}\n\n{text}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -209,6 +209,7 @@ def test_perfect_probabilities_are_not_called_wrong_and_wrong_ones_are():
     assert wrong.ece.low > wrong.ece_if_perfect > 0
     assert wrong.slope.high < 1
     assert wrong.intercept.low > 0
+    assert expit(logits + wrong.intercept.value).mean() == pytest.approx(labels.mean(), abs=1e-9)
 
 
 def test_probabilities_that_separate_the_classes_have_no_slope_and_say_so():

@@ -12,8 +12,7 @@ from mococxr.metrics.bootstrap import BLOCK, Resamples
 from mococxr.metrics.checks import Floats
 
 STEPS = 60
-STEEPEST = 200.0
-"""A slope beyond this, a standard deviation, is one of classes that are separated fully: there is no finite one."""
+"""Newton needs some ten; classes that are separated fully have no finite solution and use all."""
 
 LONG = 0.5
 """Steps up to this, in standard deviations, are taken as they are."""
@@ -47,7 +46,7 @@ def logistic_fits(
     lost = np.zeros(a.shape, dtype=bool)
     for _ in range(STEPS):
         step_a, step_b = _newton(a, b, z, y, weights_NB, fixed)
-        lost |= ~np.isfinite(step_a + step_b) | (np.abs(a) > STEEPEST) | (np.abs(b) > STEEPEST)
+        lost |= ~np.isfinite(step_a + step_b)
         step_a, step_b = np.where(lost, 0.0, step_a), np.where(lost, 0.0, step_b)
         if max(np.abs(step_a).max(), np.abs(step_b).max()) > LONG:
             size = _shortened(a, b, step_a, step_b, z, y, weights_NB)
