@@ -17,6 +17,8 @@ Made from the settings by `make docs`; do not edit. The paper is {ARXIV} (MoCo-C
 released code differ, or the paper is silent, we take the code: it made the printed numbers. *We take* is what the
 preset `paper` and `reproduce` use unless a flag says otherwise; every departure is listed on the page that
 `reproduce` writes. *not stated* means that we do not know it; a dash, that no difference from the paper is known.
+On a GPU `reproduce` pretrains in float32, as it trains on labels; `pretrain` alone takes bfloat16 there unless told
+`--precision no`. Which of the two the authors used is not known.
 """
 
 

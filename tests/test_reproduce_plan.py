@@ -218,6 +218,15 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
     assert (paper["mode"], paper["linear"], solved["linear"]) == (["linear"], "paper", "solved")
 
 
+def test_pretraining_takes_the_preset_in_full_precision(commands: list[dict], tmp_path: Path) -> None:
+    settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path)
+    stages.Stages(settings).pretrain(every_run("chexpert", ("std",))[-1])
+    asked = {name: commands[0][name] for name in ("command", "preset", "precision", "lr", "std", "queue")}
+    assert asked == {
+        "command": "pretrain", "preset": "paper", "precision": "no", "lr": 1e-4, "std": 0.29255, "queue": None,
+    }  # fmt: skip
+
+
 def test_an_arm_without_its_encoder_is_left_out_of_a_sounder_way_and_it_is_said(
     commands: list[dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

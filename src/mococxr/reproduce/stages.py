@@ -16,6 +16,7 @@ from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.pretrain.seen import started_from
 from mococxr.reproduce.cells import SHENZHEN_TASK
+from mococxr.reproduce.timing import PRECISION
 from mococxr.reproduce.work import Run, Study
 from mococxr.store import Store
 from mococxr.study.plan import draw_table, make_draws
@@ -115,7 +116,7 @@ class Stages:
         _step(
             "pretrain", stores=[self.store_path], out=folder, preset="paper", backbone=run.backbone, init=s.init,
             size=s.size, epochs=s.epochs, batch=s.batch, queue=s.queue, lr=run.lr, std=run.std, seed=s.seed,
-            device=s.device, resume=(folder / "settings.yaml").is_file() or None,
+            device=s.device, precision=PRECISION, resume=(folder / "settings.yaml").is_file() or None,
         )  # fmt: skip
 
     def study(self, study: Study) -> None:

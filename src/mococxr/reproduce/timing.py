@@ -30,6 +30,8 @@ from mococxr.store import Store
 
 ENOUGH = 3.0
 """Seconds: a first step that took longer is not repeated."""
+PRECISION = "no"
+"""Mixed precision of pretraining: none, as on labels, on a GPU too."""
 STEPS = 4
 """Steps that are averaged where one is short."""
 
@@ -110,6 +112,7 @@ def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: s
     given = {
         "stores": [store.path], "out": ".", "preset": "paper", "backbone": spec.timm, "init": "random",
         "size": spec.size, "batch": batch, "queue": largest_queue(len(store), batch), "device": device,
+        "precision": PRECISION,
     }  # fmt: skip
     settings = resolve(make(PretrainSettings, given))
     pool = gather_pool([store], spec.size, "train", None)
