@@ -243,7 +243,7 @@ def bernoulli_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> li
 
 
 def _as_python_draws(seed: int) -> np.random.Generator:
-    """numpy's Mersenne twister in the state of Python's: its numbers are those of `random.Random(seed).random()`."""
+    """A Mersenne twister of numpy in the state of Python's: its numbers are those of `random.Random(seed).random()`."""
     *key, place = random.Random(seed).getstate()[1]
     twister = np.random.MT19937()
     twister.state = {
