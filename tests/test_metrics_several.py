@@ -82,6 +82,18 @@ def test_the_conclusion_follows_the_interval_whether_from_variance_or_replicates
         assert one.shown == (one.p < 0.025) == inferior.startswith("not worse")
 
 
+def test_the_interval_of_a_margin_test_is_at_1_less_2_alpha():
+    drawn = np.random.default_rng(0).normal(0, 0.01, 999)
+    for test, alpha in (
+        (metrics.equivalent, 0.05),
+        (metrics.non_inferior, 0.025),
+        (metrics.equivalent, 0.01),
+    ):
+        found = test(0.0, 0.03, replicates_B=drawn, alpha=alpha)
+        ends = np.percentile(drawn, [100 * alpha, 100 * (1 - alpha)])
+        assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1e-12)
+
+
 def test_a_true_difference_at_the_margin_is_called_equivalent_one_time_in_twenty():
     differences = np.random.default_rng(2).normal(0.03, 0.01, 4000)
     shown = [metrics.equivalent(d, 0.03, variance=1e-4).shown for d in differences]
@@ -154,6 +166,14 @@ def test_outside_the_measured_range_the_answer_is_a_bound():
     )
     assert str(mixed.high) == "more than 500"
     assert mixed.needed.side == "exactly"
+
+
+def test_a_curve_that_hardly_rises_is_read_without_overflow():
+    curve = np.array([0.7, 0.7 + 1e-13, 0.7 + 2e-13])
+    drawn = np.tile(curve[:, None], (1, 6))
+    reached = np.array([0.1, 0.7, 0.7, 0.9, 0.9, 0.9])
+    found = metrics.labels_saved(10, 0.9, reached, [10, 20, 30], curve, drawn)
+    assert (str(found.low), str(found.high)) == ("at most 10", "more than 30")
 
 
 def test_a_flat_curve_below_the_target_needs_more_than_all_and_undefined_resamples_are_counted():

@@ -100,11 +100,11 @@ def labels_saved(
 def _bounded(value: float, counts: Floats) -> Labels:
     if value == np.inf:
         return Labels(float(counts[-1]), "more than")
-    return Labels(float(counts[0]), "at most") if value <= counts[0] else Labels(value)
+    return Labels(float(counts[0]), "at most") if value <= counts[0] * (1 + 1e-12) else Labels(value)
 
 
 def _read(target_B: Floats, curve_FB: Floats, counts: Floats) -> Floats:
-    """The least label count at which the rising curve reaches the target: 0 before the first, inf after the last."""
+    """The least count at which the rising curve reaches the target: never below the first, inf beyond the last."""
     rising = _rising(curve_FB)
     reached_FB = rising >= target_B - 1e-15
     place_B = reached_FB.argmax(axis=0)
@@ -113,8 +113,8 @@ def _read(target_B: Floats, curve_FB: Floats, counts: Floats) -> Floats:
     below, above = rising[after - 1, columns], rising[after, columns]
     gap = np.where(above > below, above - below, 1.0)
     logs = np.log(counts)
-    inside = np.exp(logs[after - 1] + (target_B - below) / gap * (logs[after] - logs[after - 1]))
-    inside = np.where(place_B == 0, 0.0, inside)
+    share = np.clip((target_B - below) / gap, 0.0, 1.0)
+    inside = np.exp(logs[after - 1] + share * (logs[after] - logs[after - 1]))
     return np.where(reached_FB.any(axis=0), inside, np.inf)
 
 
