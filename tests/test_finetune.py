@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mococxr.backbone import EncoderSpec, build
-from mococxr.encode import features, state_hash
+from mococxr.encode import features, random_frame, state_hash, to_frame
 from mococxr.errors import RunError, UndefinedError
 from mococxr.finetune import _batches, count_updates, member_scores, paper_epochs, train_by_gradient
 from mococxr.metrics import auroc
@@ -144,6 +144,25 @@ def test_a_last_batch_of_one_film_is_left_out_and_every_other_film_comes_once_an
     assert [len(next(batches)[0]) for _ in range(4)] == [4, 4, 4, 4]
     batches = _batches(store.level(32), np.arange(10), labels.repeat(2)[:10], 32, 4, 0)
     assert [len(next(batches)[0]) for _ in range(3)] == [4, 4, 2]
+
+
+def test_training_frames_are_cut_at_whole_pixels_from_all_of_the_longer_side(tmp_path):
+    level, seen = make_store(tmp_path, patients=6, size=32).level(32), set()
+    film = level.pixels(0)
+    assert (film.shape[0], film.shape[1] > 36) == (32, True)
+    cuts = {film[:, i : i + 32].tobytes(): i for i in range(film.shape[1] - 31)}
+    batches = _batches(level, np.zeros(2, np.int64), np.zeros(2, np.int8), 32, 2, 0)
+    for _ in range(200):
+        seen.add(cuts[next(batches)[0][0, 0].numpy().tobytes()])
+    assert seen == set(cuts.values())
+
+
+def test_a_training_frame_has_the_pixels_of_evaluation_whatever_the_stores_size():
+    image = np.random.default_rng(0).integers(0, 256, (75, 50), dtype=np.uint8)
+    resized = to_frame(image, 40, "centre")
+    middle = (60 - 40) // 2
+    assert np.array_equal(random_frame(image, 40, (middle + 0.5) / 21), resized)
+    assert random_frame(image.T, 40, 0.999).shape == (40, 40)
 
 
 def test_labels_of_one_class_are_refused(store, target, encoder):

@@ -61,6 +61,22 @@ def to_frame(image: NDArray[np.uint8], size: int, frame: str = "centre") -> NDAr
     return resized[top : top + size, left : left + size]
 
 
+def random_frame(image: NDArray[np.uint8], size: int, place: float) -> NDArray[np.uint8]:
+    """What training on labels shows of a film: as `centre` of `to_frame`, the square elsewhere on the longer side.
+
+    Pixels are those of evaluation: one resize, and a cut at a whole pixel.
+
+    Args:
+        place: where the square lies: 0 at one end, just under 1 at the other.
+
+    Returns:
+        (size, size) uint8.
+    """
+    resized = resize_shorter(image, size)
+    top, left = (int(place * (side - size + 1)) for side in resized.shape)
+    return resized[top : top + size, left : left + size]
+
+
 def _resize_whole(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     height, width = image.shape
     longer = max(size, GRID * round(max(height, width) * size / min(height, width) / GRID))

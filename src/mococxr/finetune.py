@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mococxr.backbone import Encoder
-from mococxr.encode import features
+from mococxr.encode import features, random_frame
 from mococxr.errors import RunError, UndefinedError
 from mococxr.metrics import auroc
 from mococxr.probe import LinearHead
-from mococxr.views import Recipe, draw_view, uniforms
+from mococxr.views import uniforms
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -188,7 +188,6 @@ def _batches(
     level: Level, rows: Rows, labels: Labels, size: int, batch: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end, each epoch in its own order; a last batch of one film is left out (batch norm)."""
-    recipe = Recipe(size, flip=0.0, rotation=0.0, crop=(1.0, 1.0))
     epoch = 0
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
@@ -196,10 +195,10 @@ def _batches(
             chosen = order[start : start + batch]
             if len(chosen) == 1 and len(rows) > 1 and batch > 1:
                 continue
-            draws = uniforms(seed, epoch, rows[chosen], 0)
+            places = uniforms(seed, epoch, rows[chosen], 0)[:, 0]
             films = [
-                draw_view(level.pixels(int(row)), recipe, d)
-                for row, d in zip(rows[chosen], draws, strict=True)
+                random_frame(level.pixels(int(row)), size, place)
+                for row, place in zip(rows[chosen], places, strict=True)
             ]
             yield (
                 torch.from_numpy(np.stack(films)[:, None]),
