@@ -170,6 +170,25 @@ def test_what_is_no_film_is_counted_or_listed_with_its_reason(small, tmp_path):
     assert not known.patients_known
 
 
+@pytest.mark.parametrize("cut", ["0 cut", "z cut"])
+def test_of_two_files_of_one_film_the_longer_is_read(small, tmp_path, cut):
+    root = copy_of(small, tmp_path)
+    (root / cut).write_bytes((root / "p0" / "IM0").read_bytes()[:-400])
+    cohort = read_cohort(root)
+    assert "p0/IM0" in cohort.rows["path"]
+    assert dict(cohort.left_out.iter_rows()).keys() == {cut}
+    assert any("4 of 5 files are films; 1 are not: a second copy" in note for note in cohort.notes)
+
+
+def test_a_word_that_is_no_modality_is_not_quoted(small, tmp_path):
+    root = copy_of(small, tmp_path)
+    for name, modality in (("ct", "CT"), ("person", "QUIMBY")):
+        strange = film(np.zeros((40, 40), np.uint8), sop=f"1.9.{name == 'ct':d}", Modality=modality)
+        strange.save_as(root / name, enforce_file_format=True)
+    reasons = dict(read_cohort(root).left_out.iter_rows())
+    assert reasons == {"ct": "another modality: CT", "person": "another modality: unknown"}
+
+
 def test_days_count_from_the_first_study_and_films_are_numbered_in_their_study(small):
     rows = read_cohort(small).rows
     assert rows["day"].to_list() == [0, 3, 0, 3]
@@ -237,6 +256,32 @@ def test_an_archive_without_films_is_refused_with_the_reasons(tmp_path):
     with pytest.raises(InputError, match=r"no film: not a DICOM file \(1\)"):
         prepare(tmp_path / "films", tmp_path / "store", format="dicom")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["films"]
+
+
+def test_an_archive_without_a_whole_film_is_refused_with_the_reasons(small, tmp_path):
+    root = copy_of(small, tmp_path)
+    for file in root.rglob("IM*"):
+        file.write_bytes(file.read_bytes()[:-400])
+    with pytest.raises(InputError, match=r"None of the 4 films can be read: truncated.*\([1-4]\)") as caught:
+        prepare(root, tmp_path / "store", jobs=1, split=(1, 0, 0))
+    assert "table" not in str(caught.value)
+
+
+def test_a_key_that_is_none_is_refused_before_any_header_is_read(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "mococxr.store.prepare.read_cohort", lambda *_, **__: pytest.fail("the archive was read")
+    )
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(InputError, match="is no key"):
+        prepare(small, tmp_path / "store", key=tmp_path / "key")
+    with pytest.raises(InputError, match="inside the store"):
+        prepare(small, tmp_path / "store", key=tmp_path / "store" / "key")
+
+
+def test_a_store_under_another_key_is_called_that(small, tmp_path):
+    prepare(small, tmp_path / "store", split=(1, 0, 0))
+    with pytest.raises(InputError, match="under another key"):
+        prepare(small, tmp_path / "store", split=(1, 0, 0), key=tmp_path / "other")
 
 
 def test_a_table_of_the_cohort_holds_nothing_of_the_header_but_what_is_named(small):

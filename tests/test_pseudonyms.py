@@ -9,9 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from mococxr.cohorts import Cohort
 from mococxr.errors import InputError, RunError
 from mococxr.pseudonyms import LOOKUP, Key, discreet, discreet_errors
 from mococxr.store import run
+from mococxr.store.hidden import pseudonymous
 from small_films import settings, write_films
 
 
@@ -115,6 +117,23 @@ def test_a_run_that_is_refused_leaves_no_new_key_and_takes_no_old_one(tmp_path):
         run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, key=tmp_path / "key",
                      split=(1, 0, 0)))  # fmt: skip
     assert (tmp_path / "key").is_file()
+
+
+def test_where_a_key_is_lost_and_its_table_is_left_no_new_one_is_made(tmp_path):
+    (tmp_path / "key.lookup.csv").write_text("left")
+    with pytest.raises(InputError, match="Put that key back"):
+        Key.open(tmp_path / "key")
+    assert (tmp_path / "key.lookup.csv").read_text() == "left"
+
+
+def test_days_counted_by_a_reader_are_kept_and_a_column_of_that_name_is_not(tmp_path):
+    fixed = {"path": ["a"], "patient": ["A"], "study": ["S"]}
+    rows = pl.DataFrame(fixed | {"day": [0], "remark": ["note"]})
+    for reader, names in (("mimic", ("day",)), ("csv", ())):
+        cohort = Cohort(reader, "films", tmp_path, rows, (), metadata=("day", "remark"))
+        hidden, _ = pseudonymous(cohort, Key.open(tmp_path / "key"), ())
+        assert hidden.metadata == names
+        assert set(hidden.rows.columns) == {*fixed, *names}
 
 
 def test_a_key_inside_the_store_is_refused(tmp_path):

@@ -48,13 +48,20 @@ class Key:
         """Read a key, or draw a new one where there is none; `keep` writes it.
 
         Raises:
-            InputError: the file is no key, cannot be read, or is absent and may not be made.
+            InputError: the file is no key, cannot be read, or is absent and may not be made: where its look-up
+                table is left, a new key would give the same people other pseudonyms.
         """
         path = Path(os.path.abspath(path))
         if path.exists() or not make:
             return cls(_read_secret(path), path, True)
         files.check_place(path)
-        return cls(secrets.token_bytes(SECRET_BYTES), path, False)
+        new = cls(secrets.token_bytes(SECRET_BYTES), path, False)
+        if new.lookup.exists():
+            raise InputError(
+                f"There is no key at {path}, but {new.lookup} resolves pseudonyms of one.",
+                "Put that key back, or name another file by --key.",
+            )
+        return new
 
     @property
     def lookup(self) -> Path:
@@ -94,7 +101,9 @@ class Key:
             before = pl.read_csv(self.lookup, infer_schema=False)
             if before.columns != list(LOOKUP):
                 raise InputError(f"{self.lookup} is no look-up table of pseudonyms.", "Move it away.")
-            rows = pl.concat([before, rows]).unique(["film", "root", "real_path"], keep="last", maintain_order=True)
+            rows = pl.concat([before, rows]).unique(
+                ["film", "root", "real_path"], keep="last", maintain_order=True
+            )
         with files.atomic(self.lookup, mode=0o600) as temporary:
             rows.write_csv(temporary)
 

@@ -32,7 +32,7 @@ KILLED = "its header crashed the reader"
 FACTS = {
     "path": pl.String, "reason": pl.String, "patient": pl.String, "study": pl.String, "sop": pl.String,
     "accession": pl.String, "view": pl.String, "laterality": pl.String, "sex": pl.String, "age": pl.Float64,
-    "device": pl.String, "date": pl.String, "order": pl.String, "burned_in": pl.Boolean,
+    "device": pl.String, "date": pl.String, "order": pl.String, "burned_in": pl.Boolean, "size": pl.Int64,
 }  # fmt: skip
 """What is kept of a header until the cohort is made; `reason` says why a file is no film."""
 _FOREIGN = re.compile(
@@ -159,7 +159,9 @@ def read_block(root: Path, paths: list[str]) -> list[dict[str, Any]]:
     rows = []
     for path in paths:
         try:
-            rows.append(_facts(path, _header(root, path)))
+            rows.append(_facts(path, _header(root, path)) | {"size": os.stat(root / path).st_size})
+        except OSError as error:
+            rows.append({"path": path, "reason": f"cannot be read: {error.strerror}"})
         except FilmError as error:
             rows.append({"path": path, "reason": str(error)})
         except MemoryError:

@@ -122,7 +122,7 @@ def other_columns(
         for old, name in new.items()
     ]
     if rest:
-        notes.append(f"Kept as metadata, not labels: {', '.join(rest)}.")
+        notes.append(f"Metadata, not labels: {', '.join(rest)}.")
     if not stated:
         notes += [said for name in rest if (said := _nearly(table, name))]
     return labels.rename(new, strict=False), metadata.rename(new, strict=False), notes

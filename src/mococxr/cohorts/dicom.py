@@ -48,9 +48,8 @@ def read(request: Request) -> Cohort:
     others = {"path": [*unfit, *walk.closed], "reason": [UNFIT] * len(unfit) + [CLOSED] * len(walk.closed)}
     left_out = pl.concat([left_out, pl.DataFrame(others, schema=left_out.schema)]).sort("path")
     if not films.height:
-        reasons = ", ".join(f"{reason} ({n:,})" for reason, n in Counter(left_out["reason"]).most_common(3))
         raise InputError(
-            f"The archive holds no film: {reasons or 'there are no files that may be one'}.",
+            f"The archive holds no film: {_reasons(left_out) or 'there are no files that may be one'}.",
             "Check the folder; for PNG and JPEG films leave out --format dicom.",
         )
     cohort = _cohort(request, films, unknown)
@@ -65,9 +64,12 @@ def _fits(path: str) -> bool:
 
 
 def _once(facts: pl.DataFrame) -> pl.DataFrame:
-    """Each film once: of files with one instance identifier the first stays."""
+    """Each film once: of files with one instance identifier the longest stays (a shorter one may be cut off), and
+    the first of equals.
+    """
     film = pl.col("reason").is_null() & pl.col("sop").is_not_null()
-    again = film & ~pl.col("sop").is_first_distinct().over(film)
+    place = pl.struct(-pl.col("size"), pl.col("path")).rank("ordinal").over("sop", film)
+    again = film & (place > 1)
     return facts.with_columns(reason=pl.when(again).then(pl.lit(COPY)).otherwise("reason"))
 
 
@@ -109,10 +111,16 @@ def _cohort(request: Request, films: pl.DataFrame, unknown: int) -> Cohort:
     return cohort
 
 
+def _reasons(left_out: pl.DataFrame) -> str:
+    """The most frequent reasons with their numbers."""
+    return ", ".join(f"{reason} ({n:,})" for reason, n in Counter(left_out["reason"]).most_common(3))
+
+
 def _said(walk: Walk, films: pl.DataFrame, left_out: pl.DataFrame) -> tuple[str, ...]:
     """What was met and what became of it, in numbers."""
     met = len(films) + len(left_out)
-    notes = [f"{len(films):,} of {met:,} files are films; the others will be in quarantine.csv."]
+    others = f"; {len(left_out):,} are not: {_reasons(left_out)}" if len(left_out) else ""
+    notes = [f"{len(films):,} of {met:,} files are films{others}."]
     if passed_by := +walk.passed_by:
         kinds = ", ".join(f"{kind} {n:,}" for kind, n in passed_by.most_common(8))
         notes.append(f"Not opened: {kinds}.")

@@ -1,6 +1,6 @@
 """Shenzhen tuberculosis set (Jaeger et al., 2014): `CXR_png/CHNCXR_0001_0.png`, one film a patient.
 
-The label is the last digit of the name; `ClinicalReadings/CHNCXR_0001_0.txt` gives sex, age and the reading.
+The label is the last digit of the name; `ClinicalReadings/CHNCXR_0001_0.txt` gives sex and age; its text is left there.
 Montgomery is laid out the same way and read by the same function.
 """
 
@@ -64,36 +64,38 @@ def read_tuberculosis(request: Request, name: str, prefix: str) -> Cohort:
     columns.wanted(request.label, (LABEL,), name)
     readings = [_reading(root / "ClinicalReadings" / f"{path.stem}.txt") for path in found]
     text = pl.DataFrame(
-        readings, schema={"sex": pl.String, "age": pl.String, "reading": pl.String}, orient="row"
+        readings, schema={"sex": pl.String, "age": pl.String, "there": pl.Boolean}, orient="row"
     )
     stems = pl.Series([path.stem for path in found])
-    rows = text.with_columns(
-        path=pl.Series([path.relative_to(root).as_posix() for path in found]),
-        patient=stems.str.replace(r"_[01]$", ""),
-        sex=columns.sexes(text["sex"]),
-        age=columns.ages(text["age"]),
-    ).with_columns(stems.str.tail(1).cast(pl.Int8).alias(LABEL))
-    missing = text["reading"].null_count()
+    rows = (
+        text.drop("there")
+        .with_columns(
+            path=pl.Series([path.relative_to(root).as_posix() for path in found]),
+            patient=stems.str.replace(r"_[01]$", ""),
+            sex=columns.sexes(text["sex"]),
+            age=columns.ages(text["age"]),
+        )
+        .with_columns(stems.str.tail(1).cast(pl.Int8).alias(LABEL))
+    )
+    missing = (~text["there"]).sum()
     cohort = Cohort(
         name=name,
         source=name,
         root=root,
         rows=rows,
         labels=(LABEL,),
-        metadata=("reading",),
         notes=(f"{missing:,} films have no clinical reading: sex and age are unknown.",) if missing else (),
         inputs={"names": hashlib.sha256("\n".join(stems).encode()).hexdigest()},
     )
     return finish(cohort, lambda row: found[row].name, request.patients_unknown)
 
 
-def _reading(path: Path) -> tuple[str | None, str | None, str | None]:
-    """Sex, age and the reading itself as written; None where the file or the word is absent."""
+def _reading(path: Path) -> tuple[str | None, str | None, bool]:
+    """Sex and age as written, None where the file or the word is absent; and whether the file has any text."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return None, None, None
+        return None, None, False
     sex = re.search(r"\b(female|male|f|m)\b", text, re.IGNORECASE)
     age = re.search(r"(\d+)\s*([ymwd])", text, re.IGNORECASE)
-    last = [line.strip() for line in text.splitlines() if line.strip()]
-    return sex and sex[1], age and age[1] + age[2], last[-1] if last else None
+    return sex and sex[1], age and age[1] + age[2], bool(text.strip())

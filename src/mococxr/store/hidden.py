@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
@@ -13,6 +12,9 @@ from mococxr import journal
 from mococxr.cohorts import Cohort, dicom
 from mococxr.errors import InputError
 from mococxr.pseudonyms import LOOKUP, Key, discreet
+
+HARMLESS = {"dicom": dicom.OWN, **dict.fromkeys(("brax", "mimic", "padchest"), ("day",))}
+"""Reader -> metadata that are kept unasked: facts of a header, and days that were counted here."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,17 @@ class Hidden:
         )
 
 
-def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...], out: Path) -> tuple[Cohort, Hidden]:
+def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohort, Hidden]:
     """Replace every identity of a cohort; rows are put in the order of the pseudonyms, which says nothing.
 
     Args:
         cohort: as its reader made it.
         key: makes the pseudonyms.
         keep: metadata columns of the user's table that may enter the store.
-        out: the store to be; the key may not lie in it.
 
     Raises:
-        InputError: the key lies in the store, or a column to keep is not there.
+        InputError: a column to keep is not there.
     """
-    if key.path.is_relative_to(out):
-        raise InputError(f"The key {key.path} lies inside the store.", "Keep it elsewhere: --key FILE.")
     kept = _metadata(cohort, keep)
     by_path = cohort.source + "/" + cohort.rows["path"]
     rows = cohort.rows.with_columns(
@@ -97,8 +96,7 @@ def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
             raise InputError(
                 f"--keep {name}: there is no such column.", f"Columns that are no labels: {there}."
             )
-    own = dicom.OWN if cohort.name == "dicom" else ()
-    return tuple(name for name in cohort.metadata if name in keep or name in own)
+    return tuple(name for name in cohort.metadata if name in (*keep, *HARMLESS.get(cohort.name, ())))
 
 
 def _left_out(cohort: Cohort, key: Key) -> pl.DataFrame:

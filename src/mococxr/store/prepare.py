@@ -65,7 +65,7 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
     division = decide(cohort, settings.split_file, settings.split, settings.split_seed, known_as)
     films = _fingerprint(cohort, settings, hidden)
     made_from = _made_from(films, division, cohort)
-    if (existing := _existing(out, made_from)) is not None:
+    if (existing := _existing(out, made_from, cohort)) is not None:
         return existing
     working = Working.open(out, films + VERSION)
     try:
@@ -90,17 +90,30 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
 
 def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None]:
     """The cohort, and what its names stand for where they are pseudonyms: with DICOM always."""
+    named = settings.key or out.with_name(f"{out.name}.key")
+    asked = settings.pseudonymise or settings.format == "dicom" or settings.key is not None
+    key = _open_key(named, out) if asked else None
     cohort = read_cohort(
         settings.source, format=settings.format, labels=settings.labels, label=settings.label,
         patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
         discreet=settings.pseudonymise,
     )  # fmt: skip
     if settings.pseudonymise or cohort.name == "dicom":
-        key = Key.open(settings.key or out.with_name(f"{out.name}.key"))
-        return pseudonymous(cohort, key, settings.keep, out)
+        return pseudonymous(cohort, key or _open_key(named, out), settings.keep)
     if settings.key is not None or settings.keep:
         raise InputError("--key and --keep go with --pseudonymise.", "Add it, or leave them out.")
     return cohort, None
+
+
+def _open_key(path: Path, out: Path) -> Key:
+    """The key of a store.
+
+    Raises:
+        InputError: it is none, cannot be made, or lies in the store.
+    """
+    if path.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"The key {path} lies inside the store.", "Keep it elsewhere: --key FILE.")
+    return Key.open(path)
 
 
 def _finish(
@@ -147,12 +160,7 @@ def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
     quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
     if len(quarantine) == len(rows):
         working.remove()
-        path, reason = quarantine.row(0)
-        where = f" in {cohort.root}" if cohort.places is None else ""
-        raise InputError(
-            f"None of the {len(rows):,} films{where} can be read; the first, {path}: {reason}.",
-            "Check that the paths in the table lead to the films.",
-        )
+        raise summary.none_readable(quarantine, cohort)
     if cohort.left_out is not None:
         quarantine = pl.concat([quarantine, cohort.left_out])
     readable = rows.filter(pl.col("height").is_not_null()).with_row_index("row").cast({"row": pl.Int64})
@@ -219,14 +227,18 @@ def _hash(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def _existing(out: Path, made_from: str) -> Store | None:
+def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
     """The store that is at `out` already, if it is the one asked for."""
     if not (out / "manifest.json").is_file():
         return None
     store = Store.open(out)
     if store.manifest["hashes"].get("made_from") != made_from:
+        keys = (
+            store.manifest.get("pseudonyms") and cohort.places is not None and store.source != cohort.source
+        )
+        other = "under another key" if keys else "from other films, labels or settings"
         raise InputError(
-            f"{out} holds a store made from other films, labels or settings.",
+            f"{out} holds a store made {other}.",
             "Name another --out, or delete that folder to prepare it anew.",
         )
     shutil.rmtree(working_folder(out), ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import polars as pl
 
 from mococxr import journal
+from mococxr.cohorts import Cohort
+from mococxr.errors import InputError
 from mococxr.splits import SPLITS
 
 SHOWN = 15
@@ -92,7 +95,23 @@ def say_quarantine(out: Path, quarantine: pl.DataFrame) -> None:
     if not len(quarantine):
         journal.say("No film is in quarantine.")
         return
-    reasons = quarantine["reason"].value_counts(sort=True).head(3)
-    shown = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.iter_rows())
     films = "1 film" if len(quarantine) == 1 else f"{len(quarantine):,} films"
-    journal.say(f"{films} in quarantine, listed in {out / 'quarantine.csv'}: {shown}")
+    journal.say(f"{films} in quarantine, listed in {out / 'quarantine.csv'}: {reasons(quarantine)}")
+
+
+def reasons(quarantine: pl.DataFrame) -> str:
+    """The most frequent reasons with their numbers."""
+    return "; ".join(f"{reason} ({n:,})" for reason, n in Counter(quarantine["reason"]).most_common(3))
+
+
+def none_readable(quarantine: pl.DataFrame, cohort: Cohort) -> InputError:
+    """The first film and its reason; under pseudonyms, which die with the run, the reasons alone."""
+    many = f"None of the {len(quarantine):,} films"
+    table = "Check that the paths in the table lead to the films."
+    if cohort.places is None:
+        path, reason = quarantine.row(0)
+        return InputError(f"{many} in {cohort.root} can be read; the first, {path}: {reason}.", table)
+    copied = "Their headers can be read: compare the size of some files with the originals."
+    return InputError(
+        f"{many} can be read: {reasons(quarantine)}.", copied if cohort.name == "dicom" else table
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydicom.uid import UID_dictionary
 
 from mococxr.films.dicom.facts import Header
@@ -14,6 +16,16 @@ _CAPTURE_MODALITIES = {*_FILM_MODALITIES, "OT", "SC"}
 _LOCALIZERS = {"LOCALIZER", "SCOUT"}
 _SCREENS = {"SCREEN SAVE", "SCREENSAVE", "SCREENSHOT", "SCREEN CAPTURE"}
 _DERIVED = {"REPORT", "DOSE REPORT", "DOSE_INFO", "PRESENTATION"}
+_MODALITIES = frozenset(
+    re.findall(
+        r"\S+",
+        "AR ASMT AU BDUS BI BMD CD CR CT CTPROTOCOL DD DG DMS DOC DS DX EC ECG EEG EMG EOG EPS ES FA FID GM HC HD IO "
+        "IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT PA PLAN "
+        "POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SC SEG SM "
+        "SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF XA XAPROTOCOL XC",
+    )
+)
+"""The defined terms of PS3.3 C.7.3.1.1.1, and retired ones that archives still hold."""
 _CONVERSIONS = {
     "SD": "a scanned document",
     "DRW": "a drawing",
@@ -60,5 +72,5 @@ def _name(kind: str) -> str:
 
 
 def _short(modality: str) -> str:
-    """A modality as it may stand in a list: its code, or that it is none."""
-    return modality if modality.isascii() and modality.isalnum() and len(modality) <= 16 else "unknown"
+    """A modality as it may stand in a list: a code of the standard; anything else may be a name."""
+    return modality if modality in _MODALITIES else "unknown"
