@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mococxr.backbone import read_spec
 from mococxr.commands import run
 from mococxr.config import ReproduceSettings
-from mococxr.config.paper import STUDY
+from mococxr.config.paper import HONEST_STD, STUDY
 from mococxr.errors import InputError
 from mococxr.phantom import write_chexpert, write_shenzhen
 from mococxr.reproduce import command, stages, timing
@@ -21,6 +22,7 @@ from mococxr.reproduce.data import read_chexpert
 from mococxr.reproduce.timing import Pace
 from mococxr.reproduce.work import chosen, every_cell, every_run, studies_of
 from mococxr.splits import bernoulli_draws
+from small_encoders import CNN, timm_repository
 
 PACE = Pace(pretrain=2.0, linear=0.5, finetune=1.0, film=0.01)
 
@@ -191,6 +193,21 @@ def test_a_folder_in_which_something_was_trained_keeps_its_settings(release: Pat
     (tmp_path / "mine/file").write_text("keep")
     with pytest.raises(InputError, match="holds no reproduction"):
         plan(tmp_path / "mine", root)
+
+
+def test_both_arms_start_with_the_grey_scale_that_pretraining_takes_from_its_start(tmp_path: Path) -> None:
+    timm_repository(tmp_path / "theirs", CNN)
+    init = f"hf:{tmp_path / 'theirs'}"
+    settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path, init=init, size=32)
+    begun = read_spec(stages.Stages(settings).start(CNN, None))
+    assert (begun.mean, begun.std, begun.size) == ((0.3, 0.4, 0.5), (0.2, 0.25, 0.3), 32)
+    with pytest.raises(InputError, match="--variant std changes nothing"):
+        stages.Stages(settings).start(CNN, HONEST_STD)
+    with pytest.raises(InputError, match=f"is a {CNN}, and cells of resnet18"):
+        stages.Stages(settings).start("resnet18", None)
+    plain = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path, init="random", size=32)
+    begun = read_spec(stages.Stages(plain).start("resnet18", HONEST_STD))
+    assert (begun.mean, begun.std) == (0.502, 0.29255)
 
 
 @pytest.fixture

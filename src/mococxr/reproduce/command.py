@@ -199,13 +199,13 @@ def _measure(s: ReproduceSettings, needed: tuple[str, ...]) -> dict[str, Pace]:
 def _do(work: Reproduction, variants: tuple[str, ...]) -> None:
     """Stores, pretraining and studies."""
     s, stages = work.settings, Stages(work.settings)
+    runnable = [cell for cell in work.asked if cell.id not in work.blocked]
+    studies = studies_of(runnable, variants)
+    stages.check_start(work.wanted_runs, studies)
     work.stores = stages.prepare()
     work.save()
-    runnable = [cell for cell in work.asked if cell.id not in work.blocked]
     if s.dataset == "shenzhen":
         stages.write_patient_draws({cell.fraction: cell.draws for cell in runnable})
-    studies = studies_of(runnable, variants)
-    stages.check_start({one.first.backbone for one in studies} | {one.backbone for one in work.wanted_runs})
     for one in work.wanted_runs:
         stages.pretrain(one)
         work.save()

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from mococxr import commands, journal
-from mococxr.backbone import EncoderSpec, build, initialise, save_encoder
+from mococxr.backbone import EncoderSpec, save_encoder
+from mococxr.backbone import start as begin
 from mococxr.config import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_yaml
 from mococxr.config.paper import HONEST_STD, STUDY
 from mococxr.errors import InputError
@@ -87,19 +88,25 @@ class Stages:
                     raise InputError(f"{self.store_path}: {draw.undefined}.", "Give the set as released.")
                 write_csv(self.out / "draws" / f"{fraction:g}-{draw.draw}.csv", draw_table(store, draw))
 
-    def check_start(self, backbones: set[str]) -> None:
+    def check_start(self, runs: Sequence[Run], studies: Sequence[Study]) -> None:
         """Make what the arms start from, before anything that takes long: the weights may not be here."""
-        for backbone in sorted(backbones):
-            self.start(backbone, None)
+        wanted = {(one.backbone, one.std is not None) for one in runs}
+        wanted |= {(one.first.backbone, one.variant == "std") for one in studies}
+        for backbone, honest in sorted(wanted):
+            self.start(backbone, HONEST_STD if honest else None)
 
     def start(self, backbone: str, std: float | None) -> Path:
-        """The start with the paper's preprocessing, as an encoder of its own: the arm `imagenet`."""
+        """The start as pretraining has it, as an encoder of its own: the arm `imagenet`.
+
+        Raises:
+            InputError: weights that are not there, of another network, or with a grey scale of their own.
+        """
         s, preset = self.settings, PRESETS["paper"]
         folder = self.out / "starts" / (backbone if std is None else f"{backbone}-std")
         if not (folder / "encoder.json").is_file():
             spec = EncoderSpec(backbone, s.size, mean=preset["mean"], std=std or preset["std"])
-            encoder = build(spec, s.seed)
-            origin = initialise(encoder, s.init)
+            encoder, origin = begin(s.init, spec, s.seed)
+            _check_network(s.init, backbone, spec, encoder.spec, std)
             _keep_seen(folder, s.init)
             write_json(
                 folder / "run.json", {"init": s.init, "weights": origin, "started_from": started_from(s.init)}
@@ -154,6 +161,21 @@ class Stages:
             journal.say(f"{folder}: done already.")
             return
         _step("study", **given)
+
+
+def _check_network(
+    init: str, backbone: str, wanted: EncoderSpec, found: EncoderSpec, std: float | None
+) -> None:
+    if found.timm.partition(".")[0] != backbone:
+        raise InputError(
+            f"--init {init} is a {found.timm}, and cells of {backbone} were asked for.",
+            f"Choose others by --cells, e.g. '*/{found.timm}/*', or another start.",
+        )
+    if std is not None and found.std != wanted.std:
+        raise InputError(
+            f"--init {init} brings its own grey scale, so that --variant std changes nothing.",
+            "Leave --variant std out.",
+        )
 
 
 def _keep_seen(folder: Path, init: str) -> None:
