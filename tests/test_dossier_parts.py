@@ -200,9 +200,11 @@ def test_few_real_films_are_called_odd_and_every_identical_pair_is_found(
 
 
 def test_a_dicom_object_that_is_no_film_is_a_note_and_one_without_pixels_is_not() -> None:
+    from mococxr.cohorts import dicom
     from mococxr.films.dicom import kind
 
     reasons = {why for why in kind._CONVERSIONS.values()} | {
+        dicom.COPY,
         "a localizer",
         "a screenshot",
         "a report as a picture",

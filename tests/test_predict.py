@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from archive_films import film, grey_film
 from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.targets import draw_labelled, read_target
@@ -73,10 +74,40 @@ def test_films_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path, 
     assert [path.rpartition("/")[2] for path in found["path"]] == ["film-9.png", "film-10.png"]
     lost = pl.read_csv(tmp_path / "scores.csv.quarantine.csv")
     assert lost["path"].to_list() == [str(folder / "broken.png")]
-    assert "1 films could not be read" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 film could not be read" in capsys.readouterr().err.strip().splitlines()[-1]
     (folder / "broken.png").unlink()
     predict(model, [folder], tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv.quarantine.csv").exists()
+
+
+def test_pseudonyms_of_scores_are_resolved_by_the_table_beside_the_key(store, tmp_path, capsys):
+    model, films, rng = fit(store, tmp_path / "model"), tmp_path / "films", np.random.default_rng(0)
+    for i in range(2):
+        (films / f"p{i}").mkdir(parents=True)
+        made = film(grey_film(rng, 90, 80), patient=f"ID{i}", study=f"1.2.{i}", sop=f"1.3.{i}")
+        made.save_as(films / f"p{i}" / "IM0", enforce_file_format=True)
+    (films / "p1" / "IM1").write_bytes((films / "p1" / "IM0").read_bytes()[:-900])
+    key = tmp_path / "key"
+    line = {"model": model, "films": [films], "device": "cpu", "key": key, "out": tmp_path / "scores.csv"}
+    run("predict", line)
+    assert f"There was no key {key}" in capsys.readouterr().err
+    named = pl.concat(
+        pl.read_csv(tmp_path / name, infer_schema=False).select("path")
+        for name in ("scores.csv", "scores.csv.quarantine.csv")
+    )
+    table = pl.read_csv(tmp_path / "key.lookup.csv", infer_schema=False)
+    found = named.join(table, left_on="path", right_on="film", maintain_order="left")
+    assert found["real_path"].to_list() == ["p0/IM0", "p1/IM0", "p1/IM1"]
+    assert found["real_patient"].to_list() == ["ID0", "ID1", None]
+    assert set(found["root"]) == {str(films)}
+    run("predict", line)
+    assert "There was no key" not in capsys.readouterr().err
+    run(
+        "prepare",
+        {"source": films, "out": tmp_path / "store", "key": key, "split": (1, 0, 0), "size": 64, "jobs": 1},
+    )
+    again = pl.read_csv(tmp_path / "key.lookup.csv", infer_schema=False)
+    assert len(again.unique(["root", "real_path"])) == len(again) == 3
 
 
 def test_weights_that_are_not_the_models_own_are_refused(store, tmp_path):

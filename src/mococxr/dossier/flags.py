@@ -59,7 +59,7 @@ KINDS = (
          f"Nothing leaks; delete the rows of the copies in {_TABLE} where films are to count once."),
     Kind("no-split", False, "films whose patient is in no split",
          "They are used for nothing; add the patient to the store's splits.csv if they should be."),
-    Kind("no-film", False, "files in quarantine that are no films: localizers, screenshots, other modalities",
+    Kind("no-film", False, "files in quarantine that are no films: localizers, other modalities, second copies",
          "Nothing to do; the store's quarantine.csv lists them."),
     Kind("text-short", False, "films with a burned-in word, e.g. PORTABLE",
          "Look at some; a word that goes with a disease is a shortcut, see below."),
@@ -72,8 +72,9 @@ Row = tuple[int | None, str, str | None, str, str, str]
 NO_FILMS = (
     "a localizer", "a screenshot", "a report", "another modality", "not a radiograph", "a secondary capture of",
     "a scanned document", "a drawing", "a synthetic image", "a video still", "no pixel data (",
+    "a second copy of a film",
 )  # fmt: skip
-"""How the reasons begin for which a DICOM object is no film (`films.dicom.not_a_film`)."""
+"""How the reasons begin for which a DICOM object is no film (`films.dicom.not_a_film`), or not one more."""
 OUTLYING = 6.0
 """Deviations (from quartiles) from the median at which a film is an outlier."""
 

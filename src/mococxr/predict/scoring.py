@@ -16,7 +16,7 @@ from mococxr.films import SUFFIXES
 from mococxr.predict.fitting import set_threads
 from mococxr.predict.model import Model, load_model
 from mococxr.predict.sources import Film, films_of, quarantined
-from mococxr.pseudonyms import Key, discreet_errors
+from mococxr.pseudonyms import LOOKUP, Key, discreet_errors
 
 BLOCK = 256
 """Films decoded before they are encoded."""
@@ -37,41 +37,56 @@ def run_predict(settings: PredictSettings) -> Path:
     films = [film for path in settings.films for film in films_of(Path(path), key)]
     if not films:
         raise InputError("There is no film to score.", f"A folder is searched for {', '.join(SUFFIXES)}.")
-    if key is not None:
-        key.keep()
     with nullcontext() if key is None else discreet_errors():
-        rows, lost = _scored(model, films, settings, key)
+        good, scores, bad = _scored(model, films, settings, key)
+    if key is not None:
+        _keep(key, [*good, *(film for film, _ in bad)])
     out = Path(settings.out)
     schema = {"path": pl.String, "patient": pl.String, "study": pl.String, "score": pl.Float64}
+    rows = [(f.path, f.patient, f.study, score) for f, score in zip(good, scores, strict=True)]
+    lost = [{"path": film.path, "reason": str(error)} for film, error in bad]
     write_csv(out, pl.DataFrame(rows, schema=schema, orient="row"))
     _write_quarantine(out.with_name(f"{out.name}.quarantine.csv"), lost)
     journal.say(f"{len(rows):,} films scored for {model.about['target']}: {out}")
     if lost:
-        journal.say(f"{len(lost):,} films could not be read: {out}.quarantine.csv says why.")
+        films_lost = "1 film" if len(lost) == 1 else f"{len(lost):,} films"
+        journal.say(f"{films_lost} could not be read: {out}.quarantine.csv says why.")
     return out
 
 
 def _scored(
     model: Model, films: list[Film], settings: PredictSettings, key: Key | None
-) -> tuple[list[tuple[str, str | None, str | None, float]], list[dict[str, str]]]:
-    """`path, patient, study, score` of the films that can be read, and the list of the others."""
+) -> tuple[list[Film], list[float], list[tuple[Film, FilmError]]]:
+    """The films that can be read as they are to be named, their scores, and the others with their reasons."""
     device, reading = pick_device(settings.device), model.reading
-    rows: list[tuple[str, str | None, str | None, float]] = []
+    read: list[Film] = []
+    scored: list[float] = []
     lost = []
     with journal.progress("predict", len(films)) as bar:
         for start in range(0, len(films), BLOCK):
-            good, frames = [], []
+            frames = []
             for film in films[start : start + BLOCK]:
                 try:
                     pixels, named = film.read(reading, key)
                     frames.append(model.frame_of(pixels))
-                    good.append(named)
+                    read.append(named)
                 except FilmError as error:
-                    lost.append(quarantined(film, error, key))
-            scores = model.scores(frames, device)
-            rows += [(f.path, f.patient, f.study, s) for f, s in zip(good, scores.tolist(), strict=True)]
+                    lost.append((quarantined(film, key), error))
+            scored += model.scores(frames, device).tolist()
             bar.advance(len(films[start : start + BLOCK]))
-    return rows, lost
+    return read, scored, lost
+
+
+def _keep(key: Key, films: list[Film]) -> None:
+    """Write the key, if it is new, and what the pseudonyms stand for."""
+    if not key.kept:
+        journal.warn(
+            f"There was no key {key.path}: it was made; its pseudonyms are in no other table or store."
+        )
+    key.keep()
+    rows = [row for film in films if (row := film.resolved()) is not None]
+    key.record(pl.DataFrame(rows, schema=dict.fromkeys(LOOKUP, pl.String), orient="row"))
+    journal.say(f"{key.lookup} resolves the pseudonyms.")
 
 
 def _write_quarantine(path: Path, lost: list[dict[str, str]]) -> None:

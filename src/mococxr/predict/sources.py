@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr.cohorts.archive import Walk, holds_dicom
-from mococxr.errors import FilmError, InputError
+from mococxr.errors import InputError
 from mococxr.films import SUFFIXES, decode_film, read_bytes
 from mococxr.films.dicom import header
 from mococxr.films.dicom.elements import is_dicom
@@ -32,6 +32,7 @@ class Film:
         study: where known.
         store: if it stands in one.
         row: of the store.
+        real: the film under its real names, where it has pseudonyms made here.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Film:
     study: str | None = None
     store: Store | None = None
     row: int = 0
+    real: Film | None = None
 
     def read(self, reading: Mapping[str, Any], key: Key | None) -> tuple[NDArray[np.uint8], Film]:
         """Its pixels (H, W) uint8, and the film as it is to be named: under a key by pseudonyms.
@@ -55,14 +57,25 @@ class Film:
     def _hidden(self, data: bytes, key: Key) -> Film:
         """A file's film under the names that `prepare` gives it with the same key."""
         if not is_dicom(data):
-            return replace(self, path=key.name("film", self.path))
+            return replace(self, path=key.name("film", self.path), real=self)
         found = header(data)
         return replace(
             self,
             path=key.name("film", found.sop or self.path),
             patient=key.name("patient", found.patient) if found.patient else None,
             study=key.name("study", found.study) if found.study else None,
+            real=replace(self, patient=found.patient, study=found.study),
         )
+
+    def resolved(self) -> tuple[str | None, ...] | None:
+        """A row of the key's look-up table, with the folder and the path in it as `prepare` has them; or None."""
+        if self.real is None:
+            return None
+        path, root = self.real.path, "" if self.real.store is None else str(self.real.store.path)
+        if self.real.file is not None:
+            path = path.partition("/")[2] or path
+            root = os.path.abspath(self.real.file).removesuffix(f"/{path}")
+        return self.path, self.patient, self.study, path, self.real.patient, self.real.study, root
 
 
 def films_of(path: Path, key: Key | None) -> Iterator[Film]:
@@ -94,14 +107,19 @@ def films_of(path: Path, key: Key | None) -> Iterator[Film]:
 def _of_store(store: Store, key: Key | None) -> Iterator[Film]:
     """The rows of a store; those of one without pseudonyms get them."""
     rows = store.index.select("path", "patient", "study")
-    if key is not None and not store.manifest.get("pseudonyms"):
-        rows = rows.with_columns(
-            path=key.names("film", rows["path"]),
-            patient=key.names("patient", rows["patient"]),
-            study=key.names("study", rows["study"]),
-        )
+    hide = key is not None and not store.manifest.get("pseudonyms")
     for i, (path, patient, study) in enumerate(rows.iter_rows()):
-        yield Film(path, None, patient, study, store, i)
+        film = Film(path, None, patient, study, store, i)
+        yield _renamed(film, key) if hide and key is not None else film
+
+
+def _renamed(film: Film, key: Key) -> Film:
+    """A film of known names under pseudonyms."""
+    patient, study = (
+        None if identity is None else key.name(kind, identity)
+        for kind, identity in (("patient", film.patient), ("study", film.study))
+    )
+    return replace(film, path=key.name("film", film.path), patient=patient, study=study, real=film)
 
 
 def _by_suffix(folder: Path) -> Iterator[str]:
@@ -125,7 +143,8 @@ def _natural(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 
-def quarantined(film: Film, error: FilmError, key: Key | None) -> dict[str, str]:
-    """A film that could not be read, as it stands in the list."""
-    named = film.path if key is None or film.store is not None else key.name("file", film.path)
-    return {"path": named, "reason": str(error)}
+def quarantined(film: Film, key: Key | None) -> Film:
+    """A film that could not be read, as it is to be named."""
+    if key is None or film.store is not None:
+        return film
+    return replace(film, path=key.name("file", film.path), real=film)
