@@ -170,6 +170,17 @@ def test_patients_of_two_sources_with_one_name_are_two(store, tmp_path):
     np.testing.assert_array_equal(pool.pixels(film), other.level(32).pixels(len(other) - 1))
 
 
+def test_films_held_out_under_another_name_are_warned_of(store, tmp_path):
+    other = edited_store(store, tmp_path, lambda index: index, source="under another key")
+    assert gather_pool([store], 32, "train").doubts == []
+    assert gather_pool([store, other], 32, "train").leaks == 0
+    store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
+    pool = gather_pool([store, Store.open(other.path)], 32, "train")
+    held_out = store.splits.filter(pl.col("split") != "train")["patient"]
+    assert pool.leaks == store.index["patient"].is_in(held_out.implode()).sum() > 0
+    assert [f"{pool.leaks:,} of the films are held out" in doubt for doubt in pool.doubts] == [True]
+
+
 @pytest.mark.parametrize("heading", ["", "patient\n", "PatientID,why\n"])
 def test_listed_patients_are_left_out_and_unknown_ones_are_counted(store, tmp_path, heading):
     train = store.splits.filter(split="train")["patient"].to_list()

@@ -225,8 +225,8 @@ def _announce(
     preset = PRESETS[s.preset]["queue"]
     why = "" if s.queue == preset else f" (the preset's is {preset:,})"
     journal.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + s.queue):.2f}")
-    if pool.unknown_excluded:
-        journal.warn(f"{pool.unknown_excluded} patients on the list to leave out are in no store.")
+    for doubt in pool.doubts:
+        journal.warn(doubt)
 
 
 def _open_folder(settings: PretrainSettings, pool: Pool, stores: list[Store]) -> None:

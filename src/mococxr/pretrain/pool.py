@@ -28,6 +28,7 @@ class Pool:
         study_N: a number shared by the films of one study; unknown studies are their film's own.
         patients: frame (source, patient), one row a patient.
         unknown_excluded: names on the list of patients to leave out that no store knows.
+        leaks: films whose file is, byte for byte, a film of a patient whom a store keeps out.
     """
 
     levels: tuple[Level, ...]
@@ -36,9 +37,23 @@ class Pool:
     study_N: NDArray[np.int64]
     patients: pl.DataFrame
     unknown_excluded: int = 0
+    leaks: int = 0
 
     def __len__(self) -> int:
         return len(self.row_N)
+
+    @property
+    def doubts(self) -> list[str]:
+        """What a run over these films is to be warned of."""
+        said = []
+        if self.unknown_excluded:
+            said.append(f"{self.unknown_excluded} patients on the list to leave out are in no store.")
+        if self.leaks:
+            said.append(
+                f"{self.leaks:,} of the films are held out under the name of another patient (validation or test of a "
+                "store here): `mococxr inspect STORE [--against STORE2]` lists them."
+            )
+        return said
 
     def pixels(self, film: int) -> NDArray[np.uint8]:
         """One film, (H, W) uint8."""
@@ -59,15 +74,14 @@ def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: P
     excluded = read_patients(exclude) if exclude else set()
     parts = []
     for place, store in enumerate(stores):
-        index = store.index.select("row", "patient", "study")[store.rows_in(*SPLITS[pretrain_on])]
+        index = store.index.select("row", "patient", "study", "sha256")[store.rows_in(*SPLITS[pretrain_on])]
         parts.append(
             index.filter(~pl.col("patient").is_in(list(excluded))).with_columns(
                 store=pl.lit(place, dtype=pl.Int64), source=pl.lit(store.source)
             )
         )
-    films = pl.concat(parts).join(
-        _held_out(stores, pretrain_on), on=["source", "patient"], how="anti", maintain_order="left"
-    )
+    held_out = _held_out(stores, pretrain_on)
+    films = pl.concat(parts).join(held_out, on=["source", "patient"], how="anti", maintain_order="left")
     if films.is_empty():
         raise InputError(
             f"No film is left to pretrain on (--pretrain-on {pretrain_on}, {len(excluded)} patients excluded).",
@@ -86,6 +100,7 @@ def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: P
         study_N=films["group"].to_numpy(),
         patients=films.select("source", "patient").unique().sort("source", "patient"),
         unknown_excluded=len(excluded - known),
+        leaks=films.join(_files_of(stores, held_out), on="sha256", how="semi").height,
     )
 
 
@@ -95,6 +110,14 @@ def _held_out(stores: Sequence[Store], pretrain_on: str) -> pl.DataFrame:
         store.splits.filter(~pl.col("split").is_in(SPLITS[pretrain_on])).select(
             "patient", source=pl.lit(store.source)
         )
+        for store in stores
+    )
+
+
+def _files_of(stores: Sequence[Store], patients: pl.DataFrame) -> pl.DataFrame:
+    """The `sha256` of every film of some patients (source, patient)."""
+    return pl.concat(
+        store.index.join(patients.filter(source=store.source), on="patient", how="semi").select("sha256")
         for store in stores
     )
 
