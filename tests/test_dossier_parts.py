@@ -54,6 +54,17 @@ def test_lateral_films_are_judged_only_where_there_are_enough(films: list[np.nda
     assert pose.learn(evened(films), range(80), frontal=False) is not None
 
 
+@pytest.mark.parametrize("rows", [range(0, 160, 2), range(1, 320, 4), [*range(10), *range(11, 151, 2)]])
+def test_films_that_stand_in_every_second_row_are_learnt_from_too(films: list[np.ndarray], rows: Any) -> None:
+    model = pose.learn(evened(films), rows, frontal=True)
+    assert model is not None
+    assert model.means is not None
+    said = [
+        pose.verdict(model.fits(np.rot90(film), row)) for film, row in zip(evened(films), rows, strict=True)
+    ]
+    assert set(said) == {(1, False)}
+
+
 def test_what_is_no_chest_is_hardly_explained(films: list[np.ndarray]) -> None:
     model = pose.learn(evened(films), range(80), frontal=True)
     assert model is not None

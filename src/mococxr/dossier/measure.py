@@ -86,10 +86,10 @@ _SCHEMA = {
 
 
 def _learn(store: Store, rows: npt.NDArray[np.int64], frontal: bool) -> pose.Model | None:
-    """The model of one kind of view, from as many even rows as odd ones."""
+    """The model of one kind of view, from as many films of one half of the rows as of the other."""
     chosen: list[int] = []
     for half in (0, 1):
-        these = rows[rows % 2 == half]
+        these = rows[pose.half_of(rows) == half]
         places = np.linspace(0, len(these) - 1, min(LEARN_FROM // 2, len(these))).round().astype(int)
         chosen += these[np.unique(places)].tolist()
     films, kept = [], []

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -41,6 +42,7 @@ _LOCAL, _RIDGE, _DIRECTIONS, _PHANTOMS = 4.0, 0.05, 12, 48
 _PIXELS = SIDE * SIDE
 
 Floats = npt.NDArray[np.float32]
+Rows = TypeVar("Rows", int, npt.NDArray[np.int64])
 
 
 def shrink(film: npt.NDArray[np.uint8]) -> Floats:
@@ -61,7 +63,7 @@ def _blur(image: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Model:
-    """What upright chests look like, twice: learnt from the even and from the odd rows.
+    """What upright chests look like, twice: learnt from each half of the rows.
 
     Args:
         templates: (2, 24, 24): the scalar product with an upright film is about 0.9, with another pose 0.
@@ -75,7 +77,7 @@ class Model:
 
     def fits(self, film: Floats, row: int) -> Floats:
         """How well each of `POSES` would explain an evened film, (8,); the largest is how it lies."""
-        template = self.templates[1 - row % 2]
+        template = self.templates[1 - half_of(row)]
         turned = np.array([float((film * np.rot90(template, quarters)).sum()) for quarters in range(4)])
         return np.concatenate([turned, -turned]).astype(np.float32)
 
@@ -83,7 +85,8 @@ class Model:
         """The share of an evened film that is chest, in the pose that gives most; 1 where nothing is known."""
         if self.means is None or self.directions is None:
             return 1.0
-        mean, directions = self.means[1 - row % 2], self.directions[1 - row % 2]
+        other = 1 - half_of(row)
+        mean, directions = self.means[other], self.directions[other]
         back = np.stack([sign * np.rot90(film, -quarters) for quarters, sign in POSES]).reshape(8, -1)
         away = back - mean
         rest = (away**2).sum(1) - ((away @ directions.T) ** 2).sum(1)
@@ -108,7 +111,7 @@ def learn(films: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model 
 
     Args:
         films: (24, 24) each.
-        rows: their rows in the store: even and odd ones are kept apart.
+        rows: their rows in the store: the two halves are kept apart.
         frontal: they are frontal films: phantoms say at first how they lie, and all there is to say where
             the films are fewer than 60.
 
@@ -117,16 +120,28 @@ def learn(films: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model 
     """
     found, places = list(films), np.fromiter(rows, dtype=np.int64)
     if len(found) < ENOUGH:
-        return Model(np.stack([_phantom_template()] * 2)) if frontal else None
-    learnt = []
-    for half in (0, 1):
-        chosen = [film for film, row in zip(found, places, strict=True) if row % 2 == half]
-        learnt.append(_learn_half(chosen, _phantom_template() if frontal else None))
+        return _unlearnt(frontal)
+    halves = [np.flatnonzero(half_of(places) == half) for half in (0, 1)]
+    fewest = min(map(len, halves))
+    if fewest < ENOUGH // 4:
+        return _unlearnt(frontal)
+    many = min(_DIRECTIONS, fewest // 5)
+    template = _phantom_template() if frontal else None
+    learnt = [_learn_half([found[place] for place in half], template, many) for half in halves]
     templates, means, directions = (np.stack(part) for part in zip(*learnt, strict=True))
     return Model(templates, means, directions)
 
 
-def _learn_half(films: list[Floats], template: Floats | None) -> tuple[Floats, Floats, Floats]:
+def half_of(row: Rows) -> Rows:
+    """0 or 1 for a row of a store, as if drawn: views and copies may alternate in a table."""
+    return (row * 2654435761 >> 16) & 1
+
+
+def _unlearnt(frontal: bool) -> Model | None:
+    return Model(np.stack([_phantom_template()] * 2)) if frontal else None
+
+
+def _learn_half(films: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:
     upright = np.stack(films) if template is None else _righted(films, template)
     template = _fit(upright)
     upright = _righted(films, template)
@@ -134,7 +149,7 @@ def _learn_half(films: list[Floats], template: Floats | None) -> tuple[Floats, F
     flat = upright.reshape(len(upright), _PIXELS)
     mean = flat.mean(axis=0)
     directions = np.linalg.svd(flat - mean, full_matrices=False)[2]
-    return template, mean, directions[: min(_DIRECTIONS, len(films) // 5)]
+    return template, mean, directions[:many]
 
 
 def _righted(films: list[Floats], template: Floats) -> Floats:
