@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import stat
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -55,6 +56,7 @@ def test_a_file_that_is_no_key_is_refused_and_left_alone(tmp_path, text):
 
 def test_the_table_grows_with_each_store_and_is_for_its_owner_alone(tmp_path):
     key = Key.open(tmp_path / "key")
+    key.keep()
     rows = pl.DataFrame({name: ["a", "b"] if name == "film" else ["x", "x"] for name in LOOKUP})
     key.record(rows)
     key.record(rows.with_columns(film=pl.Series(["b", "c"])))
@@ -117,6 +119,46 @@ def test_a_run_that_is_refused_leaves_no_new_key_and_takes_no_old_one(tmp_path):
         run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, key=tmp_path / "key",
                      split=(1, 0, 0)))  # fmt: skip
     assert (tmp_path / "key").is_file()
+
+
+def test_of_two_runs_that_make_one_key_the_second_is_refused_and_deletes_nothing(tmp_path):
+    first, second = Key.open(tmp_path / "key"), Key.open(tmp_path / "key")
+    first.keep()
+    with pytest.raises(InputError, match="meanwhile"):
+        second.keep()
+    rows = pl.DataFrame({name: ["a"] for name in LOOKUP})
+    second.forget(rows)
+    assert Key.open(tmp_path / "key").secret == first.secret
+    first.record(rows)
+    Key.open(tmp_path / "key").record(rows.with_columns(film=pl.lit("b")))
+    first.forget(rows)
+    assert pl.read_csv(first.lookup)["film"].to_list() == ["a", "b"]
+
+
+def test_two_runs_at_once_lose_no_row_of_the_table(tmp_path):
+    key = Key.open(tmp_path / "key")
+    key.keep()
+
+    def grow(name):
+        for i in range(20):
+            key.record(pl.DataFrame({column: [f"{name}{i}"] for column in LOOKUP}))
+
+    threads = [threading.Thread(target=grow, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pl.read_csv(key.lookup)) == 40
+
+
+def test_the_same_command_again_writes_a_table_that_was_lost(tmp_path):
+    write_films(tmp_path / "films", 12)
+    how = settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, jobs=1)
+    run(how)
+    whole = (tmp_path / "store.key.lookup.csv").read_bytes()
+    (tmp_path / "store.key.lookup.csv").unlink()
+    run(how)
+    assert (tmp_path / "store.key.lookup.csv").read_bytes() == whole
 
 
 def test_where_a_key_is_lost_and_its_table_is_left_no_new_one_is_made(tmp_path):

@@ -85,27 +85,69 @@ class Key:
         return identities.replace_strict(known, new, default=None, return_dtype=pl.String)
 
     def keep(self) -> None:
-        """Write the key where it is not kept yet, for its owner's eyes only (mode 0600)."""
-        if not self.kept:
-            with files.atomic(self.path, mode=0o600) as temporary:
-                temporary.write_text(self.secret.hex() + "\n")
+        """Write the key where it is not kept yet, for its owner's eyes only (mode 0600).
+
+        Raises:
+            InputError: another run has made a key there meanwhile, or the place cannot be written to.
+        """
+        if self.kept:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise InputError(
+                f"Another run has made the key {self.path} meanwhile.", "Run the same command again."
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"Cannot write the key {self.path}: {error.strerror}.", "Name another."
+            ) from error
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(self.secret.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def forget(self, rows: pl.DataFrame) -> None:
+        """Delete the key and its table, if this run made the key and nobody else has used it since.
+
+        Args:
+            rows: what this run recorded.
+        """
+        if self.kept or not self.path.is_file() or _read_secret(self.path) != self.secret:
+            return
+        with _alone(self.path):
+            if self.lookup.is_file() and pl.read_csv(self.lookup, infer_schema=False).height > rows.height:
+                return
+            self.lookup.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def record(self, rows: pl.DataFrame) -> None:
-        """Add rows with the columns of `LOOKUP` to the look-up table (mode 0600).
+        """Add rows with the columns of `LOOKUP` to the look-up table (mode 0600), one run at a time.
 
         Raises:
             InputError: the table that is there is not one of these.
         """
         rows = rows.select(pl.col(name).cast(pl.String) for name in LOOKUP)
-        if self.lookup.is_file():
-            before = pl.read_csv(self.lookup, infer_schema=False)
-            if before.columns != list(LOOKUP):
-                raise InputError(f"{self.lookup} is no look-up table of pseudonyms.", "Move it away.")
-            rows = pl.concat([before, rows]).unique(
-                ["film", "root", "real_path"], keep="last", maintain_order=True
-            )
-        with files.atomic(self.lookup, mode=0o600) as temporary:
-            rows.write_csv(temporary)
+        with _alone(self.path):
+            if self.lookup.is_file():
+                before = pl.read_csv(self.lookup, infer_schema=False)
+                if before.columns != list(LOOKUP):
+                    raise InputError(f"{self.lookup} is no look-up table of pseudonyms.", "Move it away.")
+                rows = pl.concat([before, rows])
+                rows = rows.unique(["film", "root", "real_path"], keep="last", maintain_order=True)
+            with files.atomic(self.lookup, mode=0o600) as temporary:
+                rows.write_csv(temporary)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While no other run does the same with that key."""
+    import fcntl
+
+    with open(path, "rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _read_secret(path: Path) -> bytes:

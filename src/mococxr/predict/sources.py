@@ -91,12 +91,12 @@ def films_of(path: Path, key: Key | None) -> Iterator[Film]:
         yield from _of_store(Store.open(path), key)
     elif path.is_dir() and holds_dicom(path):
         walk = Walk()
-        for name in sorted({*walk.files(path), *_by_suffix(path)}, key=_natural):
+        for name in sorted({*walk.files(path), *_by_suffix(path, key)}, key=_natural):
             yield Film(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
         if walk.closed:
-            _refuse(str(path / walk.closed[0]), "it cannot be read")
+            _refuse(path / walk.closed[0], "it cannot be read", key)
     elif path.is_dir():
-        for name in sorted(_by_suffix(path), key=_natural):
+        for name in sorted(_by_suffix(path, key), key=_natural):
             yield Film(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
     elif path.exists():
         yield Film(str(path) if key is None else path.name, path)
@@ -122,11 +122,11 @@ def _renamed(film: Film, key: Key) -> Film:
     return replace(film, path=key.name("film", film.path), patient=patient, study=study, real=film)
 
 
-def _by_suffix(folder: Path) -> Iterator[str]:
+def _by_suffix(folder: Path, key: Key | None) -> Iterator[str]:
     """Films of the known suffixes, relative to the folder."""
 
     def shut(error: OSError) -> None:
-        _refuse(str(error.filename), str(error.strerror))
+        _refuse(Path(error.filename), str(error.strerror), key)
 
     for top, _, names in os.walk(folder, onerror=shut):
         for name in names:
@@ -134,8 +134,10 @@ def _by_suffix(folder: Path) -> Iterator[str]:
                 yield Path(top, name).relative_to(folder).as_posix()
 
 
-def _refuse(folder: str, why: str) -> None:
-    raise InputError(f"Cannot read the folder {folder}: {why}.", "Check its permissions.")
+def _refuse(folder: Path, why: str, key: Key | None) -> None:
+    """Raise InputError for a folder, which is not named under a key: it may be called after a patient."""
+    named = "a folder in it" if key is not None else f"the folder {folder}"
+    raise InputError(f"Cannot read {named}: {why}.", "Check its permissions.")
 
 
 def _natural(path: str) -> list[tuple[int, str]]:

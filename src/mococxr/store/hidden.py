@@ -37,9 +37,7 @@ class Hidden:
 
     def forget(self) -> None:
         """Undo `keep` where it made a new key: nothing has been written under it."""
-        if not self.key.kept:
-            self.key.lookup.unlink(missing_ok=True)
-            self.key.path.unlink(missing_ok=True)
+        self.key.forget(self.table)
 
     def keep(self) -> None:
         """Write the key, if it is new, and the look-up table, and say where they are."""

@@ -66,6 +66,8 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
     films = _fingerprint(cohort, settings, hidden)
     made_from = _made_from(films, division, cohort)
     if (existing := _existing(out, made_from, cohort)) is not None:
+        if hidden is not None:
+            hidden.key.record(hidden.table)
         return existing
     working = Working.open(out, films + VERSION)
     try:
