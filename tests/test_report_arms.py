@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from mococxr.report import write_report
 from mococxr.report.arms import arm_table, transfer_table
 from mococxr.report.banners import banners
 from mococxr.report.study_folder import read_study
+from mococxr.report.tables import split_table
+from mococxr.report.words import subtitle
 
 ARMS, TARGETS = ("moco", "imagenet"), ("Effusion",)
 
@@ -59,6 +62,25 @@ def test_source_and_target_stand_beside_the_films_in_both(tmp_path: Path) -> Non
     assert transfer_table(study(tmp_path / "c", films_in_both={})).rows == []
     place = fake_study(tmp_path / "d", ARMS, TARGETS, ("linear",), (0.01, 1.0))
     assert "Films of source and target" in write_report(place).read_text()
+
+
+def test_films_of_another_store_are_named_and_counted_where_a_reader_looks_for_the_test_set(
+    tmp_path: Path,
+) -> None:
+    other = {"source": "nih", "path_name": "store2", "phantom": True, "patients_known": True}
+    other |= {"splits": {"test": {"films": 77, "patients": 66}}, "split_rule": "all of it"}
+    found = study(tmp_path, test_store=other)
+    assert banners(found)[0].title == "Phantom films"
+    assert split_table(found).rows[-1] == ["Test, of the other store", "77", "66"]
+    page = write_report(found.path).read_text()
+    text = " ".join(re.sub("<[^>]+>", " ", page).split())
+    assert "Test set 77 films, 66 patients, of nih" in text
+    assert "Judged on another store, nih: 77 test films, 66 patients." in text
+    assert "those of another store: nih (store store2; split: all of it)" in text
+    assert "films, patients unknown" in subtitle(
+        study(tmp_path / "b", test_store=other | {"patients_known": False})
+    )
+    assert "another store" not in subtitle(study(tmp_path / "c"))
 
 
 @pytest.mark.parametrize("mark", ["TEST FILMS SEEN", "TEST FILMS MAY HAVE BEEN SEEN", "TEST PATIENTS SEEN"])

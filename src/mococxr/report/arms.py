@@ -99,7 +99,5 @@ def transfer_table(study: Study) -> Table:
         "Also in the run",
         "Look like one of its films",
     ]
-    note = (
-        "By SHA-256 of the file, and by fingerprint. Where there are any, they are listed in copies.csv."
-    )
+    note = "By SHA-256 of the file, and by fingerprint. Where there are any, they are listed in copies.csv."
     return Table(head, rows, 4, note)

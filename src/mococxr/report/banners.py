@@ -28,7 +28,7 @@ class Banner:
 def banners(study: Study) -> list[Banner]:
     """What stands in red on the first screen; empty when there is nothing to warn of."""
     found = []
-    if study.fact("store", "phantom") is True:
+    if study.phantom:
         found.append(
             Banner(
                 "Phantom films",
@@ -36,7 +36,7 @@ def banners(study: Study) -> list[Banner]:
                 "proves nothing.",
             )
         )
-    if study.fact("store", "patients_known") is False:
+    if not study.patients_known:
         found.append(
             Banner(
                 "Patients unknown",

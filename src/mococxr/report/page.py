@@ -33,11 +33,13 @@ from mococxr.report.words import (
     NOT_RECORDED,
     Verdict,
     display,
+    films_and_patients,
     interval_name,
     moment,
     percent,
     plain,
     shown,
+    subtitle,
     verdicts,
 )
 
@@ -78,7 +80,7 @@ def lay_out(study: Study, figures: list[Picture]) -> Page:
     found, reach = verdicts(study), widest(study)
     return Page(
         title=f"Label-efficiency study: {_names(study.targets)}",
-        subtitle=_subtitle(study),
+        subtitle=subtitle(study),
         facts=_headline_facts(study),
         banners=banners(study),
         verdicts=found,
@@ -141,35 +143,23 @@ def _names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _subtitle(study: Study) -> str:
-    source = study.fact("store", "source") or study.fact("store", "path_name")
-    kind = "phantom films (drawn by a program)" if study.fact("store", "phantom") is True else "films"
-    patients = _patients(study, "patients")
-    count = shown(study.fact("store", "films"))
-    if source is None and count == NOT_RECORDED:
-        return "The data are not recorded."
-    return f"{shown(source)}: {count} {kind}, {patients}."
-
-
-def _patients(study: Study, *place: str) -> str:
-    return f"{shown(study.fact('store', *place))} patients" if study.patients_known else "patients unknown"
-
-
 def _cases(study: Study) -> str:
     """What the bootstrap draws."""
     return "patients" if study.patients_known else "films (patients are unknown)"
 
 
 def _headline_facts(study: Study) -> list[tuple[str, str]]:
-    test = study.fact("store", "splits", "test", "films")
-    patients = _patients(study, "splits", "test", "patients")
     facts = [
         ("Arms compared", ", ".join(display(study, arm) for arm in study.arms)),
         ("Label fractions", ", ".join(percent(f) for f in sorted({row["fraction"] for row in study.cells}))),
-        ("Test set", f"{shown(test)} films, {patients}"),
+        ("Test set", films_and_patients(study, study.tested, "splits", "test") + _other_source(study)),
         ("Made", moment(study.fact("created"))),
     ]
     return facts
+
+
+def _other_source(study: Study) -> str:
+    return f", of {shown(study.fact('test_store', 'source'))}" if study.external else ""
 
 
 def _curve_note(study: Study) -> str:
@@ -201,6 +191,7 @@ def _data(study: Study) -> Section:
     facts = [
         ("Source", shown(study.fact("store", "source"))),
         ("Store", shown(study.fact("store", "path_name"))),
+        *([("Test films", _test_store(study))] if study.external else []),
         ("Phantom films", shown(study.fact("store", "phantom"))),
         ("Patient identifiers", NOT_RECORDED if known is None else "known" if known else "unknown"),
         ("Films in quarantine (unreadable, not used)", shown(study.fact("store", "quarantined"))),
@@ -218,6 +209,11 @@ def _data(study: Study) -> Section:
         ("Labels at each fraction", budget_table(study)),
     ]
     return Section("data", "Data and split", tables=tables, facts=facts)
+
+
+def _test_store(study: Study) -> str:
+    source, name, rule = (study.fact("test_store", word) for word in ("source", "path_name", "split_rule"))
+    return f"those of another store: {shown(source)} (store {shown(name)}; split: {shown(rule)})"
 
 
 def _arms(study: Study) -> Section:

@@ -51,8 +51,23 @@ class Study:
 
     @property
     def patients_known(self) -> bool:
-        """False where the store was made without patient identifiers."""
-        return self.fact("store", "patients_known") is not False
+        """False where a store was made without patient identifiers."""
+        return not any(self.fact(name, "patients_known") is False for name in ("store", "test_store"))
+
+    @property
+    def phantom(self) -> bool:
+        """Whether films that train or are judged were drawn by a program."""
+        return any(self.fact(name, "phantom") is True for name in ("store", "test_store"))
+
+    @property
+    def external(self) -> bool:
+        """Whether the test films are those of another store."""
+        return isinstance(self.fact("test_store"), dict)
+
+    @property
+    def tested(self) -> str:
+        """The name of the facts about the store whose test films are judged."""
+        return "test_store" if self.external else "store"
 
     def values(self, column: str) -> list[str]:
         """The different values of a column of `cells.csv`, in order of first appearance."""

@@ -188,15 +188,15 @@ def split_table(study: Study) -> Table:
     """Films and patients of the three splits."""
     splits = study.fact("store", "splits")
     rows = [
-        [
-            word,
-            shown(study.fact("store", "splits", name, "films")),
-            shown(study.fact("store", "splits", name, "patients")),
-        ]
+        [word, *(shown(study.fact("store", "splits", name, unit)) for unit in ("films", "patients"))]
         for name, word in SPLITS
         if isinstance(splits, dict) and name in splits
     ]
     rows.append(["All", shown(study.fact("store", "films")), shown(study.fact("store", "patients"))])
+    if study.external:
+        judged = [shown(study.fact("test_store", "splits", "test", unit)) for unit in ("films", "patients")]
+        rows = [[f"{word}, not judged" if word == "Test" else word, *counts] for word, *counts in rows]
+        rows.append(["Test, of the other store", *judged])
     return Table(["Split", "Films", "Patients"], rows)
 
 

@@ -218,3 +218,23 @@ def _alone(study: Study, target: str) -> str:
         f"({row['mode']}) reaches "
         f"AUROC {plain(row['auroc'])}{within}. There is no other arm to compare it with."
     )
+
+
+def subtitle(study: Study) -> str:
+    """Where the films that train come from, and where those that are judged, should that be elsewhere."""
+    source = study.fact("store", "source") or study.fact("store", "path_name")
+    if source is None and study.fact("store", "films") is None:
+        return "The data are not recorded."
+    kind = "phantom films (drawn by a program)" if study.phantom else "films"
+    text = f"{shown(source)}: {films_and_patients(study, 'store', kind=kind)}."
+    if study.external:
+        other = films_and_patients(study, "test_store", "splits", "test", kind="test films")
+        text += f" Judged on another store, {shown(study.fact('test_store', 'source'))}: {other}."
+    return text
+
+
+def films_and_patients(study: Study, *place: str, kind: str = "films") -> str:
+    """Films and patients at a place among the facts: `169 films, 59 patients`."""
+    films, patients = shown(study.fact(*place, "films")), shown(study.fact(*place, "patients"))
+    known = study.fact(place[0], "patients_known") is not False
+    return f"{films} {kind}, " + (f"{patients} patients" if known else "patients unknown")

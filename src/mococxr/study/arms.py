@@ -109,7 +109,7 @@ def encoder_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
     ]
     for arm in arms:
         for name, source in zip(arm.runs, arm.sources, strict=True):
-            whose = f"The weights of arm {arm.name} ({name})"
+            whose = f"The weights of arm {arm.name}" + (f" ({name})" if name != arm.name else "")
             if source.kind == "run":
                 whose = f"The weights that run {name} of arm {arm.name} started from"
             warnings += _training_warning(store, whose, published(source))
