@@ -153,6 +153,13 @@ def test_every_cell_of_the_shares_asked_for_is_done_or_says_why_not(made: Made) 
             assert bool(state["reason"]) == (state["status"] != "done")
 
 
+def test_shenzhen_starts_from_what_was_pretrained_on_chexpert(made: Made) -> None:
+    for name in ("resnet18", "densenet121"):
+        facts = json.loads((made.shenzhen[0] / f"studies/tuberculosis-{name}-0.25/study.json").read_text())
+        assert facts["arms"]["moco"]["pretrained_on"]["films"] == 300
+        assert not [text for text in facts["warnings"] if "does not say" in text]
+
+
 def test_every_table_and_figure_is_there_and_the_page_says_phantom(made: Made) -> None:
     for out, figures in ((made.chexpert[0], 24), (made.shenzhen[0], 8)):
         assert sorted(p.stem for p in (out / "tables").iterdir()) == sorted(spec.name for spec in TABLES)
