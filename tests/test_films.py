@@ -55,6 +55,14 @@ def eighth(values: np.ndarray, top: int) -> np.ndarray:
     return (values.astype(np.int64) * 510 + top) // (2 * top)
 
 
+def test_a_big_tiff_whose_directory_lies_beyond_any_memory_is_cut_short() -> None:
+    data = bytearray(tiff(DEEP, bigtiff=True))
+    for offset in (2**63, 2**64 - 1, len(data) + 1):
+        data[8:16] = struct.pack("<Q", offset)
+        with pytest.raises(FilmError, match="truncated"):
+            decode_film(bytes(data))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
 def test_an_eight_bit_film_comes_back_value_for_value(kind: str) -> None:
     assert np.array_equal(decode_film(saved(Image.fromarray(GREY), kind)), GREY)
