@@ -55,7 +55,7 @@ def read_header(data: bytes) -> Header:
         if data.startswith(magic):
             try:
                 return reader(data)
-            except (struct.error, IndexError, OverflowError) as error:  # overflow: a 64-bit offset into nowhere
+            except (struct.error, IndexError) as error:
                 raise FilmError(CUT_SHORT) from error
     raise FilmError(f"not a PNG, JPEG, TIFF or DICOM image{_guess(data)}")
 

@@ -68,6 +68,8 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, i
     """Read one directory and where the next begins (0: there is none)."""
     count_format, entry = (order + "Q", 20) if big else (order + "H", 12)
     word, head = (order + "Q", 12) if big else (order + "I", 8)
+    if at > len(data):  # a 64-bit offset may be more than struct can take
+        raise struct.error("the directory lies beyond the end")
     count = struct.unpack_from(count_format, data, at)[0]
     start = at + struct.calcsize(count_format)
     if start + count * entry > len(data):
