@@ -161,6 +161,15 @@ def test_the_same_command_again_writes_a_table_that_was_lost(tmp_path):
     assert (tmp_path / "store.key.lookup.csv").read_bytes() == whole
 
 
+def test_a_key_that_others_may_read_is_warned_of(tmp_path, capsys):
+    Key.open(tmp_path / "key").keep()
+    Key.open(tmp_path / "key")
+    assert capsys.readouterr().err == ""
+    (tmp_path / "key").chmod(0o640)
+    Key.open(tmp_path / "key")
+    assert f"chmod 600 {tmp_path / 'key'}" in capsys.readouterr().err
+
+
 def test_where_a_key_is_lost_and_its_table_is_left_no_new_one_is_made(tmp_path):
     (tmp_path / "key.lookup.csv").write_text("left")
     with pytest.raises(InputError, match="Put that key back"):

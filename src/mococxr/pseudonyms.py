@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr import files
+from mococxr import files, journal
 from mococxr.errors import FilmError, InputError, RunError, UndefinedError
 
 SECRET_BYTES = 32
@@ -162,6 +162,8 @@ def _read_secret(path: Path) -> bytes:
             f"{path} is no key: a key is at least {2 * SECRET_BYTES} hexadecimal digits.",
             "Name a key that `prepare` has made, or a file that does not exist yet.",
         )
+    if path.stat().st_mode & 0o077:
+        journal.warn(f"Others than its owner may read or write the key {path}: chmod 600 {path}")
     return secret
 
 
