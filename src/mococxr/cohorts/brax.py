@@ -9,7 +9,6 @@ import polars as pl
 from mococxr.cohorts import chexpert, columns, places
 from mococxr.cohorts.cohort import Cohort, Request, finish
 from mococxr.cohorts.tables import read_table
-from mococxr.errors import InputError
 
 COLUMNS = {"PngPath", "PatientID", "AccessionNumber"}
 """Columns by which the table is known."""
@@ -17,9 +16,7 @@ COLUMNS = {"PngPath", "PatientID", "AccessionNumber"}
 
 def find_table(request: Request) -> Path | None:
     """The table named, the source itself, or the one in the source; the updated one first."""
-    if request.labels is not None or request.source.is_file():
-        return request.labels or request.source
-    return max(places.tables(request.source, "master_spreadsheet*.csv*"), default=None)
+    return places.main_table(request, "master_spreadsheet*.csv*")
 
 
 def read(request: Request) -> Cohort:
@@ -28,11 +25,7 @@ def read(request: Request) -> Cohort:
     Raises:
         InputError: see `read_cohort`.
     """
-    path = find_table(request)
-    if path is None:
-        raise InputError(
-            f"{request.source} holds no master_spreadsheet_update.csv.", "Name the table by --labels FILE."
-        )
+    path = places.needed(find_table(request), request.source, "master_spreadsheet_update.csv")
     table = read_table(path)
     text = table.frame
     there = [name for name in chexpert.LABELS if name in text.columns]

@@ -43,9 +43,7 @@ _METADATA = {
 
 def find_table(request: Request) -> Path | None:
     """The table named, the source itself, or the newest `Data_Entry_2017*` in the source."""
-    if request.labels is not None or request.source.is_file():
-        return request.labels or request.source
-    return max(request.source.glob("Data_Entry_2017*.csv*"), default=None)
+    return places.main_table(request, "Data_Entry_2017*.csv*")
 
 
 def read(request: Request) -> Cohort:
@@ -54,11 +52,7 @@ def read(request: Request) -> Cohort:
     Raises:
         InputError: see `read_cohort`.
     """
-    path = find_table(request)
-    if path is None:
-        raise InputError(
-            f"{request.source} holds no Data_Entry_2017*.csv.", "Name the table by --labels FILE."
-        )
+    path = places.needed(find_table(request), request.source, "Data_Entry_2017*.csv")
     table = read_table(path)
     text, image = table.frame, table.column("Image Index")
     labels = columns.wanted(request.label, LABELS, table.path.name)

@@ -57,9 +57,7 @@ COLUMNS = {"ImageID", "ImageDir", "PatientID", "Labels"}
 
 def find_table(request: Request) -> Path | None:
     """The table named, the source itself, or the one in the source."""
-    if request.labels is not None or request.source.is_file():
-        return request.labels or request.source
-    return max(places.tables(request.source, "PADCHEST*.csv*"), default=None)
+    return places.main_table(request, "PADCHEST*.csv*")
 
 
 def read(request: Request) -> Cohort:
@@ -68,9 +66,7 @@ def read(request: Request) -> Cohort:
     Raises:
         InputError: see `read_cohort`.
     """
-    path = find_table(request)
-    if path is None:
-        raise InputError(f"{request.source} holds no PADCHEST*.csv.", "Name the table by --labels FILE.")
+    path = places.needed(find_table(request), request.source, "PADCHEST*.csv")
     table = read_table(path)
     text = {
         name: table.frame[table.column(name)]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
+from mococxr.cohorts.cohort import Request
+from mococxr.errors import InputError
 from mococxr.films import SUFFIXES
 
 _TEXT = {"name": pl.String, "path": pl.String}
@@ -20,6 +22,24 @@ def tables(root: Path, pattern: str) -> list[Path]:
         if found:
             return found
     return []
+
+
+def main_table(request: Request, pattern: str) -> Path | None:
+    """The table named, the source itself, or the last by name of that pattern in the source."""
+    if request.labels is not None or request.source.is_file():
+        return request.labels or request.source
+    return max(tables(request.source, pattern), default=None)
+
+
+def needed(table: Path | None, source: Path, name: str) -> Path:
+    """The table that was found.
+
+    Raises:
+        InputError: none was; the text says what it would be called.
+    """
+    if table is None:
+        raise InputError(f"{source} holds no {name}.", "Name the table by --labels FILE.")
+    return table
 
 
 def on_disk(names: pl.Series, root: Path, folders: Iterable[str], missing: pl.Series) -> pl.Series:

@@ -26,9 +26,7 @@ COLUMNS = {"patientId", "Target"}
 
 def find_table(request: Request) -> Path | None:
     """The table named, the source itself, or the one in the source."""
-    if request.labels is not None or request.source.is_file():
-        return request.labels or request.source
-    return max(places.tables(request.source, "stage_2_train_labels.csv*"), default=None)
+    return places.main_table(request, "stage_2_train_labels.csv*")
 
 
 def read(request: Request) -> Cohort:
@@ -37,9 +35,7 @@ def read(request: Request) -> Cohort:
     Raises:
         InputError: see `read_cohort`.
     """
-    path = find_table(request)
-    if path is None:
-        raise InputError(f"{request.source} holds no stage_2_train_labels.csv.", "Name it by --labels FILE.")
+    path = places.needed(find_table(request), request.source, "stage_2_train_labels.csv")
     table = read_table(path)
     film = table.frame[table.column("patientId")]
     boxes = pl.DataFrame(
