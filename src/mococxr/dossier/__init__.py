@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dossier", "run"]
 
-FOUND = 3
-"""Exit status where a finding needs attention."""
-
 
 @dataclass(frozen=True)
 class Dossier:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from mococxr.metrics.checks import Floats
 
@@ -63,8 +63,3 @@ def score_interval(area: float, positives: float, negatives: float, z: float) ->
         ends, inner = np.where(out, half, ends), np.where(out, inner, half)
     low, high = (ends + inner) / 2
     return (0.0 if low < 2 * edge else float(low)), (1.0 if high > 1 - 2 * edge else float(high))
-
-
-def area_of(distance: float) -> float:
-    """AUROC of two normal distributions of spread 1 whose means lie `distance` apart."""
-    return float(ndtr(distance / np.sqrt(2)))
