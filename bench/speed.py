@@ -26,7 +26,8 @@ from torchvision import transforms
 import mococxr
 from mococxr.config import PretrainSettings, make, resolve
 from mococxr.phantom import draw_phantom, write_phantoms
-from mococxr.pretrain import build_learner, gather_pool, make_accelerator
+from mococxr.pretrain.pool import gather_pool
+from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import moco_step
 from mococxr.views import Recipe, draw_view, uniforms
 

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mococxr.backbone import EncoderSpec, build, save_encoder
@@ -18,6 +19,7 @@ from mococxr.commands import run
 from mococxr.config import COMMANDS, make
 from mococxr.errors import InputError, RunError
 from mococxr.store import Store
+from mococxr.study.folder import is_finished
 from mococxr.study.plan import slug
 from small_store import BACKBONE, HOW, make_store
 
@@ -330,6 +332,21 @@ def test_a_study_killed_in_the_middle_goes_on_and_ends_the_same(place, tmp_path,
     assert f"{records} of 6 trials are done already" in capsys.readouterr().err
     names = ("predictions/*.parquet", "cells.csv", "differences.csv", "draws/*.csv")
     assert contents(whole, *names) == contents(killed, *names)
+
+
+def test_a_study_is_finished_only_with_facts_settings_and_a_report_that_is_not_older(done, tmp_path):
+    asked = yaml.safe_load((done / "settings.yaml").read_text("utf-8"))
+    assert is_finished(done, asked)
+    assert not is_finished(done, asked | {"replicates": asked["replicates"] + 1})
+    for lost in ("study.json", "report.html"):  # as a kill between the tables and the last file leaves it
+        cut = tmp_path / lost
+        shutil.copytree(done, cut)
+        (cut / lost).unlink()
+        assert not is_finished(cut, asked)
+    measured_again = tmp_path / "again"
+    shutil.copytree(done, measured_again)
+    os.utime(measured_again / "report.html", ns=(0, (done / "study.json").stat().st_mtime_ns - 1))
+    assert not is_finished(measured_again, asked)
 
 
 def test_the_settings_of_a_study_repeat_it(done):

@@ -6,29 +6,25 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor
 
 from mococxr import backbone, health, journal
 from mococxr.config import PRESETS, PretrainSettings, from_yaml, make, resolve, to_mapping, to_yaml
-from mococxr.encode import pick_device
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, read_json, write_json
-from mococxr.moco import KeyQueue, Projector, key_copy
 from mococxr.pretrain.feed import Feed
 from mococxr.pretrain.loop import Log, pretrain_loop
-from mococxr.pretrain.pool import Orders, Pool, gather_pool, largest_queue
+from mococxr.pretrain.pool import Pool, gather_pool, largest_queue
 from mococxr.pretrain.seen import started_from, write_seen
-from mococxr.pretrain.step import Learner, make_optimizer
+from mococxr.pretrain.setup import build_learner, make_accelerator
+from mococxr.pretrain.step import Learner
 from mococxr.store import Store
 from mococxr.version import VERSION
-from mococxr.views import Recipe
 
 FREE_ON_RESUME = {"resume", "device", "save_every", "log_every", "tracker", "stores", "out"}
 """Settings that may differ between a run and its resumption: they change no number."""
@@ -63,21 +59,6 @@ def run(settings: PretrainSettings) -> Path:
         _finish(settings, learner, pool, stores, log, origin, accelerator)
     accelerator.end_training()
     return out
-
-
-def make_accelerator(
-    device: str, precision: str, tracker: str = "none", out: Path | None = None
-) -> Accelerator:
-    """Where and how precisely to compute."""
-    on_cpu = pick_device(device).type == "cpu"
-    if precision == "auto":
-        precision = (
-            "bf16" if not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-        )
-    options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
-    # Accelerate keeps device and precision for the whole process; a second run in it may want others.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
 
 
 def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None:
@@ -145,64 +126,6 @@ def _with_queue(settings: PretrainSettings, films: int) -> PretrainSettings:
             f"Give --queue {most:,} or less, or leave it out.",
         )
     return settings
-
-
-def build_learner(
-    settings: PretrainSettings, pool: Pool, accelerator: Accelerator
-) -> tuple[Learner, Feed, str]:
-    """Encoders, queue, optimiser and feed, and where the weights came from."""
-    s = settings
-    world = accelerator.num_processes
-    if s.batch % world:
-        raise InputError(f"--batch {s.batch} cannot be shared by {world} processes.", "Give a multiple.")
-    spec = backbone.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
-    encoder, origin = backbone.start(s.init, spec, s.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(s.seed)
-        query = Projector(encoder, encoder.spec.width, s.dim, mlp=s.head == "mlp").train()
-    key = key_copy(query).to(accelerator.device).train()
-    queue = KeyQueue(s.queue, s.dim, seed=s.seed).to(accelerator.device)
-    query = query.to(accelerator.device)
-    optimizer = make_optimizer(s.optimizer, query, s.lr, s.weight_decay)
-    wrapped, optimizer = accelerator.prepare(query, optimizer)
-    learner = Learner(
-        query=accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False) if world > 1 else query,
-        wrapped=wrapped,
-        key=key,
-        queue=queue,
-        optimizer=optimizer,
-        shuffle=torch.Generator().manual_seed(s.seed),
-        gather=_gather(accelerator),
-        backward=accelerator.backward,
-        autocast=accelerator.autocast,
-        rank=accelerator.process_index,
-        world=world,
-    )
-    return learner, make_feed(s, pool, accelerator), origin
-
-
-def _gather(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
-    if accelerator.num_processes == 1:
-        return lambda tensor: tensor
-    return lambda tensor: accelerator.gather(tensor.contiguous())
-
-
-def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed:
-    """The batches of this process."""
-    used = len(pool) // s.batch * s.batch
-    return Feed(
-        pool,
-        Recipe.of(vars(s)),
-        # A batch more than K: the first film of a batch meets the keys of all batches before its own.
-        Orders(len(pool), used, apart=s.queue + s.batch - 1, seed=s.seed),
-        batch=s.batch,
-        seed=s.seed,
-        positives=s.positives,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        workers=1 if accelerator.device.type == "cpu" else 8,
-        pinned=accelerator.device.type == "cuda",
-    )
 
 
 def _announce(

@@ -11,7 +11,7 @@ import polars as pl
 from mococxr import commands, journal
 from mococxr.backbone import EncoderSpec, save_encoder
 from mococxr.backbone import start as begin
-from mococxr.config import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_yaml
+from mococxr.config import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_mapping
 from mococxr.config.paper import HONEST_STD, STUDY
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
@@ -20,6 +20,7 @@ from mococxr.reproduce.cells import SHENZHEN_TASK
 from mococxr.reproduce.timing import PRECISION
 from mococxr.reproduce.work import Run, Study
 from mococxr.store import Store
+from mococxr.study.folder import is_finished
 from mococxr.study.plan import draw_table, make_draws
 from mococxr.targets import read_target
 
@@ -155,9 +156,7 @@ class Stages:
         given |= {"linear": "solved"} if study.variant == "solved" else {}
         given |= {"unit": "film"} if s.dataset == "shenzhen" else {}  # a patient has one film there
         wanted = make(StudySettings, given)
-        if (folder / "cells.csv").is_file() and (folder / "settings.yaml").read_text("utf-8") == to_yaml(
-            wanted
-        ):
+        if is_finished(folder, to_mapping(wanted)):
             journal.say(f"{folder}: done already.")
             return
         _step("study", **given)

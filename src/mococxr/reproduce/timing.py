@@ -23,8 +23,8 @@ from mococxr.config import PretrainSettings, make, resolve
 from mococxr.encode import features, pick_device
 from mococxr.finetune import train_by_gradient
 from mococxr.moco import KeyQueue
-from mococxr.pretrain import build_learner, make_accelerator
 from mococxr.pretrain.pool import gather_pool, largest_queue
+from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import moco_step
 from mococxr.store import Store
 

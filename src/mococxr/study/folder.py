@@ -111,3 +111,14 @@ def finished(out: Path, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
             if record["status"] != "done" or predictions_path(out, trial.id).is_file():
                 records[trial.id] = record
     return records
+
+
+def is_finished(out: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds the numbers and the report of a study with exactly these settings.
+
+    The facts are written after the tables and the report after the facts, so a study stopped in between is not.
+    """
+    facts, page = Path(out) / "study.json", Path(out) / "report.html"
+    if not (facts.is_file() and page.is_file()) or page.stat().st_mtime_ns < facts.stat().st_mtime_ns:
+        return False
+    return bool(read_json(facts)["settings"] == settings)
