@@ -10,7 +10,7 @@ from scipy import stats
 
 from mococxr.phantom import draw_phantom
 from mococxr.store.levels import shrink
-from mococxr.views import DRAWS, Recipe, draw_view, matrix, uniforms
+from mococxr.views import DRAWS, Recipe, draw_view, draw_views, matrix, uniforms
 
 FLIP, ANGLE, AREA, X, Y, CONTRAST, BRIGHTNESS = range(DRAWS)
 STILL = Recipe(64, flip=0, rotation=0)
@@ -165,6 +165,20 @@ def test_a_view_is_written_where_it_is_wanted(brightness):
     assert np.shares_memory(view, batch)
     np.testing.assert_array_equal(batch[1], draw_view(image, recipe, draws))
     assert not batch[[0, 2]].any()
+
+
+@pytest.mark.parametrize("brightness", [0.0, 0.3])
+def test_the_views_of_a_batch_are_bit_for_bit_those_drawn_one_by_one(brightness):
+    recipe = dataclasses.replace(WILD, brightness=brightness, contrast=brightness)
+    images = [film(i, height) for i, height in enumerate([77, 100, 230, 153, 90])]
+    draws = uniforms(0, 1, range(5), 0)
+    views = draw_views(images, recipe, draws)
+    for image, one, view in zip(images, draws, views, strict=True):
+        np.testing.assert_array_equal(view, draw_view(image, recipe, one))
+    maps = matrix(recipe, np.array([image.shape for image in images]), draws)
+    np.testing.assert_array_equal(
+        maps, [matrix(recipe, i.shape, d) for i, d in zip(images, draws, strict=True)]
+    )
 
 
 def test_a_film_is_not_changed_by_its_views():

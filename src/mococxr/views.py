@@ -81,34 +81,36 @@ def uniforms(
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
-def matrix(recipe: Recipe, shape: tuple[int, int], draws: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine map of one view, from pixels of the view to pixels of the image.
+def matrix(
+    recipe: Recipe, shape: tuple[int, int] | NDArray[np.integer], draws: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The affine map of one view, or of each of several, from pixels of the view to pixels of the image.
 
     Args:
-        shape: height and width of the image.
-        draws: the view's random numbers, (DRAWS,).
+        shape: height and width of the image, (..., 2).
+        draws: the views' random numbers, (..., DRAWS).
 
     Returns:
-        (2, 3), for `cv2.warpAffine` with WARP_INVERSE_MAP. Pixel centres map to pixel centres.
+        (..., 2, 3), for `cv2.warpAffine` with WARP_INVERSE_MAP. Pixel centres map to pixel centres.
     """
-    height, width = shape
-    flip, angle, area, along_x, along_y = draws[:5]
+    height, width = np.moveaxis(np.asarray(shape, dtype=np.float64), -1, 0)
+    flip, angle, area, along_x, along_y = np.moveaxis(draws, -1, 0)[:5]
     low, high = recipe.crop
-    side = min(height, width) * np.sqrt(low + (high - low) * area)
+    side = np.minimum(height, width) * np.sqrt(low + (high - low) * area)
     centre_x = side / 2 + (width - side) * along_x
     centre_y = side / 2 + (height - side) * along_y
     scale = side / recipe.size
     theta = np.deg2rad(recipe.rotation) * (2 * angle - 1)
     cos, sin = scale * np.cos(theta), scale * np.sin(theta)
-    mirror = -1.0 if flip < recipe.flip else 1.0
+    mirror = np.where(flip < recipe.flip, -1.0, 1.0)
     # A crop turns about its own centre; the half pixels make the corners of both frames meet.
     half = (recipe.size - 1) / 2
-    return np.array(
-        [
-            [mirror * cos, -sin, centre_x - 0.5 - half * (mirror * cos - sin)],
-            [mirror * sin, cos, centre_y - 0.5 - half * (mirror * sin + cos)],
-        ]
-    )
+    found = np.empty((*draws.shape[:-1], 2, 3))
+    found[..., 0, 0], found[..., 0, 1] = mirror * cos, -sin
+    found[..., 1, 0], found[..., 1, 1] = mirror * sin, cos
+    found[..., 0, 2] = centre_x - 0.5 - half * (mirror * cos - sin)
+    found[..., 1, 2] = centre_y - 0.5 - half * (mirror * sin + cos)
+    return found
 
 
 def draw_view(
@@ -127,13 +129,41 @@ def draw_view(
     Returns:
         (S, S) uint8.
     """
+    return draw_views([image], recipe, draws[None], None if out is None else out[None])[0]
+
+
+def draw_views(
+    images: Sequence[NDArray[np.uint8]],
+    recipe: Recipe,
+    draws: NDArray[np.float64],
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """A view of each of B films; what the maps cost is shared by the batch.
+
+    Args:
+        images: each (H, W) uint8, of any sizes.
+        draws: the views' random numbers, (B, DRAWS), from `uniforms`.
+        out: (B, S, S) uint8 to write into.
+
+    Returns:
+        (B, S, S) uint8.
+    """
     size = (recipe.size, recipe.size)
+    views = np.empty((len(images), *size), dtype=np.uint8) if out is None else out
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    view = cv2.warpAffine(image, matrix(recipe, image.shape, draws), size, dst=out, flags=flags)
+    maps = matrix(recipe, np.array([image.shape for image in images]).reshape(-1, 2), draws)
+    for image, one, view in zip(images, maps, views, strict=True):
+        cv2.warpAffine(image, one, size, dst=view, flags=flags)
     if recipe.brightness or recipe.contrast:
-        gain = 1 + recipe.contrast * (2 * draws[5] - 1)
-        shift = 1 + recipe.brightness * (2 * draws[6] - 1)
-        mean = float(view.mean())
-        levels = (np.arange(256) - mean) * (gain * shift) + mean * shift
-        cv2.LUT(view, np.rint(levels.clip(0, 255)).astype(np.uint8), dst=view)
-    return view.astype(np.uint8, copy=False)
+        for view, levels in zip(views, _levels(recipe, views, draws), strict=True):
+            cv2.LUT(view, levels, dst=view)
+    return views
+
+
+def _levels(recipe: Recipe, views: NDArray[np.uint8], draws: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """What each grey level of each view becomes, (B, 256): brightness, then contrast about the view's mean."""
+    gain = 1 + recipe.contrast * (2 * draws[:, 5:6] - 1)
+    shift = 1 + recipe.brightness * (2 * draws[:, 6:7] - 1)
+    mean = np.array([[cv2.sumElems(view)[0] / view.size] for view in views])
+    levels = (np.arange(256) - mean) * (gain * shift) + mean * shift
+    return np.rint(levels.clip(0, 255)).astype(np.uint8)

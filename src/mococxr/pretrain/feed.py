@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mococxr.pretrain.pool import Orders, Pool, mates
-from mococxr.views import Recipe, draw_view, uniforms
+from mococxr.views import Recipe, draw_views, uniforms
 
 AHEAD = 3
 """Batches drawn before they are wanted."""
@@ -63,9 +63,8 @@ class Feed:
         views = torch.empty(2, len(films), 1, size, size, dtype=torch.uint8, pin_memory=self.pinned)
         out = views.numpy()
         for side, chosen in enumerate((films, seconds)):
-            draws = uniforms(self.seed, epoch, films, side)
-            for place, film in enumerate(chosen):
-                draw_view(self.pool.pixels(film), self.recipe, draws[place], out=out[side, place, 0])
+            images = [self.pool.pixels(film) for film in chosen]
+            draw_views(images, self.recipe, uniforms(self.seed, epoch, films, side), out=out[side, :, 0])
         return views
 
     def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor]]:
