@@ -166,9 +166,12 @@ def test_how_alike_the_films_of_a_patient_are_is_estimated(alike):
     scores = np.exp(np.sqrt(alike) * own + np.sqrt(1 - alike) * rng.normal(size=ids.size) + labels)
     assert _likeness(scores, labels, ids) == pytest.approx(alike, abs=0.04)
     films = np.bincount(ids[labels])
-    worth, _ = _effective(scores, labels, ids)
+    worth, _ = _effective(scores[None], labels, ids)
     assert worth == pytest.approx(films.sum() / (1 + (films @ films / films.sum() - 1) * alike), rel=0.05)
-    assert _effective(np.arange(6.0), np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)) == (3, 3)
+    assert _effective(np.arange(6.0)[None], np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)).tolist() == [
+        3,
+        3,
+    ]
 
 
 def test_the_paired_test_over_patients_is_delongs_where_each_has_one_film_and_wider_where_films_are_copies():

@@ -23,7 +23,7 @@ def test_an_interval_over_all_sources_leaves_nothing_unsaid():
     over = ("test patients", "label draws", "pretraining runs")
     found = metrics.verdict(0.03, 0.01, 0.05, 0.01, LABELS, PATIENTS, over)
     assert found.sentence == (
-        "Higher, over other test patients and label draws and pretraining runs: +0.030 (+0.010 to +0.050)."
+        "Higher, over other test patients, label draws and pretraining runs: +0.030 (+0.010 to +0.050)."
     )
 
 

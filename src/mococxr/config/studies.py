@@ -52,6 +52,27 @@ class StudySettings(TrainingSettings):
     )
     against: str | None = setting("The reference arm.", None, shown="the first arm named", group="Comparison")
     replicates: int = setting("Bootstrap resamples of the test patients.", 2000, group="Comparison")
+    margin: float | None = setting(
+        "A difference of AUROC, named beforehand, for tests of equivalence and of being no worse.",
+        None,
+        shown="no such test",
+        group="Comparison",
+    )
+    sensitivity: float = setting(
+        "The sensitivity that the threshold, chosen on validation films, is to have.", 0.9, group="Comparison"
+    )
+    subgroup: tuple[str, ...] = setting(
+        "A column whose groups are judged apart (repeatable).",
+        (),
+        shown="sex, age in bands, view, device, source, hospital, where they have 2 or more values",
+        group="Comparison",
+    )
+    group_minimum: int = setting(
+        "Positive and negative patients that a group needs to be judged.",
+        10,
+        unit="patients",
+        group="Comparison",
+    )
     executor: Literal["local", "ray"] = setting("Where trials run.", "local", group="Run")
     out: Path = setting("The study folder to make or go on with.")
 

@@ -19,7 +19,7 @@ from mococxr.metrics.bootstrap import (
     patient_resamples,
 )
 from mococxr.metrics.calibration import Bin, Calibration, brier, calibration, expected_calibration_error
-from mococxr.metrics.calibrators import Calibrator, as_logits, fit_calibrator
+from mococxr.metrics.calibrators import Calibrator, as_logits, at_prevalence, fit_calibrator
 from mococxr.metrics.delong import (
     Difference,
     Estimate,
@@ -50,12 +50,18 @@ from mococxr.metrics.paired import (
     too_few,
     with_draws,
 )
-from mococxr.metrics.planning import Plan, patients_needed, patients_needed_from, power_of
+from mococxr.metrics.planning import (
+    Plan,
+    patients_needed,
+    patients_needed_from,
+    patients_needed_like,
+    power_of,
+)
 from mococxr.metrics.proportions import Number, wilson
 from mococxr.metrics.ranking import auroc, average_precision
 from mococxr.metrics.several import MarginTest, benjamini_hochberg, equivalent, holm, non_inferior
 from mococxr.metrics.subgroups import Gap, Group, Subgroups, subgroups
-from mococxr.metrics.variance import VarianceSplit, variance_split
+from mococxr.metrics.variance import VarianceSplit, split_difference, variance_split
 from mococxr.metrics.verdict import Verdict, verdict
 
 __all__ = [
@@ -84,6 +90,7 @@ __all__ = [
     "VarianceSplit",
     "Verdict",
     "as_logits",
+    "at_prevalence",
     "auroc",
     "auroc_interval",
     "average_precision",
@@ -115,8 +122,10 @@ __all__ = [
     "patient_resamples",
     "patients_needed",
     "patients_needed_from",
+    "patients_needed_like",
     "power_of",
     "predictive_values",
+    "split_difference",
     "subgroups",
     "threshold_by_youden",
     "threshold_for_sensitivity",

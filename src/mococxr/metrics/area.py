@@ -1,6 +1,7 @@
 """The AUROC with the interval that this package shows by default, and DeLong's covariance where patients repeat.
 
-Letters: K score columns, N rows, U patients, P positive and M negative rows.
+Letters: K score columns, N rows, U patients, P positive and M negative rows, T trials (draws of labels, runs) whose mean
+AUROC is asked for: their structural components are averaged, so that it is one number over patients.
 
 Why not DeLong's plain interval: at 10 positives and an AUROC of 0.95 it covers 75 to 82 % instead of 95 %
 (`docs/statistics.md`). The default is the wider end, on either side, of two intervals: DeLong's on the logit scale
@@ -51,6 +52,13 @@ class _Parts:
     negative_KK: Floats
     patients: tuple[int, int]
 
+    def mean(self, share_LK: Floats) -> _Parts:
+        """The parts of L weighted means of the columns."""
+        moved = (
+            share_LK @ part @ share_LK.T for part in (self.covariance_KK, self.positive_KK, self.negative_KK)
+        )
+        return _Parts(share_LK @ self.areas_K, *moved, self.patients)
+
 
 def clustered_covariance(
     labels: ArrayLike, scores_KN: ArrayLike, patients: ArrayLike
@@ -76,18 +84,25 @@ def clustered_paired(
 ) -> Difference:
     """`delong_paired` over patients with several films: a less b, its normal interval and two-sided test.
 
+    Args:
+        scores_a, scores_b: shape (N,), or (T, N) for the mean AUROC of T trials; T may differ between the two.
+
     Raises:
         UndefinedError: a class has rows of fewer than two patients, or the difference is not 0 but has no variance.
     """
     if not 0 < level < 1:
         raise ValueError(f"the level must lie between 0 and 1, not {level}")
-    areas, covariance = clustered_covariance(labels, [as_scores(scores_a), as_scores(scores_b)], patients)
+    ours, theirs = _columns(scores_a), _columns(scores_b)
+    shares = np.zeros((2, len(ours) + len(theirs)))
+    shares[0, : len(ours)], shares[1, len(ours) :] = 1 / len(ours), 1 / len(theirs)
+    parts = _parts(labels, np.concatenate([ours, theirs]), patients).mean(shares)
+    areas, covariance = parts.areas_K, parts.covariance_KK
     difference, (first, second) = float(areas[0] - areas[1]), covariance.diagonal()
     variance = float(first + second - 2 * covariance[0, 1])
     if variance <= 1e-14:  # rounding: the columns rank the rows alike
-        if difference != 0:
+        if abs(difference) > 1e-12:
             raise UndefinedError("the difference has no variance: each column separates the classes fully")
-        variance = 0.0
+        difference = variance = 0.0
     z = difference / float(np.sqrt(variance)) if variance else 0.0
     half = float(ndtri(0.5 + level / 2) * np.sqrt(variance))
     return Difference(
@@ -99,11 +114,11 @@ def clustered_paired(
 def auroc_interval(
     labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None, level: float = 0.95
 ) -> Area:
-    """The AUROC of one score column with the default interval at `level` (see the top of this file).
+    """The AUROC with the default interval at `level` (see the top of this file).
 
     Args:
         labels: 1 or 0, shape (N,).
-        scores: shape (N,).
+        scores: shape (N,), or (T, N) for the mean AUROC of T trials on the same rows.
         patients: patient of each row, shape (N,); None where each row is a patient of its own.
 
     Raises:
@@ -111,14 +126,14 @@ def auroc_interval(
     """
     if not 0 < level < 1:
         raise ValueError(f"the level must lie between 0 and 1, not {level}")
-    values = as_scores(scores)
-    ids = np.arange(values.size) if patients is None else np.asarray(patients)
-    parts = _parts(labels, values[None], ids)
+    columns = _columns(scores)
+    ids = np.arange(columns.shape[1]) if patients is None else np.asarray(patients)
+    each = _parts(labels, columns, ids)
+    parts = each.mean(np.full((1, len(columns)), 1 / len(columns)))
     value, variance = float(parts.areas_K[0]), float(max(parts.covariance_KK[0, 0], 0.0))
     count, rest = parts.patients
-    low, high = score_interval(
-        value, *_effective(values, as_labels(labels), ids), float(ndtri(0.5 + level / 2))
-    )
+    worth = _effective(columns, as_labels(labels), ids) / _sameness(each.covariance_KK)
+    low, high = score_interval(value, float(worth[0]), float(worth[1]), float(ndtri(0.5 + level / 2)))
     method = "binormal score interval"
     if 0 < value < 1 and variance > 0:
         first, second = parts.positive_KK[0, 0], parts.negative_KK[0, 0]
@@ -128,6 +143,23 @@ def auroc_interval(
         low, high = min(low, float(ends[0])), max(high, float(ends[1]))
         method = "DeLong over patients (logit, t) joined with the binormal score interval"
     return Area(value, low, high, level, variance, count, rest, method, _warning(labels, ids))
+
+
+def _columns(scores: ArrayLike) -> Floats:
+    """Scores as (T, N)."""
+    values = np.asarray(scores, dtype=np.float64)
+    return as_scores(values[None] if values.ndim == 1 else values, ndim=2)
+
+
+def _sameness(covariance_KK: Floats) -> float:
+    """The variance of the mean of the areas over the mean of their variances: 1 where all trials are one.
+
+    Never below 1 / T, what independent trials would give; 1 where a trial's area has no variance.
+    """
+    own = covariance_KK.diagonal()
+    if len(own) == 1 or (own <= 0).any():
+        return 1.0
+    return float(np.clip(covariance_KK.mean() / own.mean(), 1 / len(own), 1.0))
 
 
 def _warning(labels: ArrayLike, patients: ArrayLike) -> str | None:
@@ -166,17 +198,16 @@ def _sums(values_KX: Floats, units_X: ArrayLike, size: int) -> Floats:
     return np.stack([np.bincount(np.asarray(units_X), weights=row, minlength=size) for row in values_KX])
 
 
-def _effective(scores: Floats, positive: NDArray[np.bool_], patients: NDArray) -> tuple[float, float]:
-    """How many independent films of each class the rows are worth, between the patients and the rows.
+def _effective(scores_TN: Floats, positive: NDArray[np.bool_], patients: NDArray) -> Floats:
+    """How many independent films of each class the rows are worth, between the patients and the rows; shape (2,).
 
-    A patient's m films are worth m / (1 + (m - 1) r), where r is how alike the films of a patient are. The variance of
-    the area itself would tell too, but is too noisy where films are few.
+    A patient's m films are worth m / (1 + (m - 1) r), where r is how alike the films of a patient are (over several
+    trials, the mean). The variance of the area itself would tell too, but is too noisy where films are few.
     """
     unit_N = np.unique(patients, return_inverse=True)[1]
     films = [np.bincount(unit_N[side]) for side in (positive, ~positive)]
-    alike = _likeness(scores, positive, unit_N)
-    first, second = (float(m.sum() / (1 + ((m**2).sum() / m.sum() - 1) * alike)) for m in films)
-    return first, second
+    alike = float(np.mean([_likeness(scores, positive, unit_N) for scores in scores_TN]))
+    return np.array([float(m.sum() / (1 + ((m**2).sum() / m.sum() - 1) * alike)) for m in films])
 
 
 def _likeness(scores: Floats, positive: NDArray[np.bool_], unit_N: NDArray[np.intp]) -> float:

@@ -33,11 +33,22 @@ class Trials:
         points: AUROC (or average precision) of each trial, shape (T,).
         replicates: its bootstrap replicates, shape (T, B), from one call of `bootstrap_auroc` for all arms,
             or from calls with the same patients and seed; NaN where undefined.
+        runs: pretraining run of each trial, shape (T,); None where there is one.
     """
 
     draws: Sequence[Hashable]
     points: ArrayLike
     replicates: ArrayLike
+    runs: Sequence[Hashable] | None = None
+
+    def mean(self) -> tuple[float, Floats]:
+        """The mean over draws (each the mean of its runs), and its replicates (B,).
+
+        Raises:
+            UndefinedError: no trial, or one without a value.
+        """
+        points_D, replicates_DB = _by_draw(self, sorted(set(self.draws), key=str))
+        return float(points_D.mean()), replicates_DB.mean(axis=0)
 
 
 @dataclass(frozen=True)
@@ -74,9 +85,9 @@ def cell(trials: Trials, level: float = 0.95) -> Cell:
         UndefinedError: no trial, or no defined replicate.
     """
     draws = sorted(set(trials.draws), key=str)
-    points_D, replicates_DB = _by_draw(trials, draws)
-    value = float(points_D.mean())
-    ends = interval(replicates_DB.mean(axis=0), value, level)
+    points_D, _ = _by_draw(trials, draws)
+    value, replicates_B = trials.mean()
+    ends = interval(replicates_B, value, level)
     spread = float(points_D.std(ddof=1)) if len(draws) > 1 else None
     return Cell(value, ends.low, ends.high, spread, len(draws), ends.replicates, ends.undefined)
 

@@ -78,6 +78,30 @@ def patients_needed_from(
     return _plan(parts[0], parts[1], difference, share, power, alpha)
 
 
+def patients_needed_like(
+    variance: float,
+    patients: int,
+    positives: int,
+    difference: float,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> Plan:
+    """As `patients_needed`, for test patients like those of a study that was made: as many films each, as many
+    positive, the same draws of labels.
+
+    Args:
+        variance: of the study's difference over patients (`clustered_paired`), above 0.
+        patients, positives: test patients of the study.
+        difference: to be seen, above 0; need not be the study's.
+        power, alpha: as `patients_needed`.
+    """
+    if not variance > 0 or not 0 < positives < patients:
+        raise ValueError("needed: a variance above 0, and patients of both classes")
+    share = positives / patients
+    part = variance * patients * share * (1 - share)  # split alike between the classes: only the sum counts
+    return _plan(part, part, difference, share, power, alpha)
+
+
 def power_of(
     patients: int,
     auroc: float,

@@ -77,7 +77,7 @@ def subgroups(
 
     Args:
         labels: 1 or 0, shape (N,).
-        scores: finite, shape (N,).
+        scores: finite, shape (N,), or (T, N) for the mean AUROC of T trials.
         groups: group of each row, shape (N,), as text; leave out rows of no group beforehand.
         patients: patient of each row; None where each row is a patient of its own.
         against: the group that the others are held against; None for the one with the most patients of those that have
@@ -85,14 +85,16 @@ def subgroups(
         minimum: patients of each class that a group needs.
         replicates, seed, level: of the gaps' intervals.
     """
-    values = as_scores(scores)
-    positive = as_labels(labels, values.size)
-    ids = np.arange(values.size) if patients is None else np.asarray(patients)
+    given = np.asarray(scores, dtype=np.float64)
+    values = as_scores(given[None] if given.ndim == 1 else given, ndim=2)
+    size = values.shape[1]
+    positive = as_labels(labels, size)
+    ids = np.arange(size) if patients is None else np.asarray(patients)
     own = np.asarray(groups).astype(str)
-    if own.shape != values.shape or ids.shape != values.shape:
-        raise ValueError(f"{own.shape} groups and {ids.shape} patients for {values.size} rows")
+    if own.shape != (size,) or ids.shape != (size,):
+        raise ValueError(f"{own.shape} groups and {ids.shape} patients for {size} rows")
     members = {str(name): own == name for name in np.unique(own)}
-    found = [_group(name, positive[m], values[m], ids[m], minimum, level) for name, m in members.items()]
+    found = [_group(name, positive[m], values[:, m], ids[m], minimum, level) for name, m in members.items()]
     if against is not None and against not in members:
         raise ValueError(f"no group named {against!r}: {', '.join(members)}")
     measured = [group for group in found if group.auroc.value is not None]
@@ -128,7 +130,7 @@ def _replicates(
 ) -> dict[str, Floats]:
     """AUROC replicates (B,) of each group that has an AUROC."""
     return {
-        group.name: resampled(auroc_measure, positive, scores[None], drawn, members[group.name])[0]
+        group.name: resampled(auroc_measure, positive, scores, drawn, members[group.name]).mean(axis=0)
         for group in measured
     }
 

@@ -14,7 +14,7 @@ Letters: T trials, D draws, S runs, B replicates.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ from scipy.special import ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import Floats
+from mococxr.metrics.paired import Trials
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,49 @@ def variance_split(
         value, standard_error, df, value - half, value + half, level, patients, draw, run, rest, sum(inside),
         count_draws, count_runs, (*words, *_missing(count_draws, count_runs)),
     )  # fmt: skip
+
+
+def split_difference(arm: Trials, reference: Trials, level: float = 0.95) -> VarianceSplit:
+    """`variance_split` of arm less reference, over the draws that both have.
+
+    Runs of two arms belong to nothing in common: as many runs on both sides are paired in their order; where one
+    side has one run, it stands against each of the other; otherwise the side with fewer is averaged first, and
+    `words` says so.
+
+    Raises:
+        UndefinedError: no draw in common, or as `variance_split`.
+    """
+    draws = sorted(set(arm.draws) & set(reference.draws), key=str)
+    if not draws:
+        raise UndefinedError("the arms have no draw in common")
+    sides = {"arm": _by_run(arm, draws), "reference": _by_run(reference, draws)}
+    size, words = max(map(len, sides.values())), []
+    for name, runs_SD in sides.items():
+        if 1 < len(runs_SD) < size:
+            words.append(
+                f"The {len(runs_SD)} runs of the {name} are averaged: what others would give is not in the interval."
+            )
+            sides[name] = runs_SD.mean(axis=0, keepdims=True)
+    apart_SD = sides["arm"] - sides["reference"]
+    table_T = apart_SD.reshape(size * len(draws), -1)
+    names = [(run, draw) for run in range(size) for draw in draws]
+    split = variance_split([d for _, d in names], [r for r, _ in names], table_T[:, 0], table_T[:, 1:], level)
+    return replace(split, words=(*words, *split.words))
+
+
+def _by_run(trials: Trials, draws: Sequence[Hashable]) -> Floats:
+    """Point and replicates of each run and draw, (S, D, 1 + B)."""
+    columns = np.concatenate(
+        [np.asarray(trials.points, dtype=np.float64)[:, None], np.asarray(trials.replicates)], axis=1
+    )
+    runs = list(trials.runs) if trials.runs is not None else [0] * len(columns)
+    place = {pair: t for t, pair in enumerate(zip(trials.draws, runs, strict=True))}
+    if len(place) < len(columns):
+        raise ValueError("a draw and run occur twice: say `runs` where an arm has several")
+    names = sorted(set(runs), key=str)
+    if missing := [(d, r) for d in draws for r in names if (d, r) not in place]:
+        raise UndefinedError(f"draw {missing[0][0]} lacks the pretraining run {missing[0][1]}")
+    return np.stack([columns[[place[draw, run] for draw in draws]] for run in names])
 
 
 def _missing(count_draws: int, count_runs: int) -> list[str]:

@@ -30,6 +30,8 @@ def verdict(
     patients: ArrayLike,
     over: Sequence[str] = SOURCES[:1],
     minimum: int = TOO_FEW,
+    wider: tuple[float, float] | None = None,
+    wider_over: Sequence[str] = SOURCES,
 ) -> Verdict:
     """The sentence that stands beside a difference of AUROC.
 
@@ -39,15 +41,38 @@ def verdict(
         labels, patients: of the test rows, for the count of patients of each class.
         over: the sources of variance that the interval holds, of `SOURCES`; the others are named as missing.
         minimum: patients of each class below which no verdict is given and p is dropped.
+        wider: a second interval, over more sources, `wider_over`; it makes no other verdict, but is said.
     """
     few = too_few(labels, patients, minimum)
     if few is not None:
         return Verdict("too few", few, None)
     numbers = f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
-    held = f"over other {' and '.join(over)}"
-    missing = [source for source in SOURCES if source not in over]
-    rest = f" It says nothing about other {' or '.join(missing)}." if missing else ""
-    if low > 0 or high < 0:
-        word = "higher" if low > 0 else "lower"
+    held = f"over other {_listed(over)}"
+    told = {*over, *(wider_over if wider is not None else ())}
+    missing = [source for source in SOURCES if source not in told]
+    rest = f" It says nothing about other {_listed(missing, 'or')}." if missing else ""
+    word = _word(low, high)
+    if wider is not None:
+        rest = f" {_also(word, wider, wider_over)}{rest}"
+    if word != "not shown":
         return Verdict(word, f"{word.capitalize()}, {held}: {numbers}.{rest}", p)
-    return Verdict("not shown", f"No difference is shown {held}: {numbers}.{rest}", p)
+    return Verdict(word, f"No difference is shown {held}: {numbers}.{rest}", p)
+
+
+def _word(low: float, high: float) -> str:
+    return "higher" if low > 0 else "lower" if high < 0 else "not shown"
+
+
+def _also(word: str, wider: tuple[float, float], over: Sequence[str]) -> str:
+    """What the second interval says, beside the `word` of the first."""
+    sources, ends = f"over other {_listed(over)}", f"({wider[0]:+.3f} to {wider[1]:+.3f})"
+    second = _word(*wider)
+    if second == word:
+        return f"Nor {sources} {ends}." if word == "not shown" else f"So it is {sources} {ends}."
+    return f"{'No difference is shown' if second == 'not shown' else second.capitalize()} {sources} {ends}."
+
+
+def _listed(names: Sequence[str], word: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last

@@ -16,7 +16,9 @@ from mococxr.version import VERSION
 INPUTS = "inputs.json"
 FREE = ("store", "out", "arm", "jobs", "executor", "test_on", "draws_from")
 """Settings that change no number: stores, arms and given draws are compared by their hashes."""
-MEASURING = ("replicates", "unit", "vote", "against")
+MEASURING = (
+    "replicates", "unit", "vote", "against", "margin", "sensitivity", "subgroup", "group_minimum"
+)  # fmt: skip
 """Settings of how predictions are judged: with others a study is measured again and nothing is trained."""
 GROWING = ("mode",)
 """Settings that may get more values: trials are added, and those that are done stay."""
