@@ -108,7 +108,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("cluster")
 def test_a_film_that_kills_its_task_is_quarantined_and_no_other(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("mococxr.store.ray_cluster.RETRIES", 0)  # each takes Ray some ten seconds
+    monkeypatch.setattr("mococxr.cluster.RETRIES", 0)  # each takes Ray some ten seconds
     folder = tmp_path / "films"
     paths = write_films(folder, 9)["path"].to_list()
     (tmp_path / "chunks").mkdir()
@@ -129,6 +129,6 @@ def test_a_film_that_kills_its_task_is_quarantined_and_no_other(tmp_path, capsys
 def test_a_machine_that_does_not_see_the_folder_stops_the_run(tmp_path):
     table = write_films(tmp_path / "films", 2)
     chunk = Chunk(0, tmp_path / "films", tuple(table["path"]), 32, {})
-    with pytest.raises(RunError, match="does not see the films or the folder"):
+    with pytest.raises(RunError, match="does not see the folder of the store"):
         ray_cluster.decode_all([chunk], tmp_path / "elsewhere", None, lambda _: None)
     assert not (tmp_path / "elsewhere").exists()

@@ -14,6 +14,7 @@ import cv2
 import polars as pl
 
 from mococxr import files, journal, workers
+from mococxr.cluster import connected
 from mococxr.cohorts import Cohort, read_cohort
 from mococxr.config import PrepareSettings, to_mapping
 from mococxr.errors import InputError, RunError
@@ -51,9 +52,10 @@ def run(settings: PrepareSettings) -> Store:
     """
     out = Path(os.path.abspath(settings.out))
     _check(settings)
-    cohort, hidden = _cohort(settings, out)
-    with discreet_errors() if hidden else nullcontext():
-        return _make(settings, out, cohort, hidden)
+    with connected() if settings.executor == "ray" else nullcontext():
+        cohort, hidden = _cohort(settings, out)
+        with discreet_errors() if hidden else nullcontext():
+            return _make(settings, out, cohort, hidden)
 
 
 def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden | None) -> Store:
@@ -171,8 +173,6 @@ def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
 
 def _check(settings: PrepareSettings) -> None:
     """Refuse what no type refuses."""
-    if settings.executor == "ray":
-        ray_cluster.connect()
     if not SIZES[0] <= settings.size <= SIZES[1]:
         raise InputError(
             f"--size cannot be {settings.size}.", f"It lies between {SIZES[0]} and {SIZES[1]} px."
