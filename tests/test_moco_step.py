@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Barrier, Thread
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mococxr.moco import KeyQueue, Projector, info_nce, key_copy, shuffled_keys
 from mococxr.pretrain import step
@@ -187,3 +189,78 @@ def test_the_positive_of_each_process_is_its_own_key():
     for learner in learners:
         np.testing.assert_allclose(learner.queue.keys_KC, whole.queue.keys_KC, atol=1e-6)
     assert torch.equal(learners[0].queue.keys_KC, learners[1].queue.keys_KC)
+
+
+# --- a step in parts
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_a_step_in_parts_is_the_step_but_for_rounding(parts):
+    whole, pieces = (make_learner(small_net(norm=False)) for _ in range(2))
+    plain = copy.deepcopy(whole.query)
+    for round_ in range(3):
+        batches = films(8, seed=2 * round_), films(8, seed=2 * round_ + 1)
+        how = {"m": 0.9, "temperature": 0.2, "groups": 2}
+        expected, expected_logits = moco_step(whole, *batches, **how)
+        loss, all_logits = moco_step(pieces, *batches, **how, parts=parts)
+        torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(all_logits, expected_logits, rtol=0, atol=1e-5)
+        for (name, p), other in zip(whole.query.named_parameters(), pieces.query.parameters(), strict=True):
+            torch.testing.assert_close(other.grad, p.grad, rtol=0, atol=1e-6, msg=name)
+            torch.testing.assert_close(other, p, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(pieces.queue.keys_KC, whole.queue.keys_KC, rtol=0, atol=1e-6)
+        assert torch.equal(pieces.queue.place, whole.queue.place)
+    assert not torch.equal(plain.head[0].weight, whole.query.head[0].weight)  # there was something to compare
+
+
+def test_in_parts_the_keys_are_those_of_the_whole_batch_and_only_query_batch_norm_sees_parts():
+    whole, pieces = (make_learner(small_net()) for _ in range(2))
+    seen: list[int] = []
+    pieces.query.encoder[2].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    pieces.key.encoder[2].register_forward_pre_hook(lambda _, given: seen.append(-len(given[0])))
+    how = {"m": 0.9, "temperature": 0.2, "groups": 2}
+    moco_step(whole, films(8), films(8, seed=1), **how)
+    moco_step(pieces, films(8), films(8, seed=1), **how, parts=2)
+    assert seen == [-4, -4, 4, 4]
+    assert torch.equal(pieces.queue.keys_KC, whole.queue.keys_KC)
+    assert torch.equal(pieces.key.encoder[2].running_mean, whole.key.encoder[2].running_mean)
+    assert int(pieces.query.encoder[2].num_batches_tracked) == 2
+
+
+def test_processes_add_up_their_gradients_in_the_last_part_only():
+    learner, told = make_learner(small_net(norm=False)), []
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        told.append("alone")
+        yield
+        told.append("together")
+
+    learner.no_sync = alone
+    learner.backward = lambda loss: told.append("backward") or loss.backward()
+    moco_step(learner, films(6), films(6, seed=1), m=0.9, temperature=0.2, groups=1, parts=3)
+    assert told == ["alone", "backward", "together"] * 2 + ["backward"]
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a program must wait for: numbers read from a tensor, and sizes that depend on what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, operation, types, given=(), named=None):
+        if str(operation).split(".")[1] in ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero"):
+            self.found.append(str(operation))
+        return operation(*given, **(named or {}))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_nothing_in_a_step_waits_for_the_device(parts):
+    learner = make_learner(small_net())
+    with Waits() as waits:
+        loss, _ = moco_step(learner, films(8), films(8), m=0.9, temperature=0.2, groups=2, parts=parts)
+    assert waits.found == []
+    with waits:
+        loss.item()
+    assert len(waits.found) == 1

@@ -130,7 +130,14 @@ def shuffled_keys(
     everyone = gather(films)
     if groups == 1 and world == 1:
         return key(everyone)
-    order = torch.randperm(len(everyone), generator=generator)
+    order = _sent(torch.randperm(len(everyone), generator=generator), films.device)
     mine = order.chunk(world)[rank]
-    keys = gather(torch.cat([key(everyone[part.to(films.device)]) for part in mine.tensor_split(groups)]))
-    return keys[torch.argsort(order).to(keys.device)]
+    keys = gather(torch.cat([key(everyone[part]) for part in mine.tensor_split(groups)]))
+    return keys[torch.argsort(order)]
+
+
+def _sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """Numbers on a device; the program does not wait for a GPU that is still at work on earlier steps."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)

@@ -28,6 +28,7 @@ class Learner:
         gather: tensor of this process -> tensors of all, by rank.
         backward: loss -> gradients.
         autocast: the precision of a forward pass, for the key side; the query's is part of `wrapped`.
+        no_sync: a part of a step in which the processes do not yet add up their gradients.
     """
 
     query: Projector
@@ -39,34 +40,61 @@ class Learner:
     gather: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], None]
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext
     rank: int = 0
     world: int = 1
 
 
 def moco_step(
-    learner: Learner, films_q: Tensor, films_k: Tensor, *, m: float, temperature: float, groups: int
+    learner: Learner,
+    films_q: Tensor,
+    films_k: Tensor,
+    *,
+    m: float,
+    temperature: float,
+    groups: int,
+    parts: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """MoCo, algorithm 1: query, momentum update, keys, loss, descent, and enqueue last.
+    """MoCo, algorithm 1: momentum update, keys, queries, loss, descent, and enqueue last.
+
+    Keys come before queries, so that they are made while no graph of the queries is held. Nothing here waits for the
+    device.
+
+    With `parts` above 1 the queries pass in that many parts, one after the other, each backward before the next, and
+    the gradients add up; the memory for activations falls with the parts. All else is done once a step, as without
+    parts: the momentum update, the keys of the whole batch in their `groups`, one descent, one enqueueing; all parts
+    meet the same queue. A part's loss counts by its share of the films, so that loss and gradients are those of the
+    whole batch but for rounding, where the query encoder treats each film by itself. Batch norm does not: it takes
+    the statistics of a part, and its running averages move once a part.
 
     Args:
         films_q, films_k: (n, 1, S, S) uint8, two views of this process's films.
+        m: momentum of the key encoder.
+        temperature: T.
+        groups: forward passes that the keys are made in, as in `shuffled_keys`.
+        parts: of sizes that differ by one at most, 1..n.
 
     Returns:
         loss (scalar) and logits (n, 1 + K), both detached.
     """
-    q = learner.wrapped(films_q)
     momentum_update(learner.query, learner.key, m)
     with learner.autocast():
         keys = shuffled_keys(
             learner.key, films_k, groups, learner.shuffle, learner.gather, learner.rank, learner.world
         )
-    own = keys[learner.rank * len(q) : (learner.rank + 1) * len(q)]
-    loss, logits = info_nce(q, own, learner.queue.keys_KC, temperature)
+    own = keys[learner.rank * len(films_q) : (learner.rank + 1) * len(films_q)]
     learner.optimizer.zero_grad(set_to_none=True)
-    learner.backward(loss)
+    losses, all_logits = [], []
+    for part, (films, k) in enumerate(zip(films_q.tensor_split(parts), own.tensor_split(parts), strict=True)):
+        with nullcontext() if part == parts - 1 else learner.no_sync():
+            loss, logits = info_nce(learner.wrapped(films), k, learner.queue.keys_KC, temperature)
+            loss = loss * (len(films) / len(films_q))
+            learner.backward(loss)
+        losses.append(loss.detach())
+        all_logits.append(logits.detach())
     learner.optimizer.step()
     learner.queue.enqueue(keys)
-    return loss.detach(), logits.detach()
+    return torch.stack(losses).sum(), torch.cat(all_logits)
 
 
 def learning_rate(
