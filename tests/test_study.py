@@ -283,7 +283,7 @@ def test_predictions_about_other_films_are_refused(place, tmp_path):
     "changed",
     [{"fraction": [0.0]}, {"fraction": [1.5]}, {"fraction": [0.5, 0.5]}, {"draws": 0}, {"target": ["Nothing"]},
      {"target": ["Finding", "Finding"]}, {"arm": ["random", "random"]}, {"arm": ["random", "moco=/nowhere"]},
-     {"against": "nobody"}, {"where": ["sex=X"]}, {"executor": "ray"}, {"strength": "strong"}, {"arm": ["imagenet"]},
+     {"against": "nobody"}, {"where": ["sex=X"]}, {"gpus": 0.5}, {"strength": "strong"}, {"arm": ["imagenet"]},
      {"arm": ["moco=RUN,RUN"]}, {"arm": ["=RUN"]}],
 )  # fmt: skip
 def test_settings_that_cannot_be_write_nothing(place, tmp_path, changed):

@@ -48,6 +48,11 @@ def begin() -> None:
     """In a new process: quiet, Ctrl-C is the parent's business, and no life without the parent."""
     settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_with_parent()
+
+
+def leave_with_parent() -> None:
+    """In a new process: stop when the parent is gone; one killed outright cannot stop its children."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()

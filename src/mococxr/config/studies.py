@@ -73,7 +73,18 @@ class StudySettings(TrainingSettings):
         unit="patients",
         group="Comparison",
     )
-    executor: Literal["local", "ray"] = setting("Where trials run.", "local", group="Run")
+    executor: Literal["local", "ray"] = setting(
+        "Where trials run: on this machine, or over a Ray cluster that shares its file system.",
+        "local",
+        group="Run",
+    )
+    gpus: float | None = setting(
+        "With --executor ray: share of a GPU that a trial by gradient takes, and each pass over the films.",
+        None,
+        shown="0.25 where the cluster has GPUs; 0 is the CPU",
+        unit="GPUs",
+        group="Run",
+    )
     out: Path = setting("The study folder to make or go on with.")
 
 

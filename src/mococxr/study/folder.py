@@ -10,11 +10,13 @@ from mococxr.errors import InputError
 from mococxr.files import atomic_write, read_json, write_csv, write_json
 from mococxr.store import Store
 from mococxr.study.plan import Draw, Trial, draw_table, slug
-from mococxr.study.trial import predictions_path, record_path
+from mococxr.study.trial import predictions_path, record_path, validation_path
 from mococxr.version import VERSION
 
 INPUTS = "inputs.json"
-FREE = ("store", "out", "arm", "jobs", "executor", "test_on", "draws_from")
+WHERE = ("jobs", "executor", "gpus")
+"""Settings of where trials run: they change nothing that a study holds."""
+FREE = ("store", "out", "arm", "test_on", "draws_from", *WHERE)
 """Settings that change no number: stores, arms and given draws are compared by their hashes."""
 MEASURING = (
     "replicates", "unit", "vote", "against", "margin", "sensitivity", "subgroup", "group_minimum"
@@ -104,23 +106,30 @@ def save_draws(out: Path, store: Store, draws: Sequence[Draw]) -> None:
 
 
 def finished(out: Path, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """Records of the trials that are done, with their predictions in place."""
+    """Records of the trials that are done, with their scores in place."""
     records = {}
     for trial in trials:
         path = record_path(out, trial.id)
         if path.is_file():
             record = read_json(path)
-            if record["status"] != "done" or predictions_path(out, trial.id).is_file():
+            if record["status"] != "done" or _scored(out, record):
                 records[trial.id] = record
     return records
 
 
+def _scored(out: Path, record: dict[str, Any]) -> bool:
+    """Whether the scores that a record speaks of are there."""
+    validated = not record.get("validation_scored") or validation_path(out, record["id"]).is_file()
+    return validated and predictions_path(out, record["id"]).is_file()
+
+
 def is_finished(out: Path, settings: dict[str, Any]) -> bool:
-    """Whether the folder holds the numbers and the report of a study with exactly these settings.
+    """Whether the folder holds the numbers and the report of a study with these settings, wherever it ran.
 
     The facts are written after the tables and the report after the facts, so a study stopped in between is not.
     """
     facts, page = Path(out) / "study.json", Path(out) / "report.html"
     if not (facts.is_file() and page.is_file()) or page.stat().st_mtime_ns < facts.stat().st_mtime_ns:
         return False
-    return bool(read_json(facts)["settings"] == settings)
+    before = read_json(facts)["settings"]
+    return all(before.get(name) == settings.get(name) for name in {*before, *settings}.difference(WHERE))
