@@ -24,7 +24,9 @@ from mococxr.store import Store
 from small_run import read_log, tiny_run
 
 FIELDS = [
-    "step", "epoch", "loss", "contrast_accuracy", "feature_std", "effective_rank", "lr", "films_per_s", "seconds",
+    "step", "epoch", "loss", "contrast_accuracy", "alignment", "gradient_norm", "tied", "own_keys", "feature_std",
+    "effective_rank", "uniformity", "lag", "key_moved", "weights_grown", "queue_filled", "queue_age", "lr",
+    "films_per_s", "seconds",
 ]  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from mococxr.views import Recipe, draw_views, uniforms
 
 AHEAD = 3
 """Batches drawn before they are wanted."""
+REMEMBERED = 256
+"""Steps whose films are kept: more than are ever drawn ahead."""
 
 
 class Feed:
@@ -48,13 +50,20 @@ class Feed:
         self.batch, self.seed, self.positives = batch, seed, positives
         self.rank, self.world, self.workers, self.pinned = rank, world, workers, pinned
         self.steps_per_epoch = orders.used // batch
+        self._batches: dict[int, NDArray[np.int64]] = {}
 
     def films(self, step: int) -> tuple[int, NDArray[np.int64]]:
         """The epoch of a step, and this process's films in it."""
-        epoch, place = divmod(step, self.steps_per_epoch)
         share = self.batch // self.world
-        start = place * self.batch + self.rank * share
-        return epoch, self.orders.order(epoch)[start : start + share]
+        return step // self.steps_per_epoch, self.batch_of(step)[self.rank * share :][:share]
+
+    def batch_of(self, step: int) -> NDArray[np.int64]:
+        """The films of a step on all processes, (batch,), by rank; the latest `REMEMBERED` steps cost nothing."""
+        if step not in self._batches:
+            epoch, place = divmod(step, self.steps_per_epoch)
+            self._batches[step] = self.orders.order(epoch)[place * self.batch :][: self.batch]
+            self._batches.pop(step - REMEMBERED, None)
+        return self._batches[step]
 
     def views(self, epoch: int, films: NDArray[np.int64]) -> Tensor:
         """Both views of some films: (2, n, 1, S, S) uint8, query side first."""

@@ -14,16 +14,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from mococxr import checkpoint, health, journal
+from mococxr import checkpoint, journal
 from mococxr.config import PretrainSettings
 from mococxr.errors import RunError
 from mococxr.files import atomic_write
 from mococxr.pretrain.feed import Feed
 from mococxr.pretrain.step import Learner, learning_rate, moco_step
+from mococxr.pretrain.watch import Watch
 
 LOG = "log.jsonl"
-RANK_KEYS = 4096
-"""Keys that the effective rank is measured on, at most."""
 
 
 @contextmanager
@@ -85,13 +84,13 @@ def pretrain_loop(
     s = settings
     steps = feed.steps_per_epoch * s.epochs
     state = checkpoint.latest(out / "checkpoints") if s.resume else None
-    start, spent = restore(learner, state) if state else (0, 0.0)
+    watch = Watch(learner, feed, s.temperature)
+    start, spent = restore(learner, watch, state) if state else (0, 0.0)
     if s.resume:
         journal.say(f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet")
     main = accelerator.is_main_process
     log = Log(out / LOG, start) if main else None
     begun = time.perf_counter()
-    seen = _Seen(learner, state)
     with (
         torch.random.fork_rng(),
         stop_signals() as asked,
@@ -104,11 +103,11 @@ def pretrain_loop(
                 s, learner, views.to(accelerator.device, non_blocking=True), step, steps
             )
             done = step + 1
-            seen.add(done, loss, logits)
+            watch.add(step, loss, logits)
             last = done == steps
             if done % s.log_every == 0 or last:
-                seen.check_finite(out)
-                entry = _entry(done, feed, seen, learner, lr, spent + time.perf_counter() - begun, films)
+                _check_loss(watch, out)
+                entry = _entry(done, feed, watch, lr, spent + time.perf_counter() - begun, films)
                 if log:
                     log.add(entry)
                     accelerator.log({k: v for k, v in entry.items() if k != "step"}, step=done)
@@ -116,9 +115,9 @@ def pretrain_loop(
             bar.advance(s.batch)
             stop = _anyone(asked, accelerator)
             if done % s.save_every == 0 or last or stop:
-                seen.check_finite(out)
-                seen.check_weights(out, done)
-                sums = seen.shared()
+                _check_loss(watch, out)
+                _check_weights(learner, done, out)
+                sums = watch.shared()
                 if main:
                     _save(out, learner, done, spent + time.perf_counter() - begun, sums)
                 accelerator.wait_for_everyone()
@@ -146,43 +145,15 @@ def _bar(total: int, done: int, main: bool) -> Any:
     return journal.progress("pretrain", total, "films", done) if main else nullcontext(silent)
 
 
-class _Seen:
-    """Loss and accuracy since the last log line, summed on the device: nothing waits for it between two lines.
+def _check_loss(watch: Watch, out: Path) -> None:
+    if step := watch.bad_step():
+        raise _not_finite("The loss is", step, out)
 
-    Every process asks at the same step, since what is answered is that of all of them.
-    """
 
-    def __init__(self, learner: Learner, state: dict[str, Any] | None) -> None:
-        device = learner.queue.keys_KC.device
-        self.learner = learner
-        self.sums = state["seen"].to(device) if state else torch.zeros(3, device=device)
-        self.bad = torch.zeros((), dtype=torch.long, device=device)
-
-    def add(self, step: int, loss: torch.Tensor, logits: torch.Tensor) -> None:
-        one = torch.ones((), device=self.sums.device)
-        self.sums += torch.stack([loss.float(), health.contrast_accuracy(logits), one])
-        first = (self.bad == 0) & ~torch.isfinite(loss)
-        self.bad = torch.where(first, torch.full_like(self.bad, step), self.bad)
-
-    def check_finite(self, out: Path) -> None:
-        steps = [step for step in self.learner.gather(self.bad[None]).tolist() if step]
-        if steps:
-            raise _not_finite("The loss is", min(steps), out)
-
-    def check_weights(self, out: Path, step: int) -> None:
-        """A finite loss can leave weights that are not: they must not become the last good checkpoint."""
-        weights = self.learner.query.parameters()
-        if not all(bool(torch.isfinite(weight).all()) for weight in weights):
-            raise _not_finite("The weights are", step, out)
-
-    def shared(self) -> torch.Tensor:
-        """The sums of all processes together, as each process's equal share."""
-        return self.learner.gather(self.sums[None]).sum(dim=0) / self.learner.world
-
-    def take(self) -> tuple[float, float]:
-        loss, accuracy, count = self.shared().tolist()
-        self.sums.zero_()
-        return loss / count, accuracy / count
+def _check_weights(learner: Learner, step: int, out: Path) -> None:
+    """A finite loss can leave weights that are not: they must not become the last good checkpoint."""
+    if not all(bool(torch.isfinite(weight).all()) for weight in learner.query.parameters()):
+        raise _not_finite("The weights are", step, out)
 
 
 def _not_finite(what: str, step: int, out: Path) -> RunError:
@@ -191,19 +162,12 @@ def _not_finite(what: str, step: int, out: Path) -> RunError:
     return RunError(f"{what} not finite at step {step:,}; {where}.\n  Start a new run with a smaller --lr.")
 
 
-def _entry(
-    done: int, feed: Feed, seen: _Seen, learner: Learner, lr: float, seconds: float, films: int
-) -> dict[str, Any]:
+def _entry(done: int, feed: Feed, watch: Watch, lr: float, seconds: float, films: int) -> dict[str, Any]:
     """One line of the log; the fields are those of the contract."""
-    loss, accuracy = seen.take()
-    keys = learner.queue.keys_KC[:RANK_KEYS]
     return {
         "step": done,
         "epoch": round(done / feed.steps_per_epoch, 4),
-        "loss": loss,
-        "contrast_accuracy": accuracy,
-        "feature_std": health.feature_std(keys),
-        "effective_rank": health.effective_rank(keys),
+        **watch.take(done),
         "lr": lr,
         "films_per_s": round(done * films / feed.steps_per_epoch / max(seconds, 1e-9), 2),
         "seconds": round(seconds, 3),
@@ -245,11 +209,12 @@ def _save(out: Path, learner: Learner, step: int, seconds: float, seen: torch.Te
     )
 
 
-def restore(learner: Learner, state: dict[str, Any]) -> tuple[int, float]:
+def restore(learner: Learner, watch: Watch, state: dict[str, Any]) -> tuple[int, float]:
     """Put a checkpoint back: (steps done, seconds spent)."""
     learner.query.load_state_dict(state["query"])
     learner.key.load_state_dict(state["key"])
     learner.queue.load_state_dict(state["queue"])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.shuffle.set_state(state["shuffle"])
+    watch.resume(state)
     return int(state["step"]), float(state["seconds"])

@@ -8,37 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-
 WARM_STEPS, WARM_FILLS = 50, 2
 """Steps, and fillings of the queue, before a run is judged: the first keys are random vectors, spread as if learned."""
-
-
-@torch.no_grad()
-def contrast_accuracy(logits: Tensor) -> Tensor:
-    """Share of films whose own key is nearer than all K others; `logits` has the positive in column 0.
-
-    A tie is no success: where all features are one, nothing was told apart.
-    """
-    return (logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()
-
-
-@torch.no_grad()
-def feature_std(z_NC: Tensor) -> float:
-    """Standard deviation over films, mean over dimensions, times sqrt(C).
-
-    1 for features spread evenly over the sphere, 0 for a collapse to one point (SimSiam, Chen and He 2021, sec. 4.1).
-    """
-    return float(z_NC.float().std(dim=0).mean() * math.sqrt(z_NC.shape[1]))
-
-
-@torch.no_grad()
-def effective_rank(z_NC: Tensor, eps: float = 1e-7) -> float:
-    """RankMe: exp of the entropy of the normalised singular values, 1..min(N, C) (Garrido et al. 2023, eq. 1)."""
-    singular = torch.linalg.svdvals(z_NC.float())
-    p = singular / singular.sum().clamp_min(eps) + eps
-    return float(torch.exp(-(p * p.log()).sum()))
 
 
 def verdict(log: Sequence[Mapping[str, float]], queue: int, dim: int, batch: int) -> tuple[str, str]:

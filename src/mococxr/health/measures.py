@@ -1,0 +1,94 @@
+"""Measures of a contrastive run, from tensors.
+
+N  films      C  length of a projected feature      D  length of an encoder's feature      K  keys in the queue
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def contrast_accuracy(logits: Tensor) -> Tensor:
+    """Share of films whose own key is nearer than all K others; `logits` has the positive in column 0.
+
+    A tie is no success: where all features are one, nothing was told apart.
+    """
+    return (logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()
+
+
+@torch.no_grad()
+def tied(logits: Tensor, within: float = 1e-5) -> Tensor:
+    """Share of films with a negative that is their own key to rounding: |difference| <= `within` x (1 + |logit|).
+
+    0 in a sound run, whatever it has learned; 1 where a key is enqueued before its loss, and where all is one point.
+    """
+    own, nearest = logits[:, 0], logits[:, 1:].amax(dim=1)
+    return ((own - nearest).abs() <= within * (1 + own.abs())).float().mean()
+
+
+@torch.no_grad()
+def alignment(logits: Tensor, temperature: float) -> Tensor:
+    """Mean squared distance of the two views of a film, 0..4 (Wang and Isola 2020, arXiv 2005.10242, alpha = 2).
+
+    Args:
+        logits: (N, 1 + K), cosines over T, the positive in column 0.
+    """
+    return (2 - 2 * temperature * logits[:, 0].float()).mean()
+
+
+@torch.no_grad()
+def uniformity(z_NC: Tensor) -> float:
+    """Log of the mean over pairs of exp(-2 x squared distance) (Wang and Isola 2020, t = 2); N >= 2 unit features.
+
+    0 at one point; the more even the spread over the sphere the lower, about -3.9 in 128 dimensions.
+    """
+    squared = torch.pdist(z_NC.float()).square()
+    return float(torch.logsumexp(-2 * squared, dim=0) - math.log(len(squared)))
+
+
+@torch.no_grad()
+def feature_std(z_NC: Tensor) -> float:
+    """Standard deviation over films, mean over dimensions, times sqrt(C); N >= 2.
+
+    1 for features spread evenly over the sphere, 0 for a collapse to one point (SimSiam, Chen and He 2021, sec. 4.1).
+    """
+    return float(z_NC.float().std(dim=0).mean() * math.sqrt(z_NC.shape[1]))
+
+
+@torch.no_grad()
+def effective_rank(z_NC: Tensor, eps: float = 1e-7) -> float:
+    """RankMe: exp of the entropy of the normalised singular values, 1..min(N, C) (Garrido et al. 2023, eq. 1)."""
+    singular = torch.linalg.svdvals(z_NC.float())
+    p = singular / singular.sum().clamp_min(eps) + eps
+    return float(torch.exp(-(p * p.log()).sum()))
+
+
+@torch.no_grad()
+def gradient_norm(network: nn.Module) -> Tensor:
+    """Length of the gradient over all parameters, on their device: reading it is what waits. 0 without gradients."""
+    gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    return _norm(gradients) if gradients else torch.zeros(())
+
+
+@torch.no_grad()
+def relative_distance(one: nn.Module, other: nn.Module) -> float:
+    """Distance of two networks' parameters over the length of the first's."""
+    mine: list[Tensor] = list(one.parameters())
+    theirs: list[Tensor] = list(other.parameters())
+    return float(_norm(torch._foreach_sub(mine, theirs)) / _norm(mine).clamp_min(1e-30))
+
+
+def _norm(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(list(tensors))).float().norm()
+
+
+@torch.no_grad()
+def weight_sample(network: nn.Module, each: int = 256) -> Tensor:
+    """Up to `each` weights of every parameter, evenly spaced: where a network stands, in a few thousand numbers."""
+    parts = [weight.reshape(-1) for weight in network.parameters()]
+    return torch.cat([part[:: -(-len(part) // each)].float() for part in parts])

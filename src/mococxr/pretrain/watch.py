@@ -1,0 +1,122 @@
+"""What is measured on the way: sums on the device at every step, read at the log lines, and it moves no number."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mococxr import health
+from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.step import Learner
+
+KEYS = 4096
+"""Keys that spread and effective rank are measured on, at most."""
+PAIRED_KEYS = 1024
+"""Keys whose pairs uniformity is measured on, at most."""
+SUMS = ("loss", "contrast_accuracy", "alignment", "gradient_norm", "tied", "own_keys")
+"""What is summed since the last log line, with the steps."""
+
+
+class Watch:
+    """Measures of a run between two log lines: nothing waits for the device but at a line.
+
+    Every process asks at the same step, since what is answered is that of all of them. Made before a checkpoint is put
+    back: the weights that it is given are those of the start.
+    """
+
+    def __init__(self, learner: Learner, feed: Feed, temperature: float) -> None:
+        self.learner, self.feed, self.temperature = learner, feed, temperature
+        self.device = learner.queue.keys_KC.device
+        self.start = health.weight_sample(learner.query)
+        self.sums = torch.zeros(len(SUMS) + 1, device=self.device)
+        self.bad = torch.zeros((), dtype=torch.long, device=self.device)
+        self.own = OwnKeys(len(feed.pool), len(learner.queue.keys_KC), feed.batch)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where a checkpoint stands."""
+        self.sums = state["seen"].to(self.device)
+        step = int(state["step"])
+        for before in range(max(0, step - self.own.steps), step):
+            self.own.add(before, self.feed.batch_of(before))
+
+    def add(self, step: int, loss: Tensor, logits: Tensor) -> None:
+        """Take up a step, numbered from 0, when its gradients are still there."""
+        own = self.own.add(step, self.feed.batch_of(step))
+        seen = [
+            loss.float(),
+            health.contrast_accuracy(logits),
+            health.alignment(logits, self.temperature),
+            health.gradient_norm(self.learner.query).to(self.device),
+            health.tied(logits),
+        ]
+        counted = torch.tensor([own, 1.0]).to(self.device, non_blocking=True)
+        self.sums += torch.cat([torch.stack(seen), counted])
+        first = (self.bad == 0) & ~torch.isfinite(loss)
+        self.bad = torch.where(first, torch.full_like(self.bad, step + 1), self.bad)
+
+    def bad_step(self) -> int | None:
+        """The first step, from 1, whose loss was not finite on any process."""
+        steps = [step for step in self.learner.gather(self.bad[None]).tolist() if step]
+        return min(steps) if steps else None
+
+    def shared(self) -> Tensor:
+        """The sums of all processes together, as each process's equal share."""
+        return self.learner.gather(self.sums[None]).sum(dim=0) / self.learner.world
+
+    def take(self, done: int) -> dict[str, float | None]:
+        """The measures since the last line and, of queue and weights, as they are after `done` steps."""
+        *means, count = self.shared().tolist()
+        self.sums.zero_()
+        learner = self.learner
+        length = len(learner.queue.keys_KC)
+        filled = min(length, done * self.feed.batch)
+        keys = learner.queue.keys_KC[: min(filled, KEYS)]
+        query, key = (health.weight_sample(network) for network in (learner.query, learner.key))
+        moved = float((query - self.start).norm())
+        return {
+            **{name: value / count for name, value in zip(SUMS, means, strict=True)},
+            **_spread(keys),
+            "lag": health.relative_distance(learner.query, learner.key),
+            "key_moved": float((key - self.start).norm()) / moved if moved else 1.0,
+            "weights_grown": float(query.norm() / self.start.norm()),
+            "queue_filled": filled / length,
+            "queue_age": math.ceil(filled / self.feed.batch),
+        }
+
+
+def _spread(keys: Tensor) -> dict[str, float | None]:
+    """How far the keys spread; null of a single key, which has no spread."""
+    if len(keys) < 2:
+        return {"feature_std": None, "effective_rank": None, "uniformity": None}
+    return {
+        "feature_std": health.feature_std(keys),
+        "effective_rank": health.effective_rank(keys),
+        "uniformity": health.uniformity(keys[:PAIRED_KEYS]),
+    }
+
+
+class OwnKeys:
+    """Whether films meet their own earlier key among the negatives, told from the order alone.
+
+    Args:
+        films: N.
+        queue: K.
+        batch: films a step, over all processes.
+    """
+
+    def __init__(self, films: int, queue: int, batch: int) -> None:
+        self.last_N = np.full(films, -1, dtype=np.int64)
+        self.queue, self.batch = queue, batch
+        self.steps = math.ceil(queue / batch)
+
+    def add(self, step: int, films: NDArray[np.int64]) -> float:
+        """The share of a step's films whose own key is still in the queue; the step's keys then enter it."""
+        entered = step * self.batch
+        last = self.last_N[films]
+        self.last_N[films] = entered + np.arange(len(films))
+        return float(((last >= 0) & (last >= entered - self.queue)).mean())
