@@ -112,3 +112,16 @@ class ReproduceSettings:
     )
     device: Device = setting("Where to compute.", "auto", group="Run")
     jobs: int | None = setting("Processes at work.", None, shown="one a core", group="Run")
+    executor: Literal["local", "ray"] = setting(
+        "Where films are decoded and trials run: on this machine, or over a Ray cluster that shares its file system. "
+        "Pretraining stays in this process.",
+        "local",
+        group="Run",
+    )
+    gpus: float | None = setting(
+        "With --executor ray: share of a GPU that a trial by gradient takes, and each pass over the films.",
+        None,
+        shown="0.25 where the cluster has GPUs; 0 is the CPU",
+        unit="GPUs",
+        group="Run",
+    )

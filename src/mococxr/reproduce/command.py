@@ -25,6 +25,7 @@ from mococxr.reproduce.stages import Stages, encoders_of
 from mococxr.reproduce.timing import Pace, as_record, measure
 from mococxr.reproduce.work import Run, Study, chosen, every_cell, every_run, studies_of
 from mococxr.store import Store
+from mococxr.study.executors import joined
 from mococxr.study.plan import check_numbers
 
 PAGE_SECONDS = 60.0
@@ -95,6 +96,9 @@ def run(settings: ReproduceSettings) -> Path:
         RunError: the run stopped on the way; the same command goes on from there.
     """
     _check(settings)
+    if not settings.dry_run:
+        with joined(settings.executor, settings.device, settings.gpus):
+            pass  # a cluster that is not there is said now, not after days of pretraining
     record.claim(settings)
     work, studies = _ask(settings)
     draws = _draws(work)
@@ -165,7 +169,8 @@ def _plan(work: Reproduction, studies: list[Study], draws: Mapping[float, list[R
     work.paces = _kept_paces(s, needed) or _measure(s, needed)
     rows = plan.plan_rows(s, work.data, work.wanted_runs, studies, draws, work.paces)
     table = plan.write_plan(s.out / "plan.csv", rows)
-    jobs = (s.jobs or os.cpu_count() or 1) if pick_device(s.device).type == "cpu" else 1
+    here = (os.cpu_count() or 1) if s.executor == "local" else 1  # nobody knows what a cluster will have
+    jobs = (s.jobs or here) if pick_device(s.device).type == "cpu" else 1
     journal.result(plan.summary(table, plan.disk_bytes(s, work.data, work.wanted_runs), jobs))
     journal.say(f"plan: {s.out / 'plan.csv'}, draws of labels: {s.out / 'draws'}")
 

@@ -76,7 +76,8 @@ class Stages:
         return stores
 
     def _prepared(self, given: dict[str, Any]) -> Store:
-        store: Store = _step("prepare", **given, size=self.settings.size, jobs=self.settings.jobs)
+        s = self.settings
+        store: Store = _step("prepare", **given, size=s.size, jobs=s.jobs, executor=s.executor)
         return store
 
     def write_patient_draws(self, counts: Mapping[float, int]) -> None:
@@ -152,6 +153,7 @@ class Stages:
             "draws_from": self.out / "draws", "test_on": self.test_path, "size": s.size, "batch": s.batch,
             "epochs": s.train_epochs or cell.epochs, "replicates": s.replicates,
             "seed": s.seed, "device": s.device, "jobs": s.jobs,
+            "executor": s.executor, "gpus": s.gpus,
         }  # fmt: skip
         given |= {"linear": "solved"} if study.variant == "solved" else {}
         given |= {"unit": "film"} if s.dataset == "shenzhen" else {}  # a patient has one film there

@@ -21,6 +21,25 @@ from mococxr.study.trial import Work, do_trial
 
 
 @contextmanager
+def joined(name: str, device: str, gpus: float | None) -> Iterator[tuple[Any, float] | None]:
+    """None for the executor `local`; for `ray` the connected cluster and the share of a GPU that a task takes.
+
+    Args:
+        device, gpus: as asked for.
+
+    Raises:
+        InputError: no Ray, no such cluster, or one without the GPUs asked for.
+    """
+    if name == "local":
+        if gpus is not None:
+            raise InputError("--gpus goes with --executor ray.", "Add it, or leave --gpus out.")
+        yield None
+        return
+    with connected() as ray:
+        yield ray, share_of_gpu(ray, device, gpus)
+
+
+@contextmanager
 def executor_of(
     name: str, work: Work, jobs: int | None, device: str, gpus: float | None
 ) -> Iterator[Local | OnRay]:
@@ -28,19 +47,14 @@ def executor_of(
 
     Args:
         jobs: trials at a time; None is as many as there is room for.
-        device: as asked for: `auto` is looked up by each task on the machine that it runs on.
+        device: as asked for: on Ray `auto` is looked up by each task on the machine that it runs on.
         gpus: share of a GPU for each task that needs one, on Ray; None is `on_ray.SHARE` where there are GPUs.
 
     Raises:
-        InputError: no Ray, no such cluster, or one without the GPUs asked for; nothing was written.
+        InputError: as `joined`; nothing was written.
     """
-    if name == "local":
-        if gpus is not None:
-            raise InputError("--gpus goes with --executor ray.", "Add it, or leave --gpus out.")
-        yield Local(work, jobs)
-        return
-    with connected() as ray:
-        yield OnRay(ray, work, jobs=jobs, device=device, gpus=share_of_gpu(ray, device, gpus))
+    with joined(name, device, gpus) as cluster:
+        yield Local(work, jobs) if cluster is None else OnRay(cluster[0], work, jobs, device, cluster[1])
 
 
 class Local:

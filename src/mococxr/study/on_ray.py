@@ -69,10 +69,11 @@ class OnRay:
     Args:
         jobs: tasks at a time; None is what the cluster holds at the moment.
         device: as asked for; each task looks on its own machine.
-        gpus: share of a GPU for training by gradient and for reading films; solved heads take none.
+        gpus: share of a GPU for training by gradient and for reading films, as `share_of_gpu` gives it; solved
+            heads take none.
     """
 
-    def __init__(self, ray: Any, work: Work, *, jobs: int | None, device: str, gpus: float) -> None:
+    def __init__(self, ray: Any, work: Work, jobs: int | None, device: str, gpus: float) -> None:
         self._ray, self._work, self._jobs, self._gpus = ray, work, jobs, gpus
         self._device = device if gpus or device == "mps" else "cpu"
         self._told: set[str] = set()
