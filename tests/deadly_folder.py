@@ -13,3 +13,10 @@ class DeadlyFolder(PurePosixPath):
         if "deadly" in str(name):
             os._exit(139)
         return Path(str(self)) / str(name)
+
+
+class DeadlyFile(PurePosixPath):
+    """A film's path: looking at the file ends the process."""
+
+    def __fspath__(self) -> str:
+        os._exit(139)

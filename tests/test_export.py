@@ -23,8 +23,8 @@ from mococxr.errors import InputError, RunError
 from mococxr.export import subject as subjects
 from mococxr.files import atomic_write, write_json
 from mococxr.finetune import Member
-from mococxr.predict import load_model
-from mococxr.predict.model import FORMAT, save_model
+from mococxr.predict.model import FORMAT, load_model, save_model
+from mococxr.predict.operating import from_validation, read_wish
 from mococxr.probe import LinearHead
 from official_checkpoint import CLASSIFIER, checkpoint, network, write
 
@@ -317,6 +317,31 @@ def test_the_card_of_an_encoder_loads_it_too(tmp_path, monkeypatch):
     with torch.inference_mode():
         wanted = mococxr.load_encoder(run)(torch.from_numpy(said["frame"])[None, None])
     torch.testing.assert_close(said["features"].detach(), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_calibration_and_threshold_stand_in_the_card_and_not_in_the_graph(tmp_path):
+    model = make_model(tmp_path / "model")
+    old = (mococxr.export(model, to="onnx", out=tmp_path / "old") / "README.md").read_text()
+    assert "Calibration: none. The model was fitted by an earlier version" in old
+    assert "No validation label was used" in old
+    labels, patients = np.repeat([0, 1], 30).astype(np.int8), np.arange(60)
+    blocks = from_validation(
+        labels,
+        np.linspace(0.1, 0.6, 60) + 0.2 * (labels - 0.5),
+        patients,
+        read_wish("platt", "sensitivity", None),
+    )
+    about = json.loads((model / "model.json").read_text()) | blocks
+    write_json(model / "model.json", about | {"validation_used_for": ["calibration", "threshold"]})
+    out = mococxr.export(model, to="onnx", out=tmp_path / "out")
+    agree(out, model, [(5, 32, 0)])
+    text, facts = (out / "README.md").read_text(), json.loads((out / "export.json").read_text())
+    assert (facts["calibration"], facts["threshold"]) == (blocks["calibration"], blocks["threshold"])
+    assert "is the raw score. Calibration and threshold are not in the network" in text
+    assert f"sigmoid({blocks['calibration']['parameters']['slope']:.6g} x" in text
+    assert "60 labelled validation films fitted the calibration and chose the threshold" in text
+    assert "a sensitivity of 0.9 on 60 validation films" in text
+    no_identity(out)
 
 
 def test_a_card_tells_what_it_is_and_not_who(tmp_path):

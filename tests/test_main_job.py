@@ -146,7 +146,7 @@ def check_model_and_scores(folder: Path) -> None:
     assert about["target"] == "Effusion"
     assert (folder / "model" / "model.safetensors").is_file()
     scores = pl.read_csv(folder / "scores.csv")
-    assert scores.columns == ["path", "patient", "study", "score"]
+    assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]
     assert scores["score"].is_between(0, 1).all()
     stored = pl.read_csv(folder / "stored.csv").with_columns(
         path=str(folder / "films") + "/" + pl.col("path")

@@ -29,6 +29,9 @@ def predict(model, films, out):
     return pl.read_csv(out, infer_schema=False).with_columns(pl.col("score").cast(pl.Float64))
 
 
+COLUMNS = ["path", "patient", "study", "score", "calibrated", "decision"]
+
+
 @pytest.mark.parametrize(
     "mode", [{}, {"frame": "whole"}, {"mode": "finetune", "epochs": 2.0, "lr": 1e-3, "checkpoints": 3}]
 )
@@ -37,7 +40,7 @@ def test_a_film_scores_the_same_from_its_file_as_from_the_store(store, tmp_path,
     ours = predict(model, [store.path], tmp_path / "a.csv")
     root = store.path.parent / "films"
     theirs = predict(model, [root], tmp_path / "b.csv")
-    assert ours.columns == theirs.columns == ["path", "patient", "study", "score"]
+    assert ours.columns == theirs.columns == COLUMNS
     assert ours["path"].to_list() == store.index["path"].to_list()
     assert theirs["patient"].null_count() == len(theirs)
     both = ours.with_columns(path=str(root) + "/" + pl.col("path")).join(theirs, on="path")

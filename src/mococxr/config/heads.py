@@ -119,6 +119,18 @@ class FitSettings(TrainingSettings):
     mode: Mode = setting("A linear head on frozen features, or all layers.", "linear", group="Classifier")
     fraction: float = setting("Share of the labelled training patients to use.", 1.0, group="Labels")
     draw: int = setting("Which draw of that share.", 0, group="Labels")
+    calibrate: Literal["platt", "isotonic", "temperature", "none"] = setting(
+        "How validation films turn scores into calibrated probabilities.", "platt", group="Operating point"
+    )
+    threshold_by: Literal["sensitivity", "youden", "none"] = setting(
+        "What validation films choose the threshold for: a wanted sensitivity, or the greatest sum of "
+        "sensitivity and specificity.",
+        "sensitivity",
+        group="Operating point",
+    )
+    sensitivity: float | None = setting(
+        "The wanted sensitivity, above 0 and up to 1.", None, shown="0.9", group="Operating point"
+    )
     out: Path = setting("The model folder to make.")
 
 
@@ -129,6 +141,12 @@ class PredictSettings:
     model: Path = setting("A model folder made by `fit`.", positional=True)
     films: tuple[Path, ...] = setting("Film files, folders of films, or a store.", positional=True)
     out: Path = setting("The CSV table to write.")
+    prevalence: float | None = setting(
+        "Share of films with the finding where the films come from: calibrated probabilities are moved to it.",
+        None,
+        shown="that of the validation films",
+        group="Operating point",
+    )
     key: Path | None = setting(
         "A key of pseudonyms, as `prepare` takes one: films, patients and studies are then written as keyed "
         "hashes, patient and study from the header.",
@@ -137,4 +155,6 @@ class PredictSettings:
         group="Privacy",
     )
     device: Device = setting("Where to compute.", "auto", group="Run")
-    jobs: int | None = setting("Threads that decode films.", None, shown="one a core", group="Run")
+    jobs: int | None = setting(
+        "Processes that decode films, and threads that compute.", None, shown="one a core", group="Run"
+    )

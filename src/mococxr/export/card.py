@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mococxr.export.licence import starting_licence
+from mococxr.export.operating import operating, uses
 from mococxr.export.subject import Subject
 from mococxr.export.usage import usage
 
@@ -29,6 +30,7 @@ def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
         "What goes in": _preprocessing(facts),
         "Training films": _pretraining(subject),
         "Labels": _labels(subject),
+        "From the score to a probability and a decision": operating(subject),
         "What was measured": _evidence(subject, study),
         "Limits": _limits(subject),
         "Licence of what it started from": starting_licence(
@@ -98,7 +100,9 @@ def _summary(subject: Subject, facts: Facts) -> str:
         )
     if subject.model:
         several = "" if subject.members == 1 else f", the mean of {subject.members} checkpoints"
-        out = "one logit, whose sigmoid is the probability" if facts["to"] != "onnx" else "the probability"
+        out = (
+            "one logit, whose sigmoid is the raw score" if facts["to"] != "onnx" else "the raw score (0 to 1)"
+        )
         lines.append(f"Out comes {out} of `{subject.model.about['target']}`{several}.")
     else:
         lines.append(f"Out come {subject.spec.width:,} features of a film, to fit a classifier on.")
@@ -186,13 +190,12 @@ def _labels(subject: Subject) -> str:
         return "None were used: this is an encoder."
     about = subject.model.about
     t, store = about["training"], about["store"]
-    chose = f"{t['validation_films']:,} labelled validation films chose the checkpoints"
     return (
         f"* Target `{about['target']}`, {about['mode']}, on {store['source']}: {t['films']:,} labelled films of "
         f"{t['patients']:,} patients, {t['positives']:,} positive, {t['negatives']:,} negative"
         + (f", {t['uncertain']:,} uncertain as a class of their own" if t["uncertain"] else "")
         + f"; {100 * t['fraction']:g} % of the training patients' labels (draw {t['draw']}).\n"
-        f"* {chose if t['validation_films'] else 'No validation label was used'}; no test label was read.\n"
+        f"* {uses(subject)}; no test label was read.\n"
         "* Splits are made between patients."
     )
 
@@ -232,7 +235,7 @@ def _limits(subject: Subject) -> str:
         "* It may read the machine, the marker or the position instead of the disease.",
     ]
     if subject.model:
-        lines.append("* Its probability is not calibrated for your share of positives.")
+        lines.append("* Its score is not calibrated for your share of positives.")
     return "\n".join(lines)
 
 

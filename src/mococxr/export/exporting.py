@@ -16,6 +16,7 @@ from mococxr.errors import InputError
 from mococxr.export.card import card
 from mococxr.export.evidence import measured
 from mococxr.export.onnx_graph import write_onnx
+from mococxr.export.operating import kept
 from mococxr.export.plain import write_timm, write_torchvision
 from mococxr.export.subject import preprocessing, read_subject
 from mococxr.files import check_place, sha256_file, write_json
@@ -49,6 +50,7 @@ def run(settings: ExportSettings) -> Path:
             "to": settings.to,
             **made,
             "preprocessing": preprocessing(subject),
+            **kept(subject),
             "made_from_sha256": subject.sha256,
             "files_sha256": files,
         }

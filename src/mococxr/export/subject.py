@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mococxr.backbone import Encoder, EncoderSpec, load_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.predict import Model, load_model, origin_of
+from mococxr.predict.model import Model, load_model
+from mococxr.predict.origin import origin_of
 from mococxr.probe import LinearHead
 
 Facts = dict[str, Any]

@@ -1,10 +1,4 @@
-"""The classifier that a user keeps: `fit` makes it, `predict` scores films; `embed` writes features."""
+"""The classifier that a user keeps: `fitting` makes it, `scoring` scores films with it; `embed` writes features.
 
-from __future__ import annotations
-
-from mococxr.predict.fitting import run_embed, run_fit
-from mococxr.predict.model import Model, load_model
-from mococxr.predict.origin import origin_of
-from mococxr.predict.scoring import run_predict
-
-__all__ = ["Model", "load_model", "origin_of", "run_embed", "run_fit", "run_predict"]
+Import from its modules. Nothing is imported here: the processes that decode films (`decoding`) need no PyTorch.
+"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from mococxr import journal
-from mococxr.backbone import EncoderSpec, short_name
+from mococxr.backbone import Encoder, EncoderSpec, short_name
 from mococxr.config import EmbedSettings, FitSettings, to_mapping
 from mococxr.encode import features, open_encoder, pick_device, resolve_encoder
 from mococxr.errors import InputError, UndefinedError
 from mococxr.files import check_place, write_parquet
-from mococxr.finetune import Trained
+from mococxr.finetune import Trained, member_scores
 from mococxr.learn import learn, read_method
 from mococxr.predict.model import FORMAT, save_model
+from mococxr.predict.operating import from_validation, in_words, read_wish
 from mococxr.predict.origin import origin_of
 from mococxr.store import Store
 from mococxr.targets import Target, draw_labelled, read_target
@@ -55,6 +57,9 @@ def run_embed(settings: EmbedSettings) -> Path:
 def run_fit(settings: FitSettings) -> Path:
     """The command `fit`: train on the store's training patients, never its test patients; write MODEL.
 
+    The store's validation films calibrate it and choose its threshold; where they are too few the model has neither,
+    and says why.
+
     Raises:
         InputError: bad settings, or labels of one class only; nothing was written.
     """
@@ -62,32 +67,59 @@ def run_fit(settings: FitSettings) -> Path:
     _check_out(settings.out)
     store = Store.open(settings.store)
     method = read_method(settings, pick_device(settings.device).type)
+    wish = read_wish(settings.calibrate, settings.threshold_by, settings.sensitivity)
     target = read_target(
         store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
     )
     source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
     encoder = open_encoder(source, settings.seed)
 
-    def features_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def shown(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return features(encoder, store, rows, size=source.spec.size, frame=method.frame, device=method.device)
 
     try:
         rows = _training_rows(store, target, settings)
         trained = learn(
             encoder, store, target, rows,
-            mode=settings.mode, method=method, size=source.spec.size, features_of=features_of,
+            mode=settings.mode, method=method, size=source.spec.size, features_of=partial(shown, encoder),
         )  # fmt: skip
     except UndefinedError as error:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more films."
         ) from error
-    about = _about(settings, store, target, rows, trained, encoder.spec)
-    about["origin"] = origin_of(source.path, short_name(settings.encoder))
+    seen = target.val if wish.anything else target.val[:0]
+    scores = member_scores(encoder, trained.members, partial(shown, rows=seen)) if len(seen) else np.empty(0)
+    blocks = from_validation(target.labels[seen], scores, store.index["patient"].to_numpy()[seen], wish)
+    about = {
+        **_about(settings, store, target, rows, trained, encoder.spec),
+        **blocks,
+        "validation_used_for": _uses(trained, blocks),
+        "origin": origin_of(source.path, short_name(settings.encoder)),
+    }
     save_model(Path(settings.out), trained.members, about)
-    for note in trained.notes:
-        journal.warn(note)
-    journal.say(f"{len(rows):,} labelled films, {about['training']['positives']:,} positive: {settings.out}")
+    _tell(about, [*trained.notes], Path(settings.out))
     return Path(settings.out)
+
+
+def _uses(trained: Trained, blocks: dict[str, dict[str, Any]]) -> list[str]:
+    """What validation labels were read for."""
+    fitted = [name for name, block in blocks.items() if block["reason"] is None]
+    return (["checkpoints"] if trained.validation_films else []) + fitted
+
+
+def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
+    said, warned = in_words(about)
+    if len(about["validation_used_for"]) > 1 and "checkpoints" in about["validation_used_for"]:
+        what = " and ".join(about["validation_used_for"][1:])
+        notes.append(
+            f"the validation films that chose the checkpoints gave the {what} too: judge them on other films"
+        )
+    for note in [*notes, *warned]:
+        journal.warn(note)
+    for line in said:
+        journal.say(line)
+    training = about["training"]
+    journal.say(f"{training['films']:,} labelled films, {training['positives']:,} positive: {out}")
 
 
 def _check_out(out: Path) -> None:

@@ -1,0 +1,292 @@
+"""What validation films give a classifier: calibration and threshold in `model.json`, and `predict`'s use of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+from scipy.optimize import minimize
+from scipy.special import expit, logit, xlogy
+from scipy.stats import binomtest
+from sklearn.isotonic import IsotonicRegression
+
+from deadly_folder import DeadlyFile
+from mococxr import metrics
+from mococxr.commands import run
+from mococxr.errors import FilmError, InputError
+from mococxr.predict import decoding
+from mococxr.predict.operating import from_validation, read_wish
+from mococxr.predict.sources import Film, films_of
+from mococxr.store import Store
+from mococxr.targets import read_target
+from small_store import HOW, make_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return make_store(tmp_path_factory.mktemp("operating"), patients=90, split=(0.3, 0.5, 0.2))
+
+
+def fit(store: Store, out: Path, **changed: Any) -> dict[str, Any]:
+    run("fit", {"store": store.path, "encoder": "random", "target": "Finding", "out": out, **HOW, **changed})
+    return json.loads((out / "model.json").read_text())
+
+
+def predict(model: Path, films: list[Path], out: Path, **changed: Any) -> pl.DataFrame:
+    run("predict", {"model": model, "films": films, "out": out, "device": "cpu", "jobs": 1, **changed})
+    return pl.read_csv(out)
+
+
+def validation(store: Store, scores: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, scores and decisions of the validation films, as `predict` wrote them."""
+    target = read_target(store, "Finding")
+    assert scores["path"].to_list() == store.index["path"].to_list()
+    chosen = scores[target.val]
+    return target.labels[target.val], chosen["score"].to_numpy(), chosen["decision"].to_numpy()
+
+
+def platt(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept by minimising Platt's own loss, soft targets written out."""
+    count, rest = labels.sum(), (1 - labels).sum()
+    wanted = np.where(labels == 1, (count + 1) / (count + 2), 1 / (rest + 2))
+
+    def loss(two: np.ndarray) -> float:
+        p = expit(two[0] * logits + two[1])
+        return float(-(xlogy(wanted, p) + xlogy(1 - wanted, 1 - p)).sum())
+
+    return tuple(minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13}).x)
+
+
+def test_the_calibration_is_platts_on_the_validation_films_alone(store, tmp_path):
+    about = fit(store, tmp_path / "model")
+    scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
+    assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]
+    labels, ours, _ = validation(store, scores)
+    block = about["calibration"]
+    assert (block["method"], block["reason"]) == ("platt", None)
+    assert (block["validation_films"], block["validation_positives"]) == (labels.size, labels.sum())
+    slope, intercept = platt(labels, logit(ours))
+    assert block["parameters"] == pytest.approx({"slope": slope, "intercept": intercept}, abs=1e-3)
+    wanted = expit(block["parameters"]["slope"] * logit(scores["score"]) + block["parameters"]["intercept"])
+    assert np.allclose(scores["calibrated"], wanted, rtol=0, atol=1e-12)
+    assert np.ptp(scores["calibrated"].to_numpy()) > 0.05
+    assert about["validation_used_for"] == ["calibration", "threshold"]
+
+
+def test_labels_of_training_and_test_films_do_not_move_calibration_or_threshold(store, tmp_path):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1], 40)).astype(np.int8)
+    patients, scores = np.arange(80), expit(np.random.default_rng(1).normal(size=80) + labels)
+    once = from_validation(labels, scores, patients, read_wish("platt", "youden", None))
+    again = from_validation(labels, scores, patients, read_wish("platt", "youden", None))
+    assert once == again
+    about = fit(store, tmp_path / "model")
+    target = read_target(store, "Finding")
+    turned = Store.open(shutil.copytree(store.path, tmp_path / "store"))
+    index = turned.index.with_columns(
+        Finding=pl.Series(
+            np.where(np.isin(np.arange(len(store)), target.test), 1 - target.labels, target.labels)
+        )
+    )
+    index.write_parquet(tmp_path / "store" / "index.parquet")
+    other = fit(Store.open(tmp_path / "store"), tmp_path / "other")
+    assert other["calibration"] == about["calibration"]
+    assert other["threshold"] == about["threshold"]
+
+
+def test_the_threshold_reaches_the_wanted_sensitivity_on_validation_films_and_no_higher_one_does(
+    store, tmp_path
+):
+    about = fit(store, tmp_path / "model", sensitivity=0.8)
+    scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
+    labels, ours, decisions = validation(store, scores)
+    value = about["threshold"]["value"]
+    assert about["threshold"]["wanted_sensitivity"] == 0.8
+    assert np.array_equal(scores["decision"], scores["score"].to_numpy() >= value)
+    assert decisions[labels == 1].mean() >= 0.8
+    above = ours[ours > value].min()
+    assert (ours[labels == 1] > above).mean() < 0.8
+    assert about["threshold"]["sensitivity"]["value"] == decisions[labels == 1].mean()
+    assert about["threshold"]["specificity"]["value"] == 1 - decisions[labels == 0].mean()
+
+
+def test_youdens_threshold_and_wilsons_intervals_where_each_film_is_a_patient():
+    rng = np.random.default_rng(3)
+    labels = (rng.random(200) < 0.3).astype(np.int8)
+    scores = expit(rng.normal(size=200) + 1.5 * labels)
+    block = from_validation(labels, scores, np.arange(200), read_wish("none", "youden", None))["threshold"]
+    sums = [(scores[labels == 1] >= t).mean() + (scores[labels == 0] < t).mean() for t in np.sort(scores)]
+    at = block["value"]
+    assert (scores[labels == 1] >= at).mean() + (scores[labels == 0] < at).mean() == pytest.approx(max(sums))
+    hits, all_ = int((scores[labels == 1] >= at).sum()), int(labels.sum())
+    ends = binomtest(hits, all_).proportion_ci(method="wilson")
+    found = block["sensitivity"]
+    assert (found["low"], found["high"]) == pytest.approx((ends.low, ends.high), abs=1e-9)
+
+
+def test_an_isotonic_calibrator_is_scikit_learns_and_comes_back_from_the_file(store, tmp_path):
+    about = fit(store, tmp_path / "model", calibrate="isotonic", threshold_by="none")
+    scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
+    target = read_target(store, "Finding")
+    labels, ours = target.labels[target.val], scores["score"].to_numpy()[target.val]
+    oracle = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(logit(ours), labels)
+    # films of the seam between two steps may fall either side by rounding of the features
+    apart = np.abs(oracle.predict(logit(ours)) - scores["calibrated"].to_numpy()[target.val])
+    assert np.quantile(apart, 0.95) < 1e-6
+    assert scores["decision"].null_count() == len(scores)
+    assert about["threshold"]["reason"] == "--threshold-by none"
+
+
+@pytest.mark.parametrize("prevalence", [0.02, 0.6])
+def test_another_prevalence_moves_the_odds_and_leaves_scores_and_decisions(store, tmp_path, prevalence):
+    about = fit(store, tmp_path / "model")
+    plain = predict(tmp_path / "model", [store.path], tmp_path / "a.csv")
+    moved = predict(tmp_path / "model", [store.path], tmp_path / "b.csv", prevalence=prevalence)
+    assert plain.drop("calibrated").equals(moved.drop("calibrated"))
+    p, was = plain["calibrated"].to_numpy(), about["calibration"]["prevalence"]
+    positive, negative = p * prevalence / was, (1 - p) * (1 - prevalence) / (1 - was)  # Bayes, written out
+    assert np.allclose(moved["calibrated"], positive / (positive + negative), rtol=0, atol=1e-12)
+
+
+def test_moved_probabilities_are_calibrated_where_the_prevalence_is_another():
+    rng = np.random.default_rng(5)
+    labels = (rng.random(200_000) < 0.5).astype(np.int8)
+    p = expit(rng.normal(loc=labels, size=labels.size) - 0.5)  # normals one apart: calibrated exactly
+    kept = (labels == 0) | (rng.random(labels.size) < 1 / 9)  # prevalence 10 %
+    moved = metrics.at_prevalence(p[kept], 0.5, 0.1)
+    assert metrics.expected_calibration_error(labels[kept], moved) < 0.005
+    assert metrics.expected_calibration_error(labels[kept], p[kept]) > 0.2
+    assert metrics.at_prevalence([0.0, 1.0], 0.5, 0.1).tolist() == [0.0, 1.0]
+    for was, now in ((0, 0.5), (0.5, 1)):
+        with pytest.raises(ValueError, match="prevalence"):
+            metrics.at_prevalence([0.5], was, now)
+
+
+def test_few_validation_films_give_words_and_blank_columns(tmp_path, capsys):
+    small = make_store(tmp_path / "small", patients=45)
+    about = fit(small, tmp_path / "model")
+    for block in ("calibration", "threshold"):
+        assert "validation patients, fewer than 10" in about[block]["reason"]
+    assert about["calibration"]["method"] is None
+    assert about["threshold"]["value"] is None
+    told = capsys.readouterr().err
+    assert "No calibrated probability. Too few to judge" in told
+    assert "No decision. Too few to judge" in told
+    scores = predict(tmp_path / "model", [small.path], tmp_path / "s.csv")
+    assert scores["calibrated"].null_count() == scores["decision"].null_count() == len(scores)
+    told = capsys.readouterr().err
+    assert told.count("Column calibrated is blank. Too few to judge") == 1
+    with pytest.raises(InputError, match="no calibrated probability to move"):
+        predict(tmp_path / "model", [small.path], tmp_path / "t.csv", prevalence=0.1)
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_without_validation_films_a_model_is_fitted_all_the_same(tmp_path):
+    bare = make_store(tmp_path / "bare", patients=30, split=(0.6, 0, 0.4))
+    about = fit(bare, tmp_path / "model")
+    assert "no labelled validation films" in about["threshold"]["reason"]
+    assert about["validation_used_for"] == []
+
+
+def test_a_model_of_an_earlier_version_still_predicts_and_says_what_it_lacks(store, tmp_path, capsys):
+    about = fit(store, tmp_path / "model")
+    for name in ("calibration", "threshold", "validation_used_for"):
+        del about[name]
+    (tmp_path / "model" / "model.json").write_text(json.dumps(about))
+    scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
+    assert scores["score"].null_count() == 0
+    assert scores["calibrated"].null_count() == scores["decision"].null_count() == len(scores)
+    assert "no calibration: it was fitted by an earlier version" in capsys.readouterr().err
+
+
+def test_films_that_chose_checkpoints_and_threshold_both_are_said(store, tmp_path, capsys):
+    how = {"mode": "finetune", "epochs": 1.0, "lr": 1e-3, "checkpoints": 2}
+    about = fit(store, tmp_path / "model", **how)
+    assert about["validation_used_for"][0] == "checkpoints"
+    assert "threshold" in about["validation_used_for"]
+    assert "chose the checkpoints gave the" in capsys.readouterr().err
+    scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
+    labels, _, decisions = validation(store, scores)
+    assert decisions[labels == 1].mean() >= 0.9
+    assert about["threshold"]["sensitivity"]["value"] == decisions[labels == 1].mean()
+
+
+def test_scores_that_do_not_rise_with_the_label_get_no_calibration():
+    labels = np.repeat([0, 1], 30).astype(np.int8)
+    scores = np.linspace(0.9, 0.1, 60)
+    block = from_validation(labels, scores, np.arange(60), read_wish("platt", "sensitivity", None))
+    assert "do not rise with the label" in block["calibration"]["reason"]
+    assert block["threshold"]["value"] is not None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sensitivity": 0.0},
+        {"sensitivity": 1.1},
+        {"sensitivity": 0.8, "threshold_by": "youden"},
+        {"threshold_by": "f1"},
+        {"calibrate": "beta"},
+    ],
+)
+def test_wishes_that_cannot_be_write_nothing(store, tmp_path, changed):
+    with pytest.raises(InputError):
+        fit(store, tmp_path / "model", **changed)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("prevalence", [0.0, 1.0, -0.5])
+def test_a_prevalence_that_cannot_be_writes_nothing(store, tmp_path, prevalence):
+    fit(store, tmp_path / "model")
+    with pytest.raises(InputError, match="between 0 and 1"):
+        predict(tmp_path / "model", [store.path], tmp_path / "s.csv", prevalence=prevalence)
+    assert not (tmp_path / "s.csv").exists()
+
+
+# --- decoding in processes
+
+
+def many(folder: Path, count: int) -> list[Film]:
+    """Files of odd sizes, each tenth broken."""
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i}.png"), rng.integers(0, 256, (90 + i % 7, 80 + i % 5), dtype=np.uint8))
+        if i % 10 == 3:
+            (folder / f"{i}.png").write_bytes(b"no picture")
+    return list(films_of(folder, None))
+
+
+def told(found: list[decoding.Read]) -> list[tuple[str, object]]:
+    return [(film.path, str(one) if isinstance(one, FilmError) else one.tobytes()) for film, one in found]
+
+
+def test_processes_give_the_films_in_order_with_the_same_pixels_as_one(tmp_path, store, monkeypatch):
+    monkeypatch.setattr(decoding, "FEW", 8)
+    monkeypatch.setattr(decoding, "CHUNK", 4)
+    files = many(tmp_path / "films", 50)
+    films = [*files[:20], *films_of(store.path, None), *files[20:]]
+    how = {"reading": {}, "size": 72, "key": None}
+    alone = told(list(decoding.decoded(films, jobs=1, **how)))
+    assert [path for path, _ in alone] == [film.path for film in films]
+    assert sum(isinstance(one, str) for _, one in alone) == 5
+    assert told(list(decoding.decoded(films, jobs=2, **how))) == alone
+
+
+@pytest.mark.slow
+def test_a_film_that_kills_its_process_is_the_only_one_that_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "FEW", 4)
+    monkeypatch.setattr(decoding, "CHUNK", 3)
+    films = many(tmp_path / "films", 9)
+    films[7] = replace(films[7], file=DeadlyFile("deadly.png"))
+    found = list(decoding.decoded(films, reading={}, size=72, key=None, jobs=2))
+    assert [film.path for film, _ in found] == [film.path for film in films]
+    lost = {film.path.rpartition("/")[2]: str(one) for film, one in found if isinstance(one, FilmError)}
+    assert lost.keys() == {"3.png", "7.png"}
+    assert lost["7.png"] == decoding.KILLED
