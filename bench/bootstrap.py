@@ -2,7 +2,7 @@
 
     python bench/bootstrap.py [--rounds 5]
 
-Both judge the ten score columns on the same resamples of the patients; the numbers must agree to 1e-12 or the row fails.
+Both judge the ten score columns on the same resamples of the patients; numbers that differ by more than 1e-12 fail.
 The loop takes the rows of each resample and asks `sklearn.metrics.roc_auc_score` ten times, as one writes it by hand; a
 tenth of its resamples is timed, other ones each round, and their time taken tenfold. Processor time, one thread.
 """

@@ -1,8 +1,8 @@
 """What every benchmark here shares: sides measured in turn, medians, one row a figure.
 
-A row is `name | ours | beside | ratio | bar | met`. Each side gives one number a round; the sides of a round follow each
-other, in the other order every second round, and the ratio is the median over the rounds of the ratio within a round:
-what else the machine does then weighs on both. A row whose library is missing, or that fails, says so.
+A row is `name | ours | beside | ratio | bar | met`. Each side gives one number a round; the sides of a round follow
+each other, in the other order every second round, and the ratio is the median over the rounds of the ratio within a
+round: what else the machine does then weighs on both. A row whose library is missing, or that fails, says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 HEAD = "| figure | ours | beside it | ratio | bar | met |\n|---|---|---|---|---|---|"
 Found = Mapping[str, list[float]]
 
@@ -40,6 +39,11 @@ class Row:
     def line(self) -> str:
         ratio = "" if self.ratio is None else f"{self.ratio:.3g}"
         return f"| {self.name} | {self.ours} | {self.beside} | {ratio} | {self.bar} | {self.met} |"
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -113,8 +117,11 @@ def main(
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=list(subjects), default=None)
+    parser.add_argument("--cores", type=int, default=None, help="use so many cores only; all by default")
     parser.add_argument("--json", type=Path, default=None, help="the rows, for bench/all.py")
     asked = parser.parse_args(argv)
+    if asked.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: asked.cores])
     print(HEAD)
     rows: list[Row] = []
     failed = False

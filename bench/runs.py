@@ -1,0 +1,62 @@
+"""What the benchmarks of pretraining share: films on disk, a store of them, and the films/s that a run logged."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+import mococxr
+from mococxr.phantom import draw_phantom
+
+BATCH = 32
+QUEUE = 256
+SETTINGS: dict[str, Any] = {
+    # ResNet-18 as MoCo v2 trains it, without what other libraries' examples do not do (shuffled batch norm).
+    "backbone": "resnet18", "init": "random", "batch": BATCH, "queue": QUEUE, "dim": 128, "key_groups": 1,
+    "optimizer": "sgd", "lr": 0.06, "temperature": 0.2, "momentum": 0.99, "warmup": 0.0, "device": "cpu",
+    "save_every": 1_000_000,
+}  # fmt: skip
+PICTURES = 48
+
+
+def write_films(folder: Path, films: int, side: int, suffix: str) -> Path:
+    """Phantoms of a shorter side of `side` px with grain: a few pictures, each under several names."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(films):
+        file = folder / f"phantom{i:05d}{suffix}"
+        if i >= PICTURES:
+            os.link(folder / f"phantom{i % PICTURES:05d}{suffix}", file)
+            continue
+        size = (side, side * 39 // 32)
+        film = cv2.resize(draw_phantom(0, i, size=390), size, interpolation=cv2.INTER_CUBIC)
+        grainy = film + rng.normal(0, 2, film.shape).astype(np.float32)
+        cv2.imwrite(str(file), grainy.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return folder
+
+
+def make_store(folder: Path, out: Path, size: int = 320) -> Path:
+    """`prepare` a folder of films, all for pretraining, quietly."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        mococxr.prepare(folder, out=out, size=size, split=(1, 0, 0), patients_unknown=True)
+    return out
+
+
+def logged_rate(out: Path, batch: int = BATCH) -> float:
+    """Films a second between the first and the last line of a run's log: the loop without its first steps."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    first, last = lines[0], lines[-1]
+    return (last["step"] - first["step"]) * batch / (last["seconds"] - first["seconds"])
+
+
+def pretraining_rate(store: Path, out: Path, **settings: Any) -> float:
+    """Films a second of `mococxr.pretrain` in this process: feeding, stepping, measuring and logging."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        mococxr.pretrain([store], out=out, **{**SETTINGS, **settings})
+    return logged_rate(out)
