@@ -81,7 +81,7 @@ def test_a_measured_place_holds_the_studys_numbers_beside_the_printed_ones(made:
         if name == "cells":
             source = [r for r in source if r["arm"] == row["arm"]]
         assert float(row["measured"]) == float(source[0]["auroc" if name == "cells" else "difference"])
-        assert float(row["low"]) == float(source[0]["low"])
+        assert float(row["low"]) == float(source[0]["low_bootstrap"])
         assert float(row["difference"]) == pytest.approx(float(row["measured"]) - float(row["published"]))
         overlap = float(row["low"]) <= float(row["published_high"]) and float(row["published_low"]) <= float(
             row["high"]
@@ -139,7 +139,7 @@ def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, h
     out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
     table = out / "studies/pleural-effusion-resnet18-0.1/differences.csv"
     head, row = (line.split(",") for line in table.read_text().splitlines())
-    row[head.index("low")], row[head.index("high")] = low, high
+    row[head.index("low_bootstrap")], row[head.index("high_bootstrap")] = low, high
     table.write_text(",".join(head) + "\n" + ",".join(row) + "\n")
     write_page(out)
     assert f"With 10 % of the labels, {said}" in text(out)

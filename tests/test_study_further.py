@@ -185,7 +185,9 @@ def test_a_linear_head_is_compared_with_the_reference_trained_by_gradient(both: 
     )  # fmt: skip
     resampled, point = by_hand(both, "Finding-linear-moco-0-0.3", "Finding-finetune-random-0-0.3", auroc)
     assert row["difference"] == pytest.approx(point, abs=1e-12)
-    assert [row["low"], row["high"]] == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=1e-12)
+    assert [row["low_bootstrap"], row["high_bootstrap"]] == pytest.approx(
+        np.percentile(resampled, [2.5, 97.5]), abs=1e-12
+    )
     assert pl.read_csv(both / "differences.csv")["mode"].to_list() == ["linear", "finetune"]
 
 

@@ -12,13 +12,12 @@ import polars as pl
 from mococxr.errors import UndefinedError
 from mococxr.metrics import auroc
 from mococxr.store import Store
+from mococxr.store.ages import age_bands
 
 FEW = 12
 """Values of a column up to which they are counted one by one."""
 WARN, LEAST = 0.60, 20
 """AUROC of a label by a column alone from which it is called a shortcut, and films of each class that it takes."""
-AGES = ((0, 2), (2, 12), (12, 18), (18, 40), (40, 60), (60, 80), (80, 200))
-"""Bands of age in years, the upper end not in them."""
 POLICIES = tuple(
     (uncertain, blank) for blank in ("unknown", "negative") for uncertain in ("ignore", "zeros", "ones")
 )
@@ -69,7 +68,7 @@ def columns(store: Store, words: pl.Series | None = None) -> pl.DataFrame:
     found = {"split": split_of(store)}
     for name in ("view", "sex"):
         found[name] = store.index[name].cast(pl.String)
-    found["age"] = _banded(store.index["age"])
+    found["age"] = age_bands(store.index["age"])
     for name in store.manifest["metadata"]:
         values = store.index[name]
         if 1 <= values.drop_nulls().n_unique() <= FEW:
@@ -77,16 +76,6 @@ def columns(store: Store, words: pl.Series | None = None) -> pl.DataFrame:
     if words is not None:
         found["burned-in words"] = words.cast(pl.String).replace({"true": "yes", "false": "no"})
     return pl.DataFrame(found)
-
-
-def _banded(ages: pl.Series) -> pl.Series:
-    years = ages.cast(pl.Float64).to_numpy()
-    names = [f"{low} to {high - 1}" if high < 200 else f"{low} and over" for low, high in AGES]
-    places = [
-        next((name for name, (low, high) in zip(names, AGES, strict=True) if low <= age < high), None)
-        for age in years
-    ]
-    return pl.Series(places, dtype=pl.String)
 
 
 def count(table: pl.DataFrame) -> dict[str, dict[str, int]]:

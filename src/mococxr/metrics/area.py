@@ -1,7 +1,7 @@
 """The AUROC with the interval that this package shows by default, and DeLong's covariance where patients repeat.
 
-Letters: K score columns, N rows, U patients, P positive and M negative rows, T trials (draws of labels, runs) whose mean
-AUROC is asked for: their structural components are averaged, so that it is one number over patients.
+Letters: K score columns, N rows, U patients, P positive and M negative rows, T trials (draws of labels, runs) whose
+mean AUROC is asked for: their structural components are averaged, so that it is one number over patients.
 
 Why not DeLong's plain interval: at 10 positives and an AUROC of 0.95 it covers 75 to 82 % instead of 95 %
 (`docs/statistics.md`). The default is the wider end, on either side, of two intervals: DeLong's on the logit scale
@@ -54,10 +54,10 @@ class _Parts:
 
     def mean(self, share_LK: Floats) -> _Parts:
         """The parts of L weighted means of the columns."""
-        moved = (
+        total, first, second = (
             share_LK @ part @ share_LK.T for part in (self.covariance_KK, self.positive_KK, self.negative_KK)
         )
-        return _Parts(share_LK @ self.areas_K, *moved, self.patients)
+        return _Parts(share_LK @ self.areas_K, total, first, second, self.patients)
 
 
 def clustered_covariance(

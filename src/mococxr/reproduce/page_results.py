@@ -29,10 +29,13 @@ VARIANTS = ("solved", "std")
 """Endings of the folders that hold a sounder way beside the paper's."""
 MEASURES = ("auroc", "average_precision")
 _COLUMNS = {
-    "auroc": ("auroc", "low", "high"),
+    "auroc": ("auroc", "low_bootstrap", "high_bootstrap"),
     "average_precision": ("average_precision", "ap_low", "ap_high"),
 }
-_GAPS = {"auroc": ("difference", "low", "high"), "average_precision": ("ap_difference", "ap_low", "ap_high")}
+_GAPS = {
+    "auroc": ("difference", "low_bootstrap", "high_bootstrap"),
+    "average_precision": ("ap_difference", "ap_low", "ap_high"),
+}
 _TASKS = {task_name(task): task for task in (*CHEXPERT_TASKS, SHENZHEN_TASK)}
 
 

@@ -67,6 +67,14 @@ def validation_labels(records: Sequence[Facts], modes: Sequence[str]) -> Facts:
     }
 
 
+def calibration_labels(records: Sequence[Facts], targets: Sequence[str]) -> Facts:
+    """Validation films whose labels chose calibration and threshold, after all training: no classifier saw them."""
+    return {
+        target: max((r.get("validation_scored", 0) for r in records if r["target"] == target), default=0)
+        for target in targets
+    }
+
+
 def primary(cells: Sequence[Facts], arms: Sequence[str], reference: str) -> Facts | None:
     """The comparison of the verdict, by rule and not by result.
 

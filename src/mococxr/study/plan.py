@@ -127,6 +127,24 @@ def check_numbers(fractions: Sequence[float], draws: int, replicates: int) -> No
         raise InputError("--draws and --replicates are at least 1.", "Leave them out to take the defaults.")
 
 
+def check_judging(margin: float | None, sensitivity: float, group_minimum: int) -> None:
+    """Refuse what no measuring can use.
+
+    Raises:
+        InputError: a margin or a sensitivity outside 0 to 1, a group of nobody.
+    """
+    if margin is not None and not 0 < margin < 1:
+        raise InputError(
+            f"--margin cannot be {margin:g}.", "It is a difference of AUROC, above 0 and below 1."
+        )
+    if not 0 < sensitivity <= 1:
+        raise InputError(f"--sensitivity cannot be {sensitivity:g}.", "It lies above 0 and up to 1.")
+    if group_minimum < 2:
+        raise InputError(
+            f"--group-minimum cannot be {group_minimum}.", "An interval needs 2 patients of each class."
+        )
+
+
 def make_draws(
     store: Store, targets: Sequence[Target], fractions: Sequence[float], draws: int, seed: int
 ) -> list[Draw]:

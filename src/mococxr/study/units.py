@@ -61,8 +61,23 @@ def join_units(
     labels, patients = films["label"].to_numpy().astype(np.int64), films["patient"].to_numpy()
     if unit == "film":
         return labels, scores, patients
-    names = ["patient"] if unit == "patient" else ["patient", "study"]
-    numbers = films.select(pl.struct(names).rank("dense")).to_series().to_numpy().astype(np.int64)
+    numbers = _numbers(films, unit)
     joined_labels, joined, _ = vote(labels, scores, numbers, how)
     _, first = np.unique(numbers, return_index=True)
     return joined_labels, joined, patients[first]
+
+
+def unit_values(films: pl.DataFrame, values: pl.Series, unit: str) -> pl.Series:
+    """The value of each unit, in the order of `join_units`: null where its films have several, or none is known."""
+    if unit == "film":
+        return values
+    table = pl.DataFrame({"unit": _numbers(films, unit), "value": values})
+    known = pl.col("value").drop_nulls()
+    one = pl.when(known.n_unique() == 1).then(known.first())
+    return table.group_by("unit").agg(one.alias("value")).sort("unit")["value"]
+
+
+def _numbers(films: pl.DataFrame, unit: str) -> NDArray[np.int64]:
+    """The unit of each film, numbered in the order of patient and study."""
+    names = ["patient"] if unit == "patient" else ["patient", "study"]
+    return films.select(pl.struct(names).rank("dense")).to_series().to_numpy().astype(np.int64)
