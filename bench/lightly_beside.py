@@ -2,10 +2,10 @@
 
     python bench/lightly_beside.py [--rounds 5] [--only 'jpeg 96']
 
-lightly: the model, loss, transform and dataset classes of its MoCo example (`lightly.transforms.MoCoV2Transform`, set to
-the same view: crop of 90 to 100 % of the area, flip, rotation up to 10 degrees, no jitter, blur or grey), a PyTorch
+lightly: the model, loss, transform and dataset classes of its MoCo example (`lightly.transforms.MoCoV2Transform`, set
+to the same view: crop of 90 to 100 % of the area, flip, rotation up to 10 degrees, no jitter, blur or grey), a PyTorch
 DataLoader with the best of 0, 1 and 2 workers (tried first). Ours: `mococxr.pretrain` on a store, as its log says.
-ResNet-18 with three channels, MLP head, SGD, the same batch and queue; nothing is shuffled for batch norm on either side.
+ResNet-18 with three channels, MLP head, SGD, the same batch and queue; batch norm is shuffled on neither side.
 
 1. Films of 320 px as JPEG. Our `prepare` is not counted: it is paid once.
 2. Films of 2,048 px as PNG. Our `prepare` is counted in over 20 epochs: the seconds of a film are those of a measured

@@ -3,9 +3,9 @@
     python bench/views.py [--rounds 5]
 
 The view everywhere: shorter side to 224, flip with chance one half, rotation up to 10 degrees, bilinear, a crop of
-224 x 224 anywhere along the longer side. All start from the decoded grey film in memory (array, PIL image or tensor) and end at
-224 x 224 grey values, not normalised: that comes later, on the device, on any side. Processor time, one thread.
-Ours counts the random numbers and maps; the bare `cv2.warpAffine` has one fixed map.
+224 x 224 anywhere along the longer side. All start from the decoded grey film in memory (array, PIL image or tensor)
+and end at 224 x 224 grey values, not normalised: that comes later, on the device, on any side. Processor time, one
+thread. Ours counts the random numbers and maps; the bare `cv2.warpAffine` has one fixed map.
 """
 
 from __future__ import annotations
