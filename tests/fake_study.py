@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fake_numbers import add_numbers
+
 FRACTIONS = (0.01, 0.1, 1.0)
 FILMS = {0.01: 34, 0.1: 340, 1.0: 3400}
 DRAWS = {0.01: 5, 0.1: 5, 1.0: 1}
@@ -98,6 +100,7 @@ def fake_study(
     undefined: dict[Key, str] | None = None,
     recorded: dict[str, Any] | None = None,
     precision: bool = True,
+    numbers: bool = False,
 ) -> Path:
     """Write the folder and return it.
 
@@ -106,6 +109,7 @@ def fake_study(
         undefined: key of a cell -> reason.
         recorded: facts to put in the place of the made-up ones.
         precision: average precision was measured too.
+        numbers: the tables of `fake_numbers` too; without them it is the folder of an older version.
     """
     undefined = undefined or {}
     rng = np.random.default_rng(5)
@@ -126,7 +130,7 @@ def fake_study(
     if not precision:
         cells = [{name: row[name] for name in row if name not in PRECISION} for row in cells]
     settings = "target:\n" + "".join(f"- {target}\n" for target in targets) + "draws: 5\n"
-    return write_study(
+    study = write_study(
         root,
         cells,
         _differences(cells),
@@ -134,6 +138,7 @@ def fake_study(
         facts(arms, targets) | (recorded or {}) | {"undefined": _undefined(undefined)},
         settings,
     )
+    return add_numbers(study) if numbers else study
 
 
 def _cell(key: Key, draws: np.ndarray, gone: str | None) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from fake_study import facts, fake_study
 from mococxr.errors import InputError
 from mococxr.report import write_report
 from mococxr.report.banners import banners
+from mococxr.report.findings import verdicts
 from mococxr.report.study_folder import read_study
-from mococxr.report.words import p_value, plain, signed, verdicts
+from mococxr.report.words import p_value, plain, signed
 
 WHY = "the draw has one class only: 34 films, none positive"
 SMALL: dict[str, Any] = {

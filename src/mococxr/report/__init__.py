@@ -1,6 +1,7 @@
 """Result files -> one self-contained HTML page, the same as Markdown, and figures. Computes nothing new.
 
-`study_folder` reads, `words` speaks, `tables` and `figures` lay out, `page` puts them together.
+`study_folder` reads, `findings` and `words` speak, `tables` and `figures` lay out, `page` puts them together. Below
+the first screen each fold has a file: `doubt`, `comparisons`, `calibration`, `groups`, `pretraining`, `made`, `paper`.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ def write_report(study: Path) -> Path:
     from mococxr.report.figures import draw_figures
     from mococxr.report.markdown import to_markdown
     from mococxr.report.page import lay_out, to_html
+    from mococxr.report.panels import draw_panels
 
     content = read_study(Path(study))
-    figures = draw_figures(content)
+    figures = [*draw_figures(content), *draw_panels(content)]
     page = lay_out(content, figures)
     html, markdown = to_html(page), to_markdown(page)
     for figure in figures:

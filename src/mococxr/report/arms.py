@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mococxr.report.banners import seen_splits
+from mococxr.report.pretraining import verdict_words
 from mococxr.report.study_folder import Study
 from mococxr.report.tables import Table
 from mococxr.report.words import NOT_RECORDED, display, shown
 
-HEAD = [
-    "Arm", "Encoder", "Started from", "Network", "Input", "Trained on", "A film costs", "Runs", "Verdict of the run",
-]  # fmt: skip
+HEAD = ["Arm", "Encoder", "Trained on", "A film costs", "Pretraining"]
 
 
 def arm_table(study: Study) -> Table:
@@ -29,19 +28,32 @@ def _arm_row(study: Study, arm: str) -> list[str]:
     facts = study.fact("arms", arm)
     if not isinstance(facts, dict):
         facts = {}
-    size, kind = facts.get("size"), facts.get("kind")
+    kind = facts.get("kind")
     is_run = kind in ("run", None)
     return [
         display(study, arm) + (" (reference)" if arm == study.reference else ""),
-        shown(facts.get("encoder") or kind),
-        shown(facts.get("init")) if is_run or kind in ("imagenet", "random") else "–",
-        shown(facts.get("timm")),
-        f"{size} px" if isinstance(size, int) else shown(size),
+        _encoder(facts, is_run or kind in ("imagenet", "random")),
         _trained_on(study, arm, facts, is_run),
         _cost(facts),
-        shown(facts.get("runs")) if is_run else "–",
-        shown(facts.get("verdict")) if is_run or facts.get("verdict") else "–",
+        _runs(study, arm, facts) if is_run or facts.get("verdict") else "–",
     ]
+
+
+def _encoder(facts: dict[str, Any], started: bool) -> str:
+    """`runs/moco: resnet18 at 96 px, started from imagenet`."""
+    size = facts.get("size")
+    at = f"{size} px" if isinstance(size, int) else shown(size)
+    name = shown(facts.get("encoder") or facts.get("kind"))
+    start = f", started from {shown(facts.get('init'))}" if started else ""
+    return f"{name}: {shown(facts.get('timm'))} at {at}{start}"
+
+
+def _runs(study: Study, arm: str, facts: dict[str, Any]) -> str:
+    """`2 runs: learning`."""
+    recorded = facts.get("runs")
+    number = len(recorded) if isinstance(recorded, list) else recorded
+    text = "1 run" if number == 1 else f"{shown(number)} runs"
+    return f"{text}: {verdict_words(study, arm)}" if number is not None else verdict_words(study, arm)
 
 
 def _trained_on(study: Study, arm: str, facts: dict[str, Any], is_run: bool) -> str:

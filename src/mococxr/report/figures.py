@@ -245,6 +245,11 @@ def set_axes(
     if metric == "auroc" and limits[0] < 0.5 < limits[1]:
         axes.axhline(0.5, color="#888888", linewidth=1, linestyle=":")
         axes.text(high / 1.02, 0.5, "chance", ha="right", va="bottom", color="#777777", fontsize=9)
+    quiet(axes)
+
+
+def quiet(axes: Axes) -> None:
+    """A frame that steps back behind what is drawn."""
     axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors="#444444", length=3)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
-from mococxr.report.page import Page
+from mococxr.report.figures import Picture
+from mococxr.report.page import Block, Page
+from mococxr.report.section import Section
 from mococxr.report.tables import DifferenceTable, Table
+
+NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
 
 
 def escaped(text: str) -> str:
@@ -21,30 +25,61 @@ def to_markdown(page: Page) -> str:
     lines += [*(f"* {escaped(f'{name}: {value}')}" for name, value in page.facts), ""]
     for banner in page.banners:
         lines += [f"> **{escaped(banner.title)}.** {escaped(banner.text)}", ""]
-    lines += ["## What was found", ""]
-    for verdict in page.verdicts:
-        mark = " (primary comparison)" if verdict.primary else ""
-        lines += [f"**{escaped(verdict.target)}**{mark}: {escaped(verdict.sentence)}", ""]
-    lines += ["## Performance against labels", "", escaped(page.curve_note), ""]
-    for picture in page.figures:
-        name = f"{picture.title} ({'AUROC' if picture.metric == 'auroc' else 'average precision'})"
-        lines += [f"![{escaped(name)}](figures/{picture.name}.png)", ""]
-    if page.differences:
-        lines += ["## Differences between arms", "", escaped(page.difference_note), ""]
-    for table in page.differences:
-        lines += _difference_lines(table)
-    for section in page.sections:
-        lines += [f"## {escaped(section.title)}", ""]
-        points = [*(f"{name}: {value}" for name, value in section.facts), *section.lines]
-        lines += [f"* {escaped(point)}" for point in points]
-        lines += [""] if points else []
-        for caption, plain_table in section.tables:
-            lines += [f"### {escaped(caption)}", ""] if caption else []
-            lines += table_lines(plain_table)
-        if section.code:
-            fence = "`" * (3 + max((len(run) for run in re.findall("`+", section.code)), default=0))
-            lines += [fence, section.code.rstrip(), fence, ""]
+    lines += ["## What was found", "", escaped(page.intro), ""]
+    for block in page.blocks:
+        lines += _block_lines(page, block)
+    for group, sections in page.groups:
+        lines += [f"## {escaped(group)}", ""] if sections else []
+        for section in sections:
+            lines += _section_lines(section)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _block_lines(page: Page, block: Block) -> list[str]:
+    """One target: sentence, over what, curves, table."""
+    verdict = block.verdict
+    mark = " (primary comparison)" if verdict.primary else ""
+    lines = [
+        f"**{escaped(verdict.target)}**{mark}: **{escaped(verdict.chip)}.** {escaped(verdict.sentence)}",
+        "",
+    ]
+    points = [f"{over.label}: {over.word}, {over.text}" for over in verdict.over]
+    points += [verdict.missing] if verdict.missing else []
+    lines += [*(f"* {escaped(point)}" for point in points), *([""] if points else [])]
+    lines += _picture_lines(block.figures)
+    lines += [escaped(page.curve_note), ""] if block.figures else []
+    if block.table:
+        lines += [*_difference_lines(block.table), escaped(page.difference_note), ""]
+    return lines
+
+
+def _picture_lines(figures: list[Picture]) -> list[str]:
+    lines = []
+    for picture in figures:
+        name = f"{picture.title} ({NAMES.get(picture.metric, picture.metric)})"
+        lines += [f"![{escaped(name)}](figures/{picture.name}.png)", ""]
+    return lines
+
+
+def _section_lines(section: Section) -> list[str]:
+    lines = [f"### {escaped(section.title)}", ""]
+    lines += [f"**{escaped(section.gist)}**", ""] if section.gist else []
+    points = [f"{name}: {value}" for name, value in section.facts]
+    for bar in section.bars:
+        parts = [*(f"{part.label} {part.text}" for part in bar.parts), *bar.missing]
+        points.append(f"{bar.caption} {'; '.join(parts)}")
+    points += section.lines
+    lines += [*(f"* {escaped(point)}" for point in points), *([""] if points else [])]
+    for title, text in section.pages:
+        lines += [f"#### {escaped(title)}", "", escaped(text), ""]
+    lines += _picture_lines(section.figures)
+    for caption, plain_table in section.tables:
+        lines += [f"#### {escaped(caption)}", ""] if caption else []
+        lines += table_lines(plain_table)
+    if section.code:
+        fence = "`" * (3 + max((len(run) for run in re.findall("`+", section.code)), default=0))
+        lines += [fence, section.code.rstrip(), fence, ""]
+    return lines
 
 
 def table_lines(table: Table) -> list[str]:
@@ -56,7 +91,7 @@ def table_lines(table: Table) -> list[str]:
 
 
 def _difference_lines(table: DifferenceTable) -> list[str]:
-    lines = [f"### {escaped(table.target)}", "", _line(["Mode", "Arms", *table.fractions])]
+    lines = [_line(["Mode", "Arms", *table.fractions])]
     lines.append(_line(["---"] * (2 + len(table.fractions))))
     for mode, arm, against, cells in table.rows:
         names = [escaped(mode), escaped(f"{arm} / {against}")]

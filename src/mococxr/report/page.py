@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import jinja2
-import yaml
 from markupsafe import Markup
 
-from mococxr.report.arms import arm_table, transfer_table
 from mococxr.report.banners import Banner, banners
+from mococxr.report.calibration import calibration_section
+from mococxr.report.comparisons import comparisons_section, planning_section, saved_section
+from mococxr.report.doubt import doubt_section
 from mococxr.report.figures import Picture
-from mococxr.report.study_folder import Study
-from mococxr.report.tables import (
-    DifferenceTable,
-    Glyph,
-    Table,
-    budget_table,
-    cell_table,
-    comparison_table,
-    difference_tables,
-    glyph,
-    split_table,
-    target_table,
-    undefined_table,
-    widest,
+from mococxr.report.findings import Verdict, verdicts
+from mococxr.report.groups import groups_section
+from mococxr.report.made import (
+    arms_section,
+    data_section,
+    numbers_section,
+    repeat_section,
+    settings_section,
+    warnings_section,
 )
+from mococxr.report.paper import paper_section
+from mococxr.report.pretraining import pretraining_section
+from mococxr.report.reading import glossary_section, methods_section, missing_section
+from mococxr.report.section import CLOSER, MADE, PAPER, Section
+from mococxr.report.study_folder import Study
+from mococxr.report.tables import DifferenceTable, Glyph, difference_tables, glyph, widest
 from mococxr.report.words import (
-    NOT_RECORDED,
-    Verdict,
     display,
     films_and_patients,
     interval_name,
@@ -40,21 +40,17 @@ from mococxr.report.words import (
     plain,
     shown,
     subtitle,
-    verdicts,
 )
 
 
 @dataclass(frozen=True)
-class Section:
-    """A heading with facts, points, tables (caption, table) and code. `folded` sections begin closed."""
+class Block:
+    """One target: its sentence with an interval drawn for each `over`, its curves, its table."""
 
-    key: str
-    title: str
-    lines: list[str] = field(default_factory=list)
-    tables: list[tuple[str, Table]] = field(default_factory=list)
-    code: str = ""
-    folded: bool = False
-    facts: list[tuple[str, str]] = field(default_factory=list)
+    verdict: Verdict
+    glyphs: list[Glyph | None]
+    figures: list[Picture]
+    table: DifferenceTable | None
 
 
 @dataclass(frozen=True)
@@ -63,43 +59,73 @@ class Page:
 
     title: str
     subtitle: str
+    intro: str
     facts: list[tuple[str, str]]
     banners: list[Banner]
-    verdicts: list[Verdict]
-    verdict_glyphs: list[Glyph | None]
+    blocks: list[Block]
     reach: str
     figures: list[Picture]
     curve_note: str
-    differences: list[DifferenceTable]
     difference_note: str
-    sections: list[Section]
+    groups: list[tuple[str, list[Section]]]
 
 
 def lay_out(study: Study, figures: list[Picture]) -> Page:
     """Gather the page from a study and its figures."""
-    found, reach = verdicts(study), widest(study)
+    reach = widest(study)
     return Page(
         title=f"Label-efficiency study: {_names(study.targets)}",
         subtitle=subtitle(study),
+        intro=_intro(study),
         facts=_headline_facts(study),
         banners=banners(study),
-        verdicts=found,
-        verdict_glyphs=[glyph(*verdict.interval, reach) if verdict.interval else None for verdict in found],
+        blocks=_blocks(study, figures, reach),
         reach=plain(reach, 2),
         figures=figures,
         curve_note=_curve_note(study),
-        differences=difference_tables(study),
-        difference_note=_difference_note(study),
-        sections=[
-            _all_numbers(study),
-            _data(study),
-            _arms(study),
-            _settings(study),
-            _warnings(study),
-            _methods(study),
-            _repeat(study),
-        ],
+        difference_note=_difference_note(study) if study.differences else "",
+        groups=_groups(study, figures),
     )
+
+
+def _blocks(study: Study, figures: list[Picture], reach: float) -> list[Block]:
+    tables = {table.target: table for table in difference_tables(study)}
+    blocks = []
+    for verdict in verdicts(study):
+        drawn = [glyph(*over.interval, reach) for over in verdict.over]
+        mine = [
+            picture for picture in figures if picture.metric == "auroc" and picture.target == verdict.target
+        ]
+        blocks.append(Block(verdict, drawn, mine, tables.get(verdict.target)))
+    return blocks
+
+
+def _groups(study: Study, figures: list[Picture]) -> list[tuple[str, list[Section]]]:
+    """The sections below the first screen, by group; what the study does not hold is left out, and named."""
+    cases = "patients" if study.patients_known else "films (patients are unknown)"
+    sections = [
+        doubt_section(study),
+        saved_section(study),
+        comparisons_section(study),
+        calibration_section(study, figures),
+        groups_section(study),
+        pretraining_section(study, figures),
+        planning_section(study),
+        numbers_section(study, figures),
+        missing_section(study),
+        methods_section(study, cases),
+        glossary_section(),
+        data_section(study),
+        arms_section(study),
+        settings_section(study),
+        warnings_section(study),
+        repeat_section(study),
+        paper_section(study),
+    ]
+    here = [section for section in sections if section is not None]
+    return [
+        (group, [section for section in here if section.group == group]) for group in (CLOSER, PAPER, MADE)
+    ]
 
 
 def to_html(page: Page) -> str:
@@ -143,15 +169,30 @@ def _names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _cases(study: Study) -> str:
-    """What the bootstrap draws."""
-    return "patients" if study.patients_known else "films (patients are unknown)"
+def _intro(study: Study) -> str:
+    """What was done, for someone who meets such a page for the first time."""
+    reference = f" {display(study, study.reference)} is the reference." if study.reference else ""
+    ways = {
+        "linear": "a linear classifier learns on top of an encoder that stays as it is",
+        "finetune": "fine-tuning changes the encoder too",
+    }
+    used = "; ".join(ways[mode] for mode in study.modes if mode in ways)
+    how = f" {used[0].upper()}{used[1:]}." if used else ""
+    return (
+        "Classifiers that start from different encoders (the arms) learn from the same few labels and are judged on "
+        f"the same test films.{reference}{how} Which films have labels is drawn by lot, several times where they are "
+        "few (draws of labels). AUROC is the chance that a film with the finding scores higher than one without: 0.5 "
+        "is guessing, 1 is perfect."
+    )
 
 
 def _headline_facts(study: Study) -> list[tuple[str, str]]:
     facts = [
-        ("Arms compared", ", ".join(display(study, arm) for arm in study.arms)),
-        ("Label fractions", ", ".join(percent(f) for f in sorted({row["fraction"] for row in study.cells}))),
+        ("Arms", ", ".join(display(study, arm) for arm in study.arms)),
+        (
+            "Share of the labels",
+            ", ".join(percent(f) for f in sorted({row["fraction"] for row in study.cells})),
+        ),
         ("Test set", films_and_patients(study, study.tested, "splits", "test") + _other_source(study)),
         ("Made", moment(study.fact("created"))),
     ]
@@ -163,134 +204,15 @@ def _other_source(study: Study) -> str:
 
 
 def _curve_note(study: Study) -> str:
+    cases = "patients" if study.patients_known else "films (patients are unknown)"
     return (
-        f"Lines: mean over draws. Bands and bars: {interval_name(study)} over test {_cases(study)}. Rings: "
-        "the single "
-        "draws of labels, a spread that the bands do not hold. The axis of labels is logarithmic; "
-        "the panels of "
-        "one target share their scale."
+        f"Lines: mean over draws of labels. Bands and bars: {interval_name(study)} over test {cases}. Small rings: the "
+        "single draws. The axis of labels is logarithmic; the panels of one target share their scale."
     )
 
 
 def _difference_note(study: Study) -> str:
     return (
-        "Each cell: AUROC of the arm / of the arm it is compared with, then the paired difference and its "
-        f"{interval_name(study)}."
-    )
-
-
-def _all_numbers(study: Study) -> Section:
-    tables = [("Cells (cells.csv)", cell_table(study))]
-    if study.differences:
-        tables.append(("Comparisons (differences.csv)", comparison_table(study)))
-    return Section("numbers", "All numbers", tables=tables, folded=True)
-
-
-def _data(study: Study) -> Section:
-    known = study.fact("store", "patients_known")
-    facts = [
-        ("Source", shown(study.fact("store", "source"))),
-        ("Store", shown(study.fact("store", "path_name"))),
-        *([("Test films", _test_store(study))] if study.external else []),
-        ("Phantom films", shown(study.fact("store", "phantom"))),
-        ("Patient identifiers", NOT_RECORDED if known is None else "known" if known else "unknown"),
-        ("Films in quarantine (unreadable, not used)", shown(study.fact("store", "quarantined"))),
-        ("Split", shown(study.fact("store", "split_rule"))),
-        ("Rows restricted to", shown(study.fact("settings", "where") or "no restriction")),
-        ("Unit of the test", shown(study.fact("unit"))),
-        ("Vote over the films of a unit", shown(study.fact("vote"))),
-        ("Uncertain labels (-1)", shown(study.fact("uncertain"))),
-        ("Blank labels", shown(study.fact("blank"))),
-        ("Validation labels used", shown(study.fact("validation_labels"))),
-    ]
-    tables = [
-        ("Splits", split_table(study)),
-        ("Targets (films, unless patients are named)", target_table(study)),
-        ("Labels at each fraction", budget_table(study)),
-    ]
-    return Section("data", "Data and split", tables=tables, facts=facts)
-
-
-def _test_store(study: Study) -> str:
-    source, name, rule = (study.fact("test_store", word) for word in ("source", "path_name", "split_rule"))
-    return f"those of another store: {shown(source)} (store {shown(name)}; split: {shown(rule)})"
-
-
-def _arms(study: Study) -> Section:
-    transfer = transfer_table(study)
-    tables = [("", arm_table(study)), *([("Films of source and target", transfer)] if transfer.rows else [])]
-    return Section("arms", "Arms", tables=tables)
-
-
-def _settings(study: Study) -> Section:
-    text = study.settings_text
-    if not text.strip() and (recorded := study.fact("settings")):
-        text = yaml.safe_dump(recorded, sort_keys=False, allow_unicode=True)
-    lines = [] if text.strip() else [f"Settings: {NOT_RECORDED}"]
-    return Section("settings", "Settings", lines, code=text, folded=True)
-
-
-def _warnings(study: Study) -> Section:
-    recorded = study.fact("warnings")
-    lines = [shown(line) for line in recorded] if isinstance(recorded, list) else []
-    resamples = study.fact("undefined_resamples")
-    if resamples is None:
-        lines.append(f"Undefined resamples of the bootstrap: {NOT_RECORDED}.")
-    elif resamples:
-        lines.append(f"Undefined resamples of the bootstrap, counted and left out: {shown(resamples)}.")
-    undefined = undefined_table(study)
-    if not lines and not undefined.rows:
-        lines = ["None."]
-    tables: list[tuple[str, Table]] = [("Undefined, and why", undefined)] if undefined.rows else []
-    return Section("warnings", "Warnings", lines, tables)
-
-
-def _methods(study: Study) -> Section:
-    replicates = shown(study.fact("replicates"))
-    count = sum(row["low"] is not None for row in study.differences)
-    lines = [
-        "AUROC is the chance that a random positive case scores higher than a random negative one: "
-        "0.5 is guessing, "
-        "1 is perfect order. It is measured on test patients only.",
-        f"Intervals: {interval_name(study)} by bootstrap over test {_cases(study)}, {replicates} resamples. "
-        "In each "
-        "resample the AUROC of every draw is computed and averaged over the draws.",
-        "Differences are paired: both arms are measured on the same resamples, with the same draws "
-        "of labels. An "
-        "interval that includes 0 means that no difference was shown, not that there is none.",
-        "What the intervals do not contain: what another draw of labels would change (the draws' standard "
-        "deviation is given apart), what another pretraining of the same arm would change, and any change of "
-        "hospital, scanner or labeller.",
-        "A number that the data do not define (one class only, no test film) is called undefined and "
-        "left out; it "
-        "is never replaced.",
-    ]
-    if count > 1:
-        lines.append(
-            f"{count} comparisons stand on this page, without correction for their number; some "
-            "intervals can be "
-            f"expected to miss 0 by chance. The primary comparison is {_primary(study)}."
-        )
-    return Section("methods", "How to read this page", lines)
-
-
-def _primary(study: Study) -> str:
-    primary = study.fact("primary")
-    if not isinstance(primary, dict):
-        return NOT_RECORDED
-    fraction = primary.get("fraction")
-    share = percent(fraction) if isinstance(fraction, int | float) else NOT_RECORDED
-    arm = primary.get("arm")
-    name = display(study, arm) if isinstance(arm, str) else NOT_RECORDED
-    return f"{shown(primary.get('target'))}, {shown(primary.get('mode'))}, {name}, {share} of the labels"
-
-
-def _repeat(study: Study) -> Section:
-    version: Any = study.fact("version")
-    versions = version if isinstance(version, dict) else {"mococxr": version}
-    lines = [f"{name} {shown(value)}" for name, value in versions.items()]
-    lines.append(f"Study made: {moment(study.fact('created'))}")
-    lines.append("This command repeats the study in its folder; trials that are done are skipped:")
-    return Section(
-        "repeat", "Versions, and how to repeat it", lines, code="mococxr study --config settings.yaml"
+        "Each cell: AUROC of the arm / of the reference, then the difference and its "
+        f"{interval_name(study)}. Better and worse: over other test patients like these, the interval leaves out 0."
     )

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mococxr.errors import InputError
-from mococxr.files import read_json
-
-AGAIN = "Run `mococxr study --config {study}/settings.yaml` again: trials that are done are skipped."
+from mococxr.report.table_files import AGAIN, Row, read_facts, read_table, read_text, refuse_twins
 
 CELL_KEYS = ("arm", "mode", "target", "fraction")
 CELL_NUMBERS = ("auroc", "low", "high", "draw_sd", "n_test", "positives")
-CELL_EXTRAS = ("average_precision", "ap_low", "ap_high", "draws", "films", "patients")
+CELL_EXTRAS = (
+    "average_precision", "ap_low", "ap_high", "draws", "films", "patients", "low_bootstrap", "high_bootstrap",
+)  # fmt: skip
 DIFFERENCE_KEYS = ("arm", "against", "mode", "target", "fraction")
 DIFFERENCE_NUMBERS = ("difference", "low", "high", "p")
-DIFFERENCE_EXTRAS = ("low_draws", "high_draws", "ap_difference", "ap_low", "ap_high")
+DIFFERENCE_EXTRAS = (
+    "low_draws", "high_draws", "low_bootstrap", "high_bootstrap", "p_bootstrap", "p_holm", "p_bh", "margin",
+    "p_noninferior", "p_equivalent", "ap_difference", "ap_low", "ap_high",
+)  # fmt: skip
 ACROSS_KEYS = (*DIFFERENCE_KEYS, "against_mode")
 TRIAL_KEYS = ("arm", "mode", "target", "fraction")
 TRIAL_NUMBERS = ("train_films", "train_patients", "train_positives", "auroc")
 
-Row = dict[str, Any]
+
+def _with_ends(*names: str) -> tuple[str, ...]:
+    return tuple(name + end for name in names for end in ("", "_low", "_high"))
+
+
+FURTHER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "variance": (
+        DIFFERENCE_KEYS,
+        ("difference", "patients", "draws", "runs", "rest", "interactions", "standard_error", "df", "low", "high",
+         "count_draws", "count_runs"),
+    ),
+    "labels_saved": (DIFFERENCE_KEYS, ("train_films", "factor", "factor_low", "factor_high")),
+    "calibration": (
+        CELL_KEYS,
+        (*_with_ends("brier", "ece", "sensitivity", "specificity", "ppv", "npv"), "validation_films",
+         "validation_positives", "ece_if_perfect", "slope", "intercept", "threshold", "wanted_sensitivity",
+         "prevalence"),
+    ),
+    "reliability": (CELL_KEYS, ("mean_probability", "share", "low", "high", "n")),
+    "prevalence": (CELL_KEYS, ("prevalence", *_with_ends("ppv", "npv"))),
+    "subgroups": (
+        (*CELL_KEYS, "attribute", "group"),
+        ("n", "patients", "positives", "auroc", "low", "high", *_with_ends("gap"), "p_holm", "flagged"),
+    ),
+}  # fmt: skip
+"""Tables that a study may hold beside the three that it must: name -> keys, columns of numbers."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,17 @@ class Study:
     settings_text: str
     across: list[Row] = field(default_factory=list)
     """Differences between modes, where the study wrote `across.csv`."""
+    further: dict[str, list[Row]] = field(default_factory=dict)
+    """Rows of the tables of `FURTHER` that are there."""
+
+    def rows(self, table: str, **wanted: Any) -> list[Row]:
+        """The rows of a further table that agree with all of `wanted`; none where the study has no such table."""
+        found = self.further.get(table, [])
+        return [row for row in found if all(row.get(name) == value for name, value in wanted.items())]
+
+    def has(self, table: str) -> bool:
+        """Whether the folder holds a further table (it may have no rows)."""
+        return table in self.further
 
     def fact(self, *names: str) -> Any:
         """A recorded fact by its path in `study.json` (`fact("store", "films")`); None when absent."""
@@ -156,99 +192,21 @@ def read_study(path: Path) -> Study:
     """
     if not path.is_dir():
         raise InputError(f"{path} is not a folder.", "Name the STUDY folder that `mococxr study --out` made.")
-    cells = _read_table(path / "cells.csv", CELL_KEYS, CELL_NUMBERS, CELL_EXTRAS)
+    cells = read_table(path / "cells.csv", CELL_KEYS, CELL_NUMBERS, CELL_EXTRAS)
     if not cells:
         raise InputError(f"{path / 'cells.csv'} holds no cell.", AGAIN.format(study=path))
-    _refuse_twins(path / "cells.csv", cells, CELL_KEYS)
-    differences = _read_table(
-        path / "differences.csv", DIFFERENCE_KEYS, DIFFERENCE_NUMBERS, DIFFERENCE_EXTRAS
-    )
+    refuse_twins(path / "cells.csv", cells, CELL_KEYS)
+    differences = read_table(path / "differences.csv", DIFFERENCE_KEYS, DIFFERENCE_NUMBERS, DIFFERENCE_EXTRAS)
     across = []
     if (path / "across.csv").is_file():
-        across = _read_table(path / "across.csv", ACROSS_KEYS, DIFFERENCE_NUMBERS, DIFFERENCE_EXTRAS)
-    _refuse_twins(path / "differences.csv", differences, DIFFERENCE_KEYS)
-    trials = _read_table(path / "trials.csv", TRIAL_KEYS, TRIAL_NUMBERS)
-    facts = _read_facts(path / "study.json")
-    return Study(path, cells, differences, trials, facts, _read_text(path / "settings.yaml"), across)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing.", AGAIN.format(study=path.parent)) from error
-    except OSError as error:
-        raise InputError(
-            f"Cannot read {path}: {error.strerror}.", "Check the path and its permissions."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text.", AGAIN.format(study=path.parent)) from error
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
-    _read_text(path)
-    facts = read_json(path)
-    if not isinstance(facts, dict):
-        raise InputError(f"{path} is not a JSON object.", AGAIN.format(study=path.parent))
-    return facts
-
-
-def _read_table(
-    path: Path, keys: tuple[str, ...], numbers: tuple[str, ...], extras: tuple[str, ...] = ()
-) -> list[Row]:
-    """Rows of a CSV file: `fraction` and `numbers` as float or None, all other columns as text."""
-    try:
-        reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
-        missing = [name for name in (*keys, *numbers) if name not in (reader.fieldnames or [])]
-        rows = [] if missing else list(reader)
-    except csv.Error as error:
-        raise InputError(f"{path} is not a CSV table: {error}.", AGAIN.format(study=path.parent)) from error
-    if missing:
-        raise InputError(f"{path} lacks the column {missing[0]}.", AGAIN.format(study=path.parent))
-    return [_parse(path, i + 1, row, keys, (*numbers, *extras)) for i, row in enumerate(rows)]
-
-
-def _parse(path: Path, number: int, row: Row, keys: tuple[str, ...], numbers: tuple[str, ...]) -> Row:
-    if None in row or None in row.values():
-        raise InputError(
-            f"{path}, row {number}, has another number of fields than its header.",
-            AGAIN.format(study=path.parent),
-        )
-    parsed: Row = dict(row)
-    for name in ("fraction", *numbers):
-        if name in row:
-            parsed[name] = _number(path, number, name, row[name])
-    for name in keys:
-        if parsed[name] in ("", None):
-            raise InputError(f"{path}, row {number}: {name} is blank.", AGAIN.format(study=path.parent))
-    if parsed["fraction"] <= 0:
-        raise InputError(
-            f"{path}, row {number}: fraction is {parsed['fraction']:g}, not above 0.",
-            AGAIN.format(study=path.parent),
-        )
-    return parsed
-
-
-def _number(path: Path, row: int, column: str, text: str) -> float | None:
-    """The number, or None where the field is blank or NaN (undefined)."""
-    if not text.strip():
-        return None
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise InputError(
-            f"{path}, row {row}: {column} is {text!r}, not a number.", AGAIN.format(study=path.parent)
-        ) from error
-    return value if math.isfinite(value) else None
-
-
-def _refuse_twins(path: Path, rows: list[Row], keys: tuple[str, ...]) -> None:
-    seen: set[tuple[Any, ...]] = set()
-    for i, row in enumerate(rows):
-        key = tuple(row[name] for name in keys)
-        if key in seen:
-            raise InputError(
-                f"{path}, row {i + 1}, repeats an earlier one: {', '.join(map(str, key))}.",
-                AGAIN.format(study=path.parent),
-            )
-        seen.add(key)
+        across = read_table(path / "across.csv", ACROSS_KEYS, DIFFERENCE_NUMBERS, DIFFERENCE_EXTRAS)
+    refuse_twins(path / "differences.csv", differences, DIFFERENCE_KEYS)
+    trials = read_table(path / "trials.csv", TRIAL_KEYS, TRIAL_NUMBERS)
+    facts = read_facts(path / "study.json")
+    further = {
+        name: read_table(path / f"{name}.csv", keys, (), numbers)
+        for name, (keys, numbers) in FURTHER.items()
+        if (path / f"{name}.csv").is_file()
+    }
+    settings = read_text(path / "settings.yaml")
+    return Study(path, cells, differences, trials, facts, settings, across, further)

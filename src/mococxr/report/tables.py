@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mococxr.report.findings import finding_word
 from mococxr.report.study_folder import CELL_KEYS, Row, Study
 from mococxr.report.words import (
     NOT_RECORDED,
@@ -23,18 +25,8 @@ SPLITS = (("train", "Training"), ("val", "Validation"), ("test", "Test"))
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table of text. The columns from `numbers_from` on hold numbers and are set right."""
-
-    head: list[str]
-    rows: list[list[str]]
-    numbers_from: int = 1
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Glyph:
-    """An interval on the page's common scale, in per cent of its width."""
+    """An interval on a common scale, in per cent of its width; `state`: gain, loss or none."""
 
     low: float
     high: float
@@ -44,19 +36,35 @@ class Glyph:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of text. The columns from `numbers_from` on hold numbers and are set right.
+
+    `marks`: where there are any, a last column of drawn intervals, one a row, with the heading `mark_head`.
+    """
+
+    head: list[str]
+    rows: list[list[str]]
+    numbers_from: int = 1
+    note: str = ""
+    marks: list[Glyph | None] = field(default_factory=list)
+    mark_head: str = ""
+
+
+@dataclass(frozen=True)
 class DifferenceCell:
-    """`0.967 / 0.893`, `+0.074`, `(0.050, 0.098)`; `reason` where something is undefined."""
+    """`0.967 / 0.893`, `+0.074`, `(+0.050 to +0.098)`, `better`; `reason` where something is undefined."""
 
     pair: str = ""
     difference: str = ""
     within: str = ""
     glyph: Glyph | None = None
     reason: str = ""
+    word: str = ""
 
     @property
     def text(self) -> str:
         """The cell on one line, as the paper prints it."""
-        line = " ".join(part for part in (self.pair, self.difference, self.within) if part)
+        line = " ".join(part for part in (self.pair, self.difference, self.within, self.word) if part)
         return f"{line} [{self.reason}]" if self.reason else line or "–"
 
 
@@ -120,19 +128,46 @@ def _difference_cell(study: Study, key: tuple[str, str, str, str, float], reach:
     reasons = [f"{display(study, name)}: {study.reason(name, mode, target, fraction)}" for name in missing]
     if row is None or row["difference"] is None:
         return DifferenceCell(pair, UNDEFINED, "", None, "; ".join(reasons))
-    low, high = row["low"], row["high"]
-    if low is None or high is None:
-        return DifferenceCell(
-            pair, signed(row["difference"]), "(interval undefined)", None, "; ".join(reasons)
-        )
-    within = f"({plain(low)}, {plain(high)})"
+    drawn = glyph(row["difference"], row["low"], row["high"], reach)
+    over = between(row, "low", "high", signed)
+    if row.get("verdict") in ("too few", "undefined"):
+        reasons.append(str(row.get("reason") or row.get("words") or ""))
     return DifferenceCell(
         pair,
         signed(row["difference"]),
-        within,
-        glyph(row["difference"], low, high, reach),
-        "; ".join(reasons),
+        f"({over})" if over else "(interval undefined)",
+        drawn,
+        "; ".join(reason for reason in reasons if reason),
+        finding_word(row) if over or row.get("verdict") else "",
     )
+
+
+def between(row: Row, low: str, high: str, form: Callable[[float | None], str] = plain) -> str:
+    """The ends of an interval, `0.892 to 0.951`; nothing where there is none."""
+    if row.get(low) is None or row.get(high) is None:
+        return ""
+    return f"{form(row[low])} to {form(row[high])}"
+
+
+def comparison_name(study: Study, row: Row, between: str = "against") -> str:
+    """`MoCo against ImageNet`."""
+    return f"{display(study, row['arm'])} {between} {display(study, row['against'])}"
+
+
+COMPARED = ("Target, mode", "Arms", "Labels")
+"""The headings of `comparison_key`."""
+
+
+def comparison_key(study: Study, row: Row) -> list[str]:
+    """What a row of a table of comparisons is about."""
+    mode = f"{row['mode']} / {row['against_mode']}" if row.get("against_mode") else row["mode"]
+    return [f"{row['target']}, {mode}", comparison_name(study, row, "/"), percent(row["fraction"])]
+
+
+def comparison_p(study: Study, row: Row, column: str = "p") -> str:
+    """A p of `differences.csv`; where it is counted in resamples, not smaller than they can tell."""
+    resampled = "p_bootstrap" not in row
+    return p_value(row.get(column), study.fact("replicates") if resampled else None)
 
 
 def cell_table(study: Study) -> Table:
@@ -146,42 +181,21 @@ def cell_table(study: Study) -> Table:
         line = [row["target"], row["mode"], display(study, row["arm"]), percent(row["fraction"])]
         line += [plain(row["auroc"]) + _within(row, "low", "high")]
         line += ["–" if row["draw_sd"] is None else plain(row["draw_sd"])]
-        line += [_count(row["n_test"]), _count(row["positives"])]
+        line += [count(row["n_test"]), count(row["positives"])]
         if precision:
             line += [plain(row.get("average_precision")) + _within(row, "ap_low", "ap_high")]
         rows.append(line)
     return Table(head, rows, 3, f"In brackets: {interval_name(study)}.")
 
 
-def _count(value: float | None) -> str:
+def count(value: float | None) -> str:
+    """A whole number; – where there is none."""
     return "–" if value is None else f"{value:,.0f}"
 
 
 def _within(row: Row, low: str, high: str) -> str:
-    if row.get(low) is None or row.get(high) is None:
-        return ""
-    return f" ({plain(row[low])}, {plain(row[high])})"
-
-
-def comparison_table(study: Study) -> Table:
-    """Every row of `differences.csv`, with its p and method."""
-    rows = [
-        [
-            row["target"],
-            row["mode"],
-            f"{display(study, row['arm'])} against {display(study, row['against'])}",
-            percent(row["fraction"]),
-            signed(row["difference"]),
-            "–"
-            if row["low"] is None or row["high"] is None
-            else f"{signed(row['low'])} to {signed(row['high'])}",
-            p_value(row["p"], study.fact("replicates")),
-            row.get("method") or NOT_RECORDED,
-        ]
-        for row in study.differences
-    ]
-    head = ["Target", "Mode", "Arms", "Labels", "Difference", "Interval", "p", "Method"]
-    return Table(head, rows, 3)
+    ends = between(row, low, high)
+    return f" ({ends})" if ends else ""
 
 
 def split_table(study: Study) -> Table:

@@ -1,30 +1,17 @@
-"""Numbers and findings in words: the sentences of the page, the same for HTML and Markdown."""
+"""Numbers, names and recorded facts in words, the same for HTML and Markdown."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
-from mococxr.report.study_folder import Row, Study
+from mococxr.report.study_folder import Study
 
 NOT_RECORDED = "not recorded"
 UNDEFINED = "undefined"
 
 PROPER_NAMES = {"moco": "MoCo", "moco-cxr": "MoCo-CXR", "imagenet": "ImageNet", "medaug": "MedAug"}
 MODE_NAMES: dict[str, str] = {"linear": "Linear classifier", "finetune": "Fine-tuning"}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A sentence on one target. `state`: gain, loss, none, undefined; `interval`: (difference, low, high)."""
-
-    target: str
-    primary: bool
-    state: str
-    chip: str
-    sentence: str
-    interval: tuple[float, float, float] | None
 
 
 def plain(value: float | None, digits: int = 3) -> str:
@@ -106,51 +93,6 @@ def interval_name(study: Study) -> str:
     return f"{percent(level)} interval" if isinstance(level, int | float) else "interval (level not recorded)"
 
 
-def verdicts(study: Study) -> list[Verdict]:
-    """One verdict a target, that of the primary comparison first."""
-    return [_verdict(study, target) for target in study.targets]
-
-
-def _verdict(study: Study, target: str) -> Verdict:
-    primary = study.fact("primary", "target") == target
-    row = _chosen(study, target)
-    if row is None:
-        return Verdict(target, primary, "undefined", "Nothing compared", _alone(study, target), None)
-    state, ending = _finding(study, row)
-    chips = {
-        "gain": "Gain shown",
-        "loss": "Loss shown",
-        "none": "No difference shown",
-        "undefined": "Undefined",
-    }
-    interval = (row["difference"], row["low"], row["high"])
-    return Verdict(
-        target,
-        primary,
-        state,
-        chips[state],
-        f"{_opening(study, row)}{ending}",
-        None if state == "undefined" else interval,
-    )
-
-
-def _chosen(study: Study, target: str) -> Row | None:
-    """The comparison of the verdict: the primary's mode, arm and fraction where this target has them."""
-    recorded = study.fact("primary")
-    primary = recorded if isinstance(recorded, dict) else {}
-    rows = [row for row in study.differences if row["target"] == target]
-
-    def distance(row: Row) -> tuple[bool, bool, bool, float]:
-        return (
-            row["mode"] != primary.get("mode", study.modes[0]),
-            row["arm"] != primary.get("arm", rows[0]["arm"]),
-            row["fraction"] != primary.get("fraction"),
-            row["fraction"],
-        )
-
-    return min(rows, key=distance) if rows else None
-
-
 def labels_used(study: Study, target: str, fraction: float) -> str:
     """`1 % of the labels (34 films, 20 patients)`."""
     trials = study.trials_of(target=target, fraction=fraction)
@@ -161,63 +103,6 @@ def labels_used(study: Study, target: str, fraction: float) -> str:
         return share
     counted = patients != NOT_RECORDED and study.patients_known
     return f"{share} ({films} films" + (f", {patients} patients)" if counted else ")")
-
-
-def _opening(study: Study, row: Row) -> str:
-    key = (row["mode"], row["target"], row["fraction"])
-    ours, theirs = study.cell(row["arm"], *key), study.cell(row["against"], *key)
-    values = [plain(cell["auroc"] if cell else None) for cell in (ours, theirs)]
-    arm, against = display(study, row["arm"]), display(study, row["against"])
-    subject = {
-        "linear": f"a linear classifier on {arm} features reaches",
-        "finetune": f"fine-tuning from {arm} weights reaches",
-    }.get(row["mode"], f"{row['mode']} from {arm} reaches")
-    noun = {"linear": " features", "finetune": " weights"}.get(row["mode"], "")
-    return (
-        f"With {labels_used(study, row['target'], row['fraction'])}, {subject} AUROC "
-        f"{values[0]} against {values[1]} from {against}{noun}"
-    )
-
-
-def _finding(study: Study, row: Row) -> tuple[str, str]:
-    """The state and the end of the sentence."""
-    difference, low, high = row["difference"], row["low"], row["high"]
-    if difference is None:
-        reasons = [
-            study.reason(arm, row["mode"], row["target"], row["fraction"])
-            for arm in (row["arm"], row["against"])
-        ]
-        known = [reason for reason in reasons if reason != "reason not recorded"] or reasons
-        return "undefined", f": the comparison is undefined ({'; '.join(dict.fromkeys(known))})."
-    if low is None or high is None:
-        return (
-            "undefined",
-            f": {signed(difference)}, but no interval is defined, so nothing is shown either way.",
-        )
-    figures = f"{signed(difference)} ({interval_name(study)} {signed(low)} to {signed(high)})"
-    if low > 0:
-        return "gain", f": {figures}."
-    if high < 0:
-        return "loss", f": {figures}, so {display(study, row['arm'])} did worse."
-    return "none", f": {figures}. The interval includes 0: no difference was shown."
-
-
-def _alone(study: Study, target: str) -> str:
-    """The sentence where no arm is compared with another."""
-    defined = [row for row in study.cells if row["target"] == target and row["auroc"] is not None]
-    if not defined:
-        return "No cell of this target is defined; the reasons stand below."
-    row = min(defined, key=lambda row: row["fraction"])
-    within = (
-        f" ({interval_name(study)} {plain(row['low'])} to {plain(row['high'])})"
-        if row["low"] is not None and row["high"] is not None
-        else ""
-    )
-    return (
-        f"With {labels_used(study, target, row['fraction'])}, {display(study, row['arm'])} "
-        f"({row['mode']}) reaches "
-        f"AUROC {plain(row['auroc'])}{within}. There is no other arm to compare it with."
-    )
 
 
 def subtitle(study: Study) -> str:
