@@ -1,6 +1,7 @@
 """A tiny run in a process of its own, or in several: `python process_run.py STORE OUT {settings as JSON}`.
 
-Writes, as every rank sees them, hashes of its queue after each step: OUT-queue-<rank>.json.
+Writes, as every rank sees them, hashes of its queue after each step, OUT-queue-<rank>.json; and at its start its
+process, OUT-pid-<rank>.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from small_run import tiny_run
 def main(store: str, out: str, settings: str) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    rank = os.environ.get("RANK", "0")
+    Path(f"{out}-pid-{rank}").write_text(str(os.getpid()))
     hashes: list[str] = []
     step = loop.moco_step
 
@@ -31,7 +34,7 @@ def main(store: str, out: str, settings: str) -> None:
 
     loop.moco_step = watched
     tiny_run(Path(store), Path(out), **json.loads(settings))
-    Path(f"{out}-queue-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(hashes))
+    Path(f"{out}-queue-{rank}.json").write_text(json.dumps(hashes))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,29 @@ def test_an_order_depends_on_seed_and_epoch_only():
     assert not np.array_equal(Orders(50, 48, 20, seed=4).order(0), expected[0])
 
 
+def next_in_lists(last: list[int], draws: list[float], used: int, apart: int) -> list[int]:
+    """The order after another, film by film: the free ones in a list, the others waiting for their turn."""
+    free, held, order = last[: used - apart] + last[used:], last[used - apart : used], []
+    for place, draw in enumerate(draws):
+        pick = int(draw * len(free))
+        order.append(free[pick])
+        free[pick] = free[-1]
+        free.pop()
+        free += held[place : place + 1]
+    return order
+
+
+@pytest.mark.parametrize(("films", "batch", "queue"), [*ORDERS, (1000, 32, 512), (1003, 32, 928)])
+def test_an_order_is_that_of_drawing_from_a_list_film_by_film(films, batch, queue):
+    used, apart = films // batch * batch, min(queue + batch - 1, films // batch * batch - 1)
+    orders = Orders(films, used, apart, seed=5)
+    whole = np.argsort(np.random.default_rng((5, 0, 0x0DE5)).random(films), kind="stable").tolist()
+    for epoch in range(1, 5):
+        draws = np.random.default_rng((5, epoch, 0x0DE5)).random(films).tolist()
+        whole = next_in_lists(whole, draws, used, apart)
+        assert orders.order(epoch).tolist() == whole[:used]
+
+
 def test_every_film_is_as_likely_at_every_place():
     orders = Orders(60, 56, 15, seed=0)
     counts = np.zeros((60, 7))

@@ -22,22 +22,10 @@ HERE = Path(__file__).parent
 SCRIPT = HERE / "process_run.py"
 
 
-def command(store: Path, out: Path, processes: int = 1, **settings: object) -> list[str]:
-    launcher = [
-        "-m",
-        "torch.distributed.run",
-        f"--nproc-per-node={processes}",
-        "--master-port=0",
-        "--standalone",
-    ]
-    return [
-        sys.executable,
-        *(launcher if processes > 1 else []),
-        str(SCRIPT),
-        str(store),
-        str(out),
-        json.dumps(settings),
-    ]
+def command(store: Path, out: Path, processes: int = 1, restarts: int = 0, **settings: object) -> list[str]:
+    several = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    launcher = [*several, "--standalone"] if processes > 1 else []
+    return [sys.executable, *launcher, str(SCRIPT), str(store), str(out), json.dumps(settings)]
 
 
 def environment() -> dict[str, str]:
@@ -57,17 +45,25 @@ def finish(store: Path, out: Path, processes: int = 1, **settings: object) -> Pa
     return out
 
 
-def kill_after(store: Path, out: Path, steps: int, **settings: object) -> None:
-    """Start it and kill -9 it as soon as its log tells of so many steps."""
-    with subprocess.Popen(
-        command(store, out, **settings),
+def begin(
+    store: Path, out: Path, steps: int, processes: int = 1, **settings: object
+) -> subprocess.Popen[bytes]:
+    """Start it, and return as soon as its log tells of so many steps."""
+    process = subprocess.Popen(
+        command(store, out, processes, **settings),
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as process:
-        log = out / "log.jsonl"
-        while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= steps):
-            time.sleep(0.002)
+    )
+    log = out / "log.jsonl"
+    while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= steps):
+        time.sleep(0.002)
+    return process
+
+
+def kill_after(store: Path, out: Path, steps: int, **settings: object) -> None:
+    """Start it and kill -9 it as soon as its log tells of so many steps."""
+    with begin(store, out, steps, **settings) as process:
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
 
@@ -87,37 +83,92 @@ def test_a_run_that_is_killed_anywhere_and_resumed_is_the_uninterrupted_run(phan
     assert [entry["step"] for entry in read_log(out)] == list(range(1, 41))
 
 
-def test_two_processes_learn_what_one_does(phantom_store, tmp_path):
-    """With an encoder without batch norm the batch may be shared out without a trace: losses, keys, weights."""
-    settings = {"backbone": "test_convnext", "epochs": 2, "log_every": 1, "optimizer": "sgd", "lr": 0.05}
-    one = finish(phantom_store, tmp_path / "one", key_groups=1, **settings)
-    two = finish(phantom_store, tmp_path / "two", processes=2, key_groups=2, **settings)
-    logs = [read_log(run) for run in (one, two)]
-    for single, shared in zip(*logs, strict=True):
-        assert shared["loss"] == pytest.approx(single["loss"], abs=1e-5)
-        assert shared["contrast_accuracy"] == pytest.approx(single["contrast_accuracy"], abs=1e-6)
-        assert shared["lr"] == single["lr"]
-    hashes = [json.loads((tmp_path / f"two-queue-{rank}.json").read_text()) for rank in (0, 1)]
-    assert hashes[0] == hashes[1]  # to the last bit, after every step
-    assert len(set(hashes[0])) == 10
-    states = [checkpoint.latest(run / "checkpoints") for run in (one, two)]
+FREE = {
+    "backbone": "test_convnext", "epochs": 2, "log_every": 1, "save_every": 5, "optimizer": "sgd", "lr": 0.05
+}  # fmt: skip
+"""A run of 10 steps whose encoder has no batch norm: its batch may be shared out without a trace."""
+
+
+@pytest.fixture(scope="module")
+def one(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(phantom_store, tmp_path_factory.mktemp("one") / "run", **FREE)
+
+
+@pytest.fixture(scope="module")
+def two(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(phantom_store, tmp_path_factory.mktemp("two") / "run", processes=2, **FREE)
+
+
+def assert_alike(single: Path, other: Path) -> None:
+    """Losses, keys in their places and weights are those of one process, but for the order of sums."""
+    for ours, theirs in zip(*(read_log(run) for run in (single, other)), strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
+        assert theirs["contrast_accuracy"] == pytest.approx(ours["contrast_accuracy"], abs=1e-6)
+        assert (theirs["step"], theirs["lr"]) == (ours["step"], ours["lr"])
+    states = [checkpoint.latest(run / "checkpoints") for run in (single, other)]
     keys = [state["queue"]["keys_KC"].numpy() for state in states]
-    np.testing.assert_allclose(*keys, atol=1e-5)  # the same keys in the same places
+    apart = np.linalg.norm(keys[0][:, None] - keys[0], axis=2) + np.eye(len(keys[0]))
+    assert apart.min() > 1e-3  # so that a key in another's place would be seen
+    np.testing.assert_allclose(*keys, atol=1e-5)
+    assert states[0]["queue"]["enqueued"] == states[1]["queue"]["enqueued"] == 80
     for name, tensor in states[0]["query"].items():
         np.testing.assert_allclose(states[1]["query"][name], tensor, atol=1e-4, err_msg=name)
-    assert json.loads((two / "run.json").read_text())["processes"] == 2
 
 
-def test_two_processes_with_batch_norm_stop_and_go_on_to_the_last_bit(phantom_store, tmp_path):
-    settings = {"epochs": 2, "log_every": 3, "save_every": 4}
-    whole = finish(phantom_store, tmp_path / "whole", processes=2, **settings)
-    out = tmp_path / "begun"
-    out.mkdir()
-    for name in ("settings.yaml", "inputs.json", "patients.csv", "log.jsonl"):
+def test_two_processes_learn_what_one_does(one, two):
+    assert_alike(one, two)
+    hashes = [json.loads(Path(f"{two}-queue-{rank}.json").read_text()) for rank in (0, 1)]
+    assert hashes[0] == hashes[1]  # to the last bit, after every step
+    assert len(set(hashes[0])) == 10
+    facts = json.loads((two / "run.json").read_text())
+    assert (facts["processes"], facts["processes_from_step"]) == (2, [[0, 2]])
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(one, two, phantom_store, tmp_path, before, after):
+    out = stopped_after(two if before == 2 else one, tmp_path / "begun", 5)
+    finish(phantom_store, out, processes=after, resume=True, **FREE)
+    assert_alike(one, out)
+    facts = json.loads((out / "run.json").read_text())
+    assert (facts["steps"], facts["processes"]) == (10, after)
+    assert facts["processes_from_step"] == [[0, before], [5, after]]
+
+
+def stopped_after(whole: Path, out: Path, step: int) -> Path:
+    """The folder of a run as if it had been killed after a checkpoint."""
+    (out / "checkpoints").mkdir(parents=True)
+    for name in (
+        "settings.yaml",
+        "inputs.json",
+        "patients.csv",
+        "log.jsonl",
+        f"checkpoints/step-{step:08d}.pt",
+    ):
         (out / name).write_bytes((whole / name).read_bytes())
-    middle = checkpoint.saved(whole / "checkpoints")[0]  # as if it had been killed after this one
-    (out / "checkpoints").mkdir()
-    (out / "checkpoints" / middle.name).write_bytes(middle.read_bytes())
-    assert middle.name == "step-00000008.pt"
-    finish(phantom_store, out, processes=2, resume=True, **settings)
+    return out
+
+
+NORMED = {"epochs": 8, "log_every": 1, "save_every": 7}
+"""A run of 40 steps with batch norm."""
+
+
+def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_been(phantom_store, tmp_path):
+    """By the launcher alone, with nobody there to type --resume; on the way there is a half-written checkpoint."""
+    whole = finish(phantom_store, tmp_path / "whole", processes=2, **NORMED)
+    out = tmp_path / "killed"
+    with begin(phantom_store, out, random.randrange(8, 36), processes=2, restarts=1, **NORMED) as launcher:
+        killed = int(Path(f"{out}-pid-1").read_text())
+        (out / "checkpoints" / ".step-00000039.pt.x.part").write_bytes(b"half")
+        os.kill(killed, signal.SIGKILL)
+        assert launcher.wait(timeout=300) == 0
+    assert int(Path(f"{out}-pid-1").read_text()) != killed
     assert_same_run(whole, out)
+    queues = [json.loads(Path(f"{run}-queue-{r}.json").read_text()) for run in (whole, out) for r in (0, 1)]
+    assert {queue[-1] for queue in queues} == {queues[0][-1]}
+    assert len(queues[0]) == 40 > len(queues[2]) == len(queues[3]) >= 4  # gone on with, not done again
+    assert [entry["step"] for entry in read_log(out)] == list(range(1, 41))
+    again = command(phantom_store, out, 2, restarts=1, **NORMED)
+    done = subprocess.run(again, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0  # another launch does not write over it, even when it is started again
+    assert done.stderr.count(f"{out} is there already.") == 2
+    assert "nothing to resume" not in done.stderr

@@ -14,20 +14,18 @@ import torch
 from accelerate import Accelerator
 
 from mococxr import backbone, health, journal
-from mococxr.config import PRESETS, PretrainSettings, from_yaml, make, resolve, to_mapping, to_yaml
+from mococxr.config import PRESETS, PretrainSettings, resolve, to_mapping
 from mococxr.errors import InputError
-from mococxr.files import atomic_write, read_json, write_json
+from mococxr.files import write_json
 from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.folder import agreed, check_folder, going_on, inputs_of, open_folder
 from mococxr.pretrain.loop import Log, pretrain_loop
 from mococxr.pretrain.pool import Pool, gather_pool, largest_queue
-from mococxr.pretrain.seen import started_from, write_seen
+from mococxr.pretrain.seen import started_from, write_films
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner
 from mococxr.store import Store
 from mococxr.version import VERSION
-
-FREE_ON_RESUME = {"resume", "device", "save_every", "log_every", "tracker", "stores", "out"}
-"""Settings that may differ between a run and its resumption: they change no number."""
 
 
 def run(settings: PretrainSettings) -> Path:
@@ -38,12 +36,13 @@ def run(settings: PretrainSettings) -> Path:
         RunError: the run stopped on the way; what was saved is named.
     """
     settings, out = resolve(settings), settings.out
-    if settings.resume and (out / "run.json").is_file():
-        journal.say(f"{out} is finished; there is nothing to resume.")
+    accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
+    settings, finished = agreed(accelerator, lambda: going_on(settings))
+    if finished:
+        accelerator.end_training()
         return out
     stores = [Store.open(path) for path in settings.stores]
-    _check_out(settings, stores)
-    accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
+    check_folder(settings, stores, accelerator)
     pool = gather_pool(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
     settings = _with_queue(settings, len(pool))
     learner, feed, origin = build_learner(settings, pool, accelerator)
@@ -51,11 +50,11 @@ def run(settings: PretrainSettings) -> Path:
         _announce(
             settings, pool, cast("backbone.Encoder", learner.query.encoder).spec, origin, accelerator, feed
         )
-        _open_folder(settings, pool, stores)
+        open_folder(settings, pool, stores)
     accelerator.wait_for_everyone()
     _start_tracker(accelerator, settings)
     log = pretrain_loop(settings, learner, feed, accelerator, out, feed.orders.used)
-    if accelerator.is_main_process:
+    if log:
         _finish(settings, learner, pool, stores, log, origin, accelerator)
     accelerator.end_training()
     return out
@@ -68,45 +67,6 @@ def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None
         k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in to_mapping(settings).items()
     }
     accelerator.init_trackers("mococxr", config=plain)
-
-
-def _check_out(settings: PretrainSettings, stores: list[Store]) -> None:
-    """Refuse to write over a run, or to resume one with other settings or films."""
-    out = settings.out
-    if not settings.resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} is there already.", "Name another --out, or go on with it by --resume.")
-        return
-    if not (out / "settings.yaml").is_file():
-        begun = {
-            "inputs.json",
-            "patients.csv",
-            "films.parquet",
-        }  # what a run killed in its first moment leaves
-        if strange := sorted({path.name for path in out.glob("[!.]*")} - begun):
-            raise InputError(
-                f"{out} holds no run to resume: there is {strange[0]} and no settings.yaml.",
-                "Name the folder of a run, or one that is not there yet.",
-            )
-        return
-    earlier = to_mapping(make(PretrainSettings, from_yaml(out / "settings.yaml")))
-    now = to_mapping(settings)
-    now["queue"] = now["queue"] or earlier["queue"]
-    differ = [name for name in now if name not in FREE_ON_RESUME and now[name] != earlier[name]]
-    if differ:
-        shown = ", ".join(f"--{name.replace('_', '-')} {earlier[name]} -> {now[name]}" for name in differ[:5])
-        raise InputError(
-            f"{out} was begun with other settings ({shown}).", "Leave them out, or name another --out."
-        )
-    inputs = read_json(out / "inputs.json")
-    if inputs != _inputs(stores):
-        raise InputError(
-            f"{out} was begun on other films: {inputs}.", "Name the same stores, or another --out."
-        )
-
-
-def _inputs(stores: list[Store]) -> list[dict[str, str]]:
-    return [{"store": store.path.name, "source": store.source, "sha256": store.sha256} for store in stores]
 
 
 def _with_queue(settings: PretrainSettings, films: int) -> PretrainSettings:
@@ -152,13 +112,6 @@ def _announce(
         journal.warn(doubt)
 
 
-def _open_folder(settings: PretrainSettings, pool: Pool, stores: list[Store]) -> None:
-    """Write what a resumption is checked against; the settings last, since they say that all is there."""
-    write_json(settings.out / "inputs.json", _inputs(stores))
-    write_seen(settings.out, pool, stores, settings.init, settings.size)
-    atomic_write(settings.out / "settings.yaml", to_yaml(dataclasses.replace(settings, resume=False)))
-
-
 def _finish(
     s: PretrainSettings,
     learner: Learner,
@@ -169,6 +122,7 @@ def _finish(
     accelerator: Accelerator,
 ) -> None:
     """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
+    write_films(s.out, pool, stores, s.init, s.size)
     word, sentence = health.verdict(log.entries, s.queue, s.dim, s.batch)
     pretrained_on = {
         "source": sorted({store.source for store in stores}),
@@ -191,7 +145,7 @@ def _finish(
         "started_from": started_from(s.init),
         "pretrained_on": pretrained_on,
         "phantom": all(bool(store.manifest.get("phantom")) for store in stores),
-        "inputs": _inputs(stores),
+        "inputs": inputs_of(stores),
         "steps": last["step"],
         "queue": s.queue,
         "loss": last["loss"],
@@ -201,6 +155,7 @@ def _finish(
         "seconds": last["seconds"],
         "device": _device_name(accelerator),
         "processes": accelerator.num_processes,
+        "processes_from_step": log.worlds,
         "precision": accelerator.mixed_precision,
         "libraries": _libraries(),
     }

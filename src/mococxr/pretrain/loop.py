@@ -19,6 +19,7 @@ from mococxr.config import PretrainSettings
 from mococxr.errors import RunError
 from mococxr.files import atomic_write
 from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.folder import agreed, worlds
 from mococxr.pretrain.step import Learner, learning_rate, moco_step
 from mococxr.pretrain.watch import Watch
 
@@ -44,10 +45,14 @@ def stop_signals() -> Iterator[dict[str, str]]:
 
 
 class Log:
-    """`log.jsonl`: one object a logged step, appended; on resume cut back to the checkpoint."""
+    """`log.jsonl`: one object a logged step, appended; on resume cut back to the checkpoint.
 
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
+    Args:
+        worlds: [first step, processes] for each number of processes that the run has had.
+    """
+
+    def __init__(self, path: Path, step: int, worlds: list[list[int]]) -> None:
+        self.path, self.worlds = path, worlds
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         self.entries = [entry for line in lines if (entry := _whole(line)) and entry["step"] <= step]
         atomic_write(path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
@@ -69,27 +74,27 @@ def _whole(line: str) -> dict[str, Any] | None:
 
 def pretrain_loop(
     settings: PretrainSettings, learner: Learner, feed: Feed, accelerator: Accelerator, out: Path, films: int
-) -> Log:
+) -> Log | None:
     """Go from the last checkpoint, or the start, to the last step.
 
     Args:
         films: used in an epoch, over all processes.
 
     Returns:
-        The log, all of it.
+        The log, all of it, on the process that keeps it.
 
     Raises:
         RunError: the loss is not finite, or somebody asked to stop; the last good checkpoint is named.
     """
     s = settings
     steps = feed.steps_per_epoch * s.epochs
-    state = checkpoint.latest(out / "checkpoints") if s.resume else None
+    state = agreed(accelerator, lambda: checkpoint.latest(out / "checkpoints")) if s.resume else None
     watch = Watch(learner, feed, s.temperature)
     start, spent = restore(learner, watch, state) if state else (0, 0.0)
-    if s.resume:
-        journal.say(f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet")
     main = accelerator.is_main_process
-    log = Log(out / LOG, start) if main else None
+    if s.resume and main:
+        journal.say(f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet")
+    log = Log(out / LOG, start, worlds(state, start, learner.world)) if main else None
     begun = time.perf_counter()
     with (
         torch.random.fork_rng(),
@@ -118,14 +123,14 @@ def pretrain_loop(
                 _check_loss(watch, out)
                 _check_weights(learner, done, out)
                 sums = watch.shared()
-                if main:
-                    _save(out, learner, done, spent + time.perf_counter() - begun, sums)
+                if log:
+                    _save(out, learner, done, spent + time.perf_counter() - begun, sums, log.worlds)
                 accelerator.wait_for_everyone()
             if stop and not last:
                 raise RunError(
                     f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there."
                 )
-    return log or Log(out / LOG, steps)
+    return log
 
 
 def _one_step(
@@ -191,7 +196,9 @@ def _anyone(asked: dict[str, str], accelerator: Accelerator) -> bool:
     return bool(accelerator.gather(mine).sum() > 0)
 
 
-def _save(out: Path, learner: Learner, step: int, seconds: float, seen: torch.Tensor) -> None:
+def _save(
+    out: Path, learner: Learner, step: int, seconds: float, seen: torch.Tensor, worlds: list[list[int]]
+) -> None:
     """Everything that the next step depends on and that is no function of seed and step."""
     checkpoint.save(
         out / "checkpoints",
@@ -205,6 +212,7 @@ def _save(out: Path, learner: Learner, step: int, seconds: float, seen: torch.Te
             "optimizer": learner.optimizer.state_dict(),
             "shuffle": learner.shuffle.get_state(),
             "seen": seen,
+            "worlds": worlds,
         },
     )
 

@@ -79,6 +79,12 @@ class Store:
         """
         return _read(self.path / "index.parquet", pl.read_parquet)
 
+    def columns(self, *names: str) -> pl.DataFrame:
+        """Some columns of the index, in row order: read from the file and not kept, unless the index is."""
+        if "index" in self.__dict__:
+            return self.index.select(names)
+        return _read(self.path / "index.parquet", lambda file: pl.read_parquet(file, columns=list(names)))
+
     @cached_property
     def splits(self) -> pl.DataFrame:
         """`patient, split` with train, val or test, one row a patient."""
@@ -116,7 +122,8 @@ class Store:
         if unknown := set(splits) - set(SPLITS):
             raise ValueError(f"no such split: {sorted(unknown)}; there are {SPLITS}")
         chosen = self.splits.filter(pl.col("split").is_in(splits))["patient"]
-        return self.index["patient"].is_in(chosen.implode()).arg_true().to_numpy().astype(np.int64)
+        patients = self.columns("patient")["patient"]
+        return patients.is_in(chosen.implode()).arg_true().to_numpy().astype(np.int64)
 
     def verify(self) -> None:
         """Read every byte and compare it with the manifest's hashes.
@@ -129,9 +136,7 @@ class Store:
                 raise InputError(f"{self.path / name} is not what was written.", _AGAIN)
 
     def _stored(self) -> Level:
-        sizes = _read(
-            self.path / "index.parquet", lambda file: pl.read_parquet(file, columns=["height", "width"])
-        )
+        sizes = self.columns("height", "width")
         if len(sizes) != len(self):
             raise InputError(
                 f"{self.path / 'index.parquet'} has {len(sizes):,} rows and the manifest {len(self):,}.",
