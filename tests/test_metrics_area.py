@@ -209,3 +209,68 @@ def test_each_end_of_the_default_interval_is_the_wider_of_the_two(seed, wider):
         (min(logits[0], score[0]), max(logits[1], score[1])), abs=1e-9
     )
     assert (logits[0] < score[0]) == (wider == "logit")
+
+
+def several(seed: int = 0, trials: int = 3, patients: int = 60):
+    """Labels, `trials` score columns that share a part, and patients with one to four films, some of both classes."""
+    labels, (shared, _), ids = films(seed, patients, mixed=True)
+    rng = np.random.default_rng(seed + 100)
+    return labels, shared + rng.normal(size=(trials, labels.size)), ids
+
+
+def test_the_mean_of_one_trial_or_of_copies_of_it_is_that_trial():
+    labels, (a, b), ids = films(6)
+    alone = metrics.auroc_interval(labels, a, ids)
+    assert metrics.auroc_interval(labels, a[None], ids) == alone
+    copies = metrics.auroc_interval(labels, np.tile(a, (4, 1)), ids)
+    for name in ("value", "low", "high", "variance"):
+        assert getattr(copies, name) == pytest.approx(getattr(alone, name), rel=1e-9), name
+    one = metrics.clustered_paired(labels, a, b, ids)
+    many = metrics.clustered_paired(labels, np.tile(a, (3, 1)), np.tile(b, (2, 1)), ids)
+    for name in ("difference", "low", "high", "p", "variance", "covariance"):
+        assert getattr(many, name) == pytest.approx(getattr(one, name), rel=1e-9), name
+
+
+def test_the_variance_of_a_mean_over_trials_is_the_mean_of_the_slow_covariances():
+    labels, scores, ids = several()
+    total = np.mean([[slow_clustered(labels, scores[[j, k]], ids)[0, 1] for k in range(3)] for j in range(3)])
+    found = metrics.auroc_interval(labels, scores, ids)
+    assert found.variance == pytest.approx(total, rel=1e-10)
+    assert found.value == pytest.approx(np.mean([metrics.auroc(labels, row) for row in scores]), abs=1e-14)
+    single = metrics.auroc_interval(labels, scores[0], ids)
+    assert found.high - found.low < single.high - single.low
+
+
+def test_the_variance_of_a_difference_of_means_agrees_with_the_jackknife_over_patients():
+    labels, ours, ids = several(1, 3, patients=300)
+    theirs = several(1, 2, patients=300)[1] + np.random.default_rng(0).normal(size=labels.size)
+    found = metrics.clustered_paired(labels, ours, theirs, ids)
+    left_out = [
+        np.mean([metrics.auroc(labels[ids != u], row[ids != u]) for row in ours])
+        - np.mean([metrics.auroc(labels[ids != u], row[ids != u]) for row in theirs])
+        for u in np.unique(ids)
+    ]
+    count = len(left_out)
+    assert found.variance == pytest.approx((count - 1) / count * np.var(left_out) * count, rel=0.03)
+    point = np.mean([metrics.auroc(labels, row) for row in ours]) - np.mean(
+        [metrics.auroc(labels, row) for row in theirs]
+    )
+    assert found.difference == pytest.approx(point, abs=1e-13)
+    same = metrics.clustered_paired(labels, ours, 3 * ours[::-1] + 1, ids)
+    assert (same.difference, same.z, same.p) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(("same", "area"), [(0.2, 0.92), (0.9, 0.75)])
+def test_the_interval_of_a_mean_over_trials_covers_and_is_narrower_the_less_they_share(same, area):
+    rng = np.random.default_rng(3)
+    labels, distance = np.repeat([1, 0], [12, 40]), {0.75: 0.9539, 0.92: 1.9871}[area]
+    held, wide = [], []
+    for _ in range(200):
+        own, shared = rng.normal(size=(5, 52)), rng.normal(size=52)
+        scores = np.sqrt(same) * shared + np.sqrt(1 - same) * own + distance * labels
+        found = metrics.auroc_interval(labels, scores)
+        held.append(found.low <= area <= found.high)
+        one = metrics.auroc_interval(labels, scores[0])
+        wide.append((found.high - found.low) / (one.high - one.low))
+    assert np.mean(held) >= 0.93
+    assert (np.mean(wide) < 0.75) == (same < 0.5)

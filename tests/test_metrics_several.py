@@ -245,3 +245,21 @@ def test_a_plan_of_what_cannot_be_is_refused():
         metrics.patients_needed(0.8, 0.03, 0.0)
     with pytest.raises(ValueError, match="alpha < power"):
         metrics.patients_needed(0.8, 0.03, 0.2, power=0.01)
+
+
+def test_patients_like_those_of_a_study_are_counted_from_its_variance_and_agree_with_the_pilots_count():
+    rng = np.random.default_rng(9)
+    labels = np.repeat([1, 0], [60, 240])
+    a = rng.normal(size=300) + labels
+    b = a + 0.8 * rng.normal(size=300)
+    found = metrics.clustered_paired(labels, a, b, np.arange(300))
+    like = metrics.patients_needed_like(found.variance, 300, 60, 0.03)
+    pilot = metrics.patients_needed_from(labels, a, b, 0.03)
+    assert abs(like.patients - pilot.patients) <= 1
+    assert like.positives == round(0.2 * like.patients)
+    twice = metrics.patients_needed_like(found.variance, 300, 60, 0.06)
+    assert like.patients == pytest.approx(4 * twice.patients, abs=4)
+    with pytest.raises(ValueError, match="both classes"):
+        metrics.patients_needed_like(found.variance, 300, 300, 0.03)
+    with pytest.raises(ValueError, match="variance"):
+        metrics.patients_needed_like(0.0, 300, 60, 0.03)

@@ -101,3 +101,16 @@ def test_the_reference_is_the_group_with_most_patients_or_the_one_named():
     assert all(group.auroc.value is None for group in tiny.groups)
     with pytest.raises(UndefinedError, match="one class"):
         metrics.subgroups([1, 1], [1, 2], ["x", "y"])
+
+
+def test_the_mean_over_trials_of_a_group_and_its_gap_are_those_of_a_loop_over_trials():
+    labels, scores, groups, ids = films(4, 300)
+    rng = np.random.default_rng(5)
+    trials = scores + rng.normal(size=(3, 300))
+    found = metrics.subgroups(labels, trials, groups, ids // 2, replicates=60, seed=1)
+    alone = [metrics.subgroups(labels, row, groups, ids // 2, replicates=60, seed=1) for row in trials]
+    for i, group in enumerate(found.groups):
+        assert group.auroc.value == pytest.approx(np.mean([one.groups[i].auroc.value for one in alone]))
+    for i, gap in enumerate(found.gaps):
+        assert gap.difference == pytest.approx(np.mean([one.gaps[i].difference for one in alone]))
+        assert gap.high - gap.low < max(one.gaps[i].high - one.gaps[i].low for one in alone)

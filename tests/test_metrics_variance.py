@@ -132,3 +132,62 @@ def test_undefined_replicates_are_left_out_and_what_cannot_be_split_is_refused()
         metrics.variance_split([0, 0], [1, 1], points[:2], drawn[:2])
     with pytest.raises(ValueError, match="2 draws"):
         metrics.variance_split([0, 0], [1], points[:2], drawn[:2])
+
+
+def arm(rng, draws: int, runs: int, replicates: int = 60):
+    """Trials of one arm, in an order of their own."""
+    names = [(d, r) for d in range(draws) for r in range(runs)]
+    order = rng.permutation(len(names))
+    points = rng.normal(0.8, 0.03, len(names))
+    drawn = points[:, None] + rng.normal(0, 0.02, (len(names), replicates))
+    return metrics.Trials(
+        [names[i][0] for i in order], points[order], drawn[order], [names[i][1] for i in order]
+    )
+
+
+def by_hand(ours, theirs, pair):
+    """`variance_split` of differences made in a loop; `pair` says which run of the reference a run stands against."""
+    rows = []
+    for draw, run, point, drawn in zip(ours.draws, ours.runs, ours.points, ours.replicates, strict=True):
+        place = list(zip(theirs.draws, theirs.runs, strict=True)).index((draw, pair(run)))
+        rows.append((draw, run, point - theirs.points[place], drawn - theirs.replicates[place]))
+    return metrics.variance_split(*(list(column) for column in zip(*rows, strict=True)))
+
+
+def assert_equal(found, expected):
+    for name in ("value", "standard_error", "df", "low", "high", "draws", "runs", "rest", "patients"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9), name
+
+
+def test_the_split_of_a_difference_pairs_runs_in_order_and_sets_a_single_run_against_each():
+    rng = np.random.default_rng(5)
+    three, other, single = arm(rng, 4, 3), arm(rng, 4, 3), arm(rng, 4, 1)
+    assert_equal(metrics.split_difference(three, other), by_hand(three, other, lambda run: run))
+    assert_equal(metrics.split_difference(three, single), by_hand(three, single, lambda _: 0))
+    turned = metrics.split_difference(single, three)
+    assert turned.value == pytest.approx(-metrics.split_difference(three, single).value)
+    assert (turned.count_draws, turned.count_runs) == (4, 3)
+
+
+def test_of_unequal_numbers_of_runs_the_fewer_are_averaged_and_it_is_said():
+    rng = np.random.default_rng(6)
+    three, two = arm(rng, 4, 3), arm(rng, 4, 2)
+    found = metrics.split_difference(three, two)
+    assert found.words == (
+        "The 2 runs of the reference are averaged: what others would give is not in the interval.",
+    )
+    assert found.value == pytest.approx(np.mean(three.points) - np.mean(two.points))
+    assert found.count_runs == 3
+
+
+def test_draws_that_only_one_arm_has_do_not_count_and_lost_runs_are_refused():
+    rng = np.random.default_rng(7)
+    four, three = arm(rng, 4, 1), arm(rng, 3, 1)
+    assert metrics.split_difference(four, three).count_draws == 3
+    with pytest.raises(UndefinedError, match="no draw in common"):
+        metrics.split_difference(four, metrics.Trials(["x"], [0.5], four.replicates[:1]))
+    lost = metrics.Trials([0, 0, 1], [0.1, 0.2, 0.3], four.replicates[:3], [0, 1, 0])
+    with pytest.raises(UndefinedError, match="draw 1 lacks the pretraining run 1"):
+        metrics.split_difference(lost, lost)
+    with pytest.raises(ValueError, match="occur twice"):
+        metrics.split_difference(metrics.Trials([0, 0], [0.1, 0.2], four.replicates[:2]), four)

@@ -33,3 +33,19 @@ def test_three_positives_give_words_and_no_p():
     assert found.sentence == (
         "Too few to judge: 3 positive test patients, fewer than 10; no test is made of the difference."
     )
+
+
+@pytest.mark.parametrize(
+    ("ends", "wider", "said"),
+    [((0.01, 0.05), (0.002, 0.06), "So it is over other test patients and label draws (+0.002 to +0.060)."),
+     ((0.01, 0.05), (-0.02, 0.08),
+      "No difference is shown over other test patients and label draws (-0.020 to +0.080)."),
+     ((-0.01, 0.05), (-0.02, 0.06), "Nor over other test patients and label draws (-0.020 to +0.060)."),
+     ((-0.01, 0.05), (0.001, 0.04), "Higher over other test patients and label draws (+0.001 to +0.040).")],
+)  # fmt: skip
+def test_a_second_interval_over_more_sources_is_said_and_changes_no_verdict(ends, wider, said):
+    over = ("test patients", "label draws")
+    found = metrics.verdict(0.03, *ends, 0.03, LABELS, PATIENTS, wider=wider, wider_over=over)
+    plain = metrics.verdict(0.03, *ends, 0.03, LABELS, PATIENTS)
+    assert found.word == plain.word
+    assert f" {said} It says nothing about other pretraining runs." in found.sentence

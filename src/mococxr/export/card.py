@@ -215,7 +215,7 @@ def _evidence(subject: Subject, study: Facts | None) -> str:
     return "\n".join(
         [
             f"Arm `{study['arm']}` of a study on test films of {test['source']}: {what}. AUROC with its 95 % interval",
-            "by bootstrap over test patients; differences between hospitals are not in it.",
+            "over other test patients; other draws of labels, pretraining runs and hospitals are not in it.",
             "",
             "| target | mode | labels | AUROC (95 % interval) | test units | positive |",
             "|---|---|---|---|---|---|",

@@ -1,0 +1,435 @@
+"""The tables of a study against the same numbers worked out from its predictions by other means."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from scipy.stats import false_discovery_control, norm, t
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
+from mococxr.backbone import EncoderSpec, build, save_encoder
+from mococxr.commands import run
+from mococxr.errors import InputError
+from mococxr.metrics import patient_resamples
+from mococxr.store import Store
+from mococxr.study.groups import attributes
+from mococxr.study.measuring import Asked, Numbers, measure_study, write_tables
+from mococxr.study.results import Judging
+from mococxr.study.summary import summary
+from scored_study import FILMS, Scored, scored_study
+from small_store import BACKBONE, make_store
+
+FRACTIONS = (0.01, 0.1, 1.0)
+
+
+def judged(scored: Scored, how: Judging | None = None, **changed) -> Numbers:
+    asked = {
+        "arms": ["imagenet", "moco"], "reference": "imagenet", "modes": ["linear"], "targets": ["Finding"],
+        "fractions": FRACTIONS,
+    } | changed  # fmt: skip
+    groups = attributes(scored.store, changed.pop("subgroup", []))
+    asked.pop("subgroup", None)
+    numbers = measure_study(
+        scored.out, scored.records, Asked(**asked), how or Judging(replicates=80), scored.store, groups
+    )
+    write_tables(scored.out, numbers)
+    return numbers
+
+
+def read(scored: Scored, name: str, **wanted) -> list[dict]:
+    rows = pl.read_csv(scored.out / f"{name}.csv", infer_schema_length=None).rows(named=True)
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def names(arm: str, fraction: float, runs: int = 1) -> list[str]:
+    draws = 1 if fraction == 1 else 3
+    return [f"Finding-linear-{arm}-{r}-{fraction:g}-{d}" for d in range(draws) for r in range(runs)]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Scored:
+    """Two arms, one of them with two pretraining runs; 160 patients of two films."""
+    scored = scored_study(
+        tmp_path_factory.mktemp("scored"), runs={"moco": 2}, gain={"imagenet": 0.8, "moco": 1.2}, too_sure=3.0
+    )
+    judged(scored, Judging(replicates=80, margin=0.02))
+    return scored
+
+
+def kernel_mean(scored: Scored, trials: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each pair of a positive and a negative film, the mean over trials of who wins; and their patients."""
+    won = []
+    for trial in trials:
+        films = scored.films(trial)
+        labels, scores = films["label"].to_numpy(), films["score"].to_numpy()
+        ups, downs = scores[labels == 1], scores[labels == 0]
+        won.append([[float(u > d) + 0.5 * float(u == d) for d in downs] for u in ups])
+    people = films["patient"].to_numpy()
+    return np.mean(won, axis=0), people[labels == 1], people[labels == 0]
+
+
+def slow_variance(kernel: np.ndarray, ups: np.ndarray, downs: np.ndarray) -> np.ndarray:
+    """Obuchowski (1997) by sums over patients, from positives and from negatives; no patient here has both."""
+    total, parts = kernel.mean(), []
+    for axis, people in ((1, ups), (0, downs)):
+        left = kernel.mean(axis=axis) - total
+        own = [left[people == person].sum() for person in np.unique(people)]
+        parts.append(len(own) / (len(own) - 1) * np.sum(np.square(own)) / len(left) ** 2)
+    return np.array(parts)
+
+
+def test_a_cell_is_the_mean_over_trials_with_an_interval_over_patients(study):
+    for row in read(study, "cells"):
+        trials = names(row["arm"], row["fraction"], 2 if row["arm"] == "moco" else 1)
+        areas = [roc_auc_score(*study.films(one).select("label", "score")) for one in trials]
+        assert row["auroc"] == pytest.approx(np.mean(areas), abs=1e-12)
+        parts = slow_variance(*kernel_mean(study, trials))
+        df = parts.sum() ** 2 / (parts**2 / (np.array([48, 112]) - 1)).sum()
+        area = row["auroc"]
+        half = t.ppf(0.975, df) * np.sqrt(parts.sum()) / (area * (1 - area))
+        low, high = expit(logit(area) + np.array([-half, half]))
+        assert row["low"] == pytest.approx(low, abs=0.006)
+        assert row["high"] == pytest.approx(high, abs=0.006)
+        assert row["low"] <= low + 1e-9  # the wider of this and the score interval
+        assert row["high"] >= high - 1e-9
+        assert (row["patients"], row["positive_patients"], row["n_test"]) == (160, 48, 320)
+        assert "over patients" in row["method"]
+        assert row["warning"] is None
+
+
+def test_a_difference_and_its_p_are_those_of_delong_over_patients_by_loops(study):
+    for row in read(study, "differences"):
+        ours, ups, downs = kernel_mean(study, names("moco", row["fraction"], 2))
+        theirs, _, _ = kernel_mean(study, names("imagenet", row["fraction"]))
+        gap, error = (ours - theirs).mean(), np.sqrt(slow_variance(ours - theirs, ups, downs).sum())
+        assert row["difference"] == pytest.approx(gap, abs=1e-12)
+        assert (row["low"], row["high"]) == pytest.approx(
+            (gap - 1.959964 * error, gap + 1.959964 * error), abs=1e-7
+        )
+        assert row["p"] == pytest.approx(2 * norm.sf(abs(gap) / error), rel=1e-7)
+        assert row["p_noninferior"] == pytest.approx(norm.sf((gap + 0.02) / error), rel=1e-7)
+        both = norm.sf((gap + 0.02) / error), norm.cdf((gap - 0.02) / error)
+        assert row["p_equivalent"] == pytest.approx(max(both), rel=1e-7)
+        word = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "no difference shown"
+        assert row["verdict"] == word
+
+
+def test_the_papers_interval_is_the_percentile_one_of_resampled_patients(study):
+    row = read(study, "differences", fraction=0.1)[0]
+    first = study.films(names("moco", 0.1)[0])
+    resamples = patient_resamples(first["patient"].to_numpy(), 80, 0)
+
+    def mean_area(arm: str, runs: int, weights: np.ndarray) -> float:
+        tables = [study.films(one) for one in names(arm, 0.1, runs)]
+        return np.mean([roc_auc_score(f["label"], f["score"], sample_weight=weights) for f in tables])
+
+    gaps = []
+    for weights in resamples.weights_BU:
+        heavy = weights[resamples.unit_N].astype(float)
+        gaps.append(mean_area("moco", 2, heavy) - mean_area("imagenet", 1, heavy))
+    ends = np.percentile(gaps, [2.5, 97.5])
+    assert (row["low_bootstrap"], row["high_bootstrap"]) == pytest.approx(tuple(ends), abs=1e-12)
+    count = min(np.sum(np.array(gaps) <= 0), np.sum(np.array(gaps) >= 0))
+    assert row["p_bootstrap"] == pytest.approx(2 * (1 + count) / 81)
+
+
+def test_p_is_adjusted_for_the_comparisons_of_the_file(study):
+    rows = read(study, "differences")
+    p = np.array([row["p"] for row in rows])
+    assert [row["p_bh"] for row in rows] == pytest.approx(false_discovery_control(p).tolist(), rel=1e-12)
+    order, running, slow = np.argsort(p), 0.0, {}
+    for rank, place in enumerate(order):
+        running = slow[place] = max(running, min(1.0, p[place] * (len(p) - rank)))
+    assert [row["p_holm"] for row in rows] == pytest.approx([slow[i] for i in range(len(p))], rel=1e-12)
+
+
+def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_says(study):
+    row = read(study, "variance", fraction=0.1)[0]
+    table = np.array(
+        [
+            [
+                roc_auc_score(*study.films(f"Finding-linear-moco-{r}-0.1-{d}").select("label", "score"))
+                - roc_auc_score(*study.films(f"Finding-linear-imagenet-0-0.1-{d}").select("label", "score"))
+                for r in range(2)
+            ]
+            for d in range(3)
+        ]
+    )
+    assert (row["count_draws"], row["count_runs"]) == (3, 2)
+    assert row["difference"] == pytest.approx(table.mean(), abs=1e-12)
+    left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    squares = {"rest": (left**2).sum() / 2, "draws": 2 * table.mean(axis=1).var(ddof=1)}
+    squares["runs"] = 3 * table.mean(axis=0).var(ddof=1)
+    assert row["rest"] <= squares["rest"] + 1e-12
+    assert row["draws"] <= max(0.0, squares["draws"]) / 2 + 1e-12
+    assert row["standard_error"] ** 2 >= row["patients"]
+    whole = read(study, "variance", fraction=1.0)[0]
+    assert (whole["count_draws"], whole["draws"], whole["rest"]) == (1, None, None)
+    assert "One draw of labels" in whole["words"]
+    wide = read(study, "differences", fraction=0.1)[0]
+    assert (wide["low_draws"], wide["high_draws"]) == (row["low"], row["high"])
+    assert "label draws and pretraining runs" in wide["words"]
+    assert "It says nothing about other label draws." in read(study, "differences", fraction=1.0)[0]["words"]
+
+
+def test_labels_saved_is_the_references_curve_read_backwards(study):
+    curve = [read(study, "cells", arm="imagenet", fraction=f)[0]["auroc"] for f in FRACTIONS]
+    assert (np.diff(curve) > 0).all()
+    counts = np.log([FILMS[f] for f in FRACTIONS])
+    seen = set()
+    for row in read(study, "labels_saved"):
+        reached = read(study, "cells", arm="moco", fraction=row["fraction"])[0]["auroc"]
+        assert row["train_films"] == FILMS[row["fraction"]]
+        if reached > curve[-1]:
+            assert row["equals_films"] == "more than 2,000"
+            assert row["factor"] is None
+            seen.add("more")
+        else:
+            needed = np.exp(np.interp(reached, curve, counts))
+            assert float(row["equals_films"]) == pytest.approx(needed, rel=1e-5)
+            assert row["factor"] == pytest.approx(needed / row["train_films"], rel=1e-9)
+            seen.add("exactly")
+    assert seen == {"more", "exactly"}
+
+
+def platt(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Intercept and slope by scipy, with Platt's soft targets."""
+    ups, downs = labels.sum(), (1 - labels).sum()
+    soft = np.where(labels == 1, (ups + 1) / (ups + 2), 1 / (downs + 2))
+    x = np.log(scores / (1 - scores))
+
+    def loss(line: np.ndarray) -> float:
+        z = line[0] + line[1] * x
+        return float(np.sum(np.logaddexp(0, z) - soft * z))
+
+    return minimize(loss, [0.0, 1.0], method="BFGS", options={"gtol": 1e-10}).x
+
+
+def test_calibration_and_threshold_come_from_the_validation_films_and_are_judged_on_the_test_films(study):
+    for row in read(study, "calibration"):
+        trial = names(row["arm"], row["fraction"])[0]
+        valid, tested = study.films(trial, "validation"), study.films(trial)
+        scores, labels = (valid[name].to_numpy().astype(float) for name in ("score", "label"))
+        assert (row["draw"], row["validation_films"], row["validation_positives"]) == (0, 120, labels.sum())
+        ups = np.sort(scores[labels == 1])[::-1]
+        assert row["threshold"] == ups[int(np.ceil(0.9 * len(ups))) - 1]
+        called = tested["score"].to_numpy() >= row["threshold"]
+        truth = tested["label"].to_numpy() == 1
+        assert row["sensitivity"] == pytest.approx(called[truth].mean())
+        assert row["specificity"] == pytest.approx((~called)[~truth].mean())
+        assert (row["ppv"], row["npv"]) == pytest.approx((truth[called].mean(), (~truth)[~called].mean()))
+        assert row["sensitivity_low"] <= row["sensitivity"] <= row["sensitivity_high"]
+        intercept, slope = platt(scores, labels)
+        raw = tested["score"].to_numpy()
+        x = np.log(raw / (1 - raw))
+        p = 1 / (1 + np.exp(-(intercept + slope * x)))
+        assert row["brier"] == pytest.approx(brier_score_loss(truth, p), abs=1e-6)
+        again = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(
+            (intercept + slope * x)[:, None], truth
+        )
+        assert row["slope"] == pytest.approx(again.coef_[0, 0], abs=1e-3)
+        assert 0.5 < row["slope"] < 2 < 1 / slope  # the scores were three times too sure
+        bins = read(study, "reliability", arm=row["arm"], fraction=row["fraction"])
+        assert sum(one["n"] for one in bins) == 320
+        ece = sum(one["n"] * abs(one["share"] - one["mean_probability"]) for one in bins) / 320
+        assert row["ece"] == pytest.approx(ece, abs=1e-12)
+        for one in read(study, "prevalence", arm=row["arm"], fraction=row["fraction"]):
+            hits, alarms = (
+                one["prevalence"] * row["sensitivity"],
+                (1 - one["prevalence"]) * (1 - row["specificity"]),
+            )
+            assert one["ppv"] == pytest.approx(hits / (hits + alarms))
+
+
+def test_test_labels_change_neither_calibration_nor_threshold(tmp_path):
+    one, two = (scored_study(tmp_path / name, fractions=(1.0,)) for name in "ab")
+    for file in (two.out / "predictions").iterdir():
+        table = pl.read_parquet(file)
+        table.with_columns(label=(1 - pl.col("label")).cast(pl.Int8)).write_parquet(file)
+    thresholds = []
+    for scored in (one, two):
+        judged(scored, fractions=(1.0,))
+        thresholds.append([row["threshold"] for row in read(scored, "calibration")])
+    assert thresholds[0] == thresholds[1]
+    for a, b in zip(read(one, "reliability"), read(two, "reliability"), strict=True):
+        assert a["mean_probability"] == b["mean_probability"]
+
+
+def test_groups_are_judged_on_the_mean_over_trials_and_small_ones_get_words(study):
+    judged(study, Judging(replicates=80, margin=0.02), subgroup=["sex", "age", "site"])
+    index = study.store.index
+    for arm, runs in (("imagenet", 1), ("moco", 2)):
+        rows = read(study, "subgroups", arm=arm, fraction=0.1)
+        found = {row["group"]: row for row in rows if row["attribute"] == "sex"}
+        for sex, row in found.items():
+            kept = (index["sex"] == sex).to_numpy()
+            tables = [study.films(one).filter(kept) for one in names(arm, 0.1, runs)]
+            area = np.mean([roc_auc_score(f["label"], f["score"]) for f in tables])
+            assert row["auroc"] == pytest.approx(area, abs=1e-12)
+            assert (row["n"], row["patients"]) == (kept.sum(), index["patient"].filter(kept).n_unique())
+        gaps = [row for row in found.values() if row["gap"] is not None]
+        assert len(gaps) == 1
+        other = next(row for row in found.values() if row["gap"] is None)
+        assert gaps[0]["against_group"] == other["group"]
+        assert gaps[0]["gap"] == pytest.approx(gaps[0]["auroc"] - other["auroc"], abs=1e-12)
+        for row in rows:
+            if row["gap"] is not None:
+                assert row["flagged"] == int(row["gap_low"] > 0 or row["gap_high"] < 0)
+                assert row["p_holm"] <= 1
+        tiny = next(row for row in rows if row["group"] == "tiny")
+        assert (tiny["auroc"], tiny["gap"], tiny["flagged"]) == (None, None, None)
+        assert "fewer than 10" in tiny["reason"]
+        assert {row["group"] for row in rows if row["attribute"] == "age"} == {
+            "18 to 39", "40 to 59", "60 to 79", "80 and over",
+        }  # fmt: skip
+
+
+def test_three_positive_patients_give_words_no_p_and_no_asterisk(tmp_path):
+    scored = scored_study(tmp_path, patients=100, prevalence=0.03, gain={"imagenet": 0.5, "moco": 4.0})
+    numbers = judged(scored)
+    for row in read(scored, "differences"):
+        assert row["verdict"] == "too few"
+        assert [row[name] for name in ("p", "p_bootstrap", "p_holm", "p_bh")] == [None] * 4
+        assert "3 positive test patients" in row["words"] == row["reason"]
+        assert row["difference"] is not None
+    for row in read(scored, "cells"):
+        assert row["low"] < row["auroc"] <= row["high"]
+        assert "3 positive test patients" in row["warning"]
+    assert all("Too few" in row["reason"] for row in read(scored, "labels_saved"))
+    assert all(
+        "too few" in row["reason"].lower() and row["brier"] is None for row in read(scored, "calibration")
+    )
+    said = summary(numbers)
+    assert "*" not in said
+    assert said.count("(too few)") == 3
+    assert said.splitlines()[-1].endswith("no test is made of the difference.")
+    assert numbers.facts["planning"]["Finding"]["patients"] is None
+    assert numbers.facts["tests"]["too_few"] == 3
+
+
+def test_one_positive_patient_has_a_point_and_the_reason_why_there_is_no_interval(tmp_path):
+    scored = scored_study(tmp_path, patients=60, prevalence=1 / 60, films=1, fractions=(1.0,))
+    judged(scored, fractions=(1.0,))
+    for row in read(scored, "cells"):
+        assert row["auroc"] is not None
+        assert row["low"] is None
+        assert "1 positive" in row["reason"] or "1 patient" in row["reason"]
+    gap = read(scored, "differences")[0]
+    assert (gap["low"], gap["p"], gap["verdict"]) == (None, None, "too few")
+
+
+def test_the_summary_marks_what_is_shown_and_ends_with_the_primary_comparison(study):
+    numbers = judged(study, Judging(replicates=80, margin=0.02))
+    lines = summary(numbers).splitlines()
+    rows = {row["fraction"]: row for row in read(study, "differences")}
+    for line, fraction in zip(lines, FRACTIONS, strict=False):
+        assert line.endswith("*") == (rows[fraction]["verdict"] in ("better", "worse"))
+    assert lines[-1].startswith("moco against imagenet (Finding, linear, 1 % of the labels): ")
+    assert lines[-1].endswith(rows[0.01]["words"])
+    assert "over other test patients" in lines[-1]
+
+
+def test_as_many_patients_as_are_planned_would_give_the_planned_power(study):
+    numbers = judged(study, Judging(replicates=80, margin=0.02))
+    plan = numbers.facts["planning"]["Finding"]
+    row = read(study, "differences", fraction=0.01)[0]
+    error = (row["high"] - row["low"]) / 2 / 1.959964
+    moved = error * np.sqrt(160 / plan["patients"])
+    assert norm.sf(1.959964 - 0.03 / moved) == pytest.approx(0.8, abs=0.005)
+
+
+def test_without_validation_films_calibration_says_so(tmp_path):
+    bare = scored_study(tmp_path / "bare", validation=0, fractions=(1.0,))
+    few = scored_study(tmp_path / "few", validation=12, fractions=(1.0,))
+    for scored, words in ((bare, "no validation films"), (few, "4 positive validation patients")):
+        judged(scored, fractions=(1.0,))
+        for row in read(scored, "calibration"):
+            assert (row["brier"], row["threshold"], row["sensitivity"]) == (None, None, None)
+            assert words in row["reason"]
+        assert read(scored, "reliability") == read(scored, "prevalence") == []
+
+
+def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_films(tmp_path):
+    scored = scored_study(tmp_path, fractions=(1.0,))
+    judged(
+        scored,
+        Judging(unit="patient", vote="mean", replicates=100),
+        fractions=(1.0,),
+        subgroup=["view", "sex"],
+    )
+    rows = read(scored, "subgroups", arm="moco")
+    views = scored.store.index.group_by("patient").agg(pl.col("view").unique(), pl.col("sex").first())
+    one = views.filter(pl.col("view").list.len() == 1)
+    assert sum(row["n"] for row in rows if row["attribute"] == "view") == len(one) < 160
+    assert sum(row["n"] for row in rows if row["attribute"] == "sex") == 160
+    assert read(scored, "calibration")[0]["validation_films"] == 60
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    make_store(folder, patients=30)
+    save_encoder(build(EncoderSpec(BACKBONE, 32, mean=0.4), seed=1), folder / "run", {})
+    return folder
+
+
+def command(place: Path, out: Path, **changed) -> Path:
+    given = {
+        "store": place / "store", "out": out, "target": ["Finding"], "arm": ["random", f"moco={place / 'run'}"],
+        "fraction": [1.0], "replicates": 50, "device": "cpu", "jobs": 1,
+    }  # fmt: skip
+    run("study", given | changed)
+    return out
+
+
+@pytest.fixture(scope="module")
+def real(place: Path, tmp_path_factory) -> Path:
+    return command(place, tmp_path_factory.mktemp("real") / "study")
+
+
+def test_a_trial_keeps_scores_of_the_validation_films_apart_from_what_it_trained_on(real, place):
+    split = dict(Store.open(place / "store").splits.rows())
+    files = sorted((real / "validation").iterdir())
+    assert [file.name for file in files] == [file.name for file in sorted((real / "predictions").iterdir())]
+    for file in files:
+        table = pl.read_parquet(file)
+        assert table.columns == ["path", "patient", "study", "label", "score"]
+        assert {split[p] for p in table["patient"]} == {"val"}
+    facts = json.loads((real / "study.json").read_text())
+    assert facts["validation_labels"] == {"linear": 0}
+    assert facts["calibration_labels"] == {"Finding": len(table)} != {"Finding": 0}
+    assert set(facts["planning"]) == {"Finding"}
+    assert facts["tests"]["differences"] + facts["tests"]["too_few"] == 1
+
+
+def test_other_ways_of_judging_train_nothing_and_a_lost_validation_file_does(real, place, capsys):
+    command(place, real, margin=0.1, sensitivity=0.8, subgroup=["sex", "site"], group_minimum=2)
+    assert "2 of 2 trials are done already" in capsys.readouterr().err
+    assert {row["attribute"] for row in pl.read_csv(real / "subgroups.csv").rows(named=True)} == {
+        "sex",
+        "site",
+    }
+    gone = sorted((real / "validation").iterdir())[0]
+    before = gone.read_bytes()
+    gone.unlink()
+    command(place, real)
+    assert "1 of 2 trials are done already" in capsys.readouterr().err
+    assert gone.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"margin": 0.0}, {"margin": 1.0}, {"sensitivity": 0.0}, {"sensitivity": 1.1}, {"group_minimum": 1},
+     {"subgroup": ["ward"]}, {"subgroup": ["noise"]}],
+)  # fmt: skip
+def test_ways_of_judging_that_cannot_be_write_nothing(place, tmp_path, changed):
+    with pytest.raises(InputError, match="--" + next(iter(changed)).replace("_", "-")):
+        command(place, tmp_path / "study", **changed)
+    assert not (tmp_path / "study").exists()
