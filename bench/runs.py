@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import redirect_stderr
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +45,32 @@ def write_films(folder: Path, films: int, side: int, suffix: str) -> Path:
 
 
 def make_store(folder: Path, out: Path, size: int = 320) -> Path:
-    """`prepare` a folder of films, all for pretraining, quietly."""
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        mococxr.prepare(folder, out=out, size=size, split=(1, 0, 0), patients_unknown=True)
+    """`mococxr prepare` a folder of films, all for pretraining, as a process of its own, as users run it."""
+    options = [f"--size={size}", "--split", "1", "0", "0", "--patients-unknown"]
+    subprocess.run(
+        [sys.executable, "-m", "mococxr", "prepare", str(folder), f"--out={out}", *options],
+        check=True,
+        capture_output=True,
+    )
     return out
 
 
-def logged_rate(out: Path, batch: int = BATCH) -> float:
+def logged_rate(out: Path) -> float:
     """Films a second between the first and the last line of a run's log: the loop without its first steps."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     first, last = lines[0], lines[-1]
-    return (last["step"] - first["step"]) * batch / (last["seconds"] - first["seconds"])
+    return (last["step"] - first["step"]) * SETTINGS["batch"] / (last["seconds"] - first["seconds"])
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what commands say on their way."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        yield
 
 
 def pretraining_rate(store: Path, out: Path, **settings: Any) -> float:
     """Films a second of `mococxr.pretrain` in this process: feeding, stepping, measuring and logging."""
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+    with quietly():
         mococxr.pretrain([store], out=out, **{**SETTINGS, **settings})
     return logged_rate(out)
