@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,9 +16,8 @@ from mococxr.errors import InputError, RunError
 from mococxr.store import ray_cluster, run
 from mococxr.store.decode import Chunk
 from mococxr.store.processes import KILLED
+from ray_nodes import MEMORY, nodes
 from small_films import contents, settings, write_films
-
-MEMORY = 80 << 20
 
 
 def test_without_ray_the_extra_is_named_and_nothing_is_written(tmp_path, monkeypatch):
@@ -33,21 +31,8 @@ def test_without_ray_the_extra_is_named_and_nothing_is_written(tmp_path, monkeyp
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each on this machine; the second can be killed by `remove_node`."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False},
-    )
-    made.add_node(num_cpus=1, object_store_memory=MEMORY)
-    ray.init(address=made.address, log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with nodes(1, 1) as made:
+        yield made
 
 
 def same(left: Path, right: Path) -> None:

@@ -131,7 +131,7 @@ class Cluster:
         return float(self._ray.cluster_resources().get(kind, 0))
 
     def machines(self) -> list[int]:
-        """CPUs of each machine that is there at the moment and has some."""
+        """Whole CPUs of each machine that is there at the moment; those without any are left out."""
         alive = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
         return [int(has["CPU"]) for has in alive if has.get("CPU", 0) >= 1]
 

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +78,16 @@ class OnRay:
         self._told: set[str] = set()
 
     def read(self, passes: Sequence[Pass]) -> None:
-        """Read the films, one task a pass, and keep where the features lie in `Work.features`."""
+        """Read the films, one task a pass, and keep where the features lie in `Work.features`.
+
+        On CPUs a pass takes as many threads as this process would: sums depend on them in the last bit.
+        """
         if not passes:
             return
         cluster, shared = self._begin()
-        machines = cluster.machines() or [1]
-        cpus = 1 if self._gpus else max(1, min(machines) // ceil(len(passes) / len(machines)))
-        tasks = [Task(one, _read, (one, self._device, cpus), shared, cpus, self._gpus) for one in passes]
+        threads = torch.get_num_threads()
+        cpus = 1 if self._gpus else min([threads, *cluster.machines()])  # any machine that is left can do it
+        tasks = [Task(one, _read, (one, self._device, threads), shared, cpus, self._gpus) for one in passes]
         with (
             closing(cluster.each(tasks, self._jobs)) as answers,
             journal.progress("features", len(passes), "passes over the films") as bar,
