@@ -9,9 +9,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mococxr import metrics
-from mococxr.config import EvaluateSettings
+from mococxr.commands import run
 from mococxr.errors import InputError
-from mococxr.evaluate import evaluate, run
 
 
 def predictions(n: int = 80, seed: int = 0, gain: float = 1.0, per_patient: int = 1) -> pl.DataFrame:
@@ -34,18 +33,14 @@ def saved(frame: pl.DataFrame, path: Path) -> Path:
 
 
 def measured(path: Path, **more):
-    return evaluate(path, label="Effusion", score="score", **more)
+    return run("evaluate", {"predictions": path, "label": "Effusion", "score": "score", **more})
 
 
 def test_the_numbers_of_one_film_a_patient_are_delongs_in_full_precision(tmp_path):
     frame = predictions()
     saved(frame, tmp_path / "p.csv")
     out = tmp_path / "out.json"
-    run(
-        EvaluateSettings(
-            predictions=tmp_path / "p.csv", label="Effusion", score="score", patient="patient", json=out
-        )
-    )
+    measured(tmp_path / "p.csv", patient="patient", json=out)
     found = json.loads(out.read_text())
     labels, scores = frame["Effusion"].to_numpy(), frame["score"].to_numpy()
     delong = metrics.delong_interval(labels, scores)
@@ -101,7 +96,7 @@ def test_patients_with_several_films_are_resampled_whole_with_delong_beside(tmp_
 
 def test_without_patients_each_row_is_one_and_the_output_says_so(tmp_path, capsys):
     path = saved(predictions(per_patient=4), tmp_path / "p.csv")
-    run(EvaluateSettings(predictions=path, label="Effusion", score="score"))
+    measured(path)
     told = capsys.readouterr()
     assert "each row was taken for a patient of its own" in told.err
     assert "AUROC" in told.out
@@ -141,16 +136,21 @@ def test_one_positive_has_a_value_and_no_invented_variance(tmp_path):
     assert found["bootstrap"]["undefined"] > 0
     assert "1 positive test patient" in found["too_few"]
     assert any("one class only" in note for note in found["notes"])
-    run(EvaluateSettings(predictions=path, label="Effusion", score="score", json=tmp_path / "o.json"))
+    measured(path, json=tmp_path / "o.json")
     json.loads((tmp_path / "o.json").read_text())
 
 
 def test_too_few_patients_get_a_sentence_and_no_p_on_the_console(tmp_path, capsys):
     a, b = saved(predictions(14), tmp_path / "a.csv"), saved(predictions(14, 1), tmp_path / "b.csv")
-    run(EvaluateSettings(predictions=a, against=b, label="Effusion", score="score"))
+    found = measured(a, against=b)
     told = capsys.readouterr()
     assert "Too few to judge" in told.err
     assert ", p " not in told.out
+    for block in (found["difference"], found["comparison"], found["bootstrap"]["difference"]):
+        assert block["p"] is None
+        assert "fewer than 10" in block["reason"]
+    assert found["comparison"]["verdict"] == "too few"
+    assert found["planning"]["patients"] is None
 
 
 def cell(column: str, row: int, value: str):

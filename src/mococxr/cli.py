@@ -203,8 +203,8 @@ def _merge(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
 
 
 GROUP_ORDER = (
-    "Required", "Films", "Labels", "Privacy", "Split", "Columns", "Comparison", "Classifier", "Operating point", "Encoder", "Contrast",
-    "Views", "Optimiser", "Linear head", "Trained by gradient", "Run",
+    "Required", "Films", "Labels", "Privacy", "Split", "Columns", "Comparison", "Classifier", "Operating point",
+    "Bootstrap", "Encoder", "Contrast", "Views", "Optimiser", "Linear head", "Trained by gradient", "Run",
 )  # fmt: skip
 _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUP_ORDER)}
 

@@ -4,13 +4,14 @@ One dataclass a command: the command line, the YAML files and the Python functio
 """
 
 from mococxr.config.checkpoints import ExportSettings, ImportSettings
+from mococxr.config.evaluation import EvaluateSettings
 from mococxr.config.fields import flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
 from mococxr.config.films import PrepareSettings, ViewsSettings
 from mococxr.config.heads import EmbedSettings, FitSettings, PredictSettings
 from mococxr.config.inspection import InspectSettings
 from mococxr.config.pretraining import PRESETS, PretrainSettings, resolve
 from mococxr.config.reproduction import ReproduceSettings
-from mococxr.config.studies import DemoSettings, EvaluateSettings, ReportSettings, StudySettings
+from mococxr.config.studies import DemoSettings, ReportSettings, StudySettings
 
 COMMANDS: dict[str, type] = {
     "demo": DemoSettings,

@@ -1,4 +1,4 @@
-"""Settings of `study`, `report`, `evaluate` and `demo`."""
+"""Settings of `study`, `report` and `demo`."""
 
 from __future__ import annotations
 
@@ -93,28 +93,6 @@ class ReportSettings:
     """Write the report of a study again."""
 
     study: Path = setting("A study folder.", positional=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateSettings:
-    """Measure any table of predictions: AUROC, average precision, intervals, paired difference."""
-
-    predictions: Path = setting("A table (CSV or Parquet) of labels and scores.", positional=True)
-    against: Path | None = setting(
-        "A second table on the same films, to compare with.", None, group="Comparison"
-    )
-    label: str = setting("The column that holds 1 or 0.")
-    score: str = setting("The column that holds the score.")
-    patient: str | None = setting(
-        "The column that names the patient.", None, shown="each row its own patient", group="Columns"
-    )
-    key: str | None = setting(
-        "The column by which rows of two tables pair.", None, shown="by position", group="Columns"
-    )
-    json: Path | None = setting("Where to write the numbers in full precision.", None, group="Run")
-    replicates: int = setting("Bootstrap resamples of the patients.", 2000, group="Comparison")
-    level: float = setting("Confidence level of the intervals.", 0.95, group="Comparison")
-    seed: int = setting("Seed of the resamples.", 0, group="Run")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,12 @@
 """The blocks of numbers that `evaluate` writes; None stands where the data define no number.
 
-Letters: N rows, K tables (one or two), B replicates.
+Letters: N rows, K tables (one or two), B replicates, U patients.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,103 +14,138 @@ from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import UndefinedError
+from mococxr.metrics import Number
 
 Floats = NDArray[np.float64]
 Block = dict[str, Any]
 
 
-def measure(
-    names: list[str], labels: Floats, patients: NDArray, scores_KN: Floats, settings: dict[str, Any]
-) -> Block:
-    """Everything that is computed from one table, or from two on the same rows.
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table that are judged: labels 1 or 0, both present, finite scores, patients; all (N,)."""
 
-    Args:
-        names: of the tables.
-        labels: 1 or 0, both present, shape (N,).
-        patients: shape (N,).
-        scores_KN: finite.
-        settings: replicates, seed and level of the bootstrap, and its method.
-    """
-    level = settings["level"]
-    drawn = (labels, scores_KN, patients, settings["replicates"], settings["seed"])
-    areas_KB = metrics.bootstrap_auroc(*drawn)
-    precisions_KB = metrics.bootstrap_average_precision(*drawn)
-    count = int(np.unique(patients).size)
-    clustered = count < labels.size
-    blocks: list[Block] = [
-        {
-            "predictions": name,
-            "n": int(labels.size),
-            "patients": count,
-            "positives": int((labels == 1).sum()),
-            "auroc": _area(labels, scores_N, areas_B, level, clustered),
-            "average_precision": _precision(labels, scores_N, precisions_B, level),
-        }
-        for name, scores_N, areas_B, precisions_B in zip(
-            names, scores_KN, areas_KB, precisions_KB, strict=True
-        )
-    ]
-    bootstrap = {
-        **settings,
-        "undefined": int(np.isnan(areas_KB[0]).sum()),
-        "auroc": _bootstrap(blocks[0]["auroc"]["value"], areas_KB[0], level),
+    name: str
+    labels: Floats
+    scores: Floats
+    patients: NDArray
+
+    @property
+    def count(self) -> int:
+        """Patients."""
+        return int(np.unique(self.patients).size)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether a patient has several rows."""
+        return self.count < self.labels.size
+
+    @property
+    def too_few(self) -> str | None:
+        """The sentence where a class has too few patients."""
+        return metrics.too_few(self.labels, self.patients)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How patients are resampled, and how replicates become an interval (`percentile` or `bca`)."""
+
+    replicates: int
+    seed: int
+    level: float
+    method: str
+    stratified: bool
+
+    def drawn(self, rows: Rows) -> tuple[Any, ...]:
+        """The arguments of `metrics.bootstrap_auroc` for the rows."""
+        strata = np.isin(rows.patients, rows.patients[rows.labels == 1]) if self.stratified else None
+        return rows.labels, rows.scores[None], rows.patients, self.replicates, self.seed, strata
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """AUROC of one table on the resamples (B,), and without each patient in turn (U,), where BCa needs it."""
+
+    value: float
+    found_B: Floats
+    left_out_U: Floats | None
+
+
+def measure(rows: Rows, how: Bootstrap) -> tuple[Block, Replicates]:
+    """What is computed from one table, and what its comparison with another needs."""
+    areas = _replicates(rows, how)
+    precision = _average_precision(rows, how)
+    block = {
+        "predictions": rows.name,
+        "n": int(rows.labels.size),
+        "patients": rows.count,
+        "positives": int((rows.labels == 1).sum()),
+        "auroc": _area(rows, areas, how),
+        "interval": quoted(rows, how.level),
+        "average_precision": {
+            "value": precision.value,
+            **bootstrap_ends(precision, how),
+            "method": "bootstrap",
+        },
     }
-    if len(blocks) == 1:
-        return {**blocks[0], "against": None, "difference": None, "bootstrap": bootstrap}
-    value = blocks[0]["auroc"]["value"] - blocks[1]["auroc"]["value"]
-    bootstrap["difference"] = _bootstrap_difference(value, areas_KB, level)
-    delong = _delong_difference(labels, scores_KN, level)
-    difference = _chosen(value, delong, bootstrap["difference"], clustered)
-    return {**blocks[0], "against": blocks[1], "difference": difference, "bootstrap": bootstrap}
+    return block, areas
 
 
-def _chosen(value: float, delong: Block, bootstrap: Block, clustered: bool) -> Block:
+def quoted(rows: Rows, level: float) -> Block:
+    """The interval to quote (`metrics.auroc_interval`), with its warning in words where the rows are few."""
+    try:
+        found = metrics.auroc_interval(rows.labels, rows.scores, rows.patients, level)
+    except UndefinedError as error:
+        value = metrics.auroc(rows.labels, rows.scores)
+        return {"value": value, "low": None, "high": None, "method": None, "reason": str(error)}
+    names = ("value", "low", "high", "method", "warning", "variance")
+    return {name: getattr(found, name) for name in names}
+
+
+def number_block(number: Number) -> Block:
+    """A number with its interval; `reason` stands only where there is one."""
+    block = dataclasses.asdict(number)
+    return block if number.reason else {name: block[name] for name in ("value", "low", "high", "method")}
+
+
+def _replicates(rows: Rows, how: Bootstrap) -> Replicates:
+    left_out = None
+    if how.method == "bca":
+        left_out = metrics.jackknife_auroc(rows.labels, rows.scores[None], rows.patients)[0]
+    value = metrics.auroc(rows.labels, rows.scores)
+    return Replicates(value, metrics.bootstrap_auroc(*how.drawn(rows))[0], left_out)
+
+
+def _average_precision(rows: Rows, how: Bootstrap) -> Replicates:
+    left_out = None
+    if how.method == "bca":
+        left_out = metrics.jackknife_average_precision(rows.labels, rows.scores[None], rows.patients)[0]
+    value = metrics.average_precision(rows.labels, rows.scores)
+    return Replicates(value, metrics.bootstrap_average_precision(*how.drawn(rows))[0], left_out)
+
+
+def _area(rows: Rows, areas: Replicates, how: Bootstrap) -> Block:
+    delong: Block
+    try:
+        found = metrics.delong_interval(rows.labels, rows.scores, how.level)
+        delong = {"variance": found.variance, "low": found.low, "high": found.high}
+    except UndefinedError as error:
+        delong = {"variance": None, "low": None, "high": None, "reason": str(error)}
+    return chosen(areas.value, delong, bootstrap_ends(areas, how), rows.clustered)
+
+
+def chosen(value: float, delong: Block, bootstrap: Block, clustered: bool) -> Block:
     """DeLong for one row a patient; otherwise the bootstrap, with DeLong beside it."""
     if clustered:
         return {"value": value, **bootstrap, "method": "bootstrap", "delong": delong}
     return {"value": value, **delong, "method": "delong"}
 
 
-def _area(labels: Floats, scores: Floats, areas_B: Floats, level: float, clustered: bool) -> Block:
-    value = metrics.auroc(labels, scores)
-    delong: Block
-    try:
-        found = metrics.delong_interval(labels, scores, level)
-        delong = {"variance": found.variance, "low": found.low, "high": found.high}
-    except UndefinedError as error:
-        delong = {"variance": None, "low": None, "high": None, "reason": str(error)}
-    return _chosen(value, delong, _bootstrap(value, areas_B, level), clustered)
-
-
-def _precision(labels: Floats, scores: Floats, precisions_B: Floats, level: float) -> Block:
-    value = metrics.average_precision(labels, scores)
-    return {"value": value, **_bootstrap(value, precisions_B, level), "method": "bootstrap"}
-
-
-def _bootstrap(value: float, replicates_B: Floats, level: float) -> Block:
-    """Variance of the defined replicates and percentile ends."""
-    defined = replicates_B[~np.isnan(replicates_B)]
+def bootstrap_ends(found: Replicates, how: Bootstrap) -> Block:
+    """Variance of the defined replicates, and the ends of the interval."""
+    defined = found.found_B[~np.isnan(found.found_B)]
     variance = float(defined.var(ddof=1)) if defined.size > 1 else None
     try:
-        found = metrics.interval(replicates_B, value, level)
+        ends = metrics.interval(found.found_B, found.value, how.level, how.method, found.left_out_U)
     except UndefinedError as error:
         return {"variance": None, "low": None, "high": None, "reason": str(error)}
-    return {"variance": variance, "low": found.low, "high": found.high}
-
-
-def _bootstrap_difference(value: float, areas_KB: Floats, level: float) -> Block:
-    """Percentile ends, p by counting, and z = difference / standard deviation of its replicates."""
-    differences_B = areas_KB[0] - areas_KB[1]
-    ends = _bootstrap(value, differences_B, level)
-    z = value / float(np.sqrt(ends["variance"])) if ends["variance"] else None
-    p = metrics.bootstrap_p(differences_B) if ends["low"] is not None else None
-    return {"value": value, **ends, "z": z, "p": p}
-
-
-def _delong_difference(labels: Floats, scores_KN: Floats, level: float) -> Block:
-    try:
-        found = metrics.delong_paired(labels, scores_KN[0], scores_KN[1], level)
-    except UndefinedError as error:
-        return {"low": None, "high": None, "z": None, "p": None, "reason": str(error)}
-    names = ("low", "high", "z", "p", "variance", "covariance")
-    return {name: getattr(found, name) for name in names}
+    return {"variance": variance, "low": ends.low, "high": ends.high}

@@ -14,23 +14,40 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr.errors import InputError
-from mococxr.evaluate.numbers import Floats
+from mococxr.evaluate.numbers import Floats, Rows
 
 ONE_ROW_EACH = "Give both tables one row for each film, in the same order or paired by --key COLUMN."
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows in the order of the file. Labels are 1, 0, -1 (uncertain) or NaN (blank)."""
+    """Rows in the order of the file. Labels are 1, 0, -1 (uncertain) or NaN (blank).
+
+    `groups`: column -> the group of each row as it stands in the file, null where blank.
+    """
 
     path: Path
+    label: str
     labels: Floats
     scores: Floats
     patients: NDArray | None
     keys: NDArray | None
+    groups: dict[str, pl.Series]
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Rows whose label is 1 or 0."""
+        return np.isin(self.labels, (0, 1))
 
 
-def read(path: Path, label: str, score: str, patient: str | None, key: str | None) -> Table:
+def read(
+    path: Path,
+    label: str,
+    score: str,
+    patient: str | None,
+    key: str | None,
+    groups: tuple[str, ...] = (),
+) -> Table:
     """Read the named columns; scores and patients are checked on the rows whose label is 1 or 0.
 
     Raises:
@@ -38,7 +55,7 @@ def read(path: Path, label: str, score: str, patient: str | None, key: str | Non
     """
     path = Path(path)
     frame = _frame(path)
-    for column in (label, score, patient, key):
+    for column in (label, score, patient, key, *groups):
         if column is not None:
             _column(path, frame, column)
     if not frame.height:
@@ -55,10 +72,10 @@ def read(path: Path, label: str, score: str, patient: str | None, key: str | Non
     if key and keys is not None:
         repeated = frame.select(pl.col(key).cast(pl.String).is_first_distinct().not_()).to_series().to_numpy()
         _refuse(path, frame, key, repeated, "Each key may stand on one row only.")
-    return Table(path, labels, scores, patients, keys)
+    return Table(path, label, labels, scores, patients, keys, {name: frame[name] for name in groups})
 
 
-def pair(first: Table, second: Table, label: str, key: str | None) -> Table:
+def pair(first: Table, second: Table, key: str | None) -> Table:
     """The second table in the row order of the first, once rows, labels and patients agree.
 
     Raises:
@@ -72,29 +89,28 @@ def pair(first: Table, second: Table, label: str, key: str | None) -> Table:
         patients=None if second.patients is None else second.patients[order],
         keys=first.keys,
     )
-    _agree(first, moved, label, first.labels, moved.labels, key)
+    _agree(first, moved, first.label, first.labels, moved.labels, key)
     if first.patients is not None and moved.patients is not None:
         _agree(first, moved, "patient", first.patients, moved.patients, key)
     return moved
 
 
-def kept(tables: list[Table], label: str) -> tuple[Floats, NDArray, Floats]:
-    """Labels (N,), patients (N,) and scores (K, N) of the rows whose label is 1 or 0.
+def kept(table: Table) -> Rows:
+    """The rows whose label is 1 or 0; where no patient is named, each row is one.
 
     Raises:
         InputError: these rows do not hold both classes.
     """
-    first = tables[0]
-    judged = np.isin(first.labels, (0, 1))
-    labels = first.labels[judged]
+    judged = table.judged
+    labels = table.labels[judged]
     if np.unique(labels).size < 2:
         what = f"all {labels.size} known labels are {int(labels[0])}" if labels.size else "no label is 1 or 0"
         raise InputError(
-            f"{first.path}, column {label!r}: {what}.",
+            f"{table.path}, column {table.label!r}: {what}.",
             "AUROC needs at least one row of each class: check the column, or add rows.",
         )
-    patients = np.flatnonzero(judged) if first.patients is None else first.patients[judged]
-    return labels, patients, np.stack([table.scores[judged] for table in tables])
+    patients = np.flatnonzero(judged) if table.patients is None else table.patients[judged]
+    return Rows(str(table.path), labels, table.scores[judged], patients)
 
 
 def _frame(path: Path) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from mococxr.metrics.bootstrap import (
     bootstrap_average_precision,
     interval,
     jackknife_auroc,
+    jackknife_average_precision,
     patient_resamples,
 )
 from mococxr.metrics.calibration import Bin, Calibration, brier, calibration, expected_calibration_error
@@ -61,6 +62,7 @@ from mococxr.metrics.proportions import Number, wilson
 from mococxr.metrics.ranking import auroc, average_precision
 from mococxr.metrics.several import MarginTest, benjamini_hochberg, equivalent, holm, non_inferior
 from mococxr.metrics.subgroups import Gap, Group, Subgroups, subgroups
+from mococxr.metrics.unpaired import clustered_unpaired
 from mococxr.metrics.variance import VarianceSplit, split_difference, variance_split
 from mococxr.metrics.verdict import Verdict, verdict
 
@@ -103,6 +105,7 @@ __all__ = [
     "cell",
     "clustered_covariance",
     "clustered_paired",
+    "clustered_unpaired",
     "delong_covariance",
     "delong_interval",
     "delong_paired",
@@ -114,6 +117,7 @@ __all__ = [
     "holm",
     "interval",
     "jackknife_auroc",
+    "jackknife_average_precision",
     "labels_saved",
     "multilabel",
     "non_inferior",

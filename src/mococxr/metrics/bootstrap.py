@@ -164,6 +164,12 @@ def jackknife_auroc(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike
     return _bootstrap(auroc_measure, labels, scores_TN, unit_N, _all_but_one(patients_U.size))
 
 
+def jackknife_average_precision(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike) -> Floats:
+    """`jackknife_auroc` of the average precision."""
+    patients_U, unit_N, _ = _units(patients, 1, None)
+    return _bootstrap(average_precision_measure, labels, scores_TN, unit_N, _all_but_one(patients_U.size))
+
+
 def resampled(
     make: Callable[[NDArray[np.bool_], Floats, NDArray[np.intp]], Measure],
     labels: ArrayLike,
