@@ -29,8 +29,9 @@ from mococxr.study.units import join_units
 METHOD = "platt"
 ELSEWHERE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of positives for which `prevalence.csv` says what a call would be worth."""
-REPLICATES = 1000
-"""Most resamples behind the numbers of calibration: each takes a logistic regression."""
+MOST, LEAST, ROWS = 1000, 200, 2_000_000
+"""Resamples behind the numbers of calibration, each of which takes two logistic regressions: at the most, and on many
+units as many as make that many rows, but not fewer than the least."""
 Rows = list[Record]
 
 
@@ -86,7 +87,7 @@ def _calibration(probabilities: Floats, measured: Measured) -> Calibration:
     if few is not None:
         raise UndefinedError(few)
     how = measured.how
-    replicates = min(REPLICATES, how.replicates)
+    replicates = min(how.replicates, MOST, max(LEAST, ROWS // measured.labels.size))
     return calibration(
         measured.labels, probabilities, measured.patients, replicates=replicates, seed=how.seed, level=LEVEL
     )
