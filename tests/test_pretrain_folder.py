@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 from mococxr.errors import InputError
 from mococxr.pretrain import feed as feed_module
 from mococxr.pretrain import folder
-from small_run import tiny_run
+from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.pool import Orders, Pool
+from mococxr.pretrain.setup import check_shares
+from mococxr.views import Recipe
+from small_run import tiny, tiny_run
 from test_pretrain import assert_same_run, breaking_off
 
 
@@ -60,3 +67,47 @@ def test_steps_are_counted_by_the_number_of_processes_that_made_them():
     assert folder.worlds({"worlds": [[0, 2]]}, 8, 1) == [[0, 2], [8, 1]]
     assert folder.worlds({"worlds": [[0, 2], [8, 1]]}, 12, 4) == [[0, 2], [8, 1], [12, 4]]
     assert folder.worlds({}, 8, 1) == [[8, 1]]  # from before this was kept
+
+
+@pytest.mark.parametrize(
+    ("batch", "world", "groups", "parts", "words"),
+    [
+        (32, 3, 1, 1, r"--batch 32 cannot .* 3 processes.\n.*Start 2 instead.* --batch 30"),
+        (8, 6, 1, 1, r"Start 4 instead.* --batch 12"),
+        (8, 4, 2, 1, r"--key-groups 2 leaves less than two films a pass where 4 processes"),
+        (8, 2, 1, 4, r"--accumulate 4 leaves less than two films"),
+    ],
+)
+def test_a_batch_is_shared_evenly_or_refused_with_numbers_that_fit(batch, world, groups, parts, words):
+    with pytest.raises(InputError, match=words):
+        check_shares(batch, world, groups, parts)
+    check_shares(32, 4, 2, 2)
+    for number in re.findall(r"Start (\d+)", words):
+        check_shares(batch, int(number), groups, parts)
+
+
+def test_the_processes_take_each_film_of_an_epoch_once_and_what_fills_no_batch_waits_for_the_next():
+    """43 films in batches of 8: three films an epoch are left over, others each time, and none for good."""
+    pool = Pool((), np.zeros(43, int), np.arange(43), np.arange(43), pl.DataFrame())
+    recipe = Recipe(32, 0.5, 0.0, (1.0, 1.0))
+    left = []
+    for world in (1, 2, 4):
+        feeds = [
+            Feed(pool, recipe, Orders(43, 40, 23, seed=0), batch=8, seed=0, rank=rank, world=world)
+            for rank in range(world)
+        ]
+        assert {feed.steps_per_epoch for feed in feeds} == {5}
+        for epoch in range(4):
+            steps = [np.concatenate([feed.films(epoch * 5 + i)[1] for feed in feeds]) for i in range(5)]
+            taken = np.concatenate(steps)
+            assert len(set(taken.tolist())) == 40
+            np.testing.assert_array_equal(taken, Orders(43, 40, 23, seed=0).order(epoch))  # by rank, in order
+            left.append(frozenset(range(43)) - set(taken.tolist()))
+    assert left[:4] == left[4:8] == left[8:]
+    assert len(set(left[:4])) == 4
+
+
+def test_what_a_run_settled_by_itself_stays_when_it_goes_on(whole, phantom_store):
+    settings = tiny(phantom_store, whole, queue=None, batch=0, resume=True)
+    settled, finished = folder.going_on(settings)
+    assert (settled.queue, settled.batch, finished) == (16, 8, True)

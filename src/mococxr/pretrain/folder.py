@@ -14,14 +14,17 @@ from accelerate.utils import broadcast_object_list
 
 from mococxr import journal
 from mococxr.config import PretrainSettings, from_yaml, make, to_mapping, to_yaml
+from mococxr.config.pretraining import AUTO
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, read_json, write_json
 from mococxr.pretrain.pool import Pool
 from mococxr.pretrain.seen import write_patients
 from mococxr.store import Store
 
-FREE_ON_RESUME = {"resume", "device", "save_every", "log_every", "tracker", "stores", "out"}
-"""Settings that may differ between a run and its resumption: they change no number."""
+FREE_ON_RESUME = {
+    "resume", "device", "save_every", "log_every", "tracker", "stores", "out", "workers", "compile",
+}  # fmt: skip
+"""Settings that may differ between a run and its resumption: they change no number but by rounding."""
 LAUNCH = ".launch"
 """The name of the launch that last began or resumed the run: its restarts go on without `--resume`."""
 T = TypeVar("T")
@@ -47,7 +50,8 @@ def launch_name(environment: Mapping[str, str] = os.environ) -> str | None:
 def going_on(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
     """The settings, with `resume` also where this very launch began the run; and whether the run is finished.
 
-    So processes that torchrun has started again go on, as with `--resume`. Another launch was not asked to.
+    So processes that torchrun has started again go on, as with `--resume`. Another launch was not asked to. What the
+    run has settled by itself (the queue, `--batch auto`) stays as it is.
     """
     mark, launch = settings.out / LAUNCH, launch_name()
     if launch and mark.is_file() and mark.read_text(encoding="utf-8") == launch:
@@ -55,6 +59,10 @@ def going_on(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
     finished = settings.resume and (settings.out / "run.json").is_file()
     if finished:
         journal.say(f"{settings.out} is finished; there is nothing to resume.")
+    if settings.resume and (settings.out / "settings.yaml").is_file():
+        earlier = make(PretrainSettings, from_yaml(settings.out / "settings.yaml"))
+        settled = {name: getattr(earlier, name) for name in ("queue", "batch") if not getattr(settings, name)}
+        settings = dataclasses.replace(settings, **settled)
     return settings, finished
 
 
@@ -103,7 +111,7 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
     out = settings.out
     earlier = to_mapping(make(PretrainSettings, from_yaml(out / "settings.yaml")))
     now = to_mapping(settings)
-    now["queue"] = now["queue"] or earlier["queue"]
+    now["batch"] = earlier["batch"] if now["batch"] == AUTO else now["batch"]
     differ = [name for name in now if name not in FREE_ON_RESUME and now[name] != earlier[name]]
     if differ:
         shown = ", ".join(f"--{name.replace('_', '-')} {earlier[name]} -> {now[name]}" for name in differ[:5])

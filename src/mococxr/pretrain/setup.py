@@ -43,8 +43,7 @@ def build_learner(
     """Encoders, queue, optimiser and feed, and where the weights came from."""
     s = settings
     world = accelerator.num_processes
-    if s.batch % world:
-        raise InputError(f"--batch {s.batch} cannot be shared by {world} processes.", "Give a multiple.")
+    check_shares(s.batch, world, s.key_groups, 1)
     spec = backbone.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
     encoder, origin = backbone.start(s.init, spec, s.seed)
     with torch.random.fork_rng(devices=[]):
@@ -69,6 +68,27 @@ def build_learner(
         world=world,
     )
     return learner, make_feed(s, pool, accelerator), origin
+
+
+def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
+    """Refuse what cannot be shared evenly: every process takes as many films, and none passes alone.
+
+    Raises:
+        InputError: with the nearest numbers of processes and films that fit.
+    """
+    if batch % world:
+        fewer = max(n for n in range(1, world) if batch % n == 0)
+        fits = max(batch // world, 2) * world
+        raise InputError(
+            f"--batch {batch} cannot be shared evenly by {world} processes.",
+            f"Start {fewer} instead, which goes on with any run, or begin one with --batch {fits}.",
+        )
+    for name, asked in (("key-groups", groups), ("accumulate", parts)):
+        if batch // world // asked < 2:
+            raise InputError(
+                f"--{name} {asked} leaves less than two films a pass where {world} processes share a batch of {batch}.",
+                "Start fewer processes, or begin a run with a larger --batch.",
+            )
 
 
 def _gather(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
