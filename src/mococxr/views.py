@@ -113,6 +113,16 @@ def matrix(
     return found
 
 
+def tones(recipe: Recipe, draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What happens to the grey levels of B views: gain about a view's mean, and shift of all, each (B, 1).
+
+    A level v becomes (v - mean) gain shift + mean shift.
+    """
+    gain = 1 + recipe.contrast * (2 * draws[:, 5:6] - 1)
+    shift = 1 + recipe.brightness * (2 * draws[:, 6:7] - 1)
+    return gain, shift
+
+
 def draw_view(
     image: NDArray[np.uint8],
     recipe: Recipe,
@@ -162,8 +172,7 @@ def draw_views(
 
 def _levels(recipe: Recipe, views: NDArray[np.uint8], draws: NDArray[np.float64]) -> NDArray[np.uint8]:
     """What each grey level of each view becomes, (B, 256): brightness, then contrast about the view's mean."""
-    gain = 1 + recipe.contrast * (2 * draws[:, 5:6] - 1)
-    shift = 1 + recipe.brightness * (2 * draws[:, 6:7] - 1)
+    gain, shift = tones(recipe, draws)
     mean = np.array([[cv2.sumElems(view)[0] / view.size] for view in views])
     levels = (np.arange(256) - mean) * (gain * shift) + mean * shift
     return np.rint(levels.clip(0, 255)).astype(np.uint8)

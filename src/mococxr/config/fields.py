@@ -26,6 +26,7 @@ def setting(
     shown: str = "",
     positional: bool = False,
     group: str = "",
+    words: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -37,6 +38,7 @@ def setting(
         shown: how the default reads in `--help` where it is not the value itself.
         positional: given on the command line without a flag.
         group: the heading under which `--help` shows it.
+        words: a word that may be given in place of a value -> the value that it is kept as.
     """
     metadata = {
         "help": help,
@@ -45,6 +47,7 @@ def setting(
         "shown": shown,
         "positional": positional,
         "group": group,
+        "words": dict(words or {}),
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -80,7 +83,8 @@ def make(kind: type[S], given: Mapping[str, Any]) -> S:
         if name not in fields:
             raise InputError(f"There is no setting {name!r}.", nearest(name, fields))
         if value is not None:  # None is `not given`
-            values[name] = convert(value, types_[name], name)
+            kept = fields[name].metadata["words"].get(value, value) if isinstance(value, str) else value
+            values[name] = convert(kept, types_[name], name)
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise InputError(f"The setting {name!r} is missing.", f"Give it: {field.metadata['help']}")

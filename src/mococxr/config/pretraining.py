@@ -16,6 +16,8 @@ from mococxr.config.fields import setting
 from mococxr.errors import InputError
 
 _PRESET = "the preset's"
+AUTO = 0
+"""What `--batch auto` is kept as until a run has found its number."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -45,7 +47,19 @@ class PretrainSettings:
     size: int = setting("Side of a view.", None, unit="px", shown=_PRESET, group="Encoder")
     epochs: int = setting("Passes over the films.", None, unit="epochs", shown=_PRESET, group="Optimiser")
     batch: int = setting(
-        "Films a step, over all processes.", None, unit="films", shown=_PRESET, group="Optimiser"
+        "Films a step, over all processes; auto: the largest power of two that a GPU holds, elsewhere the preset's.",
+        None,
+        unit="films",
+        shown=_PRESET,
+        group="Optimiser",
+        words={"auto": AUTO},
+    )
+    accumulate: int = setting(
+        "Parts that the queries of a step pass in, one after the other, so that a larger batch fits; batch norm sees "
+        "a part at a time.",
+        1,
+        unit="parts",
+        group="Optimiser",
     )
     queue: int = setting(
         "Keys in the queue K; too many for the films is refused.",
@@ -103,6 +117,12 @@ class PretrainSettings:
     std: float = setting(
         "Value that grey values are divided by afterwards.", None, shown=_PRESET, group="Views"
     )
+    views_on: Literal["cpu", "device"] = setting(
+        "Where views are made: by threads from the stored films, or on the device, to which the stored films then go; "
+        "the views differ by rounding.",
+        "cpu",
+        group="Views",
+    )
     positives: Literal["view", "study"] = setting(
         "The second view is of the same film, or of another film of the same study (MedAug).",
         None,
@@ -119,7 +139,18 @@ class PretrainSettings:
         "A list of patients to leave out, one a line.", None, group="Films"
     )
     precision: Literal["auto", "no", "bf16", "fp16"] = setting(
-        "Mixed precision.", "auto", shown="auto: bf16 on a GPU that has it, else none", group="Run"
+        "Mixed precision.",
+        "auto",
+        shown="auto: bf16 on a GPU or CPU that is fast in it, else none",
+        group="Run",
+    )
+    compile: bool = setting("Compile the encoders first (torch.compile).", False, group="Run")
+    workers: int | None = setting(
+        "Threads that make views.",
+        None,
+        unit="threads",
+        shown="on a GPU one a core, else as many as keep up with the steps",
+        group="Run",
     )
     device: Device = setting("Where to compute.", "auto", group="Run")
     tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = setting(
@@ -207,12 +238,15 @@ def _check(s: Mapping[str, Any]) -> None:
     bounds = {
         "size": (16, 4096), "epochs": (1, 100_000), "batch": (2, 1 << 20), "lr": (0, float("inf")),
         "momentum": (0, 1), "temperature": (1e-4, 100), "dim": (1, 1 << 16),
-        "key_groups": (1, s["batch"] // 2), "channels": (1, 64), "flip": (0, 1), "rotation": (0, 180),
+        "key_groups": (1, s["batch"] // 2), "accumulate": (1, s["batch"] // 2), "workers": (1, 1024),
+        "channels": (1, 64), "flip": (0, 1), "rotation": (0, 180),
         "brightness": (0, 1), "contrast": (0, 1),
         "warmup": (0, 1), "save_every": (1, 1 << 40), "log_every": (1, 1 << 40), "std": (1e-6, 1e6),
     }  # fmt: skip
+    if s["batch"] == AUTO:  # not known yet; whoever finds it has it checked
+        del bounds["batch"], bounds["key_groups"], bounds["accumulate"]
     for name, (low, high) in bounds.items():
-        if not low <= s[name] <= high:
+        if s[name] is not None and not low <= s[name] <= high:
             raise InputError(
                 f"--{name.replace('_', '-')} cannot be {s[name]}.", f"It lies between {low} and {high}."
             )

@@ -140,7 +140,9 @@ def _one_step(
     lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
     for group in learner.optimizer.param_groups:
         group["lr"] = lr
-    loss, logits = moco_step(learner, *views, m=s.momentum, temperature=s.temperature, groups=s.key_groups)
+    loss, logits = moco_step(
+        learner, *views, m=s.momentum, temperature=s.temperature, groups=s.key_groups, parts=s.accumulate
+    )
     return lr, loss, logits
 
 

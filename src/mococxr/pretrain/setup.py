@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from mococxr import backbone
+from mococxr import backbone, journal
 from mococxr.config import PretrainSettings
 from mococxr.encode import pick_device
 from mococxr.errors import InputError
 from mococxr.moco import KeyQueue, Projector, key_copy
 from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.machine import knows_bf16, processes_here, view_threads
 from mococxr.pretrain.pool import Orders, Pool
 from mococxr.pretrain.step import Learner, make_optimizer
 from mococxr.views import Recipe
@@ -26,11 +27,10 @@ def make_accelerator(
     device: str, precision: str, tracker: str = "none", out: Path | None = None
 ) -> Accelerator:
     """Where and how precisely to compute."""
-    on_cpu = pick_device(device).type == "cpu"
+    place = pick_device(device)
+    on_cpu = place.type == "cpu"
     if precision == "auto":
-        precision = (
-            "bf16" if not on_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-        )
+        precision = "bf16" if knows_bf16(place) else "no"
     options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
     # Accelerate keeps device and precision for the whole process; a second run in it may want others.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
@@ -40,10 +40,14 @@ def make_accelerator(
 def build_learner(
     settings: PretrainSettings, pool: Pool, accelerator: Accelerator
 ) -> tuple[Learner, Feed, str]:
-    """Encoders, queue, optimiser and feed, and where the weights came from."""
+    """Encoders, queue, optimiser and feed, and where the weights came from.
+
+    Raises:
+        InputError: settings that do not fit each other, the weights or the machine.
+    """
     s = settings
     world = accelerator.num_processes
-    check_shares(s.batch, world, s.key_groups, 1)
+    check_shares(s.batch, world, s.key_groups, s.accumulate)
     spec = backbone.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
     encoder, origin = backbone.start(s.init, spec, s.seed)
     with torch.random.fork_rng(devices=[]):
@@ -52,6 +56,10 @@ def build_learner(
     key = key_copy(query).to(accelerator.device).train()
     queue = KeyQueue(s.queue, s.dim, seed=s.seed).to(accelerator.device)
     query = query.to(accelerator.device)
+    if s.compile:
+        # In place: the names of the weights, and so the checkpoints, are those of a run without.
+        query.encoder.compile()
+        key.encoder.compile()
     optimizer = make_optimizer(s.optimizer, query, s.lr, s.weight_decay)
     wrapped, optimizer = accelerator.prepare(query, optimizer)
     learner = Learner(
@@ -64,9 +72,12 @@ def build_learner(
         gather=_gather(accelerator),
         backward=accelerator.backward,
         autocast=accelerator.autocast,
+        no_sync=lambda: accelerator.no_sync(wrapped),
         rank=accelerator.process_index,
         world=world,
     )
+    if s.compile:
+        compile_now(learner, s.batch // world, s.size, s.key_groups, s.accumulate)
     return learner, make_feed(s, pool, accelerator), origin
 
 
@@ -91,6 +102,43 @@ def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
             )
 
 
+def compile_now(learner: Learner, films: int, size: int, groups: int, parts: int) -> None:
+    """Have both encoders compiled by a forward and a backward pass over black films of the run's sizes.
+
+    Weights, buffers and random numbers are as before afterwards.
+
+    Args:
+        films: of this process in a step.
+        size: side of a view, px.
+        groups: of `shuffled_keys`.
+        parts: of `moco_step`.
+
+    Raises:
+        InputError: they cannot be compiled here.
+    """
+    journal.say("compiling the encoders: some minutes for a large one")
+    device = learner.queue.keys_KC.device
+    sides = (learner.query, learner.key)
+    before = [{name: buffer.clone() for name, buffer in side.named_buffers()} for side in sides]
+    black = torch.zeros(films, 1, size, size, dtype=torch.uint8, device=device)
+    try:
+        with torch.random.fork_rng():
+            for part in sorted({len(part) for part in black.tensor_split(parts)}):
+                learner.backward(learner.wrapped(black[:part]).sum())
+            for part in sorted({len(part) for part in black.tensor_split(groups)}):
+                with torch.no_grad(), learner.autocast():
+                    learner.key(black[:part])
+    except Exception as error:  # tracer, code generator and compiler raise many kinds
+        raise InputError(
+            f"--compile cannot work here ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]}).",
+            "Leave it out; it needs a C++ compiler on a CPU, and Triton on a GPU.",
+        ) from error
+    learner.optimizer.zero_grad(set_to_none=True)
+    for side, kept in zip(sides, before, strict=True):
+        for name, buffer in side.named_buffers():
+            buffer.copy_(kept[name])
+
+
 def _gather(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
     if accelerator.num_processes == 1:
         return lambda tensor: tensor
@@ -110,6 +158,7 @@ def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed
         positives=s.positives,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
-        workers=1 if accelerator.device.type == "cpu" else 8,
+        workers=view_threads(accelerator.device, processes_here(accelerator.num_processes), s.workers),
         pinned=accelerator.device.type == "cuda",
+        views_on=s.views_on,
     )

@@ -1,0 +1,123 @@
+"""What the machine at hand is good for: bfloat16 or not, how many threads make views, how large a batch fits."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from mococxr.errors import InputError
+
+WORTH = 1.3
+"""Times as fast as float32 that bfloat16 must be on a CPU, to be taken there."""
+PROBE, TRIFLE = 8, 0.05
+"""Films that it is measured on, and seconds of a pass under which it is not worth measuring."""
+FULLEST = 0.9
+"""Share of a GPU's memory that a step may fill when the batch is searched: the rest is for what grows later."""
+MOST_THREADS = 16
+
+
+def knows_bf16(device: torch.device) -> bool | None:
+    """Whether a device is fast in bfloat16: yes, no, or it depends on the network (`gain_of_bf16`).
+
+    Yes on a GPU of NVIDIA from compute capability 8.0 on, whose matrix units know the format. No on MPS, where no
+    figure is known, and on a CPU without AMX or AVX-512 BF16. With them it depends: beside float32, ResNet-18 made 2.0
+    times the steps and `tf_efficientnet_lite0`, whose convolutions take one channel each, 0.6 (docs/benchmarks.md).
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+        return None
+    return False
+
+
+def gain_of_bf16(encoder: nn.Module, size: int, rounds: int = 2) -> float:
+    """Processor time of a small batch forward and backward in float32, over that in bfloat16, on the CPU.
+
+    The best of some rounds, taken in turn after a first one of each that does not count. 1 for a network so small
+    that there is nothing to win.
+
+    Args:
+        encoder: films (N, 1, S, S) uint8 -> (N, D); a copy is measured, so that it stays as it is.
+        size: S.
+    """
+    trial = copy.deepcopy(encoder)
+    films = torch.zeros(PROBE, 1, size, size, dtype=torch.uint8)
+    best = {False: float("inf"), True: float("inf")}
+    with torch.random.fork_rng(devices=[]):
+        for number in range(1 + rounds):
+            for half in best:
+                begun = time.process_time()
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    loss = trial(films).float().square().mean()
+                loss.backward()
+                if number:
+                    best[half] = min(best[half], time.process_time() - begun)
+            if not number and time.process_time() - begun < TRIFLE:
+                return 1.0
+    return best[False] / best[True]
+
+
+def view_threads(device: torch.device, processes: int, asked: int | None = None) -> tuple[int, int]:
+    """Threads that make the views of a process: at first, and at most.
+
+    On a CPU the steps want the cores: one thread to begin with, and more only while steps wait for views. Beside a
+    GPU the cores have nothing else to do.
+
+    Args:
+        processes: on this machine, which share its cores.
+        asked: that many it is, if given.
+    """
+    if asked:
+        return asked, asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = max(1, min(MOST_THREADS, cores // processes))
+    return (1, most) if device.type == "cpu" else (most, most)
+
+
+def processes_here(processes: int) -> int:
+    """Of so many processes those on this machine, as the launcher says; without its word, all."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+
+
+def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
+    """The largest power of two, from 2 to `most`, that fits, each tried in turn.
+
+    Raises:
+        InputError: not even 2.
+    """
+    batch = 1
+    while 2 * batch <= most and fits(2 * batch):
+        batch *= 2
+    if batch == 1:
+        raise InputError(
+            "--batch auto found no batch: the GPU holds not even two films.",
+            "Give a smaller --size or --backbone, or --accumulate.",
+        )
+    return batch
+
+
+def fits_on_gpu(step: Callable[[int], object], device: torch.device) -> Callable[[int], bool]:
+    """Whether a step of so many films fits into a GPU's memory, by making one.
+
+    Args:
+        step: makes one, whatever it leaves behind.
+    """
+
+    def fits(batch: int) -> bool:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        try:
+            step(batch)
+            torch.cuda.synchronize(device)
+        except torch.OutOfMemoryError:
+            return False
+        free, total = torch.cuda.mem_get_info(device)
+        others = total - free - torch.cuda.memory_reserved(device)
+        return others + torch.cuda.max_memory_reserved(device) <= FULLEST * total
+
+    return fits

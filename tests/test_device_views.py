@@ -1,0 +1,74 @@
+"""Views made on the device are those of the threads but for rounding: same random numbers, same maps, same films."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mococxr.phantom import draw_phantom
+from mococxr.pretrain.device_views import store
+from mococxr.pretrain.feed import Feed
+from mococxr.pretrain.pool import Orders, gather_pool
+from mococxr.store import Store
+from mococxr.views import Recipe, draw_views, uniforms
+
+MEAN, MOST = (0.01, 1) if cv2.__version__ >= "5" else (0.5, 6)
+"""Grey levels that a view on the device may differ by: on average, and in the worst pixel.
+
+OpenCV 4 puts a sample on the nearest 1/32 of a pixel.
+"""
+
+RECIPES = {
+    "paper": Recipe(64, 0.5, 10.0, (1.0, 1.0)),
+    "crops and turns": Recipe(48, 0.5, 45.0, (0.3, 1.0)),
+    "grey levels": Recipe(64, 0.5, 10.0, (0.9, 1.0), brightness=0.4, contrast=0.4),
+}
+
+
+def some_films() -> list[np.ndarray]:
+    """Smooth films of several shapes; the sizes of a level: up to twice the view."""
+    films = [draw_phantom(0, number, size=112) for number in range(6)]
+    return [film[: 112 - 4 * i, : 80 + 5 * i] for i, film in enumerate(films)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("mates", [False, True])
+def test_a_view_made_on_the_device_is_opencvs_to_a_stated_tolerance(name, mates):
+    recipe, films = RECIPES[name], some_films()
+    sides = [films, films[::-1]] if mates else [films]
+    draws = [uniforms(3, 1, range(len(films)), side) for side in (0, 1)]
+    made = store(sides, recipe, draws, pinned=False).to(torch.device("cpu"))
+    assert made.dtype == torch.uint8
+    assert made.shape == (2, len(films), 1, recipe.size, recipe.size)
+    for side in (0, 1):
+        expected = draw_views(sides[min(side, len(sides) - 1)], recipe, draws[side])
+        apart = np.abs(made[side, :, 0].numpy().astype(int) - expected.astype(int))
+        assert apart.mean() < MEAN
+        assert apart.max() <= MOST
+    assert not torch.equal(made[0], made[1])
+
+
+def test_without_turning_or_scaling_a_view_on_the_device_is_the_film_itself():
+    film = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
+    draws = np.full((1, 7), 0.5)
+    draws[0, 0] = 1.0  # no flip
+    made = store([[film]], Recipe(24, rotation=0.0), [draws, draws], pinned=False).to(torch.device("cpu"))
+    np.testing.assert_array_equal(made[0, 0, 0].numpy(), film[:, 8:32])
+
+
+@pytest.mark.parametrize("positives", ["view", "study"])
+def test_a_feed_gives_the_same_batches_either_way(phantom_store, positives):
+    pool = gather_pool([Store.open(phantom_store)], 32, "train")
+    recipe = Recipe(32, 0.5, 10.0, (0.9, 1.0), 0.2, 0.2)
+
+    def batches(views_on: str) -> list[torch.Tensor]:
+        orders = Orders(len(pool), 40, apart=16, seed=2)
+        feed = Feed(pool, recipe, orders, batch=8, seed=2, positives=positives, views_on=views_on)
+        return [batch.to(torch.device("cpu")) for _, batch in feed.run(3, 9)]
+
+    for one, other in zip(batches("cpu"), batches("device"), strict=True):
+        apart = (one.int() - other.int()).abs()
+        assert apart.float().mean() < MEAN
+        assert int(apart.max()) <= 2 * MOST  # a level more or less, and then the contrast

@@ -1,0 +1,185 @@
+"""What the machine is found good for: precision, threads, the largest batch; and threads that grow with the need."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import Future
+
+import pytest
+import torch
+from torch import nn
+
+from mococxr.backbone import EncoderSpec, build
+from mococxr.config import PretrainSettings, make, resolve
+from mococxr.errors import InputError
+from mococxr.pretrain import machine
+from mococxr.pretrain.feed import LOOK, Crew
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "instructions", "told"),
+    [
+        ("cuda", True, False, True),
+        ("cuda", False, True, False),
+        ("mps", True, True, False),
+        ("cpu", True, False, False),
+        ("cpu", False, True, None),
+    ],
+)
+def test_bfloat16_is_taken_where_a_device_is_known_to_be_fast_in_it(
+    monkeypatch, device, native, instructions, told
+):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation
+    )
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    assert machine.knows_bf16(torch.device(device)) is told
+
+
+def test_the_gain_of_bfloat16_is_measured_on_a_copy_and_moves_no_random_number(monkeypatch):
+    monkeypatch.setattr(machine, "TRIFLE", 0.0)
+    encoder = build(EncoderSpec("test_efficientnet", 32)).train()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    torch.manual_seed(0)
+    gain = machine.gain_of_bf16(encoder, 32)
+    found = torch.rand(3)
+    torch.manual_seed(0)
+    assert torch.equal(found, torch.rand(3))
+    assert math.isfinite(gain)
+    assert gain > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+    assert all(weight.grad is None for weight in encoder.parameters())
+
+
+def test_a_slow_format_is_found_slow_and_a_fast_one_fast(monkeypatch):
+    class Paced(nn.Module):
+        """Takes its time by format."""
+
+        def __init__(self, plain: float, half: float) -> None:
+            super().__init__()
+            self.weight, self.plain, self.half = nn.Parameter(torch.ones(1)), plain, half
+
+        def forward(self, films: torch.Tensor) -> torch.Tensor:
+            clock.now += self.half if torch.is_autocast_enabled("cpu") else self.plain
+            return films.float() * self.weight
+
+    clock = Clock()
+    monkeypatch.setattr(machine.time, "process_time", clock)
+    assert machine.gain_of_bf16(Paced(0.2, 0.1), 8) == pytest.approx(2.0)
+    assert machine.gain_of_bf16(Paced(0.2, 0.4), 8) == pytest.approx(0.5)
+    assert machine.gain_of_bf16(Paced(0.02, 0.01), 8) == 1.0  # nothing to win
+
+
+def test_threads_follow_the_cores_and_their_sharing(monkeypatch):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert machine.view_threads(CPU, 1) == (1, 12)
+    assert machine.view_threads(CUDA, 1) == (12, 12)
+    assert machine.view_threads(CUDA, 4) == (3, 3)
+    assert machine.view_threads(CUDA, 50) == (1, 1)
+    assert machine.view_threads(CPU, 1, asked=5) == (5, 5)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(128)), raising=False)
+    assert machine.view_threads(CUDA, 1) == (machine.MOST_THREADS,) * 2
+
+
+def test_the_processes_of_this_machine_are_those_that_the_launcher_tells(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert machine.processes_here(8) == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert machine.processes_here(8) == 2
+
+
+@pytest.mark.parametrize(
+    ("holds", "most", "found"), [(100, 1000, 64), (64, 1000, 64), (1000, 48, 32), (3, 9, 2)]
+)
+def test_the_batch_is_the_largest_power_of_two_that_fits_and_is_allowed(holds, most, found):
+    tried: list[int] = []
+    assert machine.largest_that_fits(lambda batch: tried.append(batch) or batch <= holds, most) == found
+    assert max(tried) <= most
+
+
+def test_a_device_that_holds_no_two_films_is_refused():
+    with pytest.raises(InputError, match="not even two films"):
+        machine.largest_that_fits(lambda _: False, 64)
+
+
+# --- threads
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Late(Future):
+    """A result that takes its time."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def result(self, _: float | None = None) -> int:
+        self.clock.now += self.seconds
+        return 7
+
+
+@pytest.mark.parametrize(("waits", "workers"), [(0.0, [1, 1, 1]), (0.005, [1, 1, 1]), (0.1, [2, 3, 3])])
+def test_threads_are_added_while_the_run_waits_for_views_and_no_longer(waits, workers):
+    clock = Clock()
+    crew, seen = Crew(1, 3, clock), []
+    with crew.threads:
+        for _ in range(3):
+            for _ in range(LOOK):
+                clock.now += 1.0  # the step
+                assert crew.result(Late(clock, waits)) == 7
+            seen.append(crew.workers)
+    assert seen == workers
+
+
+def test_no_more_threads_work_at_once_than_may():
+    import threading
+
+    crew, lock, at_work, most = Crew(1, 3), threading.Lock(), [0], [0]
+    gate = threading.Event()
+
+    def work(number: int) -> int:
+        with lock:
+            at_work[0] += 1
+            most[0] = max(most[0], at_work[0])
+        gate.wait(0.01)
+        with lock:
+            at_work[0] -= 1
+        return number
+
+    with crew.threads:
+        assert [future.result() for future in [crew.start(work, i) for i in range(8)]] == list(range(8))
+        assert most[0] == 1
+        crew._leave.release()
+        assert [future.result() for future in [crew.start(work, i) for i in range(8)]] == list(range(8))
+    assert most[0] == 2
+
+
+# --- settings
+
+
+def test_batch_auto_is_a_word_for_a_number_to_be_found():
+    settings = resolve(
+        make(PretrainSettings, {"stores": ["s"], "out": "r", "batch": "auto", "accumulate": 4})
+    )
+    assert settings.batch == 0
+    for wrong in (
+        {"batch": "most"},
+        {"batch": 1},
+        {"batch": 8, "accumulate": 5},
+        {"accumulate": 0},
+        {"workers": 0},
+    ):
+        with pytest.raises(InputError, match="--"):
+            resolve(make(PretrainSettings, {"stores": ["s"], "out": "r", **wrong}))
