@@ -8,7 +8,7 @@ from mococxr.report.findings import chosen, primary_words
 from mococxr.report.section import CLOSER, Section
 from mococxr.report.study_folder import Row, Study
 from mococxr.report.tables import COMPARED, Table, between, comparison_key, comparison_p, count
-from mococxr.report.words import NOT_RECORDED, p_value, plain, shown, signed
+from mococxr.report.words import NOT_RECORDED, display, p_value, plain, shown, signed
 
 FEW = "too few"
 """The verdict of `differences.csv` where no test is made."""
@@ -112,14 +112,18 @@ def saved_section(study: Study) -> Section | None:
     points = [
         "Read off the reference's own curve, straight between the measured numbers of labels (on their logarithm) and "
         "never beyond them: outside them it says “at most” the fewest or “more than” the most.",
-        *(f"{row['target']}: {row['words']}" for target in study.targets for row in _mine(study, target)),
+        *(
+            f"{row['target']}: {saved_words(study, row)}"
+            for target in study.targets
+            for row in _mine(study, target)
+        ),
     ]
     return Section(
         "saved",
         "How many labels does it save?",
         points,
         [("All arms and fractions (labels_saved.csv)", Table(head, lines, 2))],
-        gist=str(next((row["words"] for row in _mine(study, study.targets[0])), "See the table.")),
+        gist=next((saved_words(study, row) for row in _mine(study, study.targets[0])), _why_not(study)),
         group=CLOSER,
     )
 
@@ -130,6 +134,21 @@ def _mine(study: Study, target: str) -> list[Row]:
     names = ("arm", "against", "mode", "target", "fraction")
     found = study.rows("labels_saved", **{name: row[name] for name in names}) if row else []
     return [one for one in found if one.get("words")][:1]
+
+
+def saved_words(study: Study, row: Row) -> str:
+    """The study's sentence with the names of the arms in it."""
+    arm, against = display(study, row["arm"]), display(study, row["against"])
+    text = str(row["words"]).replace("What the arm reaches", f"What {arm} reaches")
+    text = text.replace("takes the reference ", f"takes {against} ")
+    return text.replace("The reference does not reach it", f"{against} does not reach what {arm} reaches")
+
+
+def _why_not(study: Study) -> str:
+    row = chosen(study, study.targets[0])
+    names = ("arm", "against", "mode", "target", "fraction")
+    found = study.rows("labels_saved", **{name: row[name] for name in names}) if row else []
+    return f"Not defined: {shown(found[0].get('reason'))}." if found else "See the table."
 
 
 def films(value: Any) -> str:

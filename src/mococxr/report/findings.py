@@ -70,8 +70,11 @@ def _verdict(study: Study, target: str) -> Verdict:
         return Verdict(target, primary, "undefined", "Nothing compared", _alone(study, target), [])
     word = finding_word(row) if row["difference"] is not None else UNDEFINED
     sentence = f"{_opening(study, row)}{_finding(study, row, word)}"
-    over, missing = _over(study, row)
-    return Verdict(target, primary, STATES.get(word, "undefined"), word.capitalize(), sentence, over, missing)
+    over, missing = _over(study, row) if word in STATES else ([], "")
+    chip = word.capitalize()
+    if len(over) > 1 and over[-1].word != word:
+        chip += ", over test patients only"
+    return Verdict(target, primary, STATES.get(word, "undefined"), chip, sentence, over, missing)
 
 
 def _over(study: Study, row: Row) -> tuple[list[Over], str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mococxr.report.calibration import shown_cells
 from mococxr.report.figures import COLOURS, SIZE, Look, Picture, drawn, inline, looks, quiet
@@ -17,7 +18,7 @@ from mococxr.report.pretraining import guessing, log_of, run_name, runs_of
 from mococxr.report.study_folder import Row, Study
 from mococxr.report.words import mode_name
 
-WIDE = (7.6, 4.6)
+WIDE = (5.6, 4.4)
 MEASURES = {
     "loss": "loss",
     "contrast_accuracy": "finds its own view",
@@ -112,6 +113,8 @@ def _run_panel(run: Row) -> Figure:
         axes.set_xlabel("step", color="#444444", fontsize=9.5)
         quiet(axes)
         axes.tick_params(labelsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
         if not known:
             axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#777777")
             axes.set_xticks([])

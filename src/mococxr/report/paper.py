@@ -6,6 +6,7 @@ Artificial Intelligence 2024;6(4):e240300, table 1. The names of the items are o
 
 from __future__ import annotations
 
+from mococxr.report.comparisons import saved_words
 from mococxr.report.findings import chosen, verdicts
 from mococxr.report.pretraining import runs_of
 from mococxr.report.section import PAPER, Section
@@ -185,7 +186,7 @@ def _further(study: Study, row: Row) -> list[str]:
                 f"Over patients, draws and runs together ({used}): {signed(found['difference'])} ({over})."
             )
     for found in study.rows("labels_saved", arm=row["arm"], against=row["against"], **key)[:1]:
-        parts += [str(found["words"])] if found.get("words") else []
+        parts += [saved_words(study, found)] if found.get("words") else []
     for found in study.rows("calibration", arm=row["arm"], **key)[:1]:
         if found.get("brier") is not None:
             brier, point = plain(found["brier"]), [found.get("sensitivity"), found.get("specificity")]

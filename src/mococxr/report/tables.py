@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mococxr.report.findings import finding_word
 from mococxr.report.study_folder import CELL_KEYS, Row, Study
@@ -132,6 +132,7 @@ def _difference_cell(study: Study, key: tuple[str, str, str, str, float], reach:
     over = between(row, "low", "high", signed)
     if row.get("verdict") in ("too few", "undefined"):
         reasons.append(str(row.get("reason") or row.get("words") or ""))
+        drawn = replace(drawn, state="none") if drawn else None
     return DifferenceCell(
         pair,
         signed(row["difference"]),

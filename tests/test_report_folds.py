@@ -1,0 +1,326 @@
+"""What folds out below the first screen: each table's numbers, each answer in words, and what is not there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_numbers import read, write
+from fake_study import facts, fake_study
+from mococxr.report import write_report
+from mococxr.report.calibration import OF
+from mococxr.report.doubt import doubt_section, of_target
+from mococxr.report.findings import verdicts
+from mococxr.report.markdown import escaped
+from mococxr.report.paper import checklist, methods_paragraph, results_paragraph
+from mococxr.report.pretraining import guessing, runs_of
+from mococxr.report.study_folder import FURTHER, read_study
+from test_report import SMALL, parsed, rows_of, words
+
+FOLDS = (
+    "doubt",
+    "saved",
+    "comparisons",
+    "calibration",
+    "groups",
+    "pretraining",
+    "planning",
+    "numbers",
+    "paper",
+)
+NEW = SMALL | {"numbers": True}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = fake_study(tmp_path_factory.mktemp("folds") / "study", numbers=True)
+    write_report(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> str:
+    return (study / "report.html").read_text(encoding="utf-8")
+
+
+def changed(place: Path, table: str, **values: Any) -> Path:
+    """The folder with other values in the first row of a table."""
+    rows = read(place / f"{table}.csv")
+    rows[0].update({name: str(value) for name, value in values.items()})
+    write(place / f"{table}.csv", rows)
+    return place
+
+
+def test_every_fold_is_there_and_says_its_answer_before_it_is_opened(page: str) -> None:
+    for key in FOLDS:
+        fold = re.search(
+            rf'<section id="{key}" class="fold">\s*<details><summary>(.*?)</summary>', page, re.S
+        )
+        assert fold, key
+        assert '<span class="gist">' in fold[1], key
+    assert "Not measured here" not in page
+    assert page.count("<details") > len(FOLDS)
+    assert "<script" not in page
+
+
+def test_the_first_screen_is_sentence_curve_and_table_and_nothing_of_the_folds(page: str) -> None:
+    first = page[: page.index('<section id="others"')]
+    assert (
+        first.index('class="sentence"') < first.index("<figure") < first.index('<table class="differences"')
+    )
+    assert "<details" not in first
+    assert first.count("<figure") == 2
+
+
+def test_an_older_folder_renders_without_the_folds_and_says_how_to_measure_them(tmp_path: Path) -> None:
+    page = write_report(fake_study(tmp_path / "s", **SMALL)).read_text(encoding="utf-8")
+    for key in ("doubt", "saved", "calibration", "groups", "pretraining", "planning"):
+        assert f'id="{key}"' not in page
+    line = words(page)[words(page).index("Not in this folder:") :]
+    assert line.startswith(
+        "Not in this folder: where the doubt comes from, labels saved, calibration and threshold"
+    )
+    assert "`mococxr study --config settings.yaml` again measures" in line
+
+
+def test_a_difference_is_said_over_patients_and_over_all_that_was_repeated(study: Path) -> None:
+    row = read(study / "differences.csv")[0]
+    verdict = verdicts(read_study(study))[0]
+    assert [over.label for over in verdict.over] == [
+        "Over other test patients",
+        "Over other test patients, draws of labels and pretraining runs",
+    ]
+    ends = [
+        (float(row[low]), float(row[high])) for low, high in (("low", "high"), ("low_draws", "high_draws"))
+    ]
+    assert [over.interval[1:] for over in verdict.over] == ends
+    assert verdict.missing == ""
+
+
+def test_what_was_done_once_is_named_as_missing_from_the_interval(tmp_path: Path) -> None:
+    place = fake_study(tmp_path / "s", **NEW)
+    changed(place, "variance", count_runs=1, runs="")
+    verdict = verdicts(read_study(place))[0]
+    assert verdict.over[1].label == "Over other test patients and draws of labels"
+    assert verdict.missing == "Another pretraining is not in them."
+    changed(place, "differences", low_draws="", high_draws="")
+    verdict = verdicts(read_study(place))[0]
+    assert len(verdict.over) == 1
+    assert verdict.missing == "Other labelled films, and another pretraining, are not in it."
+
+
+def test_better_over_test_patients_alone_is_not_called_better_without_saying_so(tmp_path: Path) -> None:
+    place = changed(fake_study(tmp_path / "s", **NEW), "differences", low_draws=-0.01)
+    verdict = verdicts(read_study(place))[0]
+    assert verdict.chip == "Better, over test patients only"
+    assert [over.word for over in verdict.over] == ["better", "no difference shown"]
+
+
+def test_too_few_patients_give_words_and_no_p(tmp_path: Path) -> None:
+    why = "Only 3 positive test patients: no test is made"
+    few = {"verdict": "too few", "p": "", "p_holm": "", "p_bh": "", "reason": why, "words": why}
+    place = changed(fake_study(tmp_path / "s", **NEW), "differences", **few)
+    verdict = verdicts(read_study(place))[0]
+    assert (verdict.chip, verdict.state) == ("Too few", "undefined")
+    assert verdict.sentence.endswith(f"{why}.")
+    page = write_report(place).read_text(encoding="utf-8")
+    assert rows_of(page, "comparisons")[0][4:] == ["undefined", "–", "–", "too few"]
+    assert f"Too little data in 1 of 2: {why}" in words(page)
+    cell = page[page.index('<td data-label="1\u00a0%"') :].split("</td>")[0]
+    assert "glyph none" in cell
+    assert f"too few {why}" in rows_of(page, "found")[0][1]
+
+
+def test_the_parts_of_a_bar_are_the_shares_of_the_variance(study: Path) -> None:
+    found = read_study(study)
+    section, row = doubt_section(found), of_target(found, "Pneumonia")
+    assert section is not None
+    assert row is not None
+    bar = section.bars[0]
+    assert sum(part.share for part in bar.parts) == pytest.approx(100, abs=0.1)
+    whole = sum(row[name] for name in ("patients", "draws", "runs", "rest", "interactions"))
+    assert bar.parts[0].share == pytest.approx(100 * row["patients"] / whole, abs=0.01)
+    assert "± 0.017" in bar.parts[0].text
+
+
+def test_a_source_of_doubt_that_was_not_repeated_is_not_a_part_of_the_bar(tmp_path: Path) -> None:
+    place = changed(
+        fake_study(tmp_path / "s", **NEW), "variance", runs="", draws="", count_runs=1, count_draws=1
+    )
+    section = doubt_section(read_study(place))
+    assert section is not None
+    assert [part.label for part in section.bars[0].parts][:1] == ["Test patients"]
+    assert section.bars[0].missing == [
+        "Draws of labels: one only, not measured",
+        "Pretraining runs: one only, not measured",
+    ]
+
+
+def test_every_comparison_stands_with_its_adjusted_p(study: Path, page: str) -> None:
+    for row, one in zip(rows_of(page, "comparisons"), read(study / "differences.csv"), strict=True):
+        assert row[4:7] == [f"{float(one[name]):.3f}" for name in ("p", "p_holm", "p_bh")]
+        assert row[7] == one["verdict"]
+
+
+def test_margins_are_shown_where_they_were_given(tmp_path: Path) -> None:
+    place = fake_study(tmp_path / "s", **NEW)
+    assert "Margin, named beforehand" not in words(write_report(place).read_text(encoding="utf-8"))
+    rows = [
+        row | {"margin": 0.05, "p_noninferior": 0.012, "p_equivalent": 0.345}
+        for row in read(place / "differences.csv")
+    ]
+    write(place / "differences.csv", rows)
+    page = write_report(place).read_text(encoding="utf-8")
+    assert "Margin, named beforehand: 0.050 AUROC." in words(page)
+    assert rows_of(page, "comparisons")[0][7:9] == ["0.012", "0.345"]
+
+
+def test_labels_saved_name_the_arms_and_keep_bounds_as_bounds(page: str) -> None:
+    assert "What MoCo reaches with 34 labels takes ImageNet 412 (180 to more than 3,400)." in words(page)
+    assert rows_of(page, "saved")[0][3:] == ["34", "412", "180 to more than 3,400", "12.1"]
+
+
+def test_the_table_at_the_threshold_counts_every_film_once(page: str) -> None:
+    rows = rows_of(page, "calibration")[:3]
+    counts = [[int(re.sub(r"\D", "", cell)) for cell in row[1:]] for row in rows]
+    assert [sum(column) for column in zip(*counts[:2], strict=True)] == counts[2]
+    assert sum(counts[2]) == OF
+    assert counts[0][0] / counts[2][0] == pytest.approx(0.91, abs=0.002)
+    assert counts[1][1] / counts[2][1] == pytest.approx(0.78, abs=0.002)
+
+
+def test_calibration_and_other_prevalences_are_those_of_the_files(page: str) -> None:
+    rows = rows_of(page, "calibration")
+    assert rows[3] == [
+        "Pneumonia, linear", "MoCo", "1 %", "0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930",
+        "0.080",
+    ]  # fmt: skip
+    assert [
+        "Pneumonia, linear",
+        "MoCo",
+        "1 %",
+        "5 %",
+        "17.9 % (14.9 to 20.9)",
+        "99.5 % (96.5 to 100.0)",
+    ] in rows
+    assert "32 further cells stand in calibration.csv" in words(page)
+
+
+def test_a_cell_without_calibration_gives_its_reason(tmp_path: Path) -> None:
+    why = "there are no validation films with a label and a score"
+    place = fake_study(tmp_path / "s", **NEW)
+    blank = dict.fromkeys(("brier", "ece", "threshold", "sensitivity", "specificity", "ppv", "npv"), "")
+    write(
+        place / "calibration.csv", [row | blank | {"reason": why} for row in read(place / "calibration.csv")]
+    )
+    page = write_report(place).read_text(encoding="utf-8")
+    assert f"MoCo: {why}" in words(page)
+    assert "At the threshold, of 1,000 test films" not in words(page)
+
+
+def test_a_flagged_group_is_marked_by_a_word_and_not_by_colour_alone(page: str) -> None:
+    rows = rows_of(page, "groups")
+    assert [row[8] for row in rows[:5]] == ["", "", "", "⚑ lower", ""]
+    assert rows[4][5].startswith("Only 4 positive test patients")
+    assert "1 of 4 groups flagged: age 5 to 9, −0.060." in words(page)
+
+
+def test_runs_stand_with_verdict_reason_remedy_and_the_loss_of_guessing(tmp_path: Path) -> None:
+    place = fake_study(tmp_path / "s", **NEW)
+    recorded = json.loads((place / "study.json").read_text())
+    ill = {"verdict": "collapsed", "reason": "All films have nearly one feature", "remedy": "Lower --lr."}
+    recorded["arms"]["moco"]["runs"][1]["health"].update(ill)
+    (place / "study.json").write_text(json.dumps(recorded))
+    page = write_report(place).read_text(encoding="utf-8")
+    assert "1 of 2 runs: learning; the others: collapsed." in words(page)
+    assert "MoCo, run 2: collapsed. All films have nearly one feature. Lower --lr." in words(page)
+    assert "guessing 8.32" in rows_of(page, "pretraining")[0][2]
+    assert "ln(K+1): guessing" in page
+    assert (place / "figures" / "pretraining-02-moco-run-2.png").is_file()
+    (run, _) = runs_of(read_study(place), "moco")
+    assert guessing(run) == pytest.approx(8.318, abs=1e-3)
+
+
+def test_the_paragraphs_hold_the_facts_and_no_other(study: Path) -> None:
+    found = read_study(study)
+    methods, results = methods_paragraph(found), results_paragraph(found)
+    for fact in (
+        "pediatric, 4,114 films, 2,100 patients", "training 3,400 films, 1,690 patients", "seed 0",
+        "resnet18 at 96 pixels",
+        "3,400 unlabelled films of 1,690 patients", "1 %, 10 %, 100 %", "DeLong over test patients", "mococxr 0.1.0",
+    ):  # fmt: skip
+        assert fact in methods
+    for verdict in verdicts(found):
+        assert verdict.sentence in results
+    assert "Brier score 0.110; sensitivity 0.910 and specificity 0.780 at threshold 0.410." in results
+    assert "None" not in methods + results
+
+
+def test_the_paragraphs_say_what_was_not_recorded(tmp_path: Path) -> None:
+    place = fake_study(tmp_path / "s", **SMALL)
+    (place / "study.json").write_text("{}")
+    assert methods_paragraph(read_study(place)).count("not recorded") > 5
+
+
+def test_only_items_that_the_study_answers_are_listed(tmp_path: Path, study: Path) -> None:
+    full = checklist(read_study(study)).rows
+    bare = checklist(read_study(fake_study(tmp_path / "s", **SMALL))).rows
+    assert ["15", "–"] in [row[:2] for row in full]
+    assert not {"15", "10"} & {row[0] for row in bare}
+    assert not {"38", "30", "21"} & {row[1] for row in bare}
+    unknown = facts(("moco", "imagenet"), ("Effusion",))["store"] | {"patients_known": False}
+    place = fake_study(tmp_path / "u", **SMALL, recorded={"store": unknown})
+    assert "20" not in [row[1] for row in checklist(read_study(place)).rows]
+
+
+def test_the_markdown_says_what_the_page_says(study: Path, page: str) -> None:
+    markdown = (study / "report.md").read_text(encoding="utf-8")
+    for text in re.findall(r'<span class="(?:gist|title)">(.*?)</span>', page, re.S):
+        assert escaped(words(text).replace("\u00a0", " ")) in markdown, text
+    for key in FOLDS:
+        for row in rows_of(page, key):
+            for cell in row:
+                assert escaped(cell.replace("\u00a0", " ")) in markdown
+    for name in re.findall(r"\(figures/(.*?)\)", markdown):
+        assert (study / "figures" / name).is_file()
+
+
+def test_the_same_folder_with_all_tables_gives_the_same_bytes(tmp_path: Path) -> None:
+    made = []
+    for name in ("a", "b"):
+        place = fake_study(tmp_path / name, **NEW)
+        write_report(place)
+        files = [place / "report.html", place / "report.md", *sorted((place / "figures").iterdir())]
+        made.append({path.name: path.read_bytes() for path in files})
+    assert made[0] == made[1]
+    assert len(made[0]) == 2 + 2 * (1 + 1 + 2)
+
+
+def test_tables_of_blanks_and_odd_facts_do_not_stop_the_page(tmp_path: Path) -> None:
+    place = fake_study(tmp_path / "s", **NEW)
+    for name, (keys, _) in FURTHER.items():
+        rows = read(place / f"{name}.csv")
+        write(place / f"{name}.csv", [{key: row[key] if key in keys else "" for key in row} for row in rows])
+    recorded = json.loads((place / "study.json").read_text()) | {
+        "planning": {"Effusion": 3, "x": {}},
+        "tests": 4,
+    }
+    recorded["arms"]["moco"]["runs"] = [
+        7,
+        {"health": 3},
+        {"health": {"log": [4, {"step": "x"}], "loss": None}},
+    ]
+    (place / "study.json").write_text(json.dumps(recorded))
+    page = write_report(place).read_text(encoding="utf-8")
+    parsed(page)
+    text = words(re.sub(r"<svg.*?</svg>", "", page, flags=re.S))
+    assert "None" not in text.replace("None.", "")
+    assert " nan" not in text.lower()
+
+
+def test_folds_print_open(page: str) -> None:
+    assert "details::details-content { content-visibility: visible" in page[page.index("@media print") :]
