@@ -16,15 +16,18 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    "examples/slurm/pretrain.sbatch",
 ]
+STARTS = r"^ *(?:(?:srun )?(?:torchrun|accelerate launch) .* -m )?(mococxr .*)$"
+"""A command line, by itself or as what a launcher runs."""
 REST = "--root films --out out"
 """What three dots on a page stand for."""
 
 
 def shown(page: str) -> list[str]:
-    """The command lines of a page's blocks, joined where they go on, without their comments."""
+    """The command lines of a page's blocks, joined where they go on, without their comments and launchers."""
     text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
-    return [line.partition("  #")[0].strip() for line in re.findall(r"^ *(mococxr .*)$", text, re.M)]
+    return [line.partition("  #")[0].rstrip("& ") for line in re.findall(STARTS, text, re.M)]
 
 
 LINES = [(page, line) for page in PAGES for line in shown(page)]
@@ -32,6 +35,8 @@ LINES = [(page, line) for page in PAGES for line in shown(page)]
 
 def test_pages_show_commands() -> None:
     assert {"README.md", "docs/reproduction.md", "docs/data_sets.md"} <= {page for page, _ in LINES}
+    launched = [line for page, line in LINES if page in ("docs/scaling.md", "examples/slurm/pretrain.sbatch")]
+    assert len(launched) == 5
 
 
 @pytest.mark.parametrize(("page", "line"), LINES)
