@@ -76,6 +76,12 @@ def test_a_setting_of_many_values_is_repeated_or_given_at_once(ran: list[Any]) -
     assert ran[0].mode == ("linear", "finetune")
 
 
+def test_what_must_be_given_takes_one_value_a_flag_so_that_the_rest_may_follow_it(ran: list[Any]) -> None:
+    assert status("evaluate", "--label", "A", "--label", "B", "--score", "a", "--score", "b", "t.csv") == 0
+    assert (ran[0].label, ran[0].score) == (("A", "B"), ("a", "b"))
+    assert ran[0].predictions == Path("t.csv")
+
+
 def test_the_first_place_is_the_model_and_all_others_are_films(ran: list[Any]) -> None:
     assert status("predict", "model", "a.png", "b.png", "--out", "scores.csv") == 0
     assert ran[0].model == Path("model")

@@ -28,6 +28,8 @@ from sklearn.metrics import (
 from mococxr import metrics
 from mococxr.commands import run
 from mococxr.errors import InputError
+from mococxr.evaluate.comparing import Pair, left_out
+from mococxr.evaluate.numbers import Bootstrap, Rows, measure
 
 
 def table(seed: int = 0, n: int = 240, gain: float = 1.2, films: int = 1, first: int = 0) -> pl.DataFrame:
@@ -265,6 +267,13 @@ def test_isotonic_calibration_is_scikit_learns(tmp_path):
     )
 
 
+def test_calibration_is_not_judged_on_a_few_patients(tmp_path, capsys):
+    found = ask(saved(table(n=22), tmp_path / "a.csv"), calibration=True)["calibration"]
+    assert "no calibration is judged" in found["reason"]
+    assert "brier" not in found
+    assert "not judged. Too few to judge" in capsys.readouterr().out
+
+
 # --- groups
 
 
@@ -285,6 +294,13 @@ def test_groups_have_their_own_auroc_their_gap_and_one_adjustment_for_all_column
     gaps = [gap for block in found for gap in block["gaps"]]
     p = sorted(gap["p"] for gap in gaps)
     assert min(gap["p_holm"] for gap in gaps) == min(1, 3 * p[0])
+
+
+def test_ages_that_stand_in_bands_already_stay_in_them(tmp_path):
+    frame = table(n=400)
+    bands = frame.with_columns(age=pl.when(pl.col("age") < 50).then(pl.lit("young")).otherwise(pl.lit("old")))
+    found = ask(saved(bands, tmp_path / "a.csv"), subgroup="age")["subgroups"][0]
+    assert [group["name"] for group in found["groups"]] == ["old", "young"]
 
 
 def test_a_group_that_is_served_worse_is_flagged_and_a_small_one_gets_words(tmp_path, capsys):
@@ -369,6 +385,28 @@ def test_tables_of_different_patients_are_compared_unpaired(tmp_path):
     assert spread == pytest.approx(wanted.variance, rel=0.35)
     bca = ask(a, against=b, unpaired=True, bootstrap="bca")["bootstrap"]["difference"]
     assert bca["low"] == pytest.approx(wanted.low, abs=0.03)
+
+
+def test_the_resamples_of_unpaired_tables_are_drawn_apart(tmp_path):
+    frame = table()
+    a = saved(frame, tmp_path / "a.csv")
+    b = saved(frame.with_columns(patient="q" + pl.col("patient")), tmp_path / "b.csv")
+    found = ask(a, against=b, unpaired=True, replicates=2000)["bootstrap"]
+    assert found["difference"]["variance"] == pytest.approx(2 * found["auroc"]["variance"], rel=0.15)
+
+
+def test_bca_of_unpaired_tables_leaves_out_each_patient_of_either():
+    frames = [table(n=40, films=2), table(1, n=30, films=2, first=1000)]
+    how = Bootstrap(50, 0, 0.95, "bca", False)
+    rows = [Rows("t", *arrays(frame), frame["patient"].to_numpy()) for frame in frames]
+    pair = Pair(*rows, True)
+    found = left_out(pair, *(measure(one, how)[1] for one in rows))
+    wanted = []
+    for place, frame in enumerate(frames):
+        for one in sorted(set(frame["patient"])):
+            rest = [frame.filter(pl.col("patient") != one) if i == place else f for i, f in enumerate(frames)]
+            wanted.append(roc_auc_score(*arrays(rest[0])) - roc_auc_score(*arrays(rest[1])))
+    assert found == pytest.approx(wanted, abs=1e-12)
 
 
 def test_unpaired_tables_whose_patients_have_several_films_count_patients(tmp_path):

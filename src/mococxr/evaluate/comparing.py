@@ -49,15 +49,15 @@ def compare(pair: Pair, areas: tuple[Replicates, Replicates], how: Bootstrap) ->
 def _bootstrap(pair: Pair, value: float, areas: tuple[Replicates, Replicates], how: Bootstrap) -> Block:
     """Ends, p by counting, and z = difference / standard deviation of its replicates."""
     ours, theirs = areas
-    differences = Replicates(value, ours.found_B - theirs.found_B, _left_out(pair, ours, theirs))
+    differences = Replicates(value, ours.found_B - theirs.found_B, left_out(pair, ours, theirs))
     ends = bootstrap_ends(differences, how)
     z = value / float(np.sqrt(ends["variance"])) if ends["variance"] else None
     p = metrics.bootstrap_p(differences.found_B) if ends["low"] is not None else None
     return {"value": value, **ends, "z": z, "p": p}
 
 
-def _left_out(pair: Pair, ours: Replicates, theirs: Replicates) -> Floats | None:
-    """The difference without each patient in turn; unpaired, each stands in one table only."""
+def left_out(pair: Pair, ours: Replicates, theirs: Replicates) -> Floats | None:
+    """The difference without each patient in turn, which BCa needs; unpaired, each stands in one table only."""
     a, b = ours.left_out_U, theirs.left_out_U
     if a is None or b is None:
         return None

@@ -37,7 +37,8 @@ def _groups(table: Table, name: str) -> pl.Series:
     column = table.groups[name]
     text = column.cast(pl.String).str.strip_chars()
     text = text.set(text == "", None)
-    if name.lower() == "age":
+    years = text.cast(pl.Float64, strict=False)
+    if name.lower() == "age" and years.null_count() == text.null_count():
         text = age_bands(text)
     known = text.filter(pl.Series(table.judged)).drop_nulls().unique().sort()
     if not 2 <= known.len() <= MOST:

@@ -117,7 +117,11 @@ def _too_few(validation: Rows, consequence: str) -> str | None:
 
 def _elsewhere(point: OperatingPoint, prevalence: float) -> Block:
     """PPV and NPV at another prevalence."""
-    found = metrics.predictive_values(point, prevalence)
+    try:
+        found = metrics.predictive_values(point, prevalence)
+    except UndefinedError as error:
+        nothing = {"value": None, "low": None, "high": None, "reason": str(error)}
+        return {"prevalence": prevalence, "ppv": nothing, "npv": nothing}
     return {"prevalence": prevalence, "ppv": number_block(found.ppv), "npv": number_block(found.npv)}
 
 
@@ -143,8 +147,15 @@ def calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Boo
         except UndefinedError as error:
             return {**about, "reason": f"No calibration is fitted: {error}"}
         given = dataclasses.asdict(fitted)
-        about["parameters"] = {name: value for name, value in given.items() if value not in (None, ())}
+        about["parameters"] = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value not in (None, ())
+        }
         probabilities = fitted.apply(shown)
+    few = metrics.too_few(tested.labels, tested.patients, consequence="no calibration is judged")
+    if few is not None:
+        return {**about, "reason": few}
     found = metrics.calibration(
         tested.labels, probabilities, tested.patients,
         replicates=min(REPLICATES, how.replicates), seed=how.seed, level=how.level,
