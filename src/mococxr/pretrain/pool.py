@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,14 @@ class Pool:
                 "store here): `mococxr inspect STORE [--against STORE2]` lists them."
             )
         return said
+
+    @cached_property
+    def studies(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The films in the order of their studies, the study at each of these places, and the place of each film."""
+        by_study = np.argsort(self.study_N, kind="stable")
+        place = np.empty_like(by_study)
+        place[by_study] = np.arange(len(self))
+        return by_study, self.study_N[by_study], place
 
     def pixels(self, film: int) -> NDArray[np.uint8]:
         """One film, (H, W) uint8."""
@@ -210,12 +219,9 @@ def mates(pool: Pool, films: NDArray[np.int64], seed: int, epoch: int) -> NDArra
 
     Source: MedAug (Vu et al. 2021, arXiv 2102.10663): positives from the same study.
     """
-    by_study = np.argsort(pool.study_N, kind="stable")
-    sorted_study = pool.study_N[by_study]
+    by_study, sorted_study, place = pool.studies
     first = np.searchsorted(sorted_study, pool.study_N[films], side="left")
     count = np.searchsorted(sorted_study, pool.study_N[films], side="right") - first
-    place = np.empty(len(pool), dtype=np.int64)
-    place[by_study] = np.arange(len(pool))
     own = place[films] - first
     step = 1 + np.floor(uniforms(seed, epoch, films, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(
         np.int64
