@@ -4,6 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO ?= demo
 SECONDS ?= 600
+ROUNDS ?= 5
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
 
 .PHONY: help setup check format test slow demo docs bench fuzz real clean
@@ -39,8 +40,9 @@ demo: setup ## the whole way on synthetic films, from nothing to a report
 docs: setup ## the pages that are made from the code: docs/paper.md
 	$(BIN)/python docs/make_paper.py
 
-bench: setup ## speed of views and of a step
-	$(BIN)/python bench/speed.py
+bench: setup ## speed beside what others use, into docs/benchmarks.md (ROUNDS=5)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python bench/all.py --rounds $(ROUNDS)
 
 fuzz: setup ## coverage-guided fuzzing of the film readers (SECONDS=600)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'

@@ -10,6 +10,7 @@ thread. Ours counts the random numbers and maps; the bare `cv2.warpAffine` has o
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -69,6 +70,7 @@ def torchvision_pil() -> tuple[Work, int]:
 
 
 def albumentations() -> tuple[Work, int]:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
     import albumentations as A
 
     view = A.Compose(

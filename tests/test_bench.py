@@ -1,0 +1,169 @@
+"""What the table of docs/benchmarks.md rests on: its numbers are those that it says, whatever the machine's speed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch):
+    """A script of bench/, imported as it is when it runs."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    before = set(sys.modules)
+
+    def load(name: str) -> ModuleType:
+        return __import__(name)
+
+    yield load
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == BENCH:
+            del sys.modules[name]
+
+
+def test_bootstrap_replicates_are_those_of_the_loop_over_scikit_learn(bench):
+    script = bench("bootstrap")
+    assert script.apart(script.made_up(films=80, columns=3), replicates=20) < 1e-12
+
+
+def test_the_bootstrap_row_fails_where_the_numbers_differ(bench, monkeypatch):
+    script = bench("bootstrap")
+    ours = script.bootstrap_auroc
+    monkeypatch.setattr(script, "bootstrap_auroc", lambda *given: ours(*given) + 1e-9)
+    assert script.apart(script.made_up(films=80, columns=3), replicates=20) > script.TOLERANCE
+
+
+def resnet18_flop(size: int) -> tuple[int, int]:
+    """FLOP of the convolutions of a forward pass of ResNet-18 at `size` px, and of the first of them."""
+    side = size // 2
+    first = 2 * side**2 * 64 * 3 * 49
+    side //= 2
+    total = first + 4 * 2 * side**2 * 64 * 64 * 9
+    for before, width in ((64, 128), (128, 256), (256, 512)):
+        side //= 2
+        total += 2 * side**2 * width * (before * 9 + 3 * width * 9 + before)
+    return total, first
+
+
+def test_the_flop_of_a_forward_pass_of_resnet18_are_the_published_ones(bench):
+    step = bench("step")
+    network = timm.create_model("resnet18", num_classes=1000).eval()
+    counted = step.flop_of(lambda: network(torch.zeros(1, 3, 224, 224)))
+    assert counted == resnet18_flop(224)[0] + 2 * 512 * 1000
+    assert counted / 1e9 == pytest.approx(3.63, abs=0.005)
+
+
+def test_the_four_passes_are_four_forward_passes_less_the_gradient_of_the_films(bench):
+    step = bench("step")
+    network = timm.create_model("resnet18", num_classes=0).train()
+    key = timm.create_model("resnet18", num_classes=0).requires_grad_(False)
+    films = torch.zeros(2, 3, 64, 64)
+
+    class Learner:
+        query, key = network, None
+
+    Learner.key = key
+    forward, first = resnet18_flop(64)
+    assert step.flop_of(lambda: step.passes(Learner, films, films)) == 2 * (4 * forward - first)
+
+
+def test_sides_are_measured_in_turn_and_the_ratio_is_the_median_within_rounds(bench):
+    ratio = bench("ratio")
+    asked: list[str] = []
+
+    def side(name: str, *numbers: float):
+        left = iter(numbers)
+        return lambda: (asked.append(name), next(left))[1]
+
+    found = ratio.alternate({"a": side("a", 1, 20, 3), "b": side("b", 2, 10, 1)}, 3)
+    assert asked == ["a", "b", "b", "a", "a", "b"]
+    assert found == {"a": [1, 20, 3], "b": [2, 10, 1]}
+    assert ratio.median_ratio(found["a"], found["b"]) == 2  # of 0.5, 2 and 3; the ratio of the medians is 1.5
+
+
+@pytest.mark.parametrize(
+    ("unit", "at_most", "bar", "met", "value"),
+    [
+        ("films/s", False, 1.5, "yes", 2),
+        ("films/s", False, 2.1, "no", 2),
+        ("s", False, 0.5, "yes", 0.5),
+        ("MB", True, 1.1, "no", 2),
+        ("MB", True, 2.0, "yes", 2),
+    ],
+)
+def test_a_row_says_whether_its_bar_is_met(bench, unit, at_most, bar, met, value):
+    ratio = bench("ratio")
+    row = ratio.row("x", {"a": [4.0, 4.0], "b": [2.0, 2.0]}, "a", "b", bar, unit=unit, at_most=at_most)
+    assert row.ratio == value
+    assert row.met == met
+
+
+def test_a_subject_that_fails_or_lacks_its_library_has_a_row_and_takes_no_other_with_it(
+    bench, tmp_path, capsys
+):
+    ratio = bench("ratio")
+
+    def absent(_rounds):
+        raise ModuleNotFoundError("No module named 'kornia'")
+        yield
+
+    def faulty(_rounds):
+        raise ValueError("odd")
+        yield
+
+    def good(rounds):
+        yield ratio.row("good", {"a": [1.0] * rounds, "b": [1.0] * rounds}, "a", "b", 1.0)
+
+    subjects = {"absent": absent, "faulty": faulty, "good": good}
+    file = tmp_path / "rows.json"
+    assert ratio.main("", subjects, ["--rounds", "2", f"--json={file}"]) == 1
+    rows = {row["name"]: row["met"] for row in json.loads(file.read_text())}
+    assert rows == {
+        "absent": "skipped: No module named 'kornia'",
+        "faulty": "failed: ValueError",
+        "good": "yes",
+    }
+    assert "| good | 1 films/s | b: 1 films/s | 1 | at least 1 | yes |" in capsys.readouterr().out
+
+
+def test_the_table_goes_between_its_markers_and_nothing_else_changes(bench, tmp_path):
+    script = bench("all")
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n{script.BEGIN}\nold\n{script.END}\nbelow\n")
+    script.write(page, "new")
+    script.write(page, "newer")
+    assert page.read_text() == f"above\n{script.BEGIN}\nnewer\n{script.END}\nbelow\n"
+    real = script.PAGE.read_text(encoding="utf-8")
+    assert 0 < real.index(script.BEGIN) < real.index(script.END)
+
+
+def test_the_same_view_is_what_each_library_is_asked_for(bench):
+    pytest.importorskip("albumentations")
+    script = bench("views")
+    for make in (script.torchvision_tensor, script.torchvision_pil, script.albumentations):
+        work, each = make()
+        view = np.asarray(work(0)).squeeze()
+        assert each == 1
+        assert view.shape == (224, 224)
+        assert abs(float(view.mean()) - float(script.FILM.mean())) < 25
+    work, each = script.ours()
+    assert work(0).shape == (each, 224, 224)
+
+
+def test_every_script_of_the_table_says_what_it_does_when_asked():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for script in ("all", "bootstrap"):
+        line = [sys.executable, str(BENCH / f"{script}.py"), "--help"]
+        told = subprocess.run(line, capture_output=True, text=True, env=environment, check=True).stdout
+        assert "--rounds" in told
