@@ -249,14 +249,20 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: Path) -> None:
     found = read_study(study)
     methods, results = methods_paragraph(found), results_paragraph(found)
     for fact in (
-        "pediatric, 4,114 films, 2,100 patients", "training 3,400 films, 1,690 patients", "seed 0",
+        "4,114 films of 2,100 patients (source: pediatric)", "training, 3,400 films of 1,690 patients", "seed 0",
         "resnet18 at 96 pixels",
-        "3,400 unlabelled films of 1,690 patients", "1 %, 10 %, 100 %", "DeLong over test patients", "mococxr 0.1.0",
+        "without labels on 3,400 films of 1,690 patients of pediatric in 2 runs",
+        "from imagenet weights", "1 %, 10 % and 100 %", "DeLong over test patients", "mococxr 0.1.0",
     ):  # fmt: skip
         assert fact in methods
     for verdict in verdicts(found):
         assert verdict.sentence in results
     assert "Brier score 0.110; sensitivity 0.910 and specificity 0.780 at threshold 0.410." in results
+    assert "p = 0.220; 1.000 adjusted by Holm." in results
+    assert (
+        "In age 5 to 9 the AUROC of MoCo differed from that in 0 to 4 by −0.060 (−0.090 to −0.030)."
+        in results
+    )
     assert "None" not in methods + results
 
 

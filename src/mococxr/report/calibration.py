@@ -33,10 +33,11 @@ def calibration_section(study: Study, figures: list[Picture]) -> Section | None:
         tables.append(
             (f"At the threshold, of {OF:,} test films: {_cell_name(study, point)}", _crossed(point))
         )
-    tables += [
-        ("Probabilities (calibration.csv)", _probabilities(study, shown_rows or rows, rows)),
-        ("At the threshold (calibration.csv)", _threshold(study, shown_rows or rows)),
-    ]
+    mine = shown_rows or rows
+    if any(row.get("brier") is not None for row in mine):
+        tables.append(("Probabilities (calibration.csv)", _probabilities(study, mine, rows)))
+    if any(row.get("sensitivity") is not None for row in mine):
+        tables.append(("At the threshold (calibration.csv)", _threshold(study, mine)))
     if other := study.rows("prevalence"):
         tables.append(
             ("Where the finding is rarer or more common (prevalence.csv)", _prevalence(study, other))
@@ -86,7 +87,9 @@ def _lines(study: Study, rows: list[Row]) -> list[str]:
             "test films it may reach more or less."
         )
     reasons = dict.fromkeys(
-        f"{display(study, row['arm'])}, {row['target']}: {row['reason']}" for row in rows if row.get("reason")
+        f"{display(study, row['arm'])}, {row['target']}: {str(row['reason']).rstrip('.')}."
+        for row in rows
+        if row.get("reason")
     )
     return [*lines, *reasons]
 

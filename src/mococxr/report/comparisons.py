@@ -199,7 +199,7 @@ def planning_section(study: Study) -> Section | None:
     return Section(
         "planning",
         "How many test patients would be enough?",
-        [*lines, "From the variance found in this study; one film a patient is assumed."],
+        lines,
         [("", Table(head, rows, 1))],
         gist=lines[0] if lines else "",
         group=CLOSER,

@@ -85,8 +85,14 @@ def _gist(rows: list[Row]) -> str:
 
 def _bar(study: Study, row: Row) -> Bar:
     shares = _shares(row)
+    looks = {name: i + 1 for i, name in enumerate(SOURCES)}
     parts = [
-        Part(SOURCES[name], round(share, 2), f"{share:.0f} %, ± {plain(math.sqrt(max(0.0, row[name])))}")
+        Part(
+            SOURCES[name],
+            round(share, 2),
+            f"{share:.0f} %, ± {plain(math.sqrt(max(0.0, row[name])))}",
+            looks[name],
+        )
         for name, share in shares.items()
         if share >= 100 - WHOLE
     ]

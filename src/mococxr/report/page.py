@@ -35,6 +35,7 @@ from mococxr.report.words import (
     display,
     films_and_patients,
     interval_name,
+    listed,
     moment,
     percent,
     plain,
@@ -72,15 +73,14 @@ class Page:
 
 def lay_out(study: Study, figures: list[Picture]) -> Page:
     """Gather the page from a study and its figures."""
-    reach = widest(study)
     return Page(
-        title=f"Label-efficiency study: {_names(study.targets)}",
+        title=f"Label-efficiency study: {listed(study.targets)}",
         subtitle=subtitle(study),
         intro=_intro(study),
         facts=_headline_facts(study),
         banners=banners(study),
-        blocks=_blocks(study, figures, reach),
-        reach=plain(reach, 2),
+        blocks=_blocks(study, figures),
+        reach=plain(widest(study), 2),
         figures=figures,
         curve_note=_curve_note(study),
         difference_note=_difference_note(study) if study.differences else "",
@@ -88,11 +88,12 @@ def lay_out(study: Study, figures: list[Picture]) -> Page:
     )
 
 
-def _blocks(study: Study, figures: list[Picture], reach: float) -> list[Block]:
+def _blocks(study: Study, figures: list[Picture]) -> list[Block]:
     tables = {table.target: table for table in difference_tables(study)}
-    blocks = []
-    for verdict in verdicts(study):
-        drawn = [glyph(*over.interval, reach) for over in verdict.over]
+    blocks, found = [], verdicts(study)
+    ends = [abs(end) for verdict in found for over in verdict.over for end in over.interval]
+    for verdict in found:
+        drawn = [glyph(*over.interval, 1.05 * max([*ends, 0.01])) for over in verdict.over]
         mine = [
             picture for picture in figures if picture.metric == "auroc" and picture.target == verdict.target
         ]
@@ -165,13 +166,9 @@ def _unbroken(value: Any) -> Any:
     return value.replace(" %", "\u00a0%").replace(" px", "\u00a0px") if type(value) is str else value
 
 
-def _names(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _intro(study: Study) -> str:
     """What was done, for someone who meets such a page for the first time."""
-    reference = f" {display(study, study.reference)} is the reference." if study.reference else ""
+    reference = f" The reference: {display(study, study.reference)}." if study.reference else ""
     ways = {
         "linear": "a linear classifier learns on top of an encoder that stays as it is",
         "finetune": "fine-tuning changes the encoder too",

@@ -16,6 +16,7 @@ from mococxr.report.words import (
     display,
     films_and_patients,
     interval_name,
+    listed,
     mode_name,
     percent,
     plain,
@@ -51,72 +52,90 @@ def methods_paragraph(study: Study) -> str:
     )
 
 
+def _counted(study: Study, *place: str) -> str:
+    """`301 films of 144 patients`."""
+    return (
+        films_and_patients(study, *place)
+        .replace(" films, ", " films of ")
+        .replace("of patients unknown", "(patients unknown)")
+    )
+
+
 def _data(study: Study) -> list[str]:
-    drawn = " The films are phantoms, drawn by a program." if study.phantom else ""
-    parts = [f"Data: {shown(study.fact('store', 'source'))}, {films_and_patients(study, 'store')}.{drawn}"]
+    drawn = ", phantoms drawn by a program" if study.phantom else ""
+    parts = [f"We used {_counted(study, 'store')} (source: {shown(study.fact('store', 'source'))}){drawn}."]
     quarantined = study.fact("store", "quarantined")
     if isinstance(quarantined, int) and quarantined:
         parts.append(f"{quarantined:,} further files could not be read and were left out.")
     named = (("train", "training"), ("val", "validation"), ("test", "test"))
-    splits = [f"{word} {films_and_patients(study, 'store', 'splits', name)}" for name, word in named]
-    rule = shown(study.fact("store", "split_rule"))
-    parts.append(f"Partitions ({rule}; no patient in two of them): {'; '.join(splits)}.")
+    splits = [f"{word}, {_counted(study, 'store', 'splits', name)}" for name, word in named]
+    apart = ", so that no patient is in two parts" if study.patients_known else ""
+    parts.append(
+        f"They were divided ({shown(study.fact('store', 'split_rule'))}){apart}: {'; '.join(splits)}."
+    )
     if study.external:
-        other = films_and_patients(study, "test_store", "splits", "test", kind="test films")
-        source = shown(study.fact("test_store", "source"))
-        parts.append(f"Judged on films of another source ({source}: {other}).")
+        judged = _counted(study, "test_store", "splits", "test")
+        parts.append(
+            f"Classifiers were judged on another source, {shown(study.fact('test_store', 'source'))}: {judged}."
+        )
     policy = f"uncertain labels: {shown(study.fact('uncertain'))}; blank labels: {shown(study.fact('blank'))}"
-    return [*parts, f"Targets: {', '.join(study.targets)} ({policy})."]
+    word = "target was" if len(study.targets) == 1 else "targets were"
+    return [*parts, f"The {word} {listed(study.targets)} ({policy})."]
 
 
 def _encoders(study: Study) -> list[str]:
-    parts = []
-    for arm in study.arms:
-        size, network = shown(study.fact("arms", arm, "size")), shown(study.fact("arms", arm, "timm"))
-        text = f"{display(study, arm)}: {network} at {size} pixels"
-        before = study.fact("arms", arm, "pretrained_on")
-        if isinstance(before, dict):
-            used = (
-                f"{shown(before.get('films'))} unlabelled films of {shown(before.get('patients'))} patients"
-            )
-            start = shown(study.fact("arms", arm, "init"))
-            text += (
-                f", pretrained without labels on {used} ({shown(before.get('source'))}; started from {start})"
-            )
-        elif (published := study.fact("arms", arm, "trained_on")) and published != "no chest films":
-            text += f", published weights trained on {shown(published)}"
-        parts.append(text)
-    return [f"Encoders: {'; '.join(parts)}."]
+    return [f"The encoders compared were {'; '.join(_encoder(study, arm) for arm in study.arms)}."]
+
+
+def _encoder(study: Study, arm: str) -> str:
+    kind, network = study.fact("arms", arm, "kind"), shown(study.fact("arms", arm, "timm"))
+    text = f"{display(study, arm)} ({network} at {shown(study.fact('arms', arm, 'size'))} pixels"
+    before, published = (study.fact("arms", arm, name) for name in ("pretrained_on", "trained_on"))
+    start = f"{shown(study.fact('arms', arm, 'init'))} weights"
+    if isinstance(before, dict):
+        used = f"{shown(before.get('films'))} films of {shown(before.get('patients'))} patients"
+        runs = study.fact("arms", arm, "runs")
+        count = len(runs) if isinstance(runs, list) else runs
+        times = f" in {count} runs" if isinstance(count, int) and count > 1 else ""
+        text += f", pretrained without labels on {used} of {shown(before.get('source'))}{times}, from {start}"
+    elif kind in ("imagenet", "random"):
+        text += f", {start}"
+    elif published:
+        text += f", published weights trained on {shown(published)}"
+    return f"{text})"
 
 
 def _training(study: Study) -> list[str]:
-    draws = span([float(n) for n in _draws(study)])
-    fractions = sorted({row["fraction"] for row in study.cells})
-    modes = " and ".join(mode_name(mode).lower() for mode in study.modes)
+    ways = {
+        "linear": "a linear classifier was trained on the features of each encoder",
+        "finetune": "each encoder was fine-tuned",
+    }
+    how = " and ".join(ways.get(mode, mode) for mode in study.modes)
+    shares = listed([percent(f) for f in sorted({row["fraction"] for row in study.cells})])
     text = (
-        f"Classifiers ({modes}) were trained with {', '.join(percent(f) for f in fractions)} of the labelled training "
-        f"patients, in {draws} draws of labels a fraction, the same draws for every encoder."
+        f"{how[0].upper()}{how[1:]}, with {shares} of the labelled training patients and {span(_draws(study))} "
+        "draws of labels a share, the same for every encoder."
     )
     used = study.fact("validation_labels")
-    return [
-        text,
-        *([f"Validation labels used in training: {shown(used)}."] if isinstance(used, dict) and used else []),
-    ]
+    if not isinstance(used, dict) or not used:
+        return [text]
+    counts = listed([f"{shown(count)} ({mode_name(mode).lower()})" for mode, count in used.items()])
+    return [text, f"Labels of validation films used in training: {counts}."]
 
 
-def _draws(study: Study) -> list[int]:
-    """How many draws each target and fraction has."""
+def _draws(study: Study) -> list[float | None]:
+    """How many draws each target and share has."""
     keys = {(row["target"], row["fraction"]) for row in study.trials}
     return [len({row.get("draw") for row in study.trials_of(target=t, fraction=f)}) for t, f in sorted(keys)]
 
 
 def _statistics(study: Study) -> list[str]:
-    unit, methods = shown(study.fact("unit")), _methods_of(study.differences)
-    cells = _methods_of(study.cells)
-    first = (
-        f"The area under the ROC curve (AUROC) was measured by {unit} on the test partition, mean over draws"
-    )
-    parts = [f"{first}, with {interval_name(study)}s" + (f" ({cells})." if cells else ".")]
+    unit, methods, cells = shown(study.fact("unit")), _methods_of(study.differences), _methods_of(study.cells)
+    how = f" ({cells})" if cells else ""
+    parts = [
+        f"The area under the ROC curve (AUROC) was measured by {unit} on the test part and averaged over draws, with "
+        f"{interval_name(study)}s{how}."
+    ]
     if study.differences:
         how = f" ({methods})" if methods else ""
         parts.append(f"Encoders were compared on the same test patients and the same draws{how}.")
@@ -126,14 +145,17 @@ def _statistics(study: Study) -> list[str]:
         parts.append(
             "The variance of differences was split into test patients, draws of labels and pretraining runs."
         )
-    if study.rows("calibration"):
+    point = any(row.get("sensitivity") is not None for row in study.rows("calibration"))
+    if point:
+        parts.append("Thresholds were chosen on validation films alone and judged on test films.")
+    if any(row.get("brier") is not None for row in study.rows("calibration")):
         parts.append(
-            "Probabilities were calibrated (Platt) and thresholds chosen on validation films alone, and both judged "
-            "on test films by Brier score, expected calibration error, sensitivity, specificity and predictive values."
+            "Probabilities were calibrated on validation films (Platt) and judged on test films by Brier score and "
+            "expected calibration error."
         )
     if study.rows("subgroups"):
-        kinds = ", ".join(dict.fromkeys(str(row["attribute"]) for row in study.rows("subgroups")))
-        parts.append(f"AUROC and its gap were also measured by {kinds}.")
+        kinds = listed(list(dict.fromkeys(str(row["attribute"]) for row in study.rows("subgroups"))))
+        parts.append(f"AUROC was also measured in groups by {kinds}.")
     return parts
 
 
@@ -144,23 +166,16 @@ def _methods_of(rows: list[Row]) -> str:
 def _software(study: Study) -> str:
     version = study.fact("version")
     named = version if isinstance(version, dict) else {"mococxr": version}
-    return f"Software: {', '.join(f'{name} {shown(value)}' for name, value in named.items())}."
+    return f"Computed with {', '.join(f'{name} {shown(value)}' for name, value in named.items())}."
 
 
 def results_paragraph(study: Study) -> str:
     """The finding on each target, then how it holds up."""
-    parts = [f"{verdict.target}: {verdict.sentence}" for verdict in verdicts(study)]
-    for target in study.targets:
-        row = chosen(study, target)
-        if row is not None and row["p"] is not None:
-            holm = (
-                f", adjusted by Holm {comparison_p(study, row, 'p_holm')}"
-                if row.get("p_holm") is not None
-                else ""
-            )
-            parts.append(f"{target}: p {comparison_p(study, row)}{holm}.")
-        if row is not None:
-            parts += _further(study, row)
+    parts = []
+    for verdict in verdicts(study):
+        parts.append(f"{verdict.target}: {verdict.sentence}")
+        row = chosen(study, verdict.target)
+        parts += [*_tested(study, row), *_further(study, row)] if row is not None else []
     for target in study.targets:
         positive, negative = (
             study.fact("targets", target, f"test_{word}s") for word in ("positive", "negative")
@@ -171,6 +186,15 @@ def results_paragraph(study: Study) -> str:
     if undefined:
         parts.append(f"{undefined} of {len(study.cells)} cells are undefined and left out.")
     return " ".join(parts)
+
+
+def _tested(study: Study, row: Row) -> list[str]:
+    """`p = 0.012; 0.036 adjusted by Holm.`, where there was a test."""
+    if row["p"] is None:
+        return []
+    p, holm = comparison_p(study, row), row.get("p_holm")
+    adjusted = f"; {comparison_p(study, row, 'p_holm')} adjusted by Holm" if holm is not None else ""
+    return [f"p {p if p.startswith('<') else f'= {p}'}{adjusted}."]
 
 
 def _further(study: Study, row: Row) -> list[str]:
@@ -200,7 +224,11 @@ def _further(study: Study, row: Row) -> list[str]:
     flagged = [one for one in study.rows("subgroups", arm=row["arm"], **key) if one.get("flagged")]
     for one in flagged:
         over = between(one, "gap_low", "gap_high", signed)
-        parts.append(f"Gap in {one['attribute']} {one['group']}: {signed(one.get('gap'))} ({over}).")
+        name, held = f"{one['attribute']} {one['group']}", one.get("against_group")
+        parts.append(
+            f"In {name} the AUROC of {display(study, row['arm'])} differed from that in {held or 'the largest group'} "
+            f"by {signed(one.get('gap'))} ({over})."
+        )
     return parts
 
 
@@ -227,7 +255,7 @@ def checklist(study: Study) -> Table:
         ("12c", "25", "How it was trained", "Settings", True),
         ("12e", "28", "Measures of performance", METHODS, True),
         ("12e", "29", "Significance and uncertainty", METHODS, True),
-        ("15", "–", "Probability, threshold and how it was found", METHODS, calibrated),
+        ("15", "–", "What is put out, and how the threshold was found", METHODS, calibrated),
         ("16", "33", "Judged on films of another source", METHODS, study.external),
         ("–", "32", "Judged on films of the same source", METHODS, not study.external),
         ("–", "23", "Software and its version", METHODS, True),

@@ -13,11 +13,12 @@ CLOSER, MADE, PAPER = "A closer look", "How it was made", "For a paper"
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a bar: `share` of its width in per cent, `text` its size in words."""
+    """One part of a bar: `share` of its width in per cent, `text` its size in words, `look` its colour and hatching."""
 
     label: str
     share: float
     text: str
+    look: int
 
 
 @dataclass(frozen=True)

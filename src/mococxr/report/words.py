@@ -123,3 +123,8 @@ def films_and_patients(study: Study, *place: str, kind: str = "films") -> str:
     films, patients = shown(study.fact(*place, "films")), shown(study.fact(*place, "patients"))
     known = study.fact(place[0], "patients_known") is not False
     return f"{films} {kind}, " + (f"{patients} patients" if known else "patients unknown")
+
+
+def listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
