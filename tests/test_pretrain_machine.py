@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from concurrent.futures import Future
 
@@ -10,10 +11,13 @@ import torch
 from torch import nn
 
 from mococxr.backbone import EncoderSpec, build
-from mococxr.config import PretrainSettings, make, resolve
+from mococxr.config import PretrainSettings, from_yaml, make, resolve
+from mococxr.config.pretraining import AUTO
 from mococxr.errors import InputError
-from mococxr.pretrain import machine
+from mococxr.pretrain import machine, settling
 from mococxr.pretrain.feed import LOOK, Crew
+from mococxr.pretrain.setup import make_accelerator
+from small_run import tiny, tiny_run
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -71,6 +75,14 @@ def test_a_slow_format_is_found_slow_and_a_fast_one_fast(monkeypatch):
     assert machine.gain_of_bf16(Paced(0.2, 0.1), 8) == pytest.approx(2.0)
     assert machine.gain_of_bf16(Paced(0.2, 0.4), 8) == pytest.approx(0.5)
     assert machine.gain_of_bf16(Paced(0.02, 0.01), 8) == 1.0  # nothing to win
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    chosen = [
+        settling.choose_precision(CPU, lambda _half=half: (Paced(0.2, _half), 8)) for half in (0.1, 0.19, 0.4)
+    ]
+    assert chosen == ["bf16", "no", "no"]
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert settling.choose_precision(CPU, lambda: pytest.fail("measured in vain")) == "no"
 
 
 def test_threads_follow_the_cores_and_their_sharing(monkeypatch):
@@ -173,13 +185,38 @@ def test_batch_auto_is_a_word_for_a_number_to_be_found():
     settings = resolve(
         make(PretrainSettings, {"stores": ["s"], "out": "r", "batch": "auto", "accumulate": 4})
     )
-    assert settings.batch == 0
+    assert (settings.batch, settings.workers) == (AUTO, AUTO)
     for wrong in (
         {"batch": "most"},
         {"batch": 1},
         {"batch": 8, "accumulate": 5},
         {"accumulate": 0},
-        {"workers": 0},
+        {"workers": -1},
     ):
         with pytest.raises(InputError, match="--"):
             resolve(make(PretrainSettings, {"stores": ["s"], "out": "r", **wrong}))
+
+
+def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on_resuming(
+    phantom_store, tmp_path, monkeypatch
+):
+    """`--batch auto` on a CPU is the preset's."""
+    monkeypatch.setitem(settling.PRESETS["tuned"], "batch", 4)
+    run = tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1)
+    kept = from_yaml(run / "settings.yaml")
+    assert (kept["batch"], kept["precision"]) == (4, "no")
+    assert json.loads((run / "run.json").read_text())["steps"] == 11
+    (run / "run.json").unlink()
+    monkeypatch.setitem(settling.PRESETS["tuned"], "batch", 8)
+    tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1, resume=True)
+    assert from_yaml(run / "settings.yaml")["batch"] == 4
+
+
+def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(phantom_store, tmp_path):
+    settings = resolve(tiny(phantom_store, tmp_path / "run", accumulate=3, precision="no"))
+    accelerator = make_accelerator("cpu", "no")
+    holds = machine.largest_that_fits(
+        lambda batch: settling.one_step(settings, batch, accelerator) is None and batch < 8, 64
+    )
+    assert holds == 4
+    assert accelerator._models == []

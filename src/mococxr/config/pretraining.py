@@ -17,7 +17,7 @@ from mococxr.errors import InputError
 
 _PRESET = "the preset's"
 AUTO = 0
-"""What `--batch auto` is kept as until a run has found its number."""
+"""What `--batch auto` and `--workers auto` are kept as until a run has found the number."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -141,16 +141,17 @@ class PretrainSettings:
     precision: Literal["auto", "no", "bf16", "fp16"] = setting(
         "Mixed precision.",
         "auto",
-        shown="auto: bf16 on a GPU or CPU that is fast in it, else none",
+        shown="auto: bf16 where it is faster here, else none",
         group="Run",
     )
     compile: bool = setting("Compile the encoders first (torch.compile).", False, group="Run")
-    workers: int | None = setting(
+    workers: int = setting(
         "Threads that make views.",
-        None,
+        AUTO,
         unit="threads",
-        shown="on a GPU one a core, else as many as keep up with the steps",
+        shown="auto: on a GPU one a core, else as many as keep up with the steps",
         group="Run",
+        words={"auto": AUTO},
     )
     device: Device = setting("Where to compute.", "auto", group="Run")
     tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = setting(
@@ -238,7 +239,7 @@ def _check(s: Mapping[str, Any]) -> None:
     bounds = {
         "size": (16, 4096), "epochs": (1, 100_000), "batch": (2, 1 << 20), "lr": (0, float("inf")),
         "momentum": (0, 1), "temperature": (1e-4, 100), "dim": (1, 1 << 16),
-        "key_groups": (1, s["batch"] // 2), "accumulate": (1, s["batch"] // 2), "workers": (1, 1024),
+        "key_groups": (1, s["batch"] // 2), "accumulate": (1, s["batch"] // 2), "workers": (0, 1024),
         "channels": (1, 64), "flip": (0, 1), "rotation": (0, 180),
         "brightness": (0, 1), "contrast": (0, 1),
         "warmup": (0, 1), "save_every": (1, 1 << 40), "log_every": (1, 1 << 40), "std": (1e-6, 1e6),
@@ -246,7 +247,7 @@ def _check(s: Mapping[str, Any]) -> None:
     if s["batch"] == AUTO:  # not known yet; whoever finds it has it checked
         del bounds["batch"], bounds["key_groups"], bounds["accumulate"]
     for name, (low, high) in bounds.items():
-        if s[name] is not None and not low <= s[name] <= high:
+        if not low <= s[name] <= high:
             raise InputError(
                 f"--{name.replace('_', '-')} cannot be {s[name]}.", f"It lies between {low} and {high}."
             )

@@ -22,6 +22,7 @@ from mococxr.pretrain.folder import agreed, check_folder, going_on, inputs_of, o
 from mococxr.pretrain.loop import Log, pretrain_loop
 from mococxr.pretrain.pool import Pool, gather_pool, largest_queue
 from mococxr.pretrain.seen import started_from, write_films
+from mococxr.pretrain.settling import settle
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner
 from mococxr.store import Store
@@ -43,8 +44,11 @@ def run(settings: PretrainSettings) -> Path:
         return out
     stores = [Store.open(path) for path in settings.stores]
     check_folder(settings, stores, accelerator)
-    pool = gather_pool(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
-    settings = _with_queue(settings, len(pool))
+    makes = accelerator.is_main_process
+    pool = gather_pool(stores, settings.size, settings.pretrain_on, settings.exclude_patients, makes)
+    settings = _with_queue(settle(settings, len(pool), accelerator), len(pool))
+    if settings.precision != accelerator.mixed_precision:
+        accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
     learner, feed, origin = build_learner(settings, pool, accelerator)
     if accelerator.is_main_process:
         _announce(

@@ -51,7 +51,7 @@ def going_on(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
     """The settings, with `resume` also where this very launch began the run; and whether the run is finished.
 
     So processes that torchrun has started again go on, as with `--resume`. Another launch was not asked to. What the
-    run has settled by itself (the queue, `--batch auto`) stays as it is.
+    run has settled by itself (the queue, `--batch auto`, the precision) stays as it is.
     """
     mark, launch = settings.out / LAUNCH, launch_name()
     if launch and mark.is_file() and mark.read_text(encoding="utf-8") == launch:
@@ -61,7 +61,12 @@ def going_on(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
         journal.say(f"{settings.out} is finished; there is nothing to resume.")
     if settings.resume and (settings.out / "settings.yaml").is_file():
         earlier = make(PretrainSettings, from_yaml(settings.out / "settings.yaml"))
-        settled = {name: getattr(earlier, name) for name in ("queue", "batch") if not getattr(settings, name)}
+        open_ = [
+            name
+            for name in ("queue", "batch", "precision")
+            if getattr(settings, name) in (None, AUTO, "auto")
+        ]
+        settled = {name: getattr(earlier, name) for name in open_}
         settings = dataclasses.replace(settings, **settled)
     return settings, finished
 
@@ -111,7 +116,6 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
     out = settings.out
     earlier = to_mapping(make(PretrainSettings, from_yaml(out / "settings.yaml")))
     now = to_mapping(settings)
-    now["batch"] = earlier["batch"] if now["batch"] == AUTO else now["batch"]
     differ = [name for name in now if name not in FREE_ON_RESUME and now[name] != earlier[name]]
     if differ:
         shown = ", ".join(f"--{name.replace('_', '-')} {earlier[name]} -> {now[name]}" for name in differ[:5])

@@ -14,8 +14,8 @@ from mococxr.errors import InputError
 
 WORTH = 1.3
 """Times as fast as float32 that bfloat16 must be on a CPU, to be taken there."""
-PROBE, TRIFLE = 8, 0.05
-"""Films that it is measured on, and seconds of a pass under which it is not worth measuring."""
+PROBE, TRIFLE = 2 * 224**2, 0.05
+"""Pixels that it is measured on, and seconds of a pass under which it is not worth measuring."""
 FULLEST = 0.9
 """Share of a GPU's memory that a step may fill when the batch is searched: the rest is for what grows later."""
 MOST_THREADS = 16
@@ -35,34 +35,32 @@ def knows_bf16(device: torch.device) -> bool | None:
     return False
 
 
-def gain_of_bf16(encoder: nn.Module, size: int, rounds: int = 2) -> float:
-    """Processor time of a small batch forward and backward in float32, over that in bfloat16, on the CPU.
+def gain_of_bf16(encoder: nn.Module, size: int) -> float:
+    """Processor time of a few films forward and backward in float32, over that in bfloat16, on the CPU.
 
-    The best of some rounds, taken in turn after a first one of each that does not count. 1 for a network so small
-    that there is nothing to win.
+    Each format has a first pass that does not count. 1 for a network so small that there is nothing to win.
 
     Args:
         encoder: films (N, 1, S, S) uint8 -> (N, D); a copy is measured, so that it stays as it is.
         size: S.
     """
     trial = copy.deepcopy(encoder)
-    films = torch.zeros(PROBE, 1, size, size, dtype=torch.uint8)
-    best = {False: float("inf"), True: float("inf")}
-    with torch.random.fork_rng(devices=[]):
-        for number in range(1 + rounds):
-            for half in best:
-                begun = time.process_time()
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                    loss = trial(films).float().square().mean()
-                loss.backward()
-                if number:
-                    best[half] = min(best[half], time.process_time() - begun)
-            if not number and time.process_time() - begun < TRIFLE:
-                return 1.0
-    return best[False] / best[True]
+    films = torch.zeros(min(16, max(2, round(PROBE / size**2))), 1, size, size, dtype=torch.uint8)
+
+    def seconds(half: bool) -> float:
+        begun = time.process_time()
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = trial(films).float().square().mean()
+        loss.backward()
+        return time.process_time() - begun
+
+    if min(seconds(False), seconds(False)) < TRIFLE:
+        return 1.0
+    seconds(True)
+    return seconds(False) / max(seconds(True), 1e-9)
 
 
-def view_threads(device: torch.device, processes: int, asked: int | None = None) -> tuple[int, int]:
+def view_threads(device: torch.device, processes: int, asked: int = 0) -> tuple[int, int]:
     """Threads that make the views of a process: at first, and at most.
 
     On a CPU the steps want the cores: one thread to begin with, and more only while steps wait for views. Beside a
@@ -70,7 +68,7 @@ def view_threads(device: torch.device, processes: int, asked: int | None = None)
 
     Args:
         processes: on this machine, which share its cores.
-        asked: that many it is, if given.
+        asked: that many, or 0 for the choice.
     """
     if asked:
         return asked, asked

@@ -1,0 +1,106 @@
+"""Settings that were left to the machine, settled before anything is written: precision and batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from mococxr import backbone, journal
+from mococxr.config import PRESETS, PretrainSettings, resolve
+from mococxr.config.pretraining import AUTO
+from mococxr.moco import KeyQueue, Projector, key_copy
+from mococxr.pretrain.folder import agreed
+from mococxr.pretrain.machine import WORTH, fits_on_gpu, gain_of_bf16, knows_bf16, largest_that_fits
+from mococxr.pretrain.step import Learner, make_optimizer, moco_step
+
+FEWEST_STEPS = 8
+"""Steps that an epoch keeps where the batch is searched."""
+
+
+def settle(settings: PretrainSettings, films: int, accelerator: Accelerator) -> PretrainSettings:
+    """The settings with a precision and a batch, the same on all processes; they stand so in `settings.yaml`.
+
+    Args:
+        films: in the pool.
+
+    Raises:
+        InputError: no batch fits.
+    """
+    s = settings
+    if s.precision == "auto":
+        device = accelerator.device
+        chosen = agreed(accelerator, lambda: choose_precision(device, lambda: (_encoder(s), s.size)))
+        s = dataclasses.replace(s, precision=chosen)
+    if s.batch == AUTO:
+        s = dataclasses.replace(s, batch=_batch(s, films, accelerator))
+    return resolve(s)
+
+
+def choose_precision(
+    device: torch.device, network: Callable[[], tuple[nn.Module, int]]
+) -> Literal["bf16", "no"]:
+    """`bf16` where the device is known to be fast in it, or where that depends on the network and a trial says so.
+
+    Args:
+        network: the encoder and the side of its films; asked for only where it matters.
+    """
+    known = knows_bf16(device)
+    if known is None:
+        gain = gain_of_bf16(*network())
+        known = gain >= WORTH
+        if known:
+            journal.say(
+                f"precision bf16: {gain:.1f} times as fast as float32 here; --precision no has float32"
+            )
+    return "bf16" if known else "no"
+
+
+def _encoder(s: PretrainSettings) -> backbone.Encoder:
+    spec = backbone.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
+    return backbone.start(s.init, spec, s.seed)[0]
+
+
+def _batch(s: PretrainSettings, films: int, accelerator: Accelerator) -> int:
+    """The largest power of two of films a process that its GPU holds, times the processes; else the preset's.
+
+    An epoch keeps `FEWEST_STEPS` steps.
+    """
+    device, world = accelerator.device, accelerator.num_processes
+    if device.type != "cuda":
+        return int(PRESETS[s.preset]["batch"])
+    most = max(2, films // FEWEST_STEPS // world)
+    found = largest_that_fits(fits_on_gpu(lambda batch: one_step(s, batch, accelerator), device), most)
+    torch.cuda.empty_cache()
+    smallest = int(accelerator.gather(torch.tensor([found], device=device)).min())
+    journal.say(f"batch {smallest * world}: {smallest} films a GPU, the largest power of two that fits")
+    return smallest * world
+
+
+def one_step(s: PretrainSettings, batch: int, accelerator: Accelerator) -> None:
+    """One step of this process alone on black films with networks of its own, which nothing keeps."""
+    device, encoder = accelerator.device, _encoder(s)
+    query = Projector(encoder, encoder.spec.width, s.dim, mlp=s.head == "mlp").train().to(device)
+
+    def wrapped(films: torch.Tensor) -> torch.Tensor:
+        with accelerator.autocast():
+            return query(films)
+
+    learner = Learner(
+        query=query,
+        wrapped=wrapped,
+        key=key_copy(query),
+        queue=KeyQueue(s.queue or PRESETS[s.preset]["queue"], s.dim).to(device),
+        optimizer=make_optimizer(s.optimizer, query, s.lr, s.weight_decay),
+        shuffle=torch.Generator().manual_seed(s.seed),
+        gather=lambda tensor: tensor,
+        backward=lambda loss: loss.backward(),
+        autocast=accelerator.autocast,
+    )
+    black = torch.zeros(batch, 1, s.size, s.size, dtype=torch.uint8, device=device)
+    groups, parts = min(s.key_groups, batch // 2), min(s.accumulate, batch // 2)
+    moco_step(learner, black, black, m=s.momentum, temperature=s.temperature, groups=groups, parts=parts)
