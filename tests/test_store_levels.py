@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mococxr.store import Store
+from mococxr.store import Soon, Store, levels, reader, soon
 from mococxr.store.levels import halving, shrink
 from test_store_reader import write_store
 
@@ -110,3 +112,78 @@ def test_a_level_that_two_processes_make_at_once_is_whole(path, monkeypatch):
     monkeypatch.setattr("mococxr.store.levels.os.replace", slower)
     np.testing.assert_array_equal(other.level(12).pixels(8), shrink(other.pixels(8), 2))
     assert sorted(p.name for p in (path / "levels").iterdir()) == ["12"]
+
+
+# --- films that are wanted before they are all made smaller
+
+
+@pytest.fixture
+def _many(monkeypatch):
+    """Nine films are many."""
+    monkeypatch.setattr(reader, "AT_ONCE", 8)
+
+
+def assert_shrunk(films, store: Store) -> None:
+    for i in range(9):
+        np.testing.assert_array_equal(films.pixels(i), shrink(store.pixels(i), 2))
+
+
+@pytest.mark.usefixtures("_many")
+def test_films_are_the_same_before_and_after_they_are_all_made(path, monkeypatch):
+    store, leave = Store.open(path), threading.Event()
+    wait = lambda film, factor: (leave.wait(10), shrink(film, factor))[1]  # noqa: E731
+    monkeypatch.setattr(levels, "shrink", wait)
+    films = store.level_soon(12)
+    assert isinstance(films, Soon)
+    assert (films.shorter, len(films)) == (12, 9)
+    assert_shrunk(films, store)
+    assert not (path / "levels/12").exists()
+    leave.set()
+    films.maker.join()
+    monkeypatch.setattr(soon, "shrink", None)  # nothing is shrunk now
+    assert np.shares_memory(films.pixels(3), films.pixels(3))
+    assert_shrunk(films, store)
+    assert sorted(p.name for p in (path / "levels").iterdir()) == ["12"]
+    assert not isinstance(Store.open(path).level_soon(12), Soon)  # the next run finds them
+
+
+@pytest.mark.usefixtures("_many")
+def test_a_process_that_makes_no_films_finds_those_of_another(path, monkeypatch):
+    monkeypatch.setattr(soon, "LOOK", 4)
+    store = Store.open(path)
+    films = store.level_soon(12, makes=False)
+    assert_shrunk(films, store)
+    assert not (path / "levels").exists()
+    Store.open(path).level(12)
+    assert_shrunk(films, store)
+    monkeypatch.setattr(soon, "shrink", None)
+    assert_shrunk(films, store)
+
+
+@pytest.mark.usefixtures("_many")
+def test_a_process_that_ends_first_leaves_nothing_half_made(path, monkeypatch):
+    begun = threading.Event()
+    slowly = lambda film, factor: (begun.set(), time.sleep(0.05), shrink(film, factor))[2]  # noqa: E731
+    monkeypatch.setattr(levels, "shrink", slowly)
+    films = Store.open(path).level_soon(12)
+    assert begun.wait(10)
+    films.close()
+    assert list((path / "levels").iterdir()) == []
+    assert_shrunk(films, Store.open(path))
+
+
+@pytest.mark.usefixtures("_many")
+def test_films_that_cannot_be_made_smaller_are_no_reason_to_stop(path, monkeypatch, capsys):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(levels, "_fill", full)
+    films = Store.open(path).level_soon(12)
+    films.maker.join()
+    assert "No space left on device" in capsys.readouterr().err
+    assert_shrunk(films, Store.open(path))
+
+
+def test_few_films_are_made_smaller_at_once(path):
+    assert not isinstance(Store.open(path).level_soon(12), Soon)
+    assert (path / "levels/12/level.json").is_file()

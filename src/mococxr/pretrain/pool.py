@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr.errors import InputError
-from mococxr.store import Level, Store
+from mococxr.store import Level, Soon, Store
 from mococxr.views import uniforms
 
 SPLITS = {"train": ("train",), "train+val": ("train", "val"), "all": ("train", "val", "test")}
@@ -32,7 +32,7 @@ class Pool:
         leaks: films whose file is, byte for byte, a film of a patient whom a store keeps out.
     """
 
-    levels: tuple[Level, ...]
+    levels: tuple[Level | Soon, ...]
     store_N: NDArray[np.int64]
     row_N: NDArray[np.int64]
     study_N: NDArray[np.int64]
@@ -69,13 +69,16 @@ class Pool:
         return self.levels[self.store_N[film]].pixels(int(self.row_N[film]))
 
 
-def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None) -> Pool:
+def gather_pool(
+    stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None, makes: bool = True
+) -> Pool:
     """The films that a run may see.
 
     Args:
         size: side of a view, px; films come from a level at most twice as large.
         pretrain_on: train, train+val or all.
         exclude: a list of patients to leave out, one a line.
+        makes: whether this process makes smaller films where they are not there yet, if there are many.
 
     Raises:
         InputError: no film is left.
@@ -96,7 +99,7 @@ def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: P
     named = pl.Series(sorted(excluded), dtype=pl.String)
     known = pl.concat(store.splits["patient"] for store in stores)
     return Pool(
-        levels=tuple(store.level(size) for store in stores),
+        levels=tuple(store.level_soon(size, makes) for store in stores),
         store_N=films["store"].to_numpy(),
         row_N=films["row"].cast(pl.Int64).to_numpy(),
         study_N=films["group"].to_numpy(),

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from mococxr.store.pixels import Level
     from mococxr.store.prepare import run
     from mococxr.store.reader import Store
+    from mococxr.store.soon import Soon
 
-_PLACES = {"Level": "pixels", "Store": "reader", "run": "prepare"}
+_PLACES = {"Level": "pixels", "Soon": "soon", "Store": "reader", "run": "prepare"}
 
-__all__ = ["Level", "Store", "run"]
+__all__ = ["Level", "Soon", "Store", "run"]
 
 
 def __getattr__(name: str) -> Any:

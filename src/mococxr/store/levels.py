@@ -10,8 +10,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -52,16 +52,34 @@ def open_level(store: Path, sha256: str, stored: Level, factor: int) -> Level:
         stored: the films as stored.
         factor: a power of two.
     """
-    folder = store / "levels" / str(stored.shorter // factor)
-    if not _belongs(folder, sha256):
-        folder = _make(folder, sha256, stored, factor)
-    return _level(folder, files.read_json(folder / "level.json"), stored, factor)
+    if (level := made_level(store, sha256, stored, factor)) is not None:
+        return level
+    with journal.progress(f"films at {stored.shorter // factor} px", len(stored)) as bar:
+        return make_level(store, sha256, stored, factor, bar.advance)
 
 
-def _level(folder: Path, record: dict[str, Any], stored: Level, factor: int) -> Level:
-    return Level(
-        folder, stored.heights // factor, stored.widths // factor, record["shards"], stored.shorter // factor
-    )
+def made_level(store: Path, sha256: str, stored: Level, factor: int) -> Level | None:
+    """The level, if it is there."""
+    folder = _folder(store, stored, factor)
+    return _level(folder, stored, factor) if _belongs(folder, sha256) else None
+
+
+def make_level(store: Path, sha256: str, stored: Level, factor: int, advance: Callable[[], object]) -> Level:
+    """Make the level, in a temporary folder, and put it in place at once.
+
+    Args:
+        advance: called after each film; what it raises stops the work, and nothing is left.
+    """
+    return _level(_make(_folder(store, stored, factor), sha256, stored, factor, advance), stored, factor)
+
+
+def _folder(store: Path, stored: Level, factor: int) -> Path:
+    return store / "levels" / str(stored.shorter // factor)
+
+
+def _level(folder: Path, stored: Level, factor: int) -> Level:
+    shards = files.read_json(folder / "level.json")["shards"]
+    return Level(folder, stored.heights // factor, stored.widths // factor, shards, stored.shorter // factor)
 
 
 def _belongs(folder: Path, sha256: str) -> bool:
@@ -73,8 +91,8 @@ def _belongs(folder: Path, sha256: str) -> bool:
     return bool(whole and record["store"] == sha256)
 
 
-def _make(folder: Path, sha256: str, stored: Level, factor: int) -> Path:
-    """Make a level in a temporary folder and put it in place at once; returns where it lies."""
+def _make(folder: Path, sha256: str, stored: Level, factor: int, advance: Callable[[], object]) -> Path:
+    """Returns where it lies: where the store cannot be written to, in a temporary folder."""
     try:
         folder.parent.mkdir(exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -85,10 +103,10 @@ def _make(folder: Path, sha256: str, stored: Level, factor: int) -> Path:
             f"{folder.parent} cannot be written to ({error.strerror}): the smaller copies of its films go to "
             f"{temporary} and are made again by the next run."
         )
-        _fill(temporary, sha256, stored, factor)
+        _fill(temporary, sha256, stored, factor, advance)
         return temporary
     try:
-        _fill(temporary, sha256, stored, factor)
+        _fill(temporary, sha256, stored, factor, advance)
         return _put_in_place(temporary, folder, sha256)
     except OSError as error:
         raise InputError(
@@ -111,15 +129,14 @@ def _put_in_place(temporary: Path, folder: Path, sha256: str) -> Path:
     return folder
 
 
-def _fill(folder: Path, sha256: str, stored: Level, factor: int) -> None:
+def _fill(folder: Path, sha256: str, stored: Level, factor: int, advance: Callable[[], object]) -> None:
     shards = []
-    with journal.progress(f"films at {stored.shorter // factor} px", len(stored)) as bar:
-        for number, rows in enumerate(stored.shard_rows()):
-            name = shard_name(number)
-            with open(folder / name, "wb") as file:
-                for i in rows:
-                    file.write(shrink(stored.pixels(i), factor).data)
-                    bar.advance()
-            size = (folder / name).stat().st_size
-            shards.append({"file": name, "first_row": rows.start, "films": len(rows), "bytes": size})
+    for number, rows in enumerate(stored.shard_rows()):
+        name = shard_name(number)
+        with open(folder / name, "wb") as file:
+            for i in rows:
+                file.write(shrink(stored.pixels(i), factor).data)
+                advance()
+        size = (folder / name).stat().st_size
+        shards.append({"file": name, "first_row": rows.start, "films": len(rows), "bytes": size})
     files.write_json(folder / "level.json", {"store": sha256, "factor": factor, "shards": shards})

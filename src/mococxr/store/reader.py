@@ -13,13 +13,16 @@ import polars as pl
 
 from mococxr import files
 from mococxr.errors import InputError
-from mococxr.store.levels import halving, open_level
+from mococxr.store.levels import halving, made_level, open_level
 from mococxr.store.pixels import Film, Level
+from mococxr.store.soon import Soon
 
 FORMAT = 1
 """The version of the folder's layout; a reader refuses a newer one."""
 
 SPLITS = ("train", "val", "test")
+AT_ONCE = 10_000
+"""Films that are made smaller before anybody goes on: it takes seconds."""
 _AGAIN = "Restore the file, or prepare the store again."
 
 
@@ -69,6 +72,18 @@ class Store:
         if factor not in self._levels:
             self._levels[factor] = open_level(self.path, self.sha256, self._levels[1], factor)
         return self._levels[factor]
+
+    def level_soon(self, target: int, makes: bool = True) -> Level | Soon:
+        """`level(target)` for a reader that begins at once: where many films must be made smaller first, as they come.
+
+        Args:
+            makes: whether this process makes them, beside its other work.
+        """
+        factor = halving(self._levels[1].shorter, target)
+        if factor not in self._levels and len(self) > AT_ONCE:
+            made = made_level(self.path, self.sha256, self._levels[1], factor)
+            return made or Soon(self.path, self.sha256, self._levels[1], factor, makes)
+        return self.level(target)
 
     @cached_property
     def index(self) -> pl.DataFrame:
