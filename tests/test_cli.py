@@ -76,8 +76,11 @@ def test_a_setting_of_many_values_is_repeated_or_given_at_once(ran: list[Any]) -
     assert ran[0].mode == ("linear", "finetune")
 
 
-def test_what_must_be_given_takes_one_value_a_flag_so_that_the_rest_may_follow_it(ran: list[Any]) -> None:
-    assert status("evaluate", "--label", "A", "--label", "B", "--score", "a", "--score", "b", "t.csv") == 0
+def test_a_table_may_stand_after_the_columns_that_are_measured(ran: list[Any]) -> None:
+    given = {"predictions": "t.csv", "label": ["A", "B"], "score": ["a", "b"]}
+    line = "mococxr evaluate t.csv --label A --label B --score a --score b"
+    assert commands.command_line("evaluate", given) == line
+    assert status("evaluate", *line.split()[3:], "t.csv") == 0
     assert (ran[0].label, ran[0].score) == (("A", "B"), ("a", "b"))
     assert ran[0].predictions == Path("t.csv")
 

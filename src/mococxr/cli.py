@@ -218,7 +218,7 @@ def _parameter(field: Field[Any], kind: Any) -> inspect.Parameter:
         show_default=False,
         negative="",
         group=_GROUPS[group],
-        consume_multiple=not commands.is_required(field),  # so that a table may stand after `--score C`
+        consume_multiple=not field.metadata["single"],
         required=False,
         metavar="INT" if plain is int else None,
     )

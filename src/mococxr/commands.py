@@ -120,9 +120,16 @@ def command_line(command: str, given: Mapping[str, Any]) -> str:
     for field in by_position:
         words += _words(given[field.name])
     for field in by_name:
-        if field.name in given:
-            words += [flag(field.name), *_words(given[field.name])]
+        if field.name not in given:
+            continue
+        for values in _by_flag(field, given[field.name]):
+            words += [flag(field.name), *_words(values)]
     return " ".join(words)
+
+
+def _by_flag(field: Field[Any], value: Any) -> list[Any]:
+    """The values as they go to one flag, or each to a flag of its own."""
+    return list(value) if field.metadata["single"] and isinstance(value, list | tuple) else [value]
 
 
 def _words(value: Any) -> list[str]:

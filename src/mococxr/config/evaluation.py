@@ -28,8 +28,10 @@ class EvaluateSettings:
     plan_for: float = setting(
         "Difference of AUROC for which the patients of a next study are worked out.", 0.03, group="Comparison"
     )
-    label: tuple[str, ...] = setting("The column that holds 1 or 0 (repeatable).")
-    score: tuple[str, ...] = setting("The column that holds the score, one a label (repeatable).")
+    label: tuple[str, ...] = setting("The column that holds 1 or 0 (repeatable).", single=True)
+    score: tuple[str, ...] = setting(
+        "The column that holds the score, one a label (repeatable).", single=True
+    )
     patient: str | None = setting(
         "The column that names the patient.", None, shown="each row its own patient", group="Columns"
     )

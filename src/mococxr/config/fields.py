@@ -37,6 +37,7 @@ def setting(
         source: where the default comes from, e.g. `arXiv 2010.05352`.
         shown: how the default reads in `--help` where it is not the value itself.
         positional: given on the command line without a flag.
+        single: of several values, each has a flag of its own, so that what stands by position may follow it.
         group: the heading under which `--help` shows it.
         words: a word that may be given in place of a value -> the value that it is kept as.
     """
@@ -46,6 +47,7 @@ def setting(
         "source": source,
         "shown": shown,
         "positional": positional,
+        "single": single,
         "group": group,
         "words": dict(words or {}),
     }
