@@ -25,6 +25,7 @@ def setting(
     source: str = "",
     shown: str = "",
     positional: bool = False,
+    single: bool = False,
     group: str = "",
     words: Mapping[str, Any] | None = None,
 ) -> Any:
