@@ -24,6 +24,8 @@ from mococxr.pretrain.step import Learner, learning_rate, moco_step
 from mococxr.pretrain.watch import Watch
 
 LOG = "log.jsonl"
+ASK_EVERY = 8
+"""Steps between two questions whether to stop, where several processes must agree: the answer waits for the device."""
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def pretrain_loop(
                     accelerator.log({k: v for k, v in entry.items() if k != "step"}, step=done)
                 bar.fields.update(_shown(entry))
             bar.advance(s.batch)
-            stop = _anyone(asked, accelerator)
+            stop = _anyone(asked, accelerator, done)
             if done % s.save_every == 0 or last or stop:
                 _check_loss(watch, out)
                 _check_weights(learner, done, out)
@@ -190,10 +192,12 @@ def _shown(entry: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _anyone(asked: dict[str, str], accelerator: Accelerator) -> bool:
+def _anyone(asked: dict[str, str], accelerator: Accelerator, step: int) -> bool:
     """Whether any process was asked to stop: all then stop at the same step."""
     if accelerator.num_processes == 1:
         return bool(asked)
+    if step % ASK_EVERY:
+        return False
     mine = torch.tensor([float(bool(asked))], device=accelerator.device)
     return bool(accelerator.gather(mine).sum() > 0)
 
