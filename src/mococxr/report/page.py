@@ -176,10 +176,10 @@ def _intro(study: Study) -> str:
     used = "; ".join(ways[mode] for mode in study.modes if mode in ways)
     how = f" {used[0].upper()}{used[1:]}." if used else ""
     return (
-        "Classifiers that start from different encoders (the arms) learn from the same few labels and are judged on "
-        f"the same test films.{reference}{how} Which films have labels is drawn by lot, several times where they are "
-        "few (draws of labels). AUROC is the chance that a film with the finding scores higher than one without: 0.5 "
-        "is guessing, 1 is perfect."
+        "Classifiers that start from different encoders (the arms; an encoder turns a film into numbers, its features) "
+        f"learn from the same few labels and are judged on the same test films.{reference}{how} Which films have "
+        "labels is drawn by lot, several times where they are few (draws of labels). AUROC is the chance that a film "
+        "with the finding scores higher than one without: 0.5 is guessing, 1 is perfect."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mococxr.report.findings import primary_words
+from mococxr.report.pretraining import runs_of
 from mococxr.report.section import CLOSER, MADE, Section
 from mococxr.report.study_folder import FURTHER, Study
 from mococxr.report.words import interval_name, shown
@@ -48,6 +49,8 @@ def glossary_section() -> Section:
 def missing_section(study: Study) -> Section | None:
     """One line on what an older folder does not hold; None where it holds all."""
     lacking = [TITLES[name] for name in FURTHER if not study.has(name)]
+    if any(study.fact("arms", arm, "kind") == "run" and not runs_of(study, arm) for arm in study.arms):
+        lacking.append("the health of pretraining")
     if study.fact("planning") is None:
         lacking.append("test patients needed")
     if not lacking:
