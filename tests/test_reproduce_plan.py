@@ -160,7 +160,7 @@ def test_shenzhen_is_planned_by_file_names_and_says_which_encoders_it_lacks(tmp_
     "given",
     [{"pretrained": ["x"]}, {"split_file": "x.csv"}, {"epochs": 0}, {"batch": 1}, {"train_epochs": 0.0},
      {"fraction": [2.0]}, {"draws": 0}, {"cells": ["lung/*"]},
-     {"cells": ["*/0.01/*"], "fraction": [0.1]}, {"root": "/nowhere"}],
+     {"cells": ["*/0.01/*"], "fraction": [0.1]}, {"root": "/nowhere"}, {"gpus": 0.5, "dry_run": False}],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused_before_anything_is_written(
     release: Path, tmp_path: Path, given: dict
@@ -233,6 +233,22 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
         name: value for name, value in STUDY.items() if name != "mode"
     }
     assert (paper["mode"], paper["linear"], solved["linear"]) == (["linear"], "paper", "solved")
+
+
+def test_films_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
+    commands: list[dict], tmp_path: Path
+) -> None:
+    settings = ReproduceSettings(
+        dataset="chexpert", root=tmp_path, out=tmp_path, executor="ray", gpus=0.5, jobs=3
+    )
+    all_stages = stages.Stages(settings)
+    all_stages.prepare()
+    all_stages.pretrain(every_run("chexpert", ())[0])
+    all_stages.study(studies_of(every_cell("chexpert", (), None)[:1], ())[0])
+    prepare, pretrain, study = commands
+    assert (prepare["executor"], prepare["jobs"]) == ("ray", 3)
+    assert "executor" not in pretrain
+    assert (study["executor"], study["gpus"], study["jobs"]) == ("ray", 0.5, 3)
 
 
 def test_pretraining_takes_the_preset_in_full_precision(commands: list[dict], tmp_path: Path) -> None:
