@@ -2,14 +2,17 @@
 
     python bench/lightly_beside.py [--rounds 5] [--only 'jpeg 96']
 
-lightly: the model, loss, transform and dataset classes of its MoCo example (`lightly.transforms.MoCoV2Transform`, set
-to the same view: crop of 90 to 100 % of the area, flip, rotation up to 10 degrees, no jitter, blur or grey), a PyTorch
-DataLoader with the best of 0, 1 and 2 workers (tried first). Ours: `mococxr.pretrain` on a store, as its log says.
-ResNet-18 with three channels, MLP head, SGD, the same batch and queue; batch norm is shuffled on neither side.
+lightly: the model, loss, transform and dataset classes of its MoCo example, a PyTorch DataLoader with the best of 0, 1
+and 2 workers (tried first). Its transform (`lightly.transforms.MoCoV2Transform`) once as the example has it (crop of
+20 % of the area and more, jitter, grey, no blur) and once set to our view (crop of 90 % and more, flip, rotation up to
+10 degrees, nothing else), the cheaper of the two. Ours: `mococxr.pretrain` on a store, as its log says, in float32 as
+theirs, and once more as it comes, with `--precision auto`. ResNet-18 with three channels, MLP head, SGD, the same batch
+and queue; batch norm is shuffled on neither side.
 
 1. Films of 320 px as JPEG. Our `prepare` is not counted: it is paid once.
 2. Films of 2,048 px as PNG. Our `prepare` is counted in over 20 epochs: the seconds of a film are those of a measured
-   stretch of pretraining and a twentieth of those of `prepare`, measured once on the same films, start-up and all.
+   stretch of pretraining and a twentieth of those of `mococxr prepare`, measured once on the same films, start-up and
+   all.
 """
 
 from __future__ import annotations
@@ -30,14 +33,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ratio import Row, alternate, cores, main, row
-from runs import BATCH, QUEUE, SETTINGS, make_store, pretraining_rate, write_films
+from runs import BATCH, PICTURES, QUEUE, SETTINGS, make_store, pretraining_rate, write_films
 
-FILMS = 12 * BATCH
 EPOCHS = 20
-WARM = 4
-"""Steps of lightly's before its clock starts, each time: what its workers had ready is then used up."""
-PLANS = {64: (4, 10), 96: (3, 10), 224: (1, 4)}
-"""size -> epochs of a run of ours, steps between its log lines."""
+PLANS = {64: (24, 8, 12, 4), 96: (12, 4, 8, 4), 224: (6, 2, 4, 2)}
+"""size -> steps of a run of ours, steps between its log lines; steps of lightly's, and before its clock starts, so that
+what its workers had ready is used up."""
+VIEWS: dict[str, dict[str, Any]] = {
+    "our view": {
+        "cj_prob": 0.0, "random_gray_scale": 0.0, "gaussian_blur": 0.0,
+        "min_scale": 0.9, "rr_prob": 1.0, "rr_degrees": 10.0,
+    },
+    "its example's view": {"gaussian_blur": 0.0},
+}  # fmt: skip
 
 
 class MoCo(nn.Module):
@@ -65,16 +73,15 @@ class MoCo(nn.Module):
 class Lightly:
     """Its training loop over one folder, that can be run for some steps and left."""
 
-    def __init__(self, folder: Path, size: int, workers: int) -> None:
+    def __init__(self, folder: Path, size: int, view: str, workers: int) -> None:
         from lightly.data import LightlyDataset
         from lightly.loss import NTXentLoss
         from lightly.transforms import MoCoV2Transform
 
-        plain = {"cj_prob": 0.0, "random_gray_scale": 0.0, "gaussian_blur": 0.0}
-        view = MoCoV2Transform(input_size=size, min_scale=0.9, rr_prob=1.0, rr_degrees=10.0, **plain)
+        transform = MoCoV2Transform(input_size=size, **VIEWS[view])
         options: dict[str, Any] = {"persistent_workers": True} if workers else {}
         self.loader = DataLoader(
-            LightlyDataset(str(folder), transform=view),
+            LightlyDataset(str(folder), transform=transform),
             batch_size=BATCH, shuffle=True, drop_last=True, num_workers=workers, **options,
         )  # fmt: skip
         self.model = MoCo().train()
@@ -94,73 +101,75 @@ class Lightly:
             self.optimizer.step()
             self.optimizer.zero_grad()
 
-    def rate(self, steps: int) -> float:
-        """Films a second over so many steps."""
-        self.steps(WARM)
+    def rate(self, steps: int, warm: int) -> float:
+        """Films a second over so many steps, after others that do not count."""
+        self.steps(warm)
         begun = time.perf_counter()
         self.steps(steps)
         return steps * BATCH / (time.perf_counter() - begun)
 
 
-def best_workers(folder: Path, size: int, steps: int) -> tuple[int, Lightly]:
-    """The number of workers with the most films/s, and the loop with it."""
+def best_workers(folder: Path, size: int, view: str) -> tuple[str, Lightly]:
+    """The loop with the number of workers that makes the most films/s, and what to call it."""
+    _, _, steps, warm = PLANS[size]
     tried: dict[int, tuple[float, Lightly]] = {}
     for workers in (0, 1, 2):
-        loop = Lightly(folder, size, workers)
-        tried[workers] = (loop.rate(steps), loop)
+        loop = Lightly(folder, size, view, workers)
+        tried[workers] = (loop.rate(max(2, steps // 2), warm), loop)
     best = max(tried, key=lambda workers: tried[workers][0])
-    return best, tried[best][1]
+    return f"lightly 1.6, {view}, {best} worker{'s' * (best != 1)}", tried[best][1]
 
 
-def our_rate(store: Path, top: Path, size: int) -> float:
-    epochs, every = PLANS[size]
+def our_rate(store: Path, top: Path, size: int, precision: str) -> float:
+    how = {"size": size, "log_every": PLANS[size][1], "epochs": 1, "precision": precision}
     with TemporaryDirectory(dir=top) as out:
-        return pretraining_rate(store, Path(out) / "run", size=size, epochs=epochs, log_every=every)
+        return pretraining_rate(store, Path(out) / "run", **how)
 
 
-def jpeg(rounds: int, size: int, bar: float) -> Iterator[Row]:
+def beside(
+    rounds: int, size: int, bar: float, side: int = 320, suffix: str = ".jpg", counted: bool = False
+) -> Iterator[Row]:
+    """The rows of one size of views.
+
+    Args:
+        side: shorter side of the films, px.
+        suffix: their format.
+        counted: `prepare` is counted in, over 20 epochs, and lightly draws our view only.
+    """
     torch.set_num_threads(cores())
-    steps = {64: 30, 96: 20, 224: 8}[size]
+    steps, _, theirs, warm = PLANS[size]
     with TemporaryDirectory() as name:
         top = Path(name)
-        films = write_films(top / "films", FILMS, 320, ".jpg")
-        store = make_store(films, top / "store")
-        workers, loop = best_workers(films, size, steps)
-        beside = f"lightly 1.6, {workers} workers"
-        sides: dict[str, Callable[[], float]] = {
-            "ours": partial(our_rate, store, top, size),
-            beside: partial(loop.rate, steps),
-        }
-        found = alternate(sides, rounds)
-        del loop
-    yield row(f"pretraining, ResNet-18, 320 px JPEG films, {size} px", found, "ours", beside, bar)
-
-
-def png(rounds: int, size: int = 96, bar: float = 2.0) -> Iterator[Row]:
-    torch.set_num_threads(cores())
-    with TemporaryDirectory() as name:
-        top = Path(name)
-        films = write_films(top / "films", FILMS, 2048, ".png")
+        films = write_films(top / "films", steps * BATCH, side, suffix, pictures=16 if counted else PICTURES)
         begun = time.perf_counter()
         store = make_store(films, top / "store")
-        preparing = (time.perf_counter() - begun) / FILMS / EPOCHS
-        workers, loop = best_workers(films, size, WARM)
-        beside = f"lightly 1.6, {workers} workers"
+        preparing = (time.perf_counter() - begun) / (steps * BATCH) / EPOCHS if counted else 0.0
+
+        def ours(precision: str) -> float:
+            return 1 / (1 / our_rate(store, top, size, precision) + preparing)
+
         sides: dict[str, Callable[[], float]] = {
-            "ours": lambda: 1 / (1 / our_rate(store, top, size) + preparing),
-            beside: partial(loop.rate, 8),
+            "float32": partial(ours, "no"),
+            "auto": partial(ours, "auto"),
         }
+        for view in list(VIEWS)[: 1 if counted else 2]:
+            told, loop = best_workers(films, size, view)
+            sides[told] = partial(loop.rate, theirs, warm)
         found = alternate(sides, rounds)
-        del loop
-    name = f"the same, 2,048 px PNG films, {size} px, `prepare` counted over {EPOCHS} epochs"
-    yield row(name, found, "ours", beside, bar)
+    what = f"{side:,} px {suffix[1:].upper()} films, ResNet-18, {size} px"
+    if counted:
+        what += f", `prepare` counted over {EPOCHS} epochs"
+    others = list(found)[2:]
+    for told in others:
+        yield row(f"pretraining, {what}, float32", found, "float32", told, bar)
+    yield row(f"pretraining, {what}, as it comes (`--precision auto`)", found, "auto", others[0], bar)
 
 
 SUBJECTS = {
-    "jpeg 64": partial(jpeg, size=64, bar=1.15),
-    "jpeg 96": partial(jpeg, size=96, bar=1.15),
-    "jpeg 224": partial(jpeg, size=224, bar=1.3),
-    "png 96": png,
+    "jpeg 64": partial(beside, size=64, bar=1.15),
+    "jpeg 96": partial(beside, size=96, bar=1.15),
+    "jpeg 224": partial(beside, size=224, bar=1.3),
+    "png 96": partial(beside, size=96, bar=2.0, side=2048, suffix=".png", counted=True),
 }
 
 if __name__ == "__main__":

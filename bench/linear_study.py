@@ -33,7 +33,7 @@ from mococxr.targets import read_target
 from ratio import Row, alternate, cores, main, row
 from runs import quietly
 
-FILMS = 1000
+FILMS = 600
 SIZE, BATCH = 224, 16
 FRACTIONS, DRAWS, ARMS = (0.05, 0.1, 0.2, 0.5), 5, 2
 TARGET = "Effusion"

@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 from ratio import Row, alternate, cores, main, row
 from runs import BATCH, SETTINGS, logged_rate, make_store, write_films
 
-FILMS = 12 * BATCH
+FILMS = 6 * BATCH
 RANKS = 2
-SIZE, EVERY = 224, 4
+SIZE, EVERY = 224, 2
 
 
 def pretrain(store: Path, out: Path, ranks: int) -> float:

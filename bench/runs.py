@@ -18,24 +18,24 @@ import mococxr
 from mococxr.phantom import draw_phantom
 
 BATCH = 32
-QUEUE = 256
+QUEUE = 128
 SETTINGS: dict[str, Any] = {
     # ResNet-18 as MoCo v2 trains it, without what other libraries' examples do not do (shuffled batch norm).
     "backbone": "resnet18", "init": "random", "batch": BATCH, "queue": QUEUE, "dim": 128, "key_groups": 1,
     "optimizer": "sgd", "lr": 0.06, "temperature": 0.2, "momentum": 0.99, "warmup": 0.0, "device": "cpu",
-    "save_every": 1_000_000,
+    "precision": "no", "save_every": 1_000_000,
 }  # fmt: skip
 PICTURES = 48
 
 
-def write_films(folder: Path, films: int, side: int, suffix: str) -> Path:
+def write_films(folder: Path, films: int, side: int, suffix: str, pictures: int = PICTURES) -> Path:
     """Phantoms of a shorter side of `side` px with grain: a few pictures, each under several names."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(films):
         file = folder / f"phantom{i:05d}{suffix}"
-        if i >= PICTURES:
-            os.link(folder / f"phantom{i % PICTURES:05d}{suffix}", file)
+        if i >= pictures:
+            os.link(folder / f"phantom{i % pictures:05d}{suffix}", file)
             continue
         size = (side, side * 39 // 32)
         film = cv2.resize(draw_phantom(0, i, size=390), size, interpolation=cv2.INTER_CUBIC)

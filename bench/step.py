@@ -7,9 +7,10 @@ All cores, in one process; each round measures in turn
 * the same step on one constant batch of views in memory;
 * at 224 px the step with a queue of 24,576 keys;
 * the passes alone: query forward and backward, key forward, with neither loss, queue, optimiser nor momentum update;
-* the machine's matrix-product rate: `torch.mm` of float32, the best of three sizes, the same threads.
+* the machine's matrix-product rate: `torch.mm`, the best of three sizes, the same threads.
 The arithmetic of the passes is what `torch.utils.flop_counter` counts, two FLOP a multiply-add. Backward is counted
-as twice forward, less what the first layer does not need: the gradient of the films.
+as twice forward, less what the first layer does not need: the gradient of the films. All in float32, and at 64 px once
+more in bfloat16 (step and matrix products both), which `--precision auto` takes where the processor is fast in it.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from torch.utils.flop_counter import FlopCounterMode
 import mococxr
 from mococxr.config import PretrainSettings, make, resolve
 from mococxr.moco import KeyQueue
+from mococxr.pretrain.machine import knows_bf16
 from mococxr.pretrain.pool import gather_pool
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner, moco_step
 from ratio import Row, alternate, cores, main, row
 from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_films
 
-FILMS = 12 * BATCH
 PAPER_QUEUE = 24_576
 MATRICES = (1024, 2048, 3072)
-PLANS = {64: (4, 10, 30), 224: (1, 4, 6)}
-"""size -> epochs of a run, steps between its log lines, steps of a round on the other sides."""
+PLANS = {64: (24, 8, 20), 224: (6, 2, 4)}
+"""size -> steps of a run, steps between its log lines, steps of a round on the other sides."""
+NUMBERS = {"no": ("float32", torch.float32), "bf16": ("bfloat16", torch.bfloat16)}
 
 
 def flop_of(work: Callable[[], object]) -> int:
@@ -49,11 +51,11 @@ def flop_of(work: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def matrix_rate(seconds: float = 0.4) -> float:
-    """FLOP/s of float32 matrix products, the best of three sizes."""
+def matrix_rate(dtype: torch.dtype, seconds: float = 0.4) -> float:
+    """FLOP/s of matrix products, the best of three sizes."""
     best = 0.0
     for side in MATRICES:
-        a, b, out = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
+        a, b, out = (torch.rand(side, side).to(dtype) for _ in range(3))
         torch.mm(a, b, out=out)
         begun, products = time.perf_counter(), 0
         while (spent := time.perf_counter() - begun) < seconds:
@@ -63,20 +65,26 @@ def matrix_rate(seconds: float = 0.4) -> float:
     return best
 
 
-def a_learner(store: Path, size: int) -> Learner:
+def a_learner(store: Path, size: int, precision: str = "no") -> Learner:
     """What a run of these settings would start with."""
-    wanted = {"stores": [store], "out": store.parent / "run", "size": size, **SETTINGS}
+    wanted = {
+        "stores": [store],
+        "out": store.parent / "run",
+        "size": size,
+        **SETTINGS,
+        "precision": precision,
+    }
     settings = resolve(make(PretrainSettings, wanted))
     with quietly():
         pool = gather_pool([mococxr.Store.open(store)], size, "train")
-    return build_learner(settings, pool, make_accelerator("cpu", "no"))[0]
+    return build_learner(settings, pool, make_accelerator("cpu", precision))[0]
 
 
 def passes(learner: Learner, films_q: Tensor, films_k: Tensor) -> None:
     """The four passes: query forward, backward (two), key forward."""
     learner.query.zero_grad(set_to_none=True)
-    learner.query(films_q).sum().backward()
-    with torch.no_grad():
+    learner.wrapped(films_q).sum().backward()
+    with torch.no_grad(), learner.autocast():
         learner.key(films_k)
 
 
@@ -96,33 +104,38 @@ def rate(work: Callable[[], object], steps: int) -> float:
     return steps * BATCH / (time.perf_counter() - begun)
 
 
-def fed(store: Path, top: Path, size: int) -> float:
-    epochs, every, _ = PLANS[size]
+def fed(store: Path, top: Path, size: int, precision: str) -> float:
+    how = {"size": size, "log_every": PLANS[size][1], "epochs": 1, "precision": precision}
     with TemporaryDirectory(dir=top) as out:
-        return pretraining_rate(store, Path(out) / "run", size=size, epochs=epochs, log_every=every)
+        return pretraining_rate(store, Path(out) / "run", **how)
 
 
-def stepping(rounds: int, size: int, share: float) -> Iterator[Row]:
+def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Iterator[Row]:
     torch.set_num_threads(cores())
+    number, dtype = NUMBERS[precision]
+    if precision == "bf16" and knows_bf16(torch.device("cpu")) is False:
+        yield Row.missing(f"ResNet-18, {size} px, {number}", "skipped: the processor has no fast bfloat16")
+        return
     steps = PLANS[size][2]
     with TemporaryDirectory() as name:
         top = Path(name)
-        store = make_store(write_films(top / "films", FILMS, 320, ".jpg"), top / "store")
+        films = write_films(top / "films", PLANS[size][0] * BATCH, 320, ".jpg")
+        store = make_store(films, top / "store")
         views = torch.randint(0, 256, (2, BATCH, 1, size, size), dtype=torch.uint8)
-        learner, large = a_learner(store, size), a_learner(store, size)
+        learner, large = a_learner(store, size, precision), a_learner(store, size, precision)
         large.queue = KeyQueue(PAPER_QUEUE, SETTINGS["dim"])
         flop_a_film = flop_of(lambda: passes(learner, *views)) / BATCH
         sides: dict[str, Callable[[], float]] = {
-            "pretraining": partial(fed, store, top, size),
+            "pretraining": partial(fed, store, top, size, precision),
             "one constant batch": partial(rate, lambda: a_step(learner, *views), steps),
-            "torch.mm": lambda: matrix_rate() / 1e9,
+            "torch.mm": lambda: matrix_rate(dtype) / 1e9,
         }
         if size == 224:
             sides["step"] = partial(rate, lambda: a_step(large, *views), steps)
             sides["the passes alone"] = partial(rate, lambda: passes(large, *views), steps)
         found = alternate(sides, rounds)
     found["arithmetic"] = [films * flop_a_film / 1e9 for films in found["pretraining"]]
-    what = f"ResNet-18, {size} px, batch {BATCH}"
+    what = f"ResNet-18, {size} px, batch {BATCH}, {number}"
     name = (
         f"pretraining, {what}: arithmetic ({flop_a_film / 1e9:.3g} GFLOP a film) of the matrix-product rate"
     )
@@ -134,6 +147,7 @@ def stepping(rounds: int, size: int, share: float) -> Iterator[Row]:
 
 SUBJECTS = {
     "64 px": partial(stepping, size=64, share=0.52),
+    "64 px, bfloat16": partial(stepping, size=64, share=0.52, precision="bf16"),
     "224 px": partial(stepping, size=224, share=0.62),
 }
 
