@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal, t
 
 import mococxr.metrics as metrics
 from mococxr.errors import UndefinedError
-from mococxr.metrics.area import _effective, _likeness
+from mococxr.metrics.area import _effective, _likeness, _sameness
 from mococxr.metrics.binormal import binormal_variance, score_interval, shared_covariance
 
 
@@ -229,6 +229,22 @@ def test_the_mean_of_one_trial_or_of_copies_of_it_is_that_trial():
     many = metrics.clustered_paired(labels, np.tile(a, (3, 1)), np.tile(b, (2, 1)), ids)
     for name in ("difference", "low", "high", "p", "variance", "covariance"):
         assert getattr(many, name) == pytest.approx(getattr(one, name), rel=1e-9), name
+
+
+def test_copies_of_a_trial_share_all_their_variance_and_the_score_interval_is_that_of_the_trial():
+    rng = np.random.default_rng(7)  # as below: here the score interval is the wider one
+    labels = np.repeat([1, 0], [12, 80])
+    scores = rng.normal(size=92) + 2.0 * labels
+    alone = metrics.auroc_interval(labels, scores)
+    copies = metrics.auroc_interval(labels, np.tile(scores, (4, 1)))
+    assert (copies.low, copies.high) == pytest.approx((alone.low, alone.high), rel=1e-9)
+    assert _sameness(np.array([[4.0, 1.0], [1.0, 2.0]])) == pytest.approx(2 / 3)
+    assert _sameness(np.diag([1.0, 1.0, 1.0])) == pytest.approx(1 / 3)
+    assert _sameness(np.array([[1.0, -2.0], [-2.0, 1.0]])) == 0.5
+    assert _sameness(np.array([[1.0, 0.0], [0.0, 0.0]])) == 1
+    full = metrics.auroc_interval(labels, np.stack([labels, 2 * labels]))
+    one = metrics.auroc_interval(labels, labels)
+    assert (full.low, full.high) == (one.low, one.high)
 
 
 def test_the_variance_of_a_mean_over_trials_is_the_mean_of_the_slow_covariances():
