@@ -266,10 +266,16 @@ def loaded_by(program: str) -> set[str]:
 
 
 def test_help_and_import_load_nothing_heavy() -> None:
-    ask = "from mococxr import cli\nfor words in (['study', '--help'], ['--version'], ['nonsense']):\n"
+    ask = "from mococxr import cli\nfor words in (['--help'], ['study', '--help'], ['--version'], ['nonsense']):\n"
     ask += "    try: cli.main(words)\n    except SystemExit: pass\n"
     assert not loaded_by(ask) & set(HEAVY)
     assert not loaded_by("import mococxr\nmococxr.prepare, mococxr.InputError, dir(mococxr)") & set(HEAVY)
+
+
+def test_torch_is_loaded_only_by_commands_that_need_it() -> None:
+    without = ["demo", "prepare", "inspect", "views", "report", "evaluate"]
+    entries = ", ".join(sorted({commands.ENTRIES[name].split(":")[0] for name in without}))
+    assert not loaded_by(f"import {entries}") & {"torch", "timm", "accelerate"}
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:

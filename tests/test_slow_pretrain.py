@@ -84,7 +84,8 @@ def test_a_run_that_is_killed_anywhere_and_resumed_is_the_uninterrupted_run(phan
 
 
 FREE = {
-    "backbone": "test_convnext", "epochs": 2, "log_every": 1, "save_every": 5, "optimizer": "sgd", "lr": 0.05
+    "backbone": "test_convnext", "epochs": 2, "log_every": 1, "save_every": 5, "optimizer": "sgd", "lr": 0.05,
+    "precision": "no",
 }  # fmt: skip
 """A run of 10 steps whose encoder has no batch norm: its batch may be shared out without a trace."""
 
@@ -148,7 +149,7 @@ def stopped_after(whole: Path, out: Path, step: int) -> Path:
     return out
 
 
-NORMED = {"epochs": 8, "log_every": 1, "save_every": 7}
+NORMED = {"epochs": 8, "log_every": 1, "save_every": 7, "precision": "no"}
 """A run of 40 steps with batch norm."""
 
 
