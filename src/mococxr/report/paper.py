@@ -26,6 +26,7 @@ from mococxr.report.words import (
 )
 
 METHODS, RESULTS = "the methods paragraph", "the results paragraph"
+THRESHOLD = "Can the probabilities be believed, and what happens at the threshold?"
 CITED = "TRIPOD+AI: BMJ 2024;385:e078378. CLAIM 2024: Radiology: Artificial Intelligence 2024;6(4):e240300."
 
 
@@ -212,15 +213,11 @@ def _further(study: Study, row: Row) -> list[str]:
     for found in study.rows("labels_saved", arm=row["arm"], against=row["against"], **key)[:1]:
         parts += [saved_words(study, found)] if found.get("words") else []
     for found in study.rows("calibration", arm=row["arm"], **key)[:1]:
-        if found.get("brier") is not None:
-            brier, point = plain(found["brier"]), [found.get("sensitivity"), found.get("specificity")]
-            ending = (
-                f"; sensitivity {plain(point[0])} and specificity {plain(point[1])} at threshold "
-                f"{plain(found.get('threshold'))}"
-                if None not in point
-                else ""
-            )
-            parts.append(f"{display(study, row['arm'])}: Brier score {brier}{ending}.")
+        said = [f"Brier score {plain(found['brier'])}"] if found.get("brier") is not None else []
+        if found.get("sensitivity") is not None and found.get("specificity") is not None:
+            point = f"sensitivity {plain(found['sensitivity'])} and specificity {plain(found['specificity'])}"
+            said.append(f"{point} at threshold {plain(found.get('threshold'))}")
+        parts += [f"{display(study, row['arm'])}: {'; '.join(said)}."] if said else []
     flagged = [one for one in study.rows("subgroups", arm=row["arm"], **key) if one.get("flagged")]
     for one in flagged:
         over = between(one, "gap_low", "gap_high", signed)
@@ -234,7 +231,8 @@ def _further(study: Study, row: Row) -> list[str]:
 
 def checklist(study: Study) -> Table:
     """Items answered, with where: only those whose facts this study holds."""
-    calibrated, grouped = bool(study.rows("calibration")), bool(study.rows("subgroups"))
+    calibrated = any(row.get("sensitivity") is not None for row in study.rows("calibration"))
+    grouped = any(row.get("auroc") is not None for row in study.rows("subgroups"))
     planned = isinstance(study.fact("planning"), dict)
     runs = any(runs_of(study, arm) or study.fact("arms", arm, "pretrained_on") for arm in study.arms)
     items = [
@@ -270,7 +268,7 @@ def checklist(study: Study) -> Table:
         ("20a", "35", "Numbers of films and patients", METHODS, True),
         ("21", "–", "Positives and negatives in each analysis", "Data and split", True),
         ("23a", "37", "Performance with intervals", RESULTS, True),
-        ("–", "38", "Diagnostic performance at a threshold", RESULTS, calibrated),
+        ("–", "38", "Diagnostic performance at a threshold", THRESHOLD, calibrated),
         ("23a", "–", "Performance in groups of patients", "Does it serve every group alike?", grouped),
     ]
     rows = [[tripod, claim, what, where] for tripod, claim, what, where, here in items if here]
