@@ -40,7 +40,8 @@ def write_films(folder: Path, films: int, side: int, suffix: str, pictures: int 
         size = (side, side * 39 // 32)
         film = cv2.resize(draw_phantom(0, i, size=390), size, interpolation=cv2.INTER_CUBIC)
         grainy = film + rng.normal(0, 2, film.shape).astype(np.float32)
-        cv2.imwrite(str(file), grainy.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        options = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix == ".jpg" else []
+        cv2.imwrite(str(file), grainy.clip(0, 255).astype(np.uint8), options)
     return folder
 
 
