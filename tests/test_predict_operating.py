@@ -268,7 +268,7 @@ def told(found: list[decoding.Read]) -> list[tuple[str, object]]:
 
 
 def test_processes_give_the_films_in_order_with_the_same_pixels_as_one(tmp_path, store, monkeypatch):
-    monkeypatch.setattr(decoding, "FEW", 8)
+    monkeypatch.setattr(decoding, "WORTH", 0.0)
     monkeypatch.setattr(decoding, "CHUNK", 4)
     files = many(tmp_path / "films", 50)
     films = [*files[:20], *films_of(store.path, None), *files[20:]]
@@ -276,12 +276,20 @@ def test_processes_give_the_films_in_order_with_the_same_pixels_as_one(tmp_path,
     alone = told(list(decoding.decoded(films, jobs=1, **how)))
     assert [path for path, _ in alone] == [film.path for film in films]
     assert sum(isinstance(one, str) for _, one in alone) == 5
+    started = []
+    pool = decoding.workers.pool
+    monkeypatch.setattr(decoding.workers, "pool", lambda jobs: started.append(jobs) or pool(jobs))
     assert told(list(decoding.decoded(films, jobs=2, **how))) == alone
+    assert started == [2]
+    monkeypatch.setattr(decoding, "WORTH", 1e9)
+    assert told(list(decoding.decoded(films, jobs=2, **how))) == alone
+    assert started == [2], "films that are read at once are not worth a process"
 
 
 @pytest.mark.slow
 def test_a_film_that_kills_its_process_is_the_only_one_that_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "FEW", 4)
+    monkeypatch.setattr(decoding, "WORTH", 0.0)
+    monkeypatch.setattr(decoding, "TRIED", 1)
     monkeypatch.setattr(decoding, "CHUNK", 3)
     films = many(tmp_path / "films", 9)
     films[7] = replace(films[7], file=DeadlyFile("deadly.png"))

@@ -7,6 +7,7 @@ not load.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -26,8 +27,10 @@ from mococxr.pseudonyms import Key
 
 CHUNK = 16
 """Films that a process decodes at a time."""
-FEW = 64
-"""Up to so many files are decoded here: processes take a second or two to come up."""
+TRIED = 2
+"""Chunks of files that are decoded here first, to see how long a film takes."""
+WORTH = 10.0
+"""Seconds of decoding ahead from which processes are started: they take seconds to come up."""
 KILLED = "the decoder crashed on it"
 Read: TypeAlias = tuple[Film, NDArray[np.uint8] | FilmError]
 """A film as it is to be named with its pixels (H, W); or as it was given, with the reason why it has none."""
@@ -43,14 +46,22 @@ def decoded(
         reading: how files become images: the named arguments of `films.decode_film`.
         size: a file's shorter side becomes so many px; a store's films come as they stand there.
         key: of pseudonyms, or None.
-        jobs: processes; None for one a core.
+        jobs: processes at most, where they are worth their start; None for one a core.
     """
     jobs = workers.cores() if jobs is None else jobs
     work = partial(read_chunk, reading=reading, size=size, key=key)
     chunks = list(_chunks(films))
-    alone = jobs == 1 or sum(film.store is None for film in films) <= FEW
-    answers = map(work, chunks) if alone else _over_processes(chunks, work, jobs)
-    for answer in answers:
+    files = [number for number, chunk in enumerate(chunks) if chunk[0].store is None]
+    first = files[TRIED - 1] + 1 if len(files) > TRIED else len(chunks)
+    spent = 0.0
+    for chunk in chunks[:first]:
+        began = time.perf_counter()
+        answer = work(chunk)
+        spent += time.perf_counter() - began
+        yield from answer
+    rest = chunks[first:]
+    many = jobs > 1 and spent / TRIED * (len(files) - TRIED) > WORTH
+    for answer in _over_processes(rest, work, jobs) if many else map(work, rest):
         yield from answer
 
 
