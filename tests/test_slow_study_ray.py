@@ -25,7 +25,11 @@ from test_study_ray import local, numbers, place, study
 assert local
 assert place  # fixtures
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore"),
+]  # Ray's own warnings
 LONGER: dict[str, Any] = {"mode": ["linear", "finetune"], "fraction": [0.5], "draws": 2, "epochs": 4.0}
 
 
