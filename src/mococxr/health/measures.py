@@ -90,5 +90,13 @@ def _norm(tensors: Iterable[Tensor]) -> Tensor:
 @torch.no_grad()
 def weight_sample(network: nn.Module, each: int = 256) -> Tensor:
     """Up to `each` weights of every parameter, evenly spaced: where a network stands, in a few thousand numbers."""
-    parts = [weight.reshape(-1) for weight in network.parameters()]
-    return torch.cat([part[:: -(-len(part) // each)].float() for part in parts])
+    return torch.cat([_spaced(weight, each).float() for weight in network.parameters()])
+
+
+def _spaced(weight: Tensor, each: int) -> Tensor:
+    """Up to `each` numbers, evenly spaced in the order of the indices; no copy is made of a channels-last weight."""
+    step = -(-weight.numel() // each)
+    if weight.is_contiguous():
+        return weight.view(-1)[::step]
+    places = torch.arange(0, weight.numel(), step, device=weight.device)
+    return weight[torch.unravel_index(places, weight.shape)]
