@@ -218,7 +218,9 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("runs/coverage"))
     arguments.add_argument("--rounds", type=int, default=2000, help="simulated studies a cell")
     arguments.add_argument("--replicates", type=int, default=500, help="bootstrap replicates a study")
-    arguments.add_argument("--cell-seconds", type=float, default=float("inf"), help="processor time a cell may take")
+    arguments.add_argument(
+        "--cell-seconds", type=float, default=float("inf"), help="processor time a cell may take"
+    )
     arguments.add_argument("--seconds", type=float, default=float("inf"), help="no new cell after this time")
     arguments.add_argument(
         "--only", default="{}", help="JSON: values that a cell must have, such as its part"
