@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mococxr.health import WARM_STEPS, contrast_accuracy, effective_rank, feature_std, verdict
+from mococxr import health
+from mococxr.health import Run, contrast_accuracy, effective_rank, feature_std, judge
+from mococxr.moco import logits
 
 
-def sphere(rows: int, columns: int) -> torch.Tensor:
-    return F.normalize(torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)), dim=1)
+def sphere(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    return F.normalize(torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
 @pytest.mark.parametrize("shape", [(200, 32), (20, 64), (50, 50)])
@@ -39,52 +42,152 @@ def test_the_spread_is_one_on_the_whole_sphere_and_zero_at_one_point(columns):
 
 
 def test_contrast_accuracy_counts_films_whose_own_key_is_nearest():
-    logits = torch.tensor([[3.0, 1, 2], [1, 3, 2], [2, 1, 1.9], [0, 0, 1]])
-    assert float(contrast_accuracy(logits)) == 0.5
+    numbers = torch.tensor([[3.0, 1, 2], [1, 3, 2], [2, 1, 1.9], [0, 0, 1]])
+    assert float(contrast_accuracy(numbers)) == 0.5
 
 
 def test_a_collapse_to_one_point_is_no_contrast_accuracy():
     assert float(contrast_accuracy(torch.ones(8, 100))) == 0
 
 
-def log_of(steps: int = 400, **last: float) -> list[dict[str, float]]:
-    """A log of 40 lines that goes in a straight line from a fresh run's numbers to `last`."""
-    first = {"loss": math.log(1025), "contrast_accuracy": 0.0, "feature_std": 1.0, "effective_rank": 100.0}
-    good = {"loss": 2.0, "contrast_accuracy": 0.9, "feature_std": 0.9, "effective_rank": 80.0, **last}
+def test_alignment_and_uniformity_are_wang_and_isolas_formulas():
+    q, k, queue = sphere(12, 8), sphere(12, 8, seed=1), sphere(30, 8, seed=2)
+    assert float(health.alignment(logits(q, k, queue, 0.2), 0.2)) == pytest.approx(
+        float((q - k).norm(dim=1).pow(2).mean()), rel=1e-5
+    )
+    pairs = [float((a - b).pow(2).sum()) for i, a in enumerate(queue) for b in queue[i + 1 :]]
+    assert health.uniformity(queue) == pytest.approx(
+        math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5
+    )
+    assert health.uniformity(sphere(1, 8).expand(9, -1)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_pair_auroc_is_scikit_learns_mean_over_films_with_ties():
+    from sklearn.metrics import roc_auc_score
+
+    numbers = torch.randint(0, 6, (40, 1 + 20), generator=torch.Generator().manual_seed(0)).float()
+    newest = torch.tensor([18, 19, 0, 1, 2])
+    each = [roc_auc_score([1] + [0] * 5, [row[0], *row[1:][newest]]) for row in numbers]
+    assert float(health.pair_auroc(numbers, newest)) == pytest.approx(np.mean(each))
+
+
+def test_only_a_negative_that_is_the_own_key_counts_as_tied():
+    q, k, queue = sphere(10, 16), sphere(10, 16, seed=1), sphere(500, 16, seed=2)
+    assert health.tied(logits(q, k, queue, 0.2)) == 0
+    queue[123:128] = k[:5]
+    assert health.tied(logits(q, k, queue, 0.2)) == 0.5
+
+
+def test_views_differ_by_nothing_if_equal_and_by_about_one_if_of_strangers():
+    one = torch.randint(0, 256, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    assert health.view_change(torch.stack([one, one])) == 0
+    assert health.view_change(torch.stack([one, one.flip(0)])) == pytest.approx(1, abs=0.02)
+    assert health.view_change(torch.zeros(2, 4, 1, 8, 8, dtype=torch.uint8)) is None
+
+
+def test_gradient_norm_and_distance_are_those_of_the_weights_in_one_row():
+    torch.manual_seed(0)
+    one, other = (torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 2)) for _ in range(2))
+    assert float(health.gradient_norm(one)) == 0
+    one(torch.ones(3, 5)).sum().backward()
+    flat = torch.cat([weight.grad.reshape(-1) for weight in one.parameters()])
+    assert float(health.gradient_norm(one)) == pytest.approx(float(flat.norm()), rel=1e-6)
+    mine, theirs = (torch.nn.utils.parameters_to_vector(net.parameters()) for net in (one, other))
+    wanted = float(((mine - theirs).norm() / mine.norm()).detach())
+    assert health.relative_distance(one, other) == pytest.approx(wanted, rel=1e-6)
+    assert health.relative_distance(one, one) == 0
+
+
+def test_nearest_neighbours_vote_as_in_a_slow_loop():
+    near, films = sphere(60, 6), sphere(15, 6, seed=1) * 3  # lengths do not count
+    labels = torch.randint(0, 2, (60,), generator=torch.Generator().manual_seed(2))
+    slow = []
+    for film in F.normalize(films, dim=1):
+        cosine = (near @ film).numpy()
+        best = np.argsort(-cosine)[:20]
+        weight = np.exp(cosine[best] / 0.07)
+        slow.append((weight * labels.numpy()[best]).sum() / weight.sum())
+    np.testing.assert_allclose(health.knn_scores(near, labels, films), slow, rtol=1e-4)
+
+
+# --- the verdict
+
+RUN = Run(steps=400, batch=32, queue=1024, dim=128, momentum=0.99)
+FIRST = {"loss": math.log(1025), "contrast_accuracy": 0.0, "effective_rank": 100.0}
+
+
+def log_of(steps: int = 400, **last: Any) -> list[dict[str, Any]]:
+    """A log of 40 lines that goes in a straight line from a fresh run's numbers to a sound run's, or to `last`."""
+    sound = {
+        "loss": 2.0, "contrast_accuracy": 0.9, "effective_rank": 80.0, "pair_auroc": 0.95, "batch_std": 0.9,
+        "tied": 0.0, "own_keys": 0.0, "view_change": 0.5, "lag": 0.05, "key_moved": 0.5, "weights_grown": 1.01, **last,
+    }  # fmt: skip
     log = []
     for i in range(40):
-        share = min(1, i / 30)
-        now = {name: first[name] + (good[name] - first[name]) * share for name in good}
-        log.append({"step": steps * (i + 1) // 40, **now})
+        share, step = min(1, i / 30), steps * (i + 1) // 40
+        now = {
+            name: FIRST.get(name, value) + (value - FIRST.get(name, value)) * share
+            for name, value in sound.items()
+        }
+        log.append({"step": step, "queue_filled": min(1.0, step * 32 / 1024), **now})
     return log
 
 
 @pytest.mark.parametrize(
-    ("word", "last", "in_the_sentence"),
+    ("word", "last", "reason", "remedy"),
     [
-        ("learning", {}, "fell to 2.00"),
-        ("collapsed", {"feature_std": 0.01}, "--momentum"),
-        ("stuck", {"loss": math.log(1025)}, "ln(K+1) = 6.93"),
-        ("collapsing in dimension", {"effective_rank": 3.0}, "3 of 128"),
+        ("learning", {}, "The loss is 2.00 (guessing: 6.93)", ""),
+        ("collapsed", {"batch_std": 0.001}, "nearly one feature", "--momentum"),
+        ("stuck", {"loss": 6.93, "pair_auroc": 0.51}, "ln(K+1) = 6.93", "mococxr views"),
+        ("stuck", {"lag": 0.0}, "do not move", "--lr"),
+        ("collapsing in dimension", {"effective_rank": 3.0}, "3.0 of 128", "--crop"),
+        ("diverging", {"weights_grown": 30.0}, "30 times", "--lr"),
+        ("diverging", {"lag": 0.9}, "90%", "--warmup"),
+        ("stale keys", {"key_moved": 0.0}, "0.0% of the way", "--momentum"),
+        ("too easy", {"view_change": 0.001}, "one picture", "--rotation"),
+        ("own key among the negatives", {"own_keys": 0.3}, "30% of films", "--queue"),
+        ("own key among the negatives", {"tied": 1.0}, "log 2 = 0.69", "--queue"),
     ],
 )
-def test_each_fate_has_its_word_and_its_remedy(word, last, in_the_sentence):
-    said, sentence = verdict(log_of(**last), queue=1024, dim=128, batch=32)
-    assert said == word
-    assert in_the_sentence in sentence
+def test_each_fate_has_its_word_its_reason_and_its_remedy(word, last, reason, remedy):
+    said = judge(log_of(**last), RUN)
+    assert said.word == word
+    assert said.bad == (word != "learning")
+    assert reason in said.reason
+    assert remedy in said.remedy
+    assert str(said).startswith(f"{word}: ")
 
 
 def test_films_that_are_told_apart_at_once_make_the_task_too_easy():
-    log = [{**entry, "contrast_accuracy": 0.99} for entry in log_of()]
-    word, sentence = verdict(log, queue=1024, dim=128, batch=32)
-    assert word == "too easy"
-    assert "99%" in sentence
+    said = judge([{**entry, "contrast_accuracy": 0.99} for entry in log_of()], RUN)
+    assert (said.word, "99%" in said.reason) == ("too easy", True)
 
 
-def test_a_run_that_is_barely_begun_is_not_judged():
-    assert verdict([], 1024, 128, 32)[0] == "still warming"
-    assert verdict(log_of(WARM_STEPS - 1), 16, 128, 32)[0] == "still warming"
-    assert verdict(log_of(WARM_STEPS), 16, 128, 32)[0] == "learning"
-    assert verdict(log_of(63), 1024, 128, 32)[0] == "still warming"  # the queue is not filled twice
-    assert verdict(log_of(64), 1024, 128, 32)[0] == "learning"
-    assert "63 steps of 32 films" in verdict(log_of(63), 1024, 128, 32)[1]
+def test_a_queue_that_outlives_the_memory_of_the_encoder_is_stale_and_the_presets_are_not():
+    assert judge(log_of(), RUN._replace(momentum=0.0)).word == "stale keys"
+    assert judge(log_of(), RUN._replace(momentum=0.9)).word == "learning"
+    assert judge(log_of(), Run(400, 16, 24_576, 128, 0.999)).word != "stale keys"
+
+
+def test_a_run_that_is_barely_begun_is_not_called_learning_but_what_is_certain_is_said():
+    assert judge([], RUN).word == "still warming"
+    words = {
+        judge(log_of()[:lines], RUN).word for lines in range(1, 5)
+    }  # 40 steps; the queue is full after 32
+    assert words == {"still warming"}
+    assert judge(log_of()[:8], RUN).word == "learning"
+    assert judge(log_of(own_keys=0.3)[:2], RUN).word == "own key among the negatives"
+    assert judge(log_of(weights_grown=99.0)[:1], RUN).word == "diverging"
+
+
+def test_a_slow_start_is_no_standstill():
+    """The loss of guessing is no proof: shuffled pairs are told from a slow start by the pairs themselves."""
+    slow = log_of(loss=6.9, contrast_accuracy=0.002, pair_auroc=0.6)
+    assert judge(slow, RUN).word == "still warming"
+    assert judge([{**entry, "pair_auroc": 0.52} for entry in slow], RUN).word == "stuck"
+
+
+def test_every_measure_of_a_single_key_or_an_odd_log_line_is_judged_without_failing():
+    nothing = {"batch_std": None, "view_change": None, "feature_std": None, "uniformity": None}
+    assert judge([{**entry, **nothing} for entry in log_of()], RUN).word == "learning"
+    assert judge(log_of()[::7], RUN).word == "learning"

@@ -24,9 +24,9 @@ from mococxr.store import Store
 from small_run import read_log, tiny_run
 
 FIELDS = [
-    "step", "epoch", "loss", "contrast_accuracy", "alignment", "gradient_norm", "tied", "own_keys", "feature_std",
-    "effective_rank", "uniformity", "lag", "key_moved", "weights_grown", "queue_filled", "queue_age", "lr",
-    "films_per_s", "seconds",
+    "step", "epoch", "loss", "contrast_accuracy", "pair_auroc", "alignment", "gradient_norm", "own_keys", "feature_std",
+    "effective_rank", "uniformity", "batch_std", "view_change", "tied", "lag", "key_moved", "weights_grown",
+    "queue_filled", "queue_age", "knn_auroc", "encoder_rank", "lr", "films_per_s", "seconds", "verdict",
 ]  # fmt: skip
 
 
@@ -92,7 +92,10 @@ def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
 
 def test_the_settings_file_states_everything_and_repeats_the_run(whole, phantom_store, tmp_path):
     settings = from_yaml(whole / "settings.yaml")
-    assert None not in {name: v for name, v in settings.items() if name != "exclude_patients"}.values()
+    assert (
+        None
+        not in {name: v for name, v in settings.items() if name not in ("exclude_patients", "knn")}.values()
+    )
     chosen = {name: settings[name] for name in settings if name not in ("stores", "out")}
     again = tiny_run(phantom_store, tmp_path / "again", **chosen)
     assert_same_run(whole, again)
@@ -106,6 +109,8 @@ def test_the_log_has_the_contracts_fields_and_no_step_is_missing(whole):
     for entry in entries:
         assert entry["epoch"] == round(entry["step"] / (steps / 3), 4)
         assert 0 <= entry["contrast_accuracy"] <= 1
+        assert entry.pop("verdict") == "still warming"
+        assert entry.pop("knn_auroc") is entry.pop("encoder_rank") is None  # nobody asked
         assert all(math.isfinite(value) for value in entry.values())
     assert entries[-1]["seconds"] > 0
 

@@ -132,6 +132,19 @@ class PretrainSettings:
     seed: int = setting("Seed of everything random.", 0, group="Run")
     save_every: int = setting("Steps between checkpoints.", 200, unit="steps", group="Run")
     log_every: int = setting("Steps between log lines.", 10, unit="steps", group="Run")
+    knn: str | None = setting(
+        "A label, LABEL or COLUMN=VALUE, by which encoders are looked at on the way: AUROC of nearest neighbours, from "
+        "training patients to validation patients. Nothing is trained by it.",
+        None,
+        shown="none",
+        group="Run",
+    )
+    select: Literal["last", "knn", "rank"] = setting(
+        "Which of the encoders becomes the run's: the last, or of ten on the way that with the highest AUROC of --knn, "
+        "or the highest effective rank.",
+        "last",
+        group="Run",
+    )
     pretrain_on: Literal["train", "train+val", "all"] = setting(
         "Whose films are used.", "train", group="Films"
     )

@@ -3,30 +3,37 @@
 Opens no file and prints nothing.
 """
 
+from mococxr.health.judge import Run, Verdict, judge, not_finite
 from mococxr.health.measures import (
     alignment,
     contrast_accuracy,
     effective_rank,
     feature_std,
     gradient_norm,
+    knn_scores,
+    pair_auroc,
     relative_distance,
     tied,
     uniformity,
+    view_change,
     weight_sample,
 )
-from mococxr.health.words import WARM_FILLS, WARM_STEPS, verdict
 
 __all__ = [
-    "WARM_FILLS",
-    "WARM_STEPS",
+    "Run",
+    "Verdict",
     "alignment",
     "contrast_accuracy",
     "effective_rank",
     "feature_std",
     "gradient_norm",
+    "judge",
+    "knn_scores",
+    "not_finite",
+    "pair_auroc",
     "relative_distance",
     "tied",
     "uniformity",
-    "verdict",
+    "view_change",
     "weight_sample",
 ]

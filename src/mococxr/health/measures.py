@@ -22,13 +22,45 @@ def contrast_accuracy(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def tied(logits: Tensor, within: float = 1e-5) -> Tensor:
-    """Share of films with a negative that is their own key to rounding: |difference| <= `within` x (1 + |logit|).
+def pair_auroc(logits: Tensor, newest: Tensor) -> Tensor:
+    """AUROC of a film's own key against the keys of the step before, mean over films; 0.5 is guessing.
 
-    0 in a sound run, whatever it has learned; 1 where a key is enqueued before its loss, and where all is one point.
+    It moves long before the contrast accuracy, which asks for the first of K + 1. Against the whole queue, pairs of
+    strangers reach 0.65: keys of one moment are alike, and so a film's own key is told by its age.
+
+    Args:
+        logits: (N, 1 + K), the positive in column 0.
+        newest: places in the queue of the keys that entered last.
     """
-    own, nearest = logits[:, 0], logits[:, 1:].amax(dim=1)
-    return ((own - nearest).abs() <= within * (1 + own.abs())).float().mean()
+    own, others = logits[:, :1], logits[:, 1:][:, newest]
+    return ((own > others).float().mean() + (own >= others).float().mean()) / 2
+
+
+@torch.no_grad()
+def tied(logits: Tensor, within: float = 1e-6) -> float:
+    """Share of films with a negative that is their own key to rounding, |difference| <= `within` x (1 + |logit|).
+
+    About 0 in a sound run, whatever it has learned (a stranger's cosine falls there once in 10^5 keys or so); 1 where a
+    key is enqueued before its loss, and where all is one point.
+    """
+    own = logits[:, :1]
+    nearest = (logits[:, 1:] - own).abs().amin(dim=1)
+    return float((nearest <= within * (1 + own[:, 0].abs())).float().mean())
+
+
+@torch.no_grad()
+def view_change(views: Tensor) -> float | None:
+    """How much the two views of a film differ, over how much two films do: mean absolute differences of grey values.
+
+    Args:
+        views: (2, n, 1, S, S), the two sides.
+
+    Returns:
+        0 where the views are equal, about 1 where they have nothing in common; None where all films are equal.
+    """
+    one, other = (side.float() for side in views)
+    strangers = float((one - one.roll(1, dims=0)).abs().mean())
+    return float((one - other).abs().mean()) / strangers if strangers else None
 
 
 @torch.no_grad()
@@ -66,6 +98,27 @@ def effective_rank(z_NC: Tensor, eps: float = 1e-7) -> float:
     singular = torch.linalg.svdvals(z_NC.float())
     p = singular / singular.sum().clamp_min(eps) + eps
     return float(torch.exp(-(p * p.log()).sum()))
+
+
+@torch.no_grad()
+def knn_scores(
+    near_ND: Tensor, labels_N: Tensor, films_MD: Tensor, neighbours: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """Share of positives among the nearest neighbours, each weighted by exp(cosine / T) (Wu et al. 2018, sec. 3.4).
+
+    Args:
+        near_ND: features of the films with labels.
+        labels_N: 1 or 0.
+        films_MD: features of the films to be judged.
+        neighbours: how many vote, at most.
+
+    Returns:
+        (M,) 0..1, higher is more likely positive.
+    """
+    near, films = (torch.nn.functional.normalize(side.float(), dim=1) for side in (near_ND, films_MD))
+    cosine, place = (films @ near.T).topk(min(neighbours, len(near)), dim=1)
+    weight = torch.softmax(cosine / temperature, dim=1)
+    return (weight * labels_N.to(weight.device)[place].float()).sum(dim=1)
 
 
 @torch.no_grad()

@@ -13,10 +13,11 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 
-from mococxr import backbone, health, journal
+from mococxr import backbone, journal
 from mococxr.config import PRESETS, PretrainSettings, resolve, to_mapping
 from mococxr.errors import InputError
 from mococxr.files import write_json
+from mococxr.pretrain.choice import NOBODY_LOOKS, Choice, make_choice
 from mococxr.pretrain.feed import Feed
 from mococxr.pretrain.folder import agreed, check_folder, going_on, inputs_of, open_folder
 from mococxr.pretrain.loop import Log, pretrain_loop
@@ -27,6 +28,9 @@ from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner
 from mococxr.store import Store
 from mococxr.version import VERSION
+
+HARDLY_HEALTH = {"epoch", "lr", "films_per_s", "seconds", "verdict"}
+"""Fields of a log line that are kept elsewhere in `run.json`."""
 
 
 def run(settings: PretrainSettings) -> Path:
@@ -49,6 +53,7 @@ def run(settings: PretrainSettings) -> Path:
     settings = _with_queue(settle(settings, len(pool), accelerator), len(pool))
     if settings.precision != accelerator.mixed_precision:
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
+    choice = make_choice(settings.select, settings.knn, stores, pool, settings.exclude_patients)
     learner, feed, origin = build_learner(settings, pool, accelerator)
     if accelerator.is_main_process:
         _announce(
@@ -57,9 +62,9 @@ def run(settings: PretrainSettings) -> Path:
         open_folder(settings, pool, stores)
     accelerator.wait_for_everyone()
     _start_tracker(accelerator, settings)
-    log = pretrain_loop(settings, learner, feed, accelerator, out, feed.orders.used)
+    log = pretrain_loop(settings, learner, feed, accelerator, choice)
     if log:
-        _finish(settings, learner, pool, stores, log, origin, accelerator)
+        _finish(settings, learner, pool, stores, log, choice, origin, accelerator)
     accelerator.end_training()
     return out
 
@@ -122,12 +127,12 @@ def _finish(
     pool: Pool,
     stores: list[Store],
     log: Log,
+    choice: Choice,
     origin: str,
     accelerator: Accelerator,
 ) -> None:
     """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
     write_films(s.out, pool, stores, s.init, s.size)
-    word, sentence = health.verdict(log.entries, s.queue, s.dim, s.batch)
     pretrained_on = {
         "source": sorted({store.source for store in stores}),
         "films": len(pool),
@@ -136,13 +141,14 @@ def _finish(
     }
     last: Mapping[str, Any] = log.entries[-1]
     encoder = cast("backbone.Encoder", learner.query.encoder)
+    if choice.best:
+        encoder.load_state_dict(choice.best["weights"])
     backbone.save_encoder(encoder, s.out, {"init": s.init, "pretrained_on": pretrained_on})
     spec = encoder.spec
     facts = {
         "version": VERSION,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "verdict": word,
-        "reason": sentence,
+        **log.verdict.facts(),
         "backbone": spec.timm,
         "init": s.init,
         "weights": origin,
@@ -155,6 +161,7 @@ def _finish(
         "loss": last["loss"],
         "contrast_accuracy": last["contrast_accuracy"],
         "effective_rank": last["effective_rank"],
+        "health": _health(s, log, choice),
         "films_per_s": last["films_per_s"],
         "seconds": last["seconds"],
         "device": _device_name(accelerator),
@@ -164,8 +171,30 @@ def _finish(
         "libraries": _libraries(),
     }
     write_json(s.out / "run.json", facts)
-    journal.say(f"{word}: {sentence}")
+    journal.say(str(log.verdict))
     journal.say(f"encoder: {s.out}")
+
+
+def _health(s: PretrainSettings, log: Log, choice: Choice) -> dict[str, Any]:
+    """The run's last measures, what guessing and an own key would give, and which state the encoder is of."""
+    last = {name: value for name, value in log.entries[-1].items() if name not in HARDLY_HEALTH}
+    looks = ("step", *NOBODY_LOOKS)
+    return {
+        **last,
+        "guessing": log.run.chance,
+        "own_key_floor": math.log(2),
+        "queue": s.queue,
+        "batch": s.batch,
+        "momentum": s.momentum,
+        "dim": s.dim,
+        "selected": choice.facts(last["step"]),
+        "knn": choice.labelled.facts(s.knn) if s.knn and choice.labelled else None,
+        "looks": [
+            {name: entry[name] for name in looks}
+            for entry in log.entries
+            if entry["encoder_rank"] is not None
+        ],
+    }
 
 
 def _device_name(accelerator: Accelerator) -> str:

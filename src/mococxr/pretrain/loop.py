@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 
-from mococxr import checkpoint, journal
+from mococxr import checkpoint, health, journal
+from mococxr.backbone import Encoder
 from mococxr.config import PretrainSettings
 from mococxr.errors import RunError
-from mococxr.files import atomic_write
+from mococxr.pretrain.choice import NOBODY_LOOKS, Choice
 from mococxr.pretrain.feed import Feed
 from mococxr.pretrain.folder import agreed, worlds
+from mococxr.pretrain.log import LOG, Log
 from mococxr.pretrain.step import Learner, learning_rate, moco_step
 from mococxr.pretrain.watch import Watch
 
-LOG = "log.jsonl"
 ASK_EVERY = 8
 """Steps between two questions whether to stop, where several processes must agree: the answer waits for the device."""
 
@@ -46,41 +46,13 @@ def stop_signals() -> Iterator[dict[str, str]]:
             signal.signal(number, handler)
 
 
-class Log:
-    """`log.jsonl`: one object a logged step, appended; on resume cut back to the checkpoint.
-
-    Args:
-        worlds: [first step, processes] for each number of processes that the run has had.
-    """
-
-    def __init__(self, path: Path, step: int, worlds: list[list[int]]) -> None:
-        self.path, self.worlds = path, worlds
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        self.entries = [entry for line in lines if (entry := _whole(line)) and entry["step"] <= step]
-        atomic_write(path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Append one step."""
-        self.entries.append(entry)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
-def _whole(line: str) -> dict[str, Any] | None:
-    """A logged object; None for the torn last line of a killed run."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
 def pretrain_loop(
-    settings: PretrainSettings, learner: Learner, feed: Feed, accelerator: Accelerator, out: Path, films: int
+    settings: PretrainSettings, learner: Learner, feed: Feed, accelerator: Accelerator, choice: Choice
 ) -> Log | None:
     """Go from the last checkpoint, or the start, to the last step.
 
     Args:
-        films: used in an epoch, over all processes.
+        choice: what is looked at on the way; it gets to know the best.
 
     Returns:
         The log, all of it, on the process that keeps it.
@@ -88,45 +60,46 @@ def pretrain_loop(
     Raises:
         RunError: the loss is not finite, or somebody asked to stop; the last good checkpoint is named.
     """
-    s = settings
+    s, out = settings, settings.out
     steps = feed.steps_per_epoch * s.epochs
     state = agreed(accelerator, lambda: checkpoint.latest(out / "checkpoints")) if s.resume else None
     watch = Watch(learner, feed, s.temperature)
-    start, spent = restore(learner, watch, state) if state else (0, 0.0)
-    main = accelerator.is_main_process
-    if s.resume and main:
+    start, spent = restore(learner, watch, choice, state) if state else (0, 0.0)
+    if s.resume and accelerator.is_main_process:
         journal.say(f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet")
-    log = Log(out / LOG, start, worlds(state, start, learner.world)) if main else None
-    begun = time.perf_counter()
+    run = health.Run(steps, s.batch, len(learner.queue.keys_KC), s.dim, s.momentum)
+    main = accelerator.is_main_process
+    log = Log(out / LOG, start, worlds(state, start, learner.world), run) if main else None
+    begun = time.perf_counter() - spent
     with (
         torch.random.fork_rng(),
         stop_signals() as asked,
-        _bar(steps * s.batch, start * s.batch, main) as bar,
+        _bar(steps * s.batch, start * s.batch, log is not None) as bar,
     ):
         for step, views in feed.run(start, steps):
             # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
             torch.manual_seed((s.seed * 1_000_003 + step) * 4096 + learner.rank)
-            lr, loss, logits = _one_step(
-                s, learner, views.to(accelerator.device, non_blocking=True), step, steps
-            )
-            done = step + 1
+            views = views.to(accelerator.device, non_blocking=True)
+            lr, loss, logits = _one_step(s, learner, views, step, steps)
+            done, last = step + 1, step + 1 == steps
             watch.add(step, loss, logits)
-            last = done == steps
-            if done % s.log_every == 0 or last:
-                _check_loss(watch, out)
-                entry = _entry(done, feed, watch, lr, spent + time.perf_counter() - begun, films)
+            if done % s.log_every == 0 or last or choice.due(done, steps):
+                _check_loss(watch, out, log)
+                measured = watch.take(done, views, logits)
                 if log:
-                    log.add(entry)
-                    accelerator.log({k: v for k, v in entry.items() if k != "step"}, step=done)
-                bar.fields.update(_shown(entry))
+                    measured |= _look(choice, done, steps, learner, accelerator.device)
+                    entry = _entry(done, feed, measured, lr, time.perf_counter() - begun)
+                    bar.fields.update(_shown(entry, log.add(entry)))
+                    accelerator.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=done)
             bar.advance(s.batch)
             stop = _anyone(asked, accelerator, done)
             if done % s.save_every == 0 or last or stop:
-                _check_loss(watch, out)
-                _check_weights(learner, done, out)
-                sums = watch.shared()
+                _check_loss(watch, out, log)
+                _check_weights(learner, done, out, log)
+                kept: dict[str, Any] = {"seen": watch.shared(), "best": choice.best}
                 if log:
-                    _save(out, learner, done, spent + time.perf_counter() - begun, sums, log.worlds)
+                    kept["worlds"] = log.worlds
+                    _save(out, learner, done, time.perf_counter() - begun, kept)
                 accelerator.wait_for_everyone()
             if stop and not last:
                 raise RunError(
@@ -154,42 +127,57 @@ def _bar(total: int, done: int, main: bool) -> Any:
     return journal.progress("pretrain", total, "films", done) if main else nullcontext(silent)
 
 
-def _check_loss(watch: Watch, out: Path) -> None:
+def _check_loss(watch: Watch, out: Path, log: Log | None) -> None:
     if step := watch.bad_step():
-        raise _not_finite("The loss is", step, out)
+        raise _not_finite("The loss is", step, out, log)
 
 
-def _check_weights(learner: Learner, step: int, out: Path) -> None:
+def _check_weights(learner: Learner, step: int, out: Path, log: Log | None) -> None:
     """A finite loss can leave weights that are not: they must not become the last good checkpoint."""
     if not all(bool(torch.isfinite(weight).all()) for weight in learner.query.parameters()):
-        raise _not_finite("The weights are", step, out)
+        raise _not_finite("The weights are", step, out, log)
 
 
-def _not_finite(what: str, step: int, out: Path) -> RunError:
+def _not_finite(what: str, step: int, out: Path, log: Log | None) -> RunError:
+    verdict = health.not_finite(what, step)
+    if log:
+        log.died(verdict, step)
     good = checkpoint.saved(out / "checkpoints")
     where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
-    return RunError(f"{what} not finite at step {step:,}; {where}.\n  Start a new run with a smaller --lr.")
+    return RunError(f"{verdict.word}: {verdict.reason[:-1]}; {where}.\n  {verdict.remedy}")
 
 
-def _entry(done: int, feed: Feed, watch: Watch, lr: float, seconds: float, films: int) -> dict[str, Any]:
+def _look(
+    choice: Choice, done: int, steps: int, learner: Learner, device: torch.device
+) -> dict[str, float | None]:
+    if not choice.due(done, steps):
+        return NOBODY_LOOKS
+    return choice.look(done, cast("Encoder", learner.query.encoder), device)
+
+
+def _entry(done: int, feed: Feed, measured: dict[str, Any], lr: float, seconds: float) -> dict[str, Any]:
     """One line of the log; the fields are those of the contract."""
     return {
         "step": done,
         "epoch": round(done / feed.steps_per_epoch, 4),
-        **watch.take(done),
+        **measured,
         "lr": lr,
-        "films_per_s": round(done * films / feed.steps_per_epoch / max(seconds, 1e-9), 2),
+        "films_per_s": round(done * feed.orders.used / feed.steps_per_epoch / max(seconds, 1e-9), 2),
         "seconds": round(seconds, 3),
     }
 
 
-def _shown(entry: dict[str, Any]) -> dict[str, str]:
-    return {
-        "loss": f"{entry['loss']:.3f}",
-        "accuracy": f"{entry['contrast_accuracy']:.2f}",
-        "std": f"{entry['feature_std']:.2f}",
-        "rank": f"{entry['effective_rank']:.0f}",
+def _shown(entry: dict[str, Any], word: str) -> dict[str, str]:
+    """What stands on the progress line; a number that is not there is left out."""
+    shown = {
+        "loss": ("loss", ".3f"),
+        "accuracy": ("contrast_accuracy", ".2f"),
+        "std": ("feature_std", ".2f"),
+        "rank": ("effective_rank", ".0f"),
+        "kNN": ("knn_auroc", ".3f"),
     }
+    numbers = {name: f"{entry[key]:{form}}" for name, (key, form) in shown.items() if entry[key] is not None}
+    return numbers | {"is": word}
 
 
 def _anyone(asked: dict[str, str], accelerator: Accelerator, step: int) -> bool:
@@ -202,9 +190,7 @@ def _anyone(asked: dict[str, str], accelerator: Accelerator, step: int) -> bool:
     return bool(accelerator.gather(mine).sum() > 0)
 
 
-def _save(
-    out: Path, learner: Learner, step: int, seconds: float, seen: torch.Tensor, worlds: list[list[int]]
-) -> None:
+def _save(out: Path, learner: Learner, step: int, seconds: float, kept: dict[str, Any]) -> None:
     """Everything that the next step depends on and that is no function of seed and step."""
     checkpoint.save(
         out / "checkpoints",
@@ -217,13 +203,12 @@ def _save(
             "queue": learner.queue.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
             "shuffle": learner.shuffle.get_state(),
-            "seen": seen,
-            "worlds": worlds,
+            **kept,
         },
     )
 
 
-def restore(learner: Learner, watch: Watch, state: dict[str, Any]) -> tuple[int, float]:
+def restore(learner: Learner, watch: Watch, choice: Choice, state: dict[str, Any]) -> tuple[int, float]:
     """Put a checkpoint back: (steps done, seconds spent)."""
     learner.query.load_state_dict(state["query"])
     learner.key.load_state_dict(state["key"])
@@ -231,4 +216,5 @@ def restore(learner: Learner, watch: Watch, state: dict[str, Any]) -> tuple[int,
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.shuffle.set_state(state["shuffle"])
     watch.resume(state)
+    choice.best = state["best"]
     return int(state["step"]), float(state["seconds"])

@@ -18,7 +18,7 @@ KEYS = 4096
 """Keys that spread and effective rank are measured on, at most."""
 PAIRED_KEYS = 1024
 """Keys whose pairs uniformity is measured on, at most."""
-SUMS = ("loss", "contrast_accuracy", "alignment", "gradient_norm", "tied", "own_keys")
+SUMS = ("loss", "contrast_accuracy", "pair_auroc", "alignment", "gradient_norm", "own_keys")
 """What is summed since the last log line, with the steps."""
 
 
@@ -50,14 +50,19 @@ class Watch:
         seen = [
             loss.float(),
             health.contrast_accuracy(logits),
+            health.pair_auroc(logits, self._newest(step)),
             health.alignment(logits, self.temperature),
             health.gradient_norm(self.learner.query).to(self.device),
-            health.tied(logits),
         ]
         counted = torch.tensor([own, 1.0]).to(self.device, non_blocking=True)
         self.sums += torch.cat([torch.stack(seen), counted])
         first = (self.bad == 0) & ~torch.isfinite(loss)
         self.bad = torch.where(first, torch.full_like(self.bad, step + 1), self.bad)
+
+    def _newest(self, done: int) -> Tensor:
+        """Places in the queue of the keys of the last of `done` steps."""
+        length, entered = len(self.learner.queue.keys_KC), done * self.feed.batch
+        return torch.arange(entered - min(length, self.feed.batch), entered, device=self.device) % length
 
     def bad_step(self) -> int | None:
         """The first step, from 1, whose loss was not finite on any process."""
@@ -68,19 +73,29 @@ class Watch:
         """The sums of all processes together, as each process's equal share."""
         return self.learner.gather(self.sums[None]).sum(dim=0) / self.learner.world
 
-    def take(self, done: int) -> dict[str, float | None]:
-        """The measures since the last line and, of queue and weights, as they are after `done` steps."""
+    def _mean(self, value: float | None) -> float | None:
+        """A number of each process -> their mean, where all have one."""
+        mine = torch.tensor([math.nan if value is None else value], device=self.device)
+        mean = float(self.learner.gather(mine).mean())
+        return None if math.isnan(mean) else mean
+
+    def take(self, done: int, views: Tensor, logits: Tensor) -> dict[str, Any]:
+        """The measures since the last line and, of the step just done, of queue and weights, those of now."""
         *means, count = self.shared().tolist()
         self.sums.zero_()
         learner = self.learner
         length = len(learner.queue.keys_KC)
         filled = min(length, done * self.feed.batch)
         keys = learner.queue.keys_KC[: min(filled, KEYS)]
+        newest = learner.queue.keys_KC[self._newest(done)]
         query, key = (health.weight_sample(network) for network in (learner.query, learner.key))
         moved = float((query - self.start).norm())
         return {
             **{name: value / count for name, value in zip(SUMS, means, strict=True)},
             **_spread(keys),
+            "batch_std": health.feature_std(newest) if len(newest) > 1 else None,
+            "view_change": self._mean(health.view_change(views)),
+            "tied": self._mean(health.tied(logits)),
             "lag": health.relative_distance(learner.query, learner.key),
             "key_moved": float((key - self.start).norm()) / moved if moved else 1.0,
             "weights_grown": float(query.norm() / self.start.norm()),

@@ -1,0 +1,137 @@
+"""Runs with planted faults, one for each verdict of `mococxr.health`; by flags where a flag can plant it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+
+from mococxr.commands import run
+from mococxr.config import PretrainSettings
+from mococxr.phantom import write_phantoms
+from mococxr.pretrain import feed, setup, step
+from mococxr.pretrain import run as pretrain
+
+STEPS, TENTH = 520, 52
+SETTINGS: dict[str, Any] = {
+    "backbone": "test_resnet", "init": "random", "channels": 1, "size": 32, "epochs": 40, "batch": 16, "queue": 128,
+    "dim": 64, "lr": 1e-3, "momentum": 0.99, "schedule": "cosine", "warmup": 0.02, "crop": (0.6, 1.0), "log_every": 5,
+    "save_every": 10**6, "device": "cpu", "workers": 1,
+}  # fmt: skip
+"""A run of 520 steps over 219 films, of which the tests make the first tenth; the queue is full after 8."""
+
+
+def make_square_store(folder: Path) -> Path:
+    """219 training films of 48 x 48 px: square, so that `--crop 1 1 --rotation 0 --flip 0` gives two equal views."""
+    write_phantoms(folder / "films", 300, size=64, jobs=1)
+    for path in sorted((folder / "films" / "images").glob("*.png")):
+        film = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert film is not None
+        side = min(film.shape)
+        cv2.imwrite(str(path), film[:side, :side])
+    out = folder / "store"
+    run(
+        "prepare", {"source": folder / "films", "out": out, "size": 48, "jobs": 1, "split": (0.7, 0.15, 0.15)}
+    )
+    return out
+
+
+class Enough(Exception):
+    """The first tenth is over."""
+
+
+def _frozen_head(change: Callable[[torch.Tensor], None]) -> Any:
+    class Frozen(setup.Projector):  # type: ignore[misc, name-defined]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            weight = self.head[-1].weight.requires_grad_(False)
+            change(weight)
+
+    return Frozen
+
+
+def _one_direction(weight: torch.Tensor) -> None:
+    weight.copy_(8 * weight[:, :1] * weight[:1])
+
+
+def _shuffled(make: Any) -> Any:
+    def views(self: Any, epoch: int, films: Any) -> torch.Tensor:
+        both = make(self, epoch, films)
+        both[1] = both[1].roll(1, dims=0)
+        return both
+
+    return views
+
+
+def _own_keys_first(descend: Any) -> Any:
+    """A step that enqueues the keys before the loss and not after it."""
+
+    def wrong(learner: Any, films_q: Any, films_k: Any, **how: Any) -> Any:
+        queue, contrast = learner.queue, step.info_nce
+        taken: list[torch.Tensor] = []
+        real = type(queue).enqueue
+
+        def early(q: Any, k: Any, keys: torch.Tensor, temperature: float) -> Any:
+            real(queue, k)
+            taken.append(k)
+            return contrast(q, k, keys.clone(), temperature)  # the queue's own tensor, which now holds k
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step, "info_nce", early)
+            patch.setattr(type(queue), "enqueue", lambda _, keys: None if taken else real(queue, keys))
+            return descend(learner, films_q, films_k, **how)
+
+    return wrong
+
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "diverging": {"lr": 10.0},
+    "too easy": {"crop": (1.0, 1.0), "rotation": 0.0, "flip": 0.0},
+    "stale keys": {"momentum": 1.0},
+}
+FAULTS = [
+    "learning", "diverging", "too easy", "stale keys", "collapsed", "collapsing in dimension", "stuck",
+    "own key among the negatives", "own key among the negatives, enqueued first",
+]  # fmt: skip
+
+
+def plant(fault: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Plant a fault by its flags, or in the code where no flag can."""
+    from mococxr.pretrain import loop
+
+    if fault == "collapsed":
+        patch.setattr(setup, "Projector", _frozen_head(lambda weight: weight.zero_() and None))
+    elif fault == "collapsing in dimension":
+        patch.setattr(setup, "Projector", _frozen_head(_one_direction))
+    elif fault == "stuck":
+        patch.setattr(feed.Feed, "views", _shuffled(feed.Feed.views))
+    elif fault == "own key among the negatives":
+        orders = setup.Orders
+        patch.setattr(setup, "Orders", lambda *given, **named: orders(*given, **{**named, "apart": 0}))
+    elif fault.endswith("first"):
+        patch.setattr(loop, "moco_step", _own_keys_first(loop.moco_step))
+    return FLAGS.get(fault, {})
+
+
+def first_tenth(
+    store: Path, out: Path, fault: str, seed: int, patch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """The log of the first tenth of a run with a fault."""
+    run_on = feed.Feed.run
+
+    def stopping(self: feed.Feed, start: int, stop: int) -> Iterator[Any]:
+        for step_number, views in run_on(self, start, stop):
+            if step_number == TENTH:
+                raise Enough
+            yield step_number, views
+
+    given = {**SETTINGS, **plant(fault, patch), "stores": (store,), "out": out, "seed": seed}
+    patch.setattr(feed.Feed, "run", stopping)
+    with pytest.raises(Enough):
+        pretrain(PretrainSettings(**given))
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
