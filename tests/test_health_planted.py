@@ -13,6 +13,7 @@ from mococxr import checkpoint
 from mococxr.errors import InputError, RunError
 from mococxr.pretrain import feed as feed_module
 from mococxr.store import Store
+from mococxr.study import arms
 from planted_runs import FAULTS, first_tenth, make_square_store
 from small_run import read_log, tiny_run
 from test_pretrain import assert_same_run, breaking_off
@@ -125,3 +126,22 @@ def test_a_choice_without_labels_is_refused_before_anything_is_written(phantom_s
     with pytest.raises(InputError, match=words):
         tiny_run(phantom_store, tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_study_keeps_the_word_and_a_thinned_log_of_each_run(phantom_store, tmp_path):
+    run = tiny_run(phantom_store, tmp_path / "run", log_every=1, knn="Effusion")
+    entries = read_log(run, without=())
+    (run / "log.jsonl").write_text(
+        "".join(
+            json.dumps({**entries[i // 40 % 15], "step": i, "knn_auroc": None}) + "\n" for i in range(500)
+        )
+        + json.dumps(entries[-1])
+    )
+    kept = arms._health(run)
+    facts = json.loads((run / "run.json").read_text())
+    assert (kept["verdict"], kept["reason"]) == (facts["verdict"], facts["reason"])
+    assert kept["own_key_floor"] == pytest.approx(0.6931, abs=1e-4)
+    assert 90 < len(kept["log"]) <= 100
+    assert kept["log"][-1] == {name: entries[-1][name] for name in arms.CURVES}
+    assert arms._health(tmp_path) is None
+    assert arms._health(None) is None

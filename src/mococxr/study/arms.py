@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from mococxr.store import Store
 from mococxr.study.plan import Arm
 
 Facts = dict[str, Any]
+POINTS = 100
+"""Lines of a run's log that a study keeps, at most."""
+CURVES = ("step", "loss", "contrast_accuracy", "effective_rank", "knn_auroc")
+"""What it keeps of each."""
 MAY_HOLD = "TEST FILMS MAY HAVE BEEN SEEN: "
 
 
@@ -44,7 +49,10 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
         "feature": source.spec.pool or "pooled by the network",
         "pretrained_on": _pretrained_on(store, first),
         "trained_on": told.sentence() if (told := published(source)) else None,
-        "runs": len(arm.sources),
+        "runs": [
+            {"run": name, "health": _health(one.path)}
+            for name, one in zip(arm.runs, arm.sources, strict=True)
+        ],
         "verdict": "; ".join(verdicts) or None,
         "seconds": sum(seconds) / len(seconds) if seconds else None,
         "files_sha256": [one.hashes() for one in arm.sources],
@@ -72,6 +80,28 @@ def _run_record(folder: Path) -> Facts:
     except InputError:
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _health(folder: Path | None) -> Facts | None:
+    """What a run said of itself, with at most `POINTS` lines of its log; null where it said nothing."""
+    record = _run_record(folder) if folder else {}
+    if not isinstance(record.get("health"), dict):
+        return None
+    words = {name: record.get(name) for name in ("verdict", "reason", "remedy")}
+    return {**words, **record["health"], "log": _thinned_log(folder / "log.jsonl") if folder else []}
+
+
+def _thinned_log(path: Path) -> list[Facts]:
+    """Evenly chosen lines, the last among them, and all at which labels were looked at."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
+    looked = [i for i, entry in enumerate(entries) if entry.get("knn_auroc") is not None][-POINTS // 4 :]
+    room = min(len(entries), POINTS - len(looked))
+    evenly = {len(entries) - 1 - i * len(entries) // room for i in range(room)}
+    return [{name: entries[i].get(name) for name in CURVES} for i in sorted(evenly | set(looked))]
 
 
 def _pretrained_on(store: Store, record: Facts) -> Facts | None:
