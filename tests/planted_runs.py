@@ -45,7 +45,7 @@ class Enough(Exception):
     """The first tenth is over."""
 
 
-def _frozen_head(change: Callable[[torch.Tensor], None]) -> Any:
+def _frozen_head(change: Callable[[torch.Tensor], object]) -> Any:
     class Frozen(setup.Projector):  # type: ignore[misc, name-defined]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -105,7 +105,7 @@ def plant(fault: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     from mococxr.pretrain import loop
 
     if fault == "collapsed":
-        patch.setattr(setup, "Projector", _frozen_head(lambda weight: weight.zero_() and None))
+        patch.setattr(setup, "Projector", _frozen_head(torch.Tensor.zero_))
     elif fault == "collapsing in dimension":
         patch.setattr(setup, "Projector", _frozen_head(_one_direction))
     elif fault == "stuck":
