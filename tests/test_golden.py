@@ -105,13 +105,12 @@ def test_a_way_to_be_faster_stays_within_its_tolerance_of_the_plain_path(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler
-@pytest.mark.parametrize(("network", "tolerance"), [("layer norm", 1e-4), ("batch norm", 2e-3)])
-def test_compiled_encoders_stay_within_their_tolerance_of_the_plain_path(
-    phantom_store, tmp_path, plain, network, tolerance
-):
-    """So little that weights and batch-norm statistics are as before the compiling passes too."""
+@pytest.mark.timeout(900)  # a compiler on a busy machine
+def test_compiled_encoders_stay_near_the_plain_path(phantom_store, tmp_path, plain):
+    """So near that weights and batch-norm statistics are as before the compiling passes too."""
+    network = "batch norm"
     found = losses(phantom_store, tmp_path / "run", network, init=start(tmp_path, network), compile=True)
-    assert np.abs(found - plain[network]).max() <= tolerance
+    assert np.abs(found - plain[network]).max() <= 2e-3
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
