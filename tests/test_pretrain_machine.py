@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from concurrent.futures import Future
 
 import pytest
@@ -43,46 +42,21 @@ def test_bfloat16_is_taken_where_a_device_is_known_to_be_fast_in_it(
     assert machine.knows_bf16(torch.device(device)) is told
 
 
-def test_the_gain_of_bfloat16_is_measured_on_a_copy_and_moves_no_random_number(monkeypatch):
-    monkeypatch.setattr(machine, "TRIFLE", 0.0)
-    encoder = build(EncoderSpec("test_efficientnet", 32)).train()
-    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    torch.manual_seed(0)
-    gain = machine.gain_of_bf16(encoder, 32)
-    found = torch.rand(3)
-    torch.manual_seed(0)
-    assert torch.equal(found, torch.rand(3))
-    assert math.isfinite(gain)
-    assert gain > 0
-    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
-    assert all(weight.grad is None for weight in encoder.parameters())
+def test_on_a_cpu_that_knows_bfloat16_a_network_of_whole_convolutions_takes_it_and_one_of_grouped_does_not(
+    monkeypatch,
+):
+    def network(name: str) -> nn.Module:
+        return build(EncoderSpec(name, 32))
 
-
-def test_a_slow_format_is_found_slow_and_a_fast_one_fast(monkeypatch):
-    class Paced(nn.Module):
-        """Takes its time by format."""
-
-        def __init__(self, plain: float, half: float) -> None:
-            super().__init__()
-            self.weight, self.plain, self.half = nn.Parameter(torch.ones(1)), plain, half
-
-        def forward(self, films: torch.Tensor) -> torch.Tensor:
-            clock.now += self.half if torch.is_autocast_enabled("cpu") else self.plain
-            return films.float() * self.weight
-
-    clock = Clock()
-    monkeypatch.setattr(machine.time, "process_time", clock)
-    assert machine.gain_of_bf16(Paced(0.2, 0.1), 8) == pytest.approx(2.0)
-    assert machine.gain_of_bf16(Paced(0.2, 0.4), 8) == pytest.approx(0.5)
-    assert machine.gain_of_bf16(Paced(0.02, 0.01), 8) == 1.0  # nothing to win
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    chosen = [
-        settling.choose_precision(CPU, lambda _half=half: (Paced(0.2, _half), 8)) for half in (0.1, 0.19, 0.4)
-    ]
-    assert chosen == ["bf16", "no", "no"]
+    chosen = {
+        name: settling.choose_precision(CPU, lambda _n=name: network(_n))
+        for name in ("resnet18", "tf_efficientnet_lite0")
+    }
+    assert chosen == {"resnet18": "bf16", "tf_efficientnet_lite0": "no"}
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert settling.choose_precision(CPU, lambda: pytest.fail("measured in vain")) == "no"
+    assert settling.choose_precision(CPU, lambda: pytest.fail("built in vain")) == "no"
 
 
 def test_threads_follow_the_cores_and_their_sharing(monkeypatch):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import time
 from collections.abc import Callable
 
 import torch
@@ -12,17 +10,13 @@ from torch import nn
 
 from mococxr.errors import InputError
 
-WORTH = 1.3
-"""Times as fast as float32 that bfloat16 must be on a CPU, to be taken there."""
-PROBE, TRIFLE = 2 * 224**2, 0.05
-"""Pixels that it is measured on, and seconds of a pass under which it is not worth measuring."""
 FULLEST = 0.9
 """Share of a GPU's memory that a step may fill when the batch is searched: the rest is for what grows later."""
 MOST_THREADS = 16
 
 
 def knows_bf16(device: torch.device) -> bool | None:
-    """Whether a device is fast in bfloat16: yes, no, or it depends on the network (`gain_of_bf16`).
+    """Whether a device is fast in bfloat16: yes, no, or it depends on the network (`dense`).
 
     Yes on a GPU of NVIDIA from compute capability 8.0 on, whose matrix units know the format. No on MPS, where no
     figure is known, and on a CPU without AMX or AVX-512 BF16. With them it depends: beside float32, ResNet-18 made 2.0
@@ -35,29 +29,12 @@ def knows_bf16(device: torch.device) -> bool | None:
     return False
 
 
-def gain_of_bf16(encoder: nn.Module, size: int) -> float:
-    """Processor time of a few films forward and backward in float32, over that in bfloat16, on the CPU.
+def dense(encoder: nn.Module) -> bool:
+    """Whether no convolution of a network is grouped: such a network gains from bfloat16 on a CPU that knows it.
 
-    Each format has a first pass that does not count. 1 for a network so small that there is nothing to win.
-
-    Args:
-        encoder: films (N, 1, S, S) uint8 -> (N, D); a copy is measured, so that it stays as it is.
-        size: S.
+    A rule and no trial: a trial under load could choose otherwise, and the same command would give other numbers.
     """
-    trial = copy.deepcopy(encoder)
-    films = torch.zeros(min(16, max(2, round(PROBE / size**2))), 1, size, size, dtype=torch.uint8)
-
-    def seconds(half: bool) -> float:
-        begun = time.process_time()
-        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            loss = trial(films).float().square().mean()
-        loss.backward()
-        return time.process_time() - begun
-
-    if min(seconds(False), seconds(False)) < TRIFLE:
-        return 1.0
-    seconds(True)
-    return seconds(False) / max(seconds(True), 1e-9)
+    return all(getattr(module, "groups", 1) == 1 for module in encoder.modules())
 
 
 def view_threads(device: torch.device, processes: int, asked: int = 0) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from mococxr.config import PRESETS, PretrainSettings, resolve
 from mococxr.config.pretraining import AUTO
 from mococxr.moco import KeyQueue, Projector, key_copy
 from mococxr.pretrain.folder import agreed
-from mococxr.pretrain.machine import WORTH, fits_on_gpu, gain_of_bf16, knows_bf16, largest_that_fits
+from mococxr.pretrain.machine import dense, fits_on_gpu, knows_bf16, largest_that_fits
 from mococxr.pretrain.step import Learner, make_optimizer, moco_step
 
 FEWEST_STEPS = 8
@@ -34,29 +34,24 @@ def settle(settings: PretrainSettings, films: int, accelerator: Accelerator) -> 
     s = settings
     if s.precision == "auto":
         device = accelerator.device
-        chosen = agreed(accelerator, lambda: choose_precision(device, lambda: (_encoder(s), s.size)))
+        chosen = agreed(accelerator, lambda: choose_precision(device, lambda: _encoder(s)))
         s = dataclasses.replace(s, precision=chosen)
     if s.batch == AUTO:
         s = dataclasses.replace(s, batch=_batch(s, films, accelerator))
     return resolve(s)
 
 
-def choose_precision(
-    device: torch.device, network: Callable[[], tuple[nn.Module, int]]
-) -> Literal["bf16", "no"]:
-    """`bf16` where the device is known to be fast in it, or where that depends on the network and a trial says so.
+def choose_precision(device: torch.device, network: Callable[[], nn.Module]) -> Literal["bf16", "no"]:
+    """`bf16` where the device is fast in it, on a CPU if the network is too.
 
     Args:
-        network: the encoder and the side of its films; asked for only where it matters.
+        network: makes the encoder; asked for only where it matters.
     """
     known = knows_bf16(device)
     if known is None:
-        gain = gain_of_bf16(*network())
-        known = gain >= WORTH
+        known = dense(network())
         if known:
-            journal.say(
-                f"precision bf16: {gain:.1f} times as fast as float32 here; --precision no has float32"
-            )
+            journal.say("precision bf16: this processor is fast in it; --precision no has float32")
     return "bf16" if known else "no"
 
 
