@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
     "save_every": 4,
     "log_every": 3,
     "device": "cpu",
-    "precision": "no",  # auto is a trial of this machine
+    "precision": "no",  # auto depends on the machine
 }
 
 
