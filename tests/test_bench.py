@@ -38,6 +38,16 @@ def test_bootstrap_replicates_are_those_of_the_loop_over_scikit_learn(bench):
     assert script.apart(script.made_up(films=80, columns=3), replicates=20) < 1e-12
 
 
+def test_draws_drawn_anew_give_the_interval_of_the_loop(bench):
+    gaps_DB = np.random.default_rng(1).normal(0.05, 0.02, (4, 80))
+    slow = [
+        np.mean([gaps_DB[draw, replicate] for draw in draws])
+        for replicate, draws in enumerate(np.random.default_rng(5).integers(0, 4, size=(80, 4)))
+    ]
+    found = bench("coverage").draws_anew(gaps_DB.mean(axis=1), gaps_DB, seed=5)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])), abs=1e-12)
+
+
 def test_the_bootstrap_row_fails_where_the_numbers_differ(bench, monkeypatch):
     script = bench("bootstrap")
     ours = script.bootstrap_auroc

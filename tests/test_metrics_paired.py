@@ -13,7 +13,6 @@ from mococxr.metrics import (
     paired_differences,
     patient_resamples,
     too_few,
-    with_draws,
 )
 
 
@@ -125,41 +124,3 @@ def test_fewer_than_ten_patients_of_a_class_get_a_sentence_and_no_verdict():
     assert "9 positive test patients" in too_few(labels[21:], np.arange(39))
     crowded = np.concatenate([np.zeros(30), np.arange(1, 31)])  # thirty positive films of one patient
     assert "1 positive test patient, fewer than 10" in too_few(labels, crowded)
-
-
-def test_the_interval_with_draws_equals_the_loop_over_resampled_draws():
-    *_, arm, reference = arms(replicates=80)
-    chance = np.random.default_rng(5)
-    slow = []
-    for replicate, draws in enumerate(chance.integers(0, 4, size=(80, 4))):
-        gaps = [arm.replicates[d, replicate] - reference.replicates[d, replicate] for d in draws]
-        slow.append(np.mean(gaps))
-    found = with_draws(arm, reference, seed=5)
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])), abs=1e-12)
-
-
-def test_draws_that_differ_widen_the_interval_and_equal_ones_leave_it_alone():
-    rng = np.random.default_rng(3)
-    film_B = rng.normal(0, 0.01, 2000)
-    reference = Trials(range(5), [0.7] * 5, np.full((5, 2000), 0.7))
-
-    def gaps(of_draws):
-        return Trials(range(5), of_draws, np.asarray(of_draws)[:, None] + film_B)
-
-    spread = gaps([0.65, 0.7, 0.75, 0.8, 0.85])
-    paper, honest = paired_differences(spread, reference), with_draws(spread, reference, seed=0)
-    variance = 0.01**2 + np.var([0.65, 0.7, 0.75, 0.8, 0.85]) / 5
-    assert honest.high - honest.low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.06)
-    assert honest.high - honest.low > 2 * (paper.high - paper.low)
-    same = gaps([0.75] * 5)
-    equal = with_draws(same, reference, seed=0)
-    assert (equal.low, equal.high) == pytest.approx(
-        (paired_differences(same, reference).low, paired_differences(same, reference).high), abs=1e-12
-    )
-
-
-def test_one_draw_tells_nothing_of_the_spread_between_draws():
-    *_, arm, reference = arms(draws=1)
-    assert with_draws(arm, reference, seed=0) is None
-    with pytest.raises(UndefinedError, match="no draw in common"):
-        with_draws(arm, Trials(["other"], [0.5], reference.replicates), seed=0)

@@ -49,7 +49,6 @@ from mococxr.metrics.paired import (
     cell,
     paired_differences,
     too_few,
-    with_draws,
 )
 from mococxr.metrics.planning import (
     Plan,
@@ -138,5 +137,4 @@ __all__ = [
     "verdict",
     "vote",
     "wilson",
-    "with_draws",
 ]

@@ -2,8 +2,8 @@
 
 The paper (section 4 of its protocol): in each resample of the test patients, the AUROC of every draw,
 averaged over the draws; the difference is the mean of one arm less the mean of the other. Spread between
-draws and between pretraining runs is not in that interval: the spread is given apart, and `with_draws` makes
-the interval in which draws are drawn anew as well.
+draws and between pretraining runs is not in that interval: the spread is given apart, and `variance` makes
+the interval over draws and runs as well.
 
 Letters: T trials, D draws, B replicates.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.bootstrap import Interval, interval
+from mococxr.metrics.bootstrap import interval
 from mococxr.metrics.checks import Floats
 
 TOO_FEW = 10
@@ -112,35 +112,6 @@ def paired_differences(arm: Trials, reference: Trials, level: float = 0.95) -> P
     ends = interval(replicates_B, difference, level)
     p = bootstrap_p(replicates_B)
     return PairedDifference(difference, ends.low, ends.high, p, len(common), ends.replicates, ends.undefined)
-
-
-def with_draws(arm: Trials, reference: Trials, seed: int, level: float = 0.95) -> Interval | None:
-    """The interval of the paired difference in which the draws of labels are resampled too.
-
-    In each replicate: as many draws as there are, with replacement, the same ones for both arms; and the
-    resample of the test patients that the replicate has anyway. A handful of draws shows only a part of their
-    spread (with D draws about (D - 1) / D of the variance), so that this interval is still rather short.
-
-    Args:
-        arm, reference: as `paired_differences`.
-        seed: of the resampled draws.
-        level: coverage, between 0 and 1.
-
-    Returns:
-        None where there is one draw, which tells nothing of the spread.
-
-    Raises:
-        UndefinedError: no draw in common, or no defined replicate.
-    """
-    common = sorted(set(arm.draws) & set(reference.draws), key=str)
-    _, ours_DB = _by_draw(arm, common)
-    _, theirs_DB = _by_draw(reference, common)
-    if len(common) == 1:
-        return None
-    count, replicates = ours_DB.shape
-    chosen_BD = np.random.default_rng(seed).integers(0, count, size=(replicates, count))
-    gaps_BD = np.take_along_axis((ours_DB - theirs_DB).T, chosen_BD, axis=1)
-    return interval(gaps_BD.mean(axis=1), float("nan"), level)
 
 
 def bootstrap_p(differences_B: ArrayLike) -> float:
