@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import InputError, UndefinedError
-from mococxr.evaluate.numbers import Block, Bootstrap, Rows, number_block
+from mococxr.evaluate.numbers import Block, Bootstrap, Rows
 from mococxr.evaluate.tables import Table
 from mococxr.store.ages import age_bands
 
@@ -58,7 +58,7 @@ def _column(name: str, text: pl.Series, judged: NDArray[np.bool_], rows: Rows, h
         found = _found(rows, groups, there, how)
     except UndefinedError as error:
         return {**about, "against": None, "groups": [], "gaps": [], "reason": str(error)}
-    each = [{**dataclasses.asdict(group), "auroc": number_block(group.auroc)} for group in found.groups]
+    each = [{**dataclasses.asdict(group), "auroc": group.auroc.block()} for group in found.groups]
     gaps = [dataclasses.asdict(gap) for gap in found.gaps]
     return {**about, "against": found.against, "groups": each, "gaps": gaps}
 

@@ -5,7 +5,6 @@ Letters: N rows, K tables (one or two), B replicates, U patients.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import UndefinedError
-from mococxr.metrics import Number
 
 Floats = NDArray[np.float64]
 Block = dict[str, Any]
@@ -99,12 +97,6 @@ def quoted(rows: Rows, level: float) -> Block:
         return {"value": value, "low": None, "high": None, "method": None, "reason": str(error)}
     names = ("value", "low", "high", "method", "warning", "variance")
     return {name: getattr(found, name) for name in names}
-
-
-def number_block(number: Number) -> Block:
-    """A number with its interval; `reason` stands only where there is one."""
-    block = dataclasses.asdict(number)
-    return block if number.reason else {name: block[name] for name in ("value", "low", "high", "method")}
 
 
 def _replicates(rows: Rows, how: Bootstrap) -> Replicates:

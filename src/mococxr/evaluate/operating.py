@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,12 @@ import numpy as np
 
 from mococxr import metrics
 from mococxr.errors import InputError, UndefinedError
-from mococxr.evaluate.numbers import Block, Bootstrap, Floats, Rows, number_block
+from mococxr.evaluate.numbers import Block, Bootstrap, Floats, Rows
 from mococxr.metrics import OperatingPoint
+from mococxr.metrics.calibration import affordable
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 NUMBERS = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden")
-REPLICATES = 1000
-"""Most resamples behind the numbers of calibration: each takes a logistic regression."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,9 @@ def operating_block(
     threshold = rule.value
     if threshold is None:
         assert validation is not None  # checked with the settings
-        reason = _too_few(validation, "no threshold is chosen")
+        reason = metrics.too_few(
+            validation.labels, validation.patients, consequence="no threshold is chosen", split="validation"
+        )
         if reason is not None:
             return {"threshold": None, **about, "reason": reason}
         threshold = _choose(rule, validation)
@@ -99,7 +99,7 @@ def operating_block(
         tested.labels, tested.scores, threshold, tested.patients, how.level, how.replicates, how.seed
     )
     counts = {name: getattr(point, name) for name in COUNTS}
-    numbers = {name: number_block(getattr(point, name)) for name in NUMBERS}
+    numbers = {name: getattr(point, name).block() for name in NUMBERS}
     elsewhere = None if prevalence is None else _elsewhere(point, prevalence)
     return {"threshold": threshold, **about, **counts, **numbers, "elsewhere": elsewhere}
 
@@ -110,11 +110,6 @@ def _choose(rule: Rule, validation: Rows) -> float:
     return metrics.threshold_for_sensitivity(validation.labels, validation.scores, rule.wanted)
 
 
-def _too_few(validation: Rows, consequence: str) -> str | None:
-    few = metrics.too_few(validation.labels, validation.patients, consequence=consequence)
-    return few and few.replace("test patient", "validation patient")
-
-
 def _elsewhere(point: OperatingPoint, prevalence: float) -> Block:
     """PPV and NPV at another prevalence."""
     try:
@@ -122,7 +117,7 @@ def _elsewhere(point: OperatingPoint, prevalence: float) -> Block:
     except UndefinedError as error:
         nothing = {"value": None, "low": None, "high": None, "reason": str(error)}
         return {"prevalence": prevalence, "ppv": nothing, "npv": nothing}
-    return {"prevalence": prevalence, "ppv": number_block(found.ppv), "npv": number_block(found.npv)}
+    return {"prevalence": prevalence, "ppv": found.ppv.block(), "npv": found.npv.block()}
 
 
 def calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Bootstrap) -> Block:
@@ -146,23 +141,16 @@ def calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Boo
             fitted = metrics.fit_calibrator(kind, validation.labels, inputs, validation.patients)
         except UndefinedError as error:
             return {**about, "reason": f"No calibration is fitted: {error}"}
-        given = dataclasses.asdict(fitted)
-        about["parameters"] = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in given.items()
-            if value not in (None, ())
-        }
+        about["parameters"] = fitted.parameters()
         probabilities = fitted.apply(shown)
     few = metrics.too_few(tested.labels, tested.patients, consequence="no calibration is judged")
     if few is not None:
         return {**about, "reason": few}
     found = metrics.calibration(
         tested.labels, probabilities, tested.patients,
-        replicates=min(REPLICATES, how.replicates), seed=how.seed, level=how.level,
+        replicates=affordable(how.replicates, tested.labels.size), seed=how.seed, level=how.level,
     )  # fmt: skip
-    numbers: Block = {
-        name: number_block(getattr(found, name)) for name in ("brier", "ece", "slope", "intercept")
-    }
+    numbers: Block = {name: getattr(found, name).block() for name in ("brier", "ece", "slope", "intercept")}
     return {
         **about,
         **numbers,
@@ -174,7 +162,7 @@ def calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Boo
 def _bin(one: metrics.Bin) -> Block:
     return {
         "mean_probability": one.mean_probability,
-        **number_block(one.observed),
+        **one.observed.block(),
         "rows": one.rows,
         "patients": one.patients,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mococxr import metrics
-from mococxr.evaluate.numbers import Block, Bootstrap, number_block
+from mococxr.evaluate.numbers import Block, Bootstrap
 from mococxr.evaluate.tables import Table
 
 
@@ -24,8 +24,8 @@ def averages(tables: list[Table], how: Bootstrap) -> dict[str, Block]:
         both = metrics.multilabel(
             labels_NL, scores_NL, measure, ids, replicates=how.replicates, seed=how.seed, level=how.level
         )
-        found["macro"][measure] = number_block(both.macro)
-        found["micro"][measure] = number_block(both.micro)
+        found["macro"][measure] = both.macro.block()
+        found["micro"][measure] = both.micro.block()
     return found
 
 

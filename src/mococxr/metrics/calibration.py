@@ -16,6 +16,10 @@ from mococxr.metrics.checks import Floats, as_labels, as_scores
 from mococxr.metrics.logistic import logistic_fits, resampled_fits
 from mococxr.metrics.proportions import Number, bootstrapped, ratio, repeats, resampled_sums, wilson
 
+MOST, LEAST, ROWS = 1000, 200, 2_000_000
+"""Resamples behind the numbers of calibration, each of which takes two logistic regressions: at the most, and on many
+rows as many as make that many rows together, but not fewer than the least."""
+
 
 @dataclass(frozen=True)
 class Bin:
@@ -103,6 +107,11 @@ def calibration(
         intercept,
         curve,
     )
+
+
+def affordable(replicates: int, rows: int) -> int:
+    """How many of the wanted `replicates` the commands take for `calibration` on so many rows (see `MOST`)."""
+    return min(replicates, MOST, max(LEAST, ROWS // rows))
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:

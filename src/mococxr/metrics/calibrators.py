@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,6 +32,17 @@ class Calibrator:
     intercept: float | None = None
     inputs: tuple[float, ...] = ()
     outputs: tuple[float, ...] = ()
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields of this kind but `kind`, as JSON holds them; `Calibrator(kind, **parameters)` is equal to it."""
+        if self.slope is None:
+            return {"inputs": list(self.inputs), "outputs": list(self.outputs)}
+        return {"slope": self.slope, "intercept": self.intercept}
+
+    def __post_init__(self) -> None:
+        """Lists, as JSON gives them, become tuples."""
+        for name in ("inputs", "outputs"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def apply(self, logits: ArrayLike) -> Floats:
         """Probabilities, in the shape of the logits."""
@@ -93,9 +105,9 @@ def fit_calibrator(
     x = as_scores(logits)
     positive = as_labels(labels, x.size)
     ids = np.arange(x.size) if patients is None else np.asarray(patients)
-    reason = too_few(positive, ids, minimum, "no calibration is fitted")
+    reason = too_few(positive, ids, minimum, "no calibration is fitted", "validation")
     if reason is not None:
-        raise UndefinedError(reason.replace("test patient", "validation patient"))
+        raise UndefinedError(reason)
     heavy = as_weights(weights, x.size)
     fits = {"platt": _platt, "isotonic": _isotonic, "temperature": _temperature}
     if kind not in fits:

@@ -135,9 +135,10 @@ def too_few(
     patients: ArrayLike,
     minimum: int = TOO_FEW,
     consequence: str = "no test is made of the difference",
+    split: str = "test",
 ) -> str | None:
     """The sentence that stands in place of a verdict when a class has fewer than `minimum` patients, else
-    None; it ends in the `consequence`.
+    None; it ends in the `consequence`. The patients are called by the `split` that they are of.
 
     A patient counts for each class of which it has a row.
     """
@@ -149,7 +150,7 @@ def too_few(
     if counts[name] >= minimum:
         return None
     return (
-        f"Too few to judge: {counts[name]} {name} test patient{'' if counts[name] == 1 else 's'}, "
+        f"Too few to judge: {counts[name]} {name} {split} patient{'' if counts[name] == 1 else 's'}, "
         f"fewer than {minimum}; {consequence}."
     )
 

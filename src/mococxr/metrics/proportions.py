@@ -6,6 +6,7 @@ Letters: N rows, U patients, B replicates, C columns of sums.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +36,11 @@ class Number:
         if self.value is None or self.low is None or self.high is None:
             raise UndefinedError(self.reason or "the number has no interval")
         return self.value, self.low, self.high
+
+    def block(self) -> dict[str, Any]:
+        """As JSON holds it; `reason` stands only where there is one."""
+        names = ("value", "low", "high", "method", *(["reason"] if self.reason else []))
+        return {name: getattr(self, name) for name in names}
 
 
 def wilson(successes: float, total: float, level: float = 0.95) -> tuple[float, float]:

@@ -6,7 +6,6 @@ score itself, so that a decision depends on neither calibration nor prevalence.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import InputError, UndefinedError
-from mococxr.metrics import Calibrator, Number
+from mococxr.metrics import Calibrator
 
 Facts = dict[str, Any]
 WANTED = 0.9
@@ -88,8 +87,7 @@ def from_validation(
 def _why_not(labels: NDArray[np.int8], patients: NDArray, consequence: str) -> str | None:
     if not labels.size:
         return f"There are no labelled validation films; {consequence}."
-    few = metrics.too_few(labels, patients, consequence=consequence)
-    return few and few.replace("test patient", "validation patient")
+    return metrics.too_few(labels, patients, consequence=consequence, split="validation")
 
 
 def _calibration(
@@ -105,10 +103,8 @@ def _calibration(
         fitted = metrics.fit_calibrator(wish.calibrate, labels, metrics.as_logits(scores), patients)
     except UndefinedError as error:
         return {**empty, "reason": f"No calibration is fitted: {error}."}
-    given = {name: value for name, value in dataclasses.asdict(fitted).items() if value not in (None, ())}
-    kind = given.pop("kind")
     share = float((labels == 1).mean())
-    return {"method": kind, "parameters": given, "prevalence": share, "reason": None}
+    return {"method": fitted.kind, "parameters": fitted.parameters(), "prevalence": share, "reason": None}
 
 
 def _threshold(labels: NDArray[np.int8], scores: NDArray[np.float64], patients: NDArray, wish: Wish) -> Facts:
@@ -125,7 +121,7 @@ def _threshold(labels: NDArray[np.int8], scores: NDArray[np.float64], patients: 
         chosen = metrics.threshold_for_sensitivity(labels, scores, wish.sensitivity)
     value = _below(scores, chosen)
     point = metrics.operating_point(labels, scores, value, patients)
-    shown = {name: number_block(getattr(point, name)) for name in NUMBERS}
+    shown = {name: getattr(point, name).block() for name in NUMBERS}
     return {"value": value, **rule, **shown, "reason": None}
 
 
@@ -133,12 +129,6 @@ def _below(scores: NDArray[np.float64], chosen: float) -> float:
     """Halfway to the next lower score, so that no rounding moves a film of the chosen score across."""
     lower = scores[scores < chosen]
     return (chosen + (float(lower.max()) if lower.size else 0.0)) / 2
-
-
-def number_block(number: Number) -> Facts:
-    """A number with its interval as JSON holds it; the `reason` only where there is one."""
-    block = dataclasses.asdict(number)
-    return block if number.reason else {name: block[name] for name in ("value", "low", "high", "method")}
 
 
 def in_words(blocks: Mapping[str, Facts]) -> tuple[list[str], list[str]]:
@@ -166,11 +156,7 @@ def calibrator_of(about: Mapping[str, Any]) -> Calibrator | None:
     block = about.get("calibration") or {}
     if not block.get("method"):
         return None
-    numbers: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in block["parameters"].items()
-    }
-    return Calibrator(block["method"], **numbers)
+    return Calibrator(block["method"], **block["parameters"])
 
 
 def threshold_of(about: Mapping[str, Any]) -> float | None:

@@ -21,6 +21,7 @@ from mococxr.metrics import (
     threshold_for_sensitivity,
     too_few,
 )
+from mococxr.metrics.calibration import affordable
 from mococxr.study.results import LEVEL, Floats, Key, Measured, cell_names
 from mococxr.study.schemas import Record
 from mococxr.study.trial import validation_path
@@ -29,9 +30,6 @@ from mococxr.study.units import join_units
 METHOD = "platt"
 ELSEWHERE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of positives for which `prevalence.csv` says what a call would be worth."""
-MOST, LEAST, ROWS = 1000, 200, 2_000_000
-"""Resamples behind the numbers of calibration, each of which takes two logistic regressions: at the most, and on many
-units as many as make that many rows, but not fewer than the least."""
 Rows = list[Record]
 
 
@@ -47,9 +45,10 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Row
         return row | {"reason": "there are no validation films with a label and a score"}, [], []
     labels, scores, patients = validated
     row.update(validation_films=int(labels.size), validation_positives=int(labels.sum()))
-    few = too_few(labels, patients, consequence="neither calibration nor threshold is chosen")
+    nothing = "neither calibration nor threshold is chosen"
+    few = too_few(labels, patients, consequence=nothing, split="validation")
     if few is not None:
-        return row | {"reason": few.replace("test patient", "validation patient")}, [], []
+        return row | {"reason": few}, [], []
     tested = measured.scores_TG[measured.done.index(first)]
     threshold = threshold_for_sensitivity(labels, scores, measured.how.sensitivity)
     point = _point(threshold, tested, measured)
@@ -87,7 +86,7 @@ def _calibration(probabilities: Floats, measured: Measured) -> Calibration:
     if few is not None:
         raise UndefinedError(few)
     how = measured.how
-    replicates = min(how.replicates, MOST, max(LEAST, ROWS // measured.labels.size))
+    replicates = affordable(how.replicates, measured.labels.size)
     return calibration(
         measured.labels, probabilities, measured.patients, replicates=replicates, seed=how.seed, level=LEVEL
     )
