@@ -353,6 +353,9 @@ def test_the_comparison_to_quote_is_over_patients_and_says_over_what(tmp_path, c
     assert found["comparison"]["p"] == wanted.p
     assert found["comparison"]["words"] in capsys.readouterr().out
     assert "over other test patients" in found["comparison"]["words"]
+    assert found["comparison"]["words"].endswith(
+        "Both are taken as they stand: made or trained again, they may differ."
+    )
     assert found["difference"]["method"] == "bootstrap"
 
 

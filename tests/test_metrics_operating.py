@@ -209,6 +209,17 @@ def test_the_predictive_values_at_the_ends_of_the_scale_have_one_sided_intervals
         metrics.predictive_values(perfect, 1.0)
 
 
+def test_where_one_film_is_called_negative_its_value_elsewhere_is_not_given_as_anything_from_0_to_1():
+    patients, scores = np.repeat(np.arange(40), 2), np.full(80, 0.9)
+    scores[79] = 0.1  # a negative film, so that none of the films called negative is positive
+    point = metrics.operating_point(np.repeat([1, 0], 40), scores, 0.5, patients)
+    assert (point.npv.value, point.specificity.low) == (1, 0)
+    found = metrics.predictive_values(point, 0.1)
+    assert (found.npv.value, found.npv.low, found.npv.high) == (None, None, None)
+    assert "too few rows are called negative" in found.npv.reason
+    assert 0 < found.ppv.low < found.ppv.high < 1
+
+
 @pytest.mark.parametrize(
     ("name", "oracle"), [("auroc", roc_auc_score), ("average_precision", average_precision_score)]
 )

@@ -79,7 +79,7 @@ def test_the_components_equal_the_analysis_of_variance_by_hand():
     assert found.standard_error == pytest.approx(np.sqrt(total))
     doubt = (ms_draw / 6) ** 2 / 2 + (ms_run / 6) ** 2 / 1 + (ms_rest / 6) ** 2 / 2
     assert found.df == pytest.approx(total**2 / doubt)
-    assert found.words == ()
+    assert found.words == ("2 pretraining runs tell little of what others would give.",)
 
 
 def test_what_one_draw_or_one_run_cannot_tell_is_none_and_said():
@@ -99,12 +99,23 @@ def test_what_one_draw_or_one_run_cannot_tell_is_none_and_said():
     assert (single.low, single.high) == pytest.approx((0.8 - 0.0392, 0.8 + 0.0392), abs=0.002)
 
 
+def test_two_runs_that_agree_are_said_to_show_little():
+    rng = np.random.default_rng(8)
+    draws, runs, points, drawn = trials(rng, (0.03, 0, 0, 0.4, 0, 0, 0), draws=6, runs=2)
+    alike = metrics.variance_split(draws, runs, points, drawn)
+    assert alike.runs == 0
+    assert "2 pretraining runs tell little" in alike.words[0]
+    assert "estimated at 0, which does not show that there is none" in alike.words[0]
+    many = metrics.variance_split(*trials(rng, (0.03, 0.02, 0, 0.4, 0, 0, 0), draws=6, runs=4))
+    assert many.words == many.few == ()
+
+
 def test_draws_that_lack_a_run_are_left_out_and_counted():
     rng = np.random.default_rng(3)
     draws, runs, points, drawn = trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1), draws=4, runs=2)
     whole = metrics.variance_split(draws[:6], runs[:6], points[:6], drawn[:6])
     partial = metrics.variance_split(draws[:7], runs[:7], points[:7], drawn[:7])
-    assert partial.words == ("1 of 4 draws lack a pretraining run and are left out.",)
+    assert partial.words[0] == "1 of 4 draws lack a pretraining run and are left out."
     assert (partial.low, partial.high) == (whole.low, whole.high)
     order = rng.permutation(8)
     mixed = metrics.variance_split(

@@ -27,6 +27,11 @@ def test_an_interval_over_all_sources_leaves_nothing_unsaid():
     )
 
 
+def test_of_two_tables_of_scores_nothing_is_said_about_draws_or_runs():
+    found = metrics.verdict(0.03, 0.01, 0.05, 0.01, LABELS, PATIENTS, sources=("test patients",))
+    assert found.sentence == "Higher, over other test patients: +0.030 (+0.010 to +0.050)."
+
+
 def test_three_positives_give_words_and_no_p():
     found = metrics.verdict(0.2, 0.1, 0.3, 0.001, LABELS[27:], PATIENTS[27:])
     assert (found.word, found.p) == ("too few", None)

@@ -345,6 +345,41 @@ def test_as_many_patients_as_are_planned_would_give_the_planned_power(study):
     assert norm.sf(1.959964 - 0.03 / moved) == pytest.approx(0.8, abs=0.005)
 
 
+def test_near_guessing_no_patients_are_counted_and_the_next_share_of_labels_is_taken(tmp_path):
+    shares = (0.1, 1.0)
+    scored = scored_study(tmp_path, gain={"imagenet": 0.45, "moco": 1.6}, fractions=shares, seed=1)
+    numbers = judged(scored, fractions=shares)
+    plan = numbers.facts["planning"]["Finding"]
+    first, last = read(scored, "cells", arm="imagenet")
+    assert numbers.facts["primary"]["fraction"] == 0.1
+    assert first["auroc"] < 0.6 <= last["auroc"]
+    row = read(scored, "differences", fraction=1.0)[0]
+    error = (row["high"] - row["low"]) / 2 / norm.ppf(0.975)
+    assert plan["patients"] == pytest.approx(
+        160 * (error * (norm.ppf(0.975) + norm.ppf(0.8)) / 0.03) ** 2, abs=1
+    )
+    assert "Worked out at 100 % of the labels, the least with which both arms reach" in plan["words"]
+    lost = scored_study(tmp_path / "lost", gain={"imagenet": 0.1, "moco": 0.2}, fractions=(0.1,))
+    plan = judged(lost, fractions=(0.1,)).facts["planning"]["Finding"]
+    assert plan["patients"] is None
+    assert "at no share of the labels do both arms reach an AUROC of 0.6" in plan["words"]
+
+
+def test_a_threshold_that_calls_all_films_positive_leaves_npv_out_with_the_reason(tmp_path):
+    scored = scored_study(tmp_path, fractions=(1.0,))
+    for trial in ("Finding-linear-imagenet-0-1-0", "Finding-linear-moco-0-1-0"):
+        films = scored.films(trial, "validation")
+        lowest = (films["label"] == 1) & (films["label"].cum_sum() == 1)
+        films = films.with_columns(score=pl.when(lowest).then(0.0).otherwise(pl.col("score")))
+        films.write_parquet(scored.out / "validation" / f"{trial}.parquet")
+    judged(scored, Judging(replicates=80, sensitivity=1.0), fractions=(1.0,))
+    for name in ("calibration", "prevalence"):
+        for row in read(scored, name):
+            assert row["ppv"] is not None
+            assert (row["npv"], row["npv_low"]) == (None, None)
+            assert row["reason"] == "NPV: no row is called negative"
+
+
 def test_without_validation_films_calibration_says_so(tmp_path):
     bare = scored_study(tmp_path / "bare", validation=0, fractions=(1.0,))
     few = scored_study(tmp_path / "few", validation=12, fractions=(1.0,))

@@ -11,7 +11,9 @@ from mococxr import metrics
 from mococxr.errors import UndefinedError
 from mococxr.evaluate.numbers import Block, Bootstrap, Floats, Replicates, Rows, bootstrap_ends, chosen
 from mococxr.metrics import Difference, MarginTest
+from mococxr.metrics.verdict import SOURCES
 
+TAKEN = "Both are taken as they stand: made or trained again, they may differ."
 NO_NUMBERS = {"low": None, "high": None, "z": None, "p": None}
 
 
@@ -95,9 +97,11 @@ def _quoted(pair: Pair, value: float, level: float) -> Block:
         return {"value": value, **NO_NUMBERS, "variance": None, "method": method, "verdict": "undefined",
                 "words": f"No verdict: {error}.", "reason": str(error)}  # fmt: skip
     rows = pair.ours if pair.theirs.too_few is None or not pair.unpaired else pair.theirs
-    said = metrics.verdict(found.difference, found.low, found.high, found.p, rows.labels, rows.patients)
+    about = (found.difference, found.low, found.high, found.p, rows.labels, rows.patients)
+    said = metrics.verdict(*about, sources=SOURCES[:1])
+    words = said.sentence if said.word == "too few" else f"{said.sentence} {TAKEN}"
     numbers = {name: getattr(found, name) for name in ("low", "high", "z", "p", "variance")}
-    return {"value": value, **numbers, "method": method, "verdict": said.word, "words": said.sentence}
+    return {"value": value, **numbers, "method": method, "verdict": said.word, "words": words}
 
 
 def margin_block(pair: Pair, comparison: Block, margin: float, level: float) -> Block:

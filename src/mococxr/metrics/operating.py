@@ -203,7 +203,8 @@ def predictive_values(point: OperatingPoint, prevalence: float) -> PredictiveVal
 
     Sensitivity and specificity are taken to stay as they are, which a change of setting may not grant. Odds of PPV =
     odds of the prevalence x sensitivity / (1 - specificity); the interval of the logarithm of that ratio is made from
-    the intervals of its two parts (Zou and Donner, Statistics in Medicine 27:1693, 2008).
+    the intervals of its two parts (Zou and Donner, Statistics in Medicine 27:1693, 2008). Where that interval would
+    be 0 to 1 (hardly a row is called negative, and none of them is positive), there is no number but a reason.
 
     Args:
         point: from `operating_point`.
@@ -216,8 +217,8 @@ def predictive_values(point: OperatingPoint, prevalence: float) -> PredictiveVal
     odds = float(logit(prevalence))
     return PredictiveValues(
         prevalence,
-        _posterior(found, alarmed, odds, "no row is called positive"),
-        _posterior(cleared, missed, -odds, "no row is called negative"),
+        _posterior(found, alarmed, odds, "positive"),
+        _posterior(cleared, missed, -odds, "negative"),
     )
 
 
@@ -227,11 +228,11 @@ def _rest(ends: tuple[float, float, float]) -> tuple[float, float, float]:
 
 
 def _posterior(
-    right: tuple[float, float, float], wrong: tuple[float, float, float], odds: float, reason: str
+    right: tuple[float, float, float], wrong: tuple[float, float, float], odds: float, called: str
 ) -> Number:
-    """The share of right calls, from the shares that are called so among the right and the wrong rows."""
+    """The share of right calls, from the shares that are `called` so among the right and the wrong rows."""
     if right[0] <= 0 and wrong[0] <= 0:
-        return Number(None, reason=reason)
+        return Number(None, reason=f"no row is called {called}")
     with np.errstate(divide="ignore"):
         (a, a_low, a_high), (b, b_low, b_high) = np.log(right), np.log(wrong)
     if right[0] <= 0:  # the limits of the formulas below
@@ -242,4 +243,8 @@ def _posterior(
         value = a - b
         low, high = value - np.hypot(a - a_low, b_high - b), value + np.hypot(a_high - a, b - b_low)
     shares = expit(odds + np.array([value, low, high]))
+    if shares[1] <= 0 and shares[2] >= 1:
+        return Number(
+            None, reason=f"too few rows are called {called}: anything from 0 to 100 % would fit them"
+        )
     return Number(float(shares[0]), float(shares[1]), float(shares[2]), "from sensitivity and specificity")

@@ -50,6 +50,24 @@ class VarianceSplit:
     count_runs: int
     words: tuple[str, ...]
 
+    @property
+    def few(self) -> tuple[str, ...]:
+        """A sentence for each source of which two tell all there is, or three no variance (it is in `words` too)."""
+        sources = (
+            ("draws of labels", self.count_draws, self.draws),
+            ("pretraining runs", self.count_runs, self.runs),
+        )
+        return tuple(
+            f"{count} {name} tell little of what others would give"
+            + (
+                f": the variance between {name} is estimated at 0, which does not show that there is none."
+                if not variance
+                else "."
+            )
+            for name, count, variance in sources
+            if count == 2 or (count == 3 and not variance)
+        )
+
 
 @dataclass(frozen=True)
 class _Squares:
@@ -97,10 +115,11 @@ def variance_split(
     quantile = float(stdtrit(df, 0.5 + level / 2)) if np.isfinite(df) else float(ndtri(0.5 + level / 2))
     value = float(points_DS.mean())
     half = quantile * standard_error
-    return VarianceSplit(
+    split = VarianceSplit(
         value, standard_error, df, value - half, value + half, level, patients, draw, run, rest, sum(inside),
         count_draws, count_runs, (*words, *_missing(count_draws, count_runs)),
     )  # fmt: skip
+    return replace(split, words=(*split.words, *split.few))
 
 
 def split_difference(arm: Trials, reference: Trials, level: float = 0.95) -> VarianceSplit:

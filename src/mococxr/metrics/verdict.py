@@ -32,6 +32,7 @@ def verdict(
     minimum: int = TOO_FEW,
     wider: tuple[float, float] | None = None,
     wider_over: Sequence[str] = SOURCES,
+    sources: Sequence[str] = SOURCES,
 ) -> Verdict:
     """The sentence that stands beside a difference of AUROC.
 
@@ -42,6 +43,7 @@ def verdict(
         over: the sources of variance that the interval holds, of `SOURCES`; the others are named as missing.
         minimum: patients of each class below which no verdict is given and p is dropped.
         wider: a second interval, over more sources, `wider_over`; it makes no other verdict, but is said.
+        sources: all that such a number varies by, of `SOURCES`: for two tables of scores the test patients alone.
     """
     few = too_few(labels, patients, minimum)
     if few is not None:
@@ -49,7 +51,7 @@ def verdict(
     numbers = f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
     held = f"over other {_listed(over)}"
     told = {*over, *(wider_over if wider is not None else ())}
-    missing = [source for source in SOURCES if source not in told]
+    missing = [source for source in sources if source not in told]
     rest = f" It says nothing about other {_listed(missing, 'or')}." if missing else ""
     word = _word(low, high)
     if wider is not None:

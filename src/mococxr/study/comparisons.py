@@ -38,6 +38,10 @@ VERDICTS = {
 """What `metrics.verdict` says -> the column `verdict`; besides, `undefined`."""
 WANTED = 0.03
 """The difference of AUROC for which `planning` counts patients."""
+NEAR_CHANCE = 0.6
+"""AUROC below which no patients are counted: near guessing, draws disagree, so that their mean looks surer over
+patients than that of classifiers that work, and the count is too low."""
+GUESSING = f"an AUROC of {NEAR_CHANCE:g}, and nearer to guessing the count would be too low"
 
 
 def difference_row(key: Key, reference: str, measured: Measured, against_mode: str | None = None) -> Record:
@@ -112,7 +116,8 @@ def _judged(found: Difference, split: VarianceSplit | None, measured: Measured) 
         ]
     about = (found.difference, found.low, found.high, found.p, measured.labels, measured.patients)
     said = verdict(*about, wider=wider, wider_over=over)
-    return {"verdict": VERDICTS[said.word], "words": said.sentence}
+    few = split.few if wider is not None and split is not None else ()
+    return {"verdict": VERDICTS[said.word], "words": " ".join([said.sentence, *few])}
 
 
 def _margins(found: Difference, margin: float | None) -> Record:
@@ -189,25 +194,52 @@ def _films(measured: Measured, key: Key) -> float:
     return float(np.mean([measured.done[i]["train_films"] for i in measured.members(key)]))
 
 
-def planning(key: Key, reference: str, measured: Measured) -> Record:
-    """How many test patients like these show a difference of 0.03, from the variance found in the cell of `key`."""
+def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
+    """How many test patients like these show a difference of 0.03, from the variance found in a cell that tells it.
+
+    That is the cell of `key`, or the next larger of the `fractions` where both arms are away from guessing.
+    """
     about = {"difference": WANTED, "power": 0.8, "patients": None}
     few = too_few(measured.labels, measured.patients, consequence="no number of patients is computed")
     if few is not None and measured.labels.size:
         return about | {"words": few}
-    other = (reference, *key[1:])
-    lost = [measured.reason(one) for one in (key, other) if not measured.members(one)]
+    pair = _telling(key, reference, measured, fractions)
+    if pair is None:
+        return about | {
+            "words": f"No number of patients: at no share of the labels do both arms reach {GUESSING}."
+        }
+    lost = [measured.reason(one) for one in pair if not measured.members(one)]
     try:
         if lost:
             raise UndefinedError(lost[0])
-        found = _delong(measured, key, other)
+        found = _delong(measured, *pair)
         if not found.variance:
             raise UndefinedError("the two arms rank the test films alike")
     except UndefinedError as error:
         return about | {"words": f"Undefined: {error}."}
     patients = np.unique(measured.patients)
     positives = np.unique(measured.patients[measured.labels == 1]).size
-    share = min(positives, patients.size - 1)
-    plan = patients_needed_like(found.variance, patients.size, share, WANTED)
-    words = f"{plan.words} This study has {patients.size:,}, and the count takes others to be like them."
-    return about | {"patients": plan.patients, "words": words}
+    plan = patients_needed_like(found.variance, patients.size, min(positives, patients.size - 1), WANTED)
+    words = [
+        plan.words,
+        f"This study has {patients.size:,}; others are taken to be like them, and draws and runs to be as many.",
+    ]
+    if pair[0] != key:
+        words.append(
+            f"Worked out at {100 * pair[0][3]:g} % of the labels, the least with which both arms reach {GUESSING}."
+        )
+    return about | {"patients": plan.patients, "words": " ".join(words)}
+
+
+def _telling(
+    key: Key, reference: str, measured: Measured, fractions: Sequence[float]
+) -> tuple[Key, Key] | None:
+    """The cells of both arms to plan from; those of `key` where one of them has no number; None: all near guessing."""
+    for fraction in sorted(one for one in fractions if one >= key[3]):
+        pair = (*key[:3], fraction), (reference, *key[1:3], fraction)
+        if not all(measured.members(one) for one in pair):
+            if fraction == key[3]:
+                return pair
+        elif min(measured.trials(one).mean()[0] for one in pair) >= NEAR_CHANCE:
+            return pair
+    return None

@@ -74,7 +74,10 @@ def measure_study(
     if primary is not None:
         planned = {
             target: comparisons.planning(
-                (primary["arm"], primary["mode"], target, primary["fraction"]), asked.reference, measured
+                (primary["arm"], primary["mode"], target, primary["fraction"]),
+                asked.reference,
+                measured,
+                asked.fractions,
             )
             for target, measured in pilots.items()
         }

@@ -96,11 +96,18 @@ def _columns(name: str, number: Number) -> Record:
     return {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
 
 
+def _reasons(numbers: dict[str, Number]) -> str | None:
+    """Why some of the numbers are not there: `NPV: no row is called negative`."""
+    found = [f"{name.upper()}: {one.reason}" for name, one in numbers.items() if one.value is None]
+    return "; ".join(found) or None
+
+
 def _point_columns(point: OperatingPoint) -> Record:
     row: Record = {"threshold": point.threshold}
-    for name in ("sensitivity", "specificity", "ppv", "npv"):
-        row |= _columns(name, getattr(point, name))
-    return row
+    numbers = {name: getattr(point, name) for name in ("sensitivity", "specificity", "ppv", "npv")}
+    for name, number in numbers.items():
+        row |= _columns(name, number)
+    return row | {"reason": _reasons(numbers)}
 
 
 def _calibration_columns(found: Calibration) -> Record:
@@ -127,7 +134,7 @@ def _elsewhere(key: Key, point: OperatingPoint) -> Rows:
             found = predictive_values(point, share)
         except UndefinedError:
             return []
-        rows.append(
-            cell_names(key) | {"prevalence": share} | _columns("ppv", found.ppv) | _columns("npv", found.npv)
-        )
+        numbers = {"ppv": found.ppv, "npv": found.npv}
+        row = cell_names(key) | {"prevalence": share, "reason": _reasons(numbers)}
+        rows.append(row | _columns("ppv", found.ppv) | _columns("npv", found.npv))
     return rows

@@ -75,7 +75,7 @@ CALIBRATION = (
     | {"prevalence": F, "reason": S}
 )
 RELIABILITY = _CELL | {"bin": N} | _of(F, "mean_probability share low high") | {"n": N}
-PREVALENCE = _CELL | {"prevalence": F} | _ends("ppv npv")
+PREVALENCE = _CELL | {"prevalence": F} | _ends("ppv npv") | {"reason": S}
 SUBGROUPS = (
     _CELL
     | _of(S, "attribute group")
