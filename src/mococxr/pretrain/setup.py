@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from mococxr import backbone, journal
 from mococxr.config import PretrainSettings
@@ -17,7 +19,7 @@ from mococxr.encode import pick_device
 from mococxr.errors import InputError
 from mococxr.moco import KeyQueue, Projector, key_copy
 from mococxr.pretrain.feed import Feed
-from mococxr.pretrain.machine import knows_bf16, processes_here, view_threads
+from mococxr.pretrain.machine import generators_of, knows_bf16, processes_here, view_threads
 from mococxr.pretrain.pool import Orders, Pool
 from mococxr.pretrain.step import Learner, make_optimizer
 from mococxr.views import Recipe
@@ -26,15 +28,41 @@ from mococxr.views import Recipe
 def make_accelerator(
     device: str, precision: str, tracker: str = "none", out: Path | None = None
 ) -> Accelerator:
-    """Where and how precisely to compute."""
+    """Where and how precisely to compute.
+
+    Raises:
+        InputError: no such device, or one that cannot compute so.
+    """
     place = pick_device(device)
     on_cpu = place.type == "cpu"
     if precision == "auto":
         precision = "bf16" if knows_bf16(place) else "no"
+    _meet("gloo" if on_cpu else "nccl")
+    if precision == "fp16" and on_cpu:
+        raise InputError("--precision fp16 takes a GPU.", "Give bf16 or no, or leave it out.")
     options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
     # Accelerate keeps device and precision for the whole process; a second run in it may want others.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
+
+
+def _meet(backend: str) -> None:
+    """Let the processes that torchrun has started on this machine find each other, each start by itself.
+
+    torchrun keeps one store for all its restarts. By itself torch would look there for the addresses of its peers under
+    the names that the dead processes used; a process that comes first would find theirs, and wait for nobody. On
+    several machines, whose counts of restarts differ, a store for each start is asked for at launch (docs/scaling.md).
+    """
+    told = os.environ
+    here = (
+        told.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and told["LOCAL_WORLD_SIZE"] == told["WORLD_SIZE"]
+    )
+    world = int(told.get("WORLD_SIZE", 1))
+    if not here or world == 1 or torch.distributed.is_initialized():
+        return
+    store = torch.distributed.TCPStore(told["MASTER_ADDR"], int(told["MASTER_PORT"]), world, is_master=False)
+    own = torch.distributed.PrefixStore(f"start {told['TORCHELASTIC_RESTART_COUNT']}", store)
+    torch.distributed.init_process_group(backend, store=own, rank=int(told["RANK"]), world_size=world)
 
 
 def build_learner(
@@ -61,9 +89,11 @@ def build_learner(
         query.encoder.compile()
         key.encoder.compile()
     optimizer = make_optimizer(s.optimizer, query, s.lr, s.weight_decay)
+    if world > 1:
+        leave_out_unused(query, s.size)
     wrapped, optimizer = accelerator.prepare(query, optimizer)
     learner = Learner(
-        query=accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False) if world > 1 else query,
+        query=query,
         wrapped=wrapped,
         key=key,
         queue=queue,
@@ -73,6 +103,7 @@ def build_learner(
         backward=accelerator.backward,
         autocast=accelerator.autocast,
         no_sync=lambda: accelerator.no_sync(wrapped),
+        scaler=accelerator.scaler,
         rank=accelerator.process_index,
         world=world,
     )
@@ -122,7 +153,7 @@ def compile_now(learner: Learner, films: int, size: int, groups: int, parts: int
     before = [{name: buffer.clone() for name, buffer in side.named_buffers()} for side in sides]
     black = torch.zeros(films, 1, size, size, dtype=torch.uint8, device=device)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(generators_of(device)):
             for part in sorted({len(part) for part in black.tensor_split(parts)}):
                 learner.backward(learner.wrapped(black[:part]).sum())
             for part in sorted({len(part) for part in black.tensor_split(groups)}):
@@ -137,6 +168,26 @@ def compile_now(learner: Learner, films: int, size: int, groups: int, parts: int
     for side, kept in zip(sides, before, strict=True):
         for name, buffer in side.named_buffers():
             buffer.copy_(kept[name])
+
+
+def leave_out_unused(query: Projector, size: int) -> None:
+    """Tell DistributedDataParallel of the weights that no film reaches, such as a mask token: it waits for all others.
+
+    They stay with the optimiser, which leaves weights without gradient alone, so checkpoints fit any number of
+    processes.
+
+    Args:
+        query: in train mode, as it is afterwards; no gradient, buffer or random number is changed.
+        size: side of a view, px.
+    """
+    named = {name: weight for name, weight in query.named_parameters() if weight.requires_grad}
+    device = next(query.parameters()).device
+    query.eval()
+    features = query(torch.zeros(2, 1, size, size, dtype=torch.uint8, device=device))
+    gradients = torch.autograd.grad(features.sum(), list(named.values()), allow_unused=True)
+    query.train()
+    unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(query, unused)
 
 
 def _gather(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
