@@ -20,7 +20,7 @@ from mococxr.pretrain import run as pretrain
 STEPS, TENTH = 520, 52
 SETTINGS: dict[str, Any] = {
     "backbone": "test_resnet", "init": "random", "channels": 1, "size": 32, "epochs": 40, "batch": 16, "queue": 128,
-    "dim": 64, "lr": 1e-3, "momentum": 0.99, "schedule": "cosine", "warmup": 0.02, "crop": (0.6, 1.0), "log_every": 5,
+    "dim": 64, "lr": 1e-3, "momentum": 0.99, "schedule": "cosine", "warmup": 0.02, "crop": (0.6, 1.0), "log_every": 4,
     "save_every": 10**6, "device": "cpu", "workers": 1,
 }  # fmt: skip
 """A run of 520 steps over 219 films, of which the tests make the first tenth; the queue is full after 8."""

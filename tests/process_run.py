@@ -1,7 +1,7 @@
 """A tiny run in a process of its own, or in several: `python process_run.py STORE OUT {settings as JSON}`.
 
-Writes, as every rank sees them, hashes of its queue after each step, OUT-queue-<rank>.json; and at its start its
-process, OUT-pid-<rank>.
+Writes, as every rank sees them, hashes of its queue after each step, OUT-queue-<rank>.json; the precisions that its
+queries left the head in, OUT-kinds-<rank>.json; and at its start its process, OUT-pid-<rank>.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ def main(store: str, out: str, settings: str) -> None:
     rank = os.environ.get("RANK", "0")
     Path(f"{out}-pid-{rank}").write_text(str(os.getpid()))
     hashes: list[str] = []
+    kinds: set[str] = set()
     step = loop.moco_step
 
     def watched(learner: Any, *views: torch.Tensor, **how: Any) -> Any:
+        hook = learner.query.head.register_forward_hook(lambda _, __, found: kinds.add(str(found.dtype)))
         result = step(learner, *views, **how)
+        hook.remove()
         hashes.append(hashlib.sha256(learner.queue.keys_KC.numpy().tobytes()).hexdigest())
         return result
 
     loop.moco_step = watched
     tiny_run(Path(store), Path(out), **json.loads(settings))
     Path(f"{out}-queue-{rank}.json").write_text(json.dumps(hashes))
+    Path(f"{out}-kinds-{rank}.json").write_text(json.dumps(sorted(kinds)))
 
 
 if __name__ == "__main__":

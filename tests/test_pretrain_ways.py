@@ -140,6 +140,7 @@ def test_a_learning_rate_without_sense_ends_in_words(phantom_store, tmp_path):
         ({"crop": (1.2, 1.0)}, "--crop"),
         ({"momentum": 1.5}, "--momentum"),
         ({"batch": 1}, "--batch"),
+        ({"precision": "fp16"}, "fp16 takes a GPU"),
         ({"key_groups": 5}, "--key-groups"),
         ({"exclude_patients": Path("nobody.txt")}, "nobody.txt"),
         ({"stores": (Path("no-store"),)}, "no store at no-store"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import small_encoders
 from mococxr import checkpoint
 from small_run import read_log
 from test_pretrain import assert_same_run
@@ -123,6 +124,18 @@ def test_two_processes_learn_what_one_does(one, two):
     assert len(set(hashes[0])) == 10
     facts = json.loads((two / "run.json").read_text())
     assert (facts["processes"], facts["processes_from_step"]) == (2, [[0, 2]])
+
+
+def test_two_processes_compute_in_the_precision_asked_for_and_do_not_wait_for_weights_that_no_film_reaches(
+    phantom_store, tmp_path
+):
+    small_encoders.transformers_folder(
+        tmp_path / "dino", small_encoders.small_dinov2()
+    )  # it has a mask token
+    brought = {"init": f"hf:{tmp_path / 'dino'}", "size": 28, "epochs": 1, "precision": "bf16"}
+    out = finish(phantom_store, tmp_path / "run", processes=2, **brought)
+    for rank in (0, 1):
+        assert json.loads(Path(f"{out}-kinds-{rank}.json").read_text()) == ["torch.bfloat16"]
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])

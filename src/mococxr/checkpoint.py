@@ -10,7 +10,7 @@ import torch
 from mococxr.errors import InputError
 from mococxr.files import atomic
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what a checkpoint holds changes: one of another format is refused."""
 KEPT = 2
 """Checkpoints left on disk: the newest, and one before it in case the newest is damaged."""

@@ -21,6 +21,7 @@ from mococxr.pretrain.choice import NOBODY_LOOKS, Choice
 from mococxr.pretrain.feed import Feed
 from mococxr.pretrain.folder import agreed, worlds
 from mococxr.pretrain.log import LOG, Log
+from mococxr.pretrain.machine import generators_of
 from mococxr.pretrain.step import Learner, learning_rate, moco_step
 from mococxr.pretrain.watch import Watch
 
@@ -72,7 +73,7 @@ def pretrain_loop(
     log = Log(out / LOG, start, worlds(state, start, learner.world), run) if main else None
     begun = time.perf_counter() - spent
     with (
-        torch.random.fork_rng(),
+        torch.random.fork_rng(generators_of(accelerator.device)),
         stop_signals() as asked,
         _bar(steps * s.batch, start * s.batch, log is not None) as bar,
     ):
@@ -203,6 +204,7 @@ def _save(out: Path, learner: Learner, step: int, seconds: float, kept: dict[str
             "queue": learner.queue.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
             "shuffle": learner.shuffle.get_state(),
+            "scaler": learner.scaler.state_dict() if learner.scaler else None,
             **kept,
         },
     )
@@ -215,6 +217,8 @@ def restore(learner: Learner, watch: Watch, choice: Choice, state: dict[str, Any
     learner.queue.load_state_dict(state["queue"])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.shuffle.set_state(state["shuffle"])
+    if learner.scaler:
+        learner.scaler.load_state_dict(state["scaler"])
     watch.resume(state)
     choice.best = state["best"]
     return int(state["step"]), float(state["seconds"])

@@ -37,6 +37,11 @@ def dense(encoder: nn.Module) -> bool:
     return all(getattr(module, "groups", 1) == 1 for module in encoder.modules())
 
 
+def generators_of(device: torch.device) -> list[torch.device]:
+    """For `torch.random.fork_rng`: this device's generator beside the CPU's, and no other GPU's of the machine."""
+    return [device] if device.type == "cuda" else []
+
+
 def view_threads(device: torch.device, processes: int, asked: int = 0) -> tuple[int, int]:
     """Threads that make the views of a process: at first, and at most.
 

@@ -37,9 +37,9 @@ def make_accelerator(
     on_cpu = place.type == "cpu"
     if precision == "auto":
         precision = "bf16" if knows_bf16(place) else "no"
-    _meet("gloo" if on_cpu else "nccl")
     if precision == "fp16" and on_cpu:
         raise InputError("--precision fp16 takes a GPU.", "Give bf16 or no, or leave it out.")
+    _meet("gloo" if on_cpu else "nccl")
     options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
     # Accelerate keeps device and precision for the whole process; a second run in it may want others.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())

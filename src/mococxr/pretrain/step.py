@@ -29,6 +29,7 @@ class Learner:
         backward: loss -> gradients.
         autocast: the precision of a forward pass, for the key side; the query's is part of `wrapped`.
         no_sync: a part of a step in which the processes do not yet add up their gradients.
+        scaler: of fp16, whose scale follows the run; None in other precisions.
     """
 
     query: Projector
@@ -41,6 +42,7 @@ class Learner:
     backward: Callable[[Tensor], None]
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext
+    scaler: torch.amp.GradScaler | None = None
     rank: int = 0
     world: int = 1
 

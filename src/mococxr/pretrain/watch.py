@@ -1,4 +1,4 @@
-"""What is measured on the way: sums on the device at every step, read at the log lines, and it moves no number."""
+"""What is measured on the way, and it moves no number: sums on the device at every step, the rest at the log lines."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ KEYS = 4096
 """Keys that spread and effective rank are measured on, at most."""
 PAIRED_KEYS = 1024
 """Keys whose pairs uniformity is measured on, at most."""
-SUMS = ("loss", "contrast_accuracy", "pair_auroc", "alignment", "gradient_norm", "own_keys")
-"""What is summed since the last log line, with the steps."""
+SUMS = ("loss", "contrast_accuracy", "pair_auroc", "alignment", "own_keys")
+"""What is summed since the last log line, with the steps: what costs a step nothing that shows."""
 
 
 class Watch:
@@ -45,17 +45,17 @@ class Watch:
             self.own.add(before, self.feed.batch_of(before))
 
     def add(self, step: int, loss: Tensor, logits: Tensor) -> None:
-        """Take up a step, numbered from 0, when its gradients are still there."""
+        """Take up a step, numbered from 0."""
         own = self.own.add(step, self.feed.batch_of(step))
         seen = [
             loss.float(),
             health.contrast_accuracy(logits),
             health.pair_auroc(logits, self._newest(step)),
             health.alignment(logits, self.temperature),
-            health.gradient_norm(self.learner.query).to(self.device),
         ]
-        counted = torch.tensor([own, 1.0]).to(self.device, non_blocking=True)
-        self.sums += torch.cat([torch.stack(seen), counted])
+        self.sums[:-2] += torch.stack(seen)
+        self.sums[-2] += own  # plain numbers: a copy from memory that is not pinned may wait for the device
+        self.sums[-1] += 1
         first = (self.bad == 0) & ~torch.isfinite(loss)
         self.bad = torch.where(first, torch.full_like(self.bad, step + 1), self.bad)
 
@@ -80,7 +80,10 @@ class Watch:
         return None if math.isnan(mean) else mean
 
     def take(self, done: int, views: Tensor, logits: Tensor) -> dict[str, Any]:
-        """The measures since the last line and, of the step just done, of queue and weights, those of now."""
+        """The measures since the last line and, of the step just done, of queue and weights, those of now.
+
+        The gradients of that step must still be there.
+        """
         *means, count = self.shared().tolist()
         self.sums.zero_()
         learner = self.learner
@@ -96,6 +99,7 @@ class Watch:
             "batch_std": health.feature_std(newest) if len(newest) > 1 else None,
             "view_change": self._mean(health.view_change(views)),
             "tied": self._mean(health.tied(logits)),
+            "gradient_norm": float(health.gradient_norm(learner.query)),
             "lag": health.relative_distance(learner.query, learner.key),
             "key_moved": float((key - self.start).norm()) / moved if moved else 1.0,
             "weights_grown": float(query.norm() / self.start.norm()),
@@ -106,6 +110,8 @@ class Watch:
 
 def _spread(keys: Tensor) -> dict[str, float | None]:
     """How far the keys spread; null of a single key, which has no spread."""
+    if keys.device.type == "mps":
+        keys = keys.cpu()  # where torch has singular values and distances of pairs
     if len(keys) < 2:
         return {"feature_std": None, "effective_rank": None, "uniformity": None}
     return {
