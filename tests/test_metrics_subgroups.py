@@ -29,6 +29,13 @@ def test_the_numbers_of_a_group_are_those_of_its_rows_alone():
         assert group.positives == np.unique(ids[rows & (labels == 1)] // 2).size
 
 
+def test_groups_that_begin_with_a_number_are_in_its_order():
+    labels, scores, _, ids = films()
+    names = np.array(["12 to 17", "80 and over", "2 to 11", "not known"])[ids % 4]
+    found = metrics.subgroups(labels, scores, names, replicates=20)
+    assert [group.name for group in found.groups] == ["2 to 11", "12 to 17", "80 and over", "not known"]
+
+
 def test_the_gaps_equal_a_loop_over_the_resamples_of_all_patients():
     labels, scores, groups, _ = films(1, 200)
     ids = np.random.default_rng(2).integers(0, 90, 200)  # a patient has films in several groups

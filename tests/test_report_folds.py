@@ -99,7 +99,7 @@ def test_a_difference_is_said_over_patients_and_over_all_that_was_repeated(study
         (float(row[low]), float(row[high])) for low, high in (("low", "high"), ("low_draws", "high_draws"))
     ]
     assert [over.interval[1:] for over in verdict.over] == ends
-    assert verdict.missing == ""
+    assert verdict.missing == "Two pretraining runs tell little of what others would give."
 
 
 def test_what_was_done_once_is_named_as_missing_from_the_interval(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_margins_are_shown_where_they_were_given(tmp_path: Path) -> None:
 
 
 def test_labels_saved_name_the_arms_and_keep_bounds_as_bounds(page: str) -> None:
-    assert "What MoCo reaches with 34 labels takes ImageNet 412 (180 to more than 3,400)." in words(page)
+    assert "What MoCo reaches with 34 labels takes ImageNet 412 (95 % interval" in words(page)
     assert rows_of(page, "saved")[0][3:] == ["34", "412", "180 to more than 3,400", "12.1"]
 
 
@@ -209,6 +209,28 @@ def test_calibration_and_other_prevalences_are_those_of_the_files(page: str) -> 
         "99.5 % (96.5 to 100.0)",
     ] in rows
     assert "32 further cells stand in calibration.csv" in words(page)
+
+
+def test_a_predictive_value_that_is_undefined_gives_its_reason(tmp_path: Path) -> None:
+    why = "NPV: too few rows are called negative"
+    place = changed(
+        fake_study(tmp_path / "s", **NEW), "prevalence", npv="", npv_low="", npv_high="", reason=why
+    )
+    page = write_report(place).read_text(encoding="utf-8")
+    assert f"{why}." in words(page)
+
+
+def test_of_the_differences_shown_it_is_said_how_many_are_left_by_holm(tmp_path: Path) -> None:
+    place = fake_study(tmp_path / "s", **NEW)
+    rows = read(place / "differences.csv")
+    for row, p in zip(rows, (0.01, 0.2), strict=False):
+        row.update(verdict="better", p_holm=str(p))
+    write(place / "differences.csv", rows)
+    page = write_report(place).read_text(encoding="utf-8")
+    shown = sum(row["verdict"] in ("better", "worse") for row in rows)
+    left = sum(row["verdict"] in ("better", "worse") and float(row["p_holm"]) < 0.05 for row in rows)
+    assert left < shown
+    assert f"with their number taken into account (Holm), {left} of {shown}." in words(page)
 
 
 def test_a_cell_without_calibration_gives_its_reason(tmp_path: Path) -> None:
@@ -261,8 +283,8 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: Path) -> None:
     assert "Brier score 0.110; sensitivity 0.910 and specificity 0.780 at threshold 0.410." in results
     assert "p = 0.220; 1.000 adjusted by Holm." in results
     assert (
-        "In age 5 to 9 the AUROC of MoCo differed from that in 0 to 4 by −0.060 (−0.090 to −0.030)."
-        in results
+        "In age 5 to 9 the AUROC of MoCo differed from that in 0 to 4 by −0.060 (−0.090 to −0.030); p = 0.010 adjusted "
+        "by Holm for the gaps." in results
     )
     assert "None" not in methods + results
 

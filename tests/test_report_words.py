@@ -16,7 +16,7 @@ from mococxr.report import write_report
 from mococxr.report.banners import banners
 from mococxr.report.findings import verdicts
 from mococxr.report.study_folder import read_study
-from mococxr.report.words import p_value, plain, signed
+from mococxr.report.words import p_value, plain, signed, threshold
 
 WHY = "the draw has one class only: 34 films, none positive"
 SMALL: dict[str, Any] = {
@@ -229,11 +229,19 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0741, "+0.074"), (-0.0741, "−0.074"), (-0.0001, "0.000"), (0.0, "0.000"), (None, "undefined")],
-)
+    [
+        (0.0741, "+0.074"), (-0.0741, "−0.074"), (-0.0003, "−0.0003"), (-0.00001, "0.000"), (0.0, "0.000"),
+        (None, "undefined"),
+    ],
+)  # fmt: skip
 def test_a_difference_has_a_sign_unless_it_rounds_to_nothing(value: float | None, text: str) -> None:
     assert signed(value) == text
-    assert plain(value) == text.lstrip("+")
+    assert plain(value) == ("0.000" if value == -0.0003 else text.lstrip("+"))
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.13, "0.130"), (5.736e-7, "5.7e-07"), (0.0, "0.000")])
+def test_a_very_small_threshold_is_not_printed_as_0(value: float, text: str) -> None:
+    assert threshold(value) == text
 
 
 def test_a_p_value_is_not_smaller_than_its_replicates_can_tell() -> None:

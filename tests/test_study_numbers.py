@@ -262,6 +262,17 @@ def test_test_labels_change_neither_calibration_nor_threshold(tmp_path):
         assert a["mean_probability"] == b["mean_probability"]
 
 
+def test_a_target_that_is_a_value_of_a_column_is_not_judged_in_the_groups_of_that_column(tmp_path):
+    scored = scored_study(tmp_path, fractions=(1.0,), targets=("sex=M", "Finding"))
+    judged(scored, fractions=(1.0,), targets=["sex=M", "Finding"])
+    found = {
+        target: {row["attribute"] for row in read(scored, "subgroups", target=target)}
+        for target in ("sex=M", "Finding")
+    }
+    assert found["Finding"] - found["sex=M"] == {"sex"}
+    assert found["sex=M"]
+
+
 def test_groups_are_judged_on_the_mean_over_trials_and_small_ones_get_words(study):
     judged(study, Judging(replicates=80, margin=0.02), subgroup=["sex", "age", "site"])
     index = study.store.index

@@ -89,11 +89,12 @@ def labels_saved(
     high = needed_B[int(np.ceil((1 + level) / 2 * last))]
     found, first, final = (_bounded(float(value), counts) for value in (needed, low, high))
     factor = found.count / labels if found.side == "exactly" else None
-    words = (
-        f"What the arm reaches with {labels:,.0f} labels takes the reference {found} ({first} to {final})."
-    )
+    over = f"{100 * level:g} % interval over test patients"
+    words = f"What the arm reaches with {labels:,.0f} labels takes the reference {found} ({over}: {first} to {final})."
     if found.side == "more than":
-        words = f"The reference does not reach it with all {counts[-1]:,.0f} labels (at the least: {first})."
+        words = (
+            f"The reference does not reach it with all {counts[-1]:,.0f} labels ({over}: from {first} on)."
+        )
     return LabelsSaved(labels, found, first, final, factor, level, last + 1, int((~defined).sum()), words)
 
 

@@ -5,6 +5,7 @@ Letters: N rows, B replicates.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +53,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Subgroups:
-    """All groups, sorted by name, and the gap of each to the group `against` which they are held."""
+    """All groups, by name (`2 to 11` before `12 to 17`), and the gap of each to `against`, which they are held to."""
 
     groups: tuple[Group, ...]
     against: str | None
@@ -93,7 +94,7 @@ def subgroups(
     own = np.asarray(groups).astype(str)
     if own.shape != (size,) or ids.shape != (size,):
         raise ValueError(f"{own.shape} groups and {ids.shape} patients for {size} rows")
-    members = {str(name): own == name for name in np.unique(own)}
+    members = {str(name): own == name for name in sorted(np.unique(own), key=_natural)}
     found = [_group(name, positive[m], values[:, m], ids[m], minimum, level) for name, m in members.items()]
     if against is not None and against not in members:
         raise ValueError(f"no group named {against!r}: {', '.join(members)}")
@@ -105,6 +106,12 @@ def subgroups(
     drawn = patient_resamples(ids, replicates, seed)
     gaps = _gaps(found, against, _replicates(positive, values, members, measured, drawn), level)
     return Subgroups(tuple(found), against, tuple(gaps))
+
+
+def _natural(name: str) -> tuple[float, str]:
+    """A number at the beginning of a name counts as a number."""
+    digits = re.match(r"\d+", name)
+    return (float(digits[0]) if digits else np.inf), name
 
 
 def _group(

@@ -15,6 +15,7 @@ from mococxr.report.words import (
     percent,
     plain,
     shown,
+    threshold,
 )
 
 OF = 1000
@@ -187,8 +188,8 @@ def _threshold(study: Study, rows: list[Row]) -> Table:
     names = ("sensitivity", "specificity", "ppv", "npv")
     lines = []
     for row in rows:
-        threshold = "–" if row.get("threshold") is None else plain(row["threshold"])
-        lines.append([*_key(study, row), threshold, *(_shares(row, name) for name in names)])
+        at = "–" if row.get("threshold") is None else threshold(row["threshold"])
+        lines.append([*_key(study, row), at, *(_shares(row, name) for name in names)])
     common = {row["target"]: row["prevalence"] for row in rows if row.get("prevalence") is not None}
     shares = "; ".join(f"{target} {_share(value)}" for target, value in common.items())
     note = (
@@ -208,6 +209,13 @@ def _prevalence(study: Study, rows: list[Row]) -> Table:
         for row in mine
         if row.get("prevalence") is not None
     ]
+    why = "".join(
+        f" {display(study, arm)}, {target}, {reason}."
+        for arm, target, reason in dict.fromkeys(
+            (row["arm"], row["target"], row.get("reason")) for row in mine
+        )
+        if reason
+    )
     more = _further(mine, rows, "prevalence")
-    note = f"Sensitivity and specificity are taken to stay as they are; where patients differ they may not.{more}"
+    note = f"Sensitivity and specificity are taken to stay as they are; where patients differ they may not.{why}{more}"
     return Table(head, lines, 2, note)

@@ -30,9 +30,19 @@ def comparisons_section(study: Study) -> Section | None:
         "All comparisons, and their number taken into account",
         _lines(study),
         tables,
-        gist=f"{len(study.differences)} comparisons" + (f": {', '.join(counts)}." if counts else "."),
+        gist=f"{len(study.differences)} comparisons"
+        + (f": {', '.join(counts)}" if counts else "")
+        + f"{_left(study)}.",
         group=CLOSER,
     )
+
+
+def _left(study: Study) -> str:
+    """How many of the differences that were shown are still shown when their number is taken into account."""
+    sure = [row for row in study.differences if row.get("verdict") in ("better", "worse")]
+    if not sure or any(row.get("p_holm") is None for row in sure):
+        return ""
+    return f"; with their number taken into account (Holm), {sum(row['p_holm'] < 0.05 for row in sure)} of {len(sure)}"
 
 
 def _lines(study: Study) -> list[str]:
@@ -111,7 +121,8 @@ def saved_section(study: Study) -> Section | None:
     ]  # fmt: skip
     points = [
         "Read off the reference's own curve, straight between the measured numbers of labels (on their logarithm) and "
-        "never beyond them: outside them it says “at most” the fewest or “more than” the most.",
+        "never beyond them: outside them it says “at most” the fewest or “more than” the most. The interval is over "
+        "other test patients; draws of labels and pretraining runs are averaged, and others are not in it.",
         *(
             f"{row['target']}: {saved_words(study, row)}"
             for target in study.targets

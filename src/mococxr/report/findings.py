@@ -94,7 +94,10 @@ def _over(study: Study, row: Row) -> tuple[list[Over], str]:
         found.append(Over(label, text, (row["difference"], low, high), word))
     if len(found) < 2:
         return found, "Other labelled films, and another pretraining, are not in it."
-    return found, "" if (split.get("count_runs") or 1) > 1 else "Another pretraining is not in them."
+    runs = split.get("count_runs") or 1
+    if runs < 2:
+        return found, "Another pretraining is not in them."
+    return found, "Two pretraining runs tell little of what others would give." if runs == 2 else ""
 
 
 def _sources(split: Row) -> str:

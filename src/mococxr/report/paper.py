@@ -18,11 +18,13 @@ from mococxr.report.words import (
     interval_name,
     listed,
     mode_name,
+    p_value,
     percent,
     plain,
     shown,
     signed,
     span,
+    threshold,
 )
 
 METHODS, RESULTS = "the methods paragraph", "the results paragraph"
@@ -195,7 +197,11 @@ def _tested(study: Study, row: Row) -> list[str]:
         return []
     p, holm = comparison_p(study, row), row.get("p_holm")
     adjusted = f"; {comparison_p(study, row, 'p_holm')} adjusted by Holm" if holm is not None else ""
-    return [f"p {p if p.startswith('<') else f'= {p}'}{adjusted}."]
+    return [f"p {_equals(p)}{adjusted}."]
+
+
+def _equals(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"
 
 
 def _further(study: Study, row: Row) -> list[str]:
@@ -216,15 +222,17 @@ def _further(study: Study, row: Row) -> list[str]:
         said = [f"Brier score {plain(found['brier'])}"] if found.get("brier") is not None else []
         if found.get("sensitivity") is not None and found.get("specificity") is not None:
             point = f"sensitivity {plain(found['sensitivity'])} and specificity {plain(found['specificity'])}"
-            said.append(f"{point} at threshold {plain(found.get('threshold'))}")
+            said.append(f"{point} at threshold {threshold(found.get('threshold'))}")
         parts += [f"{display(study, row['arm'])}: {'; '.join(said)}."] if said else []
     flagged = [one for one in study.rows("subgroups", arm=row["arm"], **key) if one.get("flagged")]
     for one in flagged:
         over = between(one, "gap_low", "gap_high", signed)
         name, held = f"{one['attribute']} {one['group']}", one.get("against_group")
+        holm = one.get("p_holm")
+        adjusted = "" if holm is None else f"; p {_equals(p_value(holm, None))} adjusted by Holm for the gaps"
         parts.append(
             f"In {name} the AUROC of {display(study, row['arm'])} differed from that in {held or 'the largest group'} "
-            f"by {signed(one.get('gap'))} ({over})."
+            f"by {signed(one.get('gap'))} ({over}){adjusted}."
         )
     return parts
 

@@ -23,9 +23,18 @@ def plain(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """`0.074` -> `+0.074`, with a true minus sign; what rounds to nothing has no sign."""
+    """`0.074` -> `+0.074`, with a true minus sign; what rounds to nothing gets a digit more, then has no sign.
+
+    So an interval that leaves out 0 is not printed as one that ends at it.
+    """
+    digits += value is not None and round(value, digits) == 0 != round(value, digits + 1)
     text = plain(value, digits)
     return f"+{text}" if value is not None and round(value, digits) > 0 else text
+
+
+def threshold(value: float | None) -> str:
+    """A threshold on a score, which may be very small: `0.130`, `5.7e-07`."""
+    return plain(value) if value is None or value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
 
 
 def percent(fraction: float) -> str:

@@ -1,7 +1,8 @@
 """The experiment: arms x modes x targets x label fractions x draws, one trial each, and what they show.
 
-`plan` says which trials there are, `trial` does one, `executors` says where, `folder` keeps them, `results` turns
-predictions into cells and differences, `facts` writes down what the report must say about data and arms.
+`plan` says which trials there are, `trial` does one, `executors` says where, `folder` keeps them, `results` and
+`comparisons` turn predictions into cells and differences, `facts` writes down what the report must say about data
+and arms.
 """
 
 from __future__ import annotations

@@ -90,7 +90,9 @@ def _add_target(
     groups: Mapping[str, pl.Series],
 ) -> int:  # fmt: skip
     """Add the rows of one target to the tables; the most undefined resamples of a cell."""
-    lost, units = 0, of_units(groups, tested, measured)
+    own = target.partition("=")[0] if "=" in target else None  # its groups would be of one class each
+    lost = 0
+    units = of_units({name: one for name, one in groups.items() if name != own}, tested, measured)
     for key in asked.keys(target):
         row, undefined = cell_row(key, measured)
         lost = max(lost, undefined)
