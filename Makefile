@@ -32,7 +32,7 @@ test: setup ## the tests, without those marked slow
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow"
 
 slow: setup ## kill and resume, several processes, real films in short
-	$(BIN)/pytest -m slow
+	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m slow
 
 demo: setup ## the whole way on synthetic films, from nothing to a report
 	$(BIN)/mococxr demo --out $(DEMO)
