@@ -161,6 +161,15 @@ def test_a_source_of_doubt_that_was_not_repeated_is_not_a_part_of_the_bar(tmp_pa
     ]
 
 
+def test_what_the_study_says_of_its_intervals_stands_once_with_its_targets(tmp_path: Path) -> None:
+    said = "2 pretraining runs tell little of what others would give."
+    two = NEW | {"targets": ("Pneumonia", "Effusion")}
+    place = changed(fake_study(tmp_path / "s", **two), "variance", words=said)
+    section = doubt_section(read_study(place))
+    assert section is not None
+    assert [line for line in section.lines if said in line] == [f"Pneumonia: {said}"]
+
+
 def test_every_comparison_stands_with_its_adjusted_p(study: Path, page: str) -> None:
     for row, one in zip(rows_of(page, "comparisons"), read(study / "differences.csv"), strict=True):
         assert row[4:7] == [f"{float(one[name]):.3f}" for name in ("p", "p_holm", "p_bh")]
@@ -230,7 +239,10 @@ def test_of_the_differences_shown_it_is_said_how_many_are_left_by_holm(tmp_path:
     shown = sum(row["verdict"] in ("better", "worse") for row in rows)
     left = sum(row["verdict"] in ("better", "worse") and float(row["p_holm"]) < 0.05 for row in rows)
     assert left < shown
-    assert f"with their number taken into account (Holm), {left} of {shown}." in words(page)
+    assert (
+        f"; {left} of these {shown} differences are left when their number is taken into account (Holm)."
+        in words(page)
+    )
 
 
 def test_a_cell_without_calibration_gives_its_reason(tmp_path: Path) -> None:

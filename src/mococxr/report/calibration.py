@@ -81,6 +81,11 @@ def _lines(study: Study, rows: list[Row]) -> list[str]:
             f"Probabilities (Platt's method) and thresholds were fitted on the validation films alone ({used}); "
             "the numbers here are of the test films."
         )
+    if any(row.get("draw") is not None for row in rows):
+        lines.append(
+            "Each row is about one classifier, that of the first draw of labels and the first pretraining run; AUROC "
+            "elsewhere on this page is a mean over all."
+        )
     wanted = {row["wanted_sensitivity"] for row in rows if row.get("wanted_sensitivity") is not None}
     if wanted:
         lines.append(

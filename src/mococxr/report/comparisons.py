@@ -38,11 +38,14 @@ def comparisons_section(study: Study) -> Section | None:
 
 
 def _left(study: Study) -> str:
-    """How many of the differences that were shown are still shown when their number is taken into account."""
+    """How many of the differences that were shown are left when their number is taken into account."""
     sure = [row for row in study.differences if row.get("verdict") in ("better", "worse")]
     if not sure or any(row.get("p_holm") is None for row in sure):
         return ""
-    return f"; with their number taken into account (Holm), {sum(row['p_holm'] < 0.05 for row in sure)} of {len(sure)}"
+    left = sum(row["p_holm"] < 0.05 for row in sure)
+    return (
+        f"; {left} of these {len(sure)} differences are left when their number is taken into account (Holm)"
+    )
 
 
 def _lines(study: Study) -> list[str]:

@@ -8,7 +8,7 @@ from mococxr.report.findings import chosen
 from mococxr.report.section import CLOSER, Bar, Part, Section
 from mococxr.report.study_folder import Row, Study
 from mococxr.report.tables import COMPARED, Table, between, comparison_key, comparison_name, count
-from mococxr.report.words import interval_name, labels_used, mode_name, plain, signed
+from mococxr.report.words import interval_name, labels_used, listed, mode_name, plain, signed
 
 SOURCES = {
     "patients": "Test patients",
@@ -37,7 +37,7 @@ def doubt_section(study: Study) -> Section | None:
         "share of that variance (in one trial) which comes from one of these.",
         "The interval over all of them together is wider than that over patients alone; only what was repeated "
         "can be in it.",
-        *dict.fromkeys(str(row["words"]) for row in main if row.get("words")),
+        *_words(main),
     ]
     head = [*COMPARED, "Difference, over all", "Draws × runs", *[title for _, title in SPREADS]]
     note = (
@@ -53,6 +53,15 @@ def doubt_section(study: Study) -> Section | None:
         group=CLOSER,
         bars=[_bar(study, row) for row in defined],
     )
+
+
+def _words(rows: list[Row]) -> list[str]:
+    """What the study says of its own intervals, each sentence once, with the targets that it is about."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("words"):
+            said.setdefault(str(row["words"]), []).append(str(row["target"]))
+    return [f"{listed(targets)}: {text}" if len(rows) > 1 else text for text, targets in said.items()]
 
 
 def of_target(study: Study, target: str) -> Row | None:

@@ -150,7 +150,10 @@ def _statistics(study: Study) -> list[str]:
         )
     point = any(row.get("sensitivity") is not None for row in study.rows("calibration"))
     if point:
-        parts.append("Thresholds were chosen on validation films alone and judged on test films.")
+        parts.append(
+            "For the first draw and pretraining run, thresholds were chosen on validation films alone and judged on "
+            "test films."
+        )
     if any(row.get("brier") is not None for row in study.rows("calibration")):
         parts.append(
             "Probabilities were calibrated on validation films (Platt) and judged on test films by Brier score and "
