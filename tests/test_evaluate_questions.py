@@ -501,7 +501,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no such group": ({"subgroup": ["hospital"]}, "no column 'hospital'"),
     "a group of one": ({"subgroup": ["one"]}, "makes 1 groups"),
     "a group for each film": ({"subgroup": ["path"]}, "makes 240 groups"),
-    "margins as probabilities": ({"score": "margin", "calibration": True}, "no probabilities, one is 12"),
+    "margins as probabilities": (
+        {"score": "margin", "calibration": True},
+        "'margin': the scores are no prob",
+    ),
 }
 
 

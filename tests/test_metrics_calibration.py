@@ -25,6 +25,12 @@ def scored(seed: int = 0, n: int = 300, slope: float = 1.0, intercept: float = 0
     return (rng.random(n) < expit(slope * logits + intercept)).astype(int), logits
 
 
+def test_equal_probabilities_have_no_slope_and_the_right_reason():
+    found = metrics.calibration([1] * 20 + [0] * 20, np.full(40, 0.4), replicates=20)
+    assert found.slope.value is None
+    assert found.slope.reason == "all probabilities are equal: no slope is defined"
+
+
 def test_logistic_fits_of_many_weightings_equal_scikit_learn():
     labels, logits = scored(n=120)
     weights = np.random.default_rng(1).integers(0, 4, (120, 5)).astype(float)

@@ -150,7 +150,7 @@ def _learned(
     if rule is not None:
         point = operating.operating_block(rule, rows, validation, settings.prevalence, how)
     if settings.calibration or settings.calibrate != "none":
-        calibration = operating.calibration_block(settings.calibrate, rows, validation, how)
+        calibration = operating.calibration_block(settings.calibrate, rows, validation, how, score)
     groups = subgroup_blocks(table, rows, how)
     more = {"operating_point": point, "calibration": calibration, "subgroups": groups}
     return more, [note] if note else []

@@ -128,4 +128,5 @@ def planning_block(pair: Pair, comparison: Block, difference: float) -> Block:
         reason = pair.too_few or comparison.get("reason") or "the difference has no variance to plan with"
         return {**empty, "reason": reason}
     plan = metrics.patients_needed_like(comparison["variance"], pair.ours.count, positives, difference)
-    return dataclasses.asdict(plan)
+    words = f"{plan.words} They are taken to be like the {pair.ours.count:,} patients here."
+    return {**dataclasses.asdict(plan), "words": words}

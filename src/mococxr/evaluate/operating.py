@@ -120,8 +120,9 @@ def _elsewhere(point: OperatingPoint, prevalence: float) -> Block:
     return {"prevalence": prevalence, "ppv": found.ppv.block(), "npv": found.npv.block()}
 
 
-def calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Bootstrap) -> Block:
-    """How right the scores are as probabilities, as they stand (`none`) or calibrated on validation rows.
+def calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Bootstrap, column: str) -> Block:
+    """How right the scores of the `column` are as probabilities: as they stand (`none`), or calibrated on validation
+    rows.
 
     Raises:
         InputError: scores that are no probabilities, taken as they stand.
@@ -132,7 +133,7 @@ def calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Boo
         "parameters": None,
     }
     if kind == "none":
-        probabilities = _as_they_stand(tested)
+        probabilities = _as_they_stand(tested, column)
     else:
         assert validation is not None  # checked with the settings
         taken, inputs, shown = _logits(validation, tested)
@@ -172,11 +173,11 @@ def _probabilities(rows: Rows) -> bool:
     return bool(((rows.scores >= 0) & (rows.scores <= 1)).all())
 
 
-def _as_they_stand(rows: Rows) -> Floats:
+def _as_they_stand(rows: Rows, column: str) -> Floats:
     if not _probabilities(rows):
         worst = float(rows.scores[np.argmax(np.abs(rows.scores - 0.5))])
         raise InputError(
-            f"{rows.name}: the scores are no probabilities, one is {worst:g}.",
+            f"{rows.name}, column {column!r}: the scores are no probabilities, one is {worst:g}.",
             "Calibrate them first: --calibrate platt --validation TABLE.",
         )
     return rows.scores

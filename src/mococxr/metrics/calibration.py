@@ -182,6 +182,9 @@ def _lines(logits: Floats, y: Floats, drawn: Resamples, level: float) -> tuple[N
     one = np.ones((y.size, 1))
     shift, slope = float(logistic_fits(logits, y, one, 1.0)[0][0]), float(logistic_fits(logits, y, one)[1][0])
     shift_B, slope_B = resampled_fits(logits, y, drawn, 1.0)[0], resampled_fits(logits, y, drawn)[1]
-    reason = "the probabilities separate the classes fully: no slope is finite"
+    alike = "all probabilities are equal: no slope is defined"
+    reason = (
+        alike if np.ptp(logits) == 0 else "the probabilities separate the classes fully: no slope is finite"
+    )
     steep = Number(None, reason=reason) if np.isnan(slope) else bootstrapped(slope, slope_B, level)
     return bootstrapped(shift, shift_B, level), steep

@@ -115,7 +115,8 @@ def _share(name: str, top: float, bottom: float, level: float, method: str = "Wi
         return Number(None, reason=called.get(name, "there are no such rows"))
     value, (low, high) = top / bottom, wilson(top, bottom, level)
     if name == "f1":
-        return Number(_f1(value), _f1(low), _f1(high), f"{method} of TP / (TP + FP + FN)")
+        how = method if method == FLAT else f"{method} of TP / (TP + FP + FN)"
+        return Number(_f1(value), _f1(low), _f1(high), how)
     return Number(value, low, high, method)
 
 
