@@ -14,6 +14,7 @@ from mococxr.pretrain.machine import knows_bf16
 from mococxr.pretrain.pool import gather_pool
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import moco_step
+from mococxr.pretrain.watch import Watch
 from mococxr.store import Store
 from small_run import read_log, tiny, tiny_run
 
@@ -79,11 +80,13 @@ def test_no_step_waits_for_the_gpu(phantom_store, tmp_path, parts):
     pool = gather_pool([Store.open(phantom_store)], 32, "train")
     learner, feed, _ = build_learner(settings, pool, make_accelerator("cuda", "no"))
     how = {"m": 0.99, "temperature": 0.2, "groups": 2, "parts": parts}
+    watch = Watch(learner, feed, 0.2)
     views = feed.views(*feed.films(0)).to("cuda")
     moco_step(learner, *views, **how)  # what is set up once may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss, _ = moco_step(learner, *views, **how)
+        loss, logits = moco_step(learner, *views, **how)
+        watch.add(0, loss, logits)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert math.isfinite(float(loss))

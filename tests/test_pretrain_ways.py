@@ -10,9 +10,15 @@ import pytest
 import torch
 
 from mococxr import checkpoint
+from mococxr.config import resolve
 from mococxr.errors import InputError, RunError
 from mococxr.pretrain import loop
-from small_run import read_log, tiny_run
+from mococxr.pretrain.choice import Choice
+from mococxr.pretrain.pool import gather_pool
+from mococxr.pretrain.setup import build_learner, make_accelerator
+from mococxr.pretrain.watch import Watch
+from mococxr.store import Store
+from small_run import read_log, tiny, tiny_run
 
 
 @pytest.mark.parametrize(
@@ -173,3 +179,28 @@ def test_keys_are_made_in_the_precision_of_the_queries(phantom_store, tmp_path, 
         (True, True),
         (False, True),
     }  # queries with gradients, keys without; both in bfloat16
+
+
+def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_of_its_step(
+    phantom_store, tmp_path
+):
+    each = read_log(tiny_run(phantom_store, tmp_path / "each", log_every=1, epochs=2))
+    some = read_log(tiny_run(phantom_store, tmp_path / "some", log_every=4, epochs=2))
+    for line in some[:2]:
+        before = each[line["step"] - 4 : line["step"]]
+        assert line["gradient_norm"] == before[-1]["gradient_norm"] > 0
+        assert line["loss"] == pytest.approx(sum(entry["loss"] for entry in before) / 4, rel=1e-6)
+
+
+def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(phantom_store, tmp_path):
+    settings = resolve(tiny(phantom_store, tmp_path / "run"))
+    pool = gather_pool([Store.open(phantom_store)], 32, "train")
+    learner, feed, _ = build_learner(settings, pool, make_accelerator("cpu", "no"))
+    watch = Watch(learner, feed, 0.2)
+    kept = {"seen": watch.shared(), "best": None}
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    learner.scaler.scale(torch.ones(1))
+    loop._save(tmp_path, learner, 1, 1.0, kept)
+    learner.scaler = torch.amp.GradScaler("cpu")
+    loop.restore(learner, watch, Choice("last"), checkpoint.latest(tmp_path / "checkpoints"))
+    assert learner.scaler.get_scale() == 8.0
