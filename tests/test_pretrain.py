@@ -25,8 +25,9 @@ from small_run import read_log, tiny_run
 
 FIELDS = [
     "step", "epoch", "loss", "contrast_accuracy", "pair_auroc", "alignment", "own_keys", "feature_std",
-    "effective_rank", "uniformity", "batch_std", "view_change", "tied", "gradient_norm", "lag", "key_moved", "weights_grown",
-    "queue_filled", "queue_age", "knn_auroc", "encoder_rank", "lr", "films_per_s", "seconds", "verdict",
+    "effective_rank", "uniformity", "batch_std", "view_change", "tied", "gradient_norm", "lag", "key_moved",
+    "weights_grown", "queue_filled", "queue_age", "knn_auroc", "encoder_rank", "lr", "films_per_s", "seconds",
+    "verdict",
 ]  # fmt: skip
 
 
