@@ -129,11 +129,18 @@ def gradient_norm(network: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def relative_distance(one: nn.Module, other: nn.Module) -> float:
-    """Distance of two networks' parameters over the length of the first's."""
-    mine: list[Tensor] = list(one.parameters())
-    theirs: list[Tensor] = list(other.parameters())
-    return float(_norm(torch._foreach_sub(mine, theirs)) / _norm(mine).clamp_min(1e-30))
+def relative_distance(one: nn.Module, other: nn.Module, each: int = 1 << 12) -> float:
+    """Distance of two networks' parameters over the length of the first's.
+
+    Of a parameter with more than `each` weights so many are looked at, evenly spaced, and stand for all.
+    """
+    apart = length = torch.zeros(())
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        seen = _spaced(mine, each).float()
+        stand_for = mine.numel() / seen.numel()
+        apart = apart.to(seen.device) + stand_for * (seen - _spaced(theirs, each).float()).square().sum()
+        length = length.to(seen.device) + stand_for * seen.square().sum()
+    return float((apart / length.clamp_min(1e-30)).sqrt())
 
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:

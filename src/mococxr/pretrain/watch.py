@@ -16,7 +16,7 @@ from mococxr.pretrain.step import Learner
 
 KEYS = 4096
 """Keys that spread and effective rank are measured on, at most."""
-PAIRED_KEYS = 1024
+PAIRED_KEYS = 512
 """Keys whose pairs uniformity is measured on, at most."""
 SUMS = ("loss", "contrast_accuracy", "pair_auroc", "alignment", "own_keys")
 """What is summed since the last log line, with the steps: what costs a step nothing that shows."""
