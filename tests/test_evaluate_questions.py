@@ -30,6 +30,7 @@ from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.evaluate.comparing import Pair, left_out
 from mococxr.evaluate.numbers import Bootstrap, Rows, measure
+from test_metrics_operating import just_below
 
 
 def table(seed: int = 0, n: int = 240, gain: float = 1.2, films: int = 1, first: int = 0) -> pl.DataFrame:
@@ -138,7 +139,7 @@ def test_a_threshold_for_a_sensitivity_is_chosen_on_validation_and_judged_on_the
     a, v = saved(frame, tmp_path / "a.csv"), saved(other, tmp_path / "v.csv")
     point = ask(a, threshold="sensitivity=0.85", validation=v)["operating_point"]
     _, hits, thresholds = roc_curve(*arrays(other), drop_intermediate=False)
-    assert point["threshold"] == thresholds[np.argmax(hits >= 0.85)]
+    assert point["threshold"] == just_below(arrays(other)[1], thresholds[np.argmax(hits >= 0.85)])
     labels, scores = arrays(frame)
     called = scores >= point["threshold"]
     tn, fp, fn, tp = confusion_matrix(labels, called).ravel()
@@ -155,7 +156,8 @@ def test_youdens_threshold_of_the_validation_table_is_that_of_its_roc_curve(tmp_
     a, v = saved(table(), tmp_path / "a.csv"), saved(table(5, first=1000), tmp_path / "v.csv")
     point = ask(a, threshold="youden", validation=v)["operating_point"]
     alarms, hits, thresholds = roc_curve(*arrays(table(5, first=1000)), drop_intermediate=False)
-    assert point["threshold"] == thresholds[np.argmax(hits - alarms)]
+    scores = arrays(table(5, first=1000))[1]
+    assert point["threshold"] == just_below(scores, thresholds[np.argmax(hits - alarms)])
     assert point["validation"] == str(v)
 
 

@@ -26,6 +26,12 @@ from mococxr.metrics.operating import FLAT
 RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden")
 
 
+def just_below(scores, score):
+    """Halfway from a score to the next lower one; the lowest score itself."""
+    lower = np.asarray(scores)[np.asarray(scores) < score]
+    return (score + lower.max()) / 2 if lower.size else score
+
+
 def films(seed: int = 0, n: int = 120, digits: int = 1):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) < n // 3).astype(int)
@@ -144,7 +150,8 @@ def test_the_threshold_for_a_sensitivity_is_the_highest_that_reaches_it(seed, wa
     labels, scores = films(seed, 40, digits)
     threshold = metrics.threshold_for_sensitivity(labels, scores, wanted)
     reached = [s for s in np.unique(scores) if (scores[labels == 1] >= s).mean() >= wanted - 1e-12]
-    assert threshold == max(reached)
+    assert threshold == pytest.approx(just_below(scores, max(reached)), rel=1e-12)
+    assert (scores >= threshold).tolist() == (scores >= max(reached)).tolist()
     whole = metrics.threshold_for_sensitivity(np.repeat(labels, 2), np.repeat(scores, 2), wanted)
     assert metrics.threshold_for_sensitivity(labels, scores, wanted, np.full(40, 2.0)) == whole
 
@@ -154,7 +161,8 @@ def test_youdens_threshold_equals_scikit_learn_and_proc(tmp_path):
     for labels, scores in (table.T for table in tables.values()):
         alarms, hits, thresholds = roc_curve(labels, scores, drop_intermediate=False)
         found = metrics.threshold_by_youden(labels, scores)
-        assert found == thresholds[np.flatnonzero(hits - alarms >= (hits - alarms).max() - 1e-12)[0]]
+        best = thresholds[np.flatnonzero(hits - alarms >= (hits - alarms).max() - 1e-12)[0]]
+        assert found == pytest.approx(just_below(scores, best), rel=1e-12)
     script = "".join(
         f"""say(max(coords(roc({name}[,1], {name}[,2], levels=c(0,1), direction="<"), "best",
             best.method="youden", ret=c("sensitivity", "specificity"))[1,]

@@ -160,9 +160,10 @@ def _clustered(counts: Floats, counted_B4: Floats, each: Floats, level: float) -
 def threshold_for_sensitivity(
     labels: ArrayLike, scores: ArrayLike, wanted: float, weights: ArrayLike | None = None
 ) -> float:
-    """The highest score at or above which the share `wanted` of the positives lies.
+    """The highest threshold at or above which the share `wanted` of the positives lies.
 
-    Choose it on validation rows: on other rows the sensitivity will differ, and on few positives by much.
+    It stands halfway between two scores, so that no rounding moves a row across. Choose it on validation
+    rows: on other rows the sensitivity will differ, and on few positives by much.
 
     Args:
         labels: 1 or 0, both present, shape (N,).
@@ -177,7 +178,7 @@ def threshold_for_sensitivity(
 
 
 def threshold_by_youden(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The score at which sensitivity + specificity is greatest; the highest such score where several are.
+    """The threshold at which sensitivity + specificity is greatest; the highest such where several are.
 
     Arguments as `threshold_for_sensitivity`.
     """
@@ -187,16 +188,24 @@ def threshold_by_youden(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike
 
 
 def _curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
-    """Every score as a threshold, falling, with sensitivity and specificity at it."""
+    """Thresholds just below every score, falling, with sensitivity and specificity at them.
+
+    Each stands halfway to the next lower score; the last is the lowest score.
+    """
     values = as_scores(scores)
     positive = as_labels(labels, values.size)
     heavy = as_weights(weights, values.size)
-    thresholds, place = np.unique(-values, return_inverse=True)
+    falling, place = np.unique(-values, return_inverse=True)
     hits = np.cumsum(np.bincount(place, weights=heavy * positive))
     alarms = np.cumsum(np.bincount(place, weights=heavy * ~positive))
     if hits[-1] == 0 or alarms[-1] == 0:
         raise UndefinedError("one class has no weight")
-    return -thresholds, hits / hits[-1], 1 - alarms / alarms[-1]
+    scores_down = -falling
+    halfway = (scores_down[:-1] + scores_down[1:]) / 2
+    between = np.where(
+        halfway > scores_down[1:], halfway, scores_down[:-1]
+    )  # neighbours among the floats have no middle
+    return np.append(between, scores_down[-1]), hits / hits[-1], 1 - alarms / alarms[-1]
 
 
 def predictive_values(point: OperatingPoint, prevalence: float) -> PredictiveValues:

@@ -116,19 +116,12 @@ def _threshold(labels: NDArray[np.int8], scores: NDArray[np.float64], patients: 
     if reason is not None:
         return {**empty, "reason": reason}
     if wish.sensitivity is None:
-        chosen = metrics.threshold_by_youden(labels, scores)
+        value = metrics.threshold_by_youden(labels, scores)
     else:
-        chosen = metrics.threshold_for_sensitivity(labels, scores, wish.sensitivity)
-    value = _below(scores, chosen)
+        value = metrics.threshold_for_sensitivity(labels, scores, wish.sensitivity)
     point = metrics.operating_point(labels, scores, value, patients)
     shown = {name: getattr(point, name).block() for name in NUMBERS}
     return {"value": value, **rule, **shown, "reason": None}
-
-
-def _below(scores: NDArray[np.float64], chosen: float) -> float:
-    """Halfway to the next lower score, so that no rounding moves a film of the chosen score across."""
-    lower = scores[scores < chosen]
-    return (chosen + (float(lower.max()) if lower.size else 0.0)) / 2
 
 
 def in_words(blocks: Mapping[str, Facts]) -> tuple[list[str], list[str]]:
