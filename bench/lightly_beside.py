@@ -5,9 +5,9 @@
 lightly: the model, loss, transform and dataset classes of its MoCo example, a PyTorch DataLoader with the best of 0, 1
 and 2 workers (tried first). Its transform (`lightly.transforms.MoCoV2Transform`) once as the example has it (crop of
 20 % of the area and more, jitter, grey, no blur) and once set to our view (crop of 90 % and more, flip, rotation up to
-10 degrees, nothing else), the cheaper of the two. Ours: `mococxr.pretrain` on a store, as its log says, in float32 as
-theirs, and once more as it comes, with `--precision auto`. ResNet-18 with three channels, MLP head, SGD, the same batch
-and queue; batch norm is shuffled on neither side.
+10 degrees, nothing else), the cheaper of the two. Ours: `mococxr pretrain` on a store, in a process of its own, as its
+log says, in float32 as theirs, and once more as it comes, with `--precision auto`. ResNet-18 with three channels, MLP
+head, SGD, the same batch and queue; batch norm is shuffled on neither side.
 
 1. Films of 320 px as JPEG. Our `prepare` is not counted: it is paid once.
 2. Films of 2,048 px as PNG. Our `prepare` is counted in over 20 epochs: the seconds of a film are those of a measured
@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ratio import Row, alternate, cores, main, row
-from runs import BATCH, PICTURES, QUEUE, SETTINGS, make_store, pretraining_rate, write_films
+from runs import BATCH, PICTURES, QUEUE, SETTINGS, make_store, rate_apart, write_films
 
 EPOCHS = 20
-PLANS = {64: (24, 8, 12, 4), 96: (12, 4, 8, 4), 224: (6, 2, 4, 2)}
+PLANS = {64: (40, 10, 20, 4), 96: (24, 6, 12, 4), 224: (8, 2, 5, 2)}
 """size -> steps of a run of ours, steps between its log lines; steps of lightly's, and before its clock starts, so that
 what its workers had ready is used up."""
 VIEWS: dict[str, dict[str, Any]] = {
@@ -123,7 +123,7 @@ def best_workers(folder: Path, size: int, view: str) -> tuple[str, Lightly]:
 def our_rate(store: Path, top: Path, size: int, precision: str) -> float:
     how = {"size": size, "log_every": PLANS[size][1], "epochs": 1, "precision": precision}
     with TemporaryDirectory(dir=top) as out:
-        return pretraining_rate(store, Path(out) / "run", **how)
+        return rate_apart(store, Path(out) / "run", **how)
 
 
 def beside(

@@ -8,15 +8,13 @@ counts is films/s as the run logged them from its first line to its last, withou
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ratio import Row, alternate, cores, main, row
-from runs import BATCH, SETTINGS, logged_rate, make_store, write_films
+from runs import BATCH, make_store, rate_apart, write_films
 
 FILMS = 6 * BATCH
 RANKS = 2
@@ -25,22 +23,8 @@ SIZE, EVERY = 224, 2
 
 def pretrain(store: Path, out: Path, ranks: int) -> float:
     """Films a second of a run of one epoch in so many processes."""
-    several = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    )
-    settings = {**SETTINGS, "size": SIZE, "epochs": 1, "log_every": EVERY, "out": out}
-    options = [
-        part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    done = subprocess.run(
-        [sys.executable, *several, "-m", "mococxr", "pretrain", str(store), *options],
-        env={**os.environ, "OMP_NUM_THREADS": str(max(1, RANKS // ranks))},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return logged_rate(out)
+    how = {"size": SIZE, "epochs": 1, "log_every": EVERY}
+    return rate_apart(store, out, ranks, threads=max(1, RANKS // ranks), **how)
 
 
 def ranks(rounds: int) -> Iterator[Row]:

@@ -70,6 +70,24 @@ def quietly() -> Iterator[None]:
         yield
 
 
+def rate_apart(store: Path, out: Path, ranks: int = 1, threads: int | None = None, **settings: Any) -> float:
+    """Films a second of `mococxr pretrain` in processes of its own, as users run it; all cores, or `threads` each."""
+    several = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    )
+    given = {**SETTINGS, **settings, "out": out}
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    done = subprocess.run(
+        [sys.executable, *several, "-m", "mococxr", "pretrain", str(store), *options],
+        env={**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return logged_rate(out)
+
+
 def pretraining_rate(store: Path, out: Path, **settings: Any) -> float:
     """Films a second of `mococxr.pretrain` in this process: feeding, stepping, measuring and logging."""
     with quietly():

@@ -33,12 +33,13 @@ from mococxr.pretrain.machine import knows_bf16
 from mococxr.pretrain.pool import gather_pool
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner, moco_step
+from mococxr.workers import keep_memory
 from ratio import Row, alternate, cores, main, row
 from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_films
 
 PAPER_QUEUE = 24_576
 MATRICES = (1024, 2048, 3072)
-PLANS = {64: (24, 8, 20), 224: (6, 2, 4)}
+PLANS = {64: (62, 10, 40), 224: (8, 2, 5)}
 """size -> steps of a run, steps between its log lines, steps of a round on the other sides."""
 NUMBERS = {"no": ("float32", torch.float32), "bf16": ("bfloat16", torch.bfloat16)}
 
@@ -112,6 +113,7 @@ def fed(store: Path, top: Path, size: int, precision: str) -> float:
 
 def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Iterator[Row]:
     torch.set_num_threads(cores())
+    keep_memory()  # as pretraining does: all sides the same
     number, dtype = NUMBERS[precision]
     if precision == "bf16" and knows_bf16(torch.device("cpu")) is False:
         yield Row.missing(f"ResNet-18, {size} px, {number}", "skipped: the processor has no fast bfloat16")

@@ -49,6 +49,7 @@ def test_bytes_and_shares_of_one_are_the_same_film():
 def test_the_network_sees_normalised_grey_in_every_channel(channels):
     seen = []
     network = encoder(channels=channels, mean=0.4, std=0.2)
+    network.stem = ""  # repeated into the channels, and not its kernels summed instead
     network.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     given = films()
     network(given)
@@ -56,6 +57,50 @@ def test_the_network_sees_normalised_grey_in_every_channel(channels):
     assert seen[0].shape == (3, channels, 40, 48)
     for channel in range(channels):
         np.testing.assert_allclose(seen[0][:, [channel]], grey, atol=1e-5)
+
+
+def answers(encoder: Encoder, given: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Features, and the gradient of every weight for a loss that takes each feature differently."""
+    encoder.zero_grad()
+    features = encoder(given)
+    (features * torch.linspace(-1, 1, features.shape[1])).square().sum().backward()
+    gradients = {name: weight.grad.clone() for name, weight in encoder.named_parameters()}
+    return {"features": features.detach()} | gradients
+
+
+@pytest.mark.parametrize(
+    "name", [NAME, "test_resnet", "test_vit", "test_convnext", "densenet121", "test_nfnet"]
+)
+def test_a_grey_film_meets_the_sum_of_the_kernels_as_three_equal_channels_meet_each(name):
+    network = build(EncoderSpec(name, 64), seed=3).eval()
+    assert bool(network.stem) == (name != "test_nfnet"), (
+        "that one's kernels are standardised, which is not linear"
+    )
+    given = torch.randint(
+        0, 256, (3, 1, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    summed = answers(network, given)
+    network.stem = ""
+    for where, wanted in answers(network, given).items():
+        torch.testing.assert_close(summed[where], wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+@torch.no_grad()
+def test_what_the_summed_kernels_give_is_channels_last():
+    network, seen = encoder("test_resnet"), []
+    network.network.get_submodule(network.stem.removesuffix(".weight")).register_forward_hook(
+        lambda _, _given, out: seen.append(out)
+    )
+    network(films())
+    assert seen[0].is_contiguous(memory_format=torch.channels_last), "else every layer after it is slower"
+
+
+def test_kernels_are_not_summed_where_channels_differ():
+    for spec in (
+        EncoderSpec("test_resnet", 64, mean=(0.4, 0.5, 0.6)),
+        EncoderSpec("test_resnet", 64, channels=1),
+    ):
+        assert build(spec).stem == ""
 
 
 @torch.no_grad()
@@ -108,6 +153,8 @@ def test_saved_weights_are_plain_timms_and_torchvisions_to_the_last_bit(name, tm
     grey = (films().float() / 255 - ours.spec.mean) / ours.spec.std
     given = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
     plain = plain.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours(films()), plain(given), rtol=1e-5, atol=1e-6)
+    ours.stem = ""  # its kernels not summed
     assert float((plain(given) - ours(films())).abs().max()) == 0.0
     theirs = getattr(torchvision.models, name)(weights=None).eval()
     head = "fc" if name == "resnet18" else "classifier"

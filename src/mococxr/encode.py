@@ -31,6 +31,7 @@ from mococxr.errors import InputError, RunError
 from mococxr.files import atomic
 from mococxr.films import resize_shorter
 from mococxr.store.levels import halving, shrink
+from mococxr.workers import keep_memory
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -127,6 +128,8 @@ def encode_frames(
     Yields:
         The position of a frame in `frames` and its feature (D,): in order of position within a shape only.
     """
+    if device.type == "cpu":
+        keep_memory()
     waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
     for position, frame in enumerate(frames):
         group = waiting.setdefault(frame.shape, [])

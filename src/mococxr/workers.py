@@ -16,7 +16,7 @@ from mococxr.errors import RunError
 
 KEPT_BYTES = 256 << 20
 """Free memory up to which a decoding process keeps it."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 
 def cores() -> int:
@@ -65,16 +65,21 @@ def settle() -> None:
     cv2.setNumThreads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    _keep_memory()
+    keep_memory(KEPT_BYTES)
 
 
-def _keep_memory() -> None:
-    """Let glibc keep what films free: giving each film's pages back and getting them again costs up to a fifth."""
+def keep_memory(most: int = -1) -> None:
+    """Let glibc keep what this process frees, up to `most` bytes, or all: for work that frees and takes the same again.
+
+    Giving the pages of each film or tensor back and getting them again, cleared, costs up to a fifth. With another C
+    library nothing happens.
+    """
     try:
-        for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            ctypes.CDLL(None).mallopt(option, KEPT_BYTES)
+        mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
-        return  # another C library
+        return
+    mallopt(_TRIM_THRESHOLD, most)
+    mallopt(_MMAP_MAX, 0)
 
 
 def _leave_with(parent: multiprocessing.process.BaseProcess) -> None:

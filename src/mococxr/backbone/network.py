@@ -10,7 +10,9 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mococxr.backbone import transformer
 from mococxr.backbone.spec import OFFLINE_BACKBONE, EncoderSpec, Grey
@@ -24,6 +26,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.network = network
         self.spec = spec
+        self.stem = one_channel_stem(network, spec)
 
     @property
     def size(self) -> int:
@@ -31,16 +34,40 @@ class Encoder(nn.Module):
         return self.spec.size
 
     def forward(self, films: Tensor) -> Tensor:
-        """Normalise on the device, repeat into the channels, encode."""
+        """Normalise on the device, repeat into the channels, encode.
+
+        The layer that sees the film gives the same for a film repeated into C channels and for the film itself with
+        the sum of the C kernels, and so do the gradients; the second costs 1 / C of the arithmetic. So the film is
+        repeated only where no such layer is known (`one_channel_stem`).
+        """
         if films.ndim != 4 or films.shape[1] != 1:
             raise ValueError(f"films are (N, 1, H, W), not {tuple(films.shape)}")
         scale = 255.0 if films.dtype == torch.uint8 else 1.0
         grey = films.float().div_(scale) if films.dtype == torch.uint8 else films.float()
         grey = (grey - _per_channel(self.spec.mean, grey)) / _per_channel(self.spec.std, grey)
+        if self.stem:
+            kernels = self.network.get_parameter(self.stem).sum(dim=1, keepdim=True)
+            # Of one channel, either layout is contiguous; the strides of the kernels tell the layer which is meant.
+            kernels = kernels.clone(memory_format=torch.channels_last)
+            return functional_call(self.network, {self.stem: kernels}, (grey,), tie_weights=False).float()
         expanded = grey.expand(-1, self.spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         if self.spec.package == "transformers":
             return transformer.read(self.network, expanded, self.spec.pool).float()
         return self.network(expanded).float()
+
+
+def one_channel_stem(network: nn.Module, spec: EncoderSpec) -> str:
+    """The kernels of the one layer that sees the channels of a film, by name; empty where they cannot be summed.
+
+    timm names that layer, for its own networks of another number of channels. It must be a plain convolution, linear in
+    its kernels, and every channel must get the same numbers.
+    """
+    name = getattr(network, "pretrained_cfg", {}).get("first_conv")
+    if not isinstance(name, str) or isinstance(spec.mean, tuple) or isinstance(spec.std, tuple):
+        return ""
+    layer = network.get_submodule(name)
+    plain = isinstance(layer, nn.Conv2d) and type(layer) in (nn.Conv2d, Conv2dSame) and layer.groups == 1
+    return f"{name}.weight" if plain and 1 < spec.channels == layer.in_channels else ""
 
 
 def _per_channel(value: Grey, like: Tensor) -> Tensor | float:

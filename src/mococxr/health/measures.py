@@ -129,7 +129,7 @@ def gradient_norm(network: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def relative_distance(one: nn.Module, other: nn.Module, each: int = 1 << 12) -> float:
+def relative_distance(one: nn.Module, other: nn.Module, each: int = 512) -> float:
     """Distance of two networks' parameters over the length of the first's.
 
     Of a parameter with more than `each` weights so many are looked at, evenly spaced, and stand for all.
@@ -156,6 +156,8 @@ def weight_sample(network: nn.Module, each: int = 256) -> Tensor:
 def _spaced(weight: Tensor, each: int) -> Tensor:
     """Up to `each` numbers, evenly spaced in the order of the indices; no copy is made of a channels-last weight."""
     step = -(-weight.numel() // each)
+    while math.gcd(step, weight.numel()) > 1:
+        step += 1  # else a few places of each kernel would stand for all
     if weight.is_contiguous():
         return weight.view(-1)[::step]
     places = torch.arange(0, weight.numel(), step, device=weight.device)

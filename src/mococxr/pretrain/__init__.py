@@ -28,6 +28,7 @@ from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner
 from mococxr.store import Store
 from mococxr.version import VERSION
+from mococxr.workers import keep_memory
 
 HARDLY_HEALTH = {"epoch", "lr", "films_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
@@ -54,6 +55,8 @@ def run(settings: PretrainSettings) -> Path:
     if settings.precision != accelerator.mixed_precision:
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
     choice = make_choice(settings.select, settings.knn, stores, pool, settings.exclude_patients)
+    if accelerator.device.type == "cpu":
+        keep_memory()
     learner, feed, origin = build_learner(settings, pool, accelerator)
     if accelerator.is_main_process:
         _announce(
