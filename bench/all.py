@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mococxr.workers import cores
 from ratio import HEAD, Row
 
 HERE = Path(__file__).resolve().parent
@@ -58,10 +59,9 @@ def machine() -> str:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             versions.append(f"{name} not installed")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processor = models[0] if models else platform.processor() or platform.machine()
     return (
-        f"{time.strftime('%Y-%m-%d')}, {cores} cores of {processor}, Python {platform.python_version()}, "
+        f"{time.strftime('%Y-%m-%d')}, {cores()} cores of {processor}, Python {platform.python_version()}, "
         f"{', '.join(versions)}."
     )
 

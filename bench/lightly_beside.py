@@ -32,7 +32,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ratio import Row, alternate, cores, main, row
+from mococxr.workers import cores
+from ratio import Row, alternate, main, row
 from runs import BATCH, PICTURES, QUEUE, SETTINGS, make_store, rate_apart, write_films
 
 EPOCHS = 20

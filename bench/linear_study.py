@@ -30,7 +30,8 @@ from mococxr.encode import random_frame
 from mococxr.finetune import paper_epochs
 from mococxr.phantom import write_phantoms
 from mococxr.targets import read_target
-from ratio import Row, alternate, cores, main, row
+from mococxr.workers import cores
+from ratio import Row, alternate, main, row
 from runs import quietly
 
 FILMS = 600

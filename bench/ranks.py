@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ratio import Row, alternate, cores, main, row
+from mococxr.workers import cores
+from ratio import Row, alternate, main, row
 from runs import BATCH, make_store, rate_apart, write_films
 
 FILMS = 6 * BATCH

@@ -41,11 +41,6 @@ class Row:
         return f"| {self.name} | {self.ours} | {self.beside} | {ratio} | {self.bar} | {self.met} |"
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """The numbers of each side, one a round, in the order of the rounds."""
     found: dict[str, list[float]] = {name: [] for name in sides}

@@ -7,7 +7,8 @@ All cores, in one process; each round measures in turn
 * the same step on one constant batch of views in memory;
 * at 224 px the step with a queue of 24,576 keys;
 * the passes alone: query forward and backward, key forward, with neither loss, queue, optimiser nor momentum update;
-* the machine's matrix-product rate: `torch.mm`, the best of three sizes, the same threads.
+* the machine's matrix-product rate, the same threads: the best of three sizes and of two libraries, `torch.mm` (MKL,
+  which leaves AVX-512 alone on other makers' processors) and the same product as a convolution of 1 x 1 (oneDNN).
 The arithmetic of the passes is what `torch.utils.flop_counter` counts, two FLOP a multiply-add. Backward is counted
 as twice forward, less what the first layer does not need: the gradient of the films. All in float32, and at 64 px once
 more in bfloat16 (step and matrix products both), which `--precision auto` takes where the processor is fast in it.
@@ -23,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,8 +35,8 @@ from mococxr.pretrain.machine import knows_bf16
 from mococxr.pretrain.pool import gather_pool
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner, moco_step
-from mococxr.workers import keep_memory
-from ratio import Row, alternate, cores, main, row
+from mococxr.workers import cores, cores_for_network
+from ratio import Row, alternate, main, row
 from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_films
 
 PAPER_QUEUE = 24_576
@@ -52,18 +54,26 @@ def flop_of(work: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
+@torch.no_grad()
 def matrix_rate(dtype: torch.dtype, seconds: float = 0.4) -> float:
-    """FLOP/s of matrix products, the best of three sizes."""
+    """FLOP/s of matrix products, the best of three sizes and of two libraries."""
     best = 0.0
     for side in MATRICES:
         a, b, out = (torch.rand(side, side).to(dtype) for _ in range(3))
-        torch.mm(a, b, out=out)
-        begun, products = time.perf_counter(), 0
-        while (spent := time.perf_counter() - begun) < seconds:
-            torch.mm(a, b, out=out)
-            products += 1
-        best = max(best, products * 2 * side**3 / spent)
+        film = a.view(1, 32, side // 32, side).permute(0, 3, 1, 2)  # a row a pixel, a column a channel
+        kernels = b.T.contiguous()[:, :, None, None]
+        for product in (partial(torch.mm, a, b, out=out), partial(F.conv2d, film, kernels)):
+            best = max(best, _calls_a_second(product, seconds) * 2 * side**3)
     return best
+
+
+def _calls_a_second(work: Callable[[], object], seconds: float) -> float:
+    work()
+    begun, calls = time.perf_counter(), 0
+    while (spent := time.perf_counter() - begun) < seconds:
+        work()
+        calls += 1
+    return calls / spent
 
 
 def a_learner(store: Path, size: int, precision: str = "no") -> Learner:
@@ -113,7 +123,6 @@ def fed(store: Path, top: Path, size: int, precision: str) -> float:
 
 def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Iterator[Row]:
     torch.set_num_threads(cores())
-    keep_memory()  # as pretraining does: all sides the same
     number, dtype = NUMBERS[precision]
     if precision == "bf16" and knows_bf16(torch.device("cpu")) is False:
         yield Row.missing(f"ResNet-18, {size} px, {number}", "skipped: the processor has no fast bfloat16")
@@ -130,18 +139,19 @@ def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Ite
         sides: dict[str, Callable[[], float]] = {
             "pretraining": partial(fed, store, top, size, precision),
             "one constant batch": partial(rate, lambda: a_step(learner, *views), steps),
-            "torch.mm": lambda: matrix_rate(dtype) / 1e9,
+            "matrix product": lambda: matrix_rate(dtype) / 1e9,
         }
         if size == 224:
             sides["step"] = partial(rate, lambda: a_step(large, *views), steps)
             sides["the passes alone"] = partial(rate, lambda: passes(large, *views), steps)
-        found = alternate(sides, rounds)
+        with cores_for_network("cpu"):  # as pretraining does: all sides the same
+            found = alternate(sides, rounds)
     found["arithmetic"] = [films * flop_a_film / 1e9 for films in found["pretraining"]]
     what = f"ResNet-18, {size} px, batch {BATCH}, {number}"
     name = (
         f"pretraining, {what}: arithmetic ({flop_a_film / 1e9:.3g} GFLOP a film) of the matrix-product rate"
     )
-    yield row(name, found, "arithmetic", "torch.mm", share, unit="GFLOP/s")
+    yield row(name, found, "arithmetic", "matrix product", share, unit="GFLOP/s")
     yield row(f"pretraining, {what}", found, "pretraining", "one constant batch", 0.95)
     if size == 224:
         yield row(f"step, {what}, K {PAPER_QUEUE:,}", found, "step", "the passes alone", 0.9)

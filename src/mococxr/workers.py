@@ -9,8 +9,10 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 from mococxr.errors import RunError
 
@@ -80,6 +82,28 @@ def keep_memory(most: int = -1) -> None:
         return
     mallopt(_TRIM_THRESHOLD, most)
     mallopt(_MMAP_MAX, 0)
+
+
+@contextmanager
+def cores_for_network(device: str) -> Iterator[None]:
+    """While films and a network take turns in this process: OpenCV works on the thread that calls it.
+
+    Its own threads stay awake for some milliseconds after each film, on cores that the network then lacks: 5 % of a
+    step of ResNet-18 at 64 px on two cores. On a CPU, freed memory is kept as well, for good.
+
+    Args:
+        device: the kind that the network is on, such as `cpu`.
+    """
+    import cv2
+
+    if device == "cpu":
+        keep_memory()
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _leave_with(parent: multiprocessing.process.BaseProcess) -> None:

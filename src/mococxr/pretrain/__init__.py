@@ -28,7 +28,7 @@ from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner
 from mococxr.store import Store
 from mococxr.version import VERSION
-from mococxr.workers import keep_memory
+from mococxr.workers import cores_for_network
 
 HARDLY_HEALTH = {"epoch", "lr", "films_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
@@ -55,8 +55,6 @@ def run(settings: PretrainSettings) -> Path:
     if settings.precision != accelerator.mixed_precision:
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
     choice = make_choice(settings.select, settings.knn, stores, pool, settings.exclude_patients)
-    if accelerator.device.type == "cpu":
-        keep_memory()
     learner, feed, origin = build_learner(settings, pool, accelerator)
     if accelerator.is_main_process:
         _announce(
@@ -65,7 +63,8 @@ def run(settings: PretrainSettings) -> Path:
         open_folder(settings, pool, stores)
     accelerator.wait_for_everyone()
     _start_tracker(accelerator, settings)
-    log = pretrain_loop(settings, learner, feed, accelerator, choice)
+    with cores_for_network(accelerator.device.type):
+        log = pretrain_loop(settings, learner, feed, accelerator, choice)
     if log:
         _finish(settings, learner, pool, stores, log, choice, origin, accelerator)
     accelerator.end_training()

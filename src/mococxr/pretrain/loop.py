@@ -21,7 +21,7 @@ from mococxr.pretrain.choice import NOBODY_LOOKS, Choice
 from mococxr.pretrain.feed import Feed
 from mococxr.pretrain.folder import agreed, worlds
 from mococxr.pretrain.log import LOG, Log
-from mococxr.pretrain.machine import generators_of
+from mococxr.pretrain.machine import generators_of, seed_generators
 from mococxr.pretrain.step import Learner, learning_rate, moco_step
 from mococxr.pretrain.watch import Watch
 
@@ -79,7 +79,7 @@ def pretrain_loop(
     ):
         for step, views in feed.run(start, steps):
             # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
-            torch.manual_seed((s.seed * 1_000_003 + step) * 4096 + learner.rank)
+            seed_generators(accelerator.device, (s.seed * 1_000_003 + step) * 4096 + learner.rank)
             views = views.to(accelerator.device, non_blocking=True)
             lr, loss, logits = _one_step(s, learner, views, step, steps)
             done, last = step + 1, step + 1 == steps

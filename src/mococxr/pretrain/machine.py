@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mococxr.errors import InputError
+from mococxr.workers import cores
 
 FULLEST = 0.9
 """Share of a GPU's memory that a step may fill when the batch is searched: the rest is for what grows later."""
@@ -42,6 +43,19 @@ def generators_of(device: torch.device) -> list[torch.device]:
     return [device] if device.type == "cuda" else []
 
 
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed the generators of the CPU and of this device, where networks draw.
+
+    `torch.manual_seed` does it for every kind of device, and where one is not in use it first writes down the whole
+    call stack for it, at every step.
+    """
+    torch.random.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def view_threads(device: torch.device, processes: int, asked: int = 0) -> tuple[int, int]:
     """Threads that make the views of a process: at first, and at most.
 
@@ -54,8 +68,7 @@ def view_threads(device: torch.device, processes: int, asked: int = 0) -> tuple[
     """
     if asked:
         return asked, asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = max(1, min(MOST_THREADS, cores // processes))
+    most = max(1, min(MOST_THREADS, cores() // processes))
     return (1, most) if device.type == "cpu" else (most, most)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from mococxr.files import read_json, write_csv, write_parquet
 from mococxr.pretrain.pool import Pool
 from mococxr.store import Store
 from mococxr.twins import fingerprints
+from mococxr.workers import cores
 
 SMALLEST = 64
 """Pixels: from films of this shorter side and more, a fingerprint is that of the full film but for 11 of 256 bits (500
@@ -66,7 +66,7 @@ def _films(pool: Pool, stores: Sequence[Store], size: int) -> pl.DataFrame:
         found = fingerprints(levels[place].pixels(row) for place, row in films)
         return pl.Series("fingerprint", [mark.tobytes() for mark in found], dtype=pl.Binary)
 
-    threads = min(len(blocks), os.cpu_count() or 1)
+    threads = min(len(blocks), cores())
     with journal.progress("fingerprints", len(pool)) as bar, ThreadPoolExecutor(threads) as workers:
         parts = []
         for block, part in zip(blocks, workers.map(marks, blocks), strict=True):

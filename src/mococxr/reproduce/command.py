@@ -27,6 +27,7 @@ from mococxr.reproduce.work import Run, Study, chosen, every_cell, every_run, st
 from mococxr.store import Store
 from mococxr.study.executors import joined
 from mococxr.study.plan import check_numbers
+from mococxr.workers import cores
 
 PAGE_SECONDS = 60.0
 """A page is written again after a study when the last is older than this."""
@@ -169,7 +170,7 @@ def _plan(work: Reproduction, studies: list[Study], draws: Mapping[float, list[R
     work.paces = _kept_paces(s, needed) or _measure(s, needed)
     rows = plan.plan_rows(s, work.data, work.wanted_runs, studies, draws, work.paces)
     table = plan.write_plan(s.out / "plan.csv", rows)
-    here = (os.cpu_count() or 1) if s.executor == "local" else 1  # nobody knows what a cluster will have
+    here = cores() if s.executor == "local" else 1  # nobody knows what a cluster will have
     jobs = (s.jobs or here) if pick_device(s.device).type == "cpu" else 1
     journal.result(plan.summary(table, plan.disk_bytes(s, work.data, work.wanted_runs), jobs))
     journal.say(f"plan: {s.out / 'plan.csv'}, draws of labels: {s.out / 'draws'}")
@@ -193,8 +194,8 @@ def _kept_paces(s: ReproduceSettings, needed: tuple[str, ...]) -> dict[str, Pace
 def _measure(s: ReproduceSettings, needed: tuple[str, ...]) -> dict[str, Pace]:
     preset = PRESETS["paper"]
     journal.say(f"measuring some steps of {' and '.join(needed)} at {s.size} px")
-    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > (cores := os.cpu_count() or 1):
-        journal.warn(f"{load:.1f} processes share {cores} cores: what is measured now is too slow.")
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > cores():
+        journal.warn(f"{load:.1f} processes share {cores()} cores: what is measured now is too slow.")
     return measure(
         needed, size=s.size, batch=s.batch, queue=s.queue or preset["queue"], mean=preset["mean"], std=preset["std"],
         device=s.device,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from mococxr import files
 from mococxr.cohorts import Cohort
 from mococxr.store.reader import FORMAT
 from mococxr.version import VERSION
+from mococxr.workers import cores
 
 _TABLES = ("index.parquet", "splits.csv", "quarantine.csv")
 
@@ -61,7 +61,7 @@ def manifest(
 
 
 def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cores())) as pool:
         return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
 
 

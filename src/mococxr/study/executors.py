@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -61,8 +60,7 @@ class Local:
     """Trials in processes of this machine: one a core, one where a GPU does the work."""
 
     def __init__(self, work: Work, jobs: int | None) -> None:
-        cores = (os.cpu_count() or 1) if work.method.device == "cpu" else 1
-        self._work, self._jobs = work, jobs or cores
+        self._work, self._jobs = work, jobs or (workers.cores() if work.method.device == "cpu" else 1)
 
     def read(self, passes: Sequence[Pass]) -> None:
         """Read the films, and keep where the features lie in `Work.features`."""
