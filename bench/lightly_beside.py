@@ -113,12 +113,12 @@ class Lightly:
 def best_workers(folder: Path, size: int, view: str) -> tuple[str, Lightly]:
     """The loop with the number of workers that makes the most films/s, and what to call it."""
     _, _, steps, warm = PLANS[size]
-    tried: dict[int, tuple[float, Lightly]] = {}
-    for workers in (0, 1, 2):
-        loop = Lightly(folder, size, view, workers)
-        tried[workers] = (loop.rate(max(2, steps // 2), warm), loop)
-    best = max(tried, key=lambda workers: tried[workers][0])
-    return f"lightly 1.6, {view}, {best} worker{'s' * (best != 1)}", tried[best][1]
+    # A loop is gone, its workers too, before the next one's workers are forked.
+    tried = {
+        workers: Lightly(folder, size, view, workers).rate(max(2, steps // 2), warm) for workers in (0, 1, 2)
+    }
+    best = max(tried, key=lambda workers: tried[workers])
+    return f"lightly 1.6, {view}, {best} worker{'s' * (best != 1)}", Lightly(folder, size, view, best)
 
 
 def our_rate(store: Path, top: Path, size: int, precision: str) -> float:
