@@ -85,36 +85,38 @@ def gather_pool(
     """
     excluded = read_patients(exclude) if exclude else set()
     held_out = _held_out(stores, pretrain_on)
-    parts = [_films_of(store, place, pretrain_on, excluded) for place, store in enumerate(stores)]
-    films = pl.concat(parts).join(held_out, on=["source", "patient"], how="anti", maintain_order="left")
+    out = held_out.vstack(_listed(stores, excluded))
+    films = pl.concat(_films_of(store, place, pretrain_on, out) for place, store in enumerate(stores))
     if films.is_empty():
         raise InputError(
             f"No film is left to pretrain on (--pretrain-on {pretrain_on}, {len(excluded)} patients excluded).",
             "Prepare with a larger training share, or exclude fewer patients.",
         )
     own = pl.when(pl.col("study").is_null()).then(pl.int_range(pl.len()))
-    films = films.with_columns(
-        group=pl.struct("source", "patient", "study", own=own).rank("dense").cast(pl.Int64)
-    )
+    # Numbers in the place of names first: a struct of names is copied whole to be ranked.
+    names = (pl.col("source", "patient", "study").rank("dense"), own.alias("own"))
+    groups = films.select(names).select(pl.struct(pl.all()).rank("dense").cast(pl.Int64)).to_series()
     named = pl.Series(sorted(excluded), dtype=pl.String)
     known = pl.concat(store.splits["patient"] for store in stores)
     return Pool(
         levels=tuple(store.level_soon(size, makes) for store in stores),
         store_N=films["store"].to_numpy(),
         row_N=films["row"].cast(pl.Int64).to_numpy(),
-        study_N=films["group"].to_numpy(),
+        study_N=groups.to_numpy(),
         patients=films.select("source", "patient").unique().sort("source", "patient"),
         unknown_excluded=len(named.filter(~named.is_in(known.implode()))),
-        leaks=films.join(_files_of(stores, held_out), on="sha256", how="semi").height,
+        leaks=_leaks(stores, films, held_out),
     )
 
 
-def _films_of(store: Store, place: int, pretrain_on: str, excluded: set[str]) -> pl.DataFrame:
-    """The rows of one store that may be seen: (row, patient, study, sha256, store, source)."""
-    rows = store.rows_in(*SPLITS[pretrain_on])
+def _films_of(store: Store, place: int, pretrain_on: str, out: pl.DataFrame) -> pl.DataFrame:
+    """The rows of one store that may be seen, without patients who are out: (row, patient, study, store, source)."""
+    may = store.splits.filter(
+        pl.col("split").is_in(SPLITS[pretrain_on]), ~pl.col("patient").is_in(_names(out, store).implode())
+    )["patient"]
     return (
-        store.columns("row", "patient", "study", "sha256")[rows]
-        .filter(~pl.col("patient").is_in(list(excluded)))
+        store.columns("row", "patient", "study")
+        .filter(pl.col("patient").is_in(may.implode()))
         .with_columns(store=pl.lit(place, dtype=pl.Int64), source=pl.lit(store.source))
     )
 
@@ -129,14 +131,35 @@ def _held_out(stores: Sequence[Store], pretrain_on: str) -> pl.DataFrame:
     )
 
 
-def _files_of(stores: Sequence[Store], patients: pl.DataFrame) -> pl.DataFrame:
-    """The `sha256` of every film of some patients (source, patient)."""
-    return pl.concat(
-        store.columns("patient", "sha256")
-        .join(patients.filter(source=store.source), on="patient", how="semi")
-        .select("sha256")
-        for store in stores
-    )
+def _listed(stores: Sequence[Store], names: set[str]) -> pl.DataFrame:
+    """Patients of these names, whatever store knows them: (patient, source)."""
+    sources = pl.DataFrame({"source": sorted({store.source for store in stores})})
+    return pl.DataFrame({"patient": sorted(names)}, schema={"patient": pl.String}).join(sources, how="cross")
+
+
+def _leaks(stores: Sequence[Store], films: pl.DataFrame, held_out: pl.DataFrame) -> int:
+    """How many of the films (store, row) have the very file of a patient who is kept out (source, patient).
+
+    Files are told by 64 bits of a hash of their `sha256`: on a large store the digests themselves are most of what a
+    run would hold.
+    """
+    rows = {
+        place: store.columns("row", "sha256").select("row", file=pl.col("sha256").hash())
+        for place, store in enumerate(stores)
+    }
+    kept_out = pl.concat(
+        rows[place]
+        .filter(store.columns("patient")["patient"].is_in(_names(held_out, store).implode()))
+        .select("file")
+        for place, store in enumerate(stores)
+    )["file"].unique()
+    seen = (rows[place].join(films.filter(store=place), on="row", how="semi") for place in rows)
+    return sum(int(part["file"].is_in(kept_out.implode()).sum()) for part in seen)
+
+
+def _names(patients: pl.DataFrame, store: Store) -> pl.Series:
+    """The patients (source, patient) whom a store may know."""
+    return patients.filter(source=store.source)["patient"]
 
 
 def read_patients(path: Path) -> set[str]:
