@@ -52,14 +52,16 @@ def measure(script: str, rounds: int) -> list[Row]:
 def machine() -> str:
     """Date, processor, cores and the versions of what is compared."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    about = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     versions = []
     for name in SHOWN:
         try:
             versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             versions.append(f"{name} not installed")
-    processor = models[0] if models else platform.processor() or platform.machine()
+    processor = about.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in about:  # a name such as AMD EPYC stands for several generations
+        processor += f" (family {about['cpu family']}, model {about.get('model')})"
     return (
         f"{time.strftime('%Y-%m-%d')}, {cores()} cores of {processor}, Python {platform.python_version()}, "
         f"{', '.join(versions)}."
