@@ -24,7 +24,7 @@ from mococxr.pretrain.pool import Pool
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import moco_step
 from mococxr.store import Level
-from mococxr.workers import cores_for_network
+from mococxr.workers import opencv_on_one_thread
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- gpu: rows begin -->", "<!-- gpu: rows end -->"
@@ -133,7 +133,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("no GPU of NVIDIA here: nothing measured, nothing written")
         return
-    with cores_for_network("cuda"):  # as pretraining does
+    with opencv_on_one_thread():  # as pretraining does
         rows = [measure(preset, given) for preset in ("paper", "tuned")]
     record(rows)
     print("\n".join(rows))

@@ -35,7 +35,7 @@ from mococxr.pretrain.machine import knows_bf16
 from mococxr.pretrain.pool import gather_pool
 from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner, moco_step
-from mococxr.workers import cores, cores_for_network
+from mococxr.workers import cores, keep_memory, opencv_on_one_thread
 from ratio import Row, alternate, main, row
 from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_films
 
@@ -123,6 +123,7 @@ def fed(store: Path, top: Path, size: int, precision: str) -> float:
 
 def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Iterator[Row]:
     torch.set_num_threads(cores())
+    keep_memory()  # as pretraining does: all sides the same
     number, dtype = NUMBERS[precision]
     if precision == "bf16" and knows_bf16(torch.device("cpu")) is False:
         yield Row.missing(f"ResNet-18, {size} px, {number}", "skipped: the processor has no fast bfloat16")
@@ -144,7 +145,7 @@ def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Ite
         if size == 224:
             sides["step"] = partial(rate, lambda: a_step(large, *views), steps)
             sides["the passes alone"] = partial(rate, lambda: passes(large, *views), steps)
-        with cores_for_network("cpu"):  # as pretraining does: all sides the same
+        with opencv_on_one_thread():  # as pretraining does
             found = alternate(sides, rounds)
     found["arithmetic"] = [films * flop_a_film / 1e9 for films in found["pretraining"]]
     what = f"ResNet-18, {size} px, batch {BATCH}, {number}"

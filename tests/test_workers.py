@@ -1,23 +1,17 @@
-"""Processes in which films and networks take turns: memory stays, and OpenCV leaves the other cores alone."""
+"""What a process does with memory and cores: memory stays, and OpenCV leaves the other cores to a network."""
 
 from __future__ import annotations
 
 import resource
 import subprocess
 import sys
-from typing import ClassVar
 
 import cv2
-import numpy as np
 import pytest
 import torch
 
-from mococxr.backbone import Encoder, EncoderSpec, build
-from mococxr.encode import encode_frames
-from mococxr.finetune import train_by_gradient
 from mococxr.pretrain import loop, machine
-from mococxr.store import Store
-from mococxr.workers import cores_for_network
+from mococxr.workers import opencv_on_one_thread
 from small_run import tiny_run
 
 TOUCH = """
@@ -62,7 +56,7 @@ def stop(seen):
 @pytest.mark.usefixtures("_three_threads")
 def test_opencv_has_its_threads_back_afterwards_whatever_happens():
     seen = []
-    with pytest.raises(KeyError), cores_for_network("meta"):
+    with pytest.raises(KeyError), opencv_on_one_thread():
         stop(seen)
     assert seen == [1]
     assert cv2.getNumThreads() == 3
@@ -76,30 +70,6 @@ def test_opencv_keeps_to_one_thread_while_a_network_is_pretrained(phantom_store,
     )
     tiny_run(phantom_store, tmp_path / "run", epochs=1)
     assert set(seen) == {1}
-    assert cv2.getNumThreads() == 3
-
-
-class Noting(Encoder):
-    """An encoder that notes how many threads OpenCV has."""
-
-    seen: ClassVar[list[int]] = []
-
-    def forward(self, films):
-        self.seen.append(cv2.getNumThreads())
-        return super().forward(films)
-
-
-@pytest.mark.usefixtures("_three_threads")
-def test_opencv_keeps_to_one_thread_while_features_are_made_and_networks_trained(phantom_store):
-    built = build(EncoderSpec("test_resnet", 64))
-    encoder = Noting(built.network, built.spec)
-    frame = np.zeros((64, 64), dtype=np.uint8)
-    list(encode_frames(encoder.eval(), [frame], torch.device("cpu")))
-    assert cv2.getNumThreads() == 3
-    rows = np.arange(8)
-    how = {"size": 64, "batch": 4, "epochs": 1, "checkpoints": 0}
-    train_by_gradient(encoder, Store.open(phantom_store), rows, rows % 2, **how)
-    assert Noting.seen == [1, 1, 1]
     assert cv2.getNumThreads() == 3
 
 

@@ -31,7 +31,7 @@ from mococxr.errors import InputError, RunError
 from mococxr.files import atomic
 from mococxr.films import resize_shorter
 from mococxr.store.levels import halving, shrink
-from mococxr.workers import cores_for_network
+from mococxr.workers import keep_memory
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -128,15 +128,16 @@ def encode_frames(
     Yields:
         The position of a frame in `frames` and its feature (D,): in order of position within a shape only.
     """
+    if device.type == "cpu":
+        keep_memory()
     waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
-    with cores_for_network(device.type):
-        for position, frame in enumerate(frames):
-            group = waiting.setdefault(frame.shape, [])
-            group.append((position, frame))
-            if len(group) == batch:
-                yield from _encode_batch(encoder, waiting.pop(frame.shape), device)
-        for group in waiting.values():
-            yield from _encode_batch(encoder, group, device)
+    for position, frame in enumerate(frames):
+        group = waiting.setdefault(frame.shape, [])
+        group.append((position, frame))
+        if len(group) == batch:
+            yield from _encode_batch(encoder, waiting.pop(frame.shape), device)
+    for group in waiting.values():
+        yield from _encode_batch(encoder, group, device)
 
 
 def _encode_batch(

@@ -26,7 +26,7 @@ from mococxr.errors import RunError, UndefinedError
 from mococxr.metrics import auroc
 from mococxr.probe import LinearHead
 from mococxr.views import uniforms
-from mococxr.workers import cores_for_network
+from mococxr.workers import keep_memory
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -115,8 +115,10 @@ def train_by_gradient(
     if not {0, 1} <= set(labels.tolist()):
         raise UndefinedError(f"one class only among {len(labels)} training films")
     judge = _judge(store, validation, checkpoints, size, frame)
-    with torch.random.fork_rng(), cores_for_network(torch.device(device).type):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
+        if torch.device(device).type == "cpu":
+            keep_memory()
         model = _Classifier(copy.deepcopy(encoder), 3 if 2 in labels else 1).to(device)
         return _train(
             model,

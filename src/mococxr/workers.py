@@ -85,19 +85,14 @@ def keep_memory(most: int = -1) -> None:
 
 
 @contextmanager
-def cores_for_network(device: str) -> Iterator[None]:
-    """While films and a network take turns in this process: OpenCV works on the thread that calls it.
+def opencv_on_one_thread() -> Iterator[None]:
+    """For the time OpenCV works on the thread that calls it, in all of this process; afterwards as before.
 
-    Its own threads stay awake for some milliseconds after each film, on cores that the network then lacks: 5 % of a
-    step of ResNet-18 at 64 px on two cores. On a CPU, freed memory is kept as well, for good.
-
-    Args:
-        device: the kind that the network is on, such as `cpu`.
+    Its own threads stay awake for some milliseconds after each view, on cores that the next step then lacks: 4 to 6 % of
+    a step of ResNet-18 at 64 px on two cores.
     """
     import cv2
 
-    if device == "cpu":
-        keep_memory()
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

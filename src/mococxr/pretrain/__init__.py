@@ -28,7 +28,7 @@ from mococxr.pretrain.setup import build_learner, make_accelerator
 from mococxr.pretrain.step import Learner
 from mococxr.store import Store
 from mococxr.version import VERSION
-from mococxr.workers import cores_for_network
+from mococxr.workers import keep_memory, opencv_on_one_thread
 
 HARDLY_HEALTH = {"epoch", "lr", "films_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
@@ -63,7 +63,9 @@ def run(settings: PretrainSettings) -> Path:
         open_folder(settings, pool, stores)
     accelerator.wait_for_everyone()
     _start_tracker(accelerator, settings)
-    with cores_for_network(accelerator.device.type):
+    if accelerator.device.type == "cpu":
+        keep_memory()
+    with opencv_on_one_thread():
         log = pretrain_loop(settings, learner, feed, accelerator, choice)
     if log:
         _finish(settings, learner, pool, stores, log, choice, origin, accelerator)
