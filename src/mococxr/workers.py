@@ -88,8 +88,8 @@ def keep_memory(most: int = -1) -> None:
 def opencv_on_one_thread() -> Iterator[None]:
     """For the time OpenCV works on the thread that calls it, in all of this process; afterwards as before.
 
-    Its own threads stay awake for some milliseconds after each view, on cores that the next step then lacks: 4 to 6 % of
-    a step of ResNet-18 at 64 px on two cores.
+    Its own threads stay awake for some milliseconds after each view, on cores that the next step then lacks: 4 to 6 %
+    of a step of ResNet-18 at 64 px on two cores.
     """
     import cv2
 
