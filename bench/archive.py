@@ -21,9 +21,10 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from archive_films import Archive, write_archive
-from mococxr.cohorts import read_cohort
-from mococxr.config import PrepareSettings
-from mococxr.store import Store, run
+from mococxr.datasets import read_cohort
+from mococxr.preparation.prepare import run
+from mococxr.settings import PrepareSettings
+from mococxr.store import Store
 
 
 def check(store: Store, written: Archive, key: Path) -> bool:

@@ -19,10 +19,10 @@ import polars as pl
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mococxr.config import PretrainSettings, make, resolve
-from mococxr.pretrain.pool import Pool
-from mococxr.pretrain.setup import build_learner, make_accelerator
-from mococxr.pretrain.step import moco_step
+from mococxr.pretraining.dataset import Pool
+from mococxr.pretraining.setup import build_learner, make_accelerator
+from mococxr.pretraining.step import moco_step
+from mococxr.settings import PretrainSettings, make, resolve
 from mococxr.store import Level
 from mococxr.workers import opencv_on_one_thread
 

@@ -37,7 +37,7 @@ STEPS = 12
 CHILD = """
 import json, sys, time
 import mococxr.store
-from mococxr.pretrain import loop
+from mococxr.pretraining.pretrain import loop
 from mococxr.errors import RunError
 import mococxr, torch
 

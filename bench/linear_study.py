@@ -25,11 +25,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mococxr
-from mococxr.backbone import EncoderSpec, start
-from mococxr.encode import random_frame
-from mococxr.finetune import paper_epochs
-from mococxr.phantom import write_phantoms
-from mococxr.targets import read_target
+from mococxr.encoders import EncoderSpec, start
+from mococxr.features import random_frame
+from mococxr.heads.finetune import paper_epochs
+from mococxr.heads.targets import read_target
+from mococxr.synthetic import write_phantoms
 from mococxr.workers import cores
 from ratio import Row, alternate, main, row
 from runs import quietly

@@ -30,9 +30,9 @@ import pydicom
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from archive_films import ROOT, grey_film, mixed_film
-from mococxr.config import PrepareSettings
-from mococxr.films import decode_film
-from mococxr.store import run
+from mococxr.images import decode_film
+from mococxr.preparation.prepare import run
+from mococxr.settings import PrepareSettings
 
 SIZE = 320
 FEW = 48

@@ -18,8 +18,8 @@ from pathlib import Path
 import polars as pl
 
 import mococxr
-from mococxr.config import PRESETS
 from mococxr.files import read_json, write_csv
+from mococxr.settings import PRESETS
 
 DATA = Path(os.environ.get("MOCOCXR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 STUDIES = {

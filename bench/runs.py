@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 import mococxr
-from mococxr.phantom import draw_phantom
+from mococxr.synthetic import draw_phantom
 
 BATCH = 32
 QUEUE = 128

@@ -29,12 +29,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import mococxr
-from mococxr.config import PretrainSettings, make, resolve
-from mococxr.moco import KeyQueue
-from mococxr.pretrain.machine import knows_bf16
-from mococxr.pretrain.pool import gather_pool
-from mococxr.pretrain.setup import build_learner, make_accelerator
-from mococxr.pretrain.step import Learner, moco_step
+from mococxr.pretraining.dataset import gather_pool
+from mococxr.pretraining.hardware import knows_bf16
+from mococxr.pretraining.moco import KeyQueue
+from mococxr.pretraining.setup import build_learner, make_accelerator
+from mococxr.pretraining.step import Learner, moco_step
+from mococxr.settings import PretrainSettings, make, resolve
 from mococxr.workers import cores, keep_memory, opencv_on_one_thread
 from ratio import Row, alternate, main, row
 from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_films

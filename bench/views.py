@@ -21,8 +21,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 
-from mococxr.phantom import draw_phantom
-from mococxr.views import Recipe, draw_views, matrix, uniforms
+from mococxr.augment import Recipe, draw_views, matrix, uniforms
+from mococxr.synthetic import draw_phantom
 from ratio import Row, alternate, main, processor_rate, row
 
 SIZE, BATCH = 224, 32

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from mococxr.config import PRESETS, PretrainSettings, StudySettings, flag
-from mococxr.config.paper import ARXIV, EVALUATION, PRETRAINING, STUDY, TRAINING, Fact
-from mococxr.config.reproduction import ReproduceSettings
+from mococxr.settings import PRESETS, PretrainSettings, StudySettings, flag
+from mococxr.settings.paper import ARXIV, EVALUATION, PRETRAINING, STUDY, TRAINING, Fact
+from mococxr.settings.reproduction import ReproduceSettings
 
 PAGE = Path(__file__).parent / "paper.md"
 HEAD = f"""# The paper, setting by setting

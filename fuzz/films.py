@@ -18,8 +18,8 @@ import atheris
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
-with atheris.instrument_imports(include=["mococxr.films", "pydicom.filereader", "pydicom.sequence"]):
-    from mococxr.films import decode_film, dicom
+with atheris.instrument_imports(include=["mococxr.images", "pydicom.filereader", "pydicom.sequence"]):
+    from mococxr.images import decode_film, dicom
 
 import cv2
 import numpy as np

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mococxr.reproduce.cells import Cell, cells_of, choose, published
+from mococxr.reproduction.cells import Cell, cells_of, choose, published
 
 DIFFERENCES = ("arm", "against", "mode", "target", "fraction", "difference", "low", "high", "p", "method")
 DATA = {

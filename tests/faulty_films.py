@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from mococxr.commands import run
-from mococxr.phantom import write_phantoms
 from mococxr.store import Store
+from mococxr.synthetic import write_phantoms
 
 TEXTS = (
     "SMITH JOHN 19470312", "DOE^JANE 12345678", "MILLER ANN F 03/12/1961", "ID 99-1234-77  M  062Y",

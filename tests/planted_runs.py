@@ -1,4 +1,4 @@
-"""Runs with planted faults, one for each verdict of `mococxr.health`; by flags where a flag can plant it."""
+"""Runs with planted faults, one for each verdict of `pretraining.diagnostics`; by flags where a flag can plant it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mococxr.commands import run
-from mococxr.config import PretrainSettings
-from mococxr.phantom import write_phantoms
-from mococxr.pretrain import feed, setup, step
-from mococxr.pretrain import run as pretrain
+from mococxr.pretraining import loader, setup, step
+from mococxr.pretraining.pretrain import run as pretrain
+from mococxr.settings import PretrainSettings
+from mococxr.synthetic import write_phantoms
 
 STEPS, TENTH = 520, 52
 SETTINGS: dict[str, Any] = {
@@ -102,19 +102,19 @@ FAULTS = [
 
 def plant(fault: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Plant a fault by its flags, or in the code where no flag can."""
-    from mococxr.pretrain import loop
+    from mococxr.pretraining import trainer
 
     if fault == "collapsed":
         patch.setattr(setup, "Projector", _frozen_head(torch.Tensor.zero_))
     elif fault == "collapsing in dimension":
         patch.setattr(setup, "Projector", _frozen_head(_one_direction))
     elif fault == "stuck":
-        patch.setattr(feed.Feed, "views", _shuffled(feed.Feed.views))
+        patch.setattr(loader.Feed, "views", _shuffled(loader.Feed.views))
     elif fault == "own key among the negatives":
         orders = setup.Orders
         patch.setattr(setup, "Orders", lambda *given, **named: orders(*given, **{**named, "apart": 0}))
     elif fault.endswith("first"):
-        patch.setattr(loop, "moco_step", _own_keys_first(loop.moco_step))
+        patch.setattr(trainer, "moco_step", _own_keys_first(trainer.moco_step))
     return FLAGS.get(fault, {})
 
 
@@ -122,16 +122,16 @@ def first_tenth(
     store: Path, out: Path, fault: str, seed: int, patch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
     """The log of the first tenth of a run with a fault."""
-    run_on = feed.Feed.run
+    run_on = loader.Feed.run
 
-    def stopping(self: feed.Feed, start: int, stop: int) -> Iterator[Any]:
+    def stopping(self: loader.Feed, start: int, stop: int) -> Iterator[Any]:
         for step_number, views in run_on(self, start, stop):
             if step_number == TENTH:
                 raise Enough
             yield step_number, views
 
     given = {**SETTINGS, **plant(fault, patch), "stores": (store,), "out": out, "seed": seed}
-    patch.setattr(feed.Feed, "run", stopping)
+    patch.setattr(loader.Feed, "run", stopping)
     with pytest.raises(Enough):
         pretrain(PretrainSettings(**given))
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mococxr.pretrain import loop
+from mococxr.pretraining import trainer
 from small_run import tiny_run
 
 
@@ -26,7 +26,7 @@ def main(store: str, out: str, settings: str) -> None:
     Path(f"{out}-pid-{rank}").write_text(str(os.getpid()))
     hashes: list[str] = []
     kinds: set[str] = set()
-    step = loop.moco_step
+    step = trainer.moco_step
 
     def watched(learner: Any, *views: torch.Tensor, **how: Any) -> Any:
         hook = learner.query.head.register_forward_hook(lambda _, __, found: kinds.add(str(found.dtype)))
@@ -35,7 +35,7 @@ def main(store: str, out: str, settings: str) -> None:
         hashes.append(hashlib.sha256(learner.queue.keys_KC.numpy().tobytes()).hexdigest())
         return result
 
-    loop.moco_step = watched
+    trainer.moco_step = watched
     tiny_run(Path(store), Path(out), **json.loads(settings))
     Path(f"{out}-queue-{rank}.json").write_text(json.dumps(hashes))
     Path(f"{out}-kinds-{rank}.json").write_text(json.dumps(sorted(kinds)))

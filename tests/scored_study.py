@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mococxr.study.trial import predictions_path, validation_path
+from mococxr.studies.trial import predictions_path, validation_path
 
 FILMS = {0.01: 20, 0.1: 200, 0.5: 1000, 1.0: 2000}
 

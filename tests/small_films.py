@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from mococxr.config import PrepareSettings
+from mococxr.settings import PrepareSettings
 
 
 def write_films(folder: Path, films: int = 70, *, seed: int = 0, per_patient: int = 2) -> pl.DataFrame:

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from mococxr.commands import run
-from mococxr.config import PretrainSettings
-from mococxr.phantom import write_phantoms
-from mococxr.pretrain import run as pretrain
+from mococxr.pretraining.pretrain import run as pretrain
+from mococxr.settings import PretrainSettings
+from mococxr.synthetic import write_phantoms
 
 TIMES = ("seconds", "films_per_s")
 """Fields of the log that no rerun repeats."""

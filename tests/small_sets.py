@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mococxr.cohorts import chexpert
+from mococxr.datasets import chexpert
 
 FOURTEEN = ",".join(chexpert.LABELS)
 

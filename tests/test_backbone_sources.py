@@ -10,8 +10,8 @@ import pytest
 import timm
 import torch
 
-from mococxr import backbone
-from mococxr.backbone import (
+from mococxr import encoders
+from mococxr.encoders import (
     EncoderSpec,
     hub,
     load_encoder,
@@ -129,7 +129,7 @@ def test_a_weights_file_takes_its_network_from_its_name_or_from_backbone(tmp_pat
 
 
 def test_a_file_that_a_run_wrote_says_its_own_network(tmp_path):
-    encoder = backbone.build(EncoderSpec(CNN, 48, channels=1, mean=0.3, std=0.2), seed=4).eval()
+    encoder = encoders.build(EncoderSpec(CNN, 48, channels=1, mean=0.3, std=0.2), seed=4).eval()
     save_encoder(encoder, tmp_path, {})
     source = resolve_encoder(str(tmp_path / "encoder.safetensors"))
     assert source.spec == encoder.spec
@@ -299,7 +299,7 @@ def test_torchxrayvisions_densenet_gives_its_own_features(own_caches, tmp_path, 
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-6
     assert source.hashes() == {file.name: sha256_file(file)}
     comes_back(open_encoder(source), tmp_path / "run", given)
-    begun, origin = backbone.start(source.name, EncoderSpec("resnet18", 96), seed=0)
+    begun, origin = encoders.start(source.name, EncoderSpec("resnet18", 96), seed=0)
     assert (begun.spec.timm, begun.spec.size, begun.training, origin) == (
         "densenet121",
         96,
@@ -464,7 +464,7 @@ def test_imagenet_and_random_after_a_run_of_transformers(tmp_path):
 
 
 def test_an_encoder_json_of_the_first_version_still_loads(tmp_path):
-    encoder = backbone.build(EncoderSpec(CNN, 48), seed=2).eval()
+    encoder = encoders.build(EncoderSpec(CNN, 48), seed=2).eval()
     save_encoder(encoder, tmp_path, {})
     told = json.loads((tmp_path / "encoder.json").read_text())
     old = {name: told[name] for name in ("version", "timm", "size", "channels", "mean", "std", "width")}

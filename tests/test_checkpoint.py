@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mococxr import checkpoint
 from mococxr.errors import InputError
+from mococxr.pretraining import checkpoint
 
 
 def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 import mococxr
 from mococxr import cli, commands
-from mococxr.config import COMMANDS, PretrainSettings, flag, make, resolve, to_yaml
 from mococxr.errors import InputError, RunError
+from mococxr.settings import COMMANDS, PretrainSettings, flag, make, resolve, to_yaml
 
 HEAVY = ("torch", "numpy", "polars", "cv2", "timm", "sklearn", "scipy", "matplotlib", "rich.live")
 
@@ -309,7 +309,7 @@ def test_a_python_function_takes_settings_by_position_and_by_name(ran: list[Any]
 
 
 def test_a_room_with_a_command_s_name_is_both(ran: list[Any]) -> None:
-    from mococxr import views as room
+    from mococxr import augment as room
 
     assert inspect.ismodule(room)
     assert mococxr.views is room

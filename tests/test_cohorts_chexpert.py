@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import mococxr
-from mococxr.cohorts import chexpert, read_cohort
+from mococxr.datasets import chexpert, read_cohort
 from mococxr.errors import InputError
 
 BATCHES = (

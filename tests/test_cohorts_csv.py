@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mococxr.cohorts import Cohort, read_cohort
-from mococxr.cohorts.cohort import FIXED
+from mococxr.datasets import Cohort, read_cohort
+from mococxr.datasets.dataset import FIXED
 from mococxr.errors import InputError
 
 

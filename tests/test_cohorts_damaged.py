@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import small_sets
-from mococxr.cohorts import read_cohort
+from mococxr.datasets import read_cohort
 from mococxr.errors import InputError
 from test_cohorts_chexpert import batches, released_test
 from test_cohorts_public import nih

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mococxr.cohorts import chexpert, read_cohort
+from mococxr.datasets import chexpert, read_cohort
 from mococxr.errors import InputError
 
 CHEXPERT = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(chexpert.LABELS)

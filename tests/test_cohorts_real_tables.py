@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mococxr.cohorts import Cohort, read_cohort
+from mococxr.datasets import Cohort, read_cohort
 from test_cohorts_public import wheel_table
 
 

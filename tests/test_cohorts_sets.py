@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import small_sets
-from mococxr.cohorts import Cohort, read_cohort
+from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError
 
 

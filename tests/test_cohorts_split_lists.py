@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mococxr.cohorts import Cohort, read_cohort
+from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError
-from mococxr.store.division import decide
+from mococxr.preparation.split_plan import decide
 
 LISTS = {
     "train": [["CXR_png/CHNCXR_0001_0.png", 0], ["CXR_png/CHNCXR_0002_1.png", 1]],

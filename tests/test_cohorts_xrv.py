@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import mococxr
-from mococxr.cohorts import read_cohort
+from mococxr.datasets import read_cohort
 from mococxr.errors import InputError
 
 NAN = float("nan")

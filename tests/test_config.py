@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mococxr import commands
 from mococxr.cli import GROUP_ORDER
-from mococxr.config import (
+from mococxr.errors import InputError
+from mococxr.settings import (
     COMMANDS,
     PRESETS,
     PretrainSettings,
@@ -29,7 +30,6 @@ from mococxr.config import (
     to_mapping,
     to_yaml,
 )
-from mococxr.errors import InputError
 
 FIELDS = [(name, field) for name, kind in COMMANDS.items() for field in dataclasses.fields(kind)]
 

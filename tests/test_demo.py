@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from mococxr import commands, demo
-from mococxr.config import COMMANDS, DemoSettings, make
+from mococxr import commands
 from mococxr.errors import InputError
+from mococxr.settings import COMMANDS, DemoSettings, make
+from mococxr.synthetic import demo
 from small_store import BACKBONE
 from small_world import status
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.phantom import draw_phantom
-from mococxr.pretrain.device_views import store
-from mococxr.pretrain.feed import Feed
-from mococxr.pretrain.pool import Orders, gather_pool
+from mococxr.augment import Recipe, draw_views, uniforms
+from mococxr.pretraining.dataset import Orders, gather_pool
+from mococxr.pretraining.device_views import store
+from mococxr.pretraining.loader import Feed
 from mococxr.store import Store
-from mococxr.views import Recipe, draw_views, uniforms
+from mococxr.synthetic import draw_phantom
 
 MEAN, MOST = (0.01, 1) if cv2.__version__ >= "5" else (0.5, 6)
 """Grey levels that a view on the device may differ by: on average, and in the worst pixel.

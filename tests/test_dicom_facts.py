@@ -31,8 +31,8 @@ from dicom_films import (
     tables,
 )
 from mococxr.errors import FilmError
-from mococxr.films import decode_film
-from mococxr.films.dicom import header, not_a_film
+from mococxr.images import decode_film
+from mococxr.images.dicom import header, not_a_film
 
 CELLS = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
 PERSON = {

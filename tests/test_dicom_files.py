@@ -10,11 +10,11 @@ import numpy as np
 import pydicom
 
 from mococxr.errors import FilmError
-from mococxr.films import decode_film, shape_of
-from mococxr.films.dicom import header
-from mococxr.films.dicom.elements import read_elements
-from mococxr.films.dicom.grey import TAGS, decode_elements
-from mococxr.films.tones import Voi
+from mococxr.images import decode_film, shape_of
+from mococxr.images.dicom import header
+from mococxr.images.dicom.elements import read_elements
+from mococxr.images.dicom.render import TAGS, decode_elements
+from mococxr.images.grey_levels import Voi
 
 
 def pydicom_files() -> list[Path]:

@@ -30,8 +30,8 @@ from dicom_films import (
     tables,
 )  # fmt: skip
 from mococxr.errors import FilmError, InputError
-from mococxr.films import decode_film
-from mococxr.films.tones import Voi, parse_voi
+from mococxr.images import decode_film
+from mococxr.images.grey_levels import Voi, parse_voi
 
 DEEP = np.random.default_rng(1).integers(0, 4096, (32, 40)).astype(np.uint16)
 COLOURS = np.random.default_rng(2).integers(0, 256, (32, 40, 3)).astype(np.uint8)

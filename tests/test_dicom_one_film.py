@@ -29,7 +29,7 @@ from dicom_films import (
     table,
     tables,
 )  # fmt: skip
-from mococxr.films import decode_film
+from mococxr.images import decode_film
 
 RAMP = np.arange(0, 4096, 4).reshape(32, 32)
 """Grey values of 12 bits that 10 bits can hold."""

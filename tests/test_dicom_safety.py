@@ -37,8 +37,8 @@ from dicom_films import (
     without_meta,
 )  # fmt: skip
 from mococxr.errors import FilmError
-from mococxr.films import decode_film
-from mococxr.films.dicom import header
+from mococxr.images import decode_film
+from mococxr.images.dicom import header
 
 DEEP = np.random.default_rng(3).integers(0, 4096, (32, 40)).astype(np.uint16)
 SMALL = (DEEP // 16).astype(np.uint8)

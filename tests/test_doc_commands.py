@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mococxr import cli, commands
-from mococxr.config import COMMANDS, make
+from mococxr.settings import COMMANDS, make
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

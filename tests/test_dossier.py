@@ -14,11 +14,11 @@ import pytest
 
 from faulty_films import plant
 from mococxr import cli
+from mococxr.audit.inspect import Dossier
 from mococxr.commands import run
-from mococxr.dossier import Dossier
 from mococxr.errors import InputError
-from mococxr.phantom import draw_phantom
 from mococxr.store import Store
+from mococxr.synthetic import draw_phantom
 
 FLAG_OF = {
     "rescaled": "copy",
@@ -131,7 +131,7 @@ def test_two_processes_find_what_one_finds(
     faulty: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     store, _, dossier = faulty
-    monkeypatch.setattr("mococxr.dossier.measure._CHUNK", 40)
+    monkeypatch.setattr("mococxr.audit.measure._CHUNK", 40)
     assert inspect(store.path, tmp_path, jobs=2).flags.equals(dossier.flags)
 
 

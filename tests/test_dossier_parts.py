@@ -13,11 +13,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from faulty_films import burn_in
-from mococxr.dossier import counts, pose, text
-from mococxr.dossier.copies import Pair, copies_within, groups
-from mococxr.dossier.flags import NO_FILMS
-from mococxr.phantom import draw_phantom
-from mococxr.twins import fingerprints
+from mococxr.audit import labels as counts
+from mococxr.audit import pose, text
+from mococxr.audit.copies import Pair, copies_within, groups
+from mococxr.audit.flags import NO_FILMS
+from mococxr.near_duplicates import fingerprints
+from mococxr.synthetic import draw_phantom
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +212,8 @@ def test_few_real_films_are_called_odd_and_every_identical_pair_is_found(
 
 
 def test_a_dicom_object_that_is_no_film_is_a_note_and_one_without_pixels_is_not() -> None:
-    from mococxr.cohorts import dicom
-    from mococxr.films.dicom import kind
+    from mococxr.datasets import dicom
+    from mococxr.images.dicom import kind
 
     reasons = {why for why in kind._CONVERSIONS.values()} | {
         dicom.COPY,

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.backbone import EncoderSpec, build, save_encoder
-from mococxr.encode import (
+from mococxr.encoders import EncoderSpec, build, save_encoder
+from mococxr.errors import InputError, RunError
+from mococxr.features import (
     cached,
     encode_frames,
     features,
@@ -16,8 +17,7 @@ from mococxr.encode import (
     state_hash,
     to_frame,
 )
-from mococxr.errors import InputError, RunError
-from mococxr.films import read_film
+from mococxr.images import read_film
 from small_store import BACKBONE, make_store
 
 SPEC = EncoderSpec(BACKBONE, 32)

@@ -28,8 +28,8 @@ from sklearn.metrics import (
 from mococxr import metrics
 from mococxr.commands import run
 from mococxr.errors import InputError
-from mococxr.evaluate.comparing import Pair, left_out
-from mococxr.evaluate.numbers import Bootstrap, Rows, measure
+from mococxr.evaluation.comparing import Pair, left_out
+from mococxr.evaluation.numbers import Bootstrap, Rows, measure
 from test_metrics_operating import just_below
 
 

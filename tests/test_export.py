@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 import mococxr
-from mococxr.backbone import Encoder, EncoderSpec, build, initialise, save_encoder
+from mococxr.classifier.operating import from_validation, read_wish
+from mococxr.classifier.saved import FORMAT, load_model, save_model
+from mococxr.encoders import Encoder, EncoderSpec, build, initialise, save_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.export import subject as subjects
+from mococxr.exporting import artifact as subjects
 from mococxr.files import atomic_write, write_json
-from mococxr.finetune import Member
-from mococxr.predict.model import FORMAT, load_model, save_model
-from mococxr.predict.operating import from_validation, read_wish
-from mococxr.probe import LinearHead
+from mococxr.heads.finetune import Member
+from mococxr.heads.linear import LinearHead
 from official_checkpoint import CLASSIFIER, checkpoint, network, write
 
 SMALL = "test_efficientnet"

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from mococxr.errors import FilmError, InputError
-from mococxr.films import decode_film, read_film
+from mococxr.images import decode_film, read_film
 
 GREY = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
 DEEP = (np.arange(64 * 80).reshape(64, 80) * 12).astype(np.uint16)
@@ -224,7 +224,7 @@ def test_a_film_damaged_inside_is_an_error_and_says_nothing_on_the_console(
 
 
 def test_a_huge_film_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mococxr.films.raster.cv2.imdecode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr("mococxr.images.raster.cv2.imdecode", lambda *_: pytest.fail("it was decoded"))
     bomb = bytearray(saved(Image.fromarray(GREY), "PNG"))
     bomb[16:24] = struct.pack(">II", 60_000, 60_000)
     with pytest.raises(FilmError, match=r"60,000 x 60,000 pixels: over the limit of 120,000,000"):

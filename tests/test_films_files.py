@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mococxr.errors import FilmError
-from mococxr.films import read_bytes, read_film, resize_shorter
+from mococxr.images import read_bytes, read_film, resize_shorter
 
 GREY = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
 

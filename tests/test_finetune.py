@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.backbone import EncoderSpec, build
-from mococxr.encode import features, random_frame, state_hash, to_frame
+from mococxr.encoders import EncoderSpec, build
 from mococxr.errors import RunError, UndefinedError
-from mococxr.finetune import _batches, count_updates, member_scores, paper_epochs, train_by_gradient
+from mococxr.features import features, random_frame, state_hash, to_frame
+from mococxr.heads.finetune import _batches, count_updates, member_scores, paper_epochs, train_by_gradient
+from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
-from mococxr.targets import read_target
 from small_store import BACKBONE, make_store
 
 

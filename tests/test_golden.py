@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.backbone import EncoderSpec, build, save_encoder
+from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
 from small_run import make_phantom_store, read_log, tiny_run
 
@@ -120,7 +120,7 @@ def test_where_encoders_cannot_be_compiled_it_is_refused_before_anything_is_writ
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("no C++ compiler here")
 
-    monkeypatch.setattr("mococxr.moco.Projector.forward", no_compiler)
+    monkeypatch.setattr("mococxr.pretraining.moco.Projector.forward", no_compiler)
     with pytest.raises(
         InputError, match=r"--compile cannot work here \(RuntimeError: no C\+\+ compiler here\)"
     ):

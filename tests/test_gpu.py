@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.config import resolve
-from mococxr.pretrain.machine import knows_bf16
-from mococxr.pretrain.pool import gather_pool
-from mococxr.pretrain.setup import build_learner, make_accelerator
-from mococxr.pretrain.step import moco_step
-from mococxr.pretrain.watch import Watch
+from mococxr.pretraining.dataset import gather_pool
+from mococxr.pretraining.hardware import knows_bf16
+from mococxr.pretraining.monitor import Watch
+from mococxr.pretraining.setup import build_learner, make_accelerator
+from mococxr.pretraining.step import moco_step
+from mococxr.settings import resolve
 from mococxr.store import Store
 from small_run import read_log, tiny, tiny_run
 

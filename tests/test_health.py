@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mococxr import health
-from mococxr.health import Run, contrast_accuracy, effective_rank, feature_std, judge
-from mococxr.moco import logits
+from mococxr.pretraining import diagnostics
+from mococxr.pretraining.diagnostics import Run, contrast_accuracy, effective_rank, feature_std, judge
+from mococxr.pretraining.moco import logits
 
 
 def sphere(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -52,14 +52,14 @@ def test_a_collapse_to_one_point_is_no_contrast_accuracy():
 
 def test_alignment_and_uniformity_are_wang_and_isolas_formulas():
     q, k, queue = sphere(12, 8), sphere(12, 8, seed=1), sphere(30, 8, seed=2)
-    assert float(health.alignment(logits(q, k, queue, 0.2), 0.2)) == pytest.approx(
+    assert float(diagnostics.alignment(logits(q, k, queue, 0.2), 0.2)) == pytest.approx(
         float((q - k).norm(dim=1).pow(2).mean()), rel=1e-5
     )
     pairs = [float((a - b).pow(2).sum()) for i, a in enumerate(queue) for b in queue[i + 1 :]]
-    assert health.uniformity(queue) == pytest.approx(
+    assert diagnostics.uniformity(queue) == pytest.approx(
         math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5
     )
-    assert health.uniformity(sphere(1, 8).expand(9, -1)) == pytest.approx(0, abs=1e-6)
+    assert diagnostics.uniformity(sphere(1, 8).expand(9, -1)) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_pair_auroc_is_scikit_learns_mean_over_films_with_ties():
@@ -68,34 +68,34 @@ def test_the_pair_auroc_is_scikit_learns_mean_over_films_with_ties():
     numbers = torch.randint(0, 6, (40, 1 + 20), generator=torch.Generator().manual_seed(0)).float()
     newest = torch.tensor([18, 19, 0, 1, 2])
     each = [roc_auc_score([1] + [0] * 5, [row[0], *row[1:][newest]]) for row in numbers]
-    assert float(health.pair_auroc(numbers, newest)) == pytest.approx(np.mean(each))
+    assert float(diagnostics.pair_auroc(numbers, newest)) == pytest.approx(np.mean(each))
 
 
 def test_only_a_negative_that_is_the_own_key_counts_as_tied():
     q, k, queue = sphere(10, 16), sphere(10, 16, seed=1), sphere(500, 16, seed=2)
-    assert health.tied(logits(q, k, queue, 0.2)) == 0
+    assert diagnostics.tied(logits(q, k, queue, 0.2)) == 0
     queue[123:128] = k[:5]
-    assert health.tied(logits(q, k, queue, 0.2)) == 0.5
+    assert diagnostics.tied(logits(q, k, queue, 0.2)) == 0.5
 
 
 def test_views_differ_by_nothing_if_equal_and_by_about_one_if_of_strangers():
     one = torch.randint(0, 256, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
-    assert health.view_change(torch.stack([one, one])) == 0
-    assert health.view_change(torch.stack([one, one.flip(0)])) == pytest.approx(1, abs=0.02)
-    assert health.view_change(torch.zeros(2, 4, 1, 8, 8, dtype=torch.uint8)) is None
+    assert diagnostics.view_change(torch.stack([one, one])) == 0
+    assert diagnostics.view_change(torch.stack([one, one.flip(0)])) == pytest.approx(1, abs=0.02)
+    assert diagnostics.view_change(torch.zeros(2, 4, 1, 8, 8, dtype=torch.uint8)) is None
 
 
 def test_gradient_norm_and_distance_are_those_of_the_weights_in_one_row():
     torch.manual_seed(0)
     one, other = (torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 2)) for _ in range(2))
-    assert float(health.gradient_norm(one)) == 0
+    assert float(diagnostics.gradient_norm(one)) == 0
     one(torch.ones(3, 5)).sum().backward()
     flat = torch.cat([weight.grad.reshape(-1) for weight in one.parameters()])
-    assert float(health.gradient_norm(one)) == pytest.approx(float(flat.norm()), rel=1e-6)
+    assert float(diagnostics.gradient_norm(one)) == pytest.approx(float(flat.norm()), rel=1e-6)
     mine, theirs = (torch.nn.utils.parameters_to_vector(net.parameters()) for net in (one, other))
     wanted = float(((mine - theirs).norm() / mine.norm()).detach())
-    assert health.relative_distance(one, other) == pytest.approx(wanted, rel=1e-6)
-    assert health.relative_distance(one, one) == 0
+    assert diagnostics.relative_distance(one, other) == pytest.approx(wanted, rel=1e-6)
+    assert diagnostics.relative_distance(one, one) == 0
 
 
 def test_nearest_neighbours_vote_as_in_a_slow_loop():
@@ -107,7 +107,7 @@ def test_nearest_neighbours_vote_as_in_a_slow_loop():
         best = np.argsort(-cosine)[:20]
         weight = np.exp(cosine[best] / 0.07)
         slow.append((weight * labels.numpy()[best]).sum() / weight.sum())
-    np.testing.assert_allclose(health.knn_scores(near, labels, films), slow, rtol=1e-4)
+    np.testing.assert_allclose(diagnostics.knn_scores(near, labels, films), slow, rtol=1e-4)
 
 
 # --- the verdict

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mococxr import checkpoint
 from mococxr.errors import InputError, RunError
-from mococxr.pretrain import feed as feed_module
+from mococxr.pretraining import checkpoint
+from mococxr.pretraining import loader as feed_module
 from mococxr.store import Store
-from mococxr.study import arms
+from mococxr.studies import arms
 from planted_runs import FAULTS, first_tenth, make_square_store
 from small_run import read_log, tiny_run
 from test_pretrain import assert_same_run, breaking_off

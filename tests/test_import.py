@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import mococxr
 from mococxr import cli
-from mococxr.backbone import EncoderSpec, build, initialise
+from mococxr.encoders import EncoderSpec, build, initialise
 from mococxr.errors import InputError
-from mococxr.export.checkpoint_file import read_checkpoint
-from mococxr.export.networks import TWINS, Twin
+from mococxr.exporting.architectures import TWINS, Twin
+from mococxr.exporting.checkpoint_file import read_checkpoint
 from official_checkpoint import checkpoint, features, state_dict, write
 from small_store import make_store
 

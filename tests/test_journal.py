@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from mococxr import journal
+from mococxr import console
 
 JOB = """
 import time
@@ -69,7 +69,7 @@ def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays(
 
 def test_off_a_terminal_only_the_last_line_is_written_for_a_short_job() -> None:
     stream = io.StringIO()
-    bar = journal.Progress("prepare", 4, stream=stream)
+    bar = console.Progress("prepare", 4, stream=stream)
     for _ in range(4):
         bar.advance()
     bar.close()
@@ -80,7 +80,7 @@ def test_off_a_terminal_a_line_comes_every_twenty_seconds(monkeypatch: pytest.Mo
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     stream = io.StringIO()
-    bar = journal.Progress("prepare", 100, done=20, stream=stream)
+    bar = console.Progress("prepare", 100, done=20, stream=stream)
     for _ in range(80):
         clock[0] += 1.0
         bar.advance(loss="0.5")
@@ -94,7 +94,7 @@ def test_off_a_terminal_a_line_comes_every_twenty_seconds(monkeypatch: pytest.Mo
 def test_films_done_by_an_earlier_run_do_not_count_for_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    bar = journal.Progress("prepare", 100, done=50, stream=io.StringIO())
+    bar = console.Progress("prepare", 100, done=50, stream=io.StringIO())
     clock[0] = 10.0
     bar.advance(10)
     assert bar.rate == pytest.approx(1.0)
@@ -102,7 +102,7 @@ def test_films_done_by_an_earlier_run_do_not_count_for_the_rate(monkeypatch: pyt
 
 def test_a_job_that_fails_is_said_to_be_stopped(capsys: pytest.CaptureFixture[str]) -> None:
     def job() -> None:
-        with journal.progress("prepare", 4) as bar:
+        with console.progress("prepare", 4) as bar:
             bar.advance()
             raise ZeroDivisionError
 
@@ -112,9 +112,9 @@ def test_a_job_that_fails_is_said_to_be_stopped(capsys: pytest.CaptureFixture[st
 
 
 def test_results_go_to_standard_output_and_talk_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    journal.say("talk")
-    journal.warn("careful")
-    journal.result("0.9")
+    console.say("talk")
+    console.warn("careful")
+    console.result("0.9")
     out, err = capsys.readouterr()
     assert out == "0.9\n"
     assert err == "talk\nwarning: careful\n"
@@ -122,4 +122,4 @@ def test_results_go_to_standard_output_and_talk_to_standard_error(capsys: pytest
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75, "1:15"), (3700, "1:01:40"), (59.7, "1:00")])
 def test_durations_read_as_a_clock(seconds: float, text: str) -> None:
-    assert journal.duration(seconds) == text
+    assert console.duration(seconds) == text

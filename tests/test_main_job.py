@@ -18,7 +18,7 @@ import torch
 import yaml
 
 import mococxr
-from mococxr.phantom import write_phantoms
+from mococxr.synthetic import write_phantoms
 from small_films import contents
 from small_store import BACKBONE
 from small_world import quietly

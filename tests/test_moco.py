@@ -12,7 +12,7 @@ from lightly.loss import NTXentLoss
 from lightly.models.utils import update_momentum
 from torch import Tensor, nn
 
-from mococxr.moco import KeyQueue, Projector, info_nce, key_copy, logits, momentum_update
+from mococxr.pretraining.moco import KeyQueue, Projector, info_nce, key_copy, logits, momentum_update
 
 
 def unit(rows: int, columns: int = 16, seed: int = 0) -> Tensor:

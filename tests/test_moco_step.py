@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mococxr.moco import KeyQueue, Projector, info_nce, key_copy, shuffled_keys
-from mococxr.pretrain import step
-from mococxr.pretrain.step import Learner, make_optimizer, moco_step
+from mococxr.pretraining import step
+from mococxr.pretraining.moco import KeyQueue, Projector, info_nce, key_copy, shuffled_keys
+from mococxr.pretraining.step import Learner, make_optimizer, moco_step
 from test_moco import Pixels, films, small_net
 
 

@@ -10,8 +10,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from mococxr import backbone
-from mococxr.backbone import EncoderSpec, weights
+from mococxr import encoders
+from mococxr.encoders import EncoderSpec, weights
 from mococxr.errors import InputError
 from small_encoders import films, lively
 
@@ -20,9 +20,9 @@ NETWORKS = ("resnet18", "test_resnet", "test_efficientnet", "test_convnext", "te
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def three(request, tmp_path_factory) -> tuple[backbone.Encoder, Path]:
+def three(request, tmp_path_factory) -> tuple[encoders.Encoder, Path]:
     """An encoder of three channels with weights that no start has, and its weights in a file."""
-    encoder = backbone.build(EncoderSpec(request.param, 64, 3, **PAPER))
+    encoder = encoders.build(EncoderSpec(request.param, 64, 3, **PAPER))
     lively(encoder.network)
     file = tmp_path_factory.mktemp("weights") / f"{request.param}.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}, file)
@@ -33,7 +33,7 @@ def three(request, tmp_path_factory) -> tuple[backbone.Encoder, Path]:
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_a_film_has_the_features_that_it_has_repeated_in_three_channels(three, channels):
     oracle, file = three
-    other, _ = backbone.start(str(file), replace(oracle.spec, channels=channels), seed=0)
+    other, _ = encoders.start(str(file), replace(oracle.spec, channels=channels), seed=0)
     given = films(3, 64)
     expected = oracle(given)
     torch.testing.assert_close(
@@ -58,10 +58,10 @@ def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp
     save_file({key: value.contiguous() for key, value in tensors.items()}, own)
     monkeypatch.setattr(weights, "imagenet_file", lambda _: own)
     monkeypatch.setattr(weights, "timm_facts", lambda _: told)
-    backbone.save_encoder(oracle, tmp_path / "run", {})
+    encoders.save_encoder(oracle, tmp_path / "run", {})
     given = films(2, 64)
     for init in ("imagenet", str(tmp_path / "run")):
-        other, _ = backbone.start(init, replace(oracle.spec, channels=1), seed=0)
+        other, _ = encoders.start(init, replace(oracle.spec, channels=1), seed=0)
         expected = oracle(given)
         torch.testing.assert_close(
             other.eval()(given), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
@@ -69,18 +69,18 @@ def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp
 
 
 def test_only_the_number_of_channels_is_fitted_and_other_weights_are_still_refused(tmp_path):
-    encoder = backbone.build(EncoderSpec("resnet18", 64, 3))
+    encoder = encoders.build(EncoderSpec("resnet18", 64, 3))
     tensors = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
     save_file(tensors | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "small.safetensors")
     with pytest.raises(InputError, match=r"conv1\.weight \(64, 3, 3, 3\)"):
-        backbone.start(str(tmp_path / "small.safetensors"), replace(encoder.spec, channels=1), seed=0)
+        encoders.start(str(tmp_path / "small.safetensors"), replace(encoder.spec, channels=1), seed=0)
 
 
 def test_the_gradient_of_one_channel_is_that_of_each_of_three(three):
     oracle, file = three
     if oracle.spec.timm != "resnet18":
         pytest.skip("one network says it")
-    one, _ = backbone.start(str(file), replace(oracle.spec, channels=1), seed=0)
+    one, _ = encoders.start(str(file), replace(oracle.spec, channels=1), seed=0)
     for encoder in (oracle, one):
         encoder.eval()(films(2, 64)).square().sum().backward()
     gradients = [encoder.network.conv1.weight.grad for encoder in (oracle, one)]

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from mococxr.config import PRESETS, PretrainSettings, StudySettings
-from mococxr.config.paper import EVALUATION, PRETRAINING, STUDY, TRAINING
-from mococxr.config.reproduction import ReproduceSettings
+from mococxr.settings import PRESETS, PretrainSettings, StudySettings
+from mococxr.settings.paper import EVALUATION, PRETRAINING, STUDY, TRAINING
+from mococxr.settings.reproduction import ReproduceSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 

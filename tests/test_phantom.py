@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mococxr.errors import InputError
-from mococxr.phantom import draw_anatomy, draw_phantom, write_phantoms
+from mococxr.synthetic import draw_anatomy, draw_phantom, write_phantoms
 
 CALM = {"exposure": 0.0, "pose": 0.0, "noise": 0.0, "texture": 0.0, "gadgets": 0.0}
 """No nuisance: what differs between two such films of one index is the finding."""

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.cohorts import read_cohort
-from mococxr.cohorts.chexpert import LABELS
+from mococxr.datasets import read_cohort
+from mococxr.datasets.chexpert import LABELS
 from mococxr.errors import InputError
-from mococxr.phantom import write_chexpert, write_shenzhen
-from mococxr.phantom.release import SHARES
+from mococxr.synthetic import write_chexpert, write_shenzhen
+from mococxr.synthetic.releases import SHARES
 
 
 @pytest.fixture(scope="module")

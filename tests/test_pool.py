@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 from mococxr.errors import InputError
-from mococxr.pretrain import run
-from mococxr.pretrain.pool import Orders, Pool, gather_pool, largest_queue, mates, read_patients
-from mococxr.pretrain.setup import make_accelerator, make_feed
+from mococxr.pretraining.dataset import Orders, Pool, gather_pool, largest_queue, mates, read_patients
+from mococxr.pretraining.pretrain import run
+from mococxr.pretraining.setup import make_accelerator, make_feed
 from mococxr.store import Store
 from small_run import TINY, tiny
 

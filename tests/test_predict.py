@@ -10,7 +10,7 @@ import pytest
 from archive_films import film, grey_film
 from mococxr.commands import run
 from mococxr.errors import InputError
-from mococxr.targets import draw_labelled, read_target
+from mococxr.heads.targets import draw_labelled, read_target
 from small_store import HOW, make_store
 
 

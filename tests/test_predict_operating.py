@@ -19,13 +19,13 @@ from sklearn.isotonic import IsotonicRegression
 
 from deadly_folder import DeadlyFile
 from mococxr import metrics
+from mococxr.classifier import decoding
+from mococxr.classifier.inputs import Film, films_of
+from mococxr.classifier.operating import from_validation, read_wish
 from mococxr.commands import run
 from mococxr.errors import FilmError, InputError
-from mococxr.predict import decoding
-from mococxr.predict.operating import from_validation, read_wish
-from mococxr.predict.sources import Film, films_of
+from mococxr.heads.targets import read_target
 from mococxr.store import Store
-from mococxr.targets import read_target
 from small_store import HOW, make_store
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from deadly_folder import DeadlyFolder
 from mococxr.errors import InputError, RunError
-from mococxr.store import ray_cluster, run
-from mococxr.store.decode import Chunk
-from mococxr.store.processes import KILLED
+from mococxr.preparation import ray_cluster
+from mococxr.preparation.decode import Chunk
+from mococxr.preparation.prepare import run
+from mococxr.preparation.processes import KILLED
 from ray_nodes import MEMORY, nodes
 from small_films import contents, settings, write_films
 
@@ -65,7 +66,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
 
         decode(chunks, where, jobs, watched)
 
-    monkeypatch.setattr("mococxr.store.ray_cluster.decode_all", losing)
+    monkeypatch.setattr("mococxr.preparation.ray_cluster.decode_all", losing)
     run(settings(folder, tmp_path / "lost", executor="ray"))
     assert sorted(seen) == list(range(19))
     same(local.path, tmp_path / "lost")
@@ -74,7 +75,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
         decode(chunks[:3], where, jobs, done)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mococxr.store.ray_cluster.decode_all", stopping)
+    monkeypatch.setattr("mococxr.preparation.ray_cluster.decode_all", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(settings(folder, tmp_path / "stopped", executor="ray"))
     left: list[int] = []
@@ -83,7 +84,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
         left.extend(chunk.number for chunk in chunks)
         decode(chunks, where, jobs, done)
 
-    monkeypatch.setattr("mococxr.store.ray_cluster.decode_all", rest)
+    monkeypatch.setattr("mococxr.preparation.ray_cluster.decode_all", rest)
     run(settings(folder, tmp_path / "stopped", executor="ray"))
     assert left == list(range(3, 19))
     same(local.path, tmp_path / "stopped")

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from deadly_folder import DeadlyFolder
-from mococxr.config import PrepareSettings
 from mococxr.errors import InputError, RunError
-from mococxr.store import Store, run
-from mococxr.store import processes as processes_room
-from mococxr.store.decode import Chunk, decode_chunk
-from mococxr.store.processes import decode_all
-from mococxr.store.working import Working, working_folder
+from mococxr.preparation import processes as processes_room
+from mococxr.preparation.decode import Chunk, decode_chunk
+from mococxr.preparation.prepare import run
+from mococxr.preparation.processes import decode_all
+from mococxr.preparation.staging import Working, working_folder
+from mococxr.settings import PrepareSettings
+from mococxr.store import Store
 from small_films import contents, settings, write_films
 
 
@@ -44,7 +45,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         decoded.extend(chunk.number for chunk in chunks)
         in_this_process(chunks, folder, done)
 
-    monkeypatch.setattr("mococxr.store.prepare.decode_all", decode)
+    monkeypatch.setattr("mococxr.preparation.prepare.decode_all", decode)
     return decoded
 
 
@@ -60,7 +61,7 @@ def run_until(what: PrepareSettings, chunks: list[int], keep: bool = False) -> N
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mococxr.store.prepare.decode_all", decode)
+        patch.setattr("mococxr.preparation.prepare.decode_all", decode)
         if keep:
             patch.setattr(Path, "unlink", lambda *_, **__: None)
         with pytest.raises(Killed):
@@ -142,7 +143,7 @@ def test_a_full_disk_on_the_way_says_what_is_needed_and_keeps_what_is_done(folde
         raise OSError(28, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mococxr.store.prepare.decode_all", full)
+        patch.setattr("mococxr.preparation.prepare.decode_all", full)
         with pytest.raises(RunError, match=r"No space left(.|\n)*needs about .* GB more.*\n?.*64 films"):
             run(settings(folder, tmp_path / "store"))
     run(settings(folder, tmp_path / "store"))
@@ -169,7 +170,7 @@ def test_a_film_that_kills_its_process_is_quarantined_and_no_other(folder, tmp_p
 PREPARE = """
 import sys
 from pathlib import Path
-from mococxr.config import PrepareSettings
+from mococxr.settings import PrepareSettings
 from mococxr.store import run
 run(PrepareSettings(source=Path(sys.argv[1]), out=Path(sys.argv[2]), size=32, jobs=1))
 """

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.films import read_film, resize_shorter
-from mococxr.store import Store, run
+from mococxr.images import read_film, resize_shorter
+from mococxr.preparation.prepare import run
+from mococxr.store import Store
 from small_films import contents, settings, write_films
 
 BAD = ("absent", "truncated", "empty", "text", "slender", "tiny", "folder", "link")
@@ -49,7 +50,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store, str
     write_bad_films(folder)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mococxr.journal.say", said.append)
+        patch.setattr("mococxr.console.say", said.append)
         store = run(settings(folder, tmp_path / "store", jobs=2))
     return folder, store, "\n".join(said)
 
@@ -142,7 +143,7 @@ def test_one_process_and_two_write_the_same_bytes(prepared):
 def test_the_same_command_again_decodes_nothing(prepared, capsys, monkeypatch):
     folder, store, _ = prepared
     before = contents(store.path)
-    monkeypatch.setattr("mococxr.store.prepare.decode_all", None)  # calling it would fail
+    monkeypatch.setattr("mococxr.preparation.prepare.decode_all", None)  # calling it would fail
     again = run(settings(folder, store.path, jobs=2))
     assert contents(store.path) == before
     assert again.sha256 == store.sha256
@@ -152,7 +153,7 @@ def test_the_same_command_again_decodes_nothing(prepared, capsys, monkeypatch):
 
 
 def test_phantoms_and_shards_of_a_limited_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("mococxr.store.working.SHARD_BYTES", 120_000)
+    monkeypatch.setattr("mococxr.preparation.staging.SHARD_BYTES", 120_000)
     folder = tmp_path / "films"
     table = write_films(folder, 100)
     for path in table["path"]:

@@ -13,13 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mococxr import checkpoint
-from mococxr.backbone import load_encoder
-from mococxr.config import from_yaml
+from mococxr.encoders import load_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.pretrain import feed as feed_module
-from mococxr.pretrain import loop
-from mococxr.pretrain.step import learning_rate
+from mococxr.pretraining import checkpoint, trainer
+from mococxr.pretraining import loader as feed_module
+from mococxr.pretraining.step import learning_rate
+from mococxr.settings import from_yaml
 from mococxr.store import Store
 from small_run import read_log, tiny_run
 
@@ -130,9 +129,9 @@ def test_the_encoder_is_the_query_encoder_of_the_last_checkpoint_and_it_has_move
 
 
 def loop_start(run: Path) -> dict[str, torch.Tensor]:
-    from mococxr import backbone
+    from mococxr import encoders
 
-    return backbone.build(backbone.read_spec(run), seed=0).network.state_dict()
+    return encoders.build(encoders.read_spec(run), seed=0).network.state_dict()
 
 
 def test_two_checkpoints_are_left_and_they_hold_the_queue(whole):
@@ -183,12 +182,12 @@ def test_the_rate_in_the_log_is_the_schedules(whole):
 
 def test_the_optimiser_really_gets_the_rate(phantom_store, tmp_path, monkeypatch):
     """With a rate of zero but in the second half of the run nothing moves before it."""
-    monkeypatch.setattr(loop, "learning_rate", lambda step, steps, *_: 0.1 if step >= steps // 2 else 0.0)
+    monkeypatch.setattr(trainer, "learning_rate", lambda step, steps, *_: 0.1 if step >= steps // 2 else 0.0)
     run = tiny_run(phantom_store, tmp_path / "run", epochs=2, save_every=1, optimizer="sgd", weight_decay=0.0)
     first, last = checkpoint.saved(run / "checkpoints")
     states = [torch.load(path, weights_only=True)["query"]["head.0.weight"] for path in (first, last)]
     assert not torch.equal(*states)
-    monkeypatch.setattr(loop, "learning_rate", lambda *_: 0.0)
+    monkeypatch.setattr(trainer, "learning_rate", lambda *_: 0.0)
     still = tiny_run(phantom_store, tmp_path / "still", epochs=1, optimizer="sgd", weight_decay=0.0)
     start = loop_start(still)
     weights = load_file(still / "encoder.safetensors")

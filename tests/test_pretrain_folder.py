@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mococxr.augment import Recipe
 from mococxr.errors import InputError
-from mococxr.pretrain import feed as feed_module
-from mococxr.pretrain import folder
-from mococxr.pretrain.feed import Feed
-from mococxr.pretrain.pool import Orders, Pool
-from mococxr.pretrain.setup import check_shares
-from mococxr.views import Recipe
+from mococxr.pretraining import loader as feed_module
+from mococxr.pretraining import run_folder
+from mococxr.pretraining.dataset import Orders, Pool
+from mococxr.pretraining.loader import Feed
+from mococxr.pretraining.setup import check_shares
 from small_run import tiny, tiny_run
 from test_pretrain import assert_same_run, breaking_off
 
@@ -47,26 +47,28 @@ def test_processes_started_again_by_their_launcher_go_on_and_those_of_another_do
 
 @pytest.mark.parametrize("unnamed", ["none", ""])
 def test_a_launch_without_a_name_is_known_by_its_launcher(unnamed):
-    name = folder.launch_name({"TORCHELASTIC_RUN_ID": unnamed})
+    name = run_folder.launch_name({"TORCHELASTIC_RUN_ID": unnamed})
     assert name is not None
     assert str(os.getppid()) in name
-    assert folder.launch_name({}) is None
-    assert folder.launch_name({"TORCHELASTIC_RUN_ID": "job-7"}) == "job-7"
+    assert run_folder.launch_name({}) is None
+    assert run_folder.launch_name({"TORCHELASTIC_RUN_ID": "job-7"}) == "job-7"
 
 
 def test_a_process_that_sees_other_films_than_the_first_is_refused(phantom_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "agreed", lambda *_: [{"store": "store", "source": "here", "sha256": "0"}])
+    monkeypatch.setattr(
+        run_folder, "agreed", lambda *_: [{"store": "store", "source": "here", "sha256": "0"}]
+    )
     with pytest.raises(InputError, match=r"Process 0 sees other films than process 0 in .*store"):
         tiny_run(phantom_store, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_steps_are_counted_by_the_number_of_processes_that_made_them():
-    assert folder.worlds(None, 0, 2) == [[0, 2]]
-    assert folder.worlds({"worlds": [[0, 2]]}, 8, 2) == [[0, 2]]
-    assert folder.worlds({"worlds": [[0, 2]]}, 8, 1) == [[0, 2], [8, 1]]
-    assert folder.worlds({"worlds": [[0, 2], [8, 1]]}, 12, 4) == [[0, 2], [8, 1], [12, 4]]
-    assert folder.worlds({}, 8, 1) == [[8, 1]]  # from before this was kept
+    assert run_folder.worlds(None, 0, 2) == [[0, 2]]
+    assert run_folder.worlds({"worlds": [[0, 2]]}, 8, 2) == [[0, 2]]
+    assert run_folder.worlds({"worlds": [[0, 2]]}, 8, 1) == [[0, 2], [8, 1]]
+    assert run_folder.worlds({"worlds": [[0, 2], [8, 1]]}, 12, 4) == [[0, 2], [8, 1], [12, 4]]
+    assert run_folder.worlds({}, 8, 1) == [[8, 1]]  # from before this was kept
 
 
 @pytest.mark.parametrize(
@@ -109,5 +111,5 @@ def test_the_processes_take_each_film_of_an_epoch_once_and_what_fills_no_batch_w
 
 def test_what_a_run_settled_by_itself_stays_when_it_goes_on(whole, phantom_store):
     settings = tiny(phantom_store, whole, queue=None, batch=0, resume=True)
-    settled, finished = folder.going_on(settings)
+    settled, finished = run_folder.going_on(settings)
     assert (settled.queue, settled.batch, finished) == (16, 8, True)

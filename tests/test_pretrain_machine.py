@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from mococxr.backbone import EncoderSpec, build
-from mococxr.config import PretrainSettings, from_yaml, make, resolve
-from mococxr.config.pretraining import AUTO
+from mococxr.encoders import EncoderSpec, build
 from mococxr.errors import InputError
-from mococxr.pretrain import machine, settling
-from mococxr.pretrain.feed import LOOK, Crew
-from mococxr.pretrain.setup import make_accelerator
+from mococxr.pretraining import hardware, settling
+from mococxr.pretraining.loader import LOOK, Crew
+from mococxr.pretraining.setup import make_accelerator
+from mococxr.settings import PretrainSettings, from_yaml, make, resolve
+from mococxr.settings.pretraining import AUTO
 from small_run import tiny, tiny_run
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -39,7 +39,7 @@ def test_bfloat16_is_taken_where_a_device_is_known_to_be_fast_in_it(
     )
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
-    assert machine.knows_bf16(torch.device(device)) is told
+    assert hardware.knows_bf16(torch.device(device)) is told
 
 
 def test_on_a_cpu_that_knows_bfloat16_a_network_of_whole_convolutions_takes_it_and_one_of_grouped_does_not(
@@ -60,21 +60,21 @@ def test_on_a_cpu_that_knows_bfloat16_a_network_of_whole_convolutions_takes_it_a
 
 
 def test_threads_follow_the_cores_and_their_sharing(monkeypatch):
-    monkeypatch.setattr(machine, "cores", lambda: 12)
-    assert machine.view_threads(CPU, 1) == (1, 12)
-    assert machine.view_threads(CUDA, 1) == (12, 12)
-    assert machine.view_threads(CUDA, 4) == (3, 3)
-    assert machine.view_threads(CUDA, 50) == (1, 1)
-    assert machine.view_threads(CPU, 1, asked=5) == (5, 5)
-    monkeypatch.setattr(machine, "cores", lambda: 128)
-    assert machine.view_threads(CUDA, 1) == (machine.MOST_THREADS,) * 2
+    monkeypatch.setattr(hardware, "cores", lambda: 12)
+    assert hardware.view_threads(CPU, 1) == (1, 12)
+    assert hardware.view_threads(CUDA, 1) == (12, 12)
+    assert hardware.view_threads(CUDA, 4) == (3, 3)
+    assert hardware.view_threads(CUDA, 50) == (1, 1)
+    assert hardware.view_threads(CPU, 1, asked=5) == (5, 5)
+    monkeypatch.setattr(hardware, "cores", lambda: 128)
+    assert hardware.view_threads(CUDA, 1) == (hardware.MOST_THREADS,) * 2
 
 
 def test_the_processes_of_this_machine_are_those_that_the_launcher_tells(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert machine.processes_here(8) == 8
+    assert hardware.processes_here(8) == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert machine.processes_here(8) == 2
+    assert hardware.processes_here(8) == 2
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_the_processes_of_this_machine_are_those_that_the_launcher_tells(monkeyp
 )
 def test_the_batch_is_the_largest_power_of_two_that_fits_and_is_allowed(holds, most, found):
     tried: list[int] = []
-    assert machine.largest_that_fits(lambda batch: tried.append(batch) or batch <= holds, most) == found
+    assert hardware.largest_that_fits(lambda batch: tried.append(batch) or batch <= holds, most) == found
     assert max(tried) <= most
 
 
 def test_a_device_that_holds_no_two_films_is_refused():
     with pytest.raises(InputError, match="not even two films"):
-        machine.largest_that_fits(lambda _: False, 64)
+        hardware.largest_that_fits(lambda _: False, 64)
 
 
 # --- threads
@@ -189,7 +189,7 @@ def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on
 def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(phantom_store, tmp_path):
     settings = resolve(tiny(phantom_store, tmp_path / "run", accumulate=3, precision="no"))
     accelerator = make_accelerator("cpu", "no")
-    holds = machine.largest_that_fits(
+    holds = hardware.largest_that_fits(
         lambda batch: settling.one_step(settings, batch, accelerator) is None and batch < 8, 64
     )
     assert holds == 4

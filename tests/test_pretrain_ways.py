@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mococxr import checkpoint
-from mococxr.config import resolve
 from mococxr.errors import InputError, RunError
-from mococxr.pretrain import loop
-from mococxr.pretrain.choice import Choice
-from mococxr.pretrain.pool import gather_pool
-from mococxr.pretrain.setup import build_learner, make_accelerator
-from mococxr.pretrain.watch import Watch
+from mococxr.pretraining import checkpoint, trainer
+from mococxr.pretraining.dataset import gather_pool
+from mococxr.pretraining.monitor import Watch
+from mococxr.pretraining.selection import Choice
+from mococxr.pretraining.setup import build_learner, make_accelerator
+from mococxr.settings import resolve
 from mococxr.store import Store
 from small_run import read_log, tiny, tiny_run
 
@@ -42,11 +41,11 @@ def test_every_optimiser_schedule_head_and_kind_of_positive_runs(
 
 def test_positives_of_one_study_change_the_key_views_only(phantom_store, tmp_path, monkeypatch):
     taken: dict[str, list[torch.Tensor]] = {}
-    step = loop.moco_step
+    step = trainer.moco_step
     for positives in ("view", "study"):
         views = taken[positives] = []
         monkeypatch.setattr(
-            loop,
+            trainer,
             "moco_step",
             lambda learner, q, k, _v=views, **how: _v.extend((q, k)) or step(learner, q, k, **how),
         )
@@ -81,14 +80,14 @@ def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recor
 
 def planted(monkeypatch: pytest.MonkeyPatch, at: int, fault) -> None:
     """Let one step of the run go wrong."""
-    step, count = loop.moco_step, iter(range(1, 10_000))
+    step, count = trainer.moco_step, iter(range(1, 10_000))
 
     def faulty(learner, films_q, films_k, **how):
         if next(count) == at:
             fault(learner)
         return step(learner, films_q, films_k, **how)
 
-    monkeypatch.setattr(loop, "moco_step", faulty)
+    monkeypatch.setattr(trainer, "moco_step", faulty)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpoint(
@@ -200,7 +199,7 @@ def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(phantom_store,
     kept = {"seen": watch.shared(), "best": None}
     learner.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     learner.scaler.scale(torch.ones(1))
-    loop._save(tmp_path, learner, 1, 1.0, kept)
+    trainer._save(tmp_path, learner, 1, 1.0, kept)
     learner.scaler = torch.amp.GradScaler("cpu")
-    loop.restore(learner, watch, Choice("last"), checkpoint.latest(tmp_path / "checkpoints"))
+    trainer.restore(learner, watch, Choice("last"), checkpoint.latest(tmp_path / "checkpoints"))
     assert learner.scaler.get_scale() == 8.0

@@ -15,8 +15,8 @@ from pydicom.tag import Tag
 
 from archive_films import film, grey_film
 from mococxr.commands import ENTRIES
+from mococxr.preparation.decode import Chunk
 from mococxr.store import Store
-from mococxr.store.decode import Chunk
 from small_store import BACKBONE
 from small_world import status
 
@@ -209,7 +209,7 @@ def test_an_unexpected_error_says_its_kind_and_its_place_only(tmp_path, capfd, m
     def broken(chunks: list[Chunk], *_: object) -> None:
         raise KeyError(f"{chunks[0].root / chunks[0].paths[0]} of Quimby")
 
-    monkeypatch.setattr("mococxr.store.prepare.decode_all", broken)
+    monkeypatch.setattr("mococxr.preparation.prepare.decode_all", broken)
     out = tmp_path / "made" / "store"
     assert status("prepare", films, "--out", out, "--split", 1, 0, 0, *others, *debug) == 1
     said = capfd.readouterr().err

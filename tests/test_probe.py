@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
 
 from mococxr.errors import InputError, UndefinedError
-from mococxr.probe import DEFAULT_STRENGTH, STRENGTHS, parse_strength, solve_linear
+from mococxr.heads.linear import DEFAULT_STRENGTH, STRENGTHS, parse_strength, solve_linear
 
 
 def blobs(n=120, d=6, seed=0, classes=2):
@@ -65,7 +65,7 @@ def test_cross_validation_picks_a_strength_from_its_grid_by_patient_and_by_seed(
 
 
 def test_folds_never_part_the_films_of_a_patient():
-    import mococxr.probe as probe
+    import mococxr.heads.linear as probe
 
     _, y, patients = blobs()
     folds = probe._folds(y, patients, 0)
@@ -83,7 +83,7 @@ def test_cross_validation_without_enough_patients_falls_back_and_says_so():
 
 
 def test_a_solver_that_does_not_converge_says_so(monkeypatch):
-    monkeypatch.setattr("mococxr.probe.MAX_ITERATIONS", 2)
+    monkeypatch.setattr("mococxr.heads.linear.MAX_ITERATIONS", 2)
     x, y, patients = blobs()
     assert "before it converged" in solve_linear(x, y, strength=100.0, patients=patients).notes[0]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mococxr.cohorts import Cohort
+from mococxr.datasets import Cohort
 from mococxr.errors import InputError, RunError
-from mococxr.pseudonyms import LOOKUP, Key, discreet, discreet_errors
-from mococxr.store import run
-from mococxr.store.hidden import pseudonymous
+from mococxr.preparation.prepare import run
+from mococxr.preparation.pseudonymised import pseudonymous
+from mococxr.privacy import LOOKUP, Key, discreet, discreet_errors
 from small_films import settings, write_films
 
 

@@ -13,8 +13,8 @@ import matplotlib
 import pytest
 
 from fake_study import facts, fake_study
-from mococxr.report import run, write_report
-from mococxr.report.markdown import escaped
+from mococxr.reporting.markdown import escaped
+from mococxr.reporting.report import run, write_report
 
 GONE = ("moco", "finetune", "Effusion", 0.1)
 WHY = "the draw has one class only: 34 films, none positive"

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from fake_study import facts, fake_study
-from mococxr.report import write_report
-from mococxr.report.arms import arm_table, transfer_table
-from mococxr.report.banners import banners
-from mococxr.report.study_folder import read_study
-from mococxr.report.tables import split_table
-from mococxr.report.words import subtitle
+from mococxr.reporting.arms import arm_table, transfer_table
+from mococxr.reporting.banners import banners
+from mococxr.reporting.report import write_report
+from mococxr.reporting.study_folder import read_study
+from mococxr.reporting.tables import split_table
+from mococxr.reporting.words import subtitle
 
 ARMS, TARGETS = ("moco", "imagenet"), ("Effusion",)
 

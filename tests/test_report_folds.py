@@ -12,14 +12,14 @@ import pytest
 
 from fake_numbers import read, write
 from fake_study import facts, fake_study
-from mococxr.report import write_report
-from mococxr.report.calibration import OF
-from mococxr.report.doubt import doubt_section, of_target
-from mococxr.report.findings import verdicts
-from mococxr.report.markdown import escaped
-from mococxr.report.paper import checklist, methods_paragraph, results_paragraph
-from mococxr.report.pretraining import guessing, runs_of
-from mococxr.report.study_folder import FURTHER, read_study
+from mococxr.reporting.calibration import OF
+from mococxr.reporting.doubt import doubt_section, of_target
+from mococxr.reporting.findings import verdicts
+from mococxr.reporting.markdown import escaped
+from mococxr.reporting.paper import checklist, methods_paragraph, results_paragraph
+from mococxr.reporting.pretraining import guessing, runs_of
+from mococxr.reporting.report import write_report
+from mococxr.reporting.study_folder import FURTHER, read_study
 from test_report import SMALL, parsed, rows_of, words
 
 FOLDS = (

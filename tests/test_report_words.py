@@ -12,11 +12,11 @@ import pytest
 
 from fake_study import facts, fake_study
 from mococxr.errors import InputError
-from mococxr.report import write_report
-from mococxr.report.banners import banners
-from mococxr.report.findings import verdicts
-from mococxr.report.study_folder import read_study
-from mococxr.report.words import p_value, plain, signed, threshold
+from mococxr.reporting.banners import banners
+from mococxr.reporting.findings import verdicts
+from mococxr.reporting.report import write_report
+from mococxr.reporting.study_folder import read_study
+from mococxr.reporting.words import p_value, plain, signed, threshold
 
 WHY = "the draw has one class only: 34 films, none positive"
 SMALL: dict[str, Any] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mococxr.errors import InputError
-from mococxr.reproduce.cells import cells_of, choose, published
+from mococxr.reproduction.cells import cells_of, choose, published
 
 NUMBERS = (
     Path(os.environ.get("MOCOCXR_DATA", Path(__file__).parents[2] / "shared/data")).parent

@@ -12,10 +12,10 @@ import pytest
 
 from fake_reproduction import fake_reproduction
 from mococxr.errors import InputError
-from mococxr.reproduce.cells import cells_of, choose, published
-from mococxr.reproduce.page import write_page
-from mococxr.reproduce.page_results import Entry, Number, Place
-from mococxr.reproduce.page_tables import TABLES
+from mococxr.reproduction.cells import cells_of, choose, published
+from mococxr.reproduction.page import write_page
+from mococxr.reproduction.page_results import Entry, Number, Place
+from mococxr.reproduction.page_tables import TABLES
 
 GONE = "pleural-effusion/resnet18/linear/0.001/moco"
 
@@ -23,7 +23,7 @@ GONE = "pleural-effusion/resnet18/linear/0.001/moco"
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time; tests that do not look at them leave them out."""
-    monkeypatch.setattr("mococxr.reproduce.page_figures.draw_panels", lambda _: [])
+    monkeypatch.setattr("mococxr.reproduction.page_figures.draw_panels", lambda _: [])
 
 
 def rows(out: Path, name: str) -> list[dict[str, str]]:

@@ -10,18 +10,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.backbone import read_spec
 from mococxr.commands import run
-from mococxr.config import ReproduceSettings
-from mococxr.config.paper import HONEST_STD, STUDY
+from mococxr.encoders import read_spec
 from mococxr.errors import InputError
-from mococxr.phantom import write_chexpert, write_shenzhen
-from mococxr.reproduce import command, stages, timing
-from mococxr.reproduce.cells import CHEXPERT_TASKS
-from mococxr.reproduce.data import read_chexpert
-from mococxr.reproduce.timing import Pace
-from mococxr.reproduce.work import chosen, every_cell, every_run, studies_of
+from mococxr.reproduction import reproduce, runner, timing
+from mococxr.reproduction.cells import CHEXPERT_TASKS
+from mococxr.reproduction.data import read_chexpert
+from mococxr.reproduction.timing import Pace
+from mococxr.reproduction.work import chosen, every_cell, every_run, studies_of
+from mococxr.settings import ReproduceSettings
+from mococxr.settings.paper import HONEST_STD, STUDY
 from mococxr.splits import bernoulli_draws
+from mococxr.synthetic import write_chexpert, write_shenzhen
 from small_encoders import CNN, timm_repository
 
 PACE = Pace(pretrain=2.0, linear=0.5, finetune=1.0, film=0.01)
@@ -30,8 +30,8 @@ PACE = Pace(pretrain=2.0, linear=0.5, finetune=1.0, film=0.01)
 @pytest.fixture(autouse=True)
 def pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are timed in their own test only, and the page has tests of its own."""
-    monkeypatch.setattr(command, "measure", lambda names, **_: dict.fromkeys(names, PACE))
-    monkeypatch.setattr(command, "write_page", lambda out: out / "index.html")
+    monkeypatch.setattr(reproduce, "measure", lambda names, **_: dict.fromkeys(names, PACE))
+    monkeypatch.setattr(reproduce, "write_page", lambda out: out / "index.html")
 
 
 @pytest.fixture(scope="module")
@@ -199,14 +199,14 @@ def test_both_arms_start_with_the_grey_scale_that_pretraining_takes_from_its_sta
     timm_repository(tmp_path / "theirs", CNN)
     init = f"hf:{tmp_path / 'theirs'}"
     settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path, init=init, size=32)
-    begun = read_spec(stages.Stages(settings).start(CNN, None))
+    begun = read_spec(runner.Stages(settings).start(CNN, None))
     assert (begun.mean, begun.std, begun.size) == ((0.3, 0.4, 0.5), (0.2, 0.25, 0.3), 32)
     with pytest.raises(InputError, match="--variant std changes nothing"):
-        stages.Stages(settings).start(CNN, HONEST_STD)
+        runner.Stages(settings).start(CNN, HONEST_STD)
     with pytest.raises(InputError, match=f"is a {CNN}, and cells of resnet18"):
-        stages.Stages(settings).start("resnet18", None)
+        runner.Stages(settings).start("resnet18", None)
     plain = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path, init="random", size=32)
-    begun = read_spec(stages.Stages(plain).start("resnet18", HONEST_STD))
+    begun = read_spec(runner.Stages(plain).start("resnet18", HONEST_STD))
     assert (begun.mean, begun.std) == (0.502, 0.29255)
 
 
@@ -214,8 +214,8 @@ def test_both_arms_start_with_the_grey_scale_that_pretraining_takes_from_its_sta
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the stages ask of other commands; none is run."""
     asked: list[dict] = []
-    monkeypatch.setattr(stages, "_step", lambda name, **given: asked.append({"command": name, **given}))
-    monkeypatch.setattr(stages.Stages, "start", lambda self, backbone, std: self.out / f"{backbone}-{std}")
+    monkeypatch.setattr(runner, "_step", lambda name, **given: asked.append({"command": name, **given}))
+    monkeypatch.setattr(runner.Stages, "start", lambda self, backbone, std: self.out / f"{backbone}-{std}")
     return asked
 
 
@@ -227,7 +227,7 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
         monkeypatch.setitem(STUDY, name, value)
     settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path)
     for one in studies_of(every_cell("chexpert", (), None)[:1], ("solved",)):
-        stages.Stages(settings).study(one)
+        runner.Stages(settings).study(one)
     paper, solved = commands
     assert {name: paper[name] for name in STUDY if name != "mode"} == {
         name: value for name, value in STUDY.items() if name != "mode"
@@ -241,7 +241,7 @@ def test_films_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
     settings = ReproduceSettings(
         dataset="chexpert", root=tmp_path, out=tmp_path, executor="ray", gpus=0.5, jobs=3
     )
-    all_stages = stages.Stages(settings)
+    all_stages = runner.Stages(settings)
     all_stages.prepare()
     all_stages.pretrain(every_run("chexpert", ())[0])
     all_stages.study(studies_of(every_cell("chexpert", (), None)[:1], ())[0])
@@ -253,7 +253,7 @@ def test_films_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
 
 def test_pretraining_takes_the_preset_in_full_precision(commands: list[dict], tmp_path: Path) -> None:
     settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path)
-    stages.Stages(settings).pretrain(every_run("chexpert", ("std",))[-1])
+    runner.Stages(settings).pretrain(every_run("chexpert", ("std",))[-1])
     asked = {name: commands[0][name] for name in ("command", "preset", "precision", "lr", "std", "queue")}
     assert asked == {
         "command": "pretrain", "preset": "paper", "precision": "no", "lr": 1e-4, "std": 0.29255, "queue": None,
@@ -267,7 +267,7 @@ def test_an_arm_without_its_encoder_is_left_out_of_a_sounder_way_and_it_is_said(
     settings = ReproduceSettings(dataset="shenzhen", root=tmp_path, out=tmp_path, pretrained=given)
     cells = [c for c in every_cell("shenzhen", (), None) if c.backbone == "resnet18" and "lr" not in c.arm]
     one = studies_of(cells, ("std",))[-1]
-    stages.Stages(settings).study(one)
+    runner.Stages(settings).study(one)
     assert commands[0]["arm"] == [f"imagenet={tmp_path}/resnet18-0.29255"]
     assert commands[0]["unit"] == "film"
     assert "no encoder resnet18-std" in capsys.readouterr().err

@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from mococxr import sheet
-from mococxr.config import PretrainSettings, ViewsSettings, resolve
+from mococxr.audit import view_sheet
+from mococxr.augment import Recipe
 from mococxr.errors import InputError
-from mococxr.pretrain.feed import Feed
-from mococxr.pretrain.pool import Orders, gather_pool
-from mococxr.store import Store, prepare
-from mococxr.views import Recipe
+from mococxr.preparation import prepare
+from mococxr.pretraining.dataset import Orders, gather_pool
+from mococxr.pretraining.loader import Feed
+from mococxr.settings import PretrainSettings, ViewsSettings, resolve
+from mococxr.store import Store
 from small_films import settings, write_films
 
 
@@ -32,7 +33,7 @@ def test_the_pairs_shown_are_the_ones_that_pretraining_draws(store: Store, prese
     feed = Feed(pool, Recipe.of(vars(run)), Orders(len(pool), len(pool), apart=4, seed=5), batch=4, seed=5)
     rows = store.rows_in("train")
     for film in (0, len(pool) - 1):
-        shown = sheet.pairs(store, feed.recipe, int(rows[film]), film, 3, seed=5)
+        shown = view_sheet.pairs(store, feed.recipe, int(rows[film]), film, 3, seed=5)
         drawn = [feed.views(epoch, np.array([film]))[:, 0, 0].numpy() for epoch in range(3)]
         np.testing.assert_array_equal(shown, np.stack(drawn))
 
@@ -41,12 +42,14 @@ def test_the_sheet_has_a_row_a_film_with_the_film_first_and_the_same_again_by_th
     store: Store, tmp_path: Path
 ) -> None:
     def draw(name: str, seed: int, films: int = 3) -> np.ndarray:
-        out = sheet.run(ViewsSettings(store=store.path, out=tmp_path / name, films=films, size=24, seed=seed))
+        out = view_sheet.run(
+            ViewsSettings(store=store.path, out=tmp_path / name, films=films, size=24, seed=seed)
+        )
         return cv2.imread(str(out), cv2.IMREAD_GRAYSCALE)
 
     first = draw("a.png", 1)
-    row = sheet.TILE + sheet.CAPTION + sheet.GAP
-    assert first.shape[1] > (1 + 2 * sheet.EPOCHS) * sheet.TILE
+    row = view_sheet.TILE + view_sheet.CAPTION + view_sheet.GAP
+    assert first.shape[1] > (1 + 2 * view_sheet.EPOCHS) * view_sheet.TILE
     assert draw("more.png", 1, films=5).shape[0] - first.shape[0] == 2 * row
     np.testing.assert_array_equal(first, draw("b.png", 1))
     assert (first != draw("c.png", 2)).mean() > 0.1
@@ -56,5 +59,5 @@ def test_the_sheet_has_a_row_a_film_with_the_film_first_and_the_same_again_by_th
 def test_nothing_is_drawn_from_wrong_settings(store: Store, tmp_path: Path) -> None:
     for wrong in ({"films": 0}, {"size": 4}):
         with pytest.raises(InputError):
-            sheet.run(ViewsSettings(**{"store": store.path, "out": tmp_path / "x.png", **wrong}))  # type: ignore[arg-type]
+            view_sheet.run(ViewsSettings(**{"store": store.path, "out": tmp_path / "x.png", **wrong}))  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import small_encoders
-from mococxr import checkpoint
+from mococxr.pretraining import checkpoint
 from small_run import read_log
 from test_pretrain import assert_same_run
 

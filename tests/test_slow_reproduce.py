@@ -11,8 +11,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mococxr.commands import run
-from mococxr.phantom import write_chexpert
 from mococxr.store import Store
+from mococxr.synthetic import write_chexpert
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mococxr.config.paper import STUDY
-from mococxr.phantom import write_chexpert, write_shenzhen
-from mococxr.reproduce.cells import cells_of
-from mococxr.reproduce.page_tables import TABLES
+from mococxr.reproduction.cells import cells_of
+from mococxr.reproduction.page_tables import TABLES
+from mococxr.settings.paper import STUDY
+from mococxr.synthetic import write_chexpert, write_shenzhen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mococxr.backbone import EncoderSpec, build, save_encoder
 from mococxr.commands import run
-from mococxr.config import COMMANDS, make
+from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError, RunError
+from mococxr.settings import COMMANDS, make
 from mococxr.store import Store
-from mococxr.study.folder import is_finished
-from mococxr.study.plan import slug
+from mococxr.studies.folder import is_finished
+from mococxr.studies.plan import slug
 from small_store import BACKBONE, HOW, make_store
 
 SMALL = {
@@ -350,7 +350,7 @@ def test_a_study_is_finished_only_with_facts_settings_and_a_report_that_is_not_o
 
 
 def test_the_settings_of_a_study_repeat_it(done):
-    from mococxr.config import from_yaml
+    from mococxr.settings import from_yaml
 
     assert make(COMMANDS["study"], from_yaml(done / "settings.yaml")).draws == 3
     assert HOW["backbone"] == BACKBONE

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mococxr.backbone import EncoderSpec, build, save_encoder
 from mococxr.commands import run
+from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
+from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc, patient_resamples
 from mococxr.store import Store
-from mococxr.targets import read_target
 from small_store import BACKBONE, make_store
 
 SMALL = {

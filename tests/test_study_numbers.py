@@ -14,15 +14,15 @@ from scipy.stats import false_discovery_control, norm, t
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from mococxr.backbone import EncoderSpec, build, save_encoder
 from mococxr.commands import run
+from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
 from mococxr.metrics import patient_resamples
 from mococxr.store import Store
-from mococxr.study.groups import attributes
-from mococxr.study.measuring import Asked, Numbers, measure_study, write_tables
-from mococxr.study.results import Judging
-from mococxr.study.summary import summary
+from mococxr.studies.groups import attributes
+from mococxr.studies.measuring import Asked, Numbers, measure_study, write_tables
+from mococxr.studies.results import Judging
+from mococxr.studies.summary import summary
 from scored_study import FILMS, Scored, scored_study
 from small_store import BACKBONE, make_store
 from test_metrics_operating import just_below

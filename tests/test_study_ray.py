@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from fake_ray import FakeRay
-from mococxr.backbone import EncoderSpec, build, save_encoder
 from mococxr.commands import run
+from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import RunError
-from mococxr.study import on_ray, passes
-from mococxr.study.folder import is_finished
+from mococxr.studies import on_ray, passes
+from mococxr.studies.folder import is_finished
 from small_store import BACKBONE, make_store
 
 
@@ -69,7 +69,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
             yield ray
             torch.set_num_threads(threads)  # a task sets those of its own process
 
-        monkeypatch.setattr("mococxr.study.executors.connected", joined)
+        monkeypatch.setattr("mococxr.studies.executors.connected", joined)
         return ray
 
     return put

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 import torch
 
-from mococxr.backbone import EncoderSpec, build, load_encoder, save_encoder, trained_on
-from mococxr.backbone.known import SETS, shared_sets
 from mococxr.commands import run
+from mococxr.encoders import EncoderSpec, build, load_encoder, save_encoder, trained_on
+from mococxr.encoders.training_data import SETS, shared_sets
+from mococxr.near_duplicates import fingerprints, near
 from mococxr.store import Store
-from mococxr.study.copies import DISTANCE
-from mococxr.twins import fingerprints, near
+from mococxr.studies.copies import DISTANCE
 from small_encoders import CNN, films, small_dinov2, timm_repository, transformers_folder
 from small_store import make_store
 
@@ -226,9 +226,9 @@ def test_a_store_is_matched_with_the_sets_whose_films_it_may_hold():
 
 
 def test_published_weights_that_may_have_seen_the_test_films_are_warned_of():
-    from mococxr.encode import EncoderSource
-    from mococxr.study.arms import encoder_warnings
-    from mococxr.study.plan import Arm
+    from mococxr.features import EncoderSource
+    from mococxr.studies.arms import encoder_warnings
+    from mococxr.studies.plan import Arm
 
     class Nih:
         source = "nih"
@@ -246,7 +246,7 @@ def test_published_weights_that_may_have_seen_the_test_films_are_warned_of():
 
 
 def test_the_cost_of_a_film_grows_with_the_work():
-    from mococxr.encode import seconds_per_film
+    from mococxr.features import seconds_per_film
 
     encoder = build(EncoderSpec(CNN, 32))
     assert 0 < seconds_per_film(encoder, 32) < seconds_per_film(encoder, 256)

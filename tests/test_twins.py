@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.phantom import draw_phantom
-from mococxr.twins import DISTANCE, FINGERPRINT, fingerprints, near, same_film
+from mococxr.near_duplicates import DISTANCE, FINGERPRINT, fingerprints, near, same_film
+from mococxr.synthetic import draw_phantom
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_search_finds_what_the_slow_way_finds(monkeypatch: pytest.MonkeyPatc
         [rng.integers(0, 256, (70, FINGERPRINT), np.uint8), a[::7] ^ (rng.random((19, 32)) < 0.5)]
     )
     a[100] = a[3]
-    monkeypatch.setattr("mococxr.twins._BLOCK", 33)
+    monkeypatch.setattr("mococxr.near_duplicates._BLOCK", 33)
     assert near(a, b, distance).tolist() == np.argwhere(distances(a, b) <= distance).tolist()
     inside = np.argwhere(np.triu(distances(a, a) <= distance, 1))
     assert near(a, distance=distance).tolist() == inside.tolist()

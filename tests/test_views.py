@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from mococxr.phantom import draw_phantom
+from mococxr.augment import DRAWS, Recipe, draw_view, draw_views, matrix, uniforms
 from mococxr.store.levels import shrink
-from mococxr.views import DRAWS, Recipe, draw_view, draw_views, matrix, uniforms
+from mococxr.synthetic import draw_phantom
 
 FLIP, ANGLE, AREA, X, Y, CONTRAST, BRIGHTNESS = range(DRAWS)
 STILL = Recipe(64, flip=0, rotation=0)

@@ -10,7 +10,7 @@ import cv2
 import pytest
 import torch
 
-from mococxr.pretrain import loop, machine
+from mococxr.pretraining import hardware, trainer
 from mococxr.workers import opencv_on_one_thread
 from small_run import tiny_run
 
@@ -64,9 +64,9 @@ def test_opencv_has_its_threads_back_afterwards_whatever_happens():
 
 @pytest.mark.usefixtures("_three_threads")
 def test_opencv_keeps_to_one_thread_while_a_network_is_pretrained(phantom_store, tmp_path, monkeypatch):
-    seen, step = [], loop.moco_step
+    seen, step = [], trainer.moco_step
     monkeypatch.setattr(
-        loop, "moco_step", lambda *given, **how: seen.append(cv2.getNumThreads()) or step(*given, **how)
+        trainer, "moco_step", lambda *given, **how: seen.append(cv2.getNumThreads()) or step(*given, **how)
     )
     tiny_run(phantom_store, tmp_path / "run", epochs=1)
     assert set(seen) == {1}
@@ -77,5 +77,5 @@ def test_a_seeded_network_draws_what_torch_would_have_it_draw():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         wanted = torch.rand(5)
-        machine.seed_generators(torch.device("cpu"), 11)
+        hardware.seed_generators(torch.device("cpu"), 11)
         assert torch.equal(torch.rand(5), wanted)

@@ -28,12 +28,12 @@ from mococxr.errors import FilmError, InputError, RunError, UndefinedError
 from mococxr.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from mococxr.backbone import load_encoder
+    from mococxr.encoders import load_encoder
     from mococxr.store import Store
 
 _ALIASES = {"import_checkpoint": "import"}
 """Another name for a command whose own is a word of the language, so that it cannot be written after a dot."""
-_OBJECTS = {"Store": "mococxr.store", "load_encoder": "mococxr.backbone"}
+_OBJECTS = {"Store": "mococxr.store", "load_encoder": "mococxr.encoders"}
 
 __all__ = [
     "FilmError",

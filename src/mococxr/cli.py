@@ -21,9 +21,9 @@ from typing import Annotated, Any, Union
 import cyclopts
 from cyclopts import Group, Parameter
 
-from mococxr import commands, journal
-from mococxr.config import COMMANDS, flag, from_yaml
+from mococxr import commands, console
 from mococxr.errors import InputError, RunError
+from mococxr.settings import COMMANDS, flag, from_yaml
 from mococxr.version import VERSION
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -98,8 +98,8 @@ def _in_words(error: Exception) -> str:
 
 def _complain(text: str, debug: bool) -> None:
     if debug:
-        journal.say(traceback.format_exc().rstrip())
-    journal.say(text)
+        console.say(traceback.format_exc().rstrip())
+    console.say(text)
 
 
 def application() -> cyclopts.App:

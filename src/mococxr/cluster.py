@@ -19,10 +19,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mococxr import journal, workers
+from mococxr import console, workers
 from mococxr.errors import InputError, RunError
 from mococxr.files import sha256_file
-from mococxr.pseudonyms import unexpected
+from mococxr.privacy import unexpected
 from mococxr.version import VERSION
 
 RETRIES = 3
@@ -189,7 +189,7 @@ class Cluster:
         """Say it where tasks wait for what no machine has: a machine with it may have been lost."""
         short = sorted({kind for task in running for kind in _needs(task) if not self.has(kind)})
         if short:
-            journal.warn(f"No machine of the cluster has a {' or '.join(short)} now: tasks wait for one.")
+            console.warn(f"No machine of the cluster has a {' or '.join(short)} now: tasks wait for one.")
 
     def _answer(self, reference: Any) -> Any:
         errors = self._ray.exceptions

@@ -15,27 +15,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field
 from typing import Any
 
-from mococxr.config import COMMANDS, PRESETS, flag, make
 from mococxr.errors import InputError
+from mococxr.settings import COMMANDS, PRESETS, flag, make
 
 ENTRIES = {
-    "demo": "mococxr.demo:run",
-    "prepare": "mococxr.store.prepare:run",
-    "inspect": "mococxr.dossier:run",
-    "views": "mococxr.sheet:run",
-    "pretrain": "mococxr.pretrain:run",
-    "embed": "mococxr.predict.fitting:run_embed",
-    "fit": "mococxr.predict.fitting:run_fit",
-    "predict": "mococxr.predict.scoring:run_predict",
-    "study": "mococxr.study:run",
-    "reproduce": "mococxr.reproduce:run",
-    "report": "mococxr.report:run",
-    "evaluate": "mococxr.evaluate:run",
-    "import": "mococxr.export:run_import",
-    "export": "mococxr.export:run",
+    "demo": "mococxr.synthetic.demo:run",
+    "prepare": "mococxr.preparation.prepare:run",
+    "inspect": "mococxr.audit.inspect:run",
+    "views": "mococxr.audit.view_sheet:run",
+    "pretrain": "mococxr.pretraining.pretrain:run",
+    "embed": "mococxr.classifier.fit:run_embed",
+    "fit": "mococxr.classifier.fit:run_fit",
+    "predict": "mococxr.classifier.predict:run_predict",
+    "study": "mococxr.studies.study:run",
+    "reproduce": "mococxr.reproduction.reproduce:run",
+    "report": "mococxr.reporting.report:run",
+    "evaluate": "mococxr.evaluation.evaluate:run",
+    "import": "mococxr.exporting.import_moco:run_import",
+    "export": "mococxr.exporting.export:run",
 }
 """Command -> `module:function`; the module is imported when the command runs, and not before."""
-OBJECTS = {"prepare": ("source", "mococxr.cohorts.xrv:on_disk")}
+OBJECTS = {"prepare": ("source", "mococxr.datasets.xrv:on_disk")}
 """Command -> the path that may be an object in Python, and the function that makes it a path among the settings."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mococxr import files, journal
+from mococxr import console, files
 from mococxr.errors import InputError
 from mococxr.store.pixels import Film, Level, shard_name
 
@@ -54,7 +54,7 @@ def open_level(store: Path, sha256: str, stored: Level, factor: int) -> Level:
     """
     if (level := made_level(store, sha256, stored, factor)) is not None:
         return level
-    with journal.progress(f"films at {stored.shorter // factor} px", len(stored)) as bar:
+    with console.progress(f"films at {stored.shorter // factor} px", len(stored)) as bar:
         return make_level(store, sha256, stored, factor, bar.advance)
 
 
@@ -99,7 +99,7 @@ def _make(folder: Path, sha256: str, stored: Level, factor: int, advance: Callab
     except OSError as error:
         temporary = Path(tempfile.mkdtemp(prefix="mococxr-level-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-        journal.warn(
+        console.warn(
             f"{folder.parent} cannot be written to ({error.strerror}): the smaller copies of its films go to "
             f"{temporary} and are made again by the next run."
         )

@@ -10,7 +10,7 @@ import atexit
 from pathlib import Path
 from threading import Event, Thread
 
-from mococxr import journal
+from mococxr import console
 from mococxr.errors import InputError, RunError
 from mococxr.store.levels import made_level, make_level, shrink
 from mococxr.store.pixels import Film, Level
@@ -37,7 +37,7 @@ class Soon:
         self._read, self._stop = 0, Event()
         self.maker = Thread(target=self._make, name="level", daemon=True) if makes else None
         if self.maker:
-            journal.say(
+            console.say(
                 f"films at {self.shorter} px: made beside the run, which shrinks them itself until then"
             )
             atexit.register(self.close)
@@ -71,7 +71,7 @@ class Soon:
             RunError,
             OSError,
         ) as error:  # a run does not end because of what would only be faster
-            journal.warn(f"{error} The run goes on without films at {self.shorter} px.")
+            console.warn(f"{error} The run goes on without films at {self.shorter} px.")
 
     def _go_on(self) -> None:
         if self._stop.is_set():

@@ -1,0 +1,1 @@
+"""A store looked over before training: odd, copied and leaking images, labels, shortcuts."""

@@ -1,0 +1,223 @@
+"""What is flagged, how much it matters, and what to do about it: the rules, and one row for each flagged film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from mococxr.audit import pose, text
+from mococxr.audit.copies import Pair, groups
+from mococxr.audit.measure import STATISTICS, Measured
+from mococxr.store import Store
+
+COLUMNS = ("row", "path", "patient", "flag", "reason", "other")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding. `attention`: it makes the exit status 3; `what` in a few words; `do` in a sentence."""
+
+    flag: str
+    attention: bool
+    what: str
+    do: str
+
+
+_TABLE = "the label table of the source"
+KINDS = (
+    Kind("patient-in-two-splits", True, "patients in more than one split",
+         "Leave one row for each patient in the store's splits.csv, or prepare again with --split-file."),
+    Kind("copy-across-splits", True, "copies of one film in different splits",
+         f"Give both films one patient in {_TABLE}, or delete one row, and prepare again."),
+    Kind("patient-in-both-stores", True, "patients in both stores",
+         "Name them to pretrain by --exclude-patients FILE, or take their rows out of one table and prepare again."),
+    Kind("film-in-both-stores", True, "copies of one film in both stores",
+         "Name their patients to pretrain by --exclude-patients FILE, or take their rows out of one table."),
+    Kind("copy-across-patients", True, "copies of one film under different patients",
+         f"Find out whose film it is, give both one patient in {_TABLE}, and prepare again."),
+    Kind("copy-with-other-labels", True, "copies of one film with labels that contradict each other",
+         f"Look at the film, correct its labels in {_TABLE}, and prepare again."),
+    Kind("corrupt", True, "files in quarantine: not read, not in the store",
+         "Read the reasons in the store's quarantine.csv; mend or fetch the files and prepare again, or leave them "
+         "out of the source."),
+    Kind("blank", True, "films without a picture",
+         f"Delete their rows in {_TABLE} and prepare again."),
+    Kind("inverted", True, "films that look inverted (white lungs)",
+         "Look at them; invert the files, or delete their rows in the table, and prepare again."),
+    Kind("rotated", True, "films that look turned by 90 or 180 degrees",
+         "Look at them; turn the files upright, or delete their rows in the table, and prepare again."),
+    Kind("not-chest", True, "films that hardly look like the others of the store",
+         f"Look at them; delete the rows of those that show no chest in {_TABLE} and prepare again."),
+    Kind("text", True, "films with burned-in text, more than a marker and a word",
+         "Read it on the original films; where it names a person, black it out in the files and prepare again."),
+    Kind("identical", False, "films whose files are the same bytes, of one patient",
+         f"Nothing leaks; delete the rows of the copies in {_TABLE} where films are to count once."),
+    Kind("copy", False, "copies of one film, of one patient",
+         f"Nothing leaks; delete the rows of the copies in {_TABLE} where films are to count once."),
+    Kind("no-split", False, "films whose patient is in no split",
+         "They are used for nothing; add the patient to the store's splits.csv if they should be."),
+    Kind("no-film", False, "files in quarantine that are no films: localizers, other modalities, second copies",
+         "Nothing to do; the store's quarantine.csv lists them."),
+    Kind("text-short", False, "films with a burned-in word, e.g. PORTABLE",
+         "Look at some; a word that goes with a disease is a shortcut, see below."),
+    Kind("outlier", False, "films far from the others in brightness, contrast, black, white or entropy",
+         "Look at some; a device or an export of its own often shows here."),
+)  # fmt: skip
+"""Every kind of finding, what leaks first."""
+
+Row = tuple[int | None, str, str | None, str, str, str]
+NO_FILMS = (
+    "a localizer", "a screenshot", "a report", "another modality", "not a radiograph", "a secondary capture of",
+    "a scanned document", "a drawing", "a synthetic image", "a video still", "no pixel data (",
+    "a second copy of a film",
+)  # fmt: skip
+"""How the reasons begin for which a DICOM object is no film (`films.dicom.not_a_film`), or not one more."""
+OUTLYING = 6.0
+"""Deviations (from quartiles) from the median at which a film is an outlier."""
+
+
+def to_frame(rows: Iterable[Row]) -> pl.DataFrame:
+    """The flags as a table, in order of kind and row."""
+    order = {kind.flag: place for place, kind in enumerate(KINDS)}
+    schema = {"row": pl.Int64, **dict.fromkeys(COLUMNS[1:], pl.String)}
+    found = sorted(rows, key=lambda row: (order[row[3]], row[0] is None, row[0] or 0, row[1], row[5]))
+    return pl.DataFrame(found, schema=schema, orient="row")
+
+
+class Flagger:
+    """Makes flags of one store's rows; knows their paths, patients and splits."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.paths: list[str] = store.index["path"].to_list()
+        self.patients: list[str] = store.index["patient"].to_list()
+        together = store.splits.group_by("patient").agg(pl.col("split").unique().sort())
+        self.splits: dict[str, list[str]] = dict(together.iter_rows())
+
+    def row(self, row: int, flag: str, reason: str, other: str = "") -> Row:
+        """One flag of one film."""
+        return row, self.paths[row], self.patients[row], flag, reason, other
+
+    def split(self, row: int) -> str:
+        """The split, or the splits, of a film: `train`, `train+test`, `none`."""
+        return "+".join(self.splits.get(self.patients[row], [])) or "none"
+
+    def quarantined(self) -> list[Row]:
+        """The files that `prepare` could not read."""
+        table = pl.read_csv(self.store.path / "quarantine.csv", infer_schema=False)
+        return [
+            (None, path, None, "no-film" if reason.startswith(NO_FILMS) else "corrupt", reason, "")
+            for path, reason in table.select("path", "reason").iter_rows()
+        ]
+
+    def splitting(self) -> list[Row]:
+        """Patients in two splits or in none."""
+        found = []
+        for row, patient in enumerate(self.patients):
+            splits = self.splits.get(patient, [])
+            if len(splits) > 1:
+                found.append(
+                    self.row(row, "patient-in-two-splits", f"its patient is in {' and '.join(splits)}")
+                )
+            elif not splits:
+                found.append(self.row(row, "no-split", "its patient is in no row of splits.csv"))
+        return found
+
+    def looks(self, measured: Measured) -> list[Row]:
+        """Blank, inverted, turned, no chest, text, outliers."""
+        found = []
+        for row, film in enumerate(measured.table.iter_rows(named=True)):
+            if film["blank"]:
+                found.append(
+                    self.row(row, "blank", f"all grey: mean {film['mean']:.0f}, deviation {film['sd']:.1f}")
+                )
+                continue
+            if film["explained"] is not None and film["explained"] < pose.EXPLAINED:
+                share, usual = (f"{100 * part:.0f} %" for part in (film["explained"], pose.EXPLAINED))
+                reason = f"{share} of it is like the store's films; {usual} at least is usual"
+                found.append(self.row(row, "not-chest", reason))
+            if film["inverted"]:
+                found.append(self.row(row, "inverted", "lungs look white, bones black"))
+            if film["turned"]:
+                found.append(self.row(row, "rotated", f"looks turned by {_DEGREES[film['turned']]}"))
+            found += self._text(row, film["longest"], film["strokes"])
+        return found + self._outliers(measured)
+
+    def _text(self, row: int, longest: int | None, strokes: int | None) -> list[Row]:
+        if strokes is None or longest is None or strokes < text.WORD:
+            return []
+        much = longest >= text.LONG_LINE or strokes >= text.MUCH
+        reason = f"lines of letters: {longest} strokes in the longest, {strokes} in all"
+        return [self.row(row, "text" if much else "text-short", reason)]
+
+    def _outliers(self, measured: Measured) -> list[Row]:
+        reasons: dict[int, list[str]] = {}
+        seeing = measured.table.filter(~pl.col("blank"))
+        for name in STATISTICS if len(seeing) >= pose.ENOUGH else ():
+            low, middle, high = (seeing[name].quantile(q) or 0.0 for q in (0.25, 0.5, 0.75))
+            away = np.abs(measured.table[name].to_numpy() - middle) / max((high - low) / 1.349, _LEAST[name])
+            for row in np.flatnonzero((away > OUTLYING) & ~measured.table["blank"].to_numpy()):
+                value = measured.table[name][int(row)]
+                reasons.setdefault(int(row), []).append(f"{name} {value:.3g} (median {middle:.3g})")
+        return [self.row(row, "outlier", ", ".join(why)) for row, why in sorted(reasons.items())]
+
+    def copied(self, pairs: Sequence[Pair]) -> list[Row]:
+        """Copies within the store: across splits, patients, labels, or harmless."""
+        found = []
+        files = {row for pair in pairs if pair.bytes for row in (pair.a, pair.b)}
+        for group in groups(list(pairs)):
+            flags = self._flags_of(group)
+            for row in group:
+                same = "the same bytes" if row in files else "the same film, stored otherwise"
+                many = f", {len(group)} times in all" if len(group) > 2 else ""
+                other = self.paths[next(other for other in group if other != row)]
+                for flag, why in flags or [("identical" if row in files else "copy", "")]:
+                    found.append(self.row(row, flag, f"{same}{many}{why}", other))
+        return found
+
+    def _flags_of(self, group: list[int]) -> list[tuple[str, str]]:
+        flags = []
+        splits = sorted({self.split(row) for row in group})
+        if len(splits) > 1:
+            flags.append(("copy-across-splits", f", in {' and '.join(splits)}"))
+        patients = sorted({self.patients[row] for row in group})
+        if len(patients) > 1 and self.store.patients_known:
+            flags.append(("copy-across-patients", f", of patients {_some(patients)}"))
+        labels = self.store.index[group].select(self.store.labels)
+        torn = [name for name in labels.columns if {0, 1} <= set(labels[name].to_list())]
+        if torn:
+            flags.append(("copy-with-other-labels", f", other labels: {_some(torn)}"))
+        return flags
+
+    def shared(self, other: Store, pairs: Sequence[Pair]) -> list[Row]:
+        """Patients and films that another store has too."""
+        found = []
+        theirs = set(other.index["patient"].to_list())
+        if other.source == self.store.source and self.store.patients_known and other.patients_known:
+            for row in (row for row, patient in enumerate(self.patients) if patient in theirs):
+                reason = f"its patient is in {other.path.name} too, of the same source"
+                found.append(self.row(row, "patient-in-both-stores", reason))
+        paths, patients = (other.index[name].to_list() for name in ("path", "patient"))
+        for pair in pairs:
+            same = "the same bytes" if pair.bytes else "the same film, stored otherwise"
+            who = (
+                "there too of this patient"
+                if patients[pair.b] == self.patients[pair.a]
+                else "there of another patient's name"
+            )
+            reason = f"{same}, {who}"
+            found.append(self.row(pair.a, "film-in-both-stores", reason, paths[pair.b]))
+        return found
+
+
+_DEGREES = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}
+_LEAST = {"mean": 3.0, "sd": 2.0, "black": 0.02, "white": 0.02, "entropy": 0.1}
+"""Deviations are taken to be this at least, so that stores of films all alike flag no trifles."""
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,162 @@
+"""Every film looked at once: statistics of its pixels, how it lies, text, fingerprint. Some 200 bytes a film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mococxr import console
+from mococxr.audit import pose, text
+from mococxr.near_duplicates import fingerprints
+from mococxr.store import Store
+from mococxr.workers import pool
+
+STATISTICS = ("mean", "sd", "black", "white", "entropy")
+"""Mean and deviation in grey levels; shares of pixels up to 5 and from 250; entropy of the histogram in bits."""
+LEARN_FROM = 1024
+"""Films of a kind of view that the detectors learn from, evenly spread over the rows."""
+
+_CHUNK = 512
+_DARK, _BRIGHT = 6, 250
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a store.
+
+    Args:
+        table: a row a film: `STATISTICS`; `blank` (no picture); `turned` (quarter turns counter-clockwise that
+            the film seems to have been given), `inverted`, both null where not judged; `explained`, the share
+            of the film that is chest, null where not judged; `longest` and `strokes` of text, null where the
+            film is too small.
+        prints: uint8 (films, 32), the fingerprints.
+        unjudged: kind of view -> films whose pose, and films whose being a chest, was not judged.
+    """
+
+    table: pl.DataFrame
+    prints: npt.NDArray[np.uint8]
+    unjudged: dict[str, int]
+
+
+def measure(store: Store, jobs: int) -> Measured:
+    """Look at every film of a store, in `jobs` processes."""
+    lateral = (store.index["view"] == "Lateral").fill_null(False).to_numpy()
+    models = {kind: _learn(store, np.flatnonzero(lateral == kind), not kind) for kind in (False, True)}
+    tasks: list[Task] = [
+        (store, start, [models[bool(kind)] for kind in lateral[start : start + _CHUNK]])
+        for start in range(0, len(store), _CHUNK)
+    ]
+    parts: list[tuple[list[tuple[object, ...]], npt.NDArray[np.uint8]] | None] = [None] * len(tasks)
+    with console.progress("inspect", len(store)) as bar:
+        for number, part in _done(tasks, jobs):
+            parts[number] = part
+            bar.advance(len(part[0]))
+    whole = [part for part in parts if part is not None]
+    table = pl.DataFrame([row for rows, _ in whole for row in rows], schema=_SCHEMA, orient="row")
+    unjudged = {
+        "pose": int((table["turned"].is_null() & ~table["blank"]).sum()),
+        "chest": int((table["explained"].is_null() & ~table["blank"]).sum()),
+        "text": int(table["strokes"].is_null().sum()),
+    }
+    return Measured(table, np.concatenate([prints for _, prints in whole]), unjudged)
+
+
+def only_prints(store: Store) -> npt.NDArray[np.uint8]:
+    """The fingerprints of a store, uint8 (films, 32)."""
+    with console.progress("inspect the other store", len(store)) as bar:
+        return fingerprints(_advancing(store, bar))
+
+
+def _advancing(store: Store, bar: console.Progress) -> Iterator[npt.NDArray[np.uint8]]:
+    for i in range(len(store)):
+        yield store.pixels(i)
+        bar.advance()
+
+
+_SCHEMA = {
+    **dict.fromkeys(STATISTICS, pl.Float64),
+    "blank": pl.Boolean, "turned": pl.Int8, "inverted": pl.Boolean, "explained": pl.Float64,
+    "longest": pl.Int32, "strokes": pl.Int32,
+}  # fmt: skip
+
+
+def _learn(store: Store, rows: npt.NDArray[np.int64], frontal: bool) -> pose.Model | None:
+    """The model of one kind of view, from as many films of one half of the rows as of the other."""
+    chosen: list[int] = []
+    for half in (0, 1):
+        these = rows[pose.half_of(rows) == half]
+        places = np.linspace(0, len(these) - 1, min(LEARN_FROM // 2, len(these))).round().astype(int)
+        chosen += these[np.unique(places)].tolist()
+    films, kept = [], []
+    for row in sorted(chosen):
+        small = pose.shrink(store.pixels(row))
+        if small.std() >= pose.FLAT:
+            films.append(pose.even(small))
+            kept.append(row)
+    return pose.learn(films, kept, frontal)
+
+
+Task = tuple[Store, int, Sequence[pose.Model | None]]
+Part = tuple[list[tuple[object, ...]], npt.NDArray[np.uint8]]
+
+
+def _done(tasks: list[Task], jobs: int) -> Iterator[tuple[int, Part]]:
+    """(number of the task, its result) as they end; in this process where one is enough."""
+    if jobs == 1 or len(tasks) == 1:
+        for number, task in enumerate(tasks):
+            yield number, look(*task)
+        return
+    with pool(min(jobs, len(tasks))) as processes:
+        waiting = iter(enumerate(tasks))
+        running = {}
+        for number, task in _first(waiting, 2 * jobs):
+            running[processes.submit(look, *task)] = number
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+                for number, task in _first(waiting, 1):
+                    running[processes.submit(look, *task)] = number
+
+
+def _first(waiting: Iterator[tuple[int, Task]], most: int) -> Iterable[tuple[int, Task]]:
+    return [item for _, item in zip(range(most), waiting, strict=False)]
+
+
+def look(store: Store, start: int, models: Sequence[pose.Model | None]) -> Part:
+    """Measure the films from row `start` on, one a model: rows as in `_SCHEMA`, and fingerprints."""
+    films = [store.pixels(start + place) for place in range(len(models))]
+    rows = [
+        _one(film, start + place, model)
+        for place, (film, model) in enumerate(zip(films, models, strict=True))
+    ]
+    return rows, fingerprints(films)
+
+
+def _one(film: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tuple[object, ...]:
+    shares = np.bincount(film.ravel(), minlength=256) / film.size
+    levels = np.arange(256)
+    mean = float(shares @ levels)
+    sd = float(shares @ (levels - mean) ** 2) ** 0.5
+    there = shares[shares > 0]
+    numbers = (
+        mean,
+        sd,
+        float(shares[:_DARK].sum()),
+        float(shares[_BRIGHT:].sum()),
+        float(-there @ np.log2(there)),
+    )
+    longest, every = text.strokes(film) or (None, None)
+    small = pose.shrink(film)
+    if small.std() < pose.FLAT:
+        return (*numbers, True, None, None, None, longest, every)
+    if model is None:
+        return (*numbers, False, None, None, None, longest, every)
+    evened = pose.even(small)
+    turned, inverted = pose.verdict(model.fits(evened, row))
+    chest = None if model.means is None else model.explained(evened, row)
+    return (*numbers, False, turned, inverted, chest, longest, every)

@@ -1,0 +1,194 @@
+"""The page: tables and pictures of what was found, filled into the template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from mococxr.audit.facts import Found
+from mococxr.audit.flags import KINDS
+from mococxr.audit.pictures import ILLEGIBLE, SMALL, picture
+from mococxr.reporting.page import render
+from mococxr.reporting.tables import Table
+from mococxr.reporting.words import percent, shown
+from mococxr.store import Store
+
+MOST_LABELS = 24
+"""Labels in the table of pairs, those with the most films."""
+_MOST_SHORTCUTS = 15
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """One flagged film: its picture and, where it is a copy, that of the other; a caption and the reason."""
+
+    pictures: list[str]
+    caption: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The films shown of one finding."""
+
+    finding: dict[str, Any]
+    films: list[Thumbnail]
+    listed: list[str]
+    more: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether its pictures take twice the room."""
+        return any(len(film.pictures) > 1 for film in self.films)
+
+
+def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
+    """The page as one HTML file.
+
+    Args:
+        found: what was found.
+        store: the store, for pictures.
+        other: the other store, or None.
+        most: films shown of each finding.
+    """
+    facts = found.facts
+    gallery = [
+        _shown(one, found.flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"
+    ]
+    return render(
+        "dossier/page.html.j2",
+        ("report/page.css", "dossier/page.css"),
+        {},
+        facts=facts,
+        subtitle=_subtitle(facts["store"]),
+        headline=_headline(facts),
+        gallery=gallery,
+        counts=[(name, _values(values, facts["store"]["films"])) for name, values in facts["counts"].items()],
+        labels=_labels(facts),
+        policies=_policies(facts),
+        pairs=_pairs(facts["labels_together"]),
+        shortcuts=_shortcuts(facts["shortcuts"]),
+        warned=[_sentence(one) for one in facts["shortcuts"] if one["warns"]][:_MOST_SHORTCUTS],
+        pixels=_pixels(facts["pixels"]),
+        kinds=KINDS,
+    )
+
+
+def _subtitle(about: dict[str, Any]) -> str:
+    kind = "phantom films (drawn by a program)" if about["phantom"] else "films"
+    patients = "patients unknown" if about["patients"] is None else f"{about['patients']:,} patients"
+    return f"{about['source']}: {about['films']:,} {kind}, {patients}"
+
+
+def _headline(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    splits = facts["counts"].get("split", {})
+    about, other = facts["store"], facts["against"]
+    lines = [
+        ("Films by split", ", ".join(f"{name} {n:,}" for name, n in splits.items())),
+        ("In quarantine", f"{about['quarantined']:,}"),
+        ("Stored at", f"{about['size']} px"),
+        ("Changed since prepare", ", ".join(about["changed_since_prepare"]) or "nothing"),
+    ]
+    return [*lines, ("Against", f"{other['name']}, {other['films']:,} films")] if other else lines
+
+
+def _shown(
+    finding: dict[str, Any], flags: pl.DataFrame, store: Store, other: Store | None, most: int
+) -> Shown:
+    """The first films of a finding, copies side by side; a file in quarantine has no picture and is listed."""
+    rows = flags.filter(pl.col("flag") == finding["flag"])
+    if finding["flag"] in ("corrupt", "no-film"):
+        listed = [f"{path}: {why}" for path, why in rows.head(most).select("path", "reason").iter_rows()]
+        return Shown(finding, [], listed, len(rows) - len(listed))
+    second = other if finding["flag"] == "film-in-both-stores" and other is not None else store
+    wanted = rows["other"].unique().implode()
+    partners = dict(second.index.filter(pl.col("path").is_in(wanted)).select("path", "row").iter_rows())
+    written = set(flags.filter(pl.col("flag") == "text")["path"])
+    films: list[Thumbnail] = []
+    seen: set[str] = set()
+    for row in rows.iter_rows(named=True):
+        if len(films) == most or row["path"] in seen:
+            continue
+        tall = ILLEGIBLE if written & {row["path"], row["other"]} else SMALL
+        pictures = [picture(store.pixels(row["row"]), tall)]
+        seen.add(row["path"])
+        if row["other"] in partners:
+            pictures.append(picture(second.pixels(partners[row["other"]]), tall))
+            seen |= {row["other"]} if second is store else set()
+        films.append(Thumbnail(pictures, f"{row['row']} · {row['path'].rsplit('/', 1)[-1]}", row["reason"]))
+    return Shown(finding, films, [], len(rows) - int(rows["path"].is_in(list(seen)).sum()))
+
+
+def _values(values: dict[str, int], films: int) -> Table:
+    return Table(
+        ["Value", "Films", "Share"], [[name, f"{n:,}", _share(n / films)] for name, n in values.items()]
+    )
+
+
+def _share(share: float | None) -> str:
+    return "undefined" if share is None else percent(round(share, 3))
+
+
+def _labels(facts: dict[str, Any]) -> Table:
+    names = ("positive", "negative", "uncertain", "blank")
+    rows = [[label, *(f"{entry[name]:,}" for name in names)] for label, entry in facts["labels"].items()]
+    return Table(["Label", *(name.capitalize() for name in names)], rows)
+
+
+def _policies(facts: dict[str, Any]) -> Table:
+    """Share of positives among the known, by policy."""
+    labels = facts["labels"]
+    names = list(next(iter(labels.values()))["policies"]) if labels else []
+    heads = [f"{uncertain}, blank {blank}" for uncertain, blank in (name.split(", ") for name in names)]
+    rows = [
+        [label, *(_share(entry["policies"][name]["share"]) for name in names)]
+        for label, entry in labels.items()
+    ]
+    return Table(["Label", *heads], rows)
+
+
+def _pairs(together: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """The labels with the most films, and for each pair (films, shade 0 to 1: share of the row's films)."""
+    names = sorted(together, key=lambda name: -together[name][name])[:MOST_LABELS]
+    names = [name for name in together if name in names]
+    rows = [
+        (a, [(f"{together[a][b]:,}", round(together[a][b] / max(together[a][a], 1), 2)) for b in names])
+        for a in names
+    ]
+    return {"names": names, "rows": rows, "left": len(together) - len(names)}
+
+
+def _sentence(one: dict[str, Any]) -> str:
+    """`Pneumonia by view alone: AUROC 0.62 (positive: AP: 40 %, PA: 64 %)`"""
+    rates = ", ".join(f"{rate['value']}: {rate['positive']:.0%}".replace("%", " %") for rate in one["rates"])
+    return f"{one['label']} by {one['column']} alone: AUROC {one['auroc']:.2f} (positive: {rates})"
+
+
+def _shortcuts(shortcuts: list[dict[str, Any]]) -> Table:
+    rows = [
+        [one["label"], one["column"], f"{one['auroc']:.2f}", "yes" if one["warns"] else "no"]
+        for one in shortcuts[:_MOST_SHORTCUTS]
+        if one["enough"]
+    ]
+    left = len(shortcuts) - len(rows)
+    note = f"{left} more, weaker or of too few films, are in the JSON file." if left else ""
+    return Table(["Label", "Column", "AUROC of the column alone", "Warned of"], rows, 2, note)
+
+
+def _pixels(pixels: dict[str, dict[str, float]]) -> Table:
+    heads = list(next(iter(pixels.values())))
+    return Table(
+        ["Of a film", *heads],
+        [[_NAMES[name], *(shown(float(f"{v:.3g}")) for v in row.values())] for name, row in pixels.items()],
+    )
+
+
+_NAMES = {
+    "mean": "mean grey level",
+    "sd": "deviation, grey levels",
+    "black": "share of black pixels (0 to 5)",
+    "white": "share of white pixels (250 to 255)",
+    "entropy": "entropy, bits",
+}

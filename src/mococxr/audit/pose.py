@@ -1,0 +1,176 @@
+"""How a film lies: upright, turned, inverted, or no chest at all, learnt from the store's own films.
+
+Films are judged at 24 x 24 pixels with local brightness and contrast evened out. Upright is what most films of
+the store are: one template is fitted by least squares to say 1 of each film as it lies and 0 of the same film
+turned or inverted. At first the films lie as a template of phantoms says, so that a store of which half is
+inverted is not learnt upside down. What a chest looks like is the mean film and 12 main directions around it.
+A film is judged by what was learnt from the other half of the rows, never from itself.
+
+Measured: of 1,000 films of adults and 5,216 of children two were called turned, one of them rightly, and 13 no
+chest: such as show a shoulder, a white frame, or a child lying askew. Of the same films (of children each third)
+98 and 97 % were recognised when turned by 180 degrees, 98 and 99 % by 90, 99 % inverted, 92 and 96 % both. Of 150
+cuts from photographs 96 and 100 % were called no chest. Of 10 planted turned and 20 inverted phantoms among 1,995
+all were found, and no other was called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mococxr.synthetic import draw_phantom
+
+SIDE = 24
+MARGIN = 0.15
+"""How much better another pose must fit than the film as it lies; 1 is the whole way from wrong to right."""
+EXPLAINED = 0.40
+"""The least share of a chest film that the mean and the directions explain."""
+ENOUGH = 60
+"""Films under which a store does not say what its films look like."""
+FLAT = 3.0
+"""Grey levels of deviation, at 24 x 24, under which a film has no picture."""
+POSES = tuple((quarters, sign) for sign in (1, -1) for quarters in range(4))
+"""Quarter turns counter-clockwise that a film has been given, and -1 where it has been inverted."""
+
+_LOCAL, _RIDGE, _DIRECTIONS, _PHANTOMS = 4.0, 0.05, 12, 48
+_PIXELS = SIDE * SIDE
+
+Floats = npt.NDArray[np.float32]
+Rows = TypeVar("Rows", int, npt.NDArray[np.int64])
+
+
+def shrink(film: npt.NDArray[np.uint8]) -> Floats:
+    """A film at 24 x 24, its shape not kept, 0 to 255."""
+    return np.asarray(cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def even(small: Floats) -> Floats:
+    """Local mean and contrast taken out; then mean 0 and deviation 1 over the film."""
+    rest = small - _blur(small)
+    rest = rest / (np.sqrt(_blur(rest * rest)) + 4)
+    return np.asarray((rest - rest.mean()) / (rest.std() + 1e-3), np.float32)
+
+
+def _blur(image: Floats) -> Floats:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), _LOCAL, borderType=cv2.BORDER_REFLECT), np.float32)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What upright chests look like, twice: learnt from each half of the rows.
+
+    Args:
+        templates: (2, 24, 24): the scalar product with an upright film is about 0.9, with another pose 0.
+        means: (2, 576), or None where no store was learnt from.
+        directions: (2, K, 576), orthonormal, or None.
+    """
+
+    templates: Floats
+    means: Floats | None = None
+    directions: Floats | None = None
+
+    def fits(self, film: Floats, row: int) -> Floats:
+        """How well each of `POSES` would explain an evened film, (8,); the largest is how it lies."""
+        template = self.templates[1 - half_of(row)]
+        turned = np.array([float((film * np.rot90(template, quarters)).sum()) for quarters in range(4)])
+        return np.concatenate([turned, -turned]).astype(np.float32)
+
+    def explained(self, film: Floats, row: int) -> float:
+        """The share of an evened film that is chest, in the pose that gives most; 1 where nothing is known."""
+        if self.means is None or self.directions is None:
+            return 1.0
+        other = 1 - half_of(row)
+        mean, directions = self.means[other], self.directions[other]
+        back = np.stack([sign * np.rot90(film, -quarters) for quarters, sign in POSES]).reshape(8, -1)
+        away = back - mean
+        rest = (away**2).sum(1) - ((away @ directions.T) ** 2).sum(1)
+        return float(1 - (rest / (back**2).sum(1)).min())
+
+
+def verdict(fits: Floats) -> tuple[int, bool]:
+    """Quarter turns counter-clockwise that a film seems to have been given, and whether it seems inverted.
+
+    Both at once is rare, and takes twice the margin.
+    """
+    best = int(fits.argmax())
+    quarters, sign = POSES[best]
+    both = quarters > 0 and sign < 0
+    if fits[best] - fits[0] < (2 * MARGIN if both else MARGIN):
+        return 0, False
+    return quarters, sign < 0
+
+
+def learn(films: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model | None:
+    """Learn from evened films of a store.
+
+    Args:
+        films: (24, 24) each.
+        rows: their rows in the store: the two halves are kept apart.
+        frontal: they are frontal films: phantoms say at first how they lie, and all there is to say where
+            the films are fewer than 60.
+
+    Returns:
+        None where nothing can be said.
+    """
+    found, places = list(films), np.fromiter(rows, dtype=np.int64)
+    if len(found) < ENOUGH:
+        return _unlearnt(frontal)
+    halves = [np.flatnonzero(half_of(places) == half) for half in (0, 1)]
+    fewest = min(map(len, halves))
+    if fewest < ENOUGH // 4:
+        return _unlearnt(frontal)
+    many = min(_DIRECTIONS, fewest // 5)
+    template = _phantom_template() if frontal else None
+    learnt = [_learn_half([found[place] for place in half], template, many) for half in halves]
+    templates, means, directions = (np.stack(part) for part in zip(*learnt, strict=True))
+    return Model(templates, means, directions)
+
+
+def half_of(row: Rows) -> Rows:
+    """0 or 1 for a row of a store, as if drawn: views and copies may alternate in a table."""
+    return (row * 2654435761 >> 16) & 1
+
+
+def _unlearnt(frontal: bool) -> Model | None:
+    return Model(np.stack([_phantom_template()] * 2)) if frontal else None
+
+
+def _learn_half(films: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:
+    upright = np.stack(films) if template is None else _righted(films, template)
+    template = _fit(upright)
+    upright = _righted(films, template)
+    template = _fit(upright)
+    flat = upright.reshape(len(upright), _PIXELS)
+    mean = flat.mean(axis=0)
+    directions = np.linalg.svd(flat - mean, full_matrices=False)[2]
+    return template, mean, directions[:many]
+
+
+def _righted(films: list[Floats], template: Floats) -> Floats:
+    """The films, those that clearly lie otherwise turned back."""
+    model = Model(np.stack([template, template]))
+    found = []
+    for film in films:
+        quarters, inverted = verdict(model.fits(film, 0))
+        found.append((-1 if inverted else 1) * np.rot90(film, -quarters))
+    return np.stack(found)
+
+
+def _fit(upright_N: Floats) -> Floats:
+    """The template: ridge regression of 7/8 on upright films and -1/8 on each other pose of them."""
+    posed = np.concatenate([sign * np.rot90(upright_N, quarters, axes=(1, 2)) for quarters, sign in POSES])
+    flat = posed.reshape(len(posed), _PIXELS).astype(np.float64)
+    wanted = np.repeat([7 / 8] + [-1 / 8] * 7, len(upright_N))
+    gram = flat.T @ flat + _RIDGE * len(flat) * np.eye(_PIXELS)
+    return np.linalg.solve(gram, flat.T @ wanted).reshape(SIDE, SIDE).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _phantom_template() -> Floats:
+    return _fit(np.stack([even(shrink(draw_phantom(0, i, size=72))) for i in range(_PHANTOMS)]))

@@ -1,0 +1,189 @@
+"""`fit`: labels of a store -> MODEL; `embed`: the features of every film of a store."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from mococxr import console
+from mococxr.classifier.operating import from_validation, in_words, read_wish
+from mococxr.classifier.origin import origin_of
+from mococxr.classifier.saved import FORMAT, save_model
+from mococxr.encoders import Encoder, EncoderSpec, short_name
+from mococxr.errors import InputError, UndefinedError
+from mococxr.features import features, open_encoder, pick_device, resolve_encoder
+from mococxr.files import check_place, write_parquet
+from mococxr.heads.finetune import Trained, member_scores
+from mococxr.heads.learn import learn, read_method
+from mococxr.heads.targets import Target, draw_labelled, read_target
+from mococxr.settings import EmbedSettings, FitSettings, to_mapping
+from mococxr.store import Store
+from mococxr.version import VERSION
+
+
+def set_threads(jobs: int | None) -> None:
+    """Let PyTorch use `jobs` threads; None leaves its own choice."""
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs cannot be {jobs}.", "It is at least 1.")
+    if jobs is not None:
+        torch.set_num_threads(jobs)
+
+
+def run_embed(settings: EmbedSettings) -> Path:
+    """The command `embed`: `path, patient` and a list column `features` (float32), one row a film."""
+    set_threads(settings.jobs)
+    check_place(settings.out)
+    store = Store.open(settings.store)
+    source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
+    encoder, device = open_encoder(source), pick_device(settings.device)
+    rows = np.arange(len(store))
+    found = features(encoder, store, rows, size=source.spec.size, frame=settings.frame, device=device)
+    column = pl.Series("features", found, dtype=pl.Array(pl.Float32, found.shape[1])).cast(
+        pl.List(pl.Float32)
+    )
+    write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
+    console.say(f"{len(store):,} films, {found.shape[1]:,} numbers each: {settings.out}")
+    return Path(settings.out)
+
+
+def run_fit(settings: FitSettings) -> Path:
+    """The command `fit`: train on the store's training patients, never its test patients; write MODEL.
+
+    The store's validation films calibrate it and choose its threshold; where they are too few the model has neither,
+    and says why.
+
+    Raises:
+        InputError: bad settings, or labels of one class only; nothing was written.
+    """
+    set_threads(settings.jobs)
+    _check_out(settings.out)
+    store = Store.open(settings.store)
+    method = read_method(settings, pick_device(settings.device).type)
+    wish = read_wish(settings.calibrate, settings.threshold_by, settings.sensitivity)
+    target = read_target(
+        store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
+    )
+    source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
+    encoder = open_encoder(source, settings.seed)
+
+    def shown(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return features(encoder, store, rows, size=source.spec.size, frame=method.frame, device=method.device)
+
+    try:
+        rows = _training_rows(store, target, settings)
+        trained = learn(
+            encoder, store, target, rows,
+            mode=settings.mode, method=method, size=source.spec.size, features_of=partial(shown, encoder),
+        )  # fmt: skip
+    except UndefinedError as error:
+        raise InputError(
+            f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more films."
+        ) from error
+    seen = target.val if wish.anything else target.val[:0]
+    scores = member_scores(encoder, trained.members, partial(shown, rows=seen)) if len(seen) else np.empty(0)
+    blocks = from_validation(target.labels[seen], scores, store.index["patient"].to_numpy()[seen], wish)
+    about = {
+        **_about(settings, store, target, rows, trained, encoder.spec),
+        **blocks,
+        "validation_used_for": _uses(trained, blocks),
+        "origin": origin_of(source.path, short_name(settings.encoder)),
+    }
+    save_model(Path(settings.out), trained.members, about)
+    _tell(about, [*trained.notes], Path(settings.out))
+    return Path(settings.out)
+
+
+def _uses(trained: Trained, blocks: dict[str, dict[str, Any]]) -> list[str]:
+    """What validation labels were read for."""
+    fitted = [name for name, block in blocks.items() if block["reason"] is None]
+    return (["checkpoints"] if trained.validation_films else []) + fitted
+
+
+def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
+    said, warned = in_words(about)
+    if len(about["validation_used_for"]) > 1 and "checkpoints" in about["validation_used_for"]:
+        what = " and ".join(about["validation_used_for"][1:])
+        notes.append(
+            f"the validation films that chose the checkpoints gave the {what} too: judge them on other films"
+        )
+    for note in [*notes, *warned]:
+        console.warn(note)
+    for line in said:
+        console.say(line)
+    training = about["training"]
+    console.say(f"{training['films']:,} labelled films, {training['positives']:,} positive: {out}")
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a place that holds something else; an earlier model there is replaced."""
+    check_place(out / "model.json")
+    if out.is_dir() and any(out.iterdir()) and not (out / "model.safetensors").is_file():
+        raise InputError(f"{out} is there already and holds no model.", "Name another --out.")
+
+
+def _training_rows(store: Store, target: Target, settings: FitSettings) -> NDArray[np.int64]:
+    if not 0 < settings.fraction <= 1 or settings.draw < 0:
+        raise InputError(
+            f"--fraction {settings.fraction:g} --draw {settings.draw} cannot be.",
+            "The fraction lies above 0 and up to 1, the draw is 0 or more.",
+        )
+    return draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
+
+
+def _about(
+    settings: FitSettings,
+    store: Store,
+    target: Target,
+    rows: NDArray[np.int64],
+    trained: Trained,
+    spec: EncoderSpec,
+) -> dict[str, Any]:
+    """What `model.json` says."""
+    labels = target.labels[rows]
+    size = settings.size or spec.size
+    how = store.manifest.get("settings") or {}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "target": target.name,
+        "mode": settings.mode,
+        "encoder": {"name": short_name(settings.encoder), **dataclasses.asdict(spec)},
+        "preprocessing": {
+            "store_size": int(store.manifest["size"]),
+            "depth": how.get("depth", "full"),
+            "voi": how.get("voi", "first"),
+            "frames": how.get("frames", "first"),
+            "size": size,
+            "frame": settings.frame,
+            "mean": spec.mean,
+            "std": spec.std,
+        },
+        "training": {
+            "films": len(rows),
+            "patients": store.index["patient"][rows].n_unique(),
+            "positives": int((labels == 1).sum()),
+            "negatives": int((labels == 0).sum()),
+            "uncertain": int((labels == 2).sum()),
+            "fraction": settings.fraction,
+            "draw": settings.draw,
+            "updates": trained.updates,
+            "validation_films": trained.validation_films,
+            "strength": trained.members[0].head.strength or None,
+            "notes": list(trained.notes),
+        },
+        "store": {
+            "sha256": store.sha256,
+            "source": store.source,
+            "phantom": bool(store.manifest.get("phantom")),
+        },
+        "settings": to_mapping(settings),
+    }

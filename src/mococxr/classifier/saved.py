@@ -1,0 +1,104 @@
+"""MODEL on disk: `model.safetensors` (encoder and head of each averaged checkpoint) and `model.json`.
+
+`model.json` names the hash of the weights that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mococxr.encoders import Encoder, build, spec_of
+from mococxr.errors import InputError
+from mococxr.features import encode_frames, film_level, to_frame
+from mococxr.files import atomic, read_json, sha256_file, write_json
+from mococxr.heads.finetune import Member
+from mococxr.heads.linear import LinearHead
+from mococxr.version import VERSION
+
+FORMAT = 1
+HEAD = ("mean", "scale", "weight", "bias")
+
+
+def save_model(folder: Path, members: Sequence[Member], about: dict[str, Any]) -> None:
+    """Write MODEL; `model.json` comes last and names the hash of the weights that it belongs to."""
+    tensors: dict[str, Tensor] = {}
+    for i, member in enumerate(members):
+        weights = {f"{i}.encoder.{key}": value.detach().cpu() for key, value in member.weights.items()}
+        head = {name: getattr(member.head, name) for name in HEAD}
+        tensors |= {key: value.clone().contiguous() for key, value in weights.items()}
+        tensors |= {f"{i}.head.{name}": torch.from_numpy(value).clone() for name, value in head.items()}
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary)
+    sha256 = sha256_file(folder / "model.safetensors")
+    write_json(folder / "model.json", {**about, "members": len(members), "weights_sha256": sha256})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted classifier: what `model.json` says, and the checkpoints that are averaged."""
+
+    about: dict[str, Any]
+    encoder: Encoder
+    members: list[Member]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How files become images, as the store was made: named arguments of `films.decode_film`."""
+        how = self.about["preprocessing"]
+        names = {"sixteen_bit": "depth", "voi": "voi", "frames": "frames"}
+        return {argument: how[name] for argument, name in names.items() if name in how}
+
+    def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the encoder is shown of a film (H, W) uint8, as read from a file or from any store."""
+        how = self.about["preprocessing"]
+        return to_frame(film_level(image, how["store_size"], how["size"]), how["size"], how["frame"])
+
+    def scores(self, frames: Sequence[NDArray[np.uint8]], device: torch.device) -> NDArray[np.float64]:
+        """Probability of each frame, (N,): the mean over the checkpoints."""
+        total = np.zeros(len(frames))
+        encoder = self.encoder.to(device)
+        for member in self.members:
+            if len(self.members) > 1:
+                encoder.network.load_state_dict(member.weights, strict=True)
+            for position, feature in encode_frames(encoder.eval(), frames, device):
+                total[position] += member.head.scores(feature[None])[0]
+        return total / len(self.members)
+
+
+def load_model(folder: Path) -> Model:
+    """Read MODEL.
+
+    Raises:
+        InputError: no model, one of another format, or weights that are not those it names.
+    """
+    if not (folder / "model.json").is_file():
+        raise InputError(f"{folder} holds no model.json.", "Name a folder that `mococxr fit` has made.")
+    about, path = read_json(folder / "model.json"), folder / "model.safetensors"
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{folder} has model format {about.get('format')} (mococxr {about.get('version')}).",
+            f"This version ({VERSION}) reads format {FORMAT}: fit the model again.",
+        )
+    if not path.is_file() or sha256_file(path) != about["weights_sha256"]:
+        raise InputError(f"{path} is missing or not the one that model.json names.", "Fit the model again.")
+    tensors = load_file(path)
+    encoder = build(spec_of(about["encoder"], str(folder / "model.json")))
+    members = [_member(tensors, f"{i}.") for i in range(about["members"])]
+    encoder.network.load_state_dict(members[0].weights, strict=True)
+    return Model(about, encoder.eval(), members)
+
+
+def _member(tensors: dict[str, Tensor], prefix: str) -> Member:
+    start = f"{prefix}encoder."
+    weights = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+    mean, scale, weight, bias = (tensors[f"{prefix}head.{name}"].numpy() for name in HEAD)
+    return Member(weights, LinearHead(mean, scale, weight, bias, strength=0.0))

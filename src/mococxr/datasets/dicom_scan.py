@@ -1,0 +1,220 @@
+"""The files of a DICOM archive and what their headers say: a walk, then a pass over headers in processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mococxr import console, workers
+from mococxr.errors import FilmError
+from mococxr.images import SUFFIXES, read_bytes
+from mococxr.images.dicom import Header, header, not_a_film
+from mococxr.images.dicom.elements import is_dicom
+
+PREFIX = 1 << 16
+"""Bytes of a file that are read first: nearly every header ends before."""
+BLOCK = 128
+"""Files whose headers are read in one task."""
+FEW = 400
+"""Files up to which no process is started: their headers are read before one would be there."""
+KILLED = "its header crashed the reader"
+FACTS = {
+    "path": pl.String, "reason": pl.String, "patient": pl.String, "study": pl.String, "sop": pl.String,
+    "accession": pl.String, "view": pl.String, "laterality": pl.String, "sex": pl.String, "age": pl.Float64,
+    "device": pl.String, "date": pl.String, "order": pl.String, "burned_in": pl.Boolean, "size": pl.Int64,
+}  # fmt: skip
+"""What is kept of a header until the cohort is made; `reason` says why a file is no film."""
+_FOREIGN = re.compile(
+    r"\.(png|jpe?g|tiff?|bmp|gif|webp|svg|csv|tsv|txt|md|log|json|ya?ml|xml|html?|css|js|pdf|docx?|xlsx?|pptx?"
+    r"|zip|gz|tgz|bz2|xz|7z|rar|tar|exe|dll|so|jar|class|ini|inf|bat|sh|py|db|sqlite|mp4|avi|nii|nrrd|mhd|raw)$",
+    re.IGNORECASE,
+)
+"""Suffixes of files that are opened by nobody here."""
+_PLAIN = re.compile(r"[^A-Za-z0-9 .,+/_()-]+")
+
+
+@dataclass
+class Walk:
+    """What a walk through an archive met beside the files that may be films.
+
+    Args:
+        passed_by: kind of file -> how many were not opened.
+        closed: folders that cannot be read, relative to the root.
+    """
+
+    passed_by: Counter[str] = field(default_factory=Counter)
+    closed: list[str] = field(default_factory=list)
+
+    def files(self, root: Path) -> Iterator[str]:
+        """Files that may be films, whatever they are called, as paths relative to the root, folder by folder."""
+        top = os.fspath(root)
+
+        def shut(error: OSError) -> None:
+            self.closed.append(os.path.relpath(error.filename or top, top))
+
+        for where, folders, names in os.walk(top, onerror=shut):
+            hidden = [name for name in folders if name.startswith(".")]
+            links = [n for n in folders if n not in hidden and os.path.islink(os.path.join(where, n))]
+            self.passed_by.update({"hidden folders": len(hidden), "links to folders": len(links)})
+            folders[:] = sorted(set(folders) - {*hidden, *links})
+            prefix = os.path.relpath(where, top)
+            for name in sorted(names):
+                kind = _kind(name)
+                if kind is None:
+                    yield name if prefix == "." else f"{prefix}/{name}"
+                else:
+                    self.passed_by[kind] += 1
+
+
+def _kind(name: str) -> str | None:
+    """What a file is by its name alone, where that is no film of an archive."""
+    if name.startswith("."):
+        return "hidden files"
+    if name.upper() == "DICOMDIR":
+        return "DICOMDIR"
+    suffix = _FOREIGN.search(name)
+    return None if suffix is None else suffix[0].lower()
+
+
+def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
+    """Whether most of the first files are DICOM, those counted that are films of another kind by their suffix."""
+    walk = Walk()
+    first = list(islice(walk.files(folder), looked_at))
+    others = sum(n for kind, n in walk.passed_by.items() if kind in SUFFIXES)
+    found = 0
+    for path in first:
+        try:
+            found += is_dicom(_front(folder, path, 512)[0])
+        except FilmError:
+            continue
+    return 2 * found > len(first) + others
+
+
+def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
+    """What the headers say, a row a file in the order of the paths, with the columns of `FACTS`.
+
+    Args:
+        root: the folder that paths are relative to and may not leave.
+        paths: files that may be films.
+        jobs: processes that read headers.
+    """
+    blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
+    frames: dict[int, pl.DataFrame] = {}  # of blocks, since a million rows as objects would fill the memory
+    with console.progress("headers", len(paths), "files") as bar:
+        if len(paths) <= FEW or jobs == 1:
+            for number, block in enumerate(blocks):
+                frames[number] = pl.DataFrame(read_block(root, block), schema=FACTS)
+                bar.advance(len(block))
+        else:
+            for number, found in _in_processes(root, blocks, min(jobs, len(blocks))):
+                frames[number] = pl.DataFrame(found, schema=FACTS)
+                bar.advance(len(found))
+    return pl.concat([pl.DataFrame(schema=FACTS), *(frames[number] for number in range(len(blocks)))])
+
+
+def _in_processes(
+    root: Path, blocks: list[list[str]], jobs: int
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Blocks as they are read, in any order; a file that kills the process reading it gets that as its reason."""
+    waiting = list(range(len(blocks)))[::-1]
+    while waiting:
+        running: dict[Future[list[dict[str, Any]]], int] = {}
+        try:
+            with workers.pool(jobs) as pool:
+                while waiting or running:
+                    while waiting and len(running) < 2 * jobs:
+                        number = waiting.pop()
+                        running[pool.submit(read_block, root, blocks[number])] = number
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        found = future.result()
+                        yield running.pop(future), found
+        except BrokenProcessPool:
+            for number in running.values():
+                yield number, [_alone(root, path) for path in blocks[number]]
+
+
+def _alone(root: Path, path: str) -> dict[str, Any]:
+    """One file's facts from a process of its own."""
+    pool: ProcessPoolExecutor
+    with workers.pool(1) as pool:
+        try:
+            return pool.submit(read_block, root, [path]).result()[0]
+        except BrokenProcessPool:
+            return {"path": path, "reason": KILLED}
+
+
+def read_block(root: Path, paths: list[str]) -> list[dict[str, Any]]:
+    """The facts of some files; a file that is no film has only its path and the reason."""
+    rows = []
+    for path in paths:
+        try:
+            rows.append(_facts(path, _header(root, path)) | {"size": os.stat(root / path).st_size})
+        except OSError as error:
+            rows.append({"path": path, "reason": f"cannot be read: {error.strerror}"})
+        except FilmError as error:
+            rows.append({"path": path, "reason": str(error)})
+        except MemoryError:
+            rows.append({"path": path, "reason": "not enough memory to read its header"})
+    return rows
+
+
+def _header(root: Path, path: str) -> Header:
+    """The header, from the front of the file where that is enough.
+
+    Raises:
+        FilmError: see `films.dicom.header`, and `films.read_bytes`.
+    """
+    front, whole = _front(root, path, PREFIX)
+    if not front:
+        raise FilmError("empty file")
+    if whole:
+        return header(front)
+    if is_dicom(front):
+        try:
+            found = header(front)
+        except FilmError:
+            found = None  # cut off inside an element: the whole file tells
+        if found is not None and found.pixels:
+            return found
+        return header(read_bytes(root / path, root))
+    raise FilmError("not a DICOM file")
+
+
+def _front(root: Path, path: str, size: int) -> tuple[bytes, bool]:
+    """The first bytes of a file, and whether those are all; a link is followed inside the root only."""
+    full = os.path.join(root, path)
+    try:
+        if not stat.S_ISREG(os.lstat(full).st_mode):
+            return read_bytes(Path(full), root), True
+        with open(full, "rb", buffering=0) as file:
+            data = file.read(size)
+    except OSError as error:
+        raise FilmError(f"cannot be read: {error.strerror}") from error
+    return data, len(data) < size
+
+
+def _facts(path: str, found: Header) -> dict[str, Any]:
+    """A header's facts; the date and what identifies stay in memory, and are replaced before anything is kept."""
+    date = found.study_date or found.acquired
+    device = " ".join(filter(None, (found.manufacturer, found.model)))
+    when = (str(found.acquired or ""), (found.time or "").ljust(13, "0"), f"{found.instance or 0:09d}")
+    return {
+        "path": path,
+        "reason": not_a_film(found),
+        **{name: getattr(found, name) for name in ("patient", "study", "sop", "accession")},
+        **{name: getattr(found, name) for name in ("view", "laterality", "sex", "age", "burned_in")},
+        "device": _PLAIN.sub(" ", device).strip()[:64] or None,
+        "date": None if date is None else date.isoformat(),
+        "order": " ".join(when),
+    }

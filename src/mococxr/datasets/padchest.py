@@ -1,0 +1,145 @@
+"""PadChest (Bustos et al., 2020): `PADCHEST_chest_x_ray_images_labels_160K_*.csv` and 16-bit PNG films.
+
+A film lies in the folder that its column ImageDir names, or in the source itself. Its labels are a list of terms in
+text, `['pleural effusion', 'nodule']`. A column here gathers terms that name one finding (`FINDINGS`); any single
+term can be asked for by `--label TERM`. A named term is 1 and an unnamed one 0, except where the list says too little:
+
+* an empty list, or one with `exclude`, leaves the film without labels, as does the projection EXCLUDE;
+* `suboptimal study` alone does too;
+* `unchanged` means that findings of an earlier report still hold: what is not named is then unknown, not absent.
+
+The reports' text is never read into the store.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from mococxr.datasets import columns, places
+from mococxr.datasets.dataset import Cohort, Request, finish
+from mococxr.datasets.tables import Table, read_table
+from mococxr.errors import InputError
+
+FINDINGS = {
+    "Normal": ("normal",),
+    "Atelectasis": (
+        "atelectasis", "laminar atelectasis", "lobar atelectasis", "segmental atelectasis", "total atelectasis",
+        "atelectasis basal", "round atelectasis",
+    ),
+    "Cardiomegaly": ("cardiomegaly",),
+    "Consolidation": ("consolidation",),
+    "COPD signs": ("COPD signs",),
+    "Edema": ("pulmonary edema",),
+    "Effusion": ("pleural effusion", "loculated pleural effusion", "loculated fissural effusion", "hydropneumothorax"),
+    "Emphysema": ("emphysema",),
+    "Fibrosis": ("pulmonary fibrosis",),
+    "Fracture": (
+        "fracture", "rib fracture", "callus rib fracture", "clavicle fracture", "humeral fracture",
+        "vertebral fracture",
+    ),
+    "Heart insufficiency": ("heart insufficiency",),
+    "Hiatal hernia": ("hiatal hernia",),
+    "Infiltrates": ("infiltrates",),
+    "Mass": ("mass", "pulmonary mass"),
+    "Nodule": ("nodule", "multiple nodules"),
+    "Pleural thickening": ("pleural thickening", "apical pleural thickening", "calcified pleural thickening"),
+    "Pneumonia": ("pneumonia", "atypical pneumonia"),
+    "Pneumothorax": ("pneumothorax", "hydropneumothorax"),
+    "Scoliosis": ("scoliosis",),
+    "Tuberculosis": ("tuberculosis",),
+}  # fmt: skip
+"""Label column -> the terms that make it 1."""
+COLUMNS = {"ImageID", "ImageDir", "PatientID", "Labels"}
+"""Columns by which the table is known."""
+
+
+def find_table(request: Request) -> Path | None:
+    """The table named, the source itself, or the one in the source."""
+    return places.main_table(request, "PADCHEST*.csv*")
+
+
+def read(request: Request) -> Cohort:
+    """Read the table; age is the year of the study less the year of birth.
+
+    Raises:
+        InputError: see `read_cohort`.
+    """
+    path = places.needed(find_table(request), request.source, "PADCHEST*.csv")
+    table = read_table(path)
+    text = {
+        name: table.frame[table.column(name)]
+        for name in (
+            "ImageID", "ImageDir", "StudyID", "PatientID", "PatientBirth", "Projection", "PatientSex_DICOM",
+            "StudyDate_DICOM", "MethodLabel", "Labels",
+        )
+    }  # fmt: skip
+    terms = _terms(text["Labels"], table)
+    labels, findings, without = _findings(terms, text["Projection"], request, table)
+    year = text["StudyDate_DICOM"].str.head(4).cast(pl.Float64, strict=False)
+    missing = pl.select(pl.format("{}/{}", text["ImageDir"], text["ImageID"])).to_series()
+    rows = pl.DataFrame({
+        "path": places.on_disk(text["ImageID"], request.root, ["", "[0-9]", "[0-9][0-9]", "images*"], missing),
+        "patient": text["PatientID"],
+        "study": text["StudyID"],
+        "view": columns.views(text["Projection"]),
+        "sex": columns.sexes(text["PatientSex_DICOM"]),
+        "age": year - columns.ages(text["PatientBirth"]),
+        "projection": text["Projection"],
+        "labelled_by": text["MethodLabel"],
+        "suboptimal": terms.list.contains("suboptimal study").cast(pl.Int64),
+        "day": columns.days(text["StudyDate_DICOM"], text["PatientID"]),
+    })  # fmt: skip
+    cohort = Cohort(
+        name="padchest",
+        source="padchest",
+        root=request.root,
+        rows=rows.hstack(findings),
+        labels=labels,
+        metadata=("projection", "labelled_by", "suboptimal", "day"),
+        notes=(*table.notes, f"{without:,} films have no usable label list and are kept without labels."),
+        inputs={table.path.name: table.sha256},
+    )
+    return finish(cohort, table.place, request.patients_unknown)
+
+
+def _terms(text: pl.Series, table: Table) -> pl.Series:
+    """`['a', 'b']` -> its terms, trimmed, without empty ones; `nan` and blank -> no terms.
+
+    Raises:
+        InputError: a text of another form.
+    """
+    text = text.set(text == "nan", None)
+    strange = (~text.str.contains(r"""^\[(\s*('[^']*'|"[^"]*")\s*,?)*\s*\]$""")).fill_null(False)
+    if strange.any():
+        at = strange.arg_max() or 0
+        raise InputError(
+            f"{table.place(at)}, column 'Labels': {text[at]!r} is no list of terms.",
+            "Write ['term', 'term'].",
+        )
+    found = text.fill_null("[]").str.extract_all(r"""'[^']*'|"[^"]*\"""")
+    found = found.list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2).str.strip_chars())
+    return found.list.eval(pl.element().filter(pl.element() != ""))
+
+
+def _findings(
+    terms: pl.Series, projection: pl.Series, request: Request, table: Table
+) -> tuple[tuple[str, ...], list[pl.Series], int]:
+    """The names of the label columns, the columns, and how many films have none of them."""
+    single = sorted(set(terms.explode().drop_nulls().unique()) - {"exclude", "unchanged", "suboptimal study"})
+    labels = (
+        columns.wanted(request.label, [*FINDINGS, *single], table.path.name)
+        if request.label
+        else tuple(FINDINGS)
+    )
+    excluded = terms.list.contains("exclude") | (projection.str.to_uppercase() == "EXCLUDE").fill_null(False)
+    says = terms.list.eval(pl.element().filter(~pl.element().is_in(["unchanged", "suboptimal study"])))
+    silent = excluded | (says.list.len() == 0)
+    absent = pl.select(pl.when(terms.list.contains("unchanged")).then(None).otherwise(0)).to_series()
+    found = []
+    for name in labels:
+        named = terms.list.set_intersection(pl.Series([list(FINDINGS.get(name, (name,)))])).list.len() > 0
+        value = pl.when(silent).then(None).when(named).then(1).otherwise(absent)
+        found.append(pl.select(value.cast(pl.Int8)).to_series().alias(name))
+    return labels, found, int(silent.sum())

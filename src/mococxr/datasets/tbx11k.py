@@ -1,0 +1,137 @@
+"""TBX11K (Liu et al., CVPR 2020): `imgs/health`, `imgs/sick`, `imgs/tb` and `lists/`, or the simplified `data.csv`.
+
+The official split is train and val. The test films have no public labels and are left out, as are the films of other
+sets in `imgs/extra` (Shenzhen and Montgomery among them). The films name no patients: `--patients-unknown` is needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from mococxr import files
+from mococxr.datasets import columns
+from mococxr.datasets.dataset import Cohort, Request, finish
+from mococxr.datasets.tables import Table, read_lines, read_table
+from mococxr.errors import InputError
+
+LABELS = ("Tuberculosis", "Active Tuberculosis", "Latent Tuberculosis", "Sick")
+"""`Sick` is sick without tuberculosis. Of a film with tuberculosis of unknown kind, active and latent are unknown."""
+COLUMNS = {"fname", "target", "tb_type", "image_type"}
+"""Columns by which the simplified table is known."""
+_LISTS = {"TBX11K_train.txt": "train", "TBX11K_val.txt": "val"}
+_BOXES = {"ActiveTuberculosis": "active", "ObsoletePulmonaryTuberculosis": "latent"}
+
+
+def lists(root: Path) -> dict[Path, str]:
+    """The official lists that are there, in whatever case they are named."""
+    found = sorted((root / "lists").iterdir()) if (root / "lists").is_dir() else []
+    names = {name.lower(): split for name, split in _LISTS.items()}
+    return {path: names[path.name.lower()] for path in found if path.name.lower() in names}
+
+
+def read(request: Request) -> Cohort:
+    """Read the lists, or the simplified table.
+
+    Raises:
+        InputError: see `read_cohort`.
+    """
+    table = request.labels or (request.source if request.source.is_file() else request.source / "data.csv")
+    if table.is_file():
+        read_in = read_table(table)
+        rows, inputs, place = _simplified(read_in, request.root), {table.name: read_in.sha256}, read_in.place
+    elif lists(request.source):
+        rows, inputs = _listed(request.source)
+        names = rows["path"].to_list()
+        place = lambda row: names[row]  # noqa: E731
+    else:
+        raise InputError(
+            f"{request.source} holds no lists/TBX11K_train.txt or data.csv.", "Give the release's folder."
+        )
+    labels = columns.wanted(request.label, LABELS, "TBX11K")
+    cohort = Cohort(
+        name="tbx11k",
+        source="tbx11k",
+        root=request.root,
+        rows=_labelled(rows),
+        labels=labels,
+        metadata=("kind",),
+        official_splits=rows["split"].n_unique() > 1,
+        notes=("The test films have no public labels: the official split is train and val.",),
+        inputs=inputs,
+    )
+    return finish(cohort, place, request.patients_unknown)
+
+
+def _labelled(rows: pl.DataFrame) -> pl.DataFrame:
+    """`kind` (healthy, sick, tb), `active` and `latent` (or neither known) -> the label columns."""
+    tb = pl.col("kind") == "tb"
+    known = ~tb | pl.col("active") | pl.col("latent")
+    return rows.with_columns(
+        tb.cast(pl.Int8).alias(LABELS[0]),
+        pl.when(known).then(pl.col("active").cast(pl.Int8)).alias(LABELS[1]),
+        pl.when(known).then(pl.col("latent").cast(pl.Int8)).alias(LABELS[2]),
+        (pl.col("kind") == "sick").cast(pl.Int8).alias(LABELS[3]),
+    )
+
+
+def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The films of the lists, with active and latent by the boxes of `annotations/json`; and the files' hashes."""
+    films: list[tuple[str, str]] = []
+    inputs = {}
+    for path, split in lists(root).items():
+        inputs[path.name] = files.sha256_file(path)
+        films += [(line, split) for line in read_lines(path)]
+    rows = pl.DataFrame(films, schema={"film": pl.String, "split": pl.String}, orient="row")
+    rows = rows.with_columns(kind=pl.col("film").str.extract(r"(?:^|/)(health|sick|tb)/[^/]+$", 1))
+    if rows["kind"].null_count():
+        at = rows["kind"].is_null().arg_max() or 0
+        raise InputError(
+            f"{root / 'lists'}: {rows['film'][at]!r} is no film in health/, sick/ or tb/.",
+            "Restore the lists.",
+        )
+    boxes = {name: set[str]() for name in _BOXES.values()}
+    for path in sorted((root / "annotations" / "json").glob("TBX11K_*.json")):
+        inputs[path.name] = files.sha256_file(path)
+        for kind, film in _boxes(path):
+            boxes[kind].add(film)
+    return rows.select(
+        "split",
+        path="imgs/" + pl.col("film").str.strip_prefix("imgs/"),
+        kind=pl.col("kind").replace("health", "healthy"),
+        active=pl.col("film").str.strip_prefix("imgs/").is_in(sorted(boxes["active"])),
+        latent=pl.col("film").str.strip_prefix("imgs/").is_in(sorted(boxes["latent"])),
+    ), inputs
+
+
+def _boxes(path: Path) -> list[tuple[str, str]]:
+    """`active` or `latent`, and the film, of every box in a COCO file."""
+    content = files.read_json(path)
+    try:
+        kinds = {each["id"]: _BOXES.get(each["name"]) for each in content["categories"]}
+        films = {each["id"]: str(each["file_name"]) for each in content["images"]}
+        found = [(kinds[each["category_id"]], films[each["image_id"]]) for each in content["annotations"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is no COCO file of TBX11K: {error!r}.", "Restore or remove it.") from error
+    return [(kind, film) for kind, film in found if kind]
+
+
+def _simplified(table: Table, root: Path) -> pl.DataFrame:
+    """The films of `data.csv`, which has a row a box; rows of other sets and of the test set are left out."""
+    names = {name: table.column(name) for name in ("fname", "source", "target", "tb_type", "image_type")}
+    text = table.frame.select(**names)
+    source = text["source"].str.to_lowercase()
+    known = source.is_in(["train", "val"]) & text["target"].is_in(["tb", "no_tb"])
+    folder = "images/" if (root / "images").is_dir() else ""
+    tb_type = pl.col("tb_type").fill_null("").str.to_lowercase()
+    rows = text.filter(known).select(
+        path=folder + pl.col("fname"),
+        split=pl.col("source").str.to_lowercase(),
+        kind=pl.when(pl.col("target") == "tb").then(pl.lit("tb"))
+        .when(pl.col("image_type").str.starts_with("sick")).then(pl.lit("sick")).otherwise(pl.lit("healthy")),
+        active=tb_type.str.contains("active"),
+        latent=tb_type.str.contains("latent"),
+    )  # fmt: skip
+    first = pl.col("split", "kind").first()
+    return rows.group_by("path", maintain_order=True).agg(first, pl.col("active", "latent").any())

@@ -1,0 +1,149 @@
+"""The encoder: a network with its grey-film preprocessing inside; building one, and putting weights into it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import timm
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mococxr.encoders import transformer
+from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, Grey
+from mococxr.errors import InputError
+
+
+class Encoder(nn.Module):
+    """Films (N, 1, H, W), uint8 0..255 or float 0..1, any H and W -> features (N, D) float32."""
+
+    def __init__(self, network: nn.Module, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+        self.stem = one_channel_stem(network, spec)
+
+    @property
+    def size(self) -> int:
+        """Side of the frames it was trained on, px."""
+        return self.spec.size
+
+    def forward(self, films: Tensor) -> Tensor:
+        """Normalise on the device, repeat into the channels, encode.
+
+        The layer that sees the film gives the same for a film repeated into C channels and for the film itself with
+        the sum of the C kernels, and so do the gradients; the second costs 1 / C of the arithmetic. So the film is
+        repeated only where no such layer is known (`one_channel_stem`).
+        """
+        if films.ndim != 4 or films.shape[1] != 1:
+            raise ValueError(f"films are (N, 1, H, W), not {tuple(films.shape)}")
+        scale = 255.0 if films.dtype == torch.uint8 else 1.0
+        grey = films.float().div_(scale) if films.dtype == torch.uint8 else films.float()
+        grey = (grey - _per_channel(self.spec.mean, grey)) / _per_channel(self.spec.std, grey)
+        if self.stem:
+            kernels = self.network.get_parameter(self.stem).sum(dim=1, keepdim=True)
+            # Of one channel, either layout is contiguous; the strides of the kernels tell the layer which is meant.
+            kernels = kernels.clone(memory_format=torch.channels_last)
+            return functional_call(self.network, {self.stem: kernels}, (grey,), tie_weights=False).float()
+        expanded = grey.expand(-1, self.spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        if self.spec.package == "transformers":
+            return transformer.read(self.network, expanded, self.spec.pool).float()
+        return self.network(expanded).float()
+
+
+def one_channel_stem(network: nn.Module, spec: EncoderSpec) -> str:
+    """The kernels of the one layer that sees the channels of a film, by name; empty where they cannot be summed.
+
+    timm names that layer, for its own networks of another number of channels. It must be a plain convolution, linear in
+    its kernels, and every channel must get the same numbers.
+    """
+    name = getattr(network, "pretrained_cfg", {}).get("first_conv")
+    if not isinstance(name, str) or isinstance(spec.mean, tuple) or isinstance(spec.std, tuple):
+        return ""
+    layer = network.get_submodule(name)
+    plain = isinstance(layer, nn.Conv2d) and type(layer) in (nn.Conv2d, Conv2dSame) and layer.groups == 1
+    return f"{name}.weight" if plain and 1 < spec.channels == layer.in_channels else ""
+
+
+def _per_channel(value: Grey, like: Tensor) -> Tensor | float:
+    return like.new_tensor(value)[:, None, None] if isinstance(value, tuple) else value
+
+
+def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
+    """An encoder with random weights, in train mode, channels-last.
+
+    Raises:
+        InputError: the library has no such network, or is not installed.
+    """
+    if spec.package == "timm":
+        check_name(spec.timm)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if spec.package == "transformers":
+            network = transformer.build(spec)
+        else:
+            network = timm.create_model(spec.timm, pretrained=False, **timm_options(spec))
+    return finished(network, spec)
+
+
+def finished(network: nn.Module, spec: EncoderSpec) -> Encoder:
+    """The encoder around a network, channels-last, with the length of its features in its spec."""
+    network = network.to(memory_format=torch.channels_last)
+    if spec.package == "transformers":
+        return Encoder(network, spec)
+    # Where a head has a layer of its own before the classifier, features have that layer's length.
+    found: Any = getattr(network, "head_hidden_size", None) or network.num_features
+    return Encoder(network, replace(spec, width=int(found)))
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no network of timm.
+
+    Raises:
+        InputError: with the names that are near.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), 5)
+        close = close or ["resnet18", "densenet121", OFFLINE_BACKBONE]
+        raise InputError(f"timm has no network {name!r}.", "Known are for example: " + ", ".join(close) + ".")
+
+
+def timm_options(spec: EncoderSpec) -> dict[str, Any]:
+    """What timm builds the network of a spec with: no classifier, and any side of frames for its transformers."""
+    family = timm.model_entrypoint(spec.timm).__module__.rsplit(".", 1)[-1]
+    options = json.loads(spec.config) if spec.config else {}
+    if family in ("vision_transformer", "deit", "eva"):
+        options |= {"img_size": spec.size, "dynamic_img_size": True, "dynamic_img_pad": True}
+    return options | {"num_classes": 0, "in_chans": spec.channels}
+
+
+def load_weights(encoder: Encoder, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load every tensor of the network, or refuse.
+
+    Raises:
+        InputError: a key is missing, left over, or has another shape; each is named.
+    """
+    own = encoder.network.state_dict()
+    missing = [key for key in own if key not in weights]
+    extra = [key for key in weights if key not in own]
+    shapes = [
+        f"{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in weights and own[key].shape != weights[key].shape
+    ]
+    faults = [
+        f"{what}: {', '.join(keys[:8])}{f' and {len(keys) - 8} more' if len(keys) > 8 else ''}"
+        for what, keys in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+        if keys
+    ]
+    if faults:
+        raise InputError(
+            f"The weights in {source} do not fit {encoder.spec.timm} ({'; '.join(faults)}).",
+            "Name the backbone that they were made for.",
+        )
+    encoder.network.load_state_dict(dict(weights), strict=True)

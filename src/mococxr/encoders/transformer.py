@@ -1,0 +1,159 @@
+"""Vision models of the library transformers (the extra `hub`): built from a configuration, read from a folder.
+
+The feature of a film is the model's own `pooler_output` where its file holds the weights of that pooler, else the
+first token (CLS) after the last layer, else, for models without such a token, the mean of all tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mococxr.encoders.spec import EncoderSpec
+from mococxr.errors import InputError
+from mococxr.files import read_json
+
+_LEFT_OUT = ("_name_or_path", "transformers_version", "architectures", "id2label", "label2id", "dtype")
+"""Of a configuration: what builds nothing."""
+_RANDOM = ("vit_mae",)
+"""Models that hide random parts of the picture even when they only look: their features are never the same twice."""
+
+
+def _library() -> ModuleType:
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            "This encoder needs the library transformers.", "pip install 'mococxr[hub]'."
+        ) from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def build(spec: EncoderSpec) -> nn.Module:
+    """The network of a spec with random weights."""
+    library = _library()
+    given = json.loads(spec.config)
+    config = library.AutoConfig.for_model(given.pop("model_type"), **given)
+    return _without_pooler(library.AutoModel.from_config(config), spec.pool)
+
+
+def _without_pooler(network: nn.Module, pool: str) -> nn.Module:
+    if pool != "pooler" and getattr(network, "pooler", None) is not None:
+        network.pooler = None  # type: ignore[assignment] # transformers' models ask whether there is one
+    return network
+
+
+def read(network: nn.Module, images: Tensor, pool: str) -> Tensor:
+    """Features (N, D) of normalised images (N, C, H, W)."""
+    sized = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
+    found = network(pixel_values=images, **({"interpolate_pos_encoding": True} if sized else {}))
+    if pool == "pooler":
+        return found.pooler_output.flatten(1)
+    tokens = found.last_hidden_state
+    if tokens.ndim == 4:
+        return tokens.mean(dim=(2, 3))
+    return tokens[:, 0] if pool == "cls" else tokens.mean(dim=1)
+
+
+def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec]:
+    """The network of a folder of `save_pretrained`, its weights loaded; no code of the folder is run.
+
+    Args:
+        folder: config.json and weights.
+        grey: size, mean and std, as `grey_of` reads them; its pool and width too where they are known.
+
+    Returns:
+        The network and its spec.
+
+    Raises:
+        InputError: not a vision model that can be built, or weights that are not there.
+    """
+    library = _library()
+    try:
+        config = library.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config = getattr(config, "vision_config", config)
+        network, told = library.AutoModel.from_pretrained(
+            str(folder), config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
+    except Exception as error:  # the library raises many kinds: unknown model, code needed, damaged file
+        raise InputError(
+            f"transformers cannot build the model in {folder}: {' '.join(str(error).split())[:300]}",
+            "Name a vision model that transformers knows by itself; code from a repository is never run.",
+        ) from error
+    if config.model_type in _RANDOM or network.main_input_name != "pixel_values":
+        raise InputError(
+            f"The model in {folder} ({config.model_type}) gives no fixed feature of an image.",
+            "Name a vision encoder, such as ViT, DINOv2, Swin or ConvNeXt.",
+        )
+    _check_whole(told, folder)
+    pool, width = (grey.pool, grey.width) if grey.pool else _feature_of(network, bool(told["missing_keys"]))
+    kept = {key: value for key, value in config.to_diff_dict().items() if key not in _LEFT_OUT}
+    text = json.dumps({"model_type": config.model_type, **kept}, sort_keys=True)
+    spec = EncoderSpec(
+        config.model_type, grey.size, int(getattr(config, "num_channels", 3)), grey.mean, grey.std, width,
+        package="transformers", pool=pool, config=text,
+    )  # fmt: skip
+    return _without_pooler(network, pool), spec
+
+
+def _check_whole(told: dict[str, Any], folder: Path) -> None:
+    """The file may lack a pooler, and nothing else."""
+    missing = sorted(str(key) for key in told["missing_keys"])
+    other = [key for key in missing if not key.startswith("pooler.")] + [
+        str(k) for k in told["mismatched_keys"]
+    ]
+    if other:
+        raise InputError(
+            f"The weights in {folder} do not hold all of the model: {', '.join(other[:8])}.",
+            "Get the folder again, or name another model.",
+        )
+
+
+@torch.no_grad()
+def _feature_of(network: nn.Module, lacks_pooler: bool) -> tuple[str, int]:
+    """What the feature is, and its length, from one blank image."""
+    config: Any = network.config
+    side = getattr(config, "image_size", 224)
+    height, width = (side, side) if isinstance(side, int) else side
+    found = network.eval()(pixel_values=torch.zeros(1, getattr(config, "num_channels", 3), height, width))
+    if getattr(found, "pooler_output", None) is not None and not lacks_pooler:
+        return "pooler", found.pooler_output.flatten(1).shape[1]
+    tokens = found.last_hidden_state
+    named = any(key.endswith("cls_token") or "class_embedding" in key for key in network.state_dict())
+    return "cls" if named else "mean", tokens.shape[1 if tokens.ndim == 4 else 2]
+
+
+def grey_of(path: Path) -> EncoderSpec:
+    """Size, mean and std from a `preprocessor_config.json`, in a spec without a name.
+
+    Raises:
+        InputError: it does not say the size of an image.
+    """
+    told = read_json(path)
+    told = told.get("image_processor", told)
+    crop = told.get("crop_size") if told.get("do_center_crop", "crop_size" in told) else None
+    side = _side(crop) or _side(told.get("size"))
+    if not side:
+        raise InputError(f"{path} says no size of an image.", "Name another model.")
+    scale = 255 * float(told.get("rescale_factor", 1 / 255)) if told.get("do_rescale", True) else 255.0
+    scale = 1.0 if abs(scale - 1) < 1e-6 else scale
+    plain = not told.get("do_normalize", True) or "image_mean" not in told
+    means, stds = ([0.0], [1.0]) if plain else (told["image_mean"], told["image_std"])
+    mean = tuple(float(value) / scale for value in means)
+    std = tuple(float(value) / scale for value in stds)
+    alike = len(set(mean)) == len(set(std)) == 1
+    return EncoderSpec("", side, mean=mean[0] if alike else mean, std=std[0] if alike else std)
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, dict):
+        size = size.get("shortest_edge") or size.get("height")
+    return int(size or 0)

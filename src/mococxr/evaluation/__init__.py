@@ -1,0 +1,1 @@
+"""Any table of labels and scores becomes numbers with intervals."""

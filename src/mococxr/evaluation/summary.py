@@ -1,0 +1,125 @@
+"""The small table that `evaluate` prints."""
+
+from __future__ import annotations
+
+from mococxr.evaluation.numbers import Block
+
+WIDE = 30
+
+
+def summary(found: Block) -> str:
+    """Of one label, or of several with their averages."""
+    if "labels" not in found:
+        return "\n".join(_one(found))
+    lines = []
+    for block in found["labels"]:
+        lines += [f"{block['label']}", *(f"  {line}" for line in _one(block)), ""]
+    lines.append(f"{len(found['labels'])} labels together")
+    for average in ("macro", "micro"):
+        for measure, block in found[average].items():
+            lines.append("  " + _line(f"{average} {measure.replace('_', ' ')}", block))
+    return "\n".join(lines)
+
+
+def _one(found: Block) -> list[str]:
+    quoted = found["interval"]
+    lines = [
+        f"{found['n']} rows of {found['patients']} patients, {found['positives']} rows positive",
+        f"{'':{WIDE}}{'value':>8}  {100 * found['level']:g} % interval",
+        _line("AUROC", {**quoted, "method": None}) + ("  (to quote)" if quoted["low"] is not None else ""),
+        _line(f"  by {found['auroc']['method']}", {**found["auroc"], "method": None}),
+        _line("average precision", found["average_precision"]),
+    ]
+    if found["against"]:
+        lines += _compared(found)
+    if found["operating_point"]:
+        lines += _operating(found["operating_point"])
+    if found["calibration"]:
+        lines += _calibrated(found["calibration"])
+    for block in found["subgroups"]:
+        lines += _groups(block)
+    return lines
+
+
+def _line(name: str, block: Block) -> str:
+    if block["value"] is None:
+        return f"{name:{WIDE}}{'':8}  not defined: {block['reason']}"
+    if block["low"] is None:
+        return f"{name:{WIDE}}{block['value']:8.3f}  not defined: {block['reason']}"
+    by = f" by {block['method']}" if block.get("method") else ""
+    return f"{name:{WIDE}}{block['value']:8.3f}  {block['low']:.3f} to {block['high']:.3f}{by}"
+
+
+def _compared(found: Block) -> list[str]:
+    comparison = found["comparison"]
+    difference = _line("AUROC difference", comparison)
+    if comparison["p"] is not None:
+        difference += f", p {comparison['p']:.2g}"
+        if comparison.get("p_holm") is not None:
+            difference += f" (Holm over the labels {comparison['p_holm']:.2g})"
+    lines = [
+        _line("AUROC, against", {**found["against"]["interval"], "method": None}),
+        _line("average precision, against", found["against"]["average_precision"]),
+        difference,
+        comparison["words"],
+    ]
+    if margin := found["margin"]:
+        lines += [f"Margin {margin['margin']:g}: {_margin(margin)}."]
+    if planning := found["planning"]:
+        lines.append(planning["words"] or f"No plan for a next study: {planning['reason']}")
+    return lines
+
+
+def _margin(margin: Block) -> str:
+    if margin.get("reason"):
+        return f"not judged. {margin['reason']}".rstrip(".")
+    tests = (("non-inferiority", margin["noninferior"]), ("equivalence", margin["equivalent"]))
+    return "; ".join(f"{name}: {test['conclusion']} (p {test['p']:.2g})" for name, test in tests)
+
+
+def _operating(point: Block) -> list[str]:
+    if point["threshold"] is None:
+        return [f"Threshold: none. {point['reason']}"]
+    rule = {"given": "as given", "youden": "by Youden's index"}.get(
+        point["by"], f"for sensitivity {point['wanted_sensitivity']}"
+    )
+    chosen = f", chosen on {point['validation']}" if point["validation"] else ""
+    lines = [f"Threshold {point['threshold']:.6g} {rule}{chosen}"]
+    shown = {
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "ppv": "PPV",
+        "npv": "NPV",
+        "f1": "F1",
+    }
+    lines += [_line(f"  {words}", point[name]) for name, words in shown.items()]
+    lines.append(_line("  Youden's index", point["youden"]))
+    if elsewhere := point["elsewhere"]:
+        share = f"at {100 * elsewhere['prevalence']:g} % positive"
+        lines += [
+            _line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")
+        ]
+    return lines
+
+
+def _calibrated(block: Block) -> list[str]:
+    name = "Calibration, as it stands" if block["method"] == "none" else f"Calibrated by {block['method']}"
+    if block.get("reason"):
+        return [f"{name}: not judged. {block['reason']}"]
+    lines = [name, _line("  Brier score", block["brier"]), _line("  calibration error", block["ece"])]
+    lines[-1] += f" (if perfect {block['ece_if_perfect']:.3f})"
+    return [*lines, _line("  slope", block["slope"]), _line("  intercept", block["intercept"])]
+
+
+def _groups(block: Block) -> list[str]:
+    lines = [f"By {block['column']}"]
+    for group in block["groups"]:
+        size = f"{group['patients']} patients, {group['positives']} positive"
+        lines.append(f"{_line('  ' + group['name'], {**group['auroc'], 'method': None})}  ({size})")
+    for gap in block["gaps"]:
+        if gap["difference"] is not None:
+            numbers = {"value": gap["difference"], "low": gap["low"], "high": gap["high"]}
+            flag = ", flagged" if gap["flagged"] else ""
+            name = f"  {gap['group']} less {gap['against']}"
+            lines.append(f"{_line(name, numbers)}, Holm p {gap['p_holm']:.2g}{flag}")
+    return lines

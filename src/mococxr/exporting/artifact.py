@@ -1,0 +1,181 @@
+"""What is exported: a run's encoder, or a fitted classifier, read from its folder and described without identity.
+
+N  frames    D  length of a feature    H, W  height and width of a frame in px
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mococxr.classifier.origin import origin_of
+from mococxr.classifier.saved import Model, load_model
+from mococxr.encoders import Encoder, EncoderSpec, load_encoder
+from mococxr.errors import InputError, RunError
+from mococxr.heads.linear import LinearHead
+
+Facts = dict[str, Any]
+TOLERANCE = 1e-4
+"""Largest difference between what is exported and what it was made from, see `difference`."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoder or a classifier, and the records of how it was made.
+
+    Args:
+        encoder: in eval mode; of a classifier, its first checkpoint.
+        model: None for an encoder.
+        sha256: of the weights file it was read from.
+        origin: how the encoder came to be (`predict.origin_of`); of a classifier, as `model.json` kept it.
+    """
+
+    encoder: Encoder
+    model: Model | None
+    sha256: str
+    origin: Facts
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """Of the encoder."""
+        return self.encoder.spec
+
+    @property
+    def size(self) -> int:
+        """Shorter side of the frames it is shown, px."""
+        return int(self.model.about["preprocessing"]["size"]) if self.model else self.spec.size
+
+    @property
+    def whole(self) -> bool:
+        """Whether frames are whole films, of any longer side, and not squares."""
+        return bool(self.model and self.model.about["preprocessing"]["frame"] == "whole")
+
+    @property
+    def members(self) -> int:
+        """Checkpoints whose probabilities are averaged; 0 for an encoder."""
+        return len(self.model.members) if self.model else 0
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the exported network: 1 for a classifier, 0 for features alone."""
+        return 1 if self.model else 0
+
+    def answers(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """What it says of frames (N, H, W): features (N, D), or probabilities (N,)."""
+        if self.model:
+            return self.model.scores(list(frames), torch.device("cpu"))
+        with torch.inference_mode():
+            return self.encoder(torch.from_numpy(frames[:, None])).double().numpy()
+
+
+def read_subject(folder: Path) -> Subject:
+    """Read a run folder or a model folder.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if (folder / "model.json").is_file():
+        model = load_model(folder)
+        return Subject(model.encoder, model, model.about["weights_sha256"], model.about.get("origin") or {})
+    if not (folder / "encoder.json").is_file():
+        raise InputError(
+            f"{folder} is neither a run nor a model: it has no encoder.json and no model.json.",
+            "Name a folder that `mococxr pretrain`, `import` or `fit` has made.",
+        )
+    origin = origin_of(folder)
+    return Subject(load_encoder(folder), None, origin["sha256"], origin)
+
+
+def folded(head: LinearHead) -> tuple[Tensor, Tensor]:
+    """Standardisation and head as one linear layer: weight (1, D), bias (1,), float32.
+
+    Its output is the logit of the probability; with three classes that of positive against negative.
+    """
+    weight, bias = (head.weight[:1], head.bias[:1]) if head.classes == 2 else (
+        head.weight[1:2] - head.weight[:1], head.bias[1:2] - head.bias[:1],
+    )  # fmt: skip
+    scaled = weight / head.scale
+    return torch.from_numpy(scaled).float(), torch.from_numpy(bias - scaled @ head.mean).float()
+
+
+def one_network(subject: Subject, to: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
+    """The encoder's weights, and the folded head of a classifier; refused where several are averaged.
+
+    Raises:
+        InputError: the model averages several checkpoints: no single network says the same.
+    """
+    if subject.members > 1:
+        raise InputError(
+            f"This model averages the probabilities of {subject.members} checkpoints; {to} has no network for that.",
+            "Export it --to onnx, or fit it with --checkpoints 0, which keeps one.",
+        )
+    weights = {key: value.detach().cpu() for key, value in subject.encoder.network.state_dict().items()}
+    return weights, folded(subject.model.members[0].head) if subject.model else None
+
+
+def proof_frames(subject: Subject, count: int = 5) -> NDArray[np.uint8]:
+    """Frames (N, H, W) of noise on a slope, the same each time, to compare answers on."""
+    height, width = subject.size, subject.size + (32 if subject.whole else 0)
+    slope = np.linspace(0, 160, width)[None, None] * np.linspace(0.2, 1, count)[:, None, None]
+    noise = np.random.default_rng(0).integers(0, 96, (count, height, width))
+    return (slope + noise).astype(np.uint8)
+
+
+def normalised(subject: Subject, frames: NDArray[np.uint8]) -> Tensor:
+    """Frames (N, H, W) as a plain network takes them: (N, channels, H, W) float32."""
+    spec = subject.spec
+    grey = torch.from_numpy(frames[:, None]).float() / 255
+    mean, std = (torch.tensor(each_channel(value, spec.channels)) for value in (spec.mean, spec.std))
+    return (grey.expand(-1, spec.channels, -1, -1) - mean[:, None, None]) / std[:, None, None]
+
+
+def each_channel(value: float | tuple[float, ...], channels: int) -> list[float]:
+    """One number a channel."""
+    return list(value) if isinstance(value, tuple) else [value] * channels
+
+
+def logits(subject: Subject, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What a classifier of one checkpoint says before the sigmoid, which hides a fault where it is flat: (N,)."""
+    if subject.model is None:
+        raise ValueError("an encoder has no logits")
+    head = subject.model.members[0].head
+    with torch.inference_mode():
+        found = subject.encoder(torch.from_numpy(frames[:, None])).double().numpy()
+    margins = (found - head.mean) / head.scale @ head.weight.T + head.bias
+    return margins[:, 0] if head.classes == 2 else margins[:, 1] - margins[:, 0]
+
+
+def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
+    """Largest difference of what was exported from what it was made of, where all is large in units of the largest.
+
+    Raises:
+        RunError: it is above `TOLERANCE`, or not finite.
+    """
+    scale = max(1.0, float(np.abs(wanted).max()))
+    largest = float(np.abs(wanted - np.asarray(found, dtype=np.float64).reshape(wanted.shape)).max()) / scale
+    if not largest <= TOLERANCE:
+        raise RunError(
+            f"What was exported differs by {largest:.2g} from what it was made of; nothing was kept."
+        )
+    return largest
+
+
+def preprocessing(subject: Subject) -> Mapping[str, Any]:
+    """What must be done to a film before the network: plain values for `export.json`."""
+    spec = subject.spec
+    how = subject.model.about["preprocessing"] if subject.model else {}
+    return {
+        "size": subject.size,
+        "frame": how.get("frame", "centre"),
+        "store_size": how.get("store_size"),
+        "channels": spec.channels,
+        "mean": each_channel(spec.mean, spec.channels),
+        "std": each_channel(spec.std, spec.channels),
+    }

@@ -1,0 +1,162 @@
+"""The command `import`: a checkpoint of MoCo or MoCo-CXR -> a run folder like any other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mococxr import console
+from mococxr.encoders import SETS, Encoder, EncoderSpec, build, load_weights, save_encoder
+from mococxr.errors import InputError
+from mococxr.exporting.checkpoint_file import read_checkpoint, tensors_of
+from mococxr.exporting.moco_checkpoint import Official, take_apart
+from mococxr.files import atomic, atomic_write, check_place, sha256_file, write_json
+from mococxr.settings import ImportSettings, to_yaml
+from mococxr.version import VERSION
+
+
+def run_import(settings: ImportSettings) -> Path:
+    """The command `import`: every tensor checked, what is left out named, the rest refused.
+
+    Returns:
+        The run folder: `encoder.safetensors`, `encoder.json`, `head.safetensors` (the projection head, where there
+        is one), `settings.yaml`, `run.json`.
+
+    Raises:
+        InputError: a file that is not such a checkpoint, whole; nothing was written.
+    """
+    out, path = Path(settings.out), Path(settings.file)
+    _check_out(out)
+    content = read_checkpoint(path)
+    arch = content.get("arch")
+    found = take_apart(tensors_of(content, path), str(arch) if arch is not None else None, str(path))
+    encoder = _encoder(found, settings)
+    left = found.left_out | _beside(content)
+    _write(out, settings, encoder, found, _facts(settings, content, found, left, encoder))
+    _announce(out, encoder, found, left)
+    return out
+
+
+def _check_out(out: Path) -> None:
+    check_place(out / "run.json")
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} is there already.", "Name another --out.")
+
+
+def grey_values(values: tuple[float, ...], name: str, least: float) -> float | tuple[float, ...]:
+    """One value, or one for each of three channels, in its range."""
+    if len(values) not in (1, 3) or not all(least <= value <= 1 for value in values):
+        shown = " ".join(f"{value:g}" for value in values)
+        raise InputError(f"--{name} cannot be {shown}.", f"Give one value, or three, of {least:g} to 1.")
+    return values[0] if len(values) == 1 else values
+
+
+def _encoder(found: Official, s: ImportSettings) -> Encoder:
+    """The network of timm with these weights, in eval mode, proved to give finite features."""
+    if s.size < 32:
+        raise InputError(f"--size cannot be {s.size}.", "Frames have 32 px or more a side.")
+    mean, std = grey_values(s.mean, "mean", 0.0), grey_values(s.std, "std", 1e-6)
+    encoder = build(EncoderSpec(timm=found.twin.timm, size=s.size, channels=3, mean=mean, std=std))
+    keys = list(encoder.network.state_dict())
+    load_weights(encoder, found.twin.to_timm(found.encoder, keys), str(s.file))
+    encoder.eval()
+    with torch.inference_mode():
+        grey = encoder(torch.full((1, 1, 64, 64), 128, dtype=torch.uint8))
+    if not bool(torch.isfinite(grey).all()):
+        raise InputError(
+            f"The encoder in {s.file} gives features that are not finite.", "Get the file again."
+        )
+    return encoder
+
+
+def _beside(content: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What stands beside the state_dict and is left out: the optimiser's tensors, and whatever else."""
+    left: dict[str, list[str]] = {}
+    for name in content:
+        if name in ("state_dict", "arch", "epoch"):
+            continue
+        tensors = list(_tensor_names(content[name], name))
+        left["optimizer" if name == "optimizer" else "other entries"] = [
+            *left.get("optimizer" if name == "optimizer" else "other entries", []),
+            *(tensors or [name]),
+        ]
+    return left
+
+
+def _tensor_names(value: Any, name: str) -> list[str]:
+    if isinstance(value, Tensor):
+        return [name]
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
+    return [inner for key, item in items for inner in _tensor_names(item, f"{name}.{key}")]
+
+
+def _facts(
+    s: ImportSettings,
+    content: Mapping[str, Any],
+    found: Official,
+    left: Mapping[str, list[str]],
+    encoder: Encoder,
+) -> dict[str, Any]:
+    """What `run.json` says; what a checkpoint does not record is null, never guessed."""
+    epoch = content.get("epoch")
+    pretrained_on = {"source": [s.source], "films": None, "patients": None, "splits": None}
+    return {
+        "version": VERSION,
+        "kind": "imported",
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "backbone": encoder.spec.timm,
+        "init": None,
+        "weights": "a checkpoint of MoCo, imported",
+        "checkpoint": {
+            "kind": s.kind,
+            "sha256": sha256_file(s.file),
+            "architecture": found.twin.torchvision,
+            "architecture_from": "arch" if found.stated else "the tensors",
+            "epoch": int(epoch) if isinstance(epoch, int | float) else None,
+            "head": found.head_kind,
+            "tensors_read": len(found.encoder),
+            "left_out": dict(left),
+        },
+        "pretrained_on": pretrained_on if s.source else None,
+        "started_from": {
+            "known": s.source is not None,
+            "sets": [s.source] if s.source in SETS else [],
+            "labels": False,
+        },
+        "phantom": None,
+    }
+
+
+def _write(out: Path, s: ImportSettings, encoder: Encoder, found: Official, facts: dict[str, Any]) -> None:
+    about = {"init": None, "pretrained_on": facts["pretrained_on"], "imported": facts["checkpoint"]["sha256"]}
+    save_encoder(encoder, out, about)
+    if found.head:
+        with atomic(out / "head.safetensors") as temporary:
+            save_file({key: value.contiguous() for key, value in found.head.items()}, temporary)
+    atomic_write(out / "settings.yaml", to_yaml(s))
+    write_json(out / "run.json", facts)
+
+
+def _announce(out: Path, encoder: Encoder, found: Official, left: Mapping[str, list[str]]) -> None:
+    origin = "as it says" if found.stated else "as its tensors say; it names none"
+    console.say(
+        f"{found.twin.torchvision} ({origin}), {len(found.encoder)} tensors -> timm's {encoder.spec.timm}"
+    )
+    for group, names in left.items():
+        first = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
+        console.say(f"left out: {group}, {len(names):,} ({first})")
+    kept = " The projection head is kept in head.safetensors." if found.head else ""
+    console.say(f"all of them are named in run.json.{kept}")
+    console.say(
+        f"preprocessing taken: {encoder.spec.size} px, mean {encoder.spec.mean}, std {encoder.spec.std}; "
+        "the checkpoint records none"
+    )
+    console.say(f"encoder: {out}")

@@ -1,0 +1,187 @@
+"""The authors' checkpoints, tensor by tensor: what is the encoder, what is left out, what does not belong.
+
+Names as MoCo's released code writes them: `module.encoder_q.*` (the encoder and its projection head),
+`module.encoder_k.*` (the key encoder), `module.queue`, `module.queue_ptr`; `module.` comes from parallel training.
+Heads: `fc` in ResNets, `classifier` in DenseNets and MNASNets; `.0` and `.2` with a ReLU between (v2), or one
+linear layer (v1), which MNASNet may also have as `classifier.1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mococxr.errors import InputError
+from mococxr.exporting.architectures import BY_TORCHVISION, TWINS, Twin
+
+HEADS = {
+    "mlp": ("0.weight", "0.bias", "2.weight", "2.bias"),
+    "linear": ("weight", "bias"),
+    "linear in a sequence": ("1.weight", "1.bias"),
+}
+SHOWN = 8
+"""Keys named in a message, at most; `run.json` has all."""
+
+
+@dataclass(frozen=True)
+class Official:
+    """A checkpoint taken apart, every tensor accounted for.
+
+    Args:
+        twin: the network.
+        stated: whether the checkpoint names it; else its tensors alone say so.
+        encoder: torchvision's keys -> tensors, in torchvision's order, no head.
+        head: the query's projection head: `0.weight` and so on.
+        head_kind: a name of `HEADS`, or `none`.
+        left_out: group -> the file's own keys of all that is not the encoder.
+    """
+
+    twin: Twin
+    stated: bool
+    encoder: dict[str, Tensor]
+    head: dict[str, Tensor]
+    head_kind: str
+    left_out: dict[str, list[str]]
+
+
+def take_apart(tensors: Mapping[str, Tensor], arch: str | None, path: str) -> Official:
+    """Sort and check the tensors of a checkpoint.
+
+    Args:
+        tensors: the checkpoint's `state_dict`.
+        arch: torchvision's name of the network as the checkpoint states it; None finds it from the tensors.
+        path: the file, for messages.
+
+    Raises:
+        InputError: a tensor is missing, unknown, of another shape or kind, or not finite; each is named.
+    """
+    plain = {key.removeprefix("module."): value for key, value in tensors.items()}
+    if len(plain) != len(tensors):
+        raise InputError(f"{path} holds tensors with and without `module.`.", "It is no checkpoint of MoCo.")
+    query, key_side = _under(plain, "encoder_q."), _under(plain, "encoder_k.")
+    if not query:
+        raise InputError(
+            f"{path} holds no tensor module.encoder_q.*: it is no checkpoint of MoCo's pretraining "
+            f"(it begins with {', '.join(list(tensors)[:3])}).",
+            "A network's own weights are an arm as they are: --arm NAME=timm-name:FILE.",
+        )
+    twin = _network(arch, query, path)
+    template = twin.template()
+    body, head = _split(query, twin)
+    faults = {f"encoder_q.{what}": keys for what, keys in _faults(body, template, twin).items()}
+    kind, head_faults = _head_kind(head)
+    faults |= head_faults
+    strangers = [key for key in plain if not key.startswith(("encoder_q.", "encoder_k."))]
+    faults |= _other_faults(plain, strangers) | _key_faults(key_side, query)
+    _refuse(faults, twin, path)
+    written = {key.removeprefix("module."): key for key in tensors}
+    left = {
+        "key encoder": [written[f"encoder_k.{key}"] for key in key_side],
+        "projection head": [written[f"encoder_q.{twin.classifier}.{key}"] for key in head],
+        "queue": [written[key] for key in strangers],
+    }
+    encoder = {key: body[key].to(like.dtype).contiguous() for key, like in template.items()}
+    return Official(twin, arch is not None, encoder, head, kind, {k: v for k, v in left.items() if v})
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _split(query: Mapping[str, Tensor], twin: Twin) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    head = _under(query, f"{twin.classifier}.")
+    return {k: v for k, v in query.items() if not k.startswith(f"{twin.classifier}.")}, head
+
+
+def _network(arch: str | None, query: Mapping[str, Tensor], path: str) -> Twin:
+    """The network that the checkpoint names, or the one that its tensors are of."""
+    known = ", ".join(BY_TORCHVISION)
+    if arch is not None:
+        if arch not in BY_TORCHVISION:
+            raise InputError(
+                f"{path} is of the network {arch!r}, which timm does not have in equal form.",
+                f"Networks that can be imported: {known}.",
+            )
+        return BY_TORCHVISION[arch]
+    for twin in TWINS:
+        template, (body, _) = twin.template(), _split(query, twin)
+        if body.keys() == template.keys() and all(body[k].shape == v.shape for k, v in template.items()):
+            return twin
+    raise InputError(
+        f"{path} does not name its network, and its tensors are those of none that is known.",
+        f"Known are {known}. A tensor may be missing: add 'arch' to the checkpoint and it will be named.",
+    )
+
+
+def _faults(body: Mapping[str, Tensor], template: Mapping[str, Tensor], twin: Twin) -> dict[str, list[str]]:
+    both = [key for key in template if key in body]
+    return {
+        f"* missing for torchvision's {twin.torchvision}": [key for key in template if key not in body],
+        "* unknown": [key for key in body if key not in template],
+        "* of another shape": [
+            f"{key} {tuple(body[key].shape)} for {tuple(template[key].shape)}"
+            for key in both
+            if body[key].shape != template[key].shape
+        ],
+        "* of another kind": [
+            f"{key} {body[key].dtype}"
+            for key in both
+            if body[key].is_floating_point() != template[key].is_floating_point()
+        ],
+        "* negative variances": [
+            key
+            for key in both
+            if key.endswith("running_var") and body[key].is_floating_point() and bool((body[key] < 0).any())
+        ],
+    }
+
+
+def _head_kind(head: Mapping[str, Tensor]) -> tuple[str, dict[str, list[str]]]:
+    """Which head it is; one of odd shapes or keys is a fault."""
+    if not head:
+        return "none", {}
+    for kind, keys in HEADS.items():
+        if set(head) == set(keys):
+            chain = [head[key] for key in keys]
+            fits = all(
+                w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(chain[::2], chain[1::2], strict=True)
+            )
+            if fits and (len(chain) == 2 or chain[2].shape[1] == chain[0].shape[0]):
+                return kind, {}
+            shapes = [f"{key} {tuple(head[key].shape)}" for key in keys]
+            return kind, {"projection head of shapes that do not fit": shapes}
+    return "unknown", {"projection head that is neither MoCo v2's nor v1's": list(head)}
+
+
+def _key_faults(key_side: Mapping[str, Tensor], query: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """The key encoder is left out, but half of one means a damaged file."""
+    if not key_side:
+        return {}
+    return {
+        "encoder_k.* missing": [key for key in query if key not in key_side],
+        "encoder_k.* unknown": [key for key in key_side if key not in query],
+        "encoder_k.* of another shape than encoder_q.*": [
+            key for key in query if key in key_side and key_side[key].shape != query[key].shape
+        ],
+    }
+
+
+def _other_faults(plain: Mapping[str, Tensor], strangers: Iterable[str]) -> dict[str, list[str]]:
+    bad = [k for k, v in plain.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
+    return {"unknown": [k for k in strangers if k not in ("queue", "queue_ptr")], "not finite": bad}
+
+
+def _refuse(faults: Mapping[str, list[str]], twin: Twin, path: str) -> None:
+    found = [
+        f"{what}: {', '.join(keys[:SHOWN])}" + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+        for what, keys in faults.items()
+        if keys
+    ]
+    if found:
+        raise InputError(
+            f"{path} is no whole checkpoint of MoCo with {twin.torchvision} ({'; '.join(found)}).",
+            "Get the file again, or one of another epoch; nothing was written.",
+        )

@@ -1,0 +1,155 @@
+"""Weights that timm and torchvision load as their own, no key left over; proved by loading them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mococxr.encoders.encoder import timm_options
+from mococxr.errors import InputError
+from mococxr.exporting.architectures import BY_TIMM
+from mococxr.exporting.artifact import (
+    Subject,
+    difference,
+    each_channel,
+    logits,
+    normalised,
+    one_network,
+    proof_frames,
+)
+
+WEIGHTS = "model.safetensors"
+
+
+def _answers(subject: Subject, network: nn.Module) -> float:
+    """How far a plain network is from the subject, on frames that it normalises as the card says."""
+    frames = proof_frames(subject)
+    with torch.inference_mode():
+        found = network.eval()(normalised(subject, frames)).double()
+    wanted = logits(subject, frames) if subject.outputs else subject.answers(frames)
+    return difference(wanted, found.numpy())
+
+
+# --- timm
+
+
+def write_timm(subject: Subject, folder: Path) -> dict[str, Any]:
+    """`model.safetensors` and `config.json`, which `timm.create_model("local-dir:DIR", pretrained=True)` loads.
+
+    Returns:
+        How it is loaded, and the difference that was measured after loading it back.
+
+    Raises:
+        InputError: the network is not timm's, or several checkpoints are averaged.
+    """
+    spec = subject.spec
+    if spec.package != "timm":
+        raise InputError(
+            f"The network {spec.timm} is {spec.package}'s; timm has none.", "Export it --to onnx."
+        )
+    weights, head = one_network(subject, "timm")
+    options = timm_options(spec) | {"num_classes": subject.outputs}
+    network = timm.create_model(spec.timm, pretrained=False, **options)
+    if head is not None:
+        weights |= _named(_classifier(network, spec.timm), head)
+    network.load_state_dict(weights, strict=True)
+    save_file({key: value.contiguous() for key, value in weights.items()}, folder / WEIGHTS)
+    (folder / "config.json").write_text(json.dumps(_config(subject, options), indent=2) + "\n")
+    loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return {"difference": _answers(subject, loaded), "network": spec.timm}
+
+
+def _classifier(network: nn.Module, name: str) -> str:
+    """The name of the linear layer that a timm network ends in."""
+    last: Any = network.get_classifier()  # type: ignore[operator] # every timm network has it
+    if not isinstance(last, nn.Linear):
+        raise InputError(
+            f"timm's {name} does not end in one linear layer, so a head cannot be put there.",
+            "Export it --to onnx.",
+        )
+    return next(key for key, module in network.named_modules() if module is last)
+
+
+def _named(layer: str, head: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    return {f"{layer}.weight": head[0], f"{layer}.bias": head[1]}
+
+
+def _config(subject: Subject, options: dict[str, Any]) -> dict[str, Any]:
+    """`config.json` as timm writes it for the hub."""
+    spec, name = subject.spec, subject.spec.timm.partition(".")[0]
+    given = {key: value for key, value in options.items() if key != "num_classes"}
+    if given.get("in_chans") == 3:
+        del given["in_chans"]
+    flexible = bool(given.get("dynamic_img_size")) or not timm.get_pretrained_cfg_value(
+        name, "fixed_input_size"
+    )
+    return {
+        "architecture": name,
+        "num_classes": subject.outputs,
+        "num_features": spec.width,
+        **({"model_args": given} if given else {}),
+        "pretrained_cfg": {
+            "custom_load": False,
+            "input_size": [spec.channels, subject.size, subject.size],
+            "fixed_input_size": not flexible,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": each_channel(spec.mean, spec.channels),
+            "std": each_channel(spec.std, spec.channels),
+            "num_classes": subject.outputs,
+            "pool_size": None,
+            "first_conv": timm.get_pretrained_cfg_value(name, "first_conv"),
+            "classifier": timm.get_pretrained_cfg_value(name, "classifier"),
+        },
+    }
+
+
+# --- torchvision
+
+
+def write_torchvision(subject: Subject, folder: Path) -> dict[str, Any]:
+    """`model.safetensors` and `model.pth`, the same tensors under torchvision's names.
+
+    Returns:
+        How it is loaded, and the difference that was measured after loading it back.
+
+    Raises:
+        InputError: torchvision has no such network, or several checkpoints are averaged.
+    """
+    spec = subject.spec
+    twin = BY_TIMM.get(spec.timm.partition(".")[0]) if spec.package == "timm" else None
+    if twin is None or spec.config:
+        raise InputError(
+            f"torchvision has no network equal to {spec.timm}.",
+            f"Export it --to timm or --to onnx. torchvision has: {', '.join(BY_TIMM)}.",
+        )
+    if spec.channels != 3:
+        raise InputError(
+            f"torchvision's {twin.torchvision} takes three channels, this encoder {spec.channels}.",
+            "Export it --to timm or --to onnx.",
+        )
+    weights, head = one_network(subject, "torchvision")
+    table = twin.to_torchvision(weights)
+    if head is not None:
+        table |= _named(f"{twin.classifier}.{twin.linear}".rstrip("."), head)
+    table = {key: value.contiguous().clone() for key, value in table.items()}
+    save_file(table, folder / WEIGHTS)
+    torch.save(table, folder / "model.pth")
+    differences = []
+    for stored in (load_file(folder / WEIGHTS), torch.load(folder / "model.pth", weights_only=True)):
+        network = twin.build(subject.outputs)
+        network.load_state_dict(stored, strict=True)
+        differences.append(_answers(subject, network))
+    return {
+        "difference": float(np.max(differences)),
+        "network": twin.torchvision,
+        "classifier": twin.classifier,
+    }

@@ -1,0 +1,239 @@
+"""Films -> frames -> features: what an encoder is shown, the same from a store as from files.
+
+A film passes three steps: shorter side to the store's size, whole halvings down to at most twice the frame
+(`Store.level`; `film_level` does both for a file), then `to_frame`. So a film scores the same whichever way
+it came.
+
+    N  films    D  length of a feature    H, W  height and width of a frame in px
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mococxr import console
+from mococxr.encoders import Encoder
+from mococxr.encoders import EncoderSource as EncoderSource
+from mococxr.encoders import open_encoder as open_encoder
+from mococxr.encoders import resolve_encoder as resolve_encoder
+from mococxr.errors import InputError, RunError
+from mococxr.files import atomic
+from mococxr.images import resize_shorter
+from mococxr.store.levels import halving, shrink
+from mococxr.workers import keep_memory
+
+if TYPE_CHECKING:
+    from mococxr.store import Store
+
+GRID = 32
+"""Pixels: the longer side of a whole film is rounded to this multiple, so that films share a batch."""
+
+PATIENCE = 1.0
+"""Seconds of one film above which its cost is not measured again."""
+
+
+def to_frame(image: NDArray[np.uint8], size: int, frame: str = "centre") -> NDArray[np.uint8]:
+    """What an encoder sees of a film.
+
+    Args:
+        image: (H, W) uint8, from a level at most twice as large as the frame.
+        size: shorter side of the frame, px.
+        frame: `centre`: the shorter side becomes `size`, then a centred square, as the paper evaluates.
+            `whole`: all of the film, its longer side rounded to the nearest multiple of `GRID`.
+
+    Returns:
+        (size, size) uint8, or (H', W') with min(H', W') == size for `whole`.
+    """
+    if frame == "whole":
+        return _resize_whole(image, size)
+    resized = resize_shorter(image, size)
+    top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
+    return resized[top : top + size, left : left + size]
+
+
+def random_frame(image: NDArray[np.uint8], size: int, place: float) -> NDArray[np.uint8]:
+    """What training on labels shows of a film: as `centre` of `to_frame`, the square elsewhere on the longer side.
+
+    Pixels are those of evaluation: one resize, and a cut at a whole pixel.
+
+    Args:
+        place: where the square lies: 0 at one end, just under 1 at the other.
+
+    Returns:
+        (size, size) uint8.
+    """
+    resized = resize_shorter(image, size)
+    top, left = (int(place * (side - size + 1)) for side in resized.shape)
+    return resized[top : top + size, left : left + size]
+
+
+def _resize_whole(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    height, width = image.shape
+    longer = max(size, GRID * round(max(height, width) * size / min(height, width) / GRID))
+    wanted = (size, longer) if height > width else (longer, size)  # OpenCV takes (width, height)
+    shrinks = wanted[0] <= width and wanted[1] <= height
+    return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def film_level(image: NDArray[np.uint8], stored: int, size: int) -> NDArray[np.uint8]:
+    """A film read from a file, as the level of a store would hold it.
+
+    Args:
+        image: (H, W) uint8, as read.
+        stored: shorter side of the store's films, px.
+        size: shorter side of the frame, px.
+    """
+    return shrink(resize_shorter(image, stored), halving(stored, size))
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is a GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: the device named is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if not there.get(name, False):
+        raise InputError(f"There is no device {name!r} here.", "Leave --device out, or take cpu.")
+    return torch.device(name)
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, with their names."""
+    digest = hashlib.sha256()
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def encode_frames(
+    encoder: Encoder, frames: Iterable[NDArray[np.uint8]], device: torch.device, batch: int = 64
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Encode frames of any shapes; frames of one shape share a batch.
+
+    Yields:
+        The position of a frame in `frames` and its feature (D,): in order of position within a shape only.
+    """
+    if device.type == "cpu":
+        keep_memory()
+    waiting: dict[tuple[int, ...], list[tuple[int, NDArray[np.uint8]]]] = {}
+    for position, frame in enumerate(frames):
+        group = waiting.setdefault(frame.shape, [])
+        group.append((position, frame))
+        if len(group) == batch:
+            yield from _encode_batch(encoder, waiting.pop(frame.shape), device)
+    for group in waiting.values():
+        yield from _encode_batch(encoder, group, device)
+
+
+def _encode_batch(
+    encoder: Encoder, group: list[tuple[int, NDArray[np.uint8]]], device: torch.device
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    films = torch.from_numpy(np.stack([frame for _, frame in group])[:, None]).to(device)
+    with torch.inference_mode():
+        encoded = encoder(films).cpu().numpy()
+    yield from zip((position for position, _ in group), encoded, strict=True)
+
+
+def features(
+    encoder: Encoder,
+    store: Store,
+    rows: Sequence[int] | NDArray[np.integer],
+    *,
+    size: int,
+    frame: str = "centre",
+    device: torch.device | str = "cpu",
+    batch: int = 64,
+    label: str | None = "features",
+) -> NDArray[np.float32]:
+    """Features of films of a store, the encoder in eval mode and proved unchanged.
+
+    Args:
+        rows: row numbers of the store, N.
+        size, frame: as `to_frame`.
+        label: what the progress line is called; None shows none.
+
+    Returns:
+        (N, D) float32, in the order of `rows`.
+
+    Raises:
+        RunError: the encoder's state changed on the way, or a feature is not finite.
+    """
+    place = torch.device(device) if not isinstance(device, torch.device) else device
+    encoder = encoder.to(place).eval()
+    before = state_hash(encoder)
+    level = store.level(size)
+    out = np.empty((len(rows), encoder.spec.width), dtype=np.float32)
+    films = (to_frame(level.pixels(int(row)), size, frame) for row in rows)
+    with console.progress(label, len(rows)) if label else nullcontext() as bar:
+        for position, feature in encode_frames(encoder, films, place, batch):
+            out[position] = feature
+            if bar:
+                bar.advance()
+    if state_hash(encoder) != before:
+        raise RunError("The encoder changed while its features were read: they are not those of one encoder.")
+    if not np.isfinite(out).all():
+        raise RunError(
+            f"{int((~np.isfinite(out).all(axis=1)).sum())} films have features that are not finite."
+        )
+    return out
+
+
+def seconds_per_film(
+    encoder: Encoder, size: int, device: torch.device | str = "cpu", batch: int = 4
+) -> float:
+    """How long one film takes an encoder, here and now.
+
+    The fastest of a second film alone and, where that takes less than `PATIENCE`, two batches.
+
+    Args:
+        size: side of the frames, px.
+    """
+    place = torch.device(device)
+    encoder = encoder.to(place).eval()
+    frames = [np.full((size, size), 40 * i, dtype=np.uint8) for i in range(batch)]
+    taken = []
+    for group in (frames[:1], frames[:1], frames, frames):
+        begun = time.perf_counter()
+        list(_encode_batch(encoder, list(enumerate(group)), place))
+        taken.append((time.perf_counter() - begun) / len(group))
+        if len(taken) > 1 and taken[1] > PATIENCE:
+            break
+    return min(taken[1:])
+
+
+def cached(folder: Path, facts: Sequence[Any], make: Callable[[], NDArray[np.float32]]) -> Path:
+    """An array kept under the hash of the facts that it follows from; made when it is not there.
+
+    Args:
+        folder: where arrays lie, `<hash>.npy`.
+        facts: all that the array depends on: bytes, text or numbers.
+        make: makes the array.
+
+    Returns:
+        The array's file, for `numpy.load`.
+    """
+    digest = hashlib.sha256()
+    for fact in facts:
+        digest.update(fact if isinstance(fact, bytes) else repr(fact).encode())
+        digest.update(b"\0")
+    path = Path(folder) / f"{digest.hexdigest()[:32]}.npy"
+    if not path.is_file():
+        array = make()
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    return path

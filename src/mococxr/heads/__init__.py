@@ -1,0 +1,1 @@
+"""Heads on an encoder: the linear probe, fine-tuning, and the labels that they learn from."""

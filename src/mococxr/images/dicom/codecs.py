@@ -1,0 +1,228 @@
+"""A compressed frame -> its kind and what its own header says, then its samples.
+
+The first bytes of a stream decide who decodes it, not the transfer syntax, which is sometimes wrong. Before a
+decoder sees a stream, its size must be the one that the DICOM header declares and its last bytes must be there.
+Sources: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 (JPEG 2000).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mococxr.errors import FilmError
+from mococxr.images.dicom import gdcm_process
+from mococxr.images.native import caught_stderr, decode_image, last_line
+
+DAMAGED = "damaged compressed pixel data"
+CUT = "truncated: the compressed pixel data end before the image does"
+_WAY_OUT = "needs a decoder that is not installed: pip install 'mococxr[dicom]'"
+_J2K, _JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a stream says of itself.
+
+    Args:
+        kind: `JPEG`, `JPEG 12`, `JPEG Lossless`, `JPEG-LS` or `JPEG 2000`.
+        rows, columns, samples: the size of the image and the number of components.
+        precision: bits a sample.
+        signed: samples are signed (JPEG 2000 alone can say so).
+        turned: three components come out as red, green, blue whatever the file says (JPEG 2000 with its transform).
+        said: a JPEG that says which colours it holds (JFIF or Adobe marker).
+    """
+
+    kind: str
+    rows: int
+    columns: int
+    samples: int
+    precision: int
+    signed: bool = False
+    turned: bool = False
+    said: bool = False
+
+
+def read_stream(frame: bytes) -> Stream | None:
+    """The header of a stream; None where it is no JPEG of any family.
+
+    Raises:
+        FilmError: the stream is damaged, truncated, or of a kind that no decoder here reads.
+    """
+    reader = _jpeg if frame[:2] == b"\xff\xd8" else _j2k if frame[:4] == _J2K or frame[:8] == _JP2 else None
+    if reader is None:
+        return None
+    try:
+        stream = reader(frame)
+    except (struct.error, IndexError) as error:
+        raise FilmError(CUT) from error
+    if b"\xff\xd9" not in frame[-64:]:
+        raise FilmError(CUT)
+    return stream
+
+
+def _jpeg(frame: bytes) -> Stream:
+    """Walk the segments to the frame header."""
+    at, said = 2, False
+    while True:
+        lead, kind, length = struct.unpack_from(">BBH", frame, at)
+        if lead != 0xFF:
+            raise FilmError(DAMAGED)
+        if kind == 0xFF:  # a fill byte
+            at += 1
+            continue
+        said |= (kind == 0xE0 and frame[at + 4 : at + 8] == b"JFIF") or (
+            kind == 0xEE and frame[at + 4 : at + 9] == b"Adobe"
+        )
+        if (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)) or kind == 0xF7:
+            precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
+            name = {0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}.get(kind, "JPEG")
+            if name == "JPEG" and (kind > 0xC2 or precision not in (8, 12)):
+                raise FilmError("a JPEG of a kind that no decoder here reads")
+            return Stream(
+                "JPEG 12" if name == "JPEG" and precision == 12 else name,
+                rows, columns, samples, precision, said=said,
+            )  # fmt: skip
+        if kind in (0xD9, 0xDA):
+            raise FilmError(DAMAGED)
+        at += 2 + length
+
+
+def _j2k(frame: bytes) -> Stream:
+    """The size marker, and whether the components are turned into colours (coding style marker)."""
+    start = frame.find(_J2K)
+    if start < 0:
+        raise FilmError(DAMAGED)
+    right, bottom, left, top, tile_w, tile_h = struct.unpack_from(">6I", frame, start + 8)
+    samples = struct.unpack_from(">H", frame, start + 40)[0]
+    depths = {frame[start + 42 + 3 * i] for i in range(samples)}
+    steps = {frame[start + 42 + 3 * i + j] for i in range(samples) for j in (1, 2)}
+    if len(depths) != 1 or steps != {1} or right <= left or bottom <= top or not tile_w or not tile_h:
+        raise FilmError("a JPEG 2000 stream whose components differ, or of no size")
+    if -(-right // tile_w) * -(-bottom // tile_h) > 65_535:
+        raise FilmError("a JPEG 2000 stream of more tiles than there can be")
+    at = start + 4 + struct.unpack_from(">H", frame, start + 4)[0]
+    turned = False
+    while frame[at : at + 1] == b"\xff" and frame[at + 1] not in (0x90, 0x93, 0xD9):
+        if frame[at + 1] == 0x52:
+            turned = frame[at + 8] == 1
+        at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
+    depth = depths.pop()
+    return Stream(
+        "JPEG 2000",
+        bottom - top,
+        right - left,
+        samples,
+        (depth & 127) + 1,
+        depth > 127,
+        turned and samples == 3,
+    )
+
+
+def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
+    """Decode a frame.
+
+    Args:
+        colours: the photometric interpretation of the file.
+
+    Returns:
+        uint8 or uint16 (by the stream's precision), (H, W) or (H, W, samples); signed samples two's complement.
+        A JPEG of 8 bits in colour comes as its luma (H, W).
+
+    Raises:
+        FilmError: no decoder for it is installed, or the decoder refused the stream.
+    """
+    if stream.precision > 16:
+        raise FilmError(f"{stream.precision} bits a sample: this version reads up to 16")
+    try:
+        found = _DECODERS[stream.kind](frame, stream, colours)
+    except ImportError as error:
+        raise FilmError(f"{stream.kind} pixel data: {_WAY_OUT}") from error
+    shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
+    if found.shape not in (shape, shape[:2]):
+        raise FilmError(DAMAGED)
+    return found
+
+
+def _baseline(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
+    """JPEG of 8 bits, by OpenCV's libjpeg-turbo; one that holds RGB and does not say so is told to."""
+    if stream.samples == 3 and colours == "RGB" and not stream.said:
+        frame = frame[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + frame[2:]
+    return decode_image(frame, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def _gdcm(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
+    """JPEG lossless and JPEG of 12 bits, by GDCM (the only permissive decoder of both)."""
+    import gdcm  # noqa: F401 (whether it is there: it works in a process of its own)
+
+    named = "MONOCHROME2" if stream.samples == 1 else "YBR_FULL" if colours.startswith("YBR") else "RGB"
+    lossless = stream.kind == "JPEG Lossless"
+    shape = (stream.rows, stream.columns, stream.samples, stream.precision)
+    return _shaped(gdcm_process.decode(frame, *shape, lossless, named), stream)
+
+
+def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:  # noqa: ARG001
+    """JPEG-LS, by CharLS."""
+    import jpeg_ls
+
+    raw, about = _called(lambda: jpeg_ls.decode_pixel_data(frame))
+    if stream.samples > 1 and about["interleave_mode"] == 0:
+        planes = np.frombuffer(raw, _sample(stream))
+        if planes.size != stream.samples * stream.rows * stream.columns:
+            raise FilmError(CUT)
+        return np.ascontiguousarray(
+            planes.reshape(stream.samples, stream.rows, stream.columns).transpose(1, 2, 0)
+        )
+    return _shaped(raw, stream)
+
+
+def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:  # noqa: ARG001
+    """JPEG 2000 and high-throughput JPEG 2000, by OpenJPEG."""
+    import openjpeg
+
+    found = _called(lambda: openjpeg.decode(frame[frame.find(_J2K) :], j2k_format=0))
+    if found.dtype.itemsize > 2:
+        raise FilmError(f"{stream.precision} bits a sample: this version reads up to 16")
+    return np.ascontiguousarray(found).view(_sample(stream))
+
+
+def _called(decoder: Callable[[], Any]) -> Any:
+    """Call a native decoder; FilmError where it raises, or says that the data are damaged or cut short."""
+    with caught_stderr() as messages:
+        try:
+            found = decoder()
+        except Exception as error:  # what a wrapped library raises is not specified
+            raise FilmError(DAMAGED) from error
+    said = "".join(messages)
+    if any(word in said.lower() for word in ("corrupt", "premature", "truncat", "invalid")):
+        raise FilmError(f"{DAMAGED}: {last_line(said)}")
+    return found
+
+
+def _sample(stream: Stream) -> str:
+    """The unsigned type that holds a sample."""
+    return "u1" if stream.precision <= 8 else "<u2"
+
+
+def _shaped(raw: bytes | bytearray, stream: Stream) -> NDArray[np.unsignedinteger]:
+    """Decoded bytes as an image; a decoder that gave fewer than declared met the end of the data."""
+    shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
+    found = np.frombuffer(raw, _sample(stream))
+    if found.size != np.prod(shape):
+        raise FilmError(CUT)
+    return found.reshape(shape)
+
+
+_DECODERS: dict[str, Callable[[bytes, Stream, str], NDArray[np.unsignedinteger]]] = {
+    "JPEG": _baseline,
+    "JPEG 12": _gdcm,
+    "JPEG Lossless": _gdcm,
+    "JPEG-LS": _charls,
+    "JPEG 2000": _openjpeg,
+}

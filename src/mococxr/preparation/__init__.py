@@ -1,0 +1,1 @@
+"""A dataset becomes a store: images decoded, patients split, everything recorded."""

@@ -1,0 +1,71 @@
+"""What a store is and where it comes from, as `manifest.json` says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mococxr import files
+from mococxr.datasets import Cohort
+from mococxr.store.reader import FORMAT
+from mococxr.version import VERSION
+from mococxr.workers import cores
+
+_TABLES = ("index.parquet", "splits.csv", "quarantine.csv")
+
+
+def manifest(
+    folder: Path,
+    cohort: Cohort,
+    *,
+    settings: Mapping[str, Any],
+    size: int,
+    rule: str,
+    made_from: str,
+    counts: Mapping[str, Any],
+    shards: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The manifest; no clock and no machine in it, so equal input gives equal bytes.
+
+    Args:
+        folder: the store, whole but for its manifest.
+        cohort: what it was made of.
+        settings: those that the content depends on.
+        size: shorter side of a stored film, in pixels.
+        rule: how patients were split, in words.
+        made_from: hash of films, labels and settings.
+        counts: see `summary.count`.
+        shards: `{"file", "first_row", "films", "bytes"}` each.
+    """
+    names = [*(str(shard["file"]) for shard in shards), *_TABLES]
+    return {
+        "format": FORMAT,
+        "mococxr": VERSION,
+        "source": cohort.source,
+        "reader": cohort.name,
+        "pseudonyms": cohort.places is not None,
+        "phantom": all_phantoms(cohort),
+        "size": size,
+        "patients_known": cohort.patients_known,
+        "split_rule": rule,
+        "blank": cohort.blank,
+        "labels": list(cohort.labels),
+        "metadata": list(cohort.metadata),
+        "counts": counts,
+        "settings": settings,
+        "hashes": {"made_from": made_from, "inputs": cohort.inputs, "files": _hashes(folder, names)},
+        "shards": shards,
+    }
+
+
+def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    with ThreadPoolExecutor(min(8, cores())) as pool:
+        return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
+
+
+def all_phantoms(cohort: Cohort) -> bool:
+    """Whether every film says by its name that it is synthetic, or a `PHANTOM.txt` in their folder says so."""
+    named = cohort.files.str.contains(r"(^|/)phantom-[^/]*$").all()
+    return bool(named) or (Path(cohort.root) / "PHANTOM.txt").is_file()

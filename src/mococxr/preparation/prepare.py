@@ -1,0 +1,291 @@
+"""The command `prepare`: a cohort's films decoded once, split by patient, and kept as a store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import cv2
+import polars as pl
+
+from mococxr import console, files, workers
+from mococxr.cluster import connected
+from mococxr.datasets import Cohort, read_cohort
+from mococxr.errors import InputError, RunError
+from mococxr.images.grey_levels import parse_voi, parse_window
+from mococxr.preparation import ray_cluster, space, summary
+from mococxr.preparation.decode import CHUNK, Chunk
+from mococxr.preparation.manifest import manifest
+from mococxr.preparation.processes import decode_all
+from mococxr.preparation.pseudonymised import Hidden, pseudonymous
+from mococxr.preparation.split_plan import Division, decide
+from mococxr.preparation.staging import Working, working_folder
+from mococxr.privacy import Key, discreet_errors
+from mococxr.settings import PrepareSettings, to_mapping
+from mococxr.store.contact_sheet import contact_sheet
+from mococxr.store.reader import FORMAT, Store
+from mococxr.version import VERSION
+
+SIZES = (16, 4096)
+"""Smallest and largest shorter side of a stored film, in pixels."""
+_ELSEWHERE = ("out", "jobs", "executor")
+"""Settings that do not change what the store holds."""
+_FILES = ("source", "labels", "split_file", "key")
+"""Settings that name files, which may be called after a patient."""
+_FIRST = ("row", "path", "patient", "study", "view", "sex", "age", "height", "width", "sha256")
+
+
+def run(settings: PrepareSettings) -> Store:
+    """Decode every film of the source once and write a store; go on where a killed run stopped.
+
+    Returns:
+        The store. If there is one at `out` made of the same films, table and settings, that one, untouched.
+
+    Raises:
+        InputError: bad input or settings, another thing at `out`, no readable film, too little space.
+        RunError: the disk ran full on the way; the same command goes on from there.
+    """
+    out = Path(os.path.abspath(settings.out))
+    _check(settings)
+    with connected() if settings.executor == "ray" else nullcontext():
+        cohort, hidden = _cohort(settings, out)
+        with discreet_errors() if hidden else nullcontext():
+            return _make(settings, out, cohort, hidden)
+
+
+def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden | None) -> Store:
+    """The store of a cohort whose films have the names that they will have."""
+    _check_place(out, cohort)
+    for note in cohort.notes:
+        console.say(note)
+    known_as = None if hidden is None else hidden.patients
+    division = decide(cohort, settings.split_file, settings.split, settings.split_seed, known_as)
+    films = _fingerprint(cohort, settings, hidden)
+    made_from = _made_from(films, division, cohort)
+    if (existing := _existing(out, made_from, cohort)) is not None:
+        if hidden is not None:
+            hidden.key.record(hidden.table)
+        return existing
+    working = Working.open(out, films + VERSION)
+    try:
+        if hidden is not None:
+            hidden.keep()
+        _decode(working, cohort, settings)
+        return _finish(working, out, cohort, division, settings, made_from)
+    except InputError:
+        if hidden is not None:
+            hidden.forget()
+        raise
+    except OSError as error:
+        need = space.needed(cohort.root, cohort.files, settings.size, working.done)
+        raise RunError(
+            f"Cannot go on writing to {working.folder}: {error.strerror}.\n"
+            f"  {space.sentence(need)} Free some and run the same command again: "
+            f"the {working.done:,} films that are decoded are kept."
+        ) from error
+    finally:
+        working.close()
+
+
+def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None]:
+    """The cohort, and what its names stand for where they are pseudonyms: with DICOM always."""
+    named = settings.key or out.with_name(f"{out.name}.key")
+    asked = settings.pseudonymise or settings.format == "dicom" or settings.key is not None
+    key = _open_key(named, out) if asked else None
+    cohort = read_cohort(
+        settings.source, format=settings.format, labels=settings.labels, label=settings.label,
+        patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
+        discreet=settings.pseudonymise,
+    )  # fmt: skip
+    if settings.pseudonymise or cohort.name == "dicom":
+        return pseudonymous(cohort, key or _open_key(named, out), settings.keep)
+    if settings.key is not None or settings.keep:
+        raise InputError("--key and --keep go with --pseudonymise.", "Add it, or leave them out.")
+    return cohort, None
+
+
+def _open_key(path: Path, out: Path) -> Key:
+    """The key of a store.
+
+    Raises:
+        InputError: it is none, cannot be made, or lies in the store.
+    """
+    if path.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"The key {path} lies inside the store.", "Keep it elsewhere: --key FILE.")
+    return Key.open(path)
+
+
+def _finish(
+    working: Working, out: Path, cohort: Cohort, division: Division, settings: PrepareSettings, made_from: str
+) -> Store:
+    """Write the tables, the manifest and the contact sheet, put the store in place, and say what it holds."""
+    index, quarantine = _tables(working, cohort)
+    splits = division.of(index, cohort.labels)
+    enlarged = sum(filter(None, working.column("enlarged")))
+    counts = summary.count(index, splits, cohort.labels, enlarged, len(quarantine))
+    files.write_parquet(working.store / "index.parquet", index)
+    files.write_csv(working.store / "splits.csv", splits)
+    files.write_csv(working.store / "quarantine.csv", quarantine)
+    content = manifest(
+        working.store, cohort,
+        settings=_stated(settings, cohort),
+        size=settings.size, rule=division.rule, made_from=made_from, counts=counts, shards=working.shards,
+    )  # fmt: skip
+    files.write_json(working.store / "manifest.json", content)
+    _write_contact(Store.open(working.store), out.name)
+    working.finish(out)
+    summary.say(counts, settings.size, cohort.patients_known, division.rule)
+    console.say(f"Store: {out} (look at {out / 'contact.png'})")
+    summary.say_quarantine(out, quarantine)
+    return Store.open(out)
+
+
+def _stated(settings: PrepareSettings, cohort: Cohort) -> dict[str, Any]:
+    """The settings that the content depends on; names of files only where they name no patient."""
+    left_out = {*_ELSEWHERE, *(_FILES if cohort.places is not None else ())}
+    return {name: value for name, value in to_mapping(settings).items() if name not in left_out}
+
+
+def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The index of the films that could be read, and the list of those that could not.
+
+    Raises:
+        InputError: none could.
+    """
+    kinds = {"height": pl.Int32, "width": pl.Int32, "sha256": pl.String, "reason": pl.String}
+    rows = cohort.rows.with_columns(
+        pl.Series(name, working.column(name), dtype=kind) for name, kind in kinds.items()
+    )
+    quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
+    if len(quarantine) == len(rows):
+        working.remove()
+        raise summary.none_readable(quarantine, cohort)
+    if cohort.left_out is not None:
+        quarantine = pl.concat([quarantine, cohort.left_out])
+    readable = rows.filter(pl.col("height").is_not_null()).with_row_index("row").cast({"row": pl.Int64})
+    return readable.select(*_FIRST, *cohort.labels, *cohort.metadata), quarantine
+
+
+def _check(settings: PrepareSettings) -> None:
+    """Refuse what no type refuses."""
+    if not SIZES[0] <= settings.size <= SIZES[1]:
+        raise InputError(
+            f"--size cannot be {settings.size}.", f"It lies between {SIZES[0]} and {SIZES[1]} px."
+        )
+    if settings.max_pixels < 1 or (settings.jobs is not None and settings.jobs < 1):
+        raise InputError("--jobs and --max-pixels are at least 1.", "Leave them out for the defaults.")
+    parse_window(settings.depth)
+    parse_voi(settings.voi)
+
+
+def _check_place(out: Path, cohort: Cohort) -> None:
+    """Refuse a place that holds something else, or that the next run would take for films."""
+    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already and is not a store.", "Name another --out.")
+    if cohort.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(cohort.root))):
+        raise InputError(f"{out} lies inside the folder of films.", "Name a place outside it by --out.")
+
+
+def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | None) -> str:
+    """A hash of what decoding depends on: the films, each with its size and date, and how they are read."""
+    seen = []
+    for path in cohort.files:
+        try:
+            status = os.stat(cohort.root / path)
+            seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
+        except (OSError, ValueError):
+            seen.append(path)
+    how = json.dumps([FORMAT, CHUNK, settings.size, _reading(settings)])
+    films = _hash(how, *seen)
+    return films if hidden is None else hidden.key.name("job", films)
+
+
+def _reading(settings: PrepareSettings) -> dict[str, Any]:
+    """How files become images, as `films.decode_film` takes it."""
+    return {
+        "sixteen_bit": settings.depth,
+        "voi": settings.voi,
+        "frames": settings.frames,
+        "max_pixels": settings.max_pixels,
+    }
+
+
+def _made_from(films: str, division: Division, cohort: Cohort) -> str:
+    """A hash of all that a store depends on."""
+    stated = "" if division.stated is None else division.stated.write_csv()
+    kind = json.dumps([cohort.source, cohort.blank, cohort.labels, cohort.patients_known])
+    return _hash(films, division.rule, stated, kind, cohort.rows.write_csv())
+
+
+def _hash(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
+    """The store that is at `out` already, if it is the one asked for."""
+    if not (out / "manifest.json").is_file():
+        return None
+    store = Store.open(out)
+    if store.manifest["hashes"].get("made_from") != made_from:
+        keys = (
+            store.manifest.get("pseudonyms") and cohort.places is not None and store.source != cohort.source
+        )
+        other = "under another key" if keys else "from other films, labels or settings"
+        raise InputError(
+            f"{out} holds a store made {other}.",
+            "Name another --out, or delete that folder to prepare it anew.",
+        )
+    shutil.rmtree(working_folder(out), ignore_errors=True)
+    console.say(f"{out} was made from the same films and settings: nothing to do.")
+    summary.say_quarantine(out, pl.read_csv(out / "quarantine.csv", infer_schema=False))
+    return store
+
+
+def _decode(working: Working, cohort: Cohort, settings: PrepareSettings) -> None:
+    """Decode the chunks that are not decoded yet, after a look at the room there is."""
+    paths, names, before = cohort.files.to_list(), cohort.rows["path"], working.done
+    if before:
+        console.say(f"resuming: {before:,} films already done")
+    need = space.needed(cohort.root, cohort.files, settings.size, before)
+    space.check(working.folder, need)
+    reading = _reading(settings)
+    parts = [tuple(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
+    chunks = [
+        Chunk(i, cohort.root, part, settings.size, reading, first=names[i * CHUNK])
+        for i, part in enumerate(parts)
+    ]
+    left = [chunk for chunk in chunks if chunk.number not in working.records]
+    with console.progress("prepare", len(paths), done=before) as bar:
+
+        def done(number: int) -> None:
+            working.add(number)
+            bar.advance(len(chunks[number].paths))
+
+        if left and settings.executor == "ray":
+            ray_cluster.decode_all(left, working.chunks, settings.jobs, done)
+        elif left:
+            jobs = min(settings.jobs or workers.cores(), len(left))
+            decode_all(left, working.chunks, jobs, done)
+    if left:
+        where = "on the cluster" if settings.executor == "ray" else f"processes: {jobs}"
+        console.say(f"{bar.rate:,.0f} films/s, {where}")
+    if working.done != len(paths):
+        raise RunError(f"Chunks are missing in {working.folder}.\n  Run the same command again.")
+
+
+def _write_contact(store: Store, name: str) -> None:
+    split = dict(store.splits.iter_rows())
+    rows = store.index.select("patient", "view").iter_rows()
+    captions = [" ".join(filter(None, (split[patient], view))) for patient, view in rows]
+    phantom = "PHANTOM (synthetic) - " if store.manifest["phantom"] else ""
+    title = f"{phantom}{name}: {len(store):,} films, shorter side {store.manifest['size']} px"
+    sheet = contact_sheet(store.level(store.manifest["size"]), store.index["path"].to_list(), captions, title)
+    files.atomic_write(store.path / "contact.png", cv2.imencode(".png", sheet)[1].tobytes())

@@ -1,0 +1,117 @@
+"""A cohort under pseudonyms: from here on only the key's owner can tell who and what a row is."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+
+import polars as pl
+
+from mococxr import console
+from mococxr.datasets import Cohort, dicom
+from mococxr.errors import InputError
+from mococxr.privacy import LOOKUP, Key, discreet
+
+HARMLESS = {"dicom": dicom.OWN, **dict.fromkeys(("brax", "mimic", "padchest"), ("day",))}
+"""Reader -> metadata that are kept unasked: facts of a header, and days that were counted here."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What the pseudonyms of a cohort stand for.
+
+    Args:
+        key: makes them.
+        table: a row a file, with the columns of the look-up table.
+    """
+
+    key: Key
+    table: pl.DataFrame
+
+    def patients(self, identities: pl.Series) -> pl.Series:
+        """Pseudonyms of patients named in a table of the user's; one that is a pseudonym here stays."""
+        known = identities.is_in(self.table["patient"].implode())
+        new = self.key.names("patient", identities)
+        return pl.select(pl.when(known).then(identities).otherwise(new)).to_series()
+
+    def forget(self) -> None:
+        """Undo `keep` where it made a new key: nothing has been written under it."""
+        self.key.forget(self.table)
+
+    def keep(self) -> None:
+        """Write the key, if it is new, and the look-up table, and say where they are."""
+        self.key.keep()
+        self.key.record(self.table)
+        console.say(
+            f"Patients, studies and films have pseudonyms. Keep the key {self.key.path} and the table that "
+            f"resolves them, {self.key.lookup}, and give them to nobody who gets the store."
+        )
+
+
+def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohort, Hidden]:
+    """Replace every identity of a cohort; rows are put in the order of the pseudonyms, which says nothing.
+
+    Args:
+        cohort: as its reader made it.
+        key: makes the pseudonyms.
+        keep: metadata columns of the user's table that may enter the store.
+
+    Raises:
+        InputError: a column to keep is not there.
+    """
+    kept = _metadata(cohort, keep)
+    by_path = cohort.source + "/" + cohort.rows["path"]
+    rows = cohort.rows.with_columns(
+        real_path="path",
+        real_patient="patient",
+        real_study="study",
+        path=key.names("film", by_path if cohort.identities is None else cohort.identities),
+        patient=key.names("patient", cohort.rows["patient"]),
+        study=key.names("study", cohort.rows["study"]),
+    ).sort("patient", "study", "path")
+    left_out = _left_out(cohort, key)
+    root = pl.lit(os.path.abspath(cohort.root)).alias("root")
+    table = pl.concat([rows.rename({"path": "film"}), left_out.rename({"path": "film"})], how="diagonal")
+    hidden = Hidden(key, table.with_columns(root).select(LOOKUP))
+    return dataclasses.replace(
+        cohort,
+        source=key.fingerprint,
+        rows=rows.select(*(n for n in cohort.rows.columns if n not in cohort.metadata), *kept),
+        metadata=kept,
+        notes=_notes(cohort, kept),
+        inputs={f"table-{i}": sha256 for i, sha256 in enumerate(cohort.inputs.values(), 1)},
+        places=rows["real_path"],
+        left_out=left_out.select("path", "reason"),
+        identities=None,
+    ), hidden
+
+
+def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
+    for name in keep:
+        if name not in cohort.metadata:
+            there = ", ".join(cohort.metadata) or "none"
+            raise InputError(
+                f"--keep {name}: there is no such column.", f"Columns that are no labels: {there}."
+            )
+    return tuple(name for name in cohort.metadata if name in (*keep, *HARMLESS.get(cohort.name, ())))
+
+
+def _left_out(cohort: Cohort, key: Key) -> pl.DataFrame:
+    """`path, reason, real_path` of what is no film, in the order of the pseudonyms."""
+    files = cohort.left_out
+    if files is None:
+        files = pl.DataFrame(schema={"path": pl.String, "reason": pl.String})
+    named = key.names("file", cohort.source + "/" + files["path"])
+    return files.with_columns(real_path="path", path=named).sort("path")
+
+
+def _notes(cohort: Cohort, kept: tuple[str, ...]) -> tuple[str, ...]:
+    """What the reader had to say, without the values it quoted, and what is not taken over."""
+    shown = (*cohort.rows.columns,)
+    notes = [discreet(note, shown) for note in cohort.notes]
+    if dropped := [name for name in cohort.metadata if name not in kept]:
+        notes.append(
+            f"Left out, since they may name a patient: {', '.join(dropped)}; --keep COLUMN takes one over."
+        )
+    return tuple(notes)

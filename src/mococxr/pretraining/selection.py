@@ -1,0 +1,191 @@
+"""Looks at the encoder on the way, and which of its states becomes the run's: the last, or the best of those looked at.
+
+A look changes nothing: the encoder is in eval mode for it and as it was after it, and no random number is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mococxr.encoders import Encoder
+from mococxr.errors import InputError
+from mococxr.features import encode_frames, to_frame
+from mococxr.heads.targets import read_target
+from mococxr.metrics import auroc
+from mococxr.pretraining import diagnostics
+from mococxr.pretraining.dataset import Pool, read_patients
+from mococxr.store import Level, Soon, Store
+
+LOOKS = 10
+"""Looks at a run, evenly spread; the last is at its end."""
+MOST = 200
+"""Labelled films of a class and split that a look takes, and half the films for the effective rank."""
+FIELD = {"knn": "knn_auroc", "rank": "encoder_rank"}
+"""What a run is chosen by -> the field of the log."""
+Film = tuple[Level | Soon, int]
+
+
+class Labelled(NamedTuple):
+    """Films with labels: the neighbours from training patients, the judged from validation patients."""
+
+    near: list[Film]
+    near_labels: NDArray[np.int8]
+    judged: list[Film]
+    judged_labels: NDArray[np.int8]
+
+    def facts(self, target: str) -> dict[str, Any]:
+        """How many films there are, for `run.json`."""
+        return {
+            "target": target,
+            "train_films": len(self.near),
+            "train_positives": int(self.near_labels.sum()),
+            "validation_films": len(self.judged),
+            "validation_positives": int(self.judged_labels.sum()),
+        }
+
+
+@dataclass
+class Choice:
+    """What is looked at, by what the encoder is chosen, and the best so far.
+
+    Args:
+        by: last, knn or rank.
+        films: of the run, for the effective rank of the encoder's features; empty where nobody looks.
+        labelled: for the AUROC of nearest neighbours.
+        best: step, value and weights of the best look; None where the last state is taken.
+    """
+
+    by: str
+    films: list[Film] = field(default_factory=list)
+    labelled: Labelled | None = None
+    best: dict[str, Any] | None = None
+
+    def due(self, done: int, steps: int) -> bool:
+        """Whether the run is looked at after this step."""
+        return bool(self.films) and done * LOOKS // steps != (done - 1) * LOOKS // steps
+
+    def look(self, done: int, encoder: Encoder, device: torch.device) -> dict[str, float | None]:
+        """AUROC of nearest neighbours and effective rank of the features now; the best state is kept."""
+        modes = [(module, module.training) for module in encoder.modules()]
+        encoder.eval()
+        found = {"knn_auroc": self._knn(encoder, device), "encoder_rank": None}
+        found["encoder_rank"] = diagnostics.effective_rank(_features(encoder, self.films, device))
+        for module, training in modes:
+            module.training = training
+        value = found.get(FIELD.get(self.by, ""))
+        if value is not None and (self.best is None or value > self.best["value"]):
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}
+            self.best = {"step": done, "value": value, "weights": weights}
+        return found
+
+    def _knn(self, encoder: Encoder, device: torch.device) -> float | None:
+        if self.labelled is None:
+            return None
+        near, judged = (
+            _features(encoder, films, device) for films in (self.labelled.near, self.labelled.judged)
+        )
+        scores = diagnostics.knn_scores(near, torch.from_numpy(self.labelled.near_labels), judged)
+        return auroc(self.labelled.judged_labels, scores.numpy())
+
+    def facts(self, steps: int) -> dict[str, Any]:
+        """For `run.json`: by what, which step, its value."""
+        best = self.best or {"step": steps, "value": None}
+        return {"by": self.by, "step": best["step"], "value": best["value"]}
+
+
+NOBODY_LOOKS: dict[str, float | None] = {"knn_auroc": None, "encoder_rank": None}
+"""The fields of a look where there is none."""
+
+
+def make_choice(
+    by: str, knn: str | None, stores: Sequence[Store], pool: Pool, exclude: Path | None
+) -> Choice:
+    """Settle what is looked at, before anything is written.
+
+    Args:
+        by: last, knn or rank.
+        knn: a target (as `--target` of a study), or None.
+        exclude: a list of patients to leave out.
+
+    Raises:
+        InputError: `knn` without labels of both classes in training and in validation.
+    """
+    if by == "knn" and knn is None:
+        raise InputError(
+            "--select knn needs labels to judge by.", "Name a label: --knn LABEL, or --select rank."
+        )
+    if by == "last" and knn is None:
+        return Choice(by)
+    chosen = np.random.default_rng(0).permutation(len(pool))[: 2 * MOST]
+    films = [(pool.levels[pool.store_N[film]], int(pool.row_N[film])) for film in chosen.tolist()]
+    return Choice(by, films, _labelled(knn, stores, pool, exclude) if knn else None)
+
+
+def _labelled(knn: str, stores: Sequence[Store], pool: Pool, exclude: Path | None) -> Labelled:
+    out = _never(stores, read_patients(exclude) if exclude else set())
+    sides: dict[str, tuple[list[Film], list[int]]] = {"train": ([], []), "val": ([], [])}
+    refused = None
+    for store, level in zip(stores, pool.levels, strict=True):
+        try:
+            target = read_target(store, knn)
+        except InputError as error:
+            refused = error
+            continue
+        kept = ~_named(store, out)
+        for split, (films, labels) in sides.items():
+            rows = [row for row in target.known(split).tolist() if kept[row]]
+            films += [(level, row) for row in rows]
+            labels += target.labels[rows].tolist()
+    if refused and not sides["train"][0]:
+        raise InputError(f"--knn {knn}: {refused.problem}", refused.way_out)
+    for split, (_, labels) in sides.items():
+        if len(set(labels)) < 2:
+            word = {"train": "training", "val": "validation"}[split]
+            raise InputError(
+                f"--knn {knn}: of {len(labels):,} labelled {word} films {sum(labels):,} are positive; it takes both.",
+                "Name another label, or prepare with more patients in that split.",
+            )
+    return Labelled(*_some(*sides["train"]), *_some(*sides["val"]))
+
+
+def _never(stores: Sequence[Store], excluded: set[str]) -> pl.DataFrame:
+    """Patients (source, patient) who are looked at in no store: those of a test split, and those left out."""
+    return pl.concat(
+        store.splits.filter((pl.col("split") == "test") | pl.col("patient").is_in(list(excluded))).select(
+            "patient", source=pl.lit(store.source)
+        )
+        for store in stores
+    )
+
+
+def _named(store: Store, patients: pl.DataFrame) -> NDArray[np.bool_]:
+    """Rows of a store that belong to some patients (source, patient)."""
+    names = patients.filter(source=store.source)["patient"]
+    return store.index["patient"].is_in(names.implode()).to_numpy()
+
+
+def _some(films: list[Film], labels: list[int]) -> tuple[list[Film], NDArray[np.int8]]:
+    """At most `MOST` films of either class, the same in every run on these stores."""
+    array = np.array(labels, dtype=np.int8)
+    order = np.random.default_rng(0).permutation(len(array))
+    chosen = np.sort(np.concatenate([order[array[order] == label][:MOST] for label in (0, 1)]))
+    return [films[place] for place in chosen.tolist()], array[chosen]
+
+
+def _features(encoder: Encoder, films: Sequence[Film], device: torch.device) -> Tensor:
+    """(N, D) float32, on the CPU."""
+    size = encoder.spec.size
+    out = np.empty((len(films), encoder.spec.width), dtype=np.float32)
+    frames = (to_frame(level.pixels(row), size) for level, row in films)
+    for position, feature in encode_frames(encoder, frames, device):
+        out[position] = feature
+    return torch.from_numpy(out)

@@ -1,0 +1,204 @@
+"""Names that mean nothing without a key: patients, studies and films as keyed hashes.
+
+A pseudonym is the front of an HMAC-SHA256 (RFC 2104) of an identity under a secret of 32 random bytes. The same
+key gives the same pseudonym in every store; without the key nobody can find the identity or try one out. The
+key and the table that resolves pseudonyms stay with their owner, outside every store: `docs/privacy.md`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from mococxr import console, files
+from mococxr.errors import FilmError, InputError, RunError, UndefinedError
+
+SECRET_BYTES = 32
+DIGITS = 24
+"""Hexadecimal digits of a pseudonym: 96 bits, so that two of 10^9 identities agree with chance 10^-11."""
+LOOKUP = ("film", "patient", "study", "real_path", "real_patient", "real_study", "root")
+"""Columns of the look-up table: three pseudonyms, and what they stand for."""
+WITHHELD = "(withheld)"
+
+
+@dataclass(frozen=True)
+class Key:
+    """A secret, and where it is kept.
+
+    Args:
+        secret: 32 bytes or more.
+        path: the key's file.
+        kept: whether the file is there already.
+    """
+
+    secret: bytes
+    path: Path
+    kept: bool
+
+    @classmethod
+    def open(cls, path: Path, make: bool = True) -> Key:
+        """Read a key, or draw a new one where there is none; `keep` writes it.
+
+        Raises:
+            InputError: the file is no key, cannot be read, or is absent and may not be made: where its look-up
+                table is left, a new key would give the same people other pseudonyms.
+        """
+        path = Path(os.path.abspath(path))
+        if path.exists() or not make:
+            return cls(_read_secret(path), path, True)
+        files.check_place(path)
+        new = cls(secrets.token_bytes(SECRET_BYTES), path, False)
+        if new.lookup.exists():
+            raise InputError(
+                f"There is no key at {path}, but {new.lookup} resolves pseudonyms of one.",
+                "Put that key back, or name another file by --key.",
+            )
+        return new
+
+    @property
+    def lookup(self) -> Path:
+        """The table beside the key that resolves pseudonyms."""
+        return self.path.with_name(f"{self.path.name}.lookup.csv")
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the key without giving it away: stores with equal fingerprints share pseudonyms."""
+        return self.name("key", "")
+
+    def name(self, kind: str, identity: str) -> str:
+        """The pseudonym of an identity: `patient-` and 24 digits for the kind `patient`."""
+        digest = hmac.digest(self.secret, f"{kind}\0{identity}".encode(), "sha256").hex()
+        return f"{kind}-{digest[:DIGITS]}"
+
+    def names(self, kind: str, identities: pl.Series) -> pl.Series:
+        """One pseudonym a value, null where the value is null."""
+        known = identities.drop_nulls().unique()
+        new = pl.Series([self.name(kind, identity) for identity in known], dtype=pl.String)
+        return identities.replace_strict(known, new, default=None, return_dtype=pl.String)
+
+    def keep(self) -> None:
+        """Write the key where it is not kept yet, for its owner's eyes only (mode 0600).
+
+        Raises:
+            InputError: another run has made a key there meanwhile, or the place cannot be written to.
+        """
+        if self.kept:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise InputError(
+                f"Another run has made the key {self.path} meanwhile.", "Run the same command again."
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"Cannot write the key {self.path}: {error.strerror}.", "Name another."
+            ) from error
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(self.secret.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def forget(self, rows: pl.DataFrame) -> None:
+        """Delete the key and its table, if this run made the key and nobody else has used it since.
+
+        Args:
+            rows: what this run recorded.
+        """
+        if self.kept or not self.path.is_file() or _read_secret(self.path) != self.secret:
+            return
+        with _alone(self.path):
+            if self.lookup.is_file() and pl.read_csv(self.lookup, infer_schema=False).height > rows.height:
+                return
+            self.lookup.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+
+    def record(self, rows: pl.DataFrame) -> None:
+        """Add rows with the columns of `LOOKUP` to the look-up table (mode 0600), one run at a time.
+
+        Raises:
+            InputError: the table that is there is not one of these.
+        """
+        rows = rows.select(pl.col(name).cast(pl.String) for name in LOOKUP)
+        with _alone(self.path):
+            if self.lookup.is_file():
+                before = pl.read_csv(self.lookup, infer_schema=False)
+                if before.columns != list(LOOKUP):
+                    raise InputError(f"{self.lookup} is no look-up table of pseudonyms.", "Move it away.")
+                rows = pl.concat([before, rows])
+                rows = rows.unique(["film", "root", "real_path"], keep="last", maintain_order=True)
+            with files.atomic(self.lookup, mode=0o600) as temporary:
+                rows.write_csv(temporary)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While no other run does the same with that key."""
+    import fcntl
+
+    with open(path, "rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except OSError as error:
+        raise InputError(f"Cannot read the key {path}: {error.strerror}.", "Check the path.") from error
+    except ValueError:
+        secret = b""
+    if len(secret) < SECRET_BYTES:
+        raise InputError(
+            f"{path} is no key: a key is at least {2 * SECRET_BYTES} hexadecimal digits.",
+            "Name a key that `prepare` has made, or a file that does not exist yet.",
+        )
+    if path.stat().st_mode & 0o077:
+        console.warn(f"Others than its owner may read or write the key {path}: chmod 600 {path}")
+    return secret
+
+
+def discreet(text: str, shown: Mapping[str, object] | tuple[str, ...] = ()) -> str:
+    """A message without the values it quotes: what stands in quotes or as an example may name a patient."""
+    text = re.sub(r"e\.g\. .*?(?=; |\.?$|\))", f"e.g. {WITHHELD}", text, flags=re.MULTILINE)
+    return re.sub(
+        r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"",
+        lambda found: found[0] if (found[1] or found[2]) in shown else WITHHELD,
+        text,
+    )
+
+
+@contextmanager
+def discreet_errors() -> Iterator[None]:
+    """Let no value out by an error: those of the package lose what they quote, the others all but kind and place.
+
+    Raises:
+        InputError: in the place of one, without the values it quoted.
+        RunError: in the place of any error that is not the package's own.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(discreet(error.problem), discreet(error.way_out)) from None
+    except (RunError, FilmError, UndefinedError):
+        raise
+    except Exception as error:  # whatever it is, its text is not for a log
+        raise RunError(unexpected(error)) from None
+
+
+def unexpected(error: Exception) -> str:
+    """An error's kind and place, without its text and without folders."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "?" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    return f"unexpected: {type(error).__name__} in {place}; its text is withheld, it may name a patient."

@@ -1,0 +1,245 @@
+"""Two arms in one cell: difference, test, interval by its sources, verdict, labels saved, patients needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mococxr.errors import UndefinedError
+from mococxr.metrics import (
+    Difference,
+    Labels,
+    Trials,
+    VarianceSplit,
+    benjamini_hochberg,
+    clustered_paired,
+    equivalent,
+    holm,
+    labels_saved,
+    non_inferior,
+    paired_differences,
+    patients_needed_like,
+    split_difference,
+    too_few,
+    verdict,
+)
+from mococxr.metrics.verdict import SOURCES
+from mococxr.studies.results import LEVEL, Key, Measured
+from mococxr.studies.schemas import Record
+
+METHOD = "DeLong over test patients, of the mean over draws"
+VERDICTS = {
+    "higher": "better",
+    "lower": "worse",
+    "not shown": "no difference shown",
+    "too few": "too few",
+}
+"""What `metrics.verdict` says -> the column `verdict`; besides, `undefined`."""
+WANTED = 0.03
+"""The difference of AUROC for which `planning` counts patients."""
+NEAR_CHANCE = 0.6
+"""AUROC below which no patients are counted: near guessing, draws disagree, so that their mean looks surer over
+patients than that of classifiers that work, and the count is too low."""
+GUESSING = f"an AUROC of {NEAR_CHANCE:g}, and nearer to guessing the count would be too low"
+
+
+def difference_row(key: Key, reference: str, measured: Measured, against_mode: str | None = None) -> Record:
+    """A row of `differences.csv`: the arm of `key` less the reference arm in the same cell.
+
+    Args:
+        against_mode: a row of `across.csv`: less the reference arm trained in this mode.
+    """
+    mode, target, fraction = key[1:]
+    other = (reference, against_mode or mode, target, fraction)
+    row = _names(key, reference) | {"method": METHOD, "against_mode": other[1]}
+    ours, theirs = measured.trials(key), measured.trials(other)
+    try:
+        row.update(_by_bootstrap(measured, key, other))
+    except UndefinedError as error:
+        lost = [measured.reason(one) for one in (key, other) if not measured.trials(one).draws]
+        reason = lost[0] if lost else str(error)
+        return row | {"reason": reason, "verdict": "undefined", "words": f"Undefined: {reason}."}
+    split = _split(ours, theirs)
+    if split is not None and split.count_draws * split.count_runs > 1:
+        row.update(low_draws=split.low, high_draws=split.high)
+    few = too_few(measured.labels, measured.patients)
+    try:
+        found = _delong(measured, key, other)
+    except UndefinedError as error:
+        reason = few or f"no test: {error}"
+        word = "too few" if few else "undefined"
+        return row | {"reason": reason, "verdict": word, "words": few or f"Undefined: {error}."}
+    row.update(low=found.low, high=found.high)
+    if few is not None:
+        return row | {"reason": few, "verdict": "too few", "words": few}
+    return row | {"p": found.p} | _judged(found, split, measured) | _margins(found, measured.how.margin)
+
+
+def _names(key: Key, reference: str) -> Record:
+    arm, mode, target, fraction = key
+    return {"arm": arm, "against": reference, "mode": mode, "target": target, "fraction": fraction}
+
+
+def _by_bootstrap(measured: Measured, key: Key, other: Key) -> Record:
+    """The difference, with the paper's interval and p: percentiles over resampled test patients."""
+    found = paired_differences(measured.trials(key), measured.trials(other), LEVEL)
+    pair = [measured.trials(one, "average_precision") for one in (key, other)]
+    precision = paired_differences(pair[0], pair[1], LEVEL)
+    return {
+        "difference": found.difference, "low_bootstrap": found.low, "high_bootstrap": found.high,
+        "p_bootstrap": None if too_few(measured.labels, measured.patients) else found.p,
+        "ap_difference": precision.difference, "ap_low": precision.low, "ap_high": precision.high,
+    }  # fmt: skip
+
+
+def _delong(measured: Measured, key: Key, other: Key) -> Difference:
+    draws = sorted({*measured.trials(key).draws} & {*measured.trials(other).draws}, key=str)
+    scores = [measured.scores(one, draws) for one in (key, other)]  # type: ignore[arg-type]
+    return clustered_paired(measured.labels, scores[0], scores[1], measured.patients, LEVEL)
+
+
+def _split(ours: Trials, theirs: Trials) -> VarianceSplit | None:
+    try:
+        return split_difference(ours, theirs, LEVEL)
+    except UndefinedError:
+        return None
+
+
+def _judged(found: Difference, split: VarianceSplit | None, measured: Measured) -> Record:
+    """Verdict and words: over test patients, and what the interval over more sources says."""
+    wider, over = None, [SOURCES[0]]
+    if split is not None and split.count_draws * split.count_runs > 1:
+        wider = (split.low, split.high)
+        over += [
+            name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1
+        ]
+    about = (found.difference, found.low, found.high, found.p, measured.labels, measured.patients)
+    said = verdict(*about, wider=wider, wider_over=over)
+    few = split.few if wider is not None and split is not None else ()
+    return {"verdict": VERDICTS[said.word], "words": " ".join([said.sentence, *few])}
+
+
+def _margins(found: Difference, margin: float | None) -> Record:
+    if margin is None or not found.variance:
+        return {"margin": margin}
+    inferior = non_inferior(found.difference, margin, found.variance)
+    same = equivalent(found.difference, margin, found.variance)
+    return {"margin": margin, "p_noninferior": inferior.p, "p_equivalent": same.p}
+
+
+def adjust(rows: Sequence[Record]) -> None:
+    """Put `p_holm` and `p_bh` over all rows of one file that have a p."""
+    p = [np.nan if row.get("p") is None else row["p"] for row in rows]
+    for name, adjusted in (("p_holm", holm(p)), ("p_bh", benjamini_hochberg(p))):
+        for row, value in zip(rows, adjusted, strict=True):
+            row[name] = None if np.isnan(value) else float(value)
+
+
+def variance_row(key: Key, reference: str, measured: Measured) -> Record:
+    """A row of `variance.csv`: where the variance of one trial's difference comes from."""
+    other = (reference, *key[1:])
+    row = _names(key, reference)
+    try:
+        split = split_difference(measured.trials(key), measured.trials(other), LEVEL)
+    except UndefinedError as error:
+        lost = [measured.reason(one) for one in (key, other) if not measured.trials(one).draws]
+        return row | {"reason": lost[0] if lost else str(error)}
+    names = (
+        "patients", "draws", "runs", "rest", "interactions", "standard_error", "low", "high", "count_draws",
+        "count_runs",
+    )  # fmt: skip
+    row.update({name: getattr(split, name) for name in names})
+    if split.count_draws * split.count_runs == 1:
+        row["interactions"] = None
+    row["df"] = split.df if np.isfinite(split.df) else None
+    return row | {"difference": split.value, "words": " ".join(split.words)}
+
+
+def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
+    """A row of `labels_saved.csv`: the films that the reference needs to reach what the arm reaches with its own."""
+    row = _names(key, reference)
+    few = too_few(measured.labels, measured.patients, consequence="no saving of labels is computed")
+    curve = [(reference, key[1], key[2], fraction) for fraction in sorted(fractions)]
+    curve = [one for one in curve if measured.members(one)]
+    if not measured.members(key) or few is not None or len(curve) < 2:
+        short = f"arm {reference} has {len(curve)} fraction with a number, and a curve needs two"
+        return row | {"reason": measured.reason(key) if not measured.members(key) else few or short}
+    films = _films(measured, key)
+    points = [measured.trials(one).mean() for one in curve]
+    value, replicates = measured.trials(key).mean()
+    counts = [_films(measured, one) for one in curve]
+    row["train_films"] = films
+    if (np.diff(counts) <= 0).any():
+        return row | {"reason": "two fractions have as many training films: there is no curve between them"}
+    try:
+        found = labels_saved(
+            films, value, replicates, counts, [v for v, _ in points], np.stack([b for _, b in points]), LEVEL
+        )
+    except UndefinedError as error:
+        return row | {"reason": str(error)}
+    ends = {"equals_films": found.needed, "low": found.low, "high": found.high}
+    row.update({name: _count(end) for name, end in ends.items()})
+    factors = {"factor": found.needed, "factor_low": found.low, "factor_high": found.high}
+    row.update({name: end.count / films for name, end in factors.items() if end.side == "exactly"})
+    return row | {"words": found.words}
+
+
+def _count(found: Labels) -> str:
+    return f"{found.count:.6g}" if found.side == "exactly" else str(found)
+
+
+def _films(measured: Measured, key: Key) -> float:
+    """Labelled films of a cell, the mean over its draws."""
+    return float(np.mean([measured.done[i]["train_films"] for i in measured.members(key)]))
+
+
+def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
+    """How many test patients like these show a difference of 0.03, from the variance found in a cell that tells it.
+
+    That is the cell of `key`, or the next larger of the `fractions` where both arms are away from guessing.
+    """
+    about = {"difference": WANTED, "power": 0.8, "patients": None}
+    few = too_few(measured.labels, measured.patients, consequence="no number of patients is computed")
+    if few is not None and measured.labels.size:
+        return about | {"words": few}
+    pair = _telling(key, reference, measured, fractions)
+    if pair is None:
+        return about | {
+            "words": f"No number of patients: at no share of the labels do both arms reach {GUESSING}."
+        }
+    lost = [measured.reason(one) for one in pair if not measured.members(one)]
+    try:
+        if lost:
+            raise UndefinedError(lost[0])
+        found = _delong(measured, *pair)
+        if not found.variance:
+            raise UndefinedError("the two arms rank the test films alike")
+    except UndefinedError as error:
+        return about | {"words": f"Undefined: {error}."}
+    patients = np.unique(measured.patients)
+    positives = np.unique(measured.patients[measured.labels == 1]).size
+    plan = patients_needed_like(found.variance, patients.size, min(positives, patients.size - 1), WANTED)
+    words = [
+        plan.words,
+        f"This study has {patients.size:,}; others are taken to be like them, and draws and runs to be as many.",
+    ]
+    if pair[0] != key:
+        words.append(
+            f"Worked out at {100 * pair[0][3]:g} % of the labels, the least with which both arms reach {GUESSING}."
+        )
+    return about | {"patients": plan.patients, "words": " ".join(words)}
+
+
+def _telling(
+    key: Key, reference: str, measured: Measured, fractions: Sequence[float]
+) -> tuple[Key, Key] | None:
+    """The cells of both arms to plan from; those of `key` where one of them has no number; None: all near guessing."""
+    for fraction in sorted(one for one in fractions if one >= key[3]):
+        pair = (*key[:3], fraction), (reference, *key[1:3], fraction)
+        if not all(measured.members(one) for one in pair):
+            if fraction == key[3]:
+                return pair
+        elif min(measured.trials(one).mean()[0] for one in pair) >= NEAR_CHANCE:
+            return pair
+    return None

