@@ -308,15 +308,6 @@ def test_a_python_function_takes_settings_by_position_and_by_name(ran: list[Any]
     assert ran[1].stores == (Path("a"), Path("b"))
 
 
-def test_a_room_with_a_command_s_name_is_both(ran: list[Any]) -> None:
-    from mococxr import augment as room
-
-    assert inspect.ismodule(room)
-    assert mococxr.views is room
-    mococxr.views("store", out="sheet.png")
-    assert ran[0].store == Path("store")
-
-
 @pytest.mark.parametrize(
     ("values", "named", "said"),
     [

@@ -16,11 +16,6 @@ Nothing heavy is imported before it is used.
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import inspect as _inspect
-import sys
-from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mococxr import commands as _commands
@@ -56,39 +51,8 @@ def __getattr__(name: str) -> Any:
         return _commands.function(_ALIASES[name])
     if name not in _commands.ENTRIES:
         raise AttributeError(f"module 'mococxr' has no attribute {name!r}")
-    if importlib.util.find_spec(f"mococxr.{name}") is not None:
-        return importlib.import_module(
-            f"mococxr.{name}"
-        )  # the room of that name, which can be called: see below
     return _commands.function(name)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Room(ModuleType):
-    """A room that has a command's name is that command too: `mococxr.pretrain(...)` runs it."""
-
-    def __call__(self, *by_position: Any, **settings: Any) -> Any:
-        command: Callable[..., Any] = self.__command__
-        return command(*by_position, **settings)
-
-
-class _Package(ModuleType):
-    """The package: when Python binds a room with a command's name to it, that room becomes callable.
-
-    Python sets the attribute `mococxr.pretrain` to the module as soon as anybody imports it, which would hide
-    a function of that name.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _commands.ENTRIES and type(value) is ModuleType:
-            command = _commands.function(name)
-            value.__class__ = _Room
-            value.__dict__.update(__command__=command, __signature__=_inspect.signature(command))
-            value.__doc__ = f"{value.__doc__}\n\nCalled, it is the command {name}.\n\n{command.__doc__}"
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -21,8 +21,8 @@ from mococxr.studies.plan import Arm
 
 FILMS_SEEN = "TEST FILMS SEEN: "
 DISTANCE = 16
-"""Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); films that are no copies begin at
-73 between adult and child films of two hospitals, at 51 among real films, at 18 among 2,000 phantoms."""
+"""Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); films that are no copies
+begin at 73 between adult and child films of two hospitals, at 51 among real films, at 18 among 2,000 phantoms."""
 SCHEMA = {
     "arm": pl.String,
     "run": pl.String,
