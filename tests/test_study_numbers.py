@@ -18,9 +18,10 @@ from mococxr.commands import run
 from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
 from mococxr.metrics import patient_resamples
+from mococxr.results import write_tables
 from mococxr.store import Store
 from mococxr.studies.groups import attributes
-from mococxr.studies.measuring import Asked, Numbers, measure_study, write_tables
+from mococxr.studies.measuring import Asked, Numbers, measure_study
 from mococxr.studies.results import Judging
 from mococxr.studies.summary import summary
 from scored_study import FILMS, Scored, scored_study
@@ -40,7 +41,7 @@ def judged(scored: Scored, how: Judging | None = None, **changed) -> Numbers:
     numbers = measure_study(
         scored.out, scored.records, Asked(**asked), how or Judging(replicates=80), scored.store, groups
     )
-    write_tables(scored.out, numbers)
+    write_tables(scored.out, numbers.tables)
     return numbers
 
 

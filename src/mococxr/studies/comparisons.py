@@ -25,8 +25,8 @@ from mococxr.metrics import (
     verdict,
 )
 from mococxr.metrics.verdict import SOURCES
+from mococxr.results import Row as Record
 from mococxr.studies.results import LEVEL, Key, Measured
-from mococxr.studies.schemas import Record
 
 METHOD = "DeLong over test patients, of the mean over draws"
 VERDICTS = {

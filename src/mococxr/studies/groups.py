@@ -10,11 +10,11 @@ import polars as pl
 
 from mococxr.errors import InputError
 from mococxr.metrics import Gap, Number, holm, subgroups
+from mococxr.results import Row as Record
 from mococxr.settings.fields import nearest
 from mococxr.store import Store
 from mococxr.store.ages import age_bands
 from mococxr.studies.results import LEVEL, Key, Measured, cell_names
-from mococxr.studies.schemas import Record
 from mococxr.studies.units import unit_values
 
 USUAL = ("sex", "age", "view", "device", "source", "hospital")

@@ -10,13 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from mococxr.files import write_csv
+from mococxr.results import TABLES
+from mococxr.results import Row as Record
 from mococxr.store import Store
 from mococxr.studies import comparisons, facts
 from mococxr.studies.groups import of_units, subgroup_rows
 from mococxr.studies.operating import operating_rows
 from mococxr.studies.results import Judging, Key, Measured, cell_row, measure
-from mococxr.studies.schemas import TABLES, Record, table
 
 Rows = list[Record]
 
@@ -128,9 +128,3 @@ def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
         + (f" {few:,} more were not tested: too few patients of a class." if few else "")
     )
     return {"differences": counts["differences"], "across": counts["across"], "too_few": few, "words": words}
-
-
-def write_tables(out: Path, numbers: Numbers) -> None:
-    """Write every table of the study."""
-    for name, schema in TABLES.items():
-        write_csv(out / f"{name}.csv", table(numbers.tables[name], schema))

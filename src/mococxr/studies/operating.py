@@ -22,8 +22,8 @@ from mococxr.metrics import (
     too_few,
 )
 from mococxr.metrics.calibration import affordable
+from mococxr.results import Row as Record
 from mococxr.studies.results import LEVEL, Floats, Key, Measured, cell_names
-from mococxr.studies.schemas import Record
 from mococxr.studies.trial import validation_path
 from mococxr.studies.units import join_units
 

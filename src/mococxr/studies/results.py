@@ -25,12 +25,12 @@ from mococxr.metrics import (
     bootstrap_average_precision,
     cell,
 )
-from mococxr.studies.schemas import Record
+from mococxr.results import UNDEFINED
+from mococxr.results import Row as Record
 from mococxr.studies.trial import predictions_path
 from mococxr.studies.units import join_units
 
 LEVEL = 0.95
-UNDEFINED = "undefined: "
 Floats = NDArray[np.float64]
 Key = tuple[str, str, str, float]
 """arm, mode, target, fraction"""

@@ -18,6 +18,7 @@ from mococxr.files import write_json
 from mococxr.heads.learn import read_method
 from mococxr.heads.targets import Target, read_target
 from mococxr.reporting.report import write_report
+from mococxr.results import write_tables
 from mococxr.settings import StudySettings, to_mapping, to_yaml
 from mococxr.store import Store
 from mococxr.studies import facts, folder, given
@@ -25,7 +26,7 @@ from mococxr.studies.arms import arm_facts, encoder_warnings, overlap_warnings
 from mococxr.studies.copies import compare_films
 from mococxr.studies.executors import Local, OnRay, executor_of
 from mococxr.studies.groups import attributes
-from mococxr.studies.measuring import Asked, Numbers, measure_study, write_tables
+from mococxr.studies.measuring import Asked, Numbers, measure_study
 from mococxr.studies.passes import passes_of
 from mococxr.studies.plan import (
     Arm,
@@ -75,7 +76,7 @@ def run(settings: StudySettings) -> Path:
         records = _do_all(executor, work, trials, draws, hashes)
     asked = Asked([arm.name for arm in arms], reference, settings.mode, settings.target, settings.fraction)
     numbers = measure_study(out, records, asked, _judging(settings), tested, groups)
-    write_tables(out, numbers)
+    write_tables(out, numbers.tables)
     study = _facts(settings, work, arms, records, reference, numbers)
     write_json(out / "study.json", study)
     return _finish(out, numbers, study["warnings"])

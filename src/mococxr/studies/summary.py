@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mococxr.results import Row as Record
 from mococxr.studies.measuring import Numbers
-from mococxr.studies.schemas import Record
 
 SURE = ("better", "worse")
 

@@ -21,6 +21,7 @@ from mococxr.files import write_json, write_parquet
 from mococxr.heads.finetune import Trained, member_scores
 from mococxr.heads.learn import Method, learn
 from mococxr.heads.targets import Target
+from mococxr.results import UNDEFINED
 from mococxr.store import Store
 from mococxr.studies.plan import Draw, Trial
 
@@ -103,7 +104,7 @@ def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
         table = _predictions(work.test, trial.target, judged.test, scores_of(work.test, judged.test))
         write_parquet(predictions_path(work.out, trial.id), table)
     except UndefinedError as error:
-        record["status"] = f"undefined: {error}"
+        record["status"] = f"{UNDEFINED}{error}"
     record["seconds"] = round(time.perf_counter() - started, 3)
     write_json(record_path(work.out, trial.id), record)
     return record
