@@ -26,8 +26,8 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "encoder": "runs/moco",
             "kind": "run",
             "init": "imagenet",
-            "runs": 1,
-            "verdict": "healthy",
+            "runs": [{"run": "moco", "health": None}],
+            "verdict": None,
             "seconds": 840.0,
             "pretrained_on": {"source": "pediatric", "films": 3400, "patients": 1690, "splits": "train"},
             "trained_on": "no chest films",
@@ -40,11 +40,21 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "kind": "imagenet",
             "init": "imagenet",
             "pretrained_on": None,
-            "runs": 1,
+            "runs": [],
         },
-        "random": {"encoder": "random", "kind": "random", "init": "random", "pretrained_on": None, "runs": 1},
+        "random": {
+            "encoder": "random",
+            "kind": "random",
+            "init": "random",
+            "pretrained_on": None,
+            "runs": [],
+        },
     }
     count = {
+        "train_films": 3400,
+        "train_patients": 1690,
+        "test_films": 512,
+        "test_patients": 309,
         "train_positives": 1900,
         "train_negatives": 1500,
         "test_positives": 300,
@@ -64,7 +74,8 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "patients": 2100,
             "patients_known": True,
             "phantom": False,
-            "quarantined": 3,
+            "unreadable": 3,
+            "not_used": 2,
             "split_rule": "shares 0.8 0.05 0.15 by patient, seed 0",
             "splits": {
                 "train": {"films": 3400, "patients": 1690},
@@ -74,7 +85,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         },
         "targets": {target: dict(count) for target in targets},
         "arms": {arm: about.get(arm, {}) | {"timm": "resnet18", "size": 96} for arm in arms},
-        "films_in_both": {"moco/run1": {"test_films": 514, "same": 0, "alike": 2}} if "moco" in arms else {},
+        "films_in_both": {"moco/moco": {"test_films": 514, "same": 0, "alike": 2}} if "moco" in arms else {},
         "reference": "imagenet",
         "primary": {"target": targets[0], "mode": "linear", "fraction": 0.01, "arm": arms[0]},
         "replicates": 500,
@@ -200,9 +211,18 @@ def _differences(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         row = {"arm": arm, "against": "imagenet", "mode": mode, "target": target, "fraction": fraction}
         rows.append(
-            row | (numbers if defined else dict.fromkeys(numbers, "")) | {"method": "paired bootstrap"}
+            row
+            | (numbers if defined else dict.fromkeys(numbers, ""))
+            | {"method": "paired bootstrap", "verdict": verdict_of(numbers) if defined else "undefined"}
         )
     return rows
+
+
+def verdict_of(row: dict[str, Any]) -> str:
+    """The word that `study` writes beside an interval."""
+    if "" in (row["low"], row["high"]):
+        return "undefined"
+    return "better" if float(row["low"]) > 0 else "worse" if float(row["high"]) < 0 else "no difference shown"
 
 
 def _undefined(undefined: dict[Key, str]) -> list[dict[str, Any]]:
@@ -236,6 +256,7 @@ def write_study(
             "high",
             "p",
             "method",
+            "verdict",
         ],
     }
     for name, rows in {"cells": cells, "differences": differences, "trials": trials}.items():

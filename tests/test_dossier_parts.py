@@ -16,8 +16,8 @@ from faulty_films import burn_in
 from mococxr.audit import labels as counts
 from mococxr.audit import pose, text
 from mococxr.audit.copies import Pair, copies_within, groups
-from mococxr.audit.flags import NO_FILMS
 from mococxr.near_duplicates import fingerprints
+from mococxr.store.reader import NO_IMAGE
 from mococxr.synthetic import draw_phantom
 
 
@@ -221,5 +221,5 @@ def test_a_dicom_object_that_is_no_film_is_a_note_and_one_without_pixels_is_not(
         "a screenshot",
         "a report as a picture",
     }
-    assert all(reason.startswith(NO_FILMS) for reason in reasons)
-    assert not "no pixel data".startswith(NO_FILMS)
+    assert all(reason.startswith(NO_IMAGE) for reason in reasons)
+    assert not "no pixel data".startswith(NO_IMAGE)

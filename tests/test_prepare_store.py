@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 from mococxr.images import read_film, resize_shorter
 from mococxr.preparation.prepare import run
 from mococxr.store import Store
+from mococxr.studies.facts import store_facts
 from small_films import contents, settings, write_films
 
 BAD = ("absent", "truncated", "empty", "text", "slender", "tiny", "folder", "link")
@@ -184,3 +186,15 @@ def test_a_split_file_wins_over_a_split_column_and_that_over_shares(tmp_path):
     store = run(settings(folder, tmp_path / "file", split_file=tmp_path / "mine.csv"))
     assert set(store.splits["split"]) == {"val"}
     assert store.manifest["split_rule"] == "as stated in mine.csv"
+
+
+def test_what_is_no_image_of_its_own_is_not_called_unreadable(prepared, tmp_path):
+    shutil.copytree(prepared[1].path, tmp_path / "store")
+    (tmp_path / "store" / "quarantine.csv").write_text(
+        'path,reason\na.png,"cut short, ends early"\nb.dcm,a report as text\n'
+        "c.dcm,a second copy of a film: its instance identifier is in the archive already\n"
+    )
+    store = Store.open(tmp_path / "store")
+    assert store.quarantine["unreadable"].to_list() == [True, False, False]
+    counts = store_facts(store)
+    assert (counts["unreadable"], counts["not_used"]) == (1, 2)

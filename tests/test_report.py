@@ -219,20 +219,6 @@ def test_a_study_of_one_arm_compares_nothing_and_says_so(tmp_path: Path) -> None
     assert "differences between arms" not in text
 
 
-def test_facts_that_nobody_recorded_are_not_recorded(tmp_path: Path) -> None:
-    place = fake_study(tmp_path / "s", **SMALL)
-    (place / "study.json").write_text("{}")
-    page = write_report(place).read_text(encoding="utf-8")
-    assert words(page).count("not recorded") > 15
-    assert "None" not in words(page)
-
-
-def test_facts_of_an_odd_shape_do_not_stop_the_page(tmp_path: Path) -> None:
-    odd: dict[str, Any] = dict.fromkeys(facts(("moco", "imagenet"), ("Effusion",)), 7)
-    assert "Effusion" in text_of(tmp_path / "a", recorded=odd)
-    assert "Effusion" in text_of(tmp_path / "b", recorded={name: ["x"] for name in odd})
-
-
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     outputs = []
     for name in ("a", "b"):

@@ -9,10 +9,11 @@ import pytest
 from fake_study import facts, fake_study
 from mococxr.reporting.arms import arm_table, transfer_table
 from mococxr.reporting.banners import banners
+from mococxr.reporting.paper import methods_paragraph
 from mococxr.reporting.report import write_report
 from mococxr.reporting.study_folder import read_study
 from mococxr.reporting.tables import split_table
-from mococxr.reporting.words import subtitle
+from mococxr.reporting.words import judged, subtitle
 
 ARMS, TARGETS = ("moco", "imagenet"), ("Effusion",)
 
@@ -55,14 +56,46 @@ def test_published_weights_name_their_films_and_a_run_those_of_its_start_too(tmp
 
 def test_source_and_target_stand_beside_the_films_in_both(tmp_path: Path) -> None:
     table = transfer_table(study(tmp_path))
-    assert table.rows == [["MoCo", "run1", "pediatric", "pediatric", "514", "0", "2"]]
+    assert table.rows == [["MoCo", "moco", "pediatric", "pediatric", "514", "0", "2"]]
     other = transfer_table(
-        study(tmp_path / "b", films_in_both={"moco/run1": None}, test_store={"source": "nih"})
+        study(tmp_path / "b", films_in_both={"moco/moco": None}, test_store={"source": "nih"})
     )
-    assert other.rows == [["MoCo", "run1", "pediatric", "nih", *["not checked"] * 3]]
+    assert other.rows == [["MoCo", "moco", "pediatric", "nih", *["not checked"] * 3]]
     assert transfer_table(study(tmp_path / "c", films_in_both={})).rows == []
     place = fake_study(tmp_path / "d", ARMS, TARGETS, ("linear",), (0.01, 1.0))
     assert "Films of source and target" in write_report(place).read_text()
+
+
+def test_runs_whose_name_is_a_path_are_found_under_their_arm(tmp_path: Path) -> None:
+    arms = arm(runs=[{"run": "a/exp1", "health": None}, {"run": "b/exp1", "health": None}])
+    both = {f"moco/{name}/exp1": {"test_films": 514, "same": n, "alike": 0} for n, name in enumerate("ab")}
+    rows = transfer_table(study(tmp_path, arms=arms, films_in_both=both)).rows
+    assert [[row[0], row[1], row[2], row[5]] for row in rows] == [
+        ["MoCo", "a/exp1", "pediatric", "0"],
+        ["MoCo", "b/exp1", "pediatric", "1"],
+    ]
+
+
+def test_the_test_set_is_what_has_a_label_and_was_scored_and_not_the_whole_split(tmp_path: Path) -> None:
+    recorded = facts(ARMS, ("Effusion", "Pneumonia"))["targets"]
+    recorded["Pneumonia"] |= {"test_films": 401, "test_patients": 290}
+    found = study(tmp_path, targets=recorded)
+    assert judged(found) == "512 films, 309 patients"
+    place = fake_study(
+        tmp_path / "b",
+        ARMS,
+        ("Effusion", "Pneumonia"),
+        ("linear",),
+        (0.1, 1.0),
+        recorded={"targets": recorded},
+    )
+    counts = "Effusion: 512 films, 309 patients; Pneumonia: 401 films, 290 patients"
+    assert judged(read_study(place)) == counts
+    methods = methods_paragraph(read_study(place))
+    assert f"Test images with a label, all of them scored: {counts}." in methods
+    assert "3 further files could not be read and were left out." in methods
+    assert "2 further files are no image of their own and were left out." in methods
+    assert f"Test set {counts}" in " ".join(re.sub("<[^>]+>", " ", write_report(place).read_text()).split())
 
 
 def test_films_of_another_store_are_named_and_counted_where_a_reader_looks_for_the_test_set(
@@ -75,10 +108,10 @@ def test_films_of_another_store_are_named_and_counted_where_a_reader_looks_for_t
     assert split_table(found).rows[-1] == ["Test, of the other store", "77", "66"]
     page = write_report(found.path).read_text()
     text = " ".join(re.sub("<[^>]+>", " ", page).split())
-    assert "Test set 77 films, 66 patients, of nih" in text
-    assert "Judged on another store, nih: 77 test films, 66 patients." in text
+    assert "Test set 512 films, 309 patients, of nih" in text
+    assert "Judged on another store, nih: 512 films, 309 patients." in text
     assert "those of another store: nih (store store2; split: all of it)" in text
-    assert "films, patients unknown" in subtitle(
+    assert "512 films, patients unknown" in subtitle(
         study(tmp_path / "b", test_store=other | {"patients_known": False})
     )
     assert "another store" not in subtitle(study(tmp_path / "c"))

@@ -69,12 +69,6 @@ KINDS = (
 """Every kind of finding, what leaks first."""
 
 Row = tuple[int | None, str, str | None, str, str, str]
-NO_FILMS = (
-    "a localizer", "a screenshot", "a report", "another modality", "not a radiograph", "a secondary capture of",
-    "a scanned document", "a drawing", "a synthetic image", "a video still", "no pixel data (",
-    "a second copy of a film",
-)  # fmt: skip
-"""How the reasons begin for which a DICOM object is no film (`films.dicom.not_a_film`), or not one more."""
 OUTLYING = 6.0
 """Deviations (from quartiles) from the median at which a film is an outlier."""
 
@@ -106,11 +100,10 @@ class Flagger:
         return "+".join(self.splits.get(self.patients[row], [])) or "none"
 
     def quarantined(self) -> list[Row]:
-        """The files that `prepare` could not read."""
-        table = pl.read_csv(self.store.path / "quarantine.csv", infer_schema=False)
+        """The files that `prepare` left out."""
         return [
-            (None, path, None, "no-film" if reason.startswith(NO_FILMS) else "corrupt", reason, "")
-            for path, reason in table.select("path", "reason").iter_rows()
+            (None, path, None, "corrupt" if unreadable else "no-film", reason, "")
+            for path, reason, unreadable in self.store.quarantine.iter_rows()
         ]
 
     def splitting(self) -> list[Row]:

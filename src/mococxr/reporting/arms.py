@@ -93,8 +93,11 @@ def transfer_table(study: Study) -> Table:
     compared = study.fact("films_in_both")
     target = study.fact("test_store", "source") or study.fact("store", "source")
     rows = []
-    for key, found in compared.items() if isinstance(compared, dict) else ():
-        arm, _, run = key.rpartition("/")
+    runs = [(arm, run["run"]) for arm in study.arms for run in study.fact("arms", arm, "runs") or []]
+    for arm, run in runs if compared else ():
+        if f"{arm}/{run}" not in compared:
+            continue
+        found = compared[f"{arm}/{run}"]
         counts = (
             [shown(found.get(name)) for name in ("test_films", "same", "alike")]
             if found

@@ -57,7 +57,10 @@ def banners(study: Study) -> list[Banner]:
 
 
 def seen_splits(study: Study, arm: str) -> list[str]:
-    """Which of val and test the pretraining of an arm saw, where its films are those of this study."""
+    """Which of val and test the pretraining of an arm saw, where its films are those of this study.
+
+    Test patients of the training store count only where they are judged: not where another store is.
+    """
     before = study.fact("arms", arm, "pretrained_on")
     if not isinstance(before, dict):
         return []
@@ -67,7 +70,7 @@ def seen_splits(study: Study, arm: str) -> list[str]:
     splits = before.get("splits")
     names = splits if isinstance(splits, list) else str(splits or "").replace(",", "+").split("+")
     words = {str(name).strip().lower() for name in names}
-    seen = [("val", "validation"), ("test", "test")]
+    seen = [("val", "validation"), *([] if study.external else [("test", "test")])]
     return [word for short, word in seen if words & {short, word, "all"}]
 
 

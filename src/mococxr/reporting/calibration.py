@@ -16,10 +16,11 @@ from mococxr.reporting.words import (
     plain,
     shown,
     threshold,
+    units,
 )
 
 OF = 1000
-"""The films of which the table at the threshold speaks."""
+"""The test films, studies or patients of which the table at the threshold speaks."""
 
 
 def calibration_section(study: Study, figures: list[Picture]) -> Section | None:
@@ -32,7 +33,10 @@ def calibration_section(study: Study, figures: list[Picture]) -> Section | None:
     tables = []
     if point is not None:
         tables.append(
-            (f"At the threshold, of {OF:,} test films: {_cell_name(study, point)}", _crossed(point))
+            (
+                f"At the threshold, of {OF:,} test {units(study)}: {_cell_name(study, point)}",
+                _crossed(point, units(study)),
+            )
         )
     mine = shown_rows or rows
     if any(row.get("brier") is not None for row in mine):
@@ -69,17 +73,18 @@ def _cell_name(study: Study, row: Row) -> str:
 
 
 def _lines(study: Study, rows: list[Row]) -> list[str]:
-    films = {row["validation_films"] for row in rows if row.get("validation_films") is not None}
+    unit = units(study)
+    fitted = {row["validation_films"] for row in rows if row.get("validation_films") is not None}
     positives = {row["validation_positives"] for row in rows if row.get("validation_positives") is not None}
     lines = [
-        "A calibrated probability of 30 % means that 30 of 100 such films have the finding. The curve on the diagonal "
-        "is right; below it the probabilities are too high, above it too low.",
+        f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. The curve on the "
+        "diagonal is right; below it the probabilities are too high, above it too low.",
     ]
-    if films:
-        used = f"{_span(films)} films, {_span(positives)} of them positive"
+    if fitted:
+        used = f"{_span(fitted)} {unit}, {_span(positives)} of them positive"
         lines.append(
-            f"Probabilities (Platt's method) and thresholds were fitted on the validation films alone ({used}); "
-            "the numbers here are of the test films."
+            f"Probabilities (Platt's method) and thresholds were fitted on the validation {unit} alone ({used}); "
+            f"the numbers here are of the test {unit}."
         )
     if any(row.get("draw") is not None for row in rows):
         lines.append(
@@ -89,8 +94,8 @@ def _lines(study: Study, rows: list[Row]) -> list[str]:
     wanted = {row["wanted_sensitivity"] for row in rows if row.get("wanted_sensitivity") is not None}
     if wanted:
         lines.append(
-            f"The threshold is the one that reaches a sensitivity of {_share(min(wanted))} on the validation films; on "
-            "test films it may reach more or less."
+            f"The threshold is the one that reaches a sensitivity of {_share(min(wanted))} on the validation {unit}; "
+            f"on test {unit} it may reach more or less."
         )
     reasons = dict.fromkeys(
         f"{display(study, row['arm'])}, {row['target']}: {str(row['reason']).rstrip('.')}."
@@ -129,12 +134,12 @@ def _gist(study: Study, rows: list[Row]) -> str:
         return f"{display(study, row['arm'])}: {shown(row.get('reason'))}"
     return (
         f"{display(study, row['arm'])}, {row['target']}: at the threshold it finds {_share(row['sensitivity'])} of the "
-        f"films with the finding and clears {_share(row.get('specificity'))} of those without."
+        f"{units(study)} with the finding and clears {_share(row.get('specificity'))} of those without."
     )
 
 
-def _crossed(row: Row) -> Table:
-    """What is marked and what is there, of so many test films at the prevalence of the test set."""
+def _crossed(row: Row, unit: str) -> Table:
+    """What is marked and what is there, of `OF` units at the prevalence of the test set."""
     sensitivity, specificity, prevalence = (
         row.get(name) for name in ("sensitivity", "specificity", "prevalence")
     )
@@ -148,7 +153,7 @@ def _crossed(row: Row) -> Table:
         ["Not marked", f"{with_it - found:,} missed", f"{cleared:,} cleared"],
         ["All", f"{with_it:,}", f"{OF - with_it:,}"],
     ]
-    return Table(head, rows, 1, "Rounded to whole films, at the share of positives in the test set.")
+    return Table(head, rows, 1, f"Rounded to whole {unit}, at the share of positives in the test set.")
 
 
 def _probabilities(study: Study, rows: list[Row], every: list[Row]) -> Table:
@@ -171,8 +176,8 @@ def _probabilities(study: Study, rows: list[Row], every: list[Row]) -> Table:
     ]  # fmt: skip
     note = (
         "Brier score: mean squared error of the probability, 0 is perfect. Calibration error: mean distance from the "
-        "diagonal; few films show some even where probabilities are perfect, so much stands in the next column. Slope "
-        f"1 and intercept 0 are right.{_further(rows, every, 'calibration')}"
+        f"diagonal; few {units(study)} show some even where probabilities are perfect, so much stands in the "
+        f"next column. Slope 1 and intercept 0 are right.{_further(rows, every, 'calibration')}"
     )
     return Table(head, lines, 2, note)
 
@@ -198,9 +203,9 @@ def _threshold(study: Study, rows: list[Row]) -> Table:
     common = {row["target"]: row["prevalence"] for row in rows if row.get("prevalence") is not None}
     shares = "; ".join(f"{target} {_share(value)}" for target, value in common.items())
     note = (
-        "Sensitivity: share of films with the finding that are marked. Specificity: share of those without that are "
-        "not. PPV, NPV: share of the marked that have it, of the unmarked that have it not, where it is as common as "
-        f"in this test set ({shares or 'unknown'})."
+        f"Sensitivity: share of {units(study)} with the finding that are marked. Specificity: share of those without "
+        "that are not. PPV, NPV: share of the marked that have it, of the unmarked that have it not, where it is as "
+        f"common as in this test set ({shares or 'unknown'})."
     )
     return Table(head, lines, 2, note)
 

@@ -7,7 +7,7 @@ from typing import Any
 from mococxr.reporting.findings import chosen, primary_words
 from mococxr.reporting.section import CLOSER, Section
 from mococxr.reporting.study_folder import Row, Study
-from mococxr.reporting.tables import COMPARED, Table, between, comparison_key, comparison_p, count
+from mococxr.reporting.tables import COMPARED, Table, between, comparison_key, count
 from mococxr.reporting.words import NOT_RECORDED, display, p_value, plain, shown, signed
 
 FEW = "too few"
@@ -100,8 +100,8 @@ def _comparisons(study: Study, rows: list[Row]) -> Table:
         line = [*comparison_key(study, row)]
         line += [f"{signed(row['difference'])} ({over})" if over else signed(row["difference"])]
         line += [
-            comparison_p(study, row),
-            *("–" if row.get(n) is None else p_value(row[n], None) for n in further),
+            p_value(row["p"]),
+            *("–" if row.get(n) is None else p_value(row[n]) for n in further),
         ]
         lines.append(line + ([row.get("verdict") or NOT_RECORDED] if judged else []))
     methods = list(dict.fromkeys(row.get("method") or NOT_RECORDED for row in rows))
@@ -189,8 +189,8 @@ def planning_section(study: Study) -> Section | None:
         return None
     found = {target: one for target, one in planned.items() if isinstance(one, dict)}
     lines = [f"{target}: {shown(one.get('words') or one.get('reason'))}" for target, one in found.items()]
-    tested = [study.fact("targets", target, "test_positive_patients") for target in found]
-    judged = [study.fact("targets", target, "test_negative_patients") for target in found]
+    positive = [study.fact("targets", target, "test_positive_patients") for target in found]
+    negative = [study.fact("targets", target, "test_negative_patients") for target in found]
     rows = [
         [
             target,
@@ -200,7 +200,7 @@ def planning_section(study: Study) -> Section | None:
             shown(p),
             shown(n),
         ]
-        for (target, one), p, n in zip(found.items(), tested, judged, strict=True)
+        for (target, one), p, n in zip(found.items(), positive, negative, strict=True)
     ]
     head = [
         "Target",

@@ -49,7 +49,6 @@ class Picture:
     name: str
     metric: str
     target: str
-    mode: str
     title: str
     svg: bytes
     png: bytes
@@ -107,7 +106,7 @@ def _picture(study: Study, metric: str, number: int, target: str, mode: str) -> 
     slug = re.sub(r"[^a-z0-9]+", "-", f"{metric}-{number:02d}-{target}-{mode}".lower()).strip("-")[:80]
     title = f"{target} · {mode_name(mode)}"
     svg, png = drawn(slug, lambda: _panel(study, metric, target, mode), ("svg", "png"))
-    return Picture(slug, metric, target, mode, title, svg, png, inline(svg))
+    return Picture(slug, metric, target, title, svg, png, inline(svg))
 
 
 def drawn(slug: str, panel: Callable[[], Figure], formats: Sequence[str]) -> list[bytes]:

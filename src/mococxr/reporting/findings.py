@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.words import (
     NOT_RECORDED,
-    UNDEFINED,
     display,
     interval_name,
     labels_used,
@@ -50,16 +49,8 @@ STATES = {"better": "gain", "worse": "loss", "no difference shown": "none"}
 """The verdict of `differences.csv` -> how it is drawn; all others are undefined."""
 
 
-def finding_word(row: Row) -> str:
-    """The verdict that the study wrote, or in an older folder what the interval says."""
-    if row.get("verdict"):
-        return str(row["verdict"])
-    return _word(row["low"], row["high"])
-
-
-def _word(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return UNDEFINED
+def _side(low: float, high: float) -> str:
+    """On which side of 0 the wider interval lies; the study judges the one over test patients only."""
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
 
@@ -68,7 +59,7 @@ def _verdict(study: Study, target: str) -> Verdict:
     row = chosen(study, target)
     if row is None:
         return Verdict(target, primary, "undefined", "Nothing compared", _alone(study, target), [])
-    word = finding_word(row) if row["difference"] is not None else UNDEFINED
+    word = row["verdict"]
     sentence = f"{_opening(study, row)}{_finding(study, row, word)}"
     over, missing = _over(study, row) if word in STATES else ([], "")
     chip = word.capitalize()
@@ -90,7 +81,7 @@ def _over(study: Study, row: Row) -> tuple[list[Over], str]:
         if row["difference"] is None or low is None or high is None:
             continue
         text = f"{signed(row['difference'])} ({signed(low)} to {signed(high)})"
-        word = finding_word(row) if not found else _word(low, high)
+        word = row["verdict"] if not found else _side(low, high)
         found.append(Over(label, text, (row["difference"], low, high), word))
     if len(found) < 2:
         return found, "Other labelled films, and another pretraining, are not in it."

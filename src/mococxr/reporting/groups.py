@@ -6,7 +6,7 @@ from mococxr.reporting.calibration import shown_cells
 from mococxr.reporting.section import CLOSER, Section
 from mococxr.reporting.study_folder import CELL_KEYS, Row, Study
 from mococxr.reporting.tables import Glyph, Table, between, count
-from mococxr.reporting.words import display, labels_used, mode_name, p_value, plain, shown, signed
+from mococxr.reporting.words import display, labels_used, mode_name, p_value, plain, shown, signed, units
 
 FLAG = "⚑"
 
@@ -22,7 +22,7 @@ def groups_section(study: Study) -> Section | None:
         own = [row for row in mine if tuple(row[name] for name in CELL_KEYS) == key]
         arm, mode, target, fraction = key
         where = f"{mode_name(mode).lower()}, {labels_used(study, target, fraction)}"
-        tables.append((f"{target}, {display(study, arm)}: {where}", _table(own)))
+        tables.append((f"{target}, {display(study, arm)}: {where}", _table(own, units(study))))
     more = len({tuple(row[name] for name in CELL_KEYS) for row in rows}) - len(tables)
     return Section(
         "groups",
@@ -50,7 +50,7 @@ def _gist(study: Study, rows: list[Row]) -> str:
     return f"{head}: {named}." if flagged else f"{head}."
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[Row], unit: str) -> Table:
     ends = [row[name] for row in rows for name in ("auroc", "low", "high") if row.get(name) is not None]
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
     room = max(0.01, 0.05 * (high - low))
@@ -73,10 +73,10 @@ def _table(rows: list[Row]) -> Table:
         else:
             line += [plain(row["auroc"]) + (f" ({over})" if over else "")]
             line += ["–" if row.get("gap") is None else signed(row["gap"]) + (f" ({gap})" if gap else "")]
-            line += ["–" if row.get("p_holm") is None else p_value(row["p_holm"], None), flag]
+            line += ["–" if row.get("p_holm") is None else p_value(row["p_holm"]), flag]
         lines.append(line)
         marks.append(_mark(row, held.get(row["attribute"]), low - room, high + room))
-    head = ["", "Group", "Films", "Patients", "Positive", "AUROC", "Gap", "p (Holm)", "Flag"]
+    head = ["", "Group", unit.capitalize(), "Patients", "Positive", "AUROC", "Gap", "p (Holm)", "Flag"]
     note = (
         f"Drawn: the group's interval, all on one scale from {plain(low - room, 2)} to {plain(high + room, 2)}; the "
         "grey line is the AUROC of the group that the others of its kind are held against."

@@ -18,7 +18,7 @@ from mococxr.reporting.tables import (
     target_table,
     undefined_table,
 )
-from mococxr.reporting.words import NOT_RECORDED, display, films_and_patients, moment, shown, subtitle
+from mococxr.reporting.words import NOT_RECORDED, display, judged, moment, shown, subtitle
 
 
 def numbers_section(study: Study, figures: list[Picture]) -> Section:
@@ -42,7 +42,8 @@ def data_section(study: Study) -> Section:
         *([("Test films", _test_store(study))] if study.external else []),
         ("Phantom films", shown(study.fact("store", "phantom"))),
         ("Patient identifiers", NOT_RECORDED if known is None else "known" if known else "unknown"),
-        ("Films in quarantine (unreadable, not used)", shown(study.fact("store", "quarantined"))),
+        ("Files that could not be read", shown(study.fact("store", "unreadable"))),
+        ("Files that are no image of their own, not used", shown(study.fact("store", "not_used"))),
         ("Split", shown(study.fact("store", "split_rule"))),
         ("Rows restricted to", shown(study.fact("settings", "where") or "no restriction")),
         ("Unit of the test", shown(study.fact("unit"))),
@@ -56,7 +57,7 @@ def data_section(study: Study) -> Section:
         ("Targets (films, unless patients are named)", target_table(study)),
         ("Labels at each fraction", budget_table(study)),
     ]
-    gist = f"{subtitle(study)} Test: {films_and_patients(study, study.tested, 'splits', 'test')}."
+    gist = f"{subtitle(study)} Test, with a label: {judged(study)}."
     return Section("data", "Data and split", tables=tables, facts=facts, gist=gist)
 
 

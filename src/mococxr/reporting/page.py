@@ -33,8 +33,8 @@ from mococxr.reporting.study_folder import Study
 from mococxr.reporting.tables import DifferenceTable, Glyph, difference_tables, glyph, widest
 from mococxr.reporting.words import (
     display,
-    films_and_patients,
     interval_name,
+    judged,
     listed,
     moment,
     percent,
@@ -190,7 +190,7 @@ def _headline_facts(study: Study) -> list[tuple[str, str]]:
             "Share of the labels",
             ", ".join(percent(f) for f in sorted({row["fraction"] for row in study.cells})),
         ),
-        ("Test set", films_and_patients(study, study.tested, "splits", "test") + _other_source(study)),
+        ("Test set", judged(study) + _other_source(study)),
         ("Made", moment(study.fact("created"))),
     ]
     return facts

@@ -32,12 +32,10 @@ def draw_panels(study: Study) -> list[Picture]:
     return [*_reliability(study), *_runs(study)]
 
 
-def _picture(
-    metric: str, number: int, target: str, mode: str, title: str, panel: Callable[[], Figure]
-) -> Picture:
+def _picture(metric: str, number: int, target: str, title: str, panel: Callable[[], Figure]) -> Picture:
     slug = re.sub(r"[^a-z0-9]+", "-", f"{metric}-{number:02d}-{target or title}".lower()).strip("-")[:80]
     svg, png = drawn(slug, panel, ("svg", "png"))
-    return Picture(slug, metric, target, mode, title, svg, png, inline(svg))
+    return Picture(slug, metric, target, title, svg, png, inline(svg))
 
 
 def _reliability(study: Study) -> list[Picture]:
@@ -49,9 +47,8 @@ def _reliability(study: Study) -> list[Picture]:
             if row.get("mean_probability") is not None
         ]
         if rows:
-            mode = rows[0]["mode"]
-            title = f"{target} · {mode_name(mode)}"
-            found.append(_picture("reliability", i + 1, target, mode, title, partial(_curve, study, rows)))
+            title = f"{target} · {mode_name(rows[0]['mode'])}"
+            found.append(_picture("reliability", i + 1, target, title, partial(_curve, study, rows)))
     return found
 
 
@@ -96,7 +93,7 @@ def _runs(study: Study) -> list[Picture]:
     runs = [(run_name(study, arm, i), run) for arm in study.arms for i, run in enumerate(runs_of(study, arm))]
     logged = [(name, run) for name, run in runs if log_of(run)]
     return [
-        _picture("pretraining", i + 1, "", "", name, partial(_run_panel, run))
+        _picture("pretraining", i + 1, "", name, partial(_run_panel, run))
         for i, (name, run) in enumerate(logged)
     ]
 

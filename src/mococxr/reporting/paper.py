@@ -11,11 +11,12 @@ from mococxr.reporting.findings import chosen, verdicts
 from mococxr.reporting.pretraining import runs_of
 from mococxr.reporting.section import PAPER, Section
 from mococxr.reporting.study_folder import Row, Study
-from mococxr.reporting.tables import Table, between, comparison_p
+from mococxr.reporting.tables import Table, between
 from mococxr.reporting.words import (
     display,
     films_and_patients,
     interval_name,
+    judged,
     listed,
     mode_name,
     p_value,
@@ -67,9 +68,9 @@ def _counted(study: Study, *place: str) -> str:
 def _data(study: Study) -> list[str]:
     drawn = ", phantoms drawn by a program" if study.phantom else ""
     parts = [f"We used {_counted(study, 'store')} (source: {shown(study.fact('store', 'source'))}){drawn}."]
-    quarantined = study.fact("store", "quarantined")
-    if isinstance(quarantined, int) and quarantined:
-        parts.append(f"{quarantined:,} further files could not be read and were left out.")
+    for name, why in (("unreadable", "could not be read"), ("not_used", "are no image of their own")):
+        if count := study.fact("store", name):
+            parts.append(f"{count:,} further files {why} and were left out.")
     named = (("train", "training"), ("val", "validation"), ("test", "test"))
     splits = [f"{word}, {_counted(study, 'store', 'splits', name)}" for name, word in named]
     apart = ", so that no patient is in two parts" if study.patients_known else ""
@@ -77,13 +78,12 @@ def _data(study: Study) -> list[str]:
         f"They were divided ({shown(study.fact('store', 'split_rule'))}){apart}: {'; '.join(splits)}."
     )
     if study.external:
-        judged = _counted(study, "test_store", "splits", "test")
-        parts.append(
-            f"Classifiers were judged on another source, {shown(study.fact('test_store', 'source'))}: {judged}."
-        )
+        source = shown(study.fact("test_store", "source"))
+        parts.append(f"Classifiers were judged on another source, {source}.")
     policy = f"uncertain labels: {shown(study.fact('uncertain'))}; blank labels: {shown(study.fact('blank'))}"
     word = "target was" if len(study.targets) == 1 else "targets were"
-    return [*parts, f"The {word} {listed(study.targets)} ({policy})."]
+    parts.append(f"The {word} {listed(study.targets)} ({policy}).")
+    return [*parts, f"Test images with a label, all of them scored: {judged(study)}."]
 
 
 def _encoders(study: Study) -> list[str]:
@@ -181,7 +181,7 @@ def results_paragraph(study: Study) -> str:
     for verdict in verdicts(study):
         parts.append(f"{verdict.target}: {verdict.sentence}")
         row = chosen(study, verdict.target)
-        parts += [*_tested(study, row), *_further(study, row)] if row is not None else []
+        parts += [*_tested(row), *_further(study, row)] if row is not None else []
     for target in study.targets:
         positive, negative = (
             study.fact("targets", target, f"test_{word}s") for word in ("positive", "negative")
@@ -194,12 +194,12 @@ def results_paragraph(study: Study) -> str:
     return " ".join(parts)
 
 
-def _tested(study: Study, row: Row) -> list[str]:
+def _tested(row: Row) -> list[str]:
     """`p = 0.012; 0.036 adjusted by Holm.`, where there was a test."""
     if row["p"] is None:
         return []
-    p, holm = comparison_p(study, row), row.get("p_holm")
-    adjusted = f"; {comparison_p(study, row, 'p_holm')} adjusted by Holm" if holm is not None else ""
+    p, holm = p_value(row["p"]), row.get("p_holm")
+    adjusted = f"; {p_value(holm)} adjusted by Holm" if holm is not None else ""
     return [f"p {_equals(p)}{adjusted}."]
 
 
@@ -232,7 +232,7 @@ def _further(study: Study, row: Row) -> list[str]:
         over = between(one, "gap_low", "gap_high", signed)
         name, held = f"{one['attribute']} {one['group']}", one.get("against_group")
         holm = one.get("p_holm")
-        adjusted = "" if holm is None else f"; p {_equals(p_value(holm, None))} adjusted by Holm for the gaps"
+        adjusted = "" if holm is None else f"; p {_equals(p_value(holm))} adjusted by Holm for the gaps"
         parts.append(
             f"In {name} the AUROC of {display(study, row['arm'])} differed from that in {held or 'the largest group'} "
             f"by {signed(one.get('gap'))} ({over}){adjusted}."

@@ -19,7 +19,7 @@ NUMBERS = {
     "knn_auroc": ("kNN AUROC", 3),
 }
 """Last value of a run -> its name on the page, and decimals."""
-HEALTHY = ("learning", "healthy")
+HEALTHY = "learning"
 
 
 def runs_of(study: Study, arm: str) -> list[Row]:
@@ -52,8 +52,8 @@ def pretraining_section(study: Study, figures: list[Picture]) -> Section | None:
         "directions the features fill; near 1 they have collapsed."
     )
     verdicts = [_of(run, "verdict") for _, _, run in found]
-    good = sum(str(word).lower() in HEALTHY for word in verdicts)
-    others = ", ".join(dict.fromkeys(shown(word) for word in verdicts if str(word).lower() not in HEALTHY))
+    good = sum(word == HEALTHY for word in verdicts)
+    others = ", ".join(dict.fromkeys(shown(word) for word in verdicts if word != HEALTHY))
     return Section(
         "pretraining",
         "Did pretraining work?",

@@ -12,7 +12,7 @@ from mococxr.reporting.table_files import AGAIN, Row, read_facts, read_table, re
 CELL_KEYS = ("arm", "mode", "target", "fraction")
 CELL_NUMBERS = ("auroc", "low", "high", "draw_sd", "n_test", "positives")
 CELL_EXTRAS = (
-    "average_precision", "ap_low", "ap_high", "draws", "films", "patients", "low_bootstrap", "high_bootstrap",
+    "average_precision", "ap_low", "ap_high", "draws", "patients", "low_bootstrap", "high_bootstrap",
 )  # fmt: skip
 DIFFERENCE_KEYS = ("arm", "against", "mode", "target", "fraction")
 DIFFERENCE_NUMBERS = ("difference", "low", "high", "p")

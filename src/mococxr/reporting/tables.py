@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mococxr.reporting.findings import finding_word
 from mococxr.reporting.study_folder import CELL_KEYS, Row, Study
 from mococxr.reporting.words import (
     NOT_RECORDED,
@@ -13,7 +12,6 @@ from mococxr.reporting.words import (
     display,
     interval_name,
     mode_name,
-    p_value,
     percent,
     plain,
     shown,
@@ -139,7 +137,7 @@ def _difference_cell(study: Study, key: tuple[str, str, str, str, float], reach:
         f"({over})" if over else "(interval undefined)",
         drawn,
         "; ".join(reason for reason in reasons if reason),
-        finding_word(row) if over or row.get("verdict") else "",
+        row["verdict"],
     )
 
 
@@ -163,12 +161,6 @@ def comparison_key(study: Study, row: Row) -> list[str]:
     """What a row of a table of comparisons is about."""
     mode = f"{row['mode']} / {row['against_mode']}" if row.get("against_mode") else row["mode"]
     return [f"{row['target']}, {mode}", comparison_name(study, row, "/"), percent(row["fraction"])]
-
-
-def comparison_p(study: Study, row: Row, column: str = "p") -> str:
-    """A p of `differences.csv`; where it is counted in resamples, not smaller than they can tell."""
-    resampled = "p_bootstrap" not in row
-    return p_value(row.get(column), study.fact("replicates") if resampled else None)
 
 
 def cell_table(study: Study) -> Table:

@@ -76,12 +76,11 @@ def span(values: list[float | None], dash: str = " to ") -> str:
     return f"{low:,}" if low == high else f"{low:,}{dash}{high:,}"
 
 
-def p_value(p: float | None, replicates: Any) -> str:
-    """A p-value; one below what the replicates can tell apart is given as a bound."""
+def p_value(p: float | None) -> str:
+    """A p-value; one that rounds to nothing is given as a bound."""
     if p is None:
         return UNDEFINED
-    floor = 1 / replicates if isinstance(replicates, int) and replicates > 0 else 0.001
-    return f"< {max(floor, 0.001):.3f}" if p < 0.0005 else f"{p:.3f}"
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def mode_name(mode: str) -> str:
@@ -122,8 +121,7 @@ def subtitle(study: Study) -> str:
     kind = "phantom films (drawn by a program)" if study.phantom else "films"
     text = f"{shown(source)}: {films_and_patients(study, 'store', kind=kind)}."
     if study.external:
-        other = films_and_patients(study, "test_store", "splits", "test", kind="test films")
-        text += f" Judged on another store, {shown(study.fact('test_store', 'source'))}: {other}."
+        text += f" Judged on another store, {shown(study.fact('test_store', 'source'))}: {judged(study)}."
     return text
 
 
@@ -132,6 +130,27 @@ def films_and_patients(study: Study, *place: str, kind: str = "films") -> str:
     films, patients = shown(study.fact(*place, "films")), shown(study.fact(*place, "patients"))
     known = study.fact(place[0], "patients_known") is not False
     return f"{films} {kind}, " + (f"{patients} patients" if known else "patients unknown")
+
+
+def judged(study: Study) -> str:
+    """The test images that have a label and were scored, by target: `512 films, 309 patients`."""
+    counts = {target: _judged(study, target) for target in study.targets}
+    if len(set(counts.values())) == 1:
+        return counts[study.targets[0]]
+    return "; ".join(f"{target}: {count}" for target, count in counts.items())
+
+
+def _judged(study: Study, target: str) -> str:
+    films, patients = (shown(study.fact("targets", target, f"test_{unit}")) for unit in ("films", "patients"))
+    return f"{films} films, " + (f"{patients} patients" if study.patients_known else "patients unknown")
+
+
+UNITS = {"film": "films", "study": "studies", "patient": "patients"}
+
+
+def units(study: Study) -> str:
+    """What a score belongs to, and what is counted in the test: `films`, `studies` or `patients`."""
+    return UNITS.get(str(study.fact("unit")), "films")
 
 
 def listed(names: list[str]) -> str:

@@ -78,7 +78,7 @@ class Reproduction:
             facts.pop("studies")
         if self.stores:
             facts["missing_films"] = sum(
-                int(store.manifest["counts"].get("quarantined") or 0) for store in self.stores.values()
+                int(store.quarantine["unreadable"].sum()) for store in self.stores.values()
             )
         facts["test"] = tables.test_counts(self.stores.get("tested"), self.tasks)
         if not self.stores and (self.settings.test_root or self.settings.dataset == "shenzhen"):

@@ -21,6 +21,12 @@ FORMAT = 1
 """The version of the folder's layout; a reader refuses a newer one."""
 
 SPLITS = ("train", "val", "test")
+NO_IMAGE = (
+    "a localizer", "a screenshot", "a report", "another modality", "not a radiograph", "a secondary capture of",
+    "a scanned document", "a drawing", "a synthetic image", "a video still", "no pixel data (",
+    "a second copy of a film",
+)  # fmt: skip
+"""How the reasons begin for which a DICOM object is no image of its own; all other reasons name a damaged file."""
 AT_ONCE = 10_000
 """Films that are made smaller before anybody goes on: it takes seconds."""
 _AGAIN = "Restore the file, or prepare the store again."
@@ -107,6 +113,13 @@ class Store:
             self.path / "splits.csv",
             lambda file: pl.read_csv(file, infer_schema=False).select("patient", "split"),
         )
+
+    @cached_property
+    def quarantine(self) -> pl.DataFrame:
+        """`path, reason, unreadable`: what `prepare` left out; reports, localizers and second copies can be read."""
+        table = _read(self.path / "quarantine.csv", lambda file: pl.read_csv(file, infer_schema=False))
+        unreadable = [not reason.startswith(NO_IMAGE) for reason in table["reason"]]
+        return table.select("path", "reason", unreadable=pl.Series(unreadable, dtype=pl.Boolean))
 
     @property
     def labels(self) -> list[str]:

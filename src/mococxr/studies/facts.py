@@ -29,7 +29,8 @@ def store_facts(store: Store) -> Facts:
         "patients": store.index["patient"].n_unique(),
         "patients_known": store.patients_known,
         "phantom": bool(store.manifest.get("phantom", paths.str.contains("phantom-").all())),
-        "quarantined": store.manifest["counts"].get("quarantined"),
+        "unreadable": int(store.quarantine["unreadable"].sum()),
+        "not_used": int((~store.quarantine["unreadable"]).sum()),
         "splits": splits,
         "split_rule": store.manifest.get("split_rule"),
         "sha256": store.sha256,
@@ -37,12 +38,13 @@ def store_facts(store: Store) -> Facts:
 
 
 def target_facts(store: Store, target: Target) -> Facts:
-    """Counts of one target."""
+    """Counts of one target, in training and test: images with a label that counts, their patients, by class."""
     counts: Facts = {}
     for split in ("train", "test"):
         rows = target.known(split)
         labels = target.labels[rows]
         patients = store.index["patient"].to_numpy()[rows]
+        counts |= {f"{split}_films": len(rows), f"{split}_patients": len(set(patients.tolist()))}
         for word, value in (("positive", 1), ("negative", 0)):
             counts[f"{split}_{word}s"] = int((labels == value).sum())
             if split == "test":
