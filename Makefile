@@ -31,10 +31,10 @@ format: setup ## put the code into the house's format
 test: setup ## the tests, without those marked slow
 	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow"
 
-slow: setup ## kill and resume, several processes, real films in short
+slow: setup ## kill and resume, several processes, real images in short
 	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m slow
 
-demo: setup ## the whole way on synthetic films, from nothing to a report
+demo: setup ## the whole way on synthetic images, from nothing to a report
 	$(BIN)/mococxr demo --out $(DEMO)
 
 docs: setup ## the pages that are made from the code: docs/paper.md
@@ -44,12 +44,12 @@ bench: setup ## speed beside what others use, into docs/benchmarks.md (ROUNDS=5)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python bench/all.py --rounds $(ROUNDS)
 
-fuzz: setup ## coverage-guided fuzzing of the film readers (SECONDS=600)
+fuzz: setup ## coverage-guided fuzzing of the image readers (SECONDS=600)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
-	$(BIN)/python fuzz/films.py $(SECONDS)
+	$(BIN)/python fuzz/images.py $(SECONDS)
 
-real: setup ## the main job on real films (MOCOCXR_DATA)
-	$(BIN)/python bench/real_films.py
+real: setup ## the main job on real images (MOCOCXR_DATA)
+	$(BIN)/python bench/real_images.py
 
 clean: ## remove the environment and the demo
 	rm -rf .venv demo

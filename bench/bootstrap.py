@@ -1,4 +1,4 @@
-"""500 paired bootstrap replicates of the AUROC, 5 draws x 2 arms, 500 films, beside a loop over scikit-learn.
+"""500 paired bootstrap replicates of the AUROC, 5 draws x 2 arms, 500 images, beside a loop over scikit-learn.
 
     python bench/bootstrap.py [--rounds 5]
 
@@ -22,24 +22,24 @@ from threadpoolctl import threadpool_limits
 from mococxr.metrics import Resamples, bootstrap_auroc, patient_resamples
 from ratio import Row, alternate, main, row
 
-REPLICATES, FILMS, COLUMNS, SEED = 500, 500, 10, 3
+REPLICATES, IMAGES, COLUMNS, SEED = 500, 500, 10, 3
 SHARE = 10
 TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Study:
-    """Test films with labels, patients (one film each) and a column of scores for each draw of each arm."""
+    """Test images with labels, patients (one image each) and a column of scores for each draw of each arm."""
 
     labels_N: NDArray[np.int64]
     scores_TN: NDArray[np.float64]
     patients_N: NDArray[np.int64]
 
 
-def made_up(films: int = FILMS, columns: int = COLUMNS) -> Study:
+def made_up(images: int = IMAGES, columns: int = COLUMNS) -> Study:
     rng = np.random.default_rng(0)
-    labels = (rng.random(films) < 0.2).astype(np.int64)
-    return Study(labels, rng.normal(size=(columns, films)) + labels, np.arange(films))
+    labels = (rng.random(images) < 0.2).astype(np.int64)
+    return Study(labels, rng.normal(size=(columns, images)) + labels, np.arange(images))
 
 
 def loop(study: Study, resamples: Resamples, which: range) -> NDArray[np.float64]:

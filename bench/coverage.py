@@ -1,9 +1,9 @@
 """Do the intervals hold what they say? Simulated studies with a known answer: python bench/coverage.py [--seconds 600]
 
-Scores are binormal with a random effect of the patient; the true AUROC is a closed form, because a film of a positive
-and a film of a negative belong to different patients. Three parts:
+Scores are binormal with a random effect of the patient; the true AUROC is a closed form, because an image of a positive
+and an image of a negative belong to different patients. Three parts:
 
-1. `interval`: 95 % intervals of one AUROC over patients, prevalence, films a patient and AUROC.
+1. `interval`: 95 % intervals of one AUROC over patients, prevalence, images a patient and AUROC.
 2. `draws`: intervals of the difference of two arms where draws of labels differ too.
 3. `paired`: how often the paired test finds a difference, where there is none and where there is one.
 
@@ -39,14 +39,14 @@ def cells() -> list[Cell]:
     """All cells, cheap ones first."""
     alone = product((50, 200, 1000, 5000), (0.5, 0.25, 0.1, 0.05, 0.02), (1, 5), (0.75, 0.92))
     found: list[Cell] = [
-        {"part": "interval", "patients": n, "prevalence": p, "films": f, "auroc": a} for n, p, f, a in alone
+        {"part": "interval", "patients": n, "prevalence": p, "images": f, "auroc": a} for n, p, f, a in alone
     ]
     found += [
         {"part": "draws", "patients": n, "draws": d, "spread": s}
         for n, d, s in product((200, 1000), (3, 5, 10), (0.0, 0.3))
     ]
     found += [
-        {"part": "paired", "patients": n, "prevalence": p, "films": f, "difference": d}
+        {"part": "paired", "patients": n, "prevalence": p, "images": f, "difference": d}
         for n, p, f, d in product((100, 200, 1000), (0.5, 0.25), (1, 5), (0.0, 0.05))
         if round(n * p) >= 50
     ]
@@ -54,12 +54,12 @@ def cells() -> list[Cell]:
 
 
 def study(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels of the patients' films (N,), patients (N,), and their share of the scores (N,)."""
+    """Labels of the patients' images (N,), patients (N,), and their share of the scores (N,)."""
     count = cell["patients"]
     sick = np.zeros(count, dtype=int)
     sick[: round(count * cell.get("prevalence", 0.5))] = 1
-    films = rng.integers(1, cell.get("films", 1) + 1, count)
-    patients = np.repeat(np.arange(count), films)
+    images = rng.integers(1, cell.get("images", 1) + 1, count)
+    patients = np.repeat(np.arange(count), images)
     return sick[patients], patients, rng.normal(size=count)[patients]
 
 
@@ -75,12 +75,12 @@ def one_interval(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
     seed = int(rng.integers(1 << 31))
     formulas: dict[str, Callable[[], Any]] = {
         "default": lambda: metrics.auroc_interval(labels, scores, patients),
-        "DeLong, films": lambda: metrics.delong_interval(labels, scores),
+        "DeLong, images": lambda: metrics.delong_interval(labels, scores),
     }
     if not replicates:
         return ends(formulas), cell["auroc"]
     by_patient = metrics.bootstrap_auroc(labels, scores[None], patients, replicates, seed)[0]
-    by_film = metrics.bootstrap_auroc(labels, scores[None], np.arange(labels.size), replicates, seed)[0]
+    by_image = metrics.bootstrap_auroc(labels, scores[None], np.arange(labels.size), replicates, seed)[0]
     point = metrics.auroc(labels, scores)
 
     def bca() -> metrics.Interval:
@@ -89,7 +89,7 @@ def one_interval(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
 
     ways = {
         **formulas,
-        "percentile, films": lambda: metrics.interval(by_film, point),
+        "percentile, images": lambda: metrics.interval(by_image, point),
         "percentile, patients": lambda: metrics.interval(by_patient, point),
         "BCa, patients": bca,
     }
@@ -146,7 +146,7 @@ def one_paired(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[F
     found = metrics.bootstrap_auroc(labels, [a, b], patients, replicates, seed)
     point = metrics.auroc(labels, a) - metrics.auroc(labels, b)
     ways: dict[str, Callable[[], Any]] = {
-        "DeLong, films": lambda: metrics.delong_paired(labels, a, b),
+        "DeLong, images": lambda: metrics.delong_paired(labels, a, b),
         "DeLong, patients": lambda: metrics.clustered_paired(labels, a, b, patients),
         "percentile, patients": lambda: metrics.interval(found[0] - found[1], point),
     }
@@ -172,7 +172,7 @@ def measure(cell: Cell, rounds: int, replicates: int, every: int, seconds: float
     """Coverage and width of each way over simulated studies; fewer than `rounds` where the time is up first.
 
     Args:
-        every: of so many studies of the part `interval` one has the bootstraps too, which are slow on many films.
+        every: of so many studies of the part `interval` one has the bootstraps too, which are slow on many images.
     """
     seed = np.random.SeedSequence(
         [int(1000 * v) if not isinstance(v, str) else len(v) for v in cell.values()]

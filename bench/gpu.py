@@ -1,6 +1,6 @@
 """What a GPU makes of both presets, written into docs/benchmarks.md: python bench/gpu.py [--seconds 20] [--compile]
 
-For each preset at its own size and batch, on random films of the level that its views come from: films/s with its feed
+For each preset at its own size and batch, on random images of the level that its views come from: images/s with its feed
 at work, its share of the rate on one constant batch, TFLOP/s of the four passes and their share of the matrix product
 measured in the same run, and the most memory that was held. Rounds alternate; medians. Without a GPU it says so.
 """
@@ -28,11 +28,11 @@ from mococxr.workers import opencv_on_one_thread
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- gpu: rows begin -->", "<!-- gpu: rows end -->"
-FILMS, ROUNDS = 4096, 5
+IMAGES, ROUNDS = 4096, 5
 
 
 class Random(Level):
-    """Films of noise in memory, of the shape that a store of the preset's level has."""
+    """Images of noise in memory, of the shape that a store of the preset's level has."""
 
     def __init__(self, size: int) -> None:
         self.noise = np.random.default_rng(0).integers(
@@ -47,7 +47,7 @@ def settings_of(preset: str, given: argparse.Namespace) -> PretrainSettings:
     stated = {"stores": ["none"], "out": "none", "preset": preset, "init": "random", "queue": None}
     fast = {"compile": given.compile, "views_on": given.views_on, "precision": given.precision}
     settings = resolve(make(PretrainSettings, stated | fast))
-    return resolve(make(PretrainSettings, stated | fast | {"queue": min(2048, FILMS - 2 * settings.batch)}))
+    return resolve(make(PretrainSettings, stated | fast | {"queue": min(2048, IMAGES - 2 * settings.batch)}))
 
 
 def steady(work: Callable[[], object], seconds: float) -> float:
@@ -73,11 +73,11 @@ def measure(preset: str, given: argparse.Namespace) -> str:
     s = settings_of(preset, given)
     accelerator = make_accelerator("cuda", s.precision)
     alone = pl.DataFrame({"source": ["noise"], "patient": ["0"]})
-    rows = np.arange(FILMS)
-    pool = Pool((Random(s.size),), np.zeros(FILMS, dtype=np.int64), rows, rows, alone)
+    rows = np.arange(IMAGES)
+    pool = Pool((Random(s.size),), np.zeros(IMAGES, dtype=np.int64), rows, rows, alone)
     learner, feed, _ = build_learner(s, pool, accelerator)
     how = {"m": s.momentum, "temperature": s.temperature, "groups": s.key_groups}
-    constant = feed.views(*feed.films(0)).to(accelerator.device)
+    constant = feed.views(*feed.images(0)).to(accelerator.device)
 
     def bare() -> object:
         return moco_step(learner, *constant, **how)

@@ -2,10 +2,10 @@
 
     python bench/large.py [--rounds 3] [--only memory|start|million]
 
-Synthetic stores of 320 px films, as `prepare` would leave them; the pixel files are holes. Each run is a process of
+Synthetic stores of 320 px images, as `prepare` would leave them; the pixel files are holes. Each run is a process of
 its own: ResNet-18, 64 px, batch 32, a few steps. Memory is the anonymous pages (RssAnon), not the page cache, the most
 after any step. Seconds count from the call of `pretrain` (what it imports is imported before) to the end of the first
-step; the smaller films that such views come from are there already, as from an earlier run, but for the row that says
+step; the smaller images that such views come from are there already, as from an earlier run, but for the row that says
 they are not.
 """
 
@@ -70,18 +70,18 @@ print(json.dumps(facts))
 """
 
 
-def write_store(folder: Path, films: int) -> Path:
-    """A store of films without pictures: four films a patient, three patients of four for training."""
+def write_store(folder: Path, images: int) -> Path:
+    """A store of images without pictures: four images a patient, three patients of four for training."""
     folder.mkdir()
-    rows = pl.Series(np.arange(films))
+    rows = pl.Series(np.arange(images))
     patient = (rows // 4).cast(pl.String).str.zfill(24)
     hexes = rows.hash(0).cast(pl.String).str.zfill(64)
     pl.DataFrame(
         {
-            "row": rows, "path": "films/" + hexes + ".png", "patient": patient,
-            "study": (rows // 2).cast(pl.String).str.zfill(16), "view": ["PA", "AP"] * (films // 2),
-            "sex": ["F", "M"] * (films // 2), "age": rows % 90 * 1.0,
-            "height": np.full(films, HEIGHT, np.int32), "width": np.full(films, WIDTH, np.int32),
+            "row": rows, "path": "images/" + hexes + ".png", "patient": patient,
+            "study": (rows // 2).cast(pl.String).str.zfill(16), "view": ["PA", "AP"] * (images // 2),
+            "sex": ["F", "M"] * (images // 2), "age": rows % 90 * 1.0,
+            "height": np.full(images, HEIGHT, np.int32), "width": np.full(images, WIDTH, np.int32),
             "sha256": hexes, "Finding": (rows % 7 == 0).cast(pl.Int8),
         }
     ).write_parquet(folder / "index.parquet")  # fmt: skip
@@ -89,32 +89,32 @@ def write_store(folder: Path, films: int) -> Path:
     splits = (["train", "train", "train", "test"] * (len(patients) // 4 + 1))[: len(patients)]
     pl.DataFrame({"patient": patients, "split": splits}).write_csv(folder / "splits.csv")
     manifest = {
-        "format": 1, "mococxr": "0.1.0", "counts": {"films": films}, "labels": ["Finding"], "size": 320,
+        "format": 1, "mococxr": "0.1.0", "counts": {"images": images}, "labels": ["Finding"], "size": 320,
         "source": "synthetic", "patients_known": True, "blank": "unknown", "metadata": [],
-        "hashes": {"files": {}}, "shards": _holes(folder, films, HEIGHT * WIDTH),
+        "hashes": {"files": {}}, "shards": _holes(folder, images, HEIGHT * WIDTH),
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
-def write_level(store: Path, films: int) -> None:
-    """The films at a quarter of their size, as a run over 64 px views leaves them in the store."""
+def write_level(store: Path, images: int) -> None:
+    """The images at a quarter of their size, as a run over 64 px views leaves them in the store."""
     folder = store / "levels" / str(WIDTH // HALVING)
     folder.mkdir(parents=True)
     sha256 = hashlib.sha256((store / "manifest.json").read_bytes()).hexdigest()
-    shards = _holes(folder, films, (HEIGHT // HALVING) * (WIDTH // HALVING))
+    shards = _holes(folder, images, (HEIGHT // HALVING) * (WIDTH // HALVING))
     (folder / "level.json").write_text(json.dumps({"store": sha256, "factor": HALVING, "shards": shards}))
 
 
-def _holes(folder: Path, films: int, film_bytes: int) -> list[dict[str, Any]]:
-    """Pixel files that are holes; `file, first_row, films, bytes` of each."""
+def _holes(folder: Path, images: int, image_bytes: int) -> list[dict[str, Any]]:
+    """Pixel files that are holes; `file, first_row, images, bytes` of each."""
     shards = []
-    for first in range(0, films, PER_SHARD):
-        count = min(PER_SHARD, films - first)
+    for first in range(0, images, PER_SHARD):
+        count = min(PER_SHARD, images - first)
         name = f"pixels-{first // PER_SHARD:05d}.bin"
         with open(folder / name, "wb") as file:
-            file.truncate(count * film_bytes)
-        shards.append({"file": name, "first_row": first, "films": count, "bytes": count * film_bytes})
+            file.truncate(count * image_bytes)
+        shards.append({"file": name, "first_row": first, "images": count, "bytes": count * image_bytes})
     return shards
 
 
@@ -126,10 +126,10 @@ def pretrained(store: Path, out: Path) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def made(folder: Path, films: int, level: bool = True) -> Path:
-    store = write_store(folder / f"store-{films}", films)
+def made(folder: Path, images: int, level: bool = True) -> Path:
+    store = write_store(folder / f"store-{images}", images)
     if level:
-        write_level(store, films)
+        write_level(store, images)
     return store
 
 
@@ -137,24 +137,24 @@ def memory(rounds: int) -> Iterator[Row]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         sides = {
-            f"{films:,} films": partial(lambda store: pretrained(store, folder / "run")["memory"], made(folder, films))
-            for films in (LARGE, SMALL)
+            f"{images:,} images": partial(lambda store: pretrained(store, folder / "run")["memory"], made(folder, images))
+            for images in (LARGE, SMALL)
         }  # fmt: skip
         found = alternate(sides, rounds)
     large, small = found
     yield row("own memory while pretraining", found, large, small, 1.1, unit="MB", at_most=True)
 
 
-def start(rounds: int, films: int = LARGE, level: bool = True) -> Iterator[Row]:
+def start(rounds: int, images: int = LARGE, level: bool = True) -> Iterator[Row]:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        store = made(folder, films, level)
+        store = made(folder, images, level)
         runs = [pretrained(store, folder / "run") for _ in range(rounds if level else 1)]
     seconds = statistics.median(run["start"] for run in runs)
     most = max(run["memory"] for run in runs)
     used = statistics.median(run["processor"] for run in runs)
     yield Row(
-        f"start of a run on {films:,} films" + ("" if level else ", the first on its store"),
+        f"start of a run on {images:,} images" + ("" if level else ", the first on its store"),
         shown(seconds, "s"),
         f"at most {START:g} s; {shown(used, 's')} of processor time; {shown(most, 'MB')} while pretraining",
         seconds / START,

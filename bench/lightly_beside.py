@@ -1,4 +1,4 @@
-"""Pretraining films/s beside lightly 1.6, on the same films, all cores.
+"""Pretraining images/s beside lightly 1.6, on the same images, all cores.
 
     python bench/lightly_beside.py [--rounds 5] [--only 'jpeg 96']
 
@@ -9,9 +9,9 @@ and 2 workers (tried first). Its transform (`lightly.transforms.MoCoV2Transform`
 log says, in float32 as theirs, and once more as it comes, with `--precision auto`. ResNet-18 with three channels, MLP
 head, SGD, the same batch and queue; batch norm is shuffled on neither side.
 
-1. Films of 320 px as JPEG. Our `prepare` is not counted: it is paid once.
-2. Films of 2,048 px as PNG. Our `prepare` is counted in over 20 epochs: the seconds of a film are those of a measured
-   stretch of pretraining and a twentieth of those of `mococxr prepare`, measured once on the same films, start-up and
+1. Images of 320 px as JPEG. Our `prepare` is not counted: it is paid once.
+2. Images of 2,048 px as PNG. Our `prepare` is counted in over 20 epochs: the seconds of an image are those of a measured
+   stretch of pretraining and a twentieth of those of `mococxr prepare`, measured once on the same images, start-up and
    all.
 """
 
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 
 from mococxr.workers import cores
 from ratio import Row, alternate, main, row
-from runs import BATCH, PICTURES, QUEUE, SETTINGS, make_store, rate_apart, write_films
+from runs import BATCH, PICTURES, QUEUE, SETTINGS, make_store, rate_apart, write_images
 
 EPOCHS = 20
 PLANS = {64: (40, 10, 20, 4), 96: (24, 6, 12, 4), 224: (8, 2, 5, 2)}
@@ -64,11 +64,11 @@ class MoCo(nn.Module):
         deactivate_requires_grad(self.backbone_momentum)
         deactivate_requires_grad(self.head_momentum)
 
-    def forward(self, films: Tensor) -> Tensor:
-        return self.head(self.backbone(films).flatten(start_dim=1))
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images).flatten(start_dim=1))
 
-    def keys(self, films: Tensor) -> Tensor:
-        return self.head_momentum(self.backbone_momentum(films).flatten(start_dim=1)).detach()
+    def keys(self, images: Tensor) -> Tensor:
+        return self.head_momentum(self.backbone_momentum(images).flatten(start_dim=1)).detach()
 
 
 class Lightly:
@@ -94,16 +94,16 @@ class Lightly:
         from lightly.models.utils import update_momentum
 
         for batch in itertools.islice(self.batches, count):
-            films_q, films_k = batch[0]
+            images_q, images_k = batch[0]
             update_momentum(self.model.backbone, self.model.backbone_momentum, m=SETTINGS["momentum"])
             update_momentum(self.model.head, self.model.head_momentum, m=SETTINGS["momentum"])
-            loss = self.loss(self.model(films_q), self.model.keys(films_k))
+            loss = self.loss(self.model(images_q), self.model.keys(images_k))
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
 
     def rate(self, steps: int, warm: int) -> float:
-        """Films a second over so many steps, after others that do not count."""
+        """Images a second over so many steps, after others that do not count."""
         self.steps(warm)
         begun = time.perf_counter()
         self.steps(steps)
@@ -111,7 +111,7 @@ class Lightly:
 
 
 def best_workers(folder: Path, size: int, view: str) -> tuple[str, Lightly]:
-    """The loop with the number of workers that makes the most films/s, and what to call it."""
+    """The loop with the number of workers that makes the most images/s, and what to call it."""
     _, _, steps, warm = PLANS[size]
     # A loop is gone, its workers too, before the next one's workers are forked.
     tried = {
@@ -133,7 +133,7 @@ def beside(
     """The rows of one size of views.
 
     Args:
-        side: shorter side of the films, px.
+        side: shorter side of the images, px.
         suffix: their format.
         counted: `prepare` is counted in, over 20 epochs, and lightly draws our view only.
     """
@@ -141,9 +141,11 @@ def beside(
     steps, _, theirs, warm = PLANS[size]
     with TemporaryDirectory() as name:
         top = Path(name)
-        films = write_films(top / "films", steps * BATCH, side, suffix, pictures=16 if counted else PICTURES)
+        images = write_images(
+            top / "images", steps * BATCH, side, suffix, pictures=16 if counted else PICTURES
+        )
         begun = time.perf_counter()
-        store = make_store(films, top / "store")
+        store = make_store(images, top / "store")
         preparing = (time.perf_counter() - begun) / (steps * BATCH) / EPOCHS if counted else 0.0
 
         def ours(precision: str) -> float:
@@ -154,10 +156,10 @@ def beside(
             "auto": partial(ours, "auto"),
         }
         for view in list(VIEWS)[: 1 if counted else 2]:
-            told, loop = best_workers(films, size, view)
+            told, loop = best_workers(images, size, view)
             sides[told] = partial(loop.rate, theirs, warm)
         found = alternate(sides, rounds)
-    what = f"{side:,} px {suffix[1:].upper()} films, ResNet-18, {size} px"
+    what = f"{side:,} px {suffix[1:].upper()} images, ResNet-18, {size} px"
     if counted:
         what += f", `prepare` counted over {EPOCHS} epochs"
     others = list(found)[2:]

@@ -1,12 +1,12 @@
-"""A linear study of 4 fractions x 5 draws beside training each head by epochs over the films; ResNet-18, 224 px.
+"""A linear study of 4 fractions x 5 draws beside training each head by epochs over the images; ResNet-18, 224 px.
 
     python bench/linear_study.py [--rounds 5]
 
-Ours: `mococxr.study` whole, on two arms and one target: a pass over the films an arm, 40 solved heads, intervals,
+Ours: `mococxr.study` whole, on two arms and one target: a pass over the images an arm, 40 solved heads, intervals,
 tests and report, into a fresh folder each round. Beside it the paper's way: a frozen encoder with batch norm in train
-mode, one linear layer, Adam, batches of 16, as many epochs as `220 (n / 223)^-0.365` for n films, which gives the
-paper's 220, 95, 41 and 18. Only its training is counted, with films that come from our store in memory: no decoding, no
-validation, no test. One epoch over the largest fraction is measured; all 40 heads are extrapolated from it by the films
+mode, one linear layer, Adam, batches of 16, as many epochs as `220 (n / 223)^-0.365` for n images, which gives the
+paper's 220, 95, 41 and 18. Only its training is counted, with images that come from our store in memory: no decoding, no
+validation, no test. One epoch over the largest fraction is measured; all 40 heads are extrapolated from it by the images
 that they go through.
 """
 
@@ -34,17 +34,17 @@ from mococxr.workers import cores
 from ratio import Row, alternate, main, row
 from runs import quietly
 
-FILMS = 600
+IMAGES = 600
 SIZE, BATCH = 224, 16
 FRACTIONS, DRAWS, ARMS = (0.05, 0.1, 0.2, 0.5), 5, 2
 TARGET = "Effusion"
 
 
-def make_films(folder: Path, films: int) -> mococxr.Store:
+def make_images(folder: Path, images: int) -> mococxr.Store:
     """A store of phantoms with labels, and the second arm's weights beside it."""
     with quietly():
-        write_phantoms(folder / "films", films, size=320, labelled=1.0, subtle=1.0)
-        mococxr.prepare(folder / "films", out=folder / "store", size=SIZE, split=(0.5, 0.1, 0.4), jobs=1)
+        write_phantoms(folder / "images", images, size=320, labelled=1.0, subtle=1.0)
+        mococxr.prepare(folder / "images", out=folder / "store", size=SIZE, split=(0.5, 0.1, 0.4), jobs=1)
     weights = an_encoder(1).network.state_dict()
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "other.safetensors")
     return mococxr.Store.open(folder / "store")
@@ -66,11 +66,11 @@ def study(store: mococxr.Store, out: Path) -> float:
     return time.perf_counter() - begun
 
 
-def epoch(store: mococxr.Store, films: int) -> float:
-    """Seconds a film of one epoch of a head over `films` training films."""
+def epoch(store: mococxr.Store, images: int) -> float:
+    """Seconds an image of one epoch of a head over `images` training images."""
     target = read_target(store, TARGET)
     rng = np.random.default_rng(0)
-    rows = rng.permutation(target.train)[:films]
+    rows = rng.permutation(target.train)[:images]
     level, encoder = store.level(SIZE), an_encoder(0).train()
     head = nn.Linear(512, 1)
     optimizer = torch.optim.Adam(head.parameters(), lr=3e-5)
@@ -87,16 +87,16 @@ def epoch(store: mococxr.Store, films: int) -> float:
 
 
 def gone_through(train: int) -> float:
-    """Films that all heads of the study go through, epoch by epoch."""
+    """Images that all heads of the study go through, epoch by epoch."""
     sizes = [round(fraction * train) for fraction in FRACTIONS]
-    return ARMS * DRAWS * sum(films * paper_epochs(films) for films in sizes)
+    return ARMS * DRAWS * sum(images * paper_epochs(images) for images in sizes)
 
 
 def linear(rounds: int) -> Iterator[Row]:
     torch.set_num_threads(cores())
     with TemporaryDirectory() as name:
         top = Path(name)
-        store = make_films(top, FILMS)
+        store = make_images(top, IMAGES)
         train = len(read_target(store, TARGET).train)
         largest = round(FRACTIONS[-1] * train)
         outs = iter(range(rounds))
@@ -105,7 +105,7 @@ def linear(rounds: int) -> Iterator[Row]:
             "the paper's way": lambda: epoch(store, largest) * gone_through(train),
         }
         found = alternate(sides, rounds)
-    name = f"linear study, 2 arms, 4 fractions x 5 draws of {train} films, {SIZE} px"
+    name = f"linear study, 2 arms, 4 fractions x 5 draws of {train} images, {SIZE} px"
     yield row(name, found, "ours", "the paper's way", 200.0, unit="s")
 
 

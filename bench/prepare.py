@@ -1,12 +1,12 @@
 """Speed of `prepare` against the least that must be done: decode, one area resize, one SHA-256; on one core.
 
-    python bench/prepare.py [--films 240] [--rounds 3] [--folder DIR]
+    python bench/prepare.py [--images 240] [--rounds 3] [--folder DIR]
 
 Both sides read the same files, in turn, in one run. Processor time is what is compared, of the parent and its one
 decoding process together, since other work on the machine does not change it; wall time stands beside it. What a
-run costs before its first film (processes, imports, tables) is measured on few films and stated apart: the
-ratio is that of the films. The bar is 0.85, against the libraries' bare decode (OpenCV; pydicom's pixel array),
-and for DICOM also against `films.decode_film`, which is what makes a grey image of an array.
+run costs before its first image (processes, imports, tables) is measured on few images and stated apart: the
+ratio is that of the images. The bar is 0.85, against the libraries' bare decode (OpenCV; pydicom's pixel array),
+and for DICOM also against `images.decode_image`, which is what makes a grey image of an array.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import numpy as np
 import pydicom
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from archive_films import ROOT, grey_film, mixed_film
-from mococxr.images import decode_film
+from archive_images import ROOT, grey_image, mixed_image
+from mococxr.images import decode_image
 from mococxr.preparation.prepare import run
 from mococxr.settings import PrepareSettings
 
@@ -38,25 +38,25 @@ SIZE = 320
 FEW = 48
 
 
-def write_rasters(folder: Path, films: int, suffix: str, side: int) -> None:
-    """Films as PNG or JPEG: a few pictures, each under many names (another name costs no room)."""
+def write_rasters(folder: Path, images: int, suffix: str, side: int) -> None:
+    """Images as PNG or JPEG: a few pictures, each under many names (another name costs no room)."""
     rng = np.random.default_rng(0)
-    for i in range(films):
+    for i in range(images):
         if i >= 32:
-            os.link(folder / f"film{i % 32:05d}{suffix}", folder / f"film{i:05d}{suffix}")
+            os.link(folder / f"image{i % 32:05d}{suffix}", folder / f"image{i:05d}{suffix}")
             continue
-        grey = grey_film(rng, side, side - 64)
+        grey = grey_image(rng, side, side - 64)
         noise = rng.normal(0, 3, grey.shape)
-        cv2.imwrite(str(folder / f"film{i:05d}{suffix}"), np.clip(grey + noise, 0, 255).astype(np.uint8))
+        cv2.imwrite(str(folder / f"image{i:05d}{suffix}"), np.clip(grey + noise, 0, 255).astype(np.uint8))
 
 
-def write_dicom(folder: Path, films: int, side: int) -> None:
-    """DICOM films of the published header mix; a few pictures, each film its own file."""
+def write_dicom(folder: Path, images: int, side: int) -> None:
+    """DICOM images of the published header mix; a few pictures, each image its own file."""
     rng = np.random.default_rng(0)
-    pictures = [grey_film(rng, side, side - side // 6) for _ in range(16)]
-    for i in range(films):
+    pictures = [grey_image(rng, side, side - side // 6) for _ in range(16)]
+    for i in range(images):
         facts = {"patient": f"P{i // 2}", "study": f"{ROOT}2.{i}", "sop": f"{ROOT}3.{i}"}
-        mixed_film(pictures[i % 16], rng, **facts).save_as(folder / f"f{i:05d}", enforce_file_format=True)
+        mixed_image(pictures[i % 16], rng, **facts).save_as(folder / f"f{i:05d}", enforce_file_format=True)
 
 
 def shrink(image: np.ndarray) -> None:
@@ -77,9 +77,9 @@ def by_pydicom(file: Path) -> None:
     hashlib.sha256(data).hexdigest()
 
 
-def by_films(file: Path) -> None:
+def by_images(file: Path) -> None:
     data = file.read_bytes()
-    shrink(decode_film(data))
+    shrink(decode_image(data))
     hashlib.sha256(data).hexdigest()
 
 
@@ -126,16 +126,16 @@ def compare(name: str, folder: Path, bare: dict[str, Callable[[Path], None]], ro
         walls.append((len(files) - FEW) / (whole_wall - start_wall))
     told = ", ".join(f"{statistics.median(values):.2f} x {what}" for what, values in ratios.items())
     print(
-        f"{name}: {told} (bar 0.85); {statistics.median(walls):.1f} films/s by the clock, "
-        f"{statistics.median(starts):.1f} s of processor before the first film and after the last"
+        f"{name}: {told} (bar 0.85); {statistics.median(walls):.1f} images/s by the clock, "
+        f"{statistics.median(starts):.1f} s of processor before the first image and after the last"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--films", type=int, default=240)
+    parser.add_argument("--images", type=int, default=240)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=None, help="where films are written; a temporary one")
+    parser.add_argument("--folder", type=Path, default=None, help="where images are written; a temporary one")
     given = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(dir=given.folder) as top:
@@ -143,10 +143,10 @@ def main() -> None:
             folder = Path(top) / name.strip(".")
             folder.mkdir()
             if name == "dicom":
-                write_dicom(folder, given.films, side)
-                compare(name, folder, {"pydicom": by_pydicom, "decode_film": by_films}, given.rounds)
+                write_dicom(folder, given.images, side)
+                compare(name, folder, {"pydicom": by_pydicom, "decode_image": by_images}, given.rounds)
             else:
-                write_rasters(folder, 5 * given.films, name, side)
+                write_rasters(folder, 5 * given.images, name, side)
                 compare(name, folder, {"OpenCV": by_opencv}, given.rounds)
             shutil.rmtree(folder)
 

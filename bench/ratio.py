@@ -63,7 +63,7 @@ def row(
     beside: str,
     bar: float,
     *,
-    unit: str = "films/s",
+    unit: str = "images/s",
     at_most: bool = False,
 ) -> Row:
     """The row of two sides, more being better on both (or less: the unit `s`, where the ratio is turned round)."""

@@ -1,4 +1,4 @@
-"""What the benchmarks of pretraining share: films on disk, a store of them, and the films/s that a run logged."""
+"""What the benchmarks of pretraining share: images on disk, a store of them, and the images/s that a run logged."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ SETTINGS: dict[str, Any] = {
 PICTURES = 48
 
 
-def write_films(folder: Path, films: int, side: int, suffix: str, pictures: int = PICTURES) -> Path:
+def write_images(folder: Path, images: int, side: int, suffix: str, pictures: int = PICTURES) -> Path:
     """Phantoms of a shorter side of `side` px with grain: a few pictures, each under several names."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for i in range(films):
+    for i in range(images):
         file = folder / f"phantom{i:05d}{suffix}"
         if i >= pictures:
             os.link(folder / f"phantom{i % pictures:05d}{suffix}", file)
             continue
         size = (side, side * 39 // 32)
-        film = cv2.resize(draw_phantom(0, i, size=390), size, interpolation=cv2.INTER_CUBIC)
-        grainy = film + rng.normal(0, 2, film.shape).astype(np.float32)
+        image = cv2.resize(draw_phantom(0, i, size=390), size, interpolation=cv2.INTER_CUBIC)
+        grainy = image + rng.normal(0, 2, image.shape).astype(np.float32)
         options = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix == ".jpg" else []
         cv2.imwrite(str(file), grainy.clip(0, 255).astype(np.uint8), options)
     return folder
 
 
 def make_store(folder: Path, out: Path, size: int = 320) -> Path:
-    """`mococxr prepare` a folder of films, all for pretraining, as a process of its own, as users run it."""
+    """`mococxr prepare` a folder of images, all for pretraining, as a process of its own, as users run it."""
     options = [f"--size={size}", "--split", "1", "0", "0", "--patients-unknown"]
     subprocess.run(
         [sys.executable, "-m", "mococxr", "prepare", str(folder), f"--out={out}", *options],
@@ -57,7 +57,7 @@ def make_store(folder: Path, out: Path, size: int = 320) -> Path:
 
 
 def logged_rate(out: Path) -> float:
-    """Films a second between the first and the last line of a run's log: the loop without its first steps."""
+    """Images a second between the first and the last line of a run's log: the loop without its first steps."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     first, last = lines[0], lines[-1]
     return (last["step"] - first["step"]) * SETTINGS["batch"] / (last["seconds"] - first["seconds"])
@@ -71,7 +71,7 @@ def quietly() -> Iterator[None]:
 
 
 def rate_apart(store: Path, out: Path, ranks: int = 1, threads: int | None = None, **settings: Any) -> float:
-    """Films a second of `mococxr pretrain` in processes of its own, as users run it; all cores, or `threads` each."""
+    """Images a second of `mococxr pretrain` in processes of its own, as users run it; all cores, or `threads` each."""
     several = (
         ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     )
@@ -89,7 +89,7 @@ def rate_apart(store: Path, out: Path, ranks: int = 1, threads: int | None = Non
 
 
 def pretraining_rate(store: Path, out: Path, **settings: Any) -> float:
-    """Films a second of `mococxr.pretrain` in this process: feeding, stepping, measuring and logging."""
+    """Images a second of `mococxr.pretrain` in this process: feeding, stepping, measuring and logging."""
     with quietly():
         mococxr.pretrain([store], out=out, **{**SETTINGS, **settings})
     return logged_rate(out)

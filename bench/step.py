@@ -3,14 +3,14 @@
     python bench/step.py [--rounds 5] [--only '64 px']
 
 All cores, in one process; each round measures in turn
-* pretraining: films/s of `mococxr.pretrain` on a store of 320 px films, as its log says (feeding, stepping, logging);
+* pretraining: images/s of `mococxr.pretrain` on a store of 320 px images, as its log says (feeding, stepping, logging);
 * the same step on one constant batch of views in memory;
 * at 224 px the step with a queue of 24,576 keys;
 * the passes alone: query forward and backward, key forward, with neither loss, queue, optimiser nor momentum update;
 * the machine's matrix-product rate, the same threads: the best of three sizes and of two libraries, `torch.mm` (MKL,
   which leaves AVX-512 alone on other makers' processors) and the same product as a convolution of 1 x 1 (oneDNN).
 The arithmetic of the passes is what `torch.utils.flop_counter` counts, two FLOP a multiply-add. Backward is counted
-as twice forward, less what the first layer does not need: the gradient of the films. All in float32, and at 64 px once
+as twice forward, less what the first layer does not need: the gradient of the images. All in float32, and at 64 px once
 more in bfloat16 (step and matrix products both), which `--precision auto` takes where the processor is fast in it.
 """
 
@@ -37,7 +37,7 @@ from mococxr.pretraining.step import Learner, moco_step
 from mococxr.settings import PretrainSettings, make, resolve
 from mococxr.workers import cores, keep_memory, opencv_on_one_thread
 from ratio import Row, alternate, main, row
-from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_films
+from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_images
 
 PAPER_QUEUE = 24_576
 MATRICES = (1024, 2048, 3072)
@@ -60,9 +60,9 @@ def matrix_rate(dtype: torch.dtype, seconds: float = 0.4) -> float:
     best = 0.0
     for side in MATRICES:
         a, b, out = (torch.rand(side, side).to(dtype) for _ in range(3))
-        film = a.view(1, 32, side // 32, side).permute(0, 3, 1, 2)  # a row a pixel, a column a channel
+        image = a.view(1, 32, side // 32, side).permute(0, 3, 1, 2)  # a row a pixel, a column a channel
         kernels = b.T.contiguous()[:, :, None, None]
-        for product in (partial(torch.mm, a, b, out=out), partial(F.conv2d, film, kernels)):
+        for product in (partial(torch.mm, a, b, out=out), partial(F.conv2d, image, kernels)):
             best = max(best, _calls_a_second(product, seconds) * 2 * side**3)
     return best
 
@@ -91,23 +91,23 @@ def a_learner(store: Path, size: int, precision: str = "no") -> Learner:
     return build_learner(settings, pool, make_accelerator("cpu", precision))[0]
 
 
-def passes(learner: Learner, films_q: Tensor, films_k: Tensor) -> None:
+def passes(learner: Learner, images_q: Tensor, images_k: Tensor) -> None:
     """The four passes: query forward, backward (two), key forward."""
     learner.query.zero_grad(set_to_none=True)
-    learner.wrapped(films_q).sum().backward()
+    learner.wrapped(images_q).sum().backward()
     with torch.no_grad(), learner.autocast():
-        learner.key(films_k)
+        learner.key(images_k)
 
 
-def a_step(learner: Learner, films_q: Tensor, films_k: Tensor) -> None:
+def a_step(learner: Learner, images_q: Tensor, images_k: Tensor) -> None:
     moco_step(
-        learner, films_q, films_k,
+        learner, images_q, images_k,
         m=SETTINGS["momentum"], temperature=SETTINGS["temperature"], groups=SETTINGS["key_groups"],
     )  # fmt: skip
 
 
 def rate(work: Callable[[], object], steps: int) -> float:
-    """Films a second of `steps` calls, each over a batch, after one more to warm up."""
+    """Images a second of `steps` calls, each over a batch, after one more to warm up."""
     work()
     begun = time.perf_counter()
     for _ in range(steps):
@@ -131,12 +131,12 @@ def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Ite
     steps = PLANS[size][2]
     with TemporaryDirectory() as name:
         top = Path(name)
-        films = write_films(top / "films", PLANS[size][0] * BATCH, 320, ".jpg")
-        store = make_store(films, top / "store")
+        images = write_images(top / "images", PLANS[size][0] * BATCH, 320, ".jpg")
+        store = make_store(images, top / "store")
         views = torch.randint(0, 256, (2, BATCH, 1, size, size), dtype=torch.uint8)
         learner, large = a_learner(store, size, precision), a_learner(store, size, precision)
         large.queue = KeyQueue(PAPER_QUEUE, SETTINGS["dim"])
-        flop_a_film = flop_of(lambda: passes(learner, *views)) / BATCH
+        flop_an_image = flop_of(lambda: passes(learner, *views)) / BATCH
         sides: dict[str, Callable[[], float]] = {
             "pretraining": partial(fed, store, top, size, precision),
             "one constant batch": partial(rate, lambda: a_step(learner, *views), steps),
@@ -147,11 +147,9 @@ def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Ite
             sides["the passes alone"] = partial(rate, lambda: passes(large, *views), steps)
         with opencv_on_one_thread():  # as pretraining does
             found = alternate(sides, rounds)
-    found["arithmetic"] = [films * flop_a_film / 1e9 for films in found["pretraining"]]
+    found["arithmetic"] = [images * flop_an_image / 1e9 for images in found["pretraining"]]
     what = f"ResNet-18, {size} px, batch {BATCH}, {number}"
-    name = (
-        f"pretraining, {what}: arithmetic ({flop_a_film / 1e9:.3g} GFLOP a film) of the matrix-product rate"
-    )
+    name = f"pretraining, {what}: arithmetic ({flop_an_image / 1e9:.3g} GFLOP an image) of the matrix-product rate"
     yield row(name, found, "arithmetic", "matrix product", share, unit="GFLOP/s")
     yield row(f"pretraining, {what}", found, "pretraining", "one constant batch", 0.95)
     if size == 224:

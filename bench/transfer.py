@@ -1,8 +1,8 @@
-"""Transfer on real films: pretrained on one hospital's films, studied on another's, against the ImageNet start.
+"""Transfer on real images: pretrained on one hospital's images, studied on another's, against the ImageNet start.
 
     python bench/transfer.py --out runs/transfer [--split 0] [--source pediatric --target nih]
 
-Needs the folder of `bench/real_films.py` (MOCOCXR_DATA). Pretraining sees the training patients of the source set
+Needs the folder of `bench/real_images.py` (MOCOCXR_DATA). Pretraining sees the training patients of the source set
 only; the study is on the other set, linear (10 draws) and end-to-end (5 draws, 12 epochs of AdamW 1e-4, last
 weights kept). Everything goes through the ordinary commands, and what is done is not done again.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 import mococxr
-from real_films import prepare
+from real_images import prepare
 
 STUDIES = {
     # set studied: targets, where, fractions of the linear study, fractions end-to-end

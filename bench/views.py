@@ -1,9 +1,9 @@
-"""Views a second of one core: a random 224 px view of a stored 320 x 390 film, ours and what others do for it.
+"""Views a second of one core: a random 224 px view of a stored 320 x 390 image, ours and what others do for it.
 
     python bench/views.py [--rounds 5]
 
 The view everywhere: shorter side to 224, flip with chance one half, rotation up to 10 degrees, bilinear, a crop of
-224 x 224 anywhere along the longer side. All start from the decoded grey film in memory (array, PIL image or tensor)
+224 x 224 anywhere along the longer side. All start from the decoded grey image in memory (array, PIL image or tensor)
 and end at 224 x 224 grey values, not normalised: that comes later, on the device, on any side. Processor time, one
 thread. Ours counts the random numbers and maps; the bare `cv2.warpAffine` has one fixed map.
 """
@@ -26,21 +26,21 @@ from mococxr.synthetic import draw_phantom
 from ratio import Row, alternate, main, processor_rate, row
 
 SIZE, BATCH = 224, 32
-FILM = cv2.resize(draw_phantom(0, 0, size=390), (320, 390))
+IMAGE = cv2.resize(draw_phantom(0, 0, size=390), (320, 390))
 RECIPE = Recipe(SIZE, flip=0.5, rotation=10.0, crop=(1.0, 1.0))
 Work = Callable[[int], object]
 
 
 def ours() -> tuple[Work, int]:
-    films, out = [FILM] * BATCH, np.empty((BATCH, SIZE, SIZE), np.uint8)
-    return lambda call: draw_views(films, RECIPE, uniforms(0, call, range(BATCH), 0), out=out), BATCH
+    images, out = [IMAGE] * BATCH, np.empty((BATCH, SIZE, SIZE), np.uint8)
+    return lambda call: draw_views(images, RECIPE, uniforms(0, call, range(BATCH), 0), out=out), BATCH
 
 
 def bare() -> tuple[Work, int]:
     out = np.empty((SIZE, SIZE), np.uint8)
-    fixed = matrix(RECIPE, FILM.shape, uniforms(0, 0, [0], 0)[0])
+    fixed = matrix(RECIPE, IMAGE.shape, uniforms(0, 0, [0], 0)[0])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return lambda _: cv2.warpAffine(FILM, fixed, (SIZE, SIZE), dst=out, flags=flags), 1
+    return lambda _: cv2.warpAffine(IMAGE, fixed, (SIZE, SIZE), dst=out, flags=flags), 1
 
 
 def torchvision_tensor() -> tuple[Work, int]:
@@ -52,8 +52,8 @@ def torchvision_tensor() -> tuple[Work, int]:
             v2.RandomCrop(SIZE),
         ]
     )
-    film = torch.from_numpy(FILM)[None]
-    return lambda _: view(film), 1
+    image = torch.from_numpy(IMAGE)[None]
+    return lambda _: view(image), 1
 
 
 def torchvision_pil() -> tuple[Work, int]:
@@ -65,8 +65,8 @@ def torchvision_pil() -> tuple[Work, int]:
             transforms.RandomCrop(SIZE),
         ]
     )
-    film = Image.fromarray(FILM)
-    return lambda _: view(film), 1
+    image = Image.fromarray(IMAGE)
+    return lambda _: view(image), 1
 
 
 def albumentations() -> tuple[Work, int]:
@@ -81,7 +81,7 @@ def albumentations() -> tuple[Work, int]:
             A.RandomCrop(SIZE, SIZE),
         ]
     )
-    return lambda _: view(image=FILM)["image"], 1
+    return lambda _: view(image=IMAGE)["image"], 1
 
 
 def kornia() -> tuple[Work, int]:
@@ -93,8 +93,8 @@ def kornia() -> tuple[Work, int]:
         K.RandomRotation(10.0, p=1.0),
         K.RandomCrop((SIZE, SIZE)),
     )
-    films = torch.from_numpy(FILM).float().div(255).expand(BATCH, 1, -1, -1).contiguous()
-    return lambda _: view(films), BATCH
+    images = torch.from_numpy(IMAGE).float().div(255).expand(BATCH, 1, -1, -1).contiguous()
+    return lambda _: view(images), BATCH
 
 
 OTHERS = {

@@ -1,4 +1,4 @@
-"""What all tests share: one thread each, the place of the real films, and a door shut on the network."""
+"""What all tests share: one thread each, the place of the real images, and a door shut on the network."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _same_number_of_threads() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder with real films (MOCOCXR_DATA), or a skip that says where it was looked for."""
+    """The folder with real images (MOCOCXR_DATA), or a skip that says where it was looked for."""
     folder = Path(os.environ.get("MOCOCXR_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
-        pytest.skip(f"no real films: MOCOCXR_DATA names no folder ({folder.name} is not there)")
+        pytest.skip(f"no real images: MOCOCXR_DATA names no folder ({folder.name} is not there)")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""A folder with a film that kills whoever opens it; its own file, so that a new process imports little."""
+"""A folder with an image that kills whoever opens it; its own file, so that a new process imports little."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 
 class DeadlyFolder(PurePosixPath):
-    """Opening a film named deadly ends the process, as a crash in a decoder does."""
+    """Opening an image named deadly ends the process, as a crash in a decoder does."""
 
     def __truediv__(self, name: object) -> Path:  # type: ignore[override]
         if "deadly" in str(name):
@@ -16,7 +16,7 @@ class DeadlyFolder(PurePosixPath):
 
 
 class DeadlyFile(PurePosixPath):
-    """A film's path: looking at the file ends the process."""
+    """An image's path: looking at the file ends the process."""
 
     def __fspath__(self) -> str:
         os._exit(139)

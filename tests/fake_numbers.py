@@ -120,13 +120,13 @@ def _variance(row: Row, runs: int) -> Row:
 
 
 def _saved(row: Row) -> Row:
-    films = 3400 * float(row["fraction"])
-    words = f"What the arm reaches with {films:,.0f} labels takes the reference 412 "
+    images = 3400 * float(row["fraction"])
+    words = f"What the arm reaches with {images:,.0f} labels takes the reference 412 "
     words += "(95 % interval over test patients: 180 to more than 3,400)."
-    found = {"equals_films": "412", "low": "180", "high": "more than 3,400", "factor": 412 / films}
+    found = {"equals_images": "412", "low": "180", "high": "more than 3,400", "factor": 412 / images}
     return (
         _take(row, PAIR)
-        | {"train_films": films}
+        | {"train_images": images}
         | found
         | {"factor_low": "", "factor_high": "", "words": words}
     )
@@ -140,7 +140,7 @@ def _calibration(row: Row) -> Row:
     found = _take(row, KEYS) | {
         "draw": 0,
         "method": "platt",
-        "validation_films": 200,
+        "validation_images": 200,
         "validation_positives": 110,
     }
     found |= (
@@ -181,9 +181,9 @@ def _groups(row: Row) -> list[Row]:
     if not row["auroc"]:
         return []
     value, rows = float(row["auroc"]), []
-    for name, group, films, gap in GROUPS:
+    for name, group, images, gap in GROUPS:
         against = "M" if name == "sex" else "0 to 4"
-        base = _take(row, KEYS) | {"attribute": name, "group": group, "n": films, "patients": films // 2}
+        base = _take(row, KEYS) | {"attribute": name, "group": group, "n": images, "patients": images // 2}
         gaps = dict.fromkeys(("gap", "gap_low", "gap_high", "p_holm", "flagged"), "")
         if gap is not None:
             flagged = {"p_holm": 0.01 if gap else 0.8, "flagged": int(gap != 0)}
@@ -194,7 +194,7 @@ def _groups(row: Row) -> list[Row]:
             "high": min(1, value + (gap or 0) + 0.04),
         }
         rows.append(
-            base | {"positives": films // 3} | area | {"against_group": against} | gaps | {"reason": ""}
+            base | {"positives": images // 3} | area | {"against_group": against} | gaps | {"reason": ""}
         )
     empty = dict.fromkeys(
         ("auroc", "low", "high", "against_group", "gap", "gap_low", "gap_high", "p_holm", "flagged"), ""

@@ -1,4 +1,4 @@
-"""A made-up folder of `reproduce` for the tests of its page: the numbers are drawn, no film was seen."""
+"""A made-up folder of `reproduce` for the tests of its page: the numbers are drawn, no image was seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mococxr.reproduction.cells import Cell, cells_of, choose, published
 DIFFERENCES = ("arm", "against", "mode", "target", "fraction", "difference", "low", "high", "p", "method")
 DATA = {
     "chexpert": {
-        "rows": 2000, "patients": 820, "studies": 1500, "missing_films": 0, "table_is_papers": False,
+        "rows": 2000, "patients": 820, "studies": 1500, "missing_images": 0, "table_is_papers": False,
         "test": {"kind": "official", "studies": 160, "positives": {"Pleural Effusion": 61, "Consolidation": 9}},
     },
     "shenzhen": {"rows": 160, "patients": 160, "test": {"kind": "shares 0.65 0.15 0.2, seed 0", "studies": 32}},
@@ -99,7 +99,7 @@ def _study(folder: Path, cells: list[Cell], undefined: dict[str, str], shift: fl
     _differences(folder / "differences.csv", pairs, values, task, fraction)
     _differences(folder / "across.csv", [("linear", "finetune")], values, task, fraction)
     trial = {"arm": "moco", "mode": "linear", "target": task, "fraction": fraction, "status": "done"}
-    trial |= {"train_films": 200, "train_patients": 90, "train_positives": 70, "auroc": 0.8, "seconds": 36.0}
+    trial |= {"train_images": 200, "train_patients": 90, "train_positives": 70, "auroc": 0.8, "seconds": 36.0}
     pl.DataFrame([trial]).write_csv(folder / "trials.csv")
     (folder / "study.json").write_text("{}")
     (folder / "settings.yaml").write_text("draws: 5\n")

@@ -1,4 +1,4 @@
-"""A made-up STUDY folder for the tests of the report: the numbers are drawn, no film was seen."""
+"""A made-up STUDY folder for the tests of the report: the numbers are drawn, no image was seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from fake_numbers import add_numbers
 
 FRACTIONS = (0.01, 0.1, 1.0)
-FILMS = {0.01: 34, 0.1: 340, 1.0: 3400}
+IMAGES = {0.01: 34, 0.1: 340, 1.0: 3400}
 DRAWS = {0.01: 5, 0.1: 5, 1.0: 1}
 START = {"moco": 0.88, "imagenet": 0.78, "random": 0.64}
 HARD = {"Pneumonia": 0.05, "Effusion": 0.0}
@@ -29,9 +29,9 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "runs": [{"run": "moco", "health": None}],
             "verdict": None,
             "seconds": 840.0,
-            "pretrained_on": {"source": "pediatric", "films": 3400, "patients": 1690, "splits": "train"},
-            "trained_on": "no chest films",
-            "seconds_per_film": 0.0123,
+            "pretrained_on": {"source": "pediatric", "images": 3400, "patients": 1690, "splits": "train"},
+            "trained_on": "no chest images",
+            "seconds_per_image": 0.0123,
             "parameters": 11_176_512,
             "device": "cpu",
         },
@@ -51,9 +51,9 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         },
     }
     count = {
-        "train_films": 3400,
+        "train_images": 3400,
         "train_patients": 1690,
-        "test_films": 512,
+        "test_images": 512,
         "test_patients": 309,
         "train_positives": 1900,
         "train_negatives": 1500,
@@ -70,7 +70,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         "store": {
             "path_name": "store",
             "source": "pediatric",
-            "films": 4114,
+            "images": 4114,
             "patients": 2100,
             "patients_known": True,
             "phantom": False,
@@ -78,19 +78,21 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "not_used": 2,
             "split_rule": "shares 0.8 0.05 0.15 by patient, seed 0",
             "splits": {
-                "train": {"films": 3400, "patients": 1690},
-                "val": {"films": 200, "patients": 100},
-                "test": {"films": 514, "patients": 310},
+                "train": {"images": 3400, "patients": 1690},
+                "val": {"images": 200, "patients": 100},
+                "test": {"images": 514, "patients": 310},
             },
         },
         "targets": {target: dict(count) for target in targets},
         "arms": {arm: about.get(arm, {}) | {"timm": "resnet18", "size": 96} for arm in arms},
-        "films_in_both": {"moco/moco": {"test_films": 514, "same": 0, "alike": 2}} if "moco" in arms else {},
+        "images_in_both": {"moco/moco": {"test_images": 514, "same": 0, "alike": 2}}
+        if "moco" in arms
+        else {},
         "reference": "imagenet",
         "primary": {"target": targets[0], "mode": "linear", "fraction": 0.01, "arm": arms[0]},
         "replicates": 500,
         "level": 0.95,
-        "unit": "film",
+        "unit": "image",
         "vote": "max",
         "uncertain": "ignore",
         "blank": "unknown",
@@ -172,7 +174,7 @@ def _cell(key: Key, draws: np.ndarray, gone: str | None) -> dict[str, Any]:
 
 def _trials(key: Key, draws: np.ndarray, gone: str | None, rng: np.random.Generator) -> list[dict[str, Any]]:
     arm, mode, target, fraction = key
-    films = FILMS.get(fraction, round(3400 * fraction))
+    images = IMAGES.get(fraction, round(3400 * fraction))
     return [
         {
             "trial": f"{target}-{mode}-{arm}-{fraction}-{i}",
@@ -182,9 +184,9 @@ def _trials(key: Key, draws: np.ndarray, gone: str | None, rng: np.random.Genera
             "target": target,
             "fraction": fraction,
             "draw": i,
-            "train_films": films,
-            "train_patients": films // 2 + 3,
-            "train_positives": films // 2 + int(rng.integers(0, 3)),
+            "train_images": images,
+            "train_patients": images // 2 + 3,
+            "train_positives": images // 2 + int(rng.integers(0, 3)),
             "auroc": "" if gone else value,
             "average_precision": "" if gone else value - 0.08,
             "status": gone or "done",

@@ -17,7 +17,7 @@ DIM = 16
 
 @cache
 def network(arch: str, head: str = "mlp", seed: int = 0) -> nn.Module:
-    """torchvision's network with MoCo's head, its batch norm as if it had seen films."""
+    """torchvision's network with MoCo's head, its batch norm as if it had seen images."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = getattr(torchvision.models, arch)(weights=None)

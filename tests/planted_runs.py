@@ -23,20 +23,21 @@ SETTINGS: dict[str, Any] = {
     "dim": 64, "lr": 1e-3, "momentum": 0.99, "schedule": "cosine", "warmup": 0.02, "crop": (0.6, 1.0), "log_every": 4,
     "save_every": 10**6, "device": "cpu", "workers": 1,
 }  # fmt: skip
-"""A run of 520 steps over 219 films, of which the tests make the first tenth; the queue is full after 8."""
+"""A run of 520 steps over 219 images, of which the tests make the first tenth; the queue is full after 8."""
 
 
 def make_square_store(folder: Path) -> Path:
-    """219 training films of 48 x 48 px: square, so that `--crop 1 1 --rotation 0 --flip 0` gives two equal views."""
-    write_phantoms(folder / "films", 300, size=64, jobs=1)
-    for path in sorted((folder / "films" / "images").glob("*.png")):
-        film = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        assert film is not None
-        side = min(film.shape)
-        cv2.imwrite(str(path), film[:side, :side])
+    """219 training images of 48 x 48 px: square, so that `--crop 1 1 --rotation 0 --flip 0` gives two equal views."""
+    write_phantoms(folder / "images", 300, size=64, jobs=1)
+    for path in sorted((folder / "images" / "images").glob("*.png")):
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert image is not None
+        side = min(image.shape)
+        cv2.imwrite(str(path), image[:side, :side])
     out = folder / "store"
     run(
-        "prepare", {"source": folder / "films", "out": out, "size": 48, "jobs": 1, "split": (0.7, 0.15, 0.15)}
+        "prepare",
+        {"source": folder / "images", "out": out, "size": 48, "jobs": 1, "split": (0.7, 0.15, 0.15)},
     )
     return out
 
@@ -60,8 +61,8 @@ def _one_direction(weight: torch.Tensor) -> None:
 
 
 def _shuffled(make: Any) -> Any:
-    def views(self: Any, epoch: int, films: Any) -> torch.Tensor:
-        both = make(self, epoch, films)
+    def views(self: Any, epoch: int, images: Any) -> torch.Tensor:
+        both = make(self, epoch, images)
         both[1] = both[1].roll(1, dims=0)
         return both
 
@@ -71,7 +72,7 @@ def _shuffled(make: Any) -> Any:
 def _own_keys_first(descend: Any) -> Any:
     """A step that enqueues the keys before the loss and not after it."""
 
-    def wrong(learner: Any, films_q: Any, films_k: Any, **how: Any) -> Any:
+    def wrong(learner: Any, images_q: Any, images_k: Any, **how: Any) -> Any:
         queue, contrast = learner.queue, step.info_nce
         taken: list[torch.Tensor] = []
         real = type(queue).enqueue
@@ -84,7 +85,7 @@ def _own_keys_first(descend: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(step, "info_nce", early)
             patch.setattr(type(queue), "enqueue", lambda _, keys: None if taken else real(queue, keys))
-            return descend(learner, films_q, films_k, **how)
+            return descend(learner, images_q, images_k, **how)
 
     return wrong
 

@@ -1,4 +1,4 @@
-"""Trials of a made-up study: scores drawn by the test, no film seen, written as `study` writes them."""
+"""Trials of a made-up study: scores drawn by the test, no image seen, written as `study` writes them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import polars as pl
 
 from mococxr.studies.trial import predictions_path, validation_path
 
-FILMS = {0.01: 20, 0.1: 200, 0.5: 1000, 1.0: 2000}
+IMAGES = {0.01: 20, 0.1: 200, 0.5: 1000, 1.0: 2000}
 
 
 @dataclass
 class FakeStore:
-    """What measuring asks of the store of the test films."""
+    """What measuring asks of the store of the test images."""
 
     index: pl.DataFrame
     path: Path = Path("store")
 
     def rows_in(self, *splits: str) -> np.ndarray:
-        """All films are test films."""
+        """All images are test images."""
         return self.index["row"].to_numpy() if "test" in splits else np.empty(0, dtype=int)
 
 
 @dataclass
 class Scored:
-    """A study folder with scores in it, its records and the store of its test films."""
+    """A study folder with scores in it, its records and the store of its test images."""
 
     out: Path
     records: list[dict[str, Any]]
     store: FakeStore
 
-    def films(self, trial: str, folder: str = "predictions") -> pl.DataFrame:
+    def images(self, trial: str, folder: str = "predictions") -> pl.DataFrame:
         """What one trial scored."""
         return pl.read_parquet(self.out / folder / f"{trial}.parquet")
 
@@ -43,7 +43,7 @@ def scored_study(
     out: Path,
     *,
     patients: int = 160,
-    films: int = 2,
+    images: int = 2,
     prevalence: float = 0.3,
     gain: dict[str, float] | None = None,
     runs: dict[str, int] | None = None,
@@ -65,10 +65,10 @@ def scored_study(
     rng = np.random.default_rng(seed)
     gain = gain or {"imagenet": 1.0, "moco": 2.0}
     records = []
-    index = _films(rng, patients, films, "test")
+    index = _images(rng, patients, images, "test")
     for target in targets:
         own = {"test": _labels(rng, index, prevalence)}
-        valid = _films(rng, validation, films, "val")
+        valid = _images(rng, validation, images, "val")
         own["val"] = _labels(rng, valid, prevalence)
         shared = {name: rng.normal(size=len(labels)) for name, labels in own.items()}
         for fraction in fractions:
@@ -96,16 +96,16 @@ def scored_study(
                             records.append(
                                 {"id": trial, "arm": arm, "run": f"run{run}", "run_index": run, "mode": mode,
                                  "target": target, "fraction": fraction, "draw": draw, "status": "done",
-                                 "train_films": FILMS[fraction], "train_patients": FILMS[fraction] // 2,
-                                 "train_positives": FILMS[fraction] // 3, "notes": [], "seconds": 0.1,
-                                 "validation_films": 0, "validation_scored": len(valid)}
+                                 "train_images": IMAGES[fraction], "train_patients": IMAGES[fraction] // 2,
+                                 "train_positives": IMAGES[fraction] // 3, "notes": [], "seconds": 0.1,
+                                 "validation_images": 0, "validation_scored": len(valid)}
                             )  # fmt: skip
     return Scored(out, records, FakeStore(index))
 
 
-def _films(rng: np.random.Generator, patients: int, films: int, kind: str) -> pl.DataFrame:
-    """A row a film: the first films of all patients, then the second."""
-    count = patients * films
+def _images(rng: np.random.Generator, patients: int, images: int, kind: str) -> pl.DataFrame:
+    """A row an image: the first images of all patients, then the second."""
+    count = patients * images
     person = np.arange(count) % max(patients, 1)
     sex, age = rng.choice(["F", "M"], max(patients, 1)), rng.integers(20, 90, max(patients, 1))
     return pl.DataFrame(
@@ -116,8 +116,8 @@ def _films(rng: np.random.Generator, patients: int, films: int, kind: str) -> pl
     )  # fmt: skip
 
 
-def _labels(rng: np.random.Generator, films: pl.DataFrame, prevalence: float) -> np.ndarray:
+def _labels(rng: np.random.Generator, images: pl.DataFrame, prevalence: float) -> np.ndarray:
     """One label a patient, a fixed number of them positive."""
-    people = films["patient"].unique(maintain_order=True).to_list()
+    people = images["patient"].unique(maintain_order=True).to_list()
     sick = set(rng.permutation(people)[: round(prevalence * len(people))].tolist())
-    return np.array([int(p in sick) for p in films["patient"]])
+    return np.array([int(p in sick) for p in images["patient"]])

@@ -15,7 +15,7 @@ CNN, VIT = "test_efficientnet", "test_vit"
 GREY = {"image_mean": [0.48, 0.45, 0.40], "image_std": [0.22, 0.23, 0.24]}
 
 
-def films(count: int = 3, side: int = 64, seed: int = 0) -> torch.Tensor:
+def images(count: int = 3, side: int = 64, seed: int = 0) -> torch.Tensor:
     """uint8 (N, 1, side, side)."""
     drawn = np.random.default_rng(seed).integers(0, 256, (count, 1, side, side), dtype=np.uint8)
     return torch.from_numpy(drawn)

@@ -13,7 +13,7 @@ from mococxr.pretraining.pretrain import run as pretrain
 from mococxr.settings import PretrainSettings
 from mococxr.synthetic import write_phantoms
 
-TIMES = ("seconds", "films_per_s")
+TIMES = ("seconds", "images_per_s")
 """Fields of the log that no rerun repeats."""
 
 TINY: dict[str, Any] = {
@@ -34,18 +34,18 @@ TINY: dict[str, Any] = {
 }
 
 
-def make_phantom_store(folder: Path, films: int = 60) -> Path:
-    """Prepare phantoms of 96 px at 64 px; a patient's one to three films are one study, 0.7 0.1 0.2 split."""
-    table = write_phantoms(folder / "films", films, size=96, jobs=1)
+def make_phantom_store(folder: Path, images: int = 60) -> Path:
+    """Prepare phantoms of 96 px at 64 px; a patient's one to three images are one study, 0.7 0.1 0.2 split."""
+    table = write_phantoms(folder / "images", images, size=96, jobs=1)
     frame = pl.read_csv(table, infer_schema=False)
     frame.with_columns(study="s-" + pl.col("patient")).write_csv(table)
     out = folder / "store"
-    run("prepare", {"source": folder / "films", "out": out, "size": 64, "jobs": 1, "split": (0.7, 0.1, 0.2)})
+    run("prepare", {"source": folder / "images", "out": out, "size": 64, "jobs": 1, "split": (0.7, 0.1, 0.2)})
     return out
 
 
 def tiny(store: Path, out: Path, **others: Any) -> PretrainSettings:
-    """Settings of a run of seconds: 15 steps on 40-odd films."""
+    """Settings of a run of seconds: 15 steps on 40-odd images."""
     return PretrainSettings(**{**TINY, "stores": (store,), "out": out, **others})
 
 

@@ -1,4 +1,4 @@
-"""Miniatures of public data sets, each in its own layout; the films are empty files."""
+"""Miniatures of public data sets, each in its own layout; the images are empty files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def table(path: Path, *lines: str) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def films(root: Path, *names: str) -> None:
+def images(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -51,7 +51,7 @@ def mimic(root: Path) -> None:
             f"10000032,50414267,{fourteen(Pleural_Effusion=effusion, Edema='0.0')}",
             f"10000032,53189527,{fourteen(No_Finding='1.0')}",
         )
-    films(root, "files/p10/p10000032/s50414267/aa-1.jpg")
+    images(root, "files/p10/p10000032/s50414267/aa-1.jpg")
 
 
 def brax(root: Path) -> None:
@@ -63,7 +63,7 @@ def brax(root: Path) -> None:
         f"{fourteen(Edema='1.0', Fracture='-1.0')},PA,2000,2000,2",
         f"d/2.dcm,images/id_b/Study_1/Series_1/image-2.png,id_b,M,45,7,20100301,{fourteen()},RL,2000,2000,1",
     )
-    films(root, "images/id_a/Study_1/Series_1/image-1.png")
+    images(root, "images/id_a/Study_1/Series_1/image-1.png")
 
 
 def padchest(root: Path) -> None:
@@ -82,16 +82,16 @@ def padchest(root: Path) -> None:
         ("h.png", "54", "20150919", "s8", "p3", "1950.0", "M", "PA", "nan"),
     ]
     lines = [
-        f"{n},{film},{folder},{date},{study},{patient},{birth},{sex},POSTEROANTERIOR,{view},Manual,"
+        f"{n},{image},{folder},{date},{study},{patient},{birth},{sex},POSTEROANTERIOR,{view},Manual,"
         f'"secret words",Physician,"{labels}",[]'
-        for n, (film, folder, date, study, patient, birth, sex, view, labels) in enumerate(rows)
+        for n, (image, folder, date, study, patient, birth, sex, view, labels) in enumerate(rows)
     ]
     table(root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", columns, *lines)
-    films(root, "0/a.png", "b.png", "images-224/c.png")
+    images(root, "0/a.png", "b.png", "images-224/c.png")
 
 
 def vindr(root: Path) -> None:
-    """PhysioNet's form: three readers a film, but for one that has two, and a test set of consensus."""
+    """PhysioNet's form: three readers an image, but for one that has two, and a test set of consensus."""
     findings = "Cardiomegaly,Pleural effusion,No finding,Other diseases"
     table(
         root / "annotations" / "image_labels_train.csv",
@@ -105,11 +105,11 @@ def vindr(root: Path) -> None:
         f"image_id,{findings}".removesuffix("s") + ",Only here",
         "f9,0,1,0,1,0",
     )
-    films(root, "train/f1.dicom", "train/f2.png", "test/f9.dicom")
+    images(root, "train/f1.dicom", "train/f2.png", "test/f9.dicom")
 
 
 def kaggle_vindr(root: Path) -> None:
-    """Kaggle's form of the same training films: a row a box."""
+    """Kaggle's form of the same training images: a row a box."""
     table(
         root / "train.csv",
         "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max",
@@ -131,14 +131,14 @@ def rsna(root: Path) -> None:
         "patientId,class",
         "k-1,No Lung Opacity / Not Normal", "k-2,Lung Opacity", "k-2,Lung Opacity", "k-3,Normal",
     )  # fmt: skip
-    films(root, "stage_2_train_images/k-1.dcm", "stage_2_test_images/k-9.dcm")
+    images(root, "stage_2_train_images/k-1.dcm", "stage_2_test_images/k-9.dcm")
 
 
 def rsna_origin(root: Path) -> None:
-    """The list that names the film of ChestX-ray14 behind each of the challenge's."""
+    """The list that names the image of ChestX-ray14 behind each of the challenge's."""
     pairs = {"k-1": "00025669_003.png", "k-2": "00025669_004.png", "k-3": "00000007_000.png"}
     entries = [
-        {"subset_img_id": film, "img_id": name, "subset_group": "train"} for film, name in pairs.items()
+        {"subset_img_id": image, "img_id": name, "subset_group": "train"} for image, name in pairs.items()
     ]
     (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(entries))
 
@@ -157,10 +157,10 @@ def tbx11k(root: Path) -> None:
     content = {
         "categories": [{"id": number, "name": name} for number, name in kinds],
         "images": [{"id": 5, "file_name": "tb/tb0001.png"}, {"id": 6, "file_name": "tb/tb0003.png"}],
-        "annotations": [{"image_id": film, "category_id": kind} for film, kind in ((5, 1), (5, 2), (6, 2))],
+        "annotations": [{"image_id": image, "category_id": kind} for image, kind in ((5, 1), (5, 2), (6, 2))],
     }
     table(root / "annotations" / "json" / "TBX11K_train.json", json.dumps(content))
-    films(root, "imgs/health/h0001.png", "imgs/test/test0001.png")
+    images(root, "imgs/health/h0001.png", "imgs/test/test0001.png")
 
 
 def tbx11k_simplified(root: Path) -> None:
@@ -175,7 +175,7 @@ def tbx11k_simplified(root: Path) -> None:
         "tb0003.png,512,512,val,\"{'xmin': 5}\",tb,latent_tb,tb",
         "test0001.png,512,512,test,none,,,",
     )
-    films(root, "images/h0001.png")
+    images(root, "images/h0001.png")
 
 
 def openi(root: Path) -> None:
@@ -186,7 +186,7 @@ def openi(root: Path) -> None:
         (4, []),
     ):
         marks = "".join(f"<major>{heading}</major>" for heading in headings)
-        images = "".join(
+        pixels = "".join(
             f'<parentImage id="CXR{number}_1_IM-000{view}"><caption>secret</caption></parentImage>'
             for view in (1, 2)
         )
@@ -194,9 +194,9 @@ def openi(root: Path) -> None:
             root / "ecgen-radiology" / f"{number}.xml",
             f'<?xml version="1.0" encoding="utf-8"?><eCitation><uId id="CXR{number}"/><MedlineCitation>'
             '<AbstractText Label="FINDINGS">secret words of a report</AbstractText></MedlineCitation>'
-            f"<MeSH>{marks}<automatic>opacity</automatic></MeSH>{images}</eCitation>",
+            f"<MeSH>{marks}<automatic>opacity</automatic></MeSH>{pixels}</eCitation>",
         )
-    films(root, "NLMCXR_png/CXR1_1_IM-0001.png")
+    images(root, "NLMCXR_png/CXR1_1_IM-0001.png")
 
 
 def kaggle_openi(root: Path) -> None:
@@ -211,4 +211,4 @@ def kaggle_openi(root: Path) -> None:
         "2,Cardiomegaly/borderline;Nodule,Cardiomegaly;Nodule,Xray,secret,None.,secret,secret",
         "3,No Indexing,No Indexing,Xray,secret,None.,secret,secret",
     )
-    films(root, "images/images_normalized/1_IM-0001.dcm.png")
+    images(root, "images/images_normalized/1_IM-0001.dcm.png")

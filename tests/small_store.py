@@ -1,4 +1,4 @@
-"""A small store for tests: 60 patients, two films each, of which those with the finding have a bright square."""
+"""A small store for tests: 60 patients, two images each, of which those with the finding have a bright square."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BACKBONE = "test_efficientnet"
 HOW: dict[str, Any] = {"backbone": BACKBONE, "size": 32, "device": "cpu", "jobs": 1}
 
 
-def draw_film(rng: np.random.Generator, finding: bool, shape: tuple[int, int]) -> np.ndarray:
-    film = rng.normal(110, 25, shape)
+def draw_image(rng: np.random.Generator, finding: bool, shape: tuple[int, int]) -> np.ndarray:
+    image = rng.normal(110, 25, shape)
     if finding:
         top, left = rng.integers(4, shape[0] - 40), rng.integers(4, shape[1] - 40)
-        film[top : top + 34, left : left + 34] += rng.uniform(25, 80)
-    return film.clip(0, 255).astype(np.uint8)
+        image[top : top + 34, left : left + 34] += rng.uniform(25, 80)
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def small_table(patients: int, rng: np.random.Generator) -> pl.DataFrame:
@@ -39,14 +39,14 @@ def small_table(patients: int, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def make_store(folder: Path, patients: int = 60, **settings: Any) -> Store:
-    """Draw the films, write the table and prepare the store (stored at 72 px, the films 80 px and more)."""
+    """Draw the images, write the table and prepare the store (stored at 72 px, the images 80 px and more)."""
     rng = np.random.default_rng(7)
-    (folder / "films" / "images").mkdir(parents=True)
+    (folder / "images" / "images").mkdir(parents=True)
     table = small_table(patients, rng)
     for i, row in enumerate(table.iter_rows(named=True)):
         shape = [(80, 104), (110, 84), (96, 96)][i % 3]
-        cv2.imwrite(str(folder / "films" / row["path"]), draw_film(rng, row["Finding"] == 1, shape))
-    table.write_csv(folder / "films" / "labels.csv")
+        cv2.imwrite(str(folder / "images" / row["path"]), draw_image(rng, row["Finding"] == 1, shape))
+    table.write_csv(folder / "images" / "labels.csv")
     out = folder / "store"
-    run("prepare", {"source": folder / "films", "out": out, "size": 72, "jobs": 1, **settings})
+    run("prepare", {"source": folder / "images", "out": out, "size": 72, "jobs": 1, **settings})
     return Store.open(out)

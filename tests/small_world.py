@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mococxr import cli
-from small_films import contents
+from small_images import contents
 from small_store import BACKBONE, make_store
 
 
@@ -21,7 +21,7 @@ from small_store import BACKBONE, make_store
 class World:
     """Folders made by the commands, to be read and not written to."""
 
-    films: Path
+    images: Path
     store: Path
     run: Path
     model: Path
@@ -46,7 +46,7 @@ def quietly(*words: object) -> None:
 
 
 def make_world(folder: Path, patients: int = 16) -> World:
-    """Prepare, pretrain, fit and study on a few drawn films."""
+    """Prepare, pretrain, fit and study on a few drawn images."""
     store = make_store(folder, patients=patients).path
     run, model, study = folder / "run", folder / "model", folder / "study"
     quietly(
@@ -58,7 +58,7 @@ def make_world(folder: Path, patients: int = 16) -> World:
         "study", store, "--target", "Finding", "--arm", "random", "--arm", f"moco={run}", "--fraction", 1,
         "--replicates", 50, "--jobs", 1, "--device", "cpu", "--out", study,
     )  # fmt: skip
-    return World(folder / "films", store, run, model, study)
+    return World(folder / "images", store, run, model, study)
 
 
 def but(line: str, flag: str, *values: object) -> str:

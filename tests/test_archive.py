@@ -1,4 +1,4 @@
-"""A DICOM archive from folder to store: every good film right, every broken one named."""
+"""A DICOM archive from folder to store: every good image right, every broken one named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from archive_films import Archive, film, grey_film, write_archive
+from archive_images import Archive, grey_image, image, write_archive
 from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError
 from mococxr.preparation.decode import Chunk, decode_chunk
@@ -25,7 +25,7 @@ from mococxr.store import Store
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Archive]:
-    root = tmp_path_factory.mktemp("archive") / "films"
+    root = tmp_path_factory.mktemp("archive") / "images"
     return root, write_archive(root, 200)
 
 
@@ -47,17 +47,17 @@ def prepare(root: Path, out: Path, **others: Any) -> Store:
 def real_names(key: Path) -> dict[str, str]:
     """Pseudonym of a file -> its path, from the look-up table."""
     table = pl.read_csv(Path(f"{key}.lookup.csv"), infer_schema=False)
-    return dict(table.select("film", "real_path").iter_rows())
+    return dict(table.select("image", "real_path").iter_rows())
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four films of two patients, without headers worth a word."""
-    root = tmp_path_factory.mktemp("small") / "films"
+    """Four images of two patients, without headers worth a word."""
+    root = tmp_path_factory.mktemp("small") / "images"
     rng = np.random.default_rng(1)
     for i in range(4):
         patient, study = i // 2, i // 2
-        file = film(grey_film(rng, 48, 40), patient=f"ID{patient}", study=f"1.2.{study}", sop=f"1.3.{i}",
+        file = image(grey_image(rng, 48, 40), patient=f"ID{patient}", study=f"1.2.{study}", sop=f"1.3.{i}",
                     AccessionNumber=f"00{study}", StudyDate=f"202001{1 + 3 * i:02d}", InstanceNumber=9 - i)  # fmt: skip
         (root / f"p{patient}").mkdir(parents=True, exist_ok=True)
         file.save_as(root / f"p{patient}" / f"IM{i}", enforce_file_format=True)
@@ -65,10 +65,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_of(small: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small, tmp_path / "films"))
+    return Path(shutil.copytree(small, tmp_path / "images"))
 
 
-def test_every_good_film_is_right_and_every_broken_one_is_named(archive, tmp_path):
+def test_every_good_image_is_right_and_every_broken_one_is_named(archive, tmp_path):
     root, written = archive
     store = prepare(root, tmp_path / "store")
     real = real_names(tmp_path / "store.key")
@@ -110,7 +110,7 @@ def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(
     assert (tmp_path / "store.key").is_file(), "without its key the run could not be taken up"
     assert working_folder(tmp_path / "store").is_dir()
     store = prepare(root, tmp_path / "store")
-    assert "resuming: 64 films already done" in capsys.readouterr().err
+    assert "resuming: 64 images already done" in capsys.readouterr().err
     whole = prepare(root, tmp_path / "whole", key=tmp_path / "store.key")
     assert store.sha256 == whole.sha256
     assert prepare(root, tmp_path / "store").sha256 == store.sha256
@@ -135,10 +135,10 @@ def test_a_header_longer_than_what_is_read_first_is_read_whole(small, tmp_path, 
         assert read_cohort(root, format="dicom").rows.equals(short.rows)
 
 
-def test_what_is_no_film_is_counted_or_listed_with_its_reason(small, tmp_path):
+def test_what_is_not_an_image_is_counted_or_listed_with_its_reason(small, tmp_path):
     root = copy_of(small, tmp_path)
     shutil.copy(root / "p0" / "IM0", root / "z copy")
-    for name in ("DICOMDIR", "notes.txt", "report.XML", "films.zip", "p1/.hidden"):
+    for name in ("DICOMDIR", "notes.txt", "report.XML", "images.zip", "p1/.hidden"):
         (root / name).write_bytes((root / "p0" / "IM0").read_bytes())
     (root / ".git").mkdir()
     (root / ".git" / "IM9").write_bytes((root / "p0" / "IM0").read_bytes())
@@ -149,9 +149,9 @@ def test_what_is_no_film_is_counted_or_listed_with_its_reason(small, tmp_path):
     (tmp_path / "elsewhere").write_bytes((root / "p0" / "IM0").read_bytes())
     (root / "link").symlink_to(tmp_path / "elsewhere")
     grey = np.zeros((40, 40), np.uint8)
-    film(grey, sop="1.9.1", Modality="CT").save_as(root / "ct", enforce_file_format=True)
-    film(grey, sop="1.9.2", ImageType=["DERIVED", "SECONDARY", "LOCALIZER"]).save_as(root / "scout.dcm")
-    film(grey, sop="1.9.3", patient="").save_as(root / "nobody.dcm", enforce_file_format=True)
+    image(grey, sop="1.9.1", Modality="CT").save_as(root / "ct", enforce_file_format=True)
+    image(grey, sop="1.9.2", ImageType=["DERIVED", "SECONDARY", "LOCALIZER"]).save_as(root / "scout.dcm")
+    image(grey, sop="1.9.3", patient="").save_as(root / "nobody.dcm", enforce_file_format=True)
     cohort = read_cohort(root)
     assert cohort.name == "dicom"
     assert len(cohort.rows) == 4
@@ -172,25 +172,25 @@ def test_what_is_no_film_is_counted_or_listed_with_its_reason(small, tmp_path):
 
 
 @pytest.mark.parametrize("cut", ["0 cut", "z cut"])
-def test_of_two_files_of_one_film_the_longer_is_read(small, tmp_path, cut):
+def test_of_two_files_of_one_image_the_longer_is_read(small, tmp_path, cut):
     root = copy_of(small, tmp_path)
     (root / cut).write_bytes((root / "p0" / "IM0").read_bytes()[:-400])
     cohort = read_cohort(root)
     assert "p0/IM0" in cohort.rows["path"]
     assert dict(cohort.left_out.iter_rows()).keys() == {cut}
-    assert any("4 of 5 files are films; 1 are not: a second copy" in note for note in cohort.notes)
+    assert any("4 of 5 files are images; 1 are not: a second copy" in note for note in cohort.notes)
 
 
 def test_a_word_that_is_no_modality_is_not_quoted(small, tmp_path):
     root = copy_of(small, tmp_path)
     for name, modality in (("ct", "CT"), ("person", "QUIMBY")):
-        strange = film(np.zeros((40, 40), np.uint8), sop=f"1.9.{name == 'ct':d}", Modality=modality)
+        strange = image(np.zeros((40, 40), np.uint8), sop=f"1.9.{name == 'ct':d}", Modality=modality)
         strange.save_as(root / name, enforce_file_format=True)
     reasons = dict(read_cohort(root).left_out.iter_rows())
     assert reasons == {"ct": "another modality: CT", "person": "another modality: unknown"}
 
 
-def test_days_count_from_the_first_study_and_films_are_numbered_in_their_study(small):
+def test_days_count_from_the_first_study_and_images_are_numbered_in_their_study(small):
     rows = read_cohort(small).rows
     assert rows["day"].to_list() == [0, 3, 0, 3]
     assert rows["acquisition"].to_list() == [2, 1, 2, 1] or rows["acquisition"].to_list() == [1, 2, 1, 2]
@@ -218,14 +218,14 @@ def test_labels_are_found_by_the_keys_of_report_systems(small, tmp_path, column,
     assert cohort.labels == ("Effusion",)
     assert cohort.rows["Effusion"].to_list() == labels
     missing = labels.count(None)
-    assert any(f"of 4 films {4 - missing} have a row, {missing} none" in note for note in cohort.notes)
-    assert any(f"{'1' if 'none' in keys else '0'} rows have no film" in note for note in cohort.notes)
+    assert any(f"of 4 images {4 - missing} have a row, {missing} none" in note for note in cohort.notes)
+    assert any(f"{'1' if 'none' in keys else '0'} rows have no image" in note for note in cohort.notes)
 
 
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ({"number": ["1"], "Effusion": [1]}, "no column by which a film is found"),
+        ({"number": ["1"], "Effusion": [1]}, "no column by which an image is found"),
         ({"PatientID": ["DOE", "ROE"], "Effusion": [1, 0]}, "No row of"),
         ({"PatientID": ["ID0", "ID0"], "Effusion": [1, 0]}, "1 rows that contradict"),
     ],
@@ -251,19 +251,19 @@ def test_a_split_file_with_real_or_with_hashed_patients_is_taken(small, tmp_path
     assert again.splits.equals(store.splits)
 
 
-def test_an_archive_without_films_is_refused_with_the_reasons(tmp_path):
-    (tmp_path / "films").mkdir()
-    (tmp_path / "films" / "a").write_bytes(b"junk")
-    with pytest.raises(InputError, match=r"no film: not a DICOM file \(1\)"):
-        prepare(tmp_path / "films", tmp_path / "store", format="dicom")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["films"]
+def test_an_archive_without_images_is_refused_with_the_reasons(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"no image: not a DICOM file \(1\)"):
+        prepare(tmp_path / "images", tmp_path / "store", format="dicom")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images"]
 
 
-def test_an_archive_without_a_whole_film_is_refused_with_the_reasons(small, tmp_path):
+def test_an_archive_without_a_whole_image_is_refused_with_the_reasons(small, tmp_path):
     root = copy_of(small, tmp_path)
     for file in root.rglob("IM*"):
         file.write_bytes(file.read_bytes()[:-400])
-    with pytest.raises(InputError, match=r"None of the 4 films can be read: truncated.*\([1-4]\)") as caught:
+    with pytest.raises(InputError, match=r"None of the 4 images can be read: truncated.*\([1-4]\)") as caught:
         prepare(root, tmp_path / "store", jobs=1, split=(1, 0, 0))
     assert "table" not in str(caught.value)
 

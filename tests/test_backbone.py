@@ -20,7 +20,7 @@ from mococxr.errors import InputError
 NAME = "test_efficientnet"
 
 
-def films(count: int = 3, height: int = 40, width: int = 48) -> Tensor:
+def images(count: int = 3, height: int = 40, width: int = 48) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 1, height, width), generator=generator, dtype=torch.uint8)
 
@@ -33,8 +33,8 @@ def encoder(name: str = NAME, **others) -> Encoder:
 
 
 @torch.no_grad()
-def test_bytes_and_shares_of_one_are_the_same_film():
-    network, given = encoder(), films()
+def test_bytes_and_shares_of_one_are_the_same_image():
+    network, given = encoder(), images()
     out = network(given)
     assert out.dtype == torch.float32
     for kind in (torch.float32, torch.float64):
@@ -51,7 +51,7 @@ def test_the_network_sees_normalised_grey_in_every_channel(channels):
     network = encoder(channels=channels, mean=0.4, std=0.2)
     network.stem = ""  # repeated into the channels, and not its kernels summed instead
     network.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    given = films()
+    given = images()
     network(given)
     grey = (given.numpy() / 255.0 - 0.4) / 0.2
     assert seen[0].shape == (3, channels, 40, 48)
@@ -71,7 +71,7 @@ def answers(encoder: Encoder, given: torch.Tensor) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "name", [NAME, "test_resnet", "test_vit", "test_convnext", "densenet121", "test_nfnet"]
 )
-def test_a_grey_film_meets_the_sum_of_the_kernels_as_three_equal_channels_meet_each(name):
+def test_a_grey_image_meets_the_sum_of_the_kernels_as_three_equal_channels_meet_each(name):
     network = build(EncoderSpec(name, 64), seed=3).eval()
     assert bool(network.stem) == (name != "test_nfnet"), (
         "that one's kernels are standardised, which is not linear"
@@ -91,7 +91,7 @@ def test_what_the_summed_kernels_give_is_channels_last():
     network.network.get_submodule(network.stem.removesuffix(".weight")).register_forward_hook(
         lambda _, _given, out: seen.append(out)
     )
-    network(films())
+    network(images())
     assert seen[0].is_contiguous(memory_format=torch.channels_last), "else every layer after it is slower"
 
 
@@ -108,12 +108,12 @@ def test_kernels_are_not_summed_where_channels_differ():
 @pytest.mark.parametrize("shape", [(32, 32), (48, 80), (64, 33)])
 def test_frames_of_any_size_become_features_of_one_width(name, shape):
     network = encoder(name)
-    out = network(films(2, *shape))
+    out = network(images(2, *shape))
     assert out.shape == (2, network.spec.width)
     assert torch.isfinite(out).all()
 
 
-def test_films_of_another_form_are_refused_with_the_form():
+def test_images_of_another_form_are_refused_with_the_form():
     for wrong in (torch.zeros(2, 3, 32, 32), torch.zeros(2, 32, 32)):
         with pytest.raises(ValueError, match=r"\(N, 1, H, W\)"):
             encoder()(wrong)
@@ -150,12 +150,12 @@ def test_saved_weights_are_plain_timms_and_torchvisions_to_the_last_bit(name, tm
     plain = timm.create_model(name, pretrained=False, num_classes=0).eval()
     assert stored.keys() == plain.state_dict().keys()
     plain.load_state_dict(stored, strict=True)
-    grey = (films().float() / 255 - ours.spec.mean) / ours.spec.std
+    grey = (images().float() / 255 - ours.spec.mean) / ours.spec.std
     given = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
     plain = plain.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(ours(films()), plain(given), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours(images()), plain(given), rtol=1e-5, atol=1e-6)
     ours.stem = ""  # its kernels not summed
-    assert float((plain(given) - ours(films())).abs().max()) == 0.0
+    assert float((plain(given) - ours(images())).abs().max()) == 0.0
     theirs = getattr(torchvision.models, name)(weights=None).eval()
     head = "fc" if name == "resnet18" else "classifier"
     assert {key for key in theirs.state_dict() if not key.startswith(head)} == stored.keys()
@@ -174,11 +174,11 @@ def test_an_encoder_folder_comes_back_as_it_was(name, tmp_path):
     assert not again.training
     assert again.spec == ours.spec
     assert again.size == 32
-    assert torch.equal(again(films()), ours(films()))
+    assert torch.equal(again(images()), ours(images()))
     assert json.loads((tmp_path / "encoder.json").read_text())["init"] == "random"
     other = build(ours.spec, seed=9).eval()
     assert initialise(other, str(tmp_path)) == f"the encoder in {tmp_path.name}"
-    assert torch.equal(other(films()), ours(films()))
+    assert torch.equal(other(images()), ours(images()))
 
 
 # --- weights that come in
@@ -292,12 +292,12 @@ def test_the_offline_extra_gives_trained_weights_under_the_right_names(offline):
 
 
 @torch.no_grad()
-def test_trained_features_tell_a_film_from_its_shift_less_than_from_noise(offline):
+def test_trained_features_tell_an_image_from_its_shift_less_than_from_noise(offline):
     """With tensors under wrong names the statistics of batch norm would not fit, and features would blow up."""
     from mococxr.synthetic import draw_phantom
 
     drawn = torch.from_numpy(np.stack([draw_phantom(0, i, size=116)[:, :96] for i in range(4)]))[:, None]
-    moved, noise = drawn.roll(2, dims=3), films(4, 116, 96)
+    moved, noise = drawn.roll(2, dims=3), images(4, 116, 96)
     a, b, c = (torch.nn.functional.normalize(offline(x), dim=1) for x in (drawn, moved, noise))
     assert (a * b).sum(1).min() > (a * c).sum(1).max() + 0.1
     assert float(offline(drawn).abs().max()) < 50
@@ -308,7 +308,7 @@ def test_trained_features_tell_a_film_from_its_shift_less_than_from_noise(offlin
 def test_another_number_of_channels_gives_the_same_response_to_grey(offline, channels):
     other = encoder(encoders.OFFLINE_BACKBONE, channels=channels)
     initialise(other, "imagenet")
-    given = films(2, 64, 64)
+    given = images(2, 64, 64)
     torch.testing.assert_close(other(given), offline(given), atol=2e-4, rtol=1e-3)
 
 

@@ -28,8 +28,8 @@ from small_encoders import (
     CNN,
     GREY,
     VIT,
-    films,
     hub_cache,
+    images,
     small_dinov2,
     timm_repository,
     timm_weights,
@@ -79,7 +79,7 @@ def comes_back(encoder, folder, given):
 @pytest.mark.parametrize("name", [CNN, VIT])
 def test_a_timm_repository_gives_timms_own_features_on_timms_own_grey(tmp_path, name, written, own_caches):
     network = timm_repository(tmp_path / "repo", name)
-    given = films(3, 64)
+    given = images(3, 64)
     if written == "timm":
         tag = timm.get_pretrained_cfg(name).hf_hub_id
         hub_cache(own_caches / "hub", tag, {"model.safetensors": tmp_path / "repo" / "model.safetensors"})
@@ -92,12 +92,12 @@ def test_a_timm_repository_gives_timms_own_features_on_timms_own_grey(tmp_path, 
     with torch.no_grad():
         theirs = network.to(memory_format=last)(normalised(given, mean, std))
     torch.testing.assert_close(features(found, given, size=64), theirs, rtol=1e-5, atol=5e-5)
-    comes_back(open_encoder(resolve_encoder(found)), tmp_path / "run", films(2, 64))
+    comes_back(open_encoder(resolve_encoder(found)), tmp_path / "run", images(2, 64))
 
 
 def test_model_arguments_of_a_repository_are_kept(tmp_path):
     network = timm_repository(tmp_path / "repo", CNN, global_pool="max")
-    given = films()
+    given = images()
     with torch.no_grad():
         theirs = network.to(memory_format=last)(normalised(given, (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)))
     encoder = open_encoder(resolve_encoder(f"hf:{tmp_path / 'repo'}"))
@@ -120,7 +120,7 @@ def test_a_weights_file_takes_its_network_from_its_name_or_from_backbone(tmp_pat
     file = tmp_path / "mine.safetensors"
     network = timm_weights(file)
     told = timm.get_pretrained_cfg(CNN)
-    given = films()
+    given = images()
     how = {} if ":" in named else {"backbone": CNN}
     found = features(named.format(network=CNN, file=file), given, **how)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_a_file_that_a_run_wrote_says_its_own_network(tmp_path):
     save_encoder(encoder, tmp_path, {})
     source = resolve_encoder(str(tmp_path / "encoder.safetensors"))
     assert source.spec == encoder.spec
-    assert torch.equal(open_encoder(source)(films()), encoder(films()))
+    assert torch.equal(open_encoder(source)(images()), encoder(images()))
 
 
 # --- transformers
@@ -205,10 +205,10 @@ def test_a_transformers_model_gives_its_own_feature_on_its_own_preprocessing(tmp
     from transformers import AutoImageProcessor
 
     network, feature = make(tmp_path / "repo")
-    given = films(3, 56)
+    given = images(3, 56)
     processor = AutoImageProcessor.from_pretrained(tmp_path / "repo", local_files_only=True)
-    images = [np.repeat(film[0].numpy()[..., None], 3, axis=2) for film in given]
-    pixels = processor(images, return_tensors="pt", do_resize=False)["pixel_values"]
+    array = [np.repeat(image[0].numpy()[..., None], 3, axis=2) for image in given]
+    pixels = processor(array, return_tensors="pt", do_resize=False)["pixel_values"]
     ours = normalised(given, GREY["image_mean"], GREY["image_std"])
     assert (
         float((pixels - ours).abs().max()) < 2e-6
@@ -231,8 +231,8 @@ def test_a_transformers_encoder_takes_frames_of_other_sides(tmp_path):
     for make in (dinov2, vit):
         make(tmp_path / make.__name__)
         encoder = open_encoder(resolve_encoder(f"hf:{tmp_path / make.__name__}", size=84))
-        assert encoder(films(2, 84)).shape == (2, 32)
-        assert encoder(films(2, 56)[..., :42]).shape == (2, 32)
+        assert encoder(images(2, 84)).shape == (2, 32)
+        assert encoder(images(2, 56)[..., :42]).shape == (2, 32)
 
 
 def test_grey_follows_the_image_processor(tmp_path):
@@ -287,7 +287,7 @@ def test_torchxrayvisions_densenet_gives_its_own_features(own_caches, tmp_path, 
     file = own_caches / ".torchxrayvision" / "models_data" / xrv.FILES["densenet121-res224-nih"]
     file.parent.mkdir(parents=True)
     torch.save(theirs, file, _use_new_zipfile_serialization=not legacy)
-    given = films(2, 64)
+    given = images(2, 64)
     source = resolve_encoder("xrv:densenet121-res224-nih")
     assert (source.spec.size, source.spec.channels) == (224, 1)
     scaled = torch.from_numpy(
@@ -331,7 +331,7 @@ def test_torchxrayvisions_resnet_gives_torchvisions_features(own_caches):
     file.parent.mkdir(parents=True)
     torch.save(network.state_dict(), file)
     network.fc = torch.nn.Identity()
-    given = films(1, 64)
+    given = images(1, 64)
     with torch.no_grad():
         scaled = ((2 * (given.float() / 255) - 1) * 1024).contiguous(memory_format=last)
         expected = network.eval().to(memory_format=last)(scaled)
@@ -371,7 +371,7 @@ def test_a_repository_of_the_hub_is_read_from_the_cache_and_checked_by_its_hash(
     snapshot = hub_cache(own_caches / "hub", "someone/small-dino", files)
     source = resolve_encoder("hf:someone/small-dino")
     assert source.hashes()["model.safetensors"] == sha256_file(tmp_path / "repo" / "model.safetensors")
-    given = films(2, 56)
+    given = images(2, 56)
     with torch.no_grad():
         theirs = network(pixel_values=normalised(given, GREY["image_mean"], GREY["image_std"])).pooler_output
         assert float((open_encoder(source)(given) - theirs).abs().max()) < 1e-6
@@ -457,7 +457,7 @@ def test_imagenet_and_random_after_a_run_of_transformers(tmp_path):
     like = resolve_encoder(f"hf:{tmp_path / 'repo'}").spec
     source = resolve_encoder("random", like=like)
     random = open_encoder(source, 1)
-    assert random(films(2, 56)).shape == (2, random.spec.width) == (2, 32)
+    assert random(images(2, 56)).shape == (2, random.spec.width) == (2, 32)
     with pytest.raises(InputError, match="--backbone"):
         resolve_encoder("imagenet", like=like)
     assert resolve_encoder("random", like=like, backbone=CNN).spec == EncoderSpec(CNN, 56)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from small_films import contents, write_films
+from small_images import contents, write_images
 from small_store import BACKBONE
 from small_world import Refusal, World, assert_clear, but, closed, make_world, status
 
@@ -22,8 +22,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder to work in, with a folder of films in it."""
-    write_films(tmp_path / "films", 2)
+    """The folder to work in, with a folder of images in it."""
+    write_images(tmp_path / "images", 2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -80,7 +80,7 @@ OWN = PRETRAIN.replace("{store}", "store")
 FIT = "fit {store} --encoder {run} --target Finding --out out --device cpu"
 STUDY = "study {store} --target Finding --arm random --arm moco={run} --fraction 1 --jobs 1 --device cpu --out out"
 EMBED = "embed {store} --encoder {run} --out out.parquet --device cpu"
-PREDICT = "predict {model} films --out scores.csv --device cpu"
+PREDICT = "predict {model} images --out scores.csv --device cpu"
 TABLE = "patient,label,score\na,1,0.9\nb,0,0.2\nc,1,0.7\nd,0,0.4\n"
 EVALUATE = "evaluate t.csv --label label --score score --json out.json"
 Prepare = Callable[[Path, World], None]
@@ -116,13 +116,13 @@ GIVEN: dict[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "a list without patients": (write("l.txt", ""), f"{PRETRAIN} --exclude-patients l.txt", ("l.txt",)),
     "everybody left out": (
         write("l.txt", "\n".join(f"p{i}" for i in range(99))), f"{PRETRAIN} --exclude-patients l.txt",
-        ("No film is left",),
+        ("No image is left",),
     ),
     "bad YAML": (write("s.yaml", "batch: [1, 2"), f"{PRETRAIN} --config s.yaml", ("s.yaml", "YAML")),
     "an unknown setting in YAML": (write("s.yaml", "bach: 4"), f"{PRETRAIN} --config s.yaml", ("bach", "batch")),
     "no YAML file": (nothing, f"{PRETRAIN} --config absent.yaml", ("absent.yaml",)),
     # views, embed
-    "no films to show": (nothing, "views {store} --out sheet.png --films 0", ("--films",)),
+    "no images to show": (nothing, "views {store} --out sheet.png --images 0", ("--images",)),
     "a folder where the sheet would be": (folder("out"), "views {store} --out out", ("out is a folder",)),
     "no encoder": (nothing, EMBED.replace("{run}", "absent"), ("absent",)),
     "a run that has not ended": (
@@ -147,8 +147,8 @@ GIVEN: dict[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "weights of another model": (
         damage("model/model.safetensors", half), PREDICT.replace("{model}", "model"), ("model.safetensors",),
     ),
-    "no film": (write("empty/readme.txt", ""), PREDICT.replace("films", "empty"), ("no film",)),
-    "films that are not there": (nothing, PREDICT.replace("films", "absent"), ("absent",)),
+    "no image": (write("empty/readme.txt", ""), PREDICT.replace("images", "empty"), ("no image",)),
+    "images that are not there": (nothing, PREDICT.replace("images", "absent"), ("absent",)),
     # study, report
     "an arm without encoder": (nothing, f"{STUDY} --arm a=", ("a=",)),
     "an arm twice": (nothing, f"{STUDY} --arm random", ("random",)),
@@ -175,7 +175,7 @@ GIVEN: dict[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "a label of 2": (write("t.csv", TABLE.replace("c,1", "c,2")), EVALUATE, ("row 3", "label")),
     "predictions of one class": (write("t.csv", TABLE.replace(",1,", ",0,")), EVALUATE, ("label", "0")),
     "a header only": (write("t.csv", "label,score\n"), EVALUATE, ("t.csv", "no rows")),
-    "a film as table": (write("t.csv", bytes(range(256))), EVALUATE, ("t.csv",)),
+    "an image as table": (write("t.csv", bytes(range(256))), EVALUATE, ("t.csv",)),
     "tables of other lengths": (
         lambda h, w: (write("t.csv", TABLE)(h, w), write("u.csv", TABLE + "e,1,0.5\n")(h, w))[0],
         f"{EVALUATE} --against u.csv", ("u.csv", "5"),
@@ -185,7 +185,7 @@ GIVEN: dict[str, tuple[Prepare, str, tuple[str, ...]]] = {
     ),
     # demo
     "something else where the demo would be": (folder("demo"), "demo", ("demo",)),
-    "too few phantoms": (nothing, "demo --films 3 --out out", ("200", "3")),
+    "too few phantoms": (nothing, "demo --images 3 --out out", ("200", "3")),
 }  # fmt: skip
 
 
@@ -199,8 +199,8 @@ def test_a_command_refuses(name: str, here: Path, world: World, refused: Refusal
 def test_a_folder_that_cannot_be_read_is_named(
     here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed(here / "films" / "images", monkeypatch)
-    refused(PREDICT, "films/images", "Permission denied")
+    closed(here / "images" / "images", monkeypatch)
+    refused(PREDICT, "images/images", "Permission denied")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -35,7 +35,7 @@ def bench(monkeypatch: pytest.MonkeyPatch):
 
 def test_bootstrap_replicates_are_those_of_the_loop_over_scikit_learn(bench):
     script = bench("bootstrap")
-    assert script.apart(script.made_up(films=80, columns=3), replicates=20) < 1e-12
+    assert script.apart(script.made_up(images=80, columns=3), replicates=20) < 1e-12
 
 
 def test_draws_drawn_anew_give_the_interval_of_the_loop(bench):
@@ -52,7 +52,7 @@ def test_the_bootstrap_row_fails_where_the_numbers_differ(bench, monkeypatch):
     script = bench("bootstrap")
     ours = script.bootstrap_auroc
     monkeypatch.setattr(script, "bootstrap_auroc", lambda *given: ours(*given) + 1e-9)
-    assert script.apart(script.made_up(films=80, columns=3), replicates=20) > script.TOLERANCE
+    assert script.apart(script.made_up(images=80, columns=3), replicates=20) > script.TOLERANCE
 
 
 def resnet18_flop(size: int) -> tuple[int, int]:
@@ -75,15 +75,15 @@ def test_the_flop_of_a_forward_pass_of_resnet18_are_the_published_ones(bench):
     assert counted / 1e9 == pytest.approx(3.63, abs=0.005)
 
 
-def test_the_four_passes_are_four_forward_passes_less_the_gradient_of_the_films(bench):
+def test_the_four_passes_are_four_forward_passes_less_the_gradient_of_the_images(bench):
     step = bench("step")
     network = timm.create_model("resnet18", num_classes=0).train()
     key = timm.create_model("resnet18", num_classes=0).requires_grad_(False)
-    films = torch.zeros(2, 3, 64, 64)
+    images = torch.zeros(2, 3, 64, 64)
 
     learner = SimpleNamespace(query=network, wrapped=network, key=key, autocast=nullcontext)
     forward, first = resnet18_flop(64)
-    assert step.flop_of(lambda: step.passes(learner, films, films)) == 2 * (4 * forward - first)
+    assert step.flop_of(lambda: step.passes(learner, images, images)) == 2 * (4 * forward - first)
 
 
 def test_sides_are_measured_in_turn_and_the_ratio_is_the_median_within_rounds(bench):
@@ -103,8 +103,8 @@ def test_sides_are_measured_in_turn_and_the_ratio_is_the_median_within_rounds(be
 @pytest.mark.parametrize(
     ("unit", "at_most", "bar", "met", "value"),
     [
-        ("films/s", False, 1.5, "yes", 2),
-        ("films/s", False, 2.1, "no", 2),
+        ("images/s", False, 1.5, "yes", 2),
+        ("images/s", False, 2.1, "no", 2),
         ("s", False, 0.5, "yes", 0.5),
         ("MB", True, 1.1, "no", 2),
         ("MB", True, 2.0, "yes", 2),
@@ -142,7 +142,7 @@ def test_a_subject_that_fails_or_lacks_its_library_has_a_row_and_takes_no_other_
         "faulty": "failed: ValueError",
         "good": "yes",
     }
-    assert "| good | 1 films/s | b: 1 films/s | 1 | at least 1 | yes |" in capsys.readouterr().out
+    assert "| good | 1 images/s | b: 1 images/s | 1 | at least 1 | yes |" in capsys.readouterr().out
 
 
 def test_the_table_goes_between_its_markers_and_nothing_else_changes(bench, tmp_path):
@@ -164,7 +164,7 @@ def test_the_same_view_is_what_each_library_is_asked_for(bench):
         view = np.asarray(work(0)).squeeze()
         assert each == 1
         assert view.shape == (224, 224)
-        assert abs(float(view.mean()) - float(script.FILM.mean())) < 25
+        assert abs(float(view.mean()) - float(script.IMAGE.mean())) < 25
     work, each = script.ours()
     assert work(0).shape == (each, 224, 224)
 

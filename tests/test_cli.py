@@ -85,10 +85,10 @@ def test_a_table_may_stand_after_the_columns_that_are_measured(ran: list[Any]) -
     assert ran[0].predictions == Path("t.csv")
 
 
-def test_the_first_place_is_the_model_and_all_others_are_films(ran: list[Any]) -> None:
+def test_the_first_place_is_the_model_and_all_others_are_images(ran: list[Any]) -> None:
     assert status("predict", "model", "a.png", "b.png", "--out", "scores.csv") == 0
     assert ran[0].model == Path("model")
-    assert ran[0].films == (Path("a.png"), Path("b.png"))
+    assert ran[0].images == (Path("a.png"), Path("b.png"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -149,7 +149,7 @@ def test_resume_needs_only_the_run_folder(ran: list[Any], tmp_path: Path) -> Non
         (["pretrain", "s", "--out", "r", "--head", "mlpp"], "mlp"),
         (["pretrain", "s"], "out"),
         (["pretrain", "--out", "r"], "stores"),
-        (["predict", "model", "--out", "r"], "films"),
+        (["predict", "model", "--out", "r"], "images"),
         (["views", "s", "another", "--out", "r"], "another"),
         (["report", "s", "--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
@@ -193,8 +193,8 @@ def test_a_wrong_file_is_said_in_words_and_exits_with_2(
 def test_bad_input_exits_with_2_and_says_problem_and_way_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fails_with(InputError("The film is blue.", "Take a grey one."), monkeypatch) == 2
-    assert capsys.readouterr().err == "error: The film is blue.\n  Take a grey one.\n"
+    assert fails_with(InputError("The image is blue.", "Take a grey one."), monkeypatch) == 2
+    assert capsys.readouterr().err == "error: The image is blue.\n  Take a grey one.\n"
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_only_what_kills_two_processes_is_blamed_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [InputError("no such film", "look"), RunError("no room"), OSError(28, "No space")]
+    "error", [InputError("no such image", "look"), RunError("no room"), OSError(28, "No space")]
 )
 def test_the_errors_of_a_task_are_raised_here_as_they_were(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:

@@ -20,21 +20,21 @@ BATCHES = (
 )
 HEAD = ",".join(chexpert.LABELS)
 ONES = ",".join("1.0" for _ in chexpert.LABELS)
-TEST_FILMS = (
+TEST_IMAGES = (
     "patient64741/study1/view1_frontal.jpg",
     "patient64741/study1/view2_lateral.jpg",
     "patient64742/study1/view1_frontal.jpg",
 )
 
 
-def film(path: Path) -> None:
-    """A grey film of 40 x 30 pixels."""
+def image(path: Path) -> None:
+    """A grey image of 40 x 30 pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (40, 30), dtype=np.uint8))
 
 
 def batches(root: Path) -> list[str]:
-    """A full-size release of four films: the training patients lie directly in their batches."""
+    """A full-size release of four images: the training patients lie directly in their batches."""
     named = ["train/patient00001", "train/patient30000", "train/patient00001", "valid/patient64541"]
     where = [BATCHES[1], BATCHES[2], BATCHES[1], f"{BATCHES[0]}/valid"]
     studies = ["study1", "study1", "study2", "study1"]
@@ -42,7 +42,7 @@ def batches(root: Path) -> list[str]:
     for name, folder, study in zip(named, where, studies, strict=True):
         inside = f"{name.partition('/')[2]}/{study}/view1_frontal.jpg"
         paths.append(f"{folder}/{inside}")
-        film(root / paths[-1])
+        image(root / paths[-1])
         rows.append(f"CheXpert-v1.0/{name}/{study}/view1_frontal.jpg,{ONES}")
     (root / BATCHES[0] / "train.csv").write_text("\n".join([f"Path,{HEAD}", *rows[:3]]))
     (root / BATCHES[0] / "valid.csv").write_text("\n".join([f"Path,{HEAD}", *rows[3:]]))
@@ -58,7 +58,7 @@ def test_the_batches_of_the_full_size_release_are_one_set(tmp_path: Path) -> Non
     assert cohort.rows["study"].to_list()[2] == "patient00001/study2"
 
 
-def test_a_film_that_no_batch_holds_is_kept_and_missed_later(tmp_path: Path) -> None:
+def test_an_image_that_no_batch_holds_is_kept_and_missed_later(tmp_path: Path) -> None:
     paths = batches(tmp_path)
     (tmp_path / paths[1]).unlink()
     (tmp_path / paths[1]).parent.rmdir()
@@ -69,21 +69,21 @@ def test_a_film_that_no_batch_holds_is_kept_and_missed_later(tmp_path: Path) -> 
 
 
 def released_test(root: Path, form: str) -> Path:
-    """The released test set with its table by film or by study; `TEST_FILMS` lie in `test/`."""
-    for name in TEST_FILMS:
-        film(root / "test" / name)
+    """The released test set with its table by image or by study; `TEST_IMAGES` lie in `test/`."""
+    for name in TEST_IMAGES:
+        image(root / "test" / name)
     values = {"patient64741": ",1.0" * 14, "patient64742": ",0.0" * 14}
-    by_film = [f"test/{name}{values[name[:12]]}" for name in TEST_FILMS]
+    by_image = [f"test/{name}{values[name[:12]]}" for name in TEST_IMAGES]
     by_study = [f"CheXpert-v1.0/test/{name}/study1{values[name]}" for name in reversed(values)]
     name, column, rows = {
-        "film": ("test_labels.csv", "Path", by_film),
+        "image": ("test_labels.csv", "Path", by_image),
         "study": ("groundtruth.csv", "Study", by_study),
     }[form]
     (root / name).write_text("\n".join([f"{column},{HEAD}", *rows]))
     return root
 
 
-@pytest.mark.parametrize("form", ["film", "study"])
+@pytest.mark.parametrize("form", ["image", "study"])
 @pytest.mark.parametrize("folder", ["", "CheXpert"])
 def test_the_test_set_is_read_alone_whichever_table_it_has(tmp_path: Path, form: str, folder: str) -> None:
     released_test(tmp_path / folder, form)
@@ -91,7 +91,7 @@ def test_the_test_set_is_read_alone_whichever_table_it_has(tmp_path: Path, form:
     assert (cohort.name, cohort.official_splits) == ("chexpert", True)
     rows = cohort.rows.sort("path")
     prefix = f"{folder}/test/" if folder else "test/"
-    assert rows["path"].to_list() == [prefix + name for name in TEST_FILMS]
+    assert rows["path"].to_list() == [prefix + name for name in TEST_IMAGES]
     assert rows["split"].to_list() == ["test"] * 3
     assert rows["view"].to_list() == ["Frontal", "Lateral", "Frontal"]
     assert rows["study"].to_list() == ["patient64741/study1"] * 2 + ["patient64742/study1"]
@@ -102,12 +102,12 @@ def test_the_test_set_is_read_alone_whichever_table_it_has(tmp_path: Path, form:
 def test_a_test_table_elsewhere_and_the_folder_of_its_patients_are_enough(tmp_path: Path) -> None:
     released_test(tmp_path, "study")
     cohort = read_cohort(tmp_path / "test", labels=tmp_path / "groundtruth.csv")
-    assert sorted(cohort.rows["path"]) == list(TEST_FILMS)
+    assert sorted(cohort.rows["path"]) == list(TEST_IMAGES)
 
 
-def test_a_test_study_without_films_is_not_lost(tmp_path: Path) -> None:
+def test_a_test_study_without_images_is_not_lost(tmp_path: Path) -> None:
     released_test(tmp_path, "study")
-    (tmp_path / "test" / TEST_FILMS[2]).unlink()
+    (tmp_path / "test" / TEST_IMAGES[2]).unlink()
     assert "test/patient64742/study1/view1_frontal.jpg" in read_cohort(tmp_path).rows["path"]
     store = mococxr.prepare(tmp_path, out=tmp_path / "store", size=16, jobs=1)
     assert store.splits["split"].unique().to_list() == ["test"]
@@ -127,7 +127,7 @@ def test_a_wrong_value_in_a_table_of_studies_is_named_by_its_line(tmp_path: Path
 
 def test_a_label_that_the_test_table_lacks_is_left_out_and_named(tmp_path: Path) -> None:
     batches(tmp_path)
-    table = released_test(tmp_path, "film") / "test_labels.csv"
+    table = released_test(tmp_path, "image") / "test_labels.csv"
     table.write_text(table.read_text().replace("Fracture", "Remark"))
     cohort = read_cohort(tmp_path)
     assert set(cohort.labels) == set(chexpert.LABELS) - {"Fracture"}

@@ -1,4 +1,4 @@
-"""Tables of films and class folders: what is read, and every refusal with its culprit and its way out."""
+"""Tables of images and class folders: what is read, and every refusal with its culprit and its way out."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_column_that_is_a_label_but_for_a_word_is_remarked_on(tmp_path: Path) 
 
 
 def test_paths_beside_the_table_come_before_paths_in_the_source(tmp_path: Path) -> None:
-    source, tables = tmp_path / "films", tmp_path / "tables"
+    source, tables = tmp_path / "images", tmp_path / "tables"
     touch(source, "a.png", "b.png")
     text = "path,patient\na.png,1\nb.png,2\ngone.png,3\n"
     cohort = read_cohort(source, labels=table(tables, text))
@@ -89,7 +89,7 @@ def test_paths_beside_the_table_come_before_paths_in_the_source(tmp_path: Path) 
     touch(tables, "a.png")
     cohort = read_cohort(source, labels=tables / "labels.csv")
     assert cohort.root == tmp_path
-    assert cohort.rows["path"].to_list() == ["tables/a.png", "films/b.png", "films/gone.png"]
+    assert cohort.rows["path"].to_list() == ["tables/a.png", "images/b.png", "images/gone.png"]
     inner = read_cohort(source, labels=table(source / "meta", "path,patient\n../a.png,1\nb.png,2\n"))
     assert inner.root == source
     assert inner.rows["path"].to_list() == ["a.png", "b.png"]
@@ -100,11 +100,11 @@ def test_absolute_paths_inside_the_source_are_made_relative(tmp_path: Path) -> N
     assert read_cohort(tmp_path).rows["path"].to_list() == ["x/a.png", "b.png"]
 
 
-def test_films_in_no_row_are_counted_and_said(tmp_path: Path) -> None:
+def test_images_in_no_row_are_counted_and_said(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "images/b.png", "images/c.JPG", "images/notes.txt", "images/.hidden.png")
     table(tmp_path, "path,patient,A\nimages/a.png,1,\nimages/absent.png,2,\n")
     cohort = read_cohort(tmp_path)
-    assert "2 films on disk are in no row of the table and are left out, e.g. images/b.png" in notes(cohort)
+    assert "2 images on disk are in no row of the table and are left out, e.g. images/b.png" in notes(cohort)
     assert cohort.rows.height == 2
     assert cohort.labels == ("A",)
 
@@ -114,7 +114,7 @@ def test_study_numbers_that_repeat_between_patients_do_not_join_them(tmp_path: P
     assert read_cohort(tmp_path).rows["study"].to_list() == ["p/1", "p/1", "q/1", None]
 
 
-def test_unknown_patients_must_be_accepted_and_are_then_one_a_film(tmp_path: Path) -> None:
+def test_unknown_patients_must_be_accepted_and_are_then_one_an_image(tmp_path: Path) -> None:
     table(tmp_path, "path,A\n1.png,0\n2.png,1\n")
     with pytest.raises(InputError, match=r"patients .* not known") as caught:
         read_cohort(tmp_path)
@@ -237,7 +237,7 @@ def test_folders_named_train_and_test_are_splits(tmp_path: Path) -> None:
     assert cohort.rows["PNEUMONIA"].to_list() == [1, 0, 1, 0]
 
 
-def test_one_folder_of_films_is_no_class(tmp_path: Path) -> None:
+def test_one_folder_of_images_is_no_class(tmp_path: Path) -> None:
     touch(tmp_path, "images/1.png", "images/2.jpeg")
     cohort = read_cohort(tmp_path, patients_unknown=True)
     assert cohort.labels == ()
@@ -246,7 +246,7 @@ def test_one_folder_of_films_is_no_class(tmp_path: Path) -> None:
         read_cohort(tmp_path, patients_unknown=True, label=["images"])
 
 
-def test_a_folder_without_films_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "readme.txt")
-    with pytest.raises(InputError, match="holds no films"):
+    with pytest.raises(InputError, match="holds no images"):
         read_cohort(tmp_path, patients_unknown=True)

@@ -83,7 +83,7 @@ def whole(root: Path, name: str) -> str:
             small_sets.table(root / f"{part}.txt", "00000001_000.png")
         return name
     if name == "csv":
-        small_sets.films(root, "films/a.png")
+        small_sets.images(root, "images/a.png")
         small_sets.table(
             root / "t.csv", "path,patient,view,age,split,TB", "a.png,p1,PA,58Y,train,1", "b.png,p2,,,val,"
         )
@@ -108,7 +108,7 @@ def test_a_damaged_table_is_read_or_refused_in_words(tmp_path: Path, name: str) 
         path.write_bytes(damaged(path.read_text(), dice))
         try:
             cohort = read_cohort(
-                root / ("films" if name == "csv" else ""),
+                root / ("images" if name == "csv" else ""),
                 labels=root / "t.csv" if name == "csv" else None,
                 format=kind,
                 patients_unknown=True,

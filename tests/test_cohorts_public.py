@@ -30,7 +30,7 @@ def chexpert_rows(*starts: str) -> str:
 
 
 def release(folder: Path) -> Path:
-    """A CheXpert of four films in the real layout."""
+    """A CheXpert of four images in the real layout."""
     first = "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.csv").write_text(
@@ -45,9 +45,9 @@ def release(folder: Path) -> Path:
             "CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,PA,0.0"
         )
     )
-    film = folder / "train/patient00001/study1/view1_frontal.jpg"
-    film.parent.mkdir(parents=True)
-    film.write_bytes(b"")
+    image = folder / "train/patient00001/study1/view1_frontal.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"")
     return folder
 
 
@@ -69,19 +69,19 @@ def test_chexpert_is_read_in_its_own_layout(tmp_path: Path) -> None:
     assert set(cohort.inputs) == {"train.csv", "valid.csv"}
 
 
-def test_chexpert_films_are_found_whatever_the_folders_are_called(tmp_path: Path) -> None:
-    film = "train/patient00001/study1/view1_frontal.jpg"
+def test_chexpert_images_are_found_whatever_the_folders_are_called(tmp_path: Path) -> None:
+    image = "train/patient00001/study1/view1_frontal.jpg"
     for parent, folder in (("renamed", "data"), ("parent", "CheXpert-v1.0-small")):
         inner = release(tmp_path / parent / folder)
-        assert read_cohort(inner).rows["path"][0] == film
-        assert read_cohort(inner / "train.csv", format="chexpert").rows["path"][0] == film
+        assert read_cohort(inner).rows["path"][0] == image
+        assert read_cohort(inner / "train.csv", format="chexpert").rows["path"][0] == image
     outer = read_cohort(tmp_path / "parent")
-    assert outer.rows["path"][0] == f"CheXpert-v1.0-small/{film}"
+    assert outer.rows["path"][0] == f"CheXpert-v1.0-small/{image}"
     beside = tmp_path / "beside"
     inner = release(beside / "CheXpert-v1.0-small")
     for name in ("train.csv", "valid.csv"):
         (inner / name).rename(beside / name)
-    assert read_cohort(beside).rows["path"][0] == f"CheXpert-v1.0-small/{film}"
+    assert read_cohort(beside).rows["path"][0] == f"CheXpert-v1.0-small/{image}"
 
 
 def test_a_chexpert_test_table_is_read_as_test(tmp_path: Path) -> None:
@@ -99,8 +99,10 @@ def test_a_chexpert_test_table_is_read_as_test(tmp_path: Path) -> None:
 
 def test_a_chexpert_path_that_names_no_patient_is_refused_by_its_line(tmp_path: Path) -> None:
     release(tmp_path)
-    (tmp_path / "valid.csv").write_text(chexpert_rows("somewhere/film.jpg,Male,73,Frontal,PA"))
-    with pytest.raises(InputError, match=r"valid.csv, row 1 \(line 2\), column 'Path': 'somewhere/film.jpg'"):
+    (tmp_path / "valid.csv").write_text(chexpert_rows("somewhere/image.jpg,Male,73,Frontal,PA"))
+    with pytest.raises(
+        InputError, match=r"valid.csv, row 1 \(line 2\), column 'Path': 'somewhere/image.jpg'"
+    ):
         read_cohort(tmp_path)
     (tmp_path / "valid.csv").unlink()
     cohort = read_cohort(tmp_path)
@@ -138,7 +140,7 @@ def test_the_real_chexpert_table_is_read_whole_and_in_seconds(tmp_path: Path) ->
 
 
 def nih(root: Path) -> Path:
-    """A ChestX-ray14 of three films, with the header and the ages of the 2017 table."""
+    """A ChestX-ray14 of three images, with the header and the ages of the 2017 table."""
     (root / "images_001" / "images").mkdir(parents=True)
     (root / "images_001" / "images" / "00000001_000.png").write_bytes(b"")
     (root / "Data_Entry_2017.csv").write_text(
@@ -212,7 +214,7 @@ def test_the_tuberculosis_sets_are_read_in_their_own_layout(tmp_path: Path, name
         (f"CXR_png/{prefix}_0002_1.png", f"{prefix}_0002", "M", 45.0, 1),
     ]
     assert cohort.metadata == ()
-    assert "1 films have no clinical reading" in "\n".join(cohort.notes)
+    assert "1 images have no clinical reading" in "\n".join(cohort.notes)
 
 
 @pytest.mark.parametrize("name", ["chexpert", "nih", "shenzhen", "montgomery"])

@@ -17,7 +17,7 @@ def positives(cohort: Cohort) -> dict[str, int]:
     return {name: int((cohort.rows[name] == 1).sum()) for name in cohort.labels}
 
 
-def test_the_real_vindr_table_has_three_readers_a_film(tmp_path: Path) -> None:
+def test_the_real_vindr_table_has_three_readers_an_image(tmp_path: Path) -> None:
     cohort = read_cohort(tmp_path, labels=wheel_table("vinbigdata-train.csv.gz"), patients_unknown=True)
     assert (cohort.name, cohort.rows.height) == ("vindr", 15_000)
     assert cohort.rows["readers"].unique().to_list() == [3]
@@ -28,7 +28,7 @@ def test_the_real_vindr_table_has_three_readers_a_film(tmp_path: Path) -> None:
     assert (cohort.rows["Cardiomegaly votes"] > 0).sum() == 2_300
 
 
-def test_the_real_rsna_table_has_6012_films_with_opacities(tmp_path: Path) -> None:
+def test_the_real_rsna_table_has_6012_images_with_opacities(tmp_path: Path) -> None:
     packed = zipfile.ZipFile(io.BytesIO(wheel_table("kaggle_stage_2_train_labels.csv.zip").read_bytes()))
     (tmp_path / "stage_2_train_labels.csv").write_bytes(packed.read("stage_2_train_labels.csv"))
     cohort = read_cohort(tmp_path, patients_unknown=True)
@@ -65,4 +65,4 @@ def test_the_real_padchest_table_is_read_whole(tmp_path: Path) -> None:
     found = positives(cohort)
     assert (found["Normal"], found["Scoliosis"]) == (50_616, 8_333)
     assert cohort.rows["age"].null_count() == 6
-    assert "6,341 films" in "\n".join(cohort.notes)
+    assert "6,341 images" in "\n".join(cohort.notes)

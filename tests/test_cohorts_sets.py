@@ -50,7 +50,7 @@ def test_mimic_takes_other_labels_and_the_patients_of_mimic_iv(tmp_path: Path) -
     assert cohort.rows["sex"].to_list() == ["F", "F", "F", None]
 
 
-def test_mimic_refuses_a_film_without_a_split_and_a_value_that_is_no_label(tmp_path: Path) -> None:
+def test_mimic_refuses_an_image_without_a_split_and_a_value_that_is_no_label(tmp_path: Path) -> None:
     small_sets.mimic(tmp_path)
     split = tmp_path / "mimic-cxr-2.0.0-split.csv"
     split.write_text(split.read_text().replace("bb-1", "zz-1"))
@@ -96,7 +96,7 @@ def test_padchest_is_read_in_its_own_layout(tmp_path: Path) -> None:
     )
     assert rows["suboptimal"].to_list() == [0, 0, 0, 0, 0, 1, 1, 0]
     assert rows["day"].to_list() == [0, 365, 0, 0, 1, 2, 3, 4]
-    assert "4 films have no usable label list" in "\n".join(cohort.notes)
+    assert "4 images have no usable label list" in "\n".join(cohort.notes)
 
 
 def test_a_single_term_of_padchest_can_be_asked_for(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_padchest_label_that_is_no_list_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vindr", "kaggle_vindr"])
-def test_what_most_readers_of_a_vindr_film_say_is_its_label(tmp_path: Path, name: str) -> None:
+def test_what_most_readers_of_a_vindr_image_say_is_its_label(tmp_path: Path, name: str) -> None:
     cohort = made(tmp_path, name, patients_unknown=True)
     rows = cohort.rows.head(3)
     assert cohort.name == "vindr"
@@ -149,7 +149,7 @@ def test_a_vindr_value_that_is_no_label_is_named_by_its_line(tmp_path: Path) -> 
         read_cohort(tmp_path, patients_unknown=True)
 
 
-def test_rsna_is_one_row_a_film_whatever_its_boxes(tmp_path: Path) -> None:
+def test_rsna_is_one_row_an_image_whatever_its_boxes(tmp_path: Path) -> None:
     cohort = made(tmp_path, "rsna", patients_unknown=True)
     rows = cohort.rows
     assert (cohort.name, cohort.source, cohort.patients_known) == ("rsna", "rsna", False)
@@ -168,7 +168,7 @@ def test_the_list_of_origins_gives_rsna_the_patients_of_chestxray14(tmp_path: Pa
     assert cohort.rows["study"].to_list() == ["25669-3", "25669-4", "7-0"]
     origin = tmp_path / "pneumonia-challenge-dataset-mappings_2018.json"
     origin.write_text(origin.read_text().replace("k-3", "k-4"))
-    with pytest.raises(InputError, match=r"no ChestX-ray14 film for 1 films, e.g. 'k-3'"):
+    with pytest.raises(InputError, match=r"no ChestX-ray14 image for 1 images, e.g. 'k-3'"):
         read_cohort(tmp_path)
 
 
@@ -233,7 +233,7 @@ def test_a_hostile_report_of_openi_is_refused_by_name(
 
 @pytest.mark.parametrize("name", ["vindr", "rsna", "tbx11k"])
 def test_a_set_that_names_no_patients_asks_for_leave(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="patients of the films are not known") as error:
+    with pytest.raises(InputError, match="patients of the images are not known") as error:
         made(tmp_path, name)
     assert "--patients-unknown" in error.value.way_out
 
@@ -251,7 +251,7 @@ def test_no_date_and_no_report_comes_into_any_cohort(tmp_path: Path) -> None:
             assert secret not in text, name
 
 
-def test_a_table_of_films_with_ids_of_subject_and_study_stays_one(tmp_path: Path) -> None:
+def test_a_table_of_images_with_ids_of_subject_and_study_stays_one(tmp_path: Path) -> None:
     small_sets.table(tmp_path / "a.csv", "path,subject_id,study_id,Pleural Effusion", "a.png,1,2,1")
     assert read_cohort(tmp_path).name == "csv"
     assert read_cohort(tmp_path, labels=tmp_path / "a.csv").name == "csv"

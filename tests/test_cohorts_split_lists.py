@@ -1,4 +1,4 @@
-"""Splits published as lists of films, as the mednet package has them for Shenzhen and Montgomery."""
+"""Splits published as lists of images, as the mednet package has them for Shenzhen and Montgomery."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LISTS = {
 }
 
 
-def films(root: Path, names: list[str], folder: str = "CXR_png") -> Cohort:
-    """A cohort of empty films of these names."""
+def images(root: Path, names: list[str], folder: str = "CXR_png") -> Cohort:
+    """A cohort of empty images of these names."""
     (root / folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         (root / folder / name).touch()
@@ -29,7 +29,7 @@ def films(root: Path, names: list[str], folder: str = "CXR_png") -> Cohort:
 
 
 def four(root: Path, folder: str = "CXR_png") -> Cohort:
-    return films(root, [Path(name).name for part in LISTS.values() for name, _ in part], folder)
+    return images(root, [Path(name).name for part in LISTS.values() for name, _ in part], folder)
 
 
 def written(root: Path, lists: object) -> Path:
@@ -44,7 +44,7 @@ def divided(cohort: Cohort, split_file: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", ["CXR_png", "."])
-def test_a_published_list_of_films_is_the_split(tmp_path: Path, folder: str) -> None:
+def test_a_published_list_of_images_is_the_split(tmp_path: Path, folder: str) -> None:
     found = divided(four(tmp_path, folder), written(tmp_path, LISTS))
     parts = ["train", "train", "val", "test"]
     assert found == {f"CHNCXR_000{n}": part for n, part in enumerate(parts, start=1)}
@@ -55,20 +55,20 @@ def test_a_list_may_hold_names_alone(tmp_path: Path) -> None:
     assert divided(four(tmp_path), written(tmp_path, names))["CHNCXR_0003"] == "val"
 
 
-def test_a_film_in_two_lists_is_refused(tmp_path: Path) -> None:
+def test_an_image_in_two_lists_is_refused(tmp_path: Path) -> None:
     twice = {**LISTS, "test": [*LISTS["test"], ["CXR_png/CHNCXR_0001_0.png", 0]]}
     with pytest.raises(InputError, match="'CHNCXR_0001' is in test and train"):
         divided(four(tmp_path), written(tmp_path, twice))
 
 
-def test_a_film_in_no_list_is_refused_and_a_listed_film_that_is_not_here_is_counted(
+def test_an_image_in_no_list_is_refused_and_a_listed_image_that_is_not_here_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort = four(tmp_path)
     with pytest.raises(InputError, match=r"no split for 1 patients, e.g. 'CHNCXR_0004'"):
         divided(cohort, written(tmp_path, {**LISTS, "test": []}))
     divided(cohort, written(tmp_path, {**LISTS, "test": [*LISTS["test"], ["CXR_png/CHNCXR_0009_0.png", 0]]}))
-    assert "1 patients have no film here" in capsys.readouterr().err
+    assert "1 patients have no image here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", [[], {}, {"train": 3}, {"train": [[]]}, {"train": [[1, "a.png"]]}])
@@ -79,7 +79,7 @@ def test_another_json_is_refused(tmp_path: Path, wrong: object) -> None:
 
 def test_the_lists_of_another_set_are_refused(tmp_path: Path) -> None:
     other = {"train": [["CXR_png/MCUCXR_0001_0.png", 0]]}
-    with pytest.raises(InputError, match=r"None of the 1 films in .*MCUCXR_0001_0.png"):
+    with pytest.raises(InputError, match=r"None of the 1 images in .*MCUCXR_0001_0.png"):
         divided(four(tmp_path), written(tmp_path, other))
 
 
@@ -97,7 +97,7 @@ def test_the_split_of_an_installed_mednet_goes_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mednet(tmp_path, monkeypatch)
-    cohort = four(tmp_path / "films")
+    cohort = four(tmp_path / "images")
     assert divided(cohort, Path("mednet:default"))["CHNCXR_0003"] == "val"
     with pytest.raises(InputError, match="no split 'mednet:fold-3' of shenzhen"):
         divided(cohort, Path("mednet:fold-3"))
@@ -122,7 +122,7 @@ def test_the_real_published_splits_have_their_published_counts(
     found = real_lists(name)
     assert len(found) == 11
     listed = json.loads(found[0].read_text())
-    cohort = films(tmp_path, [Path(path).name for part in listed.values() for path, _ in part])
+    cohort = images(tmp_path, [Path(path).name for part in listed.values() for path, _ in part])
     for lists in found:
         parts = pl.DataFrame(list(divided(cohort, lists).items()), schema=["patient", "split"], orient="row")
         assert len(parts) == sum(counts)

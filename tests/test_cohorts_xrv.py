@@ -19,11 +19,11 @@ NAN = float("nan")
 
 
 def grey(number: int, kind: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
-    """A film of 40 x 48 whose values use the whole range of its kind."""
+    """An image of 40 x 48 whose values use the whole range of its kind."""
     top = np.iinfo(np.dtype(kind)).max
-    film = np.random.default_rng(number).integers(0, top, (40, 48), dtype=kind, endpoint=True)
-    film[0, :2] = 0, top
-    return film
+    image = np.random.default_rng(number).integers(0, top, (40, 48), dtype=kind, endpoint=True)
+    image[0, :2] = 0, top
+    return image
 
 
 class Rows(dict[str, list[Any]]):
@@ -34,11 +34,11 @@ class Rows(dict[str, list[Any]]):
 
 
 class Dataset:
-    """What a dataset of torchxrayvision is to a caller: `csv`, `pathologies`, `labels`, films by number."""
+    """What a dataset of torchxrayvision is to a caller: `csv`, `pathologies`, `labels`, images by number."""
 
-    def __init__(self, films: list[npt.NDArray[Any]]) -> None:
-        count = len(films)
-        self.films = films
+    def __init__(self, images: list[npt.NDArray[Any]]) -> None:
+        count = len(images)
+        self.images = images
         self.pathologies = ["Effusion", "Mass"]
         self.labels = np.array([[1, NAN], [0, 1], [0.5, 0]] * count)[:count].astype(np.float32)
         self.csv: dict[str, list[Any]] = {
@@ -50,12 +50,12 @@ class Dataset:
         }
 
     def __len__(self) -> int:
-        return len(self.films)
+        return len(self.images)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        film = self.films[number]
-        top = np.iinfo(film.dtype).max
-        return {"img": ((2 * (film.astype(np.float32) / top) - 1) * 1024)[None], "lab": self.labels[number]}
+        image = self.images[number]
+        top = np.iinfo(image.dtype).max
+        return {"img": ((2 * (image.astype(np.float32) / top) - 1) * 1024)[None], "lab": self.labels[number]}
 
 
 def dataset(kind: npt.DTypeLike = np.uint8, count: int = 6) -> Dataset:
@@ -65,15 +65,15 @@ def dataset(kind: npt.DTypeLike = np.uint8, count: int = 6) -> Dataset:
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_the_films_of_a_dataset_are_kept_without_loss(tmp_path: Path, kind: type[np.generic]) -> None:
+def test_the_images_of_a_dataset_are_kept_without_loss(tmp_path: Path, kind: type[np.generic]) -> None:
     given = dataset(kind)
     store = mococxr.prepare(given, format="xrv", out=tmp_path / "store", size=40, jobs=1)
-    for number, film in enumerate(given.films):
-        held = cv2.imread(str(tmp_path / f"store.films/films/{number:07d}.png"), cv2.IMREAD_UNCHANGED)
+    for number, image in enumerate(given.images):
+        held = cv2.imread(str(tmp_path / f"store.images/images/{number:07d}.png"), cv2.IMREAD_UNCHANGED)
         assert held.dtype == kind
-        assert (held == film).all()
+        assert (held == image).all()
     if kind is np.uint8:
-        assert (store.pixels(2) == given.films[2]).all()
+        assert (store.pixels(2) == given.images[2]).all()
 
 
 def test_labels_and_facts_of_a_dataset_come_into_the_store(tmp_path: Path) -> None:
@@ -86,21 +86,21 @@ def test_labels_and_facts_of_a_dataset_come_into_the_store(tmp_path: Path) -> No
     assert index["age"].to_list()[:3] == [50, None, 60]
 
 
-def test_the_films_are_written_once_and_found_again(tmp_path: Path) -> None:
+def test_the_images_are_written_once_and_found_again(tmp_path: Path) -> None:
     given = dataset()
     mococxr.prepare(given, format="xrv", out=tmp_path / "store", size=16, jobs=1)
-    given.films = ["broken"] * 6  # type: ignore[list-item]  # asked again, it could give no film
+    given.images = ["broken"] * 6  # type: ignore[list-item]  # asked again, it could give no image
     store = mococxr.prepare(given, format="xrv", out=tmp_path / "store", size=16, jobs=1)
     assert len(store) == 6
-    assert read_cohort(tmp_path / "store.films", format="auto").name == "xrv"
+    assert read_cohort(tmp_path / "store.images", format="auto").name == "xrv"
 
 
-def test_a_film_that_the_dataset_cannot_give_is_in_quarantine(tmp_path: Path) -> None:
+def test_an_image_that_the_dataset_cannot_give_is_in_quarantine(tmp_path: Path) -> None:
     given = dataset()
-    given.films[1] = "broken"  # type: ignore[call-overload]
+    given.images[1] = "broken"  # type: ignore[call-overload]
     store = mococxr.prepare(given, format="xrv", out=tmp_path / "store", size=16, jobs=1)
     assert len(store) == 5
-    assert pl.read_csv(store.path / "quarantine.csv")["path"].to_list() == ["films/0000001.png"]
+    assert pl.read_csv(store.path / "quarantine.csv")["path"].to_list() == ["images/0000001.png"]
 
 
 def test_a_dataset_out_of_range_or_with_augmentation_is_refused(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_a_dataset_out_of_range_or_with_augmentation_is_refused(tmp_path: Path) 
         mococxr.prepare(given, format="xrv", out=tmp_path / "store")
     assert not list(tmp_path.iterdir())
     wide = dataset()
-    wide.films[0] = np.full((4, 4), -9, np.int8)
-    with pytest.raises(InputError, match="Film 0 of the dataset has values from -1169"):
+    wide.images[0] = np.full((4, 4), -9, np.int8)
+    with pytest.raises(InputError, match="Image 0 of the dataset has values from -1169"):
         mococxr.prepare(wide, format="xrv", out=tmp_path / "store")
 
 

@@ -169,7 +169,7 @@ def test_a_preset_fills_what_was_not_given_and_nothing_else(preset: str) -> None
         if name not in ("lr", "queue"):
             assert getattr(settings, name) == value
     assert settings.lr == 0.25
-    assert settings.queue is None, "decided when the number of films is known"
+    assert settings.queue is None, "decided when the number of images is known"
     assert resolve(settings) == settings
 
 

@@ -28,7 +28,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DemoSettings:
     monkeypatch.setattr(demo, "VIEW_SIZE", 32)
     monkeypatch.setattr(demo, "DRAWS", 2)
     monkeypatch.chdir(tmp_path)
-    return DemoSettings(out=Path("my demo"), films=200, epochs=1)
+    return DemoSettings(out=Path("my demo"), images=200, epochs=1)
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def test_the_demo_goes_the_whole_way_and_a_stopped_one_goes_on(
         patch.setattr("mococxr.pretrain.pretrain_loop", _stop)
         with pytest.raises(KeyboardInterrupt):
             demo.run(small)
-    drawn = (small.out / "films" / "labels.csv").stat().st_mtime_ns
+    drawn = (small.out / "images" / "labels.csv").stat().st_mtime_ns
     steps.clear()
     report = demo.run(small)
     assert report == small.out / "study" / "report.html"
     assert report.is_file()
     assert [command for command, _ in steps] == STEPS
     assert dict(steps)["pretrain"]["resume"]
-    assert (small.out / "films" / "labels.csv").stat().st_mtime_ns == drawn
+    assert (small.out / "images" / "labels.csv").stat().st_mtime_ns == drawn
     told = capsys.readouterr()
     assert "imagenet-offline is not installed" in told.err
     assert str(report) in told.out
@@ -99,5 +99,5 @@ def test_the_lines_said_are_the_commands_given(
 def test_a_demo_goes_on_only_with_its_own_settings(small: DemoSettings) -> None:
     small.out.mkdir()
     demo._claim(small.out, small)
-    with pytest.raises(InputError, match="--films 200"):
-        demo.run(DemoSettings(out=small.out, films=201, epochs=1))
+    with pytest.raises(InputError, match="--images 200"):
+        demo.run(DemoSettings(out=small.out, images=201, epochs=1))

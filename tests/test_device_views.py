@@ -1,4 +1,4 @@
-"""Views made on the device are those of the threads but for rounding: same random numbers, same maps, same films."""
+"""Views made on the device are those of the threads but for rounding: same random numbers, same maps, same images."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ RECIPES = {
 }
 
 
-def some_films() -> list[np.ndarray]:
-    """Smooth films of several shapes; the sizes of a level: up to twice the view."""
-    films = [draw_phantom(0, number, size=112) for number in range(6)]
-    return [film[: 112 - 4 * i, : 80 + 5 * i] for i, film in enumerate(films)]
+def some_images() -> list[np.ndarray]:
+    """Smooth images of several shapes; the sizes of a level: up to twice the view."""
+    images = [draw_phantom(0, number, size=112) for number in range(6)]
+    return [image[: 112 - 4 * i, : 80 + 5 * i] for i, image in enumerate(images)]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("mates", [False, True])
 def test_a_view_made_on_the_device_is_opencvs_to_a_stated_tolerance(name, mates):
-    recipe, films = RECIPES[name], some_films()
-    sides = [films, films[::-1]] if mates else [films]
-    draws = [uniforms(3, 1, range(len(films)), side) for side in (0, 1)]
+    recipe, images = RECIPES[name], some_images()
+    sides = [images, images[::-1]] if mates else [images]
+    draws = [uniforms(3, 1, range(len(images)), side) for side in (0, 1)]
     made = store(sides, recipe, draws, pinned=False).to(torch.device("cpu"))
     assert made.dtype == torch.uint8
-    assert made.shape == (2, len(films), 1, recipe.size, recipe.size)
+    assert made.shape == (2, len(images), 1, recipe.size, recipe.size)
     for side in (0, 1):
         expected = draw_views(sides[min(side, len(sides) - 1)], recipe, draws[side])
         apart = np.abs(made[side, :, 0].numpy().astype(int) - expected.astype(int))
@@ -50,12 +50,12 @@ def test_a_view_made_on_the_device_is_opencvs_to_a_stated_tolerance(name, mates)
     assert not torch.equal(made[0], made[1])
 
 
-def test_without_turning_or_scaling_a_view_on_the_device_is_the_film_itself():
-    film = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
+def test_without_turning_or_scaling_a_view_on_the_device_is_the_image_itself():
+    image = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
     draws = np.full((1, 7), 0.5)
     draws[0, 0] = 1.0  # no flip
-    made = store([[film]], Recipe(24, rotation=0.0), [draws, draws], pinned=False).to(torch.device("cpu"))
-    np.testing.assert_array_equal(made[0, 0, 0].numpy(), film[:, 8:32])
+    made = store([[image]], Recipe(24, rotation=0.0), [draws, draws], pinned=False).to(torch.device("cpu"))
+    np.testing.assert_array_equal(made[0, 0, 0].numpy(), image[:, 8:32])
 
 
 @pytest.mark.parametrize("positives", ["view", "study"])

@@ -1,4 +1,4 @@
-"""What a DICOM header says, which objects are films, and that nothing else leaves."""
+"""What a DICOM header says, which objects are images, and that nothing else leaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_films import (
+from dicom_images import (
     BIG,
     CR,
     DEFLATED,
@@ -25,14 +25,14 @@ from dicom_films import (
     RLE,
     SC,
     described,
-    film,
+    image,
     saved,
     table,
     tables,
 )
-from mococxr.errors import FilmError
-from mococxr.images import decode_film
-from mococxr.images.dicom import header, not_a_film
+from mococxr.errors import ImageError
+from mococxr.images import decode_image
+from mococxr.images.dicom import header, not_an_image
 
 CELLS = np.arange(0, 4096, 4, dtype=np.uint16).reshape(32, 32)
 PERSON = {
@@ -58,8 +58,8 @@ PERSON = {
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG, DEFLATED, RLE])
-def test_the_facts_of_a_film_in_every_syntax(syntax: str) -> None:
-    found = header(film(CELLS, syntax, BitsStored=12, **PERSON, AccessionNumber="A1", InstanceNumber=2))
+def test_the_facts_of_an_image_in_every_syntax(syntax: str) -> None:
+    found = header(image(CELLS, syntax, BitsStored=12, **PERSON, AccessionNumber="A1", InstanceNumber=2))
     assert dataclasses.asdict(found) == {
         "patient": "P-0815", "study": "1.2.3", "series": "1.2.3.4", "sop": "1.2.3.4.5", "view": "PA",
         "laterality": "R", "acquired": datetime.date(2020, 4, 1), "study_date": datetime.date(2020, 3, 14),
@@ -123,7 +123,7 @@ def code(value: str) -> Any:
     ],
 )
 def test_the_view_is_given_where_it_is_sure(elements: dict[str, Any], view: str | None) -> None:
-    assert header(film(CELLS, **elements)).view == view
+    assert header(image(CELLS, **elements)).view == view
 
 
 CT, GSPS = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.11.1"
@@ -153,26 +153,26 @@ CT, GSPS = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.11.1"
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
     ],
 )
-def test_which_objects_are_films(elements: dict[str, Any], reason: str | None) -> None:
-    data = film(CELLS, BitsStored=12, **elements)
-    assert not_a_film(header(data)) == reason
+def test_which_objects_are_images(elements: dict[str, Any], reason: str | None) -> None:
+    data = image(CELLS, BitsStored=12, **elements)
+    assert not_an_image(header(data)) == reason
     if reason is None:
-        assert decode_film(data).shape == (32, 32)
+        assert decode_image(data).shape == (32, 32)
     else:
-        with pytest.raises(FilmError, match=reason):
-            decode_film(data)
+        with pytest.raises(ImageError, match=reason):
+            decode_image(data)
 
 
 def test_an_object_without_pixels_is_named_by_its_kind() -> None:
     ds = Dataset()
     ds.SOPClassUID, ds.Modality = GSPS, "PR"
-    assert not_a_film(header(saved(ds))) == "no pixel data (Grayscale Softcopy Presentation State)"
+    assert not_an_image(header(saved(ds))) == "no pixel data (Grayscale Softcopy Presentation State)"
     ds.SOPClassUID = DX
-    assert not_a_film(header(saved(ds))) == "no pixel data"
+    assert not_an_image(header(saved(ds))) == "no pixel data"
 
 
 def mixes() -> set[tuple[str, ...]]:
-    """The combinations of header elements that decide grey, of 7,469 real chest films (a published table)."""
+    """The combinations of header elements that decide grey, of 7,469 real chest images (a published table)."""
     names = ["Photometric Interpretation", "Presentation LUT Shape", "Bits Stored", "Rescale Slope"]
     names += ["Rescale Intercept", "LUT Descriptor", "Window Center", "Window Width", "Pixel Aspect Ratio"]
     where = importlib.util.find_spec("torchxrayvision")
@@ -191,7 +191,7 @@ def mixes() -> set[tuple[str, ...]]:
     return found
 
 
-def test_every_mix_of_headers_that_real_chest_films_have_gives_the_same_film() -> None:
+def test_every_mix_of_headers_that_real_chest_images_have_gives_the_same_image() -> None:
     every = mixes()
     for photometric, shape, stored, slope, intercept, has_table, window, aspect in sorted(every):
         bits = int(stored)
@@ -212,6 +212,6 @@ def test_every_mix_of_headers_that_real_chest_films_have_gives_the_same_film() -
             elements |= {"WindowCenter": [str(levels / 2)] * many, "WindowWidth": [str(levels)] * many}
         if aspect:
             elements["PixelAspectRatio"] = ast.literal_eval(aspect)
-        found = decode_film(film(cells, **elements)).astype(int)
+        found = decode_image(image(cells, **elements)).astype(int)
         assert np.abs(found - np.floor(CELLS / 4095 * 255 + 0.5)).max() <= (bits != 12)
     assert len(every) > 10

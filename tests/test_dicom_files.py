@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from mococxr.errors import FilmError
-from mococxr.images import decode_film, shape_of
+from mococxr.errors import ImageError
+from mococxr.images import decode_image, shape_of
 from mococxr.images.dicom import header
 from mococxr.images.dicom.elements import read_elements
 from mococxr.images.dicom.render import TAGS, decode_elements
@@ -27,12 +27,12 @@ def test_each_of_pydicoms_own_files_is_read_as_pydicom_reads_it_or_refused_with_
     equal = reasons = 0
     for path in pydicom_files():
         data = path.read_bytes()
-        for read in (header, decode_film):
-            with suppress(FilmError):
+        for read in (header, decode_image):
+            with suppress(ImageError):
                 read(data)
         try:
             ours = decode_elements(data, read_elements(data, TAGS), None, Voi("none"), False, 1 << 24)
-        except FilmError:
+        except ImageError:
             reasons += 1
             continue
         assert max(shape_of(data)) >= max(ours.shape)

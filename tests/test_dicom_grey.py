@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from dicom_films import (
+from dicom_images import (
     BASELINE,
     BIG,
     EXPLICIT,
@@ -24,13 +24,13 @@ from dicom_films import (
     SC,
     described,
     encoded,
-    film,
+    image,
     saved,
     table,
     tables,
 )  # fmt: skip
-from mococxr.errors import FilmError, InputError
-from mococxr.images import decode_film
+from mococxr.errors import ImageError, InputError
+from mococxr.images import decode_image
 from mococxr.images.grey_levels import Voi, parse_voi
 
 DEEP = np.random.default_rng(1).integers(0, 4096, (32, 40)).astype(np.uint16)
@@ -63,7 +63,7 @@ def test_windows_are_those_of_the_standard_as_pydicom_has_them(
     elements |= {"VOILUTFunction": function, "RescaleSlope": scale[0], "RescaleIntercept": scale[1]}
     elements |= {"PixelRepresentation": int(signed)}
     ds = described(cells, **elements)
-    ours = decode_film(film(cells, **elements)).astype(int)
+    ours = decode_image(image(cells, **elements)).astype(int)
     lowest = -2048 * signed
     low, high = (end * scale[0] + scale[1] for end in (lowest, lowest + 4095))
     with np.errstate(over="ignore"):
@@ -73,10 +73,10 @@ def test_windows_are_those_of_the_standard_as_pydicom_has_them(
 
 def test_a_window_of_width_one_is_a_threshold_and_one_below_is_none() -> None:
     cells = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (16, 1))
-    split = decode_film(film(cells, BitsStored=12, WindowCenter="2048.5", WindowWidth="1"))
+    split = decode_image(image(cells, BitsStored=12, WindowCenter="2048.5", WindowWidth="1"))
     assert np.array_equal(split, np.where(cells > 2048, 255, 0))
     for width in ("0", "-5", "0.5", ""):
-        found = decode_film(film(cells, BitsStored=12, WindowCenter="100", WindowWidth=width))
+        found = decode_image(image(cells, BitsStored=12, WindowCenter="100", WindowWidth=width))
         assert np.array_equal(found, eighth(cells / 4095))
 
 
@@ -111,12 +111,12 @@ def windowed(center: float, width: float) -> np.ndarray:
     ],
 )
 def test_which_window_or_table_is_taken_is_a_setting(choice: str, expected: np.ndarray) -> None:
-    assert np.array_equal(decode_film(film(DEEP, **OFFERS), voi=choice), expected)
+    assert np.array_equal(decode_image(image(DEEP, **OFFERS), voi=choice), expected)
 
 
 @pytest.mark.parametrize("choice", ["first", "widest", "none", "2", "name:bone"])
-def test_a_film_that_offers_nothing_is_read_over_its_whole_range_whatever_is_asked(choice: str) -> None:
-    assert np.array_equal(decode_film(film(DEEP, BitsStored=12), voi=choice), eighth(DEEP / 4095))
+def test_an_image_that_offers_nothing_is_read_over_its_whole_range_whatever_is_asked(choice: str) -> None:
+    assert np.array_equal(decode_image(image(DEEP, BitsStored=12), voi=choice), eighth(DEEP / 4095))
 
 
 def test_the_forms_of_the_window_setting() -> None:
@@ -126,31 +126,31 @@ def test_the_forms_of_the_window_setting() -> None:
         with pytest.raises(InputError, match="window"):
             parse_voi(wrong)
     with pytest.raises(InputError, match="frames"):
-        decode_film(film(DEEP), frames="all")
+        decode_image(image(DEEP), frames="all")
 
 
 def test_a_table_said_to_have_sixteen_bits_but_of_twelve_still_reaches_white() -> None:
-    data = film(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(4096), 0, 16)))
-    assert np.array_equal(decode_film(data), eighth(DEEP / 4095))
+    data = image(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(4096), 0, 16)))
+    assert np.array_equal(decode_image(data), eighth(DEEP / 4095))
 
 
 def test_values_outside_a_table_take_its_first_and_last_entry() -> None:
-    data = film(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(256), 1000, 8)))
-    assert np.array_equal(decode_film(data), np.clip(DEEP.astype(int) - 1000, 0, 255))
+    data = image(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(256), 1000, 8)))
+    assert np.array_equal(decode_image(data), np.clip(DEEP.astype(int) - 1000, 0, 255))
 
 
 def test_a_negative_slope_turns_the_scale_and_a_slope_of_zero_is_none() -> None:
-    down = film(DEEP, BitsStored=12, RescaleSlope=-1, RescaleIntercept=4095)
-    assert np.array_equal(decode_film(down), eighth(1 - DEEP / 4095))
+    down = image(DEEP, BitsStored=12, RescaleSlope=-1, RescaleIntercept=4095)
+    assert np.array_equal(decode_image(down), eighth(1 - DEEP / 4095))
     for slope in ("0", "nan", "inf"):
-        data = film(DEEP, BitsStored=12)
+        data = image(DEEP, BitsStored=12)
         ds = pydicom.dcmread(pydicom.filebase.DicomBytesIO(data))
         ds.add(
             pydicom.dataelem.RawDataElement(
                 pydicom.tag.Tag(0x00281053), "DS", 4, slope.encode(), 0, False, True
             )
         )
-        assert np.array_equal(decode_film(saved(ds)), eighth(DEEP / 4095))
+        assert np.array_equal(decode_image(saved(ds)), eighth(DEEP / 4095))
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -158,59 +158,59 @@ def test_padding_is_black_and_does_not_count_for_percentiles(photometric: str) -
     cells = DEEP.copy() // 4 + 1000
     cells[:, :10] = 4000
     cells[:5] = 3990
-    bare = film(cells[5:, 10:], BitsStored=12, PhotometricInterpretation=photometric)
-    padded = film(
+    bare = image(cells[5:, 10:], BitsStored=12, PhotometricInterpretation=photometric)
+    padded = image(
         cells, BitsStored=12, PhotometricInterpretation=photometric, PixelPaddingValue=4000,
         PixelPaddingRangeLimit=3990,
     )  # fmt: skip
     for depth in ("full", "0.5:99.5"):
-        found = decode_film(padded, sixteen_bit=depth)
+        found = decode_image(padded, sixteen_bit=depth)
         assert found[:5].max() == found[:, :10].max() == 0
-        assert np.array_equal(found[5:, 10:], decode_film(bare, sixteen_bit=depth))
+        assert np.array_equal(found[5:, 10:], decode_image(bare, sixteen_bit=depth))
 
 
-def test_percentiles_stretch_a_film_alike_whichever_end_is_white() -> None:
+def test_percentiles_stretch_an_image_alike_whichever_end_is_white() -> None:
     dark = (DEEP // 8 + 300).astype(np.uint16)
     for syntax in (EXPLICIT, RLE):
-        plain = film(dark, syntax, BitsStored=12)
-        turned = film(4095 - dark, syntax, BitsStored=12, PhotometricInterpretation="MONOCHROME1")
-        found = decode_film(plain, sixteen_bit="0.5:99.5")
+        plain = image(dark, syntax, BitsStored=12)
+        turned = image(4095 - dark, syntax, BitsStored=12, PhotometricInterpretation="MONOCHROME1")
+        found = decode_image(plain, sixteen_bit="0.5:99.5")
         low, high = np.percentile(dark, (0.5, 99.5))
         assert np.abs(found.astype(int) - eighth((dark - low) / (high - low))).max() <= 1
-        assert np.array_equal(found, decode_film(turned, sixteen_bit="0.5:99.5"))
+        assert np.array_equal(found, decode_image(turned, sixteen_bit="0.5:99.5"))
 
 
 def test_eight_bits_stay_as_they_are() -> None:
     grey = (DEEP // 16).astype(np.uint8)
     for syntax in (EXPLICIT, RLE, LOSSLESS, LS, J2K_LOSSLESS):
-        assert np.array_equal(decode_film(film(grey, syntax), sixteen_bit="0.5:99.5"), grey)
-    assert np.abs(decode_film(film(grey, BASELINE)).astype(int) - grey).max() <= 12
+        assert np.array_equal(decode_image(image(grey, syntax), sixteen_bit="0.5:99.5"), grey)
+    assert np.abs(decode_image(image(grey, BASELINE)).astype(int) - grey).max() <= 12
     smooth = np.tile(np.arange(40, dtype=np.uint8) * 6, (32, 1))
-    assert np.abs(decode_film(film(smooth, BASELINE)).astype(int) - smooth).max() <= 2
+    assert np.abs(decode_image(image(smooth, BASELINE)).astype(int) - smooth).max() <= 2
 
 
 def test_values_that_stand_high_in_their_cells_are_taken_down() -> None:
-    high = film((DEEP << 4) | 7, BitsStored=12, HighBit=15)
-    assert np.array_equal(decode_film(high), eighth(DEEP / 4095))
+    high = image((DEEP << 4) | 7, BitsStored=12, HighBit=15)
+    assert np.array_equal(decode_image(high), eighth(DEEP / 4095))
 
 
 def test_colours_become_luma_however_they_are_stored() -> None:
     about = {"SOPClassUID": SC, "Modality": "OT"}
     planes = np.ascontiguousarray(COLOURS.transpose(2, 0, 1)).reshape(COLOURS.shape)
-    assert np.array_equal(decode_film(film(COLOURS, **about)), LUMA)
-    assert np.array_equal(decode_film(film(planes, PlanarConfiguration=1, **about)), LUMA)
+    assert np.array_equal(decode_image(image(COLOURS, **about)), LUMA)
+    assert np.array_equal(decode_image(image(planes, PlanarConfiguration=1, **about)), LUMA)
     for syntax in (RLE, LS, LOSSLESS, J2K_LOSSLESS):
-        assert np.array_equal(decode_film(film(COLOURS, syntax, **about)), LUMA), syntax
+        assert np.array_equal(decode_image(image(COLOURS, syntax, **about)), LUMA), syntax
     for said in ("YBR_RCT", "YBR_FULL"):  # a stream that turns its colours itself gives red, green, blue
-        found = decode_film(film(COLOURS, J2K_LOSSLESS, PhotometricInterpretation=said, **about))
+        found = decode_image(image(COLOURS, J2K_LOSSLESS, PhotometricInterpretation=said, **about))
         assert np.array_equal(found, LUMA), said
     halves = np.stack([LUMA[:, ::2], LUMA[:, 1::2], LUMA[:, ::2], LUMA[:, ::2]], -1)
-    data = film(COLOURS, PhotometricInterpretation="YBR_FULL", **about)
-    assert np.array_equal(decode_film(data), COLOURS[..., 0])
+    data = image(COLOURS, PhotometricInterpretation="YBR_FULL", **about)
+    assert np.array_equal(decode_image(data), COLOURS[..., 0])
     ds = described(COLOURS, PhotometricInterpretation="YBR_FULL_422", **about)
     ds.PixelData = halves.tobytes()
     ds["PixelData"].VR = "OB"
-    assert np.array_equal(decode_film(saved(ds)), LUMA)
+    assert np.array_equal(decode_image(saved(ds)), LUMA)
 
 
 @pytest.mark.parametrize("bits", [8, 10])
@@ -219,10 +219,12 @@ def test_a_stream_of_fewer_bits_than_declared_keeps_its_values_and_their_sign(bi
     stream = encoded(
         small if bits > 8 else small.astype(np.uint8), J2K_LOSSLESS, described(small, BitsStored=bits)
     )
-    assert np.array_equal(decode_film(film(small, J2K_LOSSLESS, stream, BitsStored=12)), eighth(small / 4095))
+    assert np.array_equal(
+        decode_image(image(small, J2K_LOSSLESS, stream, BitsStored=12)), eighth(small / 4095)
+    )
     below = (small.astype(np.int16) - (1 << bits - 1)).astype(np.int16 if bits > 8 else np.int8)
     stream = encoded(below, J2K_LOSSLESS, described(below, BitsStored=bits))
-    found = decode_film(film(small, J2K_LOSSLESS, stream, BitsStored=12, PixelRepresentation=1))
+    found = decode_image(image(small, J2K_LOSSLESS, stream, BitsStored=12, PixelRepresentation=1))
     assert np.array_equal(found, eighth((below.astype(float) + 2048) / 4095))
 
 
@@ -233,27 +235,27 @@ def test_a_palette_becomes_the_luma_of_its_colours() -> None:
     for i, name in enumerate(("Red", "Green", "Blue")):
         elements[f"{name}PaletteColorLookupTableDescriptor"] = [200, 0, 16]
         elements[f"{name}PaletteColorLookupTableData"] = (palette[:, i].astype("<u2") * 257).tobytes()
-    found = decode_film(film(cells, **elements)).astype(int)
+    found = decode_image(image(cells, **elements)).astype(int)
     assert np.abs(found - cv2.cvtColor(palette[cells], cv2.COLOR_RGB2GRAY)).max() <= 1
-    with pytest.raises(FilmError, match="palette"):
-        decode_film(film(cells, PhotometricInterpretation="PALETTE COLOR", SOPClassUID=SC))
+    with pytest.raises(ImageError, match="palette"):
+        decode_image(image(cells, PhotometricInterpretation="PALETTE COLOR", SOPClassUID=SC))
 
 
 def test_a_jpeg_of_red_green_and_blue_that_does_not_say_so_is_told() -> None:
     smooth = cv2.resize(COLOURS[:3, :5], (40, 32), interpolation=cv2.INTER_LINEAR)
     frame = bytes(cv2.imencode(".jpg", smooth[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
     luma = cv2.cvtColor(smooth, cv2.COLOR_RGB2GRAY).astype(int)
-    ybr = film(smooth, BASELINE, frame, PhotometricInterpretation="YBR_FULL_422", SOPClassUID=SC)
-    assert np.abs(decode_film(ybr) - luma).max() <= 4
+    ybr = image(smooth, BASELINE, frame, PhotometricInterpretation="YBR_FULL_422", SOPClassUID=SC)
+    assert np.abs(decode_image(ybr) - luma).max() <= 4
     bare = frame[:2] + frame[20:]  # without its JFIF marker, and what are colours read as they are
-    found = decode_film(film(smooth, BASELINE, bare, PhotometricInterpretation="RGB", SOPClassUID=SC)).astype(
-        int
-    )
+    found = decode_image(
+        image(smooth, BASELINE, bare, PhotometricInterpretation="RGB", SOPClassUID=SC)
+    ).astype(int)
     assert np.abs(found - luma).max() > 20
 
 
 @pytest.mark.parametrize("offsets", [True, False])
-def test_of_several_frames_the_first_is_the_film_or_the_file_is_refused(offsets: bool) -> None:
+def test_of_several_frames_the_first_is_the_image_or_the_file_is_refused(offsets: bool) -> None:
     frames = [DEEP, DEEP[::-1].copy(), DEEP[:, ::-1].copy()]
     plain = described(DEEP, BitsStored=12, NumberOfFrames=3)
     plain.PixelData = b"".join(frame.tobytes() for frame in frames)
@@ -266,30 +268,30 @@ def test_of_several_frames_the_first_is_the_film_or_the_file_is_refused(offsets:
         packed["PixelData"].VR = "OB"
         files.append(saved(packed, LS))
     for data in files:
-        assert np.array_equal(decode_film(data), eighth(DEEP / 4095))
-        with pytest.raises(FilmError, match="3 frames"):
-            decode_film(data, frames="refuse")
+        assert np.array_equal(decode_image(data), eighth(DEEP / 4095))
+        with pytest.raises(ImageError, match="3 frames"):
+            decode_image(data, frames="refuse")
 
 
 @pytest.mark.parametrize("name", ["PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"])
 def test_pixels_that_are_not_square_are_made_square(name: str) -> None:
     smooth = cv2.resize(DEEP[:6, :10], (80, 48), interpolation=cv2.INTER_CUBIC)
     smooth = np.clip(smooth, 0, 4095).astype(np.uint16)
-    plain = decode_film(film(smooth, BitsStored=12))
-    tall = decode_film(film(smooth, BitsStored=12, **{name: ["0.2", "0.1"]}))
+    plain = decode_image(image(smooth, BitsStored=12))
+    tall = decode_image(image(smooth, BitsStored=12, **{name: ["0.2", "0.1"]}))
     assert np.array_equal(tall, cv2.resize(plain, (40, 48), interpolation=cv2.INTER_AREA))
-    assert decode_film(film(smooth, BitsStored=12, **{name: ["0.15", "0.2"]})).shape == (36, 80)
-    assert np.array_equal(decode_film(film(smooth, BitsStored=12, **{name: ["0.1001", "0.1"]})), plain)
-    assert decode_film(film(smooth, BitsStored=12, PixelAspectRatio=["2", "1"])).shape == (48, 40)
-    with pytest.raises(FilmError, match="not believed"):
-        decode_film(film(smooth, BitsStored=12, **{name: ["10", "0.1"]}))
+    assert decode_image(image(smooth, BitsStored=12, **{name: ["0.15", "0.2"]})).shape == (36, 80)
+    assert np.array_equal(decode_image(image(smooth, BitsStored=12, **{name: ["0.1001", "0.1"]})), plain)
+    assert decode_image(image(smooth, BitsStored=12, PixelAspectRatio=["2", "1"])).shape == (48, 40)
+    with pytest.raises(ImageError, match="not believed"):
+        decode_image(image(smooth, BitsStored=12, **{name: ["10", "0.1"]}))
 
 
 def test_the_spacing_of_the_pixels_wins_over_that_of_the_detector() -> None:
-    data = film(
+    data = image(
         DEEP, PixelSpacing=["0.2", "0.2"], ImagerPixelSpacing=["0.2", "0.1"], PixelAspectRatio=["1", "2"]
     )
-    assert decode_film(data).shape == DEEP.shape
+    assert decode_image(data).shape == DEEP.shape
 
 
 def test_eight_bits_in_words_of_the_other_byte_order() -> None:
@@ -297,4 +299,4 @@ def test_eight_bits_in_words_of_the_other_byte_order() -> None:
     ds = described(grey)
     ds.PixelData = grey.view(np.uint16).byteswap().tobytes()
     ds["PixelData"].VR = "OW"
-    assert np.array_equal(decode_film(saved(ds, BIG)), grey)
+    assert np.array_equal(decode_image(saved(ds, BIG)), grey)

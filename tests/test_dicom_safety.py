@@ -1,4 +1,4 @@
-"""Broken and hostile DICOM files end in a film or in a reason: no crash, no hang, no flood of memory."""
+"""Broken and hostile DICOM files end in an image or in a reason: no crash, no hang, no flood of memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_films import (
+from dicom_images import (
     BASELINE,
     BIG,
     DEFLATED,
@@ -30,14 +30,14 @@ from dicom_films import (
     RLE,
     described,
     encoded,
-    film,
+    image,
     saved,
     table,
     tables,
     without_meta,
 )  # fmt: skip
-from mococxr.errors import FilmError
-from mococxr.images import decode_film
+from mococxr.errors import ImageError
+from mococxr.images import decode_image
 from mococxr.images.dicom import header
 
 DEEP = np.random.default_rng(3).integers(0, 4096, (32, 40)).astype(np.uint16)
@@ -49,17 +49,17 @@ SYNTAXES = (EXPLICIT, IMPLICIT, BIG, DEFLATED, RLE, LOSSLESS, LS, J2K_LOSSLESS)
 def refused(data: bytes, **options: Any) -> str:
     """The reason, and that it came soon."""
     begun = time.monotonic()
-    with pytest.raises(FilmError) as caught:
-        decode_film(data, **options)
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, **options)
     assert time.monotonic() - begun < 20
     return str(caught.value)
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG])
 def test_a_file_without_preamble_and_meta_header_is_read(syntax: str) -> None:
-    data = film(DEEP, syntax, BitsStored=12)
+    data = image(DEEP, syntax, BitsStored=12)
     for bare in (without_meta(data), data[128:]):
-        assert np.array_equal(decode_film(bare), GREY)
+        assert np.array_equal(decode_image(bare), GREY)
         assert header(bare).modality == "DX"
 
 
@@ -78,7 +78,7 @@ def test_a_missing_or_wrong_transfer_syntax_is_seen_through(syntax: str, said: s
     meta = b"" if said is None else said.encode() + b"\0" * (len(said) % 2)
     element = b"\2\0\x10\0UI" + struct.pack("<H", len(meta)) + meta if said else b""
     group = b"\2\0\0\0UL\4\0" + struct.pack("<I", len(element))
-    assert np.array_equal(decode_film(data[:132] + group + element + data[144 + length :]), GREY)
+    assert np.array_equal(decode_image(data[:132] + group + element + data[144 + length :]), GREY)
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_a_missing_or_wrong_transfer_syntax_is_seen_through(syntax: str, said: s
     ],
 )
 def test_what_is_missing_is_concluded_where_it_is_certain(left_out: str) -> None:
-    assert np.array_equal(decode_film(film(DEEP, **{"BitsStored": 12, left_out: None})), GREY)
+    assert np.array_equal(decode_image(image(DEEP, **{"BitsStored": 12, left_out: None})), GREY)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
 @pytest.mark.parametrize("syntax", [*SYNTAXES, BASELINE, EXTENDED])
-def test_a_truncated_film_is_never_filled_up(syntax: str, share: float) -> None:
+def test_a_truncated_image_is_never_filled_up(syntax: str, share: float) -> None:
     cells = SMALL if syntax == BASELINE else DEEP
-    data = film(cells, syntax, BitsStored=8 if syntax == BASELINE else 12)
+    data = image(cells, syntax, BitsStored=8 if syntax == BASELINE else 12)
     if syntax == DEFLATED:
         data = data[:400] + data[400 : int(len(data) * share)] if share > 0.5 else data[:500]
     assert refused(data[: int(len(data) * share)] if syntax != DEFLATED else data)
@@ -111,9 +111,9 @@ def test_a_compressed_frame_that_ends_early_in_a_whole_file_is_never_filled_up(s
     cells = SMALL if syntax == BASELINE else DEEP
     frame = encoded(cells, syntax, described(cells, BitsStored=8 if syntax == BASELINE else 12))
     for share in (0.4, 0.8, 0.97):
-        assert refused(film(cells, syntax, frame[: int(len(frame) * share)], BitsStored=8))
+        assert refused(image(cells, syntax, frame[: int(len(frame) * share)], BitsStored=8))
     if syntax != RLE:  # a stream without its end marker
-        assert "truncated" in refused(film(cells, syntax, frame.rstrip(b"\0")[:-2], BitsStored=8))
+        assert "truncated" in refused(image(cells, syntax, frame.rstrip(b"\0")[:-2], BitsStored=8))
 
 
 @pytest.mark.parametrize(
@@ -136,25 +136,25 @@ def test_a_compressed_frame_that_ends_early_in_a_whole_file_is_never_filled_up(s
 )
 def test_contradictions_are_refused_with_their_reason(elements: dict[str, Any], reason: str | None) -> None:
     if reason is None:
-        assert decode_film(film(DEEP, **elements)).shape == DEEP.shape
+        assert decode_image(image(DEEP, **elements)).shape == DEEP.shape
     else:
-        assert reason in refused(film(DEEP, **elements))
+        assert reason in refused(image(DEEP, **elements))
 
 
 def test_a_table_shorter_than_it_says_is_refused() -> None:
     item = table(np.arange(4096), 0, 12)
     item["LUTData"].value = item["LUTData"].value[:1000]
-    assert "shorter" in refused(film(DEEP, VOILUTSequence=tables(item)))
-    assert "shorter" in refused(film(DEEP, ModalityLUTSequence=tables(item)), voi="none")
+    assert "shorter" in refused(image(DEEP, VOILUTSequence=tables(item)))
+    assert "shorter" in refused(image(DEEP, ModalityLUTSequence=tables(item)), voi="none")
     del item[0x00283002]
-    assert "descriptor" in refused(film(DEEP, VOILUTSequence=tables(item)))
+    assert "descriptor" in refused(image(DEEP, VOILUTSequence=tables(item)))
 
 
 @pytest.mark.parametrize("syntax", [LOSSLESS, LS, J2K_LOSSLESS, BASELINE])
 def test_a_stream_of_another_size_than_the_header_is_not_decoded(syntax: str) -> None:
     cells = SMALL if syntax == BASELINE else DEEP
     frame = encoded(cells, syntax, described(cells, BitsStored=12))
-    assert "the compressed image has 40 x 32" in refused(film(cells, syntax, frame, Rows=33, BitsStored=8))
+    assert "the compressed image has 40 x 32" in refused(image(cells, syntax, frame, Rows=33, BitsStored=8))
 
 
 @pytest.mark.parametrize(
@@ -163,19 +163,21 @@ def test_a_stream_of_another_size_than_the_header_is_not_decoded(syntax: str) ->
 def test_a_decoder_that_is_not_installed_is_named_with_the_way_out(
     module: str, syntax: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = film(DEEP, syntax, BitsStored=12)
+    data = image(DEEP, syntax, BitsStored=12)
     monkeypatch.setitem(sys.modules, module, None)
     assert "pip install 'mococxr[dicom]'" in refused(data)
 
 
-def test_a_decoder_that_crashes_takes_the_film_with_it_and_nothing_else() -> None:
+def test_a_decoder_that_crashes_takes_the_image_with_it_and_nothing_else() -> None:
     pytest.importorskip("gdcm")
-    good = film(DEEP, LOSSLESS, BitsStored=12)
-    assert np.array_equal(decode_film(good), GREY)
+    good = image(DEEP, LOSSLESS, BitsStored=12)
+    assert np.array_equal(decode_image(good), GREY)
     frame = encoded(DEEP, LOSSLESS, described(DEEP, BitsStored=12))
     at = frame.index(b"\xff\xda")  # two bytes between its segments end the process that GDCM runs in
-    assert "the decoder crashed on it" in refused(film(DEEP, LOSSLESS, frame[:at] + b"\xe4\x97" + frame[at:]))
-    assert np.array_equal(decode_film(good), GREY)
+    assert "the decoder crashed on it" in refused(
+        image(DEEP, LOSSLESS, frame[:at] + b"\xe4\x97" + frame[at:])
+    )
+    assert np.array_equal(decode_image(good), GREY)
 
 
 def test_video_and_unknown_compressions_are_refused_by_name() -> None:
@@ -211,7 +213,7 @@ HOSTILE = {
     "no element": HEAD[:132],
     "an unknown representation": HEAD + element(0x00280002, b"U\0", b"") + element(0x00280010, b"ZZ", b""),
     "half a tag": HEAD + b"\x10",
-    "fragments without end": film(DEEP, RLE)[:-8] + (ITEM + bytes(4)) * 150_000,
+    "fragments without end": image(DEEP, RLE)[:-8] + (ITEM + bytes(4)) * 150_000,
 }
 
 
@@ -221,8 +223,8 @@ def test_hostile_structure_is_refused_soon(name: str) -> None:
 
 
 def test_a_deflated_bomb_is_not_blown_up() -> None:
-    plain = without_meta(film(DEEP, EXPLICIT, BitsStored=12))
-    meta = film(DEEP, DEFLATED)
+    plain = without_meta(image(DEEP, EXPLICIT, BitsStored=12))
+    meta = image(DEEP, DEFLATED)
     meta = meta[: 144 + struct.unpack_from("<I", meta, 140)[0]]
     packer = zlib.compressobj(9, wbits=-15)
     zeros = element(0x00091001, b"OB", b"", 80_000_000)
@@ -240,16 +242,16 @@ def test_a_deflated_bomb_is_not_blown_up() -> None:
 
 def test_a_run_length_bomb_stops_at_the_size_declared() -> None:
     frame = struct.pack("<16I", 2, 64, 64 + 2_000_000, *[0] * 13) + b"\x81\0" * 2_000_000
-    assert decode_film(film(DEEP, RLE, frame)).max() == 0
+    assert decode_image(image(DEEP, RLE, frame)).max() == 0
 
 
 def test_a_jpeg_2000_of_more_tiles_than_can_be_is_refused() -> None:
     frame = bytearray(encoded(DEEP, J2K_LOSSLESS, described(DEEP, BitsStored=12)))
     frame[24:32] = struct.pack(">II", 0, 1)
-    assert "JPEG 2000" in refused(film(DEEP, J2K_LOSSLESS, bytes(frame)))
+    assert "JPEG 2000" in refused(image(DEEP, J2K_LOSSLESS, bytes(frame)))
 
 
-def test_damage_in_a_compressed_frame_is_a_reason_or_a_film_and_says_nothing_elsewhere(
+def test_damage_in_a_compressed_frame_is_a_reason_or_an_image_and_says_nothing_elsewhere(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     generator = np.random.default_rng(0)
@@ -260,29 +262,29 @@ def test_damage_in_a_compressed_frame_is_a_reason_or_a_film_and_says_nothing_els
             broken = bytearray(frame)
             for at in generator.integers(2, len(frame), 4):
                 broken[at] = generator.integers(256)
-            ends_in_film_or_reason(film(cells, syntax, bytes(broken), BitsStored=8))
+            ends_in_image_or_reason(image(cells, syntax, bytes(broken), BitsStored=8))
     assert capfd.readouterr() == ("", "")
 
 
-def ends_in_film_or_reason(data: bytes) -> None:
-    """Decoding and reading the header raise nothing but FilmError."""
-    for read in (header, lambda data: decode_film(data, max_pixels=1_000_000)):
-        with suppress(FilmError):
+def ends_in_image_or_reason(data: bytes) -> None:
+    """Decoding and reading the header raise nothing but ImageError."""
+    for read in (header, lambda data: decode_image(data, max_pixels=1_000_000)):
+        with suppress(ImageError):
             read(data)
 
 
 SEEDS = [
-    film(DEEP, syntax, BitsStored=12, WindowCenter="2000", WindowWidth="900")
+    image(DEEP, syntax, BitsStored=12, WindowCenter="2000", WindowWidth="900")
     for syntax in (EXPLICIT, IMPLICIT, BIG, DEFLATED, RLE, LS, J2K_LOSSLESS)
 ]
 SEEDS.append(
-    film(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(4096), 0, 12)), NumberOfFrames=1)
+    image(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(4096), 0, 12)), NumberOfFrames=1)
 )
 
 
 @settings(max_examples=120, deadline=None)
 @given(st.sampled_from(SEEDS), st.data())
-def test_any_change_of_a_few_bytes_ends_in_a_film_or_a_reason(seed: bytes, data: st.DataObject) -> None:
+def test_any_change_of_a_few_bytes_ends_in_an_image_or_a_reason(seed: bytes, data: st.DataObject) -> None:
     broken = bytearray(seed)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(128, min(len(seed) - 1, 1200)))
@@ -297,4 +299,4 @@ def test_any_change_of_a_few_bytes_ends_in_a_film_or_a_reason(seed: bytes, data:
             del broken[place : place + data.draw(st.integers(1, 40))]
         else:
             broken[place:place] = broken[place : place + data.draw(st.integers(1, 40))]
-    ends_in_film_or_reason(bytes(broken))
+    ends_in_image_or_reason(bytes(broken))

@@ -20,7 +20,7 @@ PAGES = [
 ]
 STARTS = r"^ *(?:(?:srun )?(?:torchrun|accelerate launch) .* -m )?(mococxr .*)$"
 """A command line, by itself or as what a launcher runs."""
-REST = "--root films --out out"
+REST = "--root images --out out"
 """What three dots on a page stand for."""
 
 

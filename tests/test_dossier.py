@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from faulty_films import plant
+from faulty_images import plant
 from mococxr import cli
 from mococxr.audit.inspect import Dossier
 from mococxr.commands import run
@@ -44,7 +44,7 @@ def found(dossier: Dossier, planted: dict[str, list[str]]) -> dict[str, int]:
 
 
 def wrong(dossier: Dossier, planted: dict[str, list[str]]) -> list[tuple[str, str]]:
-    """Films flagged for their looks in which nothing was planted."""
+    """Images flagged for their looks in which nothing was planted."""
     faulty = [name for names in planted.values() for name in names]
     rows = dossier.flags.filter(pl.col("flag").is_in(LOOKS) & ~pl.col("path").is_in(faulty))
     return rows.select("path", "flag").rows()
@@ -66,14 +66,14 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, l
     return store, planted, inspect(store.path, folder / "out")
 
 
-def test_every_planted_fault_is_found_and_no_other_film_is_called_odd(faulty: Any) -> None:
+def test_every_planted_fault_is_found_and_no_other_image_is_called_odd(faulty: Any) -> None:
     _, planted, dossier = faulty
     assert found(dossier, planted) == COUNTS
     assert not wrong(dossier, planted)
     assert dossier.flags.filter(pl.col("flag") == "corrupt").select("path", "reason").rows() == [
         ("images/broken.png", "cut short, ends early")
     ]
-    assert dossier.flags.filter(pl.col("flag") == "no-film")["path"].to_list() == ["images/scout.dcm"]
+    assert dossier.flags.filter(pl.col("flag") == "no-image")["path"].to_list() == ["images/scout.dcm"]
 
 
 @pytest.mark.slow
@@ -113,9 +113,9 @@ def test_a_clean_store_is_called_clean(
         cli.main(["inspect", str(phantom_store), "--out", str(tmp_path / "d.html"), "--jobs", "1"])
     facts = json.loads((tmp_path / "d.json").read_text())
     assert end.value.code == facts["exit_status"] == 0, facts["verdict"]
-    assert capsys.readouterr().out.startswith("Nothing in these 60 films needs attention.")
+    assert capsys.readouterr().out.startswith("Nothing in these 60 images needs attention.")
     assert not [one for one in facts["findings"] if one["attention"]]
-    assert "60 films: their shorter side is under 224 px" in facts["not_judged"][0]
+    assert "60 images: their shorter side is under 224 px" in facts["not_judged"][0]
 
 
 def test_the_page_is_one_file_that_says_how_many_it_does_not_show(faulty: Any, tmp_path: Path) -> None:
@@ -137,24 +137,24 @@ def test_two_processes_find_what_one_finds(
 
 def test_what_two_stores_share_is_found(faulty: Any, tmp_path: Path) -> None:
     store, _, _ = faulty
-    films = tmp_path / "elsewhere"
-    films.mkdir()
+    images = tmp_path / "elsewhere"
+    images.mkdir()
     rows = [0, 1, 2, 3]
     paths = [f"other{row}.jpg" for row in rows] + ["own.png"]
     for row, name in zip(rows, paths, strict=False):
-        cv2.imwrite(str(films / name), cv2.resize(np.asarray(store.pixels(row)), None, fx=0.8, fy=0.8))
-    cv2.imwrite(str(films / "own.png"), draw_phantom(77, 1))
+        cv2.imwrite(str(images / name), cv2.resize(np.asarray(store.pixels(row)), None, fx=0.8, fy=0.8))
+    cv2.imwrite(str(images / "own.png"), draw_phantom(77, 1))
     patients = ["a", store.index["patient"][1], "b", "c", "d"]
-    pl.DataFrame({"path": paths, "patient": patients}).write_csv(films / "labels.csv")
-    run("prepare", {"source": films, "out": tmp_path / "other", "size": 267, "jobs": 1})
+    pl.DataFrame({"path": paths, "patient": patients}).write_csv(images / "labels.csv")
+    run("prepare", {"source": images, "out": tmp_path / "other", "size": 267, "jobs": 1})
     dossier = inspect(store.path, tmp_path, against=tmp_path / "other")
-    shared = dossier.flags.filter(pl.col("flag") == "film-in-both-stores")
+    shared = dossier.flags.filter(pl.col("flag") == "image-in-both-stores")
     assert {(row, other) for row, other in shared.select("row", "other").iter_rows() if row in rows} == {
         (row, f"other{row}.jpg") for row in rows
     }
     assert "of this patient" in shared.filter(pl.col("row") == 1)["reason"][0]
     assert not len(dossier.flags.filter(pl.col("flag") == "patient-in-both-stores")), "the sources differ"
-    assert dossier.facts["against"]["films"] == 5
+    assert dossier.facts["against"]["images"] == 5
 
 
 def test_patients_of_one_source_in_two_stores_are_a_leak(faulty: Any, tmp_path: Path) -> None:

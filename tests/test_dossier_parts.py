@@ -1,4 +1,4 @@
-"""The parts of `inspect`: how a film lies, text, copies, counts, each against a slow way or a plain case."""
+"""The parts of `inspect`: how an image lies, text, copies, counts, each against a slow way or a plain case."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from faulty_films import burn_in
+from faulty_images import burn_in
 from mococxr.audit import labels as counts
 from mococxr.audit import pose, text
 from mococxr.audit.copies import Pair, copies_within, groups
@@ -22,52 +22,55 @@ from mococxr.synthetic import draw_phantom
 
 
 @pytest.fixture(scope="module")
-def films() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     """80 phantoms, 320 by 267."""
     return [draw_phantom(11, i, size=320) for i in range(80)]
 
 
-def evened(films: list[np.ndarray]) -> list[np.ndarray]:
-    return [pose.even(pose.shrink(film)) for film in films]
+def evened(images: list[np.ndarray]) -> list[np.ndarray]:
+    return [pose.even(pose.shrink(image)) for image in images]
 
 
-@pytest.mark.parametrize("shown", [80, 20], ids=["learnt from films", "phantoms' word alone"])
-def test_a_film_in_any_pose_is_recognised(films: list[np.ndarray], shown: int) -> None:
-    model = pose.learn(evened(films[:shown]), range(shown), frontal=True)
+@pytest.mark.parametrize("shown", [80, 20], ids=["learnt from images", "phantoms' word alone"])
+def test_an_image_in_any_pose_is_recognised(images: list[np.ndarray], shown: int) -> None:
+    model = pose.learn(evened(images[:shown]), range(shown), frontal=True)
     assert model is not None
-    assert (model.means is None) == (shown < pose.ENOUGH), "too few films do not say what a chest is"
+    assert (model.means is None) == (shown < pose.ENOUGH), "too few images do not say what a chest is"
     for quarters, sign in pose.POSES:
-        turned = [np.rot90(film if sign > 0 else 255 - film, quarters) for film in films]
-        said = {pose.verdict(model.fits(film, row)) for row, film in enumerate(evened(turned))}
+        turned = [np.rot90(image if sign > 0 else 255 - image, quarters) for image in images]
+        said = {pose.verdict(model.fits(image, row)) for row, image in enumerate(evened(turned))}
         assert said == {(quarters, sign < 0)}
 
 
-def test_a_store_half_of_which_is_inverted_is_not_learnt_upside_down(films: list[np.ndarray]) -> None:
-    half = [255 - film if i % 2 else film for i, film in enumerate(films)]
+def test_a_store_half_of_which_is_inverted_is_not_learnt_upside_down(images: list[np.ndarray]) -> None:
+    half = [255 - image if i % 2 else image for i, image in enumerate(images)]
     model = pose.learn(evened(half), range(80), frontal=True)
     assert model is not None
-    said = [pose.verdict(model.fits(film, row)) for row, film in enumerate(evened(half))]
+    said = [pose.verdict(model.fits(image, row)) for row, image in enumerate(evened(half))]
     assert said == [(0, bool(i % 2)) for i in range(80)]
 
 
-def test_lateral_films_are_judged_only_where_there_are_enough(films: list[np.ndarray]) -> None:
-    assert pose.learn(evened(films[:20]), range(20), frontal=False) is None
-    assert pose.learn(evened(films), range(80), frontal=False) is not None
+def test_lateral_images_are_judged_only_where_there_are_enough(images: list[np.ndarray]) -> None:
+    assert pose.learn(evened(images[:20]), range(20), frontal=False) is None
+    assert pose.learn(evened(images), range(80), frontal=False) is not None
 
 
 @pytest.mark.parametrize("rows", [range(0, 160, 2), range(1, 320, 4), [*range(10), *range(11, 151, 2)]])
-def test_films_that_stand_in_every_second_row_are_learnt_from_too(films: list[np.ndarray], rows: Any) -> None:
-    model = pose.learn(evened(films), rows, frontal=True)
+def test_images_that_stand_in_every_second_row_are_learnt_from_too(
+    images: list[np.ndarray], rows: Any
+) -> None:
+    model = pose.learn(evened(images), rows, frontal=True)
     assert model is not None
     assert model.means is not None
     said = [
-        pose.verdict(model.fits(np.rot90(film), row)) for film, row in zip(evened(films), rows, strict=True)
+        pose.verdict(model.fits(np.rot90(image), row))
+        for image, row in zip(evened(images), rows, strict=True)
     ]
     assert set(said) == {(1, False)}
 
 
-def test_what_is_no_chest_is_hardly_explained(films: list[np.ndarray]) -> None:
-    model = pose.learn(evened(films), range(80), frontal=True)
+def test_what_is_no_chest_is_hardly_explained(images: list[np.ndarray]) -> None:
+    model = pose.learn(evened(images), range(80), frontal=True)
     assert model is not None
     rng = np.random.default_rng(0)
     x, y = np.meshgrid(np.arange(240), np.arange(300))
@@ -77,30 +80,30 @@ def test_what_is_no_chest_is_hardly_explained(films: list[np.ndarray]) -> None:
         "a disc": (((x - 150) ** 2 + (y - 100) ** 2 < 3600) * 220).astype(np.uint8),
         "writing": cv2.putText(np.zeros((300, 240), np.uint8), "ABC", (5, 180), 0, 3, 255, 8),
     }
-    explained = {name: model.explained(pose.even(pose.shrink(film)), 0) for name, film in strange.items()}
+    explained = {name: model.explained(pose.even(pose.shrink(image)), 0) for name, image in strange.items()}
     assert max(explained.values()) < pose.EXPLAINED
-    upright = [model.explained(film, row) for row, film in enumerate(evened(films))]
-    turned = [model.explained(np.rot90(film), row) for row, film in enumerate(evened(films))]
+    upright = [model.explained(image, row) for row, image in enumerate(evened(images))]
+    turned = [model.explained(np.rot90(image), row) for row, image in enumerate(evened(images))]
     assert min(upright) > pose.EXPLAINED
     assert np.allclose(upright, turned), "the best pose counts"
 
 
-def test_a_side_marker_is_no_text_and_a_name_is(films: list[np.ndarray]) -> None:
-    plain = [text.strokes(film) for film in films]
+def test_a_side_marker_is_no_text_and_a_name_is(images: list[np.ndarray]) -> None:
+    plain = [text.strokes(image) for image in images]
     assert max(every for _, every in plain if every is not None) < text.WORD
-    marked = [cv2.putText(film.copy(), "L", (230, 30), 0, 0.8, 255, 2, cv2.LINE_AA) for film in films[:20]]
-    assert max(text.strokes(film)[1] for film in marked) < text.WORD  # type: ignore[index]
-    named = [text.strokes(burn_in(film, number)) for number, film in enumerate(films[:40])]
+    marked = [cv2.putText(image.copy(), "L", (230, 30), 0, 0.8, 255, 2, cv2.LINE_AA) for image in images[:20]]
+    assert max(text.strokes(image)[1] for image in marked) < text.WORD  # type: ignore[index]
+    named = [text.strokes(burn_in(image, number)) for number, image in enumerate(images[:40])]
     assert sum(longest >= text.LONG_LINE for longest, _ in named) >= 37
 
 
-def test_a_large_film_is_read_as_its_shrunken_self_and_a_small_one_is_not_judged(
-    films: list[np.ndarray],
+def test_a_large_image_is_read_as_its_shrunken_self_and_a_small_one_is_not_judged(
+    images: list[np.ndarray],
 ) -> None:
-    large = cv2.resize(burn_in(films[0], 1), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(burn_in(images[0], 1), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     longest, _ = text.strokes(large) or (0, 0)
     assert longest >= text.LONG_LINE
-    assert text.strokes(cv2.resize(films[0], (200, 240))) is None
+    assert text.strokes(cv2.resize(images[0], (200, 240))) is None
 
 
 def test_chains_of_copies_are_one_group() -> None:
@@ -109,13 +112,13 @@ def test_chains_of_copies_are_one_group() -> None:
     assert groups([]) == []
 
 
-def test_copies_are_paired_once_and_blank_films_by_their_bytes_only(films: list[np.ndarray]) -> None:
+def test_copies_are_paired_once_and_blank_images_by_their_bytes_only(images: list[np.ndarray]) -> None:
     grey = np.full((320, 267), 90, np.uint8)
-    shrunk = cv2.resize(films[1], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
-    stored = [films[0], films[1], films[0], shrunk, grey, grey + 1, grey, films[0]]
+    shrunk = cv2.resize(images[1], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    stored = [images[0], images[1], images[0], shrunk, grey, grey + 1, grey, images[0]]
     hashes = ["a", "b", "a", "c", "g", "h", "g", "a"]
     store: Any = SimpleNamespace(index=pl.DataFrame({"sha256": hashes}), pixels=stored.__getitem__)
-    blank = np.array([film.std() == 0 for film in stored])
+    blank = np.array([image.std() == 0 for image in stored])
     found = copies_within(store, fingerprints(stored), blank)
     assert found == [Pair(0, 2, True), Pair(0, 7, True), Pair(1, 3, False), Pair(4, 6, True)]
 
@@ -156,7 +159,7 @@ def test_a_column_that_goes_with_a_label_is_warned_of_with_its_auroc() -> None:
     found = counts.shortcuts(store, pl.DataFrame({"view": view, "sex": sex, "split": view}))
     assert [(one.label, one.column) for one in found if one.warns] == [("ill", "view")]
     assert found[0].auroc == pytest.approx(roc_auc_score(ill, view == "AP"))
-    assert {one.column for one in found} == {"view", "sex"}, "the split is no property of a film"
+    assert {one.column for one in found} == {"view", "sex"}, "the split is no property of an image"
     assert found[0].rates == [
         (name, pytest.approx(ill[view == name].mean()), int((view == name).sum())) for name in ("AP", "PA")
     ]
@@ -164,12 +167,12 @@ def test_a_column_that_goes_with_a_label_is_warned_of_with_its_auroc() -> None:
     sites = pl.DataFrame({"site": rng.choice(list("abcdefgh"), 2000)})
     chance = counts.shortcuts(store_of({"ill": rare}, ["ill"]), sites)
     assert chance[0].auroc > 0.6
-    assert not chance[0].warns, "25 films over eight sites are told by chance"
+    assert not chance[0].warns, "25 images over eight sites are told by chance"
     few = counts.shortcuts(
         store_of({"ill": [1] * 3 + [0] * 3}, ["ill"]), pl.DataFrame({"view": list("aaabbb")})
     )
     assert few[0].auroc == 1
-    assert not few[0].warns, "three films prove nothing"
+    assert not few[0].warns, "three images prove nothing"
 
 
 def test_columns_of_few_values_are_counted_and_others_are_not() -> None:
@@ -191,7 +194,7 @@ def test_columns_of_few_values_are_counted_and_others_are_not() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_few_real_films_are_called_odd_and_every_identical_pair_is_found(
+def test_few_real_images_are_called_odd_and_every_identical_pair_is_found(
     real_data: Path, tmp_path: Path
 ) -> None:
     from mococxr.commands import run
@@ -211,7 +214,7 @@ def test_few_real_films_are_called_odd_and_every_identical_pair_is_found(
         assert not len(dossier.flags.filter(pl.col("flag").is_in(["copy", "copy-across-patients"])))
 
 
-def test_a_dicom_object_that_is_no_film_is_a_note_and_one_without_pixels_is_not() -> None:
+def test_a_dicom_object_that_is_not_an_image_is_a_note_and_one_without_pixels_is_not() -> None:
     from mococxr.datasets import dicom
     from mococxr.images.dicom import kind
 

@@ -11,13 +11,13 @@ from mococxr.features import (
     cached,
     encode_frames,
     features,
-    film_level,
+    image_level,
     open_encoder,
     resolve_encoder,
     state_hash,
     to_frame,
 )
-from mococxr.images import read_film
+from mococxr.images import read_image
 from small_store import BACKBONE, make_store
 
 SPEC = EncoderSpec(BACKBONE, 32)
@@ -32,39 +32,39 @@ def ramp(height, width):
     return np.add.outer(np.arange(height), np.arange(width)).astype(np.uint8)
 
 
-def test_a_centre_frame_is_the_middle_of_the_film_at_the_right_size():
-    film = np.zeros((64, 128), np.uint8)
-    film[:, 32:96] = 200
-    assert (to_frame(film, 32) == 200).all()
-    assert to_frame(film.T.copy(), 32).shape == (32, 32)
+def test_a_centre_frame_is_the_middle_of_the_image_at_the_right_size():
+    image = np.zeros((64, 128), np.uint8)
+    image[:, 32:96] = 200
+    assert (to_frame(image, 32) == 200).all()
+    assert to_frame(image.T.copy(), 32).shape == (32, 32)
 
 
-def test_a_frame_of_a_film_that_has_its_size_is_the_film():
-    film = ramp(32, 32)
-    assert (to_frame(film, 32) == film).all()
-    assert (to_frame(film, 32, "whole") == film).all()
+def test_a_frame_of_an_image_that_has_its_size_is_the_image():
+    image = ramp(32, 32)
+    assert (to_frame(image, 32) == image).all()
+    assert (to_frame(image, 32, "whole") == image).all()
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [((64, 96), (32, 64)), ((150, 64), (64, 32)), ((64, 70), (32, 32)), ((64, 192), (32, 96))],
 )
-def test_a_whole_frame_keeps_all_of_the_film_and_its_longer_side_is_a_multiple_of_32(shape, expected):
+def test_a_whole_frame_keeps_all_of_the_image_and_its_longer_side_is_a_multiple_of_32(shape, expected):
     assert to_frame(ramp(*shape), 32, "whole").shape == expected
 
 
 def test_a_frame_halved_in_size_is_the_mean_of_its_pixels():
-    film = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
-    means = film.reshape(32, 2, 32, 2).mean(axis=(1, 3))
-    assert np.abs(to_frame(film, 32).astype(float) - means).max() <= 0.51
+    image = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    means = image.reshape(32, 2, 32, 2).mean(axis=(1, 3))
+    assert np.abs(to_frame(image, 32).astype(float) - means).max() <= 0.51
 
 
 @pytest.mark.parametrize("frame", ["centre", "whole"])
-def test_a_film_from_a_file_gives_the_frame_that_the_store_gives(store, frame):
+def test_an_image_from_a_file_gives_the_frame_that_the_store_gives(store, frame):
     level = store.level(32)
-    root = store.path.parent / "films"
+    root = store.path.parent / "images"
     for row, path in enumerate(store.index["path"]):
-        ours = to_frame(film_level(read_film(root / path), 72, 32), 32, frame)
+        ours = to_frame(image_level(read_image(root / path), 72, 32), 32, frame)
         assert np.array_equal(ours, to_frame(level.pixels(row), 32, frame))
 
 
@@ -105,9 +105,9 @@ def test_frames_of_different_shapes_do_not_share_a_batch():
     seen = []
 
     class Spy(torch.nn.Module):
-        def forward(self, films):
-            seen.append(tuple(films.shape))
-            return films.float().mean(dim=(2, 3))
+        def forward(self, images):
+            seen.append(tuple(images.shape))
+            return images.float().mean(dim=(2, 3))
 
     frames = [ramp(32, 32), ramp(32, 64), ramp(32, 32), ramp(32, 64), ramp(32, 32)]
     got = dict(encode_frames(Spy(), frames, torch.device("cpu"), batch=2))
@@ -148,7 +148,7 @@ def test_an_encoder_that_nobody_describes_is_refused_with_the_way_out(name, word
 
 
 def test_resizing_agrees_with_opencv_area_averages():
-    film = ramp(70, 90)
-    expected = cv2.resize(film, (round(90 * 40 / 70), 40), interpolation=cv2.INTER_AREA)
+    image = ramp(70, 90)
+    expected = cv2.resize(image, (round(90 * 40 / 70), 40), interpolation=cv2.INTER_AREA)
     left = (expected.shape[1] - 40) // 2
-    assert np.array_equal(to_frame(film, 40), expected[:, left : left + 40])
+    assert np.array_equal(to_frame(image, 40), expected[:, left : left + 40])

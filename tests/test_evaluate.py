@@ -14,12 +14,12 @@ from mococxr.errors import InputError
 
 
 def predictions(n: int = 80, seed: int = 0, gain: float = 1.0, per_patient: int = 1) -> pl.DataFrame:
-    """A table of predictions on the same films for every seed; the score column differs."""
+    """A table of predictions on the same images for every seed; the score column differs."""
     labels = np.random.default_rng(7).integers(0, 2, n)
     scores = np.random.default_rng(seed).normal(size=n) + gain * labels
     return pl.DataFrame(
         {
-            "path": [f"film{i}.png" for i in range(n)],
+            "path": [f"image{i}.png" for i in range(n)],
             "patient": [f"{i // per_patient:04d}" for i in range(n)],
             "Effusion": labels,
             "score": scores,
@@ -36,7 +36,7 @@ def measured(path: Path, **more):
     return run("evaluate", {"predictions": path, "label": "Effusion", "score": "score", **more})
 
 
-def test_the_numbers_of_one_film_a_patient_are_delongs_in_full_precision(tmp_path):
+def test_the_numbers_of_one_image_a_patient_are_delongs_in_full_precision(tmp_path):
     frame = predictions()
     saved(frame, tmp_path / "p.csv")
     out = tmp_path / "out.json"
@@ -78,7 +78,7 @@ def test_the_difference_of_two_tables_is_delongs_paired_test(tmp_path):
     assert found["against"]["auroc"] == measured(b, patient="patient")["auroc"]
 
 
-def test_patients_with_several_films_are_resampled_whole_with_delong_beside(tmp_path):
+def test_patients_with_several_images_are_resampled_whole_with_delong_beside(tmp_path):
     ours, other = predictions(per_patient=4), predictions(seed=1, per_patient=4)
     a, b = saved(ours, tmp_path / "a.csv"), saved(other, tmp_path / "b.csv")
     found = measured(a, against=b, patient="patient", replicates=300, seed=3, level=0.9)
@@ -169,7 +169,7 @@ BAD = {
     "another label": (cell("Effusion", 0, "2"), "row 1, column 'Effusion': '2'", "1, 0, -1 or blank"),
     "a word as label": (cell("Effusion", 0, "yes"), "row 1, column 'Effusion': 'yes'", "numbers"),
     "a blank patient": (cell("patient", 9, " "), "row 10, column 'patient'", "blank"),
-    "a repeated key": (cell("path", 9, "film3.png"), "row 10, column 'path': 'film3.png'", "one row only"),
+    "a repeated key": (cell("path", 9, "image3.png"), "row 10, column 'path': 'image3.png'", "one row only"),
     "one class": (lambda frame: frame.with_columns(Effusion=0), "all 80 known labels are 0", "each class"),
     "no known label": (lambda frame: frame.with_columns(Effusion=-1), "no label is 1 or 0", "each class"),
     "a header alone": (lambda frame: frame.head(0), "a header and no rows", "one row for each"),
@@ -218,9 +218,9 @@ def test_tables_that_do_not_pair_are_refused_with_the_row_or_key(tmp_path):
     a = saved(frame, tmp_path / "a.csv")
     cases = [
         (frame.head(79), None, "has 80 rows, .* has 79"),
-        (frame.head(79), "path", "1 rows without a partner .* path 'film79.png'"),
+        (frame.head(79), "path", "1 rows without a partner .* path 'image79.png'"),
         (cell("Effusion", 6, "-1")(frame), None, "differ in 'Effusion' at row 7"),
-        (cell("Effusion", 6, "")(frame).reverse(), "path", "differ in 'Effusion' at path 'film6.png'"),
+        (cell("Effusion", 6, "")(frame).reverse(), "path", "differ in 'Effusion' at path 'image6.png'"),
         (cell("patient", 3, "x")(frame), None, "differ in 'patient' at row 4: 0003 and x"),
     ]
     for other, key, problem in cases:

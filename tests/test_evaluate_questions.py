@@ -33,14 +33,14 @@ from mococxr.evaluation.numbers import Bootstrap, Rows, measure
 from test_metrics_operating import just_below
 
 
-def table(seed: int = 0, n: int = 240, gain: float = 1.2, films: int = 1, first: int = 0) -> pl.DataFrame:
+def table(seed: int = 0, n: int = 240, gain: float = 1.2, images: int = 1, first: int = 0) -> pl.DataFrame:
     """Scores are probabilities; labels, patients and groups are those of the patients' numbers."""
     same = np.random.default_rng([7, first])
     labels = (same.random(n) < 0.35).astype(int)
     return pl.DataFrame(
         {
-            "path": [f"film{first + i}.png" for i in range(n)],
-            "patient": [f"p{first + i // films}" for i in range(n)],
+            "path": [f"image{first + i}.png" for i in range(n)],
+            "patient": [f"p{first + i // images}" for i in range(n)],
             "TB": labels,
             "score": expit(np.random.default_rng(seed).normal(size=n) + gain * labels - 1),
             "sex": same.choice(["F", "M"], n, p=[0.4, 0.6]),
@@ -71,7 +71,7 @@ def ends(number: dict[str, Any]) -> list[float]:
 
 
 def test_the_interval_to_quote_is_the_default_one_and_comes_first(tmp_path, capsys):
-    frame = table(films=2)
+    frame = table(images=2)
     found = ask(saved(frame, tmp_path / "a.csv"))
     wanted = metrics.auroc_interval(*arrays(frame), frame["patient"].to_numpy())
     assert ends(found["interval"]) == [wanted.value, wanted.low, wanted.high]
@@ -113,7 +113,7 @@ def test_bca_is_scipys(tmp_path):
 
 
 def test_average_precision_without_each_patient_is_scikit_learns_on_the_rows_that_are_left():
-    frame = table(n=60, films=3)
+    frame = table(n=60, images=3)
     labels, scores = arrays(frame)
     patients = frame["patient"].to_numpy()
     found = metrics.jackknife_average_precision(labels, scores[None], patients)[0]
@@ -171,8 +171,8 @@ def test_predictive_values_elsewhere_follow_bayes(tmp_path):
     assert point["by"] == "given"
 
 
-def test_films_of_one_patient_widen_the_interval_at_a_threshold(tmp_path):
-    frame = table(films=1)
+def test_images_of_one_patient_widen_the_interval_at_a_threshold(tmp_path):
+    frame = table(images=1)
     again = pl.concat([frame] * 4)
     once = ask(saved(frame, tmp_path / "a.csv"), threshold="0.4")["operating_point"]["sensitivity"]
     four = ask(saved(again, tmp_path / "b.csv"), threshold="0.4")["operating_point"]["sensitivity"]
@@ -339,7 +339,7 @@ def test_margins_are_judged_by_two_one_sided_tests(tmp_path):
 
 
 def test_the_next_study_is_planned_from_the_variance_that_was_seen(tmp_path):
-    a, b = saved(table(films=2), tmp_path / "a.csv"), saved(table(1, films=2), tmp_path / "b.csv")
+    a, b = saved(table(images=2), tmp_path / "a.csv"), saved(table(1, images=2), tmp_path / "b.csv")
     found = ask(a, against=b, plan_for=0.05)
     reach = norm.ppf(0.975) + norm.ppf(0.8)
     wanted = found["comparison"]["variance"] * 120 * (reach / 0.05) ** 2
@@ -348,7 +348,7 @@ def test_the_next_study_is_planned_from_the_variance_that_was_seen(tmp_path):
 
 
 def test_the_comparison_to_quote_is_over_patients_and_says_over_what(tmp_path, capsys):
-    first, second = table(films=3), table(1, films=3)
+    first, second = table(images=3), table(1, images=3)
     a, b = saved(first, tmp_path / "a.csv"), saved(second, tmp_path / "b.csv")
     found = ask(a, against=b)
     wanted = metrics.clustered_paired(*arrays(first), second["score"], first["patient"].to_numpy())
@@ -401,7 +401,7 @@ def test_the_resamples_of_unpaired_tables_are_drawn_apart(tmp_path):
 
 
 def test_bca_of_unpaired_tables_leaves_out_each_patient_of_either():
-    frames = [table(n=40, films=2), table(1, n=30, films=2, first=1000)]
+    frames = [table(n=40, images=2), table(1, n=30, images=2, first=1000)]
     how = Bootstrap(50, 0, 0.95, "bca", False)
     rows = [Rows("t", *arrays(frame), frame["patient"].to_numpy()) for frame in frames]
     pair = Pair(*rows, True)
@@ -414,8 +414,8 @@ def test_bca_of_unpaired_tables_leaves_out_each_patient_of_either():
     assert found == pytest.approx(wanted, abs=1e-12)
 
 
-def test_unpaired_tables_whose_patients_have_several_films_count_patients(tmp_path):
-    ours, theirs = table(films=4), table(1, films=4, first=1000)
+def test_unpaired_tables_whose_patients_have_several_images_count_patients(tmp_path):
+    ours, theirs = table(images=4), table(1, images=4, first=1000)
     found = metrics.clustered_unpaired(
         *arrays(ours), ours["patient"].to_numpy(), *arrays(theirs), theirs["patient"].to_numpy()
     )
@@ -502,7 +502,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two labels, one score": ({"label": ["TB", "sex"]}, "2 labels and 1 scores"),
     "no such group": ({"subgroup": ["hospital"]}, "no column 'hospital'"),
     "a group of one": ({"subgroup": ["one"]}, "makes 1 groups"),
-    "a group for each film": ({"subgroup": ["path"]}, "makes 240 groups"),
+    "a group for each image": ({"subgroup": ["path"]}, "makes 240 groups"),
     "margins as probabilities": (
         {"score": "margin", "calibration": True},
         "'margin': the scores are no prob",

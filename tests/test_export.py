@@ -44,7 +44,7 @@ def encoder_of(name: str = SMALL, size: int = 32, seed: int = 0, **spec: Any) ->
 
 def make_run(folder: Path, name: str = SMALL, size: int = 32, **spec: Any) -> Path:
     """A run folder whose records hold a place on somebody's machine."""
-    on = {"source": ["nih"], "films": 3700, "patients": 1200, "splits": "train"}
+    on = {"source": ["nih"], "images": 3700, "patients": 1200, "splits": "train"}
     save_encoder(encoder_of(name, size, **spec), folder, {"init": "imagenet", "pretrained_on": on})
     record = {
         "init": "imagenet",
@@ -85,8 +85,8 @@ def make_model(
         "format": FORMAT, "version": "0.1.0", "target": "Effusion", "mode": "linear",
         "encoder": {"name": "run", **vars(spec)},
         "preprocessing": {"store_size": 3 * size, "size": size, "frame": "centre"} | how,
-        "training": {"films": 40, "patients": 20, "positives": 9, "negatives": 31, "uncertain": 0, "fraction": 0.05,
-                     "draw": 3, "validation_films": 0, "notes": [SECRET]},
+        "training": {"images": 40, "patients": 20, "positives": 9, "negatives": 31, "uncertain": 0, "fraction": 0.05,
+                     "draw": 3, "validation_images": 0, "notes": [SECRET]},
         "store": {"sha256": "1" * 64, "source": "nih", "phantom": False},
         "origin": {"sha256": "2" * 64, "run": {"init": "imagenet", "phantom": False}, "recipe": {}},
         "settings": {"store": f"/home/{SECRET}/store", "encoder": f"/home/{SECRET}/run"},
@@ -135,9 +135,9 @@ def test_an_official_checkpoint_gives_the_same_features_in_timm_and_torchvision_
     }
     assert list(table) == list(authors)
     assert all(torch.equal(table[key], value) for key, value in authors.items())
-    films = normal(frames(64, 2), mean=0.502, std=0.085585)
+    images = normal(frames(64, 2), mean=0.502, std=0.085585)
     with torch.inference_mode():
-        assert (in_timm(films) - theirs.eval()(films)).abs().max() == 0.0
+        assert (in_timm(images) - theirs.eval()(images)).abs().max() == 0.0
     assert (tmp_path / "timm" / "README.md").read_text().count("unknown") >= 2
 
 
@@ -289,7 +289,7 @@ def blocks(folder: Path) -> list[str]:
     ("to", "name", "how"),
     [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"frame": "whole"})],
 )
-def test_the_code_in_the_card_runs_as_it_stands_and_scores_a_film_as_we_do(
+def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(
     tmp_path, monkeypatch, to, name, how
 ):
     model = make_model(tmp_path / "model", name, 32, **how)
@@ -298,13 +298,13 @@ def test_the_code_in_the_card_runs_as_it_stands_and_scores_a_film_as_we_do(
     loading, framing = blocks(out)
     ours = load_model(model)
     for shape in [(210, 170), (90, 140), (96, 96), (33, 40)]:
-        film = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+        image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
         said: dict[str, Any] = {}
         exec(framing, said)
-        said["frame"] = said["frame_of"](film)
-        assert np.array_equal(said["frame"], ours.frame_of(film))
+        said["frame"] = said["frame_of"](image)
+        assert np.array_equal(said["frame"], ours.frame_of(image))
         exec(loading, said)
-        wanted = ours.scores([ours.frame_of(film)], torch.device("cpu"))
+        wanted = ours.scores([ours.frame_of(image)], torch.device("cpu"))
         np.testing.assert_allclose(said["probability"].detach().numpy(), wanted, atol=1e-5)
 
 
@@ -339,8 +339,8 @@ def test_calibration_and_threshold_stand_in_the_card_and_not_in_the_graph(tmp_pa
     assert (facts["calibration"], facts["threshold"]) == (blocks["calibration"], blocks["threshold"])
     assert "is the raw score. Calibration and threshold are not in the network" in text
     assert f"sigmoid({blocks['calibration']['parameters']['slope']:.6g} x" in text
-    assert "60 labelled validation films fitted the calibration and chose the threshold" in text
-    assert "a sensitivity of 0.9 on 60 validation films" in text
+    assert "60 labelled validation images fitted the calibration and chose the threshold" in text
+    assert "a sensitivity of 0.9 on 60 validation images" in text
     no_identity(out)
 
 
@@ -348,12 +348,12 @@ def test_a_card_tells_what_it_is_and_not_who(tmp_path):
     hub = pytest.importorskip("huggingface_hub")
     run = make_run(tmp_path / "run", "resnet18", 64)
     text = (mococxr.export(run, to="torchvision", out=tmp_path / "e") / "README.md").read_text()
-    for words in ("nih (3,700 films, 1,200 patients), split: train", "queue 1024", "not a medical device",
-                  "timm lists them under apache-2.0", "mean 0.449", "Phantoms (synthetic films): no"):  # fmt: skip
+    for words in ("nih (3,700 images, 1,200 patients), split: train", "queue 1024", "not a medical device",
+                  "timm lists them under apache-2.0", "mean 0.449", "Phantoms (synthetic images): no"):  # fmt: skip
         assert words in text
     model = make_model(tmp_path / "model")
     text = (mococxr.export(model, to="timm", out=tmp_path / "c") / "README.md").read_text()
-    assert "40 labelled films of 20 patients, 9 positive, 31 negative" in text
+    assert "40 labelled images of 20 patients, 9 positive, 31 negative" in text
     front = hub.ModelCard(text).data.to_dict()
     assert front["library_name"] == "timm"
     assert front["pipeline_tag"] == "image-classification"
@@ -371,8 +371,8 @@ def test_a_phantom_is_called_one(tmp_path):
     write_json(run / "run.json", record)
     text = (mococxr.export(run, to="timm", out=tmp_path / "out") / "README.md").read_text()
     assert "PHANTOM" in text
-    assert "knows nothing of real films" in text
-    assert "Phantoms (synthetic films): yes" in text
+    assert "knows nothing of real images" in text
+    assert "Phantoms (synthetic images): yes" in text
 
 
 def make_study(folder: Path, sha256: str) -> Path:
@@ -427,9 +427,9 @@ def test_several_checkpoints_are_no_single_network(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_whole_films_need_a_graph_of_any_size(tmp_path):
+def test_whole_images_need_a_graph_of_any_size(tmp_path):
     model = make_model(tmp_path / "model", "tf_efficientnet_lite0", 32, frame="whole")
-    with pytest.raises(InputError, match="whole films"):
+    with pytest.raises(InputError, match="whole images"):
         mococxr.export(model, to="onnx", out=tmp_path / "out")
 
 

@@ -40,12 +40,12 @@ def bits(trained):
     ]
 
 
-@pytest.mark.parametrize(("films", "epochs"), [(223, 220), (2244, 95), (22454, 41), (223414, 18)])
-def test_the_length_rule_gives_the_papers_epochs(films, epochs):
-    assert round(paper_epochs(films)) == epochs
+@pytest.mark.parametrize(("images", "epochs"), [(223, 220), (2244, 95), (22454, 41), (223414, 18)])
+def test_the_length_rule_gives_the_papers_epochs(images, epochs):
+    assert round(paper_epochs(images)) == epochs
 
 
-def test_updates_are_films_times_epochs_over_batch_rounded_up():
+def test_updates_are_images_times_epochs_over_batch_rounded_up():
     assert count_updates(33, 16, 2.0) == 5
     assert count_updates(2, 16, 0.1) == 1
     assert count_updates(223, 16, None) == 3067
@@ -87,7 +87,7 @@ def test_the_best_checkpoints_by_validation_are_kept(store, target, encoder):
     validation = (rows, target.labels[rows])
     every = train(encoder, store, target, epochs=4.0, checkpoints=100, validation=validation)
     best = train(encoder, store, target, epochs=4.0, checkpoints=2, validation=validation)
-    assert best.validation_films == 20
+    assert best.validation_images == 20
     assert len(every.members) == min(20, every.updates)
     scores = []
     for member in every.members:
@@ -119,7 +119,7 @@ def test_without_usable_validation_the_last_weights_are_kept_and_it_is_said(
         validation = (rows, target.labels[rows])
     trained = train(encoder, store, target, checkpoints=10, validation=validation)
     assert len(trained.members) == 1
-    assert trained.validation_films == 0
+    assert trained.validation_images == 0
     assert words in trained.notes[0]
     assert bits(trained) == bits(train(encoder, store, target))
 
@@ -138,7 +138,7 @@ def test_uncertain_labels_can_be_a_class_of_their_own(store, target, encoder):
     assert trained.members[0].head.classes == 3
 
 
-def test_a_last_batch_of_one_film_is_left_out_and_every_other_film_comes_once_an_epoch(store):
+def test_a_last_batch_of_one_image_is_left_out_and_every_other_image_comes_once_an_epoch(store):
     labels = np.zeros(9, np.int8)
     batches = _batches(store.level(32), np.arange(9), labels, 32, 4, 0)
     assert [len(next(batches)[0]) for _ in range(4)] == [4, 4, 4, 4]
@@ -148,9 +148,9 @@ def test_a_last_batch_of_one_film_is_left_out_and_every_other_film_comes_once_an
 
 def test_training_frames_are_cut_at_whole_pixels_from_all_of_the_longer_side(tmp_path):
     level, seen = make_store(tmp_path, patients=6, size=32).level(32), set()
-    film = level.pixels(0)
-    assert (film.shape[0], film.shape[1] > 36) == (32, True)
-    cuts = {film[:, i : i + 32].tobytes(): i for i in range(film.shape[1] - 31)}
+    image = level.pixels(0)
+    assert (image.shape[0], image.shape[1] > 36) == (32, True)
+    cuts = {image[:, i : i + 32].tobytes(): i for i in range(image.shape[1] - 31)}
     batches = _batches(level, np.zeros(2, np.int64), np.zeros(2, np.int8), 32, 2, 0)
     for _ in range(200):
         seen.add(cuts[next(batches)[0][0, 0].numpy().tobytes()])

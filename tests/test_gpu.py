@@ -61,7 +61,7 @@ def test_batches_for_a_gpu_lie_in_pinned_memory(phantom_store, tmp_path):
     for place in ("cpu", "device"):
         settings = resolve(tiny(phantom_store, tmp_path / "run", device="cuda", views_on=place))
         _, batch = next(build_learner(settings, pool, accelerator)[1].run(0, 1))
-        tensors = [batch] if isinstance(batch, torch.Tensor) else [batch.films, batch.maps]
+        tensors = [batch] if isinstance(batch, torch.Tensor) else [batch.images, batch.maps]
         assert all(tensor.is_pinned() for tensor in tensors)
 
 
@@ -81,7 +81,7 @@ def test_no_step_waits_for_the_gpu(phantom_store, tmp_path, parts):
     learner, feed, _ = build_learner(settings, pool, make_accelerator("cuda", "no"))
     how = {"m": 0.99, "temperature": 0.2, "groups": 2, "parts": parts}
     watch = Watch(learner, feed, 0.2)
-    views = feed.views(*feed.films(0)).to("cuda")
+    views = feed.views(*feed.images(0)).to("cuda")
     moco_step(learner, *views, **how)  # what is set up once may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -100,4 +100,4 @@ def test_batch_auto_finds_a_power_of_two(phantom_store, tmp_path):
         phantom_store, tmp_path / "run", device="cuda", batch=0, key_groups=1, epochs=1, queue=None
     )
     found = yaml.safe_load((run / "settings.yaml").read_text())["batch"]
-    assert found == 4  # of 44 films an epoch keeps eight steps
+    assert found == 4  # of 44 images an epoch keeps eight steps

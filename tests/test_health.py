@@ -41,7 +41,7 @@ def test_the_spread_is_one_on_the_whole_sphere_and_zero_at_one_point(columns):
     assert feature_std(sphere(1, columns).expand(50, -1)) == pytest.approx(0, abs=1e-6)
 
 
-def test_contrast_accuracy_counts_films_whose_own_key_is_nearest():
+def test_contrast_accuracy_counts_images_whose_own_key_is_nearest():
     numbers = torch.tensor([[3.0, 1, 2], [1, 3, 2], [2, 1, 1.9], [0, 0, 1]])
     assert float(contrast_accuracy(numbers)) == 0.5
 
@@ -62,7 +62,7 @@ def test_alignment_and_uniformity_are_wang_and_isolas_formulas():
     assert diagnostics.uniformity(sphere(1, 8).expand(9, -1)) == pytest.approx(0, abs=1e-6)
 
 
-def test_the_pair_auroc_is_scikit_learns_mean_over_films_with_ties():
+def test_the_pair_auroc_is_scikit_learns_mean_over_images_with_ties():
     from sklearn.metrics import roc_auc_score
 
     numbers = torch.randint(0, 6, (40, 1 + 20), generator=torch.Generator().manual_seed(0)).float()
@@ -99,15 +99,15 @@ def test_gradient_norm_and_distance_are_those_of_the_weights_in_one_row():
 
 
 def test_nearest_neighbours_vote_as_in_a_slow_loop():
-    near, films = sphere(60, 6), sphere(15, 6, seed=1) * 3  # lengths do not count
+    near, images = sphere(60, 6), sphere(15, 6, seed=1) * 3  # lengths do not count
     labels = torch.randint(0, 2, (60,), generator=torch.Generator().manual_seed(2))
     slow = []
-    for film in F.normalize(films, dim=1):
-        cosine = (near @ film).numpy()
+    for image in F.normalize(images, dim=1):
+        cosine = (near @ image).numpy()
         best = np.argsort(-cosine)[:20]
         weight = np.exp(cosine[best] / 0.07)
         slow.append((weight * labels.numpy()[best]).sum() / weight.sum())
-    np.testing.assert_allclose(diagnostics.knn_scores(near, labels, films), slow, rtol=1e-4)
+    np.testing.assert_allclose(diagnostics.knn_scores(near, labels, images), slow, rtol=1e-4)
 
 
 # --- the verdict
@@ -145,7 +145,7 @@ def log_of(steps: int = 400, **last: Any) -> list[dict[str, Any]]:
         ("diverging", {"lag": 0.9}, "90%", "--warmup"),
         ("stale keys", {"key_moved": 0.0}, "0.0% of the way", "--momentum"),
         ("too easy", {"view_change": 0.001}, "one picture", "--rotation"),
-        ("own key among the negatives", {"own_keys": 0.3}, "30% of films", "--queue"),
+        ("own key among the negatives", {"own_keys": 0.3}, "30% of images", "--queue"),
         ("own key among the negatives", {"tied": 1.0}, "log 2 = 0.69", "--queue"),
     ],
 )
@@ -158,7 +158,7 @@ def test_each_fate_has_its_word_its_reason_and_its_remedy(word, last, reason, re
     assert str(said).startswith(f"{word}: ")
 
 
-def test_films_that_are_told_apart_at_once_make_the_task_too_easy():
+def test_images_that_are_told_apart_at_once_make_the_task_too_easy():
     said = judge([{**entry, "contrast_accuracy": 0.99} for entry in log_of()], RUN)
     assert (said.word, "99%" in said.reason) == ("too easy", True)
 

@@ -77,7 +77,7 @@ def test_looking_changes_no_byte_of_the_encoder_and_no_number_of_the_log(phantom
     assert len(facts["looks"]) == 10
     assert all(0 <= look["knn_auroc"] <= 1 and look["encoder_rank"] >= 1 for look in facts["looks"])
     assert facts["selected"] == {"by": "last", "step": 15, "value": None}
-    assert facts["knn"]["validation_films"] >= 2
+    assert facts["knn"]["validation_images"] >= 2
 
 
 @pytest.mark.parametrize(("by", "name"), [("knn", "knn_auroc"), ("rank", "encoder_rank")])
@@ -97,13 +97,13 @@ def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(
     out = tmp_path / "resumed"
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, 10))
-        with pytest.raises(OSError, match="films are gone"):
+        with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out, **given)
     tiny_run(phantom_store, out, resume=True, **given)
     assert_same_run(whole, out)
 
 
-def test_no_test_film_is_looked_at(phantom_store, tmp_path, monkeypatch):
+def test_no_test_image_is_looked_at(phantom_store, tmp_path, monkeypatch):
     from mococxr.store import Level
 
     store, read = Store.open(phantom_store), set()

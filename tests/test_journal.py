@@ -63,7 +63,7 @@ def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays(
     last_state = [line.rstrip("\r").split("\r")[-1] for line in lines]
     assert "warning: look out" in last_state
     assert "pretrain: 20 steps in 0:01" in last_state or "pretrain: 20 steps in 0:02" in last_state
-    assert "inner: 2 films in 0:00" in last_state, "a job inside another is told in lines"
+    assert "inner: 2 images in 0:00" in last_state, "a job inside another is told in lines"
     assert not [line for line in lines if "inner ━" in line], "and has no bar of its own"
 
 
@@ -73,7 +73,7 @@ def test_off_a_terminal_only_the_last_line_is_written_for_a_short_job() -> None:
     for _ in range(4):
         bar.advance()
     bar.close()
-    assert stream.getvalue() == "prepare: 4 films in 0:00\n"
+    assert stream.getvalue() == "prepare: 4 images in 0:00\n"
 
 
 def test_off_a_terminal_a_line_comes_every_twenty_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,12 +86,12 @@ def test_off_a_terminal_a_line_comes_every_twenty_seconds(monkeypatch: pytest.Mo
         bar.advance(loss="0.5")
     bar.close()
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "prepare  40 %  40/100 films  1.00 films/s  1:00 left  loss 0.5"
+    assert lines[0] == "prepare  40 %  40/100 images  1.00 images/s  1:00 left  loss 0.5"
     assert len(lines) == 5
-    assert lines[-1] == "prepare: 80 films in 1:20"
+    assert lines[-1] == "prepare: 80 images in 1:20"
 
 
-def test_films_done_by_an_earlier_run_do_not_count_for_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_done_by_an_earlier_run_do_not_count_for_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     bar = console.Progress("prepare", 100, done=50, stream=io.StringIO())
@@ -108,7 +108,7 @@ def test_a_job_that_fails_is_said_to_be_stopped(capsys: pytest.CaptureFixture[st
 
     with pytest.raises(ZeroDivisionError):
         job()
-    assert capsys.readouterr().err == "prepare: 1 films in 0:00 (stopped)\n"
+    assert capsys.readouterr().err == "prepare: 1 images in 0:00 (stopped)\n"
 
 
 def test_results_go_to_standard_output_and_talk_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The main job from a folder of films to a report, by the command line, with the network shut off.
+"""The main job from a folder of images to a report, by the command line, with the network shut off.
 
 Every file and column that docs/contract.md promises is looked at, and the numbers are held against each other.
 """
@@ -19,17 +19,17 @@ import yaml
 
 import mococxr
 from mococxr.synthetic import write_phantoms
-from small_films import contents
+from small_images import contents
 from small_store import BACKBONE
 from small_world import quietly
 
 CPU = ("--device", "cpu", "--jobs", 1)
 INDEX = ["row", "path", "patient", "study", "view", "sex", "age", "height", "width", "sha256"]
 LOG = {
-    "step", "epoch", "loss", "contrast_accuracy", "feature_std", "effective_rank", "lr", "films_per_s", "seconds",
+    "step", "epoch", "loss", "contrast_accuracy", "feature_std", "effective_rank", "lr", "images_per_s", "seconds",
 }  # fmt: skip
 TRIALS = [
-    "trial", "arm", "run", "mode", "target", "fraction", "draw", "train_films", "train_patients",
+    "trial", "arm", "run", "mode", "target", "fraction", "draw", "train_images", "train_patients",
     "train_positives", "auroc", "average_precision", "status", "seconds",
 ]  # fmt: skip
 CELLS = ["arm", "mode", "target", "fraction", "auroc", "low", "high", "draw_sd", "n_test", "positives"]
@@ -50,17 +50,17 @@ def test_the_main_job_runs_without_network_and_leaves_what_the_contract_says(
     tmp_path: Path,
     no_network: None,  # noqa: ARG001
 ) -> None:
-    films, store, run = tmp_path / "films", tmp_path / "store", tmp_path / "run"
-    write_phantoms(films, 72, size=72, prevalence=0.5, seed=3, jobs=1)
-    quietly("prepare", films, "--out", store, "--size", 48, "--split", 0.5, 0, 0.5, "--jobs", 1)
-    quietly("views", store, "--out", tmp_path / "sheet.png", "--size", 32, "--films", 2)
+    images, store, run = tmp_path / "images", tmp_path / "store", tmp_path / "run"
+    write_phantoms(images, 72, size=72, prevalence=0.5, seed=3, jobs=1)
+    quietly("prepare", images, "--out", store, "--size", 48, "--split", 0.5, 0, 0.5, "--jobs", 1)
+    quietly("views", store, "--out", tmp_path / "sheet.png", "--size", 32, "--images", 2)
     quietly(
         "pretrain", store, "--out", run, "--backbone", BACKBONE, "--init", "random", "--size", 32,
         "--batch", 8, "--epochs", 2, "--log-every", 2, "--device", "cpu",
     )  # fmt: skip
     quietly("embed", store, "--encoder", run, "--out", tmp_path / "features.parquet", *CPU)
     quietly("fit", store, "--encoder", run, "--target", "Effusion", "--out", tmp_path / "model", *CPU)
-    quietly("predict", tmp_path / "model", films, "--out", tmp_path / "scores.csv", *CPU)
+    quietly("predict", tmp_path / "model", images, "--out", tmp_path / "scores.csv", *CPU)
     quietly("predict", tmp_path / "model", store, "--out", tmp_path / "stored.csv", *CPU)
     quietly(
         "study", store, "--target", "Effusion", "--target", "sex=M", "--arm", "random", "--arm", f"moco={run}",
@@ -149,7 +149,7 @@ def check_model_and_scores(folder: Path) -> None:
     assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]
     assert scores["score"].is_between(0, 1).all()
     stored = pl.read_csv(folder / "stored.csv").with_columns(
-        path=str(folder / "films") + "/" + pl.col("path")
+        path=str(folder / "images") + "/" + pl.col("path")
     )
     both = stored.join(scores, on="path", how="inner")
     assert len(both) == 72

@@ -10,8 +10,8 @@ from mococxr.metrics.area import _effective, _likeness, _sameness
 from mococxr.metrics.binormal import binormal_variance, score_interval, shared_covariance
 
 
-def films(seed: int = 0, patients: int = 60, mixed: bool = False):
-    """Labels, two score columns and patients with one to four films; `mixed` patients have both classes."""
+def images(seed: int = 0, patients: int = 60, mixed: bool = False):
+    """Labels, two score columns and patients with one to four images; `mixed` patients have both classes."""
     rng = np.random.default_rng(seed)
     ids = np.repeat(np.arange(patients), rng.integers(1, 5, patients))
     labels = (rng.random(patients) < 0.4).astype(int)[ids]
@@ -53,21 +53,21 @@ def slow_clustered(labels, columns, ids):
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_covariance_over_patients_equals_the_sums_of_obuchowski(seed, mixed):
-    labels, scores, ids = films(seed, mixed=mixed)
+    labels, scores, ids = images(seed, mixed=mixed)
     areas, covariance = metrics.clustered_covariance(labels, scores, ids)
     np.testing.assert_allclose(covariance, slow_clustered(labels, scores, ids), rtol=1e-11)
     assert areas[0] == pytest.approx(metrics.auroc(labels, scores[0]), abs=1e-14)
 
 
-def test_one_film_a_patient_gives_delongs_covariance():
-    labels, scores, _ = films(1)
+def test_one_image_a_patient_gives_delongs_covariance():
+    labels, scores, _ = images(1)
     plain = metrics.delong_covariance(labels, scores)[1]
     apart = metrics.clustered_covariance(labels, scores, np.arange(labels.size))[1]
     np.testing.assert_allclose(apart, plain, rtol=1e-12)
 
 
 def test_a_patient_copied_five_times_is_still_one_patient():
-    labels, scores, _ = films(2)
+    labels, scores, _ = images(2)
     ids = np.arange(labels.size)
     plain = metrics.delong_covariance(labels, scores)[1]
     copied = metrics.clustered_covariance(np.tile(labels, 5), np.tile(scores, 5), np.tile(ids, 5))[1]
@@ -78,7 +78,7 @@ def test_a_patient_copied_five_times_is_still_one_patient():
 
 
 def test_the_variance_over_patients_agrees_with_the_bootstrap_over_patients():
-    labels, scores, ids = films(3, patients=400, mixed=True)
+    labels, scores, ids = images(3, patients=400, mixed=True)
     replicates = metrics.bootstrap_auroc(labels, scores[:1], ids, 4000, 0)[0]
     variance = metrics.clustered_covariance(labels, scores, ids)[1][0, 0]
     assert variance == pytest.approx(replicates.var(), rel=0.08)
@@ -121,7 +121,7 @@ def test_classes_that_are_fully_separated_still_have_an_interval():
 
 
 def test_the_default_interval_holds_the_plain_one_on_the_logit_scale_and_turns_round_with_the_scores():
-    labels, scores, ids = films(4)
+    labels, scores, ids = images(4)
     found = metrics.auroc_interval(labels, scores[0], ids)
     turned = metrics.auroc_interval(labels, -scores[0], ids)
     assert (turned.low, turned.high) == pytest.approx((1 - found.high, 1 - found.low), abs=1e-9)
@@ -158,32 +158,32 @@ def test_too_few_patients_are_said_beside_the_interval():
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.3, 0.8])
-def test_how_alike_the_films_of_a_patient_are_is_estimated(alike):
+def test_how_alike_the_images_of_a_patient_are_is_estimated(alike):
     rng = np.random.default_rng(1)
     ids = np.repeat(np.arange(3000), rng.integers(1, 6, 3000))
     labels = (rng.random(3000) < 0.3)[ids]
     own = rng.normal(size=3000)[ids]
     scores = np.exp(np.sqrt(alike) * own + np.sqrt(1 - alike) * rng.normal(size=ids.size) + labels)
     assert _likeness(scores, labels, ids) == pytest.approx(alike, abs=0.04)
-    films = np.bincount(ids[labels])
+    images = np.bincount(ids[labels])
     worth, _ = _effective(scores[None], labels, ids)
-    assert worth == pytest.approx(films.sum() / (1 + (films @ films / films.sum() - 1) * alike), rel=0.05)
+    assert worth == pytest.approx(images.sum() / (1 + (images @ images / images.sum() - 1) * alike), rel=0.05)
     assert _effective(np.arange(6.0)[None], np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)).tolist() == [
         3,
         3,
     ]
 
 
-def test_the_paired_test_over_patients_is_delongs_where_each_has_one_film_and_wider_where_films_are_copies():
-    labels, (a, b), _ = films(5)
+def test_the_paired_test_over_patients_is_delongs_where_each_has_one_image_and_wider_where_images_are_copies():
+    labels, (a, b), _ = images(5)
     ids = np.arange(labels.size)
     plain, found = metrics.delong_paired(labels, a, b), metrics.clustered_paired(labels, a, b, ids)
     for name in ("difference", "low", "high", "z", "p", "variance", "variance_a", "covariance"):
         assert getattr(found, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
     copied = metrics.clustered_paired(np.tile(labels, 4), np.tile(a, 4), np.tile(b, 4), np.tile(ids, 4))
     assert copied.p == pytest.approx(plain.p, rel=1e-9)
-    by_film = metrics.delong_paired(np.tile(labels, 4), np.tile(a, 4), np.tile(b, 4))
-    assert abs(by_film.z) > 1.9 * abs(copied.z)
+    by_image = metrics.delong_paired(np.tile(labels, 4), np.tile(a, 4), np.tile(b, 4))
+    assert abs(by_image.z) > 1.9 * abs(copied.z)
     same = metrics.clustered_paired(labels, a, 2 * a + 1, ids)
     assert (same.difference, same.variance, same.z, same.p) == (0, 0, 0, 1)
     with pytest.raises(UndefinedError, match="no variance"):
@@ -212,14 +212,14 @@ def test_each_end_of_the_default_interval_is_the_wider_of_the_two(seed, wider):
 
 
 def several(seed: int = 0, trials: int = 3, patients: int = 60):
-    """Labels, `trials` score columns that share a part, and patients with one to four films, some of both classes."""
-    labels, (shared, _), ids = films(seed, patients, mixed=True)
+    """Labels, `trials` score columns that share a part, and patients with one to four images, some of both classes."""
+    labels, (shared, _), ids = images(seed, patients, mixed=True)
     rng = np.random.default_rng(seed + 100)
     return labels, shared + rng.normal(size=(trials, labels.size)), ids
 
 
 def test_the_mean_of_one_trial_or_of_copies_of_it_is_that_trial():
-    labels, (a, b), ids = films(6)
+    labels, (a, b), ids = images(6)
     alone = metrics.auroc_interval(labels, a, ids)
     assert metrics.auroc_interval(labels, a[None], ids) == alone
     copies = metrics.auroc_interval(labels, np.tile(a, (4, 1)), ids)

@@ -19,8 +19,8 @@ from mococxr.metrics import (
 )
 
 
-def films(seed: int = 0, n: int = 120, trials: int = 3, per_patient: int = 2, digits: int = 1):
-    """Labels, scores of several trials with ties, and patients with `per_patient` films on average."""
+def images(seed: int = 0, n: int = 120, trials: int = 3, per_patient: int = 2, digits: int = 1):
+    """Labels, scores of several trials with ties, and patients with `per_patient` images on average."""
     rng = np.random.default_rng(seed)
     labels = (rng.random(n) < 0.3).astype(int)
     scores = np.round(rng.normal(size=(trials, n)) + labels, digits)
@@ -34,7 +34,7 @@ def films(seed: int = 0, n: int = 120, trials: int = 3, per_patient: int = 2, di
 )
 @pytest.mark.parametrize("per_patient", [1, 3])
 def test_the_replicates_equal_a_loop_over_scikit_learn_on_the_same_resamples(ours, oracle, per_patient):
-    labels, scores, patients = films(per_patient=per_patient)
+    labels, scores, patients = images(per_patient=per_patient)
     found = ours(labels, scores, patients, replicates=40, seed=5)
     resamples = patient_resamples(patients, 40, 5)
     for b, weights in enumerate(resamples.weights_BU):
@@ -45,7 +45,7 @@ def test_the_replicates_equal_a_loop_over_scikit_learn_on_the_same_resamples(our
             assert found[t, b] == pytest.approx(weighted, abs=1e-12)
 
 
-def test_patients_are_drawn_and_not_films():
+def test_patients_are_drawn_and_not_images():
     patients = np.array(["b", "a", "b", "c", "b"])
     resamples = patient_resamples(patients, 200, 0)
     assert resamples.patients_U.tolist() == ["a", "b", "c"]
@@ -54,16 +54,16 @@ def test_patients_are_drawn_and_not_films():
     assert (resamples.weights_BU[:, resamples.unit_N][:, [0, 2, 4]].std(axis=1) == 0).all()
 
 
-def test_films_of_one_patient_widen_the_interval_against_films_drawn_alone():
-    labels, scores, _ = films(1, n=60, trials=1, digits=6)
+def test_images_of_one_patient_widen_the_interval_against_images_drawn_alone():
+    labels, scores, _ = images(1, n=60, trials=1, digits=6)
     labels, scores, patients = np.tile(labels, 5), np.tile(scores, 5), np.tile(np.arange(60), 5)
     by_patient = np.std(bootstrap_auroc(labels, scores, patients, 500, 0))
-    by_film = np.std(bootstrap_auroc(labels, scores, np.arange(300), 500, 0))
-    assert by_patient / by_film == pytest.approx(np.sqrt(5), rel=0.15)
+    by_image = np.std(bootstrap_auroc(labels, scores, np.arange(300), 500, 0))
+    assert by_patient / by_image == pytest.approx(np.sqrt(5), rel=0.15)
 
 
 def test_the_same_seed_draws_the_same_patients_whatever_the_order_of_the_rows():
-    labels, scores, patients = films()
+    labels, scores, patients = images()
     order = np.random.default_rng(9).permutation(labels.size)
     first = bootstrap_auroc(labels, scores, patients, 30, 4)
     np.testing.assert_allclose(
@@ -73,13 +73,13 @@ def test_the_same_seed_draws_the_same_patients_whatever_the_order_of_the_rows():
 
 
 def test_each_trial_alone_gets_the_replicates_it_gets_among_others():
-    labels, scores, patients = films()
+    labels, scores, patients = images()
     together = bootstrap_auroc(labels, scores, patients, 30, 4)
     np.testing.assert_array_equal(bootstrap_auroc(labels, scores[1:2], patients, 30, 4), together[1:2])
 
 
 def test_the_bound_on_memory_does_not_change_the_numbers(monkeypatch):
-    labels, scores, patients = films()
+    labels, scores, patients = images()
     whole = bootstrap_auroc(labels, scores, patients, 25, 4), jackknife_auroc(labels, scores, patients)
     monkeypatch.setattr("mococxr.metrics.bootstrap.BLOCK", 1)
     monkeypatch.setattr("mococxr.metrics.bootstrap.DRAWN", 150)
@@ -105,7 +105,7 @@ def test_a_resample_of_one_class_is_nan_and_counted_and_never_a_number():
 
 
 def test_a_stratified_resample_keeps_the_patients_of_each_class():
-    labels, _, patients = films(per_patient=1)
+    labels, _, patients = images(per_patient=1)
     resamples = patient_resamples(patients, 50, 0, strata=labels)
     drawn = resamples.weights_BU[:, resamples.unit_N]
     assert (drawn[:, labels == 1].sum(axis=1) == labels.sum()).all()
@@ -133,8 +133,8 @@ def test_the_percentile_ends_are_symmetric_and_not_off_by_one(count):
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_the_interval_agrees_with_scipy_on_one_film_a_patient(method):
-    labels, scores, patients = films(3, n=150, trials=1, per_patient=1, digits=6)
+def test_the_interval_agrees_with_scipy_on_one_image_a_patient(method):
+    labels, scores, patients = images(3, n=150, trials=1, per_patient=1, digits=6)
     point = auroc(labels, scores[0])
     found = bootstrap_auroc(labels, scores, patients, 4000, 0)[0]
     left_out = jackknife_auroc(labels, scores, patients)[0]
@@ -168,7 +168,7 @@ def test_the_bca_ends_equal_scipy_on_the_same_replicates():
 
 
 def test_the_jackknife_leaves_out_one_patient_at_a_time():
-    labels, scores, patients = films(n=30)
+    labels, scores, patients = images(n=30)
     found = jackknife_auroc(labels, scores, patients)
     for u, patient in enumerate(np.unique(patients)):
         rest = patients != patient
@@ -185,7 +185,7 @@ def test_bca_without_a_finite_correction_is_undefined():
 
 
 def test_the_interval_of_stratified_resamples_agrees_with_proc(tmp_path):
-    labels, scores, patients = films(4, n=120, trials=1, per_patient=1, digits=6)
+    labels, scores, patients = images(4, n=120, trials=1, per_patient=1, digits=6)
     script = """
         set.seed(1)
         r <- roc(data[,1], data[,2], levels=c(0,1), direction="<")
@@ -198,7 +198,7 @@ def test_the_interval_of_stratified_resamples_agrees_with_proc(tmp_path):
 
 
 def test_a_study_is_resampled_without_a_loop_over_replicates():
-    labels, scores, patients = films(n=500, trials=10, per_patient=1)
+    labels, scores, patients = images(n=500, trials=10, per_patient=1)
     bootstrap_auroc(labels, scores, patients, 10, 0)
     spent = []
     for _ in range(3):

@@ -183,7 +183,7 @@ def test_the_intervals_equal_a_loop_over_resampled_patients():
     )
 
 
-def test_films_of_one_patient_widen_the_intervals():
+def test_images_of_one_patient_widen_the_intervals():
     labels, logits = scored(10, n=100)
     probabilities = expit(logits)
     alone = metrics.calibration(labels, probabilities, bins=4)

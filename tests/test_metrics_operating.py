@@ -32,7 +32,7 @@ def just_below(scores, score):
     return (score + lower.max()) / 2 if lower.size else score
 
 
-def films(seed: int = 0, n: int = 120, digits: int = 1):
+def images(seed: int = 0, n: int = 120, digits: int = 1):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) < n // 3).astype(int)
     return labels, np.round(rng.normal(size=n) + labels, digits)
@@ -52,7 +52,7 @@ def test_wilson_equals_scipy(successes, more, level):
 
 @pytest.mark.parametrize("threshold", [-0.5, 0.3, 1.1])
 def test_every_rate_at_a_threshold_equals_scikit_learn(threshold):
-    labels, scores = films()
+    labels, scores = images()
     called = scores >= threshold
     found = metrics.operating_point(labels, scores, threshold)
     assert found.sensitivity.value == pytest.approx(recall_score(labels, called), abs=1e-12)
@@ -96,8 +96,8 @@ def test_the_intervals_at_a_threshold_cover_the_truth(name):
     assert 0.925 < np.mean(held) < 0.985
 
 
-def test_films_of_one_patient_widen_every_interval():
-    labels, scores = films(n=90)
+def test_images_of_one_patient_widen_every_interval():
+    labels, scores = images(n=90)
     ids = np.arange(90)
     alone = metrics.operating_point(labels, scores, 0.5)
     copied = metrics.operating_point(np.tile(labels, 4), np.tile(scores, 4), 0.5, np.tile(ids, 4))
@@ -109,7 +109,7 @@ def test_films_of_one_patient_widen_every_interval():
 
 
 def test_the_intervals_over_patients_equal_a_loop_over_the_resamples():
-    labels, scores = films(1)
+    labels, scores = images(1)
     ids = np.random.default_rng(0).integers(0, 50, labels.size)
     found = metrics.operating_point(labels, scores, 0.4, ids, replicates=200, seed=3)
     slow = {name: [] for name in RATES}
@@ -147,7 +147,7 @@ def test_a_threshold_above_every_score_has_no_ppv_and_says_why():
 @given(seed=st.integers(0, 999), wanted=st.sampled_from([0.5, 0.8, 0.9, 1.0]), digits=st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
 def test_the_threshold_for_a_sensitivity_is_the_highest_that_reaches_it(seed, wanted, digits):
-    labels, scores = films(seed, 40, digits)
+    labels, scores = images(seed, 40, digits)
     threshold = metrics.threshold_for_sensitivity(labels, scores, wanted)
     reached = [s for s in np.unique(scores) if (scores[labels == 1] >= s).mean() >= wanted - 1e-12]
     assert threshold == pytest.approx(just_below(scores, max(reached)), rel=1e-12)
@@ -157,7 +157,7 @@ def test_the_threshold_for_a_sensitivity_is_the_highest_that_reaches_it(seed, wa
 
 
 def test_youdens_threshold_equals_scikit_learn_and_proc(tmp_path):
-    tables = {f"case{seed}": np.stack(films(seed, 60, 1 + seed % 3), axis=1) for seed in range(5)}
+    tables = {f"case{seed}": np.stack(images(seed, 60, 1 + seed % 3), axis=1) for seed in range(5)}
     for labels, scores in (table.T for table in tables.values()):
         alarms, hits, thresholds = roc_curve(labels, scores, drop_intermediate=False)
         found = metrics.threshold_by_youden(labels, scores)
@@ -177,7 +177,7 @@ def test_youdens_threshold_equals_scikit_learn_and_proc(tmp_path):
 
 
 def test_the_predictive_values_at_the_prevalence_of_the_data_are_those_of_the_data():
-    labels, scores = films(2)
+    labels, scores = images(2)
     point = metrics.operating_point(labels, scores, 0.6)
     found = metrics.predictive_values(point, labels.mean())
     assert found.ppv.value == pytest.approx(point.ppv.value, abs=1e-12)
@@ -217,9 +217,9 @@ def test_the_predictive_values_at_the_ends_of_the_scale_have_one_sided_intervals
         metrics.predictive_values(perfect, 1.0)
 
 
-def test_where_one_film_is_called_negative_its_value_elsewhere_is_not_given_as_anything_from_0_to_1():
+def test_where_one_image_is_called_negative_its_value_elsewhere_is_not_given_as_anything_from_0_to_1():
     patients, scores = np.repeat(np.arange(40), 2), np.full(80, 0.9)
-    scores[79] = 0.1  # a negative film, so that none of the films called negative is positive
+    scores[79] = 0.1  # a negative image, so that none of the images called negative is positive
     point = metrics.operating_point(np.repeat([1, 0], 40), scores, 0.5, patients)
     assert (point.npv.value, point.specificity.low) == (1, 0)
     found = metrics.predictive_values(point, 0.1)

@@ -17,11 +17,11 @@ from mococxr.metrics import (
 
 
 def arms(gain: float = 0.6, draws: int = 4, n: int = 150, replicates: int = 400):
-    """An arm and a reference with the same draws on the same test films, two a patient."""
+    """An arm and a reference with the same draws on the same test images, two a patient."""
     rng = np.random.default_rng(0)
     labels, patients = rng.integers(0, 2, n), np.arange(n) // 2
-    film = rng.normal(size=n)
-    scores = film + rng.normal(size=(2 * draws, n)) + 0.5 * labels
+    image = rng.normal(size=n)
+    scores = image + rng.normal(size=(2 * draws, n)) + 0.5 * labels
     scores[:draws] += gain * labels
     points = [auroc(labels, row) for row in scores]
     found = bootstrap_auroc(labels, scores, patients, replicates, seed=1)
@@ -122,5 +122,5 @@ def test_fewer_than_ten_patients_of_a_class_get_a_sentence_and_no_verdict():
     labels = np.array([1] * 30 + [0] * 30)
     assert too_few(labels, np.arange(60)) is None
     assert "9 positive test patients" in too_few(labels[21:], np.arange(39))
-    crowded = np.concatenate([np.zeros(30), np.arange(1, 31)])  # thirty positive films of one patient
+    crowded = np.concatenate([np.zeros(30), np.arange(1, 31)])  # thirty positive images of one patient
     assert "1 positive test patient, fewer than 10" in too_few(labels, crowded)

@@ -83,7 +83,7 @@ def test_the_mean_vote_of_many_trials_equals_a_loop_over_groups():
         assert voted[g] == labels[groups == group].max()
 
 
-def test_a_film_without_a_score_or_label_cannot_vote():
+def test_an_image_without_a_score_or_label_cannot_vote():
     with pytest.raises(ValueError, match="without a score"):
         vote([0, 1], [0.5, np.nan], ["a", "a"])
     with pytest.raises(ValueError, match="1 or 0"):

@@ -7,7 +7,7 @@ import mococxr.metrics as metrics
 from mococxr.errors import UndefinedError
 
 
-def films(seed: int = 0, n: int = 400, gain: tuple[float, float, float] = (1.0, 1.0, 1.0)):
+def images(seed: int = 0, n: int = 400, gain: tuple[float, float, float] = (1.0, 1.0, 1.0)):
     """Labels, scores, group a, b or c (the fewest) and patients; `gain` is how well each group is told apart."""
     rng = np.random.default_rng(seed)
     group = rng.choice(3, n, p=[0.5, 0.3, 0.2])
@@ -17,7 +17,7 @@ def films(seed: int = 0, n: int = 400, gain: tuple[float, float, float] = (1.0, 
 
 
 def test_the_numbers_of_a_group_are_those_of_its_rows_alone():
-    labels, scores, groups, ids = films()
+    labels, scores, groups, ids = images()
     found = metrics.subgroups(labels, scores, groups, ids // 2, replicates=50)
     assert [group.name for group in found.groups] == ["a", "b", "c"]
     assert found.against == "a"
@@ -30,15 +30,15 @@ def test_the_numbers_of_a_group_are_those_of_its_rows_alone():
 
 
 def test_groups_that_begin_with_a_number_are_in_its_order():
-    labels, scores, _, ids = films()
+    labels, scores, _, ids = images()
     names = np.array(["12 to 17", "80 and over", "2 to 11", "not known"])[ids % 4]
     found = metrics.subgroups(labels, scores, names, replicates=20)
     assert [group.name for group in found.groups] == ["2 to 11", "12 to 17", "80 and over", "not known"]
 
 
 def test_the_gaps_equal_a_loop_over_the_resamples_of_all_patients():
-    labels, scores, groups, _ = films(1, 200)
-    ids = np.random.default_rng(2).integers(0, 90, 200)  # a patient has films in several groups
+    labels, scores, groups, _ = images(1, 200)
+    ids = np.random.default_rng(2).integers(0, 90, 200)  # a patient has images in several groups
     found = metrics.subgroups(labels, scores, groups, ids, replicates=100, seed=7)
     resamples = metrics.patient_resamples(ids, 100, 7)
     slow = {"b": [], "c": []}
@@ -54,7 +54,7 @@ def test_the_gaps_equal_a_loop_over_the_resamples_of_all_patients():
 
 
 def test_the_gap_of_separate_patients_agrees_with_delongs_unpaired_test():
-    labels, scores, groups, ids = films(2, 3000, (1.2, 0.8, 1.2))
+    labels, scores, groups, ids = images(2, 3000, (1.2, 0.8, 1.2))
     found = metrics.subgroups(labels, scores, groups, ids)
     rows, rest = groups == "b", groups == "a"
     oracle = metrics.delong_unpaired(labels[rows], scores[rows], labels[rest], scores[rest])
@@ -68,7 +68,7 @@ def test_the_gap_of_separate_patients_agrees_with_delongs_unpaired_test():
 def test_where_there_is_no_gap_one_in_twenty_is_flagged_and_holm_flags_fewer():
     flagged, adjusted = [], []
     for seed in range(150):
-        found = metrics.subgroups(*films(seed)[:3], replicates=300)
+        found = metrics.subgroups(*images(seed)[:3], replicates=300)
         flagged += [gap.flagged for gap in found.gaps]
         adjusted.append(any(gap.p_holm < 0.05 for gap in found.gaps))
     assert np.mean(flagged) == pytest.approx(0.05, abs=0.04)
@@ -76,7 +76,7 @@ def test_where_there_is_no_gap_one_in_twenty_is_flagged_and_holm_flags_fewer():
 
 
 def test_a_group_with_too_few_patients_gets_words_and_no_number():
-    labels, scores, groups, ids = films()
+    labels, scores, groups, ids = images()
     groups[:40] = "f"
     labels[:40] = 0
     labels[:9] = 1
@@ -94,7 +94,7 @@ def test_a_group_with_too_few_patients_gets_words_and_no_number():
 
 
 def test_the_reference_is_the_group_with_most_patients_or_the_one_named():
-    labels, scores, groups, ids = films()
+    labels, scores, groups, ids = images()
     named = metrics.subgroups(labels, scores, groups, ids, against="c", replicates=50)
     usual = metrics.subgroups(labels, scores, groups, ids, replicates=50)
     assert [gap.group for gap in named.gaps] == ["a", "b"]
@@ -111,7 +111,7 @@ def test_the_reference_is_the_group_with_most_patients_or_the_one_named():
 
 
 def test_the_mean_over_trials_of_a_group_and_its_gap_are_those_of_a_loop_over_trials():
-    labels, scores, groups, ids = films(4, 300)
+    labels, scores, groups, ids = images(4, 300)
     rng = np.random.default_rng(5)
     trials = scores + rng.normal(size=(3, 300))
     found = metrics.subgroups(labels, trials, groups, ids // 2, replicates=60, seed=1)

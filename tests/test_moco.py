@@ -22,16 +22,16 @@ def unit(rows: int, columns: int = 16, seed: int = 0) -> Tensor:
 class Pixels(nn.Module):
     """An encoder without batch norm: the centred pixels themselves."""
 
-    def forward(self, films: Tensor) -> Tensor:
-        return films.float().flatten(1) / 255 - 0.5
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float().flatten(1) / 255 - 0.5
 
 
 def small_net(norm: bool = True) -> nn.Module:
-    """Films (N, 1, 8, 8) -> (N, 64), with or without batch norm."""
+    """Images (N, 1, 8, 8) -> (N, 64), with or without batch norm."""
     return nn.Sequential(Pixels(), nn.Linear(64, 64), nn.BatchNorm1d(64) if norm else nn.Identity())
 
 
-def films(count: int, seed: int = 0) -> Tensor:
+def images(count: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
 
@@ -105,7 +105,7 @@ def test_features_lie_on_the_unit_sphere_in_single_precision():
     query = Projector(small_net(), 64, 32).bfloat16()
     query.encoder[0] = nn.Sequential(Pixels(), nn.Identity())
     query.encoder[0].register_forward_hook(lambda *a: a[2].bfloat16())
-    z = query(films(8))
+    z = query(images(8))
     assert z.dtype == torch.float32
     np.testing.assert_allclose(z.detach().norm(dim=1), 1, atol=1e-6)
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mococxr.pretraining import step
 from mococxr.pretraining.moco import KeyQueue, Projector, info_nce, key_copy, shuffled_keys
 from mococxr.pretraining.step import Learner, make_optimizer, moco_step
-from test_moco import Pixels, films, small_net
+from test_moco import Pixels, images, small_net
 
 
 def make_learner(encoder: nn.Module, queue: int = 16, lr: float = 0.1) -> Learner:
@@ -49,7 +49,7 @@ def test_shuffled_keys_come_back_to_their_places(groups, count):
     keys = shuffled_keys(key, numbers, groups, torch.Generator().manual_seed(0))
     assert torch.equal(keys, numbers)
     assert len(passes) == groups
-    assert max(passes) - min(passes) <= 1  # no film is left to be normalised alone
+    assert max(passes) - min(passes) <= 1  # no image is left to be normalised alone
 
 
 def in_world_of(world: int, process: Callable[[int, Callable[[Tensor], Tensor]], Tensor]) -> list[Tensor]:
@@ -95,7 +95,7 @@ def test_every_process_gets_the_keys_of_all_in_order_and_computes_its_share(worl
 
 def test_a_batch_and_its_keys_share_no_batch_statistics_when_keys_are_shuffled():
     net, generator = small_net().train(), torch.Generator().manual_seed(0)
-    batch = films(16)
+    batch = images(16)
     means: list[Tensor] = []
     net[2].register_forward_pre_hook(lambda _, given: means.append(given[0].mean(dim=0)))
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_a_batch_and_its_keys_share_no_batch_statistics_when_keys_are_shuffled()
 
 
 def one_step(learner: Learner, temperature: float = 0.01, m: float = 0.9, groups: int = 1) -> float:
-    batch = films(8)
+    batch = images(8)
     loss, _ = moco_step(learner, batch, batch, m=m, temperature=temperature, groups=groups)
     return float(loss)
 
@@ -139,7 +139,7 @@ def test_a_step_enqueues_the_keys_of_the_batch_once():
     reference = copy.deepcopy(learner.key)
     one_step(learner)
     with torch.no_grad():
-        keys = reference(films(8))
+        keys = reference(images(8))
     np.testing.assert_allclose(learner.queue.keys_KC[:8], keys, atol=1e-5)
     assert torch.equal(learner.queue.keys_KC[8:], before[8:])
     assert int(learner.queue.enqueued) == 8
@@ -165,8 +165,8 @@ def test_gradients_reach_the_query_only_and_the_key_follows_by_momentum():
 def test_the_key_encoders_batch_norm_goes_by_its_own_batches():
     learner = make_learner(small_net())
     bn = learner.key.encoder[2]
-    moco_step(learner, films(8), films(8, seed=1), m=1.0, temperature=0.2, groups=1)
-    expected = 0.1 * learner.key.encoder[1](Pixels()(films(8, seed=1))).mean(dim=0)
+    moco_step(learner, images(8), images(8, seed=1), m=1.0, temperature=0.2, groups=1)
+    expected = 0.1 * learner.key.encoder[1](Pixels()(images(8, seed=1))).mean(dim=0)
     np.testing.assert_allclose(bn.running_mean, expected.detach(), atol=1e-6)
     assert learner.key.training
 
@@ -174,15 +174,15 @@ def test_the_key_encoders_batch_norm_goes_by_its_own_batches():
 def test_the_positive_of_each_process_is_its_own_key():
     """Two processes with halves of a batch: losses and queues together are those of one with all of it."""
     whole = make_learner(small_net(norm=False))
-    q_films, k_films = films(8), films(8, seed=1)
-    loss, all_logits = moco_step(whole, q_films, k_films, m=0.9, temperature=0.2, groups=1)
+    q_images, k_images = images(8), images(8, seed=1)
+    loss, all_logits = moco_step(whole, q_images, k_images, m=0.9, temperature=0.2, groups=1)
     learners = [make_learner(small_net(norm=False)) for _ in range(2)]
 
     def process(rank: int, gather: Callable[[Tensor], Tensor]) -> Tensor:
         learner = learners[rank]
         learner.gather, learner.rank, learner.world = gather, rank, 2
         half = slice(4 * rank, 4 * rank + 4)
-        return moco_step(learner, q_films[half], k_films[half], m=0.9, temperature=0.2, groups=2)[1]
+        return moco_step(learner, q_images[half], k_images[half], m=0.9, temperature=0.2, groups=2)[1]
 
     np.testing.assert_allclose(torch.cat(in_world_of(2, process)), all_logits, atol=1e-5)
     assert math.isfinite(float(loss))
@@ -199,7 +199,7 @@ def test_a_step_in_parts_is_the_step_but_for_rounding(parts):
     whole, pieces = (make_learner(small_net(norm=False)) for _ in range(2))
     plain = copy.deepcopy(whole.query)
     for round_ in range(3):
-        batches = films(8, seed=2 * round_), films(8, seed=2 * round_ + 1)
+        batches = images(8, seed=2 * round_), images(8, seed=2 * round_ + 1)
         how = {"m": 0.9, "temperature": 0.2, "groups": 2}
         expected, expected_logits = moco_step(whole, *batches, **how)
         loss, all_logits = moco_step(pieces, *batches, **how, parts=parts)
@@ -219,8 +219,8 @@ def test_in_parts_the_keys_are_those_of_the_whole_batch_and_only_query_batch_nor
     pieces.query.encoder[2].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     pieces.key.encoder[2].register_forward_pre_hook(lambda _, given: seen.append(-len(given[0])))
     how = {"m": 0.9, "temperature": 0.2, "groups": 2}
-    moco_step(whole, films(8), films(8, seed=1), **how)
-    moco_step(pieces, films(8), films(8, seed=1), **how, parts=2)
+    moco_step(whole, images(8), images(8, seed=1), **how)
+    moco_step(pieces, images(8), images(8, seed=1), **how, parts=2)
     assert seen == [-4, -4, 4, 4]
     assert torch.equal(pieces.queue.keys_KC, whole.queue.keys_KC)
     assert torch.equal(pieces.key.encoder[2].running_mean, whole.key.encoder[2].running_mean)
@@ -238,7 +238,7 @@ def test_processes_add_up_their_gradients_in_the_last_part_only():
 
     learner.no_sync = alone
     learner.backward = lambda loss: told.append("backward") or loss.backward()
-    moco_step(learner, films(6), films(6, seed=1), m=0.9, temperature=0.2, groups=1, parts=3)
+    moco_step(learner, images(6), images(6, seed=1), m=0.9, temperature=0.2, groups=1, parts=3)
     assert told == ["alone", "backward", "together"] * 2 + ["backward"]
 
 
@@ -259,7 +259,7 @@ class Waits(TorchDispatchMode):
 def test_nothing_in_a_step_waits_for_the_device(parts):
     learner = make_learner(small_net())
     with Waits() as waits:
-        loss, _ = moco_step(learner, films(8), films(8), m=0.9, temperature=0.2, groups=2, parts=parts)
+        loss, _ = moco_step(learner, images(8), images(8), m=0.9, temperature=0.2, groups=2, parts=parts)
     assert waits.found == []
     with waits:
         loss.item()

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from mococxr import encoders
 from mococxr.encoders import EncoderSpec, weights
 from mococxr.errors import InputError
-from small_encoders import films, lively
+from small_encoders import images, lively
 
 PAPER = {"mean": 0.502, "std": 0.085585}
 NETWORKS = ("resnet18", "test_resnet", "test_efficientnet", "test_convnext", "test_vit")
@@ -31,15 +31,15 @@ def three(request, tmp_path_factory) -> tuple[encoders.Encoder, Path]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_a_film_has_the_features_that_it_has_repeated_in_three_channels(three, channels):
+def test_an_image_has_the_features_that_it_has_repeated_in_three_channels(three, channels):
     oracle, file = three
     other, _ = encoders.start(str(file), replace(oracle.spec, channels=channels), seed=0)
-    given = films(3, 64)
+    given = images(3, 64)
     expected = oracle(given)
     torch.testing.assert_close(
         other.eval()(given), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
     )
-    assert float(expected.std(dim=0).max()) > 1e-3 * float(expected.abs().max())  # films are told apart
+    assert float(expected.std(dim=0).max()) > 1e-3 * float(expected.abs().max())  # images are told apart
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp
     monkeypatch.setattr(weights, "imagenet_file", lambda _: own)
     monkeypatch.setattr(weights, "timm_facts", lambda _: told)
     encoders.save_encoder(oracle, tmp_path / "run", {})
-    given = films(2, 64)
+    given = images(2, 64)
     for init in ("imagenet", str(tmp_path / "run")):
         other, _ = encoders.start(init, replace(oracle.spec, channels=1), seed=0)
         expected = oracle(given)
@@ -82,7 +82,7 @@ def test_the_gradient_of_one_channel_is_that_of_each_of_three(three):
         pytest.skip("one network says it")
     one, _ = encoders.start(str(file), replace(oracle.spec, channels=1), seed=0)
     for encoder in (oracle, one):
-        encoder.eval()(films(2, 64)).square().sum().backward()
+        encoder.eval()(images(2, 64)).square().sum().backward()
     gradients = [encoder.network.conv1.weight.grad for encoder in (oracle, one)]
     for channel in range(3):
         scale = float(gradients[1].abs().max())

@@ -1,4 +1,4 @@
-"""Phantom films: pure, graded, and named phantom wherever they go."""
+"""Phantom images: pure, graded, and named phantom wherever they go."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mococxr.errors import InputError
 from mococxr.synthetic import draw_anatomy, draw_phantom, write_phantoms
 
 CALM = {"exposure": 0.0, "pose": 0.0, "noise": 0.0, "texture": 0.0, "gadgets": 0.0}
-"""No nuisance: what differs between two such films of one index is the finding."""
+"""No nuisance: what differs between two such images of one index is the finding."""
 
 
-def test_a_film_is_a_pure_function_of_its_arguments() -> None:
+def test_an_image_is_a_pure_function_of_its_arguments() -> None:
     first = draw_phantom(3, 7, findings={"effusion": 0.4})
     draw_phantom(3, 8)
     assert np.array_equal(first, draw_phantom(3, 7, findings={"effusion": 0.4}))
@@ -25,22 +25,22 @@ def test_a_film_is_a_pure_function_of_its_arguments() -> None:
     assert not np.array_equal(first, draw_phantom(4, 7, findings={"effusion": 0.4}))
 
 
-def test_a_film_is_portrait_grey_and_uses_the_range() -> None:
-    film = draw_phantom(0, 0)
-    assert film.dtype == np.uint8
-    assert film.shape == (256, 213)
-    assert film.min() < 40
-    assert film.max() > 180
+def test_an_image_is_portrait_grey_and_uses_the_range() -> None:
+    image = draw_phantom(0, 0)
+    assert image.dtype == np.uint8
+    assert image.shape == (256, 213)
+    assert image.min() < 40
+    assert image.max() > 180
 
 
-def test_films_of_one_patient_share_anatomy_and_differ_in_the_rest() -> None:
+def test_images_of_one_patient_share_anatomy_and_differ_in_the_rest() -> None:
     assert draw_anatomy(0, 5) == draw_anatomy(0, 5)
     a, b = (draw_phantom(0, i, patient=5) for i in (1, 2))
     assert not np.array_equal(a, b)
 
     def distance(first: int, second: int) -> float:
-        films = [draw_phantom(0, i, patient=p, **CALM).astype(float) for i, p in ((1, first), (2, second))]
-        return float(np.abs(films[0] - films[1]).mean())
+        images = [draw_phantom(0, i, patient=p, **CALM).astype(float) for i, p in ((1, first), (2, second))]
+        return float(np.abs(images[0] - images[1]).mean())
 
     same, other = ([distance(5, p) for p in ps] for ps in ([5], range(6, 12)))
     assert max(same) < 0.5 * min(other)
@@ -63,28 +63,28 @@ def test_effusion_whitens_its_own_base_and_nothing_else(side: str, sign: int) ->
 @pytest.mark.parametrize(
     "finding", ["effusion_left", "effusion_right", "cardiomegaly", "opacity", "edema", "atelectasis"]
 )
-def test_a_graver_finding_changes_more_of_the_film(finding: str) -> None:
-    films = [
+def test_a_graver_finding_changes_more_of_the_image(finding: str) -> None:
+    images = [
         draw_phantom(1, 4, findings={finding: s}, **CALM).astype(float) for s in (0.0, 0.1, 0.4, 0.7, 1.0)
     ]
-    change = [float(np.abs(film - films[0]).mean()) for film in films[1:]]
+    change = [float(np.abs(image - images[0]).mean()) for image in images[1:]]
     assert change[0] > 0.05
     assert change == sorted(change)
 
 
 @pytest.mark.parametrize("finding", ["effusion", "cardiomegaly", "opacity", "edema", "atelectasis"])
-def test_a_lateral_film_is_another_picture_and_shows_the_same_findings(finding: str) -> None:
+def test_a_lateral_image_is_another_picture_and_shows_the_same_findings(finding: str) -> None:
     front, side = (draw_phantom(1, 4, view=view, **CALM).astype(float) for view in ("PA", "lateral"))
     assert np.abs(front - side).mean() > 20
-    films = [draw_phantom(1, 4, view="lateral", findings={finding: s}, **CALM) for s in (0.0, 0.3, 1.0)]
-    change = [float(np.abs(film.astype(float) - films[0]).mean()) for film in films[1:]]
+    images = [draw_phantom(1, 4, view="lateral", findings={finding: s}, **CALM) for s in (0.0, 0.3, 1.0)]
+    change = [float(np.abs(image.astype(float) - images[0]).mean()) for image in images[1:]]
     assert 0.05 < change[0] < change[1]
 
 
 def cardiothoracic_ratio(patient: int, severity: float, view: str = "PA") -> float:
-    """Widest heart over the width of the thorax, measured on a calm film above the diaphragm."""
-    film = draw_phantom(0, patient, view=view, findings={"cardiomegaly": severity}, **CALM)
-    rows = cv2.GaussianBlur(film, (0, 0), 1.5)[int(0.56 * len(film)) : int(0.64 * len(film))].astype(float)
+    """Widest heart over the width of the thorax, measured on a calm image above the diaphragm."""
+    image = draw_phantom(0, patient, view=view, findings={"cardiomegaly": severity}, **CALM)
+    rows = cv2.GaussianBlur(image, (0, 0), 1.5)[int(0.56 * len(image)) : int(0.64 * len(image))].astype(float)
     middle = rows.shape[1] // 2
     ratios = []
     for row in rows:
@@ -101,7 +101,7 @@ def test_the_cardiothoracic_ratio_grows_with_cardiomegaly(patient: int) -> None:
     assert 0.3 < ratios[0] < 0.52 < ratios[-1] < 0.8
 
 
-def test_a_bedside_film_shows_a_larger_heart() -> None:
+def test_a_bedside_image_shows_a_larger_heart() -> None:
     assert cardiothoracic_ratio(3, 0, "AP") > cardiothoracic_ratio(3, 0, "PA")
 
 
@@ -128,9 +128,9 @@ def test_a_folder_of_phantoms_says_phantom_everywhere_and_its_table_is_readable(
     for path, patient in frame.select("path", "patient").iter_rows():
         assert "phantom" in path
         assert "phantom" in patient
-        with Image.open(tmp_path / path) as film:
-            assert "phantom" in film.text["phantom"].lower()
-            assert film.size == (53, 64)
+        with Image.open(tmp_path / path) as image:
+            assert "phantom" in image.text["phantom"].lower()
+            assert image.size == (53, 64)
 
 
 def test_equal_arguments_write_equal_folders_whatever_the_threads(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_equal_arguments_write_equal_folders_whatever_the_threads(tmp_path: Path
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
 
 
-def test_without_label_noise_the_films_bear_out_their_labels(tmp_path: Path) -> None:
-    """Labels follow the drawn finding: the whiter bases belong to the films labelled 1."""
+def test_without_label_noise_the_images_bear_out_their_labels(tmp_path: Path) -> None:
+    """Labels follow the drawn finding: the whiter bases belong to the images labelled 1."""
     calm = {**CALM, "labelled": 1.0, "label_noise": 0.0, "subtle": 1.0}
     frame = pl.read_csv(write_phantoms(tmp_path, 150, size=64, **calm))
     white = np.array([
@@ -153,8 +153,8 @@ def test_without_label_noise_the_films_bear_out_their_labels(tmp_path: Path) -> 
     assert white[ill].mean() > white[~ill].mean() + 5
 
 
-@pytest.mark.parametrize("bad", [{"films": 0}, {"labelled": 1.2}, {"label_noise": -0.1}, {"subtle": 0.0}])
+@pytest.mark.parametrize("bad", [{"images": 0}, {"labelled": 1.2}, {"label_noise": -0.1}, {"subtle": 0.0}])
 def test_a_folder_that_cannot_be_planned_is_refused_and_nothing_is_written(tmp_path: Path, bad: dict) -> None:
     with pytest.raises(InputError):
-        write_phantoms(tmp_path / "out", **{"films": 4, **bad})
+        write_phantoms(tmp_path / "out", **{"images": 4, **bad})
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Phantoms in the layout of public releases: the real tables' form, labels that the films bear out."""
+"""Phantoms in the layout of public releases: the real tables' form, labels that the images bear out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mococxr.synthetic.releases import SHARES
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_chexpert(tmp_path_factory.mktemp("films"), 600, valid=20, test=40, size=64, jobs=2)
+    return write_chexpert(tmp_path_factory.mktemp("images"), 600, valid=20, test=40, size=64, jobs=2)
 
 
 def table(release: Path, name: str = "train.csv") -> pl.DataFrame:
@@ -76,19 +76,19 @@ def test_the_reader_takes_the_release_and_the_test_set_as_it_takes_the_real_ones
     assert not set(both.rows["patient"]) & set(tested.rows["patient"])
 
 
-def test_the_films_bear_out_their_labels(release: Path) -> None:
+def test_the_images_bear_out_their_labels(release: Path) -> None:
     frame = table(release).filter(
         (pl.col("AP/PA") == "AP") & pl.col("Pleural Effusion").is_in(["0.0", "1.0"])
     )
     base = []
     for path in frame["Path"]:
-        film = cv2.imread(str(release.parent / path), cv2.IMREAD_GRAYSCALE)
-        base.append(film[34:48, [9, 10, 11, 12, 41, 42, 43, 44]].mean())
+        image = cv2.imread(str(release.parent / path), cv2.IMREAD_GRAYSCALE)
+        base.append(image[34:48, [9, 10, 11, 12, 41, 42, 43, 44]].mean())
     ill = (frame["Pleural Effusion"] == "1.0").to_numpy()
     assert np.mean(np.array(base)[ill]) > np.mean(np.array(base)[~ill]) + 5
 
 
-def test_every_film_and_folder_says_that_it_is_synthetic(release: Path) -> None:
+def test_every_image_and_folder_says_that_it_is_synthetic(release: Path) -> None:
     for folder in (release, release.parent, release.parent / "CheXpert"):
         assert "not a patient" in (folder / "PHANTOM.txt").read_text()
     for path in table(release)["Path"][:5]:
@@ -112,10 +112,10 @@ def test_shenzhen_phantoms_are_read_as_shenzhen(tmp_path: Path) -> None:
     assert (tmp_path / "PHANTOM.txt").is_file()
 
 
-@pytest.mark.parametrize("bad", [{"films": 3}, {"valid": 0}, {"test": 0}])
+@pytest.mark.parametrize("bad", [{"images": 3}, {"valid": 0}, {"test": 0}])
 def test_a_release_that_cannot_be_planned_is_refused_and_nothing_is_written(
     tmp_path: Path, bad: dict
 ) -> None:
     with pytest.raises(InputError):
-        write_chexpert(tmp_path / "out", **{"films": 24, **bad})
+        write_chexpert(tmp_path / "out", **{"images": 24, **bad})
     assert not (tmp_path / "out").exists()

@@ -24,51 +24,51 @@ def store(phantom_store: Path) -> Store:
 
 
 def pool_of(studies: list[int]) -> Pool:
-    """A pool without pixels: films and their studies."""
+    """A pool without pixels: images and their studies."""
     rows = np.arange(len(studies))
     return Pool((), np.zeros_like(rows), rows, np.array(studies), pl.DataFrame())
 
 
-# --- the order of films
+# --- the order of images
 
 ORDERS = [(30, 8, 16), (32, 8, 24), (41, 8, 32), (100, 16, 40), (101, 1, 50), (12, 4, 1)]
 
 
-@pytest.mark.parametrize(("films", "batch", "queue"), ORDERS)
-def test_an_epoch_holds_no_film_twice_and_all_epochs_hold_all(films, batch, queue):
-    used = films // batch * batch
-    orders = Orders(films, used, queue + batch - 1, seed=0)
+@pytest.mark.parametrize(("images", "batch", "queue"), ORDERS)
+def test_an_epoch_holds_no_image_twice_and_all_epochs_hold_all(images, batch, queue):
+    used = images // batch * batch
+    orders = Orders(images, used, queue + batch - 1, seed=0)
     seen: set[int] = set()
     for epoch in range(12):
         order = orders.order(epoch)
         assert len(set(order.tolist())) == used
         seen |= set(order.tolist())
-    assert seen == set(range(films))
+    assert seen == set(range(images))
 
 
-@pytest.mark.parametrize(("films", "batch", "queue"), ORDERS)
-def test_a_film_comes_again_only_after_so_many_others(films, batch, queue):
-    used, apart = films // batch * batch, queue + batch - 1
-    orders = Orders(films, used, apart, seed=1)
+@pytest.mark.parametrize(("images", "batch", "queue"), ORDERS)
+def test_an_image_comes_again_only_after_so_many_others(images, batch, queue):
+    used, apart = images // batch * batch, queue + batch - 1
+    orders = Orders(images, used, apart, seed=1)
     places: dict[int, int] = {}
-    for place, film in enumerate(np.concatenate([orders.order(epoch) for epoch in range(30)]).tolist()):
-        assert place - places.get(film, -films) > apart
-        places[film] = place
+    for place, image in enumerate(np.concatenate([orders.order(epoch) for epoch in range(30)]).tolist()):
+        assert place - places.get(image, -images) > apart
+        places[image] = place
 
 
 @pytest.mark.parametrize("extra", [0, 5])
-@pytest.mark.parametrize("films", [40, 43])
-def test_no_film_meets_its_own_key_in_the_queue_of_a_run(store, films, extra):
-    """The orders that a run really takes, played through a queue of film numbers, with the longest queue."""
+@pytest.mark.parametrize("images", [40, 43])
+def test_no_image_meets_its_own_key_in_the_queue_of_a_run(store, images, extra):
+    """The orders that a run really takes, played through a queue of image numbers, with the longest queue."""
     settings = dataclasses.replace(
-        tiny(store.path, Path("unused")), queue=largest_queue(films, 8) - extra, flip=0.5, rotation=0.0, crop=(1, 1),
+        tiny(store.path, Path("unused")), queue=largest_queue(images, 8) - extra, flip=0.5, rotation=0.0, crop=(1, 1),
         brightness=0.0, contrast=0.0, positives="view"
     )  # fmt: skip
-    pool = pool_of(list(range(films)))
+    pool = pool_of(list(range(images)))
     feed = make_feed(settings, pool, make_accelerator("cpu", "no"))
     queue: list[int] = []
     for step in range(30 * feed.steps_per_epoch):
-        _, batch = feed.films(step)
+        _, batch = feed.images(step)
         assert not set(batch.tolist()) & set(queue)
         queue = [*queue, *batch.tolist()][-settings.queue :]
 
@@ -83,7 +83,7 @@ def test_an_order_depends_on_seed_and_epoch_only():
 
 
 def next_in_lists(last: list[int], draws: list[float], used: int, apart: int) -> list[int]:
-    """The order after another, film by film: the free ones in a list, the others waiting for their turn."""
+    """The order after another, image by image: the free ones in a list, the others waiting for their turn."""
     free, held, order = last[: used - apart] + last[used:], last[used - apart : used], []
     for place, draw in enumerate(draws):
         pick = int(draw * len(free))
@@ -94,48 +94,48 @@ def next_in_lists(last: list[int], draws: list[float], used: int, apart: int) ->
     return order
 
 
-@pytest.mark.parametrize(("films", "batch", "queue"), [*ORDERS, (1000, 32, 512), (1003, 32, 928)])
-def test_an_order_is_that_of_drawing_from_a_list_film_by_film(films, batch, queue):
-    used, apart = films // batch * batch, min(queue + batch - 1, films // batch * batch - 1)
-    orders = Orders(films, used, apart, seed=5)
-    whole = np.argsort(np.random.default_rng((5, 0, 0x0DE5)).random(films), kind="stable").tolist()
+@pytest.mark.parametrize(("images", "batch", "queue"), [*ORDERS, (1000, 32, 512), (1003, 32, 928)])
+def test_an_order_is_that_of_drawing_from_a_list_image_by_image(images, batch, queue):
+    used, apart = images // batch * batch, min(queue + batch - 1, images // batch * batch - 1)
+    orders = Orders(images, used, apart, seed=5)
+    whole = np.argsort(np.random.default_rng((5, 0, 0x0DE5)).random(images), kind="stable").tolist()
     for epoch in range(1, 5):
-        draws = np.random.default_rng((5, epoch, 0x0DE5)).random(films).tolist()
+        draws = np.random.default_rng((5, epoch, 0x0DE5)).random(images).tolist()
         whole = next_in_lists(whole, draws, used, apart)
         assert orders.order(epoch).tolist() == whole[:used]
 
 
-def test_every_film_is_as_likely_at_every_place():
+def test_every_image_is_as_likely_at_every_place():
     orders = Orders(60, 56, 15, seed=0)
     counts = np.zeros((60, 7))
     for epoch in range(800):
         np.add.at(counts, (orders.order(epoch), np.arange(56) // 8), 1)
-    assert stats.chisquare(counts.sum(axis=1)).pvalue > 0.01  # no film is preferred
+    assert stats.chisquare(counts.sum(axis=1)).pvalue > 0.01  # no image is preferred
     expected = 800 * 8 / 60
     assert np.abs(counts / expected - 1).max() < 0.4  # five standard deviations
     assert stats.chisquare(counts[:, 3]).pvalue > 1e-3
 
 
-# --- the other films of a study
+# --- the other images of a study
 
 
-def test_a_mate_is_another_film_of_the_study_and_each_is_drawn_alike():
+def test_a_mate_is_another_image_of_the_study_and_each_is_drawn_alike():
     pool = pool_of([5, 1, 5, 2, 5, 1, 9])
     drawn = np.array([mates(pool, np.arange(7), seed=0, epoch=epoch) for epoch in range(2000)])
     assert (pool.study_N[drawn] == pool.study_N).all()
     assert (drawn[:, [3, 6]] == [3, 6]).all()  # alone in the study: its own mate
     assert not (drawn[:, [0, 1, 2, 4, 5]] == [0, 1, 2, 4, 5]).any()
-    for film, others in ((0, (2, 4)), (2, (0, 4)), (4, (0, 2))):
-        assert abs(np.mean(drawn[:, film] == others[0]) - 0.5) < 0.05
-    one_by_one = [mates(pool, np.array([film]), 0, 7)[0] for film in range(7)]
+    for image, others in ((0, (2, 4)), (2, (0, 4)), (4, (0, 2))):
+        assert abs(np.mean(drawn[:, image] == others[0]) - 0.5) < 0.05
+    one_by_one = [mates(pool, np.array([image]), 0, 7)[0] for image in range(7)]
     np.testing.assert_array_equal(one_by_one, drawn[7])
 
 
-def test_films_without_a_study_are_their_own_mates(store, tmp_path):
+def test_images_without_a_study_are_their_own_mates(store, tmp_path):
     copy = edited_store(store, tmp_path, lambda index: index.with_columns(study=pl.lit(None, pl.String)))
     pool = gather_pool([copy], 32, "all")
-    films = np.arange(len(pool))
-    np.testing.assert_array_equal(mates(pool, films, 0, 0), films)
+    images = np.arange(len(pool))
+    np.testing.assert_array_equal(mates(pool, images, 0, 0), images)
 
 
 def test_one_study_number_in_two_patients_or_two_stores_is_two_studies(store, tmp_path):
@@ -147,7 +147,7 @@ def test_one_study_number_in_two_patients_or_two_stores_is_two_studies(store, tm
     assert not set(pool.study_N[: len(copy)].tolist()) & set(pool.study_N[len(copy) :].tolist())
 
 
-# --- whose films are used
+# --- whose images are used
 
 
 def edited_store(store: Store, folder: Path, edit, source: str | None = None) -> Store:
@@ -190,11 +190,11 @@ def test_patients_of_two_sources_with_one_name_are_two(store, tmp_path):
     pool = gather_pool([store, other], 32, "train")
     counts = dict(pool.patients["source"].value_counts().iter_rows())
     assert counts["elsewhere"] == len(store.splits) > counts[store.source]
-    film = len(pool) - 1  # the last is the last film of the second store
-    np.testing.assert_array_equal(pool.pixels(film), other.level(32).pixels(len(other) - 1))
+    image = len(pool) - 1  # the last is the last image of the second store
+    np.testing.assert_array_equal(pool.pixels(image), other.level(32).pixels(len(other) - 1))
 
 
-def test_films_held_out_under_another_name_are_warned_of(store, tmp_path):
+def test_images_held_out_under_another_name_are_warned_of(store, tmp_path):
     other = edited_store(store, tmp_path, lambda index: index, source="under another key")
     assert gather_pool([store], 32, "train").doubts == []
     assert gather_pool([store, other], 32, "train").leaks == 0
@@ -202,7 +202,7 @@ def test_films_held_out_under_another_name_are_warned_of(store, tmp_path):
     pool = gather_pool([store, Store.open(other.path)], 32, "train")
     held_out = store.splits.filter(pl.col("split") != "train")["patient"]
     assert pool.leaks == store.index["patient"].is_in(held_out.implode()).sum() > 0
-    assert [f"{pool.leaks:,} of the films are held out" in doubt for doubt in pool.doubts] == [True]
+    assert [f"{pool.leaks:,} of the images are held out" in doubt for doubt in pool.doubts] == [True]
 
 
 @pytest.mark.parametrize("heading", ["", "patient\n", "PatientID,why\n"])
@@ -223,18 +223,18 @@ def test_lists_that_name_nobody_or_everybody_are_refused(store, tmp_path):
     with pytest.raises(InputError, match="gone"):
         read_patients(tmp_path / "gone.txt")
     listed.write_text("\n".join(store.splits["patient"]))
-    with pytest.raises(InputError, match="No film is left"):
+    with pytest.raises(InputError, match="No image is left"):
         gather_pool([store], 32, "train", listed)
 
 
 # --- the length of the queue
 
 
-def test_the_longest_queue_leaves_out_the_last_batch_of_every_film():
+def test_the_longest_queue_leaves_out_the_last_batch_of_every_image():
     assert [largest_queue(n, 8) for n in (8, 15, 16, 40, 47)] == [0, 0, 8, 32, 32]
 
 
-def test_a_queue_that_holds_a_films_own_key_is_refused_before_anything_is_written(store, tmp_path):
+def test_a_queue_that_holds_an_images_own_key_is_refused_before_anything_is_written(store, tmp_path):
     most = largest_queue(len(gather_pool([store], 32, "train")), TINY["batch"])
     with pytest.raises(InputError, match=f"own last key.*\n.*--queue {most} or less"):
         run(tiny(store.path, tmp_path / "run", queue=most + 1))

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from archive_films import film, grey_film
+from archive_images import grey_image, image
 from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.heads.targets import draw_labelled, read_target
@@ -24,8 +24,8 @@ def fit(store, out, **changed):
     return out
 
 
-def predict(model, films, out):
-    run("predict", {"model": model, "films": films, "out": out, "device": "cpu"})
+def predict(model, images, out):
+    run("predict", {"model": model, "images": images, "out": out, "device": "cpu"})
     return pl.read_csv(out, infer_schema=False).with_columns(pl.col("score").cast(pl.Float64))
 
 
@@ -35,10 +35,10 @@ COLUMNS = ["path", "patient", "study", "score", "calibrated", "decision"]
 @pytest.mark.parametrize(
     "mode", [{}, {"frame": "whole"}, {"mode": "finetune", "epochs": 2.0, "lr": 1e-3, "checkpoints": 3}]
 )
-def test_a_film_scores_the_same_from_its_file_as_from_the_store(store, tmp_path, mode):
+def test_an_image_scores_the_same_from_its_file_as_from_the_store(store, tmp_path, mode):
     model = fit(store, tmp_path / "model", **mode)
     ours = predict(model, [store.path], tmp_path / "a.csv")
-    root = store.path.parent / "films"
+    root = store.path.parent / "images"
     theirs = predict(model, [root], tmp_path / "b.csv")
     assert ours.columns == theirs.columns == COLUMNS
     assert ours["path"].to_list() == store.index["path"].to_list()
@@ -55,7 +55,7 @@ def test_a_model_says_what_it_was_made_from(store, tmp_path):
     about = json.loads((model / "model.json").read_text())
     target = read_target(store, "Finding")
     rows = draw_labelled(store, target, 0.5, 1, 0)
-    assert about["training"]["films"] == len(rows)
+    assert about["training"]["images"] == len(rows)
     assert about["training"]["positives"] == int((target.labels[rows] == 1).sum())
     assert about["training"]["strength"] == 0.01
     assert about["store"]["sha256"] == store.sha256
@@ -64,34 +64,34 @@ def test_a_model_says_what_it_was_made_from(store, tmp_path):
     )
 
 
-def test_films_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path, capsys):
+def test_images_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path, capsys):
     model = fit(store, tmp_path / "model")
-    folder = tmp_path / "films"
+    folder = tmp_path / "images"
     folder.mkdir()
-    good = store.path.parent / "films" / store.index["path"][0]
-    for name in ("film-10.png", "film-9.png"):
+    good = store.path.parent / "images" / store.index["path"][0]
+    for name in ("image-10.png", "image-9.png"):
         shutil.copy(good, folder / name)
     (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "notes.txt").write_text("not a film")
+    (folder / "notes.txt").write_text("not an image")
     found = predict(model, [folder], tmp_path / "scores.csv")
-    assert [path.rpartition("/")[2] for path in found["path"]] == ["film-9.png", "film-10.png"]
+    assert [path.rpartition("/")[2] for path in found["path"]] == ["image-9.png", "image-10.png"]
     lost = pl.read_csv(tmp_path / "scores.csv.quarantine.csv")
     assert lost["path"].to_list() == [str(folder / "broken.png")]
-    assert "1 film could not be read" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 image could not be read" in capsys.readouterr().err.strip().splitlines()[-1]
     (folder / "broken.png").unlink()
     predict(model, [folder], tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv.quarantine.csv").exists()
 
 
 def test_pseudonyms_of_scores_are_resolved_by_the_table_beside_the_key(store, tmp_path, capsys):
-    model, films, rng = fit(store, tmp_path / "model"), tmp_path / "films", np.random.default_rng(0)
+    model, images, rng = fit(store, tmp_path / "model"), tmp_path / "images", np.random.default_rng(0)
     for i in range(2):
-        (films / f"p{i}").mkdir(parents=True)
-        made = film(grey_film(rng, 90, 80), patient=f"ID{i}", study=f"1.2.{i}", sop=f"1.3.{i}")
-        made.save_as(films / f"p{i}" / "IM0", enforce_file_format=True)
-    (films / "p1" / "IM1").write_bytes((films / "p1" / "IM0").read_bytes()[:-900])
+        (images / f"p{i}").mkdir(parents=True)
+        made = image(grey_image(rng, 90, 80), patient=f"ID{i}", study=f"1.2.{i}", sop=f"1.3.{i}")
+        made.save_as(images / f"p{i}" / "IM0", enforce_file_format=True)
+    (images / "p1" / "IM1").write_bytes((images / "p1" / "IM0").read_bytes()[:-900])
     key = tmp_path / "key"
-    line = {"model": model, "films": [films], "device": "cpu", "key": key, "out": tmp_path / "scores.csv"}
+    line = {"model": model, "images": [images], "device": "cpu", "key": key, "out": tmp_path / "scores.csv"}
     run("predict", line)
     assert f"There was no key {key}" in capsys.readouterr().err
     named = pl.concat(
@@ -99,15 +99,15 @@ def test_pseudonyms_of_scores_are_resolved_by_the_table_beside_the_key(store, tm
         for name in ("scores.csv", "scores.csv.quarantine.csv")
     )
     table = pl.read_csv(tmp_path / "key.lookup.csv", infer_schema=False)
-    found = named.join(table, left_on="path", right_on="film", maintain_order="left")
+    found = named.join(table, left_on="path", right_on="image", maintain_order="left")
     assert found["real_path"].to_list() == ["p0/IM0", "p1/IM0", "p1/IM1"]
     assert found["real_patient"].to_list() == ["ID0", "ID1", None]
-    assert set(found["root"]) == {str(films)}
+    assert set(found["root"]) == {str(images)}
     run("predict", line)
     assert "There was no key" not in capsys.readouterr().err
     run(
         "prepare",
-        {"source": films, "out": tmp_path / "store", "key": key, "split": (1, 0, 0), "size": 64, "jobs": 1},
+        {"source": images, "out": tmp_path / "store", "key": key, "split": (1, 0, 0), "size": 64, "jobs": 1},
     )
     again = pl.read_csv(tmp_path / "key.lookup.csv", infer_schema=False)
     assert len(again.unique(["root", "real_path"])) == len(again) == 3
@@ -122,15 +122,15 @@ def test_weights_that_are_not_the_models_own_are_refused(store, tmp_path):
     assert not (tmp_path / "a.csv").exists()
 
 
-@pytest.mark.parametrize(("films", "words"), [("nothing", "nothing at"), ("empty", "no film")])
-def test_no_film_is_an_error(store, tmp_path, films, words):
+@pytest.mark.parametrize(("images", "words"), [("nothing", "nothing at"), ("empty", "no image")])
+def test_no_image_is_an_error(store, tmp_path, images, words):
     (tmp_path / "empty").mkdir()
     model = fit(store, tmp_path / "model")
     with pytest.raises(InputError, match=words):
-        predict(model, [tmp_path / films], tmp_path / "a.csv")
+        predict(model, [tmp_path / images], tmp_path / "a.csv")
 
 
-def test_features_of_every_film_are_written_in_row_order(store, tmp_path):
+def test_features_of_every_image_are_written_in_row_order(store, tmp_path):
     run("embed", {"store": store.path, "encoder": "random", "out": tmp_path / "f.parquet", **HOW})
     found = pl.read_parquet(tmp_path / "f.parquet")
     assert found["path"].to_list() == store.index["path"].to_list()

@@ -1,4 +1,4 @@
-"""What validation films give a classifier: calibration and threshold in `model.json`, and `predict`'s use of them."""
+"""What validation images give a classifier: calibration and threshold in `model.json`, and `predict`'s use of them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sklearn.isotonic import IsotonicRegression
 from deadly_folder import DeadlyFile
 from mococxr import metrics
 from mococxr.classifier import decoding
-from mococxr.classifier.inputs import Film, films_of
+from mococxr.classifier.inputs import Image, images_of
 from mococxr.classifier.operating import from_validation, read_wish
 from mococxr.commands import run
-from mococxr.errors import FilmError, InputError
+from mococxr.errors import ImageError, InputError
 from mococxr.heads.targets import read_target
 from mococxr.store import Store
 from small_store import HOW, make_store
@@ -39,13 +39,13 @@ def fit(store: Store, out: Path, **changed: Any) -> dict[str, Any]:
     return json.loads((out / "model.json").read_text())
 
 
-def predict(model: Path, films: list[Path], out: Path, **changed: Any) -> pl.DataFrame:
-    run("predict", {"model": model, "films": films, "out": out, "device": "cpu", "jobs": 1, **changed})
+def predict(model: Path, images: list[Path], out: Path, **changed: Any) -> pl.DataFrame:
+    run("predict", {"model": model, "images": images, "out": out, "device": "cpu", "jobs": 1, **changed})
     return pl.read_csv(out)
 
 
 def validation(store: Store, scores: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, scores and decisions of the validation films, as `predict` wrote them."""
+    """Labels, scores and decisions of the validation images, as `predict` wrote them."""
     target = read_target(store, "Finding")
     assert scores["path"].to_list() == store.index["path"].to_list()
     chosen = scores[target.val]
@@ -64,14 +64,14 @@ def platt(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     return tuple(minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13}).x)
 
 
-def test_the_calibration_is_platts_on_the_validation_films_alone(store, tmp_path):
+def test_the_calibration_is_platts_on_the_validation_images_alone(store, tmp_path):
     about = fit(store, tmp_path / "model")
     scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
     assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]
     labels, ours, _ = validation(store, scores)
     block = about["calibration"]
     assert (block["method"], block["reason"]) == ("platt", None)
-    assert (block["validation_films"], block["validation_positives"]) == (labels.size, labels.sum())
+    assert (block["validation_images"], block["validation_positives"]) == (labels.size, labels.sum())
     slope, intercept = platt(labels, logit(ours))
     assert block["parameters"] == pytest.approx({"slope": slope, "intercept": intercept}, abs=1e-3)
     wanted = expit(block["parameters"]["slope"] * logit(scores["score"]) + block["parameters"]["intercept"])
@@ -80,7 +80,7 @@ def test_the_calibration_is_platts_on_the_validation_films_alone(store, tmp_path
     assert about["validation_used_for"] == ["calibration", "threshold"]
 
 
-def test_labels_of_training_and_test_films_do_not_move_calibration_or_threshold(store, tmp_path):
+def test_labels_of_training_and_test_images_do_not_move_calibration_or_threshold(store, tmp_path):
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1], 40)).astype(np.int8)
     patients, scores = np.arange(80), expit(np.random.default_rng(1).normal(size=80) + labels)
     once = from_validation(labels, scores, patients, read_wish("platt", "youden", None))
@@ -100,7 +100,7 @@ def test_labels_of_training_and_test_films_do_not_move_calibration_or_threshold(
     assert other["threshold"] == about["threshold"]
 
 
-def test_the_threshold_reaches_the_wanted_sensitivity_on_validation_films_and_no_higher_one_does(
+def test_the_threshold_reaches_the_wanted_sensitivity_on_validation_images_and_no_higher_one_does(
     store, tmp_path
 ):
     about = fit(store, tmp_path / "model", sensitivity=0.8)
@@ -116,7 +116,7 @@ def test_the_threshold_reaches_the_wanted_sensitivity_on_validation_films_and_no
     assert about["threshold"]["specificity"]["value"] == 1 - decisions[labels == 0].mean()
 
 
-def test_youdens_threshold_and_wilsons_intervals_where_each_film_is_a_patient():
+def test_youdens_threshold_and_wilsons_intervals_where_each_image_is_a_patient():
     rng = np.random.default_rng(3)
     labels = (rng.random(200) < 0.3).astype(np.int8)
     scores = expit(rng.normal(size=200) + 1.5 * labels)
@@ -136,7 +136,7 @@ def test_an_isotonic_calibrator_is_scikit_learns_and_comes_back_from_the_file(st
     target = read_target(store, "Finding")
     labels, ours = target.labels[target.val], scores["score"].to_numpy()[target.val]
     oracle = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(logit(ours), labels)
-    # films of the seam between two steps may fall either side by rounding of the features
+    # images of the seam between two steps may fall either side by rounding of the features
     apart = np.abs(oracle.predict(logit(ours)) - scores["calibrated"].to_numpy()[target.val])
     assert np.quantile(apart, 0.95) < 1e-6
     assert scores["decision"].null_count() == len(scores)
@@ -168,7 +168,7 @@ def test_moved_probabilities_are_calibrated_where_the_prevalence_is_another():
             metrics.at_prevalence([0.5], was, now)
 
 
-def test_few_validation_films_give_words_and_blank_columns(tmp_path, capsys):
+def test_few_validation_images_give_words_and_blank_columns(tmp_path, capsys):
     small = make_store(tmp_path / "small", patients=45)
     about = fit(small, tmp_path / "model")
     for block in ("calibration", "threshold"):
@@ -187,10 +187,10 @@ def test_few_validation_films_give_words_and_blank_columns(tmp_path, capsys):
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_without_validation_films_a_model_is_fitted_all_the_same(tmp_path):
+def test_without_validation_images_a_model_is_fitted_all_the_same(tmp_path):
     bare = make_store(tmp_path / "bare", patients=30, split=(0.6, 0, 0.4))
     about = fit(bare, tmp_path / "model")
-    assert "no labelled validation films" in about["threshold"]["reason"]
+    assert "no labelled validation images" in about["threshold"]["reason"]
     assert about["validation_used_for"] == []
 
 
@@ -205,7 +205,7 @@ def test_a_model_of_an_earlier_version_still_predicts_and_says_what_it_lacks(sto
     assert "no calibration: it was fitted by an earlier version" in capsys.readouterr().err
 
 
-def test_films_that_chose_checkpoints_and_threshold_both_are_said(store, tmp_path, capsys):
+def test_images_that_chose_checkpoints_and_threshold_both_are_said(store, tmp_path, capsys):
     how = {"mode": "finetune", "epochs": 1.0, "lr": 1e-3, "checkpoints": 2}
     about = fit(store, tmp_path / "model", **how)
     assert about["validation_used_for"][0] == "checkpoints"
@@ -252,7 +252,7 @@ def test_a_prevalence_that_cannot_be_writes_nothing(store, tmp_path, prevalence)
 # --- decoding in processes
 
 
-def many(folder: Path, count: int) -> list[Film]:
+def many(folder: Path, count: int) -> list[Image]:
     """Files of odd sizes, each tenth broken."""
     folder.mkdir()
     rng = np.random.default_rng(2)
@@ -260,41 +260,41 @@ def many(folder: Path, count: int) -> list[Film]:
         cv2.imwrite(str(folder / f"{i}.png"), rng.integers(0, 256, (90 + i % 7, 80 + i % 5), dtype=np.uint8))
         if i % 10 == 3:
             (folder / f"{i}.png").write_bytes(b"no picture")
-    return list(films_of(folder, None))
+    return list(images_of(folder, None))
 
 
 def told(found: list[decoding.Read]) -> list[tuple[str, object]]:
-    return [(film.path, str(one) if isinstance(one, FilmError) else one.tobytes()) for film, one in found]
+    return [(image.path, str(one) if isinstance(one, ImageError) else one.tobytes()) for image, one in found]
 
 
-def test_processes_give_the_films_in_order_with_the_same_pixels_as_one(tmp_path, store, monkeypatch):
+def test_processes_give_the_images_in_order_with_the_same_pixels_as_one(tmp_path, store, monkeypatch):
     monkeypatch.setattr(decoding, "WORTH", 0.0)
     monkeypatch.setattr(decoding, "CHUNK", 4)
-    files = many(tmp_path / "films", 50)
-    films = [*files[:20], *films_of(store.path, None), *files[20:]]
+    files = many(tmp_path / "images", 50)
+    images = [*files[:20], *images_of(store.path, None), *files[20:]]
     how = {"reading": {}, "size": 72, "key": None}
-    alone = told(list(decoding.decoded(films, jobs=1, **how)))
-    assert [path for path, _ in alone] == [film.path for film in films]
+    alone = told(list(decoding.decoded(images, jobs=1, **how)))
+    assert [path for path, _ in alone] == [image.path for image in images]
     assert sum(isinstance(one, str) for _, one in alone) == 5
     started = []
     pool = decoding.workers.pool
     monkeypatch.setattr(decoding.workers, "pool", lambda jobs: started.append(jobs) or pool(jobs))
-    assert told(list(decoding.decoded(films, jobs=2, **how))) == alone
+    assert told(list(decoding.decoded(images, jobs=2, **how))) == alone
     assert started == [2]
     monkeypatch.setattr(decoding, "WORTH", 1e9)
-    assert told(list(decoding.decoded(films, jobs=2, **how))) == alone
-    assert started == [2], "films that are read at once are not worth a process"
+    assert told(list(decoding.decoded(images, jobs=2, **how))) == alone
+    assert started == [2], "images that are read at once are not worth a process"
 
 
 @pytest.mark.slow
-def test_a_film_that_kills_its_process_is_the_only_one_that_is_lost(tmp_path, monkeypatch):
+def test_an_image_that_kills_its_process_is_the_only_one_that_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "WORTH", 0.0)
     monkeypatch.setattr(decoding, "TRIED", 1)
     monkeypatch.setattr(decoding, "CHUNK", 3)
-    films = many(tmp_path / "films", 9)
-    films[7] = replace(films[7], file=DeadlyFile("deadly.png"))
-    found = list(decoding.decoded(films, reading={}, size=72, key=None, jobs=2))
-    assert [film.path for film, _ in found] == [film.path for film in films]
-    lost = {film.path.rpartition("/")[2]: str(one) for film, one in found if isinstance(one, FilmError)}
+    images = many(tmp_path / "images", 9)
+    images[7] = replace(images[7], file=DeadlyFile("deadly.png"))
+    found = list(decoding.decoded(images, reading={}, size=72, key=None, jobs=2))
+    assert [image.path for image, _ in found] == [image.path for image in images]
+    lost = {image.path.rpartition("/")[2]: str(one) for image, one in found if isinstance(one, ImageError)}
     assert lost.keys() == {"3.png", "7.png"}
     assert lost["7.png"] == decoding.KILLED

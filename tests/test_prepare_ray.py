@@ -18,15 +18,15 @@ from mococxr.preparation.decode import Chunk
 from mococxr.preparation.prepare import run
 from mococxr.preparation.processes import KILLED
 from ray_nodes import MEMORY, nodes
-from small_films import contents, settings, write_films
+from small_images import contents, settings, write_images
 
 
 def test_without_ray_the_extra_is_named_and_nothing_is_written(tmp_path, monkeypatch):
-    write_films(tmp_path / "films", 4)
+    write_images(tmp_path / "images", 4)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"mococxr\[ray\]"):
-        run(settings(tmp_path / "films", tmp_path / "store", executor="ray"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["films"]
+        run(settings(tmp_path / "images", tmp_path / "store", executor="ray"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images"]
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def same(left: Path, right: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(cluster, tmp_path, monkeypatch):
-    folder = tmp_path / "films"
-    write_films(folder, 600)
-    (folder / "images" / "film0040.png").write_bytes(b"no film")
+    folder = tmp_path / "images"
+    write_images(folder, 600)
+    (folder / "images" / "image0040.png").write_bytes(b"no image")
     local = run(settings(folder, tmp_path / "local"))
     assert run(settings(folder, tmp_path / "ray", executor="ray")).sha256 == local.sha256
     same(local.path, tmp_path / "ray")
@@ -93,10 +93,10 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("cluster")
-def test_a_film_that_kills_its_task_is_quarantined_and_no_other(tmp_path, capsys, monkeypatch):
+def test_an_image_that_kills_its_task_is_quarantined_and_no_other(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("mococxr.cluster.RETRIES", 0)  # each takes Ray some ten seconds
-    folder = tmp_path / "films"
-    paths = write_films(folder, 9)["path"].to_list()
+    folder = tmp_path / "images"
+    paths = write_images(folder, 9)["path"].to_list()
     (tmp_path / "chunks").mkdir()
     root: Any = DeadlyFolder(folder)
     parts = (paths[:5], [paths[5], "images/deadly.png"])
@@ -113,8 +113,8 @@ def test_a_film_that_kills_its_task_is_quarantined_and_no_other(tmp_path, capsys
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("cluster")
 def test_a_machine_that_does_not_see_the_folder_stops_the_run(tmp_path):
-    table = write_films(tmp_path / "films", 2)
-    chunk = Chunk(0, tmp_path / "films", tuple(table["path"]), 32, {})
+    table = write_images(tmp_path / "images", 2)
+    chunk = Chunk(0, tmp_path / "images", tuple(table["path"]), 32, {})
     with pytest.raises(RunError, match="does not see the folder of the store"):
         ray_cluster.decode_all([chunk], tmp_path / "elsewhere", None, lambda _: None)
     assert not (tmp_path / "elsewhere").exists()

@@ -9,13 +9,13 @@ import pytest
 
 from mococxr.errors import InputError, RunError
 from mococxr.preparation.prepare import run
-from small_films import settings, write_films
+from small_images import settings, write_images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_films(tmp_path / "films", 12)
-    return tmp_path / "films"
+    write_images(tmp_path / "images", 12)
+    return tmp_path / "images"
 
 
 def refused(folder: Path, out: Path, **others: object) -> str:
@@ -48,8 +48,8 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(folder, 
 
 
 def test_more_splits_than_patients_are_refused(tmp_path):
-    write_films(tmp_path / "films", 4)
-    assert "2 patients cannot fill 3 splits" in refused(tmp_path / "films", tmp_path / "store")
+    write_images(tmp_path / "images", 4)
+    assert "2 patients cannot fill 3 splits" in refused(tmp_path / "images", tmp_path / "store")
 
 
 def test_a_split_file_that_lacks_a_patient_names_one(folder, tmp_path):
@@ -73,11 +73,11 @@ def test_a_folder_that_may_not_be_written_to_is_refused(folder, tmp_path):
     assert "Permission denied" in refused(folder, tmp_path / "locked" / "store")
 
 
-def test_a_folder_of_films_does_not_get_the_store_inside(folder):
+def test_a_folder_of_images_does_not_get_the_store_inside(folder):
     (folder / "labels.csv").unlink()
     (folder / "images").rename(folder / "sick")
     said = refused(folder, folder / "sick" / "store", format="folder", patients_unknown=True)
-    assert "lies inside the folder of films" in said
+    assert "lies inside the folder of images" in said
 
 
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_decoded(folder, tmp_path, monkeypatch):
@@ -90,12 +90,12 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_decoded(folder, tmp
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_cohort_without_one_readable_film_is_refused_and_leaves_nothing(folder, tmp_path):
-    for film in (folder / "images").iterdir():
-        film.write_text("no film")
+def test_a_cohort_without_one_readable_image_is_refused_and_leaves_nothing(folder, tmp_path):
+    for image in (folder / "images").iterdir():
+        image.write_text("no image")
     said = refused(folder, tmp_path / "store")
-    assert "None of the 12 films" in said
-    assert "images/film0000.png: not a PNG" in said
+    assert "None of the 12 images" in said
+    assert "images/image0000.png: not a PNG" in said
     assert not list(tmp_path.glob(".*"))
 
 

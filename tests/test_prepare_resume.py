@@ -21,13 +21,13 @@ from mococxr.preparation.processes import decode_all
 from mococxr.preparation.staging import Working, working_folder
 from mococxr.settings import PrepareSettings
 from mococxr.store import Store
-from small_films import contents, settings, write_films
+from small_images import contents, settings, write_images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_films(tmp_path / "films", 100)
-    return tmp_path / "films"
+    write_images(tmp_path / "images", 100)
+    return tmp_path / "images"
 
 
 def in_this_process(chunks: list[Chunk], folder: Path, done: Any) -> None:
@@ -76,8 +76,8 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_in_the_same_store(folder, t
     here.clear()
     store = run(settings(folder, tmp_path / "store"))
     assert sorted(here) == [i for i in range(4) if i not in order]
-    films = sum(4 if i == 3 else 32 for i in order)
-    assert f"resuming: {films} films already done" in capsys.readouterr().err
+    images = sum(4 if i == 3 else 32 for i in order)
+    assert f"resuming: {images} images already done" in capsys.readouterr().err
     assert store.sha256 == whole.sha256
     store.verify()
     assert not working_folder(store.path).exists()
@@ -104,27 +104,27 @@ def test_pixels_that_were_lost_are_decoded_again(folder, tmp_path, here, left, a
     assert store.sha256 == whole.sha256
 
 
-def test_a_leftover_of_other_settings_or_films_is_started_anew(folder, tmp_path, here, capsys):
+def test_a_leftover_of_other_settings_or_images_is_started_anew(folder, tmp_path, here, capsys):
     run_until(settings(folder, tmp_path / "store", size=40), [0, 1])
     store = run(settings(folder, tmp_path / "store"))
-    assert "left by a run with other films or settings: starting anew" in capsys.readouterr().err
+    assert "left by a run with other images or settings: starting anew" in capsys.readouterr().err
     assert here == [0, 1, 2, 3]
     assert store.pixels(0).shape[0] >= 32
     store.verify()
 
 
-def test_other_labels_do_not_cost_the_decoded_films(folder, tmp_path, here, capsys):
+def test_other_labels_do_not_cost_the_decoded_images(folder, tmp_path, here, capsys):
     run_until(settings(folder, tmp_path / "store"), [0, 1])
     run(settings(folder, tmp_path / "store", label=("Rare",), split=(0.8, 0.1, 0.1)))
     assert here == [2, 3]
-    assert "resuming: 64 films" in capsys.readouterr().err
+    assert "resuming: 64 images" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("here")
-def test_a_film_that_changed_makes_another_store(folder, tmp_path):
+def test_an_image_that_changed_makes_another_store(folder, tmp_path):
     run(settings(folder, tmp_path / "store"))
-    os.utime(folder / "images" / "film0005.png", (1, 1))
-    with pytest.raises(InputError, match="made from other films, labels or settings"):
+    os.utime(folder / "images" / "image0005.png", (1, 1))
+    with pytest.raises(InputError, match="made from other images, labels or settings"):
         run(settings(folder, tmp_path / "store"))
 
 
@@ -144,15 +144,15 @@ def test_a_full_disk_on_the_way_says_what_is_needed_and_keeps_what_is_done(folde
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mococxr.preparation.prepare.decode_all", full)
-        with pytest.raises(RunError, match=r"No space left(.|\n)*needs about .* GB more.*\n?.*64 films"):
+        with pytest.raises(RunError, match=r"No space left(.|\n)*needs about .* GB more.*\n?.*64 images"):
             run(settings(folder, tmp_path / "store"))
     run(settings(folder, tmp_path / "store"))
     assert here == [2, 3]
 
 
 @pytest.mark.slow
-def test_a_film_that_kills_its_process_is_quarantined_and_no_other(folder, tmp_path, capsys):
-    paths = [f"images/film{i:04d}.png" for i in range(9)]
+def test_an_image_that_kills_its_process_is_quarantined_and_no_other(folder, tmp_path, capsys):
+    paths = [f"images/image{i:04d}.png" for i in range(9)]
     parts = (paths[:5], [paths[5], "images/deadly.png"])
     root: Any = DeadlyFolder(folder)
     (tmp_path / "chunks").mkdir()
@@ -178,8 +178,8 @@ run(PrepareSettings(source=Path(sys.argv[1]), out=Path(sys.argv[2]), size=32, jo
 
 @pytest.mark.slow
 def test_kill_9_leaves_no_half_store_and_the_same_command_completes_it(tmp_path, capfd):
-    folder, out = tmp_path / "films", tmp_path / "store"
-    write_films(folder, 2500)
+    folder, out = tmp_path / "images", tmp_path / "store"
+    write_images(folder, 2500)
     process = subprocess.Popen([sys.executable, "-c", PREPARE, str(folder), str(out)], start_new_session=True)
     chunks = working_folder(out) / "chunks"
     deadline = time.monotonic() + 60
@@ -197,8 +197,8 @@ def test_kill_9_leaves_no_half_store_and_the_same_command_completes_it(tmp_path,
     capfd.readouterr()
     store = run(settings(folder, out))
     said = capfd.readouterr().err
-    before = int(re.search(r"resuming: ([\d,]+) films", said)[1].replace(",", ""))  # type: ignore[index]
-    after = int(re.search(r"prepare: ([\d,]+) films in", said)[1].replace(",", ""))  # type: ignore[index]
+    before = int(re.search(r"resuming: ([\d,]+) images", said)[1].replace(",", ""))  # type: ignore[index]
+    after = int(re.search(r"prepare: ([\d,]+) images in", said)[1].replace(",", ""))  # type: ignore[index]
     assert 0 < before < 2500
     assert before + after == 2500
     whole = run(settings(folder, tmp_path / "whole"))

@@ -10,23 +10,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.images import read_film, resize_shorter
+from mococxr.images import read_image, resize_shorter
 from mococxr.preparation.prepare import run
 from mococxr.store import Store
 from mococxr.studies.facts import store_facts
-from small_films import contents, settings, write_films
+from small_images import contents, settings, write_images
 
 BAD = ("absent", "truncated", "empty", "text", "slender", "tiny", "folder", "link")
-"""Films that cannot be read, by what is wrong with them."""
+"""Images that cannot be read, by what is wrong with them."""
 
 
-def write_bad_films(folder: Path) -> None:
-    """Append the films of `BAD` to the table, in the middle and at the ends of chunks."""
+def write_bad_images(folder: Path) -> None:
+    """Append the images of `BAD` to the table, in the middle and at the ends of chunks."""
     images = folder / "images"
-    good = (images / "film0000.png").read_bytes()
+    good = (images / "image0000.png").read_bytes()
     (images / "truncated.png").write_bytes(good[: len(good) // 2])
     (images / "empty.png").write_bytes(b"")
-    (images / "text.png").write_text("no film")
+    (images / "text.png").write_text("no image")
     cv2.imwrite(str(images / "slender.png"), np.zeros((20, 20 * 20 + 1), np.uint8))
     cv2.imwrite(str(images / "tiny.png"), np.zeros((1, 1), np.uint8))
     (images / "folder.png").mkdir()
@@ -45,11 +45,11 @@ def write_bad_films(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store, str]:
-    """Folder, store and console of one run over good and bad films, in two processes."""
+    """Folder, store and console of one run over good and bad images, in two processes."""
     tmp_path = tmp_path_factory.mktemp("prepared")
-    folder = tmp_path / "films"
-    write_films(folder)
-    write_bad_films(folder)
+    folder = tmp_path / "images"
+    write_images(folder)
+    write_bad_images(folder)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mococxr.console.say", said.append)
@@ -57,16 +57,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store, str
     return folder, store, "\n".join(said)
 
 
-def test_every_film_is_decoded_shrunk_and_stored_in_the_order_of_the_table(prepared):
+def test_every_image_is_decoded_shrunk_and_stored_in_the_order_of_the_table(prepared):
     folder, store, _ = prepared
     table = pl.read_csv(folder / "labels.csv", infer_schema=False)
     readable = [path for path in table["path"] if Path(path).stem not in BAD]
     assert store.index["path"].to_list() == readable
     assert store.index["row"].to_list() == list(range(70))
     for i, path in enumerate(readable):
-        film = resize_shorter(read_film(folder / path), 32)
-        np.testing.assert_array_equal(store.pixels(i), film)
-        assert store.index.select("height", "width").row(i) == film.shape
+        image = resize_shorter(read_image(folder / path), 32)
+        np.testing.assert_array_equal(store.pixels(i), image)
+        assert store.index.select("height", "width").row(i) == image.shape
         assert store.index["sha256"][i] == hashlib.sha256((folder / path).read_bytes()).hexdigest()
 
 
@@ -80,7 +80,7 @@ def test_the_index_has_the_columns_of_the_contract(prepared):
     assert store.index.schema["Effusion"] == pl.Int8
 
 
-def test_a_film_that_cannot_be_read_is_quarantined_with_the_reason(prepared):
+def test_an_image_that_cannot_be_read_is_quarantined_with_the_reason(prepared):
     _, store, said = prepared
     quarantine = dict(pl.read_csv(store.path / "quarantine.csv").iter_rows())
     assert {Path(path).stem for path in quarantine} == set(BAD)
@@ -89,10 +89,10 @@ def test_a_film_that_cannot_be_read_is_quarantined_with_the_reason(prepared):
              "link": "leads out"}  # fmt: skip
     for name, word in words.items():
         assert word in quarantine[f"images/{name}.png"]
-    assert said.splitlines()[-1].startswith(f"8 films in quarantine, listed in {store.path}/quarantine.csv")
+    assert said.splitlines()[-1].startswith(f"8 images in quarantine, listed in {store.path}/quarantine.csv")
 
 
-def test_patients_without_a_readable_film_are_in_no_split_and_the_others_in_one(prepared):
+def test_patients_without_a_readable_image_are_in_no_split_and_the_others_in_one(prepared):
     _, store, _ = prepared
     assert store.splits["patient"].to_list() == sorted(store.index["patient"].unique())
     counts = store.manifest["counts"]
@@ -101,7 +101,7 @@ def test_patients_without_a_readable_film_are_in_no_split_and_the_others_in_one(
     }  # fmt: skip
     rows = [store.rows_in(name) for name in ("train", "val", "test")]
     assert sorted(np.concatenate(rows).tolist()) == list(range(70))
-    assert [len(r) for r in rows] == [counts["splits"][name]["films"] for name in ("train", "val", "test")]
+    assert [len(r) for r in rows] == [counts["splits"][name]["images"] for name in ("train", "val", "test")]
 
 
 def test_the_manifest_counts_and_its_hashes_hold(prepared):
@@ -112,15 +112,15 @@ def test_the_manifest_counts_and_its_hashes_hold(prepared):
         "pixels-00000.bin", "index.parquet", "splits.csv", "quarantine.csv",
     }  # fmt: skip
     counts = manifest["counts"]
-    assert (counts["films"], counts["patients"], counts["quarantined"]) == (70, 35, 8)
+    assert (counts["images"], counts["patients"], counts["quarantined"]) == (70, 35, 8)
     assert counts["labels"]["Rare"] == {"positive": 35, "negative": 35, "uncertain": 0, "blank": 0}
     assert counts["enlarged"] > 0
-    assert f"{counts['enlarged']} films were smaller than 32 px" in said
+    assert f"{counts['enlarged']} images were smaller than 32 px" in said
     assert manifest["phantom"] is False
     assert "jobs" not in manifest["settings"]
 
 
-def test_the_contact_sheet_is_a_picture_of_many_films(prepared):
+def test_the_contact_sheet_is_a_picture_of_many_images(prepared):
     _, store, _ = prepared
     sheet = cv2.imread(str(store.path / "contact.png"), cv2.IMREAD_GRAYSCALE)
     assert sheet.shape[0] > 1000
@@ -130,12 +130,12 @@ def test_the_contact_sheet_is_a_picture_of_many_films(prepared):
 
 def test_nothing_else_is_left_behind(prepared):
     _, store, _ = prepared
-    assert sorted(p.name for p in store.path.parent.iterdir()) == ["films", "outside.png", "store"]
+    assert sorted(p.name for p in store.path.parent.iterdir()) == ["images", "outside.png", "store"]
 
 
 def test_one_process_and_two_write_the_same_bytes(prepared):
     folder, store, _ = prepared
-    other = run(settings(folder, store.path.parent / "films-one", jobs=1))
+    other = run(settings(folder, store.path.parent / "images-one", jobs=1))
     left, right = contents(store.path), contents(other.path)
     left.pop("contact.png"), right.pop("contact.png")  # its title is the store's name
     assert left == right
@@ -150,32 +150,32 @@ def test_the_same_command_again_decodes_nothing(prepared, capsys, monkeypatch):
     assert contents(store.path) == before
     assert again.sha256 == store.sha256
     said = capsys.readouterr().err.splitlines()
-    assert any("was made from the same films and settings: nothing to do" in line for line in said)
-    assert said[-1].startswith("8 films in quarantine")
+    assert any("was made from the same images and settings: nothing to do" in line for line in said)
+    assert said[-1].startswith("8 images in quarantine")
 
 
 def test_phantoms_and_shards_of_a_limited_size(tmp_path, monkeypatch):
     monkeypatch.setattr("mococxr.preparation.staging.SHARD_BYTES", 120_000)
-    folder = tmp_path / "films"
-    table = write_films(folder, 100)
+    folder = tmp_path / "images"
+    table = write_images(folder, 100)
     for path in table["path"]:
-        (folder / path).rename(folder / path.replace("film", "phantom-"))
-    table.with_columns(pl.col("path").str.replace("film", "phantom-")).write_csv(folder / "labels.csv")
+        (folder / path).rename(folder / path.replace("image", "phantom-"))
+    table.with_columns(pl.col("path").str.replace("image", "phantom-")).write_csv(folder / "labels.csv")
     store = run(settings(folder, tmp_path / "store"))
     assert store.manifest["phantom"] is True
     shards = store.manifest["shards"]
     assert len(shards) > 1
     assert max(shard["bytes"] for shard in shards) <= 120_000
-    assert sum(shard["films"] for shard in shards) == 100
+    assert sum(shard["images"] for shard in shards) == 100
     for i in (0, 31, 32, 63, 64, 99):
-        film = resize_shorter(read_film(folder / store.index["path"][i]), 32)
-        np.testing.assert_array_equal(store.pixels(i), film)
+        image = resize_shorter(read_image(folder / store.index["path"][i]), 32)
+        np.testing.assert_array_equal(store.pixels(i), image)
     assert json.loads((store.path / "manifest.json").read_text()) == store.manifest
 
 
 def test_a_split_file_wins_over_a_split_column_and_that_over_shares(tmp_path):
-    folder = tmp_path / "films"
-    table = write_films(folder, 12)
+    folder = tmp_path / "images"
+    table = write_images(folder, 12)
     halves = pl.Series([("train", "test")[int(p) % 2] for p in table["patient_id"]])
     table.with_columns(split=halves).write_csv(folder / "labels.csv")
     store = run(settings(folder, tmp_path / "column"))
@@ -192,7 +192,7 @@ def test_what_is_no_image_of_its_own_is_not_called_unreadable(prepared, tmp_path
     shutil.copytree(prepared[1].path, tmp_path / "store")
     (tmp_path / "store" / "quarantine.csv").write_text(
         'path,reason\na.png,"cut short, ends early"\nb.dcm,a report as text\n'
-        "c.dcm,a second copy of a film: its instance identifier is in the archive already\n"
+        "c.dcm,a second copy of an image: its instance identifier is in the archive already\n"
     )
     store = Store.open(tmp_path / "store")
     assert store.quarantine["unreadable"].to_list() == [True, False, False]

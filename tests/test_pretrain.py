@@ -25,7 +25,7 @@ from small_run import read_log, tiny_run
 FIELDS = [
     "step", "epoch", "loss", "contrast_accuracy", "pair_auroc", "alignment", "own_keys", "feature_std",
     "effective_rank", "uniformity", "batch_std", "view_change", "tied", "gradient_norm", "lag", "key_moved",
-    "weights_grown", "queue_filled", "queue_age", "knn_auroc", "encoder_rank", "lr", "films_per_s", "seconds",
+    "weights_grown", "queue_filled", "queue_age", "knn_auroc", "encoder_rank", "lr", "images_per_s", "seconds",
     "verdict",
 ]  # fmt: skip
 
@@ -74,11 +74,11 @@ def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
     } <= names
     facts = json.loads((whole / "run.json").read_text())
     store = Store.open(phantom_store)
-    films = store.rows_in("train")
+    images = store.rows_in("train")
     assert facts["inputs"][0]["sha256"] == store.sha256
-    assert facts["pretrained_on"]["films"] == len(films)
-    assert facts["pretrained_on"]["patients"] == store.index["patient"].gather(films).n_unique()
-    assert facts["steps"] == len(films) // 8 * 3
+    assert facts["pretrained_on"]["images"] == len(images)
+    assert facts["pretrained_on"]["patients"] == store.index["patient"].gather(images).n_unique()
+    assert facts["steps"] == len(images) // 8 * 3
     assert facts["queue"] == 16
     assert facts["verdict"] == "still warming"
     assert {"torch", "timm", "numpy"} <= facts["libraries"].keys()
@@ -87,7 +87,7 @@ def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
     assert about["timm"] == settings["backbone"]
     assert all(about[name] == settings[name] for name in ("size", "channels", "mean", "std"))
     listed = set(pl.read_csv(whole / "patients.csv", infer_schema=False)["patient"])
-    assert listed == set(store.index["patient"].gather(films))
+    assert listed == set(store.index["patient"].gather(images))
 
 
 def test_the_settings_file_states_everything_and_repeats_the_run(whole, phantom_store, tmp_path):
@@ -209,7 +209,7 @@ def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, stop_at))
-        with pytest.raises(OSError, match="films are gone"):
+        with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out, save_every=save_every)
     assert not (out / "run.json").exists()
     assert len(checkpoint.saved(out / "checkpoints")) == min(2, stop_at // save_every)
@@ -221,7 +221,7 @@ def breaking_off(run, stop_at: int):
     def broken(self, start: int, stop: int) -> Iterator:
         for step, views in run(self, start, stop):
             if step == stop_at:
-                raise OSError("the films are gone")
+                raise OSError("the images are gone")
             yield step, views
 
     return broken
@@ -258,7 +258,7 @@ def test_a_torn_log_line_and_a_damaged_checkpoint_do_not_stop_a_resumption(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, 10))
-        with pytest.raises(OSError, match="films are gone"):
+        with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out)
     with open(out / "log.jsonl", "a") as file:
         file.write('{"step": 12, "lo')
@@ -298,9 +298,9 @@ def begun(whole: Path, folder: Path) -> Path:
     return out
 
 
-def test_a_run_is_not_resumed_on_other_films(whole, phantom_store, tmp_path):
+def test_a_run_is_not_resumed_on_other_images(whole, phantom_store, tmp_path):
     out = begun(whole, tmp_path)
     inputs = json.loads((out / "inputs.json").read_text())
     (out / "inputs.json").write_text(json.dumps([{**inputs[0], "sha256": "0" * 64}]))
-    with pytest.raises(InputError, match="begun on other films"):
+    with pytest.raises(InputError, match="begun on other images"):
         tiny_run(phantom_store, out, resume=True)

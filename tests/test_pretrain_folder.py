@@ -34,7 +34,7 @@ def test_processes_started_again_by_their_launcher_go_on_and_those_of_another_do
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-7")
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, 7))
-        with pytest.raises(OSError, match="films are gone"):
+        with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-8")
     with pytest.raises(InputError, match="is there already"):
@@ -54,11 +54,11 @@ def test_a_launch_without_a_name_is_known_by_its_launcher(unnamed):
     assert run_folder.launch_name({"TORCHELASTIC_RUN_ID": "job-7"}) == "job-7"
 
 
-def test_a_process_that_sees_other_films_than_the_first_is_refused(phantom_store, tmp_path, monkeypatch):
+def test_a_process_that_sees_other_images_than_the_first_is_refused(phantom_store, tmp_path, monkeypatch):
     monkeypatch.setattr(
         run_folder, "agreed", lambda *_: [{"store": "store", "source": "here", "sha256": "0"}]
     )
-    with pytest.raises(InputError, match=r"Process 0 sees other films than process 0 in .*store"):
+    with pytest.raises(InputError, match=r"Process 0 sees other images than process 0 in .*store"):
         tiny_run(phantom_store, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -76,8 +76,8 @@ def test_steps_are_counted_by_the_number_of_processes_that_made_them():
     [
         (32, 3, 1, 1, r"--batch 32 cannot .* 3 processes.\n.*Start 2 instead.* --batch 30"),
         (8, 6, 1, 1, r"Start 4 instead.* --batch 12"),
-        (8, 4, 2, 1, r"--key-groups 2 leaves less than two films a pass where 4 processes"),
-        (8, 2, 1, 4, r"--accumulate 4 leaves less than two films"),
+        (8, 4, 2, 1, r"--key-groups 2 leaves less than two images a pass where 4 processes"),
+        (8, 2, 1, 4, r"--accumulate 4 leaves less than two images"),
     ],
 )
 def test_a_batch_is_shared_evenly_or_refused_with_numbers_that_fit(batch, world, groups, parts, words):
@@ -88,8 +88,8 @@ def test_a_batch_is_shared_evenly_or_refused_with_numbers_that_fit(batch, world,
         check_shares(batch, int(number), groups, parts)
 
 
-def test_the_processes_take_each_film_of_an_epoch_once_and_what_fills_no_batch_waits_for_the_next():
-    """43 films in batches of 8: three films an epoch are left over, others each time, and none for good."""
+def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_waits_for_the_next():
+    """43 images in batches of 8: three images an epoch are left over, others each time, and none for good."""
     pool = Pool((), np.zeros(43, int), np.arange(43), np.arange(43), pl.DataFrame())
     recipe = Recipe(32, 0.5, 0.0, (1.0, 1.0))
     left = []
@@ -100,7 +100,7 @@ def test_the_processes_take_each_film_of_an_epoch_once_and_what_fills_no_batch_w
         ]
         assert {feed.steps_per_epoch for feed in feeds} == {5}
         for epoch in range(4):
-            steps = [np.concatenate([feed.films(epoch * 5 + i)[1] for feed in feeds]) for i in range(5)]
+            steps = [np.concatenate([feed.images(epoch * 5 + i)[1] for feed in feeds]) for i in range(5)]
             taken = np.concatenate(steps)
             assert len(set(taken.tolist())) == 40
             np.testing.assert_array_equal(taken, Orders(43, 40, 23, seed=0).order(epoch))  # by rank, in order

@@ -86,8 +86,8 @@ def test_the_batch_is_the_largest_power_of_two_that_fits_and_is_allowed(holds, m
     assert max(tried) <= most
 
 
-def test_a_device_that_holds_no_two_films_is_refused():
-    with pytest.raises(InputError, match="not even two films"):
+def test_a_device_that_holds_no_two_images_is_refused():
+    with pytest.raises(InputError, match="not even two images"):
         hardware.largest_that_fits(lambda _: False, 64)
 
 

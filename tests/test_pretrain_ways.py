@@ -69,7 +69,7 @@ def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recor
     phantom_store, tmp_path, capsys
 ):
     run = tiny_run(phantom_store, tmp_path / "run", queue=None, epochs=1)
-    assert json.loads((run / "run.json").read_text())["queue"] == 32  # 44 films: five batches of 8 less one
+    assert json.loads((run / "run.json").read_text())["queue"] == 32  # 44 images: five batches of 8 less one
     said = capsys.readouterr().err
     assert "queue K 32 (the preset's is 1,024)" in said
     assert checkpoint.latest(run / "checkpoints")["queue"]["keys_KC"].shape == (32, 32)
@@ -82,10 +82,10 @@ def planted(monkeypatch: pytest.MonkeyPatch, at: int, fault) -> None:
     """Let one step of the run go wrong."""
     step, count = trainer.moco_step, iter(range(1, 10_000))
 
-    def faulty(learner, films_q, films_k, **how):
+    def faulty(learner, images_q, images_k, **how):
         if next(count) == at:
             fault(learner)
-        return step(learner, films_q, films_k, **how)
+        return step(learner, images_q, images_k, **how)
 
     monkeypatch.setattr(trainer, "moco_step", faulty)
 

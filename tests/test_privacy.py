@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from archive_films import film, grey_film
+from archive_images import grey_image, image
 from mococxr.commands import ENTRIES
 from mococxr.preparation.decode import Chunk
 from mococxr.store import Store
@@ -31,11 +31,11 @@ def plant(text: str) -> str:
     return text
 
 
-def planted_film(rng: np.random.Generator, i: int) -> Dataset:
-    """A film in whose header whatever can name a person does."""
+def planted_image(rng: np.random.Generator, i: int) -> Dataset:
+    """An image in whose header whatever can name a person does."""
     person = i // 2
-    data = film(
-        grey_film(rng, 48, 40),
+    data = image(
+        grey_image(rng, 48, 40),
         patient=plant(f"PID{person:04d}QX"),
         study=plant(f"1.2.826.0.77{person:03d}.55{i}"),
         sop=plant(f"1.2.826.0.88{person:03d}.66{i}"),
@@ -68,14 +68,14 @@ def planted_film(rng: np.random.Generator, i: int) -> Dataset:
 
 
 def write_planted(root: Path) -> Path:
-    """The archive and its label table; some files are broken or no films, each named after a person."""
+    """The archive and its label table; some files are broken or no images, each named after a person."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(2 * PATIENTS):
         folder = root / plant(f"quimby_{i // 2}_zacharias") / plant(f"besuch{i}huber")
         folder.mkdir(parents=True)
         file = folder / plant(f"Aufnahme{i}Quimby")
-        data = planted_film(rng, i)
+        data = planted_image(rng, i)
         data.save_as(file, enforce_file_format=True)
         rows.append((data.AccessionNumber, i // 2 % 2, "Befund: " + plant(f"Schatten rechts Fall{i // 2}")))
         if i == 0:
@@ -89,10 +89,10 @@ def write_planted(root: Path) -> Path:
             )
             (folder / plant("tief_leitner.dcm")).write_bytes(head[:200])
             (folder / plant("strunz.exe")).write_bytes(b"")
-            bild = planted_film(rng, 99)
+            bild = planted_image(rng, 99)
             bild.Modality, bild.SOPInstanceUID = "CT", plant("1.2.3.9999.1")
             bild.save_as(folder / plant("ct_doppler"), enforce_file_format=True)
-            bits = planted_film(rng, 98)
+            bits = planted_image(rng, 98)
             bits.BitsStored, bits.SOPInstanceUID = 77, plant("1.2.3.9999.2")
             bits.PhotometricInterpretation = plant("QUIMBYCHROME")
             bits.save_as(folder / plant("bits_moser"), enforce_file_format=True)
@@ -137,7 +137,7 @@ def found_in(data: bytes, words: list[bytes]) -> list[bytes]:
 
 @pytest.mark.slow
 def test_no_planted_identifier_comes_out_of_any_command(tmp_path, capfd):
-    archive, made = tmp_path / "films", tmp_path / "made"
+    archive, made = tmp_path / "images", tmp_path / "made"
     archive.mkdir(), made.mkdir()
     table = write_planted(archive)
     key = tmp_path / "secret" / "key"
@@ -145,7 +145,7 @@ def test_no_planted_identifier_comes_out_of_any_command(tmp_path, capfd):
     store, run, model, study = made / "store", made / "run", made / "model", made / "study"
     lines: list[tuple[object, ...]] = [
         ("prepare", archive, "--labels", table, "--out", store, "--size", 40, "--jobs", 1, "--key", key),
-        ("views", store, "--out", made / "views.png", "--size", 32, "--films", 2),
+        ("views", store, "--out", made / "views.png", "--size", 32, "--images", 2),
         ("pretrain", store, "--out", run, "--backbone", BACKBONE, "--init", "random", "--size", 32,
          "--epochs", 1, "--batch", 4, "--device", "cpu"),
         ("embed", store, "--encoder", run, "--out", made / "features.parquet", *CPU),
@@ -186,7 +186,7 @@ def test_no_planted_identifier_comes_out_of_any_command(tmp_path, capfd):
 
 
 def check_names_agree(store: Store, made: Path, lookup: Path) -> None:
-    """A film has one name, in the store and in the scores of the archive that it came from."""
+    """An image has one name, in the store and in the scores of the archive that it came from."""
     scores = pl.read_csv(made / "scores.csv")
     assert set(scores["path"]) >= set(store.index["path"])
     both = store.index.join(scores, on="path")
@@ -194,24 +194,24 @@ def check_names_agree(store: Store, made: Path, lookup: Path) -> None:
     assert set(store.index["patient"]) <= set(pl.read_csv(lookup)["patient"])
     bad = pl.read_csv(store.path / "quarantine.csv")
     assert len(bad) == 6
-    assert bad["path"].is_in(pl.read_csv(lookup)["film"].implode()).all()
+    assert bad["path"].is_in(pl.read_csv(lookup)["image"].implode()).all()
 
 
 @pytest.mark.parametrize("debug", [(), ("--debug",)])
 @pytest.mark.parametrize("others", [("--format", "dicom"), ("--format", "csv", "--pseudonymise")])
 def test_an_unexpected_error_says_its_kind_and_its_place_only(tmp_path, capfd, monkeypatch, others, debug):
-    rng, films = np.random.default_rng(0), tmp_path / "films"
-    films.mkdir()
+    rng, images = np.random.default_rng(0), tmp_path / "images"
+    images.mkdir()
     for i in range(2):
-        planted_film(rng, i).save_as(films / f"quimby{i}", enforce_file_format=True)
-    pl.DataFrame({"path": ["quimby0", "quimby1"], "patient": ["PIDA", "PIDB"]}).write_csv(films / "t.csv")
+        planted_image(rng, i).save_as(images / f"quimby{i}", enforce_file_format=True)
+    pl.DataFrame({"path": ["quimby0", "quimby1"], "patient": ["PIDA", "PIDB"]}).write_csv(images / "t.csv")
 
     def broken(chunks: list[Chunk], *_: object) -> None:
         raise KeyError(f"{chunks[0].root / chunks[0].paths[0]} of Quimby")
 
     monkeypatch.setattr("mococxr.preparation.prepare.decode_all", broken)
     out = tmp_path / "made" / "store"
-    assert status("prepare", films, "--out", out, "--split", 1, 0, 0, *others, *debug) == 1
+    assert status("prepare", images, "--out", out, "--split", 1, 0, 0, *others, *debug) == 1
     said = capfd.readouterr().err
     assert "KeyError in test_privacy.py" in said
     assert "quimby" not in said.lower()

@@ -64,7 +64,7 @@ def test_cross_validation_picks_a_strength_from_its_grid_by_patient_and_by_seed(
     assert np.array_equal(heads[0].weight, heads[1].weight)
 
 
-def test_folds_never_part_the_films_of_a_patient():
+def test_folds_never_part_the_images_of_a_patient():
     import mococxr.heads.linear as probe
 
     _, y, patients = blobs()

@@ -15,7 +15,7 @@ from mococxr.errors import InputError, RunError
 from mococxr.preparation.prepare import run
 from mococxr.preparation.pseudonymised import pseudonymous
 from mococxr.privacy import LOOKUP, Key, discreet, discreet_errors
-from small_films import settings, write_films
+from small_images import settings, write_images
 
 
 def test_a_pseudonym_is_the_front_of_an_hmac(tmp_path):
@@ -57,10 +57,10 @@ def test_a_file_that_is_no_key_is_refused_and_left_alone(tmp_path, text):
 def test_the_table_grows_with_each_store_and_is_for_its_owner_alone(tmp_path):
     key = Key.open(tmp_path / "key")
     key.keep()
-    rows = pl.DataFrame({name: ["a", "b"] if name == "film" else ["x", "x"] for name in LOOKUP})
+    rows = pl.DataFrame({name: ["a", "b"] if name == "image" else ["x", "x"] for name in LOOKUP})
     key.record(rows)
-    key.record(rows.with_columns(film=pl.Series(["b", "c"])))
-    assert pl.read_csv(key.lookup)["film"].to_list() == ["a", "b", "c"]
+    key.record(rows.with_columns(image=pl.Series(["b", "c"])))
+    assert pl.read_csv(key.lookup)["image"].to_list() == ["a", "b", "c"]
     assert stat.S_IMODE(key.lookup.stat().st_mode) == 0o600
     key.lookup.write_text("thesis\n1\n")
     with pytest.raises(InputError, match="no look-up table"):
@@ -85,7 +85,7 @@ def test_an_error_of_a_library_keeps_its_kind_and_place_only():
 
 def test_one_key_gives_one_person_one_name_in_two_stores_and_another_key_another(tmp_path):
     for name in ("one", "two"):
-        write_films(tmp_path / name, 12)
+        write_images(tmp_path / name, 12)
     key = tmp_path / "key"
     one, two = (
         run(settings(tmp_path / name, tmp_path / f"{name}-store", pseudonymise=True, key=key))
@@ -96,27 +96,27 @@ def test_one_key_gives_one_person_one_name_in_two_stores_and_another_key_another
     assert one.source == two.source != other.source
     assert not set(one.index["patient"]) & set(other.index["patient"])
     assert (tmp_path / "other-store.key").is_file()
-    assert one.index["path"].str.starts_with("film-").all()
+    assert one.index["path"].str.starts_with("image-").all()
     assert one.index["path"].is_sorted() or one.index["patient"].is_sorted()
     assert "remark" not in one.index.columns
     assert one.manifest["pseudonyms"]
     table = pl.read_csv(f"{key}.lookup.csv", infer_schema=False)
-    assert table["film"].n_unique() == len(table) == 24
+    assert table["image"].n_unique() == len(table) == 24
     assert set(table["real_patient"]) == {f"{i:03d}" for i in range(6)}
     kept = run(settings(tmp_path / "one", tmp_path / "kept", pseudonymise=True, key=key, keep=("remark",)))
     assert kept.index["remark"].to_list() == ["note"] * 12
 
 
 def test_a_run_that_is_refused_leaves_no_new_key_and_takes_no_old_one(tmp_path):
-    write_films(tmp_path / "films", 4)
-    for film in (tmp_path / "films" / "images").iterdir():
-        film.write_text("no film")
-    with pytest.raises(InputError, match="None of the 4 films"):
-        run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, jobs=1, split=(1, 0, 0)))
-    assert os.listdir(tmp_path) == ["films"]
+    write_images(tmp_path / "images", 4)
+    for image in (tmp_path / "images" / "images").iterdir():
+        image.write_text("no image")
+    with pytest.raises(InputError, match="None of the 4 images"):
+        run(settings(tmp_path / "images", tmp_path / "store", pseudonymise=True, jobs=1, split=(1, 0, 0)))
+    assert os.listdir(tmp_path) == ["images"]
     Key.open(tmp_path / "key").keep()
-    with pytest.raises(InputError, match="None of the 4 films"):
-        run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, key=tmp_path / "key",
+    with pytest.raises(InputError, match="None of the 4 images"):
+        run(settings(tmp_path / "images", tmp_path / "store", pseudonymise=True, key=tmp_path / "key",
                      split=(1, 0, 0)))  # fmt: skip
     assert (tmp_path / "key").is_file()
 
@@ -130,9 +130,9 @@ def test_of_two_runs_that_make_one_key_the_second_is_refused_and_deletes_nothing
     second.forget(rows)
     assert Key.open(tmp_path / "key").secret == first.secret
     first.record(rows)
-    Key.open(tmp_path / "key").record(rows.with_columns(film=pl.lit("b")))
+    Key.open(tmp_path / "key").record(rows.with_columns(image=pl.lit("b")))
     first.forget(rows)
-    assert pl.read_csv(first.lookup)["film"].to_list() == ["a", "b"]
+    assert pl.read_csv(first.lookup)["image"].to_list() == ["a", "b"]
 
 
 def test_two_runs_at_once_lose_no_row_of_the_table(tmp_path):
@@ -152,8 +152,8 @@ def test_two_runs_at_once_lose_no_row_of_the_table(tmp_path):
 
 
 def test_the_same_command_again_writes_a_table_that_was_lost(tmp_path):
-    write_films(tmp_path / "films", 12)
-    how = settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, jobs=1)
+    write_images(tmp_path / "images", 12)
+    how = settings(tmp_path / "images", tmp_path / "store", pseudonymise=True, jobs=1)
     run(how)
     whole = (tmp_path / "store.key.lookup.csv").read_bytes()
     (tmp_path / "store.key.lookup.csv").unlink()
@@ -181,15 +181,15 @@ def test_days_counted_by_a_reader_are_kept_and_a_column_of_that_name_is_not(tmp_
     fixed = {"path": ["a"], "patient": ["A"], "study": ["S"]}
     rows = pl.DataFrame(fixed | {"day": [0], "remark": ["note"]})
     for reader, names in (("mimic", ("day",)), ("csv", ())):
-        cohort = Cohort(reader, "films", tmp_path, rows, (), metadata=("day", "remark"))
+        cohort = Cohort(reader, "images", tmp_path, rows, (), metadata=("day", "remark"))
         hidden, _ = pseudonymous(cohort, Key.open(tmp_path / "key"), ())
         assert hidden.metadata == names
         assert set(hidden.rows.columns) == {*fixed, *names}
 
 
 def test_a_key_inside_the_store_is_refused(tmp_path):
-    write_films(tmp_path / "films", 12)
+    write_images(tmp_path / "images", 12)
     inside = tmp_path / "store" / "key"
     with pytest.raises(InputError, match="inside the store"):
-        run(settings(tmp_path / "films", tmp_path / "store", pseudonymise=True, key=inside))
-    assert os.listdir(tmp_path) == ["films"]
+        run(settings(tmp_path / "images", tmp_path / "store", pseudonymise=True, key=inside))
+    assert os.listdir(tmp_path) == ["images"]

@@ -17,7 +17,7 @@ from mococxr.reporting.markdown import escaped
 from mococxr.reporting.report import run, write_report
 
 GONE = ("moco", "finetune", "Effusion", 0.1)
-WHY = "the draw has one class only: 34 films, none positive"
+WHY = "the draw has one class only: 34 images, none positive"
 SMALL: dict[str, Any] = {
     "arms": ("moco", "imagenet"),
     "targets": ("Effusion",),

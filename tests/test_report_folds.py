@@ -111,7 +111,7 @@ def test_what_was_done_once_is_named_as_missing_from_the_interval(tmp_path: Path
     changed(place, "differences", low_draws="", high_draws="")
     verdict = verdicts(read_study(place))[0]
     assert len(verdict.over) == 1
-    assert verdict.missing == "Other labelled films, and another pretraining, are not in it."
+    assert verdict.missing == "Other labelled images, and another pretraining, are not in it."
 
 
 def test_better_over_test_patients_alone_is_not_called_better_without_saying_so(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_labels_saved_name_the_arms_and_keep_bounds_as_bounds(page: str) -> None
     assert rows_of(page, "saved")[0][3:] == ["34", "412", "180 to more than 3,400", "12.1"]
 
 
-def test_the_table_at_the_threshold_counts_every_film_once(page: str) -> None:
+def test_the_table_at_the_threshold_counts_every_image_once(page: str) -> None:
     rows = rows_of(page, "calibration")[:3]
     counts = [[int(re.sub(r"\D", "", cell)) for cell in row[1:]] for row in rows]
     assert [sum(column) for column in zip(*counts[:2], strict=True)] == counts[2]
@@ -256,7 +256,7 @@ def test_where_scores_belong_to_patients_the_page_counts_patients(tmp_path: Path
 
 
 def test_a_cell_without_calibration_gives_its_reason(tmp_path: Path) -> None:
-    why = "there are no validation films with a label and a score"
+    why = "there are no validation images with a label and a score"
     place = fake_study(tmp_path / "s", **NEW)
     blank = dict.fromkeys(("brier", "ece", "threshold", "sensitivity", "specificity", "ppv", "npv"), "")
     write(
@@ -264,7 +264,7 @@ def test_a_cell_without_calibration_gives_its_reason(tmp_path: Path) -> None:
     )
     page = write_report(place).read_text(encoding="utf-8")
     assert f"MoCo: {why}" in words(page)
-    assert "At the threshold, of 1,000 test films" not in words(page)
+    assert "At the threshold, of 1,000 test images" not in words(page)
 
 
 def test_a_flagged_group_is_marked_by_a_word_and_not_by_colour_alone(page: str) -> None:
@@ -277,12 +277,12 @@ def test_a_flagged_group_is_marked_by_a_word_and_not_by_colour_alone(page: str) 
 def test_runs_stand_with_verdict_reason_remedy_and_the_loss_of_guessing(tmp_path: Path) -> None:
     place = fake_study(tmp_path / "s", **NEW)
     recorded = json.loads((place / "study.json").read_text())
-    ill = {"verdict": "collapsed", "reason": "All films have nearly one feature", "remedy": "Lower --lr."}
+    ill = {"verdict": "collapsed", "reason": "All images have nearly one feature", "remedy": "Lower --lr."}
     recorded["arms"]["moco"]["runs"][1]["health"].update(ill)
     (place / "study.json").write_text(json.dumps(recorded))
     page = write_report(place).read_text(encoding="utf-8")
     assert "1 of 2 runs: learning; the others: collapsed." in words(page)
-    assert "MoCo, run 2: collapsed. All films have nearly one feature. Lower --lr." in words(page)
+    assert "MoCo, run 2: collapsed. All images have nearly one feature. Lower --lr." in words(page)
     assert "guessing 8.32" in rows_of(page, "pretraining")[0][2]
     assert "ln(K+1): guessing" in page
     assert (place / "figures" / "pretraining-02-moco-run-2.png").is_file()
@@ -294,9 +294,9 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: Path) -> None:
     found = read_study(study)
     methods, results = methods_paragraph(found), results_paragraph(found)
     for fact in (
-        "4,114 films of 2,100 patients (source: pediatric)", "training, 3,400 films of 1,690 patients", "seed 0",
+        "4,114 images of 2,100 patients (source: pediatric)", "training, 3,400 images of 1,690 patients", "seed 0",
         "resnet18 at 96 pixels",
-        "without labels on 3,400 films of 1,690 patients of pediatric in 2 runs",
+        "without labels on 3,400 images of 1,690 patients of pediatric in 2 runs",
         "from imagenet weights", "1 %, 10 % and 100 %", "DeLong over test patients", "mococxr 0.1.0",
     ):  # fmt: skip
         assert fact in methods
@@ -323,7 +323,7 @@ def test_only_items_that_the_study_answers_are_listed(tmp_path: Path, study: Pat
     assert ["15", "–"] in [row[:2] for row in full]
     assert not {"15", "10"} & {row[0] for row in bare}
     assert not {"38", "33", "30", "21"} & {row[1] for row in bare}
-    other = {"test_store": {"source": "nih", "splits": {"test": {"films": 77, "patients": 66}}}}
+    other = {"test_store": {"source": "nih", "splits": {"test": {"images": 77, "patients": 66}}}}
     judged = checklist(read_study(fake_study(tmp_path / "o", **SMALL, recorded=other))).rows
     assert {"33", "32"} & {row[1] for row in judged} == {"33"}
     unknown = facts(("moco", "imagenet"), ("Effusion",))["store"] | {"patients_known": False}

@@ -18,7 +18,7 @@ from mococxr.reporting.report import write_report
 from mococxr.reporting.study_folder import read_study
 from mococxr.reporting.words import p_value, plain, signed, threshold
 
-WHY = "the draw has one class only: 34 films, none positive"
+WHY = "the draw has one class only: 34 images, none positive"
 SMALL: dict[str, Any] = {
     "arms": ("moco", "imagenet"),
     "targets": ("Effusion",),
@@ -44,7 +44,7 @@ def test_a_clean_study_raises_no_banner(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "title"),
     [
-        (("store", "phantom"), True, "Phantom films"),
+        (("store", "phantom"), True, "Phantom images"),
         (("store", "patients_known"), False, "Patients unknown"),
         (
             ("arms", "moco", "pretrained_on", "splits"),
@@ -91,7 +91,7 @@ def test_test_patients_of_another_source_were_not_seen(tmp_path: Path) -> None:
 def test_test_patients_that_nobody_judges_were_not_seen_in_vain(tmp_path: Path) -> None:
     recorded = facts(("moco", "imagenet"), ("Effusion",))
     recorded["arms"]["moco"]["pretrained_on"] |= {"splits": "all"}
-    recorded["test_store"] = {"source": "nih", "splits": {"test": {"films": 77, "patients": 66}}}
+    recorded["test_store"] = {"source": "nih", "splits": {"test": {"images": 77, "patients": 66}}}
     titles = banners_of(tmp_path / "s", recorded=recorded)
     assert titles == ["MoCo: pretraining saw validation patients"], "the test patients are another store's"
 
@@ -134,7 +134,7 @@ def test_the_verdict_says_what_the_interval_says(
     (verdict,) = verdicts(read_study(place))
     assert verdict.state == state
     assert verdict.sentence.startswith(
-        "With 1 % of the labels (34 films, 20 patients), a linear classifier on MoCo features reaches AUROC "
+        "With 1 % of the labels (34 images, 20 patients), a linear classifier on MoCo features reaches AUROC "
     )
     assert verdict.sentence.endswith(ending)
 
@@ -156,11 +156,11 @@ def test_an_undefined_primary_comparison_gives_its_reason(tmp_path: Path) -> Non
 def test_patients_are_not_counted_where_they_are_unknown(tmp_path: Path) -> None:
     store = facts(("moco", "imagenet"), ("Effusion",))["store"] | {"patients_known": False}
     (verdict,) = verdicts(read_study(fake_study(tmp_path / "s", **SMALL, recorded={"store": store})))
-    assert verdict.sentence.startswith("With 1 % of the labels (34 films), a linear classifier")
+    assert verdict.sentence.startswith("With 1 % of the labels (34 images), a linear classifier")
 
 
 def test_test_patients_that_study_found_among_the_pretrained_ones_are_loud(tmp_path: Path) -> None:
-    found = "TEST PATIENTS SEEN: run r of arm moco was pretrained on films of 3 of the 310 test patients."
+    found = "TEST PATIENTS SEEN: run r of arm moco was pretrained on images of 3 of the 310 test patients."
     assert banners_of(tmp_path / "s", recorded={"warnings": ["resnet18: odd", found]}) == [
         "Test patients seen"
     ]

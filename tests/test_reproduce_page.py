@@ -41,7 +41,7 @@ def text(out: Path) -> str:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("chexpert")
-    reason = "draws 0 to 4 hold <no> positive film"
+    reason = "draws 0 to 4 hold <no> positive image"
     write_page(fake_reproduction(out, variants=("solved", "std"), undefined={GONE: reason}))
     return out
 
@@ -102,7 +102,7 @@ def test_what_was_not_run_or_is_undefined_has_a_reason_and_no_number(made: Path)
     elsewhere = rows(made, "table4")
     assert {r["status"] for r in elsewhere} == {"not run"}
     assert {r["reason"] for r in elsewhere} == {"not part of this run: reproduce shenzhen"}
-    assert "draws 0 to 4 hold &lt;no&gt; positive film" in (made / "index.html").read_text()
+    assert "draws 0 to 4 hold &lt;no&gt; positive image" in (made / "index.html").read_text()
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -173,11 +173,11 @@ def test_the_claim_is_judged_at_the_smallest_share_that_has_a_difference(made: P
 
 def test_departures_and_phantoms_are_said_before_any_number(made: Path, shenzhen: Path) -> None:
     said = text(made)
-    assert said.index("Phantom films") < said.index("Of 96 cells")
+    assert said.index("Phantom images") < said.index("Of 96 cells")
     assert said.index("size 320 px 32 px") < said.index("AUROC against labels")
     assert "Label table train.csv as released another table" in said
     assert "Test positives, Pleural Effusion 104 61" in said
-    assert "Phantom films" not in text(shenzhen)
+    assert "Phantom images" not in text(shenzhen)
     assert "No setting differs from the paper's." in text(shenzhen)
 
 
@@ -195,12 +195,12 @@ def test_a_plan_without_any_number_is_a_page_with_its_hours(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("no_pictures")
 def test_another_start_than_imagenet_is_not_called_imagenet_in_a_finding(tmp_path: Path) -> None:
-    out = fake_reproduction(tmp_path, settings={"init": "random"}, notes=["Films <came> late."])
+    out = fake_reproduction(tmp_path, settings={"init": "random"}, notes=["Images <came> late."])
     write_page(out)
     said = text(out)
     assert "MoCo is above the start without MoCo (random): +0." in said
     assert "MoCo is above ImageNet" not in said
-    assert "Films &lt;came&gt; late." in said
+    assert "Images &lt;came&gt; late." in said
 
 
 def test_the_sounder_ways_stand_beside_the_papers_with_their_effect(made: Path, shenzhen: Path) -> None:
@@ -247,7 +247,7 @@ def test_the_page_stands_alone_and_is_well_formed(made: Path) -> None:
 
 
 def test_the_same_folder_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    reason = "draws 0 to 4 hold <no> positive film"
+    reason = "draws 0 to 4 hold <no> positive image"
     again = fake_reproduction(tmp_path / "again", variants=("solved", "std"), undefined={GONE: reason})
     write_page(again)
     files = [p.relative_to(made) for d in ("tables", "figures") for p in sorted((made / d).iterdir())]

@@ -24,7 +24,7 @@ from mococxr.splits import bernoulli_draws
 from mococxr.synthetic import write_chexpert, write_shenzhen
 from small_encoders import CNN, timm_repository
 
-PACE = Pace(pretrain=2.0, linear=0.5, finetune=1.0, film=0.01)
+PACE = Pace(pretrain=2.0, linear=0.5, finetune=1.0, image=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("images")
     write_chexpert(folder, 300, valid=20, test=30, size=40, jobs=1)
     return folder
 
@@ -65,15 +65,15 @@ def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: 
     assert draw["path"].to_list() == table["Path"][draw["row"]].to_list()
     assert draw["row"].to_list() == bernoulli_draws(223_414, 0.001, 5)[3].tolist()
     rows = pl.read_csv(out / "plan.csv")
-    assert rows.columns[:6] == ["cell", "trial", "train_films", "steps", "seconds_per_step", "hours"]
+    assert rows.columns[:6] == ["cell", "trial", "train_images", "steps", "seconds_per_step", "hours"]
     assert len(rows) == 2 + 24 * (5 + 5 + 5 + 1)
     assert len(set(rows["trial"])) == len(rows)
     first = rows.filter(pl.col("cell") == "pretraining/resnet18").row(0, named=True)
-    assert (first["train_films"], first["steps"]) == (223_414, 223_414 // 16 * 20)
+    assert (first["train_images"], first["steps"]) == (223_414, 223_414 // 16 * 20)
     assert np.allclose(rows["hours"], rows["steps"] * rows["seconds_per_step"] / 3600)
     uncertain = (table["Pleural Effusion"] == "-1.0").sum()
     whole = rows.filter(pl.col("cell") == "pleural-effusion/resnet18/finetune/1/moco")
-    assert whole["train_films"].to_list() == [223_414 - uncertain]
+    assert whole["train_images"].to_list() == [223_414 - uncertain]
     assert whole["steps"].to_list() == [-(-(223_414 - uncertain) * 18 // 16)]
     assert {cell["status"] for cell in record["cells"]} == {"not run"}
     assert len(record["cells"]) == 96
@@ -94,7 +94,7 @@ def test_what_differs_from_the_paper_is_listed(release: Path, tmp_path: Path) ->
     given = {"size": 32, "epochs": 2, "queue": 64, "fraction": [0.2, 1], "draws": 3, "init": "random"}
     record = plan(tmp_path / "out", release / "CheXpert-v1.0-small", **given)
     found = {d["setting"]: (d["paper"], d["here"]) for d in record["departures"]}
-    assert found.pop("training films") == ("223,414", "300")
+    assert found.pop("training images") == ("223,414", "300")
     assert found == {
         "size": (320, 32), "epochs": (20, 2), "queue": (24_576, 64), "init": ("imagenet", "random"),
         "draws": ("as printed", 3), "fraction": ("0.001 0.01 0.1 1", "0.2 1"),
@@ -143,9 +143,9 @@ def test_the_sounder_ways_are_studies_of_their_own_and_the_ablation_is_linear_on
 
 
 def test_shenzhen_is_planned_by_file_names_and_says_which_encoders_it_lacks(tmp_path: Path) -> None:
-    write_shenzhen(tmp_path / "films", 40, size=40, jobs=1)
+    write_shenzhen(tmp_path / "images", 40, size=40, jobs=1)
     given = {"dataset": "shenzhen", "pretrained": [f"resnet18={tmp_path}"]}
-    record = plan(tmp_path / "out", tmp_path / "films", **given)
+    record = plan(tmp_path / "out", tmp_path / "images", **given)
     reasons = {cell["id"]: cell["reason"] for cell in record["cells"]}
     assert reasons["tuberculosis/resnet18/linear/1/moco"] == "not reached yet"
     assert "densenet121=ENCODER" in reasons["tuberculosis/densenet121/linear/1/moco"]
@@ -153,7 +153,7 @@ def test_shenzhen_is_planned_by_file_names_and_says_which_encoders_it_lacks(tmp_
     draws = [pl.read_csv(path) for path in sorted((tmp_path / "out/draws").glob("0.25-*.csv"))]
     assert [len(draw) for draw in draws] == [round(0.25 * 26)] * 4
     with pytest.raises(InputError, match="there is no finished run"):
-        plan(tmp_path / "other", tmp_path / "films", **given | {"pretrained": [str(tmp_path)]})
+        plan(tmp_path / "other", tmp_path / "images", **given | {"pretrained": [str(tmp_path)]})
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_run_without_the_validation_table_is_refused_and_a_plan_is_not(
     table = (release / "CheXpert-v1.0-small/train.csv").read_text()
     (tmp_path / "root/train.csv").write_text(table)
     record = plan(tmp_path / "out", tmp_path / "root")
-    assert any("234 validation films are assumed" in note for note in record["notes"])
+    assert any("234 validation images are assumed" in note for note in record["notes"])
     with pytest.raises(InputError, match=r"no valid\.csv"):
         plan(tmp_path / "out", tmp_path / "root", dry_run=False)
 
@@ -235,7 +235,7 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
     assert (paper["mode"], paper["linear"], solved["linear"]) == (["linear"], "paper", "solved")
 
 
-def test_films_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
+def test_images_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
     commands: list[dict], tmp_path: Path
 ) -> None:
     settings = ReproduceSettings(
@@ -269,7 +269,7 @@ def test_an_arm_without_its_encoder_is_left_out_of_a_sounder_way_and_it_is_said(
     one = studies_of(cells, ("std",))[-1]
     runner.Stages(settings).study(one)
     assert commands[0]["arm"] == [f"imagenet={tmp_path}/resnet18-0.29255"]
-    assert commands[0]["unit"] == "film"
+    assert commands[0]["unit"] == "image"
     assert "no encoder resnet18-std" in capsys.readouterr().err
 
 
@@ -278,5 +278,5 @@ def test_steps_are_timed_through_the_code_that_runs() -> None:
         ("test_efficientnet",), size=32, batch=4, queue=64, mean=0.5, std=0.0856, device="cpu"
     )
     pace = paces["test_efficientnet"]
-    assert 0 < pace.film < 5
+    assert 0 < pace.image < 5
     assert min(pace.pretrain, pace.linear, pace.finetune) > 0

@@ -16,14 +16,14 @@ from mococxr.pretraining.dataset import Orders, gather_pool
 from mococxr.pretraining.loader import Feed
 from mococxr.settings import PretrainSettings, ViewsSettings, resolve
 from mococxr.store import Store
-from small_films import settings, write_films
+from small_images import settings, write_images
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("films")
-    write_films(folder / "films", 30)
-    return prepare.run(settings(folder / "films", folder / "store"))
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder / "images", 30)
+    return prepare.run(settings(folder / "images", folder / "store"))
 
 
 @pytest.mark.parametrize("preset", ["paper", "tuned"])
@@ -32,32 +32,32 @@ def test_the_pairs_shown_are_the_ones_that_pretraining_draws(store: Store, prese
     pool = gather_pool([store], run.size, "train")
     feed = Feed(pool, Recipe.of(vars(run)), Orders(len(pool), len(pool), apart=4, seed=5), batch=4, seed=5)
     rows = store.rows_in("train")
-    for film in (0, len(pool) - 1):
-        shown = view_sheet.pairs(store, feed.recipe, int(rows[film]), film, 3, seed=5)
-        drawn = [feed.views(epoch, np.array([film]))[:, 0, 0].numpy() for epoch in range(3)]
+    for image in (0, len(pool) - 1):
+        shown = view_sheet.pairs(store, feed.recipe, int(rows[image]), image, 3, seed=5)
+        drawn = [feed.views(epoch, np.array([image]))[:, 0, 0].numpy() for epoch in range(3)]
         np.testing.assert_array_equal(shown, np.stack(drawn))
 
 
-def test_the_sheet_has_a_row_a_film_with_the_film_first_and_the_same_again_by_the_same_seed(
+def test_the_sheet_has_a_row_an_image_with_the_image_first_and_the_same_again_by_the_same_seed(
     store: Store, tmp_path: Path
 ) -> None:
-    def draw(name: str, seed: int, films: int = 3) -> np.ndarray:
+    def draw(name: str, seed: int, images: int = 3) -> np.ndarray:
         out = view_sheet.run(
-            ViewsSettings(store=store.path, out=tmp_path / name, films=films, size=24, seed=seed)
+            ViewsSettings(store=store.path, out=tmp_path / name, images=images, size=24, seed=seed)
         )
         return cv2.imread(str(out), cv2.IMREAD_GRAYSCALE)
 
     first = draw("a.png", 1)
     row = view_sheet.TILE + view_sheet.CAPTION + view_sheet.GAP
     assert first.shape[1] > (1 + 2 * view_sheet.EPOCHS) * view_sheet.TILE
-    assert draw("more.png", 1, films=5).shape[0] - first.shape[0] == 2 * row
+    assert draw("more.png", 1, images=5).shape[0] - first.shape[0] == 2 * row
     np.testing.assert_array_equal(first, draw("b.png", 1))
     assert (first != draw("c.png", 2)).mean() > 0.1
-    assert draw("all.png", 1, films=999).shape[0] < first.shape[0] + 30 * row
+    assert draw("all.png", 1, images=999).shape[0] < first.shape[0] + 30 * row
 
 
 def test_nothing_is_drawn_from_wrong_settings(store: Store, tmp_path: Path) -> None:
-    for wrong in ({"films": 0}, {"size": 4}):
+    for wrong in ({"images": 0}, {"size": 4}):
         with pytest.raises(InputError):
             view_sheet.run(ViewsSettings(**{"store": store.path, "out": tmp_path / "x.png", **wrong}))  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

@@ -126,7 +126,7 @@ def test_two_processes_learn_what_one_does(one, two):
     assert (facts["processes"], facts["processes_from_step"]) == (2, [[0, 2]])
 
 
-def test_two_processes_compute_in_the_precision_asked_for_and_do_not_wait_for_weights_that_no_film_reaches(
+def test_two_processes_compute_in_the_precision_asked_for_and_do_not_wait_for_weights_that_no_image_reaches(
     phantom_store, tmp_path
 ):
     small_encoders.transformers_folder(

@@ -31,14 +31,14 @@ KEPT = (
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("films")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     write_chexpert(folder, 120, valid=16, test=30, size=40, jobs=1)
     return folder
 
 
-def settings(films: Path, out: Path, **changed: object) -> dict:
-    places = {"root": films / "CheXpert-v1.0-small", "test_root": films / "CheXpert", "out": out}
+def settings(images: Path, out: Path, **changed: object) -> dict:
+    places = {"root": images / "CheXpert-v1.0-small", "test_root": images / "CheXpert", "out": out}
     return {**SMALL, **places, **changed}
 
 
@@ -49,15 +49,15 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "out"
-    run("reproduce", settings(films, out))
+    run("reproduce", settings(images, out))
     return out
 
 
-def test_a_study_votes_by_its_highest_film_on_the_official_test_set(films: Path, whole: Path) -> None:
+def test_a_study_votes_by_its_highest_image_on_the_official_test_set(images: Path, whole: Path) -> None:
     folder = whole / "studies/pleural-effusion-resnet18-0.3"
-    truth = pl.read_csv(films / "CheXpert/groundtruth.csv", infer_schema=False)
+    truth = pl.read_csv(images / "CheXpert/groundtruth.csv", infer_schema=False)
     known = {
         "/".join(study.split("/")[-2:]): float(label)
         for study, label in truth.select("Study", "Pleural Effusion").iter_rows()
@@ -66,8 +66,8 @@ def test_a_study_votes_by_its_highest_film_on_the_official_test_set(films: Path,
     assert cells["n_test"].to_list() == [len(known)] * 4
     for row in cells.iter_rows(named=True):
         name = f"Pleural_Effusion*-{row['mode']}-{row['arm']}-0-0.3-0.parquet"
-        films_ = pl.read_parquet(next(folder.glob(f"predictions/{name}")))
-        votes = films_.group_by("study").agg(pl.col("score").max())
+        images_ = pl.read_parquet(next(folder.glob(f"predictions/{name}")))
+        votes = images_.group_by("study").agg(pl.col("score").max())
         labels = [known[study] for study in votes["study"]]
         assert np.isclose(row["auroc"], roc_auc_score(labels, votes["score"]))
     record = json.loads((whole / "reproduce.json").read_text())
@@ -78,11 +78,11 @@ def test_a_study_votes_by_its_highest_film_on_the_official_test_set(films: Path,
     }
 
 
-def test_training_saw_both_views_of_the_drawn_films_and_no_other(films: Path, whole: Path) -> None:
+def test_training_saw_both_views_of_the_drawn_images_and_no_other(images: Path, whole: Path) -> None:
     store = Store.open(whole / "stores/chexpert")
     run_facts = json.loads((whole / "runs/resnet18/run.json").read_text())
-    table = pl.read_csv(films / "CheXpert-v1.0-small/train.csv", infer_schema=False)
-    assert run_facts["pretrained_on"]["films"] == len(table) == len(store.rows_in("train"))
+    table = pl.read_csv(images / "CheXpert-v1.0-small/train.csv", infer_schema=False)
+    assert run_facts["pretrained_on"]["images"] == len(table) == len(store.rows_in("train"))
     drawn = pl.read_csv(whole / "draws/0.3-0.csv")
     label = table["Pleural Effusion"][drawn["row"]]
     trial = next((whole / "studies/pleural-effusion-resnet18-0.3/draws").iterdir())
@@ -95,13 +95,13 @@ def test_training_saw_both_views_of_the_drawn_films_and_no_other(films: Path, wh
 
 
 def test_more_cells_and_sounder_ways_are_added_and_what_is_done_stays(
-    films: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     first = {"cells": ["pleural-effusion/resnet18/linear/*/imagenet"]}
-    run("reproduce", settings(films, out, **first))
+    run("reproduce", settings(images, out, **first))
     assert not (out / "runs").exists()
-    run("reproduce", settings(films, out, variant=["solved"]))
+    run("reproduce", settings(images, out, variant=["solved"]))
     assert "1 of 4 trials are done already" in capsys.readouterr().err
     kept = contents(out)
     for name, data in contents(whole).items():

@@ -74,7 +74,7 @@ def kill_on_the_way(out: Path, process: subprocess.Popen) -> int:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("reproduction")
-    release = write_chexpert(root / "films", 300, valid=14, test=30, size=64, jobs=2)
+    release = write_chexpert(root / "images", 300, valid=14, test=30, size=64, jobs=2)
     lungs = write_shenzhen(root / "lungs", 40, size=64, jobs=2)
     pairs, killed = [], 0
     for name in ("chexpert", "shenzhen"):
@@ -85,7 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
                 "--root",
                 release,
                 "--test-root",
-                root / "films/CheXpert",
+                root / "images/CheXpert",
                 "--fraction",
                 "0.001",
                 "--fraction",
@@ -146,7 +146,7 @@ def test_every_cell_of_the_shares_asked_for_is_done_or_says_why_not(made: Made) 
             state = states[cell.id]
             if cell.fraction not in shares:
                 assert state["status"] == "not run"
-            elif cell.fraction == 0.001:  # a thousandth of 300 films: no draw has both classes
+            elif cell.fraction == 0.001:  # a thousandth of 300 images: no draw has both classes
                 assert state["status"] == "undefined"
             else:
                 assert state["status"] == "done", state
@@ -156,7 +156,7 @@ def test_every_cell_of_the_shares_asked_for_is_done_or_says_why_not(made: Made) 
 def test_shenzhen_starts_from_what_was_pretrained_on_chexpert(made: Made) -> None:
     for name in ("resnet18", "densenet121"):
         facts = json.loads((made.shenzhen[0] / f"studies/tuberculosis-{name}-0.25/study.json").read_text())
-        assert facts["arms"]["moco"]["pretrained_on"]["films"] == 300
+        assert facts["arms"]["moco"]["pretrained_on"]["images"] == 300
         assert not [text for text in facts["warnings"] if "does not say" in text]
 
 
@@ -165,7 +165,7 @@ def test_every_table_and_figure_is_there_and_the_page_says_phantom(made: Made) -
         assert sorted(p.stem for p in (out / "tables").iterdir()) == sorted(spec.name for spec in TABLES)
         assert len(list((out / "figures").iterdir())) == figures
         page = (out / "index.html").read_text(encoding="utf-8")
-        assert "Every film here was drawn by a program" in page
+        assert "Every image here was drawn by a program" in page
         assert len(re.findall(r"<figure ", page)) == figures
         assert all(re.search(rf"<td[^>]*>{name}</td>", page) for name in ("size", "epochs", "init"))
     outs = (made.chexpert[0], made.shenzhen[0])
@@ -182,7 +182,7 @@ def test_every_table_and_figure_is_there_and_the_page_says_phantom(made: Made) -
 def test_the_draws_are_pythons_own_walk_through_the_table(made: Made) -> None:
     import random
 
-    table = rows(made.root / "films/CheXpert-v1.0-small/train.csv")
+    table = rows(made.root / "images/CheXpert-v1.0-small/train.csv")
     walk = random.Random(0)
     taken: dict[tuple[float, int], list[int]] = {}
     for number in range(len(table)):
@@ -212,7 +212,7 @@ def test_the_same_command_again_does_nothing_again_and_a_variant_comes_beside(ma
     out, log = made.chexpert[0], made.root / "again.log"
     before = {path: path.stat().st_mtime_ns for path in out.glob("studies/*/trials/*.json")}
     tables = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
-    given = ("--root", made.root / "films/CheXpert-v1.0-small", "--test-root", made.root / "films/CheXpert")
+    given = ("--root", made.root / "images/CheXpert-v1.0-small", "--test-root", made.root / "images/CheXpert")
     some = ("--fraction", "0.1", "--cells", "pleural-effusion/resnet18/linear/0.1/*")
     finish(
         log, start(log, "chexpert", *given, *some, "--variant", "solved", "--variant", "std", "--out", out)

@@ -13,7 +13,7 @@ LABEL = st.sampled_from([1, 0, -1, None])
 
 
 @st.composite
-def films(draw: st.DrawFn, least: int = 3) -> pl.DataFrame:
+def images(draw: st.DrawFn, least: int = 3) -> pl.DataFrame:
     patients = draw(st.lists(st.text("abc0", min_size=1, max_size=4), min_size=least, max_size=60))
     patients += [f"only{i}" for i in range(least)]
     values = draw(st.lists(st.tuples(LABEL, LABEL), min_size=len(patients), max_size=len(patients)))
@@ -31,7 +31,7 @@ def shares(draw: st.DrawFn) -> tuple[float, float, float]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(films(), shares(), st.integers(0, 5))
+@given(images(), shares(), st.integers(0, 5))
 def test_every_patient_is_in_exactly_one_split_of_the_right_size(rows, parts, seed):
     split = split_patients(rows, ["A", "B"], parts, seed)
     assert split["patient"].to_list() == sorted(set(rows["patient"]))
@@ -44,7 +44,7 @@ def test_every_patient_is_in_exactly_one_split_of_the_right_size(rows, parts, se
 
 
 @settings(max_examples=25, deadline=None)
-@given(films(), st.integers(0, 5), st.randoms(use_true_random=False))
+@given(images(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, seed, random):
     order = list(range(len(rows)))
     random.shuffle(order)
@@ -112,7 +112,7 @@ def test_a_stated_split_is_taken_as_it_is():
     table = given_table(("b", "Test"), ("a", "train"), ("a", " train "), ("c", "valid"), ("x", "val"))
     split, notes = given_splits(table, pl.Series(["a", "b", "c", "a"]), "s.csv")
     assert dict(split.iter_rows()) == {"a": "train", "b": "test", "c": "val"}
-    assert notes == ["s.csv: 1 patients have no film here and are left out."]
+    assert notes == ["s.csv: 1 patients have no image here and are left out."]
 
 
 @pytest.mark.parametrize(

@@ -26,26 +26,26 @@ def test_a_level_is_the_smallest_that_is_large_enough_and_at_most_twice_the_targ
 
 
 def test_a_level_holds_exact_means_of_blocks():
-    film = np.random.default_rng(0).integers(0, 256, (64, 96), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96), dtype=np.uint8)
     for factor in (2, 4, 8):
-        blocks = film.reshape(64 // factor, factor, 96 // factor, factor).astype(float)
-        error = np.abs(shrink(film, factor) - blocks.mean(axis=(1, 3)))
+        blocks = image.reshape(64 // factor, factor, 96 // factor, factor).astype(float)
+        error = np.abs(shrink(image, factor) - blocks.mean(axis=(1, 3)))
         assert error.max() <= 0.5
 
 
 def test_what_is_left_over_is_cut_off_evenly():
-    film = np.zeros((8, 11), np.uint8)
-    film[:, 1:9] = 200
-    film[:, 0] = film[:, 9:] = 7  # one column on the left and two on the right do not fill a block
-    assert (shrink(film, 4) == 200).all()
-    assert shrink(film, 4).shape == (2, 2)
+    image = np.zeros((8, 11), np.uint8)
+    image[:, 1:9] = 200
+    image[:, 0] = image[:, 9:] = 7  # one column on the left and two on the right do not fill a block
+    assert (shrink(image, 4) == 200).all()
+    assert shrink(image, 4).shape == (2, 2)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    films = [rng.integers(0, 256, (24, 24 + i % 7), dtype=np.uint8) for i in range(9)]
-    return write_store(tmp_path / "store", films, [4, 5])
+    images = [rng.integers(0, 256, (24, 24 + i % 7), dtype=np.uint8) for i in range(9)]
+    return write_store(tmp_path / "store", images, [4, 5])
 
 
 def test_a_level_reads_like_the_store_and_is_made_once(path, capsys):
@@ -55,7 +55,7 @@ def test_a_level_reads_like_the_store_and_is_made_once(path, capsys):
     for i in range(9):
         np.testing.assert_array_equal(level.pixels(i), shrink(store.pixels(i), 2))
     assert level.folder == path / "levels" / "12"
-    assert "films at 12 px" in capsys.readouterr().err
+    assert "images at 12 px" in capsys.readouterr().err
     assert store.level(12) is level
     again = Store.open(path).level(9)
     np.testing.assert_array_equal(again.pixels(8), level.pixels(8))
@@ -114,76 +114,76 @@ def test_a_level_that_two_processes_make_at_once_is_whole(path, monkeypatch):
     assert sorted(p.name for p in (path / "levels").iterdir()) == ["12"]
 
 
-# --- films that are wanted before they are all made smaller
+# --- images that are wanted before they are all made smaller
 
 
 @pytest.fixture
 def _many(monkeypatch):
-    """Nine films are many."""
+    """Nine images are many."""
     monkeypatch.setattr(reader, "AT_ONCE", 8)
 
 
-def assert_shrunk(films, store: Store) -> None:
+def assert_shrunk(images, store: Store) -> None:
     for i in range(9):
-        np.testing.assert_array_equal(films.pixels(i), shrink(store.pixels(i), 2))
+        np.testing.assert_array_equal(images.pixels(i), shrink(store.pixels(i), 2))
 
 
 @pytest.mark.usefixtures("_many")
-def test_films_are_the_same_before_and_after_they_are_all_made(path, monkeypatch):
+def test_images_are_the_same_before_and_after_they_are_all_made(path, monkeypatch):
     store, leave = Store.open(path), threading.Event()
-    wait = lambda film, factor: (leave.wait(10), shrink(film, factor))[1]  # noqa: E731
+    wait = lambda image, factor: (leave.wait(10), shrink(image, factor))[1]  # noqa: E731
     monkeypatch.setattr(levels, "shrink", wait)
-    films = store.level_soon(12)
-    assert isinstance(films, Soon)
-    assert (films.shorter, len(films)) == (12, 9)
-    assert_shrunk(films, store)
+    images = store.level_soon(12)
+    assert isinstance(images, Soon)
+    assert (images.shorter, len(images)) == (12, 9)
+    assert_shrunk(images, store)
     assert not (path / "levels/12").exists()
     leave.set()
-    films.maker.join()
+    images.maker.join()
     monkeypatch.setattr(soon, "shrink", None)  # nothing is shrunk now
-    assert np.shares_memory(films.pixels(3), films.pixels(3))
-    assert_shrunk(films, store)
+    assert np.shares_memory(images.pixels(3), images.pixels(3))
+    assert_shrunk(images, store)
     assert sorted(p.name for p in (path / "levels").iterdir()) == ["12"]
     assert not isinstance(Store.open(path).level_soon(12), Soon)  # the next run finds them
 
 
 @pytest.mark.usefixtures("_many")
-def test_a_process_that_makes_no_films_finds_those_of_another(path, monkeypatch):
+def test_a_process_that_makes_no_images_finds_those_of_another(path, monkeypatch):
     monkeypatch.setattr(soon, "LOOK", 4)
     store = Store.open(path)
-    films = store.level_soon(12, makes=False)
-    assert_shrunk(films, store)
+    images = store.level_soon(12, makes=False)
+    assert_shrunk(images, store)
     assert not (path / "levels").exists()
     Store.open(path).level(12)
-    assert_shrunk(films, store)
+    assert_shrunk(images, store)
     monkeypatch.setattr(soon, "shrink", None)
-    assert_shrunk(films, store)
+    assert_shrunk(images, store)
 
 
 @pytest.mark.usefixtures("_many")
 def test_a_process_that_ends_first_leaves_nothing_half_made(path, monkeypatch):
     begun = threading.Event()
-    slowly = lambda film, factor: (begun.set(), time.sleep(0.05), shrink(film, factor))[2]  # noqa: E731
+    slowly = lambda image, factor: (begun.set(), time.sleep(0.05), shrink(image, factor))[2]  # noqa: E731
     monkeypatch.setattr(levels, "shrink", slowly)
-    films = Store.open(path).level_soon(12)
+    images = Store.open(path).level_soon(12)
     assert begun.wait(10)
-    films.close()
+    images.close()
     assert list((path / "levels").iterdir()) == []
-    assert_shrunk(films, Store.open(path))
+    assert_shrunk(images, Store.open(path))
 
 
 @pytest.mark.usefixtures("_many")
-def test_films_that_cannot_be_made_smaller_are_no_reason_to_stop(path, monkeypatch, capsys):
+def test_images_that_cannot_be_made_smaller_are_no_reason_to_stop(path, monkeypatch, capsys):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(levels, "_fill", full)
-    films = Store.open(path).level_soon(12)
-    films.maker.join()
+    images = Store.open(path).level_soon(12)
+    images.maker.join()
     assert "No space left on device" in capsys.readouterr().err
-    assert_shrunk(films, Store.open(path))
+    assert_shrunk(images, Store.open(path))
 
 
-def test_few_films_are_made_smaller_at_once(path):
+def test_few_images_are_made_smaller_at_once(path):
     assert not isinstance(Store.open(path).level_soon(12), Soon)
     assert (path / "levels/12/level.json").is_file()

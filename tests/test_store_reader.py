@@ -17,26 +17,26 @@ from mococxr.store import Store
 SHORT = pl.DataFrame({"height": [24], "width": [24]})
 
 
-def write_store(folder: Path, films: list[np.ndarray], shards: list[int]) -> Path:
-    """A store by hand: films, and how many of them are in each shard."""
+def write_store(folder: Path, images: list[np.ndarray], shards: list[int]) -> Path:
+    """A store by hand: images, and how many of them are in each shard."""
     folder.mkdir()
     listed, first = [], 0
     for number, count in enumerate(shards):
-        data = b"".join(film.tobytes() for film in films[first : first + count])
+        data = b"".join(image.tobytes() for image in images[first : first + count])
         (folder / f"pixels-{number:05d}.bin").write_bytes(data)
         listed.append(
-            {"file": f"pixels-{number:05d}.bin", "first_row": first, "films": count, "bytes": len(data)}
+            {"file": f"pixels-{number:05d}.bin", "first_row": first, "images": count, "bytes": len(data)}
         )
         first += count
-    patients = [f"p{i // 2}" for i in range(len(films))]
-    sizes = {"height": [f.shape[0] for f in films], "width": [f.shape[1] for f in films]}
-    pl.DataFrame({"row": range(len(films)), "patient": patients, **sizes}).write_parquet(
+    patients = [f"p{i // 2}" for i in range(len(images))]
+    sizes = {"height": [f.shape[0] for f in images], "width": [f.shape[1] for f in images]}
+    pl.DataFrame({"row": range(len(images)), "patient": patients, **sizes}).write_parquet(
         folder / "index.parquet"
     )
     splits = {patient: ("train", "val", "test")[i % 3] for i, patient in enumerate(dict.fromkeys(patients))}
     pl.DataFrame({"patient": list(splits), "split": list(splits.values())}).write_csv(folder / "splits.csv")
     manifest = {
-        "format": 1, "mococxr": "0.1.0", "counts": {"films": len(films)}, "labels": ["A"], "size": 24,
+        "format": 1, "mococxr": "0.1.0", "counts": {"images": len(images)}, "labels": ["A"], "size": 24,
         "source": "here", "patients_known": True, "blank": "unknown", "hashes": {"files": {}},
         "shards": listed,
     }  # fmt: skip
@@ -45,32 +45,32 @@ def write_store(folder: Path, films: list[np.ndarray], shards: list[int]) -> Pat
 
 
 @pytest.fixture
-def films() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (24 + i % 5, 24), dtype=np.uint8) for i in range(11)]
 
 
 @pytest.fixture
-def path(tmp_path: Path, films: list[np.ndarray]) -> Path:
-    return write_store(tmp_path / "store", films, [3, 1, 7])
+def path(tmp_path: Path, images: list[np.ndarray]) -> Path:
+    return write_store(tmp_path / "store", images, [3, 1, 7])
 
 
-def test_every_film_comes_back_from_its_shard(path, films):
+def test_every_image_comes_back_from_its_shard(path, images):
     store = Store.open(path)
-    assert len(store) == len(films)
-    for i, film in enumerate(films):
-        np.testing.assert_array_equal(store.pixels(i), film)
-    np.testing.assert_array_equal(store.pixels(-1), films[-1])
+    assert len(store) == len(images)
+    for i, image in enumerate(images):
+        np.testing.assert_array_equal(store.pixels(i), image)
+    np.testing.assert_array_equal(store.pixels(-1), images[-1])
     with pytest.raises(IndexError):
-        store.pixels(len(films))
+        store.pixels(len(images))
 
 
-def test_a_film_is_a_read_only_view_of_the_file_and_not_a_copy(path):
-    film = Store.open(path).pixels(4)
-    assert not film.flags.writeable
-    assert not film.flags.owndata
+def test_an_image_is_a_read_only_view_of_the_file_and_not_a_copy(path):
+    image = Store.open(path).pixels(4)
+    assert not image.flags.writeable
+    assert not image.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
-        film[0, 0] = 1
+        image[0, 0] = 1
 
 
 def test_rows_in_splits_follow_the_patients(path):
@@ -133,7 +133,7 @@ def test_verify_reads_every_byte(path):
         Store.open(path).verify()
 
 
-def test_a_million_films_are_opened_fast_and_in_little_memory(tmp_path):
+def test_a_million_images_are_opened_fast_and_in_little_memory(tmp_path):
     n = 1_000_000
     path = write_store(tmp_path / "big", [np.zeros((24, 24), np.uint8)], [1])
     heights = np.random.default_rng(0).integers(320, 500, n).astype(np.int32)
@@ -144,13 +144,13 @@ def test_a_million_films_are_opened_fast_and_in_little_memory(tmp_path):
         with open(path / name, "wb") as file:
             file.truncate(size)  # a hole: takes no room
         shards.append(
-            {"file": name, "first_row": first, "films": len(sizes[first : first + 6000]), "bytes": size}
+            {"file": name, "first_row": first, "images": len(sizes[first : first + 6000]), "bytes": size}
         )
     pl.DataFrame({"height": heights, "width": np.full(n, 320, np.int32)}).write_parquet(
         path / "index.parquet"
     )
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest |= {"counts": {"films": n}, "size": 320, "shards": shards}
+    manifest |= {"counts": {"images": n}, "size": 320, "shards": shards}
     (path / "manifest.json").write_text(json.dumps(manifest))
     tracemalloc.start()
     began = time.perf_counter()
@@ -164,7 +164,7 @@ def test_a_million_films_are_opened_fast_and_in_little_memory(tmp_path):
     assert store.pixels(777_777).shape == (heights[777_777], 320)
 
 
-def test_the_offset_of_a_film_is_the_sum_of_those_before_it_in_its_shard():
+def test_the_offset_of_an_image_is_the_sum_of_those_before_it_in_its_shard():
     rng = np.random.default_rng(1)
     heights, widths = rng.integers(1, 50, (2, 40)).astype(np.int32)
     from mococxr.store.pixels import _starts

@@ -36,7 +36,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A store and two runs: encoders with other random weights, which say whose films they saw."""
+    """A store and two runs: encoders with other random weights, which say whose images they saw."""
     folder = tmp_path_factory.mktemp("study")
     store = make_store(folder, patients=45)
     for i in (1, 2):
@@ -47,7 +47,7 @@ def place(tmp_path_factory):
 
 
 def write_run(folder, source, patients):
-    about = {"source": [source], "films": 2 * len(patients), "patients": len(patients), "splits": "train"}
+    about = {"source": [source], "images": 2 * len(patients), "patients": len(patients), "splits": "train"}
     (folder / "run.json").write_text(
         json.dumps({"pretrained_on": about, "verdict": "healthy", "seconds": 60.0})
     )
@@ -55,7 +55,7 @@ def write_run(folder, source, patients):
         folder / "patients.csv"
     )
     nothing = pl.DataFrame(schema={"sha256": pl.String, "fingerprint": pl.Binary})
-    nothing.write_parquet(folder / "films.parquet")
+    nothing.write_parquet(folder / "images.parquet")
 
 
 def settings(place, out, **changed):
@@ -117,7 +117,7 @@ def test_a_cell_is_the_mean_over_draws_and_a_difference_that_of_two_cells(done):
         assert row["low"] <= row["difference"] <= row["high"]
 
 
-def test_the_draws_are_tables_of_training_films_and_the_test_films_are_none_of_them(done, place):
+def test_the_draws_are_tables_of_training_images_and_the_test_images_are_none_of_them(done, place):
     store = Store.open(place / "store")
     split = dict(store.splits.rows())
     tables = sorted((done / "draws").glob("*.csv"))
@@ -139,7 +139,7 @@ def test_the_facts_name_the_data_the_arms_and_the_comparison_chosen_by_rule(done
     assert facts["arms"]["random"]["pretrained_on"] is None
     assert facts["validation_labels"] == {"linear": 0}
     assert facts["warnings"] == []
-    assert facts["store"]["splits"]["test"]["films"] == 2 * facts["store"]["splits"]["test"]["patients"]
+    assert facts["store"]["splits"]["test"]["images"] == 2 * facts["store"]["splits"]["test"]["patients"]
     assert (done / "report.html").stat().st_size > 10_000
 
 
@@ -210,7 +210,7 @@ def test_labels_of_one_class_make_undefined_cells_with_the_reason(place, tmp_pat
     assert "undefined" in (out / "report.md").read_text()
 
 
-def test_films_of_a_patient_vote(place, done, tmp_path):
+def test_images_of_a_patient_vote(place, done, tmp_path):
     out = study(place, tmp_path / "study", target=["Finding"], unit="patient", vote="mean")
     row = pl.read_csv(out / "trials.csv").row(0, named=True)
     voted = (
@@ -236,7 +236,7 @@ def test_a_run_that_saw_test_patients_is_shouted_about(place, tmp_path):
     write_run(tmp_path / "run", store.source, test[:4])
     out = study(place, tmp_path / "study", target=["Finding"], arm=["random", f"moco={tmp_path / 'run'}"])
     assert (
-        f"films of 4 of the {len(test)} test patients"
+        f"images of 4 of the {len(test)} test patients"
         in json.loads((out / "study.json").read_text())["warnings"][0]
     )
     write_run(tmp_path / "run", "elsewhere", test[:4])
@@ -271,7 +271,7 @@ def test_training_by_gradient_gives_the_same_whatever_the_number_of_jobs(place, 
     assert contents(one, "predictions/*", "cells.csv") == contents(two, "predictions/*", "cells.csv")
 
 
-def test_predictions_about_other_films_are_refused(place, tmp_path):
+def test_predictions_about_other_images_are_refused(place, tmp_path):
     out = study(place, tmp_path / "study", target=["Finding"])
     file = sorted((out / "predictions").iterdir())[0]
     pl.read_parquet(file)[1:].write_parquet(file)

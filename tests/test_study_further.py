@@ -27,16 +27,16 @@ BOTH = {"mode": ["linear", "finetune"], "epochs": 1.0, "fraction": [0.3]}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, and one of another hospital whose films are all test films, with a run."""
+    """A store, and one of another hospital whose images are all test images, with a run."""
     folder = tmp_path_factory.mktemp("stores")
     make_store(folder, patients=40)
-    films = folder / "films"
-    table = pl.read_csv(films / "labels.csv", infer_schema=False).filter(
+    images = folder / "images"
+    table = pl.read_csv(images / "labels.csv", infer_schema=False).filter(
         pl.col("patient").str.len_chars() < 3
     )
-    table.with_columns(patient="other-" + pl.col("patient")).write_csv(films / "other.csv")
+    table.with_columns(patient="other-" + pl.col("patient")).write_csv(images / "other.csv")
     how = {"size": 72, "jobs": 1}
-    run("prepare", {"source": films / "other.csv", "out": folder / "other", "split": (0, 0, 1), **how})
+    run("prepare", {"source": images / "other.csv", "out": folder / "other", "split": (0, 0, 1), **how})
     save_encoder(build(EncoderSpec(BACKBONE, 32, mean=0.4), seed=1), folder / "run", {})
     return folder
 
@@ -61,10 +61,10 @@ def write_draw(folder: Path, name: str, table: pl.DataFrame) -> None:
     table.write_csv(folder / name)
 
 
-def test_films_of_another_store_are_judged_as_they_are_in_a_study_of_that_store(
+def test_images_of_another_store_are_judged_as_they_are_in_a_study_of_that_store(
     place: Path, tmp_path: Path
 ) -> None:
-    """The same patients' labels train: a film scores the same whichever store its copy lies in."""
+    """The same patients' labels train: an image scores the same whichever store its copy lies in."""
     inside = predictions(study(place, tmp_path / "inside"))
     outside = study(place, tmp_path / "outside", test_on=place / "other")
     other = Store.open(place / "other")
@@ -83,17 +83,19 @@ def test_films_of_another_store_are_judged_as_they_are_in_a_study_of_that_store(
 
 
 def test_a_store_that_cannot_test_is_refused(place: Path, tmp_path: Path) -> None:
-    table = pl.read_csv(place / "films" / "other.csv", infer_schema=False)
-    table.drop("Finding").write_csv(place / "films" / "bare.csv")
+    table = pl.read_csv(place / "images" / "other.csv", infer_schema=False)
+    table.drop("Finding").write_csv(place / "images" / "bare.csv")
     how = {"size": 72, "jobs": 1}
-    run("prepare", {"source": place / "films/bare.csv", "out": tmp_path / "bare", "split": (0, 0, 1), **how})
-    run("prepare", {"source": place / "films/other.csv", "out": tmp_path / "none", "split": (1, 0, 0), **how})
+    run("prepare", {"source": place / "images/bare.csv", "out": tmp_path / "bare", "split": (0, 0, 1), **how})
+    run(
+        "prepare", {"source": place / "images/other.csv", "out": tmp_path / "none", "split": (1, 0, 0), **how}
+    )
     with pytest.raises(InputError, match="bare: --target Finding"):
         study(place, tmp_path / "study", test_on=tmp_path / "bare")
-    with pytest.raises(InputError, match="none of its films is a test film"):
+    with pytest.raises(InputError, match="none of its images is a test image"):
         study(place, tmp_path / "study", test_on=tmp_path / "none")
     own = tmp_path / "own"
-    run("prepare", {"source": place / "films/labels.csv", "out": own, "split": (0, 0, 1), **how})
+    run("prepare", {"source": place / "images/labels.csv", "out": own, "split": (0, 0, 1), **how})
     rename_source(own, Store.open(place / "store").source)
     with pytest.raises(InputError, match="train or validate in"):
         study(place, tmp_path / "study", test_on=own)
@@ -105,25 +107,25 @@ def rename_source(store: Path, source: str) -> None:
     (store / "manifest.json").write_text(json.dumps(manifest | {"source": source}))
 
 
-def test_given_draws_are_matched_by_path_and_films_without_a_label_drop_out(
+def test_given_draws_are_matched_by_path_and_images_without_a_label_drop_out(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store.open(place / "store")
     target = read_target(store, "Rare")
     train = store.rows_in("train")
     chosen = train[::2]
-    films = store.index.select("path", "patient")[chosen.tolist()]
-    elsewhere = films.with_columns(path="release-2/" + pl.col("path"))
+    images = store.index.select("path", "patient")[chosen.tolist()]
+    elsewhere = images.with_columns(path="release-2/" + pl.col("path"))
     absent = pl.DataFrame({"path": ["images/gone.png"], "patient": ["p1"]})
     draws = tmp_path / "draws"
-    write_draw(draws, "0.3-0.csv", pl.concat([films, absent]))
+    write_draw(draws, "0.3-0.csv", pl.concat([images, absent]))
     write_draw(draws, "0.3-1.csv", elsewhere)
     out = study(
         place, tmp_path / "study", draws_from=draws, fraction=[0.3], target=["Rare"], arm=["moco=RUN"]
     )
     trials = pl.read_csv(out / "trials.csv")
     expected = np.intersect1d(chosen, target.train)
-    assert trials["train_films"].to_list() == [len(expected)] * 2
+    assert trials["train_images"].to_list() == [len(expected)] * 2
     for i in range(2):
         assert pl.read_csv(out / f"draws/Rare-0.3-{i}.csv")["row"].to_list() == expected.tolist()
     assert "0.3-0.csv: 1 of" in capsys.readouterr().err
@@ -145,7 +147,7 @@ def test_a_given_draw_of_one_class_is_undefined_and_its_cell_says_why(place: Pat
     assert "is positive" in gap["reason"]
 
 
-def test_draws_that_would_train_on_test_films_or_that_are_not_there_are_refused(
+def test_draws_that_would_train_on_test_images_or_that_are_not_there_are_refused(
     place: Path, tmp_path: Path
 ) -> None:
     store = Store.open(place / "store")
@@ -155,7 +157,7 @@ def test_draws_that_would_train_on_test_films_or_that_are_not_there_are_refused(
     write_draw(draws, "0.3-0.csv", store.index.select("path", "patient"))
     with pytest.raises(InputError, match="are not of training patients"):
         study(place, tmp_path / "study", draws_from=draws, fraction=[0.3])
-    (draws / "0.3-0.csv").write_text("film\n1\n")
+    (draws / "0.3-0.csv").write_text("image\n1\n")
     with pytest.raises(InputError, match="no table of `path, patient`"):
         study(place, tmp_path / "study", draws_from=draws, fraction=[0.3])
     assert not (tmp_path / "study").exists()

@@ -24,7 +24,7 @@ from mococxr.studies.groups import attributes
 from mococxr.studies.measuring import Asked, Numbers, measure_study
 from mococxr.studies.results import Judging
 from mococxr.studies.summary import summary
-from scored_study import FILMS, Scored, scored_study
+from scored_study import IMAGES, Scored, scored_study
 from small_store import BACKBONE, make_store
 from test_metrics_operating import just_below
 
@@ -57,7 +57,7 @@ def names(arm: str, fraction: float, runs: int = 1) -> list[str]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Scored:
-    """Two arms, one of them with two pretraining runs; 160 patients of two films."""
+    """Two arms, one of them with two pretraining runs; 160 patients of two images."""
     scored = scored_study(
         tmp_path_factory.mktemp("scored"), runs={"moco": 2}, gain={"imagenet": 0.8, "moco": 1.2}, too_sure=3.0
     )
@@ -66,14 +66,14 @@ def study(tmp_path_factory) -> Scored:
 
 
 def kernel_mean(scored: Scored, trials: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each pair of a positive and a negative film, the mean over trials of who wins; and their patients."""
+    """Of each pair of a positive and a negative image, the mean over trials of who wins; and their patients."""
     won = []
     for trial in trials:
-        films = scored.films(trial)
-        labels, scores = films["label"].to_numpy(), films["score"].to_numpy()
+        images = scored.images(trial)
+        labels, scores = images["label"].to_numpy(), images["score"].to_numpy()
         ups, downs = scores[labels == 1], scores[labels == 0]
         won.append([[float(u > d) + 0.5 * float(u == d) for d in downs] for u in ups])
-    people = films["patient"].to_numpy()
+    people = images["patient"].to_numpy()
     return np.mean(won, axis=0), people[labels == 1], people[labels == 0]
 
 
@@ -90,7 +90,7 @@ def slow_variance(kernel: np.ndarray, ups: np.ndarray, downs: np.ndarray) -> np.
 def test_a_cell_is_the_mean_over_trials_with_an_interval_over_patients(study):
     for row in read(study, "cells"):
         trials = names(row["arm"], row["fraction"], 2 if row["arm"] == "moco" else 1)
-        areas = [roc_auc_score(*study.films(one).select("label", "score")) for one in trials]
+        areas = [roc_auc_score(*study.images(one).select("label", "score")) for one in trials]
         assert row["auroc"] == pytest.approx(np.mean(areas), abs=1e-12)
         parts = slow_variance(*kernel_mean(study, trials))
         df = parts.sum() ** 2 / (parts**2 / (np.array([48, 112]) - 1)).sum()
@@ -125,11 +125,11 @@ def test_a_difference_and_its_p_are_those_of_delong_over_patients_by_loops(study
 
 def test_the_papers_interval_is_the_percentile_one_of_resampled_patients(study):
     row = read(study, "differences", fraction=0.1)[0]
-    first = study.films(names("moco", 0.1)[0])
+    first = study.images(names("moco", 0.1)[0])
     resamples = patient_resamples(first["patient"].to_numpy(), 80, 0)
 
     def mean_area(arm: str, runs: int, weights: np.ndarray) -> float:
-        tables = [study.films(one) for one in names(arm, 0.1, runs)]
+        tables = [study.images(one) for one in names(arm, 0.1, runs)]
         return np.mean([roc_auc_score(f["label"], f["score"], sample_weight=weights) for f in tables])
 
     gaps = []
@@ -157,8 +157,8 @@ def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_sa
     table = np.array(
         [
             [
-                roc_auc_score(*study.films(f"Finding-linear-moco-{r}-0.1-{d}").select("label", "score"))
-                - roc_auc_score(*study.films(f"Finding-linear-imagenet-0-0.1-{d}").select("label", "score"))
+                roc_auc_score(*study.images(f"Finding-linear-moco-{r}-0.1-{d}").select("label", "score"))
+                - roc_auc_score(*study.images(f"Finding-linear-imagenet-0-0.1-{d}").select("label", "score"))
                 for r in range(2)
             ]
             for d in range(3)
@@ -184,19 +184,19 @@ def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_sa
 def test_labels_saved_is_the_references_curve_read_backwards(study):
     curve = [read(study, "cells", arm="imagenet", fraction=f)[0]["auroc"] for f in FRACTIONS]
     assert (np.diff(curve) > 0).all()
-    counts = np.log([FILMS[f] for f in FRACTIONS])
+    counts = np.log([IMAGES[f] for f in FRACTIONS])
     seen = set()
     for row in read(study, "labels_saved"):
         reached = read(study, "cells", arm="moco", fraction=row["fraction"])[0]["auroc"]
-        assert row["train_films"] == FILMS[row["fraction"]]
+        assert row["train_images"] == IMAGES[row["fraction"]]
         if reached > curve[-1]:
-            assert row["equals_films"] == "more than 2,000"
+            assert row["equals_images"] == "more than 2,000"
             assert row["factor"] is None
             seen.add("more")
         else:
             needed = np.exp(np.interp(reached, curve, counts))
-            assert float(row["equals_films"]) == pytest.approx(needed, rel=1e-5)
-            assert row["factor"] == pytest.approx(needed / row["train_films"], rel=1e-9)
+            assert float(row["equals_images"]) == pytest.approx(needed, rel=1e-5)
+            assert row["factor"] == pytest.approx(needed / row["train_images"], rel=1e-9)
             seen.add("exactly")
     assert seen == {"more", "exactly"}
 
@@ -214,12 +214,12 @@ def platt(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return minimize(loss, [0.0, 1.0], method="BFGS", options={"gtol": 1e-10}).x
 
 
-def test_calibration_and_threshold_come_from_the_validation_films_and_are_judged_on_the_test_films(study):
+def test_calibration_and_threshold_come_from_the_validation_images_and_are_judged_on_the_test_images(study):
     for row in read(study, "calibration"):
         trial = names(row["arm"], row["fraction"])[0]
-        valid, tested = study.films(trial, "validation"), study.films(trial)
+        valid, tested = study.images(trial, "validation"), study.images(trial)
         scores, labels = (valid[name].to_numpy().astype(float) for name in ("score", "label"))
-        assert (row["draw"], row["validation_films"], row["validation_positives"]) == (0, 120, labels.sum())
+        assert (row["draw"], row["validation_images"], row["validation_positives"]) == (0, 120, labels.sum())
         ups = np.sort(scores[labels == 1])[::-1]
         assert row["threshold"] == just_below(scores, ups[int(np.ceil(0.9 * len(ups))) - 1])
         called = tested["score"].to_numpy() >= row["threshold"]
@@ -283,7 +283,7 @@ def test_groups_are_judged_on_the_mean_over_trials_and_small_ones_get_words(stud
         found = {row["group"]: row for row in rows if row["attribute"] == "sex"}
         for sex, row in found.items():
             kept = (index["sex"] == sex).to_numpy()
-            tables = [study.films(one).filter(kept) for one in names(arm, 0.1, runs)]
+            tables = [study.images(one).filter(kept) for one in names(arm, 0.1, runs)]
             area = np.mean([roc_auc_score(f["label"], f["score"]) for f in tables])
             assert row["auroc"] == pytest.approx(area, abs=1e-12)
             assert (row["n"], row["patients"]) == (kept.sum(), index["patient"].filter(kept).n_unique())
@@ -328,7 +328,7 @@ def test_three_positive_patients_give_words_no_p_and_no_asterisk(tmp_path):
 
 
 def test_one_positive_patient_has_a_point_and_the_reason_why_there_is_no_interval(tmp_path):
-    scored = scored_study(tmp_path, patients=60, prevalence=1 / 60, films=1, fractions=(1.0,))
+    scored = scored_study(tmp_path, patients=60, prevalence=1 / 60, images=1, fractions=(1.0,))
     judged(scored, fractions=(1.0,))
     for row in read(scored, "cells"):
         assert row["auroc"] is not None
@@ -378,13 +378,13 @@ def test_near_guessing_no_patients_are_counted_and_the_next_share_of_labels_is_t
     assert "at no share of the labels do both arms reach an AUROC of 0.6" in plan["words"]
 
 
-def test_a_threshold_that_calls_all_films_positive_leaves_npv_out_with_the_reason(tmp_path):
+def test_a_threshold_that_calls_all_images_positive_leaves_npv_out_with_the_reason(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,))
     for trial in ("Finding-linear-imagenet-0-1-0", "Finding-linear-moco-0-1-0"):
-        films = scored.films(trial, "validation")
-        lowest = (films["label"] == 1) & (films["label"].cum_sum() == 1)
-        films = films.with_columns(score=pl.when(lowest).then(0.0).otherwise(pl.col("score")))
-        films.write_parquet(scored.out / "validation" / f"{trial}.parquet")
+        images = scored.images(trial, "validation")
+        lowest = (images["label"] == 1) & (images["label"].cum_sum() == 1)
+        images = images.with_columns(score=pl.when(lowest).then(0.0).otherwise(pl.col("score")))
+        images.write_parquet(scored.out / "validation" / f"{trial}.parquet")
     judged(scored, Judging(replicates=80, sensitivity=1.0), fractions=(1.0,))
     for name in ("calibration", "prevalence"):
         for row in read(scored, name):
@@ -393,10 +393,10 @@ def test_a_threshold_that_calls_all_films_positive_leaves_npv_out_with_the_reaso
             assert row["reason"] == "NPV: no row is called negative"
 
 
-def test_without_validation_films_calibration_says_so(tmp_path):
+def test_without_validation_images_calibration_says_so(tmp_path):
     bare = scored_study(tmp_path / "bare", validation=0, fractions=(1.0,))
     few = scored_study(tmp_path / "few", validation=12, fractions=(1.0,))
-    for scored, words in ((bare, "no validation films"), (few, "4 positive validation patients")):
+    for scored, words in ((bare, "no validation images"), (few, "4 positive validation patients")):
         judged(scored, fractions=(1.0,))
         for row in read(scored, "calibration"):
             assert (row["brier"], row["threshold"], row["sensitivity"]) == (None, None, None)
@@ -404,7 +404,7 @@ def test_without_validation_films_calibration_says_so(tmp_path):
         assert read(scored, "reliability") == read(scored, "prevalence") == []
 
 
-def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_films(tmp_path):
+def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_images(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,))
     judged(
         scored,
@@ -417,7 +417,7 @@ def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_films(
     one = views.filter(pl.col("view").list.len() == 1)
     assert sum(row["n"] for row in rows if row["attribute"] == "view") == len(one) < 160
     assert sum(row["n"] for row in rows if row["attribute"] == "sex") == 160
-    assert read(scored, "calibration")[0]["validation_films"] == 60
+    assert read(scored, "calibration")[0]["validation_images"] == 60
 
 
 @pytest.fixture(scope="module")
@@ -442,7 +442,7 @@ def real(place: Path, tmp_path_factory) -> Path:
     return command(place, tmp_path_factory.mktemp("real") / "study")
 
 
-def test_a_trial_keeps_scores_of_the_validation_films_apart_from_what_it_trained_on(real, place):
+def test_a_trial_keeps_scores_of_the_validation_images_apart_from_what_it_trained_on(real, place):
     split = dict(Store.open(place / "store").splits.rows())
     files = sorted((real / "validation").iterdir())
     assert [file.name for file in files] == [file.name for file in sorted((real / "predictions").iterdir())]

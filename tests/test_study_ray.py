@@ -1,4 +1,4 @@
-"""`study --executor ray`, the cluster in this process: a local study's numbers, one pass over the films an arm."""
+"""`study --executor ray`, the cluster in this process: a local study's numbers, one pass over the images an arm."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_study_over_a_cluster_finds_what_a_local_one_finds(
     assert not [options for options in ray.started if options["num_gpus"]]
 
 
-def test_films_are_read_once_for_each_encoder_whatever_the_fractions_and_draws(
+def test_images_are_read_once_for_each_encoder_whatever_the_fractions_and_draws(
     place: Path, tmp_path: Path, use: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []

@@ -1,4 +1,4 @@
-"""An encoder from one store is studied on another: what the study says of the films behind each arm."""
+"""An encoder from one store is studied on another: what the study says of the images behind each arm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mococxr.encoders.training_data import SETS, shared_sets
 from mococxr.near_duplicates import fingerprints, near
 from mococxr.store import Store
 from mococxr.studies.copies import DISTANCE
-from small_encoders import CNN, films, small_dinov2, timm_repository, transformers_folder
+from small_encoders import CNN, images, small_dinov2, timm_repository, transformers_folder
 from small_store import make_store
 
 PRETRAIN = {
@@ -33,7 +33,7 @@ STUDY = {"target": ["Finding"], "fraction": [1.0], "draws": 1, "replicates": 50,
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Two hospitals with other films; of the second's test films one is a file of the first, one a copy of one."""
+    """Two hospitals with other images; of the second's test images one is a file of the first, one a copy of one."""
     place = tmp_path_factory.mktemp("transfer")
     source = make_store(place / "here", patients=24, split=(0.7, 0.1, 0.2))
     folder = place / "there"
@@ -41,16 +41,16 @@ def stores(tmp_path_factory):
     rng = np.random.default_rng(3)
     rows = []
     for i in range(40):
-        film = cv2.GaussianBlur(rng.normal(110, 600, (112, 96)), (0, 0), 7).clip(0, 255).astype(np.uint8)
-        cv2.imwrite(str(folder / "images" / f"{i}.png"), film)
+        image = cv2.GaussianBlur(rng.normal(110, 600, (112, 96)), (0, 0), 7).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), image)
         split = "test" if i >= 20 else "train"
         rows.append({"path": f"images/{i}.png", "patient": f"p{i}", "split": split, "Finding": i % 2})
     seen = [
-        source.path.parent / "films" / source.index["path"][int(row)] for row in source.rows_in("train")[:2]
+        source.path.parent / "images" / source.index["path"][int(row)] for row in source.rows_in("train")[:2]
     ]
     (folder / "images" / "30.png").write_bytes(seen[0].read_bytes())
-    film = cv2.imread(str(seen[1]), cv2.IMREAD_GRAYSCALE)
-    smaller = cv2.resize(film, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
+    image = cv2.imread(str(seen[1]), cv2.IMREAD_GRAYSCALE)
+    smaller = cv2.resize(image, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(folder / "images" / "31.png"), smaller)
     pl.DataFrame(rows).write_csv(folder / "labels.csv")
     run("prepare", {"source": folder, "out": place / "store2", "size": 64, "jobs": 1})
@@ -69,9 +69,9 @@ def study(store, out, arms, **changed):
     return json.loads((out / "study.json").read_text())
 
 
-def test_a_run_keeps_hashes_and_fingerprints_of_its_films_and_no_names(stores, pretrained):
+def test_a_run_keeps_hashes_and_fingerprints_of_its_images_and_no_names(stores, pretrained):
     source = stores[0]
-    kept = pl.read_parquet(pretrained / "films.parquet")
+    kept = pl.read_parquet(pretrained / "images.parquet")
     rows = source.rows_in("train")
     assert kept.columns == ["sha256", "fingerprint"]
     assert kept["sha256"].to_list() == sorted(source.index["sha256"][rows].to_list())
@@ -81,10 +81,10 @@ def test_a_run_keeps_hashes_and_fingerprints_of_its_films_and_no_names(stores, p
         assert marks[source.index["sha256"][int(row)]] == mark.tobytes()
 
 
-def test_test_films_that_the_run_saw_are_counted_listed_and_shouted_about(stores, pretrained, tmp_path):
+def test_test_images_that_the_run_saw_are_counted_listed_and_shouted_about(stores, pretrained, tmp_path):
     facts = study(stores[1], tmp_path / "study", [f"moco={pretrained}", "random"])
-    assert facts["films_in_both"] == {f"moco/{pretrained.name}": {"test_films": 20, "same": 1, "alike": 1}}
-    (warning,) = [text for text in facts["warnings"] if text.startswith("TEST FILMS SEEN")]
+    assert facts["images_in_both"] == {f"moco/{pretrained.name}": {"test_images": 20, "same": 1, "alike": 1}}
+    (warning,) = [text for text in facts["warnings"] if text.startswith("TEST IMAGES SEEN")]
     assert "1 are files" in warning
     listed = pl.read_csv(tmp_path / "study" / "copies.csv")
     found = dict(zip(listed["path"], listed["found"], strict=True))
@@ -101,7 +101,7 @@ def test_test_films_that_the_run_saw_are_counted_listed_and_shouted_about(stores
 def test_other_patients_of_the_same_store_are_no_copies(stores, pretrained, tmp_path):
     facts = study(stores[0], tmp_path / "study", [f"moco={pretrained}", "random"])
     assert facts["warnings"] == []
-    assert facts["films_in_both"][f"moco/{pretrained.name}"]["same"] == 0
+    assert facts["images_in_both"][f"moco/{pretrained.name}"]["same"] == 0
     assert not (tmp_path / "study" / "copies.csv").exists()
 
 
@@ -111,12 +111,12 @@ def test_a_run_without_fingerprints_is_said_not_to_be_checked(stores, pretrained
     for name in ("encoder.json", "encoder.safetensors", "run.json", "patients.csv"):
         (old / name).write_bytes((pretrained / name).read_bytes())
     facts = study(stores[1], tmp_path / "study", [f"moco={old}", "random"])
-    assert facts["films_in_both"] == {"moco/old": None}
+    assert facts["images_in_both"] == {"moco/old": None}
     assert any("not checked" in text for text in facts["warnings"])
 
 
-def test_no_real_film_of_one_hospital_looks_like_one_of_another(real_data):
-    """The distance at which a study warns gives no false alarm, and a smaller level of a film is still the film."""
+def test_no_real_image_of_one_hospital_looks_like_one_of_another(real_data):
+    """The distance at which a study warns gives no false alarm, and a smaller level of an image is still the image."""
     adults, children = (
         [
             cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
@@ -127,7 +127,7 @@ def test_no_real_film_of_one_hospital_looks_like_one_of_another(real_data):
     marks = fingerprints(adults)
     assert len(near(marks, fingerprints(children), 3 * DISTANCE)) == 0
     levels = fingerprints(
-        cv2.resize(film, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA) for film in adults
+        cv2.resize(image, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA) for image in adults
     )
     assert np.unpackbits(marks ^ levels, axis=1).sum(axis=1).max() <= DISTANCE
 
@@ -135,7 +135,7 @@ def test_no_real_film_of_one_hospital_looks_like_one_of_another(real_data):
 def test_what_an_earlier_run_saw_is_handed_on(stores, pretrained, tmp_path):
     out = tmp_path / "second"
     run("pretrain", {"stores": [stores[1].path], "out": out, "init": str(pretrained), **PRETRAIN})
-    before, now = (pl.read_parquet(place / "films.parquet") for place in (pretrained, out))
+    before, now = (pl.read_parquet(place / "images.parquet") for place in (pretrained, out))
     assert set(before["sha256"]) < set(now["sha256"])
     sources = set(pl.read_csv(out / "patients.csv")["source"])
     assert sources == {store.source for store in stores}
@@ -159,7 +159,7 @@ def test_any_encoder_is_pretrained_studied_and_trained_through(stores, tmp_path,
     how = {**PRETRAIN, "channels": 1} if kind == "file" else PRETRAIN
     run("pretrain", {"stores": [stores[0].path], "out": out, "init": encoder, **how})
     again = load_encoder(out)
-    assert again(films(2, 32)).shape == (2, again.spec.width)
+    assert again(images(2, 32)).shape == (2, again.spec.width)
     assert again.spec.size == 32
     facts = study(
         stores[1], tmp_path / "study", [f"moco={out}", f"start={encoder}"],
@@ -169,7 +169,7 @@ def test_any_encoder_is_pretrained_studied_and_trained_through(stores, tmp_path,
     assert len(cells) == 4
     assert cells["auroc"].null_count() == 0
     for arm in facts["arms"].values():
-        assert arm["seconds_per_film"] > 0
+        assert arm["seconds_per_image"] > 0
         assert arm["parameters"] == sum(p.numel() for p in again.parameters())
         assert all(len(sha256) == 64 for files in arm["files_sha256"] for sha256 in files.values())
     assert str(tmp_path) not in json.dumps(facts["arms"])
@@ -191,7 +191,7 @@ def test_a_model_of_a_transformers_encoder_is_kept_and_scores_again(stores, tmp_
     )  # fmt: skip
     run(
         "predict",
-        {"model": tmp_path / "model", "films": [stores[1].path], "out": tmp_path / "s.csv", "device": "cpu"},
+        {"model": tmp_path / "model", "images": [stores[1].path], "out": tmp_path / "s.csv", "device": "cpu"},
     )
     assert len(pl.read_csv(tmp_path / "s.csv")) == 40
 
@@ -199,13 +199,13 @@ def test_a_model_of_a_transformers_encoder_is_kept_and_scores_again(stores, tmp_
 @pytest.mark.parametrize(
     ("encoder", "sentence"),
     [
-        ("imagenet", "no chest films"),
-        ("timm:resnet50.a1_in1k", "no chest films"),
-        ("resnet50", "no chest films"),
-        ("vit_base_patch16_224.augreg2_in21k_ft_in1k", "no chest films"),
+        ("imagenet", "no chest images"),
+        ("timm:resnet50.a1_in1k", "no chest images"),
+        ("resnet50", "no chest images"),
+        ("vit_base_patch16_224.augreg2_in21k_ft_in1k", "no chest images"),
         ("resnet50.fb_swsl_ig1b_ft_in1k", "not known"),
         ("vit_base_patch14_dinov2.lvd142m", "not known"),
-        ("hf:timm/resnet18.a1_in1k", "no chest films"),
+        ("hf:timm/resnet18.a1_in1k", "no chest images"),
         ("hf:someone/net", "not known"),
         ("xrv:densenet121-res224-chex", "CheXpert (with labels)"),
         ("hf:microsoft/rad-dino", "MIMIC-CXR, CheXpert, NIH ChestX-ray14, PadChest, BRAX (without labels)"),
@@ -216,7 +216,7 @@ def test_what_is_known_of_training_data_is_said_and_nothing_else(encoder, senten
     assert trained_on(encoder).sentence() == sentence
 
 
-def test_a_store_is_matched_with_the_sets_whose_films_it_may_hold():
+def test_a_store_is_matched_with_the_sets_whose_images_it_may_hold():
     every = tuple(SETS)
     assert shared_sets("chexpert", every) == ("chexpert",)
     assert shared_sets("CheXpert-v1.0-small", every) == ("chexpert",)
@@ -225,7 +225,7 @@ def test_a_store_is_matched_with_the_sets_whose_films_it_may_hold():
     assert shared_sets("pediatric", every) == shared_sets("shenzhen", every) == ()
 
 
-def test_published_weights_that_may_have_seen_the_test_films_are_warned_of():
+def test_published_weights_that_may_have_seen_the_test_images_are_warned_of():
     from mococxr.features import EncoderSource
     from mococxr.studies.arms import encoder_warnings
     from mococxr.studies.plan import Arm
@@ -245,9 +245,9 @@ def test_published_weights_that_may_have_seen_the_test_films_are_warned_of():
     assert encoder_warnings(Nih, [Arm("theirs", (source,), ("theirs",))]) == []
 
 
-def test_the_cost_of_a_film_grows_with_the_work():
-    from mococxr.features import seconds_per_film
+def test_the_cost_of_an_image_grows_with_the_work():
+    from mococxr.features import seconds_per_image
 
     encoder = build(EncoderSpec(CNN, 32))
-    assert 0 < seconds_per_film(encoder, 32) < seconds_per_film(encoder, 256)
+    assert 0 < seconds_per_image(encoder, 32) < seconds_per_image(encoder, 256)
     assert torch.is_grad_enabled()

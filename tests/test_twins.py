@@ -1,4 +1,4 @@
-"""Fingerprints of films: copies are near, other films are far, and the search finds every pair."""
+"""Fingerprints of images: copies are near, other images are far, and the search finds every pair."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.near_duplicates import DISTANCE, FINGERPRINT, fingerprints, near, same_film
+from mococxr.near_duplicates import DISTANCE, FINGERPRINT, fingerprints, near, same_image
 from mococxr.synthetic import draw_phantom
 
 
 @pytest.fixture(scope="module")
-def films() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     """60 phantoms of 20 people."""
     return [draw_phantom(3, i, patient=i // 3) for i in range(60)]
 
 
-def rescaled(film: np.ndarray, factor: float) -> np.ndarray:
-    return cv2.resize(film, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+def rescaled(image: np.ndarray, factor: float) -> np.ndarray:
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
-def recompressed(film: np.ndarray, quality: int) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 0)
+def recompressed(image: np.ndarray, quality: int) -> np.ndarray:
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 0)
 
 
 COPIES = {
-    "half as large": lambda film: rescaled(film, 0.5),
-    "larger by half": lambda film: rescaled(film, 1.5),
-    "at JPEG quality 40": lambda film: recompressed(film, 40),
-    "brighter": lambda film: cv2.convertScaleAbs(film, alpha=1.1, beta=12),
-    "small, dark and compressed": lambda film: recompressed(cv2.convertScaleAbs(rescaled(film, 0.6), alpha=0.9), 60),
+    "half as large": lambda image: rescaled(image, 0.5),
+    "larger by half": lambda image: rescaled(image, 1.5),
+    "at JPEG quality 40": lambda image: recompressed(image, 40),
+    "brighter": lambda image: cv2.convertScaleAbs(image, alpha=1.1, beta=12),
+    "small, dark and compressed": lambda image: recompressed(cv2.convertScaleAbs(rescaled(image, 0.6), alpha=0.9), 60),
 }  # fmt: skip
 
 
@@ -42,19 +42,19 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
-def test_a_copy_is_near_and_is_the_same_film(films: list[np.ndarray], copy: object) -> None:
-    copies = [copy(film) for film in films]  # type: ignore[operator]
-    prints = fingerprints(films)
+def test_a_copy_is_near_and_is_the_same_image(images: list[np.ndarray], copy: object) -> None:
+    copies = [copy(image) for image in images]  # type: ignore[operator]
+    prints = fingerprints(images)
     assert prints.dtype == np.uint8
-    assert prints.shape == (len(films), FINGERPRINT)
+    assert prints.shape == (len(images), FINGERPRINT)
     assert np.diag(distances(prints, fingerprints(copies))).max() <= DISTANCE
-    assert all(same_film(a, b) for a, b in zip(films, copies, strict=True))
+    assert all(same_image(a, b) for a, b in zip(images, copies, strict=True))
 
 
-def test_other_films_even_of_the_same_person_are_other_films(films: list[np.ndarray]) -> None:
-    pairs = near(fingerprints(films), distance=75)
-    assert len(pairs) > 50, "the closest films are what is to be told apart"
-    assert not [pair for pair in pairs if same_film(films[pair[0]], films[pair[1]])]
+def test_other_images_even_of_the_same_person_are_other_images(images: list[np.ndarray]) -> None:
+    pairs = near(fingerprints(images), distance=75)
+    assert len(pairs) > 50, "the closest images are what is to be told apart"
+    assert not [pair for pair in pairs if same_image(images[pair[0]], images[pair[1]])]
 
 
 @pytest.mark.parametrize("distance", [0, 40, 100])
@@ -79,21 +79,23 @@ def test_nothing_is_near_nothing() -> None:
     assert near(none, none).dtype == np.int64
 
 
-def test_films_without_a_picture_are_nobodys_copies(films: list[np.ndarray]) -> None:
+def test_images_without_a_picture_are_nobodys_copies(images: list[np.ndarray]) -> None:
     grey = np.full((64, 80), 7, np.uint8)
     assert not fingerprints([grey, grey + 90]).any()
-    assert not same_film(grey, grey)
-    assert not same_film(grey, films[0])
+    assert not same_image(grey, grey)
+    assert not same_image(grey, images[0])
 
 
-def test_the_identical_films_of_the_children_are_found_and_no_others(real_data: Path) -> None:
+def test_the_identical_images_of_the_children_are_found_and_no_others(real_data: Path) -> None:
     folder = real_data / "pediatric"
     paths = pl.read_csv(folder / "labels.csv", infer_schema=False)["path"].to_list()[1000:1500]
     files = [(folder / path).read_bytes() for path in paths]
-    films = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) for data in files]
+    images = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) for data in files]
     identical = {(i, j) for i in range(500) for j in range(i + 1, 500) if files[i] == files[j]}
     found = {
-        (i, j) for i, j in near(fingerprints(films), distance=70).tolist() if same_film(films[i], films[j])
+        (i, j)
+        for i, j in near(fingerprints(images), distance=70).tolist()
+        if same_image(images[i], images[j])
     }
     assert identical <= found
     assert found == identical

@@ -17,7 +17,7 @@ STILL = Recipe(64, flip=0, rotation=0)
 WILD = Recipe(64, flip=0.5, rotation=15, crop=(0.5, 1))
 
 
-def film(index: int = 0, height: int = 230) -> np.ndarray:
+def image(index: int = 0, height: int = 230) -> np.ndarray:
     """A phantom as it stands in a store, (230, 192): three times as wide as a view of 64."""
     return draw_phantom(3, index, size=height)
 
@@ -41,9 +41,9 @@ def slow_view(image: np.ndarray, recipe: Recipe, draws: np.ndarray) -> np.ndarra
     return np.asarray(small)
 
 
-def error(image: np.ndarray, recipe: Recipe, films: int = 12) -> float:
+def error(image: np.ndarray, recipe: Recipe, images: int = 12) -> float:
     """Mean absolute difference from the slow views, grey levels of 255."""
-    draws = uniforms(1, 2, range(films), 0)
+    draws = uniforms(1, 2, range(images), 0)
     differences = [
         np.abs(draw_view(image, recipe, d).astype(float) - slow_view(image, recipe, d)) for d in draws
     ]
@@ -52,25 +52,25 @@ def error(image: np.ndarray, recipe: Recipe, films: int = 12) -> float:
 
 @pytest.mark.parametrize("height", [77, 115, 153])  # shorter sides 64, 96, 128: one to two times the view
 def test_one_resampling_is_the_slow_composition_within_two_grey_levels(height):
-    image = film(height=height)
-    assert error(image, WILD) < 2.0
-    assert error(image, Recipe(64)) < 2.0
-    assert image.std() > 40  # the films are no blank sheets
+    pixels = image(height=height)
+    assert error(pixels, WILD) < 2.0
+    assert error(pixels, Recipe(64)) < 2.0
+    assert pixels.std() > 40  # the images are no blank sheets
 
 
 @pytest.mark.parametrize(("field", "value"), [("rotation", -15.0), ("flip", 0.0), ("crop", (0.6, 1.0))])
 def test_the_oracle_sees_a_wrong_sign_or_size(field, value):
     wrong = dataclasses.replace(WILD, **{field: value})
-    image, draws = film(height=153), uniforms(1, 2, range(12), 0)
+    pixels, draws = image(height=153), uniforms(1, 2, range(12), 0)
     apart = [
-        np.abs(draw_view(image, wrong, d).astype(float) - slow_view(image, WILD, d)).mean() for d in draws
+        np.abs(draw_view(pixels, wrong, d).astype(float) - slow_view(pixels, WILD, d)).mean() for d in draws
     ]
     assert np.mean(apart) > 4.0
 
 
 def test_a_level_more_than_twice_as_large_aliases_and_its_half_does_not():
     rng = np.random.default_rng(0)
-    grain = np.clip(film(height=460) + rng.normal(0, 25, (460, 383)), 0, 255).astype(np.uint8)
+    grain = np.clip(image(height=460) + rng.normal(0, 25, (460, 383)), 0, 255).astype(np.uint8)
     assert error(grain, WILD, 3) > 3 * error(shrink(grain, 4), WILD, 3)
     bars = np.tile(np.uint8([255, 0, 0, 0, 255, 255]), (384, 64))  # at a sixth of the size all is grey
     middle = np.full(DRAWS, 0.5)
@@ -91,11 +91,11 @@ def test_halving_is_the_exact_mean_of_four_pixels():
 
 
 def test_a_flipped_view_is_the_mirror_of_the_view_that_is_not():
-    image = film(height=77)
+    pixels = image(height=77)
     for draws in uniforms(0, 0, range(8), 0):
         recipe = Recipe(64, flip=1, rotation=0, crop=(1, 1))
-        plain = draw_view(image, dataclasses.replace(recipe, flip=0), draws)
-        np.testing.assert_array_equal(draw_view(image, recipe, draws), plain[:, ::-1])
+        plain = draw_view(pixels, dataclasses.replace(recipe, flip=0), draws)
+        np.testing.assert_array_equal(draw_view(pixels, recipe, draws), plain[:, ::-1])
     square = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     np.testing.assert_array_equal(draw_view(square, Recipe(64, 1, 0), np.zeros(DRAWS)), square[:, ::-1])
 
@@ -145,7 +145,7 @@ def test_an_area_crop_shows_that_share_of_the_largest_square():
 
 def test_brightness_and_contrast_follow_their_formula():
     recipe = Recipe(64, flip=0, rotation=0, brightness=0.3, contrast=0.4)
-    plain = film(height=77)[:64, :64]
+    plain = image(height=77)[:64, :64]
     for draws in uniforms(0, 0, range(20), 0):
         shift = 1 + 0.3 * (2 * draws[BRIGHTNESS] - 1)
         gain = 1 + 0.4 * (2 * draws[CONTRAST] - 1)
@@ -159,34 +159,34 @@ def test_brightness_and_contrast_follow_their_formula():
 @pytest.mark.parametrize("brightness", [0.0, 0.3])
 def test_a_view_is_written_where_it_is_wanted(brightness):
     recipe = dataclasses.replace(WILD, brightness=brightness)
-    image, draws = film(height=100), uniforms(0, 0, [5], 1)[0]
+    pixels, draws = image(height=100), uniforms(0, 0, [5], 1)[0]
     batch = np.zeros((3, 64, 64), np.uint8)
-    view = draw_view(image, recipe, draws, out=batch[1])
+    view = draw_view(pixels, recipe, draws, out=batch[1])
     assert np.shares_memory(view, batch)
-    np.testing.assert_array_equal(batch[1], draw_view(image, recipe, draws))
+    np.testing.assert_array_equal(batch[1], draw_view(pixels, recipe, draws))
     assert not batch[[0, 2]].any()
 
 
 @pytest.mark.parametrize("brightness", [0.0, 0.3])
 def test_the_views_of_a_batch_are_bit_for_bit_those_drawn_one_by_one(brightness):
     recipe = dataclasses.replace(WILD, brightness=brightness, contrast=brightness)
-    images = [film(i, height) for i, height in enumerate([77, 100, 230, 153, 90])]
+    images = [image(i, height) for i, height in enumerate([77, 100, 230, 153, 90])]
     draws = uniforms(0, 1, range(5), 0)
     views = draw_views(images, recipe, draws)
-    for image, one, view in zip(images, draws, views, strict=True):
-        np.testing.assert_array_equal(view, draw_view(image, recipe, one))
-    maps = matrix(recipe, np.array([image.shape for image in images]), draws)
+    for pixels, one, view in zip(images, draws, views, strict=True):
+        np.testing.assert_array_equal(view, draw_view(pixels, recipe, one))
+    maps = matrix(recipe, np.array([pixels.shape for pixels in images]), draws)
     np.testing.assert_array_equal(
         maps, [matrix(recipe, i.shape, d) for i, d in zip(images, draws, strict=True)]
     )
 
 
-def test_a_film_is_not_changed_by_its_views():
-    image = film(height=77)
-    before = image.copy()
-    image.flags.writeable = False
-    draw_view(image, Recipe(64, brightness=0.5, contrast=0.5), uniforms(0, 0, [0], 0)[0])
-    np.testing.assert_array_equal(image, before)
+def test_an_image_is_not_changed_by_its_views():
+    pixels = image(height=77)
+    before = pixels.copy()
+    pixels.flags.writeable = False
+    draw_view(pixels, Recipe(64, brightness=0.5, contrast=0.5), uniforms(0, 0, [0], 0)[0])
+    np.testing.assert_array_equal(pixels, before)
 
 
 def test_random_numbers_depend_on_nothing_but_seed_epoch_index_and_side():

@@ -1,15 +1,15 @@
-"""MoCo-CXR: from a folder of chest films, most of them unlabelled, to a classifier that needs few labels.
+"""MoCo-CXR: from a folder of chest images, most of them unlabelled, to a classifier that needs few labels.
 
 Every command of the command line is a function here with the same name and settings:
 
     import mococxr
 
-    mococxr.prepare("films", out="store")
+    mococxr.prepare("images", out="store")
     mococxr.pretrain("store", out="run")
     mococxr.study("store", target="TB", arm=["moco=run", "imagenet"], out="study")
 
 `import` is a word of the language, so that command is `mococxr.import_checkpoint("moco-cxr", file, out="run")`.
-Beside them stand `Store` (the films of a store), `load_encoder` (an encoder as a torch module), the errors.
+Beside them stand `Store` (the images of a store), `load_encoder` (an encoder as a torch module), the errors.
 Nothing heavy is imported before it is used.
 """
 
@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mococxr import commands as _commands
-from mococxr.errors import FilmError, InputError, RunError, UndefinedError
+from mococxr.errors import ImageError, InputError, RunError, UndefinedError
 from mococxr.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _ALIASES = {"import_checkpoint": "import"}
 _OBJECTS = {"Store": "mococxr.store", "load_encoder": "mococxr.encoders"}
 
 __all__ = [
-    "FilmError",
+    "ImageError",
     "InputError",
     "RunError",
     "Store",

@@ -1,4 +1,4 @@
-"""Random views of a film: (image, seed, epoch, index, side) -> one view, by ONE affine resampling.
+"""Random views of an image: (image, seed, epoch, index, side) -> one view, by ONE affine resampling.
 
 Resize, crop, rotation and flip are one matrix, so that a pixel is interpolated once. The image comes from a stored
 level at most twice as large as the view, so that bilinear sampling does not alias (tests/test_views.py states the
@@ -7,7 +7,7 @@ error against an antialiased two-step resize).
 Every random number is a hash of (seed, epoch, index, side) and its place: a view is the same whichever worker,
 batch or order draws it, and drawing costs no generator state.
 
-    B  films in a batch      S  side of a view in pixels
+    B  images in a batch      S  side of a view in pixels
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def uniforms(
     """Random numbers of the views (seed, epoch, index, side).
 
     Args:
-        index: B film numbers.
+        index: B image numbers.
 
     Returns:
         (B, DRAWS) float64 in [0, 1), the same for the same arguments.
@@ -129,7 +129,7 @@ def draw_view(
     draws: NDArray[np.float64],
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """One view of a film.
+    """One view of an image.
 
     Args:
         image: (H, W) uint8.
@@ -148,7 +148,7 @@ def draw_views(
     draws: NDArray[np.float64],
     out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """A view of each of B films; what the maps cost is shared by the batch.
+    """A view of each of B images; what the maps cost is shared by the batch.
 
     Args:
         images: each (H, W) uint8, of any sizes.

@@ -30,16 +30,16 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses; a command may end with another, as `inspect` does with 3 where it finds what needs attention."""
 
 INTRODUCTION = """\
-From a folder of chest films, most of them unlabelled, to a classifier that needs few labels,
+From a folder of chest images, most of them unlabelled, to a classifier that needs few labels,
 with honest numbers.
 
 For example:
-    mococxr prepare  films/ --out store
+    mococxr prepare  images/ --out store
     mococxr pretrain store --out run
     mococxr study    store --target TB --arm moco=run --arm imagenet --out cmp
     mococxr fit      store --encoder run --target TB --out model
 
-`mococxr demo` goes the whole way on synthetic films; try it first."""
+`mococxr demo` goes the whole way on synthetic images; try it first."""
 
 EPILOGUE = (
     "`mococxr COMMAND --help` shows every setting of a command; --debug, anywhere, the traceback of an error."
@@ -203,7 +203,7 @@ def _merge(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
 
 
 GROUP_ORDER = (
-    "Required", "Films", "Labels", "Privacy", "Split", "Columns", "Comparison", "Classifier", "Operating point",
+    "Required", "Images", "Labels", "Privacy", "Split", "Columns", "Comparison", "Classifier", "Operating point",
     "Bootstrap", "Encoder", "Contrast", "Views", "Optimiser", "Linear head", "Trained by gradient", "Run",
 )  # fmt: skip
 _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUP_ORDER)}

@@ -53,13 +53,13 @@ class Progress:
     Args:
         label: what runs, e.g. `prepare`.
         total: how many units there are in all.
-        unit: what is counted, in the plural, e.g. `films`.
+        unit: what is counted, in the plural, e.g. `images`.
         done: units done by an earlier run (they count for the bar, not for the rate).
         stream: where it is shown; standard error unless told otherwise.
     """
 
     def __init__(
-        self, label: str, total: int, unit: str = "films", done: int = 0, stream: TextIO | None = None
+        self, label: str, total: int, unit: str = "images", done: int = 0, stream: TextIO | None = None
     ) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = self.skipped = done
@@ -139,7 +139,7 @@ def _live_bar(job: Progress) -> rich.progress.Progress:
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str = "films", done: int = 0) -> Iterator[Progress]:
+def progress(label: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Progress]:
     """`with progress("prepare", n) as bar: bar.advance()`; closes the line whatever happens."""
     bar = Progress(label, total, unit, done)
     try:

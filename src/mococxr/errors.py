@@ -21,12 +21,12 @@ class InputError(Exception):
         return InputError, (self.problem, self.way_out)
 
 
-class FilmError(Exception):
-    """One film cannot be read. The text is the reason written to `quarantine.csv`."""
+class ImageError(Exception):
+    """One image cannot be read. The text is the reason written to `quarantine.csv`."""
 
 
 class UndefinedError(Exception):
-    """A number that the data do not define (one class only, no test films): the text is the reason."""
+    """A number that the data do not define (one class only, no test images): the text is the reason."""
 
 
 class RunError(Exception):

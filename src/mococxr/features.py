@@ -1,10 +1,10 @@
-"""Films -> frames -> features: what an encoder is shown, the same from a store as from files.
+"""Images -> frames -> features: what an encoder is shown, the same from a store as from files.
 
-A film passes three steps: shorter side to the store's size, whole halvings down to at most twice the frame
-(`Store.level`; `film_level` does both for a file), then `to_frame`. So a film scores the same whichever way
+An image passes three steps: shorter side to the store's size, whole halvings down to at most twice the frame
+(`Store.level`; `image_level` does both for a file), then `to_frame`. So an image scores the same whichever way
 it came.
 
-    N  films    D  length of a feature    H, W  height and width of a frame in px
+    N  images    D  length of a feature    H, W  height and width of a frame in px
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from mococxr.store import Store
 
 GRID = 32
-"""Pixels: the longer side of a whole film is rounded to this multiple, so that films share a batch."""
+"""Pixels: the longer side of a whole image is rounded to this multiple, so that images share a batch."""
 
 PATIENCE = 1.0
-"""Seconds of one film above which its cost is not measured again."""
+"""Seconds of one image above which its cost is not measured again."""
 
 
 def to_frame(image: NDArray[np.uint8], size: int, frame: str = "centre") -> NDArray[np.uint8]:
-    """What an encoder sees of a film.
+    """What an encoder sees of an image.
 
     Args:
         image: (H, W) uint8, from a level at most twice as large as the frame.
         size: shorter side of the frame, px.
         frame: `centre`: the shorter side becomes `size`, then a centred square, as the paper evaluates.
-            `whole`: all of the film, its longer side rounded to the nearest multiple of `GRID`.
+            `whole`: all of the image, its longer side rounded to the nearest multiple of `GRID`.
 
     Returns:
         (size, size) uint8, or (H', W') with min(H', W') == size for `whole`.
@@ -63,7 +63,7 @@ def to_frame(image: NDArray[np.uint8], size: int, frame: str = "centre") -> NDAr
 
 
 def random_frame(image: NDArray[np.uint8], size: int, place: float) -> NDArray[np.uint8]:
-    """What training on labels shows of a film: as `centre` of `to_frame`, the square elsewhere on the longer side.
+    """What training on labels shows of an image: as `centre` of `to_frame`, the square elsewhere on the longer side.
 
     Pixels are those of evaluation: one resize, and a cut at a whole pixel.
 
@@ -86,12 +86,12 @@ def _resize_whole(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
-def film_level(image: NDArray[np.uint8], stored: int, size: int) -> NDArray[np.uint8]:
-    """A film read from a file, as the level of a store would hold it.
+def image_level(image: NDArray[np.uint8], stored: int, size: int) -> NDArray[np.uint8]:
+    """An image read from a file, as the level of a store would hold it.
 
     Args:
         image: (H, W) uint8, as read.
-        stored: shorter side of the store's films, px.
+        stored: shorter side of the store's images, px.
         size: shorter side of the frame, px.
     """
     return shrink(resize_shorter(image, stored), halving(stored, size))
@@ -143,9 +143,9 @@ def encode_frames(
 def _encode_batch(
     encoder: Encoder, group: list[tuple[int, NDArray[np.uint8]]], device: torch.device
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    films = torch.from_numpy(np.stack([frame for _, frame in group])[:, None]).to(device)
+    images = torch.from_numpy(np.stack([frame for _, frame in group])[:, None]).to(device)
     with torch.inference_mode():
-        encoded = encoder(films).cpu().numpy()
+        encoded = encoder(images).cpu().numpy()
     yield from zip((position for position, _ in group), encoded, strict=True)
 
 
@@ -160,7 +160,7 @@ def features(
     batch: int = 64,
     label: str | None = "features",
 ) -> NDArray[np.float32]:
-    """Features of films of a store, the encoder in eval mode and proved unchanged.
+    """Features of images of a store, the encoder in eval mode and proved unchanged.
 
     Args:
         rows: row numbers of the store, N.
@@ -178,9 +178,9 @@ def features(
     before = state_hash(encoder)
     level = store.level(size)
     out = np.empty((len(rows), encoder.spec.width), dtype=np.float32)
-    films = (to_frame(level.pixels(int(row)), size, frame) for row in rows)
+    images = (to_frame(level.pixels(int(row)), size, frame) for row in rows)
     with console.progress(label, len(rows)) if label else nullcontext() as bar:
-        for position, feature in encode_frames(encoder, films, place, batch):
+        for position, feature in encode_frames(encoder, images, place, batch):
             out[position] = feature
             if bar:
                 bar.advance()
@@ -188,17 +188,17 @@ def features(
         raise RunError("The encoder changed while its features were read: they are not those of one encoder.")
     if not np.isfinite(out).all():
         raise RunError(
-            f"{int((~np.isfinite(out).all(axis=1)).sum())} films have features that are not finite."
+            f"{int((~np.isfinite(out).all(axis=1)).sum())} images have features that are not finite."
         )
     return out
 
 
-def seconds_per_film(
+def seconds_per_image(
     encoder: Encoder, size: int, device: torch.device | str = "cpu", batch: int = 4
 ) -> float:
-    """How long one film takes an encoder, here and now.
+    """How long one image takes an encoder, here and now.
 
-    The fastest of a second film alone and, where that takes less than `PATIENCE`, two batches.
+    The fastest of a second image alone and, where that takes less than `PATIENCE`, two batches.
 
     Args:
         size: side of the frames, px.

@@ -1,17 +1,17 @@
-"""Which films are one film: a fingerprint that survives copying, a fast search for near ones, a pixel check.
+"""Which images are one image: a fingerprint that survives copying, a fast search for near ones, a pixel check.
 
 A copy here is the same exposure stored again: rescaled, recompressed, brightened. Two exposures of one person,
-however alike, are two films. Measured on 1,000 films of adults (shorter side 320), 5,216 of children (224 x 224)
+however alike, are two images. Measured on 1,000 images of adults (shorter side 320), 5,216 of children (224 x 224)
 and 600 phantoms; for each, 500 to 600 copies of a kind at scale 0.5 to 1.5, JPEG quality 30 to 80, gain 0.85 to
 1.15 with an offset up to 20 grey levels, gamma 0.8 to 1.25:
 
 | | adults | children | phantoms |
 |---|---|---|---|
 | distance of a copy: median, 99 %, largest of the worst kind | 3, 18, 38 | 2, 9, 13 | 2, 9, 14 |
-| distance to the nearest film of another patient: smallest, median | 57, 87 | 46, 78 | 22, 46 |
-| distance to another film of the same patient: smallest | 53 | 60 | 27 |
+| distance to the nearest image of another patient: smallest, median | 57, 87 | 46, 78 | 22, 46 |
+| distance to another image of the same patient: smallest | 53 | 60 | 27 |
 | likeness of a copy: smallest of whole, of detail | .992, .962 | .995, .976 | .996, .983 |
-| likeness of the closest films that are no copies: largest of whole, of detail | .962, .612 | .957, .522 | .974, .746 |
+| likeness of the closest images that are no copies: largest of whole, of detail | .962, .612 | .957, .522 | .974, .746 |
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import numpy.typing as npt
 FINGERPRINT = 32
 """Bytes of a fingerprint: 16 x 16 signs of low frequencies."""
 DISTANCE = 40
-"""Bits of 256 in which the fingerprints of a film and its copy may differ. Real films that are no copies begin at
+"""Bits of 256 in which the fingerprints of an image and its copy may differ. Real images that are no copies begin at
 46; phantoms, which are more alike, at 22: the pixel check decides."""
 WHOLE, DETAIL = 0.95, 0.86
-"""The least correlation of a copy, of the whole film and of its detail."""
+"""The least correlation of a copy, of the whole image and of its detail."""
 
 _SIDE, _CELLS = 64, 16
 _LOCAL = 6.0
@@ -37,17 +37,17 @@ _FLAT = 4.0
 """Grey levels under which contrast is taken for grain, and not amplified."""
 _COMMON = 128
 _FINE = 3.0
-"""Pixels (of 128) of the blur that is taken away from a film to leave its detail."""
+"""Pixels (of 128) of the blur that is taken away from an image to leave its detail."""
 _BLOCK = 4096
 
 Bytes = npt.NDArray[np.uint8]
 
 
 def fingerprints(images: Iterable[Bytes]) -> Bytes:
-    """Perceptual fingerprints of films, in order.
+    """Perceptual fingerprints of images, in order.
 
-    A film is shrunk to 64 x 64, its local mean and contrast are taken out, and the signs of 16 x 16 low
-    frequencies (of its cosine transform, without the zeroth) are its bits. Films without a picture (all one
+    An image is shrunk to 64 x 64, its local mean and contrast are taken out, and the signs of 16 x 16 low
+    frequencies (of its cosine transform, without the zeroth) are its bits. Images without a picture (all one
     grey) have the fingerprint 0, so all of them are near each other: leave them out.
 
     Args:
@@ -76,7 +76,7 @@ def near(a_N32: Bytes, b_M32: Bytes | None = None, distance: int = DISTANCE) -> 
     """Pairs of fingerprints that differ in at most `distance` bits.
 
     Every pair is compared, as products of signs in blocks: exact, memory does not grow with N x M (but with
-    the pairs found). 100,000 films against themselves take about a minute on one core.
+    the pairs found). 100,000 images against themselves take about a minute on one core.
 
     Args:
         a_N32: uint8 (N, 32).
@@ -105,10 +105,10 @@ def _signs(packed_N32: Bytes) -> npt.NDArray[np.float32]:
     return np.unpackbits(packed_N32, axis=1).astype(np.float32) * 2 - 1
 
 
-def same_film(image_a: Bytes, image_b: Bytes) -> bool:
-    """Whether two films are copies of one exposure: the whole correlates, and so does the fine detail.
+def same_image(image_a: Bytes, image_b: Bytes) -> bool:
+    """Whether two images are copies of one exposure: the whole correlates, and so does the fine detail.
 
-    Both are brought to one small size first, so that scale and grain of compression do not count. A film
+    Both are brought to one small size first, so that scale and grain of compression do not count. An image
     without a picture is nobody's copy.
 
     Args:
@@ -119,7 +119,7 @@ def same_film(image_a: Bytes, image_b: Bytes) -> bool:
 
 
 def likeness(image_a: Bytes, image_b: Bytes) -> tuple[float, float]:
-    """Correlations, -1 to 1, of two films as a whole and of their fine detail; 0 where one has no picture."""
+    """Correlations, -1 to 1, of two images as a whole and of their fine detail; 0 where one has no picture."""
     side = min(_COMMON, *image_a.shape, *image_b.shape)
     sigma = _FINE * side / _COMMON
     a, b = (

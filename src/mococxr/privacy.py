@@ -1,4 +1,4 @@
-"""Names that mean nothing without a key: patients, studies and films as keyed hashes.
+"""Names that mean nothing without a key: patients, studies and images as keyed hashes.
 
 A pseudonym is the front of an HMAC-SHA256 (RFC 2104) of an identity under a secret of 32 random bytes. The same
 key gives the same pseudonym in every store; without the key nobody can find the identity or try one out. The
@@ -19,12 +19,12 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import console, files
-from mococxr.errors import FilmError, InputError, RunError, UndefinedError
+from mococxr.errors import ImageError, InputError, RunError, UndefinedError
 
 SECRET_BYTES = 32
 DIGITS = 24
 """Hexadecimal digits of a pseudonym: 96 bits, so that two of 10^9 identities agree with chance 10^-11."""
-LOOKUP = ("film", "patient", "study", "real_path", "real_patient", "real_study", "root")
+LOOKUP = ("image", "patient", "study", "real_path", "real_patient", "real_study", "root")
 """Columns of the look-up table: three pseudonyms, and what they stand for."""
 WITHHELD = "(withheld)"
 
@@ -135,7 +135,7 @@ class Key:
                 if before.columns != list(LOOKUP):
                     raise InputError(f"{self.lookup} is no look-up table of pseudonyms.", "Move it away.")
                 rows = pl.concat([before, rows])
-                rows = rows.unique(["film", "root", "real_path"], keep="last", maintain_order=True)
+                rows = rows.unique(["image", "root", "real_path"], keep="last", maintain_order=True)
             with files.atomic(self.lookup, mode=0o600) as temporary:
                 rows.write_csv(temporary)
 
@@ -189,7 +189,7 @@ def discreet_errors() -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(discreet(error.problem), discreet(error.way_out)) from None
-    except (RunError, FilmError, UndefinedError):
+    except (RunError, ImageError, UndefinedError):
         raise
     except Exception as error:  # whatever it is, its text is not for a log
         raise RunError(unexpected(error)) from None

@@ -107,7 +107,7 @@ TABLES: Mapping[str, Columns] = {
         | _CONDITION
         | _count(
             draw="number of the draw of labels",
-            train_films="labelled training films",
+            train_images="labelled training images",
             train_patients="their patients",
             train_positives="those that are positive",
         )
@@ -165,14 +165,14 @@ TABLES: Mapping[str, Columns] = {
     ),
     "labels_saved": (
         _PAIR
-        | _number(train_films="labelled films of the arm")
+        | _number(train_images="labelled images of the arm")
         | _text(
-            equals_films="films with which the reference reaches the same: a number, at most N or more than N",
+            equals_images="images with which the reference reaches the same: a number, at most N or more than N",
             low="lower limit of the same",
             high="upper limit of the same",
         )
         | _number(
-            factor="equals_films by train_films",
+            factor="equals_images by train_images",
             factor_low="lower limit of the same",
             factor_high="upper limit of the same",
         )
@@ -183,7 +183,7 @@ TABLES: Mapping[str, Columns] = {
         _CELL
         | _count(draw="the draw that is judged: the first")
         | _text(method="how scores become probabilities")
-        | _count(validation_films="validation units that chose both", validation_positives="those positive")
+        | _count(validation_images="validation units that chose both", validation_positives="those positive")
         | _interval(brier="Brier score on the test units", ece="expected calibration error")
         | _number(ece_if_perfect="expected ECE of perfect probabilities on as many units")
         | _interval(slope="calibration slope", intercept="calibration intercept")

@@ -30,8 +30,8 @@ def split_patients(
     where they are equal. Then they are dealt out in turn, at random within each ten.
 
     Args:
-        rows: one row a film, with `patient` and the label columns (1, 0, -1 or null); a patient with one
-            positive film is positive.
+        rows: one row an image, with `patient` and the label columns (1, 0, -1 or null); a patient with one
+            positive image is positive.
         labels: label columns to stratify by.
         shares: of train, val and test, in 0..1, adding up to 1. A share above 0 means at least one patient.
         seed: another seed gives another split.
@@ -54,7 +54,7 @@ def split_patients(
 
 
 def _states(rows: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
-    """Per patient and label: 2 has a positive film, 1 has a film with a known value, 0 has neither."""
+    """Per patient and label: 2 has a positive image, 1 has an image with a known value, 0 has neither."""
     state = [
         pl.when((pl.col(name) == 1).any())
         .then(2)
@@ -138,7 +138,7 @@ def given_splits(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[p
         )
     chosen = stated.unique("patient").filter(pl.col("patient").is_in(wanted.implode()))
     unused = stated["patient"].n_unique() - len(wanted)
-    notes = [f"{name}: {unused:,} patients have no film here and are left out."] if unused else []
+    notes = [f"{name}: {unused:,} patients have no image here and are left out."] if unused else []
     return chosen.select("patient", "split").sort("patient"), notes
 
 
@@ -177,7 +177,7 @@ def draw_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) ->
     patient of each class in the draw's order stands at its front, so both classes are in every fraction.
 
     Args:
-        table: `patient, label` with 1 or 0, one row a labelled training film; one positive film makes a
+        table: `patient, label` with 1 or 0, one row a labelled training image; one positive image makes a
             patient positive.
         fraction: share of the labelled patients, above 0 and up to 1; at least two are drawn.
         draw: number of the draw, from 0.

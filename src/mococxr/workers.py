@@ -61,7 +61,7 @@ def leave_with_parent() -> None:
 
 
 def settle() -> None:
-    """One thread, memory that is kept, and no word of a library's: its warnings may quote a film's header."""
+    """One thread, memory that is kept, and no word of a library's: its warnings may quote an image's header."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -73,7 +73,7 @@ def settle() -> None:
 def keep_memory(most: int = -1) -> None:
     """Let glibc keep what this process frees, up to `most` bytes, or all: for work that frees and takes the same again.
 
-    Giving the pages of each film or tensor back and getting them again, cleared, costs up to a fifth. With another C
+    Giving the pages of each image or tensor back and getting them again, cleared, costs up to a fifth. With another C
     library nothing happens.
     """
     try:

@@ -1,4 +1,4 @@
-"""Films that are stored twice: the same bytes, or copies by fingerprint and pixel check."""
+"""Images that are stored twice: the same bytes, or copies by fingerprint and pixel check."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy.typing as npt
 import polars as pl
 
 from mococxr import console
-from mococxr.near_duplicates import near, same_film
+from mococxr.near_duplicates import near, same_image
 from mococxr.store import Store
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two films that are one: rows `a` and `b` (of the other store, where there are two); `bytes`: equal files."""
+    """Two images that are one: rows `a` and `b` (of the other store, where there are two); `bytes`: equal files."""
 
     a: int
     b: int
@@ -26,9 +26,9 @@ Rows = npt.NDArray[np.int64]
 
 
 def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArray[np.bool_]) -> list[Pair]:
-    """Pairs of films of one store that are one film, in order.
+    """Pairs of images of one store that are one image, in order.
 
-    Of n films with the same bytes each is paired with the first of them; films without a picture are compared
+    Of n images with the same bytes each is paired with the first of them; images without a picture are compared
     by their bytes only.
     """
     numbers = _numbered(store.index["sha256"])
@@ -39,7 +39,7 @@ def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArra
     found = [Pair(int(first[row]), int(row), True) for row in again]
     with console.progress("compare", len(candidates), unit="pairs") as bar:
         for a, b in candidates.tolist():
-            if same_film(store.pixels(a), store.pixels(b)):
+            if same_image(store.pixels(a), store.pixels(b)):
                 found.append(Pair(a, b, False))
             bar.advance()
     return sorted(found, key=lambda pair: (pair.a, pair.b))
@@ -48,9 +48,9 @@ def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArra
 def copies_across(
     store: Store, prints: npt.NDArray[np.uint8], other: Store, others: npt.NDArray[np.uint8]
 ) -> list[Pair]:
-    """Pairs of a film of `store` and one of `other` that are one film, in order.
+    """Pairs of an image of `store` and one of `other` that are one image, in order.
 
-    Films without a picture have an empty fingerprint and are compared by their bytes only.
+    Images without a picture have an empty fingerprint and are compared by their bytes only.
     """
     hashes = {sha256: row for row, sha256 in reversed(list(enumerate(other.index["sha256"].to_list())))}
     bytes_of = [hashes.get(sha256) for sha256 in store.index["sha256"].to_list()]
@@ -61,14 +61,14 @@ def copies_across(
     with console.progress("compare stores", len(candidates), unit="pairs") as bar:
         for i, j in candidates.tolist():
             a, b = int(mine[i]), int(theirs[j])
-            if same_film(store.pixels(a), other.pixels(b)):
+            if same_image(store.pixels(a), other.pixels(b)):
                 found.append(Pair(a, b, False))
             bar.advance()
     return sorted(found, key=lambda pair: (pair.a, pair.b))
 
 
 def groups(pairs: list[Pair]) -> list[list[int]]:
-    """Rows that are one film through some chain of pairs: each group sorted, groups by their first row."""
+    """Rows that are one image through some chain of pairs: each group sorted, groups by their first row."""
     leader: dict[int, int] = {}
 
     def find(row: int) -> int:

@@ -23,14 +23,14 @@ _PATIENTS = ("patient-in-two-splits", "patient-in-both-stores", "no-split")
 
 @dataclass(frozen=True)
 class Found:
-    """`facts`: the JSON file's content; `flags`: a row for each flag of each film."""
+    """`facts`: the JSON file's content; `flags`: a row for each flag of each image."""
 
     facts: dict[str, Any]
     flags: pl.DataFrame
 
 
 def gather(store: Store, other: Store | None, jobs: int) -> Found:
-    """Look at the films, compare them, count, and draw the conclusions.
+    """Look at the images, compare them, count, and draw the conclusions.
 
     Args:
         store: the store.
@@ -61,7 +61,7 @@ def gather(store: Store, other: Store | None, jobs: int) -> Found:
         "labels_together": labels.together(store),
         "shortcuts": [
             {"label": one.label, "column": one.column, "auroc": one.auroc, "warns": one.warns, "enough": one.enough,
-             "rates": [{"value": value, "positive": rate, "films": n} for value, rate, n in one.rates]}
+             "rates": [{"value": value, "positive": rate, "images": n} for value, rate, n in one.rates]}
             for one in shortcuts
         ],
         "pixels": labels.pixel_table(measured.table.select(STATISTICS)),
@@ -82,7 +82,7 @@ def _about(store: Store, flagger: Flagger) -> dict[str, Any]:
         "source": store.source,
         "reader": store.manifest["reader"],
         "phantom": bool(store.manifest["phantom"]),
-        "films": len(store),
+        "images": len(store),
         "patients": len(set(flagger.patients)) if store.patients_known else None,
         "quarantined": len(flagger.quarantined()),
         "size": store.manifest["size"],
@@ -101,20 +101,20 @@ def _findings(flags: pl.DataFrame, shortcuts: int) -> list[dict[str, Any]]:
             patients = rows["patient"].n_unique() if rows["patient"].null_count() == 0 else None
             counted = patients if kind.flag in _PATIENTS else len(rows)
             found.append(
-                {"flag": kind.flag, "attention": kind.attention, "count": counted, "films": len(rows),
+                {"flag": kind.flag, "attention": kind.attention, "count": counted, "images": len(rows),
                  "patients": patients, "what": kind.what, "do": kind.do}
             )  # fmt: skip
     if shortcuts:
         found.append(
-            {"flag": "shortcut", "attention": False, "count": shortcuts, "films": None, "patients": None,
+            {"flag": "shortcut", "attention": False, "count": shortcuts, "images": None, "patients": None,
              "what": f"labels that a column alone tells with an AUROC of {labels.WARN:.2f} or more", "do": SHORTCUT}
         )  # fmt: skip
     return found
 
 
-def _verdict(attention: list[dict[str, Any]], films: int) -> str:
+def _verdict(attention: list[dict[str, Any]], images: int) -> str:
     if not attention:
-        return f"Nothing in these {films:,} films needs attention."
+        return f"Nothing in these {images:,} images needs attention."
     named = [f"{one['what'].split(':')[0].split(' (')[0]} ({one['count']:,})" for one in attention]
     more = f" and {len(named) - 4} more" if len(named) > 4 else ""
     noun = "finding needs" if len(named) == 1 else "findings need"
@@ -126,17 +126,17 @@ def _not_judged(store: Store, unjudged: dict[str, int]) -> list[str]:
     said = []
     if unjudged["pose"]:
         said.append(
-            f"Pose and inversion of {unjudged['pose']:,} lateral films: fewer than {pose.ENOUGH} to learn from."
+            f"Pose and inversion of {unjudged['pose']:,} lateral images: fewer than {pose.ENOUGH} to learn from."
         )
     if unjudged["chest"]:
         said.append(
-            f"Whether {unjudged['chest']:,} films show a chest: fewer than {pose.ENOUGH} of their view to learn from."
+            f"Whether {unjudged['chest']:,} images show a chest: fewer than {pose.ENOUGH} of their view to learn from."
         )
     if unjudged["text"]:
         said.append(
-            f"Burned-in text on {unjudged['text']:,} films: their shorter side is under {text.LEAST} px. Prepare "
+            f"Burned-in text on {unjudged['text']:,} images: their shorter side is under {text.LEAST} px. Prepare "
             f"with --size {text.SIDE} to have it looked for."
         )
     if not store.patients_known:
-        said.append("Patients in several splits: patients are not known, each film counts as one.")
+        said.append("Patients in several splits: patients are not known, each image counts as one.")
     return said

@@ -1,4 +1,4 @@
-"""What is flagged, how much it matters, and what to do about it: the rules, and one row for each flagged film."""
+"""What is flagged, how much it matters, and what to do about it: the rules, and one row for each flagged image."""
 
 from __future__ import annotations
 
@@ -30,47 +30,47 @@ _TABLE = "the label table of the source"
 KINDS = (
     Kind("patient-in-two-splits", True, "patients in more than one split",
          "Leave one row for each patient in the store's splits.csv, or prepare again with --split-file."),
-    Kind("copy-across-splits", True, "copies of one film in different splits",
-         f"Give both films one patient in {_TABLE}, or delete one row, and prepare again."),
+    Kind("copy-across-splits", True, "copies of one image in different splits",
+         f"Give both images one patient in {_TABLE}, or delete one row, and prepare again."),
     Kind("patient-in-both-stores", True, "patients in both stores",
          "Name them to pretrain by --exclude-patients FILE, or take their rows out of one table and prepare again."),
-    Kind("film-in-both-stores", True, "copies of one film in both stores",
+    Kind("image-in-both-stores", True, "copies of one image in both stores",
          "Name their patients to pretrain by --exclude-patients FILE, or take their rows out of one table."),
-    Kind("copy-across-patients", True, "copies of one film under different patients",
-         f"Find out whose film it is, give both one patient in {_TABLE}, and prepare again."),
-    Kind("copy-with-other-labels", True, "copies of one film with labels that contradict each other",
-         f"Look at the film, correct its labels in {_TABLE}, and prepare again."),
+    Kind("copy-across-patients", True, "copies of one image under different patients",
+         f"Find out whose image it is, give both one patient in {_TABLE}, and prepare again."),
+    Kind("copy-with-other-labels", True, "copies of one image with labels that contradict each other",
+         f"Look at the image, correct its labels in {_TABLE}, and prepare again."),
     Kind("corrupt", True, "files in quarantine: not read, not in the store",
          "Read the reasons in the store's quarantine.csv; mend or fetch the files and prepare again, or leave them "
          "out of the source."),
-    Kind("blank", True, "films without a picture",
+    Kind("blank", True, "images without a picture",
          f"Delete their rows in {_TABLE} and prepare again."),
-    Kind("inverted", True, "films that look inverted (white lungs)",
+    Kind("inverted", True, "images that look inverted (white lungs)",
          "Look at them; invert the files, or delete their rows in the table, and prepare again."),
-    Kind("rotated", True, "films that look turned by 90 or 180 degrees",
+    Kind("rotated", True, "images that look turned by 90 or 180 degrees",
          "Look at them; turn the files upright, or delete their rows in the table, and prepare again."),
-    Kind("not-chest", True, "films that hardly look like the others of the store",
+    Kind("not-chest", True, "images that hardly look like the others of the store",
          f"Look at them; delete the rows of those that show no chest in {_TABLE} and prepare again."),
-    Kind("text", True, "films with burned-in text, more than a marker and a word",
-         "Read it on the original films; where it names a person, black it out in the files and prepare again."),
-    Kind("identical", False, "films whose files are the same bytes, of one patient",
-         f"Nothing leaks; delete the rows of the copies in {_TABLE} where films are to count once."),
-    Kind("copy", False, "copies of one film, of one patient",
-         f"Nothing leaks; delete the rows of the copies in {_TABLE} where films are to count once."),
-    Kind("no-split", False, "films whose patient is in no split",
+    Kind("text", True, "images with burned-in text, more than a marker and a word",
+         "Read it on the original images; where it names a person, black it out in the files and prepare again."),
+    Kind("identical", False, "images whose files are the same bytes, of one patient",
+         f"Nothing leaks; delete the rows of the copies in {_TABLE} where images are to count once."),
+    Kind("copy", False, "copies of one image, of one patient",
+         f"Nothing leaks; delete the rows of the copies in {_TABLE} where images are to count once."),
+    Kind("no-split", False, "images whose patient is in no split",
          "They are used for nothing; add the patient to the store's splits.csv if they should be."),
-    Kind("no-film", False, "files in quarantine that are no films: localizers, other modalities, second copies",
+    Kind("no-image", False, "files in quarantine that are no images: localizers, other modalities, second copies",
          "Nothing to do; the store's quarantine.csv lists them."),
-    Kind("text-short", False, "films with a burned-in word, e.g. PORTABLE",
+    Kind("text-short", False, "images with a burned-in word, e.g. PORTABLE",
          "Look at some; a word that goes with a disease is a shortcut, see below."),
-    Kind("outlier", False, "films far from the others in brightness, contrast, black, white or entropy",
+    Kind("outlier", False, "images far from the others in brightness, contrast, black, white or entropy",
          "Look at some; a device or an export of its own often shows here."),
 )  # fmt: skip
 """Every kind of finding, what leaks first."""
 
 Row = tuple[int | None, str, str | None, str, str, str]
 OUTLYING = 6.0
-"""Deviations (from quartiles) from the median at which a film is an outlier."""
+"""Deviations (from quartiles) from the median at which an image is an outlier."""
 
 
 def to_frame(rows: Iterable[Row]) -> pl.DataFrame:
@@ -92,17 +92,17 @@ class Flagger:
         self.splits: dict[str, list[str]] = dict(together.iter_rows())
 
     def row(self, row: int, flag: str, reason: str, other: str = "") -> Row:
-        """One flag of one film."""
+        """One flag of one image."""
         return row, self.paths[row], self.patients[row], flag, reason, other
 
     def split(self, row: int) -> str:
-        """The split, or the splits, of a film: `train`, `train+test`, `none`."""
+        """The split, or the splits, of an image: `train`, `train+test`, `none`."""
         return "+".join(self.splits.get(self.patients[row], [])) or "none"
 
     def quarantined(self) -> list[Row]:
         """The files that `prepare` left out."""
         return [
-            (None, path, None, "corrupt" if unreadable else "no-film", reason, "")
+            (None, path, None, "corrupt" if unreadable else "no-image", reason, "")
             for path, reason, unreadable in self.store.quarantine.iter_rows()
         ]
 
@@ -122,21 +122,21 @@ class Flagger:
     def looks(self, measured: Measured) -> list[Row]:
         """Blank, inverted, turned, no chest, text, outliers."""
         found = []
-        for row, film in enumerate(measured.table.iter_rows(named=True)):
-            if film["blank"]:
+        for row, image in enumerate(measured.table.iter_rows(named=True)):
+            if image["blank"]:
                 found.append(
-                    self.row(row, "blank", f"all grey: mean {film['mean']:.0f}, deviation {film['sd']:.1f}")
+                    self.row(row, "blank", f"all grey: mean {image['mean']:.0f}, deviation {image['sd']:.1f}")
                 )
                 continue
-            if film["explained"] is not None and film["explained"] < pose.EXPLAINED:
-                share, usual = (f"{100 * part:.0f} %" for part in (film["explained"], pose.EXPLAINED))
-                reason = f"{share} of it is like the store's films; {usual} at least is usual"
+            if image["explained"] is not None and image["explained"] < pose.EXPLAINED:
+                share, usual = (f"{100 * part:.0f} %" for part in (image["explained"], pose.EXPLAINED))
+                reason = f"{share} of it is like the store's images; {usual} at least is usual"
                 found.append(self.row(row, "not-chest", reason))
-            if film["inverted"]:
+            if image["inverted"]:
                 found.append(self.row(row, "inverted", "lungs look white, bones black"))
-            if film["turned"]:
-                found.append(self.row(row, "rotated", f"looks turned by {_DEGREES[film['turned']]}"))
-            found += self._text(row, film["longest"], film["strokes"])
+            if image["turned"]:
+                found.append(self.row(row, "rotated", f"looks turned by {_DEGREES[image['turned']]}"))
+            found += self._text(row, image["longest"], image["strokes"])
         return found + self._outliers(measured)
 
     def _text(self, row: int, longest: int | None, strokes: int | None) -> list[Row]:
@@ -164,7 +164,7 @@ class Flagger:
         for group in groups(list(pairs)):
             flags = self._flags_of(group)
             for row in group:
-                same = "the same bytes" if row in files else "the same film, stored otherwise"
+                same = "the same bytes" if row in files else "the same image, stored otherwise"
                 many = f", {len(group)} times in all" if len(group) > 2 else ""
                 other = self.paths[next(other for other in group if other != row)]
                 for flag, why in flags or [("identical" if row in files else "copy", "")]:
@@ -186,7 +186,7 @@ class Flagger:
         return flags
 
     def shared(self, other: Store, pairs: Sequence[Pair]) -> list[Row]:
-        """Patients and films that another store has too."""
+        """Patients and images that another store has too."""
         found = []
         theirs = set(other.index["patient"].to_list())
         if other.source == self.store.source and self.store.patients_known and other.patients_known:
@@ -195,20 +195,20 @@ class Flagger:
                 found.append(self.row(row, "patient-in-both-stores", reason))
         paths, patients = (other.index[name].to_list() for name in ("path", "patient"))
         for pair in pairs:
-            same = "the same bytes" if pair.bytes else "the same film, stored otherwise"
+            same = "the same bytes" if pair.bytes else "the same image, stored otherwise"
             who = (
                 "there too of this patient"
                 if patients[pair.b] == self.patients[pair.a]
                 else "there of another patient's name"
             )
             reason = f"{same}, {who}"
-            found.append(self.row(pair.a, "film-in-both-stores", reason, paths[pair.b]))
+            found.append(self.row(pair.a, "image-in-both-stores", reason, paths[pair.b]))
         return found
 
 
 _DEGREES = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}
 _LEAST = {"mean": 3.0, "sd": 2.0, "black": 0.02, "white": 0.02, "entropy": 0.1}
-"""Deviations are taken to be this at least, so that stores of films all alike flag no trifles."""
+"""Deviations are taken to be this at least, so that stores of images all alike flag no trifles."""
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

@@ -1,6 +1,6 @@
 """The command `inspect`: a store looked over before anything is trained on it, as one page and two tables.
 
-`pose`, `text` and `measure` look at films, `copies` compares them, `flags` says what is wrong, `counts` counts,
+`pose`, `text` and `measure` look at images, `copies` compares them, `flags` says what is wrong, `counts` counts,
 `page` lays out. Nothing here changes a store.
 """
 
@@ -29,7 +29,7 @@ class Dossier:
     Args:
         page: where the page lies; the facts lie beside it as JSON, the flags as `flags.csv`.
         facts: the content of the JSON file.
-        flags: `row, path, patient, flag, reason, other`, a row for each flag of each film.
+        flags: `row, path, patient, flag, reason, other`, a row for each flag of each image.
     """
 
     page: Path
@@ -43,7 +43,7 @@ class Dossier:
 
 
 def run(settings: InspectSettings) -> Dossier:
-    """Look at every film of a store, write the page, the facts and the flags, and say what was found.
+    """Look at every image of a store, write the page, the facts and the flags, and say what was found.
 
     Raises:
         InputError: no store, the same store twice, a place that cannot be written to; nothing was written.

@@ -17,7 +17,7 @@ from mococxr.store.ages import age_bands
 FEW = 12
 """Values of a column up to which they are counted one by one."""
 WARN, LEAST = 0.60, 20
-"""AUROC of a label by a column alone from which it is called a shortcut, and films of each class that it takes."""
+"""AUROC of a label by a column alone from which it is called a shortcut, and images of each class that it takes."""
 POLICIES = tuple(
     (uncertain, blank) for blank in ("unknown", "negative") for uncertain in ("ignore", "zeros", "ones")
 )
@@ -34,9 +34,9 @@ class Shortcut:
     Args:
         label: the label.
         column: the column.
-        auroc: of the column's rates of the label, on the same films.
-        rates: value, share of positive films, films.
-        enough: 20 films of each class at least, and more than three standard errors from 0.5.
+        auroc: of the column's rates of the label, on the same images.
+        rates: value, share of positive images, images.
+        enough: 20 images of each class at least, and more than three standard errors from 0.5.
     """
 
     label: str
@@ -47,23 +47,23 @@ class Shortcut:
 
     @property
     def warns(self) -> bool:
-        """It is strong, and there are films enough to say so."""
+        """It is strong, and there are images enough to say so."""
         return self.enough and self.auroc >= WARN
 
 
 def split_of(store: Store) -> pl.Series:
-    """The split of each film: train, val, test, several joined by +, or none."""
+    """The split of each image: train, val, test, several joined by +, or none."""
     together = store.splits.group_by("patient").agg(pl.col("split").unique().sort().str.join("+"))
     joined = store.index.select("patient").join(together, on="patient", how="left", maintain_order="left")
     return joined["split"].fill_null("none")
 
 
 def columns(store: Store, words: pl.Series | None = None) -> pl.DataFrame:
-    """Columns of few values, as text, a row a film: split, view, sex, age band, metadata, burned-in words.
+    """Columns of few values, as text, a row an image: split, view, sex, age band, metadata, burned-in words.
 
     Args:
         store: the store.
-        words: whether each film carries burned-in words; null where that is not known.
+        words: whether each image carries burned-in words; null where that is not known.
     """
     found = {"split": split_of(store)}
     for name in ("view", "sex"):
@@ -79,10 +79,10 @@ def columns(store: Store, words: pl.Series | None = None) -> pl.DataFrame:
 
 
 def count(table: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Column -> value -> films, columns without any value left out; null as `not known`, and last."""
+    """Column -> value -> images, columns without any value left out; null as `not known`, and last."""
     found = {}
     for name in table.columns:
-        values = table[name].fill_null(_NOBODY).value_counts(name="films")
+        values = table[name].fill_null(_NOBODY).value_counts(name="images")
         pairs = sorted(values.iter_rows(), key=lambda pair: (pair[0] == _NOBODY, _natural(pair[0])))
         if [value for value, _ in pairs] != [_NOBODY]:
             found[name] = dict(pairs)
@@ -121,7 +121,7 @@ def label_table(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def together(store: Store) -> dict[str, dict[str, int]]:
-    """Label -> label -> films positive for both; on the diagonal the films positive for the one."""
+    """Label -> label -> images positive for both; on the diagonal the images positive for the one."""
     positive = (
         np.stack([(store.index[name] == 1).fill_null(False).to_numpy() for name in store.labels], axis=1)
         if store.labels
@@ -137,9 +137,9 @@ def together(store: Store) -> dict[str, dict[str, int]]:
 def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
     """How well each column of few values tells each label, the best first; the split is no such column.
 
-    The number is the AUROC of the column's own rates on the same films: 0.5 says that it tells nothing.
-    Uncertain and blank labels, and films whose value is not known, are left out. It warns from 0.60, with 20
-    films of each class at least and three standard errors of chance between it and 0.5.
+    The number is the AUROC of the column's own rates on the same images: 0.5 says that it tells nothing.
+    Uncertain and blank labels, and images whose value is not known, are left out. It warns from 0.60, with 20
+    images of each class at least and three standard errors of chance between it and 0.5.
     """
     found = []
     for label in store.labels:
@@ -159,8 +159,8 @@ def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: p
     groups, inverse = np.unique(names.astype(str), return_inverse=True)
     if len(groups) < 2:
         return None
-    films = np.bincount(inverse)
-    rates = np.bincount(inverse, weights=labels) / films
+    images = np.bincount(inverse)
+    rates = np.bincount(inverse, weights=labels) / images
     try:
         number = auroc(labels, rates[inverse])
     except UndefinedError:
@@ -168,13 +168,13 @@ def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: p
     positive, negative = int(labels.sum()), int((1 - labels).sum())
     chance = (len(labels) + 1) / (12 * positive * negative)
     enough = min(positive, negative) >= LEAST and number - 0.5 > 3 * chance**0.5
-    shown = [(str(name), float(rate), int(n)) for name, rate, n in zip(groups, rates, films, strict=True)]
+    shown = [(str(name), float(rate), int(n)) for name, rate, n in zip(groups, rates, images, strict=True)]
     shown.sort(key=lambda item: _natural(item[0]))
     return Shortcut(label, column, float(number), shown, bool(enough))
 
 
 def pixel_table(statistics: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Statistic -> its least, 1 %, 25 %, 50 %, 75 %, 99 % and largest value over the films."""
+    """Statistic -> its least, 1 %, 25 %, 50 %, 75 %, 99 % and largest value over the images."""
     shares = {"least": 0.0, "1 %": 0.01, "25 %": 0.25, "50 %": 0.5, "75 %": 0.75, "99 %": 0.99, "most": 1.0}
     return {
         name: {at: float(statistics[name].quantile(q, "linear") or 0.0) for at, q in shares.items()}

@@ -1,4 +1,4 @@
-"""Every film looked at once: statistics of its pixels, how it lies, text, fingerprint. Some 200 bytes a film."""
+"""Every image looked at once: statistics of its pixels, how it lies, text, fingerprint. Some 200 bytes an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mococxr.workers import pool
 STATISTICS = ("mean", "sd", "black", "white", "entropy")
 """Mean and deviation in grey levels; shares of pixels up to 5 and from 250; entropy of the histogram in bits."""
 LEARN_FROM = 1024
-"""Films of a kind of view that the detectors learn from, evenly spread over the rows."""
+"""Images of a kind of view that the detectors learn from, evenly spread over the rows."""
 
 _CHUNK = 512
 _DARK, _BRIGHT = 6, 250
@@ -30,12 +30,12 @@ class Measured:
     """What was measured of a store.
 
     Args:
-        table: a row a film: `STATISTICS`; `blank` (no picture); `turned` (quarter turns counter-clockwise that
-            the film seems to have been given), `inverted`, both null where not judged; `explained`, the share
-            of the film that is chest, null where not judged; `longest` and `strokes` of text, null where the
-            film is too small.
-        prints: uint8 (films, 32), the fingerprints.
-        unjudged: kind of view -> films whose pose, and films whose being a chest, was not judged.
+        table: a row an image: `STATISTICS`; `blank` (no picture); `turned` (quarter turns counter-clockwise that
+            the image seems to have been given), `inverted`, both null where not judged; `explained`, the share
+            of the image that is chest, null where not judged; `longest` and `strokes` of text, null where the
+            image is too small.
+        prints: uint8 (images, 32), the fingerprints.
+        unjudged: kind of view -> images whose pose, and images whose being a chest, was not judged.
     """
 
     table: pl.DataFrame
@@ -44,7 +44,7 @@ class Measured:
 
 
 def measure(store: Store, jobs: int) -> Measured:
-    """Look at every film of a store, in `jobs` processes."""
+    """Look at every image of a store, in `jobs` processes."""
     lateral = (store.index["view"] == "Lateral").fill_null(False).to_numpy()
     models = {kind: _learn(store, np.flatnonzero(lateral == kind), not kind) for kind in (False, True)}
     tasks: list[Task] = [
@@ -67,7 +67,7 @@ def measure(store: Store, jobs: int) -> Measured:
 
 
 def only_prints(store: Store) -> npt.NDArray[np.uint8]:
-    """The fingerprints of a store, uint8 (films, 32)."""
+    """The fingerprints of a store, uint8 (images, 32)."""
     with console.progress("inspect the other store", len(store)) as bar:
         return fingerprints(_advancing(store, bar))
 
@@ -86,19 +86,19 @@ _SCHEMA = {
 
 
 def _learn(store: Store, rows: npt.NDArray[np.int64], frontal: bool) -> pose.Model | None:
-    """The model of one kind of view, from as many films of one half of the rows as of the other."""
+    """The model of one kind of view, from as many images of one half of the rows as of the other."""
     chosen: list[int] = []
     for half in (0, 1):
         these = rows[pose.half_of(rows) == half]
         places = np.linspace(0, len(these) - 1, min(LEARN_FROM // 2, len(these))).round().astype(int)
         chosen += these[np.unique(places)].tolist()
-    films, kept = [], []
+    images, kept = [], []
     for row in sorted(chosen):
         small = pose.shrink(store.pixels(row))
         if small.std() >= pose.FLAT:
-            films.append(pose.even(small))
+            images.append(pose.even(small))
             kept.append(row)
-    return pose.learn(films, kept, frontal)
+    return pose.learn(images, kept, frontal)
 
 
 Task = tuple[Store, int, Sequence[pose.Model | None]]
@@ -128,17 +128,17 @@ def _first(waiting: Iterator[tuple[int, Task]], most: int) -> Iterable[tuple[int
 
 
 def look(store: Store, start: int, models: Sequence[pose.Model | None]) -> Part:
-    """Measure the films from row `start` on, one a model: rows as in `_SCHEMA`, and fingerprints."""
-    films = [store.pixels(start + place) for place in range(len(models))]
+    """Measure the images from row `start` on, one a model: rows as in `_SCHEMA`, and fingerprints."""
+    images = [store.pixels(start + place) for place in range(len(models))]
     rows = [
-        _one(film, start + place, model)
-        for place, (film, model) in enumerate(zip(films, models, strict=True))
+        _one(image, start + place, model)
+        for place, (image, model) in enumerate(zip(images, models, strict=True))
     ]
-    return rows, fingerprints(films)
+    return rows, fingerprints(images)
 
 
-def _one(film: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tuple[object, ...]:
-    shares = np.bincount(film.ravel(), minlength=256) / film.size
+def _one(image: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tuple[object, ...]:
+    shares = np.bincount(image.ravel(), minlength=256) / image.size
     levels = np.arange(256)
     mean = float(shares @ levels)
     sd = float(shares @ (levels - mean) ** 2) ** 0.5
@@ -150,8 +150,8 @@ def _one(film: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tup
         float(shares[_BRIGHT:].sum()),
         float(-there @ np.log2(there)),
     )
-    longest, every = text.strokes(film) or (None, None)
-    small = pose.shrink(film)
+    longest, every = text.strokes(image) or (None, None)
+    small = pose.shrink(image)
     if small.std() < pose.FLAT:
         return (*numbers, True, None, None, None, longest, every)
     if model is None:

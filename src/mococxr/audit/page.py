@@ -16,13 +16,13 @@ from mococxr.reporting.words import percent, shown
 from mococxr.store import Store
 
 MOST_LABELS = 24
-"""Labels in the table of pairs, those with the most films."""
+"""Labels in the table of pairs, those with the most images."""
 _MOST_SHORTCUTS = 15
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """One flagged film: its picture and, where it is a copy, that of the other; a caption and the reason."""
+    """One flagged image: its picture and, where it is a copy, that of the other; a caption and the reason."""
 
     pictures: list[str]
     caption: str
@@ -31,17 +31,17 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Shown:
-    """The films shown of one finding."""
+    """The images shown of one finding."""
 
     finding: dict[str, Any]
-    films: list[Thumbnail]
+    images: list[Thumbnail]
     listed: list[str]
     more: int
 
     @property
     def wide(self) -> bool:
         """Whether its pictures take twice the room."""
-        return any(len(film.pictures) > 1 for film in self.films)
+        return any(len(image.pictures) > 1 for image in self.images)
 
 
 def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
@@ -51,7 +51,7 @@ def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
         found: what was found.
         store: the store, for pictures.
         other: the other store, or None.
-        most: films shown of each finding.
+        most: images shown of each finding.
     """
     facts = found.facts
     gallery = [
@@ -65,7 +65,9 @@ def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
         subtitle=_subtitle(facts["store"]),
         headline=_headline(facts),
         gallery=gallery,
-        counts=[(name, _values(values, facts["store"]["films"])) for name, values in facts["counts"].items()],
+        counts=[
+            (name, _values(values, facts["store"]["images"])) for name, values in facts["counts"].items()
+        ],
         labels=_labels(facts),
         policies=_policies(facts),
         pairs=_pairs(facts["labels_together"]),
@@ -77,39 +79,39 @@ def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
 
 
 def _subtitle(about: dict[str, Any]) -> str:
-    kind = "phantom films (drawn by a program)" if about["phantom"] else "films"
+    kind = "phantom images (drawn by a program)" if about["phantom"] else "images"
     patients = "patients unknown" if about["patients"] is None else f"{about['patients']:,} patients"
-    return f"{about['source']}: {about['films']:,} {kind}, {patients}"
+    return f"{about['source']}: {about['images']:,} {kind}, {patients}"
 
 
 def _headline(facts: dict[str, Any]) -> list[tuple[str, str]]:
     splits = facts["counts"].get("split", {})
     about, other = facts["store"], facts["against"]
     lines = [
-        ("Films by split", ", ".join(f"{name} {n:,}" for name, n in splits.items())),
+        ("Images by split", ", ".join(f"{name} {n:,}" for name, n in splits.items())),
         ("In quarantine", f"{about['quarantined']:,}"),
         ("Stored at", f"{about['size']} px"),
         ("Changed since prepare", ", ".join(about["changed_since_prepare"]) or "nothing"),
     ]
-    return [*lines, ("Against", f"{other['name']}, {other['films']:,} films")] if other else lines
+    return [*lines, ("Against", f"{other['name']}, {other['images']:,} images")] if other else lines
 
 
 def _shown(
     finding: dict[str, Any], flags: pl.DataFrame, store: Store, other: Store | None, most: int
 ) -> Shown:
-    """The first films of a finding, copies side by side; a file in quarantine has no picture and is listed."""
+    """The first images of a finding, copies side by side; a file in quarantine has no picture and is listed."""
     rows = flags.filter(pl.col("flag") == finding["flag"])
-    if finding["flag"] in ("corrupt", "no-film"):
+    if finding["flag"] in ("corrupt", "no-image"):
         listed = [f"{path}: {why}" for path, why in rows.head(most).select("path", "reason").iter_rows()]
         return Shown(finding, [], listed, len(rows) - len(listed))
-    second = other if finding["flag"] == "film-in-both-stores" and other is not None else store
+    second = other if finding["flag"] == "image-in-both-stores" and other is not None else store
     wanted = rows["other"].unique().implode()
     partners = dict(second.index.filter(pl.col("path").is_in(wanted)).select("path", "row").iter_rows())
     written = set(flags.filter(pl.col("flag") == "text")["path"])
-    films: list[Thumbnail] = []
+    images: list[Thumbnail] = []
     seen: set[str] = set()
     for row in rows.iter_rows(named=True):
-        if len(films) == most or row["path"] in seen:
+        if len(images) == most or row["path"] in seen:
             continue
         tall = ILLEGIBLE if written & {row["path"], row["other"]} else SMALL
         pictures = [picture(store.pixels(row["row"]), tall)]
@@ -117,13 +119,13 @@ def _shown(
         if row["other"] in partners:
             pictures.append(picture(second.pixels(partners[row["other"]]), tall))
             seen |= {row["other"]} if second is store else set()
-        films.append(Thumbnail(pictures, f"{row['row']} · {row['path'].rsplit('/', 1)[-1]}", row["reason"]))
-    return Shown(finding, films, [], len(rows) - int(rows["path"].is_in(list(seen)).sum()))
+        images.append(Thumbnail(pictures, f"{row['row']} · {row['path'].rsplit('/', 1)[-1]}", row["reason"]))
+    return Shown(finding, images, [], len(rows) - int(rows["path"].is_in(list(seen)).sum()))
 
 
-def _values(values: dict[str, int], films: int) -> Table:
+def _values(values: dict[str, int], images: int) -> Table:
     return Table(
-        ["Value", "Films", "Share"], [[name, f"{n:,}", _share(n / films)] for name, n in values.items()]
+        ["Value", "Images", "Share"], [[name, f"{n:,}", _share(n / images)] for name, n in values.items()]
     )
 
 
@@ -150,7 +152,7 @@ def _policies(facts: dict[str, Any]) -> Table:
 
 
 def _pairs(together: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """The labels with the most films, and for each pair (films, shade 0 to 1: share of the row's films)."""
+    """The labels with the most images, and for each pair (images, shade 0 to 1: share of the row's images)."""
     names = sorted(together, key=lambda name: -together[name][name])[:MOST_LABELS]
     names = [name for name in together if name in names]
     rows = [
@@ -173,14 +175,14 @@ def _shortcuts(shortcuts: list[dict[str, Any]]) -> Table:
         if one["enough"]
     ]
     left = len(shortcuts) - len(rows)
-    note = f"{left} more, weaker or of too few films, are in the JSON file." if left else ""
+    note = f"{left} more, weaker or of too few images, are in the JSON file." if left else ""
     return Table(["Label", "Column", "AUROC of the column alone", "Warned of"], rows, 2, note)
 
 
 def _pixels(pixels: dict[str, dict[str, float]]) -> Table:
     heads = list(next(iter(pixels.values())))
     return Table(
-        ["Of a film", *heads],
+        ["Of an image", *heads],
         [[_NAMES[name], *(shown(float(f"{v:.3g}")) for v in row.values())] for name, row in pixels.items()],
     )
 

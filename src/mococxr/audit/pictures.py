@@ -1,4 +1,4 @@
-"""Small pictures of flagged films, as text that a page can hold."""
+"""Small pictures of flagged images, as text that a page can hold."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 SMALL, ILLEGIBLE = 150, 84
-"""Pixels that a picture is high at most; it is wide by a fifth more. The second is for films with burned-in text,
+"""Pixels that a picture is high at most; it is wide by a fifth more. The second is for images with burned-in text,
 whose letters are not to be read on a page that may travel."""
 _QUALITY = 72
 
 
-def picture(film: npt.NDArray[np.uint8], tall: int = SMALL) -> str:
-    """A film that fits `tall` pixels of height, as a `data:` address of a JPEG."""
-    scale = min(tall / film.shape[0], 1.2 * tall / film.shape[1])
-    size = (max(1, round(film.shape[1] * scale)), max(1, round(film.shape[0] * scale)))
-    small = cv2.resize(film, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+def picture(image: npt.NDArray[np.uint8], tall: int = SMALL) -> str:
+    """An image that fits `tall` pixels of height, as a `data:` address of a JPEG."""
+    scale = min(tall / image.shape[0], 1.2 * tall / image.shape[1])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()

@@ -1,13 +1,13 @@
-"""How a film lies: upright, turned, inverted, or no chest at all, learnt from the store's own films.
+"""How an image lies: upright, turned, inverted, or no chest at all, learnt from the store's own images.
 
-Films are judged at 24 x 24 pixels with local brightness and contrast evened out. Upright is what most films of
-the store are: one template is fitted by least squares to say 1 of each film as it lies and 0 of the same film
-turned or inverted. At first the films lie as a template of phantoms says, so that a store of which half is
-inverted is not learnt upside down. What a chest looks like is the mean film and 12 main directions around it.
-A film is judged by what was learnt from the other half of the rows, never from itself.
+Images are judged at 24 x 24 pixels with local brightness and contrast evened out. Upright is what most images of
+the store are: one template is fitted by least squares to say 1 of each image as it lies and 0 of the same image
+turned or inverted. At first the images lie as a template of phantoms says, so that a store of which half is
+inverted is not learnt upside down. What a chest looks like is the mean image and 12 main directions around it.
+An image is judged by what was learnt from the other half of the rows, never from itself.
 
-Measured: of 1,000 films of adults and 5,216 of children two were called turned, one of them rightly, and 13 no
-chest: such as show a shoulder, a white frame, or a child lying askew. Of the same films (of children each third)
+Measured: of 1,000 images of adults and 5,216 of children two were called turned, one of them rightly, and 13 no
+chest: such as show a shoulder, a white frame, or a child lying askew. Of the same images (of children each third)
 98 and 97 % were recognised when turned by 180 degrees, 98 and 99 % by 90, 99 % inverted, 92 and 96 % both. Of 150
 cuts from photographs 96 and 100 % were called no chest. Of 10 planted turned and 20 inverted phantoms among 1,995
 all were found, and no other was called so.
@@ -28,15 +28,15 @@ from mococxr.synthetic import draw_phantom
 
 SIDE = 24
 MARGIN = 0.15
-"""How much better another pose must fit than the film as it lies; 1 is the whole way from wrong to right."""
+"""How much better another pose must fit than the image as it lies; 1 is the whole way from wrong to right."""
 EXPLAINED = 0.40
-"""The least share of a chest film that the mean and the directions explain."""
+"""The least share of a chest image that the mean and the directions explain."""
 ENOUGH = 60
-"""Films under which a store does not say what its films look like."""
+"""Images under which a store does not say what its images look like."""
 FLAT = 3.0
-"""Grey levels of deviation, at 24 x 24, under which a film has no picture."""
+"""Grey levels of deviation, at 24 x 24, under which an image has no picture."""
 POSES = tuple((quarters, sign) for sign in (1, -1) for quarters in range(4))
-"""Quarter turns counter-clockwise that a film has been given, and -1 where it has been inverted."""
+"""Quarter turns counter-clockwise that an image has been given, and -1 where it has been inverted."""
 
 _LOCAL, _RIDGE, _DIRECTIONS, _PHANTOMS = 4.0, 0.05, 12, 48
 _PIXELS = SIDE * SIDE
@@ -45,13 +45,13 @@ Floats = npt.NDArray[np.float32]
 Rows = TypeVar("Rows", int, npt.NDArray[np.int64])
 
 
-def shrink(film: npt.NDArray[np.uint8]) -> Floats:
-    """A film at 24 x 24, its shape not kept, 0 to 255."""
-    return np.asarray(cv2.resize(film, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
+def shrink(image: npt.NDArray[np.uint8]) -> Floats:
+    """An image at 24 x 24, its shape not kept, 0 to 255."""
+    return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def even(small: Floats) -> Floats:
-    """Local mean and contrast taken out; then mean 0 and deviation 1 over the film."""
+    """Local mean and contrast taken out; then mean 0 and deviation 1 over the image."""
     rest = small - _blur(small)
     rest = rest / (np.sqrt(_blur(rest * rest)) + 4)
     return np.asarray((rest - rest.mean()) / (rest.std() + 1e-3), np.float32)
@@ -66,7 +66,7 @@ class Model:
     """What upright chests look like, twice: learnt from each half of the rows.
 
     Args:
-        templates: (2, 24, 24): the scalar product with an upright film is about 0.9, with another pose 0.
+        templates: (2, 24, 24): the scalar product with an upright image is about 0.9, with another pose 0.
         means: (2, 576), or None where no store was learnt from.
         directions: (2, K, 576), orthonormal, or None.
     """
@@ -75,26 +75,26 @@ class Model:
     means: Floats | None = None
     directions: Floats | None = None
 
-    def fits(self, film: Floats, row: int) -> Floats:
-        """How well each of `POSES` would explain an evened film, (8,); the largest is how it lies."""
+    def fits(self, image: Floats, row: int) -> Floats:
+        """How well each of `POSES` would explain an evened image, (8,); the largest is how it lies."""
         template = self.templates[1 - half_of(row)]
-        turned = np.array([float((film * np.rot90(template, quarters)).sum()) for quarters in range(4)])
+        turned = np.array([float((image * np.rot90(template, quarters)).sum()) for quarters in range(4)])
         return np.concatenate([turned, -turned]).astype(np.float32)
 
-    def explained(self, film: Floats, row: int) -> float:
-        """The share of an evened film that is chest, in the pose that gives most; 1 where nothing is known."""
+    def explained(self, image: Floats, row: int) -> float:
+        """The share of an evened image that is chest, in the pose that gives most; 1 where nothing is known."""
         if self.means is None or self.directions is None:
             return 1.0
         other = 1 - half_of(row)
         mean, directions = self.means[other], self.directions[other]
-        back = np.stack([sign * np.rot90(film, -quarters) for quarters, sign in POSES]).reshape(8, -1)
+        back = np.stack([sign * np.rot90(image, -quarters) for quarters, sign in POSES]).reshape(8, -1)
         away = back - mean
         rest = (away**2).sum(1) - ((away @ directions.T) ** 2).sum(1)
         return float(1 - (rest / (back**2).sum(1)).min())
 
 
 def verdict(fits: Floats) -> tuple[int, bool]:
-    """Quarter turns counter-clockwise that a film seems to have been given, and whether it seems inverted.
+    """Quarter turns counter-clockwise that an image seems to have been given, and whether it seems inverted.
 
     Both at once is rare, and takes twice the margin.
     """
@@ -106,19 +106,19 @@ def verdict(fits: Floats) -> tuple[int, bool]:
     return quarters, sign < 0
 
 
-def learn(films: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model | None:
-    """Learn from evened films of a store.
+def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model | None:
+    """Learn from evened images of a store.
 
     Args:
-        films: (24, 24) each.
+        images: (24, 24) each.
         rows: their rows in the store: the two halves are kept apart.
-        frontal: they are frontal films: phantoms say at first how they lie, and all there is to say where
-            the films are fewer than 60.
+        frontal: they are frontal images: phantoms say at first how they lie, and all there is to say where
+            the images are fewer than 60.
 
     Returns:
         None where nothing can be said.
     """
-    found, places = list(films), np.fromiter(rows, dtype=np.int64)
+    found, places = list(images), np.fromiter(rows, dtype=np.int64)
     if len(found) < ENOUGH:
         return _unlearnt(frontal)
     halves = [np.flatnonzero(half_of(places) == half) for half in (0, 1)]
@@ -141,10 +141,10 @@ def _unlearnt(frontal: bool) -> Model | None:
     return Model(np.stack([_phantom_template()] * 2)) if frontal else None
 
 
-def _learn_half(films: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:
-    upright = np.stack(films) if template is None else _righted(films, template)
+def _learn_half(images: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:
+    upright = np.stack(images) if template is None else _righted(images, template)
     template = _fit(upright)
-    upright = _righted(films, template)
+    upright = _righted(images, template)
     template = _fit(upright)
     flat = upright.reshape(len(upright), _PIXELS)
     mean = flat.mean(axis=0)
@@ -152,18 +152,18 @@ def _learn_half(films: list[Floats], template: Floats | None, many: int) -> tupl
     return template, mean, directions[:many]
 
 
-def _righted(films: list[Floats], template: Floats) -> Floats:
-    """The films, those that clearly lie otherwise turned back."""
+def _righted(images: list[Floats], template: Floats) -> Floats:
+    """The images, those that clearly lie otherwise turned back."""
     model = Model(np.stack([template, template]))
     found = []
-    for film in films:
-        quarters, inverted = verdict(model.fits(film, 0))
-        found.append((-1 if inverted else 1) * np.rot90(film, -quarters))
+    for image in images:
+        quarters, inverted = verdict(model.fits(image, 0))
+        found.append((-1 if inverted else 1) * np.rot90(image, -quarters))
     return np.stack(found)
 
 
 def _fit(upright_N: Floats) -> Floats:
-    """The template: ridge regression of 7/8 on upright films and -1/8 on each other pose of them."""
+    """The template: ridge regression of 7/8 on upright images and -1/8 on each other pose of them."""
     posed = np.concatenate([sign * np.rot90(upright_N, quarters, axes=(1, 2)) for quarters, sign in POSES])
     flat = posed.reshape(len(posed), _PIXELS).astype(np.float64)
     wanted = np.repeat([7 / 8] + [-1 / 8] * 7, len(upright_N))

@@ -1,12 +1,12 @@
-"""Lines of letters burned into a film: small bright strokes of one height, side by side.
+"""Lines of letters burned into an image: small bright strokes of one height, side by side.
 
-Films are looked at with a shorter side of 320 pixels (224 at least), where letters of a film's text are 4 to 16
+Images are looked at with a shorter side of 320 pixels (224 at least), where letters of an image's text are 4 to 16
 pixels high: smaller ones merge and are not seen. What is counted are strokes, the bright runs along a line: a
 letter has one or two.
 
 Measured: of 40 phantoms with a name and a number along an edge, letters 2.5 to 3.5 % of the height, 38 reached 12
-strokes in a line; of 80 without none had a word. Of 1,000 films of adults 17 % carry words like AP, SUPINE or
-PORTABLE (8 to 11 strokes), and 6 films reach 12 or 20; all that were looked at carry text.
+strokes in a line; of 80 without none had a word. Of 1,000 images of adults 17 % carry words like AP, SUPINE or
+PORTABLE (8 to 11 strokes), and 6 images reach 12 or 20; all that were looked at carry text.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ Image = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.int64]
 
 
-def strokes(film: Image) -> tuple[int, int] | None:
-    """Strokes of the longest line of letters and of all lines; None where the film is too small to say."""
-    shorter = min(film.shape)
+def strokes(image: Image) -> tuple[int, int] | None:
+    """Strokes of the longest line of letters and of all lines; None where the image is too small to say."""
+    shorter = min(image.shape)
     if shorter < LEAST:
         return None
     if shorter > SIDE:
         scale = SIDE / shorter
-        film = np.asarray(cv2.resize(film, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-    raised = cv2.subtract(film, cv2.morphologyEx(film, cv2.MORPH_OPEN, _SQUARE))
-    white = cv2.inRange(film, np.array(_SATURATED), np.array(255))
+        image = np.asarray(
+            cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+        )
+    raised = cv2.subtract(image, cv2.morphologyEx(image, cv2.MORPH_OPEN, _SQUARE))
+    white = cv2.inRange(image, np.array(_SATURATED), np.array(255))
     mask = (raised > _CONTRAST) | ((raised > _FAINT) & (white > 0))
     found = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:, :4].astype(
         np.int64

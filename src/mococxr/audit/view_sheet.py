@@ -1,4 +1,4 @@
-"""The command `views`: films beside the random views that pretraining would draw of them, as a picture."""
+"""The command `views`: images beside the random views that pretraining would draw of them, as a picture."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from mococxr.store import Store
 from mococxr.store.contact_sheet import tile, write
 
 EPOCHS = 4
-"""Pairs of views of each film: those of the first epochs."""
+"""Pairs of views of each image: those of the first epochs."""
 TILE, CAPTION, GAP, BETWEEN = 160, 20, 4, 18
 """Pixels of a tile's side, of a line of text, between tiles, and between pairs."""
 
 
 def run(settings: ViewsSettings) -> Path:
-    """Draw the sheet: a row a film, first the film as stored, then pairs of views, query and key side.
+    """Draw the sheet: a row an image, first the image as stored, then pairs of views, query and key side.
 
-    The films are training films, and each pair is the one that pretraining with this preset, size and seed, on
-    this store alone, would draw of the film in that epoch.
+    The images are training images, and each pair is the one that pretraining with this preset, size and seed, on
+    this store alone, would draw of the image in that epoch.
 
     Returns:
         The path of the PNG.
 
     Raises:
-        InputError: no such store, no training films, a number that cannot be; nothing was written.
+        InputError: no such store, no training images, a number that cannot be; nothing was written.
     """
-    if settings.films < 1:
-        raise InputError(f"--films cannot be {settings.films}.", "It takes at least one film.")
+    if settings.images < 1:
+        raise InputError(f"--images cannot be {settings.images}.", "It takes at least one image.")
     check_place(settings.out)
     store = Store.open(settings.store)
     named = {"stores": settings.store, "out": settings.out, "preset": settings.preset, "size": settings.size}
@@ -43,30 +43,30 @@ def run(settings: ViewsSettings) -> Path:
     rows = store.rows_in("train")
     if not len(rows):
         raise InputError(
-            f"{settings.store} has no training films.", "Prepare it with a training share above 0."
+            f"{settings.store} has no training images.", "Prepare it with a training share above 0."
         )
-    count = min(settings.films, len(rows))
+    count = min(settings.images, len(rows))
     chosen = np.sort(np.random.default_rng(settings.seed).choice(len(rows), count, replace=False))
     sheet = _draw(store, recipe, rows, chosen, settings.seed, _title(store, settings.preset, recipe))
     atomic_write(settings.out, cv2.imencode(".png", sheet)[1].tobytes())
-    console.say(f"{count:,} films, {EPOCHS} pairs of views each: {settings.out}")
+    console.say(f"{count:,} images, {EPOCHS} pairs of views each: {settings.out}")
     return settings.out
 
 
-def pairs(store: Store, recipe: Recipe, row: int, film: int, epochs: int, seed: int) -> NDArray[np.uint8]:
-    """The views of one film in the first epochs.
+def pairs(store: Store, recipe: Recipe, row: int, image: int, epochs: int, seed: int) -> NDArray[np.uint8]:
+    """The views of one image in the first epochs.
 
     Args:
-        row: the film's row in the store.
-        film: its number among the films that are pretrained on, from 0.
+        row: the image's row in the store.
+        image: its number among the images that are pretrained on, from 0.
         seed: of the run.
 
     Returns:
         (epochs, 2, S, S) uint8, query side first.
     """
-    image = store.level(recipe.size).pixels(row)
+    array = store.level(recipe.size).pixels(row)
     return np.stack([
-        [draw_view(image, recipe, uniforms(seed, epoch, [film], side)[0]) for side in (0, 1)]
+        [draw_view(array, recipe, uniforms(seed, epoch, [image], side)[0]) for side in (0, 1)]
         for epoch in range(epochs)
     ])  # fmt: skip
 
@@ -89,12 +89,12 @@ def _draw(
     head = 2 * CAPTION + GAP
     sheet = np.zeros((head + len(chosen) * step + GAP, lefts[-1] + TILE + GAP), np.uint8)
     write(sheet, title, GAP, CAPTION - 5, 0.45, sheet.shape[1] - 2 * GAP)
-    write(sheet, "film", GAP, 2 * CAPTION - 4, 0.4, TILE)
+    write(sheet, "image", GAP, 2 * CAPTION - 4, 0.4, TILE)
     for i, left in enumerate(lefts):
         write(sheet, f"epoch {i // 2}, {('query', 'key')[i % 2]}", left, 2 * CAPTION - 4, 0.4, TILE)
-    for place, film in enumerate(chosen.tolist()):
-        top, row = head + place * step, int(rows[film])
-        views = pairs(store, recipe, row, film, EPOCHS, seed)
+    for place, image in enumerate(chosen.tolist()):
+        top, row = head + place * step, int(rows[image])
+        views = pairs(store, recipe, row, image, EPOCHS, seed)
         pictures = [store.pixels(row), *views.reshape(-1, recipe.size, recipe.size)]
         for picture, left in zip(pictures, [GAP, *lefts], strict=True):
             sheet[top : top + TILE, left : left + TILE] = tile(picture, TILE)

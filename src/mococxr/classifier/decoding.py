@@ -1,7 +1,7 @@
-"""The films of `predict` -> their pixels, in order, decoded in several processes where there are many.
+"""The images of `predict` -> their pixels, in order, decoded in several processes where there are many.
 
 Not in threads: OpenCV tells of damage on standard error only, which is caught one decode at a time in a process
-(`films.native`), so threads would wait for each other. This module imports no PyTorch, which the processes then need
+(`images.native`), so threads would wait for each other. This module imports no PyTorch, which the processes then need
 not load.
 """
 
@@ -20,37 +20,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr import workers
-from mococxr.classifier.inputs import Film
-from mococxr.errors import FilmError
+from mococxr.classifier.inputs import Image
+from mococxr.errors import ImageError
 from mococxr.images import resize_shorter
 from mococxr.privacy import Key
 
 CHUNK = 16
-"""Films that a process decodes at a time."""
+"""Images that a process decodes at a time."""
 TRIED = 2
-"""Chunks of files that are decoded here first, to see how long a film takes."""
+"""Chunks of files that are decoded here first, to see how long an image takes."""
 WORTH = 10.0
 """Seconds of decoding ahead from which processes are started: they take seconds to come up."""
 KILLED = "the decoder crashed on it"
-Read: TypeAlias = tuple[Film, NDArray[np.uint8] | FilmError]
-"""A film as it is to be named with its pixels (H, W); or as it was given, with the reason why it has none."""
-Work: TypeAlias = Callable[[Sequence[Film]], list[Read]]
+Read: TypeAlias = tuple[Image, NDArray[np.uint8] | ImageError]
+"""An image as it is to be named with its pixels (H, W); or as it was given, with the reason why it has none."""
+Work: TypeAlias = Callable[[Sequence[Image]], list[Read]]
 
 
 def decoded(
-    films: Sequence[Film], *, reading: Mapping[str, Any], size: int, key: Key | None, jobs: int | None
+    images: Sequence[Image], *, reading: Mapping[str, Any], size: int, key: Key | None, jobs: int | None
 ) -> Iterator[Read]:
-    """Read films, in the order given and with the same pixels whatever `jobs` is.
+    """Read images, in the order given and with the same pixels whatever `jobs` is.
 
     Args:
-        reading: how files become images: the named arguments of `films.decode_film`.
-        size: a file's shorter side becomes so many px; a store's films come as they stand there.
+        reading: how files become images: the named arguments of `images.decode_image`.
+        size: a file's shorter side becomes so many px; a store's images come as they stand there.
         key: of pseudonyms, or None.
         jobs: processes at most, where they are worth their start; None for one a core.
     """
     jobs = workers.cores() if jobs is None else jobs
     work = partial(read_chunk, reading=reading, size=size, key=key)
-    chunks = list(_chunks(films))
+    chunks = list(_chunks(images))
     files = [number for number, chunk in enumerate(chunks) if chunk[0].store is None]
     first = files[TRIED - 1] + 1 if len(files) > TRIED else len(chunks)
     spent = 0.0
@@ -65,29 +65,29 @@ def decoded(
         yield from answer
 
 
-def read_chunk(films: Sequence[Film], reading: Mapping[str, Any], size: int, key: Key | None) -> list[Read]:
-    """Read some films, here."""
+def read_chunk(images: Sequence[Image], reading: Mapping[str, Any], size: int, key: Key | None) -> list[Read]:
+    """Read some images, here."""
     found: list[Read] = []
-    for film in films:
+    for image in images:
         try:
-            pixels, named = film.read(reading, key)
-            found.append((named, pixels if film.store else resize_shorter(pixels, size)))
-        except FilmError as error:
-            found.append((film, error))
+            pixels, named = image.read(reading, key)
+            found.append((named, pixels if image.store else resize_shorter(pixels, size)))
+        except ImageError as error:
+            found.append((image, error))
         except MemoryError:
-            found.append((film, FilmError("not enough memory to decode it")))
+            found.append((image, ImageError("not enough memory to decode it")))
     return found
 
 
-def _chunks(films: Sequence[Film]) -> Iterator[list[Film]]:
+def _chunks(images: Sequence[Image]) -> Iterator[list[Image]]:
     """Neighbours, all of a store or all of them files."""
-    for _, group in groupby(films, key=lambda film: film.store is not None):
+    for _, group in groupby(images, key=lambda image: image.store is not None):
         some = list(group)
         yield from (some[start : start + CHUNK] for start in range(0, len(some), CHUNK))
 
 
-def _over_processes(chunks: Sequence[list[Film]], work: Work, jobs: int) -> Iterator[list[Read]]:
-    """The answer of each chunk, in order. A process that dies costs the film it died of, and no other."""
+def _over_processes(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[list[Read]]:
+    """The answer of each chunk, in order. A process that dies costs the image it died of, and no other."""
     done = 0
     while done < len(chunks):
         try:
@@ -95,14 +95,14 @@ def _over_processes(chunks: Sequence[list[Film]], work: Work, jobs: int) -> Iter
                 done += 1
                 yield answer
         except BrokenProcessPool:
-            yield [_alone(film, work) for film in chunks[done]]
+            yield [_alone(image, work) for image in chunks[done]]
             done += 1
 
 
-def _until_one_dies(chunks: Sequence[list[Film]], work: Work, jobs: int) -> Iterator[list[Read]]:
-    """Files in processes, a few chunks ahead of what is asked for; films of a store here, when they are asked for."""
+def _until_one_dies(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[list[Read]]:
+    """Files in processes, a few chunks ahead of what is asked for; images of a store here, when they are asked for."""
     with workers.pool(jobs) as pool:
-        ahead: deque[tuple[list[Film], Future[list[Read]] | None]] = deque()
+        ahead: deque[tuple[list[Image], Future[list[Read]] | None]] = deque()
         try:
             for chunk in chunks:
                 ahead.append((chunk, None if chunk[0].store else pool.submit(work, chunk)))
@@ -114,14 +114,14 @@ def _until_one_dies(chunks: Sequence[list[Film]], work: Work, jobs: int) -> Iter
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _answer(chunk: list[Film], future: Future[list[Read]] | None, work: Work) -> list[Read]:
+def _answer(chunk: list[Image], future: Future[list[Read]] | None, work: Work) -> list[Read]:
     return work(chunk) if future is None else future.result()
 
 
-def _alone(film: Film, work: Work) -> Read:
-    """One film in a process of its own."""
+def _alone(image: Image, work: Work) -> Read:
+    """One image in a process of its own."""
     with workers.pool(1) as pool:
         try:
-            return pool.submit(work, [film]).result()[0]
+            return pool.submit(work, [image]).result()[0]
         except BrokenProcessPool:
-            return film, FilmError(KILLED)
+            return image, ImageError(KILLED)

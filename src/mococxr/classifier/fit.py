@@ -1,4 +1,4 @@
-"""`fit`: labels of a store -> MODEL; `embed`: the features of every film of a store."""
+"""`fit`: labels of a store -> MODEL; `embed`: the features of every image of a store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def set_threads(jobs: int | None) -> None:
 
 
 def run_embed(settings: EmbedSettings) -> Path:
-    """The command `embed`: `path, patient` and a list column `features` (float32), one row a film."""
+    """The command `embed`: `path, patient` and a list column `features` (float32), one row an image."""
     set_threads(settings.jobs)
     check_place(settings.out)
     store = Store.open(settings.store)
@@ -50,14 +50,14 @@ def run_embed(settings: EmbedSettings) -> Path:
         pl.List(pl.Float32)
     )
     write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
-    console.say(f"{len(store):,} films, {found.shape[1]:,} numbers each: {settings.out}")
+    console.say(f"{len(store):,} images, {found.shape[1]:,} numbers each: {settings.out}")
     return Path(settings.out)
 
 
 def run_fit(settings: FitSettings) -> Path:
     """The command `fit`: train on the store's training patients, never its test patients; write MODEL.
 
-    The store's validation films calibrate it and choose its threshold; where they are too few the model has neither,
+    The store's validation images calibrate it and choose its threshold; where they are too few the model has neither,
     and says why.
 
     Raises:
@@ -85,7 +85,7 @@ def run_fit(settings: FitSettings) -> Path:
         )  # fmt: skip
     except UndefinedError as error:
         raise InputError(
-            f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more films."
+            f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
     seen = target.val if wish.anything else target.val[:0]
     scores = member_scores(encoder, trained.members, partial(shown, rows=seen)) if len(seen) else np.empty(0)
@@ -104,7 +104,7 @@ def run_fit(settings: FitSettings) -> Path:
 def _uses(trained: Trained, blocks: dict[str, dict[str, Any]]) -> list[str]:
     """What validation labels were read for."""
     fitted = [name for name, block in blocks.items() if block["reason"] is None]
-    return (["checkpoints"] if trained.validation_films else []) + fitted
+    return (["checkpoints"] if trained.validation_images else []) + fitted
 
 
 def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
@@ -112,14 +112,14 @@ def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
     if len(about["validation_used_for"]) > 1 and "checkpoints" in about["validation_used_for"]:
         what = " and ".join(about["validation_used_for"][1:])
         notes.append(
-            f"the validation films that chose the checkpoints gave the {what} too: judge them on other films"
+            f"the validation images that chose the checkpoints gave the {what} too: judge them on other images"
         )
     for note in [*notes, *warned]:
         console.warn(note)
     for line in said:
         console.say(line)
     training = about["training"]
-    console.say(f"{training['films']:,} labelled films, {training['positives']:,} positive: {out}")
+    console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
 
 
 def _check_out(out: Path) -> None:
@@ -168,7 +168,7 @@ def _about(
             "std": spec.std,
         },
         "training": {
-            "films": len(rows),
+            "images": len(rows),
             "patients": store.index["patient"][rows].n_unique(),
             "positives": int((labels == 1).sum()),
             "negatives": int((labels == 0).sum()),
@@ -176,7 +176,7 @@ def _about(
             "fraction": settings.fraction,
             "draw": settings.draw,
             "updates": trained.updates,
-            "validation_films": trained.validation_films,
+            "validation_images": trained.validation_images,
             "strength": trained.members[0].head.strength or None,
             "notes": list(trained.notes),
         },

@@ -1,4 +1,4 @@
-"""The films that `predict` is given: files, folders, DICOM archives, stores; under their names or pseudonyms."""
+"""The images that `predict` is given: files, folders, DICOM archives, stores; under their names or pseudonyms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mococxr.datasets.dicom_scan import Walk, holds_dicom
 from mococxr.errors import InputError
-from mococxr.images import SUFFIXES, decode_film, read_bytes
+from mococxr.images import SUFFIXES, decode_image, read_bytes
 from mococxr.images.dicom import header
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
@@ -22,8 +22,8 @@ from mococxr.store import Store
 
 
 @dataclass(frozen=True)
-class Film:
-    """One film to score: a file, or row `row` of a store.
+class Image:
+    """One image to score: a file, or row `row` of a store.
 
     Args:
         path: as it is written to the table.
@@ -32,7 +32,7 @@ class Film:
         study: where known.
         store: if it stands in one.
         row: of the store.
-        real: the film under its real names, where it has pseudonyms made here.
+        real: the image under its real names, where it has pseudonyms made here.
     """
 
     path: str
@@ -41,27 +41,27 @@ class Film:
     study: str | None = None
     store: Store | None = None
     row: int = 0
-    real: Film | None = None
+    real: Image | None = None
 
-    def read(self, reading: Mapping[str, Any], key: Key | None) -> tuple[NDArray[np.uint8], Film]:
-        """Its pixels (H, W) uint8, and the film as it is to be named: under a key by pseudonyms.
+    def read(self, reading: Mapping[str, Any], key: Key | None) -> tuple[NDArray[np.uint8], Image]:
+        """Its pixels (H, W) uint8, and the image as it is to be named: under a key by pseudonyms.
 
         Raises:
-            FilmError: it cannot be read.
+            ImageError: it cannot be read.
         """
         if self.store is not None:
             return self.store.pixels(self.row), self
         data = read_bytes(self.file or Path(self.path))
-        return decode_film(data, **reading), self if key is None else self._hidden(data, key)
+        return decode_image(data, **reading), self if key is None else self._hidden(data, key)
 
-    def _hidden(self, data: bytes, key: Key) -> Film:
-        """A file's film under the names that `prepare` gives it with the same key."""
+    def _hidden(self, data: bytes, key: Key) -> Image:
+        """A file's image under the names that `prepare` gives it with the same key."""
         if not is_dicom(data):
-            return replace(self, path=key.name("film", self.path), real=self)
+            return replace(self, path=key.name("image", self.path), real=self)
         found = header(data)
         return replace(
             self,
-            path=key.name("film", found.sop or self.path),
+            path=key.name("image", found.sop or self.path),
             patient=key.name("patient", found.patient) if found.patient else None,
             study=key.name("study", found.study) if found.study else None,
             real=replace(self, patient=found.patient, study=found.study),
@@ -78,11 +78,11 @@ class Film:
         return self.path, self.patient, self.study, path, self.real.patient, self.real.study, root
 
 
-def films_of(path: Path, key: Key | None) -> Iterator[Film]:
-    """The films by one name: a store's in row order, a folder's (with its subfolders) in natural order.
+def images_of(path: Path, key: Key | None) -> Iterator[Image]:
+    """The images by one name: a store's in row order, a folder's (with its subfolders) in natural order.
 
-    Films are found by suffix, and in a folder of DICOM files whatever they are called. Under a key a
-    film in a folder is known by the folder's name and its path in it, as to `prepare`.
+    Images are found by suffix, and in a folder of DICOM files whatever they are called. Under a key an
+    image in a folder is known by the folder's name and its path in it, as to `prepare`.
 
     Raises:
         InputError: there is nothing, or a folder cannot be read.
@@ -92,38 +92,38 @@ def films_of(path: Path, key: Key | None) -> Iterator[Film]:
     elif path.is_dir() and holds_dicom(path):
         walk = Walk()
         for name in sorted({*walk.files(path), *_by_suffix(path, key)}, key=_natural):
-            yield Film(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
+            yield Image(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
         if walk.closed:
             _refuse(path / walk.closed[0], "it cannot be read", key)
     elif path.is_dir():
         for name in sorted(_by_suffix(path, key), key=_natural):
-            yield Film(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
+            yield Image(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
     elif path.exists():
-        yield Film(str(path) if key is None else path.name, path)
+        yield Image(str(path) if key is None else path.name, path)
     else:
-        raise InputError(f"There is nothing at {path}.", "Name film files, folders of films, or a store.")
+        raise InputError(f"There is nothing at {path}.", "Name image files, folders of images, or a store.")
 
 
-def _of_store(store: Store, key: Key | None) -> Iterator[Film]:
+def _of_store(store: Store, key: Key | None) -> Iterator[Image]:
     """The rows of a store; those of one without pseudonyms get them."""
     rows = store.index.select("path", "patient", "study")
     hide = key is not None and not store.manifest.get("pseudonyms")
     for i, (path, patient, study) in enumerate(rows.iter_rows()):
-        film = Film(path, None, patient, study, store, i)
-        yield _renamed(film, key) if hide and key is not None else film
+        image = Image(path, None, patient, study, store, i)
+        yield _renamed(image, key) if hide and key is not None else image
 
 
-def _renamed(film: Film, key: Key) -> Film:
-    """A film of known names under pseudonyms."""
+def _renamed(image: Image, key: Key) -> Image:
+    """An image of known names under pseudonyms."""
     patient, study = (
         None if identity is None else key.name(kind, identity)
-        for kind, identity in (("patient", film.patient), ("study", film.study))
+        for kind, identity in (("patient", image.patient), ("study", image.study))
     )
-    return replace(film, path=key.name("film", film.path), patient=patient, study=study, real=film)
+    return replace(image, path=key.name("image", image.path), patient=patient, study=study, real=image)
 
 
 def _by_suffix(folder: Path, key: Key | None) -> Iterator[str]:
-    """Films of the known suffixes, relative to the folder."""
+    """Images of the known suffixes, relative to the folder."""
 
     def shut(error: OSError) -> None:
         _refuse(Path(error.filename), str(error.strerror), key)
@@ -141,12 +141,12 @@ def _refuse(folder: Path, why: str, key: Key | None) -> None:
 
 
 def _natural(path: str) -> list[tuple[int, str]]:
-    """`film-9` before `film-10`."""
+    """`image-9` before `image-10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 
-def quarantined(film: Film, key: Key | None) -> Film:
-    """A film that could not be read, as it is to be named."""
-    if key is None or film.store is not None:
-        return film
-    return replace(film, path=key.name("file", film.path), real=film)
+def quarantined(image: Image, key: Key | None) -> Image:
+    """An image that could not be read, as it is to be named."""
+    if key is None or image.store is not None:
+        return image
+    return replace(image, path=key.name("file", image.path), real=image)

@@ -1,6 +1,6 @@
-"""What validation films teach a finished classifier: calibrated probabilities and a threshold, kept in `model.json`.
+"""What validation images teach a finished classifier: calibrated probabilities and a threshold, kept in `model.json`.
 
-Test films are no argument of anything here. The calibrator maps the logit of the score; the threshold stands on the
+Test images are no argument of anything here. The calibrator maps the logit of the score; the threshold stands on the
 score itself, so that a decision depends on neither calibration nor prevalence.
 """
 
@@ -25,7 +25,7 @@ NUMBERS = ("sensitivity", "specificity", "ppv", "npv")
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be made of validation films.
+    """What is to be made of validation images.
 
     Args:
         calibrate: platt, isotonic, temperature or none.
@@ -39,7 +39,7 @@ class Wish:
 
     @property
     def anything(self) -> bool:
-        """Whether validation films are needed at all."""
+        """Whether validation images are needed at all."""
         return (self.calibrate, self.threshold_by) != ("none", "none")
 
 
@@ -66,7 +66,7 @@ def from_validation(
     """The blocks `calibration` and `threshold` of `model.json`.
 
     Args:
-        labels: of the validation films, 1 or 0, shape (N,).
+        labels: of the validation images, 1 or 0, shape (N,).
         scores: what the classifier says of them, 0 to 1.
         patients: patient of each.
 
@@ -74,7 +74,7 @@ def from_validation(
         What was fitted, or None in its place and a `reason` in words.
     """
     counts = {
-        "validation_films": int(labels.size),
+        "validation_images": int(labels.size),
         "validation_patients": int(np.unique(patients).size),
         "validation_positives": int((labels == 1).sum()),
     }
@@ -86,7 +86,7 @@ def from_validation(
 
 def _why_not(labels: NDArray[np.int8], patients: NDArray, consequence: str) -> str | None:
     if not labels.size:
-        return f"There are no labelled validation films; {consequence}."
+        return f"There are no labelled validation images; {consequence}."
     return metrics.too_few(labels, patients, consequence=consequence, split="validation")
 
 
@@ -128,11 +128,11 @@ def in_words(blocks: Mapping[str, Facts]) -> tuple[list[str], list[str]]:
     """What `fit` says of the two blocks, and what it warns of."""
     said, warned = [], []
     calibration, threshold = blocks["calibration"], blocks["threshold"]
-    films = f"{calibration['validation_films']:,} validation films"
+    images = f"{calibration['validation_images']:,} validation images"
     if calibration["reason"]:
         warned.append(f"No calibrated probability. {calibration['reason']}")
     else:
-        said.append(f"calibrated by {calibration['method']} on {films}")
+        said.append(f"calibrated by {calibration['method']} on {images}")
     if threshold["reason"]:
         warned.append(f"No decision. {threshold['reason']}")
     else:
@@ -140,7 +140,7 @@ def in_words(blocks: Mapping[str, Facts]) -> tuple[list[str], list[str]]:
             f"{name} {threshold[name]['value']:.2f} ({threshold[name]['low']:.2f} to {threshold[name]['high']:.2f})"
             for name in ("sensitivity", "specificity")
         )
-        said.append(f"threshold {threshold['value']:.4g}: {found} on the {films} that chose it")
+        said.append(f"threshold {threshold['value']:.4g}: {found} on the {images} that chose it")
     return said, warned
 
 

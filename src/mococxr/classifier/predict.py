@@ -1,4 +1,4 @@
-"""`predict`: a MODEL and films, from files, folders or a store -> a table of scores and decisions."""
+"""`predict`: a MODEL and images, from files, folders or a store -> a table of scores and decisions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mococxr import console, metrics
 from mococxr.classifier.decoding import decoded
 from mococxr.classifier.fit import set_threads
-from mococxr.classifier.inputs import Film, films_of, quarantined
+from mococxr.classifier.inputs import Image, images_of, quarantined
 from mococxr.classifier.operating import calibrator_of, threshold_of
 from mococxr.classifier.saved import Model, load_model
-from mococxr.errors import FilmError, InputError
+from mococxr.errors import ImageError, InputError
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
 from mococxr.images import SUFFIXES
@@ -23,7 +23,7 @@ from mococxr.privacy import LOOKUP, Key, discreet_errors
 from mococxr.settings import PredictSettings
 
 BLOCK = 256
-"""Films that are encoded together."""
+"""Images that are encoded together."""
 SCHEMA = {
     "path": pl.String,
     "patient": pl.String,
@@ -35,15 +35,15 @@ SCHEMA = {
 
 
 def run_predict(settings: PredictSettings) -> Path:
-    """The command `predict`: the columns of `SCHEMA` for every film that can be read.
+    """The command `predict`: the columns of `SCHEMA` for every image that can be read.
 
     `score` is the classifier's own probability, `calibrated` the calibrated one, at `--prevalence` if that is given;
     `decision` is 1 where the score reaches the model's threshold, else 0. What the model has no calibration or
-    threshold for is blank. Films that cannot be read are listed in `<out>.quarantine.csv`; their number is the last
+    threshold for is blank. Images that cannot be read are listed in `<out>.quarantine.csv`; their number is the last
     thing said.
 
     Raises:
-        InputError: no model, no film, nothing there by a name given, or a prevalence that cannot be used; nothing was
+        InputError: no model, no image, nothing there by a name given, or a prevalence that cannot be used; nothing was
             written.
     """
     set_threads(settings.jobs)
@@ -51,23 +51,23 @@ def run_predict(settings: PredictSettings) -> Path:
     model = load_model(Path(settings.model))
     _check_prevalence(model, settings.prevalence)
     key = None if settings.key is None else Key.open(settings.key)
-    films = [film for path in settings.films for film in films_of(Path(path), key)]
-    if not films:
-        raise InputError("There is no film to score.", f"A folder is searched for {', '.join(SUFFIXES)}.")
+    images = [image for path in settings.images for image in images_of(Path(path), key)]
+    if not images:
+        raise InputError("There is no image to score.", f"A folder is searched for {', '.join(SUFFIXES)}.")
     with nullcontext() if key is None else discreet_errors():
-        good, scores, bad = _scored(model, films, settings, key)
+        good, scores, bad = _scored(model, images, settings, key)
     if key is not None:
-        _keep(key, [*good, *(film for film, _ in bad)])
+        _keep(key, [*good, *(image for image, _ in bad)])
     out = Path(settings.out)
-    lost = [{"path": film.path, "reason": str(error)} for film, error in bad]
+    lost = [{"path": image.path, "reason": str(error)} for image, error in bad]
     write_csv(out, _table(model, good, scores, settings.prevalence))
     _write_quarantine(out.with_name(f"{out.name}.quarantine.csv"), lost)
-    console.say(f"{len(good):,} films scored for {model.about['target']}: {out}")
+    console.say(f"{len(good):,} images scored for {model.about['target']}: {out}")
     for note in _blanks(model):
         console.say(note)
     if lost:
-        films_lost = "1 film" if len(lost) == 1 else f"{len(lost):,} films"
-        console.say(f"{films_lost} could not be read: {out}.quarantine.csv says why.")
+        images_lost = "1 image" if len(lost) == 1 else f"{len(lost):,} images"
+        console.say(f"{images_lost} could not be read: {out}.quarantine.csv says why.")
     return out
 
 
@@ -79,20 +79,20 @@ def _check_prevalence(model: Model, prevalence: float | None) -> None:
     if calibrator_of(model.about) is None:
         raise InputError(
             f"--prevalence {prevalence:g}: this model has no calibrated probability to move.",
-            "Fit it again on a store with labelled validation films, or leave --prevalence out.",
+            "Fit it again on a store with labelled validation images, or leave --prevalence out.",
         )
 
 
-def _table(model: Model, films: list[Film], scores: list[float], prevalence: float | None) -> pl.DataFrame:
+def _table(model: Model, images: list[Image], scores: list[float], prevalence: float | None) -> pl.DataFrame:
     """The table that is written."""
     score = np.array(scores)
     columns: dict[str, object] = {
-        "path": [film.path for film in films],
-        "patient": [film.patient for film in films],
-        "study": [film.study for film in films],
+        "path": [image.path for image in images],
+        "patient": [image.patient for image in images],
+        "study": [image.study for image in images],
         "score": score,
-        "calibrated": [None] * len(films),
-        "decision": [None] * len(films),
+        "calibrated": [None] * len(images),
+        "decision": [None] * len(images),
     }
     if (calibrator := calibrator_of(model.about)) is not None:
         calibrated = calibrator.apply(metrics.as_logits(score))
@@ -118,22 +118,22 @@ def _blanks(model: Model) -> list[str]:
 
 
 def _scored(
-    model: Model, films: list[Film], settings: PredictSettings, key: Key | None
-) -> tuple[list[Film], list[float], list[tuple[Film, FilmError]]]:
-    """The films that can be read as they are to be named, their scores, and the others with their reasons."""
+    model: Model, images: list[Image], settings: PredictSettings, key: Key | None
+) -> tuple[list[Image], list[float], list[tuple[Image, ImageError]]]:
+    """The images that can be read as they are to be named, their scores, and the others with their reasons."""
     device = pick_device(settings.device)
-    read: list[Film] = []
+    read: list[Image] = []
     scored: list[float] = []
-    lost: list[tuple[Film, FilmError]] = []
+    lost: list[tuple[Image, ImageError]] = []
     frames: list[NDArray[np.uint8]] = []
     size = model.about["preprocessing"]["store_size"]
-    with console.progress("predict", len(films)) as bar:
-        for film, found in decoded(films, reading=model.reading, size=size, key=key, jobs=settings.jobs):
-            if isinstance(found, FilmError):
-                lost.append((quarantined(film, key), found))
+    with console.progress("predict", len(images)) as bar:
+        for image, found in decoded(images, reading=model.reading, size=size, key=key, jobs=settings.jobs):
+            if isinstance(found, ImageError):
+                lost.append((quarantined(image, key), found))
             else:
                 frames.append(model.frame_of(found))
-                read.append(film)
+                read.append(image)
             if len(frames) == BLOCK:
                 scored += model.scores(frames, device).tolist()
                 frames.clear()
@@ -142,20 +142,20 @@ def _scored(
     return read, scored, lost
 
 
-def _keep(key: Key, films: list[Film]) -> None:
+def _keep(key: Key, images: list[Image]) -> None:
     """Write the key, if it is new, and what the pseudonyms stand for."""
     if not key.kept:
         console.warn(
             f"There was no key {key.path}: it was made; its pseudonyms are in no other table or store."
         )
     key.keep()
-    rows = [row for film in films if (row := film.resolved()) is not None]
+    rows = [row for image in images if (row := image.resolved()) is not None]
     key.record(pl.DataFrame(rows, schema=dict.fromkeys(LOOKUP, pl.String), orient="row"))
     console.say(f"{key.lookup} resolves the pseudonyms.")
 
 
 def _write_quarantine(path: Path, lost: list[dict[str, str]]) -> None:
-    """The films that could not be read; where all could, a list left by an earlier run goes."""
+    """The images that could not be read; where all could, a list left by an earlier run goes."""
     if lost:
         write_csv(path, pl.DataFrame(lost))
     else:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mococxr.encoders import Encoder, build, spec_of
 from mococxr.errors import InputError
-from mococxr.features import encode_frames, film_level, to_frame
+from mococxr.features import encode_frames, image_level, to_frame
 from mococxr.files import atomic, read_json, sha256_file, write_json
 from mococxr.heads.finetune import Member
 from mococxr.heads.linear import LinearHead
@@ -52,15 +52,15 @@ class Model:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How files become images, as the store was made: named arguments of `films.decode_film`."""
+        """How files become images, as the store was made: named arguments of `images.decode_image`."""
         how = self.about["preprocessing"]
         names = {"sixteen_bit": "depth", "voi": "voi", "frames": "frames"}
         return {argument: how[name] for argument, name in names.items() if name in how}
 
     def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the encoder is shown of a film (H, W) uint8, as read from a file or from any store."""
+        """What the encoder is shown of an image (H, W) uint8, as read from a file or from any store."""
         how = self.about["preprocessing"]
-        return to_frame(film_level(image, how["store_size"], how["size"]), how["size"], how["frame"])
+        return to_frame(image_level(image, how["store_size"], how["size"]), how["size"], how["frame"])
 
     def scores(self, frames: Sequence[NDArray[np.uint8]], device: torch.device) -> NDArray[np.float64]:
         """Probability of each frame, (N,): the mean over the checkpoints."""

@@ -1,4 +1,4 @@
-"""Label tables and folder layouts -> one row a film.
+"""Label tables and folder layouts -> one row an image.
 
 A reader is one small file; the dict below is all the registry there is. Every reader ends in
 `cohort.finish`, where the rules that hold for all of them are checked.
@@ -63,15 +63,15 @@ def read_cohort(
     jobs: int = 1,
     discreet: bool = False,
 ) -> Cohort:
-    """Read the rows of a cohort; no film is decoded, and a film that is absent on disk is no error here.
+    """Read the rows of a cohort; no image is decoded, and an image that is absent on disk is no error here.
 
     Args:
-        source: a folder of films, or a CSV table that lists them.
+        source: a folder of images, or a CSV table that lists them.
         format: a key of `READERS`, or `auto` to look at the layout (the choice is the cohort's first note).
         labels: the label table, where it is not inside `source`.
         label: the label columns; none means every column of 1, 0, -1 and blank.
-        patients_unknown: accept films without patient ids; each is then a patient of its own.
-        jobs: processes for a reader that opens the films' headers (DICOM).
+        patients_unknown: accept images without patient ids; each is then a patient of its own.
+        jobs: processes for a reader that opens the images' headers (DICOM).
         discreet: no error quotes a value of a table or a path below the source; always so with DICOM.
 
     Raises:

@@ -20,7 +20,7 @@ def find_table(request: Request) -> Path | None:
 
 
 def read(request: Request) -> Cohort:
-    """Read the table. The films are its PNG ones; ages are groups of five years, `85 or more` is 85.
+    """Read the table. The images are its PNG ones; ages are groups of five years, `85 or more` is 85.
 
     Raises:
         InputError: see `read_cohort`.
@@ -32,11 +32,11 @@ def read(request: Request) -> Cohort:
     labels = columns.wanted(request.label, there, table.path.name)
     view = text[table.column("ViewPosition")]
     patient = text[table.column("PatientID")]
-    films = text[table.column("PngPath")]
+    images = text[table.column("PngPath")]
     if request.root.name == "images" and not (request.root / "images").is_dir():
-        films = films.str.strip_prefix("images/")
+        images = images.str.strip_prefix("images/")
     rows = pl.DataFrame({
-        "path": films,
+        "path": images,
         "patient": patient,
         "study": text[table.column("AccessionNumber")],
         "view": columns.views(view),

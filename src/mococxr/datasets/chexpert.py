@@ -1,8 +1,8 @@
 """CheXpert (Irvin et al., AAAI 2019): `train.csv`, `valid.csv` and, where there is one, the test set's table.
 
 Paths such as `CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg` hold patient and study; where
-the films really are is found out by `chexpert_films`. The test set, which is released apart, may be read alone;
-its table has a row a film (`Path`) or a row a study (`Study`).
+the images really are is found out by `chexpert_images`. The test set, which is released apart, may be read alone;
+its table has a row an image (`Path`) or a row a study (`Study`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets import chexpert_films, columns
+from mococxr.datasets import chexpert_images, columns
 from mococxr.datasets.dataset import Cohort, Request, finish
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError
@@ -98,9 +98,9 @@ def _with_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, bool, tuple[str, ...
     """The rows, whether their split is the official one, and what to say of it."""
     splits = set(rows["split"].unique())
     if splits == {"test"}:
-        return rows, True, ("Only the test table is there: all its films are test films.",)
+        return rows, True, ("Only the test table is there: all its images are test images.",)
     if len(splits) < 2:
-        said = f"Only the {splits.pop()} table is there: its films are split anew."
+        said = f"Only the {splits.pop()} table is there: its images are split anew."
         return rows.with_columns(split=pl.lit(None, pl.String)), False, (said,)
     said = "The public release has no test set: the official split is train and val."
     return rows, True, () if "test" in splits else (said,)
@@ -108,13 +108,13 @@ def _with_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, bool, tuple[str, ...
 
 def _rows(table: Table, labels: tuple[str, ...], request: Request) -> pl.DataFrame:
     """The rows of one table, each with `at`, its row in the table."""
-    parts = chexpert_films.parts_of(table, request)
+    parts = chexpert_images.parts_of(table, request)
     text = table.frame[parts["at"]]
     rows = parts.select(
-        path=pl.col("home") + pl.col("patient") + "/" + pl.col("study") + "/" + pl.col("film"),
+        path=pl.col("home") + pl.col("patient") + "/" + pl.col("study") + "/" + pl.col("image"),
         patient="patient",
         study=pl.col("patient") + "/" + pl.col("study"),
-        split=pl.col("split").replace_strict(chexpert_films.SPLITS),
+        split=pl.col("split").replace_strict(chexpert_images.SPLITS),
         at="at",
     )
     if "Sex" in text.columns:

@@ -69,7 +69,7 @@ def views(text: pl.Series) -> pl.Series:
 
 
 def days(dates: pl.Series, patients: pl.Series) -> pl.Series:
-    """Dates as text -> Int64, the days since the patient's first film here; no date is kept.
+    """Dates as text -> Int64, the days since the patient's first image here; no date is kept.
 
     Written 20140915, 2014-09-15 or with a time after it; anything else is null.
     """
@@ -138,7 +138,7 @@ def wanted(asked: Sequence[str], there: Sequence[str], where: str) -> tuple[str,
 def in_all(tables: Sequence[Sequence[str]]) -> tuple[list[str], tuple[str, ...]]:
     """The labels that every table has, in the order of the first, and a note on those that only some have.
 
-    A label that the test films lack cannot be tested, and its blanks would pass for negatives.
+    A label that the test images lack cannot be tested, and its blanks would pass for negatives.
     """
     there = [name for name in tables[0] if all(name in names for names in tables)]
     lost = sorted({name for names in tables for name in names} - set(there))

@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The rows of a cohort, one a film, in the order of its table.
+    """The rows of a cohort, one an image, in the order of its table.
 
     Args:
         name: the reader used: csv, folder, chexpert, nih, shenzhen or montgomery.
@@ -54,12 +54,12 @@ class Cohort:
         metadata: the names of the metadata columns.
         official_splits: the `split` column states splits that win over shares.
         blank: what a blank label means in a study by default: `negative` or `unknown`.
-        patients_known: False where each film stands as its own patient.
+        patients_known: False where each image stands as its own patient.
         notes: facts to say once on the console.
         inputs: each table read -> the SHA-256 of its bytes.
-        places: where each row's film lies below the root, where `path` does not say it (pseudonyms).
-        left_out: `path, reason` of files that a reader found to be no films.
-        identities: what stands for each film's identity, where that is not its path (DICOM: its UID).
+        places: where each row's image lies below the root, where `path` does not say it (pseudonyms).
+        left_out: `path, reason` of files that a reader found to be no images.
+        identities: what stands for each image's identity, where that is not its path (DICOM: its UID).
     """
 
     name: str
@@ -79,7 +79,7 @@ class Cohort:
 
     @property
     def files(self) -> pl.Series:
-        """Where the film of each row lies, relative to the root."""
+        """Where the image of each row lies, relative to the root."""
         return self.rows["path"] if self.places is None else self.places
 
     def with_notes(self, before: tuple[str, ...]) -> Cohort:
@@ -87,22 +87,22 @@ class Cohort:
         return dataclasses.replace(self, notes=(*before, *self.notes))
 
 
-def films_under(root: Path, folder: str = "") -> list[str]:
-    """The films in a folder of the root and below it, by suffix: sorted posix paths relative to the root.
+def images_under(root: Path, folder: str = "") -> list[str]:
+    """The images in a folder of the root and below it, by suffix: sorted posix paths relative to the root.
 
     Raises:
         InputError: a folder on the way cannot be read.
     """
-    films = []
+    images = []
     for where, _, names in os.walk(root / folder, onerror=_refuse_closed):
         prefix = Path(where).relative_to(root).as_posix()
         here = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]
-        films += here if prefix == "." else [f"{prefix}/{name}" for name in here]
-    return sorted(films)
+        images += here if prefix == "." else [f"{prefix}/{name}" for name in here]
+    return sorted(images)
 
 
 def _refuse_closed(error: OSError) -> None:
-    """A folder that is not there holds no films; one that is there and cannot be read may."""
+    """A folder that is not there holds no images; one that is there and cannot be read may."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return
     raise InputError(
@@ -114,17 +114,17 @@ def finish(cohort: Cohort, place: Callable[[int], str], patients_unknown: bool =
     """Complete and check a cohort: fixed columns that a reader left out, paths, patients, studies, splits.
 
     Args:
-        cohort: with at least the columns path and its labels and metadata; without a patient column each film
+        cohort: with at least the columns path and its labels and metadata; without a patient column each image
             becomes its own patient, where `patients_unknown` allows that.
         place: row number from 0 -> where the user finds it, e.g. `labels.csv, row 3 (line 4)`.
         patients_unknown: what the user said.
 
     Raises:
-        InputError: no film, a duplicate or escaping path, no or blank patient, a patient in two splits.
+        InputError: no image, a duplicate or escaping path, no or blank patient, a patient in two splits.
     """
     rows, notes = cohort.rows, list(cohort.notes)
     if not rows.height:
-        raise InputError(f"{cohort.root} holds no films that {cohort.name} can find.", "Check the source.")
+        raise InputError(f"{cohort.root} holds no images that {cohort.name} can find.", "Check the source.")
     rows = rows.with_columns(path=_clean_paths(rows["path"], place))
     _refuse_duplicates(rows["path"], place)
     known = "patient" in rows.columns
@@ -132,12 +132,12 @@ def finish(cohort: Cohort, place: Callable[[int], str], patients_unknown: bool =
         _refuse_blank_patients(rows["patient"], place)
     elif not patients_unknown:
         raise InputError(
-            f"{cohort.root}: the patients of the films are not known, so a split could put one in two parts.",
+            f"{cohort.root}: the patients of the images are not known, so a split could put one in two parts.",
             "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
         )
     else:
         rows = rows.with_columns(patient="path")
-        notes.append("Patients are not known: each film stands as a patient of its own.")
+        notes.append("Patients are not known: each image stands as a patient of its own.")
     rows = rows.with_columns(
         pl.lit(None, pl.Float64 if name == "age" else pl.String).alias(name)
         for name in FIXED
@@ -169,26 +169,26 @@ def _clean_paths(paths: pl.Series, place: Callable[[int], str]) -> pl.Series:
     if outside.any():
         at = outside.arg_max() or 0
         raise InputError(
-            f"{place(at)}: the path {paths[at]!r} lies outside the folder of the films.",
+            f"{place(at)}: the path {paths[at]!r} lies outside the folder of the images.",
             "Give paths inside the source, relative to the table's folder or to the source.",
         )
     return clean
 
 
 def _refuse_duplicates(paths: pl.Series, place: Callable[[int], str]) -> None:
-    """One film, one row."""
+    """One image, one row."""
     again = ~paths.is_first_distinct()
     if again.any():
         at = again.arg_max() or 0
         first = (paths == paths[at]).arg_max() or 0
         raise InputError(
             f"{place(at)}: the path {paths[at]!r} stands already in {place(first)}.",
-            f"Keep one row a film ({again.sum():,} rows repeat a path).",
+            f"Keep one row an image ({again.sum():,} rows repeat a path).",
         )
 
 
 def _refuse_blank_patients(patients: pl.Series, place: Callable[[int], str]) -> None:
-    """Every film has a patient."""
+    """Every image has a patient."""
     if patients.null_count():
         at = patients.is_null().arg_max() or 0
         raise InputError(
@@ -214,5 +214,5 @@ def _refuse_split_patients(rows: pl.DataFrame) -> None:
         patient, splits = both.row(0)
         raise InputError(
             f"The patient {patient!r} is in two splits: {' and '.join(splits)} ({both.height:,} such).",
-            "Put all films of a patient into one split, or drop the split column.",
+            "Put all images of a patient into one split, or drop the split column.",
         )

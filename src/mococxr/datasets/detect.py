@@ -56,11 +56,11 @@ def _by_table(table: Path, request: Request) -> tuple[str, str]:
             return name, f"{table.name} has the columns of that data set"
     if request.source.is_dir() and holds_dicom(request.source):
         return "dicom", "its files are DICOM"
-    return "csv", f"{table.name} is a table of films"
+    return "csv", f"{table.name} is a table of images"
 
 
 def _by_folder(request: Request) -> tuple[str, str]:
-    """By the tables and the films in the folder."""
+    """By the tables and the images in the folder."""
     for found in chexpert.tables(request):
         if chexpert.knows(set(header(found))):
             return "chexpert", f"{found.name} has CheXpert's columns"
@@ -68,8 +68,8 @@ def _by_folder(request: Request) -> tuple[str, str]:
         if entry := look(request):
             return name, f"it holds {entry.name}"
     for name, prefix in (("shenzhen", "CHNCXR"), ("montgomery", "MCUCXR")):
-        if shenzhen.films(request.source, prefix):
-            return name, f"it holds films named {prefix}_NNNN_N.png"
+        if shenzhen.images(request.source, prefix):
+            return name, f"it holds images named {prefix}_NNNN_N.png"
     if holds_dicom(request.source):
         return "dicom", "its files are DICOM"
     if any(request.source.glob("*.csv")):
@@ -90,7 +90,7 @@ def _tbx11k(request: Request) -> Path | None:
 
 
 def _openi(request: Request) -> Path | None:
-    """The folder of Open-i's reports, or Kaggle's table of its films."""
+    """The folder of Open-i's reports, or Kaggle's table of its images."""
     folder = request.source / "ecgen-radiology"
     return (
         folder

@@ -1,6 +1,6 @@
 """A DICOM archive: nested folders of files, any suffix or none; identities and facts come from the headers.
 
-What is no film (a report, a localizer, another modality, a damaged header, a second copy) is listed with its
+What is no image (a report, a localizer, another modality, a damaged header, a second copy) is listed with its
 reason. The rows hold real identities; `prepare` replaces them by pseudonyms before anything is written. Of dates
 only the days since the patient's first study are kept, of all other text nothing.
 """
@@ -20,9 +20,9 @@ from mococxr.datasets.tables import read_table
 from mococxr.errors import InputError
 
 OWN = ("laterality", "device", "acquisition", "day")
-"""What the headers give beside the fixed columns: a letter, maker and model, the film's number in its study, and
+"""What the headers give beside the fixed columns: a letter, maker and model, the image's number in its study, and
 days since the patient's first study."""
-COPY = "a second copy of a film: its instance identifier is in the archive already"
+COPY = "a second copy of an image: its instance identifier is in the archive already"
 CLOSED = "a folder that cannot be read"
 NAMELESS = "no patient identifier in the header"
 UNFIT = "a file name that no table can hold"
@@ -32,7 +32,7 @@ def read(request: Request) -> Cohort:
     """Read an archive.
 
     Raises:
-        InputError: no film is found, or the label table does not fit; the text quotes no value.
+        InputError: no image is found, or the label table does not fit; the text quotes no value.
     """
     root = request.source
     if not root.is_dir():
@@ -43,18 +43,18 @@ def read(request: Request) -> Cohort:
     facts = facts_of(root, fit, request.jobs)
     unfit = [path.encode(errors="replace").decode() for path in paths if not _fits(path)]
     facts, unknown = _named(_once(facts), request.patients_unknown)
-    films = facts.filter(pl.col("reason").is_null()).sort("path")
+    images = facts.filter(pl.col("reason").is_null()).sort("path")
     left_out = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
     others = {"path": [*unfit, *walk.closed], "reason": [UNFIT] * len(unfit) + [CLOSED] * len(walk.closed)}
     left_out = pl.concat([left_out, pl.DataFrame(others, schema=left_out.schema)]).sort("path")
-    if not films.height:
+    if not images.height:
         raise InputError(
-            f"The archive holds no film: {_reasons(left_out) or 'there are no files that may be one'}.",
-            "Check the folder; for PNG and JPEG films leave out --format dicom.",
+            f"The archive holds no image: {_reasons(left_out) or 'there are no files that may be one'}.",
+            "Check the folder; for PNG and JPEG images leave out --format dicom.",
         )
-    cohort = _cohort(request, films, unknown)
+    cohort = _cohort(request, images, unknown)
     cohort = dataclasses.replace(cohort, left_out=left_out)
-    return cohort.with_notes(_said(walk, films, left_out))
+    return cohort.with_notes(_said(walk, images, left_out))
 
 
 def _fits(path: str) -> bool:
@@ -64,17 +64,17 @@ def _fits(path: str) -> bool:
 
 
 def _once(facts: pl.DataFrame) -> pl.DataFrame:
-    """Each film once: of files with one instance identifier the longest stays (a shorter one may be cut off), and
+    """Each image once: of files with one instance identifier the longest stays (a shorter one may be cut off), and
     the first of equals.
     """
-    film = pl.col("reason").is_null() & pl.col("sop").is_not_null()
-    place = pl.struct(-pl.col("size"), pl.col("path")).rank("ordinal").over("sop", film)
-    again = film & (place > 1)
+    image = pl.col("reason").is_null() & pl.col("sop").is_not_null()
+    place = pl.struct(-pl.col("size"), pl.col("path")).rank("ordinal").over("sop", image)
+    again = image & (place > 1)
     return facts.with_columns(reason=pl.when(again).then(pl.lit(COPY)).otherwise("reason"))
 
 
 def _named(facts: pl.DataFrame, patients_unknown: bool) -> tuple[pl.DataFrame, int]:
-    """Films without a patient go to the list, or count as patients of their own; returns their number too."""
+    """Images without a patient go to the list, or count as patients of their own; returns their number too."""
     nameless = pl.col("patient").is_null() & pl.col("reason").is_null()
     count = facts.filter(nameless).height
     if patients_unknown:
@@ -82,16 +82,16 @@ def _named(facts: pl.DataFrame, patients_unknown: bool) -> tuple[pl.DataFrame, i
     return facts.with_columns(reason=pl.when(nameless).then(pl.lit(NAMELESS)).otherwise("reason")), 0
 
 
-def _cohort(request: Request, films: pl.DataFrame, unknown: int) -> Cohort:
-    """Rows of films with their labels."""
-    fixed = films.select(
+def _cohort(request: Request, images: pl.DataFrame, unknown: int) -> Cohort:
+    """Rows of images with their labels."""
+    fixed = images.select(
         "path", "patient", "study", "view", "sex", "age", "laterality", "device",
         acquisition=pl.col("order").rank("ordinal").over("patient", "study").cast(pl.Int64),
-        day=columns.days(films["date"], films["patient"]),
+        day=columns.days(images["date"], images["patient"]),
     )  # fmt: skip
     name = request.source.resolve().name
     table = None if request.labels is None else read_table(request.labels)
-    found = NONE if table is None else labels_of(table, films, request, set(OWN))
+    found = NONE if table is None else labels_of(table, images, request, set(OWN))
     cohort = Cohort(
         name="dicom",
         source=name,
@@ -100,13 +100,13 @@ def _cohort(request: Request, films: pl.DataFrame, unknown: int) -> Cohort:
         labels=found.labels,
         metadata=(*OWN, *found.metadata),
         official_splits="split" in found.rows.columns,
-        identities=pl.select(pl.coalesce(films["sop"], f"{name}/" + films["path"])).to_series(),
+        identities=pl.select(pl.coalesce(images["sop"], f"{name}/" + images["path"])).to_series(),
         inputs={} if table is None else {table.path.name: table.sha256},
         notes=found.notes,
     )
-    cohort = finish(cohort, lambda row: f"film {row + 1}")
+    cohort = finish(cohort, lambda row: f"image {row + 1}")
     if unknown:
-        note = f"{unknown:,} films name no patient: each of their studies counts as a patient of its own."
+        note = f"{unknown:,} images name no patient: each of their studies counts as a patient of its own."
         cohort = dataclasses.replace(cohort, patients_known=False, notes=(*cohort.notes, note))
     return cohort
 
@@ -116,16 +116,16 @@ def _reasons(left_out: pl.DataFrame) -> str:
     return ", ".join(f"{reason} ({n:,})" for reason, n in Counter(left_out["reason"]).most_common(3))
 
 
-def _said(walk: Walk, films: pl.DataFrame, left_out: pl.DataFrame) -> tuple[str, ...]:
+def _said(walk: Walk, images: pl.DataFrame, left_out: pl.DataFrame) -> tuple[str, ...]:
     """What was met and what became of it, in numbers."""
-    met = len(films) + len(left_out)
+    met = len(images) + len(left_out)
     others = f"; {len(left_out):,} are not: {_reasons(left_out)}" if len(left_out) else ""
-    notes = [f"{len(films):,} of {met:,} files are films{others}."]
+    notes = [f"{len(images):,} of {met:,} files are images{others}."]
     if passed_by := +walk.passed_by:
         kinds = ", ".join(f"{kind} {n:,}" for kind, n in passed_by.most_common(8))
         notes.append(f"Not opened: {kinds}.")
-    if burned_in := films["burned_in"].sum():
+    if burned_in := images["burned_in"].sum():
         notes.append(
-            f"{burned_in:,} films declare burned-in text in their headers: names may be in their pixels."
+            f"{burned_in:,} images declare burned-in text in their headers: names may be in their pixels."
         )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Labels of an archive's films: a table keyed as report systems key theirs, by film, request, study or patient."""
+"""Labels of an archive's images: a table keyed as report systems key theirs, by image, request, study or patient."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ KEYS = {
     "study": ("studyinstanceuid", "study", "studyid"),
     "patient": ("patientid", "patient", "subjectid", "mrn"),
 }
-"""What finds a film, finest first, and the names it goes by (case, blanks, `_` and `-` ignored)."""
+"""What finds an image, finest first, and the names it goes by (case, blanks, `_` and `-` ignored)."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a label table says of films.
+    """What a label table says of images.
 
     Args:
-        rows: a row a film: `split` where the table has one, labels, metadata.
+        rows: a row an image: `split` where the table has one, labels, metadata.
         labels: names of the label columns.
         metadata: names of the others.
         notes: what is to be said.
@@ -42,21 +42,21 @@ class Found:
 NONE = Found(pl.DataFrame())
 
 
-def labels_of(table: Table, films: pl.DataFrame, request: Request, taken: set[str]) -> Found:
-    """The table's values for each film, blank where no row is about it.
+def labels_of(table: Table, images: pl.DataFrame, request: Request, taken: set[str]) -> Found:
+    """The table's values for each image, blank where no row is about it.
 
     Args:
-        table: with at least one column that finds films.
-        films: a row a film, with the columns of `KEYS`.
+        table: with at least one column that finds images.
+        images: a row an image, with the columns of `KEYS`.
         request: what the user asked for.
         taken: names that columns of the table may not have; they get `_in_table` behind theirs.
 
     Raises:
-        InputError: no such column, no row about any film, two rows that differ about one, no label.
+        InputError: no such column, no row about any image, two rows that differ about one, no label.
     """
     keyed = _keys(table)
-    kind, column = _best(table, keyed, films, request)
-    wanted, given = films[kind].str.strip_chars(), _given(table, column, kind, request)
+    kind, column = _best(table, keyed, images, request)
+    wanted, given = images[kind].str.strip_chars(), _given(table, column, kind, request)
     split = next((name for name in table.frame.columns if name.lower() == "split"), None)
     keyed |= {} if split is None else {"split": split}
     values, metadata, said = own.other_columns(table, keyed, request.label)
@@ -71,8 +71,8 @@ def labels_of(table: Table, films: pl.DataFrame, request: Request, taken: set[st
     hits = wanted.is_in(both["_key"].implode()) & wanted.is_not_null()
     idle = both.filter(~pl.col("_key").is_in(wanted.drop_nulls().implode())).height
     note = (
-        f"Labels by {column}: of {len(films):,} films {hits.sum():,} have a row, {(~hits).sum():,} none; "
-        f"{idle:,} rows have no film."
+        f"Labels by {column}: of {len(images):,} images {hits.sum():,} have a row, {(~hits).sum():,} none; "
+        f"{idle:,} rows have no image."
     )
     new = {name: f"{name}_in_table" if name in taken else name for name in (*labels, *metadata.columns)}
     return Found(
@@ -93,20 +93,20 @@ def _keys(table: Table) -> dict[str, str]:
     }
     if not keys:
         raise InputError(
-            f"{table.path} has no column by which a film is found.",
+            f"{table.path} has no column by which an image is found.",
             "It has one or more of: path, SOPInstanceUID, AccessionNumber, StudyInstanceUID, PatientID.",
         )
     return keys
 
 
-def _best(table: Table, keys: dict[str, str], films: pl.DataFrame, request: Request) -> tuple[str, str]:
-    """The finest key by which any film is found."""
+def _best(table: Table, keys: dict[str, str], images: pl.DataFrame, request: Request) -> tuple[str, str]:
+    """The finest key by which any image is found."""
     for kind, column in keys.items():
         given = _given(table, column, kind, request).drop_nulls()
-        if films[kind].str.strip_chars().is_in(given.implode()).any():
+        if images[kind].str.strip_chars().is_in(given.implode()).any():
             return kind, column
     raise InputError(
-        f"No row of {table.path} is about a film of the archive, by {' or '.join(keys.values())}.",
+        f"No row of {table.path} is about an image of the archive, by {' or '.join(keys.values())}.",
         "Check that the table belongs to this archive, and that leading zeros were not lost.",
     )
 
@@ -123,11 +123,11 @@ def _given(table: Table, column: str, kind: str, request: Request) -> pl.Series:
 
 
 def _refuse_two_minds(rows: pl.DataFrame, wanted: pl.Series) -> None:
-    """Two rows that say different things of one film."""
+    """Two rows that say different things of one image."""
     about = rows.filter(pl.col("_key").is_in(wanted.drop_nulls().implode()))
     again = about.filter(~pl.col("_key").is_first_distinct()).height
     if again:
         raise InputError(
-            f"The label table has {again:,} rows that contradict another row about the same film.",
+            f"The label table has {again:,} rows that contradict another row about the same image.",
             "Keep one row for each key, or key the table by a finer column.",
         )

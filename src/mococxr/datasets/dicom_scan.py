@@ -17,9 +17,9 @@ from typing import Any
 import polars as pl
 
 from mococxr import console, workers
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images import SUFFIXES, read_bytes
-from mococxr.images.dicom import Header, header, not_a_film
+from mococxr.images.dicom import Header, header, not_an_image
 from mococxr.images.dicom.elements import is_dicom
 
 PREFIX = 1 << 16
@@ -34,7 +34,7 @@ FACTS = {
     "accession": pl.String, "view": pl.String, "laterality": pl.String, "sex": pl.String, "age": pl.Float64,
     "device": pl.String, "date": pl.String, "order": pl.String, "burned_in": pl.Boolean, "size": pl.Int64,
 }  # fmt: skip
-"""What is kept of a header until the cohort is made; `reason` says why a file is no film."""
+"""What is kept of a header until the cohort is made; `reason` says why a file is no image."""
 _FOREIGN = re.compile(
     r"\.(png|jpe?g|tiff?|bmp|gif|webp|svg|csv|tsv|txt|md|log|json|ya?ml|xml|html?|css|js|pdf|docx?|xlsx?|pptx?"
     r"|zip|gz|tgz|bz2|xz|7z|rar|tar|exe|dll|so|jar|class|ini|inf|bat|sh|py|db|sqlite|mp4|avi|nii|nrrd|mhd|raw)$",
@@ -46,7 +46,7 @@ _PLAIN = re.compile(r"[^A-Za-z0-9 .,+/_()-]+")
 
 @dataclass
 class Walk:
-    """What a walk through an archive met beside the files that may be films.
+    """What a walk through an archive met beside the files that may be images.
 
     Args:
         passed_by: kind of file -> how many were not opened.
@@ -57,7 +57,7 @@ class Walk:
     closed: list[str] = field(default_factory=list)
 
     def files(self, root: Path) -> Iterator[str]:
-        """Files that may be films, whatever they are called, as paths relative to the root, folder by folder."""
+        """Files that may be images, whatever they are called, as paths relative to the root, folder by folder."""
         top = os.fspath(root)
 
         def shut(error: OSError) -> None:
@@ -78,7 +78,7 @@ class Walk:
 
 
 def _kind(name: str) -> str | None:
-    """What a file is by its name alone, where that is no film of an archive."""
+    """What a file is by its name alone, where that is no image of an archive."""
     if name.startswith("."):
         return "hidden files"
     if name.upper() == "DICOMDIR":
@@ -88,7 +88,7 @@ def _kind(name: str) -> str | None:
 
 
 def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
-    """Whether most of the first files are DICOM, those counted that are films of another kind by their suffix."""
+    """Whether most of the first files are DICOM, those counted that are images of another kind by their suffix."""
     walk = Walk()
     first = list(islice(walk.files(folder), looked_at))
     others = sum(n for kind, n in walk.passed_by.items() if kind in SUFFIXES)
@@ -96,7 +96,7 @@ def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
     for path in first:
         try:
             found += is_dicom(_front(folder, path, 512)[0])
-        except FilmError:
+        except ImageError:
             continue
     return 2 * found > len(first) + others
 
@@ -106,7 +106,7 @@ def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
 
     Args:
         root: the folder that paths are relative to and may not leave.
-        paths: files that may be films.
+        paths: files that may be images.
         jobs: processes that read headers.
     """
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
@@ -155,14 +155,14 @@ def _alone(root: Path, path: str) -> dict[str, Any]:
 
 
 def read_block(root: Path, paths: list[str]) -> list[dict[str, Any]]:
-    """The facts of some files; a file that is no film has only its path and the reason."""
+    """The facts of some files; a file that is no image has only its path and the reason."""
     rows = []
     for path in paths:
         try:
             rows.append(_facts(path, _header(root, path)) | {"size": os.stat(root / path).st_size})
         except OSError as error:
             rows.append({"path": path, "reason": f"cannot be read: {error.strerror}"})
-        except FilmError as error:
+        except ImageError as error:
             rows.append({"path": path, "reason": str(error)})
         except MemoryError:
             rows.append({"path": path, "reason": "not enough memory to read its header"})
@@ -173,22 +173,22 @@ def _header(root: Path, path: str) -> Header:
     """The header, from the front of the file where that is enough.
 
     Raises:
-        FilmError: see `films.dicom.header`, and `films.read_bytes`.
+        ImageError: see `images.dicom.header`, and `images.read_bytes`.
     """
     front, whole = _front(root, path, PREFIX)
     if not front:
-        raise FilmError("empty file")
+        raise ImageError("empty file")
     if whole:
         return header(front)
     if is_dicom(front):
         try:
             found = header(front)
-        except FilmError:
+        except ImageError:
             found = None  # cut off inside an element: the whole file tells
         if found is not None and found.pixels:
             return found
         return header(read_bytes(root / path, root))
-    raise FilmError("not a DICOM file")
+    raise ImageError("not a DICOM file")
 
 
 def _front(root: Path, path: str, size: int) -> tuple[bytes, bool]:
@@ -200,7 +200,7 @@ def _front(root: Path, path: str, size: int) -> tuple[bytes, bool]:
         with open(full, "rb", buffering=0) as file:
             data = file.read(size)
     except OSError as error:
-        raise FilmError(f"cannot be read: {error.strerror}") from error
+        raise ImageError(f"cannot be read: {error.strerror}") from error
     return data, len(data) < size
 
 
@@ -211,7 +211,7 @@ def _facts(path: str, found: Header) -> dict[str, Any]:
     when = (str(found.acquired or ""), (found.time or "").ljust(13, "0"), f"{found.instance or 0:09d}")
     return {
         "path": path,
-        "reason": not_a_film(found),
+        "reason": not_an_image(found),
         **{name: getattr(found, name) for name in ("patient", "study", "sop", "accession")},
         **{name: getattr(found, name) for name in ("view", "laterality", "sex", "age", "burned_in")},
         "device": _PLAIN.sub(" ", device).strip()[:64] or None,

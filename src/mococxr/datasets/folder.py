@@ -1,22 +1,22 @@
-"""A folder without a table: class folders (`root/<class>/film.png`), also below train, val and test."""
+"""A folder without a table: class folders (`root/<class>/image.png`), also below train, val and test."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from mococxr.datasets import columns, own
-from mococxr.datasets.dataset import SPLITS, Cohort, Request, films_under, finish
+from mococxr.datasets.dataset import SPLITS, Cohort, Request, finish, images_under
 from mococxr.errors import InputError
 
 UNLABELLED = {"unlabelled", "unlabeled"}
-"""Class folders of these names hold films without labels."""
+"""Class folders of these names hold images without labels."""
 
 
 def read(request: Request) -> Cohort:
     """Read class folders; with `--labels` the table is read instead.
 
-    At least two folders of films side by side are classes, and each becomes a label column with 1 for its own
-    films and 0 for the others. One folder alone, or films in the source itself, are films without labels.
+    At least two folders of images side by side are classes, and each becomes a label column with 1 for its own
+    images and 0 for the others. One folder alone, or images in the source itself, are images without labels.
 
     Raises:
         InputError: see `read_cohort`.
@@ -25,7 +25,7 @@ def read(request: Request) -> Cohort:
         return own.read(request).with_notes(("Labels come from the table; class folders are not read.",))
     if not request.source.is_dir():
         raise InputError(f"{request.source} is not a folder.", "Give a folder, or --format csv for a table.")
-    rows = pl.DataFrame({"path": films_under(request.source)}, schema={"path": pl.String})
+    rows = pl.DataFrame({"path": images_under(request.source)}, schema={"path": pl.String})
     parts = rows["path"].str.split("/")
     splits, depth = _splits(parts)
     classes = parts.list.get(depth).set(parts.list.len() <= depth + 1, None)
@@ -56,14 +56,14 @@ def read(request: Request) -> Cohort:
         notes=(
             f"Classes by folder: {', '.join(labels)}."
             if labels
-            else "No class folders: films without labels.",
+            else "No class folders: images without labels.",
         ),
     )
-    return finish(cohort, lambda row: f"film {row + 1}", request.patients_unknown)
+    return finish(cohort, lambda row: f"image {row + 1}", request.patients_unknown)
 
 
 def _splits(parts: pl.Series) -> tuple[pl.Series, int]:
-    """The split of each film, and the folder levels that takes: 1 where every first folder names a split."""
+    """The split of each image, and the folder levels that takes: 1 where every first folder names a split."""
     first = parts.list.first().str.to_lowercase()
     named = first.replace_strict(SPLITS, default=None, return_dtype=pl.String)
     if len(parts) and not named.null_count() and (parts.list.len() > 1).all():

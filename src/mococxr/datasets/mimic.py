@@ -1,6 +1,6 @@
-"""MIMIC-CXR-JPG 2.x (Johnson et al., 2019): `files/p10/p10000032/s50414267/FILM.jpg` and its tables.
+"""MIMIC-CXR-JPG 2.x (Johnson et al., 2019): `files/p10/p10000032/s50414267/IMAGE.jpg` and its tables.
 
-`mimic-cxr-2.0.0-metadata.csv` lists the films, `-split.csv` the official split, `-chexpert.csv` the labels of each
+`mimic-cxr-2.0.0-metadata.csv` lists the images, `-split.csv` the official split, `-chexpert.csv` the labels of each
 study; `--labels` names another table of studies, such as `-negbio.csv`. Sex and age are in none of them: they are
 taken from MIMIC-IV's `patients.csv` where that lies beside. All may be gzipped.
 """
@@ -26,30 +26,30 @@ def table_of(request: Request, kind: str) -> Path | None:
 
 
 def read(request: Request) -> Cohort:
-    """Read the tables; the films are those of the metadata.
+    """Read the tables; the images are those of the metadata.
 
     Raises:
         InputError: see `read_cohort`.
     """
-    films = read_table(_needed(request, "metadata"))
+    images = read_table(_needed(request, "metadata"))
     studies = read_table(request.labels or _needed(request, "chexpert"))
     labels = columns.wanted(
         request.label, [name for name in chexpert.LABELS if name in studies.frame.columns], studies.path.name
     )
-    ids = {name: films.column(name) for name in ("subject_id", "study_id", "dicom_id")}
-    frame = films.frame.select(patient=ids["subject_id"], study=ids["study_id"], film=ids["dicom_id"])
-    frame = frame.with_columns(day=columns.days(films.frame[films.column("StudyDate")], frame["patient"]))
-    view = films.frame[films.column("ViewPosition")]
+    ids = {name: images.column(name) for name in ("subject_id", "study_id", "dicom_id")}
+    frame = images.frame.select(patient=ids["subject_id"], study=ids["study_id"], image=ids["dicom_id"])
+    frame = frame.with_columns(day=columns.days(images.frame[images.column("StudyDate")], frame["patient"]))
+    view = images.frame[images.column("ViewPosition")]
     frame = frame.with_columns(columns.views(view).alias("view"), view.alias("view_position"))
-    used = [films, studies]
+    used = [images, studies]
     for add in (_with_split, _with_people):
-        frame, table = add(frame, films, request)
+        frame, table = add(frame, images, request)
         used += [table] if table else []
     frame = frame.join(_of_studies(studies, labels), on="study", how="left", maintain_order="left")
     folder = next((name for name in ("files/", "") if (request.root / name).is_dir() and name), "")
     folder = folder if folder or list(request.root.glob("p1[0-9]")) else "files/"
     path = pl.format(
-        "{}p{}/p{}/s{}/{}.jpg", pl.lit(folder), pl.col("patient").str.head(2), "patient", "study", "film"
+        "{}p{}/p{}/s{}/{}.jpg", pl.lit(folder), pl.col("patient").str.head(2), "patient", "study", "image"
     )
     cohort = Cohort(
         name="mimic",
@@ -63,7 +63,7 @@ def read(request: Request) -> Cohort:
         notes=tuple(note for table in used for note in table.notes),
         inputs={table.path.name: table.sha256 for table in used},
     )
-    return finish(cohort, films.place, request.patients_unknown)
+    return finish(cohort, images.place, request.patients_unknown)
 
 
 def _needed(request: Request, kind: str) -> Path:
@@ -92,25 +92,25 @@ def _of_studies(table: Table, labels: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
-def _with_split(frame: pl.DataFrame, films: Table, request: Request) -> tuple[pl.DataFrame, Table | None]:
+def _with_split(frame: pl.DataFrame, images: Table, request: Request) -> tuple[pl.DataFrame, Table | None]:
     """The official split, where its table is there."""
     path = table_of(request, "split")
     if path is None:
         return frame, None
     table = read_table(path)
     split = columns.splits(table.frame[table.column("split")], table.place)
-    named = pl.DataFrame({"film": table.frame[table.column("dicom_id")], "split": split}).unique("film")
-    frame = frame.join(named, on="film", how="left", maintain_order="left")
+    named = pl.DataFrame({"image": table.frame[table.column("dicom_id")], "split": split}).unique("image")
+    frame = frame.join(named, on="image", how="left", maintain_order="left")
     if frame["split"].null_count():
         at = frame["split"].is_null().arg_max() or 0
-        film = frame["film"][at]
+        image = frame["image"][at]
         raise InputError(
-            f"{films.place(at)}: {path.name} has no split for {film!r}.", "Use tables of one release."
+            f"{images.place(at)}: {path.name} has no split for {image!r}.", "Use tables of one release."
         )
     return frame, table
 
 
-def _with_people(frame: pl.DataFrame, films: Table, request: Request) -> tuple[pl.DataFrame, Table | None]:
+def _with_people(frame: pl.DataFrame, images: Table, request: Request) -> tuple[pl.DataFrame, Table | None]:
     """Sex and age by MIMIC-IV's table of patients, where it is there: the age at the study, by its year."""
     path = next(
         (path for name in ("patients.csv", "patients.csv.gz") if (path := request.root / name).is_file()),
@@ -125,6 +125,6 @@ def _with_people(frame: pl.DataFrame, films: Table, request: Request) -> tuple[p
         "sex": columns.sexes(text[table.column("gender")]),
         "born": columns.ages(text[table.column("anchor_year")]) - columns.ages(text[table.column("anchor_age")]),
     }).unique("patient")  # fmt: skip
-    year = films.frame[films.column("StudyDate")].str.head(4).cast(pl.Float64, strict=False)
+    year = images.frame[images.column("StudyDate")].str.head(4).cast(pl.Float64, strict=False)
     frame = frame.join(people, on="patient", how="left", maintain_order="left")
     return frame.with_columns(age=year - pl.col("born")).drop("born"), table

@@ -1,4 +1,4 @@
-"""Montgomery tuberculosis set (Jaeger et al., 2014): `CXR_png/MCUCXR_0001_0.png`, one film a patient."""
+"""Montgomery tuberculosis set (Jaeger et al., 2014): `CXR_png/MCUCXR_0001_0.png`, one image a patient."""
 
 from __future__ import annotations
 

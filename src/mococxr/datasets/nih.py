@@ -86,7 +86,7 @@ def read(request: Request) -> Cohort:
 
 
 def _findings(table: Table, labels: tuple[str, ...]) -> list[pl.Series]:
-    """`Mass|Nodule` -> one 1/0 column a finding; a blank cell leaves the film without labels.
+    """`Mass|Nodule` -> one 1/0 column a finding; a blank cell leaves the image without labels.
 
     Raises:
         InputError: a finding that is none of the fifteen.

@@ -1,9 +1,9 @@
-"""Open-i, the Indiana University collection (Demner-Fushman et al., 2016): `ecgen-radiology/*.xml` and PNG films.
+"""Open-i, the Indiana University collection (Demner-Fushman et al., 2016): `ecgen-radiology/*.xml` and PNG images.
 
 Also Kaggle's form of it, `indiana_projections.csv` and `indiana_reports.csv`. Labels are the MeSH headings that people
 gave the report (`FINDINGS`); any single heading can be asked for by `--label HEADING`. A report without headings, or
-indexed as `no indexing`, leaves its films without labels. Of the report's text nothing is read. A report is one study
-of one patient: the number of the report is the patient's id in the films' own headers.
+indexed as `no indexing`, leaves its images without labels. Of the report's text nothing is read. A report is one study
+of one patient: the number of the report is the patient's id in the images' own headers.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ FINDINGS = {
 }
 """Label column -> the headings, before their first slash and in lower case, that make it 1."""
 COLUMNS = {"uid", "filename", "projection"}
-"""Columns by which Kaggle's table of films is known."""
+"""Columns by which Kaggle's table of images is known."""
 _NONE = ("no indexing", "technical quality of image unsatisfactory")
-_TEXT = {"film": pl.String, "patient": pl.String, "view": pl.String}
+_TEXT = {"image": pl.String, "patient": pl.String, "view": pl.String}
 
 
 def reports(root: Path) -> list[Path]:
@@ -58,59 +58,59 @@ def read(request: Request) -> Cohort:
         InputError: see `read_cohort`.
     """
     root = request.root
-    films = next(iter(places.tables(root, "indiana_projections.csv*")), None)
+    images = next(iter(places.tables(root, "indiana_projections.csv*")), None)
     found = reports(root)
-    if films is None and not found:
+    if images is None and not found:
         raise InputError(
             f"{root} holds no ecgen-radiology/*.xml or indiana_projections.csv.", "Check the source."
         )
-    rows, headings, inputs = _of_tables(films, root) if films else _of_reports(found)
+    rows, headings, inputs = _of_tables(images, root) if images else _of_reports(found)
     labels, values = _findings(headings, request)
     rows = rows.join(values, on="patient", how="left", maintain_order="left")
     folders = ["images/images_normalized", "images", "images_normalized", "NLMCXR_png", "NLMCXR_dcm", "", "*"]
-    missing = "images/" + rows["film"].str.replace(r"(\.png)?$", ".png")
+    missing = "images/" + rows["image"].str.replace(r"(\.png)?$", ".png")
     cohort = Cohort(
         name="openi",
         source="openi",
         root=root,
-        rows=rows.with_columns(places.on_disk(rows["film"], root, folders, missing), study="patient"),
+        rows=rows.with_columns(places.on_disk(rows["image"], root, folders, missing), study="patient"),
         labels=labels,
         inputs=inputs,
     )
-    return finish(cohort, lambda row: f"film {rows['film'][row]}", request.patients_unknown)
+    return finish(cohort, lambda row: f"image {rows['image'][row]}", request.patients_unknown)
 
 
 def _of_reports(paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
-    """Films (`film, patient, view`), headings (`patient, headings`) and a hash, by the XML reports."""
-    films, headings, digest = [], [], hashlib.sha256()
+    """Images (`image, patient, view`), headings (`patient, headings`) and a hash, by the XML reports."""
+    images, headings, digest = [], [], hashlib.sha256()
     for path in paths:
         report, data = read_report(path)
         digest.update(data)
-        films += [(film, report.number, None) for film in report.films]
+        images += [(image, report.number, None) for image in report.images]
         headings.append((report.number, report.headings))
-    rows = pl.DataFrame(films, schema=_TEXT, orient="row")
+    rows = pl.DataFrame(images, schema=_TEXT, orient="row")
     said = pl.DataFrame(headings, schema={"patient": pl.String, "headings": pl.List(pl.String)}, orient="row")
     return rows, said, {"reports": digest.hexdigest()}
 
 
 def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
     """The same by Kaggle's tables; of the reports only the number and the headings are used."""
-    films = read_table(path)
+    images = read_table(path)
     beside = next(iter(places.tables(root, "indiana_reports.csv*")), None)
     if beside is None:
         raise InputError(
             f"{path} has no indiana_reports.csv beside it.", "Put it there: it holds the labels."
         )
     said = read_table(beside)
-    rows = films.frame.select(
-        film=films.column("filename"),
-        patient=films.column("uid"),
-        view=pl.col(films.column("projection")).str.to_titlecase(),
+    rows = images.frame.select(
+        image=images.column("filename"),
+        patient=images.column("uid"),
+        view=pl.col(images.column("projection")).str.to_titlecase(),
     )
     headings = said.frame.select(
         patient=said.column("uid"), headings=pl.col(said.column("MeSH")).fill_null("").str.split(";")
     )
-    return rows, headings, _hashes(films, said)
+    return rows, headings, _hashes(images, said)
 
 
 def _hashes(*tables: Table) -> dict[str, str]:

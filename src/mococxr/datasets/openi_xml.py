@@ -1,4 +1,4 @@
-"""One Open-i report in XML -> its number, its films and its MeSH headings; no other text leaves this file.
+"""One Open-i report in XML -> its number, its images and its MeSH headings; no other text leaves this file.
 
 A report that declares a document type or an entity is refused before anything is expanded, and so is a large one.
 """
@@ -15,7 +15,7 @@ from mococxr.errors import InputError
 LARGEST = 1 << 20
 """Bytes; the largest real report has nine thousand."""
 _NUMBER = "uId"
-_FILM = "parentImage"
+_IMAGE = "parentImage"
 _HEADING = ["MeSH", "major"]
 
 
@@ -25,12 +25,12 @@ class Report:
 
     Args:
         number: of the report, e.g. `CXR1`.
-        films: the names of its films, without suffix.
+        images: the names of its images, without suffix.
         headings: as written, e.g. `Cardiomegaly/mild`.
     """
 
     number: str = ""
-    films: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     headings: list[str] = field(default_factory=list)
 
 
@@ -76,8 +76,8 @@ def _parser(report: Report) -> Any:
         heading.clear()
         if name == _NUMBER and not report.number:
             report.number = attributes.get("id", "")
-        elif name == _FILM and attributes.get("id"):
-            report.films.append(attributes["id"])
+        elif name == _IMAGE and attributes.get("id"):
+            report.images.append(attributes["id"])
 
     def end(_: str) -> None:
         if open_tags[-2:] == _HEADING:

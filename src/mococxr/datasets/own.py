@@ -1,4 +1,4 @@
-"""A table of films: one row a film, columns by name. The rules stand in `docs/contract.md`."""
+"""A table of images: one row an image, columns by name. The rules stand in `docs/contract.md`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import columns
-from mococxr.datasets.dataset import Cohort, Request, films_under, finish
+from mococxr.datasets.dataset import Cohort, Request, finish, images_under
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError
 
@@ -26,7 +26,7 @@ NAMES = {
 
 
 def read(request: Request) -> Cohort:
-    """Read a table of films.
+    """Read a table of images.
 
     Raises:
         InputError: see `read_cohort`.
@@ -141,7 +141,7 @@ def _nearly(table: Table, name: str) -> str | None:
 
 
 def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.Series]:
-    """The root, and the paths relative to it: a film lies beside the table, else in the source.
+    """The root, and the paths relative to it: an image lies beside the table, else in the source.
 
     Only where table and source are different folders is the disk asked which it is.
     """
@@ -150,12 +150,12 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     if source == beside:
         return request.root, _relative(paths, request.root, source)
     here = pl.Series([path is not None and os.path.exists(beside / path) for path in paths], dtype=pl.Boolean)
-    used = [folder for folder, any_film in ((beside, here.any()), (source, not here.all())) if any_film]
+    used = [folder for folder, any_image in ((beside, here.any()), (source, not here.all())) if any_image]
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
     if root == Path(root.anchor):
         raise InputError(
-            f"Some films lie beside the table in {beside}, others in {source}.",
-            "Put the films into one folder.",
+            f"Some images lie beside the table in {beside}, others in {source}.",
+            "Put the images into one folder.",
         )
     prefixes = {folder: posixpath.relpath(folder.as_posix(), root.as_posix()) for folder in (beside, source)}
     prefix = pl.select(
@@ -175,15 +175,15 @@ def _relative(paths: pl.Series, *roots: Path) -> pl.Series:
 
 
 def _unlisted(cohort: Cohort, whole: bool) -> tuple[str, ...]:
-    """A note on films on disk that are in no row: in the whole source folder, or where listed films lie."""
+    """A note on images on disk that are in no row: in the whole source folder, or where listed images lie."""
     paths = cohort.rows["path"]
     tops = [""] if whole else paths.str.extract(r"^([^/]+)/", 1).drop_nulls().unique().sort().to_list()
-    extra = [path for top in tops for path in films_under(cohort.root, top)]
+    extra = [path for top in tops for path in images_under(cohort.root, top)]
     missing = pl.Series(extra, dtype=pl.String).sort()
     missing = missing.filter(~missing.is_in(paths.implode()))
     if not len(missing):
         return ()
     return (
-        f"{len(missing):,} films on disk are in no row of the table and are left out, e.g. {missing[0]}; "
+        f"{len(missing):,} images on disk are in no row of the table and are left out, e.g. {missing[0]}; "
         "to use them without labels, add rows with blank labels.",
     )

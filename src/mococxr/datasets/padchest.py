@@ -1,10 +1,10 @@
-"""PadChest (Bustos et al., 2020): `PADCHEST_chest_x_ray_images_labels_160K_*.csv` and 16-bit PNG films.
+"""PadChest (Bustos et al., 2020): `PADCHEST_chest_x_ray_images_labels_160K_*.csv` and 16-bit PNG images.
 
-A film lies in the folder that its column ImageDir names, or in the source itself. Its labels are a list of terms in
+An image lies in the folder that its column ImageDir names, or in the source itself. Its labels are a list of terms in
 text, `['pleural effusion', 'nodule']`. A column here gathers terms that name one finding (`FINDINGS`); any single
 term can be asked for by `--label TERM`. A named term is 1 and an unnamed one 0, except where the list says too little:
 
-* an empty list, or one with `exclude`, leaves the film without labels, as does the projection EXCLUDE;
+* an empty list, or one with `exclude`, leaves the image without labels, as does the projection EXCLUDE;
 * `suboptimal study` alone does too;
 * `unchanged` means that findings of an earlier report still hold: what is not named is then unknown, not absent.
 
@@ -98,7 +98,7 @@ def read(request: Request) -> Cohort:
         rows=rows.hstack(findings),
         labels=labels,
         metadata=("projection", "labelled_by", "suboptimal", "day"),
-        notes=(*table.notes, f"{without:,} films have no usable label list and are kept without labels."),
+        notes=(*table.notes, f"{without:,} images have no usable label list and are kept without labels."),
         inputs={table.path.name: table.sha256},
     )
     return finish(cohort, table.place, request.patients_unknown)
@@ -126,7 +126,7 @@ def _terms(text: pl.Series, table: Table) -> pl.Series:
 def _findings(
     terms: pl.Series, projection: pl.Series, request: Request, table: Table
 ) -> tuple[tuple[str, ...], list[pl.Series], int]:
-    """The names of the label columns, the columns, and how many films have none of them."""
+    """The names of the label columns, the columns, and how many images have none of them."""
     single = sorted(set(terms.explode().drop_nulls().unique()) - {"exclude", "unchanged", "suboptimal study"})
     labels = (
         columns.wanted(request.label, [*FINDINGS, *single], table.path.name)

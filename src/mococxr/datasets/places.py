@@ -1,4 +1,4 @@
-"""Where a data set's tables and films lie in its folder."""
+"""Where a data set's tables and images lie in its folder."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def on_disk(names: pl.Series, root: Path, folders: Iterable[str], missing: pl.Se
     """File name, with or without suffix -> path relative to the root.
 
     Args:
-        names: of films.
+        names: of images.
         root: of the cohort.
-        folders: patterns of folders below the root; the first that holds a film of the name wins.
-        missing: the path for a film that is in none of them; decoding will then name it.
+        folders: patterns of folders below the root; the first that holds an image of the name wins.
+        missing: the path for an image that is in none of them; decoding will then name it.
     """
     held: dict[str, str] = {}
     for pattern in folders:

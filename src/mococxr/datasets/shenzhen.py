@@ -1,4 +1,4 @@
-"""Shenzhen tuberculosis set (Jaeger et al., 2014): `CXR_png/CHNCXR_0001_0.png`, one film a patient.
+"""Shenzhen tuberculosis set (Jaeger et al., 2014): `CXR_png/CHNCXR_0001_0.png`, one image a patient.
 
 The label is the last digit of the name; `ClinicalReadings/CHNCXR_0001_0.txt` gives sex and age; its text is left there.
 Montgomery is laid out the same way and read by the same function.
@@ -28,8 +28,8 @@ def read(request: Request) -> Cohort:
     return read_tuberculosis(request, "shenzhen", "CHNCXR")
 
 
-def films(source: Path, prefix: str) -> list[Path]:
-    """The films by name, in `CXR_png/` or in the source itself."""
+def images(source: Path, prefix: str) -> list[Path]:
+    """The images by name, in `CXR_png/` or in the source itself."""
     pattern = re.compile(rf"{prefix}_\d+_[01]\.(png|jpe?g)", re.IGNORECASE)
     for folder in (source / "CXR_png", source):
         if folder.is_dir():
@@ -55,10 +55,10 @@ def read_tuberculosis(request: Request, name: str, prefix: str) -> Cohort:
             f"The {name} reader takes its labels from the file names.", "Leave --labels out, or use csv."
         )
     root = request.root
-    found = films(root, prefix)
+    found = images(root, prefix)
     if not found:
         raise InputError(
-            f"{root} holds no films named {prefix}_NNNN_0.png or {prefix}_NNNN_1.png.",
+            f"{root} holds no images named {prefix}_NNNN_0.png or {prefix}_NNNN_1.png.",
             "Give the folder that holds CXR_png.",
         )
     columns.wanted(request.label, (LABEL,), name)
@@ -84,7 +84,7 @@ def read_tuberculosis(request: Request, name: str, prefix: str) -> Cohort:
         root=root,
         rows=rows,
         labels=(LABEL,),
-        notes=(f"{missing:,} films have no clinical reading: sex and age are unknown.",) if missing else (),
+        notes=(f"{missing:,} images have no clinical reading: sex and age are unknown.",) if missing else (),
         inputs={"names": hashlib.sha256("\n".join(stems).encode()).hexdigest()},
     )
     return finish(cohort, lambda row: found[row].name, request.patients_unknown)

@@ -74,7 +74,7 @@ def read_table(path: Path) -> Table:
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path} is a damaged gzip file.", "Restore it, or give it unpacked.") from error
     if not data.strip():
-        raise InputError(f"{path} is empty.", "Give a table with a header line and one line a film.")
+        raise InputError(f"{path} is empty.", "Give a table with a header line and one line an image.")
     if b"\0" in data[:4096]:
         raise InputError(f"{path} is not a text table.", "Give a CSV file.")
     text, notes = _text(data, path)
@@ -89,7 +89,7 @@ def read_table(path: Path) -> Table:
         ) from error
     frame = _tidy(frame, path)
     if not frame.height:
-        raise InputError(f"{path} has a header and no rows.", "Add one line a film.")
+        raise InputError(f"{path} has a header and no rows.", "Add one line an image.")
     return Table(path, frame, sha256, notes)
 
 

@@ -1,7 +1,7 @@
 """TBX11K (Liu et al., CVPR 2020): `imgs/health`, `imgs/sick`, `imgs/tb` and `lists/`, or the simplified `data.csv`.
 
-The official split is train and val. The test films have no public labels and are left out, as are the films of other
-sets in `imgs/extra` (Shenzhen and Montgomery among them). The films name no patients: `--patients-unknown` is needed.
+The official split is train and val. The test images have no public labels and are left out, as are the images of other
+sets in `imgs/extra` (Shenzhen and Montgomery among them). The images name no patients: `--patients-unknown` is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mococxr.datasets.tables import Table, read_lines, read_table
 from mococxr.errors import InputError
 
 LABELS = ("Tuberculosis", "Active Tuberculosis", "Latent Tuberculosis", "Sick")
-"""`Sick` is sick without tuberculosis. Of a film with tuberculosis of unknown kind, active and latent are unknown."""
+"""`Sick` is sick without tuberculosis. Of an image with tuberculosis of unknown kind, active and latent are unknown."""
 COLUMNS = {"fname", "target", "tb_type", "image_type"}
 """Columns by which the simplified table is known."""
 _LISTS = {"TBX11K_train.txt": "train", "TBX11K_val.txt": "val"}
@@ -58,7 +58,7 @@ def read(request: Request) -> Cohort:
         labels=labels,
         metadata=("kind",),
         official_splits=rows["split"].n_unique() > 1,
-        notes=("The test films have no public labels: the official split is train and val.",),
+        notes=("The test images have no public labels: the official split is train and val.",),
         inputs=inputs,
     )
     return finish(cohort, place, request.patients_unknown)
@@ -77,48 +77,48 @@ def _labelled(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The films of the lists, with active and latent by the boxes of `annotations/json`; and the files' hashes."""
-    films: list[tuple[str, str]] = []
+    """The images of the lists, with active and latent by the boxes of `annotations/json`; and the files' hashes."""
+    images: list[tuple[str, str]] = []
     inputs = {}
     for path, split in lists(root).items():
         inputs[path.name] = files.sha256_file(path)
-        films += [(line, split) for line in read_lines(path)]
-    rows = pl.DataFrame(films, schema={"film": pl.String, "split": pl.String}, orient="row")
-    rows = rows.with_columns(kind=pl.col("film").str.extract(r"(?:^|/)(health|sick|tb)/[^/]+$", 1))
+        images += [(line, split) for line in read_lines(path)]
+    rows = pl.DataFrame(images, schema={"image": pl.String, "split": pl.String}, orient="row")
+    rows = rows.with_columns(kind=pl.col("image").str.extract(r"(?:^|/)(health|sick|tb)/[^/]+$", 1))
     if rows["kind"].null_count():
         at = rows["kind"].is_null().arg_max() or 0
         raise InputError(
-            f"{root / 'lists'}: {rows['film'][at]!r} is no film in health/, sick/ or tb/.",
+            f"{root / 'lists'}: {rows['image'][at]!r} is no image in health/, sick/ or tb/.",
             "Restore the lists.",
         )
     boxes = {name: set[str]() for name in _BOXES.values()}
     for path in sorted((root / "annotations" / "json").glob("TBX11K_*.json")):
         inputs[path.name] = files.sha256_file(path)
-        for kind, film in _boxes(path):
-            boxes[kind].add(film)
+        for kind, image in _boxes(path):
+            boxes[kind].add(image)
     return rows.select(
         "split",
-        path="imgs/" + pl.col("film").str.strip_prefix("imgs/"),
+        path="imgs/" + pl.col("image").str.strip_prefix("imgs/"),
         kind=pl.col("kind").replace("health", "healthy"),
-        active=pl.col("film").str.strip_prefix("imgs/").is_in(sorted(boxes["active"])),
-        latent=pl.col("film").str.strip_prefix("imgs/").is_in(sorted(boxes["latent"])),
+        active=pl.col("image").str.strip_prefix("imgs/").is_in(sorted(boxes["active"])),
+        latent=pl.col("image").str.strip_prefix("imgs/").is_in(sorted(boxes["latent"])),
     ), inputs
 
 
 def _boxes(path: Path) -> list[tuple[str, str]]:
-    """`active` or `latent`, and the film, of every box in a COCO file."""
+    """`active` or `latent`, and the image, of every box in a COCO file."""
     content = files.read_json(path)
     try:
         kinds = {each["id"]: _BOXES.get(each["name"]) for each in content["categories"]}
-        films = {each["id"]: str(each["file_name"]) for each in content["images"]}
-        found = [(kinds[each["category_id"]], films[each["image_id"]]) for each in content["annotations"]]
+        images = {each["id"]: str(each["file_name"]) for each in content["images"]}
+        found = [(kinds[each["category_id"]], images[each["image_id"]]) for each in content["annotations"]]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is no COCO file of TBX11K: {error!r}.", "Restore or remove it.") from error
-    return [(kind, film) for kind, film in found if kind]
+    return [(kind, image) for kind, image in found if kind]
 
 
 def _simplified(table: Table, root: Path) -> pl.DataFrame:
-    """The films of `data.csv`, which has a row a box; rows of other sets and of the test set are left out."""
+    """The images of `data.csv`, which has a row a box; rows of other sets and of the test set are left out."""
     names = {name: table.column(name) for name in ("fname", "source", "target", "tb_type", "image_type")}
     text = table.frame.select(**names)
     source = text["source"].str.to_lowercase()

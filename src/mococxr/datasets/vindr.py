@@ -1,9 +1,9 @@
-"""VinDr-CXR (Nguyen et al., 2022): `train/FILM.dicom`, `test/FILM.dicom` and tables with several readers a film.
+"""VinDr-CXR (Nguyen et al., 2022): `train/IMAGE.dicom`, `test/IMAGE.dicom` and tables with several readers an image.
 
-PhysioNet's `annotations/image_labels_train.csv` has a row a film and reader, `image_labels_test.csv` a row a film (a
-consensus); Kaggle's `train.csv` has a row a film, reader and box. A label is what more than half of a film's readers
+PhysioNet's `annotations/image_labels_train.csv` has a row an image and reader, `image_labels_test.csv` a row an image (a
+consensus); Kaggle's `train.csv` has a row an image, reader and box. A label is what more than half of an image's readers
 say; where they are evenly divided it is uncertain (-1). The share of readers who saw the finding is kept as metadata,
-`FINDING votes`. The films name no patients: `--patients-unknown` is needed.
+`FINDING votes`. The images name no patients: `--patients-unknown` is needed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read(request: Request) -> Cohort:
     votes = [_votes(table, split) for table, split in found]
     names, left_out = columns.in_all([part.columns[3:] for part in votes])
     labels = columns.wanted(request.label, names, found[0][0].path.name)
-    rows = pl.concat([part.select("film", "split", "readers", *labels) for part in votes])
+    rows = pl.concat([part.select("image", "split", "readers", *labels) for part in votes])
     rows = rows.with_columns(
         *(pl.col(name).alias(f"{name} votes") for name in labels),
         *((pl.col(name) * 2 - 1).sign().replace({-1.0: 0.0, 0.0: -1.0}).cast(pl.Int8) for name in labels),
@@ -67,20 +67,20 @@ def read(request: Request) -> Cohort:
         notes=(*(note for table, _ in found for note in table.notes), *left_out),
         inputs={table.path.name: table.sha256 for table, _ in found},
     )
-    return finish(cohort, lambda row: f"film {rows['film'][row]}", request.patients_unknown)
+    return finish(cohort, lambda row: f"image {rows['image'][row]}", request.patients_unknown)
 
 
 def _votes(table: Table, split: str | None) -> pl.DataFrame:
-    """`film, split, readers` and for each finding the share of readers who saw it, in the order of the films."""
-    film = table.frame[table.column("image_id")]
+    """`image, split, readers` and for each finding the share of readers who saw it, in the order of the images."""
+    image = table.frame[table.column("image_id")]
     long = "class_name" in table.frame.columns
     reader = next((name for name in table.frame.columns if name.lower() == "rad_id"), None)
-    reader_of = table.frame[reader] if reader else pl.repeat("consensus", len(film), eager=True)
-    frame = pl.DataFrame({"film": film, "reader": reader_of})
-    if film.null_count() or reader_of.null_count():
-        at = (film.is_null() | reader_of.is_null()).arg_max() or 0
+    reader_of = table.frame[reader] if reader else pl.repeat("consensus", len(image), eager=True)
+    frame = pl.DataFrame({"image": image, "reader": reader_of})
+    if image.null_count() or reader_of.null_count():
+        at = (image.is_null() | reader_of.is_null()).arg_max() or 0
         raise InputError(
-            f"{table.place(at)}: the film or the reader is blank.", "Fill it in or drop the row."
+            f"{table.place(at)}: the image or the reader is blank.", "Fill it in or drop the row."
         )
     if long:
         seen = table.frame["class_name"].fill_null("")
@@ -91,15 +91,15 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
         frame = frame.hstack(
             [columns.labels(table.frame[name], table.place).cast(pl.Float64) for name in names]
         )
-    each = frame.group_by("film", "reader", maintain_order=True).agg(pl.col(names).max())
+    each = frame.group_by("image", "reader", maintain_order=True).agg(pl.col(names).max())
     readers = pl.len().cast(pl.Int64).alias("readers")
-    shares = each.group_by("film", maintain_order=True).agg(readers, pl.col(names).mean())
-    shares = shares.select("film", pl.lit(split, pl.String).alias("split"), "readers", *names)
+    shares = each.group_by("image", maintain_order=True).agg(readers, pl.col(names).mean())
+    shares = shares.select("image", pl.lit(split, pl.String).alias("split"), "readers", *names)
     return shares.rename({"Other disease": "Other diseases"}, strict=False)  # so named in the test table only
 
 
 def _paths(rows: pl.DataFrame, request: Request) -> pl.Series:
-    """`train/FILM.dicom` and so on, in whatever form the films are there."""
+    """`train/IMAGE.dicom` and so on, in whatever form the images are there."""
     folders = ["train", "test", "images", "", "*/train", "*/test"]
-    missing = rows.select(pl.format("{}/{}.dicom", pl.col("split").fill_null("train"), "film")).to_series()
-    return places.on_disk(rows["film"], request.root, folders, missing)
+    missing = rows.select(pl.format("{}/{}.dicom", pl.col("split").fill_null("train"), "image")).to_series()
+    return places.on_disk(rows["image"], request.root, folders, missing)

@@ -1,8 +1,8 @@
-"""Any torchxrayvision dataset object: its films written out once, without loss, beside a table that lists them.
+"""Any torchxrayvision dataset object: its images written out once, without loss, beside a table that lists them.
 
     mococxr.prepare(dataset, format="xrv", out="store")
 
-The films are what the object gives, its `transform` included, turned back from -1024..1024 into 8 bits where they
+The images are what the object gives, its `transform` included, turned back from -1024..1024 into 8 bits where they
 came from 8 bits and into 16 where not. From its table come `patientid`, `view`, `age_years`, `sex_male`, `sex_female`;
 from `pathologies` and `labels` the labels: 1, 0, nan as blank, anything between as uncertain.
 """
@@ -26,8 +26,8 @@ from mococxr.datasets.dataset import Cohort, Request
 from mococxr.errors import InputError
 
 TABLE = "xrv.csv"
-"""The table that stands beside the films."""
-_HOW = 'From Python: dataset = torchxrayvision.datasets.NIH_Dataset("films")\n'
+"""The table that stands beside the images."""
+_HOW = 'From Python: dataset = torchxrayvision.datasets.NIH_Dataset("images")\n'
 _HOW += '               mococxr.prepare(dataset, format="xrv", out="store")'
 _RANGE = 1024.0
 
@@ -55,11 +55,11 @@ def read(request: Request) -> Cohort:
 def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `prepare` with a dataset object as `source` -> the same with the folder it was written to.
 
-    The folder is `OUT.films`, beside the store. Films that are there from an earlier call are kept if the table is
-    the same. A film that the object cannot give is left for `prepare` to put into quarantine.
+    The folder is `OUT.images`, beside the store. Images that are there from an earlier call are kept if the table is
+    the same. An image that the object cannot give is left for `prepare` to put into quarantine.
 
     Raises:
-        InputError: no dataset, no `out`, random augmentation, or films outside -1024..1024.
+        InputError: no dataset, no `out`, random augmentation, or images outside -1024..1024.
     """
     dataset, out = given.get("source"), given.get("out")
     if not all(hasattr(dataset, name) for name in ("pathologies", "labels", "csv", "__getitem__")):
@@ -67,16 +67,16 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("format", "xrv") not in ("xrv", "auto") or out is None:
         raise InputError("A dataset object is prepared with format='xrv' and an `out`.", _HOW)
     if getattr(dataset, "data_aug", None) is not None:
-        raise InputError("The dataset has data_aug: its films would differ each time.", "Make it without.")
-    folder = Path(f"{os.fspath(out)}.films")
+        raise InputError("The dataset has data_aug: its images would differ each time.", "Make it without.")
+    folder = Path(f"{os.fspath(out)}.images")
     table = _table(dataset)
     old = folder / TABLE
     if not (old.is_file() and old.read_bytes() == table.write_csv().encode()):
         if folder.is_dir() and any(folder.iterdir()) and not old.is_file():
             raise InputError(f"{folder} is there already and holds something else.", "Name another out.")
-        (folder / "films").mkdir(parents=True, exist_ok=True)
-        for film in (folder / "films").glob("*.png"):
-            film.unlink()
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        for image in (folder / "images").glob("*.png"):
+            image.unlink()
         files.write_csv(old, table)
     for number, name in enumerate(table["path"]):
         if not (folder / name).is_file():
@@ -85,15 +85,15 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(dataset: Any) -> pl.DataFrame:
-    """The table of films: path, patient, view, sex, age where they are known, and the labels."""
+    """The table of images: path, patient, view, sex, age where they are known, and the labels."""
     values = np.asarray(dataset.labels, np.float64)
     count, names = len(dataset), [str(name) for name in dataset.pathologies]
     if values.shape != (count, len(names)) or len(dataset.csv) != count:
         raise InputError(
-            f"The dataset has {count:,} films, {len(dataset.csv):,} rows and labels of shape {values.shape}.",
-            "Take one whose table and labels have a row for each film.",
+            f"The dataset has {count:,} images, {len(dataset.csv):,} rows and labels of shape {values.shape}.",
+            "Take one whose table and labels have a row for each image.",
         )
-    facts: dict[str, list[Any]] = {"path": [f"films/{number:07d}.png" for number in range(count)]}
+    facts: dict[str, list[Any]] = {"path": [f"images/{number:07d}.png" for number in range(count)]}
     for column, name in (("patientid", "patient"), ("view", "view"), ("age_years", "age")):
         if column in dataset.csv:
             facts[name] = [None if value != value else str(value) for value in dataset.csv[column]]
@@ -115,26 +115,26 @@ def _table(dataset: Any) -> pl.DataFrame:
 
 
 def _write(path: Path, dataset: Any, number: int) -> None:
-    """One film as a grey PNG of 8 or 16 bits."""
+    """One image as a grey PNG of 8 or 16 bits."""
     try:
-        film = np.asarray(dataset[number]["img"], np.float64)
+        image = np.asarray(dataset[number]["img"], np.float64)
     except Exception:
         return
-    film = film.reshape(film.shape[-2:]) if film.ndim == 2 or film.shape[0] == 1 else film.mean(axis=0)
-    if not np.isfinite(film).all() or np.abs(film).max() > _RANGE * 1.001:
-        low, high = float(film.min()), float(film.max())
+    image = image.reshape(image.shape[-2:]) if image.ndim == 2 or image.shape[0] == 1 else image.mean(axis=0)
+    if not np.isfinite(image).all() or np.abs(image).max() > _RANGE * 1.001:
+        low, high = float(image.min()), float(image.max())
         raise InputError(
-            f"Film {number} of the dataset has values from {low:g} to {high:g}.",
+            f"Image {number} of the dataset has values from {low:g} to {high:g}.",
             "They must lie in -1024..1024.",
         )
-    done, data = cv2.imencode(".png", _grey(film))
+    done, data = cv2.imencode(".png", _grey(image))
     if done:
         files.atomic_write(path, data.tobytes())
 
 
-def _grey(film: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
     """-1024..1024 -> uint8 where all values are 8-bit ones, else uint16."""
-    share = (film / _RANGE + 1) / 2
+    share = (image / _RANGE + 1) / 2
     eight = share * 255
     if np.abs(eight - np.rint(eight)).max() < 1e-3:
         return np.rint(eight).clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Encoders with their grey-film preprocessing inside: from timm, transformers, torchxrayvision, a run or a file."""
+"""Encoders with their grey-image preprocessing inside: from timm, transformers, torchxrayvision, a run or a file."""
 
 from mococxr.encoders.encoder import Encoder, build, load_weights
 from mococxr.encoders.folder import load_encoder, read_spec, save_encoder

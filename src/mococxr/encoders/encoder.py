@@ -1,4 +1,4 @@
-"""The encoder: a network with its grey-film preprocessing inside; building one, and putting weights into it."""
+"""The encoder: a network with its grey-image preprocessing inside; building one, and putting weights into it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mococxr.errors import InputError
 
 
 class Encoder(nn.Module):
-    """Films (N, 1, H, W), uint8 0..255 or float 0..1, any H and W -> features (N, D) float32."""
+    """Images (N, 1, H, W), uint8 0..255 or float 0..1, any H and W -> features (N, D) float32."""
 
     def __init__(self, network: nn.Module, spec: EncoderSpec) -> None:
         super().__init__()
@@ -33,17 +33,17 @@ class Encoder(nn.Module):
         """Side of the frames it was trained on, px."""
         return self.spec.size
 
-    def forward(self, films: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Normalise on the device, repeat into the channels, encode.
 
-        The layer that sees the film gives the same for a film repeated into C channels and for the film itself with
-        the sum of the C kernels, and so do the gradients; the second costs 1 / C of the arithmetic. So the film is
+        The layer that sees the image gives the same for an image repeated into C channels and for the image itself with
+        the sum of the C kernels, and so do the gradients; the second costs 1 / C of the arithmetic. So the image is
         repeated only where no such layer is known (`one_channel_stem`).
         """
-        if films.ndim != 4 or films.shape[1] != 1:
-            raise ValueError(f"films are (N, 1, H, W), not {tuple(films.shape)}")
-        scale = 255.0 if films.dtype == torch.uint8 else 1.0
-        grey = films.float().div_(scale) if films.dtype == torch.uint8 else films.float()
+        if images.ndim != 4 or images.shape[1] != 1:
+            raise ValueError(f"images are (N, 1, H, W), not {tuple(images.shape)}")
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        grey = images.float().div_(scale) if images.dtype == torch.uint8 else images.float()
         grey = (grey - _per_channel(self.spec.mean, grey)) / _per_channel(self.spec.std, grey)
         if self.stem:
             kernels = self.network.get_parameter(self.stem).sum(dim=1, keepdim=True)
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
 
 
 def one_channel_stem(network: nn.Module, spec: EncoderSpec) -> str:
-    """The kernels of the one layer that sees the channels of a film, by name; empty where they cannot be summed.
+    """The kernels of the one layer that sees the channels of an image, by name; empty where they cannot be summed.
 
     timm names that layer, for its own networks of another number of channels. It must be a plain convolution, linear in
     its kernels, and every channel must get the same numbers.

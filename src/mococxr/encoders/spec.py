@@ -24,7 +24,7 @@ class EncoderSpec:
     Args:
         timm: network name in timm, or in transformers (its `model_type`) where `package` says so.
         size: side of the frames it was trained on, px.
-        channels: input channels; a film is repeated into them.
+        channels: input channels; an image is repeated into them.
         mean, std: grey values in 0..1 become (grey - mean) / std.
         width: length D of a feature.
         package: `timm` or `transformers`: whose network it is.

@@ -1,4 +1,4 @@
-"""What is known of the films that published encoders were trained on: facts of their papers and model cards."""
+"""What is known of the images that published encoders were trained on: facts of their papers and model cards."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SETS = {
     "vindr": "VinDr-CXR",
     "brax": "BRAX",
 }
-"""Chest films: how a set is called here, and its full name."""
+"""Chest images: how a set is called here, and its full name."""
 
 _FROM_NIH = ("nih", "rsna", "siim")
-"""The films of these are films of NIH ChestX-ray14: whoever saw one may have seen the others."""
+"""The images of these are images of NIH ChestX-ray14: whoever saw one may have seen the others."""
 
 _IN_A_NAME = {
     "nih": ("nih", "chestxray14", "chestxray8", "cxr14"),
@@ -36,7 +36,7 @@ _IN_A_NAME = {
 """How the source of a store tells which set it is, in small letters and digits."""
 
 _XRV = {
-    # "google" in the library's list is Google's labels of NIH films.
+    # "google" in the library's list is Google's labels of NIH images.
     "densenet121-res224-all": ("nih", "padchest", "chexpert", "mimic", "openi", "rsna"),
     "densenet121-res224-nih": ("nih",),
     "densenet121-res224-pc": ("padchest",),
@@ -63,8 +63,8 @@ class TrainedOn:
     """What an encoder's weights were trained on.
 
     Args:
-        known: whether anything is known; False says that any film may be among them.
-        sets: keys of `SETS`, empty where no chest film was.
+        known: whether anything is known; False says that any image may be among them.
+        sets: keys of `SETS`, empty where no chest image was.
         labels: whether it was trained with their labels.
     """
 
@@ -77,28 +77,28 @@ class TrainedOn:
         if not self.known:
             return "not known"
         if not self.sets:
-            return "no chest films"
+            return "no chest images"
         how = "with" if self.labels else "without"
         return f"{', '.join(SETS[name] for name in self.sets)} ({how} labels)"
 
 
-NO_CHEST_FILMS = TrainedOn(True)
+NO_CHEST_IMAGES = TrainedOn(True)
 
 
 def trained_on(encoder: str) -> TrainedOn:
-    """What an encoder was trained on, by the name that a user gives it; a run's own films are not meant."""
+    """What an encoder was trained on, by the name that a user gives it; a run's own images are not meant."""
     kind, _, rest = encoder.partition(":")
     if encoder in ("imagenet", "random"):
-        return NO_CHEST_FILMS
+        return NO_CHEST_IMAGES
     if kind == "xrv" and rest in _XRV:
         return TrainedOn(True, _XRV[rest], labels=True)
     last = Path(rest.partition("@")[0]).name
     if kind == "hf" and last.lower() in _HUB:
         return TrainedOn(True, _HUB[last.lower()])
     if kind == "hf" and (last in _HUB_IMAGENET or (rest.startswith("timm/") and _only_imagenet(last))):
-        return NO_CHEST_FILMS
+        return NO_CHEST_IMAGES
     if kind == "timm" or (not rest and not Path(encoder).exists()):
-        return NO_CHEST_FILMS if _only_imagenet(rest or encoder) else TrainedOn(False)
+        return NO_CHEST_IMAGES if _only_imagenet(rest or encoder) else TrainedOn(False)
     return TrainedOn(False)
 
 
@@ -114,7 +114,7 @@ def _only_imagenet(network: str) -> bool:
 
 
 def shared_sets(source: str, sets: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of these sets may hold films of a store.
+    """Which of these sets may hold images of a store.
 
     Args:
         source: the store's source, such as `nih` or the name of a folder.

@@ -1,6 +1,6 @@
 """Vision models of the library transformers (the extra `hub`): built from a configuration, read from a folder.
 
-The feature of a film is the model's own `pooler_output` where its file holds the weights of that pooler, else the
+The feature of an image is the model's own `pooler_output` where its file holds the weights of that pooler, else the
 first token (CLS) after the last layer, else, for models without such a token, the mean of all tokens.
 """
 

@@ -168,8 +168,8 @@ def _offline_weights(encoder: Encoder, file: Path) -> dict[str, Tensor]:
 def fit_stem(weights: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
     """Weights whose first kernels were made for another number of channels, for those of the encoder.
 
-    A film is the same in all channels, and so are mean and std; the response to it is that of the sum of the kernels
-    over the channels, borders included. The sum is shared out evenly, so that a film gives the same features. Training
+    An image is the same in all channels, and so are mean and std; the response to it is that of the sum of the kernels
+    over the channels, borders included. The sum is shared out evenly, so that an image gives the same features. Training
     does go another way: the gradient of a kernel of one channel is that of each of three, whose sum then moves thrice
     as far.
     """
@@ -181,7 +181,7 @@ def fit_stem(weights: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tenso
         if others_alike and there[1] == channels != kernels.shape[1] and kernels.shape[3] == there[3]:
             summed = kernels.sum(dim=1, keepdim=True) / channels
             fitted[key] = summed.expand(-1, channels, -1, -1).clone()
-            break  # only the first layer sees the film
+            break  # only the first layer sees the image
     return fitted
 
 

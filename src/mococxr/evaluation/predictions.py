@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mococxr.errors import InputError
 from mococxr.evaluation.numbers import Floats, Rows
 
-ONE_ROW_EACH = "Give both tables one row for each film, in the same order or paired by --key COLUMN."
+ONE_ROW_EACH = "Give both tables one row for each image, in the same order or paired by --key COLUMN."
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read(
         if column is not None:
             _column(path, frame, column)
     if not frame.height:
-        raise InputError(f"{path} has a header and no rows.", "Give a table with one row for each film.")
+        raise InputError(f"{path} has a header and no rows.", "Give a table with one row for each image.")
     labels = _numbers(path, frame, label)
     _refuse(
         path, frame, label, ~(np.isnan(labels) | np.isin(labels, (0, 1, -1))), "Labels are 1, 0, -1 or blank."

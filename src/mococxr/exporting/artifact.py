@@ -54,7 +54,7 @@ class Subject:
 
     @property
     def whole(self) -> bool:
-        """Whether frames are whole films, of any longer side, and not squares."""
+        """Whether frames are whole images, of any longer side, and not squares."""
         return bool(self.model and self.model.about["preprocessing"]["frame"] == "whole")
 
     @property
@@ -168,7 +168,7 @@ def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
 
 
 def preprocessing(subject: Subject) -> Mapping[str, Any]:
-    """What must be done to a film before the network: plain values for `export.json`."""
+    """What must be done to an image before the network: plain values for `export.json`."""
     spec = subject.spec
     how = subject.model.about["preprocessing"] if subject.model else {}
     return {

@@ -1,6 +1,6 @@
 """The model card: `README.md` with the front matter of the Hugging Face hub, made of what the folders record.
 
-Nothing of it names a patient, a film or a place on a machine. What nobody recorded is said to be unknown.
+Nothing of it names a patient, an image or a place on a machine. What nobody recorded is said to be unknown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
     sections = {
         "How to load it": usage(subject, facts),
         "What goes in": _preprocessing(facts),
-        "Training films": _pretraining(subject),
+        "Training images": _pretraining(subject),
         "Labels": _labels(subject),
         "From the score to a probability and a decision": operating(subject),
         "What was measured": _evidence(subject, study),
@@ -43,7 +43,7 @@ def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
 
 
 def phantom(subject: Subject) -> bool:
-    """Whether any of its training saw synthetic films only."""
+    """Whether any of its training saw synthetic images only."""
     run = subject.origin.get("run") or {}
     return bool(run.get("phantom")) or bool(subject.model and subject.model.about["store"]["phantom"])
 
@@ -51,9 +51,9 @@ def phantom(subject: Subject) -> bool:
 def title(subject: Subject) -> str:
     """What it is, in a line."""
     what = (
-        f"Classifier of chest films: {subject.model.about['target']}"
+        f"Classifier of chest images: {subject.model.about['target']}"
         if subject.model
-        else "Encoder of chest films"
+        else "Encoder of chest images"
     )
     return f"{what} ({subject.spec.timm}, {subject.size} px)" + (", PHANTOM" if phantom(subject) else "")
 
@@ -96,7 +96,7 @@ def _summary(subject: Subject, facts: Facts) -> str:
     lines = []
     if phantom(subject):
         lines.append(
-            "**Trained on phantoms: synthetic films drawn by a program. It knows nothing of real films.**\n"
+            "**Trained on phantoms: synthetic images drawn by a program. It knows nothing of real images.**\n"
         )
     if subject.model:
         several = "" if subject.members == 1 else f", the mean of {subject.members} checkpoints"
@@ -105,7 +105,7 @@ def _summary(subject: Subject, facts: Facts) -> str:
         )
         lines.append(f"Out comes {out} of `{subject.model.about['target']}`{several}.")
     else:
-        lines.append(f"Out come {subject.spec.width:,} features of a film, to fit a classifier on.")
+        lines.append(f"Out come {subject.spec.width:,} features of an image, to fit a classifier on.")
     lines.append(
         f"Written by mococxr {facts['version']} for {facts['to']}, loaded back and compared with its source: "
     )
@@ -117,13 +117,13 @@ def _preprocessing(facts: Facts) -> str:
     how = facts["preprocessing"]
     area = "shrunk by area averages (not bilinear, which aliases), enlarged bilinearly"
     first = (
-        f"1. The film as one grey image of 8 bits, upright, air dark (MONOCHROME1 inverted).\n"
+        f"1. The image as one grey image of 8 bits, upright, air dark (MONOCHROME1 inverted).\n"
         f"2. The shorter side to {how['size']} px, {area}"
         + (f", by way of {how['store_size']} px as in training" if how["store_size"] else "")
         + (
             "; then the centred square."
             if how["frame"] == "centre"
-            else "; all of the film is kept, the longer side a multiple of 32."
+            else "; all of the image is kept, the longer side a multiple of 32."
         )
     )
     numbers = (
@@ -150,9 +150,9 @@ def _pretraining(subject: Subject) -> str:
             f"* Pretrained without labels on: {source}{_counts(on)}, split: {on.get('splits') or 'unknown'}."
         )
     elif run.get("kind") == "imported":
-        lines.append("* Which films the imported checkpoint saw is not recorded in it: unknown.")
+        lines.append("* Which images the imported checkpoint saw is not recorded in it: unknown.")
     else:
-        lines.append("* Not pretrained on chest films by mococxr, or not recorded.")
+        lines.append("* Not pretrained on chest images by mococxr, or not recorded.")
     if imported := run.get("checkpoint"):
         lines.append(
             f"* Imported from a checkpoint of MoCo ({imported['architecture']}, epoch "
@@ -164,7 +164,7 @@ def _pretraining(subject: Subject) -> str:
         lines.append(f"* Momentum contrast (MoCo, {PAPER}): {shown}.")
     if run.get("verdict"):
         lines.append(f"* Verdict of the run on itself: {run['verdict']}.")
-    lines.append(f"* Phantoms (synthetic films): {_phantom_word(subject)}.")
+    lines.append(f"* Phantoms (synthetic images): {_phantom_word(subject)}.")
     return "\n".join(lines)
 
 
@@ -177,8 +177,8 @@ def _phantom_word(subject: Subject) -> str:
 
 
 def _counts(on: Facts) -> str:
-    counted = [f"{on[name]:,} {name}" for name in ("films", "patients") if on.get(name)]
-    return f" ({', '.join(counted)})" if counted else " (numbers of films and patients unknown)"
+    counted = [f"{on[name]:,} {name}" for name in ("images", "patients") if on.get(name)]
+    return f" ({', '.join(counted)})" if counted else " (numbers of images and patients unknown)"
 
 
 def _plain(value: Any) -> str:
@@ -191,7 +191,7 @@ def _labels(subject: Subject) -> str:
     about = subject.model.about
     t, store = about["training"], about["store"]
     return (
-        f"* Target `{about['target']}`, {about['mode']}, on {store['source']}: {t['films']:,} labelled films of "
+        f"* Target `{about['target']}`, {about['mode']}, on {store['source']}: {t['images']:,} labelled images of "
         f"{t['patients']:,} patients, {t['positives']:,} positive, {t['negatives']:,} negative"
         + (f", {t['uncertain']:,} uncertain as a class of their own" if t["uncertain"] else "")
         + f"; {100 * t['fraction']:g} % of the training patients' labels (draw {t['draw']}).\n"
@@ -202,7 +202,7 @@ def _labels(subject: Subject) -> str:
 
 def _evidence(subject: Subject, study: Facts | None) -> str:
     if not study:
-        return "Nothing was given to this card. Judge it on films of your own hospital: `mococxr evaluate`."
+        return "Nothing was given to this card. Judge it on images of your own hospital: `mococxr evaluate`."
     test = study["test"]
     rows = [
         f"| {c['target']} | {c['mode']} | {100 * c['fraction']:g} % | {c['auroc']:.3f} ({_number(c['low'])}, "
@@ -214,7 +214,7 @@ def _evidence(subject: Subject, study: Facts | None) -> str:
     )  # fmt: skip
     return "\n".join(
         [
-            f"Arm `{study['arm']}` of a study on test films of {test['source']}: {what}. AUROC with its 95 % interval",
+            f"Arm `{study['arm']}` of a study on test images of {test['source']}: {what}. AUROC with its 95 % interval",
             "over other test patients; other draws of labels, pretraining runs and hospitals are not in it.",
             "",
             "| target | mode | labels | AUROC (95 % interval) | test units | positive |",
@@ -231,7 +231,7 @@ def _number(value: float | None) -> str:
 def _limits(subject: Subject) -> str:
     lines = [
         "* For research. It is not a medical device, and nobody has shown that it is safe for patients.",
-        "* It will be worse on films of other hospitals, machines, views and ages than those it was trained on.",
+        "* It will be worse on images of other hospitals, machines, views and ages than those it was trained on.",
         "* It may read the machine, the marker or the position instead of the disease.",
     ]
     if subject.model:

@@ -22,7 +22,7 @@ def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
         arm: its arm; None takes the arm whose encoder files have this encoder's hash.
 
     Returns:
-        `arm`, `test` (facts of the test films) and `cells` (rows of cells.csv that have a number).
+        `arm`, `test` (facts of the test images) and `cells` (rows of cells.csv that have a number).
 
     Raises:
         InputError: no study, no such arm, or no cell with a number.

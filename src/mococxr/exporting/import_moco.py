@@ -107,7 +107,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What `run.json` says; what a checkpoint does not record is null, never guessed."""
     epoch = content.get("epoch")
-    pretrained_on = {"source": [s.source], "films": None, "patients": None, "splits": None}
+    pretrained_on = {"source": [s.source], "images": None, "patients": None, "splits": None}
     return {
         "version": VERSION,
         "kind": "imported",

@@ -57,7 +57,7 @@ def write_onnx(subject: Subject, folder: Path) -> dict[str, Any]:
         Opset, input, output, and the difference that was measured in onnxruntime.
 
     Raises:
-        InputError: the extra is not installed, or whole films meet a network of one frame size.
+        InputError: the extra is not installed, or whole images meet a network of one frame size.
         RunError: onnxruntime does not say what PyTorch says.
     """
     _check_extra()
@@ -66,7 +66,7 @@ def write_onnx(subject: Subject, folder: Path) -> dict[str, Any]:
     )
     if subject.whole and not free:
         raise InputError(
-            f"The graph of {subject.spec.timm} is good for one size of frames, and this model sees whole films.",
+            f"The graph of {subject.spec.timm} is good for one size of frames, and this model sees whole images.",
             "Fit it with --frame centre, or take a network without size-dependent padding (resnet18).",
         )
     output = "probability" if subject.model else "features"

@@ -1,4 +1,4 @@
-"""The model card on calibration and threshold, which validation films gave a classifier and no network holds."""
+"""The model card on calibration and threshold, which validation images gave a classifier and no network holds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def kept(subject: Subject) -> Facts:
 def uses(subject: Subject) -> str:
     """What validation labels were used for, in half a sentence."""
     about = subject.model.about if subject.model else {}
-    films = about["training"]["validation_films"]
-    names = about.get("validation_used_for", ["checkpoints"] if films else [])
-    count = films or next((about[name]["validation_films"] for name in names if name != "checkpoints"), 0)
+    images = about["training"]["validation_images"]
+    names = about.get("validation_used_for", ["checkpoints"] if images else [])
+    count = images or next((about[name]["validation_images"] for name in names if name != "checkpoints"), 0)
     if not names:
         return "No validation label was used"
-    return f"{count:,} labelled validation films {' and '.join(USES[name] for name in names)}"
+    return f"{count:,} labelled validation images {' and '.join(USES[name] for name in names)}"
 
 
 def operating(subject: Subject) -> str:
@@ -58,9 +58,9 @@ def _calibration(block: Facts) -> str:
         else f"straight lines between {len(given['inputs'])} points (`inputs`, `outputs`) over x = {x}"
     )
     return (
-        f"{block['method']}, fitted on {block['validation_films']:,} validation films, "
+        f"{block['method']}, fitted on {block['validation_images']:,} validation images, "
         f"{block['validation_positives']:,} positive: {how}. It holds where {100 * block['prevalence']:.3g} % of the "
-        "films have the finding; elsewhere multiply the odds by the ratio of the odds of the two shares "
+        "images have the finding; elsewhere multiply the odds by the ratio of the odds of the two shares "
         "(`--prevalence`)."
     )
 
@@ -78,7 +78,7 @@ def _threshold(block: Facts) -> str:
         for name in ("sensitivity", "specificity")
     )
     return (
-        f"a score of {block['value']:.6g} or more is a finding. Chosen for {rule} on {block['validation_films']:,} "
-        f"validation films; on these very films: {found}. On other films it is to be measured: "
+        f"a score of {block['value']:.6g} or more is a finding. Chosen for {rule} on {block['validation_images']:,} "
+        f"validation images; on these very images: {found}. On other images it is to be measured: "
         "`mococxr evaluate --threshold`."
     )

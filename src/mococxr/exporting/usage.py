@@ -28,50 +28,50 @@ ask = lambda frames: session.run(None, {"frames": frames})[0]  # uint8 (N, 1, H,
 _TENSOR = """\
 # frame: uint8 (H, W), see below
 grey = torch.from_numpy(frame)[None, None].float() / 255
-films = (grey.expand(-1, {channels}, -1, -1) - torch.tensor({mean})[:, None, None]) / torch.tensor({std})[:, None, None]
-{answer} = network(films){then}"""
+images = (grey.expand(-1, {channels}, -1, -1) - torch.tensor({mean})[:, None, None]) / torch.tensor({std})[:, None, None]
+{answer} = network(images){then}"""
 
 _SHORTER = """\
 import cv2
 
-def shorter(film, size):  # grey uint8 (H, W)
-    height, width = film.shape
+def shorter(image, size):  # grey uint8 (H, W)
+    height, width = image.shape
     short = min(height, width)
     wanted = (max(size, round(width * size / short)), max(size, round(height * size / short)))
     how = cv2.INTER_AREA if size < short else cv2.INTER_LINEAR
-    return film if short == size else cv2.resize(film, wanted, interpolation=how)
+    return image if short == size else cv2.resize(image, wanted, interpolation=how)
 """
 
 _STORED = """
-def stored(film):  # as the training films were kept: {store} px, then means of blocks of {factor} x {factor} px
-    film = shorter(film, {store})
-    height, width = film.shape[0] // {factor}, film.shape[1] // {factor}
-    top, left = (film.shape[0] - height * {factor}) // 2, (film.shape[1] - width * {factor}) // 2
-    film = film[top : top + height * {factor}, left : left + width * {factor}]
-    return cv2.resize(film, (width, height), interpolation=cv2.INTER_AREA)
+def stored(image):  # as the training images were kept: {store} px, then means of blocks of {factor} x {factor} px
+    image = shorter(image, {store})
+    height, width = image.shape[0] // {factor}, image.shape[1] // {factor}
+    top, left = (image.shape[0] - height * {factor}) // 2, (image.shape[1] - width * {factor}) // 2
+    image = image[top : top + height * {factor}, left : left + width * {factor}]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 """
 
 _CENTRE = """
-def frame_of(film):
-    film = shorter({film}, {size})
-    top, left = (film.shape[0] - {size}) // 2, (film.shape[1] - {size}) // 2
-    return film[top : top + {size}, left : left + {size}]"""
+def frame_of(image):
+    image = shorter({image}, {size})
+    top, left = (image.shape[0] - {size}) // 2, (image.shape[1] - {size}) // 2
+    return image[top : top + {size}, left : left + {size}]"""
 
 _WHOLE = """
-def frame_of(film):
-    film = {film}
-    height, width = film.shape
+def frame_of(image):
+    image = {image}
+    height, width = image.shape
     longer = max({size}, 32 * round(max(height, width) * {size} / min(height, width) / 32))
     wanted = ({size}, longer) if height > width else (longer, {size})
     shrinks = wanted[0] <= width and wanted[1] <= height
-    return cv2.resize(film, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)"""
+    return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)"""
 
 
 def usage(subject: Subject, facts: Mapping[str, Any]) -> str:
-    """The section: loading it, and making a frame of a film."""
+    """The section: loading it, and making a frame of an image."""
     return (
         f"In this folder:\n\n```python\n{_loading(subject, facts)}\n```\n\n"
-        f"From a film to a frame:\n\n```python\n{_framing(facts['preprocessing'])}\n```"
+        f"From an image to a frame:\n\n```python\n{_framing(facts['preprocessing'])}\n```"
     )
 
 
@@ -95,12 +95,12 @@ def _loading(subject: Subject, facts: Mapping[str, Any]) -> str:
 
 def _framing(how: Mapping[str, Any]) -> str:
     size, store = how["size"], how["store_size"]
-    parts, film = [_SHORTER], "film"
+    parts, image = [_SHORTER], "image"
     if store:
         factor = 1
         while store // (2 * factor) >= size:
             factor *= 2
         parts.append(_STORED.format(store=store, factor=factor))
-        film = "stored(film)"
+        image = "stored(image)"
     template = _WHOLE if how["frame"] == "whole" else _CENTRE
-    return "".join([*parts, template.format(film=film, size=size)])
+    return "".join([*parts, template.format(image=image, size=size)])

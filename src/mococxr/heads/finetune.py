@@ -2,9 +2,9 @@
 
 Numbers from arXiv 2010.05352: Adam, lr 3e-5, batch 16, binary cross-entropy with logits, frames of the shorter
 side with a random crop along the longer one; the final probabilities are the mean over the checkpoints that
-validation AUROC chose. Test films are not an argument of anything here.
+validation AUROC chose. Test images are not an argument of anything here.
 
-    N  films    D  length of a feature    K  outputs: 1, or 3 with a class of its own for uncertain labels
+    N  images    D  length of a feature    K  outputs: 1, or 3 with a class of its own for uncertain labels
 """
 
 from __future__ import annotations
@@ -53,27 +53,27 @@ class Trained:
     Args:
         members: the checkpoints whose probabilities are averaged.
         updates: optimiser updates made.
-        validation_films: validation labels that chose the checkpoints; 0 where the last weights were kept.
+        validation_images: validation labels that chose the checkpoints; 0 where the last weights were kept.
         notes: what had to be decided on the way, in plain words.
     """
 
     members: list[Member]
     updates: int
-    validation_films: int
+    validation_images: int
     notes: tuple[str, ...]
 
 
-def paper_epochs(films: int) -> float:
-    """Passes over `films` labelled films: 220 (n/223)^-0.365, through the paper's 220, 95, 41 and 18.
+def paper_epochs(images: int) -> float:
+    """Passes over `images` labelled images: 220 (n/223)^-0.365, through the paper's 220, 95, 41 and 18.
 
-    The paper prints them at 0.1, 1, 10 and 100 % of CheXpert, about 223, 2,244, 22,454 and 223,414 films.
+    The paper prints them at 0.1, 1, 10 and 100 % of CheXpert, about 223, 2,244, 22,454 and 223,414 images.
     """
-    return 220 * (films / 223) ** -0.365
+    return 220 * (images / 223) ** -0.365
 
 
-def count_updates(films: int, batch: int, epochs: float | None) -> int:
-    """Optimiser updates: films x epochs / batch, rounded up; `epochs` None is `paper_epochs`."""
-    return max(1, math.ceil(films * (paper_epochs(films) if epochs is None else epochs) / batch))
+def count_updates(images: int, batch: int, epochs: float | None) -> int:
+    """Optimiser updates: images x epochs / batch, rounded up; `epochs` None is `paper_epochs`."""
+    return max(1, math.ceil(images * (paper_epochs(images) if epochs is None else epochs) / batch))
 
 
 def train_by_gradient(
@@ -98,22 +98,22 @@ def train_by_gradient(
     """Train a copy of the encoder with a new head; the encoder given stays as it is.
 
     Args:
-        rows, labels: the drawn training films, 1, 0 or 2 (uncertain as a class), (N,).
+        rows, labels: the drawn training images, 1, 0 or 2 (uncertain as a class), (N,).
         size: side of a frame, px. Training frames are square crops always; `frame` rules evaluation.
         frozen: train the head alone, with batch norm in train mode: batch statistics, and buffers that drift.
             That is the paper's released linear recipe, kept for comparison; `probe` is the clean one.
-        epochs: passes over the films; None is `paper_epochs`.
+        epochs: passes over the images; None is `paper_epochs`.
         checkpoints: how many of the best by validation AUROC are averaged; 0 keeps the last weights.
         validation: rows and labels (1 or 0) that choose checkpoints.
-        seed: of the head, the order of films, their crops and dropout. On a CPU with the same number of
+        seed: of the head, the order of images, their crops and dropout. On a CPU with the same number of
             threads the same seed gives the same bits.
 
     Raises:
-        UndefinedError: one class only among the training films.
+        UndefinedError: one class only among the training images.
         RunError: the loss is not finite.
     """
     if not {0, 1} <= set(labels.tolist()):
-        raise UndefinedError(f"one class only among {len(labels)} training films")
+        raise UndefinedError(f"one class only among {len(labels)} training images")
     judge = _judge(store, validation, checkpoints, size, frame)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -131,15 +131,15 @@ def train_by_gradient(
 
 
 class _Classifier(nn.Module):
-    """An encoder with a linear layer: films (N, 1, H, W) -> logits (N, K)."""
+    """An encoder with a linear layer: images (N, 1, H, W) -> logits (N, K)."""
 
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.spec.width, outputs)
 
-    def forward(self, films: Tensor) -> Tensor:
-        return self.head(self.encoder(films))
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.encoder(images))
 
     def member(self) -> Member:
         """A copy of the present state."""
@@ -155,7 +155,7 @@ class _Judge:
     """How checkpoints are chosen, or why they are not."""
 
     auroc: Callable[[Encoder, Member], float] | None
-    films: int
+    images: int
     notes: tuple[str, ...] = ()
 
 
@@ -190,7 +190,7 @@ def _optimizer(
 def _batches(
     level: Level, rows: Rows, labels: Labels, size: int, batch: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, each epoch in its own order; a last batch of one film is left out (batch norm)."""
+    """Batches without end, each epoch in its own order; a last batch of one image is left out (batch norm)."""
     epoch = 0
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
@@ -199,12 +199,12 @@ def _batches(
             if len(chosen) == 1 and len(rows) > 1 and batch > 1:
                 continue
             places = uniforms(seed, epoch, rows[chosen], 0)[:, 0]
-            films = [
+            images = [
                 random_frame(level.pixels(int(row)), size, place)
                 for row, place in zip(rows[chosen], places, strict=True)
             ]
             yield (
-                torch.from_numpy(np.stack(films)[:, None]),
+                torch.from_numpy(np.stack(images)[:, None]),
                 torch.from_numpy(labels[chosen].astype(np.int64)),
             )
         epoch += 1
@@ -223,8 +223,8 @@ def _train(
     place = model.head.weight.device
     for update in range(1, updates + 1):
         model.train()
-        films, labels = next(batches)
-        loss = _loss(model(films.to(place)), labels.to(place))
+        images, labels = next(batches)
+        loss = _loss(model(images.to(place)), labels.to(place))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -235,7 +235,7 @@ def _train(
             kept = sorted(kept, key=lambda one: one[:2], reverse=True)[:checkpoints]
     _finite(loss, updates)
     members = [member for _, _, member in sorted(kept, key=lambda one: one[1])] or [model.member()]
-    return Trained(members, updates, judge.films, judge.notes)
+    return Trained(members, updates, judge.images, judge.notes)
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

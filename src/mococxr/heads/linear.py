@@ -104,7 +104,7 @@ def solve_linear(
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
     if not {0, 1} <= set(np.unique(y).tolist()):
-        raise UndefinedError(f"one class only among {len(y)} training films")
+        raise UndefinedError(f"one class only among {len(y)} training images")
     notes: list[str] = []
     with threadpool_limits(limits=1):  # the sums then come out the same whatever --jobs says
         if isinstance(strength, str):

@@ -112,7 +112,7 @@ def _restricted(store: Store, where: Sequence[str]) -> NDArray[np.bool_]:
     for condition in where:
         kept &= _equal(store, condition, "--where")
     if not kept.any():
-        raise InputError(f"No film has {' and '.join(where)}.", "Leave one --where out.")
+        raise InputError(f"No image has {' and '.join(where)}.", "Leave one --where out.")
     return kept
 
 
@@ -142,7 +142,7 @@ def _equal(store: Store, text: str, flag: str) -> NDArray[np.bool_]:
     else:
         equal = (series.cast(pl.String) == value).fill_null(False)
     if not equal.any():
-        raise InputError(f"{flag} {text}: no film has that value.", f"Its values are {_values(series)}.")
+        raise InputError(f"{flag} {text}: no image has that value.", f"Its values are {_values(series)}.")
     return equal.to_numpy()
 
 
@@ -155,7 +155,7 @@ def _values(series: pl.Series) -> str:
 def draw_labelled(store: Store, target: Target, fraction: float, draw: int, seed: int) -> NDArray[np.int64]:
     """The training rows whose labels may be used: by patient, nested across fractions, both classes in it.
 
-    Patients with uncertain films only (where that is a class) are drawn apart, in the same share.
+    Patients with uncertain images only (where that is a class) are drawn apart, in the same share.
 
     Args:
         fraction: share of the labelled training patients.
@@ -170,7 +170,7 @@ def draw_labelled(store: Store, target: Target, fraction: float, draw: int, seed
     patients = store.index["patient"]
     known = target.known("train")
     if not len(known):
-        raise UndefinedError("no training film has a label")
+        raise UndefinedError("no training image has a label")
     table = pl.DataFrame({"patient": patients[known], "label": target.labels[known]})
     drawn = draw_patients(table, fraction, draw, seed)
     others = np.setdiff1d(patients[target.train].unique().to_numpy(), table["patient"].unique().to_numpy())

@@ -1,4 +1,4 @@
-"""Films of more than 8 bits -> 8 bits, by a table of grey values."""
+"""Images of more than 8 bits -> 8 bits, by a table of grey values."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def to_eight_bits(
     Args:
         grey: uint8 or uint16 (H, W); uint8 is returned as it is.
         shift: bits to drop at the low end (PNG `sBIT`: the significant bits stand at the high end).
-        top: the largest value declared; None, or a declaration that the film exceeds, means the full range.
+        top: the largest value declared; None, or a declaration that the image exceeds, means the full range.
         white_is_zero: the largest value is black.
-        window: percentiles (low, high) of this film that become 0 and 255; None is the whole declared range.
-            A film whose two percentiles are one value has nothing to stretch and keeps the whole range.
+        window: percentiles (low, high) of this image that become 0 and 255; None is the whole declared range.
+            An image whose two percentiles are one value has nothing to stretch and keeps the whole range.
 
     Returns:
         uint8 (H, W).

@@ -1,7 +1,7 @@
-"""What a film's header says, read without decoding a pixel: PNG, JPEG, TIFF and BMP.
+"""What an image's header says, read without decoding a pixel: PNG, JPEG, TIFF and BMP.
 
 The header decides what is refused (size, sample type, pages, a file that ends too early), which way up the
-film is, and which grey values it declares. Sources: PNG specification (third edition), ITU-T T.81, TIFF 6.0
+image is, and which grey values it declares. Sources: PNG specification (third edition), ITU-T T.81, TIFF 6.0
 and its BigTIFF extension, Exif 2.3.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.tiff import TiffTags, read_tags
 
 CUT_SHORT = "truncated: the file ends before the image does"
@@ -47,17 +47,17 @@ def read_header(data: bytes) -> Header:
     """Tell the format by its first bytes and read the header.
 
     Raises:
-        FilmError: empty, not a picture this version reads, cut short, or of a kind that is refused.
+        ImageError: empty, not a picture this version reads, cut short, or of a kind that is refused.
     """
     if not data:
-        raise FilmError("empty file")
+        raise ImageError("empty file")
     for magic, reader in _READERS.items():
         if data.startswith(magic):
             try:
                 return reader(data)
             except (struct.error, IndexError) as error:
-                raise FilmError(CUT_SHORT) from error
-    raise FilmError(f"not a PNG, JPEG, TIFF or DICOM image{_guess(data)}")
+                raise ImageError(CUT_SHORT) from error
+    raise ImageError(f"not a PNG, JPEG, TIFF or DICOM image{_guess(data)}")
 
 
 def _guess(data: bytes) -> str:
@@ -103,10 +103,10 @@ def _png(data: bytes) -> Header:
             orientation = _exif_orientation(body)
         at += 12 + length
         if at > len(data):
-            raise FilmError(CUT_SHORT)
+            raise ImageError(CUT_SHORT)
         if kind == b"IEND":
             return Header("PNG", width, height, orientation, shift)
-    raise FilmError("damaged PNG: more chunks than an image has")
+    raise ImageError("damaged PNG: more chunks than an image has")
 
 
 def _jpeg(data: bytes) -> Header:
@@ -119,20 +119,20 @@ def _jpeg(data: bytes) -> Header:
             continue
         lead, kind, length = struct.unpack_from(">BBH", data, at)
         if lead != 0xFF:
-            raise FilmError("damaged JPEG: no marker where one must be")
+            raise ImageError("damaged JPEG: no marker where one must be")
         if kind == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
             orientation = _exif_orientation(data[at + 10 : at + 2 + length])
         elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             depth, height, width = struct.unpack_from(">BHH", data, at + 4)
             if depth != 8:
-                raise FilmError(f"a JPEG of {depth} bits a sample: this version reads 8-bit JPEG")
+                raise ImageError(f"a JPEG of {depth} bits a sample: this version reads 8-bit JPEG")
         elif kind == 0xDA:
             break
         at += 2 + length
     else:
-        raise FilmError("damaged JPEG: more segments than an image has")
+        raise ImageError("damaged JPEG: more segments than an image has")
     if data.rfind(b"\xff\xd9", at) < 0:
-        raise FilmError(CUT_SHORT)
+        raise ImageError(CUT_SHORT)
     return Header("JPEG", width, height, orientation)
 
 
@@ -141,26 +141,26 @@ def _bmp(data: bytes) -> Header:
     announced = struct.unpack_from("<I", data, 2)[0]
     width, height = struct.unpack_from("<ii", data, 18)
     if announced > len(data):
-        raise FilmError(CUT_SHORT)
+        raise ImageError(CUT_SHORT)
     return Header("BMP", abs(width), abs(height))
 
 
 def _tiff(data: bytes) -> Header:
     """Read the first directory; a second page is refused unless it is a reduced copy or a mask."""
     pages = read_tags(data)
-    films = [page for page in pages if not page.first("NewSubfileType", 0) & 0b101]
-    if len(films) > 1:
-        raise FilmError(f"a TIFF of {len(films)} pages: save each film as a file of its own")
+    images = [page for page in pages if not page.first("NewSubfileType", 0) & 0b101]
+    if len(images) > 1:
+        raise ImageError(f"a TIFF of {len(images)} pages: save each image as a file of its own")
     page = pages[0]
     bits = max(page.values.get("BitsPerSample") or (1,))
     kind = page.first("SampleFormat", 1)
     if kind != 1:
         words = {2: "signed", 3: "floating-point"}.get(kind, "unknown")
-        raise FilmError(
+        raise ImageError(
             f"a TIFF with {words} samples: this version reads unsigned grey values of 8 or 16 bits"
         )
     if bits > 16:
-        raise FilmError(f"a TIFF of {bits} bits a sample: this version reads 8 and 16 bits")
+        raise ImageError(f"a TIFF of {bits} bits a sample: this version reads 8 and 16 bits")
     if bits > 8:
         _check_deep(page)
     _check_strips(page, len(data))
@@ -180,9 +180,9 @@ def _check_deep(page: TiffTags) -> None:
     """Refuse the layouts of more than 8 bits that the decoder would read wrongly without a word."""
     samples = page.first("SamplesPerPixel", 1)
     if samples > 1 and page.first("PlanarConfiguration", 1) == 2:
-        raise FilmError("a TIFF of more than 8 bits stored plane by plane: save it with interleaved samples")
+        raise ImageError("a TIFF of more than 8 bits stored plane by plane: save it with interleaved samples")
     if page.first("PhotometricInterpretation", 1) not in (0, 1, 2) or samples not in (1, 3, 4):
-        raise FilmError("a TIFF of more than 8 bits that is neither grey nor RGB")
+        raise ImageError("a TIFF of more than 8 bits that is neither grey nor RGB")
 
 
 def _declared_top(page: TiffTags, bits: int) -> int | None:
@@ -202,14 +202,14 @@ def _check_strips(page: TiffTags, size: int) -> None:
         offsets = page.values.get(f"{where}Offsets") or ()
         counts = page.values.get(f"{where}ByteCounts") or ()
         if any(offset + count > size for offset, count in zip(offsets, counts, strict=False)):
-            raise FilmError(CUT_SHORT)
+            raise ImageError(CUT_SHORT)
 
 
 def _exif_orientation(data: bytes) -> int:
     """Read the orientation 1..8 of an Exif block; 1 where it has none or is damaged."""
     try:
         value = read_tags(data)[0].first("Orientation", 1)
-    except (FilmError, struct.error):
+    except (ImageError, struct.error):
         return 1
     return value if 1 <= value <= 8 else 1
 

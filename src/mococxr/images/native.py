@@ -12,7 +12,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.header import CUT_SHORT
 
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG")
@@ -23,23 +23,23 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
     """Decode by OpenCV, as stored: uint8 or uint16, (H, W) or (H, W, 3 or 4) in the order blue, green, red, alpha.
 
     Raises:
-        FilmError: the decoder refused the data, or said that they are damaged.
+        ImageError: the decoder refused the data, or said that they are damaged.
     """
     with caught_stderr() as messages:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except cv2.error as error:
-            raise FilmError(f"cannot be decoded: {str(error.err or error).strip()}") from error
+            raise ImageError(f"cannot be decoded: {str(error.err or error).strip()}") from error
     said = "".join(messages)
     if any(words in said for words in _DAMAGE):
-        raise FilmError(f"damaged or truncated JPEG: {last_line(said)}")
+        raise ImageError(f"damaged or truncated JPEG: {last_line(said)}")
     if pixels is None or pixels.size == 0:
         detail = last_line(said)
-        raise FilmError(
+        raise ImageError(
             f"cannot be decoded{': ' + detail if detail else '; it may be damaged or ' + CUT_SHORT}"
         )
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise FilmError(f"samples of type {pixels.dtype}: this version reads 8 and 16 bits")
+        raise ImageError(f"samples of type {pixels.dtype}: this version reads 8 and 16 bits")
     return pixels
 
 

@@ -10,22 +10,22 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.grey_levels import to_eight_bits
 from mococxr.images.header import read_header
 from mococxr.images.native import decode_image
 
 MIN_SIDE = 16
-"""Pixels of the shorter side under which a file is no film."""
+"""Pixels of the shorter side under which a file is no image."""
 
 
 def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: int) -> np.ndarray:
-    """Decode a picture from the bytes of its file; result and errors as in `films.decode_film`.
+    """Decode a picture from the bytes of its file; result and errors as in `images.decode_image`.
 
     Args:
-        window: percentiles of a film of more than 8 bits that become 0 and 255; None is its whole declared range.
+        window: percentiles of an image of more than 8 bits that become 0 and 255; None is its whole declared range.
 
-    Transparency: a film whose alpha differs from pixel to pixel is laid over black; one that is opaque
+    Transparency: an image whose alpha differs from pixel to pixel is laid over black; one that is opaque
     everywhere, or transparent everywhere (an alpha nobody filled in), is read as if it had no alpha. The
     decoder lays 8-bit TIFFs over black itself, whatever their alpha.
     A TIFF of several pages is refused; reduced copies and masks of the first do not count as pages.
@@ -57,11 +57,11 @@ def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse by the header alone: too large to be safe, too small to be a film."""
+    """Refuse by the header alone: too large to be safe, too small to be an image."""
     if width * height > max_pixels:
-        raise FilmError(f"{width:,} x {height:,} pixels: over the limit of {max_pixels:,} pixels")
+        raise ImageError(f"{width:,} x {height:,} pixels: over the limit of {max_pixels:,} pixels")
     if min(width, height) < MIN_SIDE:
-        raise FilmError(f"{width} x {height} pixels: too small for a film (at least {MIN_SIDE} a side)")
+        raise ImageError(f"{width} x {height} pixels: too small for an image (at least {MIN_SIDE} a side)")
 
 
 def _to_grey(pixels: np.ndarray, associated_alpha: bool) -> np.ndarray:

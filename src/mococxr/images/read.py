@@ -1,4 +1,4 @@
-"""A film's file -> its image: what kind of file it is, by its first bytes, and who reads it."""
+"""An image's file -> its image: what kind of file it is, by its first bytes, and who reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mococxr.errors import FilmError, InputError
+from mococxr.errors import ImageError, InputError
 from mococxr.images import dicom
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.images.dicom.render import decode_dicom
@@ -18,14 +18,14 @@ from mococxr.images.header import read_header
 from mococxr.images.raster import decode_raster
 
 MAX_PIXELS = 120_000_000
-"""Pixels above which a film is refused before it is decoded (the largest detectors give about 20 million)."""
+"""Pixels above which an image is refused before it is decoded (the largest detectors give about 20 million)."""
 MAX_BYTES = 1 << 30
 """Bytes above which a file is not read at all."""
 FRAMES = ("first", "refuse")
-"""What becomes of a DICOM file of several frames: its first is the film, or it is refused."""
+"""What becomes of a DICOM file of several frames: its first is the image, or it is refused."""
 
 
-def read_film(
+def read_image(
     path: Path,
     *,
     sixteen_bit: str = "full",
@@ -33,30 +33,30 @@ def read_film(
     frames: str = "first",
     max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """Read one film.
+    """Read one image.
 
     Args:
         path: a PNG, JPEG, TIFF, BMP or DICOM file; its first bytes decide which, not its suffix.
-        sixteen_bit: `full` maps the declared range of a film of more than 8 bits to 0..255; `LOW:HIGH` maps
-            these two percentiles of the film to 0 and 255. Films of 8 bits stay as they are.
+        sixteen_bit: `full` maps the declared range of an image of more than 8 bits to 0..255; `LOW:HIGH` maps
+            these two percentiles of the image to 0 and 255. Images of 8 bits stay as they are.
         voi: which window or table of a DICOM file is applied (see `tones.parse_voi`).
         frames: `first` takes the first frame of a DICOM file of several, `refuse` refuses such a file.
-        max_pixels: films with more pixels are refused before anything is allocated.
+        max_pixels: images with more pixels are refused before anything is allocated.
 
     Returns:
         uint8 (H, W), upright, pixels square, larger = whiter as displayed.
 
     Raises:
-        FilmError: the film cannot be read; the text is the reason.
+        ImageError: the image cannot be read; the text is the reason.
         InputError: `sixteen_bit`, `voi` or `frames` is none of its forms.
     """
     _check(sixteen_bit, voi, frames)
-    return decode_film(
+    return decode_image(
         read_bytes(path), sixteen_bit=sixteen_bit, voi=voi, frames=frames, max_pixels=max_pixels
     )
 
 
-def decode_film(
+def decode_image(
     data: bytes,
     *,
     sixteen_bit: str = "full",
@@ -64,9 +64,9 @@ def decode_film(
     frames: str = "first",
     max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """Decode a film from the bytes of its file; arguments, result and errors as in `read_film`.
+    """Decode an image from the bytes of its file; arguments, result and errors as in `read_image`.
 
-    A DICOM object that is no film (see `films.dicom.not_a_film`) is refused with that reason.
+    A DICOM object that is no image (see `images.dicom.not_an_image`) is refused with that reason.
     """
     _check(sixteen_bit, voi, frames)
     window = parse_window(sixteen_bit)
@@ -76,15 +76,15 @@ def decode_film(
 
 
 def shape_of(data: bytes) -> tuple[int, int]:
-    """(height, width) that a film's header declares, without decoding it (before it is turned upright or square).
+    """(height, width) that an image's header declares, without decoding it (before it is turned upright or square).
 
     Raises:
-        FilmError: the header cannot be read, or holds no size.
+        ImageError: the header cannot be read, or holds no size.
     """
     if is_dicom(data):
         about = dicom.header(data)
         if not about.rows or not about.columns:
-            raise FilmError("no image size in the header")
+            raise ImageError("no image size in the header")
         return about.rows, about.columns
     found = read_header(data)
     return found.height, found.width
@@ -99,34 +99,34 @@ def _check(sixteen_bit: str, voi: str, frames: str) -> None:
 
 
 def read_bytes(path: Path, root: Path | None = None) -> bytes:
-    """Read a film's bytes; only from a regular file, and only inside `root` where one is given.
+    """Read an image's bytes; only from a regular file, and only inside `root` where one is given.
 
     Raises:
-        FilmError: absent, a folder or a device, not readable, over 1 GiB, or a link that leaves `root`.
+        ImageError: absent, a folder or a device, not readable, over 1 GiB, or a link that leaves `root`.
     """
     try:
         if root is not None and not _inside(os.path.realpath(path), _real(os.fspath(root))):
-            raise FilmError("a link that leads out of the source folder")
+            raise ImageError("a link that leads out of the source folder")
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            raise FilmError("a folder, not a file")
+            raise ImageError("a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
-            raise FilmError("not a regular file (a device, pipe or socket)")
+            raise ImageError("not a regular file (a device, pipe or socket)")
         if status.st_size > MAX_BYTES:
-            raise FilmError(f"{status.st_size:,} bytes: over the limit of {MAX_BYTES:,}")
+            raise ImageError(f"{status.st_size:,} bytes: over the limit of {MAX_BYTES:,}")
         with open(path, "rb", buffering=0) as file:
             return file.read()
     except FileNotFoundError as error:
-        raise FilmError("no such file") from error
+        raise ImageError("no such file") from error
     except OSError as error:
-        raise FilmError(f"cannot be read: {error.strerror}") from error
+        raise ImageError(f"cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise FilmError("cannot be read: its name is no path") from error
+        raise ImageError("cannot be read: its name is no path") from error
 
 
 @lru_cache(maxsize=16)
 def _real(root: str) -> str:
-    """The source folder without links on the way, found once and not for every film."""
+    """The source folder without links on the way, found once and not for every image."""
     return os.path.realpath(root)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 
 _NAMES = {
     254: "NewSubfileType",
@@ -45,12 +45,12 @@ def read_tags(data: bytes) -> list[TiffTags]:
     """Read the directories in order, at most 64 of them; only the tags that decide something.
 
     Raises:
-        FilmError: a directory lies outside the data or none is there.
+        ImageError: a directory lies outside the data or none is there.
         struct.error: the data end inside a directory.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
-        raise FilmError("not a TIFF directory")
+        raise ImageError("not a TIFF directory")
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
     pages: list[TiffTags] = []
@@ -60,7 +60,7 @@ def read_tags(data: bytes) -> list[TiffTags]:
         page, at = _directory(data, at, order, big)
         pages.append(page)
     if not pages:
-        raise FilmError("a TIFF file without an image")
+        raise ImageError("a TIFF file without an image")
     return pages
 
 
@@ -75,14 +75,14 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, i
     if start + count * entry > len(data):
         raise struct.error("the directory runs over the end")
     if count > _MAX_ENTRIES:
-        raise FilmError("damaged TIFF: a directory of more entries than there are tags")
+        raise ImageError("damaged TIFF: a directory of more entries than there are tags")
     values: dict[str, tuple[int, ...]] = {}
     for place in range(start, start + count * entry, entry):
         tag, kind = struct.unpack_from(order + "HH", data, place)
         if tag in _NAMES and kind in _TYPES and _NAMES[tag] not in values:
             many = struct.unpack_from(word, data, place + 4)[0]
             if many > _MAX_VALUES:
-                raise FilmError("damaged TIFF: an entry of more values than an image needs")
+                raise ImageError("damaged TIFF: an entry of more values than an image needs")
             size = struct.calcsize(_TYPES[kind]) * many
             inside = place + head
             where = inside if size <= entry - head else struct.unpack_from(word, data, inside)[0]

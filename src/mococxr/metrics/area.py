@@ -5,7 +5,7 @@ mean AUROC is asked for: their structural components are averaged, so that it is
 
 Why not DeLong's plain interval: at 10 positives and an AUROC of 0.95 it covers 75 to 82 % instead of 95 %
 (`docs/statistics.md`). The default is the wider end, on either side, of two intervals: DeLong's on the logit scale
-with Student's t, right for any shape of the scores where there are films enough; and the score interval of the
+with Student's t, right for any shape of the scores where there are images enough; and the score interval of the
 binormal model, which has a width even where the classes are separated fully.
 """
 
@@ -63,7 +63,7 @@ class _Parts:
 def clustered_covariance(
     labels: ArrayLike, scores_KN: ArrayLike, patients: ArrayLike
 ) -> tuple[Floats, Floats]:
-    """AUROC (K,) of score columns, and the covariance (K, K) of these areas over patients with several films.
+    """AUROC (K,) of score columns, and the covariance (K, K) of these areas over patients with several images.
 
     Source: Obuchowski, Biometrics 53:567 (1997). With one row a patient it is `delong_covariance`.
 
@@ -82,7 +82,7 @@ def clustered_covariance(
 def clustered_paired(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, patients: ArrayLike, level: float = 0.95
 ) -> Difference:
-    """`delong_paired` over patients with several films: a less b, its normal interval and two-sided test.
+    """`delong_paired` over patients with several images: a less b, its normal interval and two-sided test.
 
     Args:
         scores_a, scores_b: shape (N,), or (T, N) for the mean AUROC of T trials; T may differ between the two.
@@ -188,7 +188,7 @@ def _parts(labels: ArrayLike, scores_KN: ArrayLike, patients: ArrayLike) -> _Par
         sides.append(sums_KU / units.size)
         covariances.append(scale * sums_KU @ sums_KU.T)
         counts.append(patients_here)
-    cross_KK = size / (size - 1) * sides[0] @ sides[1].T  # patients with films of both classes
+    cross_KK = size / (size - 1) * sides[0] @ sides[1].T  # patients with images of both classes
     total_KK = covariances[0] + covariances[1] + cross_KK + cross_KK.T
     return _Parts(areas_K, total_KK, covariances[0], covariances[1], (counts[0], counts[1]))
 
@@ -199,33 +199,33 @@ def _sums(values_KX: Floats, units_X: ArrayLike, size: int) -> Floats:
 
 
 def _effective(scores_TN: Floats, positive: NDArray[np.bool_], patients: NDArray) -> Floats:
-    """How many independent films of each class the rows are worth, between the patients and the rows; shape (2,).
+    """How many independent images of each class the rows are worth, between the patients and the rows; shape (2,).
 
-    A patient's m films are worth m / (1 + (m - 1) r), where r is how alike the films of a patient are (over several
-    trials, the mean). The variance of the area itself would tell too, but is too noisy where films are few.
+    A patient's m images are worth m / (1 + (m - 1) r), where r is how alike the images of a patient are (over several
+    trials, the mean). The variance of the area itself would tell too, but is too noisy where images are few.
     """
     unit_N = np.unique(patients, return_inverse=True)[1]
-    films = [np.bincount(unit_N[side]) for side in (positive, ~positive)]
+    images = [np.bincount(unit_N[side]) for side in (positive, ~positive)]
     alike = float(np.mean([_likeness(scores, positive, unit_N) for scores in scores_TN]))
-    return np.array([float(m.sum() / (1 + ((m**2).sum() / m.sum() - 1) * alike)) for m in films])
+    return np.array([float(m.sum() / (1 + ((m**2).sum() / m.sum() - 1) * alike)) for m in images])
 
 
 def _likeness(scores: Floats, positive: NDArray[np.bool_], unit_N: NDArray[np.intp]) -> float:
-    """Correlation of the films of one patient and class, 0 to 1: analysis of variance of normal scores in the class.
+    """Correlation of the images of one patient and class, 0 to 1: analysis of variance of normal scores in the class.
 
-    1 where no patient has two films of a class.
+    1 where no patient has two images of a class.
     """
     groups = np.unique(2 * unit_N + positive, return_inverse=True)[1]
-    films = np.bincount(groups)
-    if films.max() == 1:
+    images = np.bincount(groups)
+    if images.max() == 1:
         return 1.0
     x = np.empty(scores.size)
     for side in (positive, ~positive):
         x[side] = ndtri(share_below(scores[side], scores[side]))
         x[side] -= x[side].mean()
-    mean_G = np.bincount(groups, weights=x) / films
-    within = ((x - mean_G[groups]) ** 2).sum() / (x.size - films.size)
-    between = (films * mean_G**2).sum() / (films.size - 2)
-    usual = (films.sum() - (films**2).sum() / films.sum()) / (films.size - 1)
+    mean_G = np.bincount(groups, weights=x) / images
+    within = ((x - mean_G[groups]) ** 2).sum() / (x.size - images.size)
+    between = (images * mean_G**2).sum() / (images.size - 2)
+    usual = (images.sum() - (images**2).sum() / images.sum()) / (images.size - 1)
     shared = max(0.0, (between - within) / usual)
     return float(shared / (shared + within)) if shared + within > 0 else 1.0

@@ -4,7 +4,7 @@ The only place where a shape of the scores is assumed. It serves the score inter
 area varies even where the sample separates the classes fully, and the planning of studies (`planning`).
 
 A positive's score less a negative's is normal with mean d and spread 1 (scores scaled so); the AUROC is Phi(d). Two
-such comparisons that share a film have the correlation 1/2, and r/2 where the shared film was scored by two readers
+such comparisons that share an image have the correlation 1/2, and r/2 where the shared image was scored by two readers
 whose scores have the correlation r.
 """
 

@@ -1,4 +1,4 @@
-"""The patient-cluster bootstrap: patients are drawn with replacement, and their films come with them.
+"""The patient-cluster bootstrap: patients are drawn with replacement, and their images come with them.
 
 A replicate is a vector of integer weights (how often each patient was drawn), so a replicate of a measure
 is the measure with these weights: no row is copied, and every score column is judged on the same resamples

@@ -65,14 +65,14 @@ def as_logits(probabilities: ArrayLike) -> Floats:
 
 
 def at_prevalence(probabilities: ArrayLike, was: float, now: float) -> Floats:
-    """Calibrated probabilities where another share of the films has the finding: the odds times the ratio of the odds.
+    """Calibrated probabilities where another share of the images has the finding: the odds times the ratio of the odds.
 
-    Bayes' rule, as long as films with the finding look the same in both places, and those without it too (Saerens,
-    Latinne and Decaestecker, Neural Computation 14:21, 2002). The order of the films stays.
+    Bayes' rule, as long as images with the finding look the same in both places, and those without it too (Saerens,
+    Latinne and Decaestecker, Neural Computation 14:21, 2002). The order of the images stays.
 
     Args:
         probabilities: 0 to 1, calibrated where the share is `was`.
-        was, now: shares of films with the finding, between 0 and 1.
+        was, now: shares of images with the finding, between 0 and 1.
     """
     if not (0 < was < 1 and 0 < now < 1):
         raise ValueError(f"a prevalence must lie between 0 and 1, not {was} and {now}")

@@ -1,4 +1,4 @@
-"""Films into studies or patients: one vote each."""
+"""Images into studies or patients: one vote each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mococxr.metrics.checks import Floats
 def vote(
     labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, how: str = "max"
 ) -> tuple[NDArray[np.int64], Floats, NDArray]:
-    """Join the films of each group: label = 1 where any film is 1, score = highest or mean score.
+    """Join the images of each group: label = 1 where any image is 1, score = highest or mean score.
 
-    The paper's vote is `max` over the views of a study. Films with an unknown label are left out beforehand.
+    The paper's vote is `max` over the views of a study. Images with an unknown label are left out beforehand.
 
     Args:
         labels: 1 or 0, shape (N,).
         scores: shape (N,) or (T, N).
-        groups: study or patient of each film, shape (N,).
+        groups: study or patient of each image, shape (N,).
         how: `max` or `mean`.
 
     Returns:
@@ -29,9 +29,9 @@ def vote(
     if not given.shape == inverse.shape == values.shape[-1:]:
         raise ValueError(f"labels {given.shape}, scores {values.shape}, groups {inverse.shape} do not match")
     if not np.isin(given, (0, 1)).all():
-        raise ValueError("labels must be 1 or 0; leave other films out first")
+        raise ValueError("labels must be 1 or 0; leave other images out first")
     if np.isnan(values).any():
-        raise ValueError("a film without a score cannot vote")
+        raise ValueError("an image without a score cannot vote")
     if how not in ("max", "mean"):
         raise ValueError(f"no vote named {how!r}: max or mean")
     if not first.size:

@@ -19,7 +19,7 @@ from mococxr.metrics.delong import placements
 
 @dataclass(frozen=True)
 class Plan:
-    """Test patients, one film each, that show a difference with the wanted power; and what that rests on."""
+    """Test patients, one image each, that show a difference with the wanted power; and what that rests on."""
 
     patients: int
     positives: int
@@ -63,7 +63,7 @@ def patients_needed_from(
     power: float = 0.8,
     alpha: float = 0.05,
 ) -> Plan:
-    """As `patients_needed`, with the variance that DeLong finds in pilot data (one film a patient) instead of a model.
+    """As `patients_needed`, with the variance that DeLong finds in pilot data (one image a patient) instead of a model.
 
     Args:
         labels, scores_a, scores_b: the pilot, shape (N,); at least two of each class.
@@ -86,7 +86,7 @@ def patients_needed_like(
     power: float = 0.8,
     alpha: float = 0.05,
 ) -> Plan:
-    """As `patients_needed`, for test patients like those of a study that was made: as many films each, as many
+    """As `patients_needed`, for test patients like those of a study that was made: as many images each, as many
     positive, the same draws of labels.
 
     Args:

@@ -1,4 +1,4 @@
-"""Two classifiers judged on different patients, who may have several films each."""
+"""Two classifiers judged on different patients, who may have several images each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work of one process of `prepare`: the films of a chunk, from files to pixels of the stored size."""
+"""The work of one process of `prepare`: the images of a chunk, from files to pixels of the stored size."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from mococxr import files
-from mococxr.errors import FilmError
-from mococxr.images import decode_film, read_bytes, resize_shorter
-from mococxr.store.pixels import Film
+from mococxr.errors import ImageError
+from mococxr.images import decode_image, read_bytes, resize_shorter
+from mococxr.store.pixels import Image
 
 CHUNK = 32
-"""Films that are decoded together: what a killed run loses, for each process, is less than this."""
+"""Images that are decoded together: what a killed run loses, for each process, is less than this."""
 SLENDER = 20
-"""A film that is longer than this many times its width is none, and would need that much more room."""
+"""An image that is longer than this many times its width is none, and would need that much more room."""
 RECORD = ("height", "width", "sha256", "enlarged", "reason")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some neighbouring films of the table.
+    """Some neighbouring images of the table.
 
     Args:
         number: of the chunk, from 0.
         root: the folder that the paths are relative to and may not leave.
-        paths: one a film.
-        size: shorter side of a stored film, in pixels.
-        reading: how files become images: the named arguments of `films.decode_film`.
-        first: what the first film is called in messages.
-        refused: place in the chunk -> reason, for films that are not to be opened.
+        paths: one an image.
+        size: shorter side of a stored image, in pixels.
+        reading: how files become images: the named arguments of `images.decode_image`.
+        first: what the first image is called in messages.
+        refused: place in the chunk -> reason, for images that are not to be opened.
     """
 
     number: int
@@ -49,7 +49,7 @@ def chunk_files(folder: Path, number: int) -> tuple[Path, Path]:
 
 
 def decode_chunk(chunk: Chunk, folder: Path) -> int:
-    """Decode a chunk into `folder`: pixels of the readable films one after another, and a record of all.
+    """Decode a chunk into `folder`: pixels of the readable images one after another, and a record of all.
 
     Returns:
         The number of the chunk.
@@ -63,10 +63,10 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
         for place in range(len(chunk.paths)):
             row = dict.fromkeys(RECORD)
             try:
-                film, row["sha256"], row["enlarged"] = _film(chunk, place)
-                row["height"], row["width"] = film.shape
-                file.write(film.data)
-            except FilmError as error:
+                image, row["sha256"], row["enlarged"] = _image(chunk, place)
+                row["height"], row["width"] = image.shape
+                file.write(image.data)
+            except ImageError as error:
                 row["reason"] = str(error)
             rows.append(row)
     files.write_json(record, {name: [row[name] for row in rows] for name in RECORD})
@@ -74,23 +74,23 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
 
 
 def probe(chunk: Chunk, place: int) -> None:
-    """Decode one film for nothing: does the process survive it?"""
+    """Decode one image for nothing: does the process survive it?"""
     try:
-        _film(chunk, place)
-    except FilmError:
+        _image(chunk, place)
+    except ImageError:
         return
 
 
-def _film(chunk: Chunk, place: int) -> tuple[Film, str, bool]:
-    """The stored film, the hash of its file, and whether it had to be enlarged."""
+def _image(chunk: Chunk, place: int) -> tuple[Image, str, bool]:
+    """The stored image, the hash of its file, and whether it had to be enlarged."""
     if place in chunk.refused:
-        raise FilmError(chunk.refused[place])
+        raise ImageError(chunk.refused[place])
     data = read_bytes(chunk.root / chunk.paths[place], chunk.root)
     try:
-        full = decode_film(data, **chunk.reading)
+        full = decode_image(data, **chunk.reading)
         if max(full.shape) > SLENDER * min(full.shape):
-            raise FilmError(f"{full.shape[1]:,} x {full.shape[0]:,} pixels: too slender for a film")
-        film = resize_shorter(full, chunk.size)
+            raise ImageError(f"{full.shape[1]:,} x {full.shape[0]:,} pixels: too slender for an image")
+        image = resize_shorter(full, chunk.size)
     except MemoryError as error:
-        raise FilmError("not enough memory to decode it") from error
-    return film, hashlib.sha256(data).hexdigest(), min(full.shape) < chunk.size
+        raise ImageError("not enough memory to decode it") from error
+    return image, hashlib.sha256(data).hexdigest(), min(full.shape) < chunk.size

@@ -33,11 +33,11 @@ def manifest(
         folder: the store, whole but for its manifest.
         cohort: what it was made of.
         settings: those that the content depends on.
-        size: shorter side of a stored film, in pixels.
+        size: shorter side of a stored image, in pixels.
         rule: how patients were split, in words.
-        made_from: hash of films, labels and settings.
+        made_from: hash of images, labels and settings.
         counts: see `summary.count`.
-        shards: `{"file", "first_row", "films", "bytes"}` each.
+        shards: `{"file", "first_row", "images", "bytes"}` each.
     """
     names = [*(str(shard["file"]) for shard in shards), *_TABLES]
     return {
@@ -66,6 +66,6 @@ def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def all_phantoms(cohort: Cohort) -> bool:
-    """Whether every film says by its name that it is synthetic, or a `PHANTOM.txt` in their folder says so."""
+    """Whether every image says by its name that it is synthetic, or a `PHANTOM.txt` in their folder says so."""
     named = cohort.files.str.contains(r"(^|/)phantom-[^/]*$").all()
     return bool(named) or (Path(cohort.root) / "PHANTOM.txt").is_file()

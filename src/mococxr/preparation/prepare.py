@@ -1,4 +1,4 @@
-"""The command `prepare`: a cohort's films decoded once, split by patient, and kept as a store."""
+"""The command `prepare`: a cohort's images decoded once, split by patient, and kept as a store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mococxr.store.reader import FORMAT, Store
 from mococxr.version import VERSION
 
 SIZES = (16, 4096)
-"""Smallest and largest shorter side of a stored film, in pixels."""
+"""Smallest and largest shorter side of a stored image, in pixels."""
 _ELSEWHERE = ("out", "jobs", "executor")
 """Settings that do not change what the store holds."""
 _FILES = ("source", "labels", "split_file", "key")
@@ -41,13 +41,13 @@ _FIRST = ("row", "path", "patient", "study", "view", "sex", "age", "height", "wi
 
 
 def run(settings: PrepareSettings) -> Store:
-    """Decode every film of the source once and write a store; go on where a killed run stopped.
+    """Decode every image of the source once and write a store; go on where a killed run stopped.
 
     Returns:
-        The store. If there is one at `out` made of the same films, table and settings, that one, untouched.
+        The store. If there is one at `out` made of the same images, table and settings, that one, untouched.
 
     Raises:
-        InputError: bad input or settings, another thing at `out`, no readable film, too little space.
+        InputError: bad input or settings, another thing at `out`, no readable image, too little space.
         RunError: the disk ran full on the way; the same command goes on from there.
     """
     out = Path(os.path.abspath(settings.out))
@@ -59,19 +59,19 @@ def run(settings: PrepareSettings) -> Store:
 
 
 def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden | None) -> Store:
-    """The store of a cohort whose films have the names that they will have."""
+    """The store of a cohort whose images have the names that they will have."""
     _check_place(out, cohort)
     for note in cohort.notes:
         console.say(note)
     known_as = None if hidden is None else hidden.patients
     division = decide(cohort, settings.split_file, settings.split, settings.split_seed, known_as)
-    films = _fingerprint(cohort, settings, hidden)
-    made_from = _made_from(films, division, cohort)
+    images = _fingerprint(cohort, settings, hidden)
+    made_from = _made_from(images, division, cohort)
     if (existing := _existing(out, made_from, cohort)) is not None:
         if hidden is not None:
             hidden.key.record(hidden.table)
         return existing
-    working = Working.open(out, films + VERSION)
+    working = Working.open(out, images + VERSION)
     try:
         if hidden is not None:
             hidden.keep()
@@ -86,7 +86,7 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
         raise RunError(
             f"Cannot go on writing to {working.folder}: {error.strerror}.\n"
             f"  {space.sentence(need)} Free some and run the same command again: "
-            f"the {working.done:,} films that are decoded are kept."
+            f"the {working.done:,} images that are decoded are kept."
         ) from error
     finally:
         working.close()
@@ -152,7 +152,7 @@ def _stated(settings: PrepareSettings, cohort: Cohort) -> dict[str, Any]:
 
 
 def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The index of the films that could be read, and the list of those that could not.
+    """The index of the images that could be read, and the list of those that could not.
 
     Raises:
         InputError: none could.
@@ -184,15 +184,15 @@ def _check(settings: PrepareSettings) -> None:
 
 
 def _check_place(out: Path, cohort: Cohort) -> None:
-    """Refuse a place that holds something else, or that the next run would take for films."""
+    """Refuse a place that holds something else, or that the next run would take for images."""
     if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and is not a store.", "Name another --out.")
     if cohort.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(cohort.root))):
-        raise InputError(f"{out} lies inside the folder of films.", "Name a place outside it by --out.")
+        raise InputError(f"{out} lies inside the folder of images.", "Name a place outside it by --out.")
 
 
 def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | None) -> str:
-    """A hash of what decoding depends on: the films, each with its size and date, and how they are read."""
+    """A hash of what decoding depends on: the images, each with its size and date, and how they are read."""
     seen = []
     for path in cohort.files:
         try:
@@ -201,12 +201,12 @@ def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | Non
         except (OSError, ValueError):
             seen.append(path)
     how = json.dumps([FORMAT, CHUNK, settings.size, _reading(settings)])
-    films = _hash(how, *seen)
-    return films if hidden is None else hidden.key.name("job", films)
+    images = _hash(how, *seen)
+    return images if hidden is None else hidden.key.name("job", images)
 
 
 def _reading(settings: PrepareSettings) -> dict[str, Any]:
-    """How files become images, as `films.decode_film` takes it."""
+    """How files become images, as `images.decode_image` takes it."""
     return {
         "sixteen_bit": settings.depth,
         "voi": settings.voi,
@@ -215,11 +215,11 @@ def _reading(settings: PrepareSettings) -> dict[str, Any]:
     }
 
 
-def _made_from(films: str, division: Division, cohort: Cohort) -> str:
+def _made_from(images: str, division: Division, cohort: Cohort) -> str:
     """A hash of all that a store depends on."""
     stated = "" if division.stated is None else division.stated.write_csv()
     kind = json.dumps([cohort.source, cohort.blank, cohort.labels, cohort.patients_known])
-    return _hash(films, division.rule, stated, kind, cohort.rows.write_csv())
+    return _hash(images, division.rule, stated, kind, cohort.rows.write_csv())
 
 
 def _hash(*parts: str) -> str:
@@ -238,13 +238,13 @@ def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
         keys = (
             store.manifest.get("pseudonyms") and cohort.places is not None and store.source != cohort.source
         )
-        other = "under another key" if keys else "from other films, labels or settings"
+        other = "under another key" if keys else "from other images, labels or settings"
         raise InputError(
             f"{out} holds a store made {other}.",
             "Name another --out, or delete that folder to prepare it anew.",
         )
     shutil.rmtree(working_folder(out), ignore_errors=True)
-    console.say(f"{out} was made from the same films and settings: nothing to do.")
+    console.say(f"{out} was made from the same images and settings: nothing to do.")
     summary.say_quarantine(out, pl.read_csv(out / "quarantine.csv", infer_schema=False))
     return store
 
@@ -253,7 +253,7 @@ def _decode(working: Working, cohort: Cohort, settings: PrepareSettings) -> None
     """Decode the chunks that are not decoded yet, after a look at the room there is."""
     paths, names, before = cohort.files.to_list(), cohort.rows["path"], working.done
     if before:
-        console.say(f"resuming: {before:,} films already done")
+        console.say(f"resuming: {before:,} images already done")
     need = space.needed(cohort.root, cohort.files, settings.size, before)
     space.check(working.folder, need)
     reading = _reading(settings)
@@ -276,7 +276,7 @@ def _decode(working: Working, cohort: Cohort, settings: PrepareSettings) -> None
             decode_all(left, working.chunks, jobs, done)
     if left:
         where = "on the cluster" if settings.executor == "ray" else f"processes: {jobs}"
-        console.say(f"{bar.rate:,.0f} films/s, {where}")
+        console.say(f"{bar.rate:,.0f} images/s, {where}")
     if working.done != len(paths):
         raise RunError(f"Chunks are missing in {working.folder}.\n  Run the same command again.")
 
@@ -286,6 +286,6 @@ def _write_contact(store: Store, name: str) -> None:
     rows = store.index.select("patient", "view").iter_rows()
     captions = [" ".join(filter(None, (split[patient], view))) for patient, view in rows]
     phantom = "PHANTOM (synthetic) - " if store.manifest["phantom"] else ""
-    title = f"{phantom}{name}: {len(store):,} films, shorter side {store.manifest['size']} px"
+    title = f"{phantom}{name}: {len(store):,} images, shorter side {store.manifest['size']} px"
     sheet = contact_sheet(store.level(store.manifest["size"]), store.index["path"].to_list(), captions, title)
     files.atomic_write(store.path / "contact.png", cv2.imencode(".png", sheet)[1].tobytes())

@@ -1,4 +1,4 @@
-"""Chunks over processes, and what happens when a film kills the process that decodes it."""
+"""Chunks over processes, and what happens when an image kills the process that decodes it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ KILLED = "the decoder crashed on it"
 def decode_all(chunks: Iterable[Chunk], folder: Path, jobs: int, done: Callable[[int], None]) -> None:
     """Decode chunks in `jobs` processes; `done(number)` is called here as each ends, in any order.
 
-    A process that dies (a crash in a decoder, no memory) takes no film with it but the one it died of: the
-    chunks that were in work are done again one at a time, and film by film where one dies again.
+    A process that dies (a crash in a decoder, no memory) takes no image with it but the one it died of: the
+    chunks that were in work are done again one at a time, and image by image where one dies again.
     `ray_cluster.decode_all` does the same over many machines.
 
     Raises:
@@ -58,7 +58,7 @@ def _until_one_dies(
 
 
 def carefully(chunk: Chunk, folder: Path, survives: Callable[..., bool]) -> None:
-    """Decode a chunk alone in a process; if that dies, find the films that kill it and go on without them.
+    """Decode a chunk alone in a process; if that dies, find the images that kill it and go on without them.
 
     Args:
         chunk: one that was in work when a process died.
@@ -67,15 +67,15 @@ def carefully(chunk: Chunk, folder: Path, survives: Callable[..., bool]) -> None
             whether that lived through it.
 
     Raises:
-        RunError: it dies, and not on one of the films alone.
+        RunError: it dies, and not on one of the images alone.
     """
     if survives(decode_chunk, chunk, folder):
         return
-    console.warn(f"a decoding process died: trying {len(chunk.paths)} films one by one.")
+    console.warn(f"a decoding process died: trying {len(chunk.paths)} images one by one.")
     killers = [place for place in range(len(chunk.paths)) if not survives(probe, chunk, place)]
     if not survives(decode_chunk, replace(chunk, refused=dict.fromkeys(killers, KILLED)), folder):
         raise RunError(
-            f"Decoding processes die on films like {chunk.first}, and not on one of them alone.\n"
+            f"Decoding processes die on images like {chunk.first}, and not on one of them alone.\n"
             "  Memory may be short: run the same command again with --jobs 1; what is decoded is kept."
         )
 

@@ -44,7 +44,7 @@ class Hidden:
         self.key.keep()
         self.key.record(self.table)
         console.say(
-            f"Patients, studies and films have pseudonyms. Keep the key {self.key.path} and the table that "
+            f"Patients, studies and images have pseudonyms. Keep the key {self.key.path} and the table that "
             f"resolves them, {self.key.lookup}, and give them to nobody who gets the store."
         )
 
@@ -66,13 +66,13 @@ def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohor
         real_path="path",
         real_patient="patient",
         real_study="study",
-        path=key.names("film", by_path if cohort.identities is None else cohort.identities),
+        path=key.names("image", by_path if cohort.identities is None else cohort.identities),
         patient=key.names("patient", cohort.rows["patient"]),
         study=key.names("study", cohort.rows["study"]),
     ).sort("patient", "study", "path")
     left_out = _left_out(cohort, key)
     root = pl.lit(os.path.abspath(cohort.root)).alias("root")
-    table = pl.concat([rows.rename({"path": "film"}), left_out.rename({"path": "film"})], how="diagonal")
+    table = pl.concat([rows.rename({"path": "image"}), left_out.rename({"path": "image"})], how="diagonal")
     hidden = Hidden(key, table.with_columns(root).select(LOOKUP))
     return dataclasses.replace(
         cohort,
@@ -98,7 +98,7 @@ def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _left_out(cohort: Cohort, key: Key) -> pl.DataFrame:
-    """`path, reason, real_path` of what is no film, in the order of the pseudonyms."""
+    """`path, reason, real_path` of what is no image, in the order of the pseudonyms."""
     files = cohort.left_out
     if files is None:
         files = pl.DataFrame(schema={"path": pl.String, "reason": pl.String})

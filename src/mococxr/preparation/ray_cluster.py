@@ -28,7 +28,7 @@ def decode_all(chunks: Iterable[Chunk], folder: Path, jobs: int | None, done: Ca
 
     Raises:
         OSError: a chunk could not be written.
-        RunError: a machine does not see the films or the folder, has another version, or tasks die.
+        RunError: a machine does not see the images or the folder, has another version, or tasks die.
     """
     by_number = {chunk.number: chunk for chunk in chunks}
     with connected() as ray:
@@ -42,8 +42,8 @@ def decode_all(chunks: Iterable[Chunk], folder: Path, jobs: int | None, done: Ca
 
 
 def _seen(chunks: Iterable[Chunk], folder: Path) -> list[Seen]:
-    """What a machine must see: the folder, and a film that is there."""
+    """What a machine must see: the folder, and an image that is there."""
     seen = [Seen("the folder of the store", folder)]
-    films = (chunk.root / path for chunk in chunks for path in chunk.paths)
-    film = next((film for film in films if os.path.isfile(film)), None)
-    return seen + ([Seen("the films", film)] if film else [])
+    images = (chunk.root / path for chunk in chunks for path in chunk.paths)
+    image = next((image for image in images if os.path.isfile(image)), None)
+    return seen + ([Seen("the images", image)] if image else [])

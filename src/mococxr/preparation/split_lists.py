@@ -1,4 +1,4 @@
-"""A split published as lists of films: `{"train": [[path, label], ...], "validation": [...], "test": [...]}`.
+"""A split published as lists of images: `{"train": [[path, label], ...], "validation": [...], "test": [...]}`.
 
 That is the form of the `mednet` package, whose split of Shenzhen (and Montgomery) is the field's reference. A file of
 the user's is read, or by `mednet:default`, `mednet:fold-3` the one in an installed mednet; its code is not run.
@@ -19,19 +19,19 @@ _INSTALLED = "mednet:"
 
 
 def is_lists(split_file: Path) -> bool:
-    """Whether `--split-file` names lists of films rather than a table of patients."""
+    """Whether `--split-file` names lists of images rather than a table of patients."""
     return str(split_file).startswith(_INSTALLED) or split_file.suffix.lower() == ".json"
 
 
 def read_lists(split_file: Path, cohort: Cohort) -> pl.DataFrame:
     """The lists as `patient, split`, for `given_splits`.
 
-    A listed film is one of the cohort's by its path, else by its file name without suffix, where only one film of
-    the cohort has that name. A film that the cohort lacks stands for a patient of its own, who is then counted as
+    A listed image is one of the cohort's by its path, else by its file name without suffix, where only one image of
+    the cohort has that name. An image that the cohort lacks stands for a patient of its own, who is then counted as
     left out.
 
     Raises:
-        InputError: no such file, not of that form, or none of its films is in the cohort.
+        InputError: no such file, not of that form, or none of its images is in the cohort.
     """
     path = _find(split_file, cohort)
     listed = _listed(path)
@@ -44,7 +44,7 @@ def read_lists(split_file: Path, cohort: Cohort) -> pl.DataFrame:
     listed = listed.join(named, on="stem", how="left")
     if not listed.select(pl.any_horizontal(pl.col("patient", "by_name").is_not_null()).any()).item():
         raise InputError(
-            f"None of the {len(listed):,} films in {path} is in {cohort.root}, e.g. {listed['path'][0]!r}.",
+            f"None of the {len(listed):,} images in {path} is in {cohort.root}, e.g. {listed['path'][0]!r}.",
             f"Give the split of this data set ({cohort.name}).",
         )
     return listed.select(patient=pl.coalesce("patient", "by_name", "path"), split="split")
@@ -76,21 +76,21 @@ def _find(split_file: Path, cohort: Cohort) -> Path:
 
 
 def _listed(path: Path) -> pl.DataFrame:
-    """`path, split` of every film in the file, in its order."""
+    """`path, split` of every image in the file, in its order."""
     content = files.read_json(path)
-    films: list[tuple[str, str]] = []
+    images: list[tuple[str, str]] = []
     for split, entries in content.items() if isinstance(content, dict) else ():
         for number, entry in enumerate(entries if isinstance(entries, list) else (None,), start=1):
-            film = entry[0] if isinstance(entry, list) and entry else entry
-            if not isinstance(film, str) or not film:
+            image = entry[0] if isinstance(entry, list) and entry else entry
+            if not isinstance(image, str) or not image:
                 raise InputError(
-                    f"{path}, {split!r}, entry {number}: {str(entry)[:80]!r} is no film.",
-                    'The form is {"train": [["film.png", 0], ...], "validation": [...], "test": [...]}.',
+                    f"{path}, {split!r}, entry {number}: {str(entry)[:80]!r} is no image.",
+                    'The form is {"train": [["image.png", 0], ...], "validation": [...], "test": [...]}.',
                 )
-            films.append((PurePosixPath(film.replace("\\", "/")).as_posix(), split))
-    if not films:
+            images.append((PurePosixPath(image.replace("\\", "/")).as_posix(), split))
+    if not images:
         raise InputError(
-            f"{path} lists no films.",
-            'The form is {"train": [["film.png", 0], ...], "validation": [...], "test": [...]}.',
+            f"{path} lists no images.",
+            'The form is {"train": [["image.png", 0], ...], "validation": [...], "test": [...]}.',
         )
-    return pl.DataFrame(films, schema={"path": pl.String, "split": pl.String}, orient="row")
+    return pl.DataFrame(images, schema={"path": pl.String, "split": pl.String}, orient="row")

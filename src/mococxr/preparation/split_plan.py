@@ -17,7 +17,7 @@ from mococxr.splits import given_splits, split_patients
 
 @dataclass(frozen=True)
 class Division:
-    """A decision on the split, made and checked before any film is decoded.
+    """A decision on the split, made and checked before any image is decoded.
 
     Args:
         rule: the decision in words.

@@ -65,11 +65,11 @@ class Working:
 
     @property
     def done(self) -> int:
-        """Films decoded, or refused, so far."""
+        """Images decoded, or refused, so far."""
         return sum(len(record["reason"]) for record in self.records.values())
 
     def column(self, name: str) -> list[Any]:
-        """One entry a film of the table, in order, when all chunks are done."""
+        """One entry an image of the table, in order, when all chunks are done."""
         return [value for number in sorted(self.records) for value in self.records[number][name]]
 
     def add(self, number: int) -> None:
@@ -96,7 +96,7 @@ class Working:
     def _begin(self, key: str) -> None:
         job = self.folder / "job.json"
         if job.is_file() and files.read_json(job) != key:
-            console.say(f"{self.folder} was left by a run with other films or settings: starting anew.")
+            console.say(f"{self.folder} was left by a run with other images or settings: starting anew.")
             job.unlink()
         if not job.is_file():
             shutil.rmtree(self.chunks, ignore_errors=True)
@@ -118,23 +118,23 @@ class Working:
         Those of later chunks that stood in the shard are lost with them.
         """
         record = self.records[number]
-        films = sum(height is not None for height in record["height"])
+        images = sum(height is not None for height in record["height"])
         size = sum(h * w for h, w in zip(record["height"], record["width"], strict=True) if h is not None)
         at = self.shards[-1]["bytes"] if self.shards else SHARD_BYTES
         shard = len(self.shards) - 1 if at + size <= SHARD_BYTES else len(self.shards)
         start = at if shard < len(self.shards) else 0
-        if films and not self._move(number, self.store / shard_name(shard), start, size):
+        if images and not self._move(number, self.store / shard_name(shard), start, size):
             kept = {n: r for n, r in self.records.items() if chunk_files(self.chunks, n)[1].is_file()}
             self.records = {
                 n: r for n, r in self.records.items() if n < number or (n in kept and n != number)
             }
             return False
-        if films and shard == len(self.shards):
-            self.shards.append({"file": shard_name(shard), "first_row": self._rows, "films": 0, "bytes": 0})
-        if films:
-            self.shards[-1]["films"] += films
+        if images and shard == len(self.shards):
+            self.shards.append({"file": shard_name(shard), "first_row": self._rows, "images": 0, "bytes": 0})
+        if images:
+            self.shards[-1]["images"] += images
             self.shards[-1]["bytes"] += size
-        self._rows += films
+        self._rows += images
         return True
 
     def _move(self, number: int, shard: Path, start: int, size: int) -> bool:

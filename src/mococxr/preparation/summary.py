@@ -21,25 +21,25 @@ SHOWN = 15
 def count(
     index: pl.DataFrame, splits: pl.DataFrame, labels: Sequence[str], enlarged: int, quarantined: int
 ) -> dict[str, Any]:
-    """Counts of a store: films, patients, studies, per split, and per label.
+    """Counts of a store: images, patients, studies, per split, and per label.
 
     Args:
-        index: one row a film.
+        index: one row an image.
         splits: `patient, split`.
         labels: the label columns.
-        enlarged: films that were smaller than the stored size.
-        quarantined: films that could not be read.
+        enlarged: images that were smaller than the stored size.
+        quarantined: images that could not be read.
     """
     parts = index.select("patient").join(splits, on="patient", how="left")
     by_split = {
         name: {
-            "films": len(films := parts.filter(pl.col("split") == name)),
-            "patients": films["patient"].n_unique(),
+            "images": len(images := parts.filter(pl.col("split") == name)),
+            "patients": images["patient"].n_unique(),
         }
         for name in SPLITS
     }
     return {
-        "films": len(index),
+        "images": len(index),
         "patients": index["patient"].n_unique(),
         "studies": index["study"].drop_nulls().n_unique(),
         "quarantined": quarantined,
@@ -61,14 +61,14 @@ def _values(label: pl.Series) -> dict[str, int]:
 
 def say(counts: dict[str, Any], size: int, patients_known: bool, split_rule: str) -> None:
     """Say the counts."""
-    known = "" if patients_known else " (patients unknown: one a film)"
+    known = "" if patients_known else " (patients unknown: one an image)"
     studies = f", {counts['studies']:,} studies" if counts["studies"] else ""
-    console.say(f"{counts['films']:,} films, {counts['patients']:,} patients{known}{studies}")
+    console.say(f"{counts['images']:,} images, {counts['patients']:,} patients{known}{studies}")
     if counts["enlarged"]:
-        console.warn(f"{counts['enlarged']:,} films were smaller than {size} px and have been enlarged.")
+        console.warn(f"{counts['enlarged']:,} images were smaller than {size} px and have been enlarged.")
     console.say(f"Splits {split_rule}:")
     console.say(
-        _table(["split", "films", "patients"], [[n, *c.values()] for n, c in counts["splits"].items()])
+        _table(["split", "images", "patients"], [[n, *c.values()] for n, c in counts["splits"].items()])
     )
     labels = sorted(counts["labels"].items(), key=lambda item: -item[1]["positive"])
     if labels:
@@ -91,12 +91,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def say_quarantine(out: Path, quarantine: pl.DataFrame) -> None:
-    """The last word of `prepare`: how many films were left out, and where the list is."""
+    """The last word of `prepare`: how many images were left out, and where the list is."""
     if not len(quarantine):
-        console.say("No film is in quarantine.")
+        console.say("No image is in quarantine.")
         return
-    films = "1 film" if len(quarantine) == 1 else f"{len(quarantine):,} films"
-    console.say(f"{films} in quarantine, listed in {out / 'quarantine.csv'}: {reasons(quarantine)}")
+    images = "1 image" if len(quarantine) == 1 else f"{len(quarantine):,} images"
+    console.say(f"{images} in quarantine, listed in {out / 'quarantine.csv'}: {reasons(quarantine)}")
 
 
 def reasons(quarantine: pl.DataFrame) -> str:
@@ -105,9 +105,9 @@ def reasons(quarantine: pl.DataFrame) -> str:
 
 
 def none_readable(quarantine: pl.DataFrame, cohort: Cohort) -> InputError:
-    """The first film and its reason; under pseudonyms, which die with the run, the reasons alone."""
-    many = f"None of the {len(quarantine):,} films"
-    table = "Check that the paths in the table lead to the films."
+    """The first image and its reason; under pseudonyms, which die with the run, the reasons alone."""
+    many = f"None of the {len(quarantine):,} images"
+    table = "Check that the paths in the table lead to the images."
     if cohort.places is None:
         path, reason = quarantine.row(0)
         return InputError(f"{many} in {cohort.root} can be read; the first, {path}: {reason}.", table)

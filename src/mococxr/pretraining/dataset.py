@@ -1,4 +1,4 @@
-"""The films of a pretraining run: rows of one or more stores, the order of an epoch, the other films of a study."""
+"""The images of a pretraining run: rows of one or more stores, the order of an epoch, the other images of a study."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SPLITS = {"train": ("train",), "train+val": ("train", "val"), "all": ("train", "
 
 @dataclass(frozen=True)
 class Pool:
-    """N films under one numbering, 0..N-1.
+    """N images under one numbering, 0..N-1.
 
     Args:
         levels: the pixels, one level a store.
-        store_N: which store a film is in.
+        store_N: which store an image is in.
         row_N: its row there.
-        study_N: a number shared by the films of one study; unknown studies are their film's own.
+        study_N: a number shared by the images of one study; unknown studies are their image's own.
         patients: frame (source, patient), one row a patient.
         unknown_excluded: names on the list of patients to leave out that no store knows.
-        leaks: films whose file is, byte for byte, a film of a patient whom a store keeps out.
+        leaks: images whose file is, byte for byte, an image of a patient whom a store keeps out.
     """
 
     levels: tuple[Level | Soon, ...]
@@ -45,71 +45,71 @@ class Pool:
 
     @property
     def doubts(self) -> list[str]:
-        """What a run over these films is to be warned of."""
+        """What a run over these images is to be warned of."""
         said = []
         if self.unknown_excluded:
             said.append(f"{self.unknown_excluded} patients on the list to leave out are in no store.")
         if self.leaks:
             said.append(
-                f"{self.leaks:,} of the films are held out under the name of another patient (validation or test of a "
+                f"{self.leaks:,} of the images are held out under the name of another patient (validation or test of a "
                 "store here): `mococxr inspect STORE [--against STORE2]` lists them."
             )
         return said
 
     @cached_property
     def studies(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The films in the order of their studies, the study at each of these places, and the place of each film."""
+        """The images in the order of their studies, the study at each of these places, and the place of each image."""
         by_study = np.argsort(self.study_N, kind="stable")
         place = np.empty_like(by_study)
         place[by_study] = np.arange(len(self))
         return by_study, self.study_N[by_study], place
 
-    def pixels(self, film: int) -> NDArray[np.uint8]:
-        """One film, (H, W) uint8."""
-        return self.levels[self.store_N[film]].pixels(int(self.row_N[film]))
+    def pixels(self, image: int) -> NDArray[np.uint8]:
+        """One image, (H, W) uint8."""
+        return self.levels[self.store_N[image]].pixels(int(self.row_N[image]))
 
 
 def gather_pool(
     stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None, makes: bool = True
 ) -> Pool:
-    """The films that a run may see.
+    """The images that a run may see.
 
     Args:
-        size: side of a view, px; films come from a level at most twice as large.
+        size: side of a view, px; images come from a level at most twice as large.
         pretrain_on: train, train+val or all.
         exclude: a list of patients to leave out, one a line.
-        makes: whether this process makes smaller films where they are not there yet, if there are many.
+        makes: whether this process makes smaller images where they are not there yet, if there are many.
 
     Raises:
-        InputError: no film is left.
+        InputError: no image is left.
     """
     excluded = read_patients(exclude) if exclude else set()
     held_out = _held_out(stores, pretrain_on)
     out = held_out.vstack(_listed(stores, excluded))
-    films = pl.concat(_films_of(store, place, pretrain_on, out) for place, store in enumerate(stores))
-    if films.is_empty():
+    images = pl.concat(_images_of(store, place, pretrain_on, out) for place, store in enumerate(stores))
+    if images.is_empty():
         raise InputError(
-            f"No film is left to pretrain on (--pretrain-on {pretrain_on}, {len(excluded)} patients excluded).",
+            f"No image is left to pretrain on (--pretrain-on {pretrain_on}, {len(excluded)} patients excluded).",
             "Prepare with a larger training share, or exclude fewer patients.",
         )
     own = pl.when(pl.col("study").is_null()).then(pl.int_range(pl.len()))
     # Numbers in the place of names first: a struct of names is copied whole to be ranked.
     names = (pl.col("source", "patient", "study").rank("dense"), own.alias("own"))
-    groups = films.select(names).select(pl.struct(pl.all()).rank("dense").cast(pl.Int64)).to_series()
+    groups = images.select(names).select(pl.struct(pl.all()).rank("dense").cast(pl.Int64)).to_series()
     named = pl.Series(sorted(excluded), dtype=pl.String)
     known = pl.concat(store.splits["patient"] for store in stores)
     return Pool(
         levels=tuple(store.level_soon(size, makes) for store in stores),
-        store_N=films["store"].to_numpy(),
-        row_N=films["row"].cast(pl.Int64).to_numpy(),
+        store_N=images["store"].to_numpy(),
+        row_N=images["row"].cast(pl.Int64).to_numpy(),
         study_N=groups.to_numpy(),
-        patients=films.select("source", "patient").unique().sort("source", "patient"),
+        patients=images.select("source", "patient").unique().sort("source", "patient"),
         unknown_excluded=len(named.filter(~named.is_in(known.implode()))),
-        leaks=_leaks(stores, films, held_out),
+        leaks=_leaks(stores, images, held_out),
     )
 
 
-def _films_of(store: Store, place: int, pretrain_on: str, out: pl.DataFrame) -> pl.DataFrame:
+def _images_of(store: Store, place: int, pretrain_on: str, out: pl.DataFrame) -> pl.DataFrame:
     """The rows of one store that may be seen, without patients who are out: (row, patient, study, store, source)."""
     may = store.splits.filter(
         pl.col("split").is_in(SPLITS[pretrain_on]), ~pl.col("patient").is_in(_names(out, store).implode())
@@ -137,8 +137,8 @@ def _listed(stores: Sequence[Store], names: set[str]) -> pl.DataFrame:
     return pl.DataFrame({"patient": sorted(names)}, schema={"patient": pl.String}).join(sources, how="cross")
 
 
-def _leaks(stores: Sequence[Store], films: pl.DataFrame, held_out: pl.DataFrame) -> int:
-    """How many of the films (store, row) have the very file of a patient who is kept out (source, patient).
+def _leaks(stores: Sequence[Store], images: pl.DataFrame, held_out: pl.DataFrame) -> int:
+    """How many of the images (store, row) have the very file of a patient who is kept out (source, patient).
 
     Files are told by 64 bits of a hash of their `sha256`: on a large store the digests themselves are most of what a
     run would hold.
@@ -153,7 +153,7 @@ def _leaks(stores: Sequence[Store], films: pl.DataFrame, held_out: pl.DataFrame)
         .select("file")
         for place, store in enumerate(stores)
     )["file"].unique()
-    seen = (rows[place].join(films.filter(store=place), on="row", how="semi") for place in rows)
+    seen = (rows[place].join(images.filter(store=place), on="row", how="semi") for place in rows)
     return sum(int(part["file"].is_in(kept_out.implode()).sum()) for part in seen)
 
 
@@ -184,38 +184,38 @@ def read_patients(path: Path) -> set[str]:
     return names
 
 
-def largest_queue(films: int, batch: int) -> int:
-    """The most keys that a queue may hold: with more, a film would meet its own last key among the negatives."""
-    return films // batch * batch - batch
+def largest_queue(images: int, batch: int) -> int:
+    """The most keys that a queue may hold: with more, an image would meet its own last key among the negatives."""
+    return images // batch * batch - batch
 
 
 class Orders:
-    """Random orders in which a film comes again only after `apart` others.
+    """Random orders in which an image comes again only after `apart` others.
 
-    A plain reshuffle lets a film that closed one epoch open the next, while its own key still stands in the queue as
-    a negative. Here place j of an epoch is drawn from the films whose last place lies at least `apart` back; with
-    `apart` far below N that is a plain shuffle but for the border. A batch meets the K keys before its first film, so
-    that its last film needs `apart` = K + batch - 1.
+    A plain reshuffle lets an image that closed one epoch open the next, while its own key still stands in the queue as
+    a negative. Here place j of an epoch is drawn from the images whose last place lies at least `apart` back; with
+    `apart` far below N that is a plain shuffle but for the border. A batch meets the K keys before its first image, so
+    that its last image needs `apart` = K + batch - 1.
 
     Args:
-        films: N.
-        used: films of an order that are used; the rest of an epoch (less than a batch) is left out.
-        apart: other films between two places of one film; at most `used` - 1.
+        images: N.
+        used: images of an order that are used; the rest of an epoch (less than a batch) is left out.
+        apart: other images between two places of one image; at most `used` - 1.
         seed: of the run.
     """
 
-    def __init__(self, films: int, used: int, apart: int, seed: int) -> None:
-        self.films, self.used, self.apart, self.seed = films, used, min(apart, used - 1), seed
+    def __init__(self, images: int, used: int, apart: int, seed: int) -> None:
+        self.images, self.used, self.apart, self.seed = images, used, min(apart, used - 1), seed
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """The films of one epoch, (used,). Epochs are best asked for in turn."""
+        """The images of one epoch, (used,). Epochs are best asked for in turn."""
         if epoch < self._epoch:
             self._epoch = -1
         while self._epoch < epoch:
             self._epoch += 1
-            draws = np.random.default_rng((self.seed, self._epoch, 0x0DE5)).random(self.films)
+            draws = np.random.default_rng((self.seed, self._epoch, 0x0DE5)).random(self.images)
             if self._epoch == 0:
                 self._order = np.argsort(draws, kind="stable")
             else:
@@ -223,11 +223,11 @@ class Orders:
         return self._order[: self.used]
 
     def _next(self, last: NDArray[np.int64], draws: NDArray[np.float64]) -> NDArray[np.int64]:
-        # Films left out of the last epoch's tail were not enqueued: they are free at once, with the early ones.
+        # Images left out of the last epoch's tail were not enqueued: they are free at once, with the early ones.
         used, waiting = self.used, self.apart
         free = np.concatenate([last[: used - waiting], last[used:]])
         held, order, left = last[used - waiting : used], np.empty_like(last), len(free)
-        # Through memory views a million films cost half a second and no list of a million numbers.
+        # Through memory views a million images cost half a second and no list of a million numbers.
         slots, waits, places = free.data, held.data, order.data
         for place, draw in enumerate(draws.data):
             pick = int(draw * left)
@@ -240,17 +240,17 @@ class Orders:
         return order
 
 
-def mates(pool: Pool, films: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """For each film another film of its study, drawn anew each epoch; a film alone in its study is its own mate.
+def mates(pool: Pool, images: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """For each image another image of its study, drawn anew each epoch; an image alone in its study is its own mate.
 
     Source: MedAug (Vu et al. 2021, arXiv 2102.10663): positives from the same study.
     """
     by_study, sorted_study, place = pool.studies
-    first = np.searchsorted(sorted_study, pool.study_N[films], side="left")
-    count = np.searchsorted(sorted_study, pool.study_N[films], side="right") - first
-    own = place[films] - first
-    step = 1 + np.floor(uniforms(seed, epoch, films, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(
+    first = np.searchsorted(sorted_study, pool.study_N[images], side="left")
+    count = np.searchsorted(sorted_study, pool.study_N[images], side="right") - first
+    own = place[images] - first
+    step = 1 + np.floor(uniforms(seed, epoch, images, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(
         np.int64
     )
     chosen = by_study[first + (own + step) % np.maximum(count, 1)]
-    return np.where(count > 1, chosen, films)
+    return np.where(count > 1, chosen, images)

@@ -88,14 +88,14 @@ def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
         batch *= 2
     if batch == 1:
         raise InputError(
-            "--batch auto found no batch: the GPU holds not even two films.",
+            "--batch auto found no batch: the GPU holds not even two images.",
             "Give a smaller --size or --backbone, or --accumulate.",
         )
     return batch
 
 
 def fits_on_gpu(step: Callable[[int], object], device: torch.device) -> Callable[[int], bool]:
-    """Whether a step of so many films fits into a GPU's memory, by making one.
+    """Whether a step of so many images fits into a GPU's memory, by making one.
 
     Args:
         step: makes one, whatever it leaves behind.

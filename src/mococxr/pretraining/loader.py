@@ -1,7 +1,7 @@
 """Batches of views: made ready ahead by threads, as uint8, one channel.
 
-OpenCV releases the interpreter while it warps, so threads suffice; they share the memory-mapped films. Views are made
-here, or on the device from films that go there as they are stored (`device_views`).
+OpenCV releases the interpreter while it warps, so threads suffice; they share the memory-mapped images. Views are made
+here, or on the device from images that go there as they are stored (`device_views`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mococxr.pretraining.dataset import Orders, Pool, mates
 AHEAD = 3
 """Batches drawn before they are wanted."""
 REMEMBERED = 256
-"""Steps whose films are kept: more than are ever drawn ahead."""
+"""Steps whose images are kept: more than are ever drawn ahead."""
 LOOK, PATIENCE = 16, 0.02
 """Steps between two looks at how long the run waited for views, and the share of the time that it may."""
 
@@ -72,11 +72,11 @@ class Feed:
     """The batches of this process, in the order of the run.
 
     Args:
-        batch: films a step over all processes; `batch // world` of them come here.
+        batch: images a step over all processes; `batch // world` of them come here.
         positives: view or study.
         workers: threads that make views, at first and at most (`machine.view_threads`).
         pinned: in page-locked memory, for copies to a GPU that do not wait.
-        views_on: `cpu`: batches are views. `device`: they are stored films, which become views when they go to the
+        views_on: `cpu`: batches are views. `device`: they are stored images, which become views when they go to the
             device.
     """
 
@@ -102,36 +102,36 @@ class Feed:
         self.steps_per_epoch = orders.used // batch
         self._batches: dict[int, NDArray[np.int64]] = {}
 
-    def films(self, step: int) -> tuple[int, NDArray[np.int64]]:
-        """The epoch of a step, and this process's films in it."""
+    def images(self, step: int) -> tuple[int, NDArray[np.int64]]:
+        """The epoch of a step, and this process's images in it."""
         share = self.batch // self.world
         return step // self.steps_per_epoch, self.batch_of(step)[self.rank * share :][:share]
 
     def batch_of(self, step: int) -> NDArray[np.int64]:
-        """The films of a step on all processes, (batch,), by rank; the latest `REMEMBERED` steps cost nothing."""
+        """The images of a step on all processes, (batch,), by rank; the latest `REMEMBERED` steps cost nothing."""
         if step not in self._batches:
             epoch, place = divmod(step, self.steps_per_epoch)
             self._batches[step] = self.orders.order(epoch)[place * self.batch :][: self.batch]
             self._batches.pop(step - REMEMBERED, None)
         return self._batches[step]
 
-    def views(self, epoch: int, films: NDArray[np.int64]) -> Tensor:
-        """Both views of some films: (2, n, 1, S, S) uint8, query side first."""
-        seconds = films if self.positives == "view" else mates(self.pool, films, self.seed, epoch)
+    def views(self, epoch: int, images: NDArray[np.int64]) -> Tensor:
+        """Both views of some images: (2, n, 1, S, S) uint8, query side first."""
+        seconds = images if self.positives == "view" else mates(self.pool, images, self.seed, epoch)
         size = self.recipe.size
-        views = torch.empty(2, len(films), 1, size, size, dtype=torch.uint8, pin_memory=self.pinned)
+        views = torch.empty(2, len(images), 1, size, size, dtype=torch.uint8, pin_memory=self.pinned)
         out = views.numpy()
-        for side, chosen in enumerate((films, seconds)):
-            images = [self.pool.pixels(film) for film in chosen]
-            draw_views(images, self.recipe, uniforms(self.seed, epoch, films, side), out=out[side, :, 0])
+        for side, chosen in enumerate((images, seconds)):
+            array = [self.pool.pixels(image) for image in chosen]
+            draw_views(array, self.recipe, uniforms(self.seed, epoch, images, side), out=out[side, :, 0])
         return views
 
-    def stored(self, epoch: int, films: NDArray[np.int64]) -> device_views.Stored:
+    def stored(self, epoch: int, images: NDArray[np.int64]) -> device_views.Stored:
         """The same views, yet to be made: `.to(device)` makes them there."""
-        sides = [films] if self.positives == "view" else [films, mates(self.pool, films, self.seed, epoch)]
-        images = [[self.pool.pixels(film) for film in side] for side in sides]
-        draws = [uniforms(self.seed, epoch, films, side) for side in (0, 1)]
-        return device_views.store(images, self.recipe, draws, self.pinned)
+        sides = [images] if self.positives == "view" else [images, mates(self.pool, images, self.seed, epoch)]
+        array = [[self.pool.pixels(image) for image in side] for side in sides]
+        draws = [uniforms(self.seed, epoch, images, side) for side in (0, 1)]
+        return device_views.store(array, self.recipe, draws, self.pinned)
 
     def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor | device_views.Stored]]:
         """(step, batch) for the steps from `start` up to `stop`, made ready ahead; `batch.to(device)` is its views."""
@@ -141,7 +141,7 @@ class Feed:
             try:
                 for step in range(start, stop):
                     # The order is asked for here, in turn: the threads only draw.
-                    ahead.append((step, crew.start(self.make, *self.films(step))))
+                    ahead.append((step, crew.start(self.make, *self.images(step))))
                     if len(ahead) > AHEAD + crew.workers:
                         step_ready, future = ahead.popleft()
                         yield step_ready, crew.result(future)

@@ -3,7 +3,7 @@
 Sources: MoCo v1 (He et al. 2020, arXiv 1911.05722, algorithm 1), MoCo v2 (Chen et al. 2020, arXiv 2003.04297: MLP
 head), MoCo-CXR (arXiv 2010.05352).
 
-    N  films in a batch      C  length of a projected feature      K  keys in the queue      D  length of a feature
+    N  images in a batch      C  length of a projected feature      K  keys in the queue      D  length of a feature
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 
 class Projector(nn.Module):
-    """An encoder with its projection head: films (N, ...) -> unit features (N, C).
+    """An encoder with its projection head: images (N, ...) -> unit features (N, C).
 
     Args:
-        encoder: films -> (N, D).
+        encoder: images -> (N, D).
         width: D.
         dim: C.
         mlp: head D-D-C with ReLU (MoCo v2) or one linear layer (v1).
@@ -32,9 +32,9 @@ class Projector(nn.Module):
         hidden = [nn.Linear(width, width), nn.ReLU()] if mlp else []
         self.head = nn.Sequential(*hidden, nn.Linear(width, dim))
 
-    def forward(self, films: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Project and put on the unit sphere, in float32 whatever the precision of the encoder."""
-        return F.normalize(self.head(self.encoder(films)).float(), dim=1)
+        return F.normalize(self.head(self.encoder(images)).float(), dim=1)
 
 
 def key_copy(query: Projector) -> Projector:
@@ -104,21 +104,21 @@ def info_nce(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -
 @torch.no_grad()
 def shuffled_keys(
     key: Callable[[Tensor], Tensor],
-    films: Tensor,
+    images: Tensor,
     groups: int,
     generator: torch.Generator,
     gather: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     rank: int = 0,
     world: int = 1,
 ) -> Tensor:
-    """Keys of the films of all processes, each batch-normalised with strangers.
+    """Keys of the images of all processes, each batch-normalised with strangers.
 
     With plain batch norm a query and its key share their batch statistics, a short cut that solves the task without
-    looking (MoCo v1, section 3.3). Here the films of all processes are permuted alike everywhere, each process takes
+    looking (MoCo v1, section 3.3). Here the images of all processes are permuted alike everywhere, each process takes
     its share in `groups` forward passes, and the keys go back to their places.
 
     Args:
-        films: (N, ...) of this process.
+        images: (N, ...) of this process.
         groups: forward passes a process makes, of sizes that differ by one at most; 1 on one process is no
             shuffling at all.
         generator: in the same state on every process.
@@ -127,10 +127,10 @@ def shuffled_keys(
     Returns:
         (N x world, C): keys by rank, then by place.
     """
-    everyone = gather(films)
+    everyone = gather(images)
     if groups == 1 and world == 1:
         return key(everyone)
-    order = _sent(torch.randperm(len(everyone), generator=generator), films.device)
+    order = _sent(torch.randperm(len(everyone), generator=generator), images.device)
     mine = order.chunk(world)[rank]
     keys = gather(torch.cat([key(everyone[part]) for part in mine.tensor_split(groups)]))
     return keys[torch.argsort(order)]

@@ -122,22 +122,22 @@ def _spread(keys: Tensor) -> dict[str, float | None]:
 
 
 class OwnKeys:
-    """Whether films meet their own earlier key among the negatives, told from the order alone.
+    """Whether images meet their own earlier key among the negatives, told from the order alone.
 
     Args:
-        films: N.
+        images: N.
         queue: K.
-        batch: films a step, over all processes.
+        batch: images a step, over all processes.
     """
 
-    def __init__(self, films: int, queue: int, batch: int) -> None:
-        self.last_N = np.full(films, -1, dtype=np.int64)
+    def __init__(self, images: int, queue: int, batch: int) -> None:
+        self.last_N = np.full(images, -1, dtype=np.int64)
         self.queue, self.batch = queue, batch
         self.steps = math.ceil(queue / batch)
 
-    def add(self, step: int, films: NDArray[np.int64]) -> float:
-        """The share of a step's films whose own key is still in the queue; the step's keys then enter it."""
+    def add(self, step: int, images: NDArray[np.int64]) -> float:
+        """The share of a step's images whose own key is still in the queue; the step's keys then enter it."""
         entered = step * self.batch
-        last = self.last_N[films]
-        self.last_N[films] = entered + np.arange(len(films))
+        last = self.last_N[images]
+        self.last_N[images] = entered + np.arange(len(images))
         return float(((last >= 0) & (last >= entered - self.queue)).mean())

@@ -19,7 +19,7 @@ from mococxr.files import write_json
 from mococxr.pretraining.dataset import Pool, gather_pool, largest_queue
 from mococxr.pretraining.loader import Feed
 from mococxr.pretraining.run_folder import agreed, check_folder, going_on, inputs_of, open_folder
-from mococxr.pretraining.seen import started_from, write_films
+from mococxr.pretraining.seen import started_from, write_images
 from mococxr.pretraining.selection import NOBODY_LOOKS, Choice, make_choice
 from mococxr.pretraining.settling import settle
 from mococxr.pretraining.setup import build_learner, make_accelerator
@@ -30,7 +30,7 @@ from mococxr.store import Store
 from mococxr.version import VERSION
 from mococxr.workers import keep_memory, opencv_on_one_thread
 
-HARDLY_HEALTH = {"epoch", "lr", "films_per_s", "seconds", "verdict"}
+HARDLY_HEALTH = {"epoch", "lr", "images_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
 
 
@@ -82,19 +82,19 @@ def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None
     accelerator.init_trackers("mococxr", config=plain)
 
 
-def _with_queue(settings: PretrainSettings, films: int) -> PretrainSettings:
-    """Settle K: the one asked for if the films allow it, else the preset's or the most that they allow."""
-    most = largest_queue(films, settings.batch)
+def _with_queue(settings: PretrainSettings, images: int) -> PretrainSettings:
+    """Settle K: the one asked for if the images allow it, else the preset's or the most that they allow."""
+    most = largest_queue(images, settings.batch)
     if most < 1:
         raise InputError(
-            f"{films} films are too few for batches of {settings.batch}: a queue needs a second batch.",
-            f"Give --batch {max(2, films // 4)} or less, or more films.",
+            f"{images} images are too few for batches of {settings.batch}: a queue needs a second batch.",
+            f"Give --batch {max(2, images // 4)} or less, or more images.",
         )
     if settings.queue is None:
         return dataclasses.replace(settings, queue=min(PRESETS[settings.preset]["queue"], most))
     if settings.queue > most:
         raise InputError(
-            f"--queue {settings.queue:,} is too long for {films:,} films in batches of {settings.batch}: a film would "
+            f"--queue {settings.queue:,} is too long for {images:,} images in batches of {settings.batch}: an image would "
             "meet its own last key among the negatives.",
             f"Give --queue {most:,} or less, or leave it out.",
         )
@@ -111,7 +111,7 @@ def _announce(
 ) -> None:
     steps = feed.steps_per_epoch * s.epochs
     console.say(
-        f"pretraining {spec.timm} from {origin} on {len(pool):,} films of {len(pool.patients):,} patients "
+        f"pretraining {spec.timm} from {origin} on {len(pool):,} images of {len(pool.patients):,} patients "
         f"({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of {feed.steps_per_epoch:,} steps "
         f"= {steps:,}, on {accelerator.num_processes} x {accelerator.device.type}"
     )
@@ -136,10 +136,10 @@ def _finish(
     accelerator: Accelerator,
 ) -> None:
     """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
-    write_films(s.out, pool, stores, s.init, s.size)
+    write_images(s.out, pool, stores, s.init, s.size)
     pretrained_on = {
         "source": sorted({store.source for store in stores}),
-        "films": len(pool),
+        "images": len(pool),
         "patients": len(pool.patients),
         "splits": s.pretrain_on,
     }
@@ -166,7 +166,7 @@ def _finish(
         "contrast_accuracy": last["contrast_accuracy"],
         "effective_rank": last["effective_rank"],
         "health": _health(s, log, choice),
-        "films_per_s": last["films_per_s"],
+        "images_per_s": last["images_per_s"],
         "seconds": last["seconds"],
         "device": _device_name(accelerator),
         "processes": accelerator.num_processes,

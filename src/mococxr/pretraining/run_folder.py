@@ -72,7 +72,7 @@ def going_on(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
 
 
 def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerator: Accelerator) -> None:
-    """Refuse to write over a run, to resume one with other settings or films, or to share one among different films.
+    """Refuse to write over a run, to resume one with other settings or images, or to share one among different images.
 
     Raises:
         InputError: any of these.
@@ -81,13 +81,13 @@ def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerato
         _check_out(settings, stores)
     if agreed(accelerator, lambda: inputs_of(stores)) != inputs_of(stores):
         raise InputError(
-            f"Process {accelerator.process_index} sees other films than process 0 in {_listed(settings.stores)}.",
+            f"Process {accelerator.process_index} sees other images than process 0 in {_listed(settings.stores)}.",
             "Give every machine the same stores, on a shared file system or as copies of one.",
         )
 
 
 def inputs_of(stores: Sequence[Store]) -> list[dict[str, str]]:
-    """What names the films of a run: source and hash of each store."""
+    """What names the images of a run: source and hash of each store."""
     return [{"store": store.path.name, "source": store.source, "sha256": store.sha256} for store in stores]
 
 
@@ -125,7 +125,7 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
     inputs = read_json(out / "inputs.json")
     if inputs != inputs_of(stores):
         raise InputError(
-            f"{out} was begun on other films: {inputs}.", "Name the same stores, or another --out."
+            f"{out} was begun on other images: {inputs}.", "Name the same stores, or another --out."
         )
 
 

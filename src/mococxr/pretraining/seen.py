@@ -1,4 +1,4 @@
-"""What a run keeps of the films it saw, so that a study can tell whether its test films were among them."""
+"""What a run keeps of the images it saw, so that a study can tell whether its test images were among them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mococxr.store import Store
 from mococxr.workers import cores
 
 SMALLEST = 64
-"""Pixels: from films of this shorter side and more, a fingerprint is that of the full film but for 11 of 256 bits (500
-real films); from 32 px it may be 22 bits away."""
+"""Pixels: from images of this shorter side and more, a fingerprint is that of the full image but for 11 of 256 bits (500
+real images); from 32 px it may be 22 bits away."""
 _BLOCK = 2048
-"""Films that a thread takes at once."""
+"""Images that a thread takes at once."""
 
 
 def write_patients(out: Path, pool: Pool, init: str) -> None:
@@ -33,26 +33,26 @@ def write_patients(out: Path, pool: Pool, init: str) -> None:
     write_csv(out / "patients.csv", patients)
 
 
-def write_films(out: Path, pool: Pool, stores: Sequence[Store], init: str, size: int) -> None:
-    """Write `films.parquet` (sha256 of the file, fingerprint of 32 bytes), unless it is there already.
+def write_images(out: Path, pool: Pool, stores: Sequence[Store], init: str, size: int) -> None:
+    """Write `images.parquet` (sha256 of the file, fingerprint of 32 bytes), unless it is there already.
 
     Neither paths nor patients stand in it, and it is in the order of the hashes. What the run that this one starts
-    from saw is in it too. At the end of a run: it takes a minute or two for 224,000 films.
+    from saw is in it too. At the end of a run: it takes a minute or two for 224,000 images.
 
     Args:
         init: the encoder that the run starts from.
-        size: side of its views, px; films come from that level, or from a larger one where it is too small to mark.
+        size: side of its views, px; images come from that level, or from a larger one where it is too small to mark.
     """
-    earlier = Path(init) / "films.parquet"
-    if (out / "films.parquet").is_file():
+    earlier = Path(init) / "images.parquet"
+    if (out / "images.parquet").is_file():
         return
-    films = _films(pool, stores, size)
+    images = _images(pool, stores, size)
     if earlier.is_file():
-        films = pl.concat([films, pl.read_parquet(earlier)])
-    write_parquet(out / "films.parquet", films.unique("sha256").sort("sha256"))
+        images = pl.concat([images, pl.read_parquet(earlier)])
+    write_parquet(out / "images.parquet", images.unique("sha256").sort("sha256"))
 
 
-def _films(pool: Pool, stores: Sequence[Store], size: int) -> pl.DataFrame:
+def _images(pool: Pool, stores: Sequence[Store], size: int) -> pl.DataFrame:
     levels = (
         pool.levels
         if size >= SMALLEST
@@ -62,8 +62,8 @@ def _films(pool: Pool, stores: Sequence[Store], size: int) -> pl.DataFrame:
 
     def marks(block: range) -> pl.Series:
         part = slice(block.start, block.stop)
-        films = zip(pool.store_N[part].tolist(), pool.row_N[part].tolist(), strict=True)
-        found = fingerprints(levels[place].pixels(row) for place, row in films)
+        images = zip(pool.store_N[part].tolist(), pool.row_N[part].tolist(), strict=True)
+        found = fingerprints(levels[place].pixels(row) for place, row in images)
         return pl.Series("fingerprint", [mark.tobytes() for mark in found], dtype=pl.Binary)
 
     threads = min(len(blocks), cores())
@@ -80,11 +80,11 @@ def _films(pool: Pool, stores: Sequence[Store], size: int) -> pl.DataFrame:
 
 
 def started_from(init: str) -> dict[str, Any]:
-    """What is known of the films behind the weights that a run starts from, but for those in its own tables."""
+    """What is known of the images behind the weights that a run starts from, but for those in its own tables."""
     record = Path(init) / "run.json"
     if record.is_file():
         told = read_json(record).get("started_from")
-        listed = (Path(init) / "films.parquet").is_file()
+        listed = (Path(init) / "images.parquet").is_file()
         if isinstance(told, dict) and listed:
             return told
         known = TrainedOn(False)

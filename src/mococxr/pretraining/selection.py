@@ -28,27 +28,27 @@ from mococxr.store import Level, Soon, Store
 LOOKS = 10
 """Looks at a run, evenly spread; the last is at its end."""
 MOST = 200
-"""Labelled films of a class and split that a look takes, and half the films for the effective rank."""
+"""Labelled images of a class and split that a look takes, and half the images for the effective rank."""
 FIELD = {"knn": "knn_auroc", "rank": "encoder_rank"}
 """What a run is chosen by -> the field of the log."""
-Film = tuple[Level | Soon, int]
+Image = tuple[Level | Soon, int]
 
 
 class Labelled(NamedTuple):
-    """Films with labels: the neighbours from training patients, the judged from validation patients."""
+    """Images with labels: the neighbours from training patients, the judged from validation patients."""
 
-    near: list[Film]
+    near: list[Image]
     near_labels: NDArray[np.int8]
-    judged: list[Film]
+    judged: list[Image]
     judged_labels: NDArray[np.int8]
 
     def facts(self, target: str) -> dict[str, Any]:
-        """How many films there are, for `run.json`."""
+        """How many images there are, for `run.json`."""
         return {
             "target": target,
-            "train_films": len(self.near),
+            "train_images": len(self.near),
             "train_positives": int(self.near_labels.sum()),
-            "validation_films": len(self.judged),
+            "validation_images": len(self.judged),
             "validation_positives": int(self.judged_labels.sum()),
         }
 
@@ -59,26 +59,26 @@ class Choice:
 
     Args:
         by: last, knn or rank.
-        films: of the run, for the effective rank of the encoder's features; empty where nobody looks.
+        images: of the run, for the effective rank of the encoder's features; empty where nobody looks.
         labelled: for the AUROC of nearest neighbours.
         best: step, value and weights of the best look; None where the last state is taken.
     """
 
     by: str
-    films: list[Film] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
     labelled: Labelled | None = None
     best: dict[str, Any] | None = None
 
     def due(self, done: int, steps: int) -> bool:
         """Whether the run is looked at after this step."""
-        return bool(self.films) and done * LOOKS // steps != (done - 1) * LOOKS // steps
+        return bool(self.images) and done * LOOKS // steps != (done - 1) * LOOKS // steps
 
     def look(self, done: int, encoder: Encoder, device: torch.device) -> dict[str, float | None]:
         """AUROC of nearest neighbours and effective rank of the features now; the best state is kept."""
         modes = [(module, module.training) for module in encoder.modules()]
         encoder.eval()
         found = {"knn_auroc": self._knn(encoder, device), "encoder_rank": None}
-        found["encoder_rank"] = diagnostics.effective_rank(_features(encoder, self.films, device))
+        found["encoder_rank"] = diagnostics.effective_rank(_features(encoder, self.images, device))
         for module, training in modes:
             module.training = training
         value = found.get(FIELD.get(self.by, ""))
@@ -91,7 +91,7 @@ class Choice:
         if self.labelled is None:
             return None
         near, judged = (
-            _features(encoder, films, device) for films in (self.labelled.near, self.labelled.judged)
+            _features(encoder, images, device) for images in (self.labelled.near, self.labelled.judged)
         )
         scores = diagnostics.knn_scores(near, torch.from_numpy(self.labelled.near_labels), judged)
         return auroc(self.labelled.judged_labels, scores.numpy())
@@ -126,13 +126,13 @@ def make_choice(
     if by == "last" and knn is None:
         return Choice(by)
     chosen = np.random.default_rng(0).permutation(len(pool))[: 2 * MOST]
-    films = [(pool.levels[pool.store_N[film]], int(pool.row_N[film])) for film in chosen.tolist()]
-    return Choice(by, films, _labelled(knn, stores, pool, exclude) if knn else None)
+    images = [(pool.levels[pool.store_N[image]], int(pool.row_N[image])) for image in chosen.tolist()]
+    return Choice(by, images, _labelled(knn, stores, pool, exclude) if knn else None)
 
 
 def _labelled(knn: str, stores: Sequence[Store], pool: Pool, exclude: Path | None) -> Labelled:
     out = _never(stores, read_patients(exclude) if exclude else set())
-    sides: dict[str, tuple[list[Film], list[int]]] = {"train": ([], []), "val": ([], [])}
+    sides: dict[str, tuple[list[Image], list[int]]] = {"train": ([], []), "val": ([], [])}
     refused = None
     for store, level in zip(stores, pool.levels, strict=True):
         try:
@@ -141,9 +141,9 @@ def _labelled(knn: str, stores: Sequence[Store], pool: Pool, exclude: Path | Non
             refused = error
             continue
         kept = ~_named(store, out)
-        for split, (films, labels) in sides.items():
+        for split, (images, labels) in sides.items():
             rows = [row for row in target.known(split).tolist() if kept[row]]
-            films += [(level, row) for row in rows]
+            images += [(level, row) for row in rows]
             labels += target.labels[rows].tolist()
     if refused and not sides["train"][0]:
         raise InputError(f"--knn {knn}: {refused.problem}", refused.way_out)
@@ -151,7 +151,7 @@ def _labelled(knn: str, stores: Sequence[Store], pool: Pool, exclude: Path | Non
         if len(set(labels)) < 2:
             word = {"train": "training", "val": "validation"}[split]
             raise InputError(
-                f"--knn {knn}: of {len(labels):,} labelled {word} films {sum(labels):,} are positive; it takes both.",
+                f"--knn {knn}: of {len(labels):,} labelled {word} images {sum(labels):,} are positive; it takes both.",
                 "Name another label, or prepare with more patients in that split.",
             )
     return Labelled(*_some(*sides["train"]), *_some(*sides["val"]))
@@ -173,19 +173,19 @@ def _named(store: Store, patients: pl.DataFrame) -> NDArray[np.bool_]:
     return store.index["patient"].is_in(names.implode()).to_numpy()
 
 
-def _some(films: list[Film], labels: list[int]) -> tuple[list[Film], NDArray[np.int8]]:
-    """At most `MOST` films of either class, the same in every run on these stores."""
+def _some(images: list[Image], labels: list[int]) -> tuple[list[Image], NDArray[np.int8]]:
+    """At most `MOST` images of either class, the same in every run on these stores."""
     array = np.array(labels, dtype=np.int8)
     order = np.random.default_rng(0).permutation(len(array))
     chosen = np.sort(np.concatenate([order[array[order] == label][:MOST] for label in (0, 1)]))
-    return [films[place] for place in chosen.tolist()], array[chosen]
+    return [images[place] for place in chosen.tolist()], array[chosen]
 
 
-def _features(encoder: Encoder, films: Sequence[Film], device: torch.device) -> Tensor:
+def _features(encoder: Encoder, images: Sequence[Image], device: torch.device) -> Tensor:
     """(N, D) float32, on the CPU."""
     size = encoder.spec.size
-    out = np.empty((len(films), encoder.spec.width), dtype=np.float32)
-    frames = (to_frame(level.pixels(row), size) for level, row in films)
+    out = np.empty((len(images), encoder.spec.width), dtype=np.float32)
+    frames = (to_frame(level.pixels(row), size) for level, row in images)
     for position, feature in encode_frames(encoder, frames, device):
         out[position] = feature
     return torch.from_numpy(out)

@@ -22,11 +22,11 @@ FEWEST_STEPS = 8
 """Steps that an epoch keeps where the batch is searched."""
 
 
-def settle(settings: PretrainSettings, films: int, accelerator: Accelerator) -> PretrainSettings:
+def settle(settings: PretrainSettings, images: int, accelerator: Accelerator) -> PretrainSettings:
     """The settings with a precision and a batch, the same on all processes; they stand so in `settings.yaml`.
 
     Args:
-        films: in the pool.
+        images: in the pool.
 
     Raises:
         InputError: no batch fits.
@@ -37,7 +37,7 @@ def settle(settings: PretrainSettings, films: int, accelerator: Accelerator) -> 
         chosen = agreed(accelerator, lambda: choose_precision(device, lambda: _encoder(s)))
         s = dataclasses.replace(s, precision=chosen)
     if s.batch == AUTO:
-        s = dataclasses.replace(s, batch=_batch(s, films, accelerator))
+        s = dataclasses.replace(s, batch=_batch(s, images, accelerator))
     return resolve(s)
 
 
@@ -60,30 +60,30 @@ def _encoder(s: PretrainSettings) -> encoders.Encoder:
     return encoders.start(s.init, spec, s.seed)[0]
 
 
-def _batch(s: PretrainSettings, films: int, accelerator: Accelerator) -> int:
-    """The largest power of two of films a process that its GPU holds, times the processes; else the preset's.
+def _batch(s: PretrainSettings, images: int, accelerator: Accelerator) -> int:
+    """The largest power of two of images a process that its GPU holds, times the processes; else the preset's.
 
     An epoch keeps `FEWEST_STEPS` steps.
     """
     device, world = accelerator.device, accelerator.num_processes
     if device.type != "cuda":
         return int(PRESETS[s.preset]["batch"])
-    most = max(2, films // FEWEST_STEPS // world)
+    most = max(2, images // FEWEST_STEPS // world)
     found = largest_that_fits(fits_on_gpu(lambda batch: one_step(s, batch, accelerator), device), most)
     torch.cuda.empty_cache()
     smallest = int(accelerator.gather(torch.tensor([found], device=device)).min())
-    console.say(f"batch {smallest * world}: {smallest} films a GPU, the largest power of two that fits")
+    console.say(f"batch {smallest * world}: {smallest} images a GPU, the largest power of two that fits")
     return smallest * world
 
 
 def one_step(s: PretrainSettings, batch: int, accelerator: Accelerator) -> None:
-    """One step of this process alone on black films with networks of its own, which nothing keeps."""
+    """One step of this process alone on black images with networks of its own, which nothing keeps."""
     device, encoder = accelerator.device, _encoder(s)
     query = Projector(encoder, encoder.spec.width, s.dim, mlp=s.head == "mlp").train().to(device)
 
-    def wrapped(films: torch.Tensor) -> torch.Tensor:
+    def wrapped(images: torch.Tensor) -> torch.Tensor:
         with accelerator.autocast():
-            return query(films)
+            return query(images)
 
     learner = Learner(
         query=query,

@@ -113,10 +113,10 @@ def build_learner(
 
 
 def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
-    """Refuse what cannot be shared evenly: every process takes as many films, and none passes alone.
+    """Refuse what cannot be shared evenly: every process takes as many images, and none passes alone.
 
     Raises:
-        InputError: with the nearest numbers of processes and films that fit.
+        InputError: with the nearest numbers of processes and images that fit.
     """
     if batch % world:
         fewer = max(n for n in range(1, world) if batch % n == 0)
@@ -128,18 +128,18 @@ def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
     for name, asked in (("key-groups", groups), ("accumulate", parts)):
         if batch // world // asked < 2:
             raise InputError(
-                f"--{name} {asked} leaves less than two films a pass where {world} processes share a batch of {batch}.",
+                f"--{name} {asked} leaves less than two images a pass where {world} processes share a batch of {batch}.",
                 "Start fewer processes, or begin a run with a larger --batch.",
             )
 
 
-def compile_now(learner: Learner, films: int, size: int, groups: int, parts: int) -> None:
-    """Have both encoders compiled by a forward and a backward pass over black films of the run's sizes.
+def compile_now(learner: Learner, images: int, size: int, groups: int, parts: int) -> None:
+    """Have both encoders compiled by a forward and a backward pass over black images of the run's sizes.
 
     Weights, buffers and random numbers are as before afterwards.
 
     Args:
-        films: of this process in a step.
+        images: of this process in a step.
         size: side of a view, px.
         groups: of `shuffled_keys`.
         parts: of `moco_step`.
@@ -151,7 +151,7 @@ def compile_now(learner: Learner, films: int, size: int, groups: int, parts: int
     device = learner.queue.keys_KC.device
     sides = (learner.query, learner.key)
     before = [{name: buffer.clone() for name, buffer in side.named_buffers()} for side in sides]
-    black = torch.zeros(films, 1, size, size, dtype=torch.uint8, device=device)
+    black = torch.zeros(images, 1, size, size, dtype=torch.uint8, device=device)
     try:
         with torch.random.fork_rng(generators_of(device)):
             for part in sorted({len(part) for part in black.tensor_split(parts)}):
@@ -171,7 +171,7 @@ def compile_now(learner: Learner, films: int, size: int, groups: int, parts: int
 
 
 def leave_out_unused(query: Projector, size: int) -> None:
-    """Tell DistributedDataParallel of the weights that no film reaches, such as a mask token: it waits for all others.
+    """Tell DistributedDataParallel of the weights that no image reaches, such as a mask token: it waits for all others.
 
     They stay with the optimiser, which leaves weights without gradient alone, so checkpoints fit any number of
     processes.
@@ -202,7 +202,7 @@ def make_feed(s: PretrainSettings, pool: Pool, accelerator: Accelerator) -> Feed
     return Feed(
         pool,
         Recipe.of(vars(s)),
-        # A batch more than K: the first film of a batch meets the keys of all batches before its own.
+        # A batch more than K: the first image of a batch meets the keys of all batches before its own.
         Orders(len(pool), used, apart=s.queue + s.batch - 1, seed=s.seed),
         batch=s.batch,
         seed=s.seed,

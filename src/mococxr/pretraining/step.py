@@ -49,8 +49,8 @@ class Learner:
 
 def moco_step(
     learner: Learner,
-    films_q: Tensor,
-    films_k: Tensor,
+    images_q: Tensor,
+    images_k: Tensor,
     *,
     m: float,
     temperature: float,
@@ -65,12 +65,12 @@ def moco_step(
     With `parts` above 1 the queries pass in that many parts, one after the other, each backward before the next, and
     the gradients add up; the memory for activations falls with the parts. All else is done once a step, as without
     parts: the momentum update, the keys of the whole batch in their `groups`, one descent, one enqueueing; all parts
-    meet the same queue. A part's loss counts by its share of the films, so that loss and gradients are those of the
-    whole batch but for rounding, where the query encoder treats each film by itself. Batch norm does not: it takes
+    meet the same queue. A part's loss counts by its share of the images, so that loss and gradients are those of the
+    whole batch but for rounding, where the query encoder treats each image by itself. Batch norm does not: it takes
     the statistics of a part, and its running averages move once a part.
 
     Args:
-        films_q, films_k: (n, 1, S, S) uint8, two views of this process's films.
+        images_q, images_k: (n, 1, S, S) uint8, two views of this process's images.
         m: momentum of the key encoder.
         temperature: T.
         groups: forward passes that the keys are made in, as in `shuffled_keys`.
@@ -82,15 +82,17 @@ def moco_step(
     momentum_update(learner.query, learner.key, m)
     with learner.autocast():
         keys = shuffled_keys(
-            learner.key, films_k, groups, learner.shuffle, learner.gather, learner.rank, learner.world
+            learner.key, images_k, groups, learner.shuffle, learner.gather, learner.rank, learner.world
         )
-    own = keys[learner.rank * len(films_q) : (learner.rank + 1) * len(films_q)]
+    own = keys[learner.rank * len(images_q) : (learner.rank + 1) * len(images_q)]
     learner.optimizer.zero_grad(set_to_none=True)
     losses, all_logits = [], []
-    for part, (films, k) in enumerate(zip(films_q.tensor_split(parts), own.tensor_split(parts), strict=True)):
+    for part, (images, k) in enumerate(
+        zip(images_q.tensor_split(parts), own.tensor_split(parts), strict=True)
+    ):
         with nullcontext() if part == parts - 1 else learner.no_sync():
-            loss, logits = info_nce(learner.wrapped(films), k, learner.queue.keys_KC, temperature)
-            loss = loss * (len(films) / len(films_q))
+            loss, logits = info_nce(learner.wrapped(images), k, learner.queue.keys_KC, temperature)
+            loss = loss * (len(images) / len(images_q))
             learner.backward(loss)
         losses.append(loss.detach())
         all_logits.append(logits.detach())

@@ -125,8 +125,8 @@ def _one_step(
 
 def _bar(total: int, done: int, main: bool) -> Any:
     """The progress line; only the first process shows one."""
-    silent = console.Progress("pretrain", total, "films", done)
-    return console.progress("pretrain", total, "films", done) if main else nullcontext(silent)
+    silent = console.Progress("pretrain", total, "images", done)
+    return console.progress("pretrain", total, "images", done) if main else nullcontext(silent)
 
 
 def _check_loss(watch: Watch, out: Path, log: Log | None) -> None:
@@ -164,7 +164,7 @@ def _entry(done: int, feed: Feed, measured: dict[str, Any], lr: float, seconds: 
         "epoch": round(done / feed.steps_per_epoch, 4),
         **measured,
         "lr": lr,
-        "films_per_s": round(done * feed.orders.used / feed.steps_per_epoch / max(seconds, 1e-9), 2),
+        "images_per_s": round(done * feed.orders.used / feed.steps_per_epoch / max(seconds, 1e-9), 2),
         "seconds": round(seconds, 3),
     }
 

@@ -1,4 +1,4 @@
-"""The tables about arms: what each encoder is, what it was trained on, what a film costs, source and target."""
+"""The tables about arms: what each encoder is, what it was trained on, what an image costs, source and target."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mococxr.reporting.study_folder import Study
 from mococxr.reporting.tables import Table
 from mococxr.reporting.words import NOT_RECORDED, display, shown
 
-HEAD = ["Arm", "Encoder", "Trained on", "A film costs", "Pretraining"]
+HEAD = ["Arm", "Encoder", "Trained on", "An image costs", "Pretraining"]
 
 
 def arm_table(study: Study) -> Table:
     """What each encoder is."""
     devices = {study.fact("arms", arm, "device") for arm in study.arms} - {None}
     note = (
-        f"A film costs: one forward pass at the arm's own size, measured on {' and '.join(sorted(devices))} when "
+        f"An image costs: one forward pass at the arm's own size, measured on {' and '.join(sorted(devices))} when "
         "the study ended."
     )
     rows = [_arm_row(study, arm) for arm in study.arms]
@@ -57,16 +57,16 @@ def _runs(study: Study, arm: str, facts: dict[str, Any]) -> str:
 
 
 def _trained_on(study: Study, arm: str, facts: dict[str, Any], is_run: bool) -> str:
-    """The films of a run, and before them those behind the weights that it started from."""
+    """The images of a run, and before them those behind the weights that it started from."""
     published = facts.get("trained_on")
     if not is_run:
-        return shown(published or "no chest films")
-    before = f"; its start: {published}" if published and published != "no chest films" else ""
+        return shown(published or "no chest images")
+    before = f"; its start: {published}" if published and published != "no chest images" else ""
     return _pretraining(study, arm) + before
 
 
 def _cost(facts: dict[str, Any]) -> str:
-    seconds, weights = facts.get("seconds_per_film"), facts.get("parameters")
+    seconds, weights = facts.get("seconds_per_image"), facts.get("parameters")
     if not isinstance(seconds, int | float) or not isinstance(weights, int):
         return NOT_RECORDED
     time = f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
@@ -78,7 +78,7 @@ def _pretraining(study: Study, arm: str) -> str:
     if not isinstance(before, dict):
         return NOT_RECORDED
     seen = seen_splits(study, arm)
-    parts = [f"{shown(before.get('films'))} films", f"{shown(before.get('patients'))} patients"]
+    parts = [f"{shown(before.get('images'))} images", f"{shown(before.get('patients'))} patients"]
     parts.append(
         f"split: {shown(before.get('splits'))}" + (f" (saw {' and '.join(seen)} patients)" if seen else "")
     )
@@ -89,8 +89,8 @@ def _pretraining(study: Study, arm: str) -> str:
 
 
 def transfer_table(study: Study) -> Table:
-    """Source and target of each run, and the test films that are in both."""
-    compared = study.fact("films_in_both")
+    """Source and target of each run, and the test images that are in both."""
+    compared = study.fact("images_in_both")
     target = study.fact("test_store", "source") or study.fact("store", "source")
     rows = []
     runs = [(arm, run["run"]) for arm in study.arms for run in study.fact("arms", arm, "runs") or []]
@@ -99,7 +99,7 @@ def transfer_table(study: Study) -> Table:
             continue
         found = compared[f"{arm}/{run}"]
         counts = (
-            [shown(found.get(name)) for name in ("test_films", "same", "alike")]
+            [shown(found.get(name)) for name in ("test_images", "same", "alike")]
             if found
             else ["not checked"] * 3
         )
@@ -110,9 +110,9 @@ def transfer_table(study: Study) -> Table:
         "Run",
         "Pretrained on",
         "Tested on",
-        "Test films",
+        "Test images",
         "Also in the run",
-        "Look like one of its films",
+        "Look like one of its images",
     ]
     note = "By SHA-256 of the file, and by fingerprint. Where there are any, they are listed in copies.csv."
     return Table(head, rows, 4, note)

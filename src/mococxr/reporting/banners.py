@@ -1,4 +1,4 @@
-"""What must be known before a number is read: phantom films, unknown patients, leaks, few patients, gaps."""
+"""What must be known before a number is read: phantom images, unknown patients, leaks, few patients, gaps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from mococxr.reporting.words import display, shown
 
 SEEN = {
     "TEST PATIENTS SEEN: ": "Test patients seen",
-    "TEST FILMS SEEN: ": "Test films seen",
-    "TEST FILMS MAY HAVE BEEN SEEN: ": "Test films may have been seen",
+    "TEST IMAGES SEEN: ": "Test images seen",
+    "TEST IMAGES MAY HAVE BEEN SEEN: ": "Test images may have been seen",
 }
 """How a warning of `study` begins that must be known before any number, and the title that it gets."""
 FEW_PATIENTS = 10
@@ -31,8 +31,8 @@ def banners(study: Study) -> list[Banner]:
     if study.phantom:
         found.append(
             Banner(
-                "Phantom films",
-                "Every film here was drawn by a program. This page demonstrates the method; it "
+                "Phantom images",
+                "Every image here was drawn by a program. This page demonstrates the method; it "
                 "proves nothing.",
             )
         )
@@ -40,7 +40,7 @@ def banners(study: Study) -> list[Banner]:
         found.append(
             Banner(
                 "Patients unknown",
-                "The films carry no patient identifiers, so films of one patient may stand in both training "
+                "The images carry no patient identifiers, so images of one patient may stand in both training "
                 "and test, scores may be too high, and intervals too narrow.",
             )
         )
@@ -57,7 +57,7 @@ def banners(study: Study) -> list[Banner]:
 
 
 def seen_splits(study: Study, arm: str) -> list[str]:
-    """Which of val and test the pretraining of an arm saw, where its films are those of this study.
+    """Which of val and test the pretraining of an arm saw, where its images are those of this study.
 
     Test patients of the training store count only where they are judged: not where another store is.
     """
@@ -88,7 +88,7 @@ def _leak_banners(study: Study) -> list[Banner]:
             found.append(
                 Banner(
                     f"{display(study, arm)}: pretraining saw {' and '.join(seen)} patients",
-                    f"The pretraining of this arm used films (not labels) of {' and '.join(seen)} "
+                    f"The pretraining of this arm used images (not labels) of {' and '.join(seen)} "
                     "patients of this study. Its gain may not carry over to patients that it never saw.",
                 )
             )

@@ -20,7 +20,7 @@ from mococxr.reporting.words import (
 )
 
 OF = 1000
-"""The test films, studies or patients of which the table at the threshold speaks."""
+"""The test images, studies or patients of which the table at the threshold speaks."""
 
 
 def calibration_section(study: Study, figures: list[Picture]) -> Section | None:
@@ -74,7 +74,7 @@ def _cell_name(study: Study, row: Row) -> str:
 
 def _lines(study: Study, rows: list[Row]) -> list[str]:
     unit = units(study)
-    fitted = {row["validation_films"] for row in rows if row.get("validation_films") is not None}
+    fitted = {row["validation_images"] for row in rows if row.get("validation_images") is not None}
     positives = {row["validation_positives"] for row in rows if row.get("validation_positives") is not None}
     lines = [
         f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. The curve on the "

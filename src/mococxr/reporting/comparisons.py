@@ -114,11 +114,11 @@ def saved_section(study: Study) -> Section | None:
     rows = study.rows("labels_saved")
     if not rows:
         return None
-    head = [*COMPARED, "Films with labels", "The reference needs", "Interval", "Times as many"]
+    head = [*COMPARED, "Images with labels", "The reference needs", "Interval", "Times as many"]
     lines = [
         [
-            *comparison_key(study, row), count(row["train_films"]),
-            films(row.get("equals_films")), f"{films(row.get('low'))} to {films(row.get('high'))}", _times(row),
+            *comparison_key(study, row), count(row["train_images"]),
+            images(row.get("equals_images")), f"{images(row.get('low'))} to {images(row.get('high'))}", _times(row),
         ]
         for row in rows
     ]  # fmt: skip
@@ -165,8 +165,8 @@ def _why_not(study: Study) -> str:
     return f"Not defined: {shown(found[0].get('reason'))}." if found else "See the table."
 
 
-def films(value: Any) -> str:
-    """A number of films, or the bound that stands in its place; – where there is none."""
+def images(value: Any) -> str:
+    """A number of images, or the bound that stands in its place; – where there is none."""
     text = str(value or "").strip()
     try:
         return f"{float(text.replace(',', '')):,.0f}"

@@ -32,7 +32,7 @@ def doubt_section(study: Study) -> Section | None:
     main = [row for target in study.targets if (row := of_target(study, target)) is not None]
     defined = [row for row in main if _whole(row) > 0]
     lines = [
-        "Had the study been made again with other test patients, with other labelled films, or with another "
+        "Had the study been made again with other test patients, with other labelled images, or with another "
         "pretraining of the same kind, the difference would have come out otherwise. Each part of a bar is the "
         "share of that variance (in one trial) which comes from one of these.",
         "The interval over all of them together is wider than that over patients alone; only what was repeated "

@@ -220,10 +220,10 @@ def _label_axes(axes: Axes, study: Study, metric: str, target: str, mode: str) -
     fractions = study.fractions(target)
     labels = []
     for fraction in fractions:
-        films = [row["train_films"] for row in study.trials_of(target=target, fraction=fraction)]
-        count = span(films, "–")
-        labels.append(f"{percent(fraction)}\n{count if films else '?'}")
-    axes.set_xlabel("share of the training labels, and films", color="#444444")
+        images = [row["train_images"] for row in study.trials_of(target=target, fraction=fraction)]
+        count = span(images, "–")
+        labels.append(f"{percent(fraction)}\n{count if images else '?'}")
+    axes.set_xlabel("share of the training labels, and images", color="#444444")
     set_axes(axes, metric, fractions, labels, value_range(study, metric, target))
     if all(row.get(metric) is None for row in study.cells if row["target"] == target and row["mode"] == mode):
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color="#777777")

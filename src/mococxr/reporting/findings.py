@@ -84,7 +84,7 @@ def _over(study: Study, row: Row) -> tuple[list[Over], str]:
         word = row["verdict"] if not found else _side(low, high)
         found.append(Over(label, text, (row["difference"], low, high), word))
     if len(found) < 2:
-        return found, "Other labelled films, and another pretraining, are not in it."
+        return found, "Other labelled images, and another pretraining, are not in it."
     runs = split.get("count_runs") or 1
     if runs < 2:
         return found, "Another pretraining is not in them."

@@ -34,27 +34,27 @@ def numbers_section(study: Study, figures: list[Picture]) -> Section:
 
 
 def data_section(study: Study) -> Section:
-    """Where the films come from, how they were divided, and how many labels there are."""
+    """Where the images come from, how they were divided, and how many labels there are."""
     known = study.fact("store", "patients_known")
     facts = [
         ("Source", shown(study.fact("store", "source"))),
         ("Store", shown(study.fact("store", "path_name"))),
-        *([("Test films", _test_store(study))] if study.external else []),
-        ("Phantom films", shown(study.fact("store", "phantom"))),
+        *([("Test images", _test_store(study))] if study.external else []),
+        ("Phantom images", shown(study.fact("store", "phantom"))),
         ("Patient identifiers", NOT_RECORDED if known is None else "known" if known else "unknown"),
         ("Files that could not be read", shown(study.fact("store", "unreadable"))),
         ("Files that are no image of their own, not used", shown(study.fact("store", "not_used"))),
         ("Split", shown(study.fact("store", "split_rule"))),
         ("Rows restricted to", shown(study.fact("settings", "where") or "no restriction")),
         ("Unit of the test", shown(study.fact("unit"))),
-        ("Vote over the films of a unit", shown(study.fact("vote"))),
+        ("Vote over the images of a unit", shown(study.fact("vote"))),
         ("Uncertain labels (-1)", shown(study.fact("uncertain"))),
         ("Blank labels", shown(study.fact("blank"))),
         ("Validation labels used", shown(study.fact("validation_labels"))),
     ]
     tables = [
         ("Splits", split_table(study)),
-        ("Targets (films, unless patients are named)", target_table(study)),
+        ("Targets (images, unless patients are named)", target_table(study)),
         ("Labels at each fraction", budget_table(study)),
     ]
     gist = f"{subtitle(study)} Test, with a label: {judged(study)}."
@@ -67,9 +67,9 @@ def _test_store(study: Study) -> str:
 
 
 def arms_section(study: Study) -> Section:
-    """What each encoder is, and the films in both source and target."""
+    """What each encoder is, and the images in both source and target."""
     transfer = transfer_table(study)
-    tables = [("", arm_table(study)), *([("Films of source and target", transfer)] if transfer.rows else [])]
+    tables = [("", arm_table(study)), *([("Images of source and target", transfer)] if transfer.rows else [])]
     gist = f"What each encoder is: {', '.join(display(study, arm) for arm in study.arms)}."
     return Section("arms", "Arms", tables=tables, gist=gist)
 

@@ -103,7 +103,7 @@ def _blocks(study: Study, figures: list[Picture]) -> list[Block]:
 
 def _groups(study: Study, figures: list[Picture]) -> list[tuple[str, list[Section]]]:
     """The sections below the first screen, by group; what the study does not hold is left out, and named."""
-    cases = "patients" if study.patients_known else "films (patients are unknown)"
+    cases = "patients" if study.patients_known else "images (patients are unknown)"
     sections = [
         doubt_section(study),
         saved_section(study),
@@ -176,9 +176,9 @@ def _intro(study: Study) -> str:
     used = "; ".join(ways[mode] for mode in study.modes if mode in ways)
     how = f" {used[0].upper()}{used[1:]}." if used else ""
     return (
-        "Classifiers that start from different encoders (the arms; an encoder turns a film into numbers, its features) "
-        f"learn from the same few labels and are judged on the same test films.{reference}{how} Which films have "
-        "labels is drawn by lot, several times where they are few (draws of labels). AUROC is the chance that a film "
+        "Classifiers that start from different encoders (the arms; an encoder turns an image into numbers, its features) "
+        f"learn from the same few labels and are judged on the same test images.{reference}{how} Which images have "
+        "labels is drawn by lot, several times where they are few (draws of labels). AUROC is the chance that an image "
         "with the finding scores higher than one without: 0.5 is guessing, 1 is perfect."
     )
 
@@ -201,7 +201,7 @@ def _other_source(study: Study) -> str:
 
 
 def _curve_note(study: Study) -> str:
-    cases = "patients" if study.patients_known else "films (patients are unknown)"
+    cases = "patients" if study.patients_known else "images (patients are unknown)"
     return (
         f"Lines: mean over draws of labels. Bands and bars: {interval_name(study)} over test {cases}. Small rings: the "
         "single draws. The axis of labels is logarithmic; the panels of one target share their scale."

@@ -14,7 +14,7 @@ from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.tables import Table, between
 from mococxr.reporting.words import (
     display,
-    films_and_patients,
+    images_and_patients,
     interval_name,
     judged,
     listed,
@@ -57,10 +57,10 @@ def methods_paragraph(study: Study) -> str:
 
 
 def _counted(study: Study, *place: str) -> str:
-    """`301 films of 144 patients`."""
+    """`301 images of 144 patients`."""
     return (
-        films_and_patients(study, *place)
-        .replace(" films, ", " films of ")
+        images_and_patients(study, *place)
+        .replace(" images, ", " images of ")
         .replace("of patients unknown", "(patients unknown)")
     )
 
@@ -96,7 +96,7 @@ def _encoder(study: Study, arm: str) -> str:
     before, published = (study.fact("arms", arm, name) for name in ("pretrained_on", "trained_on"))
     start = f"{shown(study.fact('arms', arm, 'init'))} weights"
     if isinstance(before, dict):
-        used = f"{shown(before.get('films'))} films of {shown(before.get('patients'))} patients"
+        used = f"{shown(before.get('images'))} images of {shown(before.get('patients'))} patients"
         runs = study.fact("arms", arm, "runs")
         count = len(runs) if isinstance(runs, list) else runs
         times = f" in {count} runs" if isinstance(count, int) and count > 1 else ""
@@ -123,7 +123,7 @@ def _training(study: Study) -> list[str]:
     if not isinstance(used, dict) or not used:
         return [text]
     counts = listed([f"{shown(count)} ({mode_name(mode).lower()})" for mode, count in used.items()])
-    return [text, f"Labels of validation films used in training: {counts}."]
+    return [text, f"Labels of validation images used in training: {counts}."]
 
 
 def _draws(study: Study) -> list[float | None]:
@@ -151,12 +151,12 @@ def _statistics(study: Study) -> list[str]:
     point = any(row.get("sensitivity") is not None for row in study.rows("calibration"))
     if point:
         parts.append(
-            "For the first draw and pretraining run, thresholds were chosen on validation films alone and judged on "
-            "test films."
+            "For the first draw and pretraining run, thresholds were chosen on validation images alone and judged on "
+            "test images."
         )
     if any(row.get("brier") is not None for row in study.rows("calibration")):
         parts.append(
-            "Probabilities were calibrated on validation films (Platt) and judged on test films by Brier score and "
+            "Probabilities were calibrated on validation images (Platt) and judged on test images by Brier score and "
             "expected calibration error."
         )
     if study.rows("subgroups"):
@@ -187,7 +187,7 @@ def results_paragraph(study: Study) -> str:
             study.fact("targets", target, f"test_{word}s") for word in ("positive", "negative")
         )
         if positive is not None:
-            parts.append(f"Test films of {target}: {shown(positive)} positive, {shown(negative)} negative.")
+            parts.append(f"Test images of {target}: {shown(positive)} positive, {shown(negative)} negative.")
     undefined = len(study.undefined_cells)
     if undefined:
         parts.append(f"{undefined} of {len(study.cells)} cells are undefined and left out.")
@@ -248,7 +248,7 @@ def checklist(study: Study) -> Table:
     runs = any(runs_of(study, arm) or study.fact("arms", arm, "pretrained_on") for arm in study.arms)
     items = [
         ("5a", "7", "Where the data come from", METHODS, True),
-        ("7", "9", "Preparation of the films, and what was left out", METHODS, True),
+        ("7", "9", "Preparation of the images, and what was left out", METHODS, True),
         (
             "10",
             "21",
@@ -265,8 +265,8 @@ def checklist(study: Study) -> Table:
         ("12e", "28", "Measures of performance", METHODS, True),
         ("12e", "29", "Significance and uncertainty", METHODS, True),
         ("15", "–", "What is put out, and how the threshold was found", METHODS, calibrated),
-        ("16", "33", "Judged on films of another source", METHODS, study.external),
-        ("–", "32", "Judged on films of the same source", METHODS, not study.external),
+        ("16", "33", "Judged on images of another source", METHODS, study.external),
+        ("–", "32", "Judged on images of the same source", METHODS, not study.external),
         ("–", "23", "Software and its version", METHODS, True),
         ("18f", "–", "The command that repeats the analysis", "Versions, and how to repeat it", True),
         (
@@ -276,7 +276,7 @@ def checklist(study: Study) -> Table:
             "How sure is it, and over what?",
             bool(study.rows("variance")),
         ),
-        ("20a", "35", "Numbers of films and patients", METHODS, True),
+        ("20a", "35", "Numbers of images and patients", METHODS, True),
         ("21", "–", "Positives and negatives in each analysis", "Data and split", True),
         ("23a", "37", "Performance with intervals", RESULTS, True),
         ("–", "38", "Diagnostic performance at a threshold", THRESHOLD, calibrated),

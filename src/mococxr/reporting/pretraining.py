@@ -47,8 +47,8 @@ def pretraining_section(study: Study, figures: list[Picture]) -> Section | None:
         return None
     lines = [_sentence(study, arm, i, run) for arm, i, run in found]
     lines.append(
-        "The loss starts near ln(K+1), which is guessing among K other films, and must fall below it; resting at "
-        "log 2 would mean that a film meets its own copy among the others. Effective rank: how many "
+        "The loss starts near ln(K+1), which is guessing among K other images, and must fall below it; resting at "
+        "log 2 would mean that an image meets its own copy among the others. Effective rank: how many "
         "directions the features fill; near 1 they have collapsed."
     )
     verdicts = [_of(run, "verdict") for _, _, run in found]
@@ -102,7 +102,7 @@ def _table(study: Study, found: list[tuple[str, int, Row]]) -> Table:
                 f"{text} (guessing {guess:.2f})" if name == "loss" and value is not None and guess else text
             )
         rows.append(line)
-    note = "–: not measured. kNN AUROC: labels of validation films from their nearest neighbours, where there are any."
+    note = "–: not measured. kNN AUROC: labels of validation images from their nearest neighbours, where there are any."
     return Table(["Run", "Verdict", *(title for title, _ in NUMBERS.values())], rows, 2, note)
 
 

@@ -9,23 +9,23 @@ from mococxr.reporting.study_folder import FURTHER, Study
 from mococxr.reporting.words import interval_name, shown
 
 GLOSSARY = (
-    ("AUROC", "The chance that a film with the finding scores higher than one without it: 0.5 is guessing, 1 is "
+    ("AUROC", "The chance that an image with the finding scores higher than one without it: 0.5 is guessing, 1 is "
      "perfect order."),
-    ("Arm", "One of the encoders that are compared. All arms get the same labels and the same test films."),
+    ("Arm", "One of the encoders that are compared. All arms get the same labels and the same test images."),
     ("Reference", "The arm that the others are compared with."),
-    ("Encoder, features", "A network that turns a film into a list of numbers, its features."),
+    ("Encoder, features", "A network that turns an image into a list of numbers, its features."),
     ("Linear classifier", "The encoder stays as it is; only a weighted sum of its features is learned from labels."),
     ("Fine-tuning", "The whole network goes on learning from the labels."),
     ("Pretraining", "What the encoder learned before, without these labels."),
     ("Share of the labels", "How many of the labelled training patients the classifier may learn from."),
-    ("Draw", "Which patients those are, by lot. Several draws show what the choice of labelled films does."),
+    ("Draw", "Which patients those are, by lot. Several draws show what the choice of labelled images does."),
     ("Interval", "A range that holds the true value in 95 of 100 studies like this, where 95 % stands beside it."),
     ("Over other test patients", "What was found would hold for other patients like these; other labels to learn from, "
      "or another pretraining, are not in it."),
     ("p", "How often chance alone would show a difference this large, were there none."),
-    ("Average precision", "The mean share of true positives among the films scored highest; it falls where the finding "
+    ("Average precision", "The mean share of true positives among the images scored highest; it falls where the finding "
      "is rare."),
-    ("Calibration", "Whether a said 30 % comes true in 30 of 100 films."),
+    ("Calibration", "Whether a said 30 % comes true in 30 of 100 images."),
     ("Undefined", "The data do not define the number; none was put in its place."),
 )  # fmt: skip
 
@@ -76,7 +76,7 @@ def methods_section(study: Study, cases: str) -> Section:
         "What the intervals over test patients do not contain: what another draw of labels would change (the draws' "
         "standard deviation is given apart), what another pretraining of the same arm would change, and any change "
         "of hospital, scanner or labeller.",
-        "A number that the data do not define (one class only, no test film) is called undefined and left out; it is "
+        "A number that the data do not define (one class only, no test image) is called undefined and left out; it is "
         "never replaced.",
     ]
     if len(study.differences) > 1:

@@ -22,7 +22,7 @@ DIFFERENCE_EXTRAS = (
 )  # fmt: skip
 ACROSS_KEYS = (*DIFFERENCE_KEYS, "against_mode")
 TRIAL_KEYS = ("arm", "mode", "target", "fraction")
-TRIAL_NUMBERS = ("train_films", "train_patients", "train_positives", "auroc")
+TRIAL_NUMBERS = ("train_images", "train_patients", "train_positives", "auroc")
 
 
 def _with_ends(*names: str) -> tuple[str, ...]:
@@ -35,10 +35,10 @@ FURTHER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("difference", "patients", "draws", "runs", "rest", "interactions", "standard_error", "df", "low", "high",
          "count_draws", "count_runs"),
     ),
-    "labels_saved": (DIFFERENCE_KEYS, ("train_films", "factor", "factor_low", "factor_high")),
+    "labels_saved": (DIFFERENCE_KEYS, ("train_images", "factor", "factor_low", "factor_high")),
     "calibration": (
         CELL_KEYS,
-        (*_with_ends("brier", "ece", "sensitivity", "specificity", "ppv", "npv"), "validation_films",
+        (*_with_ends("brier", "ece", "sensitivity", "specificity", "ppv", "npv"), "validation_images",
          "validation_positives", "ece_if_perfect", "slope", "intercept", "threshold", "wanted_sensitivity",
          "prevalence"),
     ),
@@ -77,7 +77,7 @@ class Study:
         return table in self.further
 
     def fact(self, *names: str) -> Any:
-        """A recorded fact by its path in `study.json` (`fact("store", "films")`); None when absent."""
+        """A recorded fact by its path in `study.json` (`fact("store", "images")`); None when absent."""
         found: Any = self.facts
         for name in names:
             if not isinstance(found, dict):
@@ -92,17 +92,17 @@ class Study:
 
     @property
     def phantom(self) -> bool:
-        """Whether films that train or are judged were drawn by a program."""
+        """Whether images that train or are judged were drawn by a program."""
         return any(self.fact(name, "phantom") is True for name in ("store", "test_store"))
 
     @property
     def external(self) -> bool:
-        """Whether the test films are those of another store."""
+        """Whether the test images are those of another store."""
         return isinstance(self.fact("test_store"), dict)
 
     @property
     def tested(self) -> str:
-        """The name of the facts about the store whose test films are judged."""
+        """The name of the facts about the store whose test images are judged."""
         return "test_store" if self.external else "store"
 
     def values(self, column: str) -> list[str]:

@@ -192,19 +192,19 @@ def _within(row: Row, low: str, high: str) -> str:
 
 
 def split_table(study: Study) -> Table:
-    """Films and patients of the three splits."""
+    """Images and patients of the three splits."""
     splits = study.fact("store", "splits")
     rows = [
-        [word, *(shown(study.fact("store", "splits", name, unit)) for unit in ("films", "patients"))]
+        [word, *(shown(study.fact("store", "splits", name, unit)) for unit in ("images", "patients"))]
         for name, word in SPLITS
         if isinstance(splits, dict) and name in splits
     ]
-    rows.append(["All", shown(study.fact("store", "films")), shown(study.fact("store", "patients"))])
+    rows.append(["All", shown(study.fact("store", "images")), shown(study.fact("store", "patients"))])
     if study.external:
-        judged = [shown(study.fact("test_store", "splits", "test", unit)) for unit in ("films", "patients")]
+        judged = [shown(study.fact("test_store", "splits", "test", unit)) for unit in ("images", "patients")]
         rows = [[f"{word}, not judged" if word == "Test" else word, *counts] for word, *counts in rows]
         rows.append(["Test, of the other store", *judged])
-    return Table(["Split", "Films", "Patients"], rows)
+    return Table(["Split", "Images", "Patients"], rows)
 
 
 def target_table(study: Study) -> Table:
@@ -233,11 +233,11 @@ def budget_table(study: Study) -> Table:
         for fraction in study.fractions(target):
             trials = study.trials_of(target=target, fraction=fraction)
             counts = [
-                span([row[f"train_{what}"] for row in trials]) for what in ("films", "patients", "positives")
+                span([row[f"train_{what}"] for row in trials]) for what in ("images", "patients", "positives")
             ]
             draws = {row.get("draw") for row in trials}
             rows.append([target, percent(fraction), shown(len(draws) or None), *counts])
-    return Table(["Target", "Labels", "Draws", "Films", "Patients", "Positives"], rows)
+    return Table(["Target", "Labels", "Draws", "Images", "Patients", "Positives"], rows)
 
 
 def undefined_table(study: Study) -> Table:

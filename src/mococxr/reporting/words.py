@@ -102,38 +102,38 @@ def interval_name(study: Study) -> str:
 
 
 def labels_used(study: Study, target: str, fraction: float) -> str:
-    """`1 % of the labels (34 films, 20 patients)`."""
+    """`1 % of the labels (34 images, 20 patients)`."""
     trials = study.trials_of(target=target, fraction=fraction)
-    films = span([trial["train_films"] for trial in trials])
+    images = span([trial["train_images"] for trial in trials])
     patients = span([trial["train_patients"] for trial in trials])
     share = "all labels" if fraction == 1 else f"{percent(fraction)} of the labels"
-    if films == NOT_RECORDED:
+    if images == NOT_RECORDED:
         return share
     counted = patients != NOT_RECORDED and study.patients_known
-    return f"{share} ({films} films" + (f", {patients} patients)" if counted else ")")
+    return f"{share} ({images} images" + (f", {patients} patients)" if counted else ")")
 
 
 def subtitle(study: Study) -> str:
-    """Where the films that train come from, and where those that are judged, should that be elsewhere."""
+    """Where the images that train come from, and where those that are judged, should that be elsewhere."""
     source = study.fact("store", "source") or study.fact("store", "path_name")
-    if source is None and study.fact("store", "films") is None:
+    if source is None and study.fact("store", "images") is None:
         return "The data are not recorded."
-    kind = "phantom films (drawn by a program)" if study.phantom else "films"
-    text = f"{shown(source)}: {films_and_patients(study, 'store', kind=kind)}."
+    kind = "phantom images (drawn by a program)" if study.phantom else "images"
+    text = f"{shown(source)}: {images_and_patients(study, 'store', kind=kind)}."
     if study.external:
         text += f" Judged on another store, {shown(study.fact('test_store', 'source'))}: {judged(study)}."
     return text
 
 
-def films_and_patients(study: Study, *place: str, kind: str = "films") -> str:
-    """Films and patients at a place among the facts: `169 films, 59 patients`."""
-    films, patients = shown(study.fact(*place, "films")), shown(study.fact(*place, "patients"))
+def images_and_patients(study: Study, *place: str, kind: str = "images") -> str:
+    """Images and patients at a place among the facts: `169 images, 59 patients`."""
+    images, patients = shown(study.fact(*place, "images")), shown(study.fact(*place, "patients"))
     known = study.fact(place[0], "patients_known") is not False
-    return f"{films} {kind}, " + (f"{patients} patients" if known else "patients unknown")
+    return f"{images} {kind}, " + (f"{patients} patients" if known else "patients unknown")
 
 
 def judged(study: Study) -> str:
-    """The test images that have a label and were scored, by target: `512 films, 309 patients`."""
+    """The test images that have a label and were scored, by target: `512 images, 309 patients`."""
     counts = {target: _judged(study, target) for target in study.targets}
     if len(set(counts.values())) == 1:
         return counts[study.targets[0]]
@@ -141,16 +141,18 @@ def judged(study: Study) -> str:
 
 
 def _judged(study: Study, target: str) -> str:
-    films, patients = (shown(study.fact("targets", target, f"test_{unit}")) for unit in ("films", "patients"))
-    return f"{films} films, " + (f"{patients} patients" if study.patients_known else "patients unknown")
+    images, patients = (
+        shown(study.fact("targets", target, f"test_{unit}")) for unit in ("images", "patients")
+    )
+    return f"{images} images, " + (f"{patients} patients" if study.patients_known else "patients unknown")
 
 
-UNITS = {"film": "films", "study": "studies", "patient": "patients"}
+UNITS = {"image": "images", "study": "studies", "patient": "patients"}
 
 
 def units(study: Study) -> str:
-    """What a score belongs to, and what is counted in the test: `films`, `studies` or `patients`."""
-    return UNITS.get(str(study.fact("unit")), "films")
+    """What a score belongs to, and what is counted in the test: `images`, `studies` or `patients`."""
+    return UNITS.get(str(study.fact("unit")), "images")
 
 
 def listed(names: list[str]) -> str:

@@ -23,7 +23,7 @@ FRACTIONS = {"chexpert": (0.001, 0.01, 0.1, 1.0), "shenzhen": (0.0625, 0.25, 1.0
 DRAWS = {"chexpert": (5, 5, 5, 1), "shenzhen": (8, 4, 1)}
 """Draws of labels at each fraction, in the order of `FRACTIONS`."""
 EPOCHS = {"chexpert": (220, 95, 41, 18)}
-"""Passes over the labelled films at each fraction; not printed for Shenzhen."""
+"""Passes over the labelled images at each fraction; not printed for Shenzhen."""
 MODES = ("linear", "finetune")
 ABLATION = (1e-2, 1e-3, 1e-4, 1e-5)
 """Learning rates of pretraining that the paper compares: ResNet-18, linear, Shenzhen, all labels."""
@@ -39,10 +39,10 @@ class Cell:
         task: name of the label.
         backbone: `resnet18` or `densenet121`.
         mode: `linear` or `finetune`.
-        fraction: share of the labelled films.
+        fraction: share of the labelled images.
         arm: `moco`, `imagenet`, or `moco-lrX` for the ablation.
         draws: label draws at this fraction.
-        epochs: passes over the labelled films; None where the paper prints none.
+        epochs: passes over the labelled images; None where the paper prints none.
     """
 
     dataset: str

@@ -1,4 +1,4 @@
-"""The data set as its tables tell it, before any film is read: rows, draws, and what the paper had."""
+"""The data set as its tables tell it, before any image is read: rows, draws, and what the paper had."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ PAPERS_TEST = {
 }  # fmt: skip
 """Positive studies among the 500 of the paper's test set."""
 OFFICIAL = {"val": 234, "test": 668}
-"""Films of the official validation and test sets, for a plan without them."""
+"""Images of the official validation and test sets, for a plan without them."""
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Data:
-    """The training films as their table lists them, and the counts of the others.
+    """The training images as their table lists them, and the counts of the others.
 
     Args:
-        films: `path` and `patient` as the table writes them, one row a film, in its order.
+        images: `path` and `patient` as the table writes them, one row an image, in its order.
         labels: task -> 1, 0, -1 (uncertain) for each of these rows; blanks stand as the data set means them.
-        films_of: films in `val` and `test`, assumed where `assumed` says so.
+        images_of: images in `val` and `test`, assumed where `assumed` says so.
         assumed: what of these counts is not known yet, in words.
         missing: what the run will need and is not there, in words; empty where all is.
-        phantom: films were drawn by a program, as their folder says.
+        phantom: images were drawn by a program, as their folder says.
     """
 
-    films: pl.DataFrame
+    images: pl.DataFrame
     labels: dict[str, NDArray[np.int8]]
-    films_of: dict[str, int]
+    images_of: dict[str, int]
     studies: int | None
     assumed: tuple[str, ...]
     missing: str = ""
@@ -57,15 +57,15 @@ class Data:
     def facts(self) -> dict[str, Any]:
         """Counts for reproduce.json."""
         counts = {
-            "rows": len(self.films),
-            "patients": self.films["patient"].n_unique(),
+            "rows": len(self.images),
+            "patients": self.images["patient"].n_unique(),
             "studies": self.studies,
         }
         return {**counts, "table_is_papers": counts == PAPERS}
 
 
 def read_chexpert(settings: ReproduceSettings, tasks: tuple[str, ...]) -> Data:
-    """CheXpert's tables; films are not looked for.
+    """CheXpert's tables; images are not looked for.
 
     Raises:
         InputError: no train.csv, or a table that is not CheXpert's.
@@ -78,21 +78,21 @@ def read_chexpert(settings: ReproduceSettings, tasks: tuple[str, ...]) -> Data:
     paths = _written_paths(settings.root)
     if len(paths) != len(train):
         raise InputError(
-            f"{settings.root}: train.csv lists {len(paths):,} films, not {len(train):,}.",
+            f"{settings.root}: train.csv lists {len(paths):,} images, not {len(train):,}.",
             "Give it as released.",
         )
-    films_of, assumed, missing = {"val": rows.filter(pl.col("split") == "val").height}, [], ""
-    if not films_of["val"]:
-        missing = f"{settings.root} has no valid.csv: the official validation films choose the checkpoints."
-        assumed.append(f"valid.csv is not there: {OFFICIAL['val']} validation films are assumed")
+    images_of, assumed, missing = {"val": rows.filter(pl.col("split") == "val").height}, [], ""
+    if not images_of["val"]:
+        missing = f"{settings.root} has no valid.csv: the official validation images choose the checkpoints."
+        assumed.append(f"valid.csv is not there: {OFFICIAL['val']} validation images are assumed")
     tested = _test_cohort(settings)
-    films_of["test"] = OFFICIAL["test"] if tested is None else tested.rows.height
+    images_of["test"] = OFFICIAL["test"] if tested is None else tested.rows.height
     if settings.test_root is None:
-        assumed.append(f"--test-root is not given: {OFFICIAL['test']} test films are assumed")
+        assumed.append(f"--test-root is not given: {OFFICIAL['test']} test images are assumed")
     return Data(
         pl.DataFrame({"path": paths, "patient": train["patient"]}),
         _labels(train, tasks),
-        {"val": films_of["val"] or OFFICIAL["val"], "test": films_of["test"]},
+        {"val": images_of["val"] or OFFICIAL["val"], "test": images_of["test"]},
         train["study"].n_unique(),
         tuple(assumed),
         missing,
@@ -106,7 +106,7 @@ def _refuse_test_alone(rows: pl.DataFrame, root: Path) -> None:
 
 
 def _written_paths(root: Path) -> pl.Series:
-    """The paths of the training films as their table writes them."""
+    """The paths of the training images as their table writes them."""
     places = [root, *sorted(root.glob("CheXpert*/"))]
     found = [folder / "train.csv" for folder in places if (folder / "train.csv").is_file()]
     if not found:
@@ -122,28 +122,28 @@ def _labels(rows: pl.DataFrame, tasks: tuple[str, ...]) -> dict[str, NDArray[np.
 
 
 def _test_cohort(settings: ReproduceSettings) -> Cohort | None:
-    """The official test films, and no others; None where they are not given."""
+    """The official test images, and no others; None where they are not given."""
     if settings.test_root is None:
         return None
     cohort = read_cohort(settings.test_root, format="chexpert")
     rows = cohort.rows.filter(pl.col("split") == "test")
     if not len(rows):
         raise InputError(
-            f"{settings.test_root} holds no test film.",
+            f"{settings.test_root} holds no test image.",
             "Give the folder of the official test set by --test-root.",
         )
     return dataclasses.replace(cohort, rows=rows)
 
 
 def read_shenzhen(settings: ReproduceSettings) -> Data:
-    """Shenzhen's films by name, divided as `prepare` will if it can read them all."""
+    """Shenzhen's images by name, divided as `prepare` will if it can read them all."""
     cohort = read_cohort(settings.root, format="shenzhen")
     splits = _shenzhen_split(cohort, settings)
     rows = cohort.rows.drop("split").join(splits, on="patient", maintain_order="left")
     train = rows.filter(pl.col("split") == "train")
-    films_of = {name: rows.filter(pl.col("split") == name).height for name in ("val", "test")}
+    images_of = {name: rows.filter(pl.col("split") == name).height for name in ("val", "test")}
     labels = _labels(train, (SHENZHEN_TASK,))
-    return Data(train.select("path", "patient"), labels, films_of, None, (), phantom=all_phantoms(cohort))
+    return Data(train.select("path", "patient"), labels, images_of, None, (), phantom=all_phantoms(cohort))
 
 
 def _shenzhen_split(cohort: Cohort, settings: ReproduceSettings) -> pl.DataFrame:
@@ -153,12 +153,12 @@ def _shenzhen_split(cohort: Cohort, settings: ReproduceSettings) -> pl.DataFrame
 
 def chexpert_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
     """The paper's draws, for each share as many as wanted; see `splits.bernoulli_draws`."""
-    return {f: bernoulli_draws(len(data.films), f, draws, seed) for f, draws in wanted.items()}
+    return {f: bernoulli_draws(len(data.images), f, draws, seed) for f, draws in wanted.items()}
 
 
 def patient_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
-    """Draws by patient (a film is one), as `study` makes them; the authors' are not known."""
-    known = pl.DataFrame({"patient": data.films["patient"], "label": data.labels[SHENZHEN_TASK]})
+    """Draws by patient (an image is one), as `study` makes them; the authors' are not known."""
+    known = pl.DataFrame({"patient": data.images["patient"], "label": data.labels[SHENZHEN_TASK]})
     return {
         fraction: [
             known["patient"]
@@ -176,7 +176,7 @@ def write_draws(folder: Path, data: Data, draws: Mapping[float, list[Rows]]) -> 
     """`<fraction>-<i>.csv` with `row` (from 0 in the table), `path`, `patient`; tables beyond them are removed."""
     for fraction, members in draws.items():
         for i, rows in enumerate(members):
-            table = data.films[rows.tolist()] if len(rows) < len(data.films) else data.films
+            table = data.images[rows.tolist()] if len(rows) < len(data.images) else data.images
             write_csv(
                 folder / f"{fraction:g}-{i}.csv", table.select(pl.Series("row", rows), "path", "patient")
             )
@@ -192,12 +192,12 @@ def labelled(data: Data, task: str, rows: Rows) -> tuple[int, int]:
 
 
 def test_counts(store: Store | None, tasks: tuple[str, ...]) -> dict[str, Any]:
-    """Test studies and their positives, as the store holds them; a study is positive where any film is."""
+    """Test studies and their positives, as the store holds them; a study is positive where any image is."""
     if store is None:
         return {"kind": "none", "studies": 0, "positives": {}}
-    films = store.index[store.rows_in("test").tolist()]
-    unit = pl.coalesce("study", "path") if "study" in films.columns else pl.col("path")
-    judged = films.group_by(unit.alias("unit")).agg(pl.col(task).fill_null(0).max() for task in tasks)
+    images = store.index[store.rows_in("test").tolist()]
+    unit = pl.coalesce("study", "path") if "study" in images.columns else pl.col("path")
+    judged = images.group_by(unit.alias("unit")).agg(pl.col(task).fill_null(0).max() for task in tasks)
     positives = {task: int((judged[task] == 1).sum()) for task in tasks}
     kind = str(store.manifest["split_rule"]) if tasks == (SHENZHEN_TASK,) else "official"
-    return {"kind": kind, "studies": len(judged), "films": len(films), "positives": positives}
+    return {"kind": kind, "studies": len(judged), "images": len(images), "positives": positives}

@@ -143,7 +143,7 @@ class Results:
 
     @property
     def phantom(self) -> bool:
-        """Whether films of this run were drawn by a program."""
+        """Whether images of this run were drawn by a program."""
         return self.record.get("phantom") is True
 
     def entry(self, place: Place) -> Entry:

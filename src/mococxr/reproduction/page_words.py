@@ -28,7 +28,7 @@ PAPER_COUNTS: dict[str, dict[str, Any]] = {
     "chexpert": PAPERS | {"test studies": 500, "positives": PAPERS_TEST},
     "shenzhen": {"rows": "65 % of 662", "positives": {}},
 }
-"""Counts of the paper's data: rows of `train.csv` and the test set of CheXpert; the films of Shenzhen."""
+"""Counts of the paper's data: rows of `train.csv` and the test set of CheXpert; the images of Shenzhen."""
 DATASETS = {"chexpert": "CheXpert", "shenzhen": "Shenzhen"}
 
 
@@ -73,7 +73,9 @@ def _were(count: int) -> str:
 def _with_care(results: Results) -> str:
     number = len(results.record.get("departures") or [])
     if results.phantom:
-        return " The films are phantoms, so neither agreement nor disagreement says anything about the paper."
+        return (
+            " The images are phantoms, so neither agreement nor disagreement says anything about the paper."
+        )
     if number:
         return (
             f" {number} {'setting differs' if number == 1 else 'settings differ'} from the paper's (below): "
@@ -121,8 +123,8 @@ def banners(results: Results) -> list[Banner]:
     """What must be known before any number is read."""
     found = []
     if results.phantom:
-        text = "Every film here was drawn by a program. The page shows that the machinery works; its numbers are "
-        found.append(Banner("Phantom films", text + "neither evidence for the paper nor against it."))
+        text = "Every image here was drawn by a program. The page shows that the machinery works; its numbers are "
+        found.append(Banner("Phantom images", text + "neither evidence for the paper nor against it."))
     return found
 
 
@@ -149,7 +151,7 @@ def departures(results: Results) -> Table:
 
 
 def data_table(results: Results) -> Table:
-    """Films, label table and test set beside the paper's."""
+    """Images, label table and test set beside the paper's."""
     paper, data = PAPER_COUNTS[results.dataset], dict(results.record.get("data") or {})
     test = data.pop("test", None) or {}
     rows = []
@@ -157,7 +159,7 @@ def data_table(results: Results) -> Table:
         is_papers = data.pop("table_is_papers")
         rows.append(["Label table", "train.csv as released", "the same" if is_papers else "another table"])
     for name, value in data.items():
-        words = "Training films" if name == "rows" else name.replace("_", " ").capitalize()
+        words = "Training images" if name == "rows" else name.replace("_", " ").capitalize()
         rows.append([words, shown(paper.get(name, "–")), shown(value)])
     if isinstance(test, dict):
         rows.append(
@@ -177,7 +179,7 @@ def data_table(results: Results) -> Table:
 
 VARIANT_WORDS = {
     "solved": "Solved linear head on frozen features (batch norm in eval mode) instead of the paper's epochs",
-    "std": "Films divided by their standard deviation 0.29255 instead of its square 0.085585",
+    "std": "Images divided by their standard deviation 0.29255 instead of its square 0.085585",
 }
 
 
@@ -253,7 +255,7 @@ def run_table(results: Results) -> Table:
 
 def subtitle(results: Results) -> str:
     """What was repeated, on what."""
-    kind = "phantom training films laid out as" if results.phantom else "training films of"
+    kind = "phantom training images laid out as" if results.phantom else "training images of"
     rows = shown((results.record.get("data") or {}).get("rows"))
     rows = "An unrecorded number of" if rows == NOT_RECORDED else rows
     return f"{rows} {kind} {DATASETS[results.dataset]}, beside the numbers printed in arXiv 2010.05352."
@@ -280,7 +282,7 @@ def methods(results: Results) -> list[str]:
     """How to read the page."""
     split = "" if results.dataset == "chexpert" else (
         f" The authors' split of {DATASETS['shenzhen']} ({SHENZHEN_TASK.lower()}) had no seed and cannot be repeated; "
-        "another split has other test films."
+        "another split has other test images."
     )  # fmt: skip
     return [
         "Here: the mean AUROC over the draws of labels, with the 95 % interval of a bootstrap over test patients "

@@ -1,4 +1,4 @@
-"""The plan: every trial with its films, steps, seconds per step and hours, before any film is read."""
+"""The plan: every trial with its images, steps, seconds per step and hours, before any image is read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mococxr.settings.paper import STUDY
 from mococxr.studies.plan import slug
 
 SCHEMA = {
-    "cell": pl.String, "trial": pl.String, "train_films": pl.Int64, "steps": pl.Int64,
+    "cell": pl.String, "trial": pl.String, "train_images": pl.Int64, "steps": pl.Int64,
     "seconds_per_step": pl.Float64, "hours": pl.Float64, "evaluation_hours": pl.Float64,
 }  # fmt: skip
-"""`hours` are those of the steps; reading validation and test films comes on top."""
+"""`hours` are those of the steps; reading validation and test images comes on top."""
 RATIO = 1.22
-"""Longer side of a film by its shorter one: 390 to 320, as CheXpert's small release."""
+"""Longer side of an image by its shorter one: 390 to 320, as CheXpert's small release."""
 KEPT = {"resnet18": 46e6, "densenet121": 32e6}
 """Bytes of an encoder's weights in float32."""
-_EACH = ("train_films", "steps", "seconds_per_step")
+_EACH = ("train_images", "steps", "seconds_per_step")
 Row = dict[str, Any]
 
 
@@ -39,9 +39,9 @@ def plan_rows(
     paces: Mapping[str, Pace],
 ) -> list[Row]:
     """A row for each pretraining run and each trial."""
-    films, batch = len(data.films), settings.batch
-    steps = films // batch * settings.epochs
-    rows = [_row(run.id, run.name, films, steps, paces[run.backbone].pretrain, 0.0) for run in runs]
+    images, batch = len(data.images), settings.batch
+    steps = images // batch * settings.epochs
+    rows = [_row(run.id, run.name, images, steps, paces[run.backbone].pretrain, 0.0) for run in runs]
     for study in studies:
         for i, drawn in enumerate(draws[study.first.fraction]):
             rows += _trials(settings, data, study, i, drawn, paces[study.first.backbone])
@@ -53,28 +53,28 @@ def _trials(
 ) -> Iterable[Row]:
     """The trials of one draw of a study, in every mode and arm."""
     cell = study.first
-    films, positives = labelled(data, cell.task, drawn)
-    both = 0 < positives < films
+    images, positives = labelled(data, cell.task, drawn)
+    both = 0 < positives < images
     solved = study.variant == "solved"
     steps = (
-        count_updates(films, settings.batch, settings.train_epochs or cell.epochs)
+        count_updates(images, settings.batch, settings.train_epochs or cell.epochs)
         if both and not solved
         else 0
     )
     read = (
-        min(EVALUATIONS, steps) * data.films_of["val"]
-        + min(STUDY["checkpoints"], steps) * data.films_of["test"]
+        min(EVALUATIONS, steps) * data.images_of["val"]
+        + min(STUDY["checkpoints"], steps) * data.images_of["test"]
     )
     if solved and draw == 0:  # features are read once for all draws
-        read = len(data.films) + data.films_of["test"]
+        read = len(data.images) + data.images_of["test"]
     for one in study.cells:
         trial = "-".join(map(slug, (one.task, one.mode, one.arm))) + f"-0-{one.fraction:g}-{draw}"
         step = pace.finetune if one.mode == "finetune" else pace.linear
-        yield _row(one.id, f"{study.name}/{trial}", films, steps, 0.0 if solved else step, read * pace.film)
+        yield _row(one.id, f"{study.name}/{trial}", images, steps, 0.0 if solved else step, read * pace.image)
 
 
-def _row(cell: str, trial: str, films: int, steps: int, pace: float, evaluation: float) -> Row:
-    values = (cell, trial, films, steps, pace, steps * pace / 3600, evaluation / 3600)
+def _row(cell: str, trial: str, images: int, steps: int, pace: float, evaluation: float) -> Row:
+    values = (cell, trial, images, steps, pace, steps * pace / 3600, evaluation / 3600)
     return dict(zip(SCHEMA, values, strict=True))
 
 
@@ -87,10 +87,10 @@ def write_plan(path: Path, rows: Sequence[Row]) -> pl.DataFrame:
 
 def disk_bytes(settings: ReproduceSettings, data: Data, runs: Sequence[Run]) -> dict[str, float]:
     """Bytes that the stores and the checkpoints of pretraining take; predictions are small."""
-    films = len(data.films) + sum(data.films_of.values())
+    images = len(data.images) + sum(data.images_of.values())
     # A checkpoint holds query, key and Adam's two moments; two of them are kept, and the encoder itself.
     checkpoints = sum((2 * 4 + 1) * KEPT.get(run.backbone, 100e6) for run in runs)
-    return {"stores": films * settings.size**2 * RATIO, "checkpoints": checkpoints}
+    return {"stores": images * settings.size**2 * RATIO, "checkpoints": checkpoints}
 
 
 def summary(table: pl.DataFrame, disk: Mapping[str, float], jobs: int) -> str:
@@ -103,27 +103,27 @@ def summary(table: pl.DataFrame, disk: Mapping[str, float], jobs: int) -> str:
         folder=pl.col("trial").str.split("/").list.first(), mode=parts.list.get(2), hours=hours
     )
     joined = groups.group_by("folder", "mode", maintain_order=True).agg(
-        pl.len().alias("trials"), pl.col("train_films").mean(), pl.col("steps").mean(),
+        pl.len().alias("trials"), pl.col("train_images").mean(), pl.col("steps").mean(),
         pl.col("seconds_per_step").first(), pl.col("hours").sum(),
     )  # fmt: skip
-    lines = [_line("", "trials", "films each", "steps each", "s a step", "hours")]
+    lines = [_line("", "trials", "images each", "steps each", "s a step", "hours")]
     for row in runs.iter_rows(named=True):
         lines.append(_numbers(row["cell"], 1, *(row[name] for name in (*_EACH, "hours"))))
-    for folder, mode, count, films, steps, pace, spent in joined.iter_rows():
-        lines.append(_numbers(f"{folder} {mode}", count, films, steps, pace, spent))
+    for folder, mode, count, images, steps, pace, spent in joined.iter_rows():
+        lines.append(_numbers(f"{folder} {mode}", count, images, steps, pace, spent))
     first, then = float(runs["hours"].sum()), float(trials.select(hours).sum().item())
     lines.append(
         f"pretraining {_hours(first)} hours, {len(trials):,} trials {_hours(then)} hours"
         + (f" ({_hours(then / jobs)} with {jobs} at a time)" if jobs > 1 else "")
-        + f": {_hours(first + then / jobs)} hours in all, without decoding films"
+        + f": {_hours(first + then / jobs)} hours in all, without decoding images"
     )
     need = ", ".join(f"{name} {size / 1e9:.3g} GB" for name, size in disk.items())
     lines.append(f"disk: {need}")
     return "\n".join(lines)
 
 
-def _numbers(name: str, count: int, films: float, steps: float, pace: float, hours: float) -> str:
-    return _line(name, f"{count:,}", f"{films:,.0f}", f"{steps:,.0f}", f"{pace:.3g}", _hours(hours))
+def _numbers(name: str, count: int, images: float, steps: float, pace: float, hours: float) -> str:
+    return _line(name, f"{count:,}", f"{images:,.0f}", f"{steps:,.0f}", f"{pace:.3g}", _hours(hours))
 
 
 def _hours(value: float) -> str:

@@ -63,11 +63,11 @@ def departures(settings: ReproduceSettings, table_is_papers: bool | None, rows: 
         if getattr(settings, name) not in (paper, None)
     ]
     if settings.queue is None and _shorter_queue(settings, rows):
-        found.append(_departure("queue", PRESETS["paper"]["queue"], "the most that the films allow"))
+        found.append(_departure("queue", PRESETS["paper"]["queue"], "the most that the images allow"))
     if settings.fraction and set(settings.fraction) != set(FRACTIONS[settings.dataset]):
         found.append(_departure("fraction", FRACTIONS[settings.dataset], settings.fraction))
     if table_is_papers is False:
-        found.append(_departure("training films", f"{PAPERS['rows']:,}", f"{rows:,}"))
+        found.append(_departure("training images", f"{PAPERS['rows']:,}", f"{rows:,}"))
     if settings.dataset == "shenzhen":
         split = settings.split_file or "seeded shares " + " ".join(f"{share:g}" for share in settings.split)
         found.append(_departure("split", "65/15/20 without a seed, not published", split))
@@ -75,7 +75,7 @@ def departures(settings: ReproduceSettings, table_is_papers: bool | None, rows: 
 
 
 def _shorter_queue(settings: ReproduceSettings, rows: int) -> bool:
-    """Whether the paper's queue is too long for so few films."""
+    """Whether the paper's queue is too long for so few images."""
     return settings.dataset == "chexpert" and largest_queue(rows, settings.batch) < PRESETS["paper"]["queue"]
 
 
@@ -89,11 +89,11 @@ def _departure(name: str, paper: Any, here: Any) -> Record:
 
 
 def notes(settings: ReproduceSettings, data: Mapping[str, Any], assumed: Sequence[str]) -> list[str]:
-    """What a reader should know besides: assumptions, other test films, missing films."""
+    """What a reader should know besides: assumptions, other test images, missing images."""
     found = list(assumed)
     if settings.dataset == "chexpert":
         found.append(
-            "Validation AUROC, which chooses checkpoints, counts films; the test counts studies, one vote each."
+            "Validation AUROC, which chooses checkpoints, counts images; the test counts studies, one vote each."
         )
     test = data["test"]
     if settings.dataset == "chexpert" and test["kind"] == "official":
@@ -108,11 +108,11 @@ def notes(settings: ReproduceSettings, data: Mapping[str, Any], assumed: Sequenc
             found.append(f"Positive test studies differ from the paper's: {', '.join(off)}.")
     if settings.dataset == "shenzhen":
         found.append(
-            "The paper prints no epochs for Shenzhen: 220 (n/223)^-0.365 for n films, fitted to CheXpert's, are taken. "
+            "The paper prints no epochs for Shenzhen: 220 (n/223)^-0.365 for n images, fitted to CheXpert's, are taken. "
             "Its draws of labels are not known: these are seeded, by patient."
         )
-    if data.get("missing_films"):
-        found.append(f"{data['missing_films']:,} films could not be read (stores/*/quarantine.csv).")
+    if data.get("missing_images"):
+        found.append(f"{data['missing_images']:,} images could not be read (stores/*/quarantine.csv).")
     return found
 
 
@@ -173,7 +173,7 @@ def machine(device: str, paces: Mapping[str, Pace]) -> Record:
     for backbone, pace in paces.items():
         facts[f"{backbone}: seconds a step"] = (
             f"pretraining {pace.pretrain:.3g}, linear {pace.linear:.3g}, end-to-end {pace.finetune:.3g}; "
-            f"{pace.film:.3g} a film read"
+            f"{pace.image:.3g} an image read"
         )
     return facts
 

@@ -60,7 +60,7 @@ class Reproduction:
         record.write(
             s,
             {
-                "departures": record.departures(s, papers, len(self.data.films)),
+                "departures": record.departures(s, papers, len(self.data.images)),
                 "phantom": self.data.phantom,
                 "data": facts,
                 "cells": record.cell_states(s.out, self.cells, self.asked, self.blocked),
@@ -77,7 +77,7 @@ class Reproduction:
             facts.pop("table_is_papers")
             facts.pop("studies")
         if self.stores:
-            facts["missing_films"] = sum(
+            facts["missing_images"] = sum(
                 int(store.quarantine["unreadable"].sum()) for store in self.stores.values()
             )
         facts["test"] = tables.test_counts(self.stores.get("tested"), self.tasks)

@@ -56,7 +56,7 @@ class Stages:
         self.test_path: Path | None = None
 
     def prepare(self) -> dict[str, Store]:
-        """The store, and under `tested` the one that holds the test films, where there are any."""
+        """The store, and under `tested` the one that holds the test images, where there are any."""
         s = self.settings
         given: dict[str, Any] = {"source": s.root, "out": self.store_path, "format": s.dataset}
         if s.dataset == "shenzhen":
@@ -71,7 +71,7 @@ class Stages:
             )
         if "tested" in stores and not len(stores["tested"].rows_in("test")):
             raise InputError(
-                f"{s.test_root} holds no test film.", "Give the official test set by --test-root."
+                f"{s.test_root} holds no test image.", "Give the official test set by --test-root."
             )
         return stores
 
@@ -81,7 +81,7 @@ class Stages:
         return store
 
     def write_patient_draws(self, counts: Mapping[float, int]) -> None:
-        """Draws by patient of the films that could be read, as `study` would make them."""
+        """Draws by patient of the images that could be read, as `study` would make them."""
         store = Store.open(self.store_path)
         target = read_target(store, SHENZHEN_TASK)
         for fraction, draws in counts.items():
@@ -156,7 +156,7 @@ class Stages:
             "executor": s.executor, "gpus": s.gpus,
         }  # fmt: skip
         given |= {"linear": "solved"} if study.variant == "solved" else {}
-        given |= {"unit": "film"} if s.dataset == "shenzhen" else {}  # a patient has one film there
+        given |= {"unit": "image"} if s.dataset == "shenzhen" else {}  # a patient has one image there
         wanted = make(StudySettings, given)
         if is_finished(folder, to_mapping(wanted)):
             console.say(f"{folder}: done already.")
@@ -180,13 +180,13 @@ def _check_network(
 
 
 def _keep_seen(folder: Path, init: str) -> None:
-    """Whose films the start has seen, as a run keeps it: nobody's where weights are random or ImageNet's."""
+    """Whose images the start has seen, as a run keeps it: nobody's where weights are random or ImageNet's."""
     if init in ("imagenet", "random"):
         write_csv(folder / "patients.csv", pl.DataFrame(schema={"source": pl.String, "patient": pl.String}))
-        films = pl.DataFrame(schema={"sha256": pl.String, "fingerprint": pl.Binary})
-        write_parquet(folder / "films.parquet", films)
+        images = pl.DataFrame(schema={"sha256": pl.String, "fingerprint": pl.Binary})
+        write_parquet(folder / "images.parquet", images)
         return
-    for name in ("patients.csv", "films.parquet"):
+    for name in ("patients.csv", "images.parquet"):
         if (Path(init) / name).is_file():
             atomic_write(folder / name, (Path(init) / name).read_bytes())
 

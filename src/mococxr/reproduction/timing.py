@@ -38,12 +38,12 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds a step of each kind, and seconds a film in evaluation, of one backbone."""
+    """Seconds a step of each kind, and seconds an image in evaluation, of one backbone."""
 
     pretrain: float
     linear: float
     finetune: float
-    film: float
+    image: float
 
 
 def measure(
@@ -53,13 +53,13 @@ def measure(
 
     Args:
         size: side of a frame, px.
-        batch: films a step.
+        batch: images a step.
         queue: keys.
         device: `auto`, `cpu`, `cuda` or `mps`. On a CPU training on labels is timed on one thread, as its
             trials run.
     """
     with tempfile.TemporaryDirectory(prefix="mococxr-") as folder:
-        store = _noise(Path(folder), size, films=max(3 * batch, 8))
+        store = _noise(Path(folder), size, images=max(3 * batch, 8))
         found = {}
         for name in backbones:
             spec = EncoderSpec(name, size, mean=mean, std=std)
@@ -80,22 +80,22 @@ def measure(
     return found
 
 
-def _noise(folder: Path, size: int, films: int) -> Store:
+def _noise(folder: Path, size: int, images: int) -> Store:
     """A store of random pixels, made by `prepare`: the shorter side is `size`, the longer a quarter more."""
     chance = np.random.default_rng(0)
-    for i in range(films):
+    for i in range(images):
         image = chance.integers(0, 256, (round(1.22 * size), size), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{i}.png"), image)
-    table = {"path": [f"{i}.png" for i in range(films)], "patient": [f"p{i}" for i in range(films)]}
-    pl.DataFrame(table | {"Finding": [i % 2 for i in range(films)]}).write_csv(folder / "films.csv")
+    table = {"path": [f"{i}.png" for i in range(images)], "patient": [f"p{i}" for i in range(images)]}
+    pl.DataFrame(table | {"Finding": [i % 2 for i in range(images)]}).write_csv(folder / "images.csv")
     given = {
-        "source": folder / "films.csv",
+        "source": folder / "images.csv",
         "out": folder / "store",
         "size": size,
         "split": (1, 0, 0),
         "jobs": 1,
     }
-    with contextlib.redirect_stderr(io.StringIO()):  # what is said of these films is of no use to anyone
+    with contextlib.redirect_stderr(io.StringIO()):  # what is said of these images is of no use to anyone
         return commands.run("prepare", given)
 
 
@@ -164,10 +164,10 @@ def _by_gradient(encoder: Encoder, store: Store, batch: int, place: torch.device
 
 
 def _evaluation(encoder: Encoder, store: Store, batch: int, place: torch.device) -> float:
-    """Seconds a film, read from the store and encoded."""
+    """Seconds an image, read from the store and encoded."""
 
-    def read(films: int) -> float:
-        rows = np.arange(films)
+    def read(images: int) -> float:
+        rows = np.arange(images)
         return _timed(
             lambda: features(encoder, store, rows, size=encoder.spec.size, device=place, label=None), place
         )

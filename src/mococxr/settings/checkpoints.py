@@ -24,24 +24,24 @@ class ImportSettings:
         "Side of the frames it was trained on.", 320, unit="px", source=_CODE, group="Encoder"
     )
     mean: tuple[float, ...] = setting(
-        "Grey mean that its films were normalised with, one value or one a channel.",
+        "Grey mean that its images were normalised with, one value or one a channel.",
         (0.5020,),
         unit="0 to 1",
         source=_CODE,
         group="Encoder",
     )
     std: tuple[float, ...] = setting(
-        "Standard deviation likewise; the code's is the square of the films' own.",
+        "Standard deviation likewise; the code's is the square of the images' own.",
         (0.085585,),
         unit="0 to 1",
         source=_CODE,
         group="Encoder",
     )
     source: str | None = setting(
-        "The source whose films it was pretrained on, as stores name it (e.g. chexpert).",
+        "The source whose images it was pretrained on, as stores name it (e.g. chexpert).",
         None,
         shown="unknown",
-        group="Films",
+        group="Images",
     )
 
 

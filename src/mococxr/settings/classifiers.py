@@ -18,7 +18,7 @@ Mode = Literal["linear", "finetune"]
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """How films reach an encoder."""
+    """How images reach an encoder."""
 
     backbone: str | None = setting(
         "timm network, where the encoder is imagenet, random or a weights file and no run says it.",
@@ -30,7 +30,7 @@ class EncoderSettings:
         "Side of the frame an encoder sees.", None, unit="px", shown="each encoder's own", group="Encoder"
     )
     frame: Literal["centre", "whole"] = setting(
-        "What of a film is seen: the centred square of its shorter side, or all of it, aspect kept.",
+        "What of an image is seen: the centred square of its shorter side, or all of it, aspect kept.",
         "centre",
         source="arXiv 2010.05352",
         group="Encoder",
@@ -44,7 +44,7 @@ class TrainingSettings(EncoderSettings):
     """How a classifier learns from labels: shared by `fit` and `study`."""
 
     where: tuple[str, ...] = setting(
-        "COLUMN=VALUE that every film used must have (repeatable).", (), shown="all films", group="Labels"
+        "COLUMN=VALUE that every image used must have (repeatable).", (), shown="all images", group="Labels"
     )
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = setting(
         "What a label of -1 counts as.", "ignore", source="arXiv 2010.05352", group="Labels"
@@ -62,7 +62,7 @@ class TrainingSettings(EncoderSettings):
         group="Linear head",
     )
     linear: Literal["solved", "paper"] = setting(
-        "Linear: solved logistic regression on frozen features, or the paper's epochs over the films with "
+        "Linear: solved logistic regression on frozen features, or the paper's epochs over the images with "
         "batch norm in train mode.",
         "solved",
         group="Linear head",
@@ -77,17 +77,17 @@ class TrainingSettings(EncoderSettings):
         "Weight decay by gradient.", 0.0, source="arXiv 2010.05352", group="Trained by gradient"
     )
     batch: int = setting(
-        "Films an update by gradient.",
+        "Images an update by gradient.",
         16,
-        unit="films",
+        unit="images",
         source="arXiv 2010.05352",
         group="Trained by gradient",
     )
     epochs: float | None = setting(
-        "Passes over the labelled films by gradient.",
+        "Passes over the labelled images by gradient.",
         None,
         unit="epochs",
-        shown="220 (n/223)^-0.365 for n films, which gives the paper's 220, 95, 41 and 18",
+        shown="220 (n/223)^-0.365 for n images, which gives the paper's 220, 95, 41 and 18",
         group="Trained by gradient",
     )
     checkpoints: int = setting(
@@ -102,7 +102,7 @@ class TrainingSettings(EncoderSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedSettings(EncoderSettings):
-    """Write the features of every film in a store."""
+    """Write the features of every image in a store."""
 
     store: Path = setting("A store made by `prepare`.", positional=True)
     encoder: str = setting(ENCODER)
@@ -120,10 +120,10 @@ class FitSettings(TrainingSettings):
     fraction: float = setting("Share of the labelled training patients to use.", 1.0, group="Labels")
     draw: int = setting("Which draw of that share.", 0, group="Labels")
     calibrate: Literal["platt", "isotonic", "temperature", "none"] = setting(
-        "How validation films turn scores into calibrated probabilities.", "platt", group="Operating point"
+        "How validation images turn scores into calibrated probabilities.", "platt", group="Operating point"
     )
     threshold_by: Literal["sensitivity", "youden", "none"] = setting(
-        "What validation films choose the threshold for: a wanted sensitivity, or the greatest sum of "
+        "What validation images choose the threshold for: a wanted sensitivity, or the greatest sum of "
         "sensitivity and specificity.",
         "sensitivity",
         group="Operating point",
@@ -136,19 +136,19 @@ class FitSettings(TrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings:
-    """Score films with a fitted classifier."""
+    """Score images with a fitted classifier."""
 
     model: Path = setting("A model folder made by `fit`.", positional=True)
-    films: tuple[Path, ...] = setting("Film files, folders of films, or a store.", positional=True)
+    images: tuple[Path, ...] = setting("Image files, folders of images, or a store.", positional=True)
     out: Path = setting("The CSV table to write.")
     prevalence: float | None = setting(
-        "Share of films with the finding where the films come from: calibrated probabilities are moved to it.",
+        "Share of images with the finding where the images come from: calibrated probabilities are moved to it.",
         None,
-        shown="that of the validation films",
+        shown="that of the validation images",
         group="Operating point",
     )
     key: Path | None = setting(
-        "A key of pseudonyms, as `prepare` takes one: films, patients and studies are then written as keyed "
+        "A key of pseudonyms, as `prepare` takes one: images, patients and studies are then written as keyed "
         "hashes, patient and study from the header.",
         None,
         shown="paths as given",
@@ -156,5 +156,5 @@ class PredictSettings:
     )
     device: Device = setting("Where to compute.", "auto", group="Run")
     jobs: int | None = setting(
-        "Processes that decode films, and threads that compute.", None, shown="one a core", group="Run"
+        "Processes that decode images, and threads that compute.", None, shown="one a core", group="Run"
     )

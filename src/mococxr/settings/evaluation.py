@@ -15,10 +15,10 @@ class EvaluateSettings:
 
     predictions: Path = setting("A table (CSV or Parquet) of labels and scores.", positional=True)
     against: Path | None = setting(
-        "A second table on the same films, to compare with.", None, group="Comparison"
+        "A second table on the same images, to compare with.", None, group="Comparison"
     )
     unpaired: bool = setting(
-        "The second table is of other patients, not of the same films.", False, group="Comparison"
+        "The second table is of other patients, not of the same images.", False, group="Comparison"
     )
     margin: float | None = setting(
         "Difference of AUROC that would matter: tests of equivalence and of non-inferiority against it.",

@@ -34,7 +34,7 @@ def setting(
     Args:
         help: what it means, in one sentence.
         default: its value when nobody sets it; without one it must be given.
-        unit: e.g. `px`, `films`, `percent`.
+        unit: e.g. `px`, `images`, `percent`.
         source: where the default comes from, e.g. `arXiv 2010.05352`.
         shown: how the default reads in `--help` where it is not the value itself.
         positional: given on the command line without a flag.

@@ -10,7 +10,7 @@ from mococxr.settings.fields import setting
 
 @dataclass(frozen=True, kw_only=True)
 class InspectSettings:
-    """Look a store over before training: unreadable, odd, copied and leaking films, labels, shortcuts.
+    """Look a store over before training: unreadable, odd, copied and leaking images, labels, shortcuts.
 
     Exit status 3 where a finding needs attention, 0 where none does.
     """
@@ -18,12 +18,12 @@ class InspectSettings:
     store: Path = setting("A store made by `prepare`.", positional=True)
     out: Path = setting("The page to write; NAME.json and flags.csv go beside it.")
     against: Path | None = setting(
-        "A second store that should share no patient and no film with the first, e.g. the test set of another "
+        "A second store that should share no patient and no image with the first, e.g. the test set of another "
         "hospital.",
         None,
         group="Comparison",
     )
     thumbnails: int = setting(
-        "Films shown of each finding; the rest is in the table.", 12, unit="films", group="Run"
+        "Images shown of each finding; the rest is in the table.", 12, unit="images", group="Run"
     )
-    jobs: int | None = setting("Processes that look at films.", None, shown="one a core", group="Run")
+    jobs: int | None = setting("Processes that look at images.", None, shown="one a core", group="Run")

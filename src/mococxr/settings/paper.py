@@ -26,7 +26,7 @@ STUDY: dict[str, Any] = {
     "replicates": 500,
 }
 """What `reproduce` asks of `study` in every cell, whatever the task, backbone and share of labels; on Shenzhen,
-where a patient has one film, the unit is the film."""
+where a patient has one image, the unit is the image."""
 HONEST_STD = 0.29255
 """The standard deviation of CheXpert's grey values, whose square the released code divides by."""
 
@@ -63,7 +63,7 @@ PRETRAINING: dict[str, Fact] = {
     "epochs": Fact("20", SAME),
     "batch": Fact("16, on one GPU", SAME),
     "queue": Fact(
-        "24,576", SAME, "With fewer films than keys a film would be its own negative: that is refused."
+        "24,576", SAME, "With fewer images than keys an image would be its own negative: that is refused."
     ),
     "lr": Fact("1e-4, the best of 1e-2, 1e-3, 1e-4 and 1e-5", SAME, "The comparison is a table of its own."),
     "momentum": Fact("0.999", SAME),
@@ -87,9 +87,9 @@ PRETRAINING: dict[str, Fact] = {
     "flip": Fact("horizontally, probability 0.5", SAME),
     "rotation": Fact(
         "uniform within 10 degrees either way, corners black",
-        "turns the film, then crops",
-        "A view turns about its own centre, not the film's: one step instead of two. On films of 390 by 320 the two "
-        "squares lie at most 6 pixels apart, and their corners are black where the film ends, in both.",
+        "turns the image, then crops",
+        "A view turns about its own centre, not the image's: one step instead of two. On images of 390 by 320 the two "
+        "squares lie at most 6 pixels apart, and their corners are black where the image ends, in both.",
     ),
     "crop": Fact(
         "no crop by scale",
@@ -109,10 +109,10 @@ PRETRAINING: dict[str, Fact] = {
         "`pretrain --std 0.29255`, `reproduce --variant std`",
     ),
     "positives": Fact(
-        "two views of one film",
+        "two views of one image",
         SAME,
         "",
-        "`pretrain --positives study`: two films of one study (MedAug, 2021)",
+        "`pretrain --positives study`: two images of one study (MedAug, 2021)",
     ),
 }
 """Setting of `pretrain` -> fact; the value is that of the preset `paper`."""
@@ -133,12 +133,12 @@ TRAINING: dict[str, Fact] = {
     "epochs": Fact(
         "CheXpert 220, 95, 41, 18 for 0.1, 1, 10, 100 % of the labels; Shenzhen not printed",
         "",
-        "220 (n/223)^-0.365 for n films gives the paper's four and is used where it prints none.",
+        "220 (n/223)^-0.365 for n images gives the paper's four and is used where it prints none.",
     ),
     "checkpoints": Fact(
         "the probabilities of up to 10 checkpoints kept by validation AUROC, averaged",
         SAME,
-        "Chosen on the validation films, film by film, never on test films. How often it evaluates is not known: "
+        "Chosen on the validation images, image by image, never on test images. How often it evaluates is not known: "
         "here 20 times in a run, evenly spaced.",
         "`study --checkpoints 0` keeps the last weights and uses no validation label",
     ),
@@ -147,12 +147,12 @@ TRAINING: dict[str, Fact] = {
         "shorter side to 320; a random crop of 320 in training, a centred one in evaluation; no flip, no rotation; "
         "mean and std of the pretraining",
         "",
-        "`study --frame whole` shows all of a film",
+        "`study --frame whole` shows all of an image",
     ),
     "uncertain": Fact(
         "-1 is left out of the loss and of the evaluation (U-Ignore)",
         SAME,
-        "Left out before batches are made, so that a batch holds 16 labels and passes count films with a label: "
+        "Left out before batches are made, so that a batch holds 16 labels and passes count images with a label: "
         "each is seen as often, in 4 to 15 % fewer updates.",
         "`study --uncertain zeros`, `ones` or `multiclass`",
     ),
@@ -163,8 +163,8 @@ TRAINING: dict[str, Fact] = {
 EVALUATION: dict[str, Fact] = {
     "fraction": Fact(
         "CheXpert 0.1, 1, 10, 100 %; Shenzhen 6.25, 25, 100 %",
-        "each film of train.csv, in the order of the table, by one random number of Python's generator seeded with 0; "
-        "by film, not by patient, not stratified, not nested",
+        "each image of train.csv, in the order of the table, by one random number of Python's generator seeded with 0; "
+        "by image, not by patient, not stratified, not nested",
         "CheXpert: the same draws row for row. The rule for Shenzhen is not known: drawn by patient.",
     ),
     "draws": Fact("CheXpert 5, 5, 5, 1; Shenzhen 8, 4, 1", SAME),

@@ -1,4 +1,4 @@
-"""Settings of `prepare` and `views`: from films on disk to a store, and what a view of it looks like."""
+"""Settings of `prepare` and `views`: from images on disk to a store, and what a view of it looks like."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Format = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings:
-    """Read a folder of films once: decode, shrink, split by patient, and write a store."""
+    """Read a folder of images once: decode, shrink, split by patient, and write a store."""
 
     source: Path = setting(
-        "A folder of films, or a CSV table that lists them; in Python a torchxrayvision data set too.",
+        "A folder of images, or a CSV table that lists them; in Python a torchxrayvision data set too.",
         positional=True,
     )
     out: Path = setting("The store to make.")
-    format: Format = setting("How the source is laid out; auto looks.", "auto", group="Films")
-    labels: Path | None = setting("The label table, where it is not inside the source.", None, group="Films")
+    format: Format = setting("How the source is laid out; auto looks.", "auto", group="Images")
+    labels: Path | None = setting("The label table, where it is not inside the source.", None, group="Images")
     label: tuple[str, ...] = setting(
         "A label column (repeatable); any value in it other than 1, 0, -1 and blank is then an error.",
         (),
@@ -32,30 +32,30 @@ class PrepareSettings:
         group="Labels",
     )
     size: int = setting(
-        "Shorter side of a stored film.", 320, unit="px", source="arXiv 2010.05352", group="Films"
+        "Shorter side of a stored image.", 320, unit="px", source="arXiv 2010.05352", group="Images"
     )
     depth: str = setting(
-        "How 16-bit films become 8-bit: the full declared range, or the range between two percentiles of the "
-        "film as LOW:HIGH, e.g. 0.5:99.5.",
+        "How 16-bit images become 8-bit: the full declared range, or the range between two percentiles of the "
+        "image as LOW:HIGH, e.g. 0.5:99.5.",
         "full",
-        group="Films",
+        group="Images",
     )
     voi: str = setting(
         "Which window or table of a DICOM file is applied: first, widest, none (the whole stored range), a "
         "number from 1, or name:TEXT.",
         "first",
-        group="Films",
+        group="Images",
     )
     frames: Literal["first", "refuse"] = setting(
-        "What becomes of a DICOM file of several frames: its first is the film, or it is refused.",
+        "What becomes of a DICOM file of several frames: its first is the image, or it is refused.",
         "first",
-        group="Films",
+        group="Images",
     )
     max_pixels: int = setting(
-        "A film with more pixels than this is refused before it is decoded.",
+        "An image with more pixels than this is refused before it is decoded.",
         120_000_000,
         unit="pixels",
-        group="Films",
+        group="Images",
     )
     split: tuple[float, float, float] = setting(
         "Shares of the patients for training, validation and test.",
@@ -63,19 +63,19 @@ class PrepareSettings:
         group="Split",
     )
     split_file: Path | None = setting(
-        "A split that wins over shares: a table `patient,split` (train, val, test), a JSON file of lists of films "
+        "A split that wins over shares: a table `patient,split` (train, val, test), a JSON file of lists of images "
         "by split, or mednet:NAME for one of the installed mednet's, e.g. mednet:default.",
         None,
         group="Split",
     )
     split_seed: int = setting("Seed of the split by shares.", 0, group="Split")
     patients_unknown: bool = setting(
-        "Go on without patient ids: each film then counts as a patient of its own, and the report says so.",
+        "Go on without patient ids: each image then counts as a patient of its own, and the report says so.",
         False,
-        group="Films",
+        group="Images",
     )
     pseudonymise: bool = setting(
-        "Replace patients, studies and films by keyed hashes, and keep nothing of a table but its labels; "
+        "Replace patients, studies and images by keyed hashes, and keep nothing of a table but its labels; "
         "always so with DICOM.",
         False,
         group="Privacy",
@@ -92,9 +92,9 @@ class PrepareSettings:
         (),
         group="Privacy",
     )
-    jobs: int | None = setting("Processes that decode films.", None, shown="one a core", group="Run")
+    jobs: int | None = setting("Processes that decode images.", None, shown="one a core", group="Run")
     executor: Literal["local", "ray"] = setting(
-        "Where films are decoded: on this machine, or over a Ray cluster that shares its file system.",
+        "Where images are decoded: on this machine, or over a Ray cluster that shares its file system.",
         "local",
         group="Run",
     )
@@ -106,7 +106,7 @@ class ViewsSettings:
 
     store: Path = setting("A store made by `prepare`.", positional=True)
     out: Path = setting("The PNG to write.")
-    preset: Literal["paper", "tuned"] = setting("The recipe of views.", "tuned", group="Films")
-    size: int | None = setting("Side of a view.", None, unit="px", shown="the preset's", group="Films")
-    films: int = setting("How many films to show, one a row.", 6, unit="films", group="Films")
-    seed: int = setting("Seed of films and views.", 0, group="Run")
+    preset: Literal["paper", "tuned"] = setting("The recipe of views.", "tuned", group="Images")
+    size: int | None = setting("Side of a view.", None, unit="px", shown="the preset's", group="Images")
+    images: int = setting("How many images to show, one a row.", 6, unit="images", group="Images")
+    seed: int = setting("Seed of images and views.", 0, group="Run")

@@ -23,7 +23,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings:
-    """Pretrain an encoder on unlabelled films by momentum contrast (MoCo)."""
+    """Pretrain an encoder on unlabelled images by momentum contrast (MoCo)."""
 
     # What a preset decides is None until `resolve` has filled it.
 
@@ -42,14 +42,14 @@ class PretrainSettings:
         group="Encoder",
     )
     channels: int = setting(
-        "Input channels; a film is repeated into them.", None, shown=_PRESET, group="Encoder"
+        "Input channels; an image is repeated into them.", None, shown=_PRESET, group="Encoder"
     )
     size: int = setting("Side of a view.", None, unit="px", shown=_PRESET, group="Encoder")
-    epochs: int = setting("Passes over the films.", None, unit="epochs", shown=_PRESET, group="Optimiser")
+    epochs: int = setting("Passes over the images.", None, unit="epochs", shown=_PRESET, group="Optimiser")
     batch: int = setting(
-        "Films a step, over all processes; auto: the largest power of two that a GPU holds, elsewhere the preset's.",
+        "Images a step, over all processes; auto: the largest power of two that a GPU holds, elsewhere the preset's.",
         None,
-        unit="films",
+        unit="images",
         shown=_PRESET,
         group="Optimiser",
         words={"auto": AUTO},
@@ -62,10 +62,10 @@ class PretrainSettings:
         group="Optimiser",
     )
     queue: int = setting(
-        "Keys in the queue K; too many for the films is refused.",
+        "Keys in the queue K; too many for the images is refused.",
         None,
         unit="keys",
-        shown="the preset's, or the most that the films allow",
+        shown="the preset's, or the most that the images allow",
         group="Contrast",
     )
     lr: float = setting("Learning rate.", None, shown=_PRESET, group="Optimiser")
@@ -118,13 +118,13 @@ class PretrainSettings:
         "Value that grey values are divided by afterwards.", None, shown=_PRESET, group="Views"
     )
     views_on: Literal["cpu", "device"] = setting(
-        "Where views are made: by threads from the stored films, or on the device, to which the stored films then go; "
+        "Where views are made: by threads from the stored images, or on the device, to which the stored images then go; "
         "the views differ by rounding.",
         "cpu",
         group="Views",
     )
     positives: Literal["view", "study"] = setting(
-        "The second view is of the same film, or of another film of the same study (MedAug).",
+        "The second view is of the same image, or of another image of the same study (MedAug).",
         None,
         shown=_PRESET,
         group="Contrast",
@@ -146,10 +146,10 @@ class PretrainSettings:
         group="Run",
     )
     pretrain_on: Literal["train", "train+val", "all"] = setting(
-        "Whose films are used.", "train", group="Films"
+        "Whose images are used.", "train", group="Images"
     )
     exclude_patients: Path | None = setting(
-        "A list of patients to leave out, one a line.", None, group="Films"
+        "A list of patients to leave out, one a line.", None, group="Images"
     )
     precision: Literal["auto", "no", "bf16", "fp16"] = setting(
         "Mixed precision.",
@@ -234,7 +234,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """preset -> setting -> value. Sources: `paper` is arXiv 2010.05352 and its released code; `tuned` was settled
-here on one split of real films (docs/benchmarks.md)."""
+here on one split of real images (docs/benchmarks.md)."""
 
 
 def resolve(settings: PretrainSettings) -> PretrainSettings:
@@ -242,7 +242,7 @@ def resolve(settings: PretrainSettings) -> PretrainSettings:
     preset = PRESETS[settings.preset]
     filled = {name: value for name, value in preset.items() if getattr(settings, name) is None}
     if "queue" in filled:
-        filled.pop("queue")  # depends on the films: decided when their number is known
+        filled.pop("queue")  # depends on the images: decided when their number is known
     settings = dataclasses.replace(settings, **filled)
     _check(dataclasses.asdict(settings))
     return settings

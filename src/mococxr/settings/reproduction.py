@@ -24,7 +24,7 @@ class ReproduceSettings:
     test_root: Path | None = setting(
         "CheXpert: the folder of the official test set; without it no cell that needs it is run.",
         None,
-        group="Films",
+        group="Images",
     )
     cells: tuple[str, ...] = setting(
         "Which cells, as TASK/BACKBONE/MODE/FRACTION/ARM or pretraining/RUN; * and ? as in file names "
@@ -34,7 +34,7 @@ class ReproduceSettings:
         group="Comparison",
     )
     dry_run: bool = setting(
-        "Plan only: write draws and plan.csv, measure a few steps, read no film.", False, group="Run"
+        "Plan only: write draws and plan.csv, measure a few steps, read no image.", False, group="Run"
     )
     variant: tuple[Literal["solved", "std"], ...] = setting(
         "Run beside the paper's way a sounder one (repeatable): solved, a linear head solved on frozen "
@@ -42,15 +42,15 @@ class ReproduceSettings:
         (),
         group="Comparison",
     )
-    size: int = setting("Side of films and views.", 320, unit="px", source=_PAPER, group="Films")
+    size: int = setting("Side of images and views.", 320, unit="px", source=_PAPER, group="Images")
     epochs: int = setting(
-        "Pretraining: passes over the films.", 20, unit="epochs", source=_PAPER, group="Optimiser"
+        "Pretraining: passes over the images.", 20, unit="epochs", source=_PAPER, group="Optimiser"
     )
     train_epochs: float | None = setting(
-        "Training on labels: passes over the labelled films.",
+        "Training on labels: passes over the labelled images.",
         None,
         unit="epochs",
-        shown="220, 95, 41 and 18 on CheXpert, else 220 (n/223)^-0.365 for n films",
+        shown="220, 95, 41 and 18 on CheXpert, else 220 (n/223)^-0.365 for n images",
         source=_PAPER,
         group="Trained by gradient",
     )
@@ -58,12 +58,12 @@ class ReproduceSettings:
         "Pretraining: keys in the queue.",
         None,
         unit="keys",
-        shown="24576, or the most that the films allow",
+        shown="24576, or the most that the images allow",
         source=_PAPER,
         group="Contrast",
     )
     batch: int = setting(
-        "Films a step, in pretraining and on labels.", 16, unit="films", source=_PAPER, group="Optimiser"
+        "Images a step, in pretraining and on labels.", 16, unit="images", source=_PAPER, group="Optimiser"
     )
     init: str = setting(
         "Where both arms start: imagenet, or any encoder that pretrain takes.",
@@ -95,7 +95,7 @@ class ReproduceSettings:
         group="Encoder",
     )
     split: tuple[float, float, float] = setting(
-        "Shenzhen: shares of the films for training, validation and test.",
+        "Shenzhen: shares of the images for training, validation and test.",
         (0.65, 0.15, 0.2),
         source=_PAPER,
         group="Split",
@@ -113,13 +113,13 @@ class ReproduceSettings:
     device: Device = setting("Where to compute.", "auto", group="Run")
     jobs: int | None = setting("Processes at work.", None, shown="one a core", group="Run")
     executor: Literal["local", "ray"] = setting(
-        "Where films are decoded and trials run: on this machine, or over a Ray cluster that shares its file system. "
+        "Where images are decoded and trials run: on this machine, or over a Ray cluster that shares its file system. "
         "Pretraining stays in this process.",
         "local",
         group="Run",
     )
     gpus: float | None = setting(
-        "With --executor ray: share of a GPU that a trial by gradient takes, and each pass over the films.",
+        "With --executor ray: share of a GPU that a trial by gradient takes, and each pass over the images.",
         None,
         shown="0.25 where the cluster has GPUs; 0 is the CPU",
         unit="GPUs",

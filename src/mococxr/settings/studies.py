@@ -39,16 +39,16 @@ class StudySettings(TrainingSettings):
         group="Comparison",
     )
     test_on: Path | None = setting(
-        "Another store whose test films are judged instead of the store's own: external validation.",
+        "Another store whose test images are judged instead of the store's own: external validation.",
         None,
-        shown="the store's own test films",
+        shown="the store's own test images",
         group="Comparison",
     )
-    unit: Literal["film", "study", "patient"] = setting(
-        "What is scored on the test side.", "film", group="Comparison"
+    unit: Literal["image", "study", "patient"] = setting(
+        "What is scored on the test side.", "image", group="Comparison"
     )
     vote: Literal["max", "mean"] = setting(
-        "How films of one unit become one score.", "max", source="arXiv 2010.05352", group="Comparison"
+        "How images of one unit become one score.", "max", source="arXiv 2010.05352", group="Comparison"
     )
     against: str | None = setting("The reference arm.", None, shown="the first arm named", group="Comparison")
     replicates: int = setting("Bootstrap resamples of the test patients.", 2000, group="Comparison")
@@ -59,7 +59,9 @@ class StudySettings(TrainingSettings):
         group="Comparison",
     )
     sensitivity: float = setting(
-        "The sensitivity that the threshold, chosen on validation films, is to have.", 0.9, group="Comparison"
+        "The sensitivity that the threshold, chosen on validation images, is to have.",
+        0.9,
+        group="Comparison",
     )
     subgroup: tuple[str, ...] = setting(
         "A column whose groups are judged apart (repeatable).",
@@ -79,7 +81,7 @@ class StudySettings(TrainingSettings):
         group="Run",
     )
     gpus: float | None = setting(
-        "With --executor ray: share of a GPU that a trial by gradient takes, and each pass over the films.",
+        "With --executor ray: share of a GPU that a trial by gradient takes, and each pass over the images.",
         None,
         shown="0.25 where the cluster has GPUs; 0 is the CPU",
         unit="GPUs",
@@ -97,9 +99,9 @@ class ReportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """Show the whole way on synthetic films (phantoms): it demonstrates and proves nothing."""
+    """Show the whole way on synthetic images (phantoms): it demonstrates and proves nothing."""
 
     out: Path = setting("Where to put everything.", Path("demo"))
-    films: int = setting("How many phantom films to draw.", 2400, unit="films", group="Run")
-    epochs: int = setting("Passes over the training films in pretraining.", 10, unit="epochs", group="Run")
+    images: int = setting("How many phantom images to draw.", 2400, unit="images", group="Run")
+    epochs: int = setting("Passes over the training images in pretraining.", 10, unit="epochs", group="Run")
     seed: int = setting("Seed of everything random.", 0, group="Run")

@@ -1,4 +1,4 @@
-"""Ages in years -> bands, the same wherever films are grouped by age."""
+"""Ages in years -> bands, the same wherever images are grouped by age."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contact sheet: some films of a store on one picture, to look at before anything is trained."""
+"""The contact sheet: some images of a store on one picture, to look at before anything is trained."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
-from mococxr.store.pixels import Film, Level
+from mococxr.store.pixels import Image, Level
 
 TILE, CAPTION, COLUMNS, GAP = 180, 34, 8, 6
 """Pixels of a tile's side, of its caption and between tiles; tiles in a row."""
 
 
-def contact_sheet(films: Level, paths: list[str], captions: list[str], title: str, most: int = 40) -> Film:
-    """Draw up to `most` films, evenly spread over the rows.
+def contact_sheet(images: Level, paths: list[str], captions: list[str], title: str, most: int = 40) -> Image:
+    """Draw up to `most` images, evenly spread over the rows.
 
     Args:
-        films: the films.
-        paths: one a film; the name without folder and suffix is the first line under it.
-        captions: one a film: the second line.
+        images: the images.
+        paths: one an image; the name without folder and suffix is the first line under it.
+        captions: one an image: the second line.
         title: the line above all.
-        most: films shown at most.
+        most: images shown at most.
 
     Returns:
         uint8 (H, W).
     """
-    rows = np.unique(np.linspace(0, len(films) - 1, min(most, len(films))).round().astype(int)).tolist()
+    rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)).tolist()
     columns = min(COLUMNS, len(rows))
     width = max(columns * (TILE + GAP) + GAP, 480)
     sheet = np.zeros((CAPTION + -(-len(rows) // columns) * (TILE + CAPTION + GAP) + GAP, width), np.uint8)
@@ -34,25 +34,25 @@ def contact_sheet(films: Level, paths: list[str], captions: list[str], title: st
     for place, i in enumerate(rows):
         top = CAPTION + place // columns * (TILE + CAPTION + GAP)
         left = GAP + place % columns * (TILE + GAP)
-        sheet[top : top + TILE, left : left + TILE] = tile(films.pixels(i))
+        sheet[top : top + TILE, left : left + TILE] = tile(images.pixels(i))
         write(sheet, PurePosixPath(paths[i]).stem, left, top + TILE + 13, 0.36, TILE)
         write(sheet, captions[i], left, top + TILE + 28, 0.36, TILE)
     return sheet
 
 
-def tile(film: Film, side: int = TILE) -> Film:
-    """The whole film, centred on black, (side, side)."""
-    scale = side / max(film.shape)
-    height, width = (max(1, round(side * scale)) for side in film.shape)
+def tile(image: Image, side: int = TILE) -> Image:
+    """The whole image, centred on black, (side, side)."""
+    scale = side / max(image.shape)
+    height, width = (max(1, round(side * scale)) for side in image.shape)
     shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(film, (width, height), interpolation=shrinks)
+    small = cv2.resize(image, (width, height), interpolation=shrinks)
     whole = np.zeros((side, side), np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
     whole[top : top + height, left : left + width] = small
     return whole
 
 
-def write(sheet: Film, text: str, left: int, base: int, scale: float, room: int) -> None:
+def write(sheet: Image, text: str, left: int, base: int, scale: float, room: int) -> None:
     """One line of text, shortened in the middle to the room there is; the font knows ASCII only."""
     text = text.encode("ascii", "replace").decode()
     font = cv2.FONT_HERSHEY_SIMPLEX

@@ -1,4 +1,4 @@
-"""Smaller copies of a store's films: exact 2x area averages, made once and kept beside them.
+"""Smaller copies of a store's images: exact 2x area averages, made once and kept beside them.
 
 A view is one resampling. From a level at most twice the view's size it does not alias, and it reads a
 quarter or a sixteenth of the bytes.
@@ -18,11 +18,11 @@ import numpy as np
 
 from mococxr import console, files
 from mococxr.errors import InputError
-from mococxr.store.pixels import Film, Level, shard_name
+from mococxr.store.pixels import Image, Level, shard_name
 
 
 def halving(stored: int, target: int) -> int:
-    """The factor, a power of two, by which films of shorter side `stored` shrink and stay >= `target` pixels.
+    """The factor, a power of two, by which images of shorter side `stored` shrink and stay >= `target` pixels.
 
     Raises:
         ValueError: the target is not positive.
@@ -35,26 +35,26 @@ def halving(stored: int, target: int) -> int:
     return factor
 
 
-def shrink(film: Film, factor: int) -> Film:
+def shrink(image: Image, factor: int) -> Image:
     """Means of `factor` x `factor` blocks, uint8 (H // factor, W // factor); the rest is cut off evenly."""
-    height, width = film.shape[0] // factor, film.shape[1] // factor
-    top, left = (film.shape[0] - height * factor) // 2, (film.shape[1] - width * factor) // 2
-    whole = film[top : top + height * factor, left : left + width * factor]
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    top, left = (image.shape[0] - height * factor) // 2, (image.shape[1] - width * factor) // 2
+    whole = image[top : top + height * factor, left : left + width * factor]
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def open_level(store: Path, sha256: str, stored: Level, factor: int) -> Level:
-    """The store's films shrunk by `factor`, from the folder `levels`; made there if it is not there yet.
+    """The store's images shrunk by `factor`, from the folder `levels`; made there if it is not there yet.
 
     Args:
         store: the store's folder.
         sha256: the store's hash; a level of another store is made anew.
-        stored: the films as stored.
+        stored: the images as stored.
         factor: a power of two.
     """
     if (level := made_level(store, sha256, stored, factor)) is not None:
         return level
-    with console.progress(f"films at {stored.shorter // factor} px", len(stored)) as bar:
+    with console.progress(f"images at {stored.shorter // factor} px", len(stored)) as bar:
         return make_level(store, sha256, stored, factor, bar.advance)
 
 
@@ -68,7 +68,7 @@ def make_level(store: Path, sha256: str, stored: Level, factor: int, advance: Ca
     """Make the level, in a temporary folder, and put it in place at once.
 
     Args:
-        advance: called after each film; what it raises stops the work, and nothing is left.
+        advance: called after each image; what it raises stops the work, and nothing is left.
     """
     return _level(_make(_folder(store, stored, factor), sha256, stored, factor, advance), stored, factor)
 
@@ -100,7 +100,7 @@ def _make(folder: Path, sha256: str, stored: Level, factor: int, advance: Callab
         temporary = Path(tempfile.mkdtemp(prefix="mococxr-level-"))
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         console.warn(
-            f"{folder.parent} cannot be written to ({error.strerror}): the smaller copies of its films go to "
+            f"{folder.parent} cannot be written to ({error.strerror}): the smaller copies of its images go to "
             f"{temporary} and are made again by the next run."
         )
         _fill(temporary, sha256, stored, factor, advance)
@@ -110,7 +110,8 @@ def _make(folder: Path, sha256: str, stored: Level, factor: int, advance: Callab
         return _put_in_place(temporary, folder, sha256)
     except OSError as error:
         raise InputError(
-            f"Cannot write the smaller films to {folder}: {error.strerror}.", "Free some space and run again."
+            f"Cannot write the smaller images to {folder}: {error.strerror}.",
+            "Free some space and run again.",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -138,5 +139,5 @@ def _fill(folder: Path, sha256: str, stored: Level, factor: int, advance: Callab
                 file.write(shrink(stored.pixels(i), factor).data)
                 advance()
         size = (folder / name).stat().st_size
-        shards.append({"file": name, "first_row": rows.start, "films": len(rows), "bytes": size})
+        shards.append({"file": name, "first_row": rows.start, "images": len(rows), "bytes": size})
     files.write_json(folder / "level.json", {"store": sha256, "factor": factor, "shards": shards})

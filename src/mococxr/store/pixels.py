@@ -1,4 +1,4 @@
-"""Grey films in files: uint8 pixels one after another, found by arithmetic and read through a memory map."""
+"""Grey images in files: uint8 pixels one after another, found by arithmetic and read through a memory map."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from mococxr.errors import InputError
 
-Film = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 SHARD_BYTES = 1 << 30
-"""A shard holds at most this many bytes of pixels, unless one film alone is larger."""
+"""A shard holds at most this many bytes of pixels, unless one image alone is larger."""
 
 
 def shard_name(number: int) -> str:
@@ -23,19 +23,19 @@ def shard_name(number: int) -> str:
 
 
 class Level:
-    """The films of a store at one resolution, in row order.
+    """The images of a store at one resolution, in row order.
 
-    No object is kept for a film: two sizes and one offset are, so a million films cost 16 MB.
+    No object is kept for an image: two sizes and one offset are, so a million images cost 16 MB.
 
     Args:
         folder: where the shard files lie.
-        heights: of each film, in pixels, in row order.
-        widths: of each film, in pixels, in row order.
-        shards: `{"file", "first_row", "films", "bytes"}` of each shard, in row order.
-        shorter: the shorter side of every film, in pixels.
+        heights: of each image, in pixels, in row order.
+        widths: of each image, in pixels, in row order.
+        shards: `{"file", "first_row", "images", "bytes"}` of each shard, in row order.
+        shorter: the shorter side of every image, in pixels.
 
     Raises:
-        InputError: a shard is missing or its size is not that of its films.
+        InputError: a shard is missing or its size is not that of its images.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Level:
         self._files = [self.folder / str(shard["file"]) for shard in shards]
         self._first_rows = np.array([shard["first_row"] for shard in shards], dtype=np.int64)
         self._starts = _starts(heights, widths, self._first_rows)
-        self._maps: dict[int, Film] = {}
+        self._maps: dict[int, Image] = {}
         self._check(shards)
 
     def __len__(self) -> int:
         return len(self.heights)
 
-    def pixels(self, i: int) -> Film:
-        """Film `i` as uint8 (H, W): a read-only view of the file, nothing is copied.
+    def pixels(self, i: int) -> Image:
+        """Image `i` as uint8 (H, W): a read-only view of the file, nothing is copied.
 
         Raises:
             IndexError: there is no row `i`.
@@ -74,7 +74,7 @@ class Level:
         ends = [*self._first_rows[1:].tolist(), len(self)]
         return [range(first, end) for first, end in zip(self._first_rows.tolist(), ends, strict=True)]
 
-    def _map(self, shard: int) -> Film:
+    def _map(self, shard: int) -> Image:
         if shard not in self._maps:
             self._maps[shard] = np.memmap(self._files[shard], dtype=np.uint8, mode="r").view(np.ndarray)
         return self._maps[shard]
@@ -85,9 +85,9 @@ class Level:
             wanted = int(self._starts[last]) + int(self.heights[last]) * int(self.widths[last])
             if not file.is_file():
                 raise InputError(f"{file} is missing.", "Restore the file, or prepare the store again.")
-            if len(rows) != shard["films"] or wanted != shard["bytes"] or file.stat().st_size != wanted:
+            if len(rows) != shard["images"] or wanted != shard["bytes"] or file.stat().st_size != wanted:
                 raise InputError(
-                    f"{file} is damaged: it has {file.stat().st_size:,} bytes and its films need {wanted:,}.",
+                    f"{file} is damaged: it has {file.stat().st_size:,} bytes and its images need {wanted:,}.",
                     "Restore the file, or prepare the store again.",
                 )
 
@@ -99,7 +99,7 @@ class Level:
 def _starts(
     heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32], first_rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Where each film begins in its shard, in bytes."""
+    """Where each image begins in its shard, in bytes."""
     ends = np.cumsum(heights.astype(np.int64) * widths)
     starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]])[: len(heights)]
     counts = np.diff(np.append(first_rows, len(heights)))

@@ -1,4 +1,4 @@
-"""A store, read: the films of `prepare` as memory-mapped pixels with their index, labels and splits."""
+"""A store, read: the images of `prepare` as memory-mapped pixels with their index, labels and splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import polars as pl
 from mococxr import files
 from mococxr.errors import InputError
 from mococxr.store.levels import halving, made_level, open_level
-from mococxr.store.pixels import Film, Level
+from mococxr.store.pixels import Image, Level
 from mococxr.store.soon import Soon
 
 FORMAT = 1
@@ -24,16 +24,16 @@ SPLITS = ("train", "val", "test")
 NO_IMAGE = (
     "a localizer", "a screenshot", "a report", "another modality", "not a radiograph", "a secondary capture of",
     "a scanned document", "a drawing", "a synthetic image", "a video still", "no pixel data (",
-    "a second copy of a film",
+    "a second copy of an image",
 )  # fmt: skip
 """How the reasons begin for which a DICOM object is no image of its own; all other reasons name a damaged file."""
 AT_ONCE = 10_000
-"""Films that are made smaller before anybody goes on: it takes seconds."""
+"""Images that are made smaller before anybody goes on: it takes seconds."""
 _AGAIN = "Restore the file, or prepare the store again."
 
 
 class Store:
-    """Films that were decoded once. Make one by `Store.open(path)`; it can be sent to other processes.
+    """Images that were decoded once. Make one by `Store.open(path)`; it can be sent to other processes.
 
     Attributes:
         path: the folder.
@@ -62,16 +62,16 @@ class Store:
         return Store.open, (self.path,)
 
     def __len__(self) -> int:
-        return int(self.manifest["counts"]["films"])
+        return int(self.manifest["counts"]["images"])
 
-    def pixels(self, i: int) -> Film:
-        """Film `i` as stored, uint8 (H, W): a read-only view of the file, nothing is copied."""
+    def pixels(self, i: int) -> Image:
+        """Image `i` as stored, uint8 (H, W): a read-only view of the file, nothing is copied."""
         return self._levels[1].pixels(i)
 
     def level(self, target: int) -> Level:
-        """The films at the smallest halving whose shorter side is still at least `target` pixels.
+        """The images at the smallest halving whose shorter side is still at least `target` pixels.
 
-        That is at most twice the target, or the films as stored where they are not larger than that. A
+        That is at most twice the target, or the images as stored where they are not larger than that. A
         halving is made once, as exact area averages, and kept in the store's folder `levels`.
         """
         factor = halving(self._levels[1].shorter, target)
@@ -80,7 +80,7 @@ class Store:
         return self._levels[factor]
 
     def level_soon(self, target: int, makes: bool = True) -> Level | Soon:
-        """`level(target)` for a reader that begins at once: where many films must be made smaller first, as they come.
+        """`level(target)` for a reader that begins at once: where many images must be made smaller first, as they come.
 
         Args:
             makes: whether this process makes them, beside its other work.
@@ -93,7 +93,7 @@ class Store:
 
     @cached_property
     def index(self) -> pl.DataFrame:
-        """One row a film, in row order.
+        """One row an image, in row order.
 
         Columns: `row, path, patient, study, view, sex, age, height, width, sha256`, the labels (1, 0, -1 or
         null), the other columns of the table.
@@ -133,7 +133,7 @@ class Store:
 
     @property
     def patients_known(self) -> bool:
-        """False where each film counts as a patient of its own because nobody knows better."""
+        """False where each image counts as a patient of its own because nobody knows better."""
         return bool(self.manifest["patients_known"])
 
     @property
@@ -142,7 +142,7 @@ class Store:
         return str(self.manifest["blank"])
 
     def rows_in(self, *splits: str) -> npt.NDArray[np.int64]:
-        """The rows, in order, of the films whose patient is in one of these splits.
+        """The rows, in order, of the images whose patient is in one of these splits.
 
         Raises:
             ValueError: a name is none of train, val and test.

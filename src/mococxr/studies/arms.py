@@ -1,4 +1,4 @@
-"""What the report must say of arms: where each encoder comes from, what it was trained on, what a film costs."""
+"""What the report must say of arms: where each encoder comes from, what it was trained on, what an image costs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from mococxr.encoders import SETS, EncoderSource, TrainedOn, shared_sets, shown_name, trained_on
 from mococxr.errors import InputError
-from mococxr.features import open_encoder, seconds_per_film
+from mococxr.features import open_encoder, seconds_per_image
 from mococxr.files import read_json
 from mococxr.store import Store
 from mococxr.studies.plan import Arm
@@ -21,11 +21,11 @@ POINTS = 100
 """Lines of a run's log that a study keeps, at most."""
 CURVES = ("step", "loss", "contrast_accuracy", "effective_rank", "knn_auroc")
 """What it keeps of each."""
-MAY_HOLD = "TEST FILMS MAY HAVE BEEN SEEN: "
+MAY_HOLD = "TEST IMAGES MAY HAVE BEEN SEEN: "
 
 
 def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
-    """Where an arm comes from and what a film costs; what its runs did not record is null.
+    """Where an arm comes from and what an image costs; what its runs did not record is null.
 
     Args:
         device: where the cost is measured.
@@ -64,7 +64,7 @@ def _cost(source: EncoderSource, device: str) -> Facts:
     encoder = open_encoder(source)
     return {
         "parameters": sum(weight.numel() for weight in encoder.parameters()),
-        "seconds_per_film": round(seconds_per_film(encoder, source.spec.size, device), 6),
+        "seconds_per_image": round(seconds_per_image(encoder, source.spec.size, device), 6),
         "device": device,
     }
 
@@ -111,7 +111,7 @@ def _pretrained_on(store: Store, record: Facts) -> Facts | None:
     names = before.get("source")
     names = names if isinstance(names, list) else [names]
     source = store.source if store.source in names else ", ".join(str(name) for name in names if name) or None
-    return {"source": source} | {name: before.get(name) for name in ("films", "patients", "splits")}
+    return {"source": source} | {name: before.get(name) for name in ("images", "patients", "splits")}
 
 
 def published(source: EncoderSource) -> TrainedOn | None:
@@ -130,9 +130,9 @@ def published(source: EncoderSource) -> TrainedOn | None:
 
 
 def encoder_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
-    """Arms whose published training data may hold films of this store, or is not known; films that were enlarged."""
+    """Arms whose published training data may hold images of this store, or is not known; images that were enlarged."""
     warnings = [
-        f"Arm {arm.name} sees frames of {arm.sources[0].spec.size} px, larger than the films of the store "
+        f"Arm {arm.name} sees frames of {arm.sources[0].spec.size} px, larger than the images of the store "
         f"({store.manifest['size']} px): they were enlarged."
         for arm in arms
         if arm.sources[0].spec.size > store.manifest["size"]
@@ -150,13 +150,13 @@ def _training_warning(store: Store, whose: str, told: TrainedOn | None) -> list[
     if told is None:
         return []
     if not told.known:
-        return [f"{whose}: what they were trained on is not known, so it may hold the test films."]
+        return [f"{whose}: what they were trained on is not known, so it may hold the test images."]
     both = shared_sets(store.source, told.sets)
     if not both:
         return []
     how = "with" if told.labels else "without"
     return [
-        f"{MAY_HOLD}{whose} were trained, {how} labels, on {', '.join(SETS[one] for one in both)}, where films of "
+        f"{MAY_HOLD}{whose} were trained, {how} labels, on {', '.join(SETS[one] for one in both)}, where images of "
         f"this store ({store.source}) come from. Its scores may be too high."
     ]
 
@@ -172,11 +172,11 @@ def overlap_warnings(store: Store, arms: Sequence[Arm]) -> list[str]:
             seen = _patients_seen(source.path, store.source)
             if seen is None:
                 warnings.append(
-                    f"Run {name} of arm {arm.name} does not say whose films it was pretrained on."
+                    f"Run {name} of arm {arm.name} does not say whose images it was pretrained on."
                 )
             elif both := len(test & seen):
                 warnings.append(
-                    f"TEST PATIENTS SEEN: run {name} of arm {arm.name} was pretrained on films of {both:,} "
+                    f"TEST PATIENTS SEEN: run {name} of arm {arm.name} was pretrained on images of {both:,} "
                     f"of the {len(test):,} test patients (without labels). Its scores may be too high."
                 )
     return warnings

@@ -157,7 +157,7 @@ def variance_row(key: Key, reference: str, measured: Measured) -> Record:
 
 
 def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
-    """A row of `labels_saved.csv`: the films that the reference needs to reach what the arm reaches with its own."""
+    """A row of `labels_saved.csv`: the images that the reference needs to reach what the arm reaches with its own."""
     row = _names(key, reference)
     few = too_few(measured.labels, measured.patients, consequence="no saving of labels is computed")
     curve = [(reference, key[1], key[2], fraction) for fraction in sorted(fractions)]
@@ -165,23 +165,23 @@ def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[
     if not measured.members(key) or few is not None or len(curve) < 2:
         short = f"arm {reference} has {len(curve)} fraction with a number, and a curve needs two"
         return row | {"reason": measured.reason(key) if not measured.members(key) else few or short}
-    films = _films(measured, key)
+    images = _images(measured, key)
     points = [measured.trials(one).mean() for one in curve]
     value, replicates = measured.trials(key).mean()
-    counts = [_films(measured, one) for one in curve]
-    row["train_films"] = films
+    counts = [_images(measured, one) for one in curve]
+    row["train_images"] = images
     if (np.diff(counts) <= 0).any():
-        return row | {"reason": "two fractions have as many training films: there is no curve between them"}
+        return row | {"reason": "two fractions have as many training images: there is no curve between them"}
     try:
         found = labels_saved(
-            films, value, replicates, counts, [v for v, _ in points], np.stack([b for _, b in points]), LEVEL
+            images, value, replicates, counts, [v for v, _ in points], np.stack([b for _, b in points]), LEVEL
         )
     except UndefinedError as error:
         return row | {"reason": str(error)}
-    ends = {"equals_films": found.needed, "low": found.low, "high": found.high}
+    ends = {"equals_images": found.needed, "low": found.low, "high": found.high}
     row.update({name: _count(end) for name, end in ends.items()})
     factors = {"factor": found.needed, "factor_low": found.low, "factor_high": found.high}
-    row.update({name: end.count / films for name, end in factors.items() if end.side == "exactly"})
+    row.update({name: end.count / images for name, end in factors.items() if end.side == "exactly"})
     return row | {"words": found.words}
 
 
@@ -189,9 +189,9 @@ def _count(found: Labels) -> str:
     return f"{found.count:.6g}" if found.side == "exactly" else str(found)
 
 
-def _films(measured: Measured, key: Key) -> float:
-    """Labelled films of a cell, the mean over its draws."""
-    return float(np.mean([measured.done[i]["train_films"] for i in measured.members(key)]))
+def _images(measured: Measured, key: Key) -> float:
+    """Labelled images of a cell, the mean over its draws."""
+    return float(np.mean([measured.done[i]["train_images"] for i in measured.members(key)]))
 
 
 def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
@@ -214,7 +214,7 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
             raise UndefinedError(lost[0])
         found = _delong(measured, *pair)
         if not found.variance:
-            raise UndefinedError("the two arms rank the test films alike")
+            raise UndefinedError("the two arms rank the test images alike")
     except UndefinedError as error:
         return about | {"words": f"Undefined: {error}."}
     patients = np.unique(measured.patients)

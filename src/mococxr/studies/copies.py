@@ -1,6 +1,6 @@
-"""Test films that are also among the films a run was pretrained on: the same file, or one that looks the same.
+"""Test images that are also among the images a run was pretrained on: the same file, or one that looks the same.
 
-A run keeps hashes and fingerprints of its films, not their pixels (`films.parquet`), so a film that looks the same is
+A run keeps hashes and fingerprints of its images, not their pixels (`images.parquet`), so an image that looks the same is
 known by its fingerprint only, and the two are not laid beside each other.
 """
 
@@ -19,10 +19,10 @@ from mococxr.near_duplicates import fingerprints, near
 from mococxr.store import Store
 from mococxr.studies.plan import Arm
 
-FILMS_SEEN = "TEST FILMS SEEN: "
+IMAGES_SEEN = "TEST IMAGES SEEN: "
 DISTANCE = 16
-"""Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); films that are no copies
-begin at 73 between adult and child films of two hospitals, at 51 among real films, at 18 among 2,000 phantoms."""
+"""Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); images that are no copies
+begin at 73 between adult and child images of two hospitals, at 51 among real images, at 18 among 2,000 phantoms."""
 SCHEMA = {
     "arm": pl.String,
     "run": pl.String,
@@ -33,23 +33,23 @@ SCHEMA = {
 }
 
 
-def compare_films(out: Path, store: Store, arms: Sequence[Arm]) -> tuple[dict[str, Any], list[str]]:
-    """Compare the test films with those of each run, and list what is in both in `copies.csv`.
+def compare_images(out: Path, store: Store, arms: Sequence[Arm]) -> tuple[dict[str, Any], list[str]]:
+    """Compare the test images with those of each run, and list what is in both in `copies.csv`.
 
     Args:
         out: the STUDY folder.
-        store: whose test films are judged.
+        store: whose test images are judged.
 
     Returns:
-        Facts, an entry a run (`arm/run`): films compared, the same files, and films that look the same (null where
+        Facts, an entry a run (`arm/run`): images compared, the same files, and images that look the same (null where
         the run keeps no fingerprints); and warnings.
     """
     runs = [(arm.name, name, one.path) for arm in arms for name, one in zip(arm.runs, arm.sources, strict=True)
             if one.path is not None]  # fmt: skip
-    known = [run for run in runs if (run[2] / "films.parquet").is_file()]
+    known = [run for run in runs if (run[2] / "images.parquet").is_file()]
     warnings = [
-        f"Run {name} of arm {arm} keeps no fingerprints of its films (an earlier version made it): whether test "
-        "films are among them was not checked."
+        f"Run {name} of arm {arm} keeps no fingerprints of its images (an earlier version made it): whether test "
+        "images are among them was not checked."
         for arm, name, path in runs
         if (arm, name, path) not in known
     ]
@@ -59,10 +59,10 @@ def compare_films(out: Path, store: Store, arms: Sequence[Arm]) -> tuple[dict[st
         test = store.rows_in("test")
         marks = fingerprints(store.pixels(int(row)) for row in test)
         for arm, name, path in known:
-            found = _in_both(store, test, marks, pl.read_parquet(path / "films.parquet"))
+            found = _in_both(store, test, marks, pl.read_parquet(path / "images.parquet"))
             rows += [{"arm": arm, "run": name, **row} for row in found]
             same = sum(row["found"] == "same file" for row in found)
-            facts[f"{arm}/{name}"] = {"test_films": len(test), "same": same, "alike": len(found) - same}
+            facts[f"{arm}/{name}"] = {"test_images": len(test), "same": same, "alike": len(found) - same}
             warnings += [_sentence(arm, name, same, len(found) - same, len(test))] if found else []
     table = out / "copies.csv"
     if rows:
@@ -74,7 +74,7 @@ def compare_films(out: Path, store: Store, arms: Sequence[Arm]) -> tuple[dict[st
 
 def _sentence(arm: str, run: str, same: int, alike: int, total: int) -> str:
     return (
-        f"{FILMS_SEEN}of the {total:,} test films, {same:,} are files that run {run} of arm {arm} was pretrained on, "
+        f"{IMAGES_SEEN}of the {total:,} test images, {same:,} are files that run {run} of arm {arm} was pretrained on, "
         f"and {alike:,} more look like one of them (by fingerprint only: the pixels were not compared). They are "
         "listed in copies.csv."
     )
@@ -83,7 +83,7 @@ def _sentence(arm: str, run: str, same: int, alike: int, total: int) -> str:
 def _in_both(
     store: Store, test: NDArray[np.int64], marks: NDArray[np.uint8], seen: pl.DataFrame
 ) -> list[dict[str, Any]]:
-    """A row a test film that is in both."""
+    """A row a test image that is in both."""
     index = store.index.select("path", "sha256")[test]
     hashes = set(seen["sha256"].to_list())
     theirs = np.frombuffer(b"".join(seen["fingerprint"].to_list()), dtype=np.uint8).reshape(
@@ -91,7 +91,7 @@ def _in_both(
     )
     theirs = np.unique(theirs[theirs.any(axis=1)], axis=0)
     pairs = near(marks, theirs, DISTANCE)
-    pairs = pairs[marks[pairs[:, 0]].any(axis=1)]  # films without a picture all look the same
+    pairs = pairs[marks[pairs[:, 0]].any(axis=1)]  # images without a picture all look the same
     bits: dict[int, int] = {}
     for i, j in pairs.tolist():
         apart = int(np.unpackbits(marks[i] ^ theirs[j]).sum())

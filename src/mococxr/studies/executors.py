@@ -14,7 +14,7 @@ from mococxr import workers
 from mococxr.cluster import connected
 from mococxr.errors import InputError
 from mococxr.studies.on_ray import OnRay, share_of_gpu
-from mococxr.studies.passes import Pass, make_levels, read_films
+from mococxr.studies.passes import Pass, make_levels, read_images
 from mococxr.studies.plan import Draw, Trial
 from mococxr.studies.trial import Work, do_trial
 
@@ -63,9 +63,9 @@ class Local:
         self._work, self._jobs = work, jobs or (workers.cores() if work.method.device == "cpu" else 1)
 
     def read(self, passes: Sequence[Pass]) -> None:
-        """Read the films, and keep where the features lie in `Work.features`."""
+        """Read the images, and keep where the features lie in `Work.features`."""
         for one in passes:
-            self._work.features[one.key] = read_films(self._work, one, f"features of {one.arm}")
+            self._work.features[one.key] = read_images(self._work, one, f"features of {one.arm}")
 
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
         """Do the trials and yield their records as they come; in several processes where they are slow."""

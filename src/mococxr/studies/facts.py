@@ -15,17 +15,17 @@ Facts = dict[str, Any]
 
 def store_facts(store: Store) -> Facts:
     """Counts and names of the store, and of each split."""
-    films = store.index.select("patient").join(store.splits, on="patient", how="left")
+    images = store.index.select("patient").join(store.splits, on="patient", how="left")
     splits = {
-        name: {"films": len(part), "patients": part["patient"].n_unique()}
+        name: {"images": len(part), "patients": part["patient"].n_unique()}
         for name in ("train", "val", "test")
-        for part in (films.filter(pl.col("split") == name),)
+        for part in (images.filter(pl.col("split") == name),)
     }
     paths = store.index["path"]
     return {
         "path_name": store.path.name,
         "source": store.source,
-        "films": len(store),
+        "images": len(store),
         "patients": store.index["patient"].n_unique(),
         "patients_known": store.patients_known,
         "phantom": bool(store.manifest.get("phantom", paths.str.contains("phantom-").all())),
@@ -44,7 +44,7 @@ def target_facts(store: Store, target: Target) -> Facts:
         rows = target.known(split)
         labels = target.labels[rows]
         patients = store.index["patient"].to_numpy()[rows]
-        counts |= {f"{split}_films": len(rows), f"{split}_patients": len(set(patients.tolist()))}
+        counts |= {f"{split}_images": len(rows), f"{split}_patients": len(set(patients.tolist()))}
         for word, value in (("positive", 1), ("negative", 0)):
             counts[f"{split}_{word}s"] = int((labels == value).sum())
             if split == "test":
@@ -64,13 +64,13 @@ def note_warnings(records: Sequence[Facts]) -> list[str]:
 def validation_labels(records: Sequence[Facts], modes: Sequence[str]) -> Facts:
     """The most validation labels that a trial of each mode used."""
     return {
-        mode: max((r.get("validation_films", 0) for r in records if r["mode"] == mode), default=0)
+        mode: max((r.get("validation_images", 0) for r in records if r["mode"] == mode), default=0)
         for mode in modes
     }
 
 
 def calibration_labels(records: Sequence[Facts], targets: Sequence[str]) -> Facts:
-    """Validation films whose labels chose calibration and threshold, after all training: no classifier saw them."""
+    """Validation images whose labels chose calibration and threshold, after all training: no classifier saw them."""
     return {
         target: max((r.get("validation_scored", 0) for r in records if r["target"] == target), default=0)
         for target in targets

@@ -33,7 +33,7 @@ def inputs_of(
 
     Args:
         settings: as plain values.
-        tested: the store of the test films.
+        tested: the store of the test images.
         encoders: `arm/run index` -> hash of the encoder's weights, in the order of the arms.
         draws: hash of the draws, where they were given.
     """
@@ -58,7 +58,7 @@ def claim(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
 
 
 def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    differs = _other_films(before, now) + _other_arms(before["encoders"], now["encoders"])
+    differs = _other_images(before, now) + _other_arms(before["encoders"], now["encoders"])
     was, is_now = before["settings"], now["settings"]
     differs += [
         f"--{name.replace('_', '-')} ({was.get(name)} before, {is_now.get(name)} now)"
@@ -75,13 +75,13 @@ def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def _other_films(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _other_images(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Which of the stores and given draws are not those of before."""
     differs = ["the store"] if before["store"] != now["store"] else []
     if before.get("test_store", before["store"]) != now["test_store"] and not (
         differs and now["test_store"] == now["store"]
     ):
-        differs.append("the store of the test films")
+        differs.append("the store of the test images")
     return differs + (["the draws given"] if before.get("draws") != now["draws"] else [])
 
 

@@ -1,4 +1,4 @@
-"""Does each arm serve every group alike? The groups of the test films, and the rows of `subgroups.csv`."""
+"""Does each arm serve every group alike? The groups of the test images, and the rows of `subgroups.csv`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mococxr.studies.results import LEVEL, Key, Measured, cell_names
 from mococxr.studies.units import unit_values
 
 USUAL = ("sex", "age", "view", "device", "source", "hospital")
-"""Columns that are looked at where nobody names others, and where the test films have two known values or more."""
+"""Columns that are looked at where nobody names others, and where the test images have two known values or more."""
 MOST = 20
 """Groups of one column, at the most."""
 
 
 def attributes(store: Store, wanted: Sequence[str]) -> dict[str, pl.Series]:
-    """Column -> group of each film of the store, as text; null where it is not known.
+    """Column -> group of each image of the store, as text; null where it is not known.
 
     Args:
-        store: of the test films.
+        store: of the test images.
         wanted: columns; none for those of `USUAL` that the store has and that have at least two values.
 
     Raises:
@@ -45,7 +45,7 @@ def attributes(store: Store, wanted: Sequence[str]) -> dict[str, pl.Series]:
         count = groups.gather(test).drop_nulls().n_unique()
         if wanted and not 1 <= count <= MOST:
             raise InputError(
-                f"--subgroup {name}: the test films have {count:,} values of it.",
+                f"--subgroup {name}: the test images have {count:,} values of it.",
                 f"A column of groups has 1 to {MOST}.",
             )
         if wanted or 2 <= count <= MOST:
@@ -59,13 +59,13 @@ def _as_text(values: pl.Series) -> pl.Series:
 
 
 def of_units(found: Mapping[str, pl.Series], store: Store, measured: Measured) -> dict[str, pl.Series]:
-    """Column -> group of each unit that is judged; a unit whose films differ (views of a patient) is in none."""
-    if measured.films is None:
+    """Column -> group of each unit that is judged; a unit whose images differ (views of a patient) is in none."""
+    if measured.images is None:
         return {}
     place = store.index.select("path", "row")
-    rows = measured.films.select("path").join(place, on="path", how="left", maintain_order="left")["row"]
+    rows = measured.images.select("path").join(place, on="path", how="left", maintain_order="left")["row"]
     return {
-        name: unit_values(measured.films, values.gather(rows), measured.how.unit)
+        name: unit_values(measured.images, values.gather(rows), measured.how.unit)
         for name, values in found.items()
     }
 

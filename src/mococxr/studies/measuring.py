@@ -57,8 +57,8 @@ def measure_study(
 
     Args:
         records: of all trials; each gets its numbers here.
-        tested: the store of the test films.
-        groups: column -> group of each of its films.
+        tested: the store of the test images.
+        groups: column -> group of each of its images.
     """
     tables: dict[str, Rows] = {name: [] for name in TABLES}
     lost, pilots = 0, {}

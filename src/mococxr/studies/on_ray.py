@@ -1,6 +1,6 @@
-"""Trials and passes over the films as tasks of a Ray cluster; their files are those of a local study.
+"""Trials and passes over the images as tasks of a Ray cluster; their files are those of a local study.
 
-A task gets numbers: rows, labels and where things lie. Films, names and predictions stay on the file system that
+A task gets numbers: rows, labels and where things lie. Images, names and predictions stay on the file system that
 the machines share. A driver that dies leaves whole trials behind; started again it does those that are missing.
 A task of the dead driver that still ends writes the bytes that the new one writes.
 """
@@ -25,12 +25,12 @@ from mococxr.features import pick_device
 from mococxr.files import sha256_file
 from mococxr.store import Store
 from mococxr.studies.folder import INPUTS
-from mococxr.studies.passes import Pass, make_levels, read_films
+from mococxr.studies.passes import Pass, make_levels, read_images
 from mococxr.studies.plan import Draw, Trial
-from mococxr.studies.trial import Films, Work, do_trial
+from mococxr.studies.trial import Images, Work, do_trial
 
 SHARE = 0.25
-"""GPU of a task unless told otherwise: the paper's batch of 16 films leaves most of one idle."""
+"""GPU of a task unless told otherwise: the paper's batch of 16 images leaves most of one idle."""
 
 
 def share_of_gpu(ray: Any, device: str, gpus: float | None) -> float:
@@ -68,7 +68,7 @@ class OnRay:
     Args:
         jobs: tasks at a time; None is what the cluster holds at the moment.
         device: as asked for; each task looks on its own machine.
-        gpus: share of a GPU for training by gradient and for reading films, as `share_of_gpu` gives it; solved
+        gpus: share of a GPU for training by gradient and for reading images, as `share_of_gpu` gives it; solved
             heads take none.
     """
 
@@ -78,7 +78,7 @@ class OnRay:
         self._told: set[str] = set()
 
     def read(self, passes: Sequence[Pass]) -> None:
-        """Read the films, one task a pass, and keep where the features lie in `Work.features`.
+        """Read the images, one task a pass, and keep where the features lie in `Work.features`.
 
         On CPUs a pass takes as many threads as this process would: sums depend on them in the last bit.
         """
@@ -90,7 +90,7 @@ class OnRay:
         tasks = [Task(one, _read, (one, self._device, threads), shared, cpus, self._gpus) for one in passes]
         with (
             closing(cluster.each(tasks, self._jobs)) as answers,
-            console.progress("features", len(passes), "passes over the films") as bar,
+            console.progress("features", len(passes), "passes over the images") as bar,
         ):
             for one, answer in answers:
                 self._work.features[one.key] = self._kept(answer, f"the features of {one.arm}")
@@ -136,7 +136,7 @@ class OnRay:
 def _read(work: Work, one: Pass, device: str, threads: int) -> tuple[Path, str]:
     """In a task: the file of a pass, and this machine's name where it has no GPU and should."""
     work, blind = _placed(work, device, threads)
-    return read_films(work, one), blind
+    return read_images(work, one), blind
 
 
 def _trial(work: Work, trial: Trial, draw: Draw, device: str) -> tuple[dict[str, Any], str]:
@@ -156,8 +156,8 @@ def _placed(work: Work, device: str, threads: int) -> tuple[Work, str]:
 def _rooted(work: Work) -> Work:
     """The same work by absolute paths: a task has another working folder."""
 
-    def rooted(films: Films) -> Films:
-        return replace(films, store=Store.open(os.path.abspath(films.store.path)))
+    def rooted(images: Images) -> Images:
+        return replace(images, store=Store.open(os.path.abspath(images.store.path)))
 
     train = rooted(work.train)
     return replace(
@@ -178,7 +178,7 @@ def _source(source: EncoderSource) -> EncoderSource:
 def _seen(work: Work) -> list[Seen]:
     """What a machine must see: this very study and its stores, and the encoders' files."""
     inputs = work.out / INPUTS
-    stores = {films.store.path: films.store.sha256 for films in (work.train, work.test)}
+    stores = {images.store.path: images.store.sha256 for images in (work.train, work.test)}
     seen = [Seen(f"the study folder {work.out}", inputs, sha256_file(inputs))]
     seen += [Seen(f"the store {path}", path / "manifest.json", sha256) for path, sha256 in stores.items()]
     for source in dict.fromkeys(work.sources.values()):

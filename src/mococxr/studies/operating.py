@@ -1,4 +1,4 @@
-"""What a first user would do with a cell: probabilities and a threshold from validation films, judged on test films."""
+"""What a first user would do with a cell: probabilities and a threshold from validation images, judged on test images."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Row
     row.update(draw=first["draw"], prevalence=float(measured.labels.mean()))
     validated = _validation(out, first["id"], measured)
     if validated is None:
-        return row | {"reason": "there are no validation films with a label and a score"}, [], []
+        return row | {"reason": "there are no validation images with a label and a score"}, [], []
     labels, scores, patients = validated
-    row.update(validation_films=int(labels.size), validation_positives=int(labels.sum()))
+    row.update(validation_images=int(labels.size), validation_positives=int(labels.sum()))
     nothing = "neither calibration nor threshold is chosen"
     few = too_few(labels, patients, consequence=nothing, split="validation")
     if few is not None:
@@ -70,8 +70,8 @@ def _validation(
     path = validation_path(out, trial)
     if not path.is_file():
         return None
-    films = pl.read_parquet(path)
-    return join_units(films, films["score"].to_numpy(), measured.how.unit, measured.how.vote)
+    images = pl.read_parquet(path)
+    return join_units(images, images["score"].to_numpy(), measured.how.unit, measured.how.vote)
 
 
 def _point(threshold: float, tested: Floats, measured: Measured) -> OperatingPoint:

@@ -1,7 +1,7 @@
-"""One pass over the films for each frozen encoder, whatever the number of fractions and draws.
+"""One pass over the images for each frozen encoder, whatever the number of fractions and draws.
 
 Features are kept in STUDY/features under the hash of all that they follow from, so that a study that goes on, or
-grows by a mode or an arm, reads no film twice.
+grows by a mode or an arm, reads no image twice.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from mococxr.studies.trial import Work
 
 @dataclass(frozen=True)
 class Pass:
-    """The films of one store, read by one frozen encoder.
+    """The images of one store, read by one frozen encoder.
 
     Args:
         arm, run_index: the encoder.
         store: sha256 of the store.
-        encoder: hash of the weights and of how films are put to them.
+        encoder: hash of the weights and of how images are put to them.
     """
 
     arm: str
@@ -46,35 +46,35 @@ def passes_of(work: Work, todo: Sequence[tuple[Trial, Draw]], hashes: Mapping[st
         hashes: `arm/run index` -> hash of the encoder.
     """
     needed = [
-        Pass(trial.arm, trial.run_index, films.store.sha256, hashes[f"{trial.arm}/{trial.run_index}"])
+        Pass(trial.arm, trial.run_index, images.store.sha256, hashes[f"{trial.arm}/{trial.run_index}"])
         for trial, draw in todo
         if work.method.solves(trial.mode) and not draw.undefined
-        for films in (work.train, work.test)
+        for images in (work.train, work.test)
     ]
     return list(dict.fromkeys(needed))
 
 
-def read_films(work: Work, one: Pass, label: str | None = None) -> Path:
-    """The file of a pass's features, (N, D) float32 in the order of `Films.rows`; made where it is not there yet.
+def read_images(work: Work, one: Pass, label: str | None = None) -> Path:
+    """The file of a pass's features, (N, D) float32 in the order of `Images.rows`; made where it is not there yet.
 
     Args:
         label: what the progress line is called; None shows none.
     """
     method, source = work.method, work.sources[one.arm, one.run_index]
-    films = work.train if work.train.store.sha256 == one.store else work.test
+    images = work.train if work.train.store.sha256 == one.store else work.test
 
     def make() -> NDArray[float32]:
         return features(
-            open_encoder(source, method.seed), films.store, films.rows,
+            open_encoder(source, method.seed), images.store, images.rows,
             size=source.spec.size, frame=method.frame, device=method.device, label=label,
         )  # fmt: skip
 
-    made_from = (one.encoder, one.store, method.frame, method.device, films.rows.tobytes())
+    made_from = (one.encoder, one.store, method.frame, method.device, images.rows.tobytes())
     return cached(work.out / "features", made_from, make)
 
 
 def make_levels(work: Work) -> None:
-    """Make the smaller copies of the films that trials read, once and here: each process would make its own."""
+    """Make the smaller copies of the images that trials read, once and here: each process would make its own."""
     for size in {source.spec.size for source in work.sources.values()}:
         work.train.store.level(size)
         work.test.store.level(size)

@@ -40,7 +40,7 @@ Key = tuple[str, str, str, float]
 class Judging:
     """How predictions are judged: settings of the same names. With others nothing is trained again."""
 
-    unit: str = "film"
+    unit: str = "image"
     vote: str = "max"
     replicates: int = 2000
     seed: int = 0
@@ -56,14 +56,14 @@ class Measured:
     Args:
         records: every trial; one that is not done says in `status` why.
         done: the trials that the arrays are about, in their order.
-        films: the test films, `path, patient, study, label`.
+        images: the test images, `path, patient, study, label`.
         labels, patients: of the units; empty where no trial is done.
     """
 
     records: list[Record]
     done: list[Record]
     how: Judging
-    films: pl.DataFrame | None = None
+    images: pl.DataFrame | None = None
     labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     scores_TG: Floats = field(default_factory=lambda: np.empty((0, 0)))
     patients: NDArray = field(default_factory=lambda: np.empty(0))
@@ -119,7 +119,7 @@ def measure(out: Path, records: Sequence[Record], how: Judging) -> Measured:
             undefined, with the reason in `status`.
 
     Raises:
-        RunError: two trials were not judged on the same films (a file was exchanged).
+        RunError: two trials were not judged on the same images (a file was exchanged).
     """
     every = list(records)
     for record in every:
@@ -127,31 +127,31 @@ def measure(out: Path, records: Sequence[Record], how: Judging) -> Measured:
     done = [record for record in every if record["status"] == "done"]
     if not done:
         return Measured(every, [], how)
-    films, by_film = _predictions(out, done)
-    labels, scores_TG, patients = join_units(films, by_film, how.unit, how.vote)
+    images, by_image = _predictions(out, done)
+    labels, scores_TG, patients = join_units(images, by_image, how.unit, how.vote)
     try:
         for record, scores in zip(done, scores_TG, strict=True):
             record.update(auroc=auroc(labels, scores), average_precision=average_precision(labels, scores))
     except UndefinedError as error:  # by this unit the test labels are of one class: so it is for every trial
         for record in done:
             record["status"] = f"{UNDEFINED}{error}"
-        return Measured(every, [], how, films, labels, patients=patients)
+        return Measured(every, [], how, images, labels, patients=patients)
     arguments = (labels, scores_TG, patients, how.replicates, how.seed)
     aurocs, precisions = bootstrap_auroc(*arguments), bootstrap_average_precision(*arguments)
-    return Measured(every, done, how, films, labels, scores_TG, patients, aurocs, precisions)
+    return Measured(every, done, how, images, labels, scores_TG, patients, aurocs, precisions)
 
 
 def _predictions(out: Path, done: Sequence[Record]) -> tuple[pl.DataFrame, Floats]:
-    """The test films, which all trials share, and the trials' scores of them, (T, N)."""
+    """The test images, which all trials share, and the trials' scores of them, (T, N)."""
     tables = [pl.read_parquet(predictions_path(out, record["id"])) for record in done]
-    films = tables[0].drop("score")
+    images = tables[0].drop("score")
     for record, table in zip(done, tables, strict=True):
-        if not table.drop("score").equals(films):
+        if not table.drop("score").equals(images):
             raise RunError(
-                f"{predictions_path(out, record['id'])} is not about the test films of the other trials: "
+                f"{predictions_path(out, record['id'])} is not about the test images of the other trials: "
                 f"remove it and trials/{record['id']}.json, and run the study again."
             )
-    return films, np.stack([table["score"].to_numpy() for table in tables])
+    return images, np.stack([table["score"].to_numpy() for table in tables])
 
 
 def cell_row(key: Key, measured: Measured) -> tuple[Record, int]:

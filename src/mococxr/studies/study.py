@@ -23,7 +23,7 @@ from mococxr.settings import StudySettings, to_mapping, to_yaml
 from mococxr.store import Store
 from mococxr.studies import facts, folder, given
 from mococxr.studies.arms import arm_facts, encoder_warnings, overlap_warnings
-from mococxr.studies.copies import compare_films
+from mococxr.studies.copies import compare_images
 from mococxr.studies.executors import Local, OnRay, executor_of
 from mococxr.studies.groups import attributes
 from mococxr.studies.measuring import Asked, Numbers, measure_study
@@ -40,7 +40,7 @@ from mococxr.studies.plan import (
 )
 from mococxr.studies.results import LEVEL, Judging, undefined_entries
 from mococxr.studies.summary import summary
-from mococxr.studies.trial import Films, Work
+from mococxr.studies.trial import Images, Work
 from mococxr.studies.units import check_test_store, check_unit
 from mococxr.version import VERSION
 
@@ -62,7 +62,7 @@ def run(settings: StudySettings) -> Path:
     check_unit(tested, settings.unit)
     arms = read_arms(settings.arm, settings.backbone, settings.size)
     reference = _reference(settings.against, arms)
-    train, test = _films(settings, store, tested)
+    train, test = _images(settings, store, tested)
     groups = attributes(tested, settings.subgroup)
     draws, drawn = _draws(settings, store, list(train.targets.values()))
     work = _work(settings, train, test, arms)
@@ -89,16 +89,18 @@ def _reference(against: str | None, arms: Sequence[Arm]) -> str:
     return against or names[0]
 
 
-def _films(settings: StudySettings, store: Store, tested: Store) -> tuple[Films, Films]:
-    """The films that train and those that are judged; one object where one store holds both."""
+def _images(settings: StudySettings, store: Store, tested: Store) -> tuple[Images, Images]:
+    """The images that train and those that are judged; one object where one store holds both."""
     if not settings.target or len(set(settings.target)) < len(settings.target):
         raise InputError("--target is missing or given twice.", "Name each target once.")
     targets = _targets(store, settings)
     if tested is store:
-        return (both := Films(store, targets, _rows(targets, "train", "val", "test")), both)
+        return (both := Images(store, targets, _rows(targets, "train", "val", "test")), both)
     check_test_store(store, tested)
     judged = _targets(tested, settings)
-    return Films(store, targets, _rows(targets, "train", "val")), Films(tested, judged, _rows(judged, "test"))
+    return Images(store, targets, _rows(targets, "train", "val")), Images(
+        tested, judged, _rows(judged, "test")
+    )
 
 
 def _targets(store: Store, settings: StudySettings) -> dict[str, Target]:
@@ -124,7 +126,7 @@ def _draws(settings: StudySettings, store: Store, targets: Sequence[Target]) -> 
     return draws, given.fingerprint(draws)
 
 
-def _work(settings: StudySettings, train: Films, test: Films, arms: Sequence[Arm]) -> Work:
+def _work(settings: StudySettings, train: Images, test: Images, arms: Sequence[Arm]) -> Work:
     elsewhere = settings.executor == "ray" and settings.device != "cpu"  # tasks look on their own machines
     method = read_method(settings, pick_device("auto" if elsewhere else settings.device).type)
     sources = {(arm.name, i): source for arm in arms for i, source in enumerate(arm.sources)}
@@ -132,7 +134,7 @@ def _work(settings: StudySettings, train: Films, test: Films, arms: Sequence[Arm
 
 
 def _hashes(arms: Sequence[Arm], seed: int) -> dict[str, str]:
-    """Arm and run -> hash of the weights and of how films are put to them."""
+    """Arm and run -> hash of the weights and of how images are put to them."""
     return {
         f"{arm.name}/{i}": f"{state_hash(open_encoder(source, seed))} {source.spec}"
         for arm in arms
@@ -171,7 +173,7 @@ def _facts(
     numbers: Numbers,
 ) -> dict[str, Any]:  # fmt: skip
     store, tested = work.train.store, work.test.store
-    shared, copied = compare_films(work.out, tested, arms)
+    shared, copied = compare_images(work.out, tested, arms)
     seen = [*overlap_warnings(tested, arms), *copied, *encoder_warnings(tested, arms)]
     return {
         "version": VERSION,
@@ -191,7 +193,7 @@ def _facts(
         "undefined": undefined_entries(records),
         "undefined_resamples": numbers.undefined_resamples,
         "calibration_labels": facts.calibration_labels(records, settings.target),
-        "films_in_both": shared,
+        "images_in_both": shared,
         "warnings": [*seen, *facts.note_warnings(records)],
         "settings": to_mapping(settings),
         **numbers.facts,

@@ -1,4 +1,4 @@
-"""One trial: train on its draw, score the test films and the validation films, write predictions and a record."""
+"""One trial: train on its draw, score the test images and the validation images, write predictions and a record."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from mococxr.studies.plan import Draw, Trial
 
 
 @dataclass(frozen=True)
-class Films:
-    """Films of one store that a study reads.
+class Images:
+    """Images of one store that a study reads.
 
     Args:
         targets: what each target makes of the store's labels.
@@ -45,7 +45,7 @@ class Work:
     """What all trials of a study share; it travels to other processes.
 
     Args:
-        train: the films that train and validate.
+        train: the images that train and validate.
         test: those that are judged; the same object where one store holds both.
         sources: encoder of each (arm, run index).
         features: file of the rows' features for each (arm, run index, sha256 of the store); empty where no
@@ -53,15 +53,15 @@ class Work:
     """
 
     out: Path
-    train: Films
-    test: Films
+    train: Images
+    test: Images
     sources: dict[tuple[str, int], EncoderSource]
     features: dict[tuple[str, int, str], Path]
     method: Method
 
 
-Scores = Callable[[Films, NDArray[np.int64]], NDArray[np.float64]]
-"""Films and rows of them -> probabilities."""
+Scores = Callable[[Images, NDArray[np.int64]], NDArray[np.float64]]
+"""Images and rows of them -> probabilities."""
 
 
 def record_path(out: Path, trial: str) -> Path:
@@ -75,27 +75,27 @@ def predictions_path(out: Path, trial: str) -> Path:
 
 
 def validation_path(out: Path, trial: str) -> Path:
-    """Where a trial's scores of the validation films lie, in the columns of its predictions."""
+    """Where a trial's scores of the validation images lie, in the columns of its predictions."""
     return out / "validation" / f"{trial}.parquet"
 
 
 def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
     """Do one trial and write it down: scores first, then the record. `results` measures them.
 
-    `validation_films` counts the validation labels that training looked at; `validation_scored` the films whose
+    `validation_images` counts the validation labels that training looked at; `validation_scored` the images whose
     scores are kept, from which calibration and threshold are chosen afterwards.
     """
     started = time.perf_counter()
     rows = np.array(draw.rows, dtype=np.int64)
     record = {**dataclasses.asdict(trial), **_counts(work.train, trial.target, rows)}
-    record.update(status="done", notes=[], validation_films=0, validation_scored=0)
+    record.update(status="done", notes=[], validation_images=0, validation_scored=0)
     try:
         if draw.undefined:
             raise UndefinedError(draw.undefined)
         judged = work.test.targets[trial.target]
         _check_test(judged)
         trained, scores_of = _train(work, trial, rows)
-        record.update(notes=list(trained.notes), validation_films=trained.validation_films)
+        record.update(notes=list(trained.notes), validation_images=trained.validation_images)
         val = work.train.targets[trial.target].val
         if len(val):
             table = _predictions(work.train, trial.target, val, scores_of(work.train, val))
@@ -110,11 +110,11 @@ def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
     return record
 
 
-def _counts(films: Films, target: str, rows: NDArray[np.int64]) -> dict[str, int]:
+def _counts(images: Images, target: str, rows: NDArray[np.int64]) -> dict[str, int]:
     return {
-        "train_films": len(rows),
-        "train_patients": films.store.index["patient"][rows].n_unique(),
-        "train_positives": int((films.targets[target].labels[rows] == 1).sum()),
+        "train_images": len(rows),
+        "train_patients": images.store.index["patient"][rows].n_unique(),
+        "train_positives": int((images.targets[target].labels[rows] == 1).sum()),
     }
 
 
@@ -122,38 +122,38 @@ def _check_test(target: Target) -> None:
     positives = int((target.labels[target.test] == 1).sum())
     for count, word in ((positives, "positive"), (len(target.test) - positives, "negative")):
         if not count:
-            raise UndefinedError(f"none of the {len(target.test)} labelled test films is {word}")
+            raise UndefinedError(f"none of the {len(target.test)} labelled test images is {word}")
 
 
 def _predictions(
-    films: Films, target: str, rows: NDArray[np.int64], scores: NDArray[np.float64]
+    images: Images, target: str, rows: NDArray[np.int64], scores: NDArray[np.float64]
 ) -> pl.DataFrame:
-    labels = pl.Series(films.targets[target].labels[rows], dtype=pl.Int8)
-    about = films.store.index.select("path", "patient", "study")[rows]
+    labels = pl.Series(images.targets[target].labels[rows], dtype=pl.Int8)
+    about = images.store.index.select("path", "patient", "study")[rows]
     return about.with_columns(label=labels, score=pl.Series(scores, dtype=pl.Float64))
 
 
 def _train(work: Work, trial: Trial, rows: NDArray[np.int64]) -> tuple[Trained, Scores]:
-    """The trained classifier, and what gives its scores of other films (asked for after all training)."""
+    """The trained classifier, and what gives its scores of other images (asked for after all training)."""
     source, method = work.sources[trial.arm, trial.run_index], work.method
     encoder, size = _opened(source, method.seed), source.spec.size
 
-    def features_of(films: Films, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
-        kept = np.load(work.features[trial.arm, trial.run_index, films.store.sha256], mmap_mode="r")
-        return np.asarray(kept[np.searchsorted(films.rows, wanted)])
+    def features_of(images: Images, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+        kept = np.load(work.features[trial.arm, trial.run_index, images.store.sha256], mmap_mode="r")
+        return np.asarray(kept[np.searchsorted(images.rows, wanted)])
 
     trained = learn(
         encoder, work.train.store, work.train.targets[trial.target], rows,
         mode=trial.mode, method=method, size=size, features_of=partial(features_of, work.train),
     )  # fmt: skip
 
-    def scores_of(films: Films, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
+    def scores_of(images: Images, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
         if method.solves(trial.mode):
-            return trained.members[0].head.scores(features_of(films, wanted))
+            return trained.members[0].head.scores(features_of(images, wanted))
 
         def features_by(member: Encoder) -> NDArray[np.float32]:
             return features(
-                member, films.store, wanted, size=size, frame=method.frame, device=method.device, label=None
+                member, images.store, wanted, size=size, frame=method.frame, device=method.device, label=None
             )
 
         return member_scores(open_encoder(source, method.seed), trained.members, features_by)

@@ -1,4 +1,4 @@
-"""Phantoms: synthetic chest films with known findings, for tests and the offline demonstration.
+"""Phantoms: synthetic chest images with known findings, for tests and the offline demonstration.
 
 They are drawn from formulas, not from patients; every file says so in its name, or in a `PHANTOM.txt` where a
 release's own names are kept, and within the file. A result on phantoms shows that the machinery works and

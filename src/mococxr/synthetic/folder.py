@@ -1,4 +1,4 @@
-"""A folder of phantom films with a label table in the project's own csv format."""
+"""A folder of phantom images with a label table in the project's own csv format."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ COLUMNS = {
 
 def write_phantoms(
     folder: Path,
-    films: int,
+    images: int,
     *,
     seed: int = 0,
     size: int = 256,
-    films_per_patient: int = 3,
+    images_per_patient: int = 3,
     labelled: float = 1.0,
     label_noise: float = 0.05,
     prevalence: float = 0.4,
@@ -50,10 +50,10 @@ def write_phantoms(
 
     Args:
         folder: made if absent.
-        films: number of films, at least 1.
+        images: number of images, at least 1.
         seed: names the collection; another seed gives other people.
-        size: height of a film in pixels (see `draw_phantom`).
-        films_per_patient: a patient has 1 to this many films, each its own study; findings wander a little.
+        size: height of an image in pixels (see `draw_phantom`).
+        images_per_patient: a patient has 1 to this many images, each its own study; findings wander a little.
         labelled: share of the patients whose labels are filled in; the others' stay blank.
         label_noise: share of labels that are turned round.
         prevalence: share of patients with each finding.
@@ -67,17 +67,17 @@ def write_phantoms(
     Raises:
         InputError: a number out of range, or a folder that cannot be written to.
     """
-    _check(films, films_per_patient, labelled, label_noise, prevalence, subtle)
-    rows = _plan(films, seed, films_per_patient, labelled, label_noise, prevalence, subtle)
+    _check(images, images_per_patient, labelled, label_noise, prevalence, subtle)
+    rows = _plan(images, seed, images_per_patient, labelled, label_noise, prevalence, subtle)
     look = {"exposure": exposure, "pose": pose, "noise": noise, "texture": texture, "gadgets": gadgets}
-    images = Path(folder) / "images"
+    pixels = Path(folder) / "images"
     try:
-        images.mkdir(parents=True, exist_ok=True)
+        pixels.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-            list(pool.map(lambda row: _write_film(Path(folder), row, seed, size, look), rows))
+            list(pool.map(lambda row: _write_image(Path(folder), row, seed, size, look), rows))
     except OSError as error:
         raise InputError(
-            f"Cannot write films to {images}: {error.strerror}.", "Name another folder."
+            f"Cannot write images to {pixels}: {error.strerror}.", "Name another folder."
         ) from error
     table = Path(folder) / "labels.csv"
     write_csv(table, pl.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], schema=COLUMNS))
@@ -85,9 +85,14 @@ def write_phantoms(
 
 
 def _check(
-    films: int, films_per_patient: int, labelled: float, label_noise: float, prevalence: float, subtle: float
+    images: int,
+    images_per_patient: int,
+    labelled: float,
+    label_noise: float,
+    prevalence: float,
+    subtle: float,
 ) -> None:
-    for name, count in (("films", films), ("films_per_patient", films_per_patient)):
+    for name, count in (("images", images), ("images_per_patient", images_per_patient)):
         if count < 1:
             raise InputError(f"{name} is {count}.", "Give a whole number of 1 or more.")
     for name, share in (("labelled", labelled), ("label_noise", label_noise), ("prevalence", prevalence)):
@@ -98,18 +103,18 @@ def _check(
 
 
 def _plan(
-    films: int, seed: int, most: int, labelled: float, label_noise: float, prevalence: float, subtle: float
+    images: int, seed: int, most: int, labelled: float, label_noise: float, prevalence: float, subtle: float
 ) -> list[dict[str, Any]]:
-    """One row a film: the table's columns, and what the drawing needs."""
+    """One row an image: the table's columns, and what the drawing needs."""
     rows: list[dict[str, Any]] = []
     patient = 0
-    while len(rows) < films:
+    while len(rows) < images:
         rng = generator(seed, 3, patient)
         person = draw_anatomy(seed, patient)
         known = rng.random() < labelled
         ill = rng.random(2) < prevalence
         core = np.where(ill, 0.08 + 0.92 * rng.random(2) ** subtle, 0.0)
-        for number in range(min(int(rng.integers(1, most + 1)), films - len(rows))):
+        for number in range(min(int(rng.integers(1, most + 1)), images - len(rows))):
             severity = np.where(ill, np.clip(core * np.exp(0.25 * rng.standard_normal(2)), 0.05, 1), 0.0)
             label = np.where(rng.random(2) < label_noise, ~ill, ill).astype(int).tolist()
             cloudy = float(rng.random() ** 2) if rng.random() < 0.25 else 0.0
@@ -125,10 +130,10 @@ def _plan(
     return rows
 
 
-def _write_film(
+def _write_image(
     folder: Path, row: Mapping[str, Any], seed: int, size: int, look: Mapping[str, float]
 ) -> None:
-    film = draw_phantom(
+    image = draw_phantom(
         seed,
         row["index"],
         size=size,
@@ -137,7 +142,7 @@ def _write_film(
         view=row["view"],
         **look,
     )
-    data = cv2.imencode(".png", film, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     (folder / row["path"]).write_bytes(with_text(data, "phantom", NOTE))
 
 

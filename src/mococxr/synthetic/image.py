@@ -1,4 +1,4 @@
-"""One phantom film: shapes to attenuation, attenuation to grey."""
+"""One phantom image: shapes to attenuation, attenuation to grey."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from mococxr.errors import InputError
-from mococxr.synthetic.anatomy import FILM_HEIGHT, FILM_WIDTH, Anatomy, draw_anatomy, generator
+from mococxr.synthetic.anatomy import IMAGE_HEIGHT, IMAGE_WIDTH, Anatomy, draw_anatomy, generator
 from mococxr.synthetic.canvas import Canvas, cloud, soften
 from mococxr.synthetic.lateral import lateral_attenuation
 from mococxr.synthetic.parts import (
@@ -63,16 +63,16 @@ def draw_phantom(
     texture: float = 1.0,
     gadgets: float = 1.0,
 ) -> np.ndarray:
-    """Draw one synthetic chest film: a pure function of its arguments.
+    """Draw one synthetic chest image: a pure function of its arguments.
 
-    Findings change only what they touch: everything else of the film depends on (seed, index, patient).
+    Findings change only what they touch: everything else of the image depends on (seed, index, patient).
 
     Args:
         seed: 0 or more; names the whole collection.
-        index: 0 or more; names the film.
+        index: 0 or more; names the image.
         size: height in pixels, at least 32; the width is size / 1.2.
         findings: severity 0..1 by name (`FINDINGS`); none by default.
-        patient: the person (`draw_anatomy(seed, patient)`); by default a person of its own for every film.
+        patient: the person (`draw_anatomy(seed, patient)`); by default a person of its own for every image.
         view: `PA`; `AP`: a larger heart, wider mediastinum, less breath; `lateral`: from the side, without gadgets.
         exposure: spread of window and gamma, 1 as usual, 0 none.
         pose: spread of rotation, shift and scale, 1 as usual (about 4 degrees, 3 %, 4 %), 0 none.
@@ -138,16 +138,16 @@ def _from_the_side(severity: _Severity) -> dict[str, float]:
 
 
 def _canvas(rng: np.random.Generator, height: int, pose: float) -> Canvas:
-    width = round(height * FILM_WIDTH / FILM_HEIGHT)
+    width = round(height * IMAGE_WIDTH / IMAGE_HEIGHT)
     turn, shift_x, shift_y, scale = pose * np.clip(rng.standard_normal(4), -2, 2)
     angle, zoom = np.deg2rad(4.0 * turn), 1 + 0.04 * scale
     spin = (
         zoom
         * width
-        / FILM_WIDTH
+        / IMAGE_WIDTH
         * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     )
-    middle = np.array([0.0, FILM_HEIGHT / 2])
+    middle = np.array([0.0, IMAGE_HEIGHT / 2])
     target = np.array([width * (0.5 + 0.03 * shift_x), height * (0.5 + 0.025 * shift_y)])
     return Canvas(height, width, np.column_stack([spin, target - spin @ middle]))
 
@@ -189,7 +189,7 @@ def _develop(grey: np.ndarray, rng: np.random.Generator, exposure: float, noise:
     tilt = np.linspace(-0.5, 0.5, grey.shape[1], dtype=np.float32)[None, :]
     low, high = 0.0 + 0.03 * z[0], 0.92 + 0.05 * z[1]
     level = np.clip((grey + 0.03 * z[3] * tilt - low) / (high - low), 0, 1) ** np.float32(np.exp(0.13 * z[2]))
-    fine = grey.shape[0] / 256  # grain per pixel grows with the resolution: films shrunk to one size match
+    fine = grey.shape[0] / 256  # grain per pixel grows with the resolution: images shrunk to one size match
     grain = rng.standard_normal(grey.shape, dtype=np.float32)
     speckle = np.float32(0.6) * grain + np.float32(1.2) * soften(grain, fine)
     level = level + np.float32(0.022 * noise * fine) * speckle * (np.float32(0.4) + level)

@@ -16,12 +16,12 @@ def lateral_attenuation(
     breath: float,
     texture: float,
 ) -> np.ndarray:
-    """Brightness of a lateral film before development, about 0..1, float32 (height, width).
+    """Brightness of a lateral image before development, about 0..1, float32 (height, width).
 
     Args:
         canvas: pixels and pose.
         person: who it is.
-        rng: the film's own chance, for mottle.
+        rng: the image's own chance, for mottle.
         severity: 0..1 each: `fluid` (behind the diaphragm), `heart`, `opacity`, `edema`, `bands`.
         breath: shift of the diaphragm in body units.
         texture: strength of the mottle.

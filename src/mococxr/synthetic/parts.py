@@ -1,4 +1,4 @@
-"""The parts of a phantom film: each takes the canvas and the person and gives a float32 mask."""
+"""The parts of a phantom image: each takes the canvas and the person and gives a float32 mask."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def effusion(canvas: Canvas, person: Anatomy, side: int, severity: float, breath
 
 
 def opacity(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity: float) -> np.ndarray:
-    """A patchy consolidation in one lung; place and form by the film's own chance."""
+    """A patchy consolidation in one lung; place and form by the image's own chance."""
     if severity <= 0:
         return np.zeros((canvas.height, canvas.width), np.float32)
     side = 1 if own.random() < 0.5 else -1
@@ -109,7 +109,7 @@ def edema(canvas: Canvas, person: Anatomy, severity: float) -> np.ndarray:
 
 
 def atelectasis(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity: float) -> np.ndarray:
-    """Plates of collapsed lung above one diaphragm; side and slope by the film's own chance."""
+    """Plates of collapsed lung above one diaphragm; side and slope by the image's own chance."""
     if severity <= 0:
         return np.zeros((canvas.height, canvas.width), np.float32)
     side = 1 if own.random() < 0.5 else -1
@@ -212,7 +212,7 @@ def _spine(canvas: Canvas, person: Anatomy) -> np.ndarray:
 
 
 def devices(canvas: Canvas, rng: np.random.Generator, grey: np.ndarray, chance: float) -> np.ndarray:
-    """Lay a central line, a pacemaker and ECG leads over the film, each with its own chance."""
+    """Lay a central line, a pacemaker and ECG leads over the image, each with its own chance."""
     line, pace, leads = rng.random(3) < chance * np.array([0.20, 0.06, 0.30])
     j = 0.04 * rng.standard_normal((12, 2))
     if line:

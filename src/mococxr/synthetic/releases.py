@@ -1,9 +1,9 @@
 """Folders of phantoms laid out as two public releases are: CheXpert's and Shenzhen's.
 
-What a program must cope with in the real tables is in these: blanks and -1 in most columns, lateral films,
-studies of several films, patients of several studies out of order, a sex Unknown, an age of 0, `LL` and `RL`
+What a program must cope with in the real tables is in these: blanks and -1 in most columns, lateral images,
+studies of several images, patients of several studies out of order, a sex Unknown, an age of 0, `LL` and `RL`
 where AP or PA is meant. The shares of 1, 0 and -1 are those of CheXpert's `train.csv`. A file `PHANTOM.txt`
-in each folder, and a comment in each film, say that nobody was X-rayed.
+in each folder, and a comment in each image, say that nobody was X-rayed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 def write_chexpert(
     folder: Path,
-    films: int = 2000,
+    images: int = 2000,
     *,
     valid: int = 80,
     test: int = 160,
@@ -78,31 +78,31 @@ def write_chexpert(
 
     Args:
         folder: made if absent.
-        films: rows of `train.csv`, at least 20.
+        images: rows of `train.csv`, at least 20.
         valid: studies of the validation set, one a patient.
         test: studies of the test set, one a patient.
         seed: names the collection.
-        size: height of a film in pixels; its width, the shorter side, is size / 1.2.
+        size: height of an image in pixels; its width, the shorter side, is size / 1.2.
         jobs: threads; by default one a core.
 
     Returns:
         The folder of the release.
 
     Raises:
-        InputError: too few films or studies, or a folder that cannot be written to.
+        InputError: too few images or studies, or a folder that cannot be written to.
     """
-    for name, count, least in (("films", films, 20), ("valid", valid, 1), ("test", test, 1)):
+    for name, count, least in (("images", images, 20), ("valid", valid, 1), ("test", test, 1)):
         if count < least:
             raise InputError(f"{name} is {count}.", f"Give a whole number of {least} or more.")
     root = Path(folder)
-    train = _rows("train", seed, films=films)[:films]
+    train = _rows("train", seed, images=images)[:images]
     _plant_oddities(train)
     others = {
         "valid": _rows("valid", seed, studies=valid),
         "test": _rows("test", seed, studies=test),
     }
     every = [*train, *others["valid"], *others["test"]]
-    _write_films(root, every, seed, size, jobs)
+    _write_images(root, every, seed, size, jobs)
     for split, rows in (("train", train), ("valid", others["valid"])):
         write_csv(root / RELEASE / f"{split}.csv", _table(rows))
     write_csv(root / "CheXpert" / "groundtruth.csv", _studies(others["test"]))
@@ -110,7 +110,7 @@ def write_chexpert(
 
 
 def write_shenzhen(
-    folder: Path, films: int = 160, *, seed: int = 0, size: int = 192, jobs: int | None = None
+    folder: Path, images: int = 160, *, seed: int = 0, size: int = 192, jobs: int | None = None
 ) -> Path:
     """Write phantoms in the Shenzhen set's layout: `CXR_png/CHNCXR_0001_0.png` and `ClinicalReadings/`.
 
@@ -118,20 +118,20 @@ def write_shenzhen(
 
     Args:
         folder: made if absent.
-        films: number of films, at least 8; seed, size, jobs: see `write_chexpert`.
+        images: number of images, at least 8; seed, size, jobs: see `write_chexpert`.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: too few films, or a folder that cannot be written to.
+        InputError: too few images, or a folder that cannot be written to.
     """
-    if films < 8:
-        raise InputError(f"films is {films}.", "Give a whole number of 8 or more.")
+    if images < 8:
+        raise InputError(f"images is {images}.", "Give a whole number of 8 or more.")
     root = Path(folder)
     rows = []
-    for number in range(films):
-        ill = int(number >= films / 2)
+    for number in range(images):
+        ill = int(number >= images / 2)
         rng, person = generator(seed, 5, number), draw_anatomy(seed, number)
         stem = f"CHNCXR_{number + 1:04d}_{ill}"
         rows.append({
@@ -141,15 +141,15 @@ def write_shenzhen(
         sex = "male" if person.sex == "M" else "female"
         reading = "opacity drawn by a program" if ill else "normal"
         atomic_write(root / f"ClinicalReadings/{stem}.txt", f"{sex} {person.age}yrs\n{reading}\n")
-    _write_films(root, rows, seed, size, jobs)
+    _write_images(root, rows, seed, size, jobs)
     return root
 
 
-def _rows(split: str, seed: int, films: int = 0, studies: int = 0) -> list[Row]:
-    """The films of whole patients: at least `films`, or of exactly `studies` patients of one study each."""
+def _rows(split: str, seed: int, images: int = 0, studies: int = 0) -> list[Row]:
+    """The images of whole patients: at least `images`, or of exactly `studies` patients of one study each."""
     rows: list[Row] = []
     patient = 0
-    while len(rows) < films or patient < studies:
+    while len(rows) < images or patient < studies:
         number = FIRST_PATIENT[split] + patient
         rng = generator(seed, 4, number)
         many = 1 if studies else min(int(rng.geometric(0.45)), 9)
@@ -164,7 +164,7 @@ def _rows(split: str, seed: int, films: int = 0, studies: int = 0) -> list[Row]:
 def _study(
     rng: np.random.Generator, person: Anatomy, split: str, number: int, study: int, ill: dict[str, bool]
 ) -> list[Row]:
-    """The films of one study; they share findings and labels."""
+    """The images of one study; they share findings and labels."""
     kind = rng.random()
     sides = ["frontal"] if kind < 0.72 else ["frontal", "lateral"]
     if kind > 0.97:
@@ -254,30 +254,30 @@ def _studies(rows: Sequence[Row]) -> pl.DataFrame:
     )
 
 
-def _write_films(root: Path, rows: Sequence[Row], seed: int, size: int, jobs: int | None) -> None:
+def _write_images(root: Path, rows: Sequence[Row], seed: int, size: int, jobs: int | None) -> None:
     try:
         for folder in {(root / row["path"]).parent for row in rows}:
             folder.mkdir(parents=True, exist_ok=True)
         for home in {root, *(root / Path(row["path"]).parts[0] for row in rows)}:
             atomic_write(home / MARK, NOTE + "\n")
         with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-            list(pool.map(lambda row: _write_film(root / row["path"], row, seed, size), rows))
+            list(pool.map(lambda row: _write_image(root / row["path"], row, seed, size), rows))
     except OSError as error:
         raise InputError(
-            f"Cannot write films to {root}: {error.strerror}.", "Name another folder."
+            f"Cannot write images to {root}: {error.strerror}.", "Name another folder."
         ) from error
 
 
-def _write_film(path: Path, row: Row, seed: int, size: int) -> None:
-    film = draw_phantom(
+def _write_image(path: Path, row: Row, seed: int, size: int) -> None:
+    image = draw_phantom(
         seed, row["index"], size=size, findings=row["findings"], patient=row["person"], view=row["view"],
         gadgets=4.0 if row["devices"] else 0.0,
     )  # fmt: skip
     if path.suffix == ".png":
-        data = cv2.imencode(".png", film, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+        data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
         path.write_bytes(with_text(data, "phantom", NOTE))
     else:
-        data = cv2.imencode(".jpg", film, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
         path.write_bytes(_with_comment(data, NOTE))
 
 

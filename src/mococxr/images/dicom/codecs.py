@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.dicom import gdcm_process
 from mococxr.images.native import caught_stderr, decode_image, last_line
 
@@ -53,7 +53,7 @@ def read_stream(frame: bytes) -> Stream | None:
     """The header of a stream; None where it is no JPEG of any family.
 
     Raises:
-        FilmError: the stream is damaged, truncated, or of a kind that no decoder here reads.
+        ImageError: the stream is damaged, truncated, or of a kind that no decoder here reads.
     """
     reader = _jpeg if frame[:2] == b"\xff\xd8" else _j2k if frame[:4] == _J2K or frame[:8] == _JP2 else None
     if reader is None:
@@ -61,9 +61,9 @@ def read_stream(frame: bytes) -> Stream | None:
     try:
         stream = reader(frame)
     except (struct.error, IndexError) as error:
-        raise FilmError(CUT) from error
+        raise ImageError(CUT) from error
     if b"\xff\xd9" not in frame[-64:]:
-        raise FilmError(CUT)
+        raise ImageError(CUT)
     return stream
 
 
@@ -73,7 +73,7 @@ def _jpeg(frame: bytes) -> Stream:
     while True:
         lead, kind, length = struct.unpack_from(">BBH", frame, at)
         if lead != 0xFF:
-            raise FilmError(DAMAGED)
+            raise ImageError(DAMAGED)
         if kind == 0xFF:  # a fill byte
             at += 1
             continue
@@ -84,13 +84,13 @@ def _jpeg(frame: bytes) -> Stream:
             precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
             name = {0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}.get(kind, "JPEG")
             if name == "JPEG" and (kind > 0xC2 or precision not in (8, 12)):
-                raise FilmError("a JPEG of a kind that no decoder here reads")
+                raise ImageError("a JPEG of a kind that no decoder here reads")
             return Stream(
                 "JPEG 12" if name == "JPEG" and precision == 12 else name,
                 rows, columns, samples, precision, said=said,
             )  # fmt: skip
         if kind in (0xD9, 0xDA):
-            raise FilmError(DAMAGED)
+            raise ImageError(DAMAGED)
         at += 2 + length
 
 
@@ -98,15 +98,15 @@ def _j2k(frame: bytes) -> Stream:
     """The size marker, and whether the components are turned into colours (coding style marker)."""
     start = frame.find(_J2K)
     if start < 0:
-        raise FilmError(DAMAGED)
+        raise ImageError(DAMAGED)
     right, bottom, left, top, tile_w, tile_h = struct.unpack_from(">6I", frame, start + 8)
     samples = struct.unpack_from(">H", frame, start + 40)[0]
     depths = {frame[start + 42 + 3 * i] for i in range(samples)}
     steps = {frame[start + 42 + 3 * i + j] for i in range(samples) for j in (1, 2)}
     if len(depths) != 1 or steps != {1} or right <= left or bottom <= top or not tile_w or not tile_h:
-        raise FilmError("a JPEG 2000 stream whose components differ, or of no size")
+        raise ImageError("a JPEG 2000 stream whose components differ, or of no size")
     if -(-right // tile_w) * -(-bottom // tile_h) > 65_535:
-        raise FilmError("a JPEG 2000 stream of more tiles than there can be")
+        raise ImageError("a JPEG 2000 stream of more tiles than there can be")
     at = start + 4 + struct.unpack_from(">H", frame, start + 4)[0]
     turned = False
     while frame[at : at + 1] == b"\xff" and frame[at + 1] not in (0x90, 0x93, 0xD9):
@@ -136,17 +136,17 @@ def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsi
         A JPEG of 8 bits in colour comes as its luma (H, W).
 
     Raises:
-        FilmError: no decoder for it is installed, or the decoder refused the stream.
+        ImageError: no decoder for it is installed, or the decoder refused the stream.
     """
     if stream.precision > 16:
-        raise FilmError(f"{stream.precision} bits a sample: this version reads up to 16")
+        raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
     try:
         found = _DECODERS[stream.kind](frame, stream, colours)
     except ImportError as error:
-        raise FilmError(f"{stream.kind} pixel data: {_WAY_OUT}") from error
+        raise ImageError(f"{stream.kind} pixel data: {_WAY_OUT}") from error
     shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
     if found.shape not in (shape, shape[:2]):
-        raise FilmError(DAMAGED)
+        raise ImageError(DAMAGED)
     return found
 
 
@@ -175,7 +175,7 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
     if stream.samples > 1 and about["interleave_mode"] == 0:
         planes = np.frombuffer(raw, _sample(stream))
         if planes.size != stream.samples * stream.rows * stream.columns:
-            raise FilmError(CUT)
+            raise ImageError(CUT)
         return np.ascontiguousarray(
             planes.reshape(stream.samples, stream.rows, stream.columns).transpose(1, 2, 0)
         )
@@ -188,20 +188,20 @@ def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsigned
 
     found = _called(lambda: openjpeg.decode(frame[frame.find(_J2K) :], j2k_format=0))
     if found.dtype.itemsize > 2:
-        raise FilmError(f"{stream.precision} bits a sample: this version reads up to 16")
+        raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
     return np.ascontiguousarray(found).view(_sample(stream))
 
 
 def _called(decoder: Callable[[], Any]) -> Any:
-    """Call a native decoder; FilmError where it raises, or says that the data are damaged or cut short."""
+    """Call a native decoder; ImageError where it raises, or says that the data are damaged or cut short."""
     with caught_stderr() as messages:
         try:
             found = decoder()
         except Exception as error:  # what a wrapped library raises is not specified
-            raise FilmError(DAMAGED) from error
+            raise ImageError(DAMAGED) from error
     said = "".join(messages)
     if any(word in said.lower() for word in ("corrupt", "premature", "truncat", "invalid")):
-        raise FilmError(f"{DAMAGED}: {last_line(said)}")
+        raise ImageError(f"{DAMAGED}: {last_line(said)}")
     return found
 
 
@@ -215,7 +215,7 @@ def _shaped(raw: bytes | bytearray, stream: Stream) -> NDArray[np.unsignedintege
     shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
     found = np.frombuffer(raw, _sample(stream))
     if found.size != np.prod(shape):
-        raise FilmError(CUT)
+        raise ImageError(CUT)
     return found.reshape(shape)
 
 

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_sequence
 from pydicom.tag import BaseTag
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 
 UNDEFINED = 0xFFFFFFFF
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
@@ -92,7 +92,7 @@ class _Metered(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self.left -= 1
         if self.left < 0:
-            raise FilmError("a DICOM file whose header does not end")
+            raise ImageError("a DICOM file whose header does not end")
         return super().read(size)
 
 
@@ -127,19 +127,19 @@ def read_elements(data: bytes, tags: list[int], inflated: int = _HEADER_INFLATED
         inflated: bytes after which inflating stops (of a deflated file only).
 
     Raises:
-        FilmError: not DICOM, or damaged so that no element can be read.
+        ImageError: not DICOM, or damaged so that no element can be read.
     """
     if not is_dicom(data):
-        raise FilmError("not a DICOM file")
+        raise ImageError("not a DICOM file")
     with _quiet():
         try:
             return _read(data, tags, inflated)
-        except FilmError:
+        except ImageError:
             raise
         except RecursionError as error:
-            raise FilmError("a DICOM file with sequences nested without end") from error
+            raise ImageError("a DICOM file with sequences nested without end") from error
         except Exception as error:  # what a parser of a third party may raise on a damaged file is its secret
-            raise FilmError("a DICOM file with a damaged header") from error
+            raise ImageError("a DICOM file with a damaged header") from error
 
 
 def _read(data: bytes, tags: list[int], inflated: int) -> Elements:
@@ -182,7 +182,7 @@ def _inflate(packed: bytes, limit: int) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
     except zlib.error as error:
-        raise FilmError("a DICOM file whose deflated body is damaged") from error
+        raise ImageError("a DICOM file whose deflated body is damaged") from error
 
 
 @contextmanager

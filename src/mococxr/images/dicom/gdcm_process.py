@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import IO
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.native import caught_stderr, last_line
 
 CRASHED = "the decoder crashed on it"
@@ -41,7 +41,7 @@ def decode(
         named: the photometric interpretation to decode it under.
 
     Raises:
-        FilmError: the decoder refused the data, said that they are damaged, took too long or crashed.
+        ImageError: the decoder refused the data, said that they are damaged, took too long or crashed.
     """
     request = _REQUEST.pack(len(frame), rows, columns, samples, precision, lossless, named.encode())
     with _guard:
@@ -57,12 +57,12 @@ def decode(
             body = _read(server.stdout, length, deadline)
         except (EOFError, OSError) as error:
             _stop()
-            raise FilmError(CRASHED) from error
+            raise ImageError(CRASHED) from error
         except TimeoutError as error:
             _stop()
-            raise FilmError(f"the decoder took more than {_SECONDS:.0f} seconds") from error
+            raise ImageError(f"the decoder took more than {_SECONDS:.0f} seconds") from error
     if not good:
-        raise FilmError(body.decode())
+        raise ImageError(body.decode())
     return body
 
 
@@ -120,7 +120,7 @@ def serve() -> None:
         kind = named.rstrip(b"\0").decode()
         try:
             answer = True, _gdcm(source.read(size), rows, columns, samples, precision, lossless, kind)
-        except FilmError as error:
+        except ImageError as error:
             answer = False, str(error).encode()
         sink.write(_ANSWER.pack(answer[0], len(answer[1])) + answer[1])
         sink.flush()
@@ -152,8 +152,8 @@ def _gdcm(
         try:
             raw: bytes = image.GetBuffer().encode("utf-8", "surrogateescape")
         except Exception as error:  # what a wrapped C++ library raises is not specified
-            raise FilmError("damaged compressed pixel data") from error
+            raise ImageError("damaged compressed pixel data") from error
     said = "".join(messages)
     if "orrupt" in said or "remature" in said:
-        raise FilmError(f"damaged compressed pixel data: {last_line(said)}")
+        raise ImageError(f"damaged compressed pixel data: {last_line(said)}")
     return raw

@@ -1,4 +1,4 @@
-"""Which DICOM objects are films: CR, DX and secondary captures of them; for all others the reason why not."""
+"""Which DICOM objects are images: CR, DX and secondary captures of them; for all others the reason why not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydicom.uid import UID_dictionary
 from mococxr.images.dicom.metadata import Header
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_FILMS = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}
+_IMAGES = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}
 _CAPTURES = {f"{_STORAGE}{end}" for end in ("7", "7.1", "7.2", "7.3", "7.4")}
-_FILM_MODALITIES = {"CR", "DX", "RG"}
-_CAPTURE_MODALITIES = {*_FILM_MODALITIES, "OT", "SC"}
+_IMAGE_MODALITIES = {"CR", "DX", "RG"}
+_CAPTURE_MODALITIES = {*_IMAGE_MODALITIES, "OT", "SC"}
 _LOCALIZERS = {"LOCALIZER", "SCOUT"}
 _SCREENS = {"SCREEN SAVE", "SCREENSAVE", "SCREENSHOT", "SCREEN CAPTURE"}
 _DERIVED = {"REPORT", "DOSE REPORT", "DOSE_INFO", "PRESENTATION"}
@@ -34,17 +34,17 @@ _CONVERSIONS = {
 }
 
 
-def not_a_film(header: Header) -> str | None:
-    """Why an object is no film for this project, or None where it is one.
+def not_an_image(header: Header) -> str | None:
+    """Why an object is no image for this project, or None where it is one.
 
-    Films are CR and DX (radiographs of other names: RG), secondary captures of them or of no stated modality,
+    Images are CR and DX (radiographs of other names: RG), secondary captures of them or of no stated modality,
     and images that state neither modality nor kind. What is burned into the pixels is no reason here
     (`Header.burned_in` says so).
     """
     kind = header.sop_class
     if not header.pixels:
         return (
-            f"no pixel data ({_name(kind)})" if kind and kind not in _FILMS | _CAPTURES else "no pixel data"
+            f"no pixel data ({_name(kind)})" if kind and kind not in _IMAGES | _CAPTURES else "no pixel data"
         )
     types = set(header.image_type)
     if types & _LOCALIZERS:
@@ -53,8 +53,8 @@ def not_a_film(header: Header) -> str | None:
         return "a screenshot"
     if types & _DERIVED:
         return "a report as a picture"
-    if kind in _FILMS or kind is None:
-        allowed = _FILM_MODALITIES if kind is None else _CAPTURE_MODALITIES
+    if kind in _IMAGES or kind is None:
+        allowed = _IMAGE_MODALITIES if kind is None else _CAPTURE_MODALITIES
         if header.modality and header.modality not in allowed:
             return f"another modality: {_short(header.modality)}"
         return None

@@ -1,4 +1,4 @@
-"""What a DICOM header says about a film: who, when, how, with what. No pixel is decoded.
+"""What a DICOM header says about an image: who, when, how, with what. No pixel is decoded.
 
 Only these facts leave the header; names, free text and private elements are never read. Patient, study, series
 and instance identify a person: whoever stores them replaces them first.
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.dicom.elements import Elements, integer, items, read_elements, text, texts
 
 _TEXTS = {
@@ -66,15 +66,15 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Header:
-    """The facts of one film; None where the file does not say.
+    """The facts of one image; None where the file does not say.
 
     Args:
         patient: patient ID. study, series, sop: unique identifiers of study, series and instance.
         accession: the number of the request, by which reports are found.
         view: `PA`, `AP`, `Frontal` (one of the two), `Lateral`, `Oblique`, `Decubitus`.
         laterality: `L`, `R`, `B` or `U`.
-        acquired: the day the film was taken, else the day of its content. study_date: the day of the study.
-        time, instance: when on that day, as stored, and the number in the series: the order of films.
+        acquired: the day the image was taken, else the day of its content. study_date: the day of the study.
+        time, instance: when on that day, as stored, and the number in the series: the order of images.
         manufacturer, model: the device.
         sex: `M` or `F`. age: years at the study.
         modality: as stored, upper case. sop_class: unique identifier of the kind of object.
@@ -117,14 +117,14 @@ class Header:
 
 
 def header(data: bytes) -> Header:
-    """Read the facts of a film from the bytes of its file (its pixels are neither decoded nor copied).
+    """Read the facts of an image from the bytes of its file (its pixels are neither decoded nor copied).
 
     Raises:
-        FilmError: not a DICOM file, or one whose header cannot be read.
+        ImageError: not a DICOM file, or one whose header cannot be read.
     """
     found = header_of(read_elements(data, TAGS))
     if found.modality is None and found.sop_class is None and found.rows is None and not found.pixels:
-        raise FilmError("not a DICOM file, or one without a header")
+        raise ImageError("not a DICOM file, or one without a header")
     return found
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID_dictionary
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.dicom.codecs import CUT, DAMAGED, decode_stream, read_stream
 from mococxr.images.dicom.elements import UNDEFINED, Elements, integer, numbers, text
 from mococxr.images.dicom.rle import decode_rle, is_rle
@@ -76,16 +76,16 @@ def read_cells(elements: Elements, refuse_frames: bool, max_pixels: int) -> Cell
     """The first frame.
 
     Raises:
-        FilmError: no pixel data, too large or small, contradictory, truncated, damaged, several frames where
+        ImageError: no pixel data, too large or small, contradictory, truncated, damaged, several frames where
             those are refused, or a compression that no installed decoder reads.
     """
     if elements.pixels is None:
-        raise FilmError("no pixel data")
+        raise ImageError("no pixel data")
     if elements.pixels.tag != 0x7FE00010:
-        raise FilmError("floating-point pixel data: this version reads whole numbers of up to 16 bits")
+        raise ImageError("floating-point pixel data: this version reads whole numbers of up to 16 bits")
     layout = _layout(elements, max_pixels)
     if layout.frames > 1 and refuse_frames:
-        raise FilmError(f"{layout.frames} frames: one film a file is wanted")
+        raise ImageError(f"{layout.frames} frames: one image a file is wanted")
     if elements.pixels.length == UNDEFINED:
         return _compressed(elements, layout)
     return _plain(elements, layout)
@@ -96,26 +96,26 @@ def _layout(elements: Elements, max_pixels: int) -> _Layout:
     data = elements.data
     rows, columns = integer(data, _ROWS), integer(data, _COLUMNS)
     if not rows or not columns or rows < 0 or columns < 0:
-        raise FilmError("no image size in the header")
+        raise ImageError("no image size in the header")
     check_size(columns, rows, max_pixels)
     photometric = (text(data, _PHOTOMETRIC) or "").upper()
     colour = photometric.startswith(("RGB", "YBR"))
     samples = integer(data, _SAMPLES) or (3 if colour else 1)
     photometric = photometric or ("MONOCHROME2" if samples == 1 else "RGB")
     if samples not in (1, 3) or (samples == 3) != photometric.startswith(("RGB", "YBR")):
-        raise FilmError(f"{samples} samples a pixel of the kind {_known(photometric)}: not read")
+        raise ImageError(f"{samples} samples a pixel of the kind {_known(photometric)}: not read")
     allocated = integer(data, _ALLOCATED) or _allocated(elements, rows * columns * samples)
     stored = integer(data, _STORED) or allocated
     high = integer(data, _HIGH)
     high = stored - 1 if high is None else high
     if allocated not in (8, 16):
-        raise FilmError(f"{allocated} bits a sample: this version reads 8 and 16")
+        raise ImageError(f"{allocated} bits a sample: this version reads 8 and 16")
     if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
-        raise FilmError(
+        raise ImageError(
             f"the header contradicts itself: {stored} bits stored, high bit {high}, {allocated} allocated"
         )
     if photometric in _HALVED and columns % 2:
-        raise FilmError("halved colours over an odd number of columns")
+        raise ImageError("halved colours over an odd number of columns")
     frames = (text(data, _FRAMES) or "1").strip()
     return _Layout(
         rows, columns, samples, int(frames[:9]) if frames.isdecimal() else 1, allocated, stored, high,
@@ -146,7 +146,7 @@ def _allocated(elements: Elements, samples: int) -> int:
     for width in (1, 2):
         if elements.pixels.length in (samples * width, samples * width + 1):
             return 8 * width
-    raise FilmError("the header does not say how many bits a sample has")
+    raise ImageError("the header does not say how many bits a sample has")
 
 
 def _plain(elements: Elements, layout: _Layout) -> Cells:
@@ -156,7 +156,7 @@ def _plain(elements: Elements, layout: _Layout) -> Cells:
     there = min(declared, len(elements.body) - start)
     needed = layout.frame_bytes * max(layout.frames, 1)
     if there < needed:
-        raise FilmError(f"truncated: {max(there, 0):,} of {needed:,} bytes of pixel data")
+        raise ImageError(f"truncated: {max(there, 0):,} of {needed:,} bytes of pixel data")
     width = layout.allocated // 8
     raw = memoryview(elements.body)[start : start + layout.frame_bytes]
     cells = np.frombuffer(raw, ("<" if elements.little else ">") + f"u{width}")
@@ -181,11 +181,11 @@ def _compressed(elements: Elements, layout: _Layout) -> Cells:
     if stream is None:
         if not is_rle(frame):
             named = UID_dictionary.get(elements.syntax or "", ("an unknown kind",))[0]
-            raise FilmError(f"compressed pixel data that no decoder here reads ({named})")
+            raise ImageError(f"compressed pixel data that no decoder here reads ({named})")
         found = decode_rle(frame, layout.rows, layout.columns, layout.samples, layout.allocated // 8)
         return _cells(found, layout, layout.stored, _shift(layout))
     if (stream.rows, stream.columns, stream.samples) != (layout.rows, layout.columns, layout.samples):
-        raise FilmError(
+        raise ImageError(
             f"the compressed image has {stream.columns} x {stream.rows} x {stream.samples} samples, the header "
             f"says {layout.columns} x {layout.rows} x {layout.samples}"
         )
@@ -226,12 +226,12 @@ def _first_frame(elements: Elements, frames: int) -> bytes:
     """The bytes of the first frame, from its fragments and the offset table.
 
     Raises:
-        FilmError: an item is damaged, runs over the end of the file, or the frames cannot be told apart.
+        ImageError: an item is damaged, runs over the end of the file, or the frames cannot be told apart.
     """
     assert elements.pixels is not None
     spans = _fragments(elements.body, elements.pixels.start)
     if len(spans) < 2:
-        raise FilmError(CUT)
+        raise ImageError(CUT)
     body, (table, table_length), parts = elements.body, spans[0], spans[1:]
     if frames <= 1:
         chosen = parts
@@ -241,7 +241,7 @@ def _first_frame(elements: Elements, frames: int) -> bytes:
         second = struct.unpack_from("<I", body, table + 4)[0] + parts[0][0] - 8
         chosen = [part for part in parts if part[0] - 8 < second]
     else:
-        raise FilmError(f"{frames} frames in {len(parts)} fragments without a table of where each begins")
+        raise ImageError(f"{frames} frames in {len(parts)} fragments without a table of where each begins")
     return b"".join(body[start : start + length] for start, length in chosen)
 
 
@@ -254,9 +254,9 @@ def _fragments(body: bytes, at: int) -> list[tuple[int, int]]:
         if tag == _END:
             return spans
         if tag != _ITEM or len(spans) >= _MAX_FRAGMENTS:
-            raise FilmError(DAMAGED)
+            raise ImageError(DAMAGED)
         if at + 8 + length > len(body):
-            raise FilmError(CUT)
+            raise ImageError(CUT)
         spans.append((at + 8, length))
         at += 8 + length
     return spans

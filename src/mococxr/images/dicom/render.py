@@ -1,6 +1,6 @@
 """A DICOM file -> one uint8 grey image; the order of the steps is in docs/dicom.md.
 
-The grey of every cell that there can be is worked out in one table, so that a film costs one look-up a pixel.
+The grey of every cell that there can be is worked out in one table, so that an image costs one look-up a pixel.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.dicom import metadata, pixels, scales
 from mococxr.images.dicom.elements import DEFLATED, Elements, numbers, read_elements, value_bytes
-from mococxr.images.dicom.kind import not_a_film
+from mococxr.images.dicom.kind import not_an_image
 from mococxr.images.dicom.pixels import Cells
 from mococxr.images.grey_levels import Voi
 
@@ -33,15 +33,15 @@ _LONGEST = 4.0
 def decode_dicom(
     data: bytes, window: tuple[float, float] | None, voi: Voi, refuse_frames: bool, max_pixels: int
 ) -> NDArray[np.uint8]:
-    """Decode a film; arguments, result and errors as in `films.decode_film`.
+    """Decode an image; arguments, result and errors as in `images.decode_image`.
 
     Args:
-        window: percentiles of a film of more than 8 bits that become 0 and 255; None is its whole range.
+        window: percentiles of an image of more than 8 bits that become 0 and 255; None is its whole range.
     """
     elements = read_elements(data, TAGS)
-    reason = not_a_film(metadata.header_of(elements))
+    reason = not_an_image(metadata.header_of(elements))
     if reason is not None:
-        raise FilmError(reason)
+        raise ImageError(reason)
     return decode_elements(data, elements, window, voi, refuse_frames, max_pixels)
 
 
@@ -53,7 +53,7 @@ def decode_elements(
     refuse_frames: bool,
     max_pixels: int,
 ) -> NDArray[np.uint8]:
-    """The pixels of a DICOM object as grey, whether it is a film or not."""
+    """The pixels of a DICOM object as grey, whether it is an image or not."""
     if elements.syntax == DEFLATED:
         elements = read_elements(data, TAGS, inflated=4 * max_pixels + (16 << 20))
     cells = pixels.read_cells(elements, refuse_frames, max_pixels)
@@ -125,21 +125,21 @@ def _palette(data: Dataset, values: NDArray[np.int64]) -> NDArray[np.float64]:
     """Grey of every palette index: the luma of its colour.
 
     Raises:
-        FilmError: the file has no palette (segmented ones are not read), or a part of one.
+        ImageError: the file has no palette (segmented ones are not read), or a part of one.
     """
     colours = []
     for descriptor, entries in zip(_PALETTE, _PALETTE_DATA, strict=True):
         words = [int(number) & 0xFFFF for number in numbers(data, descriptor)]
         raw, little = value_bytes(data, entries)
         if len(words) != 3 or not raw:
-            raise FilmError("a palette image without a palette that is read here")
+            raise ImageError("a palette image without a palette that is read here")
         many, first, bits = words[0] or 1 << 16, words[1], words[2]
         if len(raw) >= 2 * many:
             table = np.frombuffer(raw, "<u2" if little else ">u2", many).astype(np.float64)
         elif len(raw) >= many:
             table = np.frombuffer(raw, np.uint8, many).astype(np.float64)
         else:
-            raise FilmError("a palette shorter than its descriptor says")
+            raise ImageError("a palette shorter than its descriptor says")
         top = 255.0 if bits <= 8 and table.max() < 256 else 65535.0
         colours.append(table[np.clip(values - first, 0, many - 1)] / top)
     return colours[0] * 0.299 + colours[1] * 0.587 + colours[2] * 0.114
@@ -149,11 +149,11 @@ def _square(image: NDArray[np.uint8], data: Dataset) -> NDArray[np.uint8]:
     """Resample pixels that are not square by shrinking the side that has more of them.
 
     Raises:
-        FilmError: one side of a pixel is more than four times the other.
+        ImageError: one side of a pixel is more than four times the other.
     """
     ratio = _ratio(data)
     if not 1 / _LONGEST <= ratio <= _LONGEST:
-        raise FilmError(f"pixels of {ratio:.3g} times their width in height: not believed")
+        raise ImageError(f"pixels of {ratio:.3g} times their width in height: not believed")
     if abs(ratio - 1) <= _SQUARE:
         return image
     height, width = image.shape

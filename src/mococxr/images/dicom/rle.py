@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.dicom.codecs import CUT, DAMAGED
 
 
@@ -28,16 +28,16 @@ def decode_rle(
         uint8 or uint16, (H, W) or (H, W, samples).
 
     Raises:
-        FilmError: the segments are not those of such an image, or end early.
+        ImageError: the segments are not those of such an image, or end early.
     """
     many, *offsets = struct.unpack_from("<16I", frame)
     if many != samples * width:
-        raise FilmError(f"{DAMAGED}: {many} RLE segments where {samples * width} are needed")
+        raise ImageError(f"{DAMAGED}: {many} RLE segments where {samples * width} are needed")
     ends = [*offsets[1:many], len(frame)]
     planes = np.empty((samples, width, rows * columns), np.uint8)
     for i, (start, end) in enumerate(zip(offsets[:many], ends, strict=True)):
         if not 64 <= start <= end <= len(frame):
-            raise FilmError(f"{DAMAGED}: RLE segments outside the frame")
+            raise ImageError(f"{DAMAGED}: RLE segments outside the frame")
         planes[i // width, width - 1 - i % width] = _unpack_bits(frame, start, end, rows * columns)
     cells = np.ascontiguousarray(planes.transpose(2, 0, 1)).view("u1" if width == 1 else "<u2")
     return cells.reshape((rows, columns) if samples == 1 else (rows, columns, samples))
@@ -49,7 +49,7 @@ def _unpack_bits(frame: bytes, at: int, end: int, wanted: int) -> NDArray[np.uin
     have = 0
     while have < wanted:
         if at + 1 >= end:
-            raise FilmError(CUT)
+            raise ImageError(CUT)
         head = frame[at]
         if head < 128:
             part = frame[at + 1 : min(at + 2 + head, end)]

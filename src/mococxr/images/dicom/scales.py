@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from mococxr.errors import FilmError
+from mococxr.errors import ImageError
 from mococxr.images.dicom.elements import items, numbers, text, texts, value_bytes
 from mococxr.images.grey_levels import Voi
 
@@ -56,7 +56,7 @@ def grey_of(data: Dataset, values: NDArray[np.int64], voi: Voi) -> Values:
         values: the storable values, lowest to highest of the declared depth among them.
 
     Raises:
-        FilmError: a table is damaged, or the rescale leaves the range of numbers.
+        ImageError: a table is damaged, or the rescale leaves the range of numbers.
     """
     scaled, low, high = _modality(data, values)
     chosen = choose(offered(data, signed=low < 0), voi)
@@ -83,7 +83,7 @@ def _modality(data: Dataset, values: NDArray[np.int64]) -> tuple[Values, float, 
     scaled = values.astype(np.float64) * slope + intercept
     low, high = float(scaled.min()), float(scaled.max())
     if not abs(low) + abs(high) < 1e15 or high - low < 1e-9 * max(abs(low), abs(high)):
-        raise FilmError("rescale values that leave no grey scale")
+        raise ImageError("rescale values that leave no grey scale")
     return scaled, low, high
 
 
@@ -140,11 +140,11 @@ def _table(item: Dataset, signed: bool) -> tuple[int, Values, float]:
     often only stand in words of 16.
 
     Raises:
-        FilmError: no descriptor, or fewer entries than it says.
+        ImageError: no descriptor, or fewer entries than it says.
     """
     descriptor = [int(number) & 0xFFFF for number in numbers(item, _DESCRIPTOR)]
     if len(descriptor) != 3:
-        raise FilmError("a lookup table without a descriptor")
+        raise ImageError("a lookup table without a descriptor")
     many, first = descriptor[0] or 1 << 16, descriptor[1]
     raw, little = value_bytes(item, _DATA)
     if len(raw) >= 2 * many:
@@ -152,7 +152,7 @@ def _table(item: Dataset, signed: bool) -> tuple[int, Values, float]:
     elif len(raw) >= many and descriptor[2] <= 8:
         table = np.frombuffer(raw, np.uint8, many)
     else:
-        raise FilmError("a lookup table shorter than its descriptor says")
+        raise ImageError("a lookup table shorter than its descriptor says")
     top = (1 << max(int(table.max()).bit_length(), 8)) - 1
     return first - (1 << 16) if signed and first >> 15 else first, table.astype(np.float64), float(top)
 

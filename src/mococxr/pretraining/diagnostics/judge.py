@@ -14,8 +14,8 @@ Log = Sequence[Mapping[str, Any]]
 
 LEAST_STEPS = 10
 """Steps before anything is said: a mean over fewer is one batch's luck."""
-LEAST_FILMS = 512
-"""Films, all of whose negatives were keys, before loss and pairs are judged: their AUROC is then known to 0.013."""
+LEAST_IMAGES = 512
+"""Images, all of whose negatives were keys, before loss and pairs are judged: their AUROC is then known to 0.013."""
 WARM_STEPS = 50
 """Steps before a run is said to be learning: what falls in fewer is the first shock of the head."""
 GROWN = 10.0
@@ -30,11 +30,11 @@ OLD = 25.0
 """Queue age in memories of the key encoder. MoCo v1, table in section 4.1: queue of 256 steps, accuracy 59.0 at 0.3
 memories, 57.8 at 2.6, 55.2 at 26, no convergence at 256."""
 SAME_PICTURE = 0.02
-"""Difference of a film's two views over that of two films: below, the views are one picture but for rounding."""
+"""Difference of an image's two views over that of two images: below, the views are one picture but for rounding."""
 POINT = 0.02
-"""Spread of a batch's keys: 0.02 is an angle of under two degrees between films; 0.4 to 1 in sound runs."""
+"""Spread of a batch's keys: 0.02 is an angle of under two degrees between images; 0.4 to 1 in sound runs."""
 OWN = 0.01
-"""Share of films that met their own key; none in a sound run."""
+"""Share of images that met their own key; none in a sound run."""
 GUESSING = 0.95
 """Share of ln(K+1) above which a loss is that of guessing; with shuffled pairs it is 0.98 to 1.02."""
 STRANGERS = 0.54
@@ -42,11 +42,11 @@ STRANGERS = 0.54
 of one step are alike), 0.55 and more in the slowest sound run."""
 UNTOLD = 1000
 """Steps, or a tenth of the run where that is less, before a run is called stuck: from random weights a sound run of
-2,000 steps on small films told no pairs apart in its first 80."""
+2,000 steps on small images told no pairs apart in its first 80."""
 FLAT = 0.05
 """Share of the dimensions that features fill, by effective rank, below which they are called collapsing."""
 AT_ONCE = 0.95
-"""Contrast accuracy in the first tenth of a run; a run of the preset `tuned` on real films has 0.2 to 0.5 there."""
+"""Contrast accuracy in the first tenth of a run; a run of the preset `tuned` on real images has 0.2 to 0.5 there."""
 
 
 class Run(NamedTuple):
@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
     Args:
         steps: of the whole run.
-        batch: films a step, over all processes.
+        batch: images a step, over all processes.
         queue: K.
         dim: C.
         momentum: m.
@@ -78,8 +78,8 @@ class Run(NamedTuple):
 
     @property
     def early(self) -> float:
-        """The last step of the first tenth, or the one by which enough films met a full queue."""
-        return max(self.steps / 10, (self.queue + LEAST_FILMS) / self.batch)
+        """The last step of the first tenth, or the one by which enough images met a full queue."""
+        return max(self.steps / 10, (self.queue + LEAST_IMAGES) / self.batch)
 
 
 class Verdict(NamedTuple):
@@ -112,9 +112,9 @@ def not_finite(what: str, step: int) -> Verdict:
 def judge(log: Log, run: Run) -> Verdict:
     """One word on a run, from its log so far.
 
-    What is certain from the weights, the views or the order of the films is said first, the queue full or not:
+    What is certain from the weights, the views or the order of the images is said first, the queue full or not:
     diverging, stale keys, too easy (views that are one picture), own key among the negatives. The rest is judged on the
-    latest tenth of the log, at least `LEAST_FILMS` films that met a queue full of keys: collapsed, own key (a negative
+    latest tenth of the log, at least `LEAST_IMAGES` images that met a queue full of keys: collapsed, own key (a negative
     that is the positive), collapsing in dimension, stuck, too easy (told apart at once), learning.
 
     Args:
@@ -133,13 +133,13 @@ def judge(log: Log, run: Run) -> Verdict:
         return certain
     full = [now for before, now in pairwise(log) if before["queue_filled"] >= 1]
     steps_full = step - int(log[-len(full) - 1]["step"])
-    if steps_full * run.batch < (LEAST_FILMS if step < run.steps else LEAST_FILMS / 2):
+    if steps_full * run.batch < (LEAST_IMAGES if step < run.steps else LEAST_IMAGES / 2):
         return Verdict(
             "still warming",
-            f"After {step:,} steps too few films have met a queue full of keys.",
+            f"After {step:,} steps too few images have met a queue full of keys.",
             "Run longer.",
         )
-    length = max(steps_full / 10, LEAST_FILMS / run.batch)
+    length = max(steps_full / 10, LEAST_IMAGES / run.batch)
     window = [entry for entry in full if entry["step"] > step - length]
     bad = _collapsed(window) or _tied(window) or _flat(full, window, run) or _stuck(window, run, step)
     return bad or _at_once(full, run) or _learning(full, window, run, step)
@@ -187,25 +187,27 @@ def _same_picture(log: Log) -> Verdict | None:
         return None
     return Verdict(
         "too easy",
-        f"The two views of a film are one picture: they differ by {sum(seen) / len(seen):.1%} of what two films do.",
+        f"The two views of an image are one picture: they differ by {sum(seen) / len(seen):.1%} of what two images do.",
         "Make the views differ: --crop 0.6 1, --rotation 10, --flip 0.5, --contrast 0.3.",
     )
 
 
 def _own_place(log: Log) -> Verdict | None:
     share = max(entry["own_keys"] for entry in log)
-    return _own(f"Up to {share:.0%} of films met their own earlier key in the queue") if share > OWN else None
+    return (
+        _own(f"Up to {share:.0%} of images met their own earlier key in the queue") if share > OWN else None
+    )
 
 
 def _tied(window: Log) -> Verdict | None:
     share = _mean(window, "tied")
-    return _own(f"{share:.0%} of films have a negative equal to their own key") if share > 0.5 else None
+    return _own(f"{share:.0%} of images have a negative equal to their own key") if share > 0.5 else None
 
 
 def _own(why: str) -> Verdict:
     floor = f"so the loss cannot fall below log 2 = {math.log(2):.2f}"
     return Verdict(
-        "own key among the negatives", f"{why}, {floor}.", "Shorten --queue, or mend the films' order."
+        "own key among the negatives", f"{why}, {floor}.", "Shorten --queue, or mend the images' order."
     )
 
 
@@ -215,7 +217,7 @@ def _collapsed(window: Log) -> Verdict | None:
         return None
     return Verdict(
         "collapsed",
-        f"All films of a batch have nearly one feature (spread {sum(spread) / len(spread):.3f}, where 1 is even).",
+        f"All images of a batch have nearly one feature (spread {sum(spread) / len(spread):.3f}, where 1 is even).",
         "Lower --lr or --weight-decay, raise --momentum, or start from --init imagenet.",
     )
 
@@ -228,9 +230,9 @@ def _stuck(window: Log, run: Run, step: int) -> Verdict | None:
         return None
     return Verdict(
         "stuck",
-        f"The loss {loss:.2f} is that of guessing, ln(K+1) = {run.chance:.2f}, and a film's second view is told from "
-        f"other films with an AUROC of {pairs:.2f}.",
-        "Look at the pairs by `mococxr views`; if they show one film each, change --lr or weaken the views.",
+        f"The loss {loss:.2f} is that of guessing, ln(K+1) = {run.chance:.2f}, and an image's second view is told from "
+        f"other images with an AUROC of {pairs:.2f}.",
+        "Look at the pairs by `mococxr views`; if they show one image each, change --lr or weaken the views.",
     )
 
 
@@ -255,7 +257,7 @@ def _at_once(full: Log, run: Run) -> Verdict | None:
         return None
     return Verdict(
         "too easy",
-        f"{accuracy:.0%} of films found their own view among {run.queue + 1:,} in the first tenth of the run.",
+        f"{accuracy:.0%} of images found their own view among {run.queue + 1:,} in the first tenth of the run.",
         "Make the views stronger (--crop, --rotation, --contrast), or the queue longer; look for burned-in text by "
         "`mococxr inspect`.",
     )
@@ -264,7 +266,7 @@ def _at_once(full: Log, run: Run) -> Verdict | None:
 def _learning(full: Log, window: Log, run: Run, step: int) -> Verdict:
     loss, accuracy, rank = (_mean(window, name) for name in ("loss", "contrast_accuracy", "effective_rank"))
     numbers = (
-        f"the loss is {loss:.2f} (guessing: {run.chance:.2f}); {accuracy:.0%} of films find their own view among "
+        f"the loss is {loss:.2f} (guessing: {run.chance:.2f}); {accuracy:.0%} of images find their own view among "
         f"{run.queue + 1:,}; the features fill {rank:.0f} of {run.dim} dimensions."
     )
     half = len(full) // 2

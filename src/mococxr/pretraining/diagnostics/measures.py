@@ -1,6 +1,6 @@
 """Measures of a contrastive run, from tensors.
 
-N  films      C  length of a projected feature      D  length of an encoder's feature      K  keys in the queue
+N  images      C  length of a projected feature      D  length of an encoder's feature      K  keys in the queue
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def contrast_accuracy(logits: Tensor) -> Tensor:
-    """Share of films whose own key is nearer than all K others; `logits` has the positive in column 0.
+    """Share of images whose own key is nearer than all K others; `logits` has the positive in column 0.
 
     A tie is no success: where all features are one, nothing was told apart.
     """
@@ -23,10 +23,10 @@ def contrast_accuracy(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def pair_auroc(logits: Tensor, newest: Tensor) -> Tensor:
-    """AUROC of a film's own key against the keys of the step before, mean over films; 0.5 is guessing.
+    """AUROC of an image's own key against the keys of the step before, mean over images; 0.5 is guessing.
 
     It moves long before the contrast accuracy, which asks for the first of K + 1. Against the whole queue, pairs of
-    strangers reach 0.65: keys of one moment are alike, and so a film's own key is told by its age.
+    strangers reach 0.65: keys of one moment are alike, and so an image's own key is told by its age.
 
     Args:
         logits: (N, 1 + K), the positive in column 0.
@@ -38,7 +38,7 @@ def pair_auroc(logits: Tensor, newest: Tensor) -> Tensor:
 
 @torch.no_grad()
 def tied(logits: Tensor, within: float = 1e-6) -> float:
-    """Share of films with a negative that is their own key to rounding, |difference| <= `within` x (1 + |logit|).
+    """Share of images with a negative that is their own key to rounding, |difference| <= `within` x (1 + |logit|).
 
     About 0 in a sound run, whatever it has learned (a stranger's cosine falls there once in 10^5 keys or so); 1 where a
     key is enqueued before its loss, and where all is one point.
@@ -50,13 +50,13 @@ def tied(logits: Tensor, within: float = 1e-6) -> float:
 
 @torch.no_grad()
 def view_change(views: Tensor) -> float | None:
-    """How much the two views of a film differ, over how much two films do: mean absolute differences of grey values.
+    """How much the two views of an image differ, over how much two images do: mean absolute differences of grey values.
 
     Args:
         views: (2, n, 1, S, S), the two sides.
 
     Returns:
-        0 where the views are equal, about 1 where they have nothing in common; None where all films are equal.
+        0 where the views are equal, about 1 where they have nothing in common; None where all images are equal.
     """
     one, other = (side.float() for side in views)
     strangers = float((one - one.roll(1, dims=0)).abs().mean())
@@ -65,7 +65,7 @@ def view_change(views: Tensor) -> float | None:
 
 @torch.no_grad()
 def alignment(logits: Tensor, temperature: float) -> Tensor:
-    """Mean squared distance of the two views of a film, 0..4 (Wang and Isola 2020, arXiv 2005.10242, alpha = 2).
+    """Mean squared distance of the two views of an image, 0..4 (Wang and Isola 2020, arXiv 2005.10242, alpha = 2).
 
     Args:
         logits: (N, 1 + K), cosines over T, the positive in column 0.
@@ -85,7 +85,7 @@ def uniformity(z_NC: Tensor) -> float:
 
 @torch.no_grad()
 def feature_std(z_NC: Tensor) -> float:
-    """Standard deviation over films, mean over dimensions, times sqrt(C); N >= 2.
+    """Standard deviation over images, mean over dimensions, times sqrt(C); N >= 2.
 
     1 for features spread evenly over the sphere, 0 for a collapse to one point (SimSiam, Chen and He 2021, sec. 4.1).
     """
@@ -102,21 +102,21 @@ def effective_rank(z_NC: Tensor, eps: float = 1e-7) -> float:
 
 @torch.no_grad()
 def knn_scores(
-    near_ND: Tensor, labels_N: Tensor, films_MD: Tensor, neighbours: int = 20, temperature: float = 0.07
+    near_ND: Tensor, labels_N: Tensor, images_MD: Tensor, neighbours: int = 20, temperature: float = 0.07
 ) -> Tensor:
     """Share of positives among the nearest neighbours, each weighted by exp(cosine / T) (Wu et al. 2018, sec. 3.4).
 
     Args:
-        near_ND: features of the films with labels.
+        near_ND: features of the images with labels.
         labels_N: 1 or 0.
-        films_MD: features of the films to be judged.
+        images_MD: features of the images to be judged.
         neighbours: how many vote, at most.
 
     Returns:
         (M,) 0..1, higher is more likely positive.
     """
-    near, films = (torch.nn.functional.normalize(side.float(), dim=1) for side in (near_ND, films_MD))
-    cosine, place = (films @ near.T).topk(min(neighbours, len(near)), dim=1)
+    near, images = (torch.nn.functional.normalize(side.float(), dim=1) for side in (near_ND, images_MD))
+    cosine, place = (images @ near.T).topk(min(neighbours, len(near)), dim=1)
     weight = torch.softmax(cosine / temperature, dim=1)
     return (weight * labels_N.to(weight.device)[place].float()).sum(dim=1)
 

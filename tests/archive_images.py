@@ -1,6 +1,6 @@
-"""A hospital's archive in small: DICOM films with the header mix of real ones, broken files, and what is no film.
+"""A hospital's archive in small: DICOM images with the header mix of real ones, broken files, and what is no image.
 
-The mix (share of MONOCHROME1, bits, rescale, window, table) is that of 7,469 published chest films.
+The mix (share of MONOCHROME1, bits, rescale, window, table) is that of 7,469 published chest images.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ BROKEN = ("truncated", "empty", "garbage", "no pixels", "header cut", "no bits")
 
 @dataclass
 class Archive:
-    """What was written: path -> the grey image of a good film; path -> what is wrong with a broken one."""
+    """What was written: path -> the grey image of a good image; path -> what is wrong with a broken one."""
 
     good: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Dataset] = field(default_factory=dict)
 
 
-def grey_film(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+def grey_image(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     """A smooth picture in multiples of 4 that reaches 0 and 252."""
     coarse = rng.random((6, 5))
     rows, columns = np.linspace(0, 5, height), np.linspace(0, 4, width)
@@ -49,7 +49,7 @@ def grey_film(rng: np.random.Generator, height: int, width: int) -> NDArray[np.u
     return (np.round(smooth * 63) * 4).astype(np.uint8)
 
 
-def film(
+def image(
     grey: NDArray[np.uint8],
     *,
     bits: int = 12,
@@ -62,7 +62,7 @@ def film(
     sop: str = f"{ROOT}1.1.1",
     **elements: Any,
 ) -> FileDataset:
-    """A CR film whose grey image is `grey` whichever way it is written: windows and tables are the identity."""
+    """A CR image whose grey image is `grey` whichever way it is written: windows and tables are the identity."""
     top = (1 << bits) - 1
     values = np.round(grey.astype(np.float64) / 255 * top).astype(np.uint16)
     stored = top - values if inverted else values
@@ -93,11 +93,11 @@ def film(
     return data
 
 
-def mixed_film(grey: NDArray[np.uint8], rng: np.random.Generator, **elements: Any) -> FileDataset:
-    """A film with a header drawn from the published mix; a window or a table, not both."""
+def mixed_image(grey: NDArray[np.uint8], rng: np.random.Generator, **elements: Any) -> FileDataset:
+    """An image with a header drawn from the published mix; a window or a table, not both."""
     bits = int(rng.choice([b for b, _ in BITS], p=[share for _, share in BITS]))
     table = bool(rng.random() < 0.41)
-    made = film(
+    made = image(
         grey, bits=bits, inverted=bool(rng.random() < 0.48), rescale=bool(rng.random() < 0.606),
         window=bool(rng.random() < 0.55) and not table, table=table, **elements,
     )  # fmt: skip
@@ -112,19 +112,19 @@ def mixed_film(grey: NDArray[np.uint8], rng: np.random.Generator, **elements: An
 
 
 def write_archive(
-    root: Path, films: int, *, seed: int = 0, sides: tuple[int, int] = (48, 40), broken: float = 0.02,
+    root: Path, images: int, *, seed: int = 0, sides: tuple[int, int] = (48, 40), broken: float = 0.02,
     name: Callable[[int, int, int], str] | None = None,
 ) -> Archive:  # fmt: skip
-    """`films` films of patients with two studies each, nested, with and without suffix; a share is broken."""
+    """`images` images of patients with two studies each, nested, with and without suffix; a share is broken."""
     rng, written = np.random.default_rng(seed), Archive()
-    bad = dict(zip(rng.permutation(films)[: round(broken * films)].tolist(), BROKEN * films, strict=False))
-    for i in range(films):
+    bad = dict(zip(rng.permutation(images)[: round(broken * images)].tolist(), BROKEN * images, strict=False))
+    for i in range(images):
         patient, study = i // 4, i // 2
         path = (
             name(patient, study, i) if name else f"p{patient:05d}/{study:05d}/IM{i:06d}" + (".dcm" * (i % 2))
         )
-        grey = grey_film(rng, sides[0], sides[1])
-        data = mixed_film(
+        grey = grey_image(rng, sides[0], sides[1])
+        data = mixed_image(
             grey, rng, patient=f"ID{patient:05d}", study=f"{ROOT}2.{study}", sop=f"{ROOT}3.{i}",
             StudyDate=f"2019{1 + study % 12:02d}{1 + i % 2:02d}", PatientSex="FM"[patient % 2],
             PatientAge=f"{20 + patient % 60:03d}Y", ViewPosition=("PA", "AP")[i % 2],

@@ -1,4 +1,4 @@
-"""Films against other decoders (PIL, tifffile) and against arithmetic."""
+"""Images against other decoders (PIL, tifffile) and against arithmetic."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from mococxr.errors import FilmError, InputError
-from mococxr.images import decode_film, read_film
+from mococxr.errors import ImageError, InputError
+from mococxr.images import decode_image, read_image
 
 GREY = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
 DEEP = (np.arange(64 * 80).reshape(64, 80) * 12).astype(np.uint16)
@@ -59,65 +59,65 @@ def test_a_big_tiff_whose_directory_lies_beyond_any_memory_is_cut_short() -> Non
     data = bytearray(tiff(DEEP, bigtiff=True))
     for offset in (2**63, 2**64 - 1, len(data) + 1):
         data[8:16] = struct.pack("<Q", offset)
-        with pytest.raises(FilmError, match="truncated"):
-            decode_film(bytes(data))
+        with pytest.raises(ImageError, match="truncated"):
+            decode_image(bytes(data))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_an_eight_bit_film_comes_back_value_for_value(kind: str) -> None:
-    assert np.array_equal(decode_film(saved(Image.fromarray(GREY), kind)), GREY)
+def test_an_eight_bit_image_comes_back_value_for_value(kind: str) -> None:
+    assert np.array_equal(decode_image(saved(Image.fromarray(GREY), kind)), GREY)
 
 
 def test_a_jpeg_agrees_with_another_decoder() -> None:
     data = saved(Image.fromarray(GREY), "JPEG", quality=90)
     other = np.asarray(Image.open(io.BytesIO(data))).astype(int)
-    assert np.abs(decode_film(data) - other).max() <= 1
+    assert np.abs(decode_image(data) - other).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
 def test_every_kind_of_png_agrees_with_another_decoder(mode: str) -> None:
     image = Image.fromarray(GREY).convert(mode)
-    assert np.array_equal(decode_film(saved(image, "PNG")), np.asarray(image.convert("L")))
+    assert np.array_equal(decode_image(saved(image, "PNG")), np.asarray(image.convert("L")))
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "packbits", "tiff_adobe_deflate"])
 def test_every_lossless_tiff_compression_is_read(compression: str | None) -> None:
-    assert np.array_equal(decode_film(saved(Image.fromarray(GREY), "TIFF", compression=compression)), GREY)
+    assert np.array_equal(decode_image(saved(Image.fromarray(GREY), "TIFF", compression=compression)), GREY)
 
 
 def test_three_equal_channels_give_exactly_that_channel() -> None:
     every = np.arange(256, dtype=np.uint8).repeat(4).reshape(32, 32)
-    assert np.array_equal(decode_film(saved(Image.fromarray(np.stack([every] * 3, -1)), "PNG")), every)
+    assert np.array_equal(decode_image(saved(Image.fromarray(np.stack([every] * 3, -1)), "PNG")), every)
     deep = tiff(np.stack([DEEP] * 3, -1), photometric="rgb")
-    assert np.array_equal(decode_film(deep), eighth(DEEP, 65535))
+    assert np.array_equal(decode_image(deep), eighth(DEEP, 65535))
     planes = tiff(np.stack([GREY] * 3), photometric="rgb", planarconfig="separate")
-    assert np.array_equal(decode_film(planes), GREY)
+    assert np.array_equal(decode_image(planes), GREY)
 
 
-def test_a_coloured_film_becomes_luma() -> None:
+def test_a_coloured_image_becomes_luma() -> None:
     colour = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     other = np.asarray(Image.fromarray(colour).convert("L")).astype(int)
-    assert np.abs(decode_film(saved(Image.fromarray(colour), "PNG")) - other).max() <= 1
+    assert np.abs(decode_image(saved(Image.fromarray(colour), "PNG")) - other).max() <= 1
 
 
 def test_sixteen_bits_map_the_full_range_and_not_the_values_seen() -> None:
     for data in (saved(Image.fromarray(DEEP), "PNG"), tiff(DEEP), tiff(DEEP, bigtiff=True, byteorder=">")):
-        assert np.array_equal(decode_film(data), eighth(DEEP, 65535))
+        assert np.array_equal(decode_image(data), eighth(DEEP, 65535))
 
 
 def test_a_declared_twelve_bit_depth_is_honoured() -> None:
     twelve = DEEP >> 4
     declared = tiff(twelve, extratags=[(281, 3, 1, 4095, True)])
-    assert np.array_equal(decode_film(declared), eighth(twelve, 4095))
+    assert np.array_equal(decode_image(declared), eighth(twelve, 4095))
     seen = tiff(twelve, extratags=[(281, 3, 1, int(twelve.max()), True)])
-    assert np.array_equal(decode_film(seen), eighth(twelve, 4095))
+    assert np.array_equal(decode_image(seen), eighth(twelve, 4095))
     high = saved(Image.fromarray(twelve << 4), "PNG")
-    assert np.array_equal(decode_film(with_chunk(high, b"sBIT", b"\x0c")), eighth(twelve, 4095))
+    assert np.array_equal(decode_image(with_chunk(high, b"sBIT", b"\x0c")), eighth(twelve, 4095))
 
 
-def test_a_false_declaration_of_depth_does_not_burn_the_film_out() -> None:
+def test_a_false_declaration_of_depth_does_not_burn_the_image_out() -> None:
     data = tiff(DEEP, extratags=[(281, 3, 1, 4095, True)])
-    assert np.array_equal(decode_film(data), eighth(DEEP, 65535))
+    assert np.array_equal(decode_image(data), eighth(DEEP, 65535))
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
@@ -126,51 +126,51 @@ def test_packed_samples_of_a_tiff_span_black_to_white(bits: int, photometric: in
     top = 2**bits - 1
     values = np.arange(64 * 80).reshape(64, 80) % (top + 1)
     expected = eighth(values if photometric else top - values, top)
-    assert np.array_equal(decode_film(packed_tiff(values, bits, photometric)), expected)
+    assert np.array_equal(decode_image(packed_tiff(values, bits, photometric)), expected)
 
 
 def test_white_is_zero_is_inverted_at_eight_and_at_sixteen_bits() -> None:
-    assert np.array_equal(decode_film(tiff(GREY, photometric="miniswhite")), 255 - GREY)
+    assert np.array_equal(decode_image(tiff(GREY, photometric="miniswhite")), 255 - GREY)
     deep = tiff(DEEP, photometric="miniswhite", tile=(16, 16), compression="deflate")
-    assert np.array_equal(decode_film(deep), eighth(65535 - DEEP.astype(int), 65535))
+    assert np.array_equal(decode_image(deep), eighth(65535 - DEEP.astype(int), 65535))
     declared = tiff(DEEP >> 4, photometric="miniswhite", extratags=[(281, 3, 1, 4095, True)])
-    assert np.array_equal(decode_film(declared), eighth(4095 - (DEEP.astype(int) >> 4), 4095))
+    assert np.array_equal(decode_image(declared), eighth(4095 - (DEEP.astype(int) >> 4), 4095))
 
 
 def test_bilevel_tiffs_agree_with_another_decoder() -> None:
     image = Image.fromarray(GREY).convert("1")
     for compression in (None, "group4"):
         data = saved(image, "TIFF", compression=compression)
-        assert np.array_equal(decode_film(data), np.asarray(image.convert("L")))
+        assert np.array_equal(decode_image(data), np.asarray(image.convert("L")))
 
 
-def test_a_percentile_window_stretches_deep_films_only() -> None:
+def test_a_percentile_window_stretches_deep_images_only() -> None:
     low, high = np.percentile(DEEP, [0.5, 99.5])
     expected = np.clip((DEEP - low) / (high - low), 0, 1) * 255
-    assert np.abs(decode_film(tiff(DEEP), sixteen_bit="0.5:99.5") - expected).max() <= 0.5
-    assert np.array_equal(decode_film(saved(Image.fromarray(GREY), "PNG"), sixteen_bit="0.5:99.5"), GREY)
+    assert np.abs(decode_image(tiff(DEEP), sixteen_bit="0.5:99.5") - expected).max() <= 0.5
+    assert np.array_equal(decode_image(saved(Image.fromarray(GREY), "PNG"), sixteen_bit="0.5:99.5"), GREY)
     flat = np.full((32, 32), 32768, np.uint16)
-    assert decode_film(tiff(flat), sixteen_bit="0.5:99.5").max() == 128
+    assert decode_image(tiff(flat), sixteen_bit="0.5:99.5").max() == 128
 
 
 @pytest.mark.parametrize("text", ["", "half", "5", "90:10", "-1:50", "0:101", "nan:5", "0:nan"])
 def test_a_window_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="sixteen_bit"):
-        decode_film(tiff(DEEP), sixteen_bit=text)
+        decode_image(tiff(DEEP), sixteen_bit=text)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_film_on_its_side_is_read_upright(orientation: int) -> None:
+def test_an_image_on_its_side_is_read_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x112] = orientation
     for kind in ("PNG", "TIFF", "JPEG"):
         data = saved(Image.fromarray(GREY), kind, exif=exif)
         other = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))).astype(int)
-        film = decode_film(data)
-        assert film.shape == other.shape
-        assert np.abs(film - other).max() <= (kind == "JPEG")
-    other = decode_film(saved(Image.fromarray(GREY), "TIFF", exif=exif))
-    deep = decode_film(tiff(GREY.astype(np.uint16) * 257, extratags=[(274, 3, 1, orientation, True)]))
+        image = decode_image(data)
+        assert image.shape == other.shape
+        assert np.abs(image - other).max() <= (kind == "JPEG")
+    other = decode_image(saved(Image.fromarray(GREY), "TIFF", exif=exif))
+    deep = decode_image(tiff(GREY.astype(np.uint16) * 257, extratags=[(274, 3, 1, orientation, True)]))
     assert np.array_equal(deep, other)
 
 
@@ -179,59 +179,59 @@ def test_alpha_is_laid_over_black_only_where_it_says_something() -> None:
     alpha[:, :40] = 255
     expected = (GREY.astype(int) * alpha + 127) // 255
     for bottom, wanted in ((alpha, expected), (alpha * 0, GREY), (alpha * 0 + 255, GREY)):
-        film = saved(Image.fromarray(np.dstack([GREY, GREY, GREY, bottom])), "PNG")
-        assert np.array_equal(decode_film(film), wanted)
+        image = saved(Image.fromarray(np.dstack([GREY, GREY, GREY, bottom])), "PNG")
+        assert np.array_equal(decode_image(image), wanted)
     straight = np.stack([GREY, GREY, GREY, alpha], -1)
     data = tiff(straight, photometric="rgb", extrasamples=["unassalpha"])
-    assert np.abs(decode_film(data).astype(int) - expected).max() <= 1
+    assert np.abs(decode_image(data).astype(int) - expected).max() <= 1
     wide = np.stack([GREY, GREY, GREY, alpha], -1).astype(np.uint16) * 257
     data = tiff(wide, photometric="rgb", extrasamples=["unassalpha"])
-    assert np.abs(decode_film(data).astype(int) - expected).max() <= 1
+    assert np.abs(decode_image(data).astype(int) - expected).max() <= 1
     done = np.stack([GREY // 2, GREY // 2, GREY // 2, alpha], -1)
     data = tiff(done, photometric="rgb", extrasamples=["assocalpha"])
-    assert np.array_equal(decode_film(data), GREY // 2)
+    assert np.array_equal(decode_image(data), GREY // 2)
 
 
 def test_the_suffix_does_not_decide(tmp_path: Path) -> None:
-    path = tmp_path / "film.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(saved(Image.fromarray(GREY), "PNG"))
-    assert np.array_equal(read_film(path), GREY)
+    assert np.array_equal(read_image(path), GREY)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
 @pytest.mark.parametrize("share", [0.0005, 0.02, 0.3, 0.6, 0.9, 0.99, 0.9999])
-def test_a_truncated_film_is_an_error_and_not_half_grey(
+def test_a_truncated_image_is_an_error_and_not_half_grey(
     kind: str, options: dict, share: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = saved(Image.fromarray(NOISE), kind, **(options if kind == "JPEG" else {}))
-    with pytest.raises(FilmError, match=r"truncated|cannot be decoded|not a PNG"):
-        decode_film(data[: int(len(data) * share)])
+    with pytest.raises(ImageError, match=r"truncated|cannot be decoded|not a PNG"):
+        decode_image(data[: int(len(data) * share)])
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_film_damaged_inside_is_an_error_and_says_nothing_on_the_console(
+def test_an_image_damaged_inside_is_an_error_and_says_nothing_on_the_console(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     jpeg, png = saved(Image.fromarray(NOISE), "JPEG"), saved(Image.fromarray(NOISE), "PNG")
     half = len(jpeg) // 2
     for data in (jpeg[:half] + b"\xff\xd9", jpeg[:half] + bytes(40) + jpeg[half + 40 :]):
-        with pytest.raises(FilmError, match="damaged or truncated JPEG"):
-            decode_film(data)
-    with pytest.raises(FilmError, match="cannot be decoded"):
-        decode_film(png[:9000] + bytes(40) + png[9040:])
+        with pytest.raises(ImageError, match="damaged or truncated JPEG"):
+            decode_image(data)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        decode_image(png[:9000] + bytes(40) + png[9040:])
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_huge_film_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_image_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mococxr.images.raster.cv2.imdecode", lambda *_: pytest.fail("it was decoded"))
     bomb = bytearray(saved(Image.fromarray(GREY), "PNG"))
     bomb[16:24] = struct.pack(">II", 60_000, 60_000)
-    with pytest.raises(FilmError, match=r"60,000 x 60,000 pixels: over the limit of 120,000,000"):
-        decode_film(bytes(bomb))
+    with pytest.raises(ImageError, match=r"60,000 x 60,000 pixels: over the limit of 120,000,000"):
+        decode_image(bytes(bomb))
     for kind in ("JPEG", "TIFF", "BMP"):
-        with pytest.raises(FilmError, match="80 x 64 pixels: over the limit of 5,000"):
-            decode_film(saved(Image.fromarray(GREY), kind), max_pixels=5_000)
+        with pytest.raises(ImageError, match="80 x 64 pixels: over the limit of 5,000"):
+            decode_image(saved(Image.fromarray(GREY), kind), max_pixels=5_000)
 
 
 BAD = {
@@ -239,7 +239,7 @@ BAD = {
     "text": (b"these are words\n" * 20, "looks like text"),
     "zip": (b"PK\x03\x04" + bytes(300), "a zip archive: unpack it"),
     "gzip": (b"\x1f\x8b\x08" + bytes(300), "a gzip archive: unpack it"),
-    "tar": (b"film.dcm" + bytes(249) + b"ustar\0" + bytes(300), "a tar archive: unpack it"),
+    "tar": (b"image.dcm" + bytes(249) + b"ustar\0" + bytes(300), "a tar archive: unpack it"),
     "gif": (saved(Image.fromarray(GREY), "GIF"), "looks like GIF"),
     "dicom": (bytes(128) + b"DICM" + bytes(100), "no pixel data"),
     "dicom that is a TIFF too": (b"II*\0" + bytes(124) + b"DICM", "without a header|no pixel data"),
@@ -274,20 +274,22 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_film_is_refused_with_its_reason(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_an_image_is_refused_with_its_reason(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     data, reason = BAD[name]
-    with pytest.raises(FilmError, match=reason):
-        decode_film(data)
+    with pytest.raises(ImageError, match=reason):
+        decode_image(data)
     assert capfd.readouterr() == ("", "")
 
 
-def test_random_damage_ends_in_a_film_or_a_reason() -> None:
+def test_random_damage_ends_in_an_image_or_a_reason() -> None:
     random = np.random.default_rng(3)
-    films = [saved(Image.fromarray(GREY), kind) for kind in ("PNG", "JPEG", "TIFF", "BMP")]
-    for data in films:
+    images = [saved(Image.fromarray(GREY), kind) for kind in ("PNG", "JPEG", "TIFF", "BMP")]
+    for data in images:
         for _ in range(100):
             broken = bytearray(data[: random.integers(1, len(data) + 1)])
             for place in random.integers(0, min(len(broken), 200), 3):
                 broken[place] = random.integers(256)
-            with suppress(FilmError):
-                assert decode_film(bytes(broken)).dtype == np.uint8
+            with suppress(ImageError):
+                assert decode_image(bytes(broken)).dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Where CheXpert's films lie on disk: one release folder, the batches of the full-size release, a test set.
+"""Where CheXpert's images lie on disk: one release folder, the batches of the full-size release, a test set.
 
 A table says `CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg`. On disk that is `train/patient00001/...`
 in the source or in a release folder in it, or `CheXpert-v1.0 batch 2 (train 1)/patient00001/...`.
@@ -11,41 +11,41 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets.dataset import Request, films_under
+from mococxr.datasets.dataset import Request, images_under
 from mococxr.datasets.tables import Table
 from mococxr.errors import InputError
 
 SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 """The split's folder in a path -> the split."""
 _STUDY = r"^(.*?)/?((train|valid|val|test)/(patient[^/]+)/(study[^/]+))"
-_PARTS = ("release", "inside", "split", "patient", "study", "film")
+_PARTS = ("release", "inside", "split", "patient", "study", "image")
 
 
 def parts_of(table: Table, request: Request) -> pl.DataFrame:
-    """The table's paths in their parts, one row a film.
+    """The table's paths in their parts, one row an image.
 
     A table of studies (a column `Study` and no `Path`, as the test set's `groundtruth.csv`) gets a row for each
-    film that its studies have on disk; a study without any gets the film that every study has, view1_frontal.jpg,
+    image that its studies have on disk; a study without any gets the image that every study has, view1_frontal.jpg,
     so that it is missed in the open.
 
     Returns:
-        `release, inside, split, patient, study, film` as text, `at`: the row of the table, and `home`: the
-        folder of the film's patient, relative to the root, with a slash at its end, or empty for the root.
+        `release, inside, split, patient, study, image` as text, `at`: the row of the table, and `home`: the
+        folder of the image's patient, relative to the root, with a slash at its end, or empty for the root.
 
     Raises:
         InputError: a path that is not .../SPLIT/patientN/studyN.
     """
-    per_film = "Path" in table.frame.columns or "Study" not in table.frame.columns
-    column = table.column("Path" if per_film else "Study")
+    per_image = "Path" in table.frame.columns or "Study" not in table.frame.columns
+    column = table.column("Path" if per_image else "Study")
     paths = table.frame[column]
-    parts = paths.str.extract_groups(_STUDY + (r"/([^/]+)$" if per_film else "/?()$")).struct.unnest()
+    parts = paths.str.extract_groups(_STUDY + (r"/([^/]+)$" if per_image else "/?()$")).struct.unnest()
     parts.columns = _PARTS
     strange = parts["inside"].is_null()
     if strange.any():
         at = strange.arg_max() or 0
         raise InputError(
             f"{table.place(at)}, column {column!r}: {paths[at]!r} is not .../train/patientN/studyN"
-            f"{'/film' if per_film else ''}.",
+            f"{'/image' if per_image else ''}.",
             "CheXpert's own paths are needed; read other tables with --format csv.",
         )
     parts = parts.with_row_index("at")
@@ -53,7 +53,7 @@ def parts_of(table: Table, request: Request) -> pl.DataFrame:
     parts = pl.concat(
         [_at_home(part, homes[part["split"][0]], request) for part in parts.partition_by("split")]
     )
-    return (parts if per_film else _films(parts, request)).sort("at", maintain_order=True)
+    return (parts if per_image else _images(parts, request)).sort("at", maintain_order=True)
 
 
 def _homes(parts: pl.DataFrame, split: str, table: Table, request: Request) -> list[Path]:
@@ -93,10 +93,10 @@ def _at_home(parts: pl.DataFrame, homes: list[Path], request: Request) -> pl.Dat
     return joined.with_columns(pl.col("home").fill_null(usual))
 
 
-def _films(parts: pl.DataFrame, request: Request) -> pl.DataFrame:
-    """A row for each film that the studies have on disk."""
+def _images(parts: pl.DataFrame, request: Request) -> pl.DataFrame:
+    """A row for each image that the studies have on disk."""
     found = []
     for home, patient, study in parts.select("home", "patient", "study").iter_rows():
-        films = films_under(request.root, f"{home}{patient}/{study}")
-        found.append([os.path.basename(film) for film in films] or ["view1_frontal.jpg"])
-    return parts.with_columns(film=pl.Series(found)).explode("film")
+        images = images_under(request.root, f"{home}{patient}/{study}")
+        found.append([os.path.basename(image) for image in images] or ["view1_frontal.jpg"])
+    return parts.with_columns(image=pl.Series(found)).explode("image")

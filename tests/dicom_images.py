@@ -1,4 +1,4 @@
-"""DICOM films written in memory, in every way that an archive may have written them."""
+"""DICOM images written in memory, in every way that an archive may have written them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def tables(*items: Dataset) -> Sequence:
     return Sequence(items)
 
 
-def film(cells: np.ndarray, syntax: str = EXPLICIT, frame: bytes | None = None, **elements: Any) -> bytes:
+def image(cells: np.ndarray, syntax: str = EXPLICIT, frame: bytes | None = None, **elements: Any) -> bytes:
     """A DICOM file.
 
     Args:
@@ -166,7 +166,7 @@ def jpeg(cells: np.ndarray, syntax: str, ds: Dataset) -> bytes:
     gdcm = pytest.importorskip("gdcm", reason="no writer of lossless JPEG")
     with tempfile.TemporaryDirectory() as folder:
         plain, packed = Path(folder) / "plain.dcm", Path(folder) / "packed.dcm"
-        plain.write_bytes(film(cells.view(f"u{cells.itemsize}"), BitsStored=ds.BitsStored))
+        plain.write_bytes(image(cells.view(f"u{cells.itemsize}"), BitsStored=ds.BitsStored))
         reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
         reader.SetFileName(str(plain))
         assert reader.Read()
@@ -190,7 +190,7 @@ def frame_of(path: Path) -> bytes:
 def _extended(raw: bytes, shape: tuple[int, int], bits: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         plain, packed = Path(folder) / "plain.dcm", Path(folder) / "packed.dcm"
-        plain.write_bytes(film(np.frombuffer(raw, np.uint16).reshape(shape), BitsStored=bits))
+        plain.write_bytes(image(np.frombuffer(raw, np.uint16).reshape(shape), BitsStored=bits))
         subprocess.run(["dcmcjpeg", "+ee", "+q", "100", plain, packed], check=True, capture_output=True)
         return frame_of(packed)
 

@@ -1,4 +1,4 @@
-"""Bad films and bad tables, given to `prepare`: quarantine or a clear refusal, and nothing half-written."""
+"""Bad images and bad tables, given to `prepare`: quarantine or a clear refusal, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from small_films import write_films
+from small_images import write_images
 from small_world import Refusal, but, closed, status
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder to work in, with a folder `films` and its table in it."""
-    write_films(tmp_path / "films", 12)
+    """The folder to work in, with a folder `images` and its table in it."""
+    write_images(tmp_path / "images", 12)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -52,12 +52,12 @@ def encoded(suffix: str, *shape: int) -> bytes:
 
 
 WHOLE = encoded(".png", 40, 40)
-BAD_FILMS = {
+BAD_IMAGES = {
     "empty.png": (b"", "empty"),
     "truncated.png": (WHOLE[: len(WHOLE) // 2], "truncated"),
     "truncated.jpg": (encoded(".jpg", 90, 90)[:900], "truncated"),
     "truncated.tif": (encoded(".tif", 40, 40)[:300], ""),
-    "text.png": (b"this is a letter, not a film", "not a PNG"),
+    "text.png": (b"this is a letter, not an image", "not a PNG"),
     "vast.png": (png(60_000, 60_000), "over the limit"),
     "dot.png": (encoded(".png", 1, 1), "too small"),
     "sliver.png": (encoded(".png", 400, 2), "too small"),
@@ -67,35 +67,35 @@ BAD_FILMS = {
     "header.png": (WHOLE[:20], ""),
     "garbled.png": (WHOLE[:60] + bytes(200) + WHOLE[260:], ""),
 }
-"""Name -> bytes of a film that cannot be read, and a word of the reason."""
+"""Name -> bytes of an image that cannot be read, and a word of the reason."""
 
 
 @pytest.fixture(scope="module")
 def quarantine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A store prepared from bad films among good ones, and what was said."""
+    """A store prepared from bad images among good ones, and what was said."""
     folder = tmp_path_factory.mktemp("bad")
-    table = write_films(folder / "films", 12)
-    names = [*BAD_FILMS, "absent.png", "folder.png"]
-    for name, (data, _) in BAD_FILMS.items():
-        (folder / "films" / name).write_bytes(data)
-    (folder / "films" / "folder.png").mkdir()
-    (folder / "films" / "really.tif").write_bytes(encoded(".jpg", 40, 40))  # another suffix is no fault
+    table = write_images(folder / "images", 12)
+    names = [*BAD_IMAGES, "absent.png", "folder.png"]
+    for name, (data, _) in BAD_IMAGES.items():
+        (folder / "images" / name).write_bytes(data)
+    (folder / "images" / "folder.png").mkdir()
+    (folder / "images" / "really.tif").write_bytes(encoded(".jpg", 40, 40))  # another suffix is no fault
     extra = [{"path": name, "patient_id": f"x{i}"} for i, name in enumerate([*names, "really.tif"])]
-    pl.concat([table, pl.DataFrame(extra)], how="diagonal").write_csv(folder / "films" / "labels.csv")
+    pl.concat([table, pl.DataFrame(extra)], how="diagonal").write_csv(folder / "images" / "labels.csv")
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        code = status("prepare", folder / "films", "--out", folder / "store", "--size", 32, "--jobs", 1)
+        code = status("prepare", folder / "images", "--out", folder / "store", "--size", 32, "--jobs", 1)
     assert code == 0
     return folder / "store", said.getvalue()
 
 
-@pytest.mark.parametrize("name", [*BAD_FILMS, "absent.png", "folder.png"])
-def test_a_film_that_cannot_be_read_is_in_quarantine_with_the_reason_and_the_rest_goes_on(
+@pytest.mark.parametrize("name", [*BAD_IMAGES, "absent.png", "folder.png"])
+def test_an_image_that_cannot_be_read_is_in_quarantine_with_the_reason_and_the_rest_goes_on(
     name: str, quarantine: tuple[Path, str]
 ) -> None:
     store, said = quarantine
     reasons = dict(pl.read_csv(store / "quarantine.csv").iter_rows())
-    word = {"absent.png": "no such file", "folder.png": "a folder"}.get(name) or BAD_FILMS[name][1]
+    word = {"absent.png": "no such file", "folder.png": "a folder"}.get(name) or BAD_IMAGES[name][1]
     assert word in reasons[name]
     assert reasons[name]
     kept = pl.read_parquet(store / "index.parquet")["path"].to_list()
@@ -110,33 +110,33 @@ def nothing(here: Path) -> None: ...
 
 
 def table(here: Path, text: str) -> None:
-    (here / "films" / "labels.csv").write_text(text)
+    (here / "images" / "labels.csv").write_text(text)
 
 
 def change(here: Path, **columns: Any) -> None:
     """Rewrite the label table with some columns replaced (a list is a whole column)."""
-    path = here / "films" / "labels.csv"
+    path = here / "images" / "labels.csv"
     frame = pl.read_csv(path, infer_schema=False)
     frame.with_columns(**{name: pl.Series(value) for name, value in columns.items()}).write_csv(path)
 
 
 def first(here: Path, column: str, value: str) -> None:
-    frame = pl.read_csv(here / "films" / "labels.csv", infer_schema=False)
+    frame = pl.read_csv(here / "images" / "labels.csv", infer_schema=False)
     change(here, **{column: [value, *frame[column].to_list()[1:]]})
 
 
 def second_table(here: Path) -> None:
-    (here / "films" / "labels.csv").rename(here / "films" / "a.csv")
-    shutil.copy(here / "films" / "a.csv", here / "films" / "b.csv")
+    (here / "images" / "labels.csv").rename(here / "images" / "a.csv")
+    shutil.copy(here / "images" / "a.csv", here / "images" / "b.csv")
 
 
-def no_films(here: Path) -> None:
-    shutil.rmtree(here / "films")
-    (here / "films").mkdir()
+def no_images(here: Path) -> None:
+    shutil.rmtree(here / "images")
+    (here / "images").mkdir()
 
 
 def drop(here: Path, column: str) -> None:
-    path = here / "films" / "labels.csv"
+    path = here / "images" / "labels.csv"
     pl.read_csv(path, infer_schema=False).drop(column).write_csv(path)
 
 
@@ -149,22 +149,22 @@ def split_file(here: Path, text: str) -> None:
     (here / "split.csv").write_text(text)
 
 
-PREPARE = "prepare films --size 32 --jobs 1 --out out"
+PREPARE = "prepare images --size 32 --jobs 1 --out out"
 PREPARING: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
     "no source": (nothing, "prepare nowhere --out out", ("nowhere",)),
     "no path column": (lambda h: drop(h, "path"), PREPARE, ("labels.csv", "path")),
     "no patient column": (lambda h: drop(h, "patient_id"), PREPARE, ("--patients-unknown",)),
     "a header only": (lambda h: table(h, "path,patient\n"), PREPARE, ("labels.csv", "no rows")),
     "an empty table": (lambda h: table(h, ""), PREPARE, ("labels.csv", "empty")),
-    "a film as table": (
-        lambda h: (h / "films/labels.csv").write_bytes(WHOLE), PREPARE, ("labels.csv",),
+    "an image as table": (
+        lambda h: (h / "images/labels.csv").write_bytes(WHOLE), PREPARE, ("labels.csv",),
     ),
     "ragged lines": (
         lambda h: table(h, "path,patient\na.png,1\nb.png,2,3,4\n"), PREPARE, ("labels.csv",),
     ),
     "a column twice": (lambda h: table(h, "path,patient,patient\na.png,1,1\n"), PREPARE, ("patient", "twice")),
     "duplicate paths": (
-        lambda h: first(h, "path", "images/film0001.png"), PREPARE, ("images/film0001.png",),
+        lambda h: first(h, "path", "images/image0001.png"), PREPARE, ("images/image0001.png",),
     ),
     "a blank path": (lambda h: first(h, "path", ""), PREPARE, ("row 1", "blank")),
     "a blank patient": (lambda h: first(h, "patient_id", ""), PREPARE, ("row 1", "patient")),
@@ -198,8 +198,8 @@ PREPARING: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
         lambda h: (h / "file").write_text("mine"), but(PREPARE, "--out", "file/store"), ("file",),
     ),
     "two tables": (second_table, PREPARE, ("a.csv", "b.csv", "--labels")),
-    "nothing there": (no_films, PREPARE, ("films",)),
-    "another set's layout": (nothing, f"{PREPARE} --format chexpert", ("films",)),
+    "nothing there": (no_images, PREPARE, ("images",)),
+    "another set's layout": (nothing, f"{PREPARE} --format chexpert", ("images",)),
 }  # fmt: skip
 
 
@@ -214,9 +214,11 @@ def test_prepare_refuses(name: str, here: Path, refused: Refusal) -> None:
 def test_a_folder_that_cannot_be_read_is_named(
     here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (here / "films" / "labels.csv").unlink()
-    closed(here / "films" / "images", monkeypatch)
-    refused("prepare films --out out --format folder --patients-unknown", "films/images", "Permission denied")
+    (here / "images" / "labels.csv").unlink()
+    closed(here / "images" / "images", monkeypatch)
+    refused(
+        "prepare images --out out --format folder --patients-unknown", "images/images", "Permission denied"
+    )
 
 
 def test_a_disk_without_room_for_the_store_is_refused_before_decoding(

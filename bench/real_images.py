@@ -1,6 +1,6 @@
-"""The main job on real films: prepare -> pretrain -> study -> report, split by split, against the ImageNet start.
+"""The main job on real images: prepare -> pretrain -> study -> report, split by split, against the ImageNet start.
 
-    python bench/real_films.py --out runs/real [--splits 1 2 3 4] [--extras]
+    python bench/real_images.py --out runs/real [--splits 1 2 3 4] [--extras]
 
 Needs a folder (MOCOCXR_DATA) with `nih/`, `pediatric/` and `splits.csv` (set, patient_id, split0 ... split4). The
 recipe was settled on split 0; the gains are judged on the others, one pretraining each, seed = split, training
@@ -37,7 +37,7 @@ BARS = {
     ("nih", "Effusion", 0.2): 0.046 * 0.5,
 }
 SIZE = 160
-"""Shorter side of a stored film, px: at most twice the views of the tuned preset."""
+"""Shorter side of a stored image, px: at most twice the views of the tuned preset."""
 
 
 def prepare(out: Path, split: int) -> dict[str, Path]:
@@ -116,13 +116,13 @@ def extras(out: Path, split: int) -> None:
     """Beside the bars: cross-validated C, fine-tuning, and the preset `paper` at equal steps, on one split."""
     stores = prepare(out, split)
     run = out / f"moco{split}"
-    # Preset `paper` but for what the machine and the films force: encoder, size, and as many steps as `tuned` made.
+    # Preset `paper` but for what the machine and the images force: encoder, size, and as many steps as `tuned` made.
     steps = read_json(run / "run.json")["steps"]
-    films = read_json(run / "run.json")["pretrained_on"]["films"]
+    images = read_json(run / "run.json")["pretrained_on"]["images"]
     batch = PRESETS["paper"]["batch"]
     paper = pretrain(
         out, stores, split, "paper", preset="paper", backbone="tf_efficientnet_lite0", size=96,
-        epochs=max(1, round(steps / (films // batch))),
+        epochs=max(1, round(steps / (images // batch))),
     )  # fmt: skip
     for name in STUDIES:
         study(out / f"paper{split}-{name}", stores, name, {"paper": paper})
@@ -155,14 +155,14 @@ def main() -> int:
     )
     asked = parser.parse_args()
     if not (DATA / "splits.csv").is_file():
-        print(f"no real films at {DATA}: set MOCOCXR_DATA")
+        print(f"no real images at {DATA}: set MOCOCXR_DATA")
         return 2
     for split in asked.splits:
         stores = prepare(asked.out, split)
         run = pretrain(asked.out, stores, split)
         facts = read_json(run / "run.json")
         print(
-            f"split {split}: pretrained in {facts['seconds'] / 60:.1f} min, {facts['films_per_s']:.0f} films/s"
+            f"split {split}: pretrained in {facts['seconds'] / 60:.1f} min, {facts['images_per_s']:.0f} images/s"
         )
         for name in STUDIES:
             study(asked.out / f"study{split}-{name}", stores, name, {"moco": run})

@@ -1,4 +1,4 @@
-"""A folder of small random films with a label table: what the tests of the store are made of."""
+"""A folder of small random images with a label table: what the tests of the store are made of."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import polars as pl
 from mococxr.settings import PrepareSettings
 
 
-def write_films(folder: Path, films: int = 70, *, seed: int = 0, per_patient: int = 2) -> pl.DataFrame:
+def write_images(folder: Path, images: int = 70, *, seed: int = 0, per_patient: int = 2) -> pl.DataFrame:
     """`folder/images/*.png` of random shape and content, and `folder/labels.csv`; returns the table."""
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(seed)
     rows = []
-    for i in range(films):
+    for i in range(images):
         shape = rng.integers(24, 60, 2).tolist()
-        name = f"images/film{i:04d}.png"
+        name = f"images/image{i:04d}.png"
         cv2.imwrite(str(folder / name), rng.integers(0, 256, shape, dtype=np.uint8))
         patient = f"{i // per_patient:03d}"
         rows.append((name, patient, f"s{i}", ("PA", "AP")[i % 2], "M", i % 90, i // 2 % 3 % 2, i % 2, "note"))

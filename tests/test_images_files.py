@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mococxr.errors import FilmError
-from mococxr.images import read_bytes, read_film, resize_shorter
+from mococxr.errors import ImageError
+from mococxr.images import read_bytes, read_image, resize_shorter
 
 GREY = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
 
@@ -40,30 +40,30 @@ def test_only_a_regular_file_inside_the_source_is_read(tmp_path: Path) -> None:
         Path("/dev/zero"): "leads out",
     }
     for path, reason in cases.items():
-        with pytest.raises(FilmError, match=reason):
+        with pytest.raises(ImageError, match=reason):
             read_bytes(path, root)
-    with pytest.raises(FilmError, match="regular file"):
-        read_film(Path("/dev/zero"))
-    assert np.array_equal(read_film(root / "link.png"), GREY)
+    with pytest.raises(ImageError, match="regular file"):
+        read_image(Path("/dev/zero"))
+    assert np.array_equal(read_image(root / "link.png"), GREY)
 
 
 def test_a_file_without_permission_is_a_reason(tmp_path: Path) -> None:
-    path = tmp_path / "film.png"
+    path = tmp_path / "image.png"
     path.write_bytes(png())
     path.chmod(0)
     if os.access(path, os.R_OK):
         pytest.skip("this user may read everything")
-    with pytest.raises(FilmError, match="Permission denied"):
-        read_film(path)
+    with pytest.raises(ImageError, match="Permission denied"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("shape", [(64, 80), (80, 64), (50, 50), (17, 333), (1000, 3)])
 @pytest.mark.parametrize("size", [1, 16, 50, 64, 200])
 def test_the_shorter_side_is_exact_and_the_aspect_is_kept(shape: tuple[int, int], size: int) -> None:
-    film = resize_shorter(np.zeros(shape, np.uint8), size)
-    assert min(film.shape) == size
-    assert abs(max(film.shape) - max(shape) * size / min(shape)) <= 0.5
-    assert (shape[0] > shape[1]) == (film.shape[0] > film.shape[1]) or film.shape[0] == film.shape[1]
+    image = resize_shorter(np.zeros(shape, np.uint8), size)
+    assert min(image.shape) == size
+    assert abs(max(image.shape) - max(shape) * size / min(shape)) <= 0.5
+    assert (shape[0] > shape[1]) == (image.shape[0] > image.shape[1]) or image.shape[0] == image.shape[1]
 
 
 def test_shrinking_averages_and_does_not_alias() -> None:

@@ -1,4 +1,4 @@
-"""The main job on real films in short (MOCOCXR_DATA), and the log of a run in TensorBoard."""
+"""The main job on real images in short (MOCOCXR_DATA), and the log of a run in TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def nih(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of the 1,000 adult films."""
+    """A store of the 1,000 adult images."""
     store = tmp_path_factory.mktemp("real") / "store"
     mococxr.prepare(real_data / "nih", out=store, size=96, split=(0.5, 0.1, 0.4))
     return store
 
 
-def test_real_films_are_all_read_and_keep_their_patients_apart(nih: Path) -> None:
+def test_real_images_are_all_read_and_keep_their_patients_apart(nih: Path) -> None:
     store = mococxr.Store.open(nih)
     assert len(store) == 1000
     assert store.index["patient"].n_unique() == 682
@@ -33,7 +33,7 @@ def test_real_films_are_all_read_and_keep_their_patients_apart(nih: Path) -> Non
     assert int((store.index["Pneumonia"] == 1).sum()) == 500
 
 
-def test_the_main_job_on_real_films_in_short(nih: Path, tmp_path: Path) -> None:
+def test_the_main_job_on_real_images_in_short(nih: Path, tmp_path: Path) -> None:
     run = mococxr.pretrain(nih, out=tmp_path / "run", size=64, epochs=2, tracker="tensorboard")
     facts = read_json(run / "run.json")
     assert facts["pretrained_on"]["splits"] == "train"
@@ -45,7 +45,7 @@ def test_the_main_job_on_real_films_in_short(nih: Path, tmp_path: Path) -> None:
         nih, target=["Pneumonia"], arm=["imagenet", f"moco={run}"], fraction=[0.2, 1.0], draws=2, out=study
     )
     cells = pl.read_csv(study / "cells.csv")
-    # ImageNet features tell these pneumonias from normal films at about .85 with all labels.
+    # ImageNet features tell these pneumonias from normal images at about .85 with all labels.
     assert 0.7 < cells.filter(arm="imagenet", fraction=1.0)["auroc"].item() < 0.95
     assert cells["low"].is_not_null().all()
     assert (cells["low"] < cells["auroc"]).all()
@@ -53,7 +53,7 @@ def test_the_main_job_on_real_films_in_short(nih: Path, tmp_path: Path) -> None:
     assert "</svg>" in (study / "report.html").read_text()
 
 
-def test_a_film_scores_the_same_from_its_file_as_from_the_store(
+def test_an_image_scores_the_same_from_its_file_as_from_the_store(
     nih: Path, real_data: Path, tmp_path: Path
 ) -> None:
     model = mococxr.fit(

@@ -19,32 +19,34 @@ TEXTS = (
 )  # fmt: skip
 
 
-def burn_in(film: np.ndarray, number: int) -> np.ndarray:
+def burn_in(image: np.ndarray, number: int) -> np.ndarray:
     """A name and a number along the upper or lower edge, the letters 2.5 to 3.5 % of the height."""
     words = TEXTS[number % len(TEXTS)]
-    scale = film.shape[0] * (0.025 + 0.0025 * (number % 5)) / 21
+    scale = image.shape[0] * (0.025 + 0.0025 * (number % 5)) / 21
     (width, height), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    left = (film.shape[1] - width) * (number % 4) // 4 + 3
-    base = height + 5 if number % 2 else film.shape[0] - 7
-    return cv2.putText(film.copy(), words, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 1, cv2.LINE_AA)
+    left = (image.shape[1] - width) * (number % 4) // 4 + 3
+    base = height + 5 if number % 2 else image.shape[0] - 7
+    return cv2.putText(
+        image.copy(), words, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 1, cv2.LINE_AA
+    )
 
 
 CHANGES = {
-    "inverted": lambda film, _: 255 - film,
-    "blank": lambda film, number: np.full_like(film, 40 * number),
-    "rotated": lambda film, number: np.rot90(film, (1, 2, 3)[number % 3]),
+    "inverted": lambda image, _: 255 - image,
+    "blank": lambda image, number: np.full_like(image, 40 * number),
+    "rotated": lambda image, number: np.rot90(image, (1, 2, 3)[number % 3]),
     "text": burn_in,
 }
 
 
-def plant(folder: Path, films: int, counts: dict[str, int], size: int) -> tuple[Store, dict[str, list[str]]]:
+def plant(folder: Path, images: int, counts: dict[str, int], size: int) -> tuple[Store, dict[str, list[str]]]:
     """Phantoms with faults, as a store (train and test, half each).
 
     Args:
         folder: to work in.
-        films: phantoms without copies.
+        images: phantoms without copies.
         counts: how many of each of `CHANGES`; of `rescaled`, `recompressed` and `identical` copies of one
-            patient; of `leaking` films, given to a second patient in the other split; of `torn` patients, who
+            patient; of `leaking` images, given to a second patient in the other split; of `torn` patients, who
             are put in both splits.
         size: height of the phantoms; the store's size is their width.
 
@@ -52,7 +54,7 @@ def plant(folder: Path, films: int, counts: dict[str, int], size: int) -> tuple[
         The store, and for each fault the paths that should be flagged (for `torn` the patients).
     """
     table = pl.read_csv(
-        write_phantoms(folder / "films", films, size=size, seed=4, jobs=2), infer_schema=False
+        write_phantoms(folder / "images", images, size=size, seed=4, jobs=2), infer_schema=False
     )
     table = table.with_columns(split=_half(table["patient"]))
     rng = np.random.default_rng(1)
@@ -61,23 +63,23 @@ def plant(folder: Path, films: int, counts: dict[str, int], size: int) -> tuple[
     for fault in CHANGES:
         for number in range(counts.get(fault, 0)):
             path = table["path"][next(rows)]
-            film = cv2.imread(str(folder / "films" / path), cv2.IMREAD_GRAYSCALE)
-            cv2.imwrite(str(folder / "films" / path), CHANGES[fault](film, number))
+            image = cv2.imread(str(folder / "images" / path), cv2.IMREAD_GRAYSCALE)
+            cv2.imwrite(str(folder / "images" / path), CHANGES[fault](image, number))
             planted[fault].append(path)
     more = []
     for fault in ("rescaled", "recompressed", "identical", "leaking"):
         for number in range(counts.get(fault, 0)):
             row = table.row(next(rows), named=True)
-            path = _copy(folder / "films", row["path"], fault, number)
+            path = _copy(folder / "images", row["path"], fault, number)
             other = {
                 "patient": f"{row['patient']}x",
                 "split": {"train": "test", "test": "train"}[row["split"]],
             }
             more.append({**row, "path": path, **(other if fault == "leaking" else {})})
             planted[fault].append(path)
-    pl.concat([table, pl.DataFrame(more, schema=table.schema)]).write_csv(folder / "films" / "labels.csv")
+    pl.concat([table, pl.DataFrame(more, schema=table.schema)]).write_csv(folder / "images" / "labels.csv")
     width = round(size / 1.2)
-    run("prepare", {"source": folder / "films", "out": folder / "store", "size": width, "jobs": 1})
+    run("prepare", {"source": folder / "images", "out": folder / "store", "size": width, "jobs": 1})
     planted["torn"] = _tear(folder / "store", counts.get("torn", 0))
     return Store.open(folder / "store"), planted
 
@@ -87,17 +89,17 @@ def _half(patients: pl.Series) -> pl.Series:
 
 
 def _copy(folder: Path, path: str, fault: str, number: int) -> str:
-    """Write a copy of a film; returns its path."""
-    film = cv2.imread(str(folder / path), cv2.IMREAD_GRAYSCALE)
+    """Write a copy of an image; returns its path."""
+    image = cv2.imread(str(folder / path), cv2.IMREAD_GRAYSCALE)
     name = path.replace("phantom-", f"phantom-{fault}-")
     if fault == "rescaled":
         factor = 0.7 + 0.08 * (number % 10)
         cv2.imwrite(
-            str(folder / name), cv2.resize(film, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+            str(folder / name), cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         )
     elif fault == "recompressed":
         name = name.replace(".png", ".jpg")
-        cv2.imwrite(str(folder / name), film, [cv2.IMWRITE_JPEG_QUALITY, 40 + 5 * (number % 10)])
+        cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 40 + 5 * (number % 10)])
     else:
         shutil.copy(folder / path, folder / name)
     return name

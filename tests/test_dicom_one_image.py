@@ -1,4 +1,4 @@
-"""A film is one film: the same ramp, written in every way a header allows, is the same grey image."""
+"""An image is one image: the same ramp, written in every way a header allows, is the same grey image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dicom_films import (
+from dicom_images import (
     BIG,
     DEFLATED,
     EXPLICIT,
@@ -25,11 +25,11 @@ from dicom_films import (
     RLE,
     described,
     encoded,
-    film,
+    image,
     table,
     tables,
 )  # fmt: skip
-from mococxr.images import decode_film
+from mococxr.images import decode_image
 
 RAMP = np.arange(0, 4096, 4).reshape(32, 32)
 """Grey values of 12 bits that 10 bits can hold."""
@@ -89,9 +89,9 @@ class Way:
         frame = None
         if self.syntax not in (EXPLICIT, IMPLICIT, BIG, DEFLATED):
             frame = packed(cells, self.syntax, self.depth, self.signed)
-        elif self.depth < 16:  # what stands above the stored bits is none of the film's
+        elif self.depth < 16:  # what stands above the stored bits is none of the image's
             cells = cells | (np.arange(cells.size).reshape(cells.shape) << self.depth).astype(np.uint16)
-        return film(cells, self.syntax, frame, **elements)
+        return image(cells, self.syntax, frame, **elements)
 
     def _windows(self, low: int, high: int, slope: int) -> dict[str, Any]:
         """The elements of a window or table that is the identity from `low` to `high`."""
@@ -131,12 +131,12 @@ def every_way(syntaxes: tuple[str, ...]) -> Iterator[Way]:
 
 
 def check(way: Way) -> None:
-    """The film comes back: exactly at 12 bits without loss, within one level at other depths, two with loss."""
-    off = np.abs(decode_film(way.write()).astype(int) - GREY).max()
+    """The image comes back: exactly at 12 bits without loss, within one level at other depths, two with loss."""
+    off = np.abs(decode_image(way.write()).astype(int) - GREY).max()
     assert off <= (2 if way.syntax in LOSSY else way.depth != 12), way
 
 
-def test_a_film_is_one_film_a_sample_of_every_way_of_writing_it() -> None:
+def test_an_image_is_one_image_a_sample_of_every_way_of_writing_it() -> None:
     ways = list(every_way(EXACT)) + list(every_way(LOSSY))
     for i in np.random.default_rng(5).permutation(len(ways))[:200]:
         if ways[i].syntax != EXTENDED:
@@ -144,13 +144,13 @@ def test_a_film_is_one_film_a_sample_of_every_way_of_writing_it() -> None:
 
 
 @pytest.mark.parametrize("syntax", [*EXACT, *LOSSY])
-def test_a_film_is_one_film_in_every_compression(syntax: str) -> None:
+def test_an_image_is_one_image_in_every_compression(syntax: str) -> None:
     for photometric, shape in ENDS:
         check(Way(photometric, shape, 12, None, None, False, syntax))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("syntax", [*EXACT, *LOSSY])
-def test_a_film_is_one_film_every_way_of_writing_it(syntax: str) -> None:
+def test_an_image_is_one_image_every_way_of_writing_it(syntax: str) -> None:
     for way in every_way((syntax,)):
         check(way)
