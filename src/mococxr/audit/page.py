@@ -58,8 +58,8 @@ def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
         _shown(one, found.flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"
     ]
     return render(
-        "dossier/page.html.j2",
-        ("report/page.css", "dossier/page.css"),
+        "audit/page.html.j2",
+        ("reporting/page.css", "audit/page.css"),
         {},
         facts=facts,
         subtitle=_subtitle(facts["store"]),

@@ -132,7 +132,7 @@ def _groups(study: Study, figures: list[Picture]) -> list[tuple[str, list[Sectio
 def to_html(page: Page) -> str:
     """The page as one HTML file: styles and figures inside, nothing loaded from anywhere."""
     pictures = {picture.name: picture.inline for picture in page.figures}
-    return render("report/page.html.j2", ("report/page.css",), pictures, page=page)
+    return render("reporting/page.html.j2", ("reporting/page.css",), pictures, page=page)
 
 
 def render(template: str, styles: Sequence[str], pictures: Mapping[str, str], **values: Any) -> str:

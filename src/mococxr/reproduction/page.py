@@ -33,8 +33,8 @@ def write_page(out: Path) -> Path:
     frames = {spec.name: frame(results, spec) for spec in TABLES}
     panels = draw_panels(results)
     pictures = {panel.name: panel.inline for panel in panels}
-    styles = ("report/page.css", "reproduce/page.css")
-    html = render("reproduce/page.html.j2", styles, pictures, panels=panels, **_values(results))
+    styles = ("reporting/page.css", "reproduction/page.css")
+    html = render("reproduction/page.html.j2", styles, pictures, panels=panels, **_values(results))
     for name, table in frames.items():
         write_csv(results.out / "tables" / f"{name}.csv", table)
     for panel in panels:
