@@ -18,7 +18,7 @@ from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError
 from mococxr.preparation.decode import Chunk, decode_chunk
 from mococxr.preparation.prepare import run
-from mococxr.preparation.staging import working_folder
+from mococxr.preparation.staging import staging_folder
 from mococxr.settings import PrepareSettings
 from mococxr.store import Store
 
@@ -108,7 +108,7 @@ def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(
         with pytest.raises(Killed):
             prepare(root, tmp_path / "store")
     assert (tmp_path / "store.key").is_file(), "without its key the run could not be taken up"
-    assert working_folder(tmp_path / "store").is_dir()
+    assert staging_folder(tmp_path / "store").is_dir()
     store = prepare(root, tmp_path / "store")
     assert "resuming: 64 images already done" in capsys.readouterr().err
     whole = prepare(root, tmp_path / "whole", key=tmp_path / "store.key")

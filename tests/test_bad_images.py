@@ -225,6 +225,6 @@ def test_a_disk_without_room_for_the_store_is_refused_before_decoding(
     here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = collections.namedtuple("usage", "total used free")
-    monkeypatch.setattr("mococxr.preparation.space.shutil.disk_usage", lambda _: usage(10, 0, 1000))
+    monkeypatch.setattr("mococxr.preparation.staging.shutil.disk_usage", lambda _: usage(10, 0, 1000))
     refused(PREPARE, "GB free")
     assert not (here / "out").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from fake_ray import FakeRay, double, raise_it, total
 from mococxr import cluster
-from mococxr.cluster import Cluster, Died, Seen, Task
+from mococxr.cluster import Cluster, SharedPath, Task, WorkerDied
 from mococxr.errors import InputError, RunError
 from mococxr.studies.on_ray import SHARE, share_of_gpu
 
@@ -18,37 +18,37 @@ from mococxr.studies.on_ray import SHARE, share_of_gpu
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task settles its own process, not that of the tests; and no test waits for files."""
-    monkeypatch.setattr("mococxr.workers.settle", lambda: None)
+    monkeypatch.setattr("mococxr.workers.configure_process", lambda: None)
     monkeypatch.setattr(cluster, "GRACE", 0.0)
 
 
 def test_each_task_is_answered_once_and_no_more_than_asked_for_are_on_their_way() -> None:
     ray = FakeRay(cpus=3)
     tasks = [Task(n, double, (n,)) for n in range(20)]
-    assert sorted(Cluster(ray).each(tasks)) == [(n, 2 * n) for n in range(20)]
+    assert sorted(Cluster(ray).run_unordered(tasks)) == [(n, 2 * n) for n in range(20)]
     assert ray.most == 6
     ray = FakeRay(cpus=3)
-    assert len(list(Cluster(ray).each(tasks, at_once=2))) == 20
+    assert len(list(Cluster(ray).run_unordered(tasks, at_once=2))) == 20
     assert ray.most == 2
     assert not ray.cancelled
 
 
 def test_a_share_of_a_gpu_rules_how_many_tasks_are_on_their_way() -> None:
     ray = FakeRay(cpus=16, gpus=1)
-    list(Cluster(ray).each([Task(n, double, (n,), gpus=0.25) for n in range(20)]))
+    list(Cluster(ray).run_unordered([Task(n, double, (n,), gpus=0.25) for n in range(20)]))
     assert ray.most == 2 * 4
     assert ray.started[0] == {"num_cpus": 1, "num_gpus": 0.25, "max_retries": cluster.RETRIES}
 
 
 def test_a_shared_value_comes_before_the_tasks_own() -> None:
     one = Cluster(FakeRay())
-    task = Task("sum", total, (10,), (one.share([1, 2, 3]),))
-    assert list(one.each([task])) == [("sum", 60)]
+    task = Task("sum", total, (10,), (one.broadcast([1, 2, 3]),))
+    assert list(one.run_unordered([task])) == [("sum", 60)]
 
 
 def test_a_task_whose_process_died_is_told_apart_from_an_answer() -> None:
-    answers = dict(Cluster(FakeRay(deaths=[1])).each([Task(n, double, (n,)) for n in range(3)]))
-    assert answers == {0: 0, 1: Died("WorkerCrashedError"), 2: 4}
+    answers = dict(Cluster(FakeRay(deaths=[1])).run_unordered([Task(n, double, (n,)) for n in range(3)]))
+    assert answers == {0: 0, 1: WorkerDied("WorkerCrashedError"), 2: 4}
 
 
 def test_only_what_kills_two_processes_is_blamed_for_it() -> None:
@@ -61,19 +61,19 @@ def test_only_what_kills_two_processes_is_blamed_for_it() -> None:
 )
 def test_the_errors_of_a_task_are_raised_here_as_they_were(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:
-        list(Cluster(FakeRay()).each([Task(0, raise_it, (error,))]))
+        list(Cluster(FakeRay()).run_unordered([Task(0, raise_it, (error,))]))
     assert raised.value.args == error.args
 
 
 def test_the_text_of_an_unexpected_error_stays_on_the_machine() -> None:
     with pytest.raises(RunError, match="unexpected: ValueError") as raised:
-        list(Cluster(FakeRay()).each([Task(0, raise_it, (ValueError("Jane Doe"),))]))
+        list(Cluster(FakeRay()).run_unordered([Task(0, raise_it, (ValueError("Jane Doe"),))]))
     assert "Jane" not in str(raised.value)
 
 
 def test_leaving_early_cancels_what_is_on_its_way() -> None:
     ray = FakeRay(cpus=2)
-    with closing(Cluster(ray).each([Task(n, double, (n,)) for n in range(9)])) as answers:
+    with closing(Cluster(ray).run_unordered([Task(n, double, (n,)) for n in range(9)])) as answers:
         next(answers)
     assert len(ray.cancelled) == 3
     assert len(ray.started) == 4
@@ -81,13 +81,15 @@ def test_leaving_early_cancels_what_is_on_its_way() -> None:
 
 def test_a_machine_that_does_not_see_a_file_or_sees_another_one_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "inputs.json"
-    for seen in (Seen("the study", file), Seen("the study", tmp_path, "ab")):
+    for seen in (SharedPath("the study", file), SharedPath("the study", tmp_path, "ab")):
         with pytest.raises(RunError, match="does not see the study"):
-            list(Cluster(FakeRay(), [seen]).each([Task(0, double, (1,))]))
+            list(Cluster(FakeRay(), [seen]).run_unordered([Task(0, double, (1,))]))
     file.write_text("{}")
     with pytest.raises(RunError, match="does not see the study"):
-        list(Cluster(FakeRay(), [Seen("the study", file, "ab")]).each([Task(0, double, (1,))]))
-    assert list(Cluster(FakeRay(), [Seen("the study", file)]).each([Task(0, double, (1,))])) == [(0, 2)]
+        list(Cluster(FakeRay(), [SharedPath("the study", file, "ab")]).run_unordered([Task(0, double, (1,))]))
+    assert list(
+        Cluster(FakeRay(), [SharedPath("the study", file)]).run_unordered([Task(0, double, (1,))])
+    ) == [(0, 2)]
 
 
 def test_a_machine_with_another_version_or_without_the_package_is_refused(
@@ -97,9 +99,9 @@ def test_a_machine_with_another_version_or_without_the_package_is_refused(
     assert cluster._work("0.0.1", nothing, b"not looked at") == ("version", cluster.VERSION)
     monkeypatch.setattr(cluster, "_work", lambda *_: ("version", "0.0.1"))
     with pytest.raises(RunError, match=rf"has mococxr 0\.0\.1; here it is {cluster.VERSION}"):
-        list(Cluster(FakeRay()).each([Task(0, double, (1,))]))
+        list(Cluster(FakeRay()).run_unordered([Task(0, double, (1,))]))
     with pytest.raises(RunError, match="cannot start tasks"):
-        list(Cluster(FakeRay(broken=True)).each([Task(0, double, (1,))]))
+        list(Cluster(FakeRay(broken=True)).run_unordered([Task(0, double, (1,))]))
 
 
 def test_tasks_that_wait_for_what_no_machine_has_say_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +114,7 @@ def test_tasks_that_wait_for_what_no_machine_has_say_so(capsys: pytest.CaptureFi
         return next(late, None) or real(references, **how)  # type: ignore[arg-type]
 
     ray.wait = wait  # type: ignore[method-assign]
-    assert list(Cluster(ray).each([Task(0, double, (1,), gpus=0.5)])) == [(0, 2)]
+    assert list(Cluster(ray).run_unordered([Task(0, double, (1,), gpus=0.5)])) == [(0, 2)]
     assert "No machine of the cluster has a GPU now" in capsys.readouterr().err
 
 

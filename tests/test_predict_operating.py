@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from sklearn.isotonic import IsotonicRegression
 
 from deadly_folder import DeadlyFile
-from mococxr import metrics
+from mococxr import metrics, workers
 from mococxr.classifier import decoding
 from mococxr.classifier.inputs import Image, images_of
 from mococxr.classifier.operating import from_validation, read_wish
@@ -277,13 +277,13 @@ def test_processes_give_the_images_in_order_with_the_same_pixels_as_one(tmp_path
     assert [path for path, _ in alone] == [image.path for image in images]
     assert sum(isinstance(one, str) for _, one in alone) == 5
     started = []
-    pool = decoding.workers.pool
-    monkeypatch.setattr(decoding.workers, "pool", lambda jobs: started.append(jobs) or pool(jobs))
+    pool = workers.process_pool
+    monkeypatch.setattr(workers, "process_pool", lambda *how: started.append(how[0]) or pool(*how))
     assert told(list(decoding.decoded(images, jobs=2, **how))) == alone
-    assert started == [2]
+    assert started == [2, 2]
     monkeypatch.setattr(decoding, "WORTH", 1e9)
     assert told(list(decoding.decoded(images, jobs=2, **how))) == alone
-    assert started == [2], "images that are read at once are not worth a process"
+    assert started == [2, 2], "images that are read at once are not worth a process"
 
 
 @pytest.mark.slow
@@ -297,4 +297,4 @@ def test_an_image_that_kills_its_process_is_the_only_one_that_is_lost(tmp_path, 
     assert [image.path for image, _ in found] == [image.path for image in images]
     lost = {image.path.rpartition("/")[2]: str(one) for image, one in found if isinstance(one, ImageError)}
     assert lost.keys() == {"3.png", "7.png"}
-    assert lost["7.png"] == decoding.KILLED
+    assert lost["7.png"] == workers.CRASHED

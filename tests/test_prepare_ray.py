@@ -13,10 +13,9 @@ import pytest
 
 from deadly_folder import DeadlyFolder
 from mococxr.errors import InputError, RunError
-from mococxr.preparation import ray_cluster
-from mococxr.preparation.decode import Chunk
+from mococxr.preparation.decode import Chunk, decode_on_ray, record_file
 from mococxr.preparation.prepare import run
-from mococxr.preparation.processes import KILLED
+from mococxr.workers import CRASHED
 from ray_nodes import MEMORY, nodes
 from small_images import contents, settings, write_images
 
@@ -55,7 +54,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
 
     second = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
     seen: list[int] = []
-    decode = ray_cluster.decode_all
+    decode = decode_on_ray
 
     def losing(chunks: list[Chunk], where: Path, jobs: int | None, done: Any) -> None:
         def watched(number: int) -> None:
@@ -66,7 +65,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
 
         decode(chunks, where, jobs, watched)
 
-    monkeypatch.setattr("mococxr.preparation.ray_cluster.decode_all", losing)
+    monkeypatch.setattr("mococxr.preparation.prepare.decode_on_ray", losing)
     run(settings(folder, tmp_path / "lost", executor="ray"))
     assert sorted(seen) == list(range(19))
     same(local.path, tmp_path / "lost")
@@ -75,7 +74,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
         decode(chunks[:3], where, jobs, done)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mococxr.preparation.ray_cluster.decode_all", stopping)
+    monkeypatch.setattr("mococxr.preparation.prepare.decode_on_ray", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(settings(folder, tmp_path / "stopped", executor="ray"))
     left: list[int] = []
@@ -84,7 +83,7 @@ def test_two_nodes_write_the_bytes_of_one_machine_and_go_on_when_one_is_lost(clu
         left.extend(chunk.number for chunk in chunks)
         decode(chunks, where, jobs, done)
 
-    monkeypatch.setattr("mococxr.preparation.ray_cluster.decode_all", rest)
+    monkeypatch.setattr("mococxr.preparation.prepare.decode_on_ray", rest)
     run(settings(folder, tmp_path / "stopped", executor="ray"))
     assert left == list(range(3, 19))
     same(local.path, tmp_path / "stopped")
@@ -97,16 +96,15 @@ def test_an_image_that_kills_its_task_is_quarantined_and_no_other(tmp_path, caps
     monkeypatch.setattr("mococxr.cluster.RETRIES", 0)  # each takes Ray some ten seconds
     folder = tmp_path / "images"
     paths = write_images(folder, 9)["path"].to_list()
-    (tmp_path / "chunks").mkdir()
     root: Any = DeadlyFolder(folder)
     parts = (paths[:5], [paths[5], "images/deadly.png"])
     chunks = [Chunk(n, root, tuple(part), 32, {"max_pixels": 10**6}) for n, part in enumerate(parts)]
     done: list[int] = []
-    ray_cluster.decode_all(chunks, tmp_path / "chunks", None, done.append)
+    decode_on_ray(chunks, tmp_path, None, done.append)
     assert sorted(done) == [0, 1]
-    records = sorted((tmp_path / "chunks").glob("*.json"))
-    assert [json.loads(file.read_text())["reason"] for file in records] == [[None] * 5, [None, KILLED]]
-    assert "a decoding process died" in capsys.readouterr().err
+    reasons = [json.loads(record_file(tmp_path, n).read_text())["reason"] for n in (0, 1)]
+    assert reasons == [[None] * 5, [None, CRASHED]]
+    assert "a decoding process crashed" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -116,5 +114,5 @@ def test_a_machine_that_does_not_see_the_folder_stops_the_run(tmp_path):
     table = write_images(tmp_path / "images", 2)
     chunk = Chunk(0, tmp_path / "images", tuple(table["path"]), 32, {})
     with pytest.raises(RunError, match="does not see the folder of the store"):
-        ray_cluster.decode_all([chunk], tmp_path / "elsewhere", None, lambda _: None)
+        decode_on_ray([chunk], tmp_path / "elsewhere", None, lambda _: None)
     assert not (tmp_path / "elsewhere").exists()

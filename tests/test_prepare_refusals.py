@@ -82,7 +82,7 @@ def test_a_folder_of_images_does_not_get_the_store_inside(folder):
 
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_decoded(folder, tmp_path, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
-    monkeypatch.setattr("mococxr.preparation.space.shutil.disk_usage", lambda _: usage(10, 0, 1000))
+    monkeypatch.setattr("mococxr.preparation.staging.shutil.disk_usage", lambda _: usage(10, 0, 1000))
     monkeypatch.setattr("mococxr.preparation.prepare.decode_all", None)
     said = refused(folder, tmp_path / "store")
     assert "The store needs about" in said

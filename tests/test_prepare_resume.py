@@ -14,13 +14,12 @@ import pytest
 
 from deadly_folder import DeadlyFolder
 from mococxr.errors import InputError, RunError
-from mococxr.preparation import processes as processes_room
-from mococxr.preparation.decode import Chunk, decode_chunk
+from mococxr.preparation.decode import Chunk, decode_all, decode_chunk, record_file
 from mococxr.preparation.prepare import run
-from mococxr.preparation.processes import decode_all
-from mococxr.preparation.staging import Working, working_folder
+from mococxr.preparation.staging import Staging, staging_folder
 from mococxr.settings import PrepareSettings
 from mococxr.store import Store
+from mococxr.workers import CRASHED
 from small_images import contents, settings, write_images
 
 
@@ -53,8 +52,8 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def run_until(what: PrepareSettings, chunks: list[int], keep: bool = False) -> None:
-    """Decode these chunks, in this order, and then be gone; `keep`: before their own pixels are deleted."""
+def run_until(what: PrepareSettings, chunks: list[int]) -> None:
+    """Decode these chunks, in this order, and then be gone."""
 
     def decode(every: list[Chunk], folder: Path, _: int, done: Any) -> None:
         in_this_process([every[i] for i in chunks], folder, done)
@@ -62,8 +61,6 @@ def run_until(what: PrepareSettings, chunks: list[int], keep: bool = False) -> N
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mococxr.preparation.prepare.decode_all", decode)
-        if keep:
-            patch.setattr(Path, "unlink", lambda *_, **__: None)
         with pytest.raises(Killed):
             run(what)
 
@@ -80,28 +77,29 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_in_the_same_store(folder, t
     assert f"resuming: {images} images already done" in capsys.readouterr().err
     assert store.sha256 == whole.sha256
     store.verify()
-    assert not working_folder(store.path).exists()
+    assert not staging_folder(store.path).exists()
 
 
-@pytest.mark.usefixtures("here")
-def test_a_run_killed_while_it_appends_a_chunk_appends_it_again(folder, tmp_path):
-    whole = run(settings(folder, tmp_path / "whole"))
-    run_until(settings(folder, tmp_path / "store"), [0, 1], keep=True)
-    shard = working_folder(tmp_path / "store") / "store" / "pixels-00000.bin"
-    with open(shard, "ab") as file:
-        file.write(bytes(300_000))  # more than there is to come
-    assert run(settings(folder, tmp_path / "store")).sha256 == whole.sha256
-
-
-@pytest.mark.parametrize(("left", "again"), [(40_000, [0, 1, 2]), (60_000, [1, 2])])
-def test_pixels_that_were_lost_are_decoded_again(folder, tmp_path, here, left, again):
-    whole = run(settings(folder, tmp_path / "whole"))
-    run_until(settings(folder, tmp_path / "store"), [0, 1, 3])
+@pytest.mark.parametrize("name", ["pixels-00001.bin", "levels/32/pixels-00001.bin"])
+@pytest.mark.parametrize("damage", [lambda file: os.truncate(file, 400), Path.unlink])
+def test_pixels_that_were_lost_are_decoded_again(folder, tmp_path, here, name, damage):
+    whole = run(settings(folder, tmp_path / "whole", size=64))
+    run_until(settings(folder, tmp_path / "store", size=64), [0, 1, 3])
     here.clear()
-    os.truncate(working_folder(tmp_path / "store") / "store" / "pixels-00000.bin", left)
-    store = run(settings(folder, tmp_path / "store"))
-    assert here == again
+    damage(staging_folder(tmp_path / "store") / "store" / name)
+    store = run(settings(folder, tmp_path / "store", size=64))
+    assert here == [1, 2]
     assert store.sha256 == whole.sha256
+    store.verify()
+
+
+def test_a_chunk_without_its_record_is_decoded_again(folder, tmp_path, here):
+    whole = run(settings(folder, tmp_path / "whole"))
+    run_until(settings(folder, tmp_path / "store"), [0, 1])
+    here.clear()
+    record_file(staging_folder(tmp_path / "store"), 0).unlink()  # killed between the pixels and their record
+    assert run(settings(folder, tmp_path / "store")).sha256 == whole.sha256
+    assert here == [0, 2, 3]
 
 
 def test_a_leftover_of_other_settings_or_images_is_started_anew(folder, tmp_path, here, capsys):
@@ -130,10 +128,10 @@ def test_an_image_that_changed_makes_another_store(folder, tmp_path):
 
 @pytest.mark.usefixtures("here")
 def test_two_runs_do_not_make_one_store_at_once(folder, tmp_path):
-    working = Working.open(tmp_path / "store", "key")
+    staging = Staging.open(tmp_path / "store", "key", 32)
     with pytest.raises(InputError, match="Another process is preparing this store"):
         run(settings(folder, tmp_path / "store"))
-    working.close()
+    staging.close()
     run(settings(folder, tmp_path / "store"))
 
 
@@ -155,23 +153,20 @@ def test_an_image_that_kills_its_process_is_quarantined_and_no_other(folder, tmp
     paths = [f"images/image{i:04d}.png" for i in range(9)]
     parts = (paths[:5], [paths[5], "images/deadly.png"])
     root: Any = DeadlyFolder(folder)
-    (tmp_path / "chunks").mkdir()
     done: list[int] = []
     chunks = [Chunk(n, root, tuple(part), 32, {"max_pixels": 10**6}) for n, part in enumerate(parts)]
-    decode_all(chunks, tmp_path / "chunks", 1, done.append)
+    decode_all(chunks, tmp_path, 1, done.append)
     assert sorted(done) == [0, 1]
-    reasons = [
-        json.loads(file.read_text())["reason"] for file in sorted((tmp_path / "chunks").glob("*.json"))
-    ]
-    assert reasons == [[None] * 5, [None, processes_room.KILLED]]
-    assert "a decoding process died" in capsys.readouterr().err
+    reasons = [json.loads(record_file(tmp_path, n).read_text())["reason"] for n in (0, 1)]
+    assert reasons == [[None] * 5, [None, CRASHED]]
+    assert "a decoding process crashed" in capsys.readouterr().err
 
 
 PREPARE = """
 import sys
 from pathlib import Path
 from mococxr.settings import PrepareSettings
-from mococxr.store import run
+from mococxr.preparation.prepare import run
 run(PrepareSettings(source=Path(sys.argv[1]), out=Path(sys.argv[2]), size=32, jobs=1))
 """
 
@@ -181,9 +176,9 @@ def test_kill_9_leaves_no_half_store_and_the_same_command_completes_it(tmp_path,
     folder, out = tmp_path / "images", tmp_path / "store"
     write_images(folder, 2500)
     process = subprocess.Popen([sys.executable, "-c", PREPARE, str(folder), str(out)], start_new_session=True)
-    chunks = working_folder(out) / "chunks"
+    records = staging_folder(out) / "records"
     deadline = time.monotonic() + 60
-    while len(list(chunks.glob("*.json"))) < 5 and time.monotonic() < deadline:
+    while len(list(records.glob("*.json"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from mococxr.images import read_image, resize_shorter
+from mococxr.preparation.decode import chunk_size
 from mococxr.preparation.prepare import run
 from mococxr.store import Store
+from mococxr.store.levels import shrink
 from mococxr.studies.facts import store_facts
 from small_images import contents, settings, write_images
 
@@ -85,7 +87,7 @@ def test_an_image_that_cannot_be_read_is_quarantined_with_the_reason(prepared):
     quarantine = dict(pl.read_csv(store.path / "quarantine.csv").iter_rows())
     assert {Path(path).stem for path in quarantine} == set(BAD)
     words = {"absent": "no such file", "truncated": "truncated", "empty": "empty", "text": "not a PNG",
-             "slender": "too slender", "tiny": "too small", "folder": "a folder",
+             "slender": "aspect ratio", "tiny": "too small", "folder": "a folder",
              "link": "leads out"}  # fmt: skip
     for name, word in words.items():
         assert word in quarantine[f"images/{name}.png"]
@@ -109,7 +111,7 @@ def test_the_manifest_counts_and_its_hashes_hold(prepared):
     manifest = store.manifest
     store.verify()
     assert set(manifest["hashes"]["files"]) == {
-        "pixels-00000.bin", "index.parquet", "splits.csv", "quarantine.csv",
+        *(f"pixels-{n:05d}.bin" for n in range(3)), "index.parquet", "splits.csv", "quarantine.csv",
     }  # fmt: skip
     counts = manifest["counts"]
     assert (counts["images"], counts["patients"], counts["quarantined"]) == (70, 35, 8)
@@ -154,23 +156,32 @@ def test_the_same_command_again_decodes_nothing(prepared, capsys, monkeypatch):
     assert said[-1].startswith("8 images in quarantine")
 
 
-def test_phantoms_and_shards_of_a_limited_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("mococxr.preparation.staging.SHARD_BYTES", 120_000)
+def test_phantoms_are_known_by_their_names_and_a_chunk_is_a_pixel_file(tmp_path):
     folder = tmp_path / "images"
     table = write_images(folder, 100)
-    for path in table["path"]:
+    for i, path in enumerate(table["path"]):
         (folder / path).rename(folder / path.replace("image", "phantom-"))
+        if 32 <= i < 64:
+            (folder / path.replace("image", "phantom-")).write_bytes(b"")
     table.with_columns(pl.col("path").str.replace("image", "phantom-")).write_csv(folder / "labels.csv")
-    store = run(settings(folder, tmp_path / "store"))
+    store = run(settings(folder, tmp_path / "store", size=64))
     assert store.manifest["phantom"] is True
-    shards = store.manifest["shards"]
-    assert len(shards) > 1
-    assert max(shard["bytes"] for shard in shards) <= 120_000
-    assert sum(shard["images"] for shard in shards) == 100
-    for i in (0, 31, 32, 63, 64, 99):
-        image = resize_shorter(read_image(folder / store.index["path"][i]), 32)
+    files = [(shard["file"], shard["first_row"], shard["images"]) for shard in store.manifest["shards"]]
+    assert files == [("pixels-00000.bin", 0, 32), ("pixels-00002.bin", 32, 32), ("pixels-00003.bin", 64, 4)]
+    for where in (store.path, store.path / "levels" / "32"):
+        assert sorted(path.name for path in where.glob("*.bin")) == [name for name, _, _ in files]
+    for i in (0, 31, 32, 63, 64, 67):
+        image = resize_shorter(read_image(folder / store.index["path"][i]), 64)
         np.testing.assert_array_equal(store.pixels(i), image)
+        np.testing.assert_array_equal(store.level(32).pixels(i), shrink(image, 2))
     assert json.loads((store.path / "manifest.json").read_text()) == store.manifest
+
+
+def test_chunks_are_small_for_few_images_and_few_for_many():
+    for images in (1, 100, 10_000, 224_000, 1_000_000):
+        size = chunk_size(images)
+        assert 32 <= size <= 4096
+        assert images / size < 250
 
 
 def test_a_split_file_wins_over_a_split_column_and_that_over_shares(tmp_path):

@@ -107,7 +107,7 @@ def test_four_tasks_share_a_gpu_and_a_machine_whose_gpu_torch_does_not_see_train
     node = cluster.add_node(num_cpus=5, num_gpus=1, object_store_memory=MEMORY)
     cluster.wait_for_nodes()
     tasks = [Task(n, stay, (str(tmp_path), str(n), 8.0), gpus=0.25) for n in range(5)]
-    spans = [span for _, span in Cluster(ray).each(tasks)]
+    spans = [span for _, span in Cluster(ray).run_unordered(tasks)]
     assert {gpu for gpu, _, _ in spans} == {"0"}
     together = [sum(began <= start < ended for _, began, ended in spans) for _, start, _ in spans]
     assert max(together) == 4

@@ -39,11 +39,11 @@ def write_million(folder: Path) -> None:
         with open(folder / name, "wb") as file:
             file.truncate(size)
             file.write(b"\7" * (HEIGHT * WIDTH))
-        shards.append({"file": name, "first_row": first, "images": PER_SHARD, "bytes": size})
+        shards.append({"file": name, "first_row": first, "images": PER_SHARD})
     manifest = {
         "format": 1, "mococxr": "0.1.0", "counts": {"images": IMAGES}, "labels": ["Finding"], "size": 320,
         "source": "here", "patients_known": True, "blank": "unknown", "metadata": [],
-        "hashes": {"files": {}}, "shards": shards,
+        "hashes": {"files": {}}, "levels": [], "shards": shards,
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

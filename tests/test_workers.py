@@ -1,18 +1,54 @@
-"""What a process does with memory and cores: memory stays, and OpenCV leaves the other cores to a network."""
+"""Processes that survive a crash; what a process does with memory and cores."""
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import subprocess
 import sys
+from functools import partial
 
 import cv2
 import pytest
 import torch
 
+from mococxr.errors import RunError
 from mococxr.pretraining import hardware, trainer
-from mococxr.workers import opencv_on_one_thread
+from mococxr.workers import opencv_on_one_thread, surviving_map
 from small_run import tiny_run
+
+
+def square(number: int, deadly: tuple[int, ...] = ()) -> int:
+    if number in deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def broken(number: int) -> int:
+    raise OSError(28, f"no room for {number}")
+
+
+def test_a_process_that_dies_costs_the_item_it_died_of_and_no_other():
+    work = partial(square, deadly=(5, 11))
+    answers = list(surviving_map(work, range(20), 2, ordered=True, died=lambda item: -item))
+    assert answers == [(n, -n if n in (5, 11) else n * n) for n in range(20)]
+
+
+def test_every_item_is_answered_once_in_any_order():
+    assert sorted(surviving_map(square, range(7), 2)) == [(n, n * n) for n in range(7)]
+    assert list(surviving_map(square, [], 2)) == []
+
+
+def test_an_item_that_kills_its_process_ends_the_run_unless_something_is_to_be_done_about_it():
+    with pytest.raises(RunError, match="died twice"):
+        list(surviving_map(partial(square, deadly=(0,)), [0], 1))
+
+
+def test_an_error_of_the_work_is_raised_here():
+    with pytest.raises(OSError, match="no room for 0"):
+        list(surviving_map(broken, [0], 1))
+
 
 TOUCH = """
 import resource, sys

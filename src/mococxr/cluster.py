@@ -34,7 +34,7 @@ GRACE = 3.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class SharedPath:
     """A file or folder that every machine must see under the same path.
 
     Args:
@@ -46,7 +46,7 @@ class Seen:
     path: Path
     sha256: str = ""
 
-    def here(self) -> bool:
+    def exists(self) -> bool:
         """Whether this machine sees it."""
         if not self.sha256:
             return os.path.exists(self.path)
@@ -60,7 +60,7 @@ class Task:
     Args:
         key: names the task to whoever asked for it.
         arguments: plain values; they travel with the task.
-        shared: what `Cluster.share` gave for values that many tasks take.
+        shared: what `Cluster.broadcast` gave for values that many tasks take.
         cpus: cores that it takes.
         gpus: share of a GPU that it takes, 0 to 1.
     """
@@ -74,10 +74,10 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Died:
-    """In the place of an answer: the task's process died each time. `how` is Ray's word for it."""
+class WorkerDied:
+    """In the place of an answer: the task's process died each time. `reason` is Ray's word for it."""
 
-    how: str
+    reason: str
 
 
 @contextmanager
@@ -120,11 +120,11 @@ class Cluster:
 
     Args:
         ray: as `connected` gives it.
-        seen: looked at by each task before it begins.
+        shared: looked for by each task before it begins.
     """
 
-    def __init__(self, ray: Any, seen: Sequence[Seen] = ()) -> None:
-        self._ray, self._seen = ray, tuple(seen)
+    def __init__(self, ray: Any, shared: Sequence[SharedPath] = ()) -> None:
+        self._ray, self._shared = ray, tuple(shared)
 
     def has(self, kind: str) -> float:
         """How much of `CPU` or `GPU` the cluster has at the moment."""
@@ -135,11 +135,11 @@ class Cluster:
         alive = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
         return [int(has["CPU"]) for has in alive if has.get("CPU", 0) >= 1]
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Put a value where all tasks can take it from: sent to a machine once, and not with each task."""
         return self._ray.put(pickle.dumps(value))
 
-    def each(self, tasks: Iterable[Task], at_once: int | None = None) -> Generator[tuple[Any, Any]]:
+    def run_unordered(self, tasks: Iterable[Task], at_once: int | None = None) -> Generator[tuple[Any, Any]]:
         """Do tasks; give the key and the answer of each as it ends, in any order.
 
         Whatever ends the loop cancels the tasks that are on their way: close the iterator when leaving early.
@@ -153,7 +153,7 @@ class Cluster:
         waiting, running = deque(tasks), dict[Any, Task]()
         try:
             while waiting or running:
-                most = at_once or self._room(waiting[0] if waiting else None)
+                most = at_once or self._capacity(waiting[0] if waiting else None)
                 while waiting and len(running) < most:
                     task = waiting.popleft()
                     running[self._start(task, RETRIES)] = task
@@ -169,14 +169,14 @@ class Cluster:
     def survives(self, work: Callable[..., object], *arguments: object) -> bool:
         """Whether a process lives through `work(*arguments)`; only one that died twice is blamed on it."""
         task = Task(None, work, arguments)
-        return not all(isinstance(self._answer(self._start(task, 0)), Died) for _ in range(2))
+        return not all(isinstance(self._answer(self._start(task, 0)), WorkerDied) for _ in range(2))
 
     def _start(self, task: Task, retries: int) -> Any:
         remote = self._ray.remote(num_cpus=task.cpus, num_gpus=task.gpus, max_retries=retries)(_work)
         packed = pickle.dumps((task.work, task.arguments))
-        return remote.remote(VERSION, pickle.dumps(self._seen), packed, *task.shared)
+        return remote.remote(VERSION, pickle.dumps(self._shared), packed, *task.shared)
 
-    def _room(self, task: Task | None) -> int:
+    def _capacity(self, task: Task | None) -> int:
         """Twice the tasks like this one that the cluster holds at the moment."""
         if task is None:
             return 0
@@ -201,10 +201,10 @@ class Cluster:
                 f"  Install mococxr {VERSION} there, the same Python and Ray as here, and run the same command again."
             ) from None
         except errors.RayError as error:
-            return Died(type(error).__name__)
+            return WorkerDied(type(error).__name__)
         if word == "raised":
             raise answer
-        if word == "blind":
+        if word == "missing":
             raise RunError(
                 f"A machine of the cluster does not see {answer}.\n  It must lie on a file system that all "
                 "machines share under one path; run the same command again, what is done is kept."
@@ -221,13 +221,13 @@ def _needs(task: Task) -> tuple[str, ...]:
     return ("CPU", "GPU") if task.gpus else ("CPU",)
 
 
-def _work(version: str, seen: bytes, packed: bytes, *shared: bytes) -> tuple[str, Any]:
+def _work(version: str, paths: bytes, packed: bytes, *shared: bytes) -> tuple[str, Any]:
     """In a task: do the work. Its errors come back as answers: Ray would log their texts."""
     if version != VERSION:
         return "version", VERSION
-    if (missing := _unseen(pickle.loads(seen))) is not None:
-        return "blind", missing.what
-    workers.settle()
+    if (missing := _missing(pickle.loads(paths))) is not None:
+        return "missing", missing.what
+    workers.configure_process()
     try:
         work, arguments = pickle.loads(packed)
         return "done", work(*map(_unpacked, shared), *arguments)
@@ -245,12 +245,12 @@ def _unpacked(shared: bytes) -> Any:
     return pickle.loads(shared)
 
 
-def _unseen(seen: Iterable[Seen]) -> Seen | None:
+def _missing(shared: Iterable[SharedPath]) -> SharedPath | None:
     """The first that this machine does not see, or None."""
     end = time.monotonic() + GRACE
-    for one in seen:
-        while not one.here():
+    for path in shared:
+        while not path.exists():
             if time.monotonic() > end:
-                return one
+                return path
             time.sleep(0.1)
     return None

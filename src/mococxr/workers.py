@@ -9,16 +9,23 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import NoReturn, TypeVar
 
 from mococxr.errors import RunError
 
 KEPT_BYTES = 256 << 20
 """Free memory up to which a decoding process keeps it."""
+CRASHED = "the decoder crashed on it"
+"""Why a file is left out whose process died, also when it had one to itself."""
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 def cores() -> int:
@@ -27,41 +34,108 @@ def cores() -> int:
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
-def pool(jobs: int) -> ProcessPoolExecutor:
+def surviving_map(
+    work: Callable[[Item], Answer],
+    items: Iterable[Item],
+    jobs: int,
+    *,
+    ordered: bool = False,
+    died: Callable[[Item], Answer] | None = None,
+    setup: Callable[[], object] | None = None,
+) -> Generator[tuple[int, Answer]]:
+    """`(i, work(item))` of each item, by `jobs` processes; a process that dies costs no item but the one it died of.
+
+    Items in work when a process dies (a crash in native code, no memory) are done again, each in a process of its
+    own; only one whose process dies then as well is blamed. So `work` may be done twice.
+
+    Args:
+        work: a function that can be pickled, as can the items and the answers.
+        ordered: answers come in the order of the items, else as they are ready.
+        died: gives the answer of an item that was blamed; None ends the run.
+        setup: called in each new process.
+
+    Raises:
+        RunError: processes cannot be started, or one died and `died` is None.
+    """
+    waiting = deque(enumerate(items))
+    while waiting:
+        running: dict[Future[Answer], tuple[int, Item]] = {}
+        with process_pool(min(jobs, len(waiting)), setup) as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < 2 * jobs:
+                        running[pool.submit(work, waiting[0][1])] = waiting[0]
+                        waiting.popleft()
+                    ended = [next(iter(running))] if ordered else wait(running, None, FIRST_COMPLETED).done
+                    for future in ended:
+                        answer = future.result()
+                        yield running.pop(future)[0], answer
+            except BrokenProcessPool:
+                pass  # any of `running` may be the cause: each is tried alone below
+            finally:
+                pool.shutdown(cancel_futures=True)
+        for number, item in running.values():
+            yield number, _alone(work, item, died or _give_up, setup)
+
+
+def _alone(
+    work: Callable[[Item], Answer],
+    item: Item,
+    died: Callable[[Item], Answer],
+    setup: Callable[[], object] | None,
+) -> Answer:
+    with process_pool(1, setup) as pool:
+        try:
+            return pool.submit(work, item).result()
+        except BrokenProcessPool:
+            pass
+    return died(item)
+
+
+def _give_up(_: object) -> NoReturn:
+    raise RunError(
+        "A worker process died twice on the same task.\n"
+        "  Memory may be short: run the same command again with --jobs 1; what is done is kept."
+    )
+
+
+def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> ProcessPoolExecutor:
     """Fresh processes that answer.
 
     Raises:
         RunError: they cannot be started.
     """
     context = multiprocessing.get_context("spawn")
-    made = ProcessPoolExecutor(jobs, mp_context=context, initializer=begin)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_worker, initargs=(setup,))
     try:
-        made.submit(os.getpid).result()
+        pool.submit(os.getpid).result()
     except (BrokenProcessPool, OSError) as error:
-        made.shutdown()
+        pool.shutdown()
         raise RunError(
-            f"Decoding processes cannot be started: {error}\n"
+            f"Worker processes cannot be started: {error}\n"
             '  In a Python script, put the work under `if __name__ == "__main__":`.'
         ) from error
-    return made
+    return pool
 
 
-def begin() -> None:
-    """In a new process: quiet, Ctrl-C is the parent's business, and no life without the parent."""
-    settle()
+def _init_worker(setup: Callable[[], object] | None) -> None:
+    """In a new process: quiet, deaf to Ctrl-C (the parent stops it), and gone when the parent is."""
+    configure_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leave_with_parent()
-
-
-def leave_with_parent() -> None:
-    """In a new process: stop when the parent is gone; one killed outright cannot stop its children."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    if parent is not None:  # a parent killed outright cannot stop its children
+        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+    if setup is not None:
+        setup()
 
 
-def settle() -> None:
-    """One thread, memory that is kept, and no word of a library's: its warnings may quote an image's header."""
+def _exit_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def configure_process() -> None:
+    """One thread, memory that is kept, and no log line of a library: its warnings may quote an image's header."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -99,8 +173,3 @@ def opencv_on_one_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
-
-
-def _leave_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)

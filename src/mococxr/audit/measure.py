@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from mococxr import console
 from mococxr.audit import pose, text
 from mococxr.near_duplicates import fingerprints
 from mococxr.store import Store
-from mococxr.workers import pool
+from mococxr.workers import surviving_map
 
 STATISTICS = ("mean", "sd", "black", "white", "entropy")
 """Mean and deviation in grey levels; shares of pixels up to 5 and from 250; entropy of the histogram in bits."""
@@ -53,7 +52,8 @@ def measure(store: Store, jobs: int) -> Measured:
     ]
     parts: list[tuple[list[tuple[object, ...]], npt.NDArray[np.uint8]] | None] = [None] * len(tasks)
     with console.progress("inspect", len(store)) as bar:
-        for number, part in _done(tasks, jobs):
+        in_one = jobs == 1 or len(tasks) == 1
+        for number, part in enumerate(map(look, tasks)) if in_one else surviving_map(look, tasks, jobs):
             parts[number] = part
             bar.advance(len(part[0]))
     whole = [part for part in parts if part is not None]
@@ -105,30 +105,9 @@ Task = tuple[Store, int, Sequence[pose.Model | None]]
 Part = tuple[list[tuple[object, ...]], npt.NDArray[np.uint8]]
 
 
-def _done(tasks: list[Task], jobs: int) -> Iterator[tuple[int, Part]]:
-    """(number of the task, its result) as they end; in this process where one is enough."""
-    if jobs == 1 or len(tasks) == 1:
-        for number, task in enumerate(tasks):
-            yield number, look(*task)
-        return
-    with pool(min(jobs, len(tasks))) as processes:
-        waiting = iter(enumerate(tasks))
-        running = {}
-        for number, task in _first(waiting, 2 * jobs):
-            running[processes.submit(look, *task)] = number
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-                for number, task in _first(waiting, 1):
-                    running[processes.submit(look, *task)] = number
-
-
-def _first(waiting: Iterator[tuple[int, Task]], most: int) -> Iterable[tuple[int, Task]]:
-    return [item for _, item in zip(range(most), waiting, strict=False)]
-
-
-def look(store: Store, start: int, models: Sequence[pose.Model | None]) -> Part:
+def look(task: Task) -> Part:
     """Measure the images from row `start` on, one a model: rows as in `_SCHEMA`, and fingerprints."""
+    store, start, models = task
     images = [store.pixels(start + place) for place in range(len(models))]
     rows = [
         _one(image, start + place, model)

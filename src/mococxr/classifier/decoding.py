@@ -8,12 +8,9 @@ not load.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +21,7 @@ from mococxr.classifier.inputs import Image
 from mococxr.errors import ImageError
 from mococxr.images import resize_shorter
 from mococxr.privacy import Key
+from mococxr.workers import CRASHED, surviving_map
 
 CHUNK = 16
 """Images that a process decodes at a time."""
@@ -31,7 +29,6 @@ TRIED = 2
 """Chunks of files that are decoded here first, to see how long an image takes."""
 WORTH = 10.0
 """Seconds of decoding ahead from which processes are started: they take seconds to come up."""
-KILLED = "the decoder crashed on it"
 Read: TypeAlias = tuple[Image, NDArray[np.uint8] | ImageError]
 """An image as it is to be named with its pixels (H, W); or as it was given, with the reason why it has none."""
 Work: TypeAlias = Callable[[Sequence[Image]], list[Read]]
@@ -50,19 +47,34 @@ def decoded(
     """
     jobs = workers.cores() if jobs is None else jobs
     work = partial(read_chunk, reading=reading, size=size, key=key)
-    chunks = list(_chunks(images))
-    files = [number for number, chunk in enumerate(chunks) if chunk[0].store is None]
-    first = files[TRIED - 1] + 1 if len(files) > TRIED else len(chunks)
+    for in_store, group in groupby(images, key=lambda image: image.store is not None):
+        images = list(group)
+        chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
+        answers = map(work, chunks) if in_store else _of_files(chunks, work, jobs)
+        yield from chain.from_iterable(answers)
+
+
+def _of_files(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[list[Read]]:
+    """The answer of each chunk, in order. A process that dies costs the image it died of, and no other."""
     spent = 0.0
-    for chunk in chunks[:first]:
+    for chunk in chunks[:TRIED]:
         began = time.perf_counter()
         answer = work(chunk)
         spent += time.perf_counter() - began
-        yield from answer
-    rest = chunks[first:]
-    many = jobs > 1 and spent / TRIED * (len(files) - TRIED) > WORTH
-    for answer in _over_processes(rest, work, jobs) if many else map(work, rest):
-        yield from answer
+        yield answer
+    rest = chunks[TRIED:]
+    if jobs > 1 and spent / TRIED * len(rest) > WORTH:
+        one_by_one = partial(_one_by_one, work=work, jobs=jobs)
+        yield from (answer for _, answer in surviving_map(work, rest, jobs, ordered=True, died=one_by_one))
+    else:
+        yield from map(work, rest)
+
+
+def _one_by_one(images: list[Image], work: Work, jobs: int) -> list[Read]:
+    """A chunk whose process died."""
+    died = lambda image: [(image[0], ImageError(CRASHED))]  # noqa: E731
+    alone = surviving_map(work, [[image] for image in images], jobs, ordered=True, died=died)
+    return [answer[0] for _, answer in alone]
 
 
 def read_chunk(images: Sequence[Image], reading: Mapping[str, Any], size: int, key: Key | None) -> list[Read]:
@@ -77,51 +89,3 @@ def read_chunk(images: Sequence[Image], reading: Mapping[str, Any], size: int, k
         except MemoryError:
             found.append((image, ImageError("not enough memory to decode it")))
     return found
-
-
-def _chunks(images: Sequence[Image]) -> Iterator[list[Image]]:
-    """Neighbours, all of a store or all of them files."""
-    for _, group in groupby(images, key=lambda image: image.store is not None):
-        some = list(group)
-        yield from (some[start : start + CHUNK] for start in range(0, len(some), CHUNK))
-
-
-def _over_processes(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[list[Read]]:
-    """The answer of each chunk, in order. A process that dies costs the image it died of, and no other."""
-    done = 0
-    while done < len(chunks):
-        try:
-            for answer in _until_one_dies(chunks[done:], work, jobs):
-                done += 1
-                yield answer
-        except BrokenProcessPool:
-            yield [_alone(image, work) for image in chunks[done]]
-            done += 1
-
-
-def _until_one_dies(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[list[Read]]:
-    """Files in processes, a few chunks ahead of what is asked for; images of a store here, when they are asked for."""
-    with workers.pool(jobs) as pool:
-        ahead: deque[tuple[list[Image], Future[list[Read]] | None]] = deque()
-        try:
-            for chunk in chunks:
-                ahead.append((chunk, None if chunk[0].store else pool.submit(work, chunk)))
-                if len(ahead) > 2 * jobs:
-                    yield _answer(*ahead.popleft(), work)
-            while ahead:
-                yield _answer(*ahead.popleft(), work)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _answer(chunk: list[Image], future: Future[list[Read]] | None, work: Work) -> list[Read]:
-    return work(chunk) if future is None else future.result()
-
-
-def _alone(image: Image, work: Work) -> Read:
-    """One image in a process of its own."""
-    with workers.pool(1) as pool:
-        try:
-            return pool.submit(work, [image]).result()[0]
-        except BrokenProcessPool:
-            return image, ImageError(KILLED)

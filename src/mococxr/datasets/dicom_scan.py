@@ -7,20 +7,20 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from mococxr import console, workers
+from mococxr import console
 from mococxr.errors import ImageError
 from mococxr.images import SUFFIXES, read_bytes
 from mococxr.images.dicom import Header, header, not_an_image
 from mococxr.images.dicom.elements import is_dicom
+from mococxr.workers import surviving_map
 
 PREFIX = 1 << 16
 """Bytes of a file that are read first: nearly every header ends before."""
@@ -28,7 +28,7 @@ BLOCK = 128
 """Files whose headers are read in one task."""
 FEW = 400
 """Files up to which no process is started: their headers are read before one would be there."""
-KILLED = "its header crashed the reader"
+CRASHED = "its header crashed the reader"
 FACTS = {
     "path": pl.String, "reason": pl.String, "patient": pl.String, "study": pl.String, "sop": pl.String,
     "accession": pl.String, "view": pl.String, "laterality": pl.String, "sex": pl.String, "age": pl.Float64,
@@ -111,47 +111,25 @@ def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
     """
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
     frames: dict[int, pl.DataFrame] = {}  # of blocks, since a million rows as objects would fill the memory
+    work = partial(read_block, root)
+    few = len(paths) <= FEW or jobs == 1
+    one_by_one = partial(_one_by_one, root, jobs=jobs)
     with console.progress("headers", len(paths), "files") as bar:
-        if len(paths) <= FEW or jobs == 1:
-            for number, block in enumerate(blocks):
-                frames[number] = pl.DataFrame(read_block(root, block), schema=FACTS)
-                bar.advance(len(block))
-        else:
-            for number, found in _in_processes(root, blocks, min(jobs, len(blocks))):
-                frames[number] = pl.DataFrame(found, schema=FACTS)
-                bar.advance(len(found))
+        for number, rows in (
+            enumerate(map(work, blocks)) if few else surviving_map(work, blocks, jobs, died=one_by_one)
+        ):
+            frames[number] = pl.DataFrame(rows, schema=FACTS)
+            bar.advance(len(rows))
     return pl.concat([pl.DataFrame(schema=FACTS), *(frames[number] for number in range(len(blocks)))])
 
 
-def _in_processes(
-    root: Path, blocks: list[list[str]], jobs: int
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Blocks as they are read, in any order; a file that kills the process reading it gets that as its reason."""
-    waiting = list(range(len(blocks)))[::-1]
-    while waiting:
-        running: dict[Future[list[dict[str, Any]]], int] = {}
-        try:
-            with workers.pool(jobs) as pool:
-                while waiting or running:
-                    while waiting and len(running) < 2 * jobs:
-                        number = waiting.pop()
-                        running[pool.submit(read_block, root, blocks[number])] = number
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        found = future.result()
-                        yield running.pop(future), found
-        except BrokenProcessPool:
-            for number in running.values():
-                yield number, [_alone(root, path) for path in blocks[number]]
-
-
-def _alone(root: Path, path: str) -> dict[str, Any]:
-    """One file's facts from a process of its own."""
-    pool: ProcessPoolExecutor
-    with workers.pool(1) as pool:
-        try:
-            return pool.submit(read_block, root, [path]).result()[0]
-        except BrokenProcessPool:
-            return {"path": path, "reason": KILLED}
+def _one_by_one(root: Path, paths: list[str], jobs: int) -> list[dict[str, Any]]:
+    """A block whose process died: the file that kills it gets that as its reason."""
+    died = lambda path: [{"path": path[0], "reason": CRASHED}]  # noqa: E731
+    alone = surviving_map(
+        partial(read_block, root), [[path] for path in paths], jobs, ordered=True, died=died
+    )
+    return [rows[0] for _, rows in alone]
 
 
 def read_block(root: Path, paths: list[str]) -> list[dict[str, Any]]:
@@ -197,7 +175,7 @@ def _front(root: Path, path: str, size: int) -> tuple[bytes, bool]:
     try:
         if not stat.S_ISREG(os.lstat(full).st_mode):
             return read_bytes(Path(full), root), True
-        with open(full, "rb", buffering=0) as file:
+        with open(full, "rb") as file:
             data = file.read(size)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error

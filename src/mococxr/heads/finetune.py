@@ -30,7 +30,7 @@ from mococxr.workers import keep_memory
 
 if TYPE_CHECKING:
     from mococxr.store import Store
-    from mococxr.store.pixels import Level
+    from mococxr.store.levels import Level
 
 EVALUATIONS = 20
 """Validation evaluations in a run, evenly spaced."""

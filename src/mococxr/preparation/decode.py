@@ -1,28 +1,44 @@
-"""The work of one process of `prepare`: the images of a chunk, from files to pixels of the stored size."""
+"""Chunks of images, from files to pixels of the stored size: in processes of this machine, or over a Ray cluster.
+
+Each task writes its chunk whole into the folder of the store in the making. So a stopped run goes on under either
+executor, and the bytes are the same.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from mococxr import files
-from mococxr.errors import ImageError
+from mococxr import console, files
+from mococxr.errors import ImageError, RunError
 from mococxr.images import decode_image, read_bytes, resize_shorter
-from mococxr.store.pixels import Image
+from mococxr.store.levels import Image, level_folder, shard_name, shrink, written_factors
+from mococxr.workers import CRASHED, surviving_map
 
-CHUNK = 32
-"""Images that are decoded together: what a killed run loses, for each process, is less than this."""
 SLENDER = 20
-"""An image that is longer than this many times its width is none, and would need that much more room."""
+"""Ratio of the sides above which a picture is no chest image: it would need that much more room."""
 RECORD = ("height", "width", "sha256", "enlarged", "reason")
+
+
+def chunk_size(images: int) -> int:
+    """Images that are decoded together and share a pixel file, for a data set of so many.
+
+    What a killed run loses, for each process, is less than this: about a minute of decoding. Every pixel file that is
+    read keeps a file descriptor, of which a process has 1,024: a million images make 245 files a level.
+    """
+    return min(max(32, images // 128), 4096)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some neighbouring images of the table.
+    """Neighbouring images of the table.
 
     Args:
         number: of the chunk, from 0.
@@ -30,8 +46,7 @@ class Chunk:
         paths: one an image.
         size: shorter side of a stored image, in pixels.
         reading: how files become images: the named arguments of `images.decode_image`.
-        first: what the first image is called in messages.
-        refused: place in the chunk -> reason, for images that are not to be opened.
+        refused: position in the chunk -> reason, for images that are not to be opened.
     """
 
     number: int
@@ -39,17 +54,19 @@ class Chunk:
     paths: tuple[str, ...]
     size: int
     reading: Mapping[str, Any]
-    first: str = ""
     refused: Mapping[int, str] = field(default_factory=dict)
 
 
-def chunk_files(folder: Path, number: int) -> tuple[Path, Path]:
-    """Where a chunk's record and its pixels lie; the record comes last, so that its presence says done."""
-    return folder / f"{number:06d}.json", folder / f"{number:06d}.bin"
+def record_file(folder: Path, number: int) -> Path:
+    """Where a chunk's record lies; it is written last, so that its presence says that the chunk is done."""
+    return folder / "records" / f"{number:06d}.json"
 
 
 def decode_chunk(chunk: Chunk, folder: Path) -> int:
-    """Decode a chunk into `folder`: pixels of the readable images one after another, and a record of all.
+    """Decode a chunk: a pixel file of the readable images at each level, and a record of all.
+
+    Args:
+        folder: with `store`, the store in the making, and `records`.
 
     Returns:
         The number of the chunk.
@@ -57,40 +74,138 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
     Raises:
         OSError: the folder cannot be written to (a full disk, say).
     """
-    record, pixels = chunk_files(folder, chunk.number)
     rows: list[dict[str, Any]] = []
-    with files.atomic(pixels) as temporary, open(temporary, "wb") as file:
-        for place in range(len(chunk.paths)):
+    factors = (1, *written_factors(chunk.size))
+    folders = [level_folder(folder / "store", chunk.size, factor) for factor in factors]
+    paths = [where / shard_name(chunk.number) for where in folders]
+    with ExitStack() as stack:
+        temporary = [stack.enter_context(files.atomic(path)) for path in paths]
+        outputs = [stack.enter_context(open(path, "wb")) for path in temporary]
+        for i, path in enumerate(chunk.paths):
             row = dict.fromkeys(RECORD)
             try:
-                image, row["sha256"], row["enlarged"] = _image(chunk, place)
+                if i in chunk.refused:
+                    raise ImageError(chunk.refused[i])
+                image, row["sha256"], row["enlarged"] = _decode(chunk, path)
                 row["height"], row["width"] = image.shape
-                file.write(image.data)
+                for output, factor in zip(outputs, factors, strict=True):
+                    output.write((image if factor == 1 else shrink(image, factor)).data)
             except ImageError as error:
                 row["reason"] = str(error)
             rows.append(row)
-    files.write_json(record, {name: [row[name] for row in rows] for name in RECORD})
+    if all(row["reason"] for row in rows):  # no pixels: no shard
+        for path in paths:
+            path.unlink()
+    files.write_json(
+        record_file(folder, chunk.number), {name: [row[name] for row in rows] for name in RECORD}
+    )
     return chunk.number
 
 
-def probe(chunk: Chunk, place: int) -> None:
-    """Decode one image for nothing: does the process survive it?"""
-    try:
-        _image(chunk, place)
-    except ImageError:
-        return
-
-
-def _image(chunk: Chunk, place: int) -> tuple[Image, str, bool]:
+def _decode(chunk: Chunk, path: str) -> tuple[Image, str, bool]:
     """The stored image, the hash of its file, and whether it had to be enlarged."""
-    if place in chunk.refused:
-        raise ImageError(chunk.refused[place])
-    data = read_bytes(chunk.root / chunk.paths[place], chunk.root)
+    data = read_bytes(chunk.root / path, chunk.root)
     try:
         full = decode_image(data, **chunk.reading)
         if max(full.shape) > SLENDER * min(full.shape):
-            raise ImageError(f"{full.shape[1]:,} x {full.shape[0]:,} pixels: too slender for an image")
+            raise ImageError(
+                f"{full.shape[1]:,} x {full.shape[0]:,} pixels: aspect ratio above {SLENDER}:1, not a chest image"
+            )
         image = resize_shorter(full, chunk.size)
     except MemoryError as error:
         raise ImageError("not enough memory to decode it") from error
     return image, hashlib.sha256(data).hexdigest(), min(full.shape) < chunk.size
+
+
+def _probe(chunk: Chunk, path: str) -> None:
+    """Decode one image for nothing: does the process survive it?"""
+    try:
+        _decode(chunk, path)
+    except ImageError:
+        return
+
+
+def decode_all(chunks: Sequence[Chunk], folder: Path, jobs: int, done: Callable[[int], None]) -> None:
+    """Decode chunks in `jobs` processes; `done(number)` is called here as each ends, in any order.
+
+    Raises:
+        OSError: a chunk could not be written.
+        RunError: processes cannot be started, or die whatever they do.
+    """
+
+    def crashes(work: Callable[[Any], object], items: Sequence[Any]) -> list[bool]:
+        answers = surviving_map(partial(_survives, work), items, jobs, ordered=True, died=lambda _: True)
+        return [crashed for _, crashed in answers]
+
+    careful = partial(_without_killers, folder=folder, crashes=crashes)
+    for _, number in surviving_map(partial(decode_chunk, folder=folder), chunks, jobs, died=careful):
+        done(number)
+
+
+def _survives(work: Callable[[Any], object], item: Any) -> bool:
+    work(item)
+    return False
+
+
+def decode_on_ray(
+    chunks: Iterable[Chunk], folder: Path, jobs: int | None, done: Callable[[int], None]
+) -> None:
+    """Decode chunks as Ray tasks of one CPU each; `done(number)` is called here as each ends, in any order.
+
+    Args:
+        folder: on a file system that all machines share, as the images are.
+        jobs: tasks at a time; None is one a CPU of the cluster, whatever that has at the moment.
+
+    Raises:
+        OSError: a chunk could not be written.
+        RunError: a machine does not see the images or the folder, has another version, or tasks die.
+    """
+    from mococxr.cluster import Cluster, Task, WorkerDied, connected
+
+    by_number = {chunk.number: chunk for chunk in chunks}
+    with connected() as ray:
+        cluster = Cluster(ray, _shared_paths(by_number.values(), folder))
+
+        def crashes(work: Callable[[Any], object], items: Sequence[Any]) -> list[bool]:
+            return [not cluster.survives(work, item) for item in items]
+
+        tasks = [Task(number, decode_chunk, (chunk, folder)) for number, chunk in by_number.items()]
+        with closing(cluster.run_unordered(tasks, jobs)) as answers:
+            for number, answer in answers:
+                if isinstance(answer, WorkerDied):
+                    _without_killers(by_number[number], folder, crashes)
+                done(number)
+
+
+def _shared_paths(chunks: Iterable[Chunk], folder: Path) -> list[Any]:
+    """What a machine must see: the folder, and an image that is there."""
+    from mococxr.cluster import SharedPath
+
+    shared = [SharedPath("the folder of the store", folder)]
+    images = (chunk.root / path for chunk in chunks for path in chunk.paths)
+    image = next((image for image in images if os.path.isfile(image)), None)
+    return shared + ([SharedPath("the images", image)] if image else [])
+
+
+def _without_killers(
+    chunk: Chunk, folder: Path, crashes: Callable[[Callable[[Any], object], Sequence[Any]], list[bool]]
+) -> int:
+    """Decode a chunk that killed its process: find the images that do so alone, and go on without them.
+
+    Args:
+        crashes: for each of some items, whether `work(item)` kills a process that it has to itself.
+
+    Raises:
+        RunError: the chunk kills its process, and none of its images does so alone.
+    """
+    console.warn(
+        f"a decoding process crashed: decoding {len(chunk.paths):,} images one by one to find the cause."
+    )
+    killers = crashes(partial(_probe, replace(chunk, paths=())), chunk.paths)
+    refused = dict.fromkeys(compress(range(len(killers)), killers), CRASHED)
+    if crashes(partial(decode_chunk, folder=folder), [replace(chunk, refused=refused)])[0]:
+        raise RunError(
+            f"Decoding workers crash on batch {chunk.number} of the images, but on no single one of them.\n"
+            "  Memory may be short: run the same command again with --jobs 1; what is decoded is kept."
+        )
+    return chunk.number

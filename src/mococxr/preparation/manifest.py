@@ -9,6 +9,7 @@ from typing import Any
 
 from mococxr import files
 from mococxr.datasets import Cohort
+from mococxr.store.levels import level_folder, written_factors
 from mococxr.store.reader import FORMAT
 from mococxr.version import VERSION
 from mococxr.workers import cores
@@ -37,9 +38,13 @@ def manifest(
         rule: how patients were split, in words.
         made_from: hash of images, labels and settings.
         counts: see `summary.count`.
-        shards: `{"file", "first_row", "images", "bytes"}` each.
+        shards: `{"file", "first_row", "images"}` each.
     """
-    names = [*(str(shard["file"]) for shard in shards), *_TABLES]
+    levels = written_factors(size)
+    names = list(_TABLES)
+    for factor in (1, *levels):
+        where = level_folder(folder, size, factor).relative_to(folder)
+        names += [(where / shard["file"]).as_posix() for shard in shards]
     return {
         "format": FORMAT,
         "mococxr": VERSION,
@@ -56,6 +61,7 @@ def manifest(
         "counts": counts,
         "settings": settings,
         "hashes": {"made_from": made_from, "inputs": cohort.inputs, "files": _hashes(folder, names)},
+        "levels": levels,
         "shards": shards,
     }
 

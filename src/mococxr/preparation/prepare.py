@@ -18,13 +18,12 @@ from mococxr.cluster import connected
 from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError, RunError
 from mococxr.images.grey_levels import parse_voi, parse_window
-from mococxr.preparation import ray_cluster, space, summary
-from mococxr.preparation.decode import CHUNK, Chunk
+from mococxr.preparation import summary
+from mococxr.preparation.decode import Chunk, chunk_size, decode_all, decode_on_ray
 from mococxr.preparation.manifest import manifest
-from mococxr.preparation.processes import decode_all
 from mococxr.preparation.pseudonymised import Hidden, pseudonymous
 from mococxr.preparation.split_plan import Division, decide
-from mococxr.preparation.staging import Working, working_folder
+from mococxr.preparation.staging import Staging, bytes_needed, check_space, space_sentence, staging_folder
 from mococxr.privacy import Key, discreet_errors
 from mococxr.settings import PrepareSettings, to_mapping
 from mococxr.store.contact_sheet import contact_sheet
@@ -71,25 +70,25 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
         if hidden is not None:
             hidden.key.record(hidden.table)
         return existing
-    working = Working.open(out, images + VERSION)
+    staging = Staging.open(out, images + VERSION, settings.size)
     try:
         if hidden is not None:
             hidden.keep()
-        _decode(working, cohort, settings)
-        return _finish(working, out, cohort, division, settings, made_from)
+        _decode(staging, cohort, settings)
+        return _finish(staging, out, cohort, division, settings, made_from)
     except InputError:
         if hidden is not None:
             hidden.forget()
         raise
     except OSError as error:
-        need = space.needed(cohort.root, cohort.files, settings.size, working.done)
+        need = bytes_needed(cohort.root, cohort.files, settings.size, staging.done)
         raise RunError(
-            f"Cannot go on writing to {working.folder}: {error.strerror}.\n"
-            f"  {space.sentence(need)} Free some and run the same command again: "
-            f"the {working.done:,} images that are decoded are kept."
+            f"Cannot go on writing to {staging.folder}: {error.strerror}.\n"
+            f"  {space_sentence(need)} Free some and run the same command again: "
+            f"the {staging.done:,} images that are decoded are kept."
         ) from error
     finally:
-        working.close()
+        staging.close()
 
 
 def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None]:
@@ -121,24 +120,24 @@ def _open_key(path: Path, out: Path) -> Key:
 
 
 def _finish(
-    working: Working, out: Path, cohort: Cohort, division: Division, settings: PrepareSettings, made_from: str
+    staging: Staging, out: Path, cohort: Cohort, division: Division, settings: PrepareSettings, made_from: str
 ) -> Store:
     """Write the tables, the manifest and the contact sheet, put the store in place, and say what it holds."""
-    index, quarantine = _tables(working, cohort)
+    index, quarantine = _tables(staging, cohort)
     splits = division.of(index, cohort.labels)
-    enlarged = sum(filter(None, working.column("enlarged")))
+    enlarged = sum(filter(None, staging.column("enlarged")))
     counts = summary.count(index, splits, cohort.labels, enlarged, len(quarantine))
-    files.write_parquet(working.store / "index.parquet", index)
-    files.write_csv(working.store / "splits.csv", splits)
-    files.write_csv(working.store / "quarantine.csv", quarantine)
+    files.write_parquet(staging.store / "index.parquet", index)
+    files.write_csv(staging.store / "splits.csv", splits)
+    files.write_csv(staging.store / "quarantine.csv", quarantine)
     content = manifest(
-        working.store, cohort,
+        staging.store, cohort,
         settings=_stated(settings, cohort),
-        size=settings.size, rule=division.rule, made_from=made_from, counts=counts, shards=working.shards,
+        size=settings.size, rule=division.rule, made_from=made_from, counts=counts, shards=staging.shards,
     )  # fmt: skip
-    files.write_json(working.store / "manifest.json", content)
-    _write_contact(Store.open(working.store), out.name)
-    working.finish(out)
+    files.write_json(staging.store / "manifest.json", content)
+    _write_contact(Store.open(staging.store), out.name)
+    staging.finish(out)
     summary.say(counts, settings.size, cohort.patients_known, division.rule)
     console.say(f"Store: {out} (look at {out / 'contact.png'})")
     summary.say_quarantine(out, quarantine)
@@ -151,7 +150,7 @@ def _stated(settings: PrepareSettings, cohort: Cohort) -> dict[str, Any]:
     return {name: value for name, value in to_mapping(settings).items() if name not in left_out}
 
 
-def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The index of the images that could be read, and the list of those that could not.
 
     Raises:
@@ -159,11 +158,11 @@ def _tables(working: Working, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
     """
     kinds = {"height": pl.Int32, "width": pl.Int32, "sha256": pl.String, "reason": pl.String}
     rows = cohort.rows.with_columns(
-        pl.Series(name, working.column(name), dtype=kind) for name, kind in kinds.items()
+        pl.Series(name, staging.column(name), dtype=kind) for name, kind in kinds.items()
     )
     quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
     if len(quarantine) == len(rows):
-        working.remove()
+        staging.remove()
         raise summary.none_readable(quarantine, cohort)
     if cohort.left_out is not None:
         quarantine = pl.concat([quarantine, cohort.left_out])
@@ -200,7 +199,7 @@ def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | Non
             seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
         except (OSError, ValueError):
             seen.append(path)
-    how = json.dumps([FORMAT, CHUNK, settings.size, _reading(settings)])
+    how = json.dumps([FORMAT, settings.size, _reading(settings)])
     images = _hash(how, *seen)
     return images if hidden is None else hidden.key.name("job", images)
 
@@ -243,42 +242,38 @@ def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
             f"{out} holds a store made {other}.",
             "Name another --out, or delete that folder to prepare it anew.",
         )
-    shutil.rmtree(working_folder(out), ignore_errors=True)
+    shutil.rmtree(staging_folder(out), ignore_errors=True)
     console.say(f"{out} was made from the same images and settings: nothing to do.")
     summary.say_quarantine(out, pl.read_csv(out / "quarantine.csv", infer_schema=False))
     return store
 
 
-def _decode(working: Working, cohort: Cohort, settings: PrepareSettings) -> None:
+def _decode(staging: Staging, cohort: Cohort, settings: PrepareSettings) -> None:
     """Decode the chunks that are not decoded yet, after a look at the room there is."""
-    paths, names, before = cohort.files.to_list(), cohort.rows["path"], working.done
+    paths, before, size = cohort.files.to_list(), staging.done, chunk_size(len(cohort.rows))
     if before:
         console.say(f"resuming: {before:,} images already done")
-    need = space.needed(cohort.root, cohort.files, settings.size, before)
-    space.check(working.folder, need)
+    check_space(staging.folder, bytes_needed(cohort.root, cohort.files, settings.size, before))
     reading = _reading(settings)
-    parts = [tuple(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
-    chunks = [
-        Chunk(i, cohort.root, part, settings.size, reading, first=names[i * CHUNK])
-        for i, part in enumerate(parts)
-    ]
-    left = [chunk for chunk in chunks if chunk.number not in working.records]
+    parts = [tuple(paths[start : start + size]) for start in range(0, len(paths), size)]
+    chunks = [Chunk(i, cohort.root, part, settings.size, reading) for i, part in enumerate(parts)]
+    left = [chunk for chunk in chunks if chunk.number not in staging.records]
     with console.progress("prepare", len(paths), done=before) as bar:
 
         def done(number: int) -> None:
-            working.add(number)
+            staging.add(number)
             bar.advance(len(chunks[number].paths))
 
         if left and settings.executor == "ray":
-            ray_cluster.decode_all(left, working.chunks, settings.jobs, done)
+            decode_on_ray(left, staging.folder, settings.jobs, done)
         elif left:
             jobs = min(settings.jobs or workers.cores(), len(left))
-            decode_all(left, working.chunks, jobs, done)
+            decode_all(left, staging.folder, jobs, done)
     if left:
         where = "on the cluster" if settings.executor == "ray" else f"processes: {jobs}"
         console.say(f"{bar.rate:,.0f} images/s, {where}")
-    if working.done != len(paths):
-        raise RunError(f"Chunks are missing in {working.folder}.\n  Run the same command again.")
+    if staging.done != len(paths):
+        raise RunError(f"Chunks are missing in {staging.folder}.\n  Run the same command again.")
 
 
 def _write_contact(store: Store, name: str) -> None:

@@ -2,11 +2,10 @@
 
     .NAME.preparing/job.json     the hash of what is being done
                     lock         held by the process at work
-                    chunks/      decoded chunks: a record each, and pixels until they stand in a shard
+                    records/     a record of each chunk that is decoded
                     store/       the store in the making; renamed into place when it is whole
 
-A chunk is appended to its shard in the order of the table, and its own pixels are deleted after that. The
-place follows from the records alone, so a run that was killed in between does the same step again.
+The pixel files of a chunk are those of the store, at every level. Its record is written after them.
 """
 
 from __future__ import annotations
@@ -16,66 +15,80 @@ import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import polars as pl
+
 from mococxr import console, files
-from mococxr.errors import InputError
-from mococxr.preparation.decode import chunk_files
-from mococxr.store.pixels import SHARD_BYTES, shard_name
+from mococxr.errors import ImageError, InputError
+from mococxr.images import read_bytes, shape_of
+from mococxr.preparation.decode import record_file
+from mococxr.store.levels import level_folder, shard_name, written_factors
+
+LOOKED_AT = 8
+"""Images whose headers are read to estimate the disk space."""
 
 
-def working_folder(out: Path) -> Path:
+def staging_folder(out: Path) -> Path:
     """Where the store `out` is made: beside it, so that it can be renamed into place."""
     return out.parent / f".{out.name}.preparing"
 
 
-class Working:
-    """A store in the making. Open it by `Working.open`, which also resumes.
+class Staging:
+    """A store in the making. Open it by `Staging.open`, which also resumes.
 
     Attributes:
         store: the folder that becomes the store.
-        chunks: the folder that chunks are decoded into.
         records: chunk number -> its record, for every chunk that is decoded.
-        shards: the shards so far, as the manifest lists them.
     """
 
-    def __init__(self, folder: Path, lock: BinaryIO) -> None:
-        self.folder, self.store, self.chunks = folder, folder / "store", folder / "chunks"
+    def __init__(self, folder: Path, lock: BinaryIO, size: int) -> None:
+        self.folder, self.store = folder, folder / "store"
         self.records: dict[int, dict[str, list[Any]]] = {}
-        self.shards: list[dict[str, Any]] = []
-        self._lock = lock
-        self._next = self._rows = 0
+        self._lock, self._size = lock, size
 
     @classmethod
-    def open(cls, out: Path, key: str) -> Working:
+    def open(cls, out: Path, key: str, size: int) -> Staging:
         """Begin, or go on where a killed run with the same key stopped.
 
+        Args:
+            key: names what the run decodes, and how.
+            size: shorter side of a stored image, in pixels.
+
         Raises:
-            InputError: the place cannot be written to, or another process is at work there.
+            InputError: the folder cannot be written to, or another process is at work there.
         """
-        folder = working_folder(out)
+        folder = staging_folder(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder / "lock")
-            working = cls(folder, lock)
-            working._begin(key)
+            staging = cls(folder, _locked(folder / "lock"), size)
+            staging._begin(key)
         except OSError as error:
             raise InputError(
                 f"Cannot write to {folder}: {error.strerror}.", "Name another place by --out."
             ) from error
-        return working
+        return staging
 
     @property
     def done(self) -> int:
         """Images decoded, or refused, so far."""
         return sum(len(record["reason"]) for record in self.records.values())
 
+    @property
+    def shards(self) -> list[dict[str, Any]]:
+        """The pixel files as the manifest lists them, when all chunks are done."""
+        shards, rows = [], 0
+        for number, record in sorted(self.records.items()):
+            if count := sum(height is not None for height in record["height"]):
+                shards.append({"file": shard_name(number), "first_row": rows, "images": count})
+                rows += count
+        return shards
+
     def column(self, name: str) -> list[Any]:
         """One entry an image of the table, in order, when all chunks are done."""
-        return [value for number in sorted(self.records) for value in self.records[number][name]]
+        return [value for _, record in sorted(self.records.items()) for value in record[name]]
 
     def add(self, number: int) -> None:
-        """Take in a decoded chunk, and append to the shards as far as chunks are done without a gap."""
-        self.records[number] = files.read_json(chunk_files(self.chunks, number)[0])
-        self._advance()
+        """Take in a decoded chunk."""
+        self.records[number] = files.read_json(record_file(self.folder, number))
 
     def finish(self, out: Path) -> None:
         """Put the store in place, at once, and clear up."""
@@ -94,62 +107,28 @@ class Working:
         self._lock.close()
 
     def _begin(self, key: str) -> None:
-        job = self.folder / "job.json"
+        job, records = self.folder / "job.json", self.folder / "records"
         if job.is_file() and files.read_json(job) != key:
             console.say(f"{self.folder} was left by a run with other images or settings: starting anew.")
             job.unlink()
         if not job.is_file():
-            shutil.rmtree(self.chunks, ignore_errors=True)
+            shutil.rmtree(records, ignore_errors=True)
             shutil.rmtree(self.store, ignore_errors=True)
             files.write_json(job, key)
         self.store.mkdir(exist_ok=True)
-        self.chunks.mkdir(exist_ok=True)
-        for record in sorted(self.chunks.glob("[0-9]*.json")):
-            self.records[int(record.stem)] = files.read_json(record)
-        self._advance()
+        for file in sorted(records.glob("[0-9]*.json")):
+            record = files.read_json(file)
+            if self._is_whole(int(file.stem), record):
+                self.records[int(file.stem)] = record
 
-    def _advance(self) -> None:
-        while self._next in self.records and self._append(self._next):
-            self._next += 1
-
-    def _append(self, number: int) -> bool:
-        """Bring a chunk's pixels into their shard; False if they are lost and must be decoded again.
-
-        Those of later chunks that stood in the shard are lost with them.
-        """
-        record = self.records[number]
-        images = sum(height is not None for height in record["height"])
-        size = sum(h * w for h, w in zip(record["height"], record["width"], strict=True) if h is not None)
-        at = self.shards[-1]["bytes"] if self.shards else SHARD_BYTES
-        shard = len(self.shards) - 1 if at + size <= SHARD_BYTES else len(self.shards)
-        start = at if shard < len(self.shards) else 0
-        if images and not self._move(number, self.store / shard_name(shard), start, size):
-            kept = {n: r for n, r in self.records.items() if chunk_files(self.chunks, n)[1].is_file()}
-            self.records = {
-                n: r for n, r in self.records.items() if n < number or (n in kept and n != number)
-            }
-            return False
-        if images and shard == len(self.shards):
-            self.shards.append({"file": shard_name(shard), "first_row": self._rows, "images": 0, "bytes": 0})
-        if images:
-            self.shards[-1]["images"] += images
-            self.shards[-1]["bytes"] += size
-        self._rows += images
-        return True
-
-    def _move(self, number: int, shard: Path, start: int, size: int) -> bool:
-        pixels = chunk_files(self.chunks, number)[1]
-        if not pixels.is_file():
-            return shard.is_file() and shard.stat().st_size >= start + size
-        if pixels.stat().st_size != size:
-            return False
-        with open(pixels, "rb") as source, open(shard, "r+b" if shard.exists() else "w+b") as target:
-            target.truncate(start)
-            target.seek(start)
-            shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
-        pixels.unlink()
+    def _is_whole(self, number: int, record: dict[str, list[Any]]) -> bool:
+        """Whether the pixel files of a chunk are as long as its record says: a power cut may have lost them."""
+        sides = [pair for pair in zip(record["height"], record["width"], strict=True) if pair[0] is not None]
+        for factor in (1, *written_factors(self._size)):
+            file = level_folder(self.store, self._size, factor) / shard_name(number)
+            size = sum((height // factor) * (width // factor) for height, width in sides)
+            if size and (not file.is_file() or file.stat().st_size != size):
+                return False
         return True
 
 
@@ -167,3 +146,43 @@ def _locked(path: Path) -> BinaryIO:
             "Wait for it, or name another --out.",
         ) from error
     return handle
+
+
+def bytes_needed(root: Path, paths: pl.Series, size: int, done: int) -> int:
+    """Bytes that the images which are not decoded yet will take at all levels, from the shape of some of them.
+
+    Args:
+        root: the folder of the images.
+        paths: every image, relative to it.
+        size: shorter side of a stored image, in pixels.
+        done: images that are decoded.
+    """
+    ratios = []
+    for path in paths.gather_every(max(1, len(paths) // LOOKED_AT))[:LOOKED_AT]:
+        try:
+            shape = shape_of(read_bytes(root / path, root))
+            ratios.append(max(shape) / max(1, min(shape)))
+        except ImageError:
+            continue
+    ratio = min(sum(ratios) / len(ratios), 4.0) if ratios else 1.25
+    levels = 1 + sum(factor**-2 for factor in written_factors(size))
+    return int((len(paths) - done) * size**2 * levels * ratio * 1.05)
+
+
+def space_sentence(need: int) -> str:
+    """The disk space needed, in words."""
+    return f"The store needs about {need / 1e9:,.3g} GB more."
+
+
+def check_space(folder: Path, need: int) -> None:
+    """Fail early if the disk is too small.
+
+    Raises:
+        InputError: the disk of `folder` has less than `need` bytes free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise InputError(
+            f"{space_sentence(need)} {folder} has {free / 1e9:,.3g} GB free.",
+            "Free some, name another --out, or make the images smaller by --size.",
+        )

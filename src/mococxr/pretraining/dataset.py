@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mococxr.augment import uniforms
 from mococxr.errors import InputError
-from mococxr.store import Level, Soon, Store
+from mococxr.store import Level, Store
 
 SPLITS = {"train": ("train",), "train+val": ("train", "val"), "all": ("train", "val", "test")}
 
@@ -32,7 +32,7 @@ class Pool:
         leaks: images whose file is, byte for byte, an image of a patient whom a store keeps out.
     """
 
-    levels: tuple[Level | Soon, ...]
+    levels: tuple[Level, ...]
     store_N: NDArray[np.int64]
     row_N: NDArray[np.int64]
     study_N: NDArray[np.int64]
@@ -69,16 +69,13 @@ class Pool:
         return self.levels[self.store_N[image]].pixels(int(self.row_N[image]))
 
 
-def gather_pool(
-    stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None, makes: bool = True
-) -> Pool:
+def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None) -> Pool:
     """The images that a run may see.
 
     Args:
         size: side of a view, px; images come from a level at most twice as large.
         pretrain_on: train, train+val or all.
         exclude: a list of patients to leave out, one a line.
-        makes: whether this process makes smaller images where they are not there yet, if there are many.
 
     Raises:
         InputError: no image is left.
@@ -99,7 +96,7 @@ def gather_pool(
     named = pl.Series(sorted(excluded), dtype=pl.String)
     known = pl.concat(store.splits["patient"] for store in stores)
     return Pool(
-        levels=tuple(store.level_soon(size, makes) for store in stores),
+        levels=tuple(store.level(size) for store in stores),
         store_N=images["store"].to_numpy(),
         row_N=images["row"].cast(pl.Int64).to_numpy(),
         study_N=groups.to_numpy(),

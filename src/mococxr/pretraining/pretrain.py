@@ -49,8 +49,7 @@ def run(settings: PretrainSettings) -> Path:
         return out
     stores = [Store.open(path) for path in settings.stores]
     check_folder(settings, stores, accelerator)
-    makes = accelerator.is_main_process
-    pool = gather_pool(stores, settings.size, settings.pretrain_on, settings.exclude_patients, makes)
+    pool = gather_pool(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
     settings = _with_queue(settle(settings, len(pool), accelerator), len(pool))
     if settings.precision != accelerator.mixed_precision:
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)

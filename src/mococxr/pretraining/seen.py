@@ -53,11 +53,7 @@ def write_images(out: Path, pool: Pool, stores: Sequence[Store], init: str, size
 
 
 def _images(pool: Pool, stores: Sequence[Store], size: int) -> pl.DataFrame:
-    levels = (
-        pool.levels
-        if size >= SMALLEST
-        else tuple(store.level_soon(SMALLEST, makes=False) for store in stores)
-    )
+    levels = pool.levels if size >= SMALLEST else tuple(store.level(SMALLEST) for store in stores)
     blocks = [range(start, min(start + _BLOCK, len(pool))) for start in range(0, len(pool), _BLOCK)]
 
     def marks(block: range) -> pl.Series:

@@ -23,7 +23,7 @@ from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
 from mococxr.pretraining import diagnostics
 from mococxr.pretraining.dataset import Pool, read_patients
-from mococxr.store import Level, Soon, Store
+from mococxr.store import Level, Store
 
 LOOKS = 10
 """Looks at a run, evenly spread; the last is at its end."""
@@ -31,7 +31,7 @@ MOST = 200
 """Labelled images of a class and split that a look takes, and half the images for the effective rank."""
 FIELD = {"knn": "knn_auroc", "rank": "encoder_rank"}
 """What a run is chosen by -> the field of the log."""
-Image = tuple[Level | Soon, int]
+Image = tuple[Level, int]
 
 
 class Labelled(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
-from mococxr.store.pixels import Image, Level
+from mococxr.store.levels import Image, Level
 
 TILE, CAPTION, COLUMNS, GAP = 180, 34, 8, 6
 """Pixels of a tile's side, of its caption and between tiles; tiles in a row."""

@@ -1,24 +1,31 @@
-"""Smaller copies of a store's images: exact 2x area averages, made once and kept beside them.
+"""Grey images in files: uint8 pixels one after another, found by arithmetic, read through a memory map; their halvings.
 
-A view is one resampling. From a level at most twice the view's size it does not alias, and it reads a
-quarter or a sixteenth of the bytes.
+A view is one resampling. From a level at most twice the view's size it does not alias, and it reads a quarter or a
+sixteenth of the bytes.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from mococxr import console, files
 from mococxr.errors import InputError
-from mococxr.store.pixels import Image, Level, shard_name
+
+Image = npt.NDArray[np.uint8]
+Sides = npt.NDArray[np.int32]
+
+SMALLEST = 32
+"""Shorter side of the smallest level that is written: smaller ones are shrunk as they are read."""
+
+
+def shard_name(number: int) -> str:
+    """`pixels-00000.bin` for the first shard."""
+    return f"pixels-{number:05d}.bin"
 
 
 def halving(stored: int, target: int) -> int:
@@ -35,6 +42,16 @@ def halving(stored: int, target: int) -> int:
     return factor
 
 
+def written_factors(stored: int) -> list[int]:
+    """The factors of the levels that `prepare` writes for images of shorter side `stored`."""
+    return [1 << k for k in range(1, 16) if stored >> k >= SMALLEST]
+
+
+def level_folder(store: Path, stored: int, factor: int) -> Path:
+    """Where the images shrunk by `factor` lie in a store whose images have shorter side `stored`."""
+    return store if factor == 1 else store / "levels" / str(stored // factor)
+
+
 def shrink(image: Image, factor: int) -> Image:
     """Means of `factor` x `factor` blocks, uint8 (H // factor, W // factor); the rest is cut off evenly."""
     height, width = image.shape[0] // factor, image.shape[1] // factor
@@ -43,101 +60,88 @@ def shrink(image: Image, factor: int) -> Image:
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def open_level(store: Path, sha256: str, stored: Level, factor: int) -> Level:
-    """The store's images shrunk by `factor`, from the folder `levels`; made there if it is not there yet.
+class Level:
+    """The images of a store at one resolution, in row order.
+
+    No object is kept for an image: two sizes and one offset are, so a million images cost 16 MB.
 
     Args:
-        store: the store's folder.
-        sha256: the store's hash; a level of another store is made anew.
-        stored: the images as stored.
-        factor: a power of two.
+        folder: where the shard files lie.
+        heights: of each image, in pixels, in row order.
+        widths: of each image, in pixels, in row order.
+        shards: `{"file", "first_row", "images"}` of each shard, in row order.
+        shorter: the shorter side of every image, in pixels.
+
+    Raises:
+        InputError: a shard is missing or its size is not that of its images.
     """
-    if (level := made_level(store, sha256, stored, factor)) is not None:
-        return level
-    with console.progress(f"images at {stored.shorter // factor} px", len(stored)) as bar:
-        return make_level(store, sha256, stored, factor, bar.advance)
+
+    def __init__(
+        self, folder: Path, heights: Sides, widths: Sides, shards: Sequence[Mapping[str, Any]], shorter: int
+    ) -> None:
+        self.folder, self.shorter = Path(folder), shorter
+        self.heights, self.widths = heights, widths
+        self._files = [self.folder / str(shard["file"]) for shard in shards]
+        self._first_rows = np.array([shard["first_row"] for shard in shards], dtype=np.int64)
+        self._starts = _starts(heights, widths, self._first_rows)
+        self._maps: dict[int, Image] = {}
+        self._check(shards)
+
+    def __len__(self) -> int:
+        return len(self.heights)
+
+    def pixels(self, i: int) -> Image:
+        """Image `i` as uint8 (H, W): a read-only view of the file, nothing is copied.
+
+        Raises:
+            IndexError: there is no row `i`.
+        """
+        i = range(len(self))[i]
+        shard = int(np.searchsorted(self._first_rows, i, side="right")) - 1
+        height, width = int(self.heights[i]), int(self.widths[i])
+        start = int(self._starts[i])
+        return self._map(shard)[start : start + height * width].reshape(height, width)
+
+    def _map(self, shard: int) -> Image:
+        if shard not in self._maps:  # each map keeps a file descriptor: opened when it is read
+            self._maps[shard] = np.memmap(self._files[shard], dtype=np.uint8, mode="r").view(np.ndarray)
+        return self._maps[shard]
+
+    def _check(self, shards: Sequence[Mapping[str, Any]]) -> None:
+        ends = [*self._first_rows[1:].tolist(), len(self)]
+        for file, shard, end in zip(self._files, shards, ends, strict=True):
+            last = end - 1
+            needed = int(self._starts[last]) + int(self.heights[last]) * int(self.widths[last])
+            if not file.is_file():
+                raise InputError(f"{file} is missing.", "Restore the file, or prepare the store again.")
+            size = file.stat().st_size
+            if end - shard["first_row"] != shard["images"] or size != needed:
+                raise InputError(
+                    f"{file} is damaged: it has {size:,} bytes and its images need {needed:,}.",
+                    "Restore the file, or prepare the store again.",
+                )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process without the pixels: it maps the files itself."""
+        return {**self.__dict__, "_maps": {}}
 
 
-def made_level(store: Path, sha256: str, stored: Level, factor: int) -> Level | None:
-    """The level, if it is there."""
-    folder = _folder(store, stored, factor)
-    return _level(folder, stored, factor) if _belongs(folder, sha256) else None
+class ShrunkLevel(Level):
+    """A level that is not written: each image is shrunk by `factor` when it is read."""
+
+    def __init__(self, stored: Level, factor: int) -> None:
+        self.folder, self.shorter = stored.folder, stored.shorter // factor
+        self.heights, self.widths = stored.heights // factor, stored.widths // factor
+        self._stored, self._factor, self._maps = stored, factor, {}
+
+    def pixels(self, i: int) -> Image:
+        """Image `i` as uint8 (H, W)."""
+        return shrink(self._stored.pixels(i), self._factor)
 
 
-def make_level(store: Path, sha256: str, stored: Level, factor: int, advance: Callable[[], object]) -> Level:
-    """Make the level, in a temporary folder, and put it in place at once.
-
-    Args:
-        advance: called after each image; what it raises stops the work, and nothing is left.
-    """
-    return _level(_make(_folder(store, stored, factor), sha256, stored, factor, advance), stored, factor)
-
-
-def _folder(store: Path, stored: Level, factor: int) -> Path:
-    return store / "levels" / str(stored.shorter // factor)
-
-
-def _level(folder: Path, stored: Level, factor: int) -> Level:
-    shards = files.read_json(folder / "level.json")["shards"]
-    return Level(folder, stored.heights // factor, stored.widths // factor, shards, stored.shorter // factor)
-
-
-def _belongs(folder: Path, sha256: str) -> bool:
-    """Whether the folder holds a whole level of this very store."""
-    if not (folder / "level.json").is_file():
-        return False
-    record = files.read_json(folder / "level.json")
-    whole = all((folder / s["file"]).is_file() for s in record["shards"])
-    return bool(whole and record["store"] == sha256)
-
-
-def _make(folder: Path, sha256: str, stored: Level, factor: int, advance: Callable[[], object]) -> Path:
-    """Returns where it lies: where the store cannot be written to, in a temporary folder."""
-    try:
-        folder.parent.mkdir(exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        temporary = Path(tempfile.mkdtemp(prefix="mococxr-level-"))
-        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-        console.warn(
-            f"{folder.parent} cannot be written to ({error.strerror}): the smaller copies of its images go to "
-            f"{temporary} and are made again by the next run."
-        )
-        _fill(temporary, sha256, stored, factor, advance)
-        return temporary
-    try:
-        _fill(temporary, sha256, stored, factor, advance)
-        return _put_in_place(temporary, folder, sha256)
-    except OSError as error:
-        raise InputError(
-            f"Cannot write the smaller images to {folder}: {error.strerror}.",
-            "Free some space and run again.",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put_in_place(temporary: Path, folder: Path, sha256: str) -> Path:
-    """Rename; another process that was faster with the same level wins, a stale level goes."""
-    if folder.exists() and not _belongs(folder, sha256):
-        shutil.rmtree(folder)
-    try:
-        temporary.chmod(0o755)
-        os.replace(temporary, folder)
-    except OSError:
-        if not _belongs(folder, sha256):
-            raise
-    return folder
-
-
-def _fill(folder: Path, sha256: str, stored: Level, factor: int, advance: Callable[[], object]) -> None:
-    shards = []
-    for number, rows in enumerate(stored.shard_rows()):
-        name = shard_name(number)
-        with open(folder / name, "wb") as file:
-            for i in rows:
-                file.write(shrink(stored.pixels(i), factor).data)
-                advance()
-        size = (folder / name).stat().st_size
-        shards.append({"file": name, "first_row": rows.start, "images": len(rows), "bytes": size})
-    files.write_json(folder / "level.json", {"store": sha256, "factor": factor, "shards": shards})
+def _starts(heights: Sides, widths: Sides, first_rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where each image begins in its shard, in bytes."""
+    ends = np.cumsum(heights.astype(np.int64) * widths)
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]])[: len(heights)]
+    counts = np.diff(np.append(first_rows, len(heights)))
+    return starts - np.repeat(starts[first_rows], counts)

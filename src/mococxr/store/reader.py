@@ -13,12 +13,10 @@ import polars as pl
 
 from mococxr import files
 from mococxr.errors import InputError
-from mococxr.store.levels import halving, made_level, open_level
-from mococxr.store.pixels import Image, Level
-from mococxr.store.soon import Soon
+from mococxr.store.levels import Image, Level, ShrunkLevel, halving, level_folder
 
 FORMAT = 1
-"""The version of the folder's layout; a reader refuses a newer one."""
+"""The version of the folder's layout; a reader refuses every other one."""
 
 SPLITS = ("train", "val", "test")
 NO_IMAGE = (
@@ -27,8 +25,6 @@ NO_IMAGE = (
     "a second copy of an image",
 )  # fmt: skip
 """How the reasons begin for which a DICOM object is no image of its own; all other reasons name a damaged file."""
-AT_ONCE = 10_000
-"""Images that are made smaller before anybody goes on: it takes seconds."""
 _AGAIN = "Restore the file, or prepare the store again."
 
 
@@ -43,7 +39,7 @@ class Store:
 
     def __init__(self, path: Path, manifest: dict[str, Any], sha256: str) -> None:
         self.path, self.manifest, self.sha256 = path, manifest, sha256
-        self._levels: dict[int, Level] = {1: self._stored()}
+        self._levels: dict[int, Level] = {1: self._read_level(1)}
 
     @classmethod
     def open(cls, path: Path | str) -> Store:
@@ -71,25 +67,16 @@ class Store:
     def level(self, target: int) -> Level:
         """The images at the smallest halving whose shorter side is still at least `target` pixels.
 
-        That is at most twice the target, or the images as stored where they are not larger than that. A
-        halving is made once, as exact area averages, and kept in the store's folder `levels`.
+        That is at most twice the target, or the images as stored where they are not larger than that. `prepare`
+        writes the halvings, as exact area averages; images smaller than those are shrunk as they are read.
         """
         factor = halving(self._levels[1].shorter, target)
         if factor not in self._levels:
-            self._levels[factor] = open_level(self.path, self.sha256, self._levels[1], factor)
+            written = factor in self.manifest["levels"]
+            self._levels[factor] = (
+                self._read_level(factor) if written else ShrunkLevel(self._levels[1], factor)
+            )
         return self._levels[factor]
-
-    def level_soon(self, target: int, makes: bool = True) -> Level | Soon:
-        """`level(target)` for a reader that begins at once: where many images must be made smaller first, as they come.
-
-        Args:
-            makes: whether this process makes them, beside its other work.
-        """
-        factor = halving(self._levels[1].shorter, target)
-        if factor not in self._levels and len(self) > AT_ONCE:
-            made = made_level(self.path, self.sha256, self._levels[1], factor)
-            return made or Soon(self.path, self.sha256, self._levels[1], factor, makes)
-        return self.level(target)
 
     @cached_property
     def index(self) -> pl.DataFrame:
@@ -163,15 +150,17 @@ class Store:
             if files.sha256_file(self.path / name) != sha256:
                 raise InputError(f"{self.path / name} is not what was written.", _AGAIN)
 
-    def _stored(self) -> Level:
+    def _read_level(self, factor: int) -> Level:
         sizes = self.columns("height", "width")
         if len(sizes) != len(self):
             raise InputError(
                 f"{self.path / 'index.parquet'} has {len(sizes):,} rows and the manifest {len(self):,}.",
                 _AGAIN,
             )
-        heights, widths = (sizes[name].cast(pl.Int32).to_numpy() for name in ("height", "width"))
-        return Level(self.path, heights, widths, self.manifest["shards"], int(self.manifest["size"]))
+        heights, widths = (sizes[name].cast(pl.Int32).to_numpy() // factor for name in ("height", "width"))
+        stored = int(self.manifest["size"])
+        folder = level_folder(self.path, stored, factor)
+        return Level(folder, heights, widths, self.manifest["shards"], stored // factor)
 
 
 def _check_is_store(path: Path) -> None:
@@ -187,8 +176,19 @@ def _check_is_store(path: Path) -> None:
 
 
 def _check_format(path: Path, manifest: Any) -> None:
-    wanted = ("format", "counts", "labels", "shards", "size", "source", "patients_known", "blank", "hashes")
-    absent = [key for key in wanted if not isinstance(manifest, dict) or key not in manifest]
+    keys = (
+        "format",
+        "counts",
+        "labels",
+        "shards",
+        "levels",
+        "size",
+        "source",
+        "patients_known",
+        "blank",
+        "hashes",
+    )
+    absent = [key for key in keys if not isinstance(manifest, dict) or key not in manifest]
     if absent:
         raise InputError(f"{path / 'manifest.json'} lacks {', '.join(absent)}.", _AGAIN)
     if manifest["format"] != FORMAT:

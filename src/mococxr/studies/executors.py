@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from mococxr import workers
 from mococxr.cluster import connected
 from mococxr.errors import InputError
 from mococxr.studies.on_ray import OnRay, share_of_gpu
-from mococxr.studies.passes import Pass, make_levels, read_images
+from mococxr.studies.passes import Pass, read_images
 from mococxr.studies.plan import Draw, Trial
 from mococxr.studies.trial import Work, do_trial
 
@@ -76,16 +75,9 @@ class Local:
             with _one_thread(by_gradient and work.method.device == "cpu"):
                 yield from (do_trial(work, trial, draw) for trial, draw in todo)
             return
-        make_levels(work)
-        context = multiprocessing.get_context("spawn")
         jobs = min(self._jobs, len(todo))
-        with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(work,)) as pool:
-            futures = [pool.submit(_work_one, trial, draw) for trial, draw in todo]
-            try:
-                yield from (future.result() for future in as_completed(futures))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        for _, record in workers.surviving_map(_do_one, todo, jobs, setup=partial(_start_worker, work)):
+            yield record
 
 
 @contextmanager
@@ -106,8 +98,7 @@ _shared: list[Work] = []
 def _start_worker(work: Work) -> None:
     _shared[:] = [work]
     torch.set_num_threads(1)
-    workers.leave_with_parent()
 
 
-def _work_one(trial: Trial, draw: Draw) -> dict[str, Any]:
-    return do_trial(_shared[0], trial, draw)
+def _do_one(planned: tuple[Trial, Draw]) -> dict[str, Any]:
+    return do_trial(_shared[0], *planned)

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 
 from mococxr import console
-from mococxr.cluster import RETRIES, Cluster, Died, Seen, Task
+from mococxr.cluster import RETRIES, Cluster, SharedPath, Task, WorkerDied
 from mococxr.encoders import EncoderSource
 from mococxr.errors import InputError, RunError
 from mococxr.features import pick_device
 from mococxr.files import sha256_file
 from mococxr.store import Store
 from mococxr.studies.folder import INPUTS
-from mococxr.studies.passes import Pass, make_levels, read_images
+from mococxr.studies.passes import Pass, read_images
 from mococxr.studies.plan import Draw, Trial
 from mococxr.studies.trial import Images, Work, do_trial
 
@@ -89,7 +89,7 @@ class OnRay:
         cpus = 1 if self._gpus else min([threads, *cluster.machines()])  # any machine that is left can do it
         tasks = [Task(one, _read, (one, self._device, threads), shared, cpus, self._gpus) for one in passes]
         with (
-            closing(cluster.each(tasks, self._jobs)) as answers,
+            closing(cluster.run_unordered(tasks, self._jobs)) as answers,
             console.progress("features", len(passes), "passes over the images") as bar,
         ):
             for one, answer in answers:
@@ -104,15 +104,14 @@ class OnRay:
             for trial, draw in todo
             for gpus, device in [(0.0, "cpu") if self._work.method.solves(trial.mode) else (self._gpus, self._device)]
         ]  # fmt: skip
-        with closing(cluster.each(tasks, self._jobs)) as answers:
+        with closing(cluster.run_unordered(tasks, self._jobs)) as answers:
             for trial, answer in answers:
                 yield self._kept(answer, f"trial {trial}")
 
     def _begin(self) -> tuple[Cluster, tuple[Any]]:
-        make_levels(self._work)
         work = _rooted(self._work)
         cluster = Cluster(self._ray, _seen(work))
-        return cluster, (cluster.share(work),)
+        return cluster, (cluster.broadcast(work),)
 
     def _kept(self, answer: Any, what: str) -> Any:
         """What a task has made; a machine whose GPU torch does not see is named once.
@@ -120,9 +119,9 @@ class OnRay:
         Raises:
             RunError: the task's process died each time.
         """
-        if isinstance(answer, Died):
+        if isinstance(answer, WorkerDied):
             raise RunError(
-                f"The process that made {what} died {RETRIES + 1} times ({answer.how}).\n  Memory may be short: "
+                f"The process that made {what} died {RETRIES + 1} times ({answer.reason}).\n  Memory may be short: "
                 "take fewer at a time by --jobs or a larger --gpus, and run the same command again: what is done is "
                 "kept."
             )
@@ -175,13 +174,15 @@ def _source(source: EncoderSource) -> EncoderSource:
     return replace(source, path=path, files=tuple(Path(os.path.abspath(file)) for file in source.files))
 
 
-def _seen(work: Work) -> list[Seen]:
+def _seen(work: Work) -> list[SharedPath]:
     """What a machine must see: this very study and its stores, and the encoders' files."""
     inputs = work.out / INPUTS
     stores = {images.store.path: images.store.sha256 for images in (work.train, work.test)}
-    seen = [Seen(f"the study folder {work.out}", inputs, sha256_file(inputs))]
-    seen += [Seen(f"the store {path}", path / "manifest.json", sha256) for path, sha256 in stores.items()]
+    seen = [SharedPath(f"the study folder {work.out}", inputs, sha256_file(inputs))]
+    seen += [
+        SharedPath(f"the store {path}", path / "manifest.json", sha256) for path, sha256 in stores.items()
+    ]
     for source in dict.fromkeys(work.sources.values()):
         files = source.files + (() if source.path is None else (source.path / "encoder.json",))
-        seen += [Seen(f"the encoder {source.name} ({file})", file) for file in files]
+        seen += [SharedPath(f"the encoder {source.name} ({file})", file) for file in files]
     return seen

@@ -71,10 +71,3 @@ def read_images(work: Work, one: Pass, label: str | None = None) -> Path:
 
     made_from = (one.encoder, one.store, method.frame, method.device, images.rows.tobytes())
     return cached(work.out / "features", made_from, make)
-
-
-def make_levels(work: Work) -> None:
-    """Make the smaller copies of the images that trials read, once and here: each process would make its own."""
-    for size in {source.spec.size for source in work.sources.values()}:
-        work.train.store.level(size)
-        work.test.store.level(size)
