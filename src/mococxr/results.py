@@ -260,7 +260,7 @@ def read_table(path: Path, name: str) -> pl.DataFrame:
         raise InputError(f"{path} has no column {missing[0]}.", again)
     table = pl.DataFrame([_typed(path, text[column], kind) for column, kind in columns.items()])
     keys = [column for column, kind in columns.items() if kind.key]
-    repeated = (~table.select(keys).is_first_distinct()).arg_true() if len(table) else []
+    repeated = (~table.select(pl.struct(keys).is_first_distinct()).to_series()).arg_true()
     if len(repeated):
         raise InputError(f"{path}, row {repeated[0] + 1}, repeats an earlier row.", again)
     return table

@@ -1,0 +1,223 @@
+"""Figures of all pages: axes of labels, one style for each arm, one legend; SVG for the page, PNG beside it."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import matplotlib.figure
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+# Okabe and Ito's colours, told apart in all common forms of colour blindness; markers and dashes differ too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+REFERENCE = "#595959"
+MARKERS = ("o", "^", "D", "v", "P", "X")
+SIZE = (5.0, 4.0)
+INK, SOFT = "#444444", "#777777"
+ARM_STEP, RING_STEP = 0.03, 0.013
+"""How far arms stand apart, and rings from their mean, as shares of the axis of labels."""
+EDGE = 1.45
+"""Room on the axis of labels beyond the first and the last fraction, as a factor."""
+TICK_GAP = 0.17
+"""Tick labels nearer than this share of the axis run into each other; the left one is then left out."""
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
+    "text.parse_math": False,
+    "axes.unicode_minus": True,
+    "font.size": 11.5,
+}
+_METADATA: dict[str, Any] = {  # no date and no version: the same figure gives the same bytes
+    "svg": {"metadata": dict.fromkeys(("Date", "Creator", "Format", "Type")), "transparent": True},
+    "png": {"metadata": {"Software": None}, "dpi": 160, "facecolor": "white"},
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a page.
+
+    Args:
+        name: its file name without suffix.
+        title: what stands above it.
+        shows: what is drawn, for readers who cannot see it.
+        svg, png: the files.
+        kind: a word for it in Markdown, and its class in HTML.
+    """
+
+    name: str
+    title: str
+    shows: str
+    svg: bytes
+    png: bytes
+    kind: str = ""
+
+    @property
+    def inline(self) -> Markup:
+        """The `<svg>` element without XML header and fixed size, so that the page may scale it."""
+        text = self.svg.decode()
+        head, rest = text[text.index("<svg") :].split(">", 1)
+        head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+        return Markup(f'{head} aria-hidden="true">{rest}')  # matplotlib escapes its texts
+
+
+@dataclass(frozen=True)
+class ArmStyle:
+    """How an arm is drawn; `shift` moves its points aside on a logarithmic axis of labels, `ring_shift` its rings."""
+
+    arm: str
+    label: str
+    colour: str
+    marker: str
+    dash: str
+    shift: float
+    ring_shift: float
+
+
+def arm_styles(labels: dict[str, str], reference: str | None, width: float = 1.0) -> list[ArmStyle]:
+    """One style for each arm; the reference is grey, square and dashed. Points of arms stand side by side.
+
+    Args:
+        labels: arm -> its name in print, in order.
+        reference: the arm that the others are compared with.
+        width: the width of the axis of labels, as a logarithm.
+    """
+    styles: list[ArmStyle] = []
+    others = 0
+    for i, (arm, label) in enumerate(labels.items()):
+        shift = math.exp(width * ARM_STEP * (i - (len(labels) - 1) / 2))
+        rings = shift * math.exp(width * RING_STEP)
+        if arm == reference:
+            styles.append(ArmStyle(arm, f"{label} (reference)", REFERENCE, "s", "--", shift, rings))
+            continue
+        colour, marker = COLOURS[others % len(COLOURS)], MARKERS[others % len(MARKERS)]
+        styles.append(ArmStyle(arm, label, colour, marker, "-", shift, rings))
+        others += 1
+    return styles
+
+
+def make_figure(
+    name: str, title: str, shows: str, draw: Callable[[], matplotlib.figure.Figure], kind: str = ""
+) -> Figure:
+    """Draw a figure as SVG and PNG: the same bytes for the same drawing, and no global state changed."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80]
+    contents = {}
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": slug}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        drawing = draw()
+        for form, options in _METADATA.items():
+            file = io.BytesIO()
+            drawing.savefig(file, format=form, **options)
+            contents[form] = file.getvalue()
+    return Figure(slug, title, shows, contents["svg"], contents["png"], kind)
+
+
+def one_axes(size: tuple[float, float] = SIZE) -> tuple[matplotlib.figure.Figure, Axes]:
+    """A figure with one pair of axes."""
+    drawing = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    return drawing, drawing.add_subplot()
+
+
+def line(axes: Axes, xs: Sequence[float], ys: Sequence[float | None], style: ArmStyle, **more: Any) -> Any:
+    """The curve of an arm; None is a gap. Returns its handle for the legend."""
+    look = {
+        "linewidth": 2.0,
+        "markersize": 6.5,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.9,
+        "zorder": 4,
+    }
+    look |= {"color": style.colour, "linestyle": style.dash, "marker": style.marker}
+    (handle,) = axes.plot(xs, gaps(ys), **(look | more))
+    return handle
+
+
+def gaps(values: Sequence[float | None]) -> list[float]:
+    """None as NaN, which is not drawn."""
+    return [math.nan if value is None else value for value in values]
+
+
+def legend(drawing: matplotlib.figure.Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """The legend above the axes, in two columns."""
+    names = [f" {label}" for label in labels]  # matplotlib leaves out a label that begins with "_"
+    how = {
+        "loc": "outside upper left",
+        "ncols": 2,
+        "frameon": False,
+        "handlelength": 2.6,
+        "columnspacing": 1.6,
+    }
+    for text in drawing.legend(handles, names, **how).get_texts():
+        text.set_color("#222222")
+
+
+def set_label_axis(axes: Axes, fractions: Sequence[float], ticks: Sequence[str], name: str) -> None:
+    """Fractions of the labels on a logarithmic axis, with a tick for each."""
+    axes.set_xscale("log")
+    axes.set_xlim(min(fractions) / EDGE, max(fractions) * EDGE)
+    axes.xaxis.set_major_locator(FixedLocator(list(fractions)))
+    axes.xaxis.set_major_formatter(FixedFormatter(_thinned(fractions, ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(name, color=INK)
+
+
+def set_value_axis(axes: Axes, name: str, limits: tuple[float, float], chance: float | None = None) -> None:
+    """A measure within limits, and a dotted line at chance level where that lies between them."""
+    axes.set_ylabel(name, color=INK)
+    axes.set_ylim(*limits)
+    if chance is not None and limits[0] < chance < limits[1]:
+        axes.axhline(chance, color="#888888", linewidth=1, linestyle=":")
+        right = axes.get_xlim()[1] / 1.02
+        axes.text(right, chance, "chance", ha="right", va="bottom", color=SOFT, fontsize=9)
+    style_axes(axes)
+
+
+def value_limits(values: Sequence[float | None], margin: float = 0.03) -> tuple[float, float]:
+    """A range around all values, within 0 and 1."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return 0.0, 1.0
+    room = max(margin, 0.06 * (max(known) - min(known)))
+    return max(0.0, min(known) - room), min(1.01, max(known) + room)
+
+
+def style_axes(axes: Axes) -> None:
+    """A frame that steps back behind what is drawn."""
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#999999")
+
+
+def note(axes: Axes, text: str, x: float = 0.5, y: float = 0.5, **how: Any) -> None:
+    """A word on the axes, e.g. `undefined`."""
+    axes.text(x, y, text, transform=axes.transAxes, **({"ha": "center", "color": SOFT} | how))
+
+
+def axis_width(fractions: Sequence[float]) -> float:
+    """The width of the axis of labels, as a logarithm."""
+    return math.log(max(fractions) / min(fractions) * EDGE**2)
+
+
+def _thinned(fractions: Sequence[float], ticks: Sequence[str]) -> list[str]:
+    """The tick labels, less those that would run into the next one on the right."""
+    width = axis_width(fractions)
+    kept, right = [""] * len(ticks), math.inf
+    for i in reversed(range(len(ticks))):
+        position = math.log(fractions[i]) / width
+        if right - position >= TICK_GAP:
+            kept[i], right = ticks[i], position
+    return kept

@@ -1,0 +1,151 @@
+"""How a page is made: rows in, one file out; no script, nothing loaded, same rows, same bytes.
+
+A page is a template that extends `base` and fills its blocks (`content`, `style`), and a module that makes its rows:
+
+    {% extends base %}
+    {% block content %}
+    {% call page.section("cells", "All cells", summary) %}
+    {{ page.points(sentences) }}
+    {{ page.table(cells) }}
+    {{ page.figures(curves) }}
+    {% endcall %}
+    {% endblock %}
+
+    html = render("reporting/body.j2", "html", title=..., eyebrow=..., lead=..., alerts=[...], cells=tabulate(...))
+
+`page` holds the macros of `html.j2` or, for the form `md`, those of `md.j2`, which have the same names; `fmt` is
+`mococxr.pages.format`. Values are escaped by the form, so a template never escapes. Text of a template itself is not:
+in a page of both forms put sentences into strings or `{% call page.text() %}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Literal
+
+import jinja2
+from markupsafe import Markup
+
+from mococxr.pages import format as fmt
+
+STYLES = "pages/page.css"
+
+
+@dataclass(frozen=True)
+class IntervalBar:
+    """An interval drawn on a scale, in per cent of its width; `state`: gain, loss or none (colour and filling)."""
+
+    low: float
+    high: float
+    middle: float
+    zero: float
+    state: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. Columns from `text` on hold numbers and are aligned right.
+
+    `bars`: where there are any, a last column of drawn intervals, one for each row, under the heading `bar_head`.
+    """
+
+    head: list[str]
+    rows: list[list[str]]
+    text: int = 1
+    note: str = ""
+    bars: list[IntervalBar | None] = field(default_factory=list)
+    bar_head: str = ""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What must be known before any number is read."""
+
+    title: str
+    text: str
+
+
+def tabulate(
+    rows: Iterable[Any],
+    columns: Mapping[str, Callable[[Any], str]],
+    text: int = 1,
+    note: str = "",
+    bar: Callable[[Any], IntervalBar | None] | None = None,
+    bar_head: str = "",
+) -> Table:
+    """A table of rows: heading -> text of a row, in the order of the columns."""
+    rows = list(rows)
+    lines = [[cell(row) for cell in columns.values()] for row in rows]
+    return Table(list(columns), lines, text, note, [bar(row) for row in rows] if bar else [], bar_head)
+
+
+def interval_bar(
+    low: float, middle: float, high: float, zero: float, scale: tuple[float, float]
+) -> IntervalBar:
+    """An interval on a scale from `scale[0]` to `scale[1]`; its state is the side of `zero` on which it lies."""
+    start, end = scale
+
+    def position(value: float) -> float:
+        return round(100 * (min(max(value, start), end) - start) / (end - start), 2)
+
+    state = "gain" if low > zero else "loss" if high < zero else "none"
+    return IntervalBar(position(low), position(high), position(middle), position(zero), state)
+
+
+def render(template: str, form: Literal["html", "md"] = "html", *, styles: str = "", **values: Any) -> str:
+    """A template of the package filled in.
+
+    Args:
+        template: its path in the package, e.g. `audit/audit.html.j2`.
+        form: HTML, with all styles and figures inside, or Markdown with GitHub tables.
+        styles: the path of a CSS file in the package that is added to `pages/page.css`.
+        values: what the template and `base` show: `title`, `eyebrow`, `lead`, `alerts`, and the template's own.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=True,
+        finalize=_unbroken if form == "html" else _markdown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"one_line": _one_line, "fence": _fence}
+    environment.globals["fmt"] = fmt
+    values["page"] = environment.get_template(f"pages/{form}.j2").module
+    values["base"] = f"pages/base.{form}.j2"
+    style = Markup("".join(_read(name) for name in (STYLES, styles) if name))
+    text = environment.get_template(template).render(style=style, **{"alerts": [], "eyebrow": "", **values})
+    return text if form == "html" else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Text from users (arms, targets, reasons) as plain text: no markup, no HTML, no broken table rows."""
+    marked = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", " ".join(text.split()))
+    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _read(name: str) -> str:
+    return files("mococxr").joinpath(name).read_text(encoding="utf-8")
+
+
+def _unbroken(value: Any) -> Any:
+    """No line break between a number and its unit."""
+    return value.replace(" %", "\u00a0%").replace(" px", "\u00a0px") if type(value) is str else value
+
+
+def _markdown(value: Any) -> Any:
+    return value if hasattr(value, "__html__") else Markup(escape_markdown(str(value)))
+
+
+def _one_line(text: Markup) -> Markup:
+    """What a `call` block holds, on one line."""
+    return Markup(_unbroken(" ".join(str(text).split())))
+
+
+def _fence(code: str) -> Markup:
+    """Code as a Markdown block, by more backticks than stand in it."""
+    ticks = "`" * (3 + max((len(run) for run in re.findall("`+", code)), default=0))
+    return Markup(f"{ticks}\n{code.rstrip()}\n{ticks}")
