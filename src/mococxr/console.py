@@ -44,31 +44,44 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
-_live: list[Progress] = []  # a terminal has room for one bar: a job inside another is told in lines
+_live: list[Progress] = []  # a terminal has room for one bar: a job inside another is shown in lines
 
 
 class Progress:
     """One running job: `advance(n, **fields)` moves it; the fields (loss, ...) stand on the line.
+
+    Making one shows nothing: `progress` below puts it on the terminal and takes it off again, whatever happens.
 
     Args:
         label: what runs, e.g. `prepare`.
         total: how many units there are in all.
         unit: what is counted, in the plural, e.g. `images`.
         done: units done by an earlier run (they count for the bar, not for the rate).
-        stream: where it is shown; standard error unless told otherwise.
+        stream: where it is shown; standard error by default.
+        shown: False where another process shows the same job.
     """
 
     def __init__(
-        self, label: str, total: int, unit: str = "images", done: int = 0, stream: TextIO | None = None
+        self,
+        label: str,
+        total: int,
+        unit: str = "images",
+        done: int = 0,
+        stream: TextIO | None = None,
+        shown: bool = True,
     ) -> None:
-        self.label, self.total, self.unit = label, total, unit
+        self.label, self.total, self.unit, self.shown = label, total, unit, shown
         self.done = self.skipped = done
         self.fields: dict[str, object] = {}
-        self.started = self._shown = time.perf_counter()
+        self.started = self._drawn = time.perf_counter()
         self._stream = stream or sys.stderr
-        self._bar = _live_bar(self) if self._stream.isatty() and not _live else None
-        if self._bar:
-            _live.append(self)
+        self._bar: rich.progress.Progress | None = None
+
+    def start(self) -> None:
+        """Take the terminal, if there is one and no other job has it."""
+        if self.shown and self._stream.isatty() and not _live:
+            _live.append(self)  # first: a Ctrl-C while the bar is drawn must still find it
+            self._bar = _live_bar(self)
 
     @property
     def rate(self) -> float:
@@ -95,9 +108,9 @@ class Progress:
         self.done += n
         self.fields.update(fields)
         now = time.perf_counter()
-        if now - self._shown < (LIVE_SECONDS if self._bar else QUIET_SECONDS):
+        if now - self._drawn < (LIVE_SECONDS if self._bar else QUIET_SECONDS):
             return
-        self._shown = now
+        self._drawn = now
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=self.done, numbers=self.numbers(), refresh=True)
         else:
@@ -106,15 +119,17 @@ class Progress:
     def close(self, ok: bool = True) -> None:
         """End the bar; one line stays that says how many and how long."""
         if self._bar:
-            self._bar.stop()
+            self._bar.stop()  # shows the cursor again
+        if self in _live:
             _live.remove(self)
         took = duration(time.perf_counter() - self.started)
         new = self.done - self.skipped
         self._write(f"{self.label}: {new:,} {self.unit} in {took}" + ("" if ok else " (stopped)"))
 
     def _write(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        if self.shown:
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
 
 def _live_bar(job: Progress) -> rich.progress.Progress:
@@ -139,10 +154,13 @@ def _live_bar(job: Progress) -> rich.progress.Progress:
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Progress]:
+def progress(
+    label: str, total: int, unit: str = "images", done: int = 0, shown: bool = True
+) -> Iterator[Progress]:
     """`with progress("prepare", n) as bar: bar.advance()`; closes the line whatever happens."""
-    bar = Progress(label, total, unit, done)
+    bar = Progress(label, total, unit, done, shown=shown)
     try:
+        bar.start()
         yield bar
     except BaseException:
         bar.close(ok=False)

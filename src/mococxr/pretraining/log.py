@@ -10,7 +10,7 @@ from mococxr import console
 from mococxr.files import atomic_write, write_json
 from mococxr.pretraining import diagnostics
 
-LOG, HEALTH = "log.jsonl", "diagnostics.json"
+LOG, HEALTH = "log.jsonl", "health.json"
 ALWAYS = 100
 """Lines each of which is judged; a longer log is judged at every hundredth of the run."""
 

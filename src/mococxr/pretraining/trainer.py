@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -76,7 +76,7 @@ def pretrain_loop(
     with (
         torch.random.fork_rng(generators_of(accelerator.device)),
         stop_signals() as asked,
-        _bar(steps * s.batch, start * s.batch, log is not None) as bar,
+        console.progress("pretrain", steps * s.batch, "images", start * s.batch, shown=main) as bar,
     ):
         for step, views in feed.run(start, steps):
             # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
@@ -121,12 +121,6 @@ def _one_step(
         learner, *views, m=s.momentum, temperature=s.temperature, groups=s.key_groups, parts=s.accumulate
     )
     return lr, loss, logits
-
-
-def _bar(total: int, done: int, main: bool) -> Any:
-    """The progress line; only the first process shows one."""
-    silent = console.Progress("pretrain", total, "images", done)
-    return console.progress("pretrain", total, "images", done) if main else nullcontext(silent)
 
 
 def _check_loss(watch: Watch, out: Path, log: Log | None) -> None:

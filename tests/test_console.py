@@ -1,4 +1,4 @@
-"""The journal on a terminal and off it."""
+"""The console on a terminal and off it."""
 
 from __future__ import annotations
 
@@ -7,50 +7,56 @@ import io
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
 from mococxr import console
+from small_run import TINY
 
 JOB = """
 import time
-from mococxr import journal
-with journal.progress("pretrain", 30, "steps", done=10) as bar:
+from mococxr import console
+with console.progress("pretrain", 30, "steps", done=10) as bar:
     for step in range(20):
         time.sleep(0.03)
         bar.advance(loss="3.21", effective_rank="33.1")
         if step == 15:
-            journal.warn("look out")
-            with journal.progress("inner", 2) as inner:
+            console.warn("look out")
+            with console.progress("inner", 2) as inner:
                 inner.advance(2)
 """
 
 
 @functools.cache
-def seen_on_a_terminal(program: str) -> str:
-    """All that a program writes to a terminal, control sequences included."""
+def seen_on_a_terminal(*arguments: str, status: int = 0, interrupt_at: str = "") -> str:
+    """All that Python writes to a terminal, control sequences included; Ctrl-C once `interrupt_at` is matched."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "PYTHONWARNINGS": "error"}
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, *arguments], stdout=theirs, stderr=theirs, env=environment
     ) as child:
         os.close(theirs)
-        text = b""
+        text = ""
         try:
             while block := os.read(ours, 4096):
-                text += block
+                text += block.decode(errors="replace")
+                if interrupt_at and re.search(interrupt_at, text):
+                    child.send_signal(signal.SIGINT)
+                    interrupt_at = ""
         except OSError:  # Linux ends a terminal with an error
             pass
         os.close(ours)
-    assert child.returncode == 0, text.decode()
-    return text.decode()
+    assert child.returncode == status, text
+    return text
 
 
 def test_on_a_terminal_a_live_bar_shows_rate_time_left_and_fields() -> None:
-    text = seen_on_a_terminal(JOB)
+    text = seen_on_a_terminal("-c", JOB)
     assert "━" in text
     assert re.search(r"\d+/30 steps", text)
     assert re.search(r"[\d.]+ steps/s", text)
@@ -59,12 +65,45 @@ def test_on_a_terminal_a_live_bar_shows_rate_time_left_and_fields() -> None:
 
 
 def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays() -> None:
-    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in seen_on_a_terminal(JOB).split("\n")]
+    lines = [
+        re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in seen_on_a_terminal("-c", JOB).split("\n")
+    ]
     last_state = [line.rstrip("\r").split("\r")[-1] for line in lines]
     assert "warning: look out" in last_state
     assert "pretrain: 20 steps in 0:01" in last_state or "pretrain: 20 steps in 0:02" in last_state
     assert "inner: 2 images in 0:00" in last_state, "a job inside another is told in lines"
     assert not [line for line in lines if "inner ━" in line], "and has no bar of its own"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "interrupt_at"),
+    [
+        (["--epochs", "30"], 0, ""),
+        (["--epochs", "30", "--lr", "1e30", "--log-every", "1"], 1, ""),
+        (["--epochs", "20000"], 1, r"[1-9]\d?/[\d,]+ "),
+    ],
+    ids=["success", "error", "Ctrl-C"],
+)
+def test_the_bar_of_pretrain_moves_and_the_cursor_comes_back(
+    phantom_store, tmp_path, options, status, interrupt_at
+):
+    tiny: dict[str, Any] = {**TINY, "epochs": None, "lr": None, "save_every": 10_000, "log_every": None}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in tiny.items() if value is not None]
+    command = [
+        "-m",
+        "mococxr",
+        "pretrain",
+        str(phantom_store),
+        "--out",
+        str(tmp_path / "run"),
+        *given,
+        *options,
+    ]
+    text = seen_on_a_terminal(*command, status=status, interrupt_at=interrupt_at)
+    positions = {int(n.replace(",", "")) for n in re.findall(r"([\d,]+)/[\d,]+ images", text)}
+    assert status or len(positions) > 2, "the bar has moved"
+    assert text.count("\x1b[?25l") > 0, "the bar hides the cursor"
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "and shows it again"
 
 
 def test_off_a_terminal_only_the_last_line_is_written_for_a_short_job() -> None:
