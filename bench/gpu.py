@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mococxr.pretraining.dataset import Pool
 from mococxr.pretraining.setup import build_learner, make_accelerator
 from mococxr.pretraining.step import moco_step
-from mococxr.settings import PretrainSettings, make, resolve
+from mococxr.settings import PretrainSettings, make
 from mococxr.store import Level
 from mococxr.workers import opencv_on_one_thread
 
@@ -46,8 +46,8 @@ class Random(Level):
 def settings_of(preset: str, given: argparse.Namespace) -> PretrainSettings:
     stated = {"stores": ["none"], "out": "none", "preset": preset, "init": "random", "queue": None}
     fast = {"compile": given.compile, "views_on": given.views_on, "precision": given.precision}
-    settings = resolve(make(PretrainSettings, stated | fast))
-    return resolve(make(PretrainSettings, stated | fast | {"queue": min(2048, IMAGES - 2 * settings.batch)}))
+    settings = make(PretrainSettings, stated | fast)
+    return make(PretrainSettings, stated | fast | {"queue": min(2048, IMAGES - 2 * settings.batch)})
 
 
 def steady(work: Callable[[], object], seconds: float) -> float:

@@ -34,7 +34,7 @@ from mococxr.pretraining.hardware import knows_bf16
 from mococxr.pretraining.moco import KeyQueue
 from mococxr.pretraining.setup import build_learner, make_accelerator
 from mococxr.pretraining.step import Learner, moco_step
-from mococxr.settings import PretrainSettings, make, resolve
+from mococxr.settings import PretrainSettings, make
 from mococxr.workers import cores, keep_memory, opencv_on_one_thread
 from ratio import Row, alternate, main, row
 from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_images
@@ -85,7 +85,7 @@ def a_learner(store: Path, size: int, precision: str = "no") -> Learner:
         **SETTINGS,
         "precision": precision,
     }
-    settings = resolve(make(PretrainSettings, wanted))
+    settings = make(PretrainSettings, wanted)
     with quietly():
         pool = gather_pool([mococxr.Store.open(store)], size, "train")
     return build_learner(settings, pool, make_accelerator("cpu", precision))[0]

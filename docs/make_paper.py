@@ -1,19 +1,25 @@
-"""Write docs/paper.md from the settings themselves: `make docs`."""
+"""Write docs/paper.md from the settings themselves: `make docs`.
+
+The values are those of the preset `paper` and of `STUDY`; the facts beside them, what the paper prints, what its
+released code does and why we take what we take, stand here. A blank fact means that the paper, or the code, does not
+say.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mococxr.settings import PRESETS, PretrainSettings, StudySettings, flag
-from mococxr.settings.paper import ARXIV, EVALUATION, PRETRAINING, STUDY, TRAINING, Fact
-from mococxr.settings.reproduction import ReproduceSettings
+from mococxr.reproduction.cells import STUDY
+from mococxr.settings import PRESETS, QUEUES, PretrainSettings, ReproduceSettings, StudySettings, flag
+from mococxr.settings.fields import PAPER
 
 PAGE = Path(__file__).parent / "paper.md"
 HEAD = f"""# The paper, setting by setting
 
-Made from the settings by `make docs`; do not edit. The paper is {ARXIV} (MoCo-CXR, MIDL 2021). Where it and its
+Made from the settings by `make docs`; do not edit. The paper is {PAPER} (MoCo-CXR, MIDL 2021). Where it and its
 released code differ, or the paper is silent, we take the code: it made the printed numbers. *We take* is what the
 preset `paper` and `reproduce` use unless a flag says otherwise; every departure is listed on the page that
 `reproduce` writes. *not stated* means that we do not know it; a dash, that no difference from the paper is known.
@@ -22,10 +28,167 @@ On a GPU `reproduce` pretrains in float32, as it trains on labels; `pretrain` al
 """
 
 
+@dataclass(frozen=True)
+class Fact:
+    """One setting in the paper and in its code.
+
+    Args:
+        printed: what the paper prints.
+        released: what the authors' released code does.
+        why: why we take what we take; blank where paper and code agree.
+        instead: the flag that takes the way we think sounder, or that others use.
+    """
+
+    printed: str = ""
+    released: str = ""
+    why: str = ""
+    instead: str = ""
+
+
+SAME = "–"
+"""No difference between paper and code is known."""
+
+PRETRAINING: dict[str, Fact] = {
+    "backbone": Fact("ResNet-18 and DenseNet-121", SAME, "`reproduce` runs both."),
+    "init": Fact("ImageNet weights", SAME),
+    "channels": Fact("grey replicated to 3 channels", SAME),
+    "size": Fact(
+        "224",
+        "shorter side to 320, crop of 320",
+        "The code made the numbers.",
+    ),
+    "epochs": Fact("20", SAME),
+    "batch": Fact("16, on one GPU", SAME),
+    "queue": Fact(
+        "24,576", SAME, "With fewer images than keys an image would be its own negative: that is refused."
+    ),
+    "lr": Fact("1e-4, the best of 1e-2, 1e-3, 1e-4 and 1e-5", SAME, "The comparison is a table of its own."),
+    "momentum": Fact("0.999", SAME),
+    "temperature": Fact("0.2", SAME),
+    "head": Fact("MLP with ReLU, as MoCo v2", SAME),
+    "dim": Fact("128", SAME),
+    "key_groups": Fact(
+        "",
+        "shuffles keys between devices, which does nothing on one; the key encoder's batch-norm buffers come from "
+        "its own passes",
+        "As the paper's run on one GPU.",
+        "`pretrain --key-groups 2` shuffles on one device",
+    ),
+    "optimizer": Fact("Adam, betas 0.9 and 0.999", SAME),
+    "weight_decay": Fact("1e-4, L2", SAME),
+    "schedule": Fact("a tenth at epochs 12 and 18 (and 24, after the end)", SAME),
+    "milestones": Fact(
+        "epochs 12 and 18 of 20", SAME, "As shares of the run, so that `--epochs` moves them."
+    ),
+    "warmup": Fact("none", SAME),
+    "flip": Fact("horizontally, probability 0.5", SAME),
+    "rotation": Fact(
+        "uniform within 10 degrees either way, corners black",
+        "turns the image, then crops",
+        "A view turns about its own centre, not the image's: one step instead of two. On images of 390 by 320 the two "
+        "squares lie at most 6 pixels apart, and their corners are black where the image ends, in both.",
+    ),
+    "crop": Fact(
+        "no crop by scale",
+        "a random crop of 320 along the longer side",
+        "Where on the longer side the square lies is drawn; its area is not.",
+        "`pretrain --crop 0.95 1` (MedAug, 2021) or `--crop 0.3 0.9` (SiAug, 2023)",
+    ),
+    "brightness": Fact("none", SAME),
+    "contrast": Fact(
+        "none", SAME, "", "`pretrain --brightness --contrast`: SiAug's best pair of views has both"
+    ),
+    "mean": Fact("", "0.5020"),
+    "std": Fact(
+        "",
+        "0.085585, which is 0.29255 squared: it looks like a variance in the place of a standard deviation",
+        "Kept: it made the numbers.",
+        "`pretrain --std 0.29255`, `reproduce --variant std`",
+    ),
+    "positives": Fact(
+        "two views of one image",
+        SAME,
+        "",
+        "`pretrain --positives study`: two images of one study (MedAug, 2021)",
+    ),
+}
+"""Setting of `pretrain` -> fact; the value is that of the preset `paper`."""
+
+TRAINING: dict[str, Fact] = {
+    "mode": Fact("linear and end to end, one task at a time", SAME),
+    "linear": Fact(
+        "backbone frozen, one linear layer",
+        "batch norm stays in train mode: batch statistics are used and the buffers drift",
+        "The code made the numbers.",
+        "`study --linear solved`, `reproduce --variant solved`: a head solved on features of an encoder that is "
+        "proved not to change; at lr 3e-5 a head is under-trained",
+    ),
+    "optimizer": Fact("Adam, no schedule, binary cross-entropy", SAME),
+    "lr": Fact("3e-5", SAME),
+    "weight_decay": Fact("0", SAME),
+    "batch": Fact("16", SAME),
+    "epochs": Fact(
+        "CheXpert 220, 95, 41, 18 for 0.1, 1, 10, 100 % of the labels; Shenzhen not printed",
+        "",
+        "220 (n/223)^-0.365 for n images gives the paper's four and is used where it prints none.",
+    ),
+    "checkpoints": Fact(
+        "the probabilities of up to 10 checkpoints kept by validation AUROC, averaged",
+        SAME,
+        "Chosen on the validation images, image by image, never on test images. How often it evaluates is not known: "
+        "here 20 times in a run, evenly spaced.",
+        "`study --checkpoints 0` keeps the last weights and uses no validation label",
+    ),
+    "frame": Fact(
+        "",
+        "shorter side to 320; a random crop of 320 in training, a centred one in evaluation; no flip, no rotation; "
+        "mean and std of the pretraining",
+        "",
+        "`study --frame whole` shows all of an image",
+    ),
+    "uncertain": Fact(
+        "-1 is left out of the loss and of the evaluation (U-Ignore)",
+        SAME,
+        "Left out before batches are made, so that a batch holds 16 labels and passes count images with a label: "
+        "each is seen as often, in 4 to 15 % fewer updates.",
+        "`study --uncertain zeros`, `ones` or `multiclass`",
+    ),
+    "blank": Fact("counts as 0", SAME, "", "`study --blank unknown`"),
+}
+"""Setting of `study` that concerns training -> fact; the value is that of `STUDY` or, without one, the default."""
+
+EVALUATION: dict[str, Fact] = {
+    "fraction": Fact(
+        "CheXpert 0.1, 1, 10, 100 %; Shenzhen 6.25, 25, 100 %",
+        "each image of train.csv, in the order of the table, by one random number of Python's generator seeded with 0; "
+        "by image, not by patient, not stratified, not nested",
+        "CheXpert: the same draws row for row. The rule for Shenzhen is not known: drawn by patient.",
+    ),
+    "draws": Fact("CheXpert 5, 5, 5, 1; Shenzhen 8, 4, 1", SAME),
+    "unit": Fact("500 studies of 500 patients, one vote a study", SAME),
+    "vote": Fact("the maximum over the views of a study", SAME, "", "`study --vote mean`"),
+    "replicates": Fact(
+        "500 paired resamples of the test studies; in each the mean over the draws; 2.5 and 97.5 percentiles. The "
+        "draws are not resampled",
+        SAME,
+        "",
+        "the interval that holds the draws too stands beside it in every table (`low_draws`, `high_draws`)",
+    ),
+    "split": Fact(
+        "Shenzhen 65, 15, 20 %",
+        "drawn without a seed, so it cannot be made again",
+        "A seeded split of the same shares.",
+        "`reproduce shenzhen --split-file`: the published split or its folds",
+    ),
+}
+"""Setting of `study` or `reproduce` that concerns draws and test -> fact."""
+
+
 def page() -> str:
     """The whole text of docs/paper.md."""
     parts = [HEAD]
-    preset = {name: _value(PretrainSettings, name, value) for name, value in PRESETS["paper"].items()}
+    preset = vars(PRESETS["paper"]) | {"queue": QUEUES["paper"]}
+    preset = {name: _value(PretrainSettings, name, value) for name, value in preset.items()}
     parts.append(_table("Pretraining (`pretrain --preset paper`)", PRETRAINING, preset))
     taken = {name: _taken(name) for name in (*TRAINING, *EVALUATION)}
     parts.append(_table("Training on labels", TRAINING, taken))

@@ -16,7 +16,7 @@ import pytest
 import mococxr
 from mococxr import cli, commands
 from mococxr.errors import InputError, RunError
-from mococxr.settings import COMMANDS, PretrainSettings, flag, make, resolve, to_yaml
+from mococxr.settings import COMMANDS, PretrainSettings, flag, make, to_yaml
 
 HEAVY = ("torch", "numpy", "polars", "cv2", "timm", "sklearn", "scipy", "matplotlib", "rich.live")
 
@@ -113,7 +113,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(ran: list[Any], tm
     config = tmp_path / "mine.yaml"
     config.write_text("stores: [a]\nout: run\npreset: paper\nlr: 0.5\nbatch: 8\n")
     assert status("pretrain", "--config", config, "--batch", "4") == 0
-    settings = resolve(ran[0])
+    settings = ran[0]
     assert (settings.batch, settings.lr, settings.backbone) == (4, 0.5, "resnet18")
     assert status("pretrain", "b", "--config", config, "--preset", "paper") == 0
     assert ran[1].stores == (Path("b"),)
@@ -123,7 +123,7 @@ def test_a_preset_that_contradicts_the_file_is_refused(
     ran: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "settings.yaml"
-    config.write_text(to_yaml(resolve(make(PretrainSettings, {"stores": "a", "out": "run"}))))
+    config.write_text(to_yaml(make(PretrainSettings, {"stores": "a", "out": "run"})))
     assert status("pretrain", "--config", config, "--preset", "paper") == 2
     assert "--preset paper contradicts" in capsys.readouterr().err
     assert not ran
@@ -234,7 +234,7 @@ def test_help_shows_every_setting_with_its_words(
     by_position, by_name = commands.fields_of(command)
     assert all(field.name.upper() in text for field in by_position)
     assert all(flag(field.name) in text for field in by_name)
-    assert all(commands.describe(field) in text for field in [*by_position, *by_name])
+    assert all(commands.describe(command, field) in text for field in [*by_position, *by_name])
     assert "--config FILE" in text
 
 
@@ -298,7 +298,7 @@ def test_every_command_is_a_python_function_with_the_same_settings(command: str)
     function = getattr(mococxr, command)
     every = every_field(command)
     assert list(inspect.signature(function).parameters) == [field.name for field in every]
-    assert all(commands.describe(field) in function.__doc__ for field in every)
+    assert all(commands.describe(command, field) in function.__doc__ for field in every)
 
 
 def test_a_python_function_takes_settings_by_position_and_by_name(ran: list[Any]) -> None:

@@ -14,7 +14,6 @@ from mococxr.pretraining.hardware import knows_bf16
 from mococxr.pretraining.monitor import Watch
 from mococxr.pretraining.setup import build_learner, make_accelerator
 from mococxr.pretraining.step import moco_step
-from mococxr.settings import resolve
 from mococxr.store import Store
 from small_run import read_log, tiny, tiny_run
 
@@ -37,9 +36,7 @@ def test_views_made_on_the_gpu_are_those_of_the_cpu(phantom_store, tmp_path):
     pool = gather_pool([Store.open(phantom_store)], 32, "train")
     accelerator = make_accelerator(GPU, "no")
     feeds = [
-        build_learner(
-            resolve(tiny(phantom_store, tmp_path / "run", device=GPU, views_on=place)), pool, accelerator
-        )[1]
+        build_learner(tiny(phantom_store, tmp_path / "run", device=GPU, views_on=place), pool, accelerator)[1]
         for place in ("cpu", "device")
     ]
     for (_, plain), (_, stored) in zip(*(feed.run(0, 4) for feed in feeds), strict=True):
@@ -59,7 +56,7 @@ def test_batches_for_a_gpu_lie_in_pinned_memory(phantom_store, tmp_path):
     pool = gather_pool([Store.open(phantom_store)], 32, "train")
     accelerator = make_accelerator("cuda", "no")
     for place in ("cpu", "device"):
-        settings = resolve(tiny(phantom_store, tmp_path / "run", device="cuda", views_on=place))
+        settings = tiny(phantom_store, tmp_path / "run", device="cuda", views_on=place)
         _, batch = next(build_learner(settings, pool, accelerator)[1].run(0, 1))
         tensors = [batch] if isinstance(batch, torch.Tensor) else [batch.images, batch.maps]
         assert all(tensor.is_pinned() for tensor in tensors)
@@ -76,7 +73,7 @@ def test_bfloat16_runs_and_stays_near(phantom_store, tmp_path):
 @needs_cuda
 @pytest.mark.parametrize("parts", [1, 2])
 def test_no_step_waits_for_the_gpu(phantom_store, tmp_path, parts):
-    settings = resolve(tiny(phantom_store, tmp_path / "run", device="cuda", precision="no"))
+    settings = tiny(phantom_store, tmp_path / "run", device="cuda", precision="no")
     pool = gather_pool([Store.open(phantom_store)], 32, "train")
     learner, feed, _ = build_learner(settings, pool, make_accelerator("cuda", "no"))
     how = {"m": 0.99, "temperature": 0.2, "groups": 2, "parts": parts}

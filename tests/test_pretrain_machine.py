@@ -14,7 +14,7 @@ from mococxr.errors import InputError
 from mococxr.pretraining import hardware, settling
 from mococxr.pretraining.loader import LOOK, Crew
 from mococxr.pretraining.setup import make_accelerator
-from mococxr.settings import PretrainSettings, from_yaml, make, resolve
+from mococxr.settings import PretrainSettings, from_yaml, make
 from mococxr.settings.pretraining import AUTO
 from small_run import tiny, tiny_run
 
@@ -156,9 +156,7 @@ def test_no_more_threads_work_at_once_than_may():
 
 
 def test_batch_auto_is_a_word_for_a_number_to_be_found():
-    settings = resolve(
-        make(PretrainSettings, {"stores": ["s"], "out": "r", "batch": "auto", "accumulate": 4})
-    )
+    settings = make(PretrainSettings, {"stores": ["s"], "out": "r", "batch": "auto", "accumulate": 4})
     assert (settings.batch, settings.workers) == (AUTO, AUTO)
     for wrong in (
         {"batch": "most"},
@@ -168,7 +166,7 @@ def test_batch_auto_is_a_word_for_a_number_to_be_found():
         {"workers": -1},
     ):
         with pytest.raises(InputError, match="--"):
-            resolve(make(PretrainSettings, {"stores": ["s"], "out": "r", **wrong}))
+            make(PretrainSettings, {"stores": ["s"], "out": "r", **wrong})
 
 
 def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on_resuming(
@@ -187,7 +185,7 @@ def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on
 
 
 def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(phantom_store, tmp_path):
-    settings = resolve(tiny(phantom_store, tmp_path / "run", accumulate=3, precision="no"))
+    settings = tiny(phantom_store, tmp_path / "run", accumulate=3, precision="no")
     accelerator = make_accelerator("cpu", "no")
     holds = hardware.largest_that_fits(
         lambda batch: settling.one_step(settings, batch, accelerator) is None and batch < 8, 64

@@ -15,7 +15,6 @@ from mococxr.pretraining.dataset import gather_pool
 from mococxr.pretraining.monitor import Watch
 from mococxr.pretraining.selection import Choice
 from mococxr.pretraining.setup import build_learner, make_accelerator
-from mococxr.settings import resolve
 from mococxr.store import Store
 from small_run import read_log, tiny, tiny_run
 
@@ -192,7 +191,7 @@ def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_o
 
 
 def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(phantom_store, tmp_path):
-    settings = resolve(tiny(phantom_store, tmp_path / "run"))
+    settings = tiny(phantom_store, tmp_path / "run")
     pool = gather_pool([Store.open(phantom_store)], 32, "train")
     learner, feed, _ = build_learner(settings, pool, make_accelerator("cpu", "no"))
     watch = Watch(learner, feed, 0.2)

@@ -14,12 +14,11 @@ from mococxr.commands import run
 from mococxr.encoders import read_spec
 from mococxr.errors import InputError
 from mococxr.reproduction import reproduce, runner, timing
-from mococxr.reproduction.cells import CHEXPERT_TASKS
+from mococxr.reproduction.cells import CHEXPERT_TASKS, HONEST_STD, STUDY
 from mococxr.reproduction.data import read_chexpert
 from mococxr.reproduction.timing import Pace
 from mococxr.reproduction.work import chosen, every_cell, every_run, studies_of
 from mococxr.settings import ReproduceSettings
-from mococxr.settings.paper import HONEST_STD, STUDY
 from mococxr.splits import bernoulli_draws
 from mococxr.synthetic import write_chexpert, write_shenzhen
 from small_encoders import CNN, timm_repository

@@ -14,7 +14,7 @@ from mococxr.errors import InputError
 from mococxr.preparation import prepare
 from mococxr.pretraining.dataset import Orders, gather_pool
 from mococxr.pretraining.loader import Feed
-from mococxr.settings import PretrainSettings, ViewsSettings, resolve
+from mococxr.settings import PretrainSettings, ViewsSettings, make
 from mococxr.store import Store
 from small_images import settings, write_images
 
@@ -28,7 +28,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.mark.parametrize("preset", ["paper", "tuned"])
 def test_the_pairs_shown_are_the_ones_that_pretraining_draws(store: Store, preset: str) -> None:
-    run = resolve(PretrainSettings(stores=(store.path,), out=Path("run"), preset=preset, size=24, seed=5))  # type: ignore[arg-type]
+    run = make(
+        PretrainSettings, {"stores": store.path, "out": "run", "preset": preset, "size": 24, "seed": 5}
+    )
     pool = gather_pool([store], run.size, "train")
     feed = Feed(pool, Recipe.of(vars(run)), Orders(len(pool), len(pool), apart=4, seed=5), batch=4, seed=5)
     rows = store.rows_in("train")
@@ -59,5 +61,5 @@ def test_the_sheet_has_a_row_an_image_with_the_image_first_and_the_same_again_by
 def test_nothing_is_drawn_from_wrong_settings(store: Store, tmp_path: Path) -> None:
     for wrong in ({"images": 0}, {"size": 4}):
         with pytest.raises(InputError):
-            view_sheet.run(ViewsSettings(**{"store": store.path, "out": tmp_path / "x.png", **wrong}))  # type: ignore[arg-type]
+            view_sheet.run(make(ViewsSettings, {"store": store.path, "out": tmp_path / "x.png", **wrong}))
     assert not list(tmp_path.iterdir())

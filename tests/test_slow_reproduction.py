@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mococxr.reproduction.cells import cells_of
+from mococxr.reproduction.cells import STUDY, cells_of
 from mococxr.reproduction.page_tables import TABLES
-from mococxr.settings.paper import STUDY
 from mococxr.synthetic import write_chexpert, write_shenzhen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

@@ -44,7 +44,7 @@ For example:
 EPILOGUE = (
     "`mococxr COMMAND --help` shows every setting of a command; --debug, anywhere, the traceback of an error."
 )
-CONFIG_HELP = "A YAML file of settings, e.g. a run's settings.yaml; flags win over it."
+CONFIG_HELP = "YAML file of settings, e.g. the settings.yaml of a run; options given here override it."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,7 +117,7 @@ def application() -> cyclopts.App:
         result_action="return_none",
         usage="Usage: mococxr COMMAND [SETTINGS]",
     )
-    app["--help"].group = app["--version"].group = Group("Else", sort_key=1)
+    app["--help"].group = app["--version"].group = Group("Other", sort_key=1)
     for order, name in enumerate(COMMANDS):
         app.command(_function(name), name=name, sort_key=order, usage=_usage(name), help_epilogue="")
         app[name].help = inspect.getdoc(COMMANDS[name])
@@ -153,15 +153,15 @@ def _function(command: str) -> Callable[..., None]:
 
     kinds = commands.types_of(command)
     by_position, by_name = commands.fields_of(command)
-    first = [_parameter(f, kinds[f.name]) for f in by_position]
-    flags = [_parameter(f, kinds[f.name]) for f in by_name]
+    first = [_parameter(command, f, kinds[f.name]) for f in by_position]
+    flags = [_parameter(command, f, kinds[f.name]) for f in by_name]
     config = inspect.Parameter(
         "config",
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[
             Path | None,
-            Parameter(help=CONFIG_HELP, show_default=False, group=_GROUPS["Run"], metavar="FILE"),
+            Parameter(help=CONFIG_HELP, show_default=False, group=_GROUPS["Execution"], metavar="FILE"),
         ],
     )
     call.__signature__ = inspect.Signature([*first, *flags, config])  # type: ignore[attr-defined]
@@ -203,18 +203,19 @@ def _merge(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
 
 
 GROUP_ORDER = (
-    "Required", "Images", "Labels", "Privacy", "Split", "Columns", "Comparison", "Classifier", "Operating point",
-    "Bootstrap", "Encoder", "Contrast", "Views", "Optimiser", "Linear head", "Trained by gradient", "Run",
+    "Required", "Images", "Labels", "Split", "Privacy", "Design", "Columns", "Comparison", "Classifier",
+    "Operating point", "Statistics", "Encoder", "Contrastive learning", "Augmentation", "Optimisation", "Linear probe",
+    "Gradient training", "Checkpoints and logging", "Output", "Execution",
 )  # fmt: skip
 _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUP_ORDER)}
 
 
-def _parameter(field: Field[Any], kind: Any) -> inspect.Parameter:
+def _parameter(command: str, field: Field[Any], kind: Any) -> inspect.Parameter:
     """One setting as a parameter that cyclopts understands."""
     plain = _plain_type(kind)
-    group = "Required" if commands.is_required(field) else field.metadata["group"] or "Run"
+    group = "Required" if commands.is_required(field) else field.metadata["group"]
     about = Parameter(
-        help=commands.describe(field),
+        help=commands.describe(command, field),
         show_default=False,
         negative="",
         group=_GROUPS[group],

@@ -10,13 +10,12 @@ import importlib
 import inspect
 import os
 import shlex
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field
 from typing import Any
 
 from mococxr.errors import InputError
-from mococxr.settings import COMMANDS, PRESETS, flag, make
+from mococxr.settings import COMMANDS, fields, flag, make
 
 ENTRIES = {
     "demo": "mococxr.synthetic.demo:run",
@@ -72,7 +71,7 @@ def fields_of(command: str) -> tuple[list[Field[Any]], list[Field[Any]]]:
 
 def types_of(command: str) -> dict[str, Any]:
     """Setting name -> its type."""
-    return typing.get_type_hints(COMMANDS[command])
+    return fields.types_of(COMMANDS[command])
 
 
 def is_required(field: Field[Any]) -> bool:
@@ -80,37 +79,9 @@ def is_required(field: Field[Any]) -> bool:
     return field.default is MISSING
 
 
-def describe(field: Field[Any]) -> str:
-    """One setting in words: what it means, unit, default and where the default comes from."""
-    facts = []
-    if field.metadata["unit"]:
-        facts.append(field.metadata["unit"])
-    by_preset = {p: _written(values[field.name]) for p, values in PRESETS.items() if field.name in values}
-    if field.metadata["shown"] == "the preset's" and len(set(by_preset.values())) > 1:
-        facts += [f"{preset}: {value}" for preset, value in by_preset.items()]
-    elif field.metadata["shown"] == "the preset's" and by_preset:
-        facts.append(f"default: {by_preset.popitem()[1]}")
-    elif not is_required(field):
-        facts.append(f"default: {shown_default(field)}")
-    if field.metadata["source"]:
-        facts.append(field.metadata["source"])
-    return field.metadata["help"] + (f" [{'; '.join(facts)}]" if facts else "")
-
-
-def shown_default(field: Field[Any]) -> str:
-    """The default as a reader would write it, with what it stands for where that is not the value itself."""
-    default, shown = field.default, field.metadata["shown"]
-    return str(shown) if shown else _written(default)
-
-
-def _written(value: Any) -> str:
-    if value is None or value == ():
-        return "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return " ".join(_written(item) for item in value)
-    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
+def describe(command: str, field: Field[Any]) -> str:
+    """One setting of a command in words: what it means, unit, range, default and where the default comes from."""
+    return fields.describe(field, getattr(COMMANDS[command], "presets", None))
 
 
 def command_line(command: str, given: Mapping[str, Any]) -> str:
@@ -172,6 +143,6 @@ def function(command: str) -> Callable[..., Any]:
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__name__ = call.__qualname__ = command
     call.__module__ = "mococxr"
-    lines = [f"    {field.name}: {describe(field)}" for field in (*by_position, *by_name)]
+    lines = [f"    {field.name}: {describe(command, field)}" for field in (*by_position, *by_name)]
     call.__doc__ = "\n".join([str(inspect.getdoc(COMMANDS[command])), "", "Args:", *lines])
     return call

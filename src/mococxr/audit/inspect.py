@@ -70,10 +70,6 @@ def run(settings: InspectSettings) -> Dossier:
 
 
 def _check(settings: InspectSettings, places: dict[str, Path]) -> None:
-    if settings.thumbnails < 0 or (settings.jobs is not None and settings.jobs < 1):
-        raise InputError(
-            "--thumbnails is at least 0 and --jobs at least 1.", "Leave them out for the defaults."
-        )
     if places["page"] == places["facts"]:
         raise InputError(
             f"--out {settings.out} is the name of the JSON file.", "Name a page, e.g. dossier.html."

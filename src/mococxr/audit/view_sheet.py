@@ -12,7 +12,7 @@ from mococxr import console
 from mococxr.augment import Recipe, draw_view, uniforms
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, check_place
-from mococxr.settings import PretrainSettings, ViewsSettings, make, resolve
+from mococxr.settings import PretrainSettings, ViewsSettings, make
 from mococxr.store import Store
 from mococxr.store.contact_sheet import tile, write
 
@@ -32,14 +32,12 @@ def run(settings: ViewsSettings) -> Path:
         The path of the PNG.
 
     Raises:
-        InputError: no such store, no training images, a number that cannot be; nothing was written.
+        InputError: no such store, no training images; nothing was written.
     """
-    if settings.images < 1:
-        raise InputError(f"--images cannot be {settings.images}.", "It takes at least one image.")
     check_place(settings.out)
     store = Store.open(settings.store)
     named = {"stores": settings.store, "out": settings.out, "preset": settings.preset, "size": settings.size}
-    recipe = Recipe.of(vars(resolve(make(PretrainSettings, named))))
+    recipe = Recipe.of(vars(make(PretrainSettings, named)))
     rows = store.rows_in("train")
     if not len(rows):
         raise InputError(

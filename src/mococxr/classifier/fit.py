@@ -31,8 +31,6 @@ from mococxr.version import VERSION
 
 def set_threads(jobs: int | None) -> None:
     """Let PyTorch use `jobs` threads; None leaves its own choice."""
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs cannot be {jobs}.", "It is at least 1.")
     if jobs is not None:
         torch.set_num_threads(jobs)
 
@@ -130,11 +128,6 @@ def _check_out(out: Path) -> None:
 
 
 def _training_rows(store: Store, target: Target, settings: FitSettings) -> NDArray[np.int64]:
-    if not 0 < settings.fraction <= 1 or settings.draw < 0:
-        raise InputError(
-            f"--fraction {settings.fraction:g} --draw {settings.draw} cannot be.",
-            "The fraction lies above 0 and up to 1, the draw is 0 or more.",
-        )
     return draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
 
 

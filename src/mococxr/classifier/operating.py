@@ -47,15 +47,13 @@ def read_wish(calibrate: str, threshold_by: str, sensitivity: float | None) -> W
     """The settings of the same names, checked.
 
     Raises:
-        InputError: a sensitivity that cannot be, or that nothing would use.
+        InputError: a sensitivity that nothing would use.
     """
     if sensitivity is not None and threshold_by != "sensitivity":
         raise InputError(
             f"--sensitivity {sensitivity:g} has no use with --threshold-by {threshold_by}.",
             "Leave one of the two out.",
         )
-    if sensitivity is not None and not 0 < sensitivity <= 1:
-        raise InputError(f"--sensitivity cannot be {sensitivity:g}.", "It lies above 0 and up to 1.")
     wanted = sensitivity or WANTED
     return Wish(calibrate, threshold_by, wanted if threshold_by == "sensitivity" else None)
 

@@ -74,8 +74,6 @@ def run_predict(settings: PredictSettings) -> Path:
 def _check_prevalence(model: Model, prevalence: float | None) -> None:
     if prevalence is None:
         return
-    if not 0 < prevalence < 1:
-        raise InputError(f"--prevalence cannot be {prevalence:g}.", "It lies between 0 and 1.")
     if calibrator_of(model.about) is None:
         raise InputError(
             f"--prevalence {prevalence:g}: this model has no calibrated probability to move.",

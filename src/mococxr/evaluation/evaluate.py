@@ -53,11 +53,6 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
 
 def _check(settings: EvaluateSettings) -> None:
     """Refuse settings that cannot be, before any table is read."""
-    if not (0 < settings.level < 1 and settings.replicates >= 1 and settings.seed >= 0):
-        raise InputError(
-            f"Level {settings.level}, replicates {settings.replicates} and seed {settings.seed} cannot be used.",
-            "Give a level between 0 and 1, at least one replicate, and a seed of 0 or more.",
-        )
     if len(settings.label) != len(settings.score) or not settings.label:
         raise InputError(
             f"{len(settings.label)} labels and {len(settings.score)} scores cannot be matched.",
@@ -70,8 +65,6 @@ def _check(settings: EvaluateSettings) -> None:
         raise InputError(
             f"--unpaired says that no rows pair, --key {settings.key} that they do.", "Leave one out."
         )
-    if not settings.plan_for > 0 or (settings.margin is not None and not settings.margin > 0):
-        raise InputError("--margin and --plan-for are differences above 0.", "0.03 is a usual one.")
     operating.checked(settings.threshold, settings.calibrate, settings.validation, settings.prevalence)
 
 

@@ -211,9 +211,9 @@ def checked(threshold: str | None, calibrate: str, validation: Any, prevalence: 
             f"--validation {validation} has no use: nothing learns from it.",
             "Ask for --threshold youden, --threshold sensitivity=0.9 or --calibrate platt, or leave it out.",
         )
-    if prevalence is not None and (rule is None or not 0 < prevalence < 1):
+    if prevalence is not None and rule is None:
         raise InputError(
-            f"--prevalence {prevalence:g} cannot be used.",
-            "It lies between 0 and 1 and goes with --threshold, whose PPV and NPV it moves.",
+            "--prevalence needs --threshold, whose PPV and NPV it moves.",
+            "Give --threshold, or leave --prevalence out.",
         )
     return rule

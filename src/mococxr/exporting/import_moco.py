@@ -17,7 +17,7 @@ from mococxr.errors import InputError
 from mococxr.exporting.checkpoint_file import read_checkpoint, tensors_of
 from mococxr.exporting.moco_checkpoint import Official, take_apart
 from mococxr.files import atomic, atomic_write, check_place, sha256_file, write_json
-from mococxr.settings import ImportSettings, to_yaml
+from mococxr.settings import ImportSettings, flag, to_yaml
 from mococxr.version import VERSION
 
 
@@ -49,19 +49,18 @@ def _check_out(out: Path) -> None:
         raise InputError(f"{out} is there already.", "Name another --out.")
 
 
-def grey_values(values: tuple[float, ...], name: str, least: float) -> float | tuple[float, ...]:
-    """One value, or one for each of three channels, in its range."""
-    if len(values) not in (1, 3) or not all(least <= value <= 1 for value in values):
-        shown = " ".join(f"{value:g}" for value in values)
-        raise InputError(f"--{name} cannot be {shown}.", f"Give one value, or three, of {least:g} to 1.")
+def _per_channel(values: tuple[float, ...], name: str) -> float | tuple[float, ...]:
+    """One value, or one for each of three channels."""
+    if len(values) not in (1, 3):
+        raise InputError(
+            f"{flag(name)} must be one value or three (got {len(values)}).", "Give one value for grey."
+        )
     return values[0] if len(values) == 1 else values
 
 
 def _encoder(found: Official, s: ImportSettings) -> Encoder:
     """The network of timm with these weights, in eval mode, proved to give finite features."""
-    if s.size < 32:
-        raise InputError(f"--size cannot be {s.size}.", "Frames have 32 px or more a side.")
-    mean, std = grey_values(s.mean, "mean", 0.0), grey_values(s.std, "std", 1e-6)
+    mean, std = _per_channel(s.mean, "mean"), _per_channel(s.std, "std")
     encoder = build(EncoderSpec(timm=found.twin.timm, size=s.size, channels=3, mean=mean, std=std))
     keys = list(encoder.network.state_dict())
     load_weights(encoder, found.twin.to_timm(found.encoder, keys), str(s.file))

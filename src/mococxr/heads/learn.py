@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr.encoders import Encoder
-from mococxr.errors import InputError
 from mococxr.heads.finetune import Member, Trained, train_by_gradient
 from mococxr.heads.linear import parse_strength, solve_linear
 from mococxr.heads.targets import Target
@@ -46,15 +45,8 @@ def read_method(settings: TrainingSettings, device: str) -> Method:
     """Take the method out of a command's settings.
 
     Raises:
-        InputError: a value that no training can use.
+        InputError: a --strength that is neither a number nor cv.
     """
-    if settings.batch < 1 or settings.checkpoints < 0 or settings.lr <= 0 or settings.weight_decay < 0:
-        raise InputError(
-            "--batch is at least 1, --lr above 0, --checkpoints and --weight-decay not below 0.",
-            f"Got {settings.batch}, {settings.lr:g}, {settings.checkpoints} and {settings.weight_decay:g}.",
-        )
-    if settings.epochs is not None and settings.epochs <= 0:
-        raise InputError(f"--epochs cannot be {settings.epochs:g}.", "It is above 0.")
     names = {field.name for field in dataclasses.fields(Method)} - {"strength", "device"}
     values: dict[str, Any] = {name: getattr(settings, name) for name in names}
     return Method(strength=parse_strength(settings.strength), device=device, **values)

@@ -30,7 +30,6 @@ from mococxr.store.contact_sheet import contact_sheet
 from mococxr.store.reader import FORMAT, Store
 from mococxr.version import VERSION
 
-SIZES = (16, 4096)
 """Smallest and largest shorter side of a stored image, in pixels."""
 _ELSEWHERE = ("out", "jobs", "executor")
 """Settings that do not change what the store holds."""
@@ -172,12 +171,6 @@ def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
 
 def _check(settings: PrepareSettings) -> None:
     """Refuse what no type refuses."""
-    if not SIZES[0] <= settings.size <= SIZES[1]:
-        raise InputError(
-            f"--size cannot be {settings.size}.", f"It lies between {SIZES[0]} and {SIZES[1]} px."
-        )
-    if settings.max_pixels < 1 or (settings.jobs is not None and settings.jobs < 1):
-        raise InputError("--jobs and --max-pixels are at least 1.", "Leave them out for the defaults.")
     parse_window(settings.depth)
     parse_voi(settings.voi)
 

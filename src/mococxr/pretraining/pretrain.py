@@ -25,7 +25,7 @@ from mococxr.pretraining.settling import settle
 from mococxr.pretraining.setup import build_learner, make_accelerator
 from mococxr.pretraining.step import Learner
 from mococxr.pretraining.trainer import Log, pretrain_loop
-from mococxr.settings import PRESETS, PretrainSettings, resolve, to_mapping
+from mococxr.settings import QUEUES, PretrainSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
 from mococxr.workers import keep_memory, opencv_on_one_thread
@@ -41,7 +41,7 @@ def run(settings: PretrainSettings) -> Path:
         InputError: settings or stores that do not fit; nothing was written.
         RunError: the run stopped on the way; what was saved is named.
     """
-    settings, out = resolve(settings), settings.out
+    out = settings.out
     accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
     settings, finished = agreed(accelerator, lambda: going_on(settings))
     if finished:
@@ -90,7 +90,7 @@ def _with_queue(settings: PretrainSettings, images: int) -> PretrainSettings:
             f"Give --batch {max(2, images // 4)} or less, or more images.",
         )
     if settings.queue is None:
-        return dataclasses.replace(settings, queue=min(PRESETS[settings.preset]["queue"], most))
+        return dataclasses.replace(settings, queue=min(QUEUES[settings.preset], most))
     if settings.queue > most:
         raise InputError(
             f"--queue {settings.queue:,} is too long for {images:,} images in batches of {settings.batch}: an image would "
@@ -117,7 +117,7 @@ def _announce(
     if (spec.timm, spec.channels, spec.mean, spec.std) != (s.backbone, s.channels, s.mean, s.std):
         grey = f"{spec.channels} channels, mean {spec.mean}, std {spec.std}"
         console.say(f"network and grey scale are those of {s.init}, not of the settings: {spec.timm}, {grey}")
-    preset = PRESETS[s.preset]["queue"]
+    preset = QUEUES[s.preset]
     why = "" if s.queue == preset else f" (the preset's is {preset:,})"
     console.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + s.queue):.2f}")
     for doubt in pool.doubts:

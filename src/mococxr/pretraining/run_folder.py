@@ -17,7 +17,7 @@ from mococxr.errors import InputError
 from mococxr.files import atomic_write, read_json, write_json
 from mococxr.pretraining.dataset import Pool
 from mococxr.pretraining.seen import write_patients
-from mococxr.settings import PretrainSettings, from_yaml, make, to_mapping, to_yaml
+from mococxr.settings import PretrainSettings, flag, from_yaml, make, to_mapping, to_yaml
 from mococxr.settings.pretraining import AUTO
 from mococxr.store import Store
 
@@ -118,7 +118,7 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
     now = to_mapping(settings)
     differ = [name for name in now if name not in FREE_ON_RESUME and now[name] != earlier[name]]
     if differ:
-        shown = ", ".join(f"--{name.replace('_', '-')} {earlier[name]} -> {now[name]}" for name in differ[:5])
+        shown = ", ".join(f"{flag(name)} {earlier[name]} -> {now[name]}" for name in differ[:5])
         raise InputError(
             f"{out} was begun with other settings ({shown}).", "Leave them out, or name another --out."
         )

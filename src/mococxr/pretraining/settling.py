@@ -15,8 +15,7 @@ from mococxr.pretraining.hardware import dense, fits_on_gpu, knows_bf16, largest
 from mococxr.pretraining.moco import KeyQueue, Projector, key_copy
 from mococxr.pretraining.run_folder import agreed
 from mococxr.pretraining.step import Learner, make_optimizer, moco_step
-from mococxr.settings import PRESETS, PretrainSettings, resolve
-from mococxr.settings.pretraining import AUTO
+from mococxr.settings import AUTO, PRESETS, QUEUES, PretrainSettings
 
 FEWEST_STEPS = 8
 """Steps that an epoch keeps where the batch is searched."""
@@ -38,7 +37,7 @@ def settle(settings: PretrainSettings, images: int, accelerator: Accelerator) ->
         s = dataclasses.replace(s, precision=chosen)
     if s.batch == AUTO:
         s = dataclasses.replace(s, batch=_batch(s, images, accelerator))
-    return resolve(s)
+    return s
 
 
 def choose_precision(device: torch.device, network: Callable[[], nn.Module]) -> Literal["bf16", "no"]:
@@ -67,7 +66,7 @@ def _batch(s: PretrainSettings, images: int, accelerator: Accelerator) -> int:
     """
     device, world = accelerator.device, accelerator.num_processes
     if device.type != "cuda":
-        return int(PRESETS[s.preset]["batch"])
+        return PRESETS[s.preset].batch
     most = max(2, images // FEWEST_STEPS // world)
     found = largest_that_fits(fits_on_gpu(lambda batch: one_step(s, batch, accelerator), device), most)
     torch.cuda.empty_cache()
@@ -89,7 +88,7 @@ def one_step(s: PretrainSettings, batch: int, accelerator: Accelerator) -> None:
         query=query,
         wrapped=wrapped,
         key=key_copy(query),
-        queue=KeyQueue(s.queue or PRESETS[s.preset]["queue"], s.dim).to(device),
+        queue=KeyQueue(s.queue or QUEUES[s.preset], s.dim).to(device),
         optimizer=make_optimizer(s.optimizer, query, s.lr, s.weight_decay),
         shuffle=torch.Generator().manual_seed(s.seed),
         gather=lambda tensor: tensor,

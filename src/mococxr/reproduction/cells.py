@@ -13,8 +13,28 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from mococxr.errors import InputError
+
+STUDY: dict[str, Any] = {
+    "mode": ("linear", "finetune"),
+    "linear": "paper",
+    "optimizer": "adam",
+    "lr": 3e-5,
+    "weight_decay": 0.0,
+    "batch": 16,
+    "checkpoints": 10,
+    "frame": "centre",
+    "uncertain": "ignore",
+    "unit": "study",
+    "vote": "max",
+    "replicates": 500,
+}
+"""What `reproduce` asks of `study` in every cell, whatever the task, backbone and share of labels; on Shenzhen,
+where a patient has one image, the unit is the image."""
+HONEST_STD = 0.29255
+"""The standard deviation of CheXpert's grey values, whose square the released code divides by."""
 
 CHEXPERT_TASKS = ("Pleural Effusion", "Atelectasis", "Cardiomegaly", "Consolidation", "Edema")
 """The five competition tasks; the paper's main one first."""

@@ -12,12 +12,11 @@ from typing import Any
 from mococxr.errors import InputError
 from mococxr.files import read_json, write_json
 from mococxr.pretraining.dataset import largest_queue
-from mococxr.reproduction.cells import FRACTIONS, Cell
+from mococxr.reproduction.cells import FRACTIONS, STUDY, Cell
 from mococxr.reproduction.data import PAPERS, PAPERS_TEST
 from mococxr.reproduction.timing import Pace
 from mococxr.reproduction.work import Run
-from mococxr.settings import PRESETS, ReproduceSettings, to_mapping
-from mococxr.settings.paper import STUDY
+from mococxr.settings import PRESETS, QUEUES, ReproduceSettings, flag, to_mapping
 from mococxr.version import VERSION
 
 RECORD = "reproduce.json"
@@ -27,8 +26,10 @@ FIXED = (
 )  # fmt: skip
 """Settings that a folder keeps once something was trained in it."""
 BEGUN = ("stores", "runs", "studies")
-PAPER = {name: PRESETS["paper"][name] for name in ("size", "epochs", "queue", "batch", "init")}
-PAPER |= {"replicates": STUDY["replicates"], "train_epochs": None, "draws": None}
+PAPER: dict[str, Any] = {
+    name: getattr(PRESETS["paper"], name) for name in ("size", "epochs", "batch", "init")
+}
+PAPER |= {"queue": QUEUES["paper"], "replicates": STUDY["replicates"], "train_epochs": None, "draws": None}
 Record = dict[str, Any]
 
 
@@ -46,9 +47,7 @@ def claim(settings: ReproduceSettings) -> None:
     if not any((out / name).exists() for name in BEGUN):
         return
     before, now = read_json(out / RECORD)["settings"], to_mapping(settings)
-    differ = [
-        f"--{name.replace('_', '-')} {before.get(name)}" for name in FIXED if before.get(name) != now[name]
-    ]
+    differ = [f"{flag(name)} {before.get(name)}" for name in FIXED if before.get(name) != now[name]]
     if differ:
         raise InputError(
             f"{out} was begun with {', '.join(differ)}.", "Repeat those settings, or name another --out."
@@ -63,7 +62,7 @@ def departures(settings: ReproduceSettings, table_is_papers: bool | None, rows: 
         if getattr(settings, name) not in (paper, None)
     ]
     if settings.queue is None and _shorter_queue(settings, rows):
-        found.append(_departure("queue", PRESETS["paper"]["queue"], "the most that the images allow"))
+        found.append(_departure("queue", QUEUES["paper"], "the most that the images allow"))
     if settings.fraction and set(settings.fraction) != set(FRACTIONS[settings.dataset]):
         found.append(_departure("fraction", FRACTIONS[settings.dataset], settings.fraction))
     if table_is_papers is False:
@@ -76,7 +75,7 @@ def departures(settings: ReproduceSettings, table_is_papers: bool | None, rows: 
 
 def _shorter_queue(settings: ReproduceSettings, rows: int) -> bool:
     """Whether the paper's queue is too long for so few images."""
-    return settings.dataset == "chexpert" and largest_queue(rows, settings.batch) < PRESETS["paper"]["queue"]
+    return settings.dataset == "chexpert" and largest_queue(rows, settings.batch) < QUEUES["paper"]
 
 
 def _departure(name: str, paper: Any, here: Any) -> Record:

@@ -23,10 +23,10 @@ from mococxr.reproduction.page import write_page
 from mococxr.reproduction.runner import Stages, encoders_of
 from mococxr.reproduction.timing import Pace, as_record, measure
 from mococxr.reproduction.work import Run, Study, chosen, every_cell, every_run, studies_of
-from mococxr.settings import PRESETS, ReproduceSettings
+from mococxr.settings import PRESETS, QUEUES, ReproduceSettings, flag
 from mococxr.store import Store
 from mococxr.studies.executors import joined
-from mococxr.studies.plan import check_numbers
+from mococxr.studies.plan import check_fractions
 from mococxr.workers import cores
 
 PAGE_SECONDS = 60.0
@@ -115,7 +115,7 @@ def run(settings: ReproduceSettings) -> Path:
 
 
 def _check(s: ReproduceSettings) -> None:
-    check_numbers(s.fraction or (1.0,), 1 if s.draws is None else s.draws, s.replicates)
+    check_fractions(s.fraction or (1.0,))
     other = "shenzhen" if s.dataset == "chexpert" else "chexpert"
     given = (
         {"test_root": s.test_root}
@@ -124,13 +124,7 @@ def _check(s: ReproduceSettings) -> None:
     )
     for name, value in given.items():
         if value:
-            raise InputError(
-                f"--{name.replace('_', '-')} is of {other}, not of {s.dataset}.", "Leave it out."
-            )
-    if s.epochs < 1 or s.batch < 2 or (s.train_epochs is not None and s.train_epochs <= 0):
-        raise InputError(
-            "--epochs is at least 1, --batch at least 2, --train-epochs above 0.", "Leave them out."
-        )
+            raise InputError(f"{flag(name)} is for {other}, not for {s.dataset}.", "Leave it out.")
 
 
 def _ask(s: ReproduceSettings) -> tuple[Reproduction, list[Study]]:
@@ -197,7 +191,7 @@ def _measure(s: ReproduceSettings, needed: tuple[str, ...]) -> dict[str, Pace]:
     if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > cores():
         console.warn(f"{load:.1f} processes share {cores()} cores: what is measured now is too slow.")
     return measure(
-        needed, size=s.size, batch=s.batch, queue=s.queue or preset["queue"], mean=preset["mean"], std=preset["std"],
+        needed, size=s.size, batch=s.batch, queue=s.queue or QUEUES["paper"], mean=preset.mean, std=preset.std,
         device=s.device,
     )  # fmt: skip
 

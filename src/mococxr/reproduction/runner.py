@@ -15,11 +15,10 @@ from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.heads.targets import read_target
 from mococxr.pretraining.seen import started_from
-from mococxr.reproduction.cells import SHENZHEN_TASK
+from mococxr.reproduction.cells import HONEST_STD, SHENZHEN_TASK, STUDY
 from mococxr.reproduction.timing import PRECISION
 from mococxr.reproduction.work import Run, Study
 from mococxr.settings import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_mapping
-from mococxr.settings.paper import HONEST_STD, STUDY
 from mococxr.store import Store
 from mococxr.studies.folder import is_finished
 from mococxr.studies.plan import draw_table, make_draws
@@ -106,7 +105,7 @@ class Stages:
         s, preset = self.settings, PRESETS["paper"]
         folder = self.out / "starts" / (backbone if std is None else f"{backbone}-std")
         if not (folder / "encoder.json").is_file():
-            spec = EncoderSpec(backbone, s.size, mean=preset["mean"], std=std or preset["std"])
+            spec = EncoderSpec(backbone, s.size, mean=preset.mean, std=std or preset.std)
             encoder, origin = begin(s.init, spec, s.seed)
             _check_network(s.init, backbone, spec, encoder.spec, std)
             _keep_seen(folder, s.init)

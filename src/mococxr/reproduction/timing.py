@@ -25,7 +25,7 @@ from mococxr.pretraining.dataset import gather_pool, largest_queue
 from mococxr.pretraining.moco import KeyQueue
 from mococxr.pretraining.setup import build_learner, make_accelerator
 from mococxr.pretraining.step import moco_step
-from mococxr.settings import PretrainSettings, make, resolve
+from mococxr.settings import PretrainSettings, make
 from mococxr.store import Store
 
 ENOUGH = 3.0
@@ -114,7 +114,7 @@ def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: s
         "size": spec.size, "batch": batch, "queue": largest_queue(len(store), batch), "device": device,
         "precision": PRECISION,
     }  # fmt: skip
-    settings = resolve(make(PretrainSettings, given))
+    settings = make(PretrainSettings, given)
     pool = gather_pool([store], spec.size, "train", None)
     accelerator = make_accelerator(settings.device, settings.precision)
     learner, feed, _ = build_learner(settings, pool, accelerator)

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from mococxr.errors import InputError
-from mococxr.reproduction.cells import ABLATION, FRACTIONS, MODES, Cell, cells_of, choose, run_name
-from mococxr.settings.paper import HONEST_STD
+from mococxr.reproduction.cells import (
+    ABLATION,
+    FRACTIONS,
+    HONEST_STD,
+    MODES,
+    Cell,
+    cells_of,
+    choose,
+    run_name,
+)
 
 BACKBONES = ("resnet18", "densenet121")
 OTHER_DRAWS = 5

@@ -1,17 +1,27 @@
-"""Typed, frozen settings of every command, each with its unit, default and source.
+"""Typed, frozen settings of every command, each with its unit, range, default and source.
 
 One dataclass a command: the command line, the YAML files and the Python functions are all made from it.
 """
 
-from mococxr.settings.checkpoints import ExportSettings, ImportSettings
-from mococxr.settings.classifiers import EmbedSettings, FitSettings, PredictSettings
-from mococxr.settings.evaluation import EvaluateSettings
-from mococxr.settings.fields import flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
-from mococxr.settings.inspection import InspectSettings
-from mococxr.settings.preparation import PrepareSettings, ViewsSettings
-from mococxr.settings.pretraining import PRESETS, PretrainSettings, resolve
-from mococxr.settings.reproduction import ReproduceSettings
-from mococxr.settings.studies import DemoSettings, ReportSettings, StudySettings
+from mococxr.settings.classifiers import (
+    EmbedSettings,
+    ExportSettings,
+    FitSettings,
+    ImportSettings,
+    Mode,
+    PredictSettings,
+    TrainingSettings,
+)
+from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
+from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
+from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, PretrainSettings
+from mococxr.settings.studies import (
+    DemoSettings,
+    EvaluateSettings,
+    ReportSettings,
+    ReproduceSettings,
+    StudySettings,
+)
 
 COMMANDS: dict[str, type] = {
     "demo": DemoSettings,
@@ -32,27 +42,32 @@ COMMANDS: dict[str, type] = {
 """The commands, in the order of the work."""
 
 __all__ = [
+    "AUTO",
     "COMMANDS",
     "PRESETS",
+    "QUEUES",
     "DemoSettings",
     "EmbedSettings",
     "EvaluateSettings",
     "ExportSettings",
     "FitSettings",
+    "Format",
     "ImportSettings",
     "InspectSettings",
+    "Mode",
     "PredictSettings",
     "PrepareSettings",
     "PretrainSettings",
     "ReportSettings",
     "ReproduceSettings",
     "StudySettings",
+    "TrainingSettings",
     "ViewsSettings",
+    "describe",
     "flag",
     "from_yaml",
     "make",
     "nearest",
-    "resolve",
     "setting",
     "to_mapping",
     "to_yaml",

@@ -1,4 +1,4 @@
-"""Settings of what is done with an encoder: `embed`, `fit`, `predict`, and how all train on labels."""
+"""Settings of what is made of an encoder: `embed`, `fit`, `predict`, `import`, `export`, and training on labels."""
 
 from __future__ import annotations
 
@@ -6,155 +6,206 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mococxr.settings.fields import setting
-from mococxr.settings.pretraining import Device
+from mococxr.settings.fields import PAPER, OnDevice, Seeded, WithJobs, setting
+from mococxr.settings.preparation import STORE
 
-ENCODER = (
-    "A run folder, imagenet, random, a timm network (resnet50.a1_in1k), hf:OWNER/NAME or hf:FOLDER, "
-    "xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file."
+SOURCES = (
+    "a run folder, imagenet, random, a timm name (resnet50.a1_in1k), hf:OWNER/NAME or hf:FOLDER, xrv:NAME "
+    "(torchxrayvision), or NETWORK:FILE with a weights file."
 )
 Mode = Literal["linear", "finetune"]
+_CODE = "released code of arXiv 2010.05352"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSettings:
+class EncoderSettings(OnDevice, WithJobs):
     """How images reach an encoder."""
 
     backbone: str | None = setting(
-        "timm network, where the encoder is imagenet, random or a weights file and no run says it.",
+        "timm architecture, needed if the encoder is imagenet, random or a weights file and no run tells it.",
         None,
         shown="the run's",
         group="Encoder",
     )
     size: int | None = setting(
-        "Side of the frame an encoder sees.", None, unit="px", shown="each encoder's own", group="Encoder"
-    )
-    frame: Literal["centre", "whole"] = setting(
-        "What of an image is seen: the centred square of its shorter side, or all of it, aspect kept.",
-        "centre",
-        source="arXiv 2010.05352",
+        "Side of the encoder's input.",
+        None,
+        unit="px",
+        low=1,
+        high=4096,
+        shown="each encoder's own",
         group="Encoder",
     )
-    device: Device = setting("Where to compute.", "auto", group="Run")
-    jobs: int | None = setting("Threads or processes at work.", None, shown="one a core", group="Run")
+    frame: Literal["centre", "whole"] = setting(
+        "Input crop: the centred square of the shorter side, or the whole image with its aspect ratio kept.",
+        "centre",
+        source=PAPER,
+        group="Encoder",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings(EncoderSettings):
+class TrainingSettings(EncoderSettings, Seeded):
     """How a classifier learns from labels: shared by `fit` and `study`."""
 
     where: tuple[str, ...] = setting(
-        "COLUMN=VALUE that every image used must have (repeatable).", (), shown="all images", group="Labels"
+        "Use only images with COLUMN=VALUE (repeatable).", (), shown="all images", group="Labels"
     )
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = setting(
-        "What a label of -1 counts as.", "ignore", source="arXiv 2010.05352", group="Labels"
+        "How uncertain labels (-1) are treated.", "ignore", source=PAPER, group="Labels"
     )
     blank: Literal["negative", "unknown"] | None = setting(
-        "What a blank label counts as.",
+        "How missing labels are treated.",
         None,
-        shown="unknown; negative for CheXpert-like sets",
+        shown="unknown; negative for CheXpert-like datasets",
         group="Labels",
     )
     strength: str = setting(
-        "Linear: inverse regularisation C of the logistic regression on standardised features, or cv for "
-        "cross-validation inside the training patients.",
+        "Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by "
+        "cross-validation among training patients.",
         "0.01",
-        group="Linear head",
+        group="Linear probe",
     )
     linear: Literal["solved", "paper"] = setting(
-        "Linear: solved logistic regression on frozen features, or the paper's epochs over the images with "
-        "batch norm in train mode.",
+        "Logistic regression solved on frozen features, or the paper's gradient training in batch-norm train mode.",
         "solved",
-        group="Linear head",
+        group="Linear probe",
     )
-    lr: float = setting(
-        "Learning rate by gradient.", 3e-5, source="arXiv 2010.05352", group="Trained by gradient"
-    )
+    lr: float = setting("Learning rate.", 3e-5, above=0, source=PAPER, group="Gradient training")
     optimizer: Literal["adam", "adamw"] = setting(
-        "Optimiser by gradient.", "adam", source="arXiv 2010.05352", group="Trained by gradient"
+        "Optimiser.", "adam", source=PAPER, group="Gradient training"
     )
-    weight_decay: float = setting(
-        "Weight decay by gradient.", 0.0, source="arXiv 2010.05352", group="Trained by gradient"
-    )
-    batch: int = setting(
-        "Images an update by gradient.",
-        16,
-        unit="images",
-        source="arXiv 2010.05352",
-        group="Trained by gradient",
-    )
+    weight_decay: float = setting("Weight decay.", 0.0, low=0, source=PAPER, group="Gradient training")
+    batch: int = setting("Batch size.", 16, unit="images", low=1, source=PAPER, group="Gradient training")
     epochs: float | None = setting(
-        "Passes over the labelled images by gradient.",
+        "Passes over the labelled images.",
         None,
         unit="epochs",
-        shown="220 (n/223)^-0.365 for n images, which gives the paper's 220, 95, 41 and 18",
-        group="Trained by gradient",
+        above=0,
+        shown="220 (n/223)^-0.365 for n images, the paper's 220, 95, 41 and 18",
+        group="Gradient training",
     )
     checkpoints: int = setting(
-        "The probabilities of up to so many checkpoints, the best by validation AUROC, are averaged; 0 keeps "
-        "the last weights and uses no validation labels.",
+        "Number of checkpoints, best by validation AUROC, whose probabilities are averaged; 0 uses the final weights "
+        "and no validation labels.",
         10,
-        source="arXiv 2010.05352",
-        group="Trained by gradient",
+        low=0,
+        source=PAPER,
+        group="Gradient training",
     )
-    seed: int = setting("Seed of everything random.", 0, group="Run")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedSettings(EncoderSettings):
-    """Write the features of every image in a store."""
+    """Write the features of every image of a store."""
 
-    store: Path = setting("A store made by `prepare`.", positional=True)
-    encoder: str = setting(ENCODER)
-    out: Path = setting("The Parquet table to write.")
+    store: Path = setting(STORE, positional=True)
+    encoder: str = setting(f"Encoder: {SOURCES}")
+    out: Path = setting("Parquet table to write.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(TrainingSettings):
-    """Make the classifier that a user keeps."""
+    """Train the classifier to keep, with calibration and an operating point."""
 
-    store: Path = setting("A store made by `prepare`.", positional=True)
-    encoder: str = setting(ENCODER)
-    target: str = setting("A label column, or COLUMN=VALUE.")
-    mode: Mode = setting("A linear head on frozen features, or all layers.", "linear", group="Classifier")
-    fraction: float = setting("Share of the labelled training patients to use.", 1.0, group="Labels")
-    draw: int = setting("Which draw of that share.", 0, group="Labels")
+    store: Path = setting(STORE, positional=True)
+    encoder: str = setting(f"Encoder: {SOURCES}")
+    target: str = setting("Label to predict: a column, or COLUMN=VALUE.")
+    mode: Mode = setting(
+        "Linear probe on frozen features, or fine-tuning of all layers.", "linear", group="Classifier"
+    )
+    fraction: float = setting(
+        "Fraction of the labelled training patients to use.", 1.0, above=0, high=1, group="Labels"
+    )
+    draw: int = setting("Which label subset of that fraction.", 0, low=0, group="Labels")
     calibrate: Literal["platt", "isotonic", "temperature", "none"] = setting(
-        "How validation images turn scores into calibrated probabilities.", "platt", group="Operating point"
+        "Calibration of the probabilities on validation images.", "platt", group="Operating point"
     )
     threshold_by: Literal["sensitivity", "youden", "none"] = setting(
-        "What validation images choose the threshold for: a wanted sensitivity, or the greatest sum of "
-        "sensitivity and specificity.",
+        "Threshold from validation images: at a given sensitivity, or at Youden's J.",
         "sensitivity",
         group="Operating point",
     )
     sensitivity: float | None = setting(
-        "The wanted sensitivity, above 0 and up to 1.", None, shown="0.9", group="Operating point"
+        "Sensitivity that the threshold should reach.",
+        None,
+        above=0,
+        high=1,
+        shown="0.9",
+        group="Operating point",
     )
-    out: Path = setting("The model folder to make.")
+    out: Path = setting("Model folder to create.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings:
+class PredictSettings(OnDevice, WithJobs):
     """Score images with a fitted classifier."""
 
     model: Path = setting("A model folder made by `fit`.", positional=True)
     images: tuple[Path, ...] = setting("Image files, folders of images, or a store.", positional=True)
-    out: Path = setting("The CSV table to write.")
+    out: Path = setting("CSV table to write.")
     prevalence: float | None = setting(
-        "Share of images with the finding where the images come from: calibrated probabilities are moved to it.",
+        "Prevalence of the finding where the images come from; calibrated probabilities are adjusted to it.",
         None,
+        above=0,
+        below=1,
         shown="that of the validation images",
         group="Operating point",
     )
     key: Path | None = setting(
-        "A key of pseudonyms, as `prepare` takes one: images, patients and studies are then written as keyed "
-        "hashes, patient and study from the header.",
+        "Pseudonym key as in `prepare`: image, patient and study names are written as keyed hashes.",
         None,
-        shown="paths as given",
+        shown="names as they are",
         group="Privacy",
     )
-    device: Device = setting("Where to compute.", "auto", group="Run")
-    jobs: int | None = setting(
-        "Processes that decode images, and threads that compute.", None, shown="one a core", group="Run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """Turn a checkpoint of MoCo or MoCo-CXR into a run folder."""
+
+    kind: Literal["moco-cxr"] = setting("Kind of checkpoint; moco-cxr also reads MoCo's.", positional=True)
+    file: Path = setting("Checkpoint file, e.g. checkpoint_0019.pth.tar.", positional=True)
+    out: Path = setting("Run folder to create.")
+    size: int = setting(
+        "Input size it was trained with.", 320, unit="px", low=32, high=4096, source=_CODE, group="Encoder"
+    )
+    mean: tuple[float, ...] = setting(
+        "Grey mean of its normalisation, one value or one per channel.",
+        (0.5020,),
+        unit="0 to 1",
+        low=0,
+        high=1,
+        source=_CODE,
+        group="Encoder",
+    )
+    std: tuple[float, ...] = setting(
+        "Divisor of its normalisation, one value or one per channel; the released code uses the variance.",
+        (0.085585,),
+        unit="0 to 1",
+        low=1e-6,
+        high=1,
+        source=_CODE,
+        group="Encoder",
+    )
+    source: str | None = setting(
+        "Dataset it was pretrained on, as stores name it (e.g. chexpert).",
+        None,
+        shown="unknown",
+        group="Images",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Export an encoder or a fitted classifier to timm, torchvision or ONNX, with a model card."""
+
+    path: Path = setting("A run folder, or a model folder made by `fit`.", positional=True)
+    to: Literal["timm", "torchvision", "onnx"] = setting("Target library.")
+    out: Path = setting("Folder to create.")
+    study: Path | None = setting(
+        "Study of this encoder whose results go into the model card.", None, group="Comparison"
+    )
+    arm: str | None = setting(
+        "Its arm in that study.", None, shown="the arm with the same weights", group="Comparison"
     )

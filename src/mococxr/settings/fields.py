@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -15,13 +18,43 @@ import yaml
 from mococxr.errors import InputError
 
 S = TypeVar("S")
+PAPER = "arXiv 2010.05352"
+"""The MoCo-CXR paper, as the source of a default."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The finite numbers that a setting takes: `low` and `high` belong to it, `above` and `below` do not."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __contains__(self, number: float) -> bool:
+        return (
+            math.isfinite(number)
+            and (self.low is None or number >= self.low)
+            and (self.high is None or number <= self.high)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
+
+    def __str__(self) -> str:
+        """`at least 4`, `above 0 and at most 1`; empty where every finite number is taken."""
+        ends = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
+        return " and ".join(f"{words} {_number(end)}" for words, end in ends.items() if end is not None)
 
 
 def setting(
     help: str,
-    default: Any = dataclasses.MISSING,
+    default: Any = MISSING,
     *,
     unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
     source: str = "",
     shown: str = "",
     positional: bool = False,
@@ -35,16 +68,21 @@ def setting(
         help: what it means, in one sentence.
         default: its value when nobody sets it; without one it must be given.
         unit: e.g. `px`, `images`, `percent`.
+        low: smallest number it takes; for several numbers, each.
+        high: largest number it takes.
+        above: every number it takes is greater.
+        below: every number it takes is smaller.
         source: where the default comes from, e.g. `arXiv 2010.05352`.
         shown: how the default reads in `--help` where it is not the value itself.
         positional: given on the command line without a flag.
-        single: of several values, each has a flag of its own, so that what stands by position may follow it.
+        single: of several values, each has a flag of its own, so that what is given by position may follow it.
         group: the heading under which `--help` shows it.
-        words: a word that may be given in place of a value -> the value that it is kept as.
+        words: a word that may be given in place of a value -> the value that it is kept as, in range or not.
     """
     metadata = {
         "help": help,
         "unit": unit,
+        "range": Range(low, high, above, below),
         "source": source,
         "shown": shown,
         "positional": positional,
@@ -69,72 +107,136 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     return "Known are: " + ", ".join(options) + "."
 
 
+@cache
+def types_of(kind: type) -> dict[str, Any]:
+    """Setting name -> its type."""
+    return typing.get_type_hints(kind)
+
+
 def make(kind: type[S], given: Mapping[str, Any]) -> S:
-    """Build settings from plain values, each checked against its field's type.
+    """Build settings from plain values, each checked against its field's type and range.
 
     Args:
         kind: a settings dataclass of this room.
-        given: setting name -> value, as flags, YAML or keyword arguments give them.
+        given: setting name -> value, as flags, YAML or keyword arguments give them; None counts as not given.
 
     Raises:
-        InputError: an unknown name (with the nearest known ones), a missing one, a value of the wrong type.
+        InputError: an unknown name (with the nearest known ones), a missing one, a value of the wrong type or
+            out of range, or values that contradict one another.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    types_ = typing.get_type_hints(kind)
+    types_ = types_of(kind)
     values = {}
     for name, value in given.items():
         if name not in fields:
             raise InputError(f"There is no setting {name!r}.", nearest(name, fields))
-        if value is not None:  # None is `not given`
-            kept = fields[name].metadata["words"].get(value, value) if isinstance(value, str) else value
-            values[name] = convert(kept, types_[name], name)
+        if value is not None:
+            values[name] = _checked(fields[name], types_[name], value)
     for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING:
+        if name not in values and field.default is MISSING:
             raise InputError(f"The setting {name!r} is missing.", f"Give it: {field.metadata['help']}")
+    if presets := getattr(kind, "presets", None):
+        values = vars(presets[values.get("preset", fields["preset"].default)]) | values
     return kind(**values)
 
 
-def convert(value: Any, wanted: Any, name: str) -> Any:
-    """`value` as the type `wanted`, or an InputError that names the setting."""
-    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
+    """The value of one setting as its type, within its range."""
+    words = field.metadata["words"]
+    if isinstance(value, str) and value in words:
+        return words[value]
+    try:
+        converted = convert(value, kind, field.name)
+    except InputError as error:  # the help says more than the name of a type
+        raise InputError(error.problem, error.way_out or field.metadata["help"]) from error
+    limits = field.metadata["range"]
+    for number in converted if isinstance(converted, tuple) else (converted,):
+        if isinstance(number, float | int) and number not in limits and number not in words.values():
+            must = str(limits) or "a finite number"
+            raise InputError(
+                f"{flag(field.name)} must be {must} (got {_number(number)}).", field.metadata["help"]
+            )
+    return converted
+
+
+def convert(value: Any, kind: Any, name: str) -> Any:
+    """`value` as the type `kind`, or an InputError that names the setting."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
-        if value is None:
-            return None
         return convert(value, next(t for t in inner if t is not types.NoneType), name)
     if origin is Literal:
         if value in inner:
             return value
-        raise InputError(f"{flag(name)} cannot be {value!r}.", nearest(str(value), map(str, inner)))
+        raise InputError(
+            f"{flag(name)} must be {' or '.join(map(str, inner))} (got {value!r}).",
+            nearest(str(value), map(str, inner)),
+        )
     if origin is tuple:
         return _sequence(value, inner, name)
-    return _scalar(value, wanted, name)
+    return _scalar(value, kind, name)
 
 
 def _sequence(value: Any, inner: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if value is None or isinstance(value, Mapping):
-        raise InputError(f"{flag(name)} cannot be {value!r}.", "It takes a list of values.")
+        raise InputError(f"{flag(name)} must be a list of values (got {value!r}).", "")
     items = [value] if isinstance(value, str | int | float | Path) else list(value)
     if len(inner) == 2 and inner[1] is Ellipsis:
         return tuple(convert(item, inner[0], name) for item in items)
     if len(items) != len(inner):
-        raise InputError(f"{flag(name)} takes {len(inner)} values, not {len(items)}.", f"It got: {items}.")
+        raise InputError(f"{flag(name)} takes {len(inner)} values, not {len(items)} (got {items}).", "")
     return tuple(convert(item, kind, name) for item, kind in zip(items, inner, strict=True))
 
 
-def _scalar(value: Any, wanted: Any, name: str) -> Any:
-    if wanted is bool:
-        if isinstance(value, bool):
-            return value
-        raise InputError(f"{flag(name)} is yes or no, not {value!r}.", "Write true or false.")
-    broken = wanted is int and isinstance(value, float) and not value.is_integer()
-    if value is None or isinstance(value, bool | list | tuple | Mapping) or broken:
-        raise InputError(f"{flag(name)} cannot be {value!r}.", f"It takes a value of type {wanted.__name__}.")
+_KINDS = {int: "a whole number", float: "a number", str: "text", Path: "a path", bool: "true or false"}
+
+
+def _scalar(value: Any, kind: Any, name: str) -> Any:
+    problem = InputError(f"{flag(name)} must be {_KINDS[kind]} (got {value!r}).", "")
+    if kind is bool and isinstance(value, bool):
+        return value
+    cut = kind is int and isinstance(value, float) and not value.is_integer()
+    if kind is bool or cut or value is None or isinstance(value, bool | list | tuple | Mapping):
+        raise problem
     try:
-        return wanted(value)
+        return kind(value)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{flag(name)} cannot be {value!r}.", f"It takes a value of type {wanted.__name__}."
-        ) from error
+        raise problem from error
+
+
+def describe(field: dataclasses.Field[Any], presets: Mapping[str, Any] | None = None) -> str:
+    """One setting in words: what it means, unit, range, default and where the default comes from.
+
+    Args:
+        field: made by `setting`.
+        presets: preset -> object that may have the field's value; None where there are none.
+    """
+    by_preset = {
+        name: _written(getattr(preset, field.name))
+        for name, preset in (presets or {}).items()
+        if hasattr(preset, field.name)
+    }
+    facts = [field.metadata["unit"], str(field.metadata["range"])]
+    if len(set(by_preset.values())) > 1:
+        facts += [f"{name}: {value}" for name, value in by_preset.items()]
+    elif field.default is not MISSING:
+        facts.append(f"default: {field.metadata['shown'] or _written(field.default)}")
+    facts = [fact for fact in (*facts, field.metadata["source"]) if fact]
+    return field.metadata["help"] + (f" [{'; '.join(facts)}]" if facts else "")
+
+
+def _written(value: Any) -> str:
+    """A default as a reader would write it."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return " ".join(_written(item) for item in value)
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
@@ -166,9 +268,61 @@ def from_yaml(path: Path) -> dict[str, Any]:
             f"Cannot read {path}: {error.strerror}.", "Check the path given to --config."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}.", "Mend the file, or leave --config out.") from error
+        raise InputError(f"{path} is not YAML: {error}.", "Fix the file, or leave --config out.") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(f"{path} holds no settings.", "Write one `name: value` a line.")
+        raise InputError(f"{path} has no settings.", "Write one `name: value` per line.")
     return {name.replace("-", "_"): value for name, value in content.items()}
+
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDevice:
+    """Where a network computes."""
+
+    device: Device = setting("Where to compute; auto takes a GPU if there is one.", "auto", group="Execution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithJobs:
+    """How many processes or threads work."""
+
+    jobs: int | None = setting(
+        "Number of parallel processes and threads.", None, low=1, shown="one per core", group="Execution"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded:
+    """One seed decides everything random."""
+
+    seed: int = setting("Random seed.", 0, low=0, group="Execution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnExecutor:
+    """Local processes, or a cluster."""
+
+    executor: Literal["local", "ray"] = setting(
+        "Run the parallel work on this machine, or on a Ray cluster that shares its file system.",
+        "local",
+        group="Execution",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnGpus(OnExecutor):
+    """How the tasks of a cluster share its GPUs."""
+
+    gpus: float | None = setting(
+        "With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.",
+        None,
+        unit="GPUs",
+        low=0,
+        high=1,
+        shown="0.25 if the cluster has GPUs",
+        group="Execution",
+    )

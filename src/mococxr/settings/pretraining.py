@@ -6,268 +6,222 @@ recipe for small archives on small machines.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from mococxr.errors import InputError
-from mococxr.settings.fields import setting
+from mococxr.settings.fields import OnDevice, Seeded, flag, setting
 
-_PRESET = "the preset's"
 AUTO = 0
-"""What `--batch auto` and `--workers auto` are kept as until a run has found the number."""
-Device = Literal["auto", "cpu", "cuda", "mps"]
+"""What `--batch auto` and `--workers auto` are kept as until a run has chosen the number."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainSettings:
-    """Pretrain an encoder on unlabelled images by momentum contrast (MoCo)."""
+class Preset:
+    """What a preset decides. The defaults are those of `tuned`, chosen on real images (docs/benchmarks.md)."""
 
-    # What a preset decides is None until `resolve` has filled it.
-
-    stores: tuple[Path, ...] = setting("One store, or several to pretrain on together.", positional=True)
-    out: Path = setting("The run folder to make.")
-    preset: Literal["paper", "tuned"] = setting(
-        "Where settings that are not given come from.", "tuned", group="Run"
-    )
-    backbone: str = setting("Any timm encoder by name.", None, shown=_PRESET, group="Encoder")
+    backbone: str = setting("Encoder architecture: any timm name.", "tf_efficientnet_lite0", group="Encoder")
     init: str = setting(
-        "Where pretraining starts: imagenet, random, a run folder or a weights file, each put into --backbone; or any "
-        "other encoder, which brings its own network and grey scale: NAME or timm:NAME, hf:OWNER/NAME, hf:FOLDER, "
-        "xrv:NAME, NETWORK:FILE.",
-        None,
-        shown=_PRESET,
+        "Initial weights: imagenet, random, a run folder or a weights file, each loaded into --backbone; or another "
+        "encoder with its own architecture and normalisation: NAME or timm:NAME, hf:OWNER/NAME, hf:FOLDER, xrv:NAME, "
+        "NETWORK:FILE.",
+        "imagenet",
         group="Encoder",
     )
     channels: int = setting(
-        "Input channels; an image is repeated into them.", None, shown=_PRESET, group="Encoder"
+        "Input channels; the grey image is repeated into each.", 3, low=1, high=64, group="Encoder"
     )
-    size: int = setting("Side of a view.", None, unit="px", shown=_PRESET, group="Encoder")
-    epochs: int = setting("Passes over the images.", None, unit="epochs", shown=_PRESET, group="Optimiser")
+    size: int = setting("Side of a view.", 96, unit="px", low=16, high=4096, group="Encoder")
+    epochs: int = setting(
+        "Passes over the images.", 12, unit="epochs", low=1, high=100_000, group="Optimisation"
+    )
     batch: int = setting(
-        "Images a step, over all processes; auto: the largest power of two that a GPU holds, elsewhere the preset's.",
-        None,
+        "Batch size over all processes; auto: the largest power of two that fits the GPU, or on a CPU the preset's.",
+        32,
         unit="images",
-        shown=_PRESET,
-        group="Optimiser",
+        low=2,
+        high=1 << 20,
+        group="Optimisation",
         words={"auto": AUTO},
     )
-    accumulate: int = setting(
-        "Parts that the queries of a step pass in, one after the other, so that a larger batch fits; batch norm sees "
-        "a part at a time.",
-        1,
-        unit="parts",
-        group="Optimiser",
+    lr: float = setting("Learning rate.", 5e-4, above=0, group="Optimisation")
+    momentum: float = setting(
+        "Momentum m of the key encoder.", 0.99, low=0, high=1, group="Contrastive learning"
     )
-    queue: int = setting(
-        "Keys in the queue K; too many for the images is refused.",
-        None,
-        unit="keys",
-        shown="the preset's, or the most that the images allow",
-        group="Contrast",
+    temperature: float = setting(
+        "Temperature T of the contrastive loss.", 0.2, low=1e-4, high=100, group="Contrastive learning"
     )
-    lr: float = setting("Learning rate.", None, shown=_PRESET, group="Optimiser")
-    momentum: float = setting("Momentum m of the key encoder.", None, shown=_PRESET, group="Contrast")
-    temperature: float = setting("Temperature T of InfoNCE.", None, shown=_PRESET, group="Contrast")
     head: Literal["mlp", "linear"] = setting(
-        "Projection head: mlp as in MoCo v2, linear as in v1.", None, shown=_PRESET, group="Contrast"
+        "Projection head: mlp as in MoCo v2, linear as in v1.", "mlp", group="Contrastive learning"
     )
-    dim: int = setting("Length C of a projected feature.", None, shown=_PRESET, group="Contrast")
+    dim: int = setting("Embedding dimension C.", 128, low=1, high=1 << 16, group="Contrastive learning")
+    # The paper's run does not shuffle: its shuffling batch norm needs several devices and did nothing on one.
     key_groups: int = setting(
-        "Shuffled groups a key batch is normalised in on each device, against the batch-norm leak; 1 is off.",
-        None,
-        shown=_PRESET,
-        group="Contrast",
+        "Shuffled groups per device in which batch norm sees the keys, against leakage by batch norm; 1 turns it off.",
+        2,
+        low=1,
+        group="Contrastive learning",
     )
-    optimizer: Literal["adam", "adamw", "sgd"] = setting("Optimiser.", None, shown=_PRESET, group="Optimiser")
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("Optimiser.", "adamw", group="Optimisation")
     weight_decay: float = setting(
-        "Weight decay (L2 for adam and sgd, decoupled for adamw).", None, shown=_PRESET, group="Optimiser"
+        "Weight decay (L2 for adam and sgd, decoupled for adamw).", 1e-4, low=0, group="Optimisation"
     )
     schedule: Literal["step", "cosine", "constant"] = setting(
-        "How the learning rate falls.", None, shown=_PRESET, group="Optimiser"
+        "Learning rate schedule.", "cosine", group="Optimisation"
     )
     milestones: tuple[float, ...] = setting(
-        "For the step schedule: shares of the run after which lr falls to a tenth.",
-        None,
-        shown=_PRESET,
-        group="Optimiser",
+        "Step schedule: fractions of the run after which the learning rate falls to a tenth.",
+        (),
+        low=0,
+        high=1,
+        group="Optimisation",
     )
     warmup: float = setting(
-        "Share of the run in which lr rises from 0.", None, shown=_PRESET, group="Optimiser"
+        "Fraction of the run in which the learning rate rises from 0.",
+        0.02,
+        low=0,
+        high=1,
+        group="Optimisation",
     )
-    flip: float = setting("Probability of a horizontal flip in a view.", None, shown=_PRESET, group="Views")
+    flip: float = setting("Probability of a horizontal flip.", 0.5, low=0, high=1, group="Augmentation")
     rotation: float = setting(
-        "Largest rotation of a view, either way.", None, unit="degrees", shown=_PRESET, group="Views"
+        "Largest rotation in either direction.", 10.0, unit="degrees", low=0, high=180, group="Augmentation"
     )
     crop: tuple[float, float] = setting(
-        "Area of a view as a share of the largest centred square, smallest and largest.",
-        None,
-        shown=_PRESET,
-        group="Views",
+        "Smallest and largest area of a random crop, as fractions of the largest centred square.",
+        (0.9, 1.0),
+        above=0,
+        high=1,
+        group="Augmentation",
     )
-    brightness: float = setting(
-        "Largest relative change of brightness, either way.", None, shown=_PRESET, group="Views"
+    brightness: float = setting("Brightness jitter, relative.", 0.0, low=0, high=1, group="Augmentation")
+    contrast: float = setting("Contrast jitter, relative.", 0.0, low=0, high=1, group="Augmentation")
+    mean: float = setting(
+        "Mean subtracted from grey values in 0 to 1.", 0.449, low=0, high=1, group="Augmentation"
     )
-    contrast: float = setting(
-        "Largest relative change of contrast, either way.", None, shown=_PRESET, group="Views"
-    )
-    mean: float = setting("Mean subtracted from grey values in 0..1.", None, shown=_PRESET, group="Views")
     std: float = setting(
-        "Value that grey values are divided by afterwards.", None, shown=_PRESET, group="Views"
-    )
-    views_on: Literal["cpu", "device"] = setting(
-        "Where views are made: by threads from the stored images, or on the device, to which the stored images then go; "
-        "the views differ by rounding.",
-        "cpu",
-        group="Views",
+        "Divisor of the grey values after that.", 0.226, low=1e-6, high=1e6, group="Augmentation"
     )
     positives: Literal["view", "study"] = setting(
-        "The second view is of the same image, or of another image of the same study (MedAug).",
-        None,
-        shown=_PRESET,
-        group="Contrast",
+        "Positive pairs: two views of one image, or two images of one study (MedAug).",
+        "view",
+        group="Contrastive learning",
     )
-    seed: int = setting("Seed of everything random.", 0, group="Run")
-    save_every: int = setting("Steps between checkpoints.", 200, unit="steps", group="Run")
-    log_every: int = setting("Steps between log lines.", 10, unit="steps", group="Run")
-    knn: str | None = setting(
-        "A label, LABEL or COLUMN=VALUE, by which encoders are looked at on the way: AUROC of nearest neighbours, from "
-        "training patients to validation patients. Nothing is trained by it.",
-        None,
-        shown="none",
-        group="Run",
+
+
+TUNED = Preset()
+PAPER = Preset(
+    backbone="resnet18",
+    size=320,
+    epochs=20,
+    batch=16,
+    lr=1e-4,
+    momentum=0.999,
+    key_groups=1,
+    optimizer="adam",
+    schedule="step",
+    milestones=(0.6, 0.9),  # epochs 12 and 18 of 20
+    warmup=0.0,
+    crop=(1.0, 1.0),
+    mean=0.5020,
+    # The released code divides by 0.085585 = 0.29255 squared: a variance where a std belongs. Kept.
+    std=0.085585,
+)
+PRESETS = {"paper": PAPER, "tuned": TUNED}
+QUEUES = {"paper": 24_576, "tuned": 1024}
+"""Length of a preset's queue. No field of it: with too few images `pretrain` shortens the queue, but never one that
+was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings(Preset, OnDevice, Seeded):
+    """Pretrain an encoder on unlabelled images by momentum contrast (MoCo)."""
+
+    presets: ClassVar[dict[str, Preset]] = PRESETS
+
+    stores: tuple[Path, ...] = setting("One store, or several to pretrain on together.", positional=True)
+    out: Path = setting("Run folder to create.")
+    preset: Literal["paper", "tuned"] = setting(
+        "Preset that supplies every setting not given.", "tuned", group="Optimisation"
     )
-    select: Literal["last", "knn", "rank"] = setting(
-        "Which of the encoders becomes the run's: the last, or of ten on the way that with the highest AUROC of --knn, "
-        "or the highest effective rank.",
-        "last",
-        group="Run",
+    accumulate: int = setting(
+        "Parts that the queries of a step are computed in, one after the other, to fit a larger batch; batch norm sees "
+        "one part at a time.",
+        1,
+        unit="parts",
+        low=1,
+        group="Optimisation",
+    )
+    queue: int | None = setting(
+        "Queue length K; more keys than the images allow are refused.",
+        None,
+        unit="keys",
+        low=1,
+        shown="paper 24576, tuned 1024, or as many as the images allow",
+        group="Contrastive learning",
+    )
+    views_on: Literal["cpu", "device"] = setting(
+        "Where views are computed: on CPU threads, or on the device, which then holds the stored images; results "
+        "differ by rounding only.",
+        "cpu",
+        group="Augmentation",
     )
     pretrain_on: Literal["train", "train+val", "all"] = setting(
-        "Whose images are used.", "train", group="Images"
+        "Splits whose images are used.", "train", group="Images"
     )
     exclude_patients: Path | None = setting(
-        "A list of patients to leave out, one a line.", None, group="Images"
+        "File of patients to exclude, one per line.", None, group="Images"
+    )
+    knn: str | None = setting(
+        "Label for online kNN evaluation, LABEL or COLUMN=VALUE: AUROC on validation patients from nearest training "
+        "patients. It does not influence training.",
+        None,
+        group="Checkpoints and logging",
+    )
+    select: Literal["last", "knn", "rank"] = setting(
+        "Which encoder to keep: the last, or of ten checkpoints the best by --knn AUROC or by effective rank.",
+        "last",
+        group="Checkpoints and logging",
+    )
+    save_every: int = setting(
+        "Steps between checkpoints.", 200, unit="steps", low=1, group="Checkpoints and logging"
+    )
+    log_every: int = setting(
+        "Steps between log lines.", 10, unit="steps", low=1, group="Checkpoints and logging"
+    )
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = setting(
+        "Experiment tracker that also receives the log.", "none", group="Checkpoints and logging"
+    )
+    resume: bool = setting(
+        "Resume from the last checkpoint in --out.", False, group="Checkpoints and logging"
     )
     precision: Literal["auto", "no", "bf16", "fp16"] = setting(
-        "Mixed precision.",
-        "auto",
-        shown="auto: bf16 where it is faster here, else none",
-        group="Run",
+        "Mixed precision; auto uses bf16 where it is faster.", "auto", group="Execution"
     )
-    compile: bool = setting("Compile the encoders first (torch.compile).", False, group="Run")
+    compile: bool = setting("Compile the encoders (torch.compile).", False, group="Execution")
     workers: int = setting(
-        "Threads that make views.",
+        "Threads that compute views; auto: one per core with a GPU, else as many as keep up with training.",
         AUTO,
         unit="threads",
-        shown="auto: on a GPU one a core, else as many as keep up with the steps",
-        group="Run",
+        low=0,
+        high=1024,
+        shown="auto",
+        group="Execution",
         words={"auto": AUTO},
     )
-    device: Device = setting("Where to compute.", "auto", group="Run")
-    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = setting(
-        "Where the log also goes.", "none", group="Run"
-    )
-    resume: bool = setting("Go on from the last checkpoint in --out.", False, group="Run")
 
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "backbone": "resnet18",
-        "init": "imagenet",
-        "channels": 3,
-        "size": 320,
-        "epochs": 20,
-        "batch": 16,
-        "queue": 24_576,
-        "lr": 1e-4,
-        "momentum": 0.999,
-        "temperature": 0.2,
-        "head": "mlp",
-        "dim": 128,
-        # No shuffling, as the paper's run: its shuffling BN needs several devices and did nothing on one.
-        "key_groups": 1,
-        "optimizer": "adam",
-        "weight_decay": 1e-4,
-        "schedule": "step",
-        "milestones": (0.6, 0.9),  # epochs 12 and 18 of 20
-        "warmup": 0.0,
-        "flip": 0.5,
-        "rotation": 10.0,
-        "crop": (1.0, 1.0),
-        "brightness": 0.0,
-        "contrast": 0.0,
-        "mean": 0.5020,
-        # The released code divides by 0.085585 = 0.29255 squared: a variance where a std belongs. Kept.
-        "std": 0.085585,
-        "positives": "view",
-    },
-    "tuned": {
-        "backbone": "tf_efficientnet_lite0",
-        "init": "imagenet",
-        "channels": 3,
-        "size": 96,
-        "epochs": 12,
-        "batch": 32,
-        "queue": 1024,
-        "lr": 5e-4,
-        "momentum": 0.99,
-        "temperature": 0.2,
-        "head": "mlp",
-        "dim": 128,
-        "key_groups": 2,
-        "optimizer": "adamw",
-        "weight_decay": 1e-4,
-        "schedule": "cosine",
-        "milestones": (),
-        "warmup": 0.02,
-        "flip": 0.5,
-        "rotation": 10.0,
-        "crop": (0.9, 1.0),
-        "brightness": 0.0,
-        "contrast": 0.0,
-        "mean": 0.449,  # grey mean and std of ImageNet, which the start was trained with
-        "std": 0.226,
-        "positives": "view",
-    },
-}
-"""preset -> setting -> value. Sources: `paper` is arXiv 2010.05352 and its released code; `tuned` was settled
-here on one split of real images (docs/benchmarks.md)."""
-
-
-def resolve(settings: PretrainSettings) -> PretrainSettings:
-    """Fill every setting that was not given from the preset, and check what no type can."""
-    preset = PRESETS[settings.preset]
-    filled = {name: value for name, value in preset.items() if getattr(settings, name) is None}
-    if "queue" in filled:
-        filled.pop("queue")  # depends on the images: decided when their number is known
-    settings = dataclasses.replace(settings, **filled)
-    _check(dataclasses.asdict(settings))
-    return settings
-
-
-def _check(s: Mapping[str, Any]) -> None:
-    bounds = {
-        "size": (16, 4096), "epochs": (1, 100_000), "batch": (2, 1 << 20), "lr": (0, float("inf")),
-        "momentum": (0, 1), "temperature": (1e-4, 100), "dim": (1, 1 << 16),
-        "key_groups": (1, s["batch"] // 2), "accumulate": (1, s["batch"] // 2), "workers": (0, 1024),
-        "channels": (1, 64), "flip": (0, 1), "rotation": (0, 180),
-        "brightness": (0, 1), "contrast": (0, 1),
-        "warmup": (0, 1), "save_every": (1, 1 << 40), "log_every": (1, 1 << 40), "std": (1e-6, 1e6),
-    }  # fmt: skip
-    if s["batch"] == AUTO:  # not known yet; whoever finds it has it checked
-        del bounds["batch"], bounds["key_groups"], bounds["accumulate"]
-    for name, (low, high) in bounds.items():
-        if not low <= s[name] <= high:
+    def __post_init__(self) -> None:
+        if self.crop[0] > self.crop[1]:
             raise InputError(
-                f"--{name.replace('_', '-')} cannot be {s[name]}.", f"It lies between {low} and {high}."
+                f"--crop must be smallest, then largest (got {self.crop[0]:g} {self.crop[1]:g}).",
+                "Give two areas, 0 < smallest <= largest <= 1.",
             )
-    low, high = s["crop"]
-    if not 0 < low <= high <= 1:
-        raise InputError(
-            f"--crop cannot be {low} {high}.", "It takes two areas, 0 < smallest <= largest <= 1."
-        )
-    if s["queue"] is not None and s["queue"] < 1:
-        raise InputError(f"--queue cannot be {s['queue']}.", "It takes at least one key.")
+        for name in ("key_groups", "accumulate"):
+            parts = getattr(self, name)
+            # An automatic batch is checked when `replace` puts its number in.
+            if self.batch != AUTO and parts > self.batch // 2:
+                raise InputError(
+                    f"{flag(name)} must be at most half of --batch {self.batch} (got {parts}).",
+                    "Batch norm needs two images in each part.",
+                )

@@ -8,6 +8,7 @@ from typing import Any
 
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, read_json, write_csv, write_json
+from mococxr.settings import flag
 from mococxr.store import Store
 from mococxr.studies.plan import Draw, Trial, draw_table, slug
 from mococxr.studies.trial import predictions_path, record_path, validation_path
@@ -61,7 +62,7 @@ def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     differs = _other_images(before, now) + _other_arms(before["encoders"], now["encoders"])
     was, is_now = before["settings"], now["settings"]
     differs += [
-        f"--{name.replace('_', '-')} ({was.get(name)} before, {is_now.get(name)} now)"
+        f"{flag(name)} ({was.get(name)} before, {is_now.get(name)} now)"
         for name in sorted({*was, *is_now}.difference(FREE, MEASURING))
         if was.get(name) != is_now.get(name)
         and not (name in GROWING and set(was.get(name) or ()) <= set(is_now.get(name) or ()))

@@ -43,10 +43,6 @@ def share_of_gpu(ray: Any, device: str, gpus: float | None) -> float:
     Raises:
         InputError: a share that Ray does not know, or a GPU where there is none.
     """
-    if gpus is not None and not 0 <= gpus <= 1:
-        raise InputError(
-            f"--gpus cannot be {gpus:g}.", "It is a share of one GPU: above 0 and up to 1, or 0."
-        )
     if device in ("cpu", "mps") and gpus:
         raise InputError(f"--gpus {gpus:g} and --device {device} contradict.", "Leave one of them out.")
     if device == "cuda" and gpus == 0:

@@ -112,37 +112,14 @@ def _parts(text: str) -> tuple[str, list[str]]:
     return name, encoders
 
 
-def check_numbers(fractions: Sequence[float], draws: int, replicates: int) -> None:
-    """Refuse what no study can use.
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Refuse no fraction, or two that files and trials could not tell apart.
 
     Raises:
-        InputError: a fraction outside (0, 1] or twice, no draw, no resample.
+        InputError: none, or two that are one when written in 6 digits.
     """
-    for fraction in fractions:
-        if not 0 < fraction <= 1:
-            raise InputError(f"--fraction cannot be {fraction:g}.", "It lies above 0 and up to 1.")
-    if not fractions or len(set(fractions)) < len(fractions):
-        raise InputError("--fraction has none or one of them twice.", "Give each fraction once.")
-    if draws < 1 or replicates < 1:
-        raise InputError("--draws and --replicates are at least 1.", "Leave them out to take the defaults.")
-
-
-def check_judging(margin: float | None, sensitivity: float, group_minimum: int) -> None:
-    """Refuse what no measuring can use.
-
-    Raises:
-        InputError: a margin or a sensitivity outside 0 to 1, a group of nobody.
-    """
-    if margin is not None and not 0 < margin < 1:
-        raise InputError(
-            f"--margin cannot be {margin:g}.", "It is a difference of AUROC, above 0 and below 1."
-        )
-    if not 0 < sensitivity <= 1:
-        raise InputError(f"--sensitivity cannot be {sensitivity:g}.", "It lies above 0 and up to 1.")
-    if group_minimum < 2:
-        raise InputError(
-            f"--group-minimum cannot be {group_minimum}.", "An interval needs 2 patients of each class."
-        )
+    if not fractions or len({f"{fraction:g}" for fraction in fractions}) < len(fractions):
+        raise InputError("--fraction is empty or has a value twice.", "Give each fraction once, in 6 digits.")
 
 
 def make_draws(

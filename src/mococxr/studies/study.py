@@ -32,8 +32,7 @@ from mococxr.studies.plan import (
     Arm,
     Draw,
     Trial,
-    check_judging,
-    check_numbers,
+    check_fractions,
     make_draws,
     plan_trials,
     read_arms,
@@ -55,8 +54,7 @@ def run(settings: StudySettings) -> Path:
         InputError: bad settings or inputs, or a folder that holds another study; nothing was written.
     """
     out = Path(settings.out)
-    check_numbers(settings.fraction, settings.draws, settings.replicates)
-    check_judging(settings.margin, settings.sensitivity, settings.group_minimum)
+    check_fractions(settings.fraction)
     store = Store.open(settings.store)
     tested = store if settings.test_on is None else Store.open(settings.test_on)
     check_unit(tested, settings.unit)

@@ -23,8 +23,6 @@ PHANTOMS = {"size": 160, "subtle": 1.0}
 STORE_SIZE, VIEW_SIZE = 112, 64
 SPLIT = (0.6, 0, 0.4)
 TARGET, FRACTIONS, DRAWS = "Effusion", (0.02, 0.1, 1), 10
-FEWEST = 200
-"""Images with which pretraining can still fill its batches and a queue."""
 SCORED = 4
 """Test images that `predict` is shown on."""
 
@@ -38,14 +36,9 @@ def run(settings: DemoSettings) -> Path:
         The path of the report.
 
     Raises:
-        InputError: a number that cannot be, or a folder that holds something else; nothing was written.
+        InputError: a folder that holds something else; nothing was written.
     """
     out = settings.out
-    if settings.images < FEWEST or settings.epochs < 1:
-        raise InputError(
-            f"A demo takes at least {FEWEST} images and 1 epoch, not {settings.images} and {settings.epochs}.",
-            "Leave --images and --epochs out.",
-        )
     init = _claim(out, settings)
     console.say(
         "This demonstration runs on phantoms: images that a program has drawn. Its numbers say nothing about patients."
