@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from mococxr.metrics import Resamples, bootstrap_auroc, patient_resamples
+from mococxr import metrics
+from mococxr.metrics import Resamples, patient_resamples
 from ratio import Row, alternate, main, row
 
 REPLICATES, IMAGES, COLUMNS, SEED = 500, 500, 10, 3
@@ -55,7 +56,7 @@ def loop(study: Study, resamples: Resamples, which: range) -> NDArray[np.float64
 
 def apart(study: Study, replicates: int) -> float:
     """The largest difference between our replicates and those of the loop."""
-    ours = bootstrap_auroc(study.labels_N, study.scores_TN, study.patients_N, replicates, SEED)
+    ours = metrics.bootstrap(study.labels_N, study.scores_TN, study.patients_N, replicates, SEED)
     theirs = loop(study, patient_resamples(study.patients_N, replicates, SEED), range(replicates))
     return float(np.abs(ours - theirs).max())
 
@@ -68,7 +69,7 @@ def bootstrap(rounds: int) -> Iterator[Row]:
     def ours() -> float:
         begun, times = time.process_time(), 10
         for _ in range(times):
-            bootstrap_auroc(study.labels_N, study.scores_TN, study.patients_N, REPLICATES, SEED)
+            metrics.bootstrap(study.labels_N, study.scores_TN, study.patients_N, REPLICATES, SEED)
         return (time.process_time() - begun) / times
 
     def theirs() -> float:

@@ -79,13 +79,13 @@ def one_interval(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
     }
     if not replicates:
         return ends(formulas), cell["auroc"]
-    by_patient = metrics.bootstrap_auroc(labels, scores[None], patients, replicates, seed)[0]
-    by_image = metrics.bootstrap_auroc(labels, scores[None], np.arange(labels.size), replicates, seed)[0]
+    by_patient = metrics.bootstrap(labels, scores[None], patients, replicates, seed)[0]
+    by_image = metrics.bootstrap(labels, scores[None], np.arange(labels.size), replicates, seed)[0]
     point = metrics.auroc(labels, scores)
 
-    def bca() -> metrics.Interval:
-        left_out = metrics.jackknife_auroc(labels, scores[None], patients)[0]
-        return metrics.interval(by_patient, point, method="bca", jackknife=left_out)
+    def bca() -> metrics.Estimate:
+        left_out = metrics.jackknife(labels, scores[None], patients)[0]
+        return metrics.interval(by_patient, point, method="bca", left_out=left_out)
 
     ways = {
         **formulas,
@@ -107,7 +107,7 @@ def one_of_draws(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
         moved = distance + common + rng.normal(size=count) * spread / np.sqrt(2)
         noise = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * rng.normal(size=(count, labels.size))
         scores = noise + moved[:, None] * labels
-        found = metrics.bootstrap_auroc(labels, scores, patients, replicates, seed)
+        found = metrics.bootstrap(labels, scores, patients, replicates, seed)
         trials.append(metrics.Trials(range(count), [metrics.auroc(labels, row) for row in scores], found))
         truths.append(float(ndtr(distance / np.sqrt(2 + spread**2))))
     arm, reference = trials
@@ -123,7 +123,7 @@ def one_of_draws(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
     return ends(ways), truths[0] - truths[1]
 
 
-def draws_anew(gaps_D: Any, gaps_DB: Any, seed: int) -> metrics.Interval:
+def draws_anew(gaps_D: Any, gaps_DB: Any, seed: int) -> metrics.Estimate:
     """The interval of a mean over draws in which the draws are resampled too, as many as there are.
 
     D draws show about (D - 1) / D of their variance only, so it is rather short where they are few.
@@ -143,10 +143,10 @@ def one_paired(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[F
         for area in (0.8 + cell["difference"], 0.8)
     )
     seed = int(rng.integers(1 << 31))
-    found = metrics.bootstrap_auroc(labels, [a, b], patients, replicates, seed)
+    found = metrics.bootstrap(labels, [a, b], patients, replicates, seed)
     point = metrics.auroc(labels, a) - metrics.auroc(labels, b)
     ways: dict[str, Callable[[], Any]] = {
-        "DeLong, images": lambda: metrics.delong_paired(labels, a, b),
+        "DeLong, images": lambda: metrics.clustered_paired(labels, a, b),
         "DeLong, patients": lambda: metrics.clustered_paired(labels, a, b, patients),
         "percentile, patients": lambda: metrics.interval(found[0] - found[1], point),
     }

@@ -65,7 +65,7 @@ def test_the_difference_of_two_tables_is_delongs_paired_test(tmp_path):
     ours, other = predictions(), predictions(seed=1, gain=0.2)
     a, b = saved(ours, tmp_path / "a.csv"), saved(other, tmp_path / "b.csv")
     found = measured(a, against=b, patient="patient")
-    oracle = metrics.delong_paired(ours["Effusion"], ours["score"], other["score"])
+    oracle = metrics.clustered_paired(ours["Effusion"], ours["score"], other["score"])
     difference = found["difference"]
     assert difference["value"] == pytest.approx(oracle.difference, abs=1e-15)
     assert [difference[name] for name in ("low", "high", "z", "p")] == [
@@ -82,13 +82,14 @@ def test_patients_with_several_images_are_resampled_whole_with_delong_beside(tmp
     ours, other = predictions(per_patient=4), predictions(seed=1, per_patient=4)
     a, b = saved(ours, tmp_path / "a.csv"), saved(other, tmp_path / "b.csv")
     found = measured(a, against=b, patient="patient", replicates=300, seed=3, level=0.9)
-    replicates = metrics.bootstrap_auroc(
+    replicates = metrics.bootstrap(
         ours["Effusion"], np.stack([ours["score"], other["score"]]), ours["patient"].to_numpy(), 300, 3
     )
     ends = metrics.interval(replicates[0], 0, 0.9)
     assert (found["auroc"]["low"], found["auroc"]["high"]) == (ends.low, ends.high)
     assert found["auroc"]["method"] == found["difference"]["method"] == "bootstrap"
-    assert found["auroc"]["delong"]["variance"] == metrics.delong_variance(ours["Effusion"], ours["score"])
+    by_row = metrics.delong_interval(ours["Effusion"], ours["score"])
+    assert found["auroc"]["delong"]["variance"] == by_row.variance
     assert found["difference"]["p"] == metrics.bootstrap_p(replicates[0] - replicates[1])
     assert found["difference"]["delong"]["z"] is not None
     assert (found["patients"], found["n"]) == (20, 80)
@@ -132,7 +133,7 @@ def test_one_positive_has_a_value_and_no_invented_variance(tmp_path):
     path = saved(frame, tmp_path / "p.csv")
     found = measured(path, replicates=200)
     assert found["auroc"]["variance"] is None
-    assert "two rows of each class: 1 positive" in found["auroc"]["reason"]
+    assert "two patients of each class" in found["auroc"]["reason"]
     assert found["bootstrap"]["undefined"] > 0
     assert "1 positive test patient" in found["too_few"]
     assert any("one class only" in note for note in found["notes"])
@@ -172,7 +173,7 @@ BAD = {
     "a repeated key": (cell("path", 9, "image3.png"), "row 10, column 'path': 'image3.png'", "one row only"),
     "one class": (lambda frame: frame.with_columns(Effusion=0), "all 80 known labels are 0", "each class"),
     "no known label": (lambda frame: frame.with_columns(Effusion=-1), "no label is 1 or 0", "each class"),
-    "a header alone": (lambda frame: frame.head(0), "a header and no rows", "one row for each"),
+    "a header alone": (lambda frame: frame.head(0), "a header and no rows", "one row per image"),
     "a list as patient": (
         lambda frame: frame.with_columns(patient=pl.concat_list("patient")),
         "column 'patient' holds List",

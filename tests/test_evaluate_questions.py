@@ -28,8 +28,9 @@ from sklearn.metrics import (
 from mococxr import metrics
 from mococxr.commands import run
 from mococxr.errors import InputError
-from mococxr.evaluation.comparing import Pair, left_out
-from mococxr.evaluation.numbers import Bootstrap, Rows, measure
+from mococxr.evaluation.comparing import Pair, left_out, measured
+from mococxr.evaluation.predictions import Rows
+from mococxr.measure.measures import Resampling
 from test_metrics_operating import just_below
 
 
@@ -79,11 +80,11 @@ def test_the_interval_to_quote_is_the_default_one_and_comes_first(tmp_path, caps
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("AUROC"))
     assert line.split()[1:5] == [f"{wanted.value:.3f}", f"{wanted.low:.3f}", "to", f"{wanted.high:.3f}"]
     few = ask(saved(frame.with_columns(TB=pl.Series([1, 0, 1] + [0] * 237)), tmp_path / "few.csv"))
-    assert "the interval is a rough one" in few["interval"]["warning"]
+    assert "the interval is only approximate" in few["interval"]["warning"]
     one = ask(saved(frame.with_columns(TB=pl.Series([1] + [0] * 239)), tmp_path / "one.csv"))
     assert (one["interval"]["low"], one["interval"]["value"] > 0) == (None, True)
-    assert "1 positive, 239 negative" in one["interval"]["reason"]
-    assert "fewer than 10; the interval is a rough one" in one["notes"][-1]
+    assert "needs two patients of each class" in one["interval"]["reason"]
+    assert "fewer than 10; the interval is only approximate" in one["notes"][-1]
 
 
 def test_bca_is_scipys(tmp_path):
@@ -116,7 +117,7 @@ def test_average_precision_without_each_patient_is_scikit_learns_on_the_rows_tha
     frame = table(n=60, images=3)
     labels, scores = arrays(frame)
     patients = frame["patient"].to_numpy()
-    found = metrics.jackknife_average_precision(labels, scores[None], patients)[0]
+    found = metrics.jackknife(labels, scores[None], patients, metrics.average_precision_measure)[0]
     wanted = [
         average_precision_score(labels[patients != one], scores[patients != one])
         for one in np.unique(patients)
@@ -355,9 +356,7 @@ def test_the_comparison_to_quote_is_over_patients_and_says_over_what(tmp_path, c
     assert found["comparison"]["p"] == wanted.p
     assert found["comparison"]["words"] in capsys.readouterr().out
     assert "over other test patients" in found["comparison"]["words"]
-    assert found["comparison"]["words"].endswith(
-        "Both are taken as they stand: made or trained again, they may differ."
-    )
+    assert found["comparison"]["words"].endswith("The interval does not cover retraining either model.")
     assert found["difference"]["method"] == "bootstrap"
 
 
@@ -379,7 +378,7 @@ def test_tables_of_different_patients_are_compared_unpaired(tmp_path):
     ours, theirs = table(), table(1, n=300, gain=0.8, first=1000)
     a, b = saved(ours, tmp_path / "a.csv"), saved(theirs, tmp_path / "b.csv")
     found = ask(a, against=b, unpaired=True)
-    wanted = metrics.delong_unpaired(*arrays(ours), *arrays(theirs))
+    wanted = metrics.clustered_unpaired(*arrays(ours), None, *arrays(theirs), None)
     for block in ("difference", "comparison"):
         for name in ("low", "high", "z", "p"):
             assert found[block][name] == pytest.approx(getattr(wanted, name), abs=1e-12)
@@ -402,10 +401,10 @@ def test_the_resamples_of_unpaired_tables_are_drawn_apart(tmp_path):
 
 def test_bca_of_unpaired_tables_leaves_out_each_patient_of_either():
     frames = [table(n=40, images=2), table(1, n=30, images=2, first=1000)]
-    how = Bootstrap(50, 0, 0.95, "bca", False)
+    how = Resampling(50, 0, 0.95, "bca", False)
     rows = [Rows("t", *arrays(frame), frame["patient"].to_numpy()) for frame in frames]
     pair = Pair(*rows, True)
-    found = left_out(pair, *(measure(one, how)[1] for one in rows))
+    found = left_out(pair, *(measured(one, how)[1] for one in rows))
     wanted = []
     for place, frame in enumerate(frames):
         for one in sorted(set(frame["patient"])):
@@ -420,7 +419,7 @@ def test_unpaired_tables_whose_patients_have_several_images_count_patients(tmp_p
         *arrays(ours), ours["patient"].to_numpy(), *arrays(theirs), theirs["patient"].to_numpy()
     )
     parts = [
-        metrics.clustered_covariance(labels, scores[None], frame["patient"].to_numpy())[1][0, 0]
+        metrics.delong_interval(labels, scores, frame["patient"].to_numpy()).variance
         for frame in (ours, theirs)
         for labels, scores in [arrays(frame)]
     ]
@@ -433,7 +432,7 @@ def test_unpaired_tables_whose_patients_have_several_images_count_patients(tmp_p
 
 def test_patients_of_both_tables_are_not_compared_unpaired(tmp_path):
     a, b = saved(table(), tmp_path / "a.csv"), saved(table(1), tmp_path / "b.csv")
-    with pytest.raises(InputError, match="240 patients stand in") as refusal:
+    with pytest.raises(InputError, match="240 patients are in both") as refusal:
         ask(a, against=b, unpaired=True)
     assert "Leave --unpaired out" in refusal.value.way_out
 
@@ -470,7 +469,7 @@ def test_several_labels_have_macro_and_micro_averages_and_adjusted_differences(t
     assert max(block["comparison"]["p_bh"] for block in found["labels"]) == max(p)
     assert found["labels"][1]["left_out"]["blank"] == 6
     assert json.loads((tmp_path / "o.json").read_text()) == found
-    assert "macro auroc" in capsys.readouterr().out
+    assert "macro AUROC" in capsys.readouterr().out
     assert found["labels"][0]["auroc"] == ask(a, against=b)["auroc"]
 
 
@@ -484,28 +483,28 @@ def test_a_label_of_one_class_is_refused_by_name_among_several_too(tmp_path):
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a rule without a validation table": ({"threshold": "youden"}, "learns from labels"),
-    "a calibration without a validation table": ({"calibrate": "platt"}, "learns from labels"),
-    "a validation table for nothing": ({"validation": "v.csv"}, "has no use"),
-    "a number and a validation table": ({"threshold": "0.5", "validation": "v.csv"}, "has no use"),
+    "a rule without a validation table": ({"threshold": "youden"}, "is fitted to labels"),
+    "a calibration without a validation table": ({"calibrate": "platt"}, "is fitted to labels"),
+    "a validation table for nothing": ({"validation": "v.csv"}, "is not used"),
+    "a number and a validation table": ({"threshold": "0.5", "validation": "v.csv"}, "is not used"),
     "a word as threshold": ({"threshold": "best"}, "cannot be 'best'"),
     "no sensitivity": ({"threshold": "sensitivity=0"}, "cannot be 'sensitivity=0'"),
     "too much sensitivity": ({"threshold": "sensitivity=1.5"}, "cannot be"),
     "an endless threshold": ({"threshold": "inf"}, "cannot be"),
     "a prevalence alone": ({"prevalence": 0.1}, "cannot be used"),
     "a prevalence of 1": ({"prevalence": 1.0, "threshold": "0.5"}, "cannot be used"),
-    "a margin alone": ({"margin": 0.05}, "compares two tables"),
-    "unpaired alone": ({"unpaired": True}, "compares two tables"),
+    "a margin alone": ({"margin": 0.05}, "needs two tables"),
+    "unpaired alone": ({"unpaired": True}, "needs two tables"),
     "a margin of 0": ({"margin": 0.0, "against": "v.csv"}, "above 0"),
     "a plan for nothing": ({"plan_for": 0.0}, "above 0"),
-    "unpaired with a key": ({"unpaired": True, "against": "v.csv", "key": "path"}, "do"),
+    "unpaired with a key": ({"unpaired": True, "against": "v.csv", "key": "path"}, "cannot be combined"),
     "two labels, one score": ({"label": ["TB", "sex"]}, "2 labels and 1 scores"),
     "no such group": ({"subgroup": ["hospital"]}, "no column 'hospital'"),
     "a group of one": ({"subgroup": ["one"]}, "makes 1 groups"),
     "a group for each image": ({"subgroup": ["path"]}, "makes 240 groups"),
     "margins as probabilities": (
         {"score": "margin", "calibration": True},
-        "'margin': the scores are no prob",
+        "'margin': the scores are not prob",
     ),
 }
 

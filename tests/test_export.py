@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import mococxr
-from mococxr.classifier.operating import from_validation, read_wish
+from mococxr.classifier.operating import read_rule
 from mococxr.classifier.saved import FORMAT, load_model, save_model
 from mococxr.encoders import Encoder, EncoderSpec, build, initialise, save_encoder
 from mococxr.errors import InputError, RunError
@@ -26,6 +26,7 @@ from mococxr.exporting import artifact as subjects
 from mococxr.files import atomic_write, write_json
 from mococxr.heads.finetune import Member
 from mococxr.heads.linear import LinearHead
+from mococxr.measure.operating import fit_blocks
 from official_checkpoint import CLASSIFIER, checkpoint, network, write
 
 SMALL = "test_efficientnet"
@@ -325,11 +326,12 @@ def test_calibration_and_threshold_stand_in_the_card_and_not_in_the_graph(tmp_pa
     assert "Calibration: none. The model was fitted by an earlier version" in old
     assert "No validation label was used" in old
     labels, patients = np.repeat([0, 1], 30).astype(np.int8), np.arange(60)
-    blocks = from_validation(
+    blocks = fit_blocks(
         labels,
         np.linspace(0.1, 0.6, 60) + 0.2 * (labels - 0.5),
         patients,
-        read_wish("platt", "sensitivity", None),
+        "platt",
+        read_rule("sensitivity", None),
     )
     about = json.loads((model / "model.json").read_text()) | blocks
     write_json(model / "model.json", about | {"validation_used_for": ["calibration", "threshold"]})

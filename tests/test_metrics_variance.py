@@ -79,7 +79,9 @@ def test_the_components_equal_the_analysis_of_variance_by_hand():
     assert found.standard_error == pytest.approx(np.sqrt(total))
     doubt = (ms_draw / 6) ** 2 / 2 + (ms_run / 6) ** 2 / 1 + (ms_rest / 6) ** 2 / 2
     assert found.df == pytest.approx(total**2 / doubt)
-    assert found.words == ("2 pretraining runs tell little of what others would give.",)
+    assert found.words == (
+        "2 pretraining runs are too few to estimate the variance between pretraining runs.",
+    )
 
 
 def test_what_one_draw_or_one_run_cannot_tell_is_none_and_said():
@@ -104,8 +106,8 @@ def test_two_runs_that_agree_are_said_to_show_little():
     draws, runs, points, drawn = trials(rng, (0.03, 0, 0, 0.4, 0, 0, 0), draws=6, runs=2)
     alike = metrics.variance_split(draws, runs, points, drawn)
     assert alike.runs == 0
-    assert "2 pretraining runs tell little" in alike.words[0]
-    assert "estimated at 0, which does not show that there is none" in alike.words[0]
+    assert "2 pretraining runs are too few" in alike.words[0]
+    assert "estimate is 0, which does not show that there is none" in alike.words[0]
     many = metrics.variance_split(*trials(rng, (0.03, 0.02, 0, 0.4, 0, 0, 0), draws=6, runs=4))
     assert many.words == many.few == ()
 
@@ -115,7 +117,7 @@ def test_draws_that_lack_a_run_are_left_out_and_counted():
     draws, runs, points, drawn = trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1), draws=4, runs=2)
     whole = metrics.variance_split(draws[:6], runs[:6], points[:6], drawn[:6])
     partial = metrics.variance_split(draws[:7], runs[:7], points[:7], drawn[:7])
-    assert partial.words[0] == "1 of 4 draws lack a pretraining run and are left out."
+    assert partial.words[0] == "1 of 4 label subsets lack a pretraining run and are left out."
     assert (partial.low, partial.high) == (whole.low, whole.high)
     order = rng.permutation(8)
     mixed = metrics.variance_split(
@@ -185,7 +187,7 @@ def test_of_unequal_numbers_of_runs_the_fewer_are_averaged_and_it_is_said():
     three, two = arm(rng, 4, 3), arm(rng, 4, 2)
     found = metrics.split_difference(three, two)
     assert found.words == (
-        "The 2 runs of the reference are averaged: what others would give is not in the interval.",
+        "The 2 runs of the reference are averaged: the interval does not hold their variance.",
     )
     assert found.value == pytest.approx(np.mean(three.points) - np.mean(two.points))
     assert found.count_runs == 3
@@ -195,10 +197,10 @@ def test_draws_that_only_one_arm_has_do_not_count_and_lost_runs_are_refused():
     rng = np.random.default_rng(7)
     four, three = arm(rng, 4, 1), arm(rng, 3, 1)
     assert metrics.split_difference(four, three).count_draws == 3
-    with pytest.raises(UndefinedError, match="no draw in common"):
+    with pytest.raises(UndefinedError, match="no label subset in common"):
         metrics.split_difference(four, metrics.Trials(["x"], [0.5], four.replicates[:1]))
     lost = metrics.Trials([0, 0, 1], [0.1, 0.2, 0.3], four.replicates[:3], [0, 1, 0])
-    with pytest.raises(UndefinedError, match="draw 1 lacks the pretraining run 1"):
+    with pytest.raises(UndefinedError, match="label subset 1 lacks the pretraining run 1"):
         metrics.split_difference(lost, lost)
     with pytest.raises(ValueError, match="occur twice"):
         metrics.split_difference(metrics.Trials([0, 0], [0.1, 0.2], four.replicates[:2]), four)

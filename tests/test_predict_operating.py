@@ -21,10 +21,11 @@ from deadly_folder import DeadlyFile
 from mococxr import metrics, workers
 from mococxr.classifier import decoding
 from mococxr.classifier.inputs import Image, images_of
-from mococxr.classifier.operating import from_validation, read_wish
+from mococxr.classifier.operating import read_rule
 from mococxr.commands import run
 from mococxr.errors import ImageError, InputError
 from mococxr.heads.targets import read_target
+from mococxr.measure.operating import fit_blocks
 from mococxr.store import Store
 from small_store import HOW, make_store
 
@@ -83,8 +84,8 @@ def test_the_calibration_is_platts_on_the_validation_images_alone(store, tmp_pat
 def test_labels_of_training_and_test_images_do_not_move_calibration_or_threshold(store, tmp_path):
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1], 40)).astype(np.int8)
     patients, scores = np.arange(80), expit(np.random.default_rng(1).normal(size=80) + labels)
-    once = from_validation(labels, scores, patients, read_wish("platt", "youden", None))
-    again = from_validation(labels, scores, patients, read_wish("platt", "youden", None))
+    once = fit_blocks(labels, scores, patients, "platt", read_rule("youden", None))
+    again = fit_blocks(labels, scores, patients, "platt", read_rule("youden", None))
     assert once == again
     about = fit(store, tmp_path / "model")
     target = read_target(store, "Finding")
@@ -120,7 +121,7 @@ def test_youdens_threshold_and_wilsons_intervals_where_each_image_is_a_patient()
     rng = np.random.default_rng(3)
     labels = (rng.random(200) < 0.3).astype(np.int8)
     scores = expit(rng.normal(size=200) + 1.5 * labels)
-    block = from_validation(labels, scores, np.arange(200), read_wish("none", "youden", None))["threshold"]
+    block = fit_blocks(labels, scores, np.arange(200), "none", read_rule("youden", None))["threshold"]
     sums = [(scores[labels == 1] >= t).mean() + (scores[labels == 0] < t).mean() for t in np.sort(scores)]
     at = block["value"]
     assert (scores[labels == 1] >= at).mean() + (scores[labels == 0] < at).mean() == pytest.approx(max(sums))
@@ -160,8 +161,8 @@ def test_moved_probabilities_are_calibrated_where_the_prevalence_is_another():
     p = expit(rng.normal(loc=labels, size=labels.size) - 0.5)  # normals one apart: calibrated exactly
     kept = (labels == 0) | (rng.random(labels.size) < 1 / 9)  # prevalence 10 %
     moved = metrics.at_prevalence(p[kept], 0.5, 0.1)
-    assert metrics.expected_calibration_error(labels[kept], moved) < 0.005
-    assert metrics.expected_calibration_error(labels[kept], p[kept]) > 0.2
+    assert metrics.calibration(labels[kept], moved, replicates=2).ece.value < 0.005
+    assert metrics.calibration(labels[kept], p[kept], replicates=2).ece.value > 0.2
     assert metrics.at_prevalence([0.0, 1.0], 0.5, 0.1).tolist() == [0.0, 1.0]
     for was, now in ((0, 0.5), (0.5, 1)):
         with pytest.raises(ValueError, match="prevalence"):
@@ -220,7 +221,7 @@ def test_images_that_chose_checkpoints_and_threshold_both_are_said(store, tmp_pa
 def test_scores_that_do_not_rise_with_the_label_get_no_calibration():
     labels = np.repeat([0, 1], 30).astype(np.int8)
     scores = np.linspace(0.9, 0.1, 60)
-    block = from_validation(labels, scores, np.arange(60), read_wish("platt", "sensitivity", None))
+    block = fit_blocks(labels, scores, np.arange(60), "platt", read_rule("sensitivity", None))
     assert "do not rise with the label" in block["calibration"]["reason"]
     assert block["threshold"]["value"] is not None
 

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics import auroc
+from mococxr.metrics import age_bands, auroc
 from mococxr.store import Store
-from mococxr.store.ages import age_bands
 
 FEW = 12
 """Values of a column up to which they are counted one by one."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.operating import from_validation, in_words, read_wish
+from mococxr.classifier.operating import describe, read_rule
 from mococxr.classifier.origin import origin_of
 from mococxr.classifier.saved import FORMAT, save_model
 from mococxr.encoders import Encoder, EncoderSpec, short_name
@@ -24,6 +24,7 @@ from mococxr.files import check_place, write_parquet
 from mococxr.heads.finetune import Trained, member_scores
 from mococxr.heads.learn import learn, read_method
 from mococxr.heads.targets import Target, draw_labelled, read_target
+from mococxr.measure.operating import fit_blocks
 from mococxr.settings import EmbedSettings, FitSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
@@ -65,7 +66,7 @@ def run_fit(settings: FitSettings) -> Path:
     _check_out(settings.out)
     store = Store.open(settings.store)
     method = read_method(settings, pick_device(settings.device).type)
-    wish = read_wish(settings.calibrate, settings.threshold_by, settings.sensitivity)
+    rule = read_rule(settings.threshold_by, settings.sensitivity)
     target = read_target(
         store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
     )
@@ -85,9 +86,10 @@ def run_fit(settings: FitSettings) -> Path:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
-    seen = target.val if wish.anything else target.val[:0]
-    scores = member_scores(encoder, trained.members, partial(shown, rows=seen)) if len(seen) else np.empty(0)
-    blocks = from_validation(target.labels[seen], scores, store.index["patient"].to_numpy()[seen], wish)
+    val = target.val if settings.calibrate != "none" or rule else target.val[:0]
+    scores = member_scores(encoder, trained.members, partial(shown, rows=val)) if len(val) else np.empty(0)
+    patients = store.index["patient"].to_numpy()[val]
+    blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
     about = {
         **_about(settings, store, target, rows, trained, encoder.spec),
         **blocks,
@@ -106,15 +108,15 @@ def _uses(trained: Trained, blocks: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
-    said, warned = in_words(about)
+    lines, warnings = describe(about)
     if len(about["validation_used_for"]) > 1 and "checkpoints" in about["validation_used_for"]:
         what = " and ".join(about["validation_used_for"][1:])
         notes.append(
             f"the validation images that chose the checkpoints gave the {what} too: judge them on other images"
         )
-    for note in [*notes, *warned]:
+    for note in [*notes, *warnings]:
         console.warn(note)
-    for line in said:
+    for line in lines:
         console.say(line)
     training = about["training"]
     console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")

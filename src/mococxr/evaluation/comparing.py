@@ -1,132 +1,190 @@
-"""Two tables against each other: the difference of AUROC, what it says over patients, margins, planning."""
+"""One table measured, and two tables against each other: the difference of AUROC, what it says over patients, margins,
+planning.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mococxr import metrics
-from mococxr.errors import UndefinedError
-from mococxr.evaluation.numbers import Block, Bootstrap, Floats, Replicates, Rows, bootstrap_ends, chosen
-from mococxr.metrics import Difference, MarginTest
-from mococxr.metrics.verdict import SOURCES
+from mococxr.errors import InputError, UndefinedError
+from mococxr.evaluation.predictions import Floats, Rows, Table, paired
+from mococxr.measure import comparison
+from mococxr.measure.measures import MEASURES, Block, Replicates, Resampling, quoted_auroc, replicated
 
-TAKEN = "Both are taken as they stand: made or trained again, they may differ."
+if TYPE_CHECKING:
+    from mococxr.settings import EvaluateSettings
+
+RETRAINING = "The interval does not cover retraining either model."
 NO_NUMBERS = {"low": None, "high": None, "z": None, "p": None}
+
+
+def measured(rows: Rows, how: Resampling) -> tuple[Block, Replicates]:
+    """What is measured on one table, and the replicates of the AUROC, which its comparison with another needs."""
+    results = {name: replicated(name, rows.labels, rows.scores, rows.patients, how) for name in MEASURES}
+    area = results.pop("auroc")
+    delong: Block
+    try:
+        estimate = metrics.delong_interval(rows.labels, rows.scores, level=how.level)
+        delong = {name: getattr(estimate, name) for name in ("variance", "low", "high")}
+    except UndefinedError as error:
+        delong = {"variance": None, "low": None, "high": None, "reason": str(error)}
+    try:
+        quoted = quoted_auroc(rows.labels, rows.scores, rows.patients, how.level)
+    except UndefinedError as error:
+        quoted = {"value": area.value, "low": None, "high": None, "method": None, "reason": str(error)}
+    block = {
+        "predictions": rows.name,
+        "n": int(rows.labels.size),
+        "patients": rows.count,
+        "positives": int((rows.labels == 1).sum()),
+        "auroc": _primary(area.value, delong, area.ends(how), rows.clustered),
+        "interval": quoted,
+    }
+    others = {
+        name: {"value": other.value, **other.ends(how), "method": "bootstrap"}
+        for name, other in results.items()
+    }
+    return {**block, **others}, area
+
+
+def _primary(value: float, delong: Block, bootstrap: Block, clustered: bool) -> Block:
+    """DeLong for one row a patient; otherwise the bootstrap, with DeLong by row beside it."""
+    if clustered:
+        return {"value": value, **bootstrap, "method": "bootstrap", "delong": delong}
+    return {"value": value, **delong, "method": "delong"}
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two tables: the same rows by two classifiers, or (`unpaired`) rows of different patients."""
 
-    ours: Rows
-    theirs: Rows
+    first: Rows
+    second: Rows
     unpaired: bool
 
     @property
     def too_few(self) -> str | None:
         """The sentence where a class has too few patients in one of the tables."""
-        return self.ours.too_few or (self.theirs.too_few if self.unpaired else None)
+        return self.first.too_few or (self.second.too_few if self.unpaired else None)
+
+    def delong(self, level: float, by_patient: bool) -> metrics.Difference:
+        """DeLong's test, over patients or with every row for a patient; errors as `clustered_paired`."""
+        a, b = self.first, self.second
+        ids = (a.patients, b.patients) if by_patient else (None, None)
+        if self.unpaired:
+            return metrics.clustered_unpaired(a.labels, a.scores, ids[0], b.labels, b.scores, ids[1], level)
+        return metrics.clustered_paired(a.labels, a.scores, b.scores, ids[0], level)
 
 
-def compare(pair: Pair, areas: tuple[Replicates, Replicates], how: Bootstrap) -> tuple[Block, Block, Block]:
-    """The blocks `difference` (as the contract has it), `comparison` (to quote) and that of the bootstrap.
+def make_pair(table: Table, rows: Rows, second: Table, settings: EvaluateSettings) -> Pair:
+    """The second table beside the first."""
+    if not settings.unpaired:
+        moved = paired(table, second, settings.key)
+        return Pair(
+            rows, dataclasses.replace(rows, name=str(moved.path), scores=moved.scores[table.known]), False
+        )
+    others = second.rows()
+    shared = np.intersect1d(rows.patients, others.patients) if settings.patient is not None else np.empty(0)
+    if shared.size:
+        raise InputError(
+            f"{shared.size} patients are in both {rows.name} and {others.name}, first {str(shared[0])!r}: --unpaired "
+            "needs different patients.",
+            "Leave --unpaired out if the rows pair; or leave these patients out of one table.",
+        )
+    return Pair(rows, others, True)
 
-    Where a class has too few patients, no p is given anywhere, and `reason` says so.
-    """
-    value = areas[0].value - areas[1].value
-    bootstrap = _bootstrap(pair, value, areas, how)
-    clustered = pair.ours.clustered or (pair.unpaired and pair.theirs.clustered)
-    difference = chosen(value, _delong(pair, how.level), bootstrap, clustered)
-    comparison = _quoted(pair, value, how.level)
-    if pair.too_few:
-        for block in (difference, difference.get("delong"), comparison, bootstrap):
+
+def compared(
+    pair: Pair, replicates: Replicates, bootstrap: Block, settings: EvaluateSettings, how: Resampling
+) -> Block:
+    """The blocks about two tables; the bootstrap's own `difference` is put into `bootstrap`."""
+    other = dataclasses.replace(how, seed=how.seed + 1) if pair.unpaired else how  # independent resamples
+    against, others = measured(pair.second, other)
+    value = replicates.value - others.value
+    counted = _by_bootstrap(pair, replicates, others, how)
+    clustered = pair.first.clustered or (pair.unpaired and pair.second.clustered)
+    difference = _primary(value, _delong_by_row(pair, how.level), counted, clustered)
+    quoted = _quoted(pair, value, how.level)
+    if pair.too_few:  # no p anywhere, and why
+        for block in (difference, difference.get("delong"), quoted, counted):
             if block is not None:
                 block.update(p=None, reason=block.get("reason") or pair.too_few)
-    return difference, comparison, bootstrap
+    bootstrap["difference"] = counted
+    paired_by = None if pair.unpaired else settings.key or "position"
+    blocks = {"paired_by": paired_by, "too_few": pair.too_few, "against": against}
+    blocks |= {"difference": difference, "comparison": quoted}
+    if settings.margin is not None:
+        blocks["margin"] = _margin(pair, quoted, settings.margin, how.level)
+    if not pair.unpaired:
+        blocks["planning"] = _planning(pair, quoted, settings.plan_for)
+    return blocks
 
 
-def _bootstrap(pair: Pair, value: float, areas: tuple[Replicates, Replicates], how: Bootstrap) -> Block:
+def _by_bootstrap(pair: Pair, first: Replicates, second: Replicates, how: Resampling) -> Block:
     """Ends, p by counting, and z = difference / standard deviation of its replicates."""
-    ours, theirs = areas
-    differences = Replicates(value, ours.found_B - theirs.found_B, left_out(pair, ours, theirs))
-    ends = bootstrap_ends(differences, how)
-    z = value / float(np.sqrt(ends["variance"])) if ends["variance"] else None
-    p = metrics.bootstrap_p(differences.found_B) if ends["low"] is not None else None
-    return {"value": value, **ends, "z": z, "p": p}
+    difference = Replicates(
+        first.value - second.value, first.values_B - second.values_B, left_out(pair, first, second)
+    )
+    ends = difference.ends(how)
+    z = difference.value / float(np.sqrt(ends["variance"])) if ends["variance"] else None
+    p = metrics.bootstrap_p(difference.values_B) if ends["low"] is not None else None
+    return {"value": difference.value, **ends, "z": z, "p": p}
 
 
-def left_out(pair: Pair, ours: Replicates, theirs: Replicates) -> Floats | None:
-    """The difference without each patient in turn, which BCa needs; unpaired, each stands in one table only."""
-    a, b = ours.left_out_U, theirs.left_out_U
+def left_out(pair: Pair, first: Replicates, second: Replicates) -> Floats | None:
+    """The difference without each patient in turn, which BCa needs; unpaired, each patient is in one table only."""
+    a, b = first.left_out_U, second.left_out_U
     if a is None or b is None:
         return None
-    return np.concatenate([a - theirs.value, ours.value - b]) if pair.unpaired else a - b
+    return np.concatenate([a - second.value, first.value - b]) if pair.unpaired else a - b
 
 
-def _delong(pair: Pair, level: float) -> Block:
-    """DeLong's test with every row for a patient."""
-    a, b = pair.ours, pair.theirs
+def _delong_by_row(pair: Pair, level: float) -> Block:
     try:
-        if pair.unpaired:
-            found = metrics.delong_unpaired(a.labels, a.scores, b.labels, b.scores, level)
-        else:
-            found = metrics.delong_paired(a.labels, a.scores, b.scores, level)
+        result = pair.delong(level, by_patient=False)
     except UndefinedError as error:
         return {**NO_NUMBERS, "reason": str(error)}
-    return {name: getattr(found, name) for name in ("low", "high", "z", "p", "variance", "covariance")}
-
-
-def _over_patients(pair: Pair, level: float) -> Difference:
-    a, b = pair.ours, pair.theirs
-    if pair.unpaired:
-        return metrics.clustered_unpaired(
-            a.labels, a.scores, a.patients, b.labels, b.scores, b.patients, level
-        )
-    return metrics.clustered_paired(a.labels, a.scores, b.scores, a.patients, level)
+    return {name: getattr(result, name) for name in ("low", "high", "z", "p", "variance", "covariance")}
 
 
 def _quoted(pair: Pair, value: float, level: float) -> Block:
     """The comparison to quote: DeLong over patients, and its verdict in words."""
     method = "DeLong over patients" + (", unpaired" if pair.unpaired else "")
     try:
-        found = _over_patients(pair, level)
+        result = pair.delong(level, by_patient=True)
     except UndefinedError as error:
         return {"value": value, **NO_NUMBERS, "variance": None, "method": method, "verdict": "undefined",
                 "words": f"No verdict: {error}.", "reason": str(error)}  # fmt: skip
-    rows = pair.ours if pair.theirs.too_few is None or not pair.unpaired else pair.theirs
-    about = (found.difference, found.low, found.high, found.p, rows.labels, rows.patients)
-    said = metrics.verdict(*about, sources=SOURCES[:1])
-    words = said.sentence if said.word == "too few" else f"{said.sentence} {TAKEN}"
-    numbers = {name: getattr(found, name) for name in ("low", "high", "z", "p", "variance")}
-    return {"value": value, **numbers, "method": method, "verdict": said.word, "words": words}
+    rows = pair.second if pair.unpaired and pair.second.too_few else pair.first
+    verdict = comparison.verdict(result, rows.labels, rows.patients, sources=comparison.SOURCES[:1])
+    words = verdict.sentence if verdict.word == "too few" else f"{verdict.sentence} {RETRAINING}"
+    numbers = {name: getattr(result, name) for name in ("low", "high", "z", "p", "variance")}
+    return {"value": value, **numbers, "method": method, "verdict": verdict.word, "words": words}
 
 
-def margin_block(pair: Pair, comparison: Block, margin: float, level: float) -> Block:
-    """Equivalence (two one-sided tests) and non-inferiority of the first table against a margin named beforehand."""
-    if pair.too_few or not comparison["variance"]:
-        reason = pair.too_few or comparison.get("reason") or "the difference has no variance"
-        return {"margin": margin, "noninferior": None, "equivalent": None, "reason": reason}
-    alpha = 1 - level
-    value, variance = comparison["value"], comparison["variance"]
-    lesser = metrics.non_inferior(value, margin, variance=variance, alpha=alpha / 2)
-    same = metrics.equivalent(value, margin, variance=variance, alpha=alpha)
-    return {"margin": margin, "noninferior": _tested(lesser), "equivalent": _tested(same)}
+def _margin(pair: Pair, quoted: Block, margin: float, level: float) -> Block:
+    reason = pair.too_few or quoted.get("reason")
+    try:
+        if reason:
+            raise UndefinedError(reason)
+        return comparison.margin_block(quoted["value"], quoted["variance"], margin, level)
+    except UndefinedError as error:
+        return {"margin": margin, "noninferior": None, "equivalent": None, "reason": str(error)}
 
 
-def _tested(found: MarginTest) -> Block:
-    return {name: value for name, value in dataclasses.asdict(found).items() if name != "margin"}
-
-
-def planning_block(pair: Pair, comparison: Block, difference: float) -> Block:
-    """Patients like these that a next paired study needs to see `difference`, from the variance found here."""
-    empty = {"difference": difference, "power": None, "patients": None, "words": None}
-    positives = int(np.unique(pair.ours.patients[pair.ours.labels == 1]).size)
-    if pair.too_few or not comparison["variance"] or positives == pair.ours.count:
-        reason = pair.too_few or comparison.get("reason") or "the difference has no variance to plan with"
-        return {**empty, "reason": reason}
-    plan = metrics.patients_needed_like(comparison["variance"], pair.ours.count, positives, difference)
-    words = f"{plan.words} They are taken to be like the {pair.ours.count:,} patients here."
-    return {**dataclasses.asdict(plan), "words": words}
+def _planning(pair: Pair, quoted: Block, difference: float) -> Block:
+    reason = pair.too_few or quoted.get("reason")
+    try:
+        if reason:
+            raise UndefinedError(reason)
+        return comparison.planning_block(
+            quoted["variance"], pair.first.labels, pair.first.patients, difference
+        )
+    except UndefinedError as error:
+        empty = {"difference": difference, "power": None, "patients": None, "words": None}
+        return {**empty, "reason": str(error)}

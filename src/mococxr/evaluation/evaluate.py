@@ -1,21 +1,25 @@
-"""`mococxr evaluate`: measure a table of labels and scores, alone or against a second one."""
+"""`mococxr evaluate`: measure a table of labels and scores, alone or against a second one.
+
+A *block* is a dict as `--json` writes it (docs/contract.md); None is written where the data define no number.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from mococxr import console, files, metrics
-from mococxr.errors import InputError
-from mococxr.evaluation import operating
-from mococxr.evaluation.comparing import Pair, compare, margin_block, planning_block
-from mococxr.evaluation.groups import subgroup_blocks
-from mococxr.evaluation.numbers import Block, Bootstrap, Rows, bootstrap_ends, measure
-from mococxr.evaluation.predictions import Table, kept, pair, read
-from mococxr.evaluation.several import adjust, averages
+from mococxr.errors import InputError, UndefinedError
+from mococxr.evaluation.comparing import compared, make_pair, measured
+from mococxr.evaluation.predictions import Floats, PredictionFile, Rows, Table
 from mococxr.evaluation.summary import summary
+from mococxr.measure import comparison, operating, subgroups
+from mococxr.measure.measures import Block, Resampling, averages
+from mococxr.measure.operating import ThresholdRule
 
 if TYPE_CHECKING:
     from mococxr.settings import EvaluateSettings
@@ -25,140 +29,261 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     """Evaluate, print a small table, and write the numbers where `--json` says.
 
     Returns:
-        what `--json` writes (docs/contract.md); None stands where the data define no number, with a `reason`. Of
+        what `--json` writes (docs/contract.md); None where the data define no number, with a `reason`. Of
         several labels: `labels`, a block each, and `macro` and `micro`.
 
     Raises:
         InputError: a table, column, row or setting that cannot be used; nothing was written.
     """
-    _check(settings)
-    how = Bootstrap(settings.replicates, settings.seed, settings.level, settings.bootstrap, settings.stratify)
+    rule = _checked(settings)
+    how = Resampling(
+        settings.replicates, settings.seed, settings.level, settings.bootstrap, settings.stratify
+    )
+    inputs = {
+        path: PredictionFile.read(path)
+        for path in (settings.predictions, settings.against, settings.validation)
+        if path is not None
+    }
     tables = [
-        read(settings.predictions, label, score, settings.patient, settings.key, settings.subgroup)
+        inputs[settings.predictions].table(label, score, settings.patient, settings.key, settings.subgroup)
         for label, score in zip(settings.label, settings.score, strict=True)
     ]
-    blocks = [_one(table, score, settings, how) for table, score in zip(tables, settings.score, strict=True)]
-    found = blocks[0]
+    blocks = [
+        _label_block(table, score, inputs, rule, settings, how)
+        for table, score in zip(tables, settings.score, strict=True)
+    ]
+    result = blocks[0]
     if len(blocks) > 1:
-        adjust(blocks)
+        comparison.adjust([block["comparison"] for block in blocks if block["comparison"]])
         notes = list(dict.fromkeys(note for block in blocks for note in block["notes"]))
-        found = {"labels": blocks, **averages(tables, how), "notes": notes}
+        labels_NL = np.stack([np.where(table.known, table.labels, np.nan) for table in tables], axis=1)
+        scores_NL = np.stack([np.where(table.known, table.scores, 0.0) for table in tables], axis=1)
+        result = {"labels": blocks, **averages(labels_NL, scores_NL, tables[0].patients, how), "notes": notes}
     if settings.json:
-        files.write_json(settings.json, found)
-    console.result(summary(found))
-    for note in found["notes"]:
+        files.write_json(settings.json, result)
+    console.result(summary(result))
+    for note in result["notes"]:
         console.warn(note)
-    return found
+    return result
 
 
-def _check(settings: EvaluateSettings) -> None:
-    """Refuse settings that cannot be, before any table is read."""
+def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
+    """The rule of `--threshold`; settings that do not go together are refused before any table is read."""
     if len(settings.label) != len(settings.score) or not settings.label:
         raise InputError(
             f"{len(settings.label)} labels and {len(settings.score)} scores cannot be matched.",
-            "Give --label and --score as often as each other, in the same order.",
+            "Give --label and --score equally often, in the same order.",
         )
     if settings.against is None and (settings.unpaired or settings.margin is not None):
         name = "--unpaired" if settings.unpaired else f"--margin {settings.margin:g}"
-        raise InputError(f"{name} compares two tables, and there is one.", "Give the second by --against.")
+        raise InputError(f"{name} needs two tables to compare.", "Give the second table by --against.")
     if settings.unpaired and settings.key is not None:
+        raise InputError("--unpaired and --key cannot be combined.", "Leave one of the two out.")
+    rule = None if settings.threshold is None else _read_rule(settings.threshold)
+    _check_validation(rule, settings)
+    return rule
+
+
+def _read_rule(text: str) -> ThresholdRule:
+    """`--threshold`: a number, `youden` or `sensitivity=SHARE`."""
+    name, _, share = text.strip().partition("=")
+    try:
+        if name == "youden" and not share:
+            return ThresholdRule("youden")
+        if name == "sensitivity" and 0 < float(share) <= 1:
+            return ThresholdRule("sensitivity", sensitivity=float(share))
+        if np.isfinite(float(text)):
+            return ThresholdRule("given", value=float(text))
+    except ValueError:
+        pass  # a word, or a share that is no number: refused below
+    raise InputError(
+        f"--threshold cannot be {text!r}.",
+        "Give a score, youden, or sensitivity=SHARE with a share above 0 and up to 1 (sensitivity=0.9).",
+    )
+
+
+def _check_validation(rule: ThresholdRule | None, settings: EvaluateSettings) -> None:
+    """Refuse what would be fitted on the rows that judge it, and a validation table or prevalence without use."""
+    fitted = [f"--threshold {settings.threshold}"] if rule and rule.value is None else []
+    fitted += [f"--calibrate {settings.calibrate}"] if settings.calibrate != "none" else []
+    if fitted and settings.validation is None:
         raise InputError(
-            f"--unpaired says that no rows pair, --key {settings.key} that they do.", "Leave one out."
+            f"{fitted[0]} is fitted to labels, and must not be fitted to those that judge it.",
+            "Give --validation a table of other patients"
+            + (", or --threshold a number fixed in advance." if rule and rule.value is None else "."),
         )
-    operating.checked(settings.threshold, settings.calibrate, settings.validation, settings.prevalence)
+    if settings.validation is not None and not fitted:
+        raise InputError(
+            f"--validation {settings.validation} is not used: nothing is fitted to it.",
+            "Add --threshold youden, --threshold sensitivity=0.9 or --calibrate platt, or leave it out.",
+        )
+    if settings.prevalence is not None and rule is None:
+        raise InputError(
+            "--prevalence needs --threshold, whose PPV and NPV it changes.",
+            "Give --threshold, or leave --prevalence out.",
+        )
 
 
-def _one(table: Table, score: str, settings: EvaluateSettings, how: Bootstrap) -> Block:
+def _label_block(
+    table: Table, score: str, inputs: dict[Path, PredictionFile], rule: ThresholdRule | None,
+    settings: EvaluateSettings, how: Resampling,
+) -> Block:  # fmt: skip
     """Everything about one label."""
-    rows = kept(table)
-    first, areas = measure(rows, how)
+    rows = table.rows()
+    first, replicates = measured(rows, how)
     bootstrap: Block = {
-        **{name: getattr(how, name) for name in ("replicates", "seed", "level", "method", "stratified")},
-        "undefined": int(np.isnan(areas.found_B).sum()),
-        "auroc": bootstrap_ends(areas, how),
+        **dataclasses.asdict(how),
+        "undefined": int(np.isnan(replicates.values_B).sum()),
+        "auroc": replicates.ends(how),
     }
-    found: Block = {
-        "label": table.label,
-        "score": score,
-        "level": how.level,
-        "left_out": {
-            "blank": int(np.isnan(table.labels).sum()),
-            "uncertain": int((table.labels == -1).sum()),
-        },
-        "patients_assumed": settings.patient is None,
-        "paired_by": None,
-        "too_few": metrics.too_few(rows.labels, rows.patients, consequence="the interval is a rough one"),
-        **first,
-        **dict.fromkeys(("against", "difference", "comparison", "margin", "planning")),
-        "bootstrap": bootstrap,
-    }
+    block: Block = {
+        "label": table.label, "score": score, "level": how.level,
+        "left_out": {"blank": int(np.isnan(table.labels).sum()), "uncertain": int((table.labels == -1).sum())},
+        **first, "patients_assumed": settings.patient is None, "paired_by": None,
+        "too_few": metrics.too_few(rows.labels, rows.patients, consequence="the interval is only approximate"),
+        "against": None, "difference": None, "comparison": None, "margin": None, "planning": None,
+        "bootstrap": bootstrap, "operating_point": None, "calibration": None,
+    }  # fmt: skip
     if settings.against is not None:
-        both = _pair(table, rows, score, settings)
-        other = how if not both.unpaired else dataclasses.replace(how, seed=how.seed + 1)
-        second, theirs = measure(both.theirs, other)
-        found["paired_by"] = None if both.unpaired else (settings.key or "position")
-        found["too_few"] = both.too_few
-        found["against"] = second
-        found["difference"], found["comparison"], bootstrap["difference"] = compare(
-            both, (areas, theirs), how
-        )
-        if settings.margin is not None:
-            found["margin"] = margin_block(both, found["comparison"], settings.margin, how.level)
-        if not both.unpaired:
-            found["planning"] = planning_block(both, found["comparison"], settings.plan_for)
-    more, notes = _learned(table, rows, score, settings, how)
-    return {**found, **more, "notes": [*_notes(found), *notes]}
-
-
-def _pair(table: Table, rows: Rows, score: str, settings: EvaluateSettings) -> Pair:
-    """The second table beside the first."""
-    assert settings.against is not None
-    second = read(settings.against, table.label, score, settings.patient, settings.key)
-    if not settings.unpaired:
-        moved = pair(table, second, settings.key)
-        return Pair(
-            rows, dataclasses.replace(rows, name=str(moved.path), scores=moved.scores[table.judged]), False
-        )
-    theirs = kept(second)
-    both = np.intersect1d(rows.patients, theirs.patients) if settings.patient is not None else np.empty(0)
-    if both.size:
-        raise InputError(
-            f"{both.size} patients stand in {rows.name} and {theirs.name}, first {str(both[0])!r}: --unpaired "
-            "needs different patients.",
-            "Leave --unpaired out where the rows pair; or leave these patients out of one table.",
-        )
-    return Pair(rows, theirs, True)
-
-
-def _learned(
-    table: Table, rows: Rows, score: str, settings: EvaluateSettings, how: Bootstrap
-) -> tuple[Block, list[str]]:
-    """Threshold, calibration and subgroups, and what must be said of the validation table."""
-    rule = operating.checked(settings.threshold, settings.calibrate, settings.validation, settings.prevalence)
-    validation, note = None, None
+        second = inputs[settings.against].table(table.label, score, settings.patient, settings.key)
+        pair = make_pair(table, rows, second, settings)
+        block.update(compared(pair, replicates, bootstrap, settings, how))
+    notes = _notes(block)
+    validation = None
     if settings.validation is not None:
-        validation = kept(read(settings.validation, table.label, score, settings.patient, None))
-        note = operating.apart(rows, validation, settings.patient is not None)
-    point = calibration = None
+        validation = inputs[settings.validation].table(table.label, score, settings.patient, None).rows()
+        overlap = _check_disjoint(rows, validation, settings.patient is not None)
+        notes += [overlap] if overlap else []
     if rule is not None:
-        point = operating.operating_block(rule, rows, validation, settings.prevalence, how)
+        block["operating_point"] = _operating_block(rule, rows, validation, settings.prevalence, how)
     if settings.calibration or settings.calibrate != "none":
-        calibration = operating.calibration_block(settings.calibrate, rows, validation, how, score)
-    groups = subgroup_blocks(table, rows, how)
-    more = {"operating_point": point, "calibration": calibration, "subgroups": groups}
-    return more, [note] if note else []
+        block["calibration"] = _calibration_block(settings.calibrate, rows, validation, how, score)
+    groups = {name: _groups(table, name) for name in table.groups}
+    block["subgroups"] = subgroups.subgroup_blocks(groups, rows.labels, rows.scores, rows.patients, how)
+    return {**block, "notes": notes}
 
 
-def _notes(found: Block) -> list[str]:
+def _check_disjoint(tested: Rows, validation: Rows, named: bool) -> str | None:
+    """Refuse a validation table that is the table of predictions; a warning where patients are in both.
+
+    Args:
+        tested: the rows that are judged.
+        validation: the rows that a threshold or calibration is fitted to.
+        named: whether a column names the patients.
+    """
+    pairs = [
+        np.sort(np.stack([rows.labels, rows.scores], axis=1).view("f8,f8").ravel())
+        for rows in (tested, validation)
+    ]
+    if np.array_equal(*pairs):
+        raise InputError(
+            f"{validation.name} holds the labels and scores of {tested.name}: a threshold or calibration that is "
+            "fitted and judged on the same rows looks better than it is.",
+            "Give --validation a table of other patients, or --threshold a number fixed in advance.",
+        )
+    shared = np.intersect1d(tested.patients.astype(str), validation.patients.astype(str)).size if named else 0
+    if not shared:
+        return None
+    return (
+        f"{shared} patients of {tested.name} are in {validation.name} too: if they are the same people, what was "
+        "fitted to it looks better than it is."
+    )
+
+
+def _operating_block(
+    rule: ThresholdRule, tested: Rows, validation: Rows | None, prevalence: float | None, how: Resampling
+) -> Block:
+    """What the threshold does on the tested rows; the `reason` alone where none could be chosen."""
+    block: Block = {
+        "by": rule.by,
+        "wanted_sensitivity": rule.sensitivity,
+        "validation": validation.name if validation and rule.value is None else None,
+    }
+    threshold = rule.value
+    if threshold is None:
+        assert validation is not None  # checked with the settings
+        try:
+            threshold = operating.choose_threshold(
+                rule, validation.labels, validation.scores, validation.patients
+            )
+        except UndefinedError as error:
+            return {"threshold": None, **block, "reason": str(error)}
+    numbers, point = operating.point_block(threshold, tested.labels, tested.scores, tested.patients, how)
+    elsewhere = None if prevalence is None else operating.predictive_blocks(point, [prevalence])[0]
+    return {"threshold": threshold, **block, **numbers, "elsewhere": elsewhere}
+
+
+def _calibration_block(
+    kind: str, tested: Rows, validation: Rows | None, how: Resampling, column: str
+) -> Block:
+    """How right the scores are as probabilities: as they are (`none`), or calibrated on validation rows."""
+    block: Block = {
+        "method": kind,
+        "validation": validation.name if validation and kind != "none" else None,
+        "parameters": None,
+    }
+    try:
+        if kind == "none":
+            probabilities = _as_they_are(tested, column)
+        else:
+            assert validation is not None  # checked with the settings
+            block["scores_taken_for"], (inputs, outputs) = _logits(validation, tested)
+            try:
+                fitted = metrics.fit_calibrator(kind, validation.labels, inputs, validation.patients)
+            except UndefinedError as error:
+                raise UndefinedError(f"No calibration is fitted: {error}") from error
+            block["parameters"] = fitted.parameters()
+            probabilities = fitted.apply(outputs)
+        judged = operating.calibration_block(tested.labels, probabilities, tested.patients, how)
+    except UndefinedError as error:
+        return {**block, "reason": str(error)}
+    return {**block, **judged}
+
+
+def _are_probabilities(rows: Rows) -> bool:
+    return bool(((rows.scores >= 0) & (rows.scores <= 1)).all())
+
+
+def _as_they_are(rows: Rows, column: str) -> Floats:
+    if not _are_probabilities(rows):
+        worst = float(rows.scores[np.argmax(np.abs(rows.scores - 0.5))])
+        raise InputError(
+            f"{rows.name}, column {column!r}: the scores are not probabilities, one is {worst:g}.",
+            "Calibrate them first: --calibrate platt --validation TABLE.",
+        )
+    return rows.scores
+
+
+def _logits(validation: Rows, tested: Rows) -> tuple[str, tuple[Floats, Floats]]:
+    """What the scores of both tables are taken for, and their logits."""
+    if _are_probabilities(validation) and _are_probabilities(tested):
+        return "probabilities", (metrics.as_logits(validation.scores), metrics.as_logits(tested.scores))
+    return "logits", (validation.scores, tested.scores)
+
+
+def _groups(table: Table, name: str) -> pl.Series:
+    """The group of each known row."""
+    known = subgroups.as_groups(table.groups[name]).filter(pl.Series(table.known))
+    names = known.drop_nulls().unique().sort()
+    if not 2 <= names.len() <= subgroups.MAX_GROUPS:
+        examples = ", ".join(names[:5].to_list()) or "none"
+        raise InputError(
+            f"{table.path}: --subgroup {name} makes {names.len()} groups of the labelled rows ({examples}).",
+            f"Give a column of 2 to {subgroups.MAX_GROUPS} groups; make bands of a number first.",
+        )
+    return known
+
+
+def _notes(block: Block) -> list[str]:
     """What a reader must know besides the numbers, one sentence each."""
     notes = []
-    if found["patients_assumed"]:
+    if block["patients_assumed"]:
         notes.append("No --patient was given: each row was taken for a patient of its own.")
-    blank, uncertain = found["left_out"].values()
+    blank, uncertain = block["left_out"].values()
     if blank or uncertain:
         notes.append(f"Rows left out: {blank} without a label, {uncertain} uncertain (-1).")
-    bootstrap = found["bootstrap"]
+    bootstrap = block["bootstrap"]
     if bootstrap["undefined"]:
-        of = f"{bootstrap['undefined']} of {bootstrap['replicates']}"
-        notes.append(f"{of} resamples held one class only; they were left out.")
-    return [*notes, found["too_few"]] if found["too_few"] else notes
+        share = f"{bootstrap['undefined']} of {bootstrap['replicates']}"
+        notes.append(f"{share} resamples held one class only; they were left out.")
+    return [*notes, block["too_few"]] if block["too_few"] else notes

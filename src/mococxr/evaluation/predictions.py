@@ -1,4 +1,4 @@
-"""Tables of predictions: read, checked cell by cell, and paired row by row.
+"""Tables of predictions: a file is read once, its columns are checked cell by cell, two tables are paired row by row.
 
 Rows are counted from 1 below the header in every message.
 """
@@ -13,17 +13,43 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mococxr import metrics
 from mococxr.errors import InputError
-from mococxr.evaluation.numbers import Floats, Rows
 
-ONE_ROW_EACH = "Give both tables one row for each image, in the same order or paired by --key COLUMN."
+Floats = NDArray[np.float64]
+ONE_ROW_EACH = "Give both tables one row per image, in the same order or paired by --key COLUMN."
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table that are judged: labels 1 or 0, both present, finite scores, patients; all (N,)."""
+
+    name: str
+    labels: Floats
+    scores: Floats
+    patients: NDArray
+
+    @property
+    def count(self) -> int:
+        """Patients."""
+        return int(np.unique(self.patients).size)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether a patient has several rows."""
+        return self.count < self.labels.size
+
+    @property
+    def too_few(self) -> str | None:
+        """The sentence where a class has too few patients."""
+        return metrics.too_few(self.labels, self.patients)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows in the order of the file. Labels are 1, 0, -1 (uncertain) or NaN (blank).
+    """One label and score of a file, in its order. Labels are 1, 0, -1 (uncertain) or NaN (blank).
 
-    `groups`: column -> the group of each row as it stands in the file, null where blank.
+    `groups`: column -> the group of each row as the file has it, null where blank.
     """
 
     path: Path
@@ -35,47 +61,129 @@ class Table:
     groups: dict[str, pl.Series]
 
     @property
-    def judged(self) -> NDArray[np.bool_]:
+    def known(self) -> NDArray[np.bool_]:
         """Rows whose label is 1 or 0."""
         return np.isin(self.labels, (0, 1))
 
+    def rows(self) -> Rows:
+        """The rows whose label is known; where no patient is named, each row is one.
 
-def read(
-    path: Path,
-    label: str,
-    score: str,
-    patient: str | None,
-    key: str | None,
-    groups: tuple[str, ...] = (),
-) -> Table:
-    """Read the named columns; scores and patients are checked on the rows whose label is 1 or 0.
-
-    Raises:
-        InputError: a file that is no table, a missing column, or a cell that cannot be used.
-    """
-    path = Path(path)
-    frame = _frame(path)
-    for column in (label, score, patient, key, *groups):
-        if column is not None:
-            _column(path, frame, column)
-    if not frame.height:
-        raise InputError(f"{path} has a header and no rows.", "Give a table with one row for each image.")
-    labels = _numbers(path, frame, label)
-    _refuse(
-        path, frame, label, ~(np.isnan(labels) | np.isin(labels, (0, 1, -1))), "Labels are 1, 0, -1 or blank."
-    )
-    scores = _numbers(path, frame, score)
-    judged = np.isin(labels, (0, 1))
-    _refuse(path, frame, score, judged & ~np.isfinite(scores), "Every labelled row needs a finite score.")
-    patients = _names(path, frame, patient, judged) if patient else None
-    keys = _names(path, frame, key, np.full(frame.height, True)) if key else None
-    if key and keys is not None:
-        repeated = frame.select(pl.col(key).cast(pl.String).is_first_distinct().not_()).to_series().to_numpy()
-        _refuse(path, frame, key, repeated, "Each key may stand on one row only.")
-    return Table(path, label, labels, scores, patients, keys, {name: frame[name] for name in groups})
+        Raises:
+            InputError: these rows do not hold both classes.
+        """
+        known = self.known
+        labels = self.labels[known]
+        if np.unique(labels).size < 2:
+            problem = (
+                f"all {labels.size} known labels are {int(labels[0])}"
+                if labels.size
+                else "no label is 1 or 0"
+            )
+            raise InputError(
+                f"{self.path}, column {self.label!r}: {problem}.",
+                "AUROC needs at least one row of each class: check the column, or add rows.",
+            )
+        patients = np.flatnonzero(known) if self.patients is None else self.patients[known]
+        return Rows(str(self.path), labels, self.scores[known], patients)
 
 
-def pair(first: Table, second: Table, key: str | None) -> Table:
+@dataclass(frozen=True)
+class PredictionFile:
+    """A file of predictions; every cell of a CSV is text until a column is asked for."""
+
+    path: Path
+    frame: pl.DataFrame
+
+    @classmethod
+    def read(cls, path: Path) -> PredictionFile:
+        """Read a .csv or .parquet.
+
+        Raises:
+            InputError: it cannot be read as a table, or has no rows.
+        """
+        path = Path(path)
+        if path.suffix not in (".csv", ".parquet"):
+            raise InputError(f"{path} is neither .csv nor .parquet.", "Save the table as one of them.")
+        try:
+            content = path.read_bytes()  # polars would take `*` and `[` in a name for a pattern
+            if path.suffix == ".csv":
+                return cls(path, pl.read_csv(content, infer_schema=False))
+            return cls(path, pl.read_parquet(BytesIO(content)))
+        except OSError as error:
+            raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            problem = f"{path} cannot be read as a table: {reason}."
+            raise InputError(problem, "Save it again as CSV (UTF-8) or Parquet.") from error
+
+    def table(
+        self, label: str, score: str, patient: str | None, key: str | None, groups: tuple[str, ...] = ()
+    ) -> Table:
+        """The named columns; scores and patients are checked on the rows whose label is 1 or 0.
+
+        Raises:
+            InputError: a missing column, or a cell that cannot be used.
+        """
+        for column in (label, score, patient, key, *groups):
+            if column is not None:
+                self._check(column)
+        if not self.frame.height:
+            raise InputError(f"{self.path} has a header and no rows.", "Give a table with one row per image.")
+        labels, scores = self._numbers(label), self._numbers(score)
+        known = np.isin(labels, (0, 1))
+        bad_labels = ~(np.isnan(labels) | known | (labels == -1))
+        self._refuse(label, bad_labels, "Labels are 1, 0, -1 or blank.")
+        self._refuse(score, known & ~np.isfinite(scores), "Every labelled row needs a finite score.")
+        patients = self._names(patient, known) if patient else None
+        keys = self._names(key, np.full(self.frame.height, True)) if key else None
+        if key:
+            repeated = self.frame[key].cast(pl.String).is_first_distinct().not_().to_numpy()
+            self._refuse(key, repeated, "Each key may occur on one row only.")
+        return Table(
+            self.path, label, labels, scores, patients, keys, {name: self.frame[name] for name in groups}
+        )
+
+    def _check(self, column: str) -> None:
+        """Refuse a column that is absent, occurs twice, or holds no single values."""
+        if column not in self.frame.columns:
+            names = ", ".join(self.frame.columns)
+            raise InputError(f"{self.path} has no column {column!r}.", f"Its columns are: {names}.")
+        if f"{column}_duplicated_0" in self.frame.columns:  # the name that polars gives the second one
+            raise InputError(f"{self.path} has two columns {column!r}.", "Rename one of them.")
+        kind = self.frame[column].dtype
+        if kind.is_nested() or kind.is_temporal():
+            raise InputError(
+                f"{self.path}, column {column!r} holds {kind}.", "Give a column of numbers or text."
+            )
+
+    def _numbers(self, column: str) -> Floats:
+        """A column as float64; blank is NaN."""
+        cells = self.frame[column]
+        if not (cells.dtype.is_numeric() or cells.dtype == pl.Boolean):
+            cells = cells.cast(pl.String).str.strip_chars()
+            cells = cells.set(cells == "", None)
+        numbers = cells.cast(pl.Float64, strict=False)
+        unread = (numbers.is_null() & cells.is_not_null()).to_numpy()
+        self._refuse(column, unread, "This column must hold numbers.")
+        return numbers.fill_null(float("nan")).to_numpy().astype(np.float64)
+
+    def _names(self, column: str, needed: NDArray[np.bool_]) -> NDArray:
+        """A column of ids as text; blank is refused where `needed`."""
+        cells = self.frame[column].cast(pl.String).fill_null("")
+        self._refuse(column, needed & (cells.str.strip_chars() == "").to_numpy(), "No id may be blank.")
+        return cells.to_numpy().astype(str)
+
+    def _refuse(self, column: str, bad: NDArray[np.bool_], way_out: str) -> None:
+        """Name the first bad cell of a column."""
+        if bad.any():
+            row = int(np.argmax(bad))
+            value = self.frame[column][row]
+            more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
+            shown = "blank" if value is None else repr(value)
+            raise InputError(f"{self.path}, row {row + 1}, column {column!r}: {shown}{more}.", way_out)
+
+
+def paired(first: Table, second: Table, key: str | None) -> Table:
     """The second table in the row order of the first, once rows, labels and patients agree.
 
     Raises:
@@ -95,104 +203,28 @@ def pair(first: Table, second: Table, key: str | None) -> Table:
     return moved
 
 
-def kept(table: Table) -> Rows:
-    """The rows whose label is 1 or 0; where no patient is named, each row is one.
-
-    Raises:
-        InputError: these rows do not hold both classes.
-    """
-    judged = table.judged
-    labels = table.labels[judged]
-    if np.unique(labels).size < 2:
-        what = f"all {labels.size} known labels are {int(labels[0])}" if labels.size else "no label is 1 or 0"
-        raise InputError(
-            f"{table.path}, column {table.label!r}: {what}.",
-            "AUROC needs at least one row of each class: check the column, or add rows.",
-        )
-    patients = np.flatnonzero(judged) if table.patients is None else table.patients[judged]
-    return Rows(str(table.path), labels, table.scores[judged], patients)
-
-
-def _frame(path: Path) -> pl.DataFrame:
-    """The table as it stands: every cell of a CSV is text."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"{path} is neither .csv nor .parquet.", "Save the table as one of them.")
-    try:
-        content = path.read_bytes()  # polars would take `*` and `[` in a name for a pattern
-        if path.suffix == ".csv":
-            return pl.read_csv(content, infer_schema=False)
-        return pl.read_parquet(BytesIO(content))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        problem = f"{path} cannot be read as a table: {reason}."
-        raise InputError(problem, "Save it again as CSV (UTF-8) or Parquet.") from error
-
-
-def _column(path: Path, frame: pl.DataFrame, column: str) -> None:
-    """Refuse a column that is absent, stands twice, or holds no single values."""
-    if column not in frame.columns:
-        raise InputError(f"{path} has no column {column!r}.", f"Its columns are: {', '.join(frame.columns)}.")
-    if f"{column}_duplicated_0" in frame.columns:
-        raise InputError(f"{path} has two columns {column!r}.", "Rename one of them.")
-    kind = frame[column].dtype
-    if kind.is_nested() or kind.is_temporal():
-        raise InputError(f"{path}, column {column!r} holds {kind}.", "Give a column of numbers or text.")
-
-
-def _numbers(path: Path, frame: pl.DataFrame, column: str) -> Floats:
-    """A column as float64; blank is NaN."""
-    cells = frame[column]
-    if not (cells.dtype.is_numeric() or cells.dtype == pl.Boolean):
-        cells = cells.cast(pl.String).str.strip_chars()
-        cells = cells.set(cells == "", None)
-    numbers = cells.cast(pl.Float64, strict=False)
-    unread = (numbers.is_null() & cells.is_not_null()).to_numpy()
-    _refuse(path, frame, column, unread, "This column must hold numbers.")
-    return numbers.fill_null(float("nan")).to_numpy().astype(np.float64)
-
-
-def _names(path: Path, frame: pl.DataFrame, column: str, needed: NDArray[np.bool_]) -> NDArray:
-    """A column of ids as text; blank is refused where `needed`."""
-    cells = frame[column].cast(pl.String).fill_null("")
-    _refuse(path, frame, column, needed & (cells.str.strip_chars() == "").to_numpy(), "No id may be blank.")
-    return cells.to_numpy().astype(str)
-
-
-def _refuse(path: Path, frame: pl.DataFrame, column: str, bad: NDArray[np.bool_], way_out: str) -> None:
-    """Name the first bad cell of a column."""
-    if bad.any():
-        row = int(np.argmax(bad))
-        value = frame[column][row]
-        more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
-        shown = "blank" if value is None else repr(value)
-        raise InputError(f"{path}, row {row + 1}, column {column!r}: {shown}{more}.", way_out)
-
-
 def _partners(first: Table, second: Table, key: str | None) -> NDArray[np.intp]:
     """For each row of the first table, its row in the second."""
-    mine, theirs = first.keys, second.keys
-    if mine is None or theirs is None:
+    if first.keys is None or second.keys is None:
         if first.labels.size != second.labels.size:
             sizes = f"{first.path} has {first.labels.size} rows, {second.path} has {second.labels.size}"
             raise InputError(f"{sizes}: they cannot pair by position.", ONE_ROW_EACH)
         return np.arange(first.labels.size)
-    for table, lone in ((first, mine[~np.isin(mine, theirs)]), (second, theirs[~np.isin(theirs, mine)])):
-        if lone.size:
-            other = second if table is first else first
-            problem = f"{table.path} has {lone.size} rows without a partner in {other.path}"
-            raise InputError(f"{problem}, first {key} {str(lone[0])!r}.", ONE_ROW_EACH)
-    order = np.argsort(theirs)
-    return order[np.searchsorted(theirs, mine, sorter=order)]
+    for table, other in ((first, second), (second, first)):
+        alone = table.keys[~np.isin(table.keys, other.keys)]  # type: ignore[index, arg-type]
+        if alone.size:
+            problem = f"{table.path} has {alone.size} rows without a partner in {other.path}"
+            raise InputError(f"{problem}, first {key} {str(alone[0])!r}.", ONE_ROW_EACH)
+    order = np.argsort(second.keys)
+    return order[np.searchsorted(second.keys, first.keys, sorter=order)]
 
 
-def _agree(first: Table, second: Table, what: str, a: NDArray, b: NDArray, key: str | None) -> None:
-    differing = (a != b) & ~((a != a) & (b != b))
+def _agree(first: Table, second: Table, column: str, a: NDArray, b: NDArray, key: str | None) -> None:
+    differing = (a != b) & ~((a != a) & (b != b))  # NaN, a blank label, agrees with NaN
     if differing.any():
         row = int(np.argmax(differing))
-        place = f"row {row + 1}" if first.keys is None else f"{key} {str(first.keys[row])!r}"
+        where = f"row {row + 1}" if first.keys is None else f"{key} {str(first.keys[row])!r}"
         raise InputError(
-            f"{first.path} and {second.path} differ in {what!r} at {place}: {a[row]} and {b[row]}.",
+            f"{first.path} and {second.path} differ in {column!r} at {where}: {a[row]} and {b[row]}.",
             ONE_ROW_EACH,
         )

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from mococxr.evaluation.numbers import Block
+from mococxr.measure.measures import MEASURES, Block
 
 WIDE = 30
 
 
-def summary(found: Block) -> str:
+def summary(result: Block) -> str:
     """Of one label, or of several with their averages."""
-    if "labels" not in found:
-        return "\n".join(_one(found))
+    if "labels" not in result:
+        return "\n".join(_label(result))
     lines = []
-    for block in found["labels"]:
-        lines += [f"{block['label']}", *(f"  {line}" for line in _one(block)), ""]
-    lines.append(f"{len(found['labels'])} labels together")
+    for block in result["labels"]:
+        lines += [f"{block['label']}", *(f"  {line}" for line in _label(block)), ""]
+    lines.append(f"{len(result['labels'])} labels together")
     for average in ("macro", "micro"):
-        for measure, block in found[average].items():
-            lines.append("  " + _line(f"{average} {measure.replace('_', ' ')}", block))
+        for metric, block in result[average].items():
+            lines.append("  " + _line(f"{average} {MEASURES[metric].name}", block))
     return "\n".join(lines)
 
 
-def _one(found: Block) -> list[str]:
-    quoted = found["interval"]
+def _label(result: Block) -> list[str]:
+    quoted = result["interval"]
     lines = [
-        f"{found['n']} rows of {found['patients']} patients, {found['positives']} rows positive",
-        f"{'':{WIDE}}{'value':>8}  {100 * found['level']:g} % interval",
+        f"{result['n']} rows of {result['patients']} patients, {result['positives']} rows positive",
+        f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
         _line("AUROC", {**quoted, "method": None}) + ("  (to quote)" if quoted["low"] is not None else ""),
-        _line(f"  by {found['auroc']['method']}", {**found["auroc"], "method": None}),
-        _line("average precision", found["average_precision"]),
+        _line(f"  by {result['auroc']['method']}", {**result["auroc"], "method": None}),
+        _line("average precision", result["average_precision"]),
     ]
-    if found["against"]:
-        lines += _compared(found)
-    if found["operating_point"]:
-        lines += _operating(found["operating_point"])
-    if found["calibration"]:
-        lines += _calibrated(found["calibration"])
-    for block in found["subgroups"]:
+    if result["against"]:
+        lines += _compared(result)
+    if result["operating_point"]:
+        lines += _operating(result["operating_point"])
+    if result["calibration"]:
+        lines += _calibrated(result["calibration"])
+    for block in result["subgroups"]:
         lines += _groups(block)
     return lines
 
@@ -50,22 +50,22 @@ def _line(name: str, block: Block) -> str:
     return f"{name:{WIDE}}{block['value']:8.3f}  {block['low']:.3f} to {block['high']:.3f}{by}"
 
 
-def _compared(found: Block) -> list[str]:
-    comparison = found["comparison"]
+def _compared(result: Block) -> list[str]:
+    comparison = result["comparison"]
     difference = _line("AUROC difference", comparison)
     if comparison["p"] is not None:
         difference += f", p {comparison['p']:.2g}"
         if comparison.get("p_holm") is not None:
             difference += f" (Holm over the labels {comparison['p_holm']:.2g})"
     lines = [
-        _line("AUROC, against", {**found["against"]["interval"], "method": None}),
-        _line("average precision, against", found["against"]["average_precision"]),
+        _line("AUROC, against", {**result["against"]["interval"], "method": None}),
+        _line("average precision, against", result["against"]["average_precision"]),
         difference,
         comparison["words"],
     ]
-    if margin := found["margin"]:
+    if margin := result["margin"]:
         lines += [f"Margin {margin['margin']:g}: {_margin(margin)}."]
-    if planning := found["planning"]:
+    if planning := result["planning"]:
         lines.append(planning["words"] or f"No plan for a next study: {planning['reason']}")
     return lines
 

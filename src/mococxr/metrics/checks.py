@@ -1,4 +1,4 @@
-"""What every measure asks of its arrays, said once."""
+"""What every measure asks of its arrays, and when a class has too few patients to be judged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from mococxr.errors import UndefinedError
 
 Floats = NDArray[np.float64]
+
+TOO_FEW = 10
+"""Patients of a class below which nothing is tested."""
 
 
 def as_labels(labels: ArrayLike, size: int | None = None) -> NDArray[np.bool_]:
@@ -47,15 +50,65 @@ def as_scores(scores: ArrayLike, ndim: int = 1) -> Floats:
     return values
 
 
-def as_weights(weights: ArrayLike | None, size: int) -> Floats:
-    """Row weights as float64, shape (N,); all 1 when `weights` is None.
+def as_columns(scores: ArrayLike) -> Floats:
+    """The scores of one trial (N,) or of several (T, N) as (T, N); errors as `as_scores`."""
+    values = np.asarray(scores, dtype=np.float64)
+    return as_scores(values[None] if values.ndim == 1 else values, ndim=2)
+
+
+def as_patients(patients: ArrayLike | None, size: int) -> NDArray:
+    """The patient of each row, shape (N,); None makes each row a patient of its own.
 
     Raises:
-        ValueError: another shape, or a weight that is negative or not finite.
+        ValueError: another shape than (size,).
     """
-    if weights is None:
-        return np.ones(size)
-    values = np.asarray(weights, dtype=np.float64)
-    if values.shape != (size,) or not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError(f"weights must be {size} finite numbers, none negative")
-    return values
+    if patients is None:
+        return np.arange(size)
+    ids = np.asarray(patients)
+    if ids.shape != (size,):
+        raise ValueError(f"{ids.size} patients for {size} rows")
+    return ids
+
+
+def check_level(level: float) -> None:
+    """Refuse a level of confidence that is no share, such as 95.
+
+    Raises:
+        ValueError: it does not lie between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"the level must lie between 0 and 1, not {level}")
+
+
+def too_few(
+    labels: ArrayLike,
+    patients: ArrayLike,
+    minimum: int = TOO_FEW,
+    consequence: str = "no test is made of the difference",
+    split: str = "test",
+) -> str | None:
+    """Why nothing is judged where a class has fewer than `minimum` patients; None where both have enough.
+
+    A patient counts for each class of which it has a row.
+
+    Args:
+        labels: 1 or 0, shape (N,).
+        patients: patient of each row, shape (N,).
+        minimum: patients needed of each class.
+        consequence: the end of the sentence.
+        split: which patients they are, in words.
+
+    >>> too_few([1, 0, 0], ["a", "b", "c"], minimum=2)
+    'Too few to judge: 1 positive test patient, fewer than 2; no test is made of the difference.'
+    """
+    values, ids = np.asarray(labels), np.asarray(patients)
+    counts = {
+        name: np.unique(ids[values == label]).size for name, label in (("positive", 1), ("negative", 0))
+    }
+    name = min(counts, key=lambda key: counts[key])
+    if counts[name] >= minimum:
+        return None
+    return (
+        f"Too few to judge: {counts[name]} {name} {split} patient{'' if counts[name] == 1 else 's'}, "
+        f"fewer than {minimum}; {consequence}."
+    )

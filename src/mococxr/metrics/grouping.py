@@ -23,6 +23,10 @@ def vote(
 
     Returns:
         labels (G,), scores (G,) or (T, G), group ids (G,), sorted.
+
+    >>> labels, scores, studies = vote([0, 1, 0], [0.1, 0.7, 0.9], ["b", "b", "a"])
+    >>> labels.tolist(), scores.tolist(), studies.tolist()
+    ([0, 1], [0.9, 0.7], ['a', 'b'])
     """
     values, given = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     ids, first, inverse = np.unique(np.asarray(groups), return_index=True, return_inverse=True)

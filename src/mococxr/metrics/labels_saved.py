@@ -70,6 +70,10 @@ def labels_saved(
 
     Raises:
         UndefinedError: no replicate is defined throughout.
+
+    >>> curve = [[0.6, 0.6], [0.7, 0.7], [0.8, 0.8]]
+    >>> str(labels_saved(10, 0.7, [0.7, 0.7], [10, 100, 1000], [0.6, 0.7, 0.8], curve).needed)
+    '100'
     """
     counts, curve = np.asarray(counts_F, dtype=np.float64), np.asarray(curve_F, dtype=np.float64)
     drawn_FB, target_B = np.asarray(curve_FB, dtype=np.float64), np.asarray(reached_B, dtype=np.float64)
@@ -87,15 +91,16 @@ def labels_saved(
     last = needed_B.size - 1
     low = needed_B[int(np.floor((1 - level) / 2 * last))]
     high = needed_B[int(np.ceil((1 + level) / 2 * last))]
-    found, first, final = (_bounded(float(value), counts) for value in (needed, low, high))
-    factor = found.count / labels if found.side == "exactly" else None
+    estimate, first, final = (_bounded(float(value), counts) for value in (needed, low, high))
+    factor = estimate.count / labels if estimate.side == "exactly" else None
     over = f"{100 * level:g} % interval over test patients"
-    words = f"What the arm reaches with {labels:,.0f} labels takes the reference {found} ({over}: {first} to {final})."
-    if found.side == "more than":
+    words = f"What the arm reaches with {labels:,.0f} labels takes the reference {estimate}"
+    words += f" ({over}: {first} to {final})."
+    if estimate.side == "more than":
         words = (
             f"The reference does not reach it with all {counts[-1]:,.0f} labels ({over}: from {first} on)."
         )
-    return LabelsSaved(labels, found, first, final, factor, level, last + 1, int((~defined).sum()), words)
+    return LabelsSaved(labels, estimate, first, final, factor, level, last + 1, int((~defined).sum()), words)
 
 
 def _bounded(value: float, counts: Floats) -> Labels:
@@ -108,8 +113,7 @@ def _read(target_B: Floats, curve_FB: Floats, counts: Floats) -> Floats:
     """The least count at which the rising curve reaches the target: never below the first, inf beyond the last."""
     rising = _rising(curve_FB)
     reached_FB = rising >= target_B - 1e-15
-    place_B = reached_FB.argmax(axis=0)
-    after = np.clip(place_B, 1, None)
+    after = np.clip(reached_FB.argmax(axis=0), 1, None)
     columns = np.arange(target_B.size)
     below, above = rising[after - 1, columns], rising[after, columns]
     gap = np.where(above > below, above - below, 1.0)
@@ -123,9 +127,9 @@ def _rising(curve_FB: Floats) -> Floats:
     """Isotonic regression of each column: the highest, over starts, of the least mean over ends (F^2 steps)."""
     size = len(curve_FB)
     sums = np.concatenate([np.zeros_like(curve_FB[:1]), np.cumsum(curve_FB, axis=0)])
-    found = np.full_like(curve_FB, -np.inf)
+    rising = np.full_like(curve_FB, -np.inf)
     for start in range(size):
         means = (sums[start + 1 :] - sums[start]) / np.arange(1, size - start + 1)[:, None]
         least = np.minimum.accumulate(means[::-1], axis=0)[::-1]
-        found[start:] = np.maximum(found[start:], least)
-    return found
+        rising[start:] = np.maximum(rising[start:], least)
+    return rising

@@ -1,4 +1,4 @@
-"""AUROC and average precision for one weighting of the rows, or for many at once.
+"""AUROC and average precision of one score column: of all rows, or on many weightings of the patients at once.
 
 Letters: N rows, P positives, M negatives, B weightings (bootstrap replicates). The order of the rows is
 worked out once per score column; a weighting then costs one running sum over the rows, whatever the ties.
@@ -12,61 +12,57 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import Floats, as_labels, as_scores, as_weights
+from mococxr.metrics.checks import Floats, as_labels, as_scores
 
-Measure: TypeAlias = Callable[[Floats], Floats]
+Weighted: TypeAlias = Callable[[Floats], Floats]
 """Weights of the units (U, B) -> the measure of each weighting (B,); NaN where a class has no weight."""
 
+Measure: TypeAlias = Callable[[NDArray[np.bool_], Floats, NDArray[np.intp]], Weighted]
+"""Which rows are positive (N,), their scores (N,), the unit of each row (N,) -> the measure of any weighting."""
 
-def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive outranks a negative, a tie counting one half.
 
     Args:
         labels: 1 or 0, shape (N,).
         scores: higher means more likely positive, shape (N,).
-        weights: row weights >= 0, shape (N,); all 1 by default.
 
     Raises:
-        UndefinedError: one class is absent or has no weight.
+        UndefinedError: one class is absent.
+
+    >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.75
     """
-    return _one(auroc_measure, labels, scores, weights)
+    return value_of(auroc_measure, labels, scores)
 
 
-def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Average precision: the sum over thresholds of precision times the step in recall, not interpolated.
 
     Arguments and errors as `auroc`.
+
+    >>> round(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
+    0.8333
     """
-    return _one(average_precision_measure, labels, scores, weights)
+    return value_of(average_precision_measure, labels, scores)
 
 
-def _one(
-    make: Callable[[NDArray[np.bool_], Floats], Measure],
-    labels: ArrayLike,
-    scores: ArrayLike,
-    weights: ArrayLike | None,
-) -> float:
+def value_of(measure: Measure, labels: ArrayLike, scores: ArrayLike) -> float:
+    """A measure of all rows, each counted once; arguments and errors as `auroc`."""
     scores_N = as_scores(scores)
     positive_N = as_labels(labels, scores_N.size)
-    weights_N = as_weights(weights, scores_N.size)
-    value = float(make(positive_N, scores_N)(weights_N[:, None])[0])
-    if np.isnan(value):
-        raise UndefinedError("one class has no weight")
-    return value
+    return float(measure(positive_N, scores_N, np.arange(scores_N.size))(np.ones((scores_N.size, 1)))[0])
 
 
-def auroc_measure(
-    positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp] | None = None
-) -> Measure:
+def auroc_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]) -> Weighted:
     """Prepare the AUROC of one score column for many weightings.
 
     Args:
         positive_N: which rows are positive.
         scores_N: finite scores.
-        unit_N: the unit (patient) of each row, an index into the weights; each row its own by default.
+        unit_N: the unit (patient) of each row, an index into the weights.
     """
-    units = np.arange(scores_N.size) if unit_N is None else unit_N
     negatives_M = np.flatnonzero(~positive_N)
     negatives_M = negatives_M[np.argsort(scores_N[negatives_M], kind="stable")]
     positives_P = np.flatnonzero(positive_N)
@@ -74,26 +70,25 @@ def auroc_measure(
     below_P = np.searchsorted(scores_N[negatives_M], scores_N[positives_P], side="left")
     upto_P = np.searchsorted(scores_N[negatives_M], scores_N[positives_P], side="right")
     tied_P = np.flatnonzero(below_P != upto_P)
-    negative_units, positive_units = units[negatives_M], units[positives_P]
+    negative_units, positive_units = unit_N[negatives_M], unit_N[positives_P]
 
-    def measure(weights_UB: Floats) -> Floats:
+    def weighted(weights_UB: Floats) -> Floats:
         beaten = np.zeros((negatives_M.size + 1, weights_UB.shape[1]))
         np.cumsum(weights_UB[negative_units], axis=0, out=beaten[1:])
         weights_PB = weights_UB[positive_units]
         below_PB = beaten[below_P]
-        if tied_P.size:
+        if tied_P.size:  # scores without ties, the usual case, skip this second look-up
             below_PB[tied_P] = (below_PB[tied_P] + beaten[upto_P[tied_P]]) / 2
         below_PB *= weights_PB
-        return _ratio(below_PB.sum(axis=0), weights_PB.sum(axis=0) * beaten[-1])
+        return safe_divide(below_PB.sum(axis=0), weights_PB.sum(axis=0) * beaten[-1])
 
-    return measure
+    return weighted
 
 
 def average_precision_measure(
-    positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp] | None = None
-) -> Measure:
+    positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]
+) -> Weighted:
     """Prepare the average precision of one score column for many weightings; arguments as `auroc_measure`."""
-    units = np.arange(scores_N.size) if unit_N is None else unit_N
     order_N = np.argsort(-scores_N, kind="stable")
     positives_P = order_N[positive_N[order_N]]
     falling_N, falling_P = -scores_N[order_N], -scores_N[positives_P]
@@ -101,9 +96,9 @@ def average_precision_measure(
     last_of_all_P = np.searchsorted(falling_N, falling_P, side="right") - 1
     last_positive_P = np.searchsorted(falling_P, falling_P, side="right") - 1
     tied = bool((last_positive_P != np.arange(falling_P.size)).any())
-    all_units, positive_units = units[order_N], units[positives_P]
+    all_units, positive_units = unit_N[order_N], unit_N[positives_P]
 
-    def measure(weights_UB: Floats) -> Floats:
+    def weighted(weights_UB: Floats) -> Floats:
         admitted_PB = np.cumsum(weights_UB[all_units], axis=0)[last_of_all_P]
         weights_PB = weights_UB[positive_units]
         true_PB = np.cumsum(weights_PB, axis=0)
@@ -114,11 +109,13 @@ def average_precision_measure(
         admitted_PB[admitted_PB == 0] = 1.0  # nothing admitted: no positive weight either, the term is 0
         true_PB /= admitted_PB
         true_PB *= weights_PB
-        return _ratio(true_PB.sum(axis=0), np.where(missed_B > 0, total_B, 0.0))
+        return safe_divide(true_PB.sum(axis=0), np.where(missed_B > 0, total_B, 0.0))
 
-    return measure
+    return weighted
 
 
-def _ratio(top_B: Floats, bottom_B: Floats) -> Floats:
-    """`top / bottom`, NaN where `bottom` is 0: the replicate is undefined."""
-    return np.divide(top_B, bottom_B, out=np.full(top_B.shape, np.nan), where=bottom_B > 0)
+def safe_divide(top: ArrayLike, bottom: ArrayLike) -> Floats:
+    """`top / bottom`, NaN where `bottom` is 0 or less: such a replicate is undefined."""
+    over, under = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
+    empty = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
+    return np.divide(over, under, out=empty, where=under > 0)

@@ -1,4 +1,4 @@
-"""Does the classifier serve every group alike? AUROC by group, and the gaps between groups.
+"""Does the classifier serve every group alike? AUROC by group, and the gaps between groups; bands of age.
 
 Letters: N rows, B replicates.
 """
@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.area import auroc_interval
-from mococxr.metrics.bootstrap import Resamples, interval, patient_resamples, resampled
-from mococxr.metrics.checks import Floats, as_labels, as_scores
-from mococxr.metrics.paired import TOO_FEW, bootstrap_p, too_few
-from mococxr.metrics.proportions import Number
+from mococxr.metrics.auroc import auroc_interval
+from mococxr.metrics.checks import TOO_FEW, Floats, as_columns, as_labels, as_patients, too_few
+from mococxr.metrics.differences import bootstrap_p, holm
+from mococxr.metrics.intervals import Estimate, interval, patient_resamples, resampled
 from mococxr.metrics.ranking import auroc_measure
-from mococxr.metrics.several import holm
+
+AGE_EDGES = (0, 2, 12, 18, 40, 60, 80, 200)
+"""Edges of the bands of age in years; a band holds its lower edge, and nothing from the last one on."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """One group's size and AUROC, with the default interval, or the reason why there is none."""
+    """One group's size and AUROC, with the interval to quote, or the reason why there is none."""
 
     name: str
     rows: int
     patients: int
     positives: int
-    auroc: Number
+    auroc: Estimate
 
 
 @dataclass(frozen=True)
@@ -37,27 +40,40 @@ class Gap:
     """AUROC of a group less that of the `against` group, on the same resamples of the patients.
 
     `flagged`: the interval excludes 0. With many groups some gap will by chance: `p_holm` is adjusted for all gaps.
-    `reason` stands where there is no number.
+    `reason` is given where there is no number.
     """
 
     group: str
     against: str
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
-    flagged: bool
-    reason: str | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    flagged: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Subgroups:
-    """All groups, by name (`2 to 11` before `12 to 17`), and the gap of each to `against`, which they are held to."""
+    """All groups, by name (`2 to 11` before `12 to 17`), and the gap of each to `against`, the reference group."""
 
     groups: tuple[Group, ...]
     against: str | None
     gaps: tuple[Gap, ...]
+
+
+def age_bands(ages: pl.Series) -> pl.Series:
+    """The band of each age in years as text; null where the age is not known or in no band.
+
+    >>> age_bands(pl.Series([1.5, 40, 80, None])).to_list()
+    ['0 to 1', '40 to 59', '80 and over', None]
+    """
+    years = ages.cast(pl.Float64, strict=False).to_numpy()
+    names = [f"{low} to {high - 1}" for low, high in pairwise(AGE_EDGES[:-1])]
+    names = [None, *names, f"{AGE_EDGES[-2]} and over", None]
+    bands = np.searchsorted(AGE_EDGES, years, side="right")  # NaN sorts behind the last edge
+    return pl.Series([names[band] for band in bands], dtype=pl.String)
 
 
 def subgroups(
@@ -81,31 +97,39 @@ def subgroups(
         scores: finite, shape (N,), or (T, N) for the mean AUROC of T trials.
         groups: group of each row, shape (N,), as text; leave out rows of no group beforehand.
         patients: patient of each row; None where each row is a patient of its own.
-        against: the group that the others are held against; None for the one with the most patients of those that have
+        against: the group that the others are compared with; None for the one with the most patients of those that have
             an AUROC.
         minimum: patients of each class that a group needs.
         replicates, seed, level: of the gaps' intervals.
+
+    >>> result = subgroups([1, 0] * 4, [3, 1, 2, 2, 4, 0, 1, 3], ["f"] * 4 + ["m"] * 4, minimum=2, replicates=50)
+    >>> result.against, [(group.name, group.auroc.value) for group in result.groups]
+    ('f', [('f', 0.875), ('m', 0.75)])
     """
-    given = np.asarray(scores, dtype=np.float64)
-    values = as_scores(given[None] if given.ndim == 1 else given, ndim=2)
-    size = values.shape[1]
+    columns = as_columns(scores)
+    size = columns.shape[1]
     positive = as_labels(labels, size)
-    ids = np.arange(size) if patients is None else np.asarray(patients)
-    own = np.asarray(groups).astype(str)
-    if own.shape != (size,) or ids.shape != (size,):
-        raise ValueError(f"{own.shape} groups and {ids.shape} patients for {size} rows")
-    members = {str(name): own == name for name in sorted(np.unique(own), key=_natural)}
-    found = [_group(name, positive[m], values[:, m], ids[m], minimum, level) for name, m in members.items()]
+    ids = as_patients(patients, size)
+    group_N = np.asarray(groups).astype(str)
+    if group_N.shape != (size,):
+        raise ValueError(f"{group_N.size} groups for {size} rows")
+    members = {str(name): group_N == name for name in sorted(np.unique(group_N), key=_natural)}
+    results = [
+        _group(name, positive[m], columns[:, m], ids[m], minimum, level) for name, m in members.items()
+    ]
     if against is not None and against not in members:
         raise ValueError(f"no group named {against!r}: {', '.join(members)}")
-    measured = [group for group in found if group.auroc.value is not None]
+    measured = [group for group in results if group.auroc.value is not None]
     if against is None and measured:
         against = max(measured, key=lambda group: group.patients).name
     if against is None:
-        return Subgroups(tuple(found), None, ())
+        return Subgroups(tuple(results), None, ())
     drawn = patient_resamples(ids, replicates, seed)
-    gaps = _gaps(found, against, _replicates(positive, values, members, measured, drawn), level)
-    return Subgroups(tuple(found), against, tuple(gaps))
+    replicates_of = {
+        group.name: resampled(auroc_measure, positive, columns, drawn, members[group.name]).mean(axis=0)
+        for group in measured
+    }
+    return Subgroups(tuple(results), against, tuple(_gaps(results, against, replicates_of, level)))
 
 
 def _natural(name: str) -> tuple[float, str]:
@@ -120,45 +144,28 @@ def _group(
     size = (int(positive.size), int(np.unique(ids).size), int(np.unique(ids[positive]).size))
     reason = too_few(positive, ids, minimum, "no AUROC of this group is computed")
     if reason is not None:
-        return Group(name, *size, Number(None, reason=reason))
+        return Group(name, *size, Estimate(None, reason=reason))
     try:
-        area = auroc_interval(positive, scores, ids, level)
+        return Group(name, *size, auroc_interval(positive, scores, ids, level))
     except UndefinedError as error:
-        return Group(name, *size, Number(None, reason=str(error)))
-    return Group(name, *size, Number(area.value, area.low, area.high, area.method))
+        return Group(name, *size, Estimate(None, reason=str(error)))
 
 
-def _replicates(
-    positive: NDArray[np.bool_],
-    scores: Floats,
-    members: dict[str, NDArray[np.bool_]],
-    measured: list[Group],
-    drawn: Resamples,
-) -> dict[str, Floats]:
-    """AUROC replicates (B,) of each group that has an AUROC."""
-    return {
-        group.name: resampled(auroc_measure, positive, scores, drawn, members[group.name]).mean(axis=0)
-        for group in measured
-    }
-
-
-def _gaps(found: list[Group], against: str, replicates: dict[str, Floats], level: float) -> list[Gap]:
-    by_name = {group.name: group for group in found}
+def _gaps(results: list[Group], against: str, replicates: dict[str, Floats], level: float) -> list[Gap]:
+    by_name = {group.name: group for group in results}
     gaps = []
     for name, group in by_name.items():
         if name == against:
             continue
-        missing = [by_name[one].auroc.reason for one in (name, against) if one not in replicates]
+        missing = [by_name[side].auroc.reason for side in (name, against) if side not in replicates]
         if missing:
-            gaps.append(Gap(name, against, None, None, None, None, None, False, missing[0]))
+            gaps.append(Gap(name, against, reason=missing[0]))
             continue
-        apart_B = replicates[name] - replicates[against]
+        gap_B = replicates[name] - replicates[against]
         difference = group.auroc.ends()[0] - by_name[against].auroc.ends()[0]
-        ends = interval(apart_B, difference, level)
-        flagged = ends.low > 0 or ends.high < 0
-        gaps.append(
-            Gap(name, against, difference, ends.low, ends.high, bootstrap_p(apart_B), None, flagged, None)
-        )
+        _, low, high = interval(gap_B, difference, level).ends()
+        flagged = low > 0 or high < 0
+        gaps.append(Gap(name, against, difference, low, high, bootstrap_p(gap_B), flagged=flagged))
     adjusted = holm([np.nan if gap.p is None else gap.p for gap in gaps])
     return [
         gap if gap.p is None else replace(gap, p_holm=float(p)) for gap, p in zip(gaps, adjusted, strict=True)

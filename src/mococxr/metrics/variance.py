@@ -1,4 +1,4 @@
-"""Where the variance of a study's number comes from: test patients, draws of labels, pretraining runs.
+"""Where the variance of a study's number comes from: test patients, label subsets (draws), pretraining runs.
 
 A number y of draw d and run s on one set of test patients is taken to be
 
@@ -22,7 +22,7 @@ from scipy.special import ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import Floats
-from mococxr.metrics.paired import Trials
+from mococxr.metrics.differences import Trials
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class VarianceSplit:
     """Mean over draws and runs, with the variance of that mean by its sources, and what one trial varies by.
 
     `patients`, `draws`, `runs`, `rest`: variance of one trial's number from each source (interactions of the patients
-    are in `interactions`); None where there is one draw, or one run, which tells nothing. `low` and `high` are the
+    are in `interactions`); None where there is one draw, or one run, which cannot tell. `low` and `high` are the
     interval of the mean over new patients, new draws and new runs, by Student's t with `df` degrees of freedom
     (Satterthwaite); sources that are None are not in it, and `words` says so.
     """
@@ -52,18 +52,14 @@ class VarianceSplit:
 
     @property
     def few(self) -> tuple[str, ...]:
-        """A sentence for each source of which two tell all there is, or three no variance (it is in `words` too)."""
+        """A sentence for each source with two values only, or three without variance (it is in `words` too)."""
         sources = (
-            ("draws of labels", self.count_draws, self.draws),
+            ("label subsets", self.count_draws, self.draws),
             ("pretraining runs", self.count_runs, self.runs),
         )
         return tuple(
-            f"{count} {name} tell little of what others would give"
-            + (
-                f": the variance between {name} is estimated at 0, which does not show that there is none."
-                if not variance
-                else "."
-            )
+            f"{count} {name} are too few to estimate the variance between {name}"
+            + (": the estimate is 0, which does not show that there is none." if not variance else ".")
             for name, count, variance in sources
             if count == 2 or (count == 3 and not variance)
         )
@@ -88,7 +84,7 @@ def variance_split(
     """Split the variance of a mean over trials; for a difference of two arms, give the differences as trials.
 
     Args:
-        draws, runs: draw of labels and pretraining run of each trial, length T. Draws that lack a run are left out,
+        draws, runs: label subset and pretraining run of each trial, length T. Subsets that lack a run are left out,
             and `words` says how many.
         points_T: the number of each trial.
         replicates_TB: its bootstrap replicates, all trials on the same resamples of the patients; NaN where undefined.
@@ -100,18 +96,19 @@ def variance_split(
     points_DS, replicates_DSB, words = _table(draws, runs, points_T, replicates_TB)
     count_draws, count_runs = points_DS.shape
     cells = count_draws * count_runs
-    seen = _mean_squares(points_DS)
+    observed = _mean_squares(points_DS)
     moved_BDS = np.moveaxis(replicates_DSB - points_DS[..., None], -1, 0)
     moved_BDS = moved_BDS - moved_BDS.mean(axis=0)  # a bootstrap's bias is no variance
     by_patients = _mean_squares(moved_BDS)
     interaction = [float(np.mean(part)) for part in _components(by_patients, count_draws, count_runs)]
-    own = [float(part) for part in _components(seen, count_draws, count_runs)]
-    draw, run, rest = (max(0.0, a - b) if a == a else None for a, b in zip(own, interaction, strict=True))
+    total = [float(part) for part in _components(observed, count_draws, count_runs)]
+    # NaN: a side of length 1; what the table shows holds the patients' interaction, which is taken out.
+    draw, run, rest = (max(0.0, a - b) if a == a else None for a, b in zip(total, interaction, strict=True))
     mean_B = moved_BDS.mean(axis=(1, 2))
     shared = float(mean_B.var(ddof=1))
     inside = [max(0.0, part) if part == part else 0.0 for part in interaction]
     patients = max(0.0, shared - inside[0] / count_draws - inside[1] / count_runs - inside[2] / cells)
-    standard_error, df = _of_mean(seen, patients, shared, count_draws, count_runs)
+    standard_error, df = _of_mean(observed, patients, shared, count_draws, count_runs)
     quantile = float(stdtrit(df, 0.5 + level / 2)) if np.isfinite(df) else float(ndtri(0.5 + level / 2))
     value = float(points_DS.mean())
     half = quantile * standard_error
@@ -125,8 +122,8 @@ def variance_split(
 def split_difference(arm: Trials, reference: Trials, level: float = 0.95) -> VarianceSplit:
     """`variance_split` of arm less reference, over the draws that both have.
 
-    Runs of two arms belong to nothing in common: as many runs on both sides are paired in their order; where one
-    side has one run, it stands against each of the other; otherwise the side with fewer is averaged first, and
+    Runs of two arms have nothing in common: as many runs on both sides are paired in their order; where one
+    side has one run, it is compared with each of the other; otherwise the side with fewer is averaged first, and
     `words` says so.
 
     Raises:
@@ -134,17 +131,17 @@ def split_difference(arm: Trials, reference: Trials, level: float = 0.95) -> Var
     """
     draws = sorted(set(arm.draws) & set(reference.draws), key=str)
     if not draws:
-        raise UndefinedError("the arms have no draw in common")
+        raise UndefinedError("the arms have no label subset in common")
     sides = {"arm": _by_run(arm, draws), "reference": _by_run(reference, draws)}
     size, words = max(map(len, sides.values())), []
     for name, runs_SD in sides.items():
         if 1 < len(runs_SD) < size:
             words.append(
-                f"The {len(runs_SD)} runs of the {name} are averaged: what others would give is not in the interval."
+                f"The {len(runs_SD)} runs of the {name} are averaged: the interval does not hold their variance."
             )
             sides[name] = runs_SD.mean(axis=0, keepdims=True)
-    apart_SD = sides["arm"] - sides["reference"]
-    table_T = apart_SD.reshape(size * len(draws), -1)
+    difference_SD = sides["arm"] - sides["reference"]
+    table_T = difference_SD.reshape(size * len(draws), -1)
     names = [(run, draw) for run in range(size) for draw in draws]
     split = variance_split([d for _, d in names], [r for r, _ in names], table_T[:, 0], table_T[:, 1:], level)
     return replace(split, words=(*words, *split.words))
@@ -156,21 +153,21 @@ def _by_run(trials: Trials, draws: Sequence[Hashable]) -> Floats:
         [np.asarray(trials.points, dtype=np.float64)[:, None], np.asarray(trials.replicates)], axis=1
     )
     runs = list(trials.runs) if trials.runs is not None else [0] * len(columns)
-    place = {pair: t for t, pair in enumerate(zip(trials.draws, runs, strict=True))}
-    if len(place) < len(columns):
-        raise ValueError("a draw and run occur twice: say `runs` where an arm has several")
+    trial_of = {pair: t for t, pair in enumerate(zip(trials.draws, runs, strict=True))}
+    if len(trial_of) < len(columns):
+        raise ValueError("a draw and run occur twice: give `runs` where an arm has several")
     names = sorted(set(runs), key=str)
-    if missing := [(d, r) for d in draws for r in names if (d, r) not in place]:
-        raise UndefinedError(f"draw {missing[0][0]} lacks the pretraining run {missing[0][1]}")
-    return np.stack([columns[[place[draw, run] for draw in draws]] for run in names])
+    if missing := [(d, r) for d in draws for r in names if (d, r) not in trial_of]:
+        raise UndefinedError(f"label subset {missing[0][0]} lacks the pretraining run {missing[0][1]}")
+    return np.stack([columns[[trial_of[draw, run] for draw in draws]] for run in names])
 
 
 def _missing(count_draws: int, count_runs: int) -> list[str]:
     words = []
     if count_draws == 1:
-        words.append("One draw of labels: what another draw would give is not in the interval.")
+        words.append("One label subset: the variance between subsets is not in the interval.")
     if count_runs == 1:
-        words.append("One pretraining run: what another run would give is not in the interval.")
+        words.append("One pretraining run: the variance between runs is not in the interval.")
     return words
 
 
@@ -184,22 +181,23 @@ def _table(
         raise ValueError(
             f"{len(draws)} draws, {len(runs)} runs, {points.size} points, {replicates.shape} replicates"
         )
-    place = {pair: t for t, pair in enumerate(zip(draws, runs, strict=True))}
-    if len(place) < len(points):
+    trial_of = {pair: t for t, pair in enumerate(zip(draws, runs, strict=True))}
+    if len(trial_of) < len(points):
         raise ValueError("a draw and run occur twice")
     if np.isnan(points).any():
         raise UndefinedError("a trial has no value: leave it out, with the reason")
     all_runs = sorted(set(runs), key=str)
     all_draws = sorted(set(draws), key=str)
-    whole = [draw for draw in all_draws if all((draw, run) in place for run in all_runs)]
+    whole = [draw for draw in all_draws if all((draw, run) in trial_of for run in all_runs)]
     if not whole:
-        raise UndefinedError("no draw of labels was tried with every pretraining run")
-    members = np.array([[place[draw, run] for run in all_runs] for draw in whole])
+        raise UndefinedError("no label subset was tried with every pretraining run")
+    members = np.array([[trial_of[draw, run] for run in all_runs] for draw in whole])
     defined = ~np.isnan(replicates[members.ravel()]).any(axis=0)
     if defined.sum() < 2:
         raise UndefinedError("fewer than two resamples hold both classes")
-    lost = len(all_draws) - len(whole)
-    words = [f"{lost} of {len(all_draws)} draws lack a pretraining run and are left out."] if lost else []
+    incomplete = len(all_draws) - len(whole)
+    words = [f"{incomplete} of {len(all_draws)} label subsets lack a pretraining run and are left out."]
+    words = words if incomplete else []
     return points[members], replicates[members][..., defined], words
 
 
@@ -208,16 +206,16 @@ def _mean_squares(table: Floats) -> _Squares:
     count_draws, count_runs = table.shape[-2:]
     grand = table.mean(axis=(-2, -1), keepdims=True)
     by_draw, by_run = table.mean(axis=-1, keepdims=True), table.mean(axis=-2, keepdims=True)
-    left = table - by_draw - by_run + grand
-    nothing = np.full(table.shape[:-2], np.nan)
+    residual = table - by_draw - by_run + grand
+    undefined = np.full(table.shape[:-2], np.nan)
 
     def mean_square(parts: Floats, times: int, df: int) -> Floats:
-        return times * (parts**2).sum(axis=(-2, -1)) / df if df else nothing
+        return times * (parts**2).sum(axis=(-2, -1)) / df if df else undefined
 
     return _Squares(
         mean_square(by_draw - grand, count_runs, count_draws - 1),
         mean_square(by_run - grand, count_draws, count_runs - 1),
-        mean_square(left, 1, (count_draws - 1) * (count_runs - 1)),
+        mean_square(residual, 1, (count_draws - 1) * (count_runs - 1)),
     )
 
 
@@ -228,25 +226,25 @@ def _components(squares: _Squares, count_draws: int, count_runs: int) -> tuple[F
 
 
 def _of_mean(
-    seen: _Squares, patients: float, shared: float, count_draws: int, count_runs: int
+    observed: _Squares, patients: float, shared: float, count_draws: int, count_runs: int
 ) -> tuple[float, float]:
     """Standard error of the mean over the table, and Satterthwaite's degrees of freedom.
 
-    The variance between draws and runs as seen holds their interaction with the patients; only the patients' part
+    The variance between draws and runs as observed holds their interaction with the patients; only the patients' part
     that all trials share is added. It is never less than that of the patients alone.
     """
     cells = count_draws * count_runs
     sides = [
         (float(square), df)
         for square, df in (
-            (seen.draws, count_draws - 1),
-            (seen.runs, count_runs - 1),
-            (-seen.rest, (count_draws - 1) * (count_runs - 1)),
+            (observed.draws, count_draws - 1),
+            (observed.runs, count_runs - 1),
+            (-observed.rest, (count_draws - 1) * (count_runs - 1)),
         )
         if df
     ]
     trained = max(0.0, sum(square for square, _ in sides) / cells)
     if trained + patients <= shared:
         return float(np.sqrt(shared)), float("inf")
-    doubt = sum((square / cells) ** 2 / df for square, df in sides)
-    return float(np.sqrt(trained + patients)), float((trained + patients) ** 2 / doubt)
+    spread = sum((square / cells) ** 2 / df for square, df in sides)
+    return float(np.sqrt(trained + patients)), float((trained + patients) ** 2 / spread)

@@ -7,35 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from mococxr.errors import UndefinedError
+from mococxr.measure.comparison import SOURCES, margin_block, planning_block, verdict
+from mococxr.measure.measures import MEASURES
 from mococxr.metrics import (
     Difference,
     Labels,
     Trials,
     VarianceSplit,
-    benjamini_hochberg,
     clustered_paired,
-    equivalent,
-    holm,
     labels_saved,
-    non_inferior,
     paired_differences,
-    patients_needed_like,
     split_difference,
     too_few,
-    verdict,
 )
-from mococxr.metrics.verdict import SOURCES
 from mococxr.results import Row as Record
 from mococxr.studies.results import LEVEL, Key, Measured
 
 METHOD = "DeLong over test patients, of the mean over draws"
-VERDICTS = {
-    "higher": "better",
-    "lower": "worse",
-    "not shown": "no difference shown",
-    "too few": "too few",
-}
-"""What `metrics.verdict` says -> the column `verdict`; besides, `undefined`."""
 WANTED = 0.03
 """The difference of AUROC for which `planning` counts patients."""
 NEAR_CHANCE = 0.6
@@ -83,14 +71,17 @@ def _names(key: Key, reference: str) -> Record:
 
 def _by_bootstrap(measured: Measured, key: Key, other: Key) -> Record:
     """The difference, with the paper's interval and p: percentiles over resampled test patients."""
-    found = paired_differences(measured.trials(key), measured.trials(other), LEVEL)
-    pair = [measured.trials(one, "average_precision") for one in (key, other)]
-    precision = paired_differences(pair[0], pair[1], LEVEL)
-    return {
-        "difference": found.difference, "low_bootstrap": found.low, "high_bootstrap": found.high,
-        "p_bootstrap": None if too_few(measured.labels, measured.patients) else found.p,
-        "ap_difference": precision.difference, "ap_low": precision.low, "ap_high": precision.high,
-    }  # fmt: skip
+    row: Record = {}
+    for name, words in MEASURES.items():
+        result = paired_differences(measured.trials(key, name), measured.trials(other, name), LEVEL)
+        if name == "auroc":  # its own low, high and p are by DeLong
+            few = too_few(measured.labels, measured.patients)
+            row = {"difference": result.difference, "p_bootstrap": None if few else result.p}
+            row |= {"low_bootstrap": result.low, "high_bootstrap": result.high}
+        else:
+            ends = {"difference": result.difference, "low": result.low, "high": result.high}
+            row |= {words.prefix + column: value for column, value in ends.items()}
+    return row
 
 
 def _delong(measured: Measured, key: Key, other: Key) -> Difference:
@@ -114,26 +105,18 @@ def _judged(found: Difference, split: VarianceSplit | None, measured: Measured) 
         over += [
             name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1
         ]
-    about = (found.difference, found.low, found.high, found.p, measured.labels, measured.patients)
-    said = verdict(*about, wider=wider, wider_over=over)
+    sentence = verdict(found, measured.labels, measured.patients, wider, over)
     few = split.few if wider is not None and split is not None else ()
-    return {"verdict": VERDICTS[said.word], "words": " ".join([said.sentence, *few])}
+    return {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}
 
 
 def _margins(found: Difference, margin: float | None) -> Record:
     if margin is None or not found.variance:
         return {"margin": margin}
-    inferior = non_inferior(found.difference, margin, found.variance)
-    same = equivalent(found.difference, margin, found.variance)
-    return {"margin": margin, "p_noninferior": inferior.p, "p_equivalent": same.p}
-
-
-def adjust(rows: Sequence[Record]) -> None:
-    """Put `p_holm` and `p_bh` over all rows of one file that have a p."""
-    p = [np.nan if row.get("p") is None else row["p"] for row in rows]
-    for name, adjusted in (("p_holm", holm(p)), ("p_bh", benjamini_hochberg(p))):
-        for row, value in zip(rows, adjusted, strict=True):
-            row[name] = None if np.isnan(value) else float(value)
+    block = margin_block(found.difference, found.variance, margin, LEVEL)
+    return {
+        "margin": margin, "p_noninferior": block["noninferior"]["p"], "p_equivalent": block["equivalent"]["p"]
+    }  # fmt: skip
 
 
 def variance_row(key: Key, reference: str, measured: Measured) -> Record:
@@ -213,22 +196,15 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
         if lost:
             raise UndefinedError(lost[0])
         found = _delong(measured, *pair)
-        if not found.variance:
-            raise UndefinedError("the two arms rank the test images alike")
+        plan = planning_block(found.variance, measured.labels, measured.patients, WANTED)
     except UndefinedError as error:
         return about | {"words": f"Undefined: {error}."}
-    patients = np.unique(measured.patients)
-    positives = np.unique(measured.patients[measured.labels == 1]).size
-    plan = patients_needed_like(found.variance, patients.size, min(positives, patients.size - 1), WANTED)
-    words = [
-        plan.words,
-        f"This study has {patients.size:,}; others are taken to be like them, and draws and runs to be as many.",
-    ]
+    words = [f"{plan['words']} Label subsets and pretraining runs are assumed to be as many."]
     if pair[0] != key:
         words.append(
             f"Worked out at {100 * pair[0][3]:g} % of the labels, the least with which both arms reach {GUESSING}."
         )
-    return about | {"patients": plan.patients, "words": " ".join(words)}
+    return about | {"patients": plan["patients"], "words": " ".join(words)}
 
 
 def _telling(

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mococxr.errors import InputError
-from mococxr.metrics import Gap, Number, holm, subgroups
+from mococxr.measure.measures import Block
+from mococxr.measure.subgroups import MAX_GROUPS, as_groups, subgroup_blocks
 from mococxr.results import Row as Record
 from mococxr.settings.fields import nearest
 from mococxr.store import Store
-from mococxr.store.ages import age_bands
-from mococxr.studies.results import LEVEL, Key, Measured, cell_names
+from mococxr.studies.results import Key, Measured, cell_names
 from mococxr.studies.units import unit_values
 
 USUAL = ("sex", "age", "view", "device", "source", "hospital")
 """Columns that are looked at where nobody names others, and where the test images have two known values or more."""
-MOST = 20
-"""Groups of one column, at the most."""
 
 
 def attributes(store: Store, wanted: Sequence[str]) -> dict[str, pl.Series]:
@@ -41,21 +37,16 @@ def attributes(store: Store, wanted: Sequence[str]) -> dict[str, pl.Series]:
             raise InputError(
                 f"--subgroup {name}: {store.path} has no such column.", nearest(name, index.columns)
             )
-        groups = age_bands(index[name]) if name == "age" else _as_text(index[name])
+        groups = as_groups(index[name])
         count = groups.gather(test).drop_nulls().n_unique()
-        if wanted and not 1 <= count <= MOST:
+        if wanted and not 1 <= count <= MAX_GROUPS:
             raise InputError(
                 f"--subgroup {name}: the test images have {count:,} values of it.",
-                f"A column of groups has 1 to {MOST}.",
+                f"A column of groups has 1 to {MAX_GROUPS}.",
             )
-        if wanted or 2 <= count <= MOST:
+        if wanted or 2 <= count <= MAX_GROUPS:
             found[name] = groups
     return found
-
-
-def _as_text(values: pl.Series) -> pl.Series:
-    text = values.cast(pl.String).str.strip_chars()
-    return text.set(text == "", None)
 
 
 def of_units(found: Mapping[str, pl.Series], store: Store, measured: Measured) -> dict[str, pl.Series]:
@@ -74,40 +65,25 @@ def subgroup_rows(key: Key, measured: Measured, groups: Mapping[str, pl.Series])
     """Rows of `subgroups.csv` about one cell, of the mean over its trials; `p_holm` over all gaps of the cell."""
     if not measured.members(key):
         return []
-    rows: list[Record] = []
-    gaps: list[Gap | None] = []
-    for name, values in groups.items():
-        for row, gap in _one_column(key, measured, values):
-            rows.append(cell_names(key) | {"attribute": name} | row)
-            gaps.append(gap)
-    adjusted = holm([np.nan if gap is None or gap.p is None else gap.p for gap in gaps])
-    for row, gap, p in zip(rows, gaps, adjusted, strict=True):
-        if gap is not None and gap.p is not None:
-            row.update(gap=gap.difference, gap_low=gap.low, gap_high=gap.high)
-            row.update(p_holm=float(p), flagged=int(gap.flagged))
-    return rows
-
-
-def _one_column(key: Key, measured: Measured, values: pl.Series) -> list[tuple[Record, Gap | None]]:
-    known = values.is_not_null().to_numpy()
-    labels, names = measured.labels[known], values.drop_nulls().to_numpy().astype(str)
-    if not 0 < labels.sum() < labels.size:
-        return []
-    how = measured.how
-    found = subgroups(
-        labels, measured.scores(key)[:, known], names, measured.patients[known],
-        minimum=how.group_minimum, replicates=how.replicates, seed=how.seed, level=LEVEL,
+    blocks = subgroup_blocks(
+        groups, measured.labels, measured.scores(key), measured.patients, measured.how.resampling,
+        measured.how.group_minimum,
     )  # fmt: skip
-    gaps = {gap.group: gap for gap in found.gaps}
-    rows = []
-    for group in found.groups:
-        gap, area = gaps.get(group.name), group.auroc
-        row: dict[str, Any] = {"group": group.name, "n": group.rows, "patients": group.patients}
-        row |= {"positives": group.positives, "auroc": area.value, "low": area.low, "high": area.high}
-        row |= {"against_group": found.against, "reason": _reason(area, gap)}
-        rows.append((row, gap))
-    return rows
+    return [
+        cell_names(key) | {"attribute": block["column"]} | _row(group, block)
+        for block in blocks
+        for group in block["groups"]
+    ]
 
 
-def _reason(area: Number, gap: Gap | None) -> str | None:
-    return area.reason or (gap.reason if gap is not None else None)
+def _row(group: Block, block: Block) -> Record:
+    gap = next((gap for gap in block["gaps"] if gap["group"] == group["name"]), {})
+    area = group["auroc"]
+    row: Record = {"group": group["name"], "n": group["rows"], "against_group": block["against"]}
+    row |= {name: group[name] for name in ("patients", "positives")}
+    row |= {"auroc": area["value"], "low": area["low"], "high": area["high"]}
+    row["reason"] = area.get("reason") or gap.get("reason")
+    if gap.get("p") is not None:
+        row |= {"gap": gap["difference"], "gap_low": gap["low"], "gap_high": gap["high"]}
+        row |= {"p_holm": gap["p_holm"], "flagged": int(gap["flagged"])}
+    return row

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from mococxr.measure.comparison import adjust
 from mococxr.results import TABLES
 from mococxr.results import Row as Record
 from mococxr.store import Store
@@ -67,7 +68,7 @@ def measure_study(
         lost = max(lost, _add_target(tables, out, target, measured, asked, tested, groups))
         pilots[target] = measured
     for name in ("differences", "across"):
-        comparisons.adjust(tables[name])
+        adjust(tables[name])
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
     primary = facts.primary(tables["cells"], asked.arms, asked.reference)
     planned = {}

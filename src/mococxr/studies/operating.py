@@ -1,4 +1,4 @@
-"""What a first user would do with a cell: probabilities and a threshold from validation images, judged on test images."""
+"""Calibration and threshold of a cell, from validation images, judged on test images."""
 
 from __future__ import annotations
 
@@ -8,34 +8,26 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mococxr import metrics
 from mococxr.errors import UndefinedError
-from mococxr.metrics import (
-    Calibration,
-    Number,
-    OperatingPoint,
-    as_logits,
-    calibration,
-    fit_calibrator,
-    operating_point,
-    predictive_values,
-    threshold_for_sensitivity,
-    too_few,
-)
-from mococxr.metrics.calibration import affordable
+from mococxr.measure import operating
+from mococxr.measure.measures import Block, columns
 from mococxr.results import Row as Record
-from mococxr.studies.results import LEVEL, Floats, Key, Measured, cell_names
+from mococxr.studies.results import Floats, Key, Measured, cell_names
 from mococxr.studies.trial import validation_path
 from mococxr.studies.units import join_units
 
 METHOD = "platt"
-ELSEWHERE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Shares of positives for which `prevalence.csv` says what a call would be worth."""
+PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Shares of positives for which `prevalence.csv` has the predictive values."""
+RATES = ("sensitivity", "specificity", "ppv", "npv")
 Rows = list[Record]
 
 
 def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Rows, Rows]:
     """A row of `calibration.csv`, and the rows of `reliability.csv` and `prevalence.csv`, of the cell's first draw."""
-    row = cell_names(key) | {"method": METHOD, "wanted_sensitivity": measured.how.sensitivity}
+    how = measured.how
+    row = cell_names(key) | {"method": METHOD, "wanted_sensitivity": how.sensitivity}
     first = measured.first(key)
     if first is None:
         return row | {"reason": measured.reason(key)}, [], []
@@ -46,21 +38,28 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Row
     labels, scores, patients = validated
     row.update(validation_images=int(labels.size), validation_positives=int(labels.sum()))
     nothing = "neither calibration nor threshold is chosen"
-    few = too_few(labels, patients, consequence=nothing, split="validation")
+    few = metrics.too_few(labels, patients, consequence=nothing, split="validation")
     if few is not None:
         return row | {"reason": few}, [], []
-    tested = measured.scores_TG[measured.done.index(first)]
-    threshold = threshold_for_sensitivity(labels, scores, measured.how.sensitivity)
-    point = _point(threshold, tested, measured)
-    row.update(_point_columns(point))
-    prevalence = _elsewhere(key, point)
+    tested = measured.labels, measured.scores_TG[measured.done.index(first)], measured.patients
+    rule = operating.ThresholdRule("sensitivity", sensitivity=how.sensitivity)
+    threshold = operating.choose_threshold(rule, labels, scores, patients)
+    blocks, point = operating.point_block(threshold, *tested, how.resampling)
+    row |= {"threshold": threshold} | columns(blocks, RATES)
+    row["reason"] = operating.why_undefined(blocks, RATES)
+    prevalence = [
+        cell_names(key) | {"prevalence": block["prevalence"]} | columns(block, ("ppv", "npv"))
+        | {"reason": operating.why_undefined(block, ("ppv", "npv"))}
+        for block in operating.predictive_blocks(point, PREVALENCES)
+    ]  # fmt: skip
     try:
-        probabilities = fit_calibrator(METHOD, labels, as_logits(scores), patients).apply(as_logits(tested))
-        found = _calibration(probabilities, measured)
+        calibrator = metrics.fit_calibrator(METHOD, labels, metrics.as_logits(scores), patients)
+        probabilities = calibrator.apply(metrics.as_logits(tested[1]))
+        block = operating.calibration_block(tested[0], probabilities, tested[2], how.resampling)
     except UndefinedError as error:
         return row | {"reason": f"no calibration: {error}"}, [], prevalence
-    row.update(_calibration_columns(found))
-    return row, _curve(key, found), prevalence
+    row |= {"ece_if_perfect": block["ece_if_perfect"]} | columns(block, operating.CALIBRATION)
+    return row, _curve(key, block), prevalence
 
 
 def _validation(
@@ -74,67 +73,15 @@ def _validation(
     return join_units(images, images["score"].to_numpy(), measured.how.unit, measured.how.vote)
 
 
-def _point(threshold: float, tested: Floats, measured: Measured) -> OperatingPoint:
-    how = measured.how
-    return operating_point(
-        measured.labels, tested, threshold, measured.patients, LEVEL, how.replicates, how.seed
-    )
-
-
-def _calibration(probabilities: Floats, measured: Measured) -> Calibration:
-    few = too_few(measured.labels, measured.patients, consequence="no calibration is judged")
-    if few is not None:
-        raise UndefinedError(few)
-    how = measured.how
-    replicates = affordable(how.replicates, measured.labels.size)
-    return calibration(
-        measured.labels, probabilities, measured.patients, replicates=replicates, seed=how.seed, level=LEVEL
-    )
-
-
-def _columns(name: str, number: Number) -> Record:
-    return {name: number.value, f"{name}_low": number.low, f"{name}_high": number.high}
-
-
-def _reasons(numbers: dict[str, Number]) -> str | None:
-    """Why some of the numbers are not there: `NPV: no row is called negative`."""
-    found = [f"{name.upper()}: {one.reason}" for name, one in numbers.items() if one.value is None]
-    return "; ".join(found) or None
-
-
-def _point_columns(point: OperatingPoint) -> Record:
-    row: Record = {"threshold": point.threshold}
-    numbers = {name: getattr(point, name) for name in ("sensitivity", "specificity", "ppv", "npv")}
-    for name, number in numbers.items():
-        row |= _columns(name, number)
-    return row | {"reason": _reasons(numbers)}
-
-
-def _calibration_columns(found: Calibration) -> Record:
-    row: Record = {"ece_if_perfect": found.ece_if_perfect}
-    for name in ("brier", "ece", "slope", "intercept"):
-        row |= _columns(name, getattr(found, name))
-    return row
-
-
-def _curve(key: Key, found: Calibration) -> Rows:
+def _curve(key: Key, block: Block) -> Rows:
     return [
         cell_names(key)
-        | {"bin": i, "mean_probability": one.mean_probability, "share": one.observed.value, "n": one.rows}
-        | {"low": one.observed.low, "high": one.observed.high}
-        for i, one in enumerate(found.curve)
+        | {
+            "bin": i,
+            "mean_probability": point["mean_probability"],
+            "share": point["value"],
+            "n": point["rows"],
+        }
+        | {"low": point["low"], "high": point["high"]}
+        for i, point in enumerate(block["curve"])
     ]
-
-
-def _elsewhere(key: Key, point: OperatingPoint) -> Rows:
-    """What a call would be worth where another share of the patients has the finding."""
-    rows = []
-    for share in ELSEWHERE:
-        try:
-            found = predictive_values(point, share)
-        except UndefinedError:
-            return []
-        numbers = {"ppv": found.ppv, "npv": found.npv}
-        row = cell_names(key) | {"prevalence": share, "reason": _reasons(numbers)}
-        rows.append(row | _columns("ppv", found.ppv) | _columns("npv", found.npv))
-    return rows

@@ -16,15 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr.errors import RunError, UndefinedError
-from mococxr.metrics import (
-    Trials,
-    auroc,
-    auroc_interval,
-    average_precision,
-    bootstrap_auroc,
-    bootstrap_average_precision,
-    cell,
-)
+from mococxr.measure.measures import MEASURES, Resampling, quoted_auroc
+from mococxr.metrics import Trials, bootstrap, cell
 from mococxr.results import UNDEFINED
 from mococxr.results import Row as Record
 from mococxr.studies.trial import predictions_path
@@ -48,6 +41,11 @@ class Judging:
     sensitivity: float = 0.9
     group_minimum: int = 10
 
+    @property
+    def resampling(self) -> Resampling:
+        """How patients are resampled."""
+        return Resampling(self.replicates, self.seed, LEVEL)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -58,6 +56,7 @@ class Measured:
         done: the trials that the arrays are about, in their order.
         images: the test images, `path, patient, study, label`.
         labels, patients: of the units; empty where no trial is done.
+        replicates: of every metric (a key of `MEASURES`), shape (T, B).
     """
 
     records: list[Record]
@@ -67,20 +66,19 @@ class Measured:
     labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     scores_TG: Floats = field(default_factory=lambda: np.empty((0, 0)))
     patients: NDArray = field(default_factory=lambda: np.empty(0))
-    auroc_TB: Floats = field(default_factory=lambda: np.empty((0, 0)))
-    precision_TB: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    replicates: dict[str, Floats] = field(default_factory=dict)
 
     def members(self, key: Key) -> list[int]:
         """The trials of one cell, by their place in `done`."""
         return [i for i, record in enumerate(self.done) if key_of(record) == key]
 
     def trials(self, key: Key, measure: str = "auroc") -> Trials:
-        """The trials of one cell by `auroc` or `average_precision`."""
+        """The trials of one cell by a metric."""
         members = self.members(key)
-        replicates = self.auroc_TB if measure == "auroc" else self.precision_TB
-        chosen = [self.done[i] for i in members]
-        runs = [r["run_index"] for r in chosen]
-        return Trials([r["draw"] for r in chosen], [r[measure] for r in chosen], replicates[members], runs)
+        records = [self.done[i] for i in members]
+        replicates = self.replicates[measure][members] if members else np.empty((0, 0))
+        points, runs = [r[measure] for r in records], [r["run_index"] for r in records]
+        return Trials([r["draw"] for r in records], points, replicates, runs)
 
     def scores(self, key: Key, draws: Sequence[int] | None = None) -> Floats:
         """The scores of the trials of one cell, (T, G); of some draws only."""
@@ -123,7 +121,7 @@ def measure(out: Path, records: Sequence[Record], how: Judging) -> Measured:
     """
     every = list(records)
     for record in every:
-        record.update(auroc=None, average_precision=None)
+        record.update(dict.fromkeys(MEASURES))
     done = [record for record in every if record["status"] == "done"]
     if not done:
         return Measured(every, [], how)
@@ -131,14 +129,16 @@ def measure(out: Path, records: Sequence[Record], how: Judging) -> Measured:
     labels, scores_TG, patients = join_units(images, by_image, how.unit, how.vote)
     try:
         for record, scores in zip(done, scores_TG, strict=True):
-            record.update(auroc=auroc(labels, scores), average_precision=average_precision(labels, scores))
+            record.update({name: words.value(labels, scores) for name, words in MEASURES.items()})
     except UndefinedError as error:  # by this unit the test labels are of one class: so it is for every trial
         for record in done:
             record["status"] = f"{UNDEFINED}{error}"
         return Measured(every, [], how, images, labels, patients=patients)
-    arguments = (labels, scores_TG, patients, how.replicates, how.seed)
-    aurocs, precisions = bootstrap_auroc(*arguments), bootstrap_average_precision(*arguments)
-    return Measured(every, done, how, images, labels, scores_TG, patients, aurocs, precisions)
+    replicates = {
+        name: bootstrap(labels, scores_TG, patients, how.replicates, how.seed, measure=words.measure)
+        for name, words in MEASURES.items()
+    }
+    return Measured(every, done, how, images, labels, scores_TG, patients, replicates)
 
 
 def _predictions(out: Path, done: Sequence[Record]) -> tuple[pl.DataFrame, Floats]:
@@ -160,20 +160,20 @@ def cell_row(key: Key, measured: Measured) -> tuple[Record, int]:
     trials = measured.trials(key)
     if not trials.draws:
         return row | {"reason": measured.reason(key)}, 0
-    row.update(auroc=trials.mean()[0], average_precision=measured.trials(key, "average_precision").mean()[0])
+    row.update({name: measured.trials(key, name).mean()[0] for name in MEASURES})
     row["draws"] = len(set(trials.draws))
-    undefined = measured.how.replicates
+    undefined = int(np.isnan(trials.mean()[1]).sum())
     try:
-        found = cell(trials, LEVEL)
-        precision = cell(measured.trials(key, "average_precision"), LEVEL)
-        row.update(low_bootstrap=found.low, high_bootstrap=found.high, draw_sd=found.draw_sd)
-        row.update(ap_low=precision.low, ap_high=precision.high)
-        undefined = found.undefined
+        for name, words in MEASURES.items():
+            _, low, high = cell(measured.trials(key, name), LEVEL).ends()
+            suffix = "_bootstrap" if name == "auroc" else ""  # its own low and high are by DeLong
+            row.update({f"{words.prefix}low{suffix}": low, f"{words.prefix}high{suffix}": high})
+        row["draw_sd"] = trials.spread()
     except UndefinedError as error:
         row["reason"] = f"no bootstrap interval: {error}"
     try:
-        area = auroc_interval(measured.labels, measured.scores(key), measured.patients, LEVEL)
-        row.update(low=area.low, high=area.high, method=area.method, warning=area.warning)
+        area = quoted_auroc(measured.labels, measured.scores(key), measured.patients, LEVEL)
+        row.update({name: area[name] for name in ("low", "high", "method", "warning")})
     except UndefinedError as error:
         row["reason"] = f"no interval: {error}"
     return row, undefined

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, t
 
 import mococxr.metrics as metrics
+import proc_oracle
 from mococxr.errors import UndefinedError
-from mococxr.metrics.area import _effective, _likeness, _sameness
-from mococxr.metrics.binormal import binormal_variance, score_interval, shared_covariance
+from mococxr.metrics.auroc import (
+    _effective_n,
+    _intraclass_correlation,
+    _trial_correlation,
+    binormal_variance,
+    score_interval,
+)
 
 
 def images(seed: int = 0, patients: int = 60, mixed: bool = False):
@@ -20,6 +30,15 @@ def images(seed: int = 0, patients: int = 60, mixed: bool = False):
     own = rng.normal(size=(2, patients))[:, ids]
     scores = np.round(own + rng.normal(size=(2, ids.size)) + labels, 1)
     return labels, scores, ids
+
+
+def sample(seed: int, n: int = 60, digits: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels and two correlated score columns; few digits make ties."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) < max(2, n // 3)).astype(int)
+    common = rng.normal(size=n)
+    a = np.round(common + rng.normal(size=n) + 0.8 * labels, digits)
+    return labels, a, np.round(common + rng.normal(size=n) + 0.5 * labels, digits)
 
 
 def slow_clustered(labels, columns, ids):
@@ -53,45 +72,59 @@ def slow_clustered(labels, columns, ids):
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_covariance_over_patients_equals_the_sums_of_obuchowski(seed, mixed):
-    labels, scores, ids = images(seed, mixed=mixed)
-    areas, covariance = metrics.clustered_covariance(labels, scores, ids)
-    np.testing.assert_allclose(covariance, slow_clustered(labels, scores, ids), rtol=1e-11)
-    assert areas[0] == pytest.approx(metrics.auroc(labels, scores[0]), abs=1e-14)
+    labels, (a, b), ids = images(seed, mixed=mixed)
+    result, slow = metrics.clustered_paired(labels, a, b, ids), slow_clustered(labels, (a, b), ids)
+    parts = [[result.variance_a, result.covariance], [result.covariance, result.variance_b]]
+    np.testing.assert_allclose(parts, slow, rtol=1e-11)
+    assert result.difference == pytest.approx(metrics.auroc(labels, a) - metrics.auroc(labels, b), abs=1e-14)
+    unpaired = metrics.clustered_unpaired(labels, a, ids, labels, b, ids)
+    assert unpaired.variance == pytest.approx(slow[0, 0] + slow[1, 1], rel=1e-11)
 
 
-def test_one_image_a_patient_gives_delongs_covariance():
-    labels, scores, _ = images(1)
-    plain = metrics.delong_covariance(labels, scores)[1]
-    apart = metrics.clustered_covariance(labels, scores, np.arange(labels.size))[1]
-    np.testing.assert_allclose(apart, plain, rtol=1e-12)
+@given(seed=st.integers(0, 10_000), n=st.integers(6, 50), digits=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_one_row_a_patient_gives_delongs_covariance_as_a_loop_over_all_pairs_does(seed, n, digits):
+    labels, a, b = sample(seed, n, digits)
+    slow = slow_clustered(labels, (a, b), np.arange(n))
+    assume(slow.trace() > 0)  # else both columns separate the classes fully
+    unpaired = metrics.clustered_unpaired(labels, a, None, labels, b, None)
+    assert metrics.delong_interval(labels, a).variance == pytest.approx(slow[0, 0], abs=1e-14)
+    assert unpaired.variance == pytest.approx(slow[0, 0] + slow[1, 1], abs=1e-14)
+    named = metrics.clustered_unpaired(labels, a, np.arange(n), labels, b, np.arange(n)[::-1].astype(str))
+    assert (named.p, named.low) == pytest.approx((unpaired.p, unpaired.low), rel=1e-9)
 
 
 def test_a_patient_copied_five_times_is_still_one_patient():
-    labels, scores, _ = images(2)
-    ids = np.arange(labels.size)
-    plain = metrics.delong_covariance(labels, scores)[1]
-    copied = metrics.clustered_covariance(np.tile(labels, 5), np.tile(scores, 5), np.tile(ids, 5))[1]
-    np.testing.assert_allclose(copied, plain, rtol=1e-12)
-    once = metrics.auroc_interval(labels, scores[0])
-    again = metrics.auroc_interval(np.tile(labels, 5), np.tile(scores[0], 5), np.tile(ids, 5))
+    labels, (a, b), _ = images(2)
+    ids = np.tile(np.arange(labels.size), 5)
+    plain = metrics.clustered_paired(labels, a, b)
+    copied = metrics.clustered_paired(np.tile(labels, 5), np.tile(a, 5), np.tile(b, 5), ids)
+    for name in ("difference", "p", "variance", "variance_a", "covariance"):
+        assert getattr(copied, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
+    by_row = metrics.clustered_paired(np.tile(labels, 5), np.tile(a, 5), np.tile(b, 5))
+    assert abs(by_row.z) > 2 * abs(copied.z)
+    once, again = (
+        metrics.auroc_interval(labels, a),
+        metrics.auroc_interval(np.tile(labels, 5), np.tile(a, 5), ids),
+    )
     assert (again.low, again.high) == pytest.approx((once.low, once.high), abs=0.01)
 
 
 def test_the_variance_over_patients_agrees_with_the_bootstrap_over_patients():
     labels, scores, ids = images(3, patients=400, mixed=True)
-    replicates = metrics.bootstrap_auroc(labels, scores[:1], ids, 4000, 0)[0]
-    variance = metrics.clustered_covariance(labels, scores, ids)[1][0, 0]
+    replicates = metrics.bootstrap(labels, scores[:1], ids, 4000, 0)[0]
+    variance = metrics.delong_interval(labels, scores[0], ids).variance
     assert variance == pytest.approx(replicates.var(), rel=0.08)
-    assert variance > 1.2 * metrics.delong_variance(labels, scores[0])
+    assert variance > 1.2 * metrics.delong_interval(labels, scores[0]).variance
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "r"), [(1, 0.5, 0.5), (0, 0, 0.5), (2, 2.2, 0.45), (-1, 1.5, 0.8), (3, 3, 0)]
-)
-def test_the_covariance_of_two_comparisons_equals_the_bivariate_normal(a, b, r):
-    both = multivariate_normal.cdf([a, b], cov=[[1, r], [r, 1]])
-    apart = multivariate_normal.cdf(a) * multivariate_normal.cdf(b)
-    assert shared_covariance(a, b, r) == pytest.approx(both - apart, abs=1e-7)
+@pytest.mark.parametrize("d", [0, 1, 2, -1, 3])
+def test_the_binormal_variance_holds_the_covariance_of_two_comparisons_of_the_bivariate_normal(d):
+    both = multivariate_normal.cdf([d, d], cov=[[1, 0.5], [0.5, 1]])
+    area = multivariate_normal.cdf(d)
+    shared = both - area**2
+    expected = ((20 + 30 - 2) * shared + area * (1 - area)) / 600
+    assert binormal_variance(area, 20, 30) == pytest.approx(expected, abs=1e-8)
 
 
 def test_the_binormal_variance_is_that_of_simulated_areas():
@@ -117,7 +150,6 @@ def test_classes_that_are_fully_separated_still_have_an_interval():
     found = metrics.auroc_interval([1] * 12 + [0] * 30, np.arange(42)[::-1])
     assert (found.value, found.high, found.variance) == (1, 1, 0)
     assert 0.85 < found.low < 0.95
-    assert found.warning is None
 
 
 def test_the_default_interval_holds_the_plain_one_on_the_logit_scale_and_turns_round_with_the_scores():
@@ -145,15 +177,12 @@ def test_the_default_interval_covers_where_delongs_plain_one_does_not(area, plai
     assert (held[1].mean() < 0.88) == plain_fails
 
 
-def test_too_few_patients_are_said_beside_the_interval():
-    found = metrics.auroc_interval([1, 1, 1, 0, 0, 0, 0], [3, 5, 1, 0, 2, 2, 1])
-    assert "3 positive test patients" in found.warning
-    assert "rough" in found.warning
+def test_an_interval_needs_two_patients_of_each_class_a_level_and_a_patient_for_each_row():
     with pytest.raises(UndefinedError, match="1 patient"):
         metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], ["a", "a", "b", "c"])
     with pytest.raises(ValueError, match="level"):
         metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], level=95)
-    with pytest.raises(ValueError, match="patients have the shape"):
+    with pytest.raises(ValueError, match="1 patients for 4 rows"):
         metrics.auroc_interval([1, 1, 0, 0], [1, 2, 3, 4], ["a"])
 
 
@@ -164,30 +193,14 @@ def test_how_alike_the_images_of_a_patient_are_is_estimated(alike):
     labels = (rng.random(3000) < 0.3)[ids]
     own = rng.normal(size=3000)[ids]
     scores = np.exp(np.sqrt(alike) * own + np.sqrt(1 - alike) * rng.normal(size=ids.size) + labels)
-    assert _likeness(scores, labels, ids) == pytest.approx(alike, abs=0.04)
+    assert _intraclass_correlation(scores, labels, ids) == pytest.approx(alike, abs=0.04)
     images = np.bincount(ids[labels])
-    worth, _ = _effective(scores[None], labels, ids)
+    worth, _ = _effective_n(scores[None], labels, ids)
     assert worth == pytest.approx(images.sum() / (1 + (images @ images / images.sum() - 1) * alike), rel=0.05)
-    assert _effective(np.arange(6.0)[None], np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)).tolist() == [
+    assert _effective_n(np.arange(6.0)[None], np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)).tolist() == [
         3,
         3,
     ]
-
-
-def test_the_paired_test_over_patients_is_delongs_where_each_has_one_image_and_wider_where_images_are_copies():
-    labels, (a, b), _ = images(5)
-    ids = np.arange(labels.size)
-    plain, found = metrics.delong_paired(labels, a, b), metrics.clustered_paired(labels, a, b, ids)
-    for name in ("difference", "low", "high", "z", "p", "variance", "variance_a", "covariance"):
-        assert getattr(found, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
-    copied = metrics.clustered_paired(np.tile(labels, 4), np.tile(a, 4), np.tile(b, 4), np.tile(ids, 4))
-    assert copied.p == pytest.approx(plain.p, rel=1e-9)
-    by_image = metrics.delong_paired(np.tile(labels, 4), np.tile(a, 4), np.tile(b, 4))
-    assert abs(by_image.z) > 1.9 * abs(copied.z)
-    same = metrics.clustered_paired(labels, a, 2 * a + 1, ids)
-    assert (same.difference, same.variance, same.z, same.p) == (0, 0, 0, 1)
-    with pytest.raises(UndefinedError, match="no variance"):
-        metrics.clustered_paired([1, 1, 0, 0], [3, 4, 1, 2], [1, 2, 3, 4], [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize(("seed", "wider"), [(0, "logit"), (7, "score")])
@@ -238,10 +251,10 @@ def test_copies_of_a_trial_share_all_their_variance_and_the_score_interval_is_th
     alone = metrics.auroc_interval(labels, scores)
     copies = metrics.auroc_interval(labels, np.tile(scores, (4, 1)))
     assert (copies.low, copies.high) == pytest.approx((alone.low, alone.high), rel=1e-9)
-    assert _sameness(np.array([[4.0, 1.0], [1.0, 2.0]])) == pytest.approx(2 / 3)
-    assert _sameness(np.diag([1.0, 1.0, 1.0])) == pytest.approx(1 / 3)
-    assert _sameness(np.array([[1.0, -2.0], [-2.0, 1.0]])) == 0.5
-    assert _sameness(np.array([[1.0, 0.0], [0.0, 0.0]])) == 1
+    assert _trial_correlation(np.array([[4.0, 1.0], [1.0, 2.0]])) == pytest.approx(2 / 3)
+    assert _trial_correlation(np.diag([1.0, 1.0, 1.0])) == pytest.approx(1 / 3)
+    assert _trial_correlation(np.array([[1.0, -2.0], [-2.0, 1.0]])) == 0.5
+    assert _trial_correlation(np.array([[1.0, 0.0], [0.0, 0.0]])) == 1
     full = metrics.auroc_interval(labels, np.stack([labels, 2 * labels]))
     one = metrics.auroc_interval(labels, labels)
     assert (full.low, full.high) == (one.low, one.high)
@@ -290,3 +303,135 @@ def test_the_interval_of_a_mean_over_trials_covers_and_is_narrower_the_less_they
         wide.append((found.high - found.low) / (one.high - one.low))
     assert np.mean(held) >= 0.93
     assert (np.mean(wide) < 0.75) == (same < 0.5)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 6])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_paired_test_equals_mlstatkit(seed, digits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        oracle = pytest.importorskip("MLstatkit").Delong_test
+    labels, a, b = sample(seed, 80, digits)
+    z, p, ci_a, ci_b, auc_a, auc_b, info = oracle(labels, a, b)
+    assert info["method"] == "delong"
+    found = metrics.clustered_paired(labels, a, b)
+    assert found.z == pytest.approx(-z, abs=1e-9)  # MLstatkit takes B less A
+    assert found.p == pytest.approx(p, abs=1e-9)
+    assert found.variance == pytest.approx(info["var_diff"], abs=1e-9)
+    assert found.difference == pytest.approx(auc_a - auc_b, abs=1e-9)
+    for scores, ends in ((a, ci_a), (b, ci_b)):
+        ours = metrics.delong_interval(labels, scores)
+        assert (ours.low, ours.high) == pytest.approx(tuple(ends), abs=1e-9)
+
+
+def test_everything_of_delong_equals_proc_ties_included(tmp_path):
+    cases = {f"case{seed}": np.stack(sample(seed, 40 + 7 * seed, seed % 3), axis=1) for seed in range(6)}
+    script = "".join(
+        f"""
+        r1 <- roc({name}[,1], {name}[,2], levels=c(0,1), direction="<")
+        r2 <- roc({name}[,1], {name}[,3], levels=c(0,1), direction="<")
+        paired <- roc.test(r1, r2, method="delong", paired=TRUE, conf.level=.9)
+        say(auc(r1)); say(var(r1)); say(cov(r1, r2)); say(paired$statistic); say(paired$p.value)
+        say(paired$conf.int); say(ci.auc(r1, method="delong"))
+        half <- {name}[seq(1, nrow({name}), 2),]; rest <- {name}[seq(2, nrow({name}), 2),]
+        h <- roc(half[,1], half[,2], levels=c(0,1), direction="<")
+        o <- roc(rest[,1], rest[,3], levels=c(0,1), direction="<")
+        apart <- roc.test(h, o, method="delong", paired=FALSE)
+        say(apart$statistic); say(apart$parameter); say(apart$p.value)
+        """
+        for name in cases
+    )
+    answers = proc_oracle.ask(cases, script, tmp_path).reshape(len(cases), -1)
+    for table, answer in zip(cases.values(), answers, strict=True):
+        labels, a, b = table.T
+        found, alone = metrics.clustered_paired(labels, a, b, level=0.9), metrics.delong_interval(labels, a)
+        apart = metrics.clustered_unpaired(labels[::2], a[::2], None, labels[1::2], b[1::2], None)
+        ours = [alone.value, alone.variance, found.covariance, found.z, found.p, found.low, found.high]
+        ours += [alone.low, alone.value, alone.high, apart.z, apart.df, apart.p]
+        np.testing.assert_allclose(ours, answer, rtol=0, atol=1e-9)
+
+
+def test_columns_that_rank_alike_do_not_differ():
+    labels, a, _ = sample(0)
+    found = metrics.clustered_paired(labels, a, 3 * a + 1)
+    assert (found.difference, found.variance, found.z, found.p) == (0, 0, 0, 1)
+    assert (found.low, found.high) == (0, 0)
+
+
+def test_swapping_the_columns_turns_the_sign_and_keeps_p():
+    labels, a, b = sample(1)
+    there, back = metrics.clustered_paired(labels, a, b), metrics.clustered_paired(labels, b, a)
+    assert (there.z, there.p, there.low) == pytest.approx((-back.z, back.p, -back.high))
+
+
+def test_a_variance_that_the_data_do_not_define_is_an_error_with_the_reason():
+    with pytest.raises(UndefinedError, match="needs two patients of each class"):
+        metrics.delong_interval([1, 0, 0, 0], [1, 2, 3, 4])
+    with pytest.raises(UndefinedError, match="no variance"):
+        metrics.clustered_paired([1, 1, 0, 0], [3, 4, 1, 2], [1, 2, 3, 4])
+    with pytest.raises(ValueError, match="level"):
+        metrics.delong_interval([1, 1, 0, 0], [3, 1, 1, 2], level=95)
+
+
+def test_the_interval_stays_between_0_and_1():
+    found = metrics.delong_interval([1, 1, 1, 0, 0, 0], [6, 5, 2, 3, 1, 0])
+    assert found.high == 1
+    assert 0 <= found.low < found.value
+
+
+def test_a_hundred_thousand_rows_take_no_matrix_of_pairs():
+    labels, a, b = sample(0, 100_000, 6)
+    assert 0 < metrics.clustered_paired(labels, a, b).variance < 1e-4
+
+
+# --- two hundred random data sets against the programs that reviewers use
+
+
+def data_sets() -> list[np.ndarray]:
+    """Labels, two score columns with many, few or no ties, and 0 or 1 for the two halves: shape (n, 4)."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(200):
+        n = int(rng.integers(20, 200))
+        labels = rng.permutation(np.arange(n) < max(4, n * rng.uniform(0.05, 0.6)))
+        half = np.empty(n)
+        for side in (labels, ~labels):
+            half[side] = np.arange(side.sum()) % 2  # both classes twice in each half
+        common = rng.normal(size=n)
+        columns = [np.round(common + rng.normal(size=n) + g * labels, number % 4) for g in (0.9, 0.4)]
+        made.append(np.stack([labels, *columns, half], axis=1).astype(float))
+    return made
+
+
+@pytest.mark.slow
+def test_delong_equals_proc_paired_and_unpaired_on_two_hundred_data_sets(tmp_path):
+    made = data_sets()
+    table = np.concatenate([np.c_[np.full(len(one), i), one] for i, one in enumerate(made)])
+    script = """
+    for (i in 0:199) {
+      t <- all[all[,1] == i,]; h <- t[t[,5] == 0,]; o <- t[t[,5] == 1,]
+      r <- function(l, s) roc(l, s, levels=c(0,1), direction="<")
+      a <- r(t[,2], t[,3]); b <- r(t[,2], t[,4])
+      p <- roc.test(a, b, method="delong", paired=TRUE)
+      u <- roc.test(r(h[,2], h[,3]), r(o[,2], o[,4]), method="delong", paired=FALSE)
+      say(c(auc(a), var(a), cov(a, b), p$statistic, p$p.value, u$statistic, u$p.value))
+    }"""
+    answers = proc_oracle.ask({"all": table}, script, tmp_path).reshape(200, 7)
+    for one, answer in zip(made, answers, strict=True):
+        labels, a, b, half = one.T
+        paired, first, second = metrics.clustered_paired(labels, a, b), half == 0, half == 1
+        apart = metrics.clustered_unpaired(labels[first], a[first], None, labels[second], b[second], None)
+        ours = [metrics.auroc(labels, a), paired.variance_a, paired.covariance, paired.z, paired.p]
+        np.testing.assert_allclose([*ours, apart.z, apart.p], answer, rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_delong_equals_mlstatkit_on_two_hundred_data_sets():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        oracle = pytest.importorskip("MLstatkit").Delong_test
+    for one in data_sets():
+        labels, a, b, _ = one.T
+        z, p, *_ = oracle(labels.astype(int), a, b)
+        found = metrics.clustered_paired(labels, a, b)
+        assert (-found.z, found.p) == pytest.approx((z, p), abs=1e-9)

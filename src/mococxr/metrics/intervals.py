@@ -1,30 +1,63 @@
-"""The patient-cluster bootstrap: patients are drawn with replacement, and their images come with them.
+"""Numbers with intervals: the bootstrap over patients, Wilson's interval of a proportion.
 
-A replicate is a vector of integer weights (how often each patient was drawn), so a replicate of a measure
-is the measure with these weights: no row is copied, and every score column is judged on the same resamples
-(paired). A replicate in which one class is absent is undefined: NaN, counted, never replaced by a number.
+Patients are drawn with replacement, and their images come with them. A replicate is a vector of integer weights (how
+often each patient was drawn), so a replicate of a measure is the measure with these weights: no row is copied, and
+every score column is judged on the same resamples (paired). A replicate in which one class is absent is undefined:
+NaN, counted, never replaced by a number.
 
-Letters: N rows, U patients, B replicates, T trials (score columns).
+Letters: N rows, U patients, B replicates, T trials (score columns), C columns of sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
+from scipy.stats import binomtest
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import Floats, as_labels, as_scores
-from mococxr.metrics.ranking import Measure, auroc_measure, average_precision_measure
+from mococxr.metrics.checks import Floats, as_labels, as_scores, check_level
+from mococxr.metrics.ranking import Measure, auroc_measure
 
 BLOCK = 1 << 16
 """Rows times replicates handled at a time: half a MiB of float64, which stays in the processor's cache."""
 
 DRAWN = 1 << 20
 """Patients times replicates drawn at a time: 8 MiB."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval and how that was made; None and a `reason` where the data do not define one.
+
+    `variance` is that of the number over patients, where the method has one.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    method: str | None = None
+    reason: str | None = None
+    variance: float | None = None
+
+    def ends(self) -> tuple[float, float, float]:
+        """Value, low and high.
+
+        Raises:
+            UndefinedError: one of them is not defined.
+        """
+        if self.value is None or self.low is None or self.high is None:
+            raise UndefinedError(self.reason or "the number has no interval")
+        return self.value, self.low, self.high
+
+    def block(self) -> dict[str, Any]:
+        """As JSON holds it; `reason` stands only where there is one."""
+        names = ("value", "low", "high", "method", *(["reason"] if self.reason else []))
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -37,17 +70,6 @@ class Resamples:
     weights_BU: NDArray[np.unsignedinteger]
     unit_N: NDArray[np.intp]
     patients_U: NDArray
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A bootstrap interval: its ends, how it was made, and how many replicates were defined and undefined."""
-
-    low: float
-    high: float
-    method: str
-    replicates: int
-    undefined: int
 
 
 def patient_resamples(
@@ -65,6 +87,9 @@ def patient_resamples(
 
     Raises:
         ValueError: no rows, fewer than one replicate, or a patient in two strata.
+
+    >>> patient_resamples(["a", "a", "b"], replicates=3, seed=0).weights_BU.sum(axis=1).tolist()
+    [2, 2, 2]
     """
     patients_U, unit_N, groups = _units(patients, replicates, strata)
     kind = np.uint16 if unit_N.size < 1 << 16 else np.uint32
@@ -85,7 +110,7 @@ def _units(
     stratum_N = np.asarray(strata)
     stratum_U = stratum_N[first_U]
     if not np.array_equal(stratum_N, stratum_U[unit_N]):
-        raise ValueError("a patient stands in two strata")
+        raise ValueError("a patient is in two strata")
     return patients_U, unit_N, [np.flatnonzero(stratum_U == value) for value in np.unique(stratum_U)]
 
 
@@ -114,64 +139,52 @@ def _all_but_one(size: int) -> Iterator[NDArray[np.intp]]:
 def _counts(rng: np.random.Generator, replicates: int, size: int) -> NDArray[np.intp]:
     """How often each of `size` things is drawn in `size` draws with replacement, shape (replicates, size)."""
     drawn = rng.integers(0, size, size=(replicates, size))
-    drawn += np.arange(replicates)[:, None] * size
+    drawn += np.arange(replicates)[:, None] * size  # so that one bincount counts all replicates
     return np.bincount(drawn.ravel(), minlength=replicates * size).reshape(replicates, size)
 
 
-def bootstrap_auroc(
+def bootstrap(
     labels: ArrayLike,
     scores_TN: ArrayLike,
     patients: ArrayLike,
     replicates: int,
     seed: int,
     strata: ArrayLike | None = None,
+    measure: Measure = auroc_measure,
 ) -> Floats:
-    """AUROC of T score columns on the same `replicates` resamples of the patients, shape (T, B).
+    """A measure of T score columns on the same `replicates` resamples of the patients, shape (T, B).
 
     Args:
         labels: 1 or 0, shape (N,).
         scores_TN: a score for each row and trial, all finite.
         patients: patient of each row, shape (N,).
         replicates, seed, strata: as `patient_resamples`.
+        measure: AUROC by default; with the same seed another measure is of the same resamples.
 
     Raises:
         ValueError: shapes that differ, or a row that a trial did not score.
         UndefinedError: one class is absent from the data.
+
+    >>> bootstrap([0, 0, 1, 1], [[0.1, 0.3, 0.2, 0.9]], [1, 2, 3, 4], replicates=100, seed=0).shape
+    (1, 100)
     """
     _, unit_N, groups = _units(patients, replicates, strata)
-    return _bootstrap(auroc_measure, labels, scores_TN, unit_N, _drawn(groups, replicates, seed))
+    return _replicates(measure, labels, scores_TN, unit_N, _drawn(groups, replicates, seed))
 
 
-def bootstrap_average_precision(
-    labels: ArrayLike,
-    scores_TN: ArrayLike,
-    patients: ArrayLike,
-    replicates: int,
-    seed: int,
-    strata: ArrayLike | None = None,
+def jackknife(
+    labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike, measure: Measure = auroc_measure
 ) -> Floats:
-    """Average precision on the same resamples as `bootstrap_auroc` with that seed; arguments as there."""
-    _, unit_N, groups = _units(patients, replicates, strata)
-    return _bootstrap(average_precision_measure, labels, scores_TN, unit_N, _drawn(groups, replicates, seed))
+    """A measure without each patient in turn (patients sorted), shape (T, U): what a BCa interval needs.
 
-
-def jackknife_auroc(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike) -> Floats:
-    """AUROC without each patient in turn (patients sorted), shape (T, U): what a BCa interval needs.
-
-    Arguments and errors as `bootstrap_auroc`; NaN where a class is gone with the patient.
+    Arguments and errors as `bootstrap`; NaN where a class is gone with the patient.
     """
     patients_U, unit_N, _ = _units(patients, 1, None)
-    return _bootstrap(auroc_measure, labels, scores_TN, unit_N, _all_but_one(patients_U.size))
-
-
-def jackknife_average_precision(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike) -> Floats:
-    """`jackknife_auroc` of the average precision."""
-    patients_U, unit_N, _ = _units(patients, 1, None)
-    return _bootstrap(average_precision_measure, labels, scores_TN, unit_N, _all_but_one(patients_U.size))
+    return _replicates(measure, labels, scores_TN, unit_N, _all_but_one(patients_U.size))
 
 
 def resampled(
-    make: Callable[[NDArray[np.bool_], Floats, NDArray[np.intp]], Measure],
+    measure: Measure,
     labels: ArrayLike,
     scores_TN: ArrayLike,
     resamples: Resamples,
@@ -179,14 +192,15 @@ def resampled(
 ) -> Floats:
     """A measure of some of the rows (a group, the rows with a known label) on resamples of all patients.
 
-    So the numbers of two groups belong to the same resamples. Shape (T, B); errors as `bootstrap_auroc`.
+    So the numbers of two groups belong to the same resamples. Shape (T, B); errors as `bootstrap`.
     """
-    chosen, units = np.asarray(labels)[rows], resamples.unit_N[rows]
-    return _bootstrap(make, chosen, np.asarray(scores_TN)[:, rows], units, iter([resamples.weights_BU]))
+    units = resamples.unit_N[rows]
+    blocks = iter([resamples.weights_BU])
+    return _replicates(measure, np.asarray(labels)[rows], np.asarray(scores_TN)[:, rows], units, blocks)
 
 
-def _bootstrap(
-    make: Callable[[NDArray[np.bool_], Floats, NDArray[np.intp]], Measure],
+def _replicates(
+    measure: Measure,
     labels: ArrayLike,
     scores_TN: ArrayLike,
     unit_N: NDArray[np.intp],
@@ -197,14 +211,29 @@ def _bootstrap(
     positive = as_labels(labels, scores.shape[1])
     if unit_N.size != positive.size:
         raise ValueError(f"{unit_N.size} patients for {positive.size} rows")
-    measures = [make(positive, row, unit_N) for row in scores]
+    columns = [measure(positive, row, unit_N) for row in scores]
     step = max(1, BLOCK // positive.size)
-    found = []
+    pieces = []
     for block_BU in blocks:
         for start in range(0, len(block_BU), step):
             weights_UB = np.ascontiguousarray(block_BU[start : start + step].T, dtype=np.float64)
-            found.append(np.stack([measure(weights_UB) for measure in measures]))
-    return np.concatenate(found, axis=1)
+            pieces.append(np.stack([weighted(weights_UB) for weighted in columns]))
+    return np.concatenate(pieces, axis=1)
+
+
+def resampled_sums(columns_NC: ArrayLike, resamples: Resamples) -> Floats:
+    """The sum of each column over the rows of every resample, shape (B, C)."""
+    columns = np.asarray(columns_NC, dtype=np.float64)
+    size = resamples.patients_U.size
+    by_patient_UC = np.stack(
+        [np.bincount(resamples.unit_N, weights=column, minlength=size) for column in columns.T], axis=1
+    )
+    step = max(1, DRAWN // size)
+    blocks = [
+        resamples.weights_BU[start : start + step].astype(np.float64) @ by_patient_UC
+        for start in range(0, len(resamples.weights_BU), step)
+    ]
+    return np.concatenate(blocks)
 
 
 def interval(
@@ -212,9 +241,9 @@ def interval(
     point: float,
     level: float = 0.95,
     method: str = "percentile",
-    jackknife: ArrayLike | None = None,
-) -> Interval:
-    """The bootstrap interval of a number at `level`.
+    left_out: ArrayLike | None = None,
+) -> Estimate:
+    """The bootstrap interval of a number at `level`; `variance` is that of its replicates.
 
     `percentile`: the (1 - level) / 2 and (1 + level) / 2 quantiles of the defined replicates, interpolated
     linearly between order statistics (0 is the least, 1 the greatest replicate), as `numpy.quantile` does.
@@ -222,40 +251,71 @@ def interval(
 
     Args:
         replicates_B: bootstrap replicates, NaN where undefined.
-        point: the number computed from the data (used by `bca` only).
+        point: the number computed from the data.
         level: coverage, between 0 and 1.
         method: `percentile` or `bca`.
-        jackknife: the number without each patient in turn, for `bca`.
+        left_out: the number without each patient in turn (`jackknife`), for `bca`.
 
     Raises:
         UndefinedError: no replicate is defined, or `bca` has no finite correction.
+
+    >>> result = interval(range(101), point=50)
+    >>> round(result.low, 3), round(result.high, 3)
+    (2.5, 97.5)
     """
     values = np.asarray(replicates_B, dtype=np.float64)
     defined = values[~np.isnan(values)]
-    if not 0 < level < 1:
-        raise ValueError(f"the level must lie between 0 and 1, not {level}")
+    check_level(level)
     if not defined.size:
         raise UndefinedError(f"none of the {values.size} resamples holds both classes")
     shares = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "bca":
-        shares = _bca_shares(defined, point, shares, jackknife)
+        shares = _bca_shares(defined, point, shares, left_out)
     elif method != "percentile":
         raise ValueError(f"no interval named {method!r}: percentile or bca")
     low, high = np.quantile(defined, shares, method="linear")
-    return Interval(float(low), float(high), method, int(defined.size), int(values.size - defined.size))
+    variance = float(defined.var(ddof=1)) if defined.size > 1 else None
+    return Estimate(point, float(low), float(high), method, None, variance)
 
 
-def _bca_shares(defined_B: Floats, point: float, shares: Floats, jackknife: ArrayLike | None) -> Floats:
+def percentile_estimate(value: float, replicates_B: Floats, level: float) -> Estimate:
+    """A number with the percentile interval of its replicates over patients, or the reason why it has none."""
+    try:
+        _, low, high = interval(replicates_B, value, level).ends()
+    except UndefinedError as error:
+        return Estimate(value, reason=str(error))
+    return Estimate(value, low, high, "bootstrap over patients")
+
+
+def _bca_shares(defined_B: Floats, point: float, shares: Floats, left_out: ArrayLike | None) -> Floats:
     """The quantiles that the BCa interval reads instead of `shares`."""
-    left_out = np.asarray([] if jackknife is None else jackknife, dtype=np.float64)
-    if left_out.size < 2 or np.isnan(left_out).any():
+    values = np.asarray([] if left_out is None else left_out, dtype=np.float64)
+    if values.size < 2 or np.isnan(values).any():
         raise UndefinedError("a BCa interval needs the number without each patient, defined for every one")
     below = ((defined_B < point).mean() + (defined_B <= point).mean()) / 2  # a tie counts one half
     if not 0 < below < 1:
         raise UndefinedError("every replicate lies on one side of the number: BCa has no finite correction")
-    apart = left_out.mean() - left_out
-    spread = (apart**2).sum()
-    acceleration = (apart**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
+    influence = values.mean() - values
+    spread = (influence**2).sum()
+    acceleration = (influence**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
     bias = ndtri(below)
     moved = bias + ndtri(shares)
     return ndtr(bias + moved / (1 - acceleration * moved))
+
+
+def wilson(successes: float, total: float, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (JASA 22:209, 1927).
+
+    Raises:
+        UndefinedError: the total is 0.
+        ValueError: successes outside 0 to total, or a level outside 0 to 1.
+
+    >>> low, high = wilson(9, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.596, 0.982)
+    """
+    check_level(level)
+    if total == 0 == successes:
+        raise UndefinedError("the proportion of zero rows is undefined")
+    ends = binomtest(int(successes), int(total)).proportion_ci(level, method="wilson")
+    return float(ends.low), float(ends.high)

@@ -1,0 +1,112 @@
+"""A comparison in words: what is better, by how much, and over what, or why nothing is said; many comparisons at once;
+margins; the patients that a next study needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mococxr import metrics
+from mococxr.errors import UndefinedError
+from mococxr.measure.measures import Block
+from mococxr.metrics import Difference, MarginTest
+
+SOURCES = ("test patients", "label subsets", "pretraining runs")
+"""What a difference may vary by."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`word`: better, worse, no difference shown, or too few; `p` is None where no test is made."""
+
+    word: str
+    sentence: str
+    p: float | None
+
+
+def verdict(
+    result: Difference,
+    labels: ArrayLike,
+    patients: ArrayLike,
+    wider: tuple[float, float] | None = None,
+    wider_over: Sequence[str] = SOURCES,
+    sources: Sequence[str] = SOURCES,
+) -> Verdict:
+    """The sentence beside a difference of AUROC over test patients.
+
+    Args:
+        result: the difference with its interval and p.
+        labels, patients: of the test rows, for the count of patients of each class.
+        wider: the ends of a second interval, over more sources, `wider_over`; it changes no verdict, but is stated.
+        sources: all that such a number varies by, of `SOURCES`: for two tables of scores the test patients alone.
+    """
+    few = metrics.too_few(labels, patients)
+    if few is not None:
+        return Verdict("too few", few, None)
+    numbers = f"{result.difference:+.3f} ({result.low:+.3f} to {result.high:+.3f})"
+    word = _word(result.low, result.high)
+    sentence = f"{word.capitalize()} over other {SOURCES[0]}: {numbers}."
+    if wider is not None:
+        second = _word(*wider)
+        link = "The same holds" if second == word else f"But {second}"
+        sentence += f" {link} over other {_listed(wider_over)} ({wider[0]:+.3f} to {wider[1]:+.3f})."
+    covered = {SOURCES[0], *(wider_over if wider is not None else ())}
+    if missing := [source for source in sources if source not in covered]:
+        sentence += f" It says nothing about other {_listed(missing, 'or')}."
+    return Verdict(word, sentence, result.p)
+
+
+def _word(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+
+
+def _listed(names: Sequence[str], word: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
+
+
+def adjust(rows: Sequence[Block]) -> None:
+    """Put `p_holm` and `p_bh` beside the `p` of each row: adjusted for all rows that have a p."""
+    p_C = [np.nan if row.get("p") is None else row["p"] for row in rows]
+    for name, adjusted in (("p_holm", metrics.holm(p_C)), ("p_bh", metrics.benjamini_hochberg(p_C))):
+        for row, p in zip(rows, adjusted, strict=True):
+            row[name] = None if np.isnan(p) else float(p)
+
+
+def margin_block(difference: float, variance: float, margin: float, level: float = 0.95) -> Block:
+    """Non-inferiority and equivalence (two one-sided tests) of a difference against a margin fixed in advance.
+
+    Raises:
+        UndefinedError: the difference has no variance.
+    """
+    if not variance:
+        raise UndefinedError("the difference has no variance")
+    alpha = 1 - level
+    inferior = metrics.non_inferior(difference, margin, variance, alpha / 2)
+    same = metrics.equivalent(difference, margin, variance, alpha)
+    return {"margin": margin, "noninferior": _tested(inferior), "equivalent": _tested(same)}
+
+
+def _tested(result: MarginTest) -> Block:
+    return {name: value for name, value in dataclasses.asdict(result).items() if name != "margin"}
+
+
+def planning_block(variance: float | None, labels: NDArray, patients: NDArray, difference: float) -> Block:
+    """Patients like these that a next paired study needs to see `difference`, from the variance measured on them.
+
+    Raises:
+        UndefinedError: there is no variance to plan with.
+    """
+    count, positives = np.unique(patients).size, int(np.unique(patients[labels == 1]).size)
+    if not variance:
+        raise UndefinedError("the difference has no variance to plan with")
+    # Where every patient has a positive image, one counts as negative: the total does not depend on it.
+    plan = metrics.patients_needed(variance, count, min(positives, count - 1), difference)
+    words = f"{plan.words} It is assumed that they are like the {count:,} patients of this one."
+    return {**dataclasses.asdict(plan), "words": words}

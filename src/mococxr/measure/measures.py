@@ -1,0 +1,163 @@
+"""The metrics, one row each, and what is said of one score column: intervals, warnings, averages over labels.
+
+A metric that is added to `MEASURES` is measured by `evaluate` and `study`.
+
+Letters: N rows, L labels, B replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mococxr import metrics
+from mococxr.errors import UndefinedError
+from mococxr.metrics import Estimate, Measure, Resamples
+from mococxr.metrics.checks import Floats
+
+Block: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A metric: its name in sentences, the prefix of its columns in a study's tables, and how it is computed."""
+
+    name: str
+    prefix: str
+    measure: Measure
+
+    def value(self, labels: ArrayLike, scores: ArrayLike) -> float:
+        """The metric of one score column; errors as `metrics.auroc`."""
+        return metrics.value_of(self.measure, labels, scores)
+
+
+MEASURES = {
+    "auroc": Words("AUROC", "", metrics.auroc_measure),
+    "average_precision": Words("average precision", "ap_", metrics.average_precision_measure),
+}
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How patients are resampled and how replicates become an interval at `level` (`percentile` or `bca`)."""
+
+    replicates: int = 2000
+    seed: int = 0
+    level: float = 0.95
+    method: str = "percentile"
+    stratified: bool = False
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """A number, its replicates (B,), and the number without each patient in turn (U,), where BCa needs it."""
+
+    value: float
+    values_B: Floats
+    left_out_U: Floats | None = None
+
+    def ends(self, how: Resampling) -> Block:
+        """Variance of the defined replicates, and the ends of the interval."""
+        try:
+            estimate = metrics.interval(self.values_B, self.value, how.level, how.method, self.left_out_U)
+        except UndefinedError as error:
+            return {"variance": None, "low": None, "high": None, "reason": str(error)}
+        return {name: getattr(estimate, name) for name in ("variance", "low", "high")}
+
+
+def replicated(
+    name: str, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, how: Resampling
+) -> Replicates:
+    """A metric of one score column on the resamples of the patients.
+
+    Raises:
+        UndefinedError: one class is absent.
+    """
+    y, ids, columns = np.asarray(labels), np.asarray(patients), np.asarray(scores)[None]
+    measure = MEASURES[name].measure
+    left_out = metrics.jackknife(y, columns, ids, measure)[0] if how.method == "bca" else None
+    strata = np.isin(ids, ids[y == 1]) if how.stratified else None  # a patient with any positive row
+    values_B = metrics.bootstrap(y, columns, ids, how.replicates, how.seed, strata, measure)[0]
+    return Replicates(MEASURES[name].value(y, scores), values_B, left_out)
+
+
+def quoted_auroc(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, level: float) -> Block:
+    """The AUROC with the interval to quote (`metrics.auroc_interval`), and a warning where the patients are few.
+
+    Args:
+        labels, patients: shape (N,).
+        scores: shape (N,), or (T, N) for the mean over trials.
+        level: coverage.
+
+    Raises:
+        UndefinedError: a class has rows of fewer than two patients.
+    """
+    estimate = metrics.auroc_interval(labels, scores, patients, level)
+    warning = metrics.too_few(labels, patients, consequence="the interval is only approximate")
+    return {**estimate.block(), "warning": warning, "variance": estimate.variance}
+
+
+def columns(blocks: Mapping[str, Any], names: Iterable[str]) -> Block:
+    """`NAME, NAME_low, NAME_high` of each named block, as a table holds them."""
+    return {
+        name + suffix: blocks[name][end]
+        for name in names
+        for suffix, end in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+
+
+def averages(
+    labels_NL: Floats, scores_NL: Floats, patients: NDArray | None, how: Resampling
+) -> dict[str, dict[str, Block]]:
+    """`macro` (mean over the labels) and `micro` (all rows and labels in one list) of every metric.
+
+    All labels are judged on the same resamples of the patients, with percentile intervals. A label of which one class
+    is absent has no number; the macro average then has none either, with the reason (a mean over fewer labels would be
+    another quantity).
+
+    Args:
+        labels_NL: 1, 0, or NaN where unknown (that row is left out of that label).
+        scores_NL: finite.
+        patients: patient of each row; None where each row is a patient of its own.
+        how: replicates, seed and level are used.
+    """
+    ids = np.arange(len(labels_NL)) if patients is None else patients
+    drawn = metrics.patient_resamples(ids, how.replicates, how.seed)
+    flat = replace(drawn, unit_N=np.repeat(drawn.unit_N, labels_NL.shape[1]))
+    blocks: dict[str, dict[str, Block]] = {"macro": {}, "micro": {}}
+    for name in MEASURES:
+        results = [
+            _resampled(name, labels_NL[:, i], scores_NL[:, i], drawn, f"label {i}: ")
+            for i in range(labels_NL.shape[1])
+        ]
+        reasons = [result for result in results if isinstance(result, str)]
+        measured = [result for result in results if not isinstance(result, str)]
+        macro: Replicates | str = "; ".join(reasons)
+        if not reasons:
+            values_B = np.array([result.values_B for result in measured]).mean(axis=0)
+            macro = Replicates(float(np.mean([result.value for result in measured])), values_B)
+        micro = _resampled(name, labels_NL.ravel(), scores_NL.ravel(), flat)
+        blocks["macro"][name], blocks["micro"][name] = _shown(macro, how), _shown(micro, how)
+    return blocks
+
+
+def _resampled(
+    name: str, labels: Floats, scores: Floats, drawn: Resamples, prefix: str = ""
+) -> Replicates | str:
+    """A metric of the rows with a known label, or the reason why there is none."""
+    known = ~np.isnan(labels)
+    try:
+        values_B = metrics.resampled(MEASURES[name].measure, labels, scores[None], drawn, known)[0]
+        return Replicates(MEASURES[name].value(labels[known], scores[known]), values_B)
+    except UndefinedError as error:
+        return f"{prefix}{error}"
+
+
+def _shown(result: Replicates | str, how: Resampling) -> Block:
+    if isinstance(result, str):
+        return Estimate(None, reason=result).block()
+    return metrics.percentile_estimate(result.value, result.values_B, how.level).block()

@@ -1,0 +1,164 @@
+"""Threshold and calibration: learned on validation rows, judged on others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mococxr import metrics
+from mococxr.errors import UndefinedError
+from mococxr.measure.measures import Block, Resampling
+from mococxr.metrics import Calibration, OperatingPoint
+from mococxr.metrics.checks import Floats
+
+SENSITIVITY = 0.9
+"""Sensitivity for which a threshold is chosen where no other is given."""
+
+COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden")
+CALIBRATION = ("brier", "ece", "slope", "intercept")
+
+MAX_REPLICATES, MIN_REPLICATES, MAX_ROWS = 1000, 200, 2_000_000
+"""Resamples behind the numbers of calibration, each of which takes two logistic regressions: at the most, at the least,
+and on many rows as many as make `MAX_ROWS` rows together."""
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """How a threshold is chosen: `given` as `value`, by `youden`, or for a `sensitivity`."""
+
+    by: str
+    value: float | None = None
+    sensitivity: float | None = None
+
+
+def choose_threshold(rule: ThresholdRule, labels: NDArray, scores: Floats, patients: NDArray) -> float:
+    """The threshold by youden or for a sensitivity, from validation rows.
+
+    Raises:
+        UndefinedError: a class has too few patients.
+    """
+    few = metrics.too_few(labels, patients, consequence="no threshold is chosen", split="validation")
+    if few is not None:
+        raise UndefinedError(few)
+    if rule.sensitivity is None:
+        return metrics.threshold_by_youden(labels, scores)
+    return metrics.threshold_for_sensitivity(labels, scores, rule.sensitivity)
+
+
+def point_block(
+    threshold: float, labels: NDArray, scores: Floats, patients: NDArray, how: Resampling
+) -> tuple[Block, OperatingPoint]:
+    """What the threshold does on rows that did not choose it: counts, and the `RATES` with intervals."""
+    point = metrics.operating_point(labels, scores, threshold, patients, how.level, how.replicates, how.seed)
+    counts = {name: getattr(point, name) for name in COUNTS}
+    return counts | {name: getattr(point, name).block() for name in RATES}, point
+
+
+def predictive_blocks(point: OperatingPoint, prevalences: Iterable[float]) -> list[Block]:
+    """PPV and NPV where other shares of the patients have the finding; a `reason` in their blocks where undefined."""
+    blocks = []
+    for prevalence in prevalences:
+        try:
+            values = metrics.predictive_values(point, prevalence)
+            ppv, npv = values.ppv.block(), values.npv.block()
+        except UndefinedError as error:
+            ppv = npv = {"value": None, "low": None, "high": None, "reason": str(error)}
+        blocks.append({"prevalence": prevalence, "ppv": ppv, "npv": npv})
+    return blocks
+
+
+def why_undefined(blocks: Block, names: Iterable[str]) -> str | None:
+    """Why some of the rates are undefined, `NPV: no row is called negative`; None where all are defined."""
+    reasons = [f"{name.upper()}: {blocks[name]['reason']}" for name in names if blocks[name]["value"] is None]
+    return "; ".join(reasons) or None
+
+
+def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray, how: Resampling) -> Block:
+    """How right probabilities are on rows that did not fit them: the numbers of `CALIBRATION`, `ece_if_perfect`, and
+    `curve`, the bins of the reliability curve.
+
+    Raises:
+        UndefinedError: a class has too few patients.
+    """
+    few = metrics.too_few(labels, patients, consequence="no calibration is judged")
+    if few is not None:
+        raise UndefinedError(few)
+    replicates = min(how.replicates, MAX_REPLICATES, max(MIN_REPLICATES, MAX_ROWS // labels.size))
+    result = metrics.calibration(
+        labels, probabilities, patients, replicates=replicates, seed=how.seed, level=how.level
+    )
+    numbers = {name: getattr(result, name).block() for name in CALIBRATION}
+    return {**numbers, "ece_if_perfect": result.ece_if_perfect, "curve": _curve(result)}
+
+
+def _curve(result: Calibration) -> list[dict[str, Any]]:
+    return [
+        {"mean_probability": point.mean_probability, **point.observed.block(), "rows": point.rows,
+         "patients": point.patients}
+        for point in result.curve
+    ]  # fmt: skip
+
+
+def fit_blocks(
+    labels: NDArray, scores: Floats, patients: NDArray, calibrate: str, rule: ThresholdRule | None
+) -> dict[str, Block]:
+    """The blocks `calibration` and `threshold` of a fitted model (`model.json`), both learned on validation images.
+
+    The calibrator maps the logit of the score; the threshold is of the score itself, so that a decision depends on
+    neither calibration nor prevalence. The rates at the threshold are of the images that chose it.
+
+    Args:
+        labels, scores, patients: of the validation images; scores are 0 to 1.
+        calibrate: platt, isotonic, temperature or none.
+        rule: None for no threshold.
+
+    Returns:
+        What was fitted, or None in its place and a `reason` in words.
+    """
+    counts = {
+        "validation_images": int(labels.size),
+        "validation_patients": int(np.unique(patients).size),
+        "validation_positives": int((labels == 1).sum()),
+    }
+    return {
+        "calibration": {**_fitted(labels, scores, patients, calibrate), **counts},
+        "threshold": {**_chosen(labels, scores, patients, rule), **counts},
+    }
+
+
+def _fitted(labels: NDArray, scores: Floats, patients: NDArray, calibrate: str) -> Block:
+    empty = {"method": None, "parameters": None, "prevalence": None}
+    if calibrate == "none":
+        return {**empty, "reason": "--calibrate none"}
+    if not labels.size:
+        return {**empty, "reason": "There are no labelled validation images; no calibration is fitted."}
+    few = metrics.too_few(labels, patients, consequence="no calibration is fitted", split="validation")
+    if few is not None:
+        return {**empty, "reason": few}
+    try:
+        fitted = metrics.fit_calibrator(calibrate, labels, metrics.as_logits(scores), patients)
+    except UndefinedError as error:
+        return {**empty, "reason": f"No calibration is fitted: {error}."}
+    share = float((labels == 1).mean())
+    return {"method": fitted.kind, "parameters": fitted.parameters(), "prevalence": share, "reason": None}
+
+
+def _chosen(labels: NDArray, scores: Floats, patients: NDArray, rule: ThresholdRule | None) -> Block:
+    names = ("sensitivity", "specificity", "ppv", "npv")
+    by, sensitivity = (rule.by, rule.sensitivity) if rule else ("none", None)
+    empty = {"value": None, "by": by, "wanted_sensitivity": sensitivity, **dict.fromkeys(names)}
+    if rule is None:
+        return {**empty, "reason": "--threshold-by none"}
+    if not labels.size:
+        return {**empty, "reason": "There are no labelled validation images; no threshold is chosen."}
+    try:
+        value = choose_threshold(rule, labels, scores, patients)
+    except UndefinedError as error:
+        return {**empty, "reason": str(error)}
+    blocks, _ = point_block(value, labels, scores, patients, Resampling())
+    return {**empty, "value": value, **{name: blocks[name] for name in names}, "reason": None}
