@@ -117,7 +117,7 @@ def delong_interval(
 
     >>> result = delong_interval([1, 0, 1, 0, 1, 0], [3, 1, 2, 1, 0, 0])
     >>> round(result.value, 3), round(result.variance, 3)
-    (0.722, 0.096)
+    (0.722, 0.08)
     """
     columns = as_columns(scores)
     parts = _parts(labels, columns, as_patients(patients, columns.shape[1]))

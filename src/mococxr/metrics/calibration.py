@@ -224,18 +224,18 @@ def _shortened(
     a: Floats, b: Floats, step_a: Floats, step_b: Floats, z: Floats, y: Floats, weights: Floats
 ) -> Floats:
     """How much of each step to take: all of it, or a half, a quarter, ... where more makes the loss greater."""
-    before, size = _loss(a, b, z, y, weights), np.ones_like(a)
+
+    def loss(size: Floats | float) -> Floats:
+        line = (a + size * step_a) + (b + size * step_b) * z
+        return (weights * (np.logaddexp(0, line) - y * line)).sum(axis=0)
+
+    before, size = loss(0.0), np.ones_like(a)
     for _ in range(6):
-        worse = _loss(a + size * step_a, b + size * step_b, z, y, weights) > before + 1e-9 * np.abs(before)
+        worse = loss(size) > before + 1e-9 * np.abs(before)
         if not worse.any():
             break
         size = np.where(worse, size / 2, size)
     return size
-
-
-def _loss(a: Floats, b: Floats, z: Floats, y: Floats, weights: Floats) -> Floats:
-    line = a + b * z
-    return (weights * (np.logaddexp(0, line) - y * line)).sum(axis=0)
 
 
 def _newton(
@@ -307,8 +307,7 @@ def calibration(
     (0.1, [2, 2])
     """
     p = as_scores(probabilities)
-    y = as_labels(labels, p.size).astype(np.float64)
-    logits = as_logits(p)
+    y, logits = as_labels(labels, p.size).astype(np.float64), as_logits(p)
     ids = as_patients(patients, p.size)
     drawn = patient_resamples(ids, replicates, seed)
     bin_N = bin_of(p, bins)
@@ -318,29 +317,20 @@ def calibration(
     )
     sums_B = resampled_sums(columns, drawn)
     count_BG, positive_BG, total_BG = np.split(sums_B[:, :-1], 3, axis=1)
-    size_B = count_BG.sum(axis=1)
-    clustered = drawn.patients_U.size < p.size
-    curve = tuple(
-        Bin(
-            float(p[member].mean()),
-            _observed(y[member], safe_divide(positive_BG[:, g], count_BG[:, g]), clustered, level),
-            int(member.sum()),
-            int(np.unique(ids[member]).size),
-        )
-        for g, member in enumerate(member_NG.T)
-    )
+    size_B, clustered = count_BG.sum(axis=1), drawn.patients_U.size < p.size
+    observed_BG = safe_divide(positive_BG, count_BG)
+    curve = []
+    for g, member in enumerate(member_NG.T):
+        observed = _observed(y[member], observed_BG[:, g], clustered, level)
+        rows, count = int(member.sum()), int(np.unique(ids[member]).size)
+        curve.append(Bin(float(p[member].mean()), observed, rows, count))
+    perfect_B = _if_perfect(p, member_NG, drawn.unit_N, replicates, seed)
     gap = float(np.abs((p - y) @ member_NG).sum() / p.size)
     gap_B = np.abs(total_BG - positive_BG).sum(axis=1) / size_B
-    perfect_B = _if_perfect(p, member_NG, drawn.unit_N, replicates, seed)
     intercept, slope = _lines(logits, y, drawn, level)
-    return Calibration(
-        percentile_estimate(float(((p - y) ** 2).mean()), sums_B[:, -1] / size_B, level),
-        _basic_interval(gap, gap_B, perfect_B, level),
-        float(perfect_B.mean()),
-        slope,
-        intercept,
-        curve,
-    )
+    brier = percentile_estimate(float(((p - y) ** 2).mean()), sums_B[:, -1] / size_B, level)
+    ece = _basic_interval(gap, gap_B, perfect_B, level)
+    return Calibration(brier, ece, float(perfect_B.mean()), slope, intercept, tuple(curve))
 
 
 def bin_of(probabilities: Floats, bins: int) -> NDArray[np.intp]:
