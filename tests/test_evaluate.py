@@ -229,10 +229,3 @@ def test_tables_that_do_not_pair_are_refused_with_the_row_or_key(tmp_path):
         with pytest.raises(InputError, match=problem) as caught:
             measured(a, against=b, patient="patient", key=key)
         assert "--key" in caught.value.way_out
-
-
-def test_a_setting_out_of_range_is_refused(tmp_path):
-    path = saved(predictions(), tmp_path / "p.csv")
-    for bad in ({"level": 95}, {"replicates": 0}, {"seed": -1}):
-        with pytest.raises(InputError, match="cannot be used"):
-            measured(path, **bad)
