@@ -124,7 +124,7 @@ def test_headers_read_in_processes_say_the_same_in_the_same_order(archive, monke
     monkeypatch.setattr("mococxr.datasets.dicom_scan.FEW", 0)
     there = read_cohort(root, format="dicom", jobs=2)
     assert here.rows.equals(there.rows)
-    assert here.left_out.equals(there.left_out)
+    assert here.rejected.equals(there.rejected)
 
 
 def test_a_header_longer_than_what_is_read_first_is_read_whole(small, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_what_is_not_an_image_is_counted_or_listed_with_its_reason(small, tmp_pa
     cohort = read_cohort(root)
     assert cohort.name == "dicom"
     assert len(cohort.rows) == 4
-    reasons = dict(cohort.left_out.iter_rows())
+    reasons = dict(cohort.rejected.iter_rows())
     words = {"z copy": "second copy", "junk": "not a DICOM", "empty": "empty file", "pipe": "not a regular file",
              "link": "leads out", "ct": "another modality: CT", "scout.dcm": "localizer",
              "nobody.dcm": "no patient"}  # fmt: skip
@@ -177,7 +177,7 @@ def test_of_two_files_of_one_image_the_longer_is_read(small, tmp_path, cut):
     (root / cut).write_bytes((root / "p0" / "IM0").read_bytes()[:-400])
     cohort = read_cohort(root)
     assert "p0/IM0" in cohort.rows["path"]
-    assert dict(cohort.left_out.iter_rows()).keys() == {cut}
+    assert dict(cohort.rejected.iter_rows()).keys() == {cut}
     assert any("4 of 5 files are images; 1 are not: a second copy" in note for note in cohort.notes)
 
 
@@ -186,7 +186,7 @@ def test_a_word_that_is_no_modality_is_not_quoted(small, tmp_path):
     for name, modality in (("ct", "CT"), ("person", "QUIMBY")):
         strange = image(np.zeros((40, 40), np.uint8), sop=f"1.9.{name == 'ct':d}", Modality=modality)
         strange.save_as(root / name, enforce_file_format=True)
-    reasons = dict(read_cohort(root).left_out.iter_rows())
+    reasons = dict(read_cohort(root).rejected.iter_rows())
     assert reasons == {"ct": "another modality: CT", "person": "another modality: unknown"}
 
 

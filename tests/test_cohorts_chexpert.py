@@ -52,7 +52,7 @@ def batches(root: Path) -> list[str]:
 def test_the_batches_of_the_full_size_release_are_one_set(tmp_path: Path) -> None:
     paths = batches(tmp_path)
     cohort = read_cohort(tmp_path)
-    assert (cohort.name, cohort.official_splits) == ("chexpert", True)
+    assert (cohort.name, cohort.has_official_split) == ("chexpert", True)
     assert cohort.rows["path"].to_list() == paths
     assert cohort.rows["split"].to_list() == ["train", "train", "train", "val"]
     assert cohort.rows["study"].to_list()[2] == "patient00001/study2"
@@ -88,7 +88,7 @@ def released_test(root: Path, form: str) -> Path:
 def test_the_test_set_is_read_alone_whichever_table_it_has(tmp_path: Path, form: str, folder: str) -> None:
     released_test(tmp_path / folder, form)
     cohort = read_cohort(tmp_path)
-    assert (cohort.name, cohort.official_splits) == ("chexpert", True)
+    assert (cohort.name, cohort.has_official_split) == ("chexpert", True)
     rows = cohort.rows.sort("path")
     prefix = f"{folder}/test/" if folder else "test/"
     assert rows["path"].to_list() == [prefix + name for name in TEST_IMAGES]
@@ -132,4 +132,4 @@ def test_a_label_that_the_test_table_lacks_is_left_out_and_named(tmp_path: Path)
     cohort = read_cohort(tmp_path)
     assert set(cohort.labels) == set(chexpert.LABELS) - {"Fracture"}
     assert cohort.rows["split"].to_list() == ["train"] * 3 + ["val"] + ["test"] * 3
-    assert "Labels left out, since not every table has them: Fracture." in cohort.notes
+    assert "Labels dropped, since not every table has them: Fracture." in cohort.notes

@@ -54,9 +54,9 @@ def test_a_table_is_read_by_its_names_whatever_their_case(tmp_path: Path) -> Non
     assert rows["split"].to_list() == ["train", "train", "val", None]
     assert rows["Effusion"].to_list() == [1, -1, None, 0]
     assert (cohort.name, cohort.labels, cohort.metadata) == ("csv", ("Effusion",), ("Site", "kvp", "code"))
-    assert cohort.official_splits
+    assert cohort.has_official_split
     assert cohort.patients_known
-    assert cohort.blank == "unknown"
+    assert cohort.blank_means == "unknown"
     assert (cohort.source, cohort.root) == (tmp_path.name, tmp_path)
     assert cohort.inputs == {"labels.csv": hashlib.sha256(path.read_bytes()).hexdigest()}
     assert "Site, kvp, code" in notes(cohort)
@@ -104,7 +104,7 @@ def test_images_in_no_row_are_counted_and_said(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "images/b.png", "images/c.JPG", "images/notes.txt", "images/.hidden.png")
     table(tmp_path, "path,patient,A\nimages/a.png,1,\nimages/absent.png,2,\n")
     cohort = read_cohort(tmp_path)
-    assert "2 images on disk are in no row of the table and are left out, e.g. images/b.png" in notes(cohort)
+    assert "2 images on disk are not in the table and were skipped, e.g. 'images/b.png'" in notes(cohort)
     assert cohort.rows.height == 2
     assert cohort.labels == ("A",)
 
@@ -174,14 +174,14 @@ BAD = {
         {"label": ["A"]},
         r"row 2 \(line 3\), column 'A': 'yes'",
     ),
-    "a two": ("path,patient,A\na.png,1,2\n", {"label": ["A"]}, "'2' is no label"),
+    "a two": ("path,patient,A\na.png,1,2\n", {"label": ["A"]}, "'2' is not a label"),
     "no such label": ("path,patient,Edema\na.png,1,1\n", {"label": ["Edma"]}, "no column 'Edma'"),
     "fixed as label": (
         "path,patient,sex\na.png,1,M\n",
         {"label": ["sex"]},
         "'sex' is read as a fixed column",
     ),
-    "twice in header": ("path,patient,A,A\na.png,1,1,0\n", {}, "'A' stands twice"),
+    "twice in header": ("path,patient,A,A\na.png,1,1,0\n", {}, "'A' appears twice"),
     "ragged": ("path,patient\na.png,1,9,9\n", {}, "cannot be read as a table"),
     "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 9, {}, "not a text table"),
     "broken gzip": (b"\x1f\x8b\x08" + b"x" * 40, {}, "damaged gzip"),
@@ -218,7 +218,7 @@ def test_class_folders_become_labels(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not known"):
         read_cohort(tmp_path)
     cohort = read_cohort(tmp_path, patients_unknown=True)
-    assert (cohort.name, cohort.labels, cohort.official_splits) == ("folder", ("normal", "tb"), False)
+    assert (cohort.name, cohort.labels, cohort.has_official_split) == ("folder", ("normal", "tb"), False)
     assert cohort.rows.select("path", "normal", "tb").rows() == [
         ("loose.png", None, None),
         ("normal/1.png", 1, 0),
@@ -232,7 +232,7 @@ def test_class_folders_become_labels(tmp_path: Path) -> None:
 def test_folders_named_train_and_test_are_splits(tmp_path: Path) -> None:
     touch(tmp_path, "train/NORMAL/a.png", "train/PNEUMONIA/b.png", "val/NORMAL/c.png", "test/PNEUMONIA/d.png")
     cohort = read_cohort(tmp_path, patients_unknown=True)
-    assert cohort.official_splits
+    assert cohort.has_official_split
     assert cohort.rows["split"].to_list() == ["test", "train", "train", "val"]
     assert cohort.rows["PNEUMONIA"].to_list() == [1, 0, 1, 0]
 

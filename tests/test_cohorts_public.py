@@ -54,8 +54,8 @@ def release(folder: Path) -> Path:
 def test_chexpert_is_read_in_its_own_layout(tmp_path: Path) -> None:
     cohort = read_cohort(release(tmp_path))
     rows = cohort.rows
-    assert (cohort.name, cohort.source, cohort.blank) == ("chexpert", "chexpert", "negative")
-    assert cohort.official_splits
+    assert (cohort.name, cohort.source, cohort.blank_means) == ("chexpert", "chexpert", "negative")
+    assert cohort.has_official_split
     assert cohort.labels == chexpert.LABELS
     assert rows["path"][0] == "train/patient00001/study1/view1_frontal.jpg"
     assert (tmp_path / rows["path"][0]).exists()
@@ -106,7 +106,7 @@ def test_a_chexpert_path_that_names_no_patient_is_refused_by_its_line(tmp_path: 
         read_cohort(tmp_path)
     (tmp_path / "valid.csv").unlink()
     cohort = read_cohort(tmp_path)
-    assert not cohort.official_splits
+    assert not cohort.has_official_split
     assert cohort.rows["split"].null_count() == 3
 
 
@@ -156,7 +156,7 @@ def nih(root: Path) -> Path:
 def test_chestxray14_is_read_in_its_own_layout(tmp_path: Path) -> None:
     cohort = read_cohort(nih(tmp_path))
     rows = cohort.rows
-    assert (cohort.name, cohort.source, cohort.official_splits) == ("nih", "nih", False)
+    assert (cohort.name, cohort.source, cohort.has_official_split) == ("nih", "nih", False)
     assert rows["path"].to_list() == [
         "images_001/images/00000001_000.png",
         "images/00000001_001.png",
@@ -175,7 +175,7 @@ def test_the_official_lists_of_chestxray14_are_its_split(tmp_path: Path) -> None
     (tmp_path / "train_val_list.txt").write_text("00000001_000.png\n00000001_001.png\n")
     (tmp_path / "test_list.txt").write_text("00000002_000.png")
     cohort = read_cohort(tmp_path)
-    assert cohort.official_splits
+    assert cohort.has_official_split
     assert cohort.rows["split"].to_list() == ["train", "train", "test"]
 
 

@@ -23,7 +23,7 @@ def made(root: Path, name: str, **how: object) -> Cohort:
 def test_mimic_is_read_in_its_own_layout(tmp_path: Path) -> None:
     cohort = made(tmp_path, "mimic")
     rows = cohort.rows
-    assert (cohort.name, cohort.blank, cohort.official_splits) == ("mimic", "negative", True)
+    assert (cohort.name, cohort.blank_means, cohort.has_official_split) == ("mimic", "negative", True)
     assert rows["path"][0] == "files/p10/p10000032/s50414267/aa-1.jpg"
     assert rows["path"][3] == "files/p11/p11000000/s59000000/bb-1.jpg"
     assert rows["split"].to_list() == ["train", "train", "train", "val"]
@@ -57,7 +57,7 @@ def test_mimic_refuses_an_image_without_a_split_and_a_value_that_is_no_label(tmp
     with pytest.raises(InputError, match=r"metadata.csv, row 4 \(line 5\).*no split for 'bb-1'"):
         read_cohort(tmp_path)
     split.unlink()
-    assert not read_cohort(tmp_path).official_splits
+    assert not read_cohort(tmp_path).has_official_split
     labels = tmp_path / "mimic-cxr-2.0.0-chexpert.csv"
     labels.write_text(labels.read_text().replace("-1.0", "7"))
     with pytest.raises(InputError, match=r"chexpert.csv, row 1 \(line 2\), column 'Pleural Effusion': '7'"):
@@ -67,7 +67,7 @@ def test_mimic_refuses_an_image_without_a_split_and_a_value_that_is_no_label(tmp
 def test_brax_is_read_in_its_own_layout(tmp_path: Path) -> None:
     cohort = made(tmp_path, "brax")
     rows = cohort.rows
-    assert (cohort.name, cohort.blank, cohort.official_splits) == ("brax", "negative", False)
+    assert (cohort.name, cohort.blank_means, cohort.has_official_split) == ("brax", "negative", False)
     assert rows["path"][0] == "images/id_a/Study_1/Series_1/image-1.png"
     assert rows["age"].to_list() == [85, 45]
     assert rows["study"].to_list() == ["id_a/7", "id_b/7"], "accession numbers repeat between patients"
@@ -83,7 +83,7 @@ def test_brax_is_read_in_its_own_layout(tmp_path: Path) -> None:
 def test_padchest_is_read_in_its_own_layout(tmp_path: Path) -> None:
     cohort = made(tmp_path, "padchest")
     rows = cohort.rows
-    assert (cohort.name, cohort.blank) == ("padchest", "unknown")
+    assert (cohort.name, cohort.blank_means) == ("padchest", "unknown")
     assert rows["path"].to_list()[:4] == ["0/a.png", "b.png", "images-224/c.png", "54/d.png"]
     assert rows["age"].to_list()[:3] == [84, 85, None]
     assert rows["sex"].to_list()[:4] == ["F", "F", None, "M"]
@@ -111,7 +111,7 @@ def test_a_padchest_label_that_is_no_list_is_refused(tmp_path: Path) -> None:
     small_sets.padchest(tmp_path)
     path = next(tmp_path.glob("PADCHEST*.csv"))
     path.write_text(path.read_text().replace("['normal']", "normal"))
-    with pytest.raises(InputError, match=r"row 1 \(line 2\), column 'Labels': 'normal' is no list"):
+    with pytest.raises(InputError, match=r"row 1 \(line 2\), column 'Labels': 'normal' is not a list"):
         read_cohort(tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_what_most_readers_of_a_vindr_image_say_is_its_label(tmp_path: Path, nam
     assert rows["No finding"].to_list() == [0, 1, -1]
     assert rows["Cardiomegaly votes"].to_list() == pytest.approx([2 / 3, 0, 1 / 2])
     assert rows["readers"].to_list() == [3, 3, 2]
-    assert cohort.official_splits == (name == "vindr")
+    assert cohort.has_official_split == (name == "vindr")
     if name == "vindr":
         assert cohort.rows["path"].to_list() == [
             "train/f1.dicom",
@@ -176,7 +176,7 @@ def test_the_list_of_origins_gives_rsna_the_patients_of_chestxray14(tmp_path: Pa
 def test_tbx11k_is_read_in_either_layout(tmp_path: Path, name: str) -> None:
     cohort = made(tmp_path, name, patients_unknown=True)
     rows = cohort.rows
-    assert (cohort.name, cohort.official_splits) == ("tbx11k", True)
+    assert (cohort.name, cohort.has_official_split) == ("tbx11k", True)
     assert rows["path"].str.extract(r"([^/]+)\.png$", 1).to_list() == [
         "h0001",
         "s0001",

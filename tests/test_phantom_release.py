@@ -66,7 +66,7 @@ def test_validation_and_test_labels_are_complete(release: Path) -> None:
 def test_the_reader_takes_the_release_and_the_test_set_as_it_takes_the_real_ones(release: Path) -> None:
     both = read_cohort(release)
     assert both.name == "chexpert"
-    assert both.official_splits
+    assert both.has_official_split
     assert both.rows["split"].value_counts(sort=True)["split"].to_list() == ["train", "val"]
     tested = read_cohort(release.parent / "CheXpert")
     assert set(tested.rows["split"]) == {"test"}

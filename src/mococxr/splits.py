@@ -15,8 +15,9 @@ import polars as pl
 from mococxr.errors import InputError, UndefinedError
 
 SPLITS = ("train", "val", "test")
-_SPELLINGS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-              "test": "test"}  # fmt: skip
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+               "validate": "val", "test": "test", "testing": "test"}  # fmt: skip
+"""Words that name a split, in lower case -> the split."""
 _BLOCK = 10
 """Neighbouring patients among whom the splits are shuffled; small, so that strata stay even."""
 
@@ -127,7 +128,7 @@ def given_splits(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[p
         .filter(pl.col("split").is_not_null() & (pl.col("split") != ""))
     )
     _check_names(stated, name)
-    stated = stated.with_columns(pl.col("split").replace_strict(_SPELLINGS))
+    stated = stated.with_columns(pl.col("split").replace_strict(SPLIT_WORDS))
     _check_one_each(stated, name)
     wanted = patients.unique().sort()
     absent = wanted.filter(~wanted.is_in(stated["patient"].unique().implode()))
@@ -143,7 +144,7 @@ def given_splits(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[p
 
 
 def _check_names(stated: pl.DataFrame, name: str) -> None:
-    unknown = stated.filter(~pl.col("split").is_in(list(_SPELLINGS)))
+    unknown = stated.filter(~pl.col("split").is_in(list(SPLIT_WORDS)))
     if len(unknown):
         row, patient, split = unknown.row(0)
         raise InputError(

@@ -108,6 +108,10 @@ def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> Proces
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_worker, initargs=(setup,))
     try:
+        for _ in range(
+            jobs
+        ):  # start them all now: CPython does not see one die that it started after its last look
+            pool.submit(os.getpid)
         pool.submit(os.getpid).result()
     except (BrokenProcessPool, OSError) as error:
         pool.shutdown()

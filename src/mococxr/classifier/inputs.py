@@ -128,7 +128,8 @@ def _by_suffix(folder: Path, key: Key | None) -> Iterator[str]:
     def shut(error: OSError) -> None:
         _refuse(Path(error.filename), str(error.strerror), key)
 
-    for top, _, names in os.walk(folder, onerror=shut):
+    for top, folders, names in os.walk(folder, onerror=shut):
+        folders[:] = [name for name in folders if name[0] != "."]
         for name in names:
             if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
                 yield Path(top, name).relative_to(folder).as_posix()

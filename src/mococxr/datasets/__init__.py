@@ -1,12 +1,8 @@
-"""Label tables and folder layouts -> one row an image.
-
-A reader is one small file; the dict below is all the registry there is. Every reader ends in
-`cohort.finish`, where the rules that hold for all of them are checked.
-"""
+"""Label tables and folder layouts -> one row an image: the datasets that are known, and which one a source is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,9 +10,7 @@ from mococxr.datasets import (
     brax,
     chexpert,
     dicom,
-    folder,
     mimic,
-    montgomery,
     nih,
     openi,
     own,
@@ -27,30 +21,32 @@ from mococxr.datasets import (
     vindr,
     xrv,
 )
-from mococxr.datasets.dataset import Cohort, Request
-from mococxr.datasets.detect import detect
+from mococxr.datasets.dataset import Cohort, DataSet, Request, finish
+from mococxr.datasets.tables import header
 from mococxr.errors import InputError
 from mococxr.privacy import discreet_errors
 
-__all__ = ["READERS", "Cohort", "read_cohort"]
+__all__ = ["DATASETS", "Cohort", "read_cohort"]
 
-READERS: dict[str, Callable[[Request], Cohort]] = {
-    "csv": own.read,
-    "dicom": dicom.read,
-    "folder": folder.read,
-    "chexpert": chexpert.read,
-    "nih": nih.read,
-    "shenzhen": shenzhen.read,
-    "montgomery": montgomery.read,
-    "mimic": mimic.read,
-    "vindr": vindr.read,
-    "padchest": padchest.read,
-    "rsna": rsna.read,
-    "tbx11k": tbx11k.read,
-    "openi": openi.read,
-    "brax": brax.read,
-    "xrv": xrv.read,
-}
+_KNOWN = (
+    mimic.DATASET,
+    brax.DATASET,
+    chexpert.DATASET,
+    nih.DATASET,
+    padchest.DATASET,
+    vindr.DATASET,
+    rsna.DATASET,
+    tbx11k.DATASET,
+    openi.DATASET,
+    xrv.DATASET,
+    shenzhen.SHENZHEN,
+    shenzhen.MONTGOMERY,
+    dicom.DATASET,
+    own.TABLE,
+    own.FOLDER,
+)
+DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in _KNOWN}
+"""`--format` -> dataset, in the order in which a source is tried; the last takes anything."""
 
 
 def read_cohort(
@@ -67,7 +63,7 @@ def read_cohort(
 
     Args:
         source: a folder of images, or a CSV table that lists them.
-        format: a key of `READERS`, or `auto` to look at the layout (the choice is the cohort's first note).
+        format: a key of `DATASETS`, or `auto` to look at the layout (the choice is the cohort's first note).
         labels: the label table, where it is not inside `source`.
         label: the label columns; none means every column of 1, 0, -1 and blank.
         patients_unknown: accept images without patient ids; each is then a patient of its own.
@@ -83,9 +79,28 @@ def read_cohort(
     if labels is not None and not Path(labels).is_file():
         raise InputError(f"{labels} is not a file.", "Check the path of the label table.")
     request = Request(source, None if labels is None else Path(labels), tuple(label), patients_unknown, jobs)
-    chosen, notes = (format, ()) if format != "auto" else detect(request)
-    if chosen not in READERS:
-        known = ", ".join(["auto", *READERS])
+    name, notes = (format, ()) if format != "auto" else _detect(request)
+    if name == "folder" and labels is not None:
+        name, notes = "csv", (*notes, "Labels come from the table; class folders are not read.")
+    if name not in DATASETS:
+        known = ", ".join(["auto", *DATASETS])
         raise InputError(f"The format {format!r} is not known.", f"Known formats: {known}.")
-    with discreet_errors() if discreet or chosen == "dicom" else nullcontext():
-        return READERS[chosen](request).with_notes(notes)
+    dataset = DATASETS[name]
+    with discreet_errors() if discreet or name == "dicom" else nullcontext():
+        return finish(dataset, dataset.read(request), request, notes)
+
+
+def _detect(request: Request) -> tuple[str, tuple[str, ...]]:
+    """The name of the dataset, and a note that says why."""
+    if request.table is not None:
+        names = header(request.table)
+        for dataset in DATASETS.values():
+            if dataset.has_columns(names) and dataset.find(request):
+                why = f"{request.table.name} has the columns of that dataset"
+                return dataset.name, (f"The source is read as {dataset.name}: {why}.",)
+    rest = DATASETS if request.table is None else {"dicom": dicom.DATASET, "csv": own.TABLE}
+    for dataset in rest.values():
+        if entry := dataset.find(request):
+            why = "it holds no table that is known" if dataset is own.FOLDER else f"it holds {entry.name}"
+            return dataset.name, (f"The source is read as {dataset.name}: {why}.",)
+    raise AssertionError("a source that is neither a folder nor a table")

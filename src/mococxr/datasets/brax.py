@@ -2,59 +2,44 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 
-from mococxr.datasets import chexpert, columns, places
-from mococxr.datasets.dataset import Cohort, Request, finish
+from mococxr.datasets import chexpert, tables
+from mococxr.datasets.dataset import DataSet, Request, Rows, needed, newest_table
 from mococxr.datasets.tables import read_table
 
-COLUMNS = {"PngPath", "PatientID", "AccessionNumber"}
-"""Columns by which the table is known."""
+_find = newest_table("master_spreadsheet*.csv*")  # the updated table is the last by name
 
 
-def find_table(request: Request) -> Path | None:
-    """The table named, the source itself, or the one in the source; the updated one first."""
-    return places.main_table(request, "master_spreadsheet*.csv*")
-
-
-def read(request: Request) -> Cohort:
-    """Read the table. The images are its PNG ones; ages are groups of five years, `85 or more` is 85.
-
-    Raises:
-        InputError: see `read_cohort`.
-    """
-    path = places.needed(find_table(request), request.source, "master_spreadsheet_update.csv")
-    table = read_table(path)
-    text = table.frame
-    there = [name for name in chexpert.LABELS if name in text.columns]
-    labels = columns.wanted(request.label, there, table.path.name)
-    view = text[table.column("ViewPosition")]
-    patient = text[table.column("PatientID")]
-    images = text[table.column("PngPath")]
+def _read(request: Request) -> Rows:
+    """Read the table. The images are its PNG ones; ages are groups of five years, `85 or more` is 85."""
+    table = read_table(needed(_find(request), request.source, "master_spreadsheet_update.csv"))
+    available = [name for name in chexpert.LABELS if name in table.frame.columns]
+    labels = tables.choose_labels(request.label, available, table.path.name)
+    view, patient, path = table["ViewPosition"], table["PatientID"], table["PngPath"]
     if request.root.name == "images" and not (request.root / "images").is_dir():
-        images = images.str.strip_prefix("images/")
-    rows = pl.DataFrame({
-        "path": images,
+        path = path.str.strip_prefix("images/")
+    frame = pl.DataFrame({
+        "path": path,
         "patient": patient,
-        "study": text[table.column("AccessionNumber")],
-        "view": columns.views(view),
-        "sex": columns.sexes(text[table.column("PatientSex")]),
-        "age": columns.ages(text[table.column("PatientAge")].str.replace(r"(?i)\s*or more$", "")),
+        "study": table["AccessionNumber"],
+        "view": tables.views(view),
+        "sex": tables.sexes(table["PatientSex"]),
+        "age": tables.ages(table["PatientAge"].str.replace(r"(?i)\s*or more$", "")),
         "view_position": view,
-        "manufacturer": text[table.column("Manufacturer")],
-        "day": columns.days(text[table.column("StudyDate")], patient),
+        "manufacturer": table["Manufacturer"],
+        "day": tables.days_since_first_study(table["StudyDate"], patient),
     })  # fmt: skip
-    cohort = Cohort(
-        name="brax",
-        source="brax",
-        root=request.root,
-        rows=rows.hstack([columns.labels(text[name], table.place) for name in labels]),
-        labels=labels,
+    return Rows(
+        frame.hstack([tables.label_values(table[name], table.describe_row) for name in labels]),
+        labels,
         metadata=("view_position", "manufacturer", "day"),
-        blank="negative",
-        notes=table.notes,
-        inputs={table.path.name: table.sha256},
+        describe_row=table.describe_row,
+        tables=(table,),
+        blank_means="negative",
     )
-    return finish(cohort, table.place, request.patients_unknown)
+
+
+DATASET = DataSet(
+    "brax", _find, _read, frozenset({"PngPath", "PatientID", "AccessionNumber"}), frozenset({"day"})
+)

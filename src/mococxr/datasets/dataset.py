@@ -1,26 +1,22 @@
-"""What every reader returns, and the rules that hold for all of them."""
+"""What a dataset module gives, what becomes of it, and the rules that hold for all of them.
+
+One more dataset is one module with a `DATASET = DataSet(...)` and one line of the registry in `__init__`. It finds its
+tables and reads them to `Rows`; hashes, checks and the columns that every store has are the business of `finish`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import posixpath
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
+from mococxr.datasets.tables import FIXED, DescribeRow, Table
 from mococxr.errors import InputError
 from mococxr.images import SUFFIXES
-
-FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
-"""The columns every cohort has, in order, before its labels and its metadata."""
-RESERVED = {*FIXED, "row", "height", "width", "sha256"}
-"""Names of the store's own columns: a label or metadata column of such a name is renamed."""
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS |= {"validate": "val", "test": "test", "testing": "test"}
-"""Words that name a split, in lower case, and the split they mean."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +34,88 @@ class Request:
         """The folder of the source."""
         return self.source if self.source.is_dir() else self.source.parent
 
+    @property
+    def table(self) -> Path | None:
+        """The table that was named: by `--labels`, or as the source itself."""
+        return self.labels or (self.source if self.source.is_file() else None)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a dataset's reader found, one row an image, in the order of its table.
+
+    Args:
+        frame: `path` (relative to the root), the labels (Int8: 1, 0, -1 uncertain, null unknown), the metadata (text
+            or numbers), and those of patient, study, view, sex, age (Float64, years) and split that are known.
+        labels: the names of the label columns.
+        metadata: the names of the metadata columns.
+        describe_row: names a row in an error.
+        tables: the tables read: their notes and hashes are taken over.
+        inputs: other files read -> the SHA-256 of their bytes.
+        notes: facts to say once on the console.
+        root: the folder that the paths are relative to, where it is not that of the source.
+        source: where the patients come from, where that is not the dataset: stores of one source share patients.
+        has_official_split: the column `split` wins over shares.
+        blank_means: what a blank label means in a study by default: `negative` or `unknown`.
+        patients_known: False where some patients had to be made up.
+        rejected: `path, reason` of files that are no images of the dataset.
+        image_ids: what identifies each image, where that is not its path (DICOM: its UID).
+    """
+
+    frame: pl.DataFrame
+    labels: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
+    describe_row: DescribeRow = lambda row: f"image {row + 1}"
+    tables: tuple[Table, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    root: Path | None = None
+    source: str = ""
+    has_official_split: bool = False
+    blank_means: str = "unknown"
+    patients_known: bool = True
+    rejected: pl.DataFrame | None = None
+    image_ids: pl.Series | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A dataset as the registry knows it.
+
+    Args:
+        name: as `--format` has it.
+        find: the file by which a source of this dataset is known, or None; asked in the order of the registry.
+        read: reads what was found.
+        columns: the columns, in any case, by which a table that the user names is known; empty: never.
+        safe: metadata that identify nobody, and are kept under pseudonyms unasked.
+    """
+
+    name: str
+    find: Callable[[Request], Path | None]
+    read: Callable[[Request], Rows]
+    columns: frozenset[str] = frozenset()
+    safe: frozenset[str] = frozenset()
+
+    def has_columns(self, names: Iterable[str]) -> bool:
+        """Whether a table with these columns may be one of this dataset."""
+        wanted = {name.lower() for name in self.columns}
+        return bool(wanted) and wanted <= {name.lower() for name in names}
+
 
 @dataclass(frozen=True)
 class Cohort:
-    """The rows of a cohort, one an image, in the order of its table.
+    """The images of a dataset with their patients, complete and checked.
 
     Args:
-        name: the reader used: csv, folder, chexpert, nih, shenzhen or montgomery.
+        name: of the dataset.
         source: where the patients come from; stores that name the same source share patients.
         root: the folder that the paths are relative to and never leave (links are checked later).
-        rows: path (posix), patient, study, view, sex (strings), age (Float64, years), split (train, val,
-            test), each null where unknown (path and patient never are); then the labels (Int8: 1, 0, -1
-            uncertain, null unknown), then the metadata (strings or numbers).
-        labels: the names of the label columns.
-        metadata: the names of the metadata columns.
-        official_splits: the `split` column states splits that win over shares.
-        blank: what a blank label means in a study by default: `negative` or `unknown`.
-        patients_known: False where each image stands as its own patient.
-        notes: facts to say once on the console.
-        inputs: each table read -> the SHA-256 of its bytes.
-        places: where each row's image lies below the root, where `path` does not say it (pseudonyms).
-        left_out: `path, reason` of files that a reader found to be no images.
-        identities: what stands for each image's identity, where that is not its path (DICOM: its UID).
+        rows: the columns `FIXED`, null where unknown (path and patient never are), the labels, the metadata.
+        safe: metadata that identify nobody.
+        inputs: each file read -> the SHA-256 of its bytes.
+        file_paths: where each row's image lies below the root, where `path` does not say it (pseudonyms).
+
+    The other attributes are those of `Rows`.
     """
 
     name: str
@@ -68,88 +124,82 @@ class Cohort:
     rows: pl.DataFrame
     labels: tuple[str, ...]
     metadata: tuple[str, ...] = ()
-    official_splits: bool = False
-    blank: str = "unknown"
+    safe: frozenset[str] = frozenset()
+    has_official_split: bool = False
+    blank_means: str = "unknown"
     patients_known: bool = True
     notes: tuple[str, ...] = ()
-    inputs: dict[str, str] = dataclasses.field(default_factory=dict)
-    places: pl.Series | None = None
-    left_out: pl.DataFrame | None = None
-    identities: pl.Series | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    rejected: pl.DataFrame | None = None
+    image_ids: pl.Series | None = None
+    file_paths: pl.Series | None = None
 
     @property
     def files(self) -> pl.Series:
         """Where the image of each row lies, relative to the root."""
-        return self.rows["path"] if self.places is None else self.places
-
-    def with_notes(self, before: tuple[str, ...]) -> Cohort:
-        """The same cohort with some notes said first."""
-        return dataclasses.replace(self, notes=(*before, *self.notes))
+        return self.rows["path"] if self.file_paths is None else self.file_paths
 
 
-def images_under(root: Path, folder: str = "") -> list[str]:
-    """The images in a folder of the root and below it, by suffix: sorted posix paths relative to the root.
+def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ...] = ()) -> Cohort:
+    """Complete and check what a reader found: fixed columns that it left out, paths, patients, studies, splits.
 
-    Raises:
-        InputError: a folder on the way cannot be read.
-    """
-    images = []
-    for where, _, names in os.walk(root / folder, onerror=_refuse_closed):
-        prefix = Path(where).relative_to(root).as_posix()
-        here = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]
-        images += here if prefix == "." else [f"{prefix}/{name}" for name in here]
-    return sorted(images)
-
-
-def _refuse_closed(error: OSError) -> None:
-    """A folder that is not there holds no images; one that is there and cannot be read may."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return
-    raise InputError(
-        f"Cannot read the folder {error.filename}: {error.strerror}.", "Check its permissions."
-    ) from error
-
-
-def finish(cohort: Cohort, place: Callable[[int], str], patients_unknown: bool = False) -> Cohort:
-    """Complete and check a cohort: fixed columns that a reader left out, paths, patients, studies, splits.
+    Without a patient column each image becomes its own patient, where the user allows that.
 
     Args:
-        cohort: with at least the columns path and its labels and metadata; without a patient column each image
-            becomes its own patient, where `patients_unknown` allows that.
-        place: row number from 0 -> where the user finds it, e.g. `labels.csv, row 3 (line 4)`.
-        patients_unknown: what the user said.
+        notes: to be said first.
 
     Raises:
         InputError: no image, a duplicate or escaping path, no or blank patient, a patient in two splits.
     """
-    rows, notes = cohort.rows, list(cohort.notes)
-    if not rows.height:
-        raise InputError(f"{cohort.root} holds no images that {cohort.name} can find.", "Check the source.")
-    rows = rows.with_columns(path=_clean_paths(rows["path"], place))
-    _refuse_duplicates(rows["path"], place)
-    known = "patient" in rows.columns
+    root, frame, describe = found.root or request.root, found.frame, found.describe_row
+    if not frame.height:
+        raise InputError(f"{root} holds no images that {dataset.name} can find.", "Check the source.")
+    frame = frame.with_columns(path=clean_paths(frame["path"], describe))
+    _refuse_duplicates(frame["path"], describe)
+    known = "patient" in frame.columns
+    extra: tuple[str, ...] = ()
     if known:
-        _refuse_blank_patients(rows["patient"], place)
-    elif not patients_unknown:
+        _refuse_blank_patients(frame["patient"], describe)
+    elif not request.patients_unknown:
         raise InputError(
-            f"{cohort.root}: the patients of the images are not known, so a split could put one in two parts.",
+            f"{root}: the images have no patient identifiers, so a split could put one patient in two parts.",
             "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
         )
     else:
-        rows = rows.with_columns(patient="path")
-        notes.append("Patients are not known: each image stands as a patient of its own.")
-    rows = rows.with_columns(
+        frame = frame.with_columns(patient="path")
+        extra = ("Patients are not known: each image counts as a patient of its own.",)
+    frame = frame.with_columns(
         pl.lit(None, pl.Float64 if name == "age" else pl.String).alias(name)
         for name in FIXED
-        if name not in rows.columns
+        if name not in frame.columns
     )
-    rows, said = _unique_studies(rows)
-    _refuse_split_patients(rows)
-    rows = rows.select(*FIXED, *cohort.labels, *cohort.metadata)
-    return dataclasses.replace(cohort, rows=rows, notes=(*notes, *said), patients_known=known)
+    frame, renamed = _unique_studies(frame)
+    _refuse_split_patients(frame)
+    return Cohort(
+        name=dataset.name,
+        source=found.source or dataset.name,
+        root=root,
+        rows=frame.select(*FIXED, *found.labels, *found.metadata),
+        labels=found.labels,
+        metadata=found.metadata,
+        safe=dataset.safe,
+        has_official_split=found.has_official_split,
+        blank_means=found.blank_means,
+        patients_known=known and found.patients_known,
+        notes=(
+            *notes,
+            *(note for table in found.tables for note in table.notes),
+            *found.notes,
+            *extra,
+            *renamed,
+        ),
+        inputs={table.path.name: table.sha256 for table in found.tables} | dict(found.inputs),
+        rejected=found.rejected,
+        image_ids=found.image_ids,
+    )
 
 
-def _clean_paths(paths: pl.Series, place: Callable[[int], str]) -> pl.Series:
+def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
     """Posix paths without `.`, `..` and doubled slashes.
 
     Raises:
@@ -157,7 +207,8 @@ def _clean_paths(paths: pl.Series, place: Callable[[int], str]) -> pl.Series:
     """
     if paths.null_count():
         raise InputError(
-            f"{place(paths.is_null().arg_max() or 0)}: the path is blank.", "Fill it in or drop the row."
+            f"{describe_row(paths.is_null().arg_max() or 0)}: the path is blank.",
+            "Fill it in or drop the row.",
         )
     clean = paths.str.replace_all("\\", "/", literal=True).str.replace_all(r"/(\./|/)*", "/")
     clean = clean.str.replace(r"^(\./)+", "")
@@ -169,30 +220,30 @@ def _clean_paths(paths: pl.Series, place: Callable[[int], str]) -> pl.Series:
     if outside.any():
         at = outside.arg_max() or 0
         raise InputError(
-            f"{place(at)}: the path {paths[at]!r} lies outside the folder of the images.",
+            f"{describe_row(at)}: the path {paths[at]!r} lies outside the folder of the images.",
             "Give paths inside the source, relative to the table's folder or to the source.",
         )
     return clean
 
 
-def _refuse_duplicates(paths: pl.Series, place: Callable[[int], str]) -> None:
+def _refuse_duplicates(paths: pl.Series, describe_row: DescribeRow) -> None:
     """One image, one row."""
     again = ~paths.is_first_distinct()
     if again.any():
         at = again.arg_max() or 0
         first = (paths == paths[at]).arg_max() or 0
         raise InputError(
-            f"{place(at)}: the path {paths[at]!r} stands already in {place(first)}.",
+            f"{describe_row(at)}: the path {paths[at]!r} already appears in {describe_row(first)}.",
             f"Keep one row an image ({again.sum():,} rows repeat a path).",
         )
 
 
-def _refuse_blank_patients(patients: pl.Series, place: Callable[[int], str]) -> None:
+def _refuse_blank_patients(patients: pl.Series, describe_row: DescribeRow) -> None:
     """Every image has a patient."""
     if patients.null_count():
         at = patients.is_null().arg_max() or 0
         raise InputError(
-            f"{place(at)}: the patient is blank ({patients.null_count():,} such rows).",
+            f"{describe_row(at)}: the patient is blank ({patients.null_count():,} such rows).",
             "Fill it in or drop the row; if none is known, drop the column and give --patients-unknown.",
         )
 
@@ -216,3 +267,83 @@ def _refuse_split_patients(rows: pl.DataFrame) -> None:
             f"The patient {patient!r} is in two splits: {' and '.join(splits)} ({both.height:,} such).",
             "Put all images of a patient into one split, or drop the split column.",
         )
+
+
+# --- finding files
+
+
+def images_under(root: Path, folder: str = "") -> list[str]:
+    """The images in a folder of the root and below it, by suffix: sorted posix paths relative to the root.
+
+    Hidden files and folders (`.ipynb_checkpoints`) are skipped.
+
+    Raises:
+        InputError: a folder on the way cannot be read.
+    """
+    images = []
+    for where, folders, names in os.walk(root / folder, onerror=_refuse_closed):
+        folders[:] = [name for name in folders if name[0] != "."]
+        prefix = Path(where).relative_to(root).as_posix()
+        kept = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]
+        images += kept if prefix == "." else [f"{prefix}/{name}" for name in kept]
+    return sorted(images)
+
+
+def _refuse_closed(error: OSError) -> None:
+    """A folder that is not there holds no images; one that is there and cannot be read may."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return
+    raise InputError(
+        f"Cannot read the folder {error.filename}: {error.strerror}.", "Check its permissions."
+    ) from error
+
+
+def tables_in(root: Path, pattern: str) -> list[Path]:
+    """The files of that pattern in the root, or else in its folder `annotations`, sorted by name."""
+    for start in ("", "annotations/"):
+        tables = sorted(path for path in root.glob(start + pattern) if path.is_file())
+        if tables:
+            return tables
+    return []
+
+
+def newest_table(pattern: str) -> Callable[[Request], Path | None]:
+    """A `find`: the table that was named, else the last by name of that pattern in the source."""
+    return lambda request: request.table or max(tables_in(request.source, pattern), default=None)
+
+
+def needed(table: Path | None, source: Path, name: str) -> Path:
+    """The table that was found.
+
+    Raises:
+        InputError: none was; the text says what it would be called.
+    """
+    if table is None:
+        raise InputError(f"{source} holds no {name}.", "Name the table by --labels FILE.")
+    return table
+
+
+def locate(names: pl.Series, root: Path, folders: Iterable[str], missing: pl.Series) -> pl.Series:
+    """File name, with or without suffix -> path relative to the root.
+
+    Args:
+        names: of images.
+        root: of the cohort.
+        folders: patterns of folders below the root; the first that holds an image of the name wins.
+        missing: the path for an image that is in none of them; decoding will then name it.
+    """
+    paths: dict[str, str] = {}
+    for pattern in folders:
+        for folder in sorted(root.glob(pattern)) if pattern else [root]:
+            if folder.is_dir():
+                prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
+                for name in sorted(os.listdir(folder)):
+                    paths.setdefault(name, prefix + name)
+                    stem, suffix = os.path.splitext(name)
+                    if suffix.lower() in SUFFIXES:
+                        paths.setdefault(stem, prefix + name)
+    text = {"name": pl.String, "path": pl.String}
+    table = pl.DataFrame({"name": list(paths), "path": list(paths.values())}, schema=text)
+    rows = pl.DataFrame({"name": names, "missing": missing}, schema={"name": pl.String, "missing": pl.String})
+    joined = rows.join(table, on="name", how="left", maintain_order="left")
+    return joined.select(pl.coalesce("path", "missing")).to_series().alias("path")

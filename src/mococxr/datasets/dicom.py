@@ -7,16 +7,15 @@ only the days since the patient's first study are kept, of all other text nothin
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 
 import polars as pl
 
-from mococxr.datasets import columns
-from mococxr.datasets.dataset import Cohort, Request, finish
-from mococxr.datasets.dicom_labels import NONE, labels_of
-from mococxr.datasets.dicom_scan import Walk, facts_of
-from mococxr.datasets.tables import read_table
+from mococxr.datasets import tables
+from mococxr.datasets.dataset import DataSet, Request, Rows
+from mococxr.datasets.dicom_scan import Walk, facts_of, holds_dicom
+from mococxr.datasets.own import first_names, other_columns
+from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError
 
 OWN = ("laterality", "device", "acquisition", "day")
@@ -26,35 +25,64 @@ COPY = "a second copy of an image: its instance identifier is in the archive alr
 CLOSED = "a folder that cannot be read"
 NAMELESS = "no patient identifier in the header"
 UNFIT = "a file name that no table can hold"
+KEYS = {
+    "path": ("path", "image", "file", "filename"),
+    "sop": ("sopinstanceuid", "sop", "instance"),
+    "accession": ("accessionnumber", "accession"),
+    "study": ("studyinstanceuid", "study", "studyid"),
+    "patient": ("patientid", "patient", "subjectid", "mrn"),
+}
+"""What finds an image in a label table, finest first, and the names it goes by (case, blanks, `_` and `-` ignored)."""
 
 
-def read(request: Request) -> Cohort:
-    """Read an archive.
-
-    Raises:
-        InputError: no image is found, or the label table does not fit; the text quotes no value.
-    """
+def _read(request: Request) -> Rows:
+    """Read an archive; no error quotes a value."""
     root = request.source
     if not root.is_dir():
         raise InputError(f"{root} is not a folder.", "Give the folder of the archive; a table by --labels.")
     walk = Walk()
     paths = sorted(walk.files(root))
-    fit = [path for path in paths if _fits(path)]
-    facts = facts_of(root, fit, request.jobs)
+    facts = facts_of(root, [path for path in paths if _fits(path)], request.jobs)
     unfit = [path.encode(errors="replace").decode() for path in paths if not _fits(path)]
     facts, unknown = _named(_once(facts), request.patients_unknown)
     images = facts.filter(pl.col("reason").is_null()).sort("path")
-    left_out = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
+    rejected = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
     others = {"path": [*unfit, *walk.closed], "reason": [UNFIT] * len(unfit) + [CLOSED] * len(walk.closed)}
-    left_out = pl.concat([left_out, pl.DataFrame(others, schema=left_out.schema)]).sort("path")
+    rejected = pl.concat([rejected, pl.DataFrame(others, schema=rejected.schema)]).sort("path")
     if not images.height:
         raise InputError(
-            f"The archive holds no image: {_reasons(left_out) or 'there are no files that may be one'}.",
+            f"The archive holds no image: {_reasons(rejected) or 'there are no files that may be one'}.",
             "Check the folder; for PNG and JPEG images leave out --format dicom.",
         )
-    cohort = _cohort(request, images, unknown)
-    cohort = dataclasses.replace(cohort, left_out=left_out)
-    return cohort.with_notes(_said(walk, images, left_out))
+    frame = images.select(
+        "path", "patient", "study", "view", "sex", "age", "laterality", "device",
+        acquisition=pl.col("order").rank("ordinal").over("patient", "study").cast(pl.Int64),
+        day=tables.days_since_first_study(images["date"], images["patient"]),
+    )  # fmt: skip
+    name = root.resolve().name
+    notes = _summary(walk, images, rejected)
+    if unknown:
+        notes += (
+            f"{unknown:,} images name no patient: each of their studies counts as a patient of its own.",
+        )
+    labels: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
+    table = None if request.labels is None else read_table(request.labels)
+    if table is not None:
+        values, labels, metadata, remarks = _labels_of(table, images, request)
+        frame, notes = pl.concat([frame, values], how="horizontal"), (*notes, *remarks)
+    return Rows(
+        frame,
+        labels,
+        metadata=(*OWN, *metadata),
+        tables=() if table is None else (table,),
+        notes=notes,
+        source=name,
+        has_official_split="split" in frame.columns,
+        patients_known=not unknown,
+        rejected=rejected,
+        image_ids=pl.select(pl.coalesce(images["sop"], f"{name}/" + images["path"])).to_series(),
+    )
 
 
 def _fits(path: str) -> bool:
@@ -68,8 +96,8 @@ def _once(facts: pl.DataFrame) -> pl.DataFrame:
     the first of equals.
     """
     image = pl.col("reason").is_null() & pl.col("sop").is_not_null()
-    place = pl.struct(-pl.col("size"), pl.col("path")).rank("ordinal").over("sop", image)
-    again = image & (place > 1)
+    rank = pl.struct(-pl.col("size"), pl.col("path")).rank("ordinal").over("sop", image)
+    again = image & (rank > 1)
     return facts.with_columns(reason=pl.when(again).then(pl.lit(COPY)).otherwise("reason"))
 
 
@@ -82,50 +110,104 @@ def _named(facts: pl.DataFrame, patients_unknown: bool) -> tuple[pl.DataFrame, i
     return facts.with_columns(reason=pl.when(nameless).then(pl.lit(NAMELESS)).otherwise("reason")), 0
 
 
-def _cohort(request: Request, images: pl.DataFrame, unknown: int) -> Cohort:
-    """Rows of images with their labels."""
-    fixed = images.select(
-        "path", "patient", "study", "view", "sex", "age", "laterality", "device",
-        acquisition=pl.col("order").rank("ordinal").over("patient", "study").cast(pl.Int64),
-        day=columns.days(images["date"], images["patient"]),
-    )  # fmt: skip
-    name = request.source.resolve().name
-    table = None if request.labels is None else read_table(request.labels)
-    found = NONE if table is None else labels_of(table, images, request, set(OWN))
-    cohort = Cohort(
-        name="dicom",
-        source=name,
-        root=request.source,
-        rows=pl.concat([fixed, found.rows], how="horizontal"),
-        labels=found.labels,
-        metadata=(*OWN, *found.metadata),
-        official_splits="split" in found.rows.columns,
-        identities=pl.select(pl.coalesce(images["sop"], f"{name}/" + images["path"])).to_series(),
-        inputs={} if table is None else {table.path.name: table.sha256},
-        notes=found.notes,
-    )
-    cohort = finish(cohort, lambda row: f"image {row + 1}")
-    if unknown:
-        note = f"{unknown:,} images name no patient: each of their studies counts as a patient of its own."
-        cohort = dataclasses.replace(cohort, patients_known=False, notes=(*cohort.notes, note))
-    return cohort
-
-
-def _reasons(left_out: pl.DataFrame) -> str:
+def _reasons(rejected: pl.DataFrame) -> str:
     """The most frequent reasons with their numbers."""
-    return ", ".join(f"{reason} ({n:,})" for reason, n in Counter(left_out["reason"]).most_common(3))
+    return ", ".join(f"{reason} ({n:,})" for reason, n in Counter(rejected["reason"]).most_common(3))
 
 
-def _said(walk: Walk, images: pl.DataFrame, left_out: pl.DataFrame) -> tuple[str, ...]:
+def _summary(walk: Walk, images: pl.DataFrame, rejected: pl.DataFrame) -> tuple[str, ...]:
     """What was met and what became of it, in numbers."""
-    met = len(images) + len(left_out)
-    others = f"; {len(left_out):,} are not: {_reasons(left_out)}" if len(left_out) else ""
+    met = len(images) + len(rejected)
+    others = f"; {len(rejected):,} are not: {_reasons(rejected)}" if len(rejected) else ""
     notes = [f"{len(images):,} of {met:,} files are images{others}."]
-    if passed_by := +walk.passed_by:
-        kinds = ", ".join(f"{kind} {n:,}" for kind, n in passed_by.most_common(8))
+    if skipped := +walk.skipped:
+        kinds = ", ".join(f"{kind} {n:,}" for kind, n in skipped.most_common(8))
         notes.append(f"Not opened: {kinds}.")
     if burned_in := images["burned_in"].sum():
         notes.append(
             f"{burned_in:,} images declare burned-in text in their headers: names may be in their pixels."
         )
     return tuple(notes)
+
+
+# --- labels of an archive's images: a table keyed as report systems key theirs, by image, request, study or patient
+
+
+def _labels_of(
+    table: Table, images: pl.DataFrame, request: Request
+) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The table's values for each image, blank where it has no row.
+
+    Args:
+        table: with at least one column that finds images.
+        images: a row an image, with the columns of `KEYS`.
+
+    Returns:
+        A row an image (`split` where the table has one, labels, metadata), the names of the labels and of the
+        metadata, and notes. Names that the headers give already have `_in_table` behind them.
+
+    Raises:
+        InputError: no such column, no row for any image, two rows that differ for one, no label.
+    """
+    keys = first_names(table.frame.columns, KEYS)
+    if not keys:
+        raise InputError(
+            f"{table.path} has no column by which an image is found.",
+            "It has one or more of: path, SOPInstanceUID, AccessionNumber, StudyInstanceUID, PatientID.",
+        )
+    kind, column = _best_key(table, keys, images, request)
+    image_keys, table_keys = images[kind].str.strip_chars(), _keys(table, column, kind, request)
+    split = next((name for name in table.frame.columns if name.lower() == "split"), None)
+    keys |= {} if split is None else {"split": split}
+    labels, metadata, remarks = other_columns(table, keys, request.label)
+    renamed = {name: f"{name}_in_table" for name in (*labels.columns, *metadata.columns) if name in OWN}
+    labels, metadata = labels.rename(renamed, strict=False), metadata.rename(renamed, strict=False)
+    values = pl.concat([labels, metadata], how="horizontal")
+    if split is not None:
+        values = values.with_columns(split=tables.split_names(table.frame[split], table.describe_row))
+    values = values.with_columns(_key=table_keys).filter(pl.col("_key").is_not_null())
+    values = values.unique(maintain_order=True)
+    used = values.filter(pl.col("_key").is_in(image_keys.drop_nulls().implode()))
+    if again := used.filter(~pl.col("_key").is_first_distinct()).height:
+        raise InputError(
+            f"The label table has {again:,} rows that contradict another row about the same image.",
+            "Keep one row for each key, or key the table by a finer column.",
+        )
+    joined = pl.DataFrame({"_key": image_keys}).join(values, on="_key", how="left", maintain_order="left")
+    matched = int((image_keys.is_in(values["_key"].implode()) & image_keys.is_not_null()).sum())
+    note = (
+        f"Labels by {column}: of {len(images):,} images {matched:,} have a row, {len(images) - matched:,} none; "
+        f"{len(values) - len(used):,} rows have no image."
+    )
+    return joined.drop("_key"), tuple(labels.columns), tuple(metadata.columns), (note, *remarks)
+
+
+def _best_key(table: Table, keys: dict[str, str], images: pl.DataFrame, request: Request) -> tuple[str, str]:
+    """The finest key by which any image is found."""
+    for kind, column in keys.items():
+        values = _keys(table, column, kind, request).drop_nulls()
+        if images[kind].str.strip_chars().is_in(values.implode()).any():
+            return kind, column
+    raise InputError(
+        f"No row of {table.path} is about an image of the archive, by {' or '.join(keys.values())}.",
+        "Check that the table belongs to this archive, and that leading zeros were not lost.",
+    )
+
+
+def _keys(table: Table, column: str, kind: str, request: Request) -> pl.Series:
+    """A table's keys as text; paths relative to the source."""
+    values = table.frame[column]
+    if kind != "path":
+        return values
+    values = values.str.replace_all("\\", "/", literal=True).str.replace(r"^(\./)+", "")
+    for root in (request.root.absolute(), request.root.resolve()):
+        values = values.str.strip_prefix(root.as_posix().rstrip("/") + "/")
+    return values
+
+
+DATASET = DataSet(
+    "dicom",
+    find=lambda request: request.source if request.source.is_dir() and holds_dicom(request.source) else None,
+    read=_read,
+    safe=frozenset(OWN),
+)

@@ -49,11 +49,11 @@ class Walk:
     """What a walk through an archive met beside the files that may be images.
 
     Args:
-        passed_by: kind of file -> how many were not opened.
+        skipped: kind of file -> how many were not opened.
         closed: folders that cannot be read, relative to the root.
     """
 
-    passed_by: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     closed: list[str] = field(default_factory=list)
 
     def files(self, root: Path) -> Iterator[str]:
@@ -66,7 +66,7 @@ class Walk:
         for where, folders, names in os.walk(top, onerror=shut):
             hidden = [name for name in folders if name.startswith(".")]
             links = [n for n in folders if n not in hidden and os.path.islink(os.path.join(where, n))]
-            self.passed_by.update({"hidden folders": len(hidden), "links to folders": len(links)})
+            self.skipped.update({"hidden folders": len(hidden), "links to folders": len(links)})
             folders[:] = sorted(set(folders) - {*hidden, *links})
             prefix = os.path.relpath(where, top)
             for name in sorted(names):
@@ -74,7 +74,7 @@ class Walk:
                 if kind is None:
                     yield name if prefix == "." else f"{prefix}/{name}"
                 else:
-                    self.passed_by[kind] += 1
+                    self.skipped[kind] += 1
 
 
 def _kind(name: str) -> str | None:
@@ -91,7 +91,7 @@ def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
     """Whether most of the first files are DICOM, those counted that are images of another kind by their suffix."""
     walk = Walk()
     first = list(islice(walk.files(folder), looked_at))
-    others = sum(n for kind, n in walk.passed_by.items() if kind in SUFFIXES)
+    others = sum(n for kind, n in walk.skipped.items() if kind in SUFFIXES)
     found = 0
     for path in first:
         try:

@@ -9,13 +9,14 @@ of one patient: the number of the report is the patient's id in the images' own 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import polars as pl
 
-from mococxr.datasets import columns, places
-from mococxr.datasets.dataset import Cohort, Request, finish
-from mococxr.datasets.openi_xml import read_report
+from mococxr.datasets import tables
+from mococxr.datasets.dataset import DataSet, Request, Rows, locate, tables_in
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError
 
@@ -39,99 +40,155 @@ FINDINGS = {
     "Pneumothorax": ("pneumothorax", "hydropneumothorax"),
 }
 """Label column -> the headings, before their first slash and in lower case, that make it 1."""
-COLUMNS = {"uid", "filename", "projection"}
-"""Columns by which Kaggle's table of images is known."""
 _NONE = ("no indexing", "technical quality of image unsatisfactory")
-_TEXT = {"image": pl.String, "patient": pl.String, "view": pl.String}
+_LARGEST = 1 << 20
+"""Bytes of a report; the largest real one has nine thousand."""
 
 
-def reports(root: Path) -> list[Path]:
+def _reports(root: Path) -> list[Path]:
     """The XML reports, in `ecgen-radiology/` or in the root itself."""
-    found = [*(root / "ecgen-radiology").glob("*.xml")] or [*root.glob("*.xml")]
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    paths = [*(root / "ecgen-radiology").glob("*.xml")] or [*root.glob("*.xml")]
+    return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 
-def read(request: Request) -> Cohort:
-    """Read Kaggle's tables where they are, else the reports.
+def _kaggle(root: Path) -> Path | None:
+    """Kaggle's table of the images."""
+    return next(iter(tables_in(root, "indiana_projections.csv*")), None)
 
-    Raises:
-        InputError: see `read_cohort`.
-    """
+
+def _find(request: Request) -> Path | None:
+    folder = request.root / "ecgen-radiology"
+    return folder if folder.is_dir() else _kaggle(request.root)
+
+
+def _read(request: Request) -> Rows:
+    """Read Kaggle's tables where they are, else the reports."""
     root = request.root
-    images = next(iter(places.tables(root, "indiana_projections.csv*")), None)
-    found = reports(root)
-    if images is None and not found:
+    path, reports = _kaggle(root), _reports(root)
+    if path is None and not reports:
         raise InputError(
             f"{root} holds no ecgen-radiology/*.xml or indiana_projections.csv.", "Check the source."
         )
-    rows, headings, inputs = _of_tables(images, root) if images else _of_reports(found)
+    used: tuple[Table, ...] = ()
+    inputs: dict[str, str] = {}
+    if path:
+        rows, headings, used = _of_tables(path, root)
+    else:
+        rows, headings, inputs = _of_reports(reports)
     labels, values = _findings(headings, request)
-    rows = rows.join(values, on="patient", how="left", maintain_order="left")
+    image = rows["image"]
     folders = ["images/images_normalized", "images", "images_normalized", "NLMCXR_png", "NLMCXR_dcm", "", "*"]
-    missing = "images/" + rows["image"].str.replace(r"(\.png)?$", ".png")
-    cohort = Cohort(
-        name="openi",
-        source="openi",
-        root=root,
-        rows=rows.with_columns(places.on_disk(rows["image"], root, folders, missing), study="patient"),
-        labels=labels,
+    missing = "images/" + image.str.replace(r"(\.png)?$", ".png")
+    rows = rows.join(values, on="patient", how="left", maintain_order="left")
+    return Rows(
+        rows.with_columns(locate(image, root, folders, missing), study="patient"),
+        labels,
+        describe_row=lambda row: f"image {image[row]}",
+        tables=used,
         inputs=inputs,
     )
-    return finish(cohort, lambda row: f"image {rows['image'][row]}", request.patients_unknown)
 
 
 def _of_reports(paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
     """Images (`image, patient, view`), headings (`patient, headings`) and a hash, by the XML reports."""
     images, headings, digest = [], [], hashlib.sha256()
     for path in paths:
-        report, data = read_report(path)
+        data = _report_bytes(path)
         digest.update(data)
-        images += [(image, report.number, None) for image in report.images]
-        headings.append((report.number, report.headings))
-    rows = pl.DataFrame(images, schema=_TEXT, orient="row")
-    said = pl.DataFrame(headings, schema={"patient": pl.String, "headings": pl.List(pl.String)}, orient="row")
-    return rows, said, {"reports": digest.hexdigest()}
+        number, names, terms = _parsed(path, data)
+        images += [(name, number, None) for name in names]
+        headings.append((number, terms))
+    text = {"image": pl.String, "patient": pl.String, "view": pl.String}
+    listed = {"patient": pl.String, "headings": pl.List(pl.String)}
+    return (
+        pl.DataFrame(images, schema=text, orient="row"),
+        pl.DataFrame(headings, schema=listed, orient="row"),
+        {"reports": digest.hexdigest()},
+    )
 
 
-def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
+def _report_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.", "Check its permissions.") from error
+    if len(data) > _LARGEST:
+        raise InputError(
+            f"{path} is larger than a report can be ({_LARGEST:,} bytes).", "Restore or remove it."
+        )
+    return data
+
+
+class _Headers(ElementTree.TreeBuilder):
+    """Refuses a document type, and with it every entity, before anything is expanded."""
+
+    def doctype(self, *_: object) -> None:
+        raise PermissionError
+
+
+def _parsed(path: Path, data: bytes) -> tuple[str, list[str], list[str]]:
+    """The number of a report, its images and its MeSH headings; no other text leaves this function.
+
+    Raises:
+        InputError: not XML, with a document type, or without a number.
+    """
+    try:
+        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Headers()))
+    except PermissionError as error:
+        raise InputError(f"{path} declares a document type, which no report does.", "Remove it.") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last: an unknown coding
+        raise InputError(f"{path} is not XML: {error}.", "Restore or remove it.") from error
+    number = _ids(root.iter("uId"))[:1]
+    if not number:
+        raise InputError(
+            f"{path} is not a report of Open-i: it has no uId.", "Give the folder of its reports."
+        )
+    headings = [
+        "".join(each.itertext()).strip() for mesh in root.iter("MeSH") for each in mesh.findall("major")
+    ]
+    return number[0], _ids(root.iter("parentImage")), headings
+
+
+def _ids(elements: Iterable[ElementTree.Element]) -> list[str]:
+    return [each.attrib["id"] for each in elements if each.get("id")]
+
+
+def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Table, ...]]:
     """The same by Kaggle's tables; of the reports only the number and the headings are used."""
     images = read_table(path)
-    beside = next(iter(places.tables(root, "indiana_reports.csv*")), None)
+    beside = next(iter(tables_in(root, "indiana_reports.csv*")), None)
     if beside is None:
         raise InputError(
             f"{path} has no indiana_reports.csv beside it.", "Put it there: it holds the labels."
         )
-    said = read_table(beside)
-    rows = images.frame.select(
-        image=images.column("filename"),
-        patient=images.column("uid"),
-        view=pl.col(images.column("projection")).str.to_titlecase(),
-    )
-    headings = said.frame.select(
-        patient=said.column("uid"), headings=pl.col(said.column("MeSH")).fill_null("").str.split(";")
-    )
-    return rows, headings, _hashes(images, said)
-
-
-def _hashes(*tables: Table) -> dict[str, str]:
-    return {table.path.name: table.sha256 for table in tables}
+    reports = read_table(beside)
+    view = images["projection"].str.to_titlecase()
+    rows = pl.DataFrame({"image": images["filename"], "patient": images["uid"], "view": view})
+    headings = reports["MeSH"].fill_null("").str.split(";")
+    return rows, pl.DataFrame({"patient": reports["uid"], "headings": headings}), (images, reports)
 
 
 def _findings(headings: pl.DataFrame, request: Request) -> tuple[tuple[str, ...], pl.DataFrame]:
     """The label columns' names, and `patient` with those columns."""
     term = pl.element().str.extract(r"^([^/]*)", 1).str.strip_chars().str.to_lowercase()
-    said = headings.unique("patient", maintain_order=True)
-    said = said.with_columns(pl.col("headings").list.eval(term.filter(term != "")))
-    single = sorted(set(said["headings"].explode().drop_nulls()) - set(_NONE))
+    terms = headings.unique("patient", maintain_order=True)
+    terms = terms.with_columns(pl.col("headings").list.eval(term.filter(term != "")))
+    single = sorted(set(terms["headings"].explode().drop_nulls()) - set(_NONE))
     labels = (
-        columns.wanted(request.label, [*FINDINGS, *single], "Open-i") if request.label else tuple(FINDINGS)
+        tables.choose_labels(request.label, [*FINDINGS, *single], "Open-i")
+        if request.label
+        else tuple(FINDINGS)
     )
     indexed = pl.col("headings").list.eval(pl.element().filter(~pl.element().is_in(_NONE))).list.len() > 0
     named = {
         name: pl.col("headings").list.set_intersection(list(FINDINGS.get(name, (name,)))) for name in labels
     }
     values = [
-        pl.when(indexed).then((found.list.len() > 0).cast(pl.Int8)).alias(name)
-        for name, found in named.items()
+        pl.when(indexed).then((matching.list.len() > 0).cast(pl.Int8)).alias(name)
+        for name, matching in named.items()
     ]
-    return labels, said.select("patient", *values)
+    return labels, terms.select("patient", *values)
+
+
+DATASET = DataSet("openi", _find, _read, frozenset({"uid", "filename", "projection"}))

@@ -13,12 +13,10 @@ The reports' text is never read into the store.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 
-from mococxr.datasets import columns, places
-from mococxr.datasets.dataset import Cohort, Request, finish
+from mococxr.datasets import tables
+from mococxr.datasets.dataset import DataSet, Request, Rows, locate, needed, newest_table
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError
 
@@ -51,57 +49,36 @@ FINDINGS = {
     "Tuberculosis": ("tuberculosis",),
 }  # fmt: skip
 """Label column -> the terms that make it 1."""
-COLUMNS = {"ImageID", "ImageDir", "PatientID", "Labels"}
-"""Columns by which the table is known."""
+_find = newest_table("PADCHEST*.csv*")
 
 
-def find_table(request: Request) -> Path | None:
-    """The table named, the source itself, or the one in the source."""
-    return places.main_table(request, "PADCHEST*.csv*")
-
-
-def read(request: Request) -> Cohort:
-    """Read the table; age is the year of the study less the year of birth.
-
-    Raises:
-        InputError: see `read_cohort`.
-    """
-    path = places.needed(find_table(request), request.source, "PADCHEST*.csv")
-    table = read_table(path)
-    text = {
-        name: table.frame[table.column(name)]
-        for name in (
-            "ImageID", "ImageDir", "StudyID", "PatientID", "PatientBirth", "Projection", "PatientSex_DICOM",
-            "StudyDate_DICOM", "MethodLabel", "Labels",
-        )
-    }  # fmt: skip
-    terms = _terms(text["Labels"], table)
-    labels, findings, without = _findings(terms, text["Projection"], request, table)
-    year = text["StudyDate_DICOM"].str.head(4).cast(pl.Float64, strict=False)
-    missing = pl.select(pl.format("{}/{}", text["ImageDir"], text["ImageID"])).to_series()
-    rows = pl.DataFrame({
-        "path": places.on_disk(text["ImageID"], request.root, ["", "[0-9]", "[0-9][0-9]", "images*"], missing),
-        "patient": text["PatientID"],
-        "study": text["StudyID"],
-        "view": columns.views(text["Projection"]),
-        "sex": columns.sexes(text["PatientSex_DICOM"]),
-        "age": year - columns.ages(text["PatientBirth"]),
-        "projection": text["Projection"],
-        "labelled_by": text["MethodLabel"],
+def _read(request: Request) -> Rows:
+    """Read the table; age is the year of the study less the year of birth."""
+    table = read_table(needed(_find(request), request.source, "PADCHEST*.csv"))
+    image, projection, dates = table["ImageID"], table["Projection"], table["StudyDate_DICOM"]
+    terms = _terms(table["Labels"], table)
+    labels, findings, without = _findings(terms, projection, request, table)
+    missing = pl.select(pl.format("{}/{}", table["ImageDir"], image)).to_series()
+    frame = pl.DataFrame({
+        "path": locate(image, request.root, ["", "[0-9]", "[0-9][0-9]", "images*"], missing),
+        "patient": table["PatientID"],
+        "study": table["StudyID"],
+        "view": tables.views(projection),
+        "sex": tables.sexes(table["PatientSex_DICOM"]),
+        "age": dates.str.head(4).cast(pl.Float64, strict=False) - tables.ages(table["PatientBirth"]),
+        "projection": projection,
+        "labelled_by": table["MethodLabel"],
         "suboptimal": terms.list.contains("suboptimal study").cast(pl.Int64),
-        "day": columns.days(text["StudyDate_DICOM"], text["PatientID"]),
+        "day": tables.days_since_first_study(dates, table["PatientID"]),
     })  # fmt: skip
-    cohort = Cohort(
-        name="padchest",
-        source="padchest",
-        root=request.root,
-        rows=rows.hstack(findings),
-        labels=labels,
+    return Rows(
+        frame.hstack(findings),
+        labels,
         metadata=("projection", "labelled_by", "suboptimal", "day"),
-        notes=(*table.notes, f"{without:,} images have no usable label list and are kept without labels."),
-        inputs={table.path.name: table.sha256},
+        describe_row=table.describe_row,
+        tables=(table,),
+        notes=(f"{without:,} images have no usable label list and are kept without labels.",),
     )
-    return finish(cohort, table.place, request.patients_unknown)
 
 
 def _terms(text: pl.Series, table: Table) -> pl.Series:
@@ -115,12 +92,12 @@ def _terms(text: pl.Series, table: Table) -> pl.Series:
     if strange.any():
         at = strange.arg_max() or 0
         raise InputError(
-            f"{table.place(at)}, column 'Labels': {text[at]!r} is no list of terms.",
+            f"{table.describe_row(at)}, column 'Labels': {text[at]!r} is not a list of terms.",
             "Write ['term', 'term'].",
         )
-    found = text.fill_null("[]").str.extract_all(r"""'[^']*'|"[^"]*\"""")
-    found = found.list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2).str.strip_chars())
-    return found.list.eval(pl.element().filter(pl.element() != ""))
+    terms = text.fill_null("[]").str.extract_all(r"""'[^']*'|"[^"]*\"""")
+    terms = terms.list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2).str.strip_chars())
+    return terms.list.eval(pl.element().filter(pl.element() != ""))
 
 
 def _findings(
@@ -129,7 +106,7 @@ def _findings(
     """The names of the label columns, the columns, and how many images have none of them."""
     single = sorted(set(terms.explode().drop_nulls().unique()) - {"exclude", "unchanged", "suboptimal study"})
     labels = (
-        columns.wanted(request.label, [*FINDINGS, *single], table.path.name)
+        tables.choose_labels(request.label, [*FINDINGS, *single], table.path.name)
         if request.label
         else tuple(FINDINGS)
     )
@@ -137,9 +114,14 @@ def _findings(
     says = terms.list.eval(pl.element().filter(~pl.element().is_in(["unchanged", "suboptimal study"])))
     silent = excluded | (says.list.len() == 0)
     absent = pl.select(pl.when(terms.list.contains("unchanged")).then(None).otherwise(0)).to_series()
-    found = []
+    values = []
     for name in labels:
         named = terms.list.set_intersection(pl.Series([list(FINDINGS.get(name, (name,)))])).list.len() > 0
         value = pl.when(silent).then(None).when(named).then(1).otherwise(absent)
-        found.append(pl.select(value.cast(pl.Int8)).to_series().alias(name))
-    return labels, found, int(silent.sum())
+        values.append(pl.select(value.cast(pl.Int8)).to_series().alias(name))
+    return labels, values, int(silent.sum())
+
+
+DATASET = DataSet(
+    "padchest", _find, _read, frozenset({"ImageID", "ImageDir", "PatientID", "Labels"}), frozenset({"day"})
+)

@@ -1,4 +1,4 @@
-"""CSV tables as they come: read whole as text, blanks as null, with errors that name file, row and column."""
+"""CSV tables as they come, read whole as text; and their text columns -> labels, ages, sexes, splits, metadata."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ import gzip
 import hashlib
 import io
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from mococxr.errors import InputError
+from mococxr.splits import SPLIT_WORDS
+
+FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
+"""The columns every cohort has, in order, before its labels and its metadata."""
+RESERVED = {*FIXED, "row", "height", "width", "sha256"}
+"""Names of the store's own columns: a label or metadata column of such a name is renamed."""
+LABEL_VALUES = (1.0, 0.0, -1.0)
+
+DescribeRow = Callable[[int], str]
+"""Row number from 0 -> where the user finds that row, e.g. `labels.csv, row 3 (line 4)`."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Table:
     sha256: str
     notes: tuple[str, ...] = ()
 
-    def place(self, row: int) -> str:
+    def describe_row(self, row: int) -> str:
         """Where a row (from 0) is found; the line is right where no value holds a line break."""
         return f"{self.path.name}, row {row + 1} (line {row + 2})"
 
@@ -48,6 +59,10 @@ class Table:
             return lower[name.lower()]
         near = difflib.get_close_matches(name, self.frame.columns, 3, 0.5) or self.frame.columns[:20]
         raise InputError(f"{self.path} has no column {name!r}.", f"It has, among others: {', '.join(near)}.")
+
+    def __getitem__(self, name: str) -> pl.Series:
+        """The values of the column of that name; see `column`."""
+        return self.frame[self.column(name)]
 
 
 def header(path: Path) -> list[str]:
@@ -132,7 +147,7 @@ def _tidy(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     repeated += [name for name in names if name and names.count(name) > 1]
     if repeated:
         raise InputError(
-            f"{path}: the column {repeated[0]!r} stands twice in the header.", "Rename one of them."
+            f"{path}: the column {repeated[0]!r} appears twice in the header.", "Rename one of them."
         )
     frame.columns = names
     text = pl.all().str.strip_chars()
@@ -141,3 +156,141 @@ def _tidy(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     while frame.height and all(value is None for value in frame.row(-1)):
         frame = frame.head(-1)
     return frame.drop(nameless)
+
+
+# --- columns
+
+
+def known_labels(text: pl.Series) -> pl.Series:
+    """True where a value is 1, 0 or -1, however written (`1`, `1.0`); blanks are False."""
+    return text.cast(pl.Float64, strict=False).is_in(LABEL_VALUES).fill_null(False)
+
+
+def is_label(text: pl.Series) -> bool:
+    """Whether all values are among 1, 0, -1 and blank."""
+    return bool((known_labels(text) | text.is_null()).all())
+
+
+def label_values(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
+    """A column of 1, 0, -1 and blank -> Int8, blank as null.
+
+    Raises:
+        InputError: any other value; the text names row and column.
+    """
+    wrong = ~known_labels(text) & text.is_not_null()
+    if wrong.any():
+        at = wrong.arg_max() or 0
+        raise InputError(
+            f"{describe_row(at)}, column {text.name!r}: {text[at]!r} is not a label ({wrong.sum():,} such values).",
+            "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct it or name other label columns.",
+        )
+    return text.cast(pl.Float64).cast(pl.Int8)
+
+
+def ages(text: pl.Series) -> pl.Series:
+    """Years from 0 as Float64; `58`, `058Y`, `7M` (months) and `3D` (days) are understood, anything else is null.
+
+    Negative numbers are null: -1 is a usual code for an unknown age.
+    """
+    number = text.str.extract(r"(?i)^(\d+(?:\.\d+)?)\s*(?:y|m|w|d|yrs?|years?)?$", 1).cast(
+        pl.Float64, strict=False
+    )
+    unit = text.str.extract(r"(?i)([mwd])$", 1).str.to_lowercase()
+    return number / unit.replace_strict(
+        {"m": 12.0, "w": 52.18, "d": 365.25}, default=1.0, return_dtype=pl.Float64
+    )
+
+
+def sexes(text: pl.Series) -> pl.Series:
+    """`M`, `F` or null: Male and Female in any case; Unknown and the rest are null."""
+    return text.str.to_lowercase().replace_strict(
+        {"m": "M", "male": "M", "f": "F", "female": "F"}, default=None
+    )
+
+
+def views(text: pl.Series) -> pl.Series:
+    """`AP`, `PA` or `Lateral`; another view as it is written, no or an unknown view as null."""
+    known = {"AP": "AP", "AP_HORIZONTAL": "AP", "PA": "PA", "UNK": None, "UNKNOWN": None, "EXCLUDE": None}
+    known |= dict.fromkeys(("L", "LL", "RL", "LAT", "LATERAL"), "Lateral")
+    upper = text.str.to_uppercase()
+    return pl.select(
+        pl.when(upper.is_in(list(known))).then(upper.replace_strict(known, default=None)).otherwise(text)
+    ).to_series()
+
+
+def days_since_first_study(dates: pl.Series, patients: pl.Series) -> pl.Series:
+    """Dates as text -> Int64, the days since the patient's first image here; no date is kept.
+
+    Written 20140915, 2014-09-15 or with a time after it; anything else is null.
+    """
+    digits = dates.str.extract(r"^(\d{4}-?\d{2}-?\d{2})", 1).str.replace_all("-", "")
+    day = digits.str.to_date("%Y%m%d", strict=False)
+    frame = pl.DataFrame({"patient": patients, "day": day})
+    since = pl.col("day") - pl.col("day").min().over("patient")
+    return frame.select(since.dt.total_days()).to_series().alias("day")
+
+
+def split_names(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
+    """train, val, test from the words in use.
+
+    Raises:
+        InputError: a word that names no split.
+    """
+    named = text.str.to_lowercase().replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String)
+    wrong = named.is_null() & text.is_not_null()
+    if wrong.any():
+        at = wrong.arg_max() or 0
+        raise InputError(
+            f"{describe_row(at)}, column {text.name!r}: {text[at]!r} is not the name of a split.",
+            "Write train, val or test, or leave it blank.",
+        )
+    return named
+
+
+def typed(text: pl.Series) -> pl.Series:
+    """Whole numbers as Int64, numbers as Float64, else text; ids with leading zeros stay text."""
+    values = text.drop_nulls()
+    if not len(values) or values.str.contains(r"^[+-]?0\d").any():
+        return text
+    for kind in (pl.Int64, pl.Float64):
+        numbers = values.cast(kind, strict=False)
+        if not numbers.null_count() and (kind == pl.Int64 or numbers.is_finite().all()):
+            return text.cast(kind)
+    return text
+
+
+def unreserved(names: Sequence[str]) -> dict[str, str]:
+    """Old name -> new name for the columns whose name is one of the store's own."""
+    taken = set(names)
+    renamed: dict[str, str] = {}
+    for name in names:
+        if name in RESERVED:
+            fresh = f"{name}_in_table"
+            while fresh in taken:
+                fresh += "_"
+            taken.add(fresh)
+            renamed[name] = fresh
+    return renamed
+
+
+def choose_labels(asked: Sequence[str], available: Sequence[str], where: str) -> tuple[str, ...]:
+    """The label columns asked for, or all there are.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    for name in asked:
+        if name not in available:
+            raise InputError(f"{where} has no label {name!r}.", f"Its labels are: {', '.join(available)}.")
+    return tuple(dict.fromkeys(asked)) or tuple(available)
+
+
+def common_labels(tables: Sequence[Sequence[str]]) -> tuple[list[str], tuple[str, ...]]:
+    """The labels that every table has, in the order of the first, and a note on those that only some have.
+
+    A label that the test images lack cannot be tested, and its blanks would pass for negatives.
+    """
+    common = [name for name in tables[0] if all(name in names for names in tables)]
+    lost = sorted({name for names in tables for name in names} - set(common))
+    note = f"Labels dropped, since not every table has them: {', '.join(lost)}."
+    return common, (note,) if lost else ()

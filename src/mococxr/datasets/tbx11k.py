@@ -1,7 +1,7 @@
 """TBX11K (Liu et al., CVPR 2020): `imgs/health`, `imgs/sick`, `imgs/tb` and `lists/`, or the simplified `data.csv`.
 
 The official split is train and val. The test images have no public labels and are left out, as are the images of other
-sets in `imgs/extra` (Shenzhen and Montgomery among them). The images name no patients: `--patients-unknown` is needed.
+sets in `imgs/extra` (Shenzhen and Montgomery among them). It has no patient identifiers: `--patients-unknown` is needed.
 """
 
 from __future__ import annotations
@@ -11,57 +11,54 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import files
-from mococxr.datasets import columns
-from mococxr.datasets.dataset import Cohort, Request, finish
-from mococxr.datasets.tables import Table, read_lines, read_table
+from mococxr.datasets import tables
+from mococxr.datasets.dataset import DataSet, Request, Rows
+from mococxr.datasets.tables import Table, header, read_lines, read_table
 from mococxr.errors import InputError
 
 LABELS = ("Tuberculosis", "Active Tuberculosis", "Latent Tuberculosis", "Sick")
 """`Sick` is sick without tuberculosis. Of an image with tuberculosis of unknown kind, active and latent are unknown."""
-COLUMNS = {"fname", "target", "tb_type", "image_type"}
-"""Columns by which the simplified table is known."""
-_LISTS = {"TBX11K_train.txt": "train", "TBX11K_val.txt": "val"}
+_LISTS = {"tbx11k_train.txt": "train", "tbx11k_val.txt": "val"}
 _BOXES = {"ActiveTuberculosis": "active", "ObsoletePulmonaryTuberculosis": "latent"}
 
 
-def lists(root: Path) -> dict[Path, str]:
+def _lists(root: Path) -> dict[Path, str]:
     """The official lists that are there, in whatever case they are named."""
-    found = sorted((root / "lists").iterdir()) if (root / "lists").is_dir() else []
-    names = {name.lower(): split for name, split in _LISTS.items()}
-    return {path: names[path.name.lower()] for path in found if path.name.lower() in names}
+    paths = sorted((root / "lists").iterdir()) if (root / "lists").is_dir() else []
+    return {path: _LISTS[path.name.lower()] for path in paths if path.name.lower() in _LISTS}
 
 
-def read(request: Request) -> Cohort:
-    """Read the lists, or the simplified table.
+def _find(request: Request) -> Path | None:
+    """The simplified table, whose name `data.csv` alone says nothing, or the official lists."""
+    table = request.table or request.source / "data.csv"
+    return table if DATASET.has_columns(header(table)) else next(iter(_lists(request.root)), None)
 
-    Raises:
-        InputError: see `read_cohort`.
-    """
-    table = request.labels or (request.source if request.source.is_file() else request.source / "data.csv")
-    if table.is_file():
-        read_in = read_table(table)
-        rows, inputs, place = _simplified(read_in, request.root), {table.name: read_in.sha256}, read_in.place
-    elif lists(request.source):
+
+def _read(request: Request) -> Rows:
+    """Read the lists, or the simplified table."""
+    path = request.table or request.source / "data.csv"
+    used: tuple[Table, ...] = ()
+    inputs: dict[str, str] = {}
+    if path.is_file():
+        used = (read_table(path),)
+        rows = _simplified(used[0], request.root)
+    elif _lists(request.source):
         rows, inputs = _listed(request.source)
-        names = rows["path"].to_list()
-        place = lambda row: names[row]  # noqa: E731
     else:
         raise InputError(
             f"{request.source} holds no lists/TBX11K_train.txt or data.csv.", "Give the release's folder."
         )
-    labels = columns.wanted(request.label, LABELS, "TBX11K")
-    cohort = Cohort(
-        name="tbx11k",
-        source="tbx11k",
-        root=request.root,
-        rows=_labelled(rows),
-        labels=labels,
+    paths = rows["path"].to_list()
+    return Rows(
+        _labelled(rows),
+        tables.choose_labels(request.label, LABELS, "TBX11K"),
         metadata=("kind",),
-        official_splits=rows["split"].n_unique() > 1,
-        notes=("The test images have no public labels: the official split is train and val.",),
+        describe_row=lambda row: paths[row],
+        tables=used,
         inputs=inputs,
+        has_official_split=rows["split"].n_unique() > 1,
+        notes=("The test images have no public labels: the official split is train and val.",),
     )
-    return finish(cohort, place, request.patients_unknown)
 
 
 def _labelled(rows: pl.DataFrame) -> pl.DataFrame:
@@ -80,7 +77,7 @@ def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     """The images of the lists, with active and latent by the boxes of `annotations/json`; and the files' hashes."""
     images: list[tuple[str, str]] = []
     inputs = {}
-    for path, split in lists(root).items():
+    for path, split in _lists(root).items():
         inputs[path.name] = files.sha256_file(path)
         images += [(line, split) for line in read_lines(path)]
     rows = pl.DataFrame(images, schema={"image": pl.String, "split": pl.String}, orient="row")
@@ -88,7 +85,7 @@ def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     if rows["kind"].null_count():
         at = rows["kind"].is_null().arg_max() or 0
         raise InputError(
-            f"{root / 'lists'}: {rows['image'][at]!r} is no image in health/, sick/ or tb/.",
+            f"{root / 'lists'}: {rows['image'][at]!r} is not an image in health/, sick/ or tb/.",
             "Restore the lists.",
         )
     boxes = {name: set[str]() for name in _BOXES.values()}
@@ -96,12 +93,13 @@ def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
         inputs[path.name] = files.sha256_file(path)
         for kind, image in _boxes(path):
             boxes[kind].add(image)
+    image = pl.col("image").str.strip_prefix("imgs/")
     return rows.select(
         "split",
-        path="imgs/" + pl.col("image").str.strip_prefix("imgs/"),
+        path="imgs/" + image,
         kind=pl.col("kind").replace("health", "healthy"),
-        active=pl.col("image").str.strip_prefix("imgs/").is_in(sorted(boxes["active"])),
-        latent=pl.col("image").str.strip_prefix("imgs/").is_in(sorted(boxes["latent"])),
+        active=image.is_in(sorted(boxes["active"])),
+        latent=image.is_in(sorted(boxes["latent"])),
     ), inputs
 
 
@@ -111,10 +109,12 @@ def _boxes(path: Path) -> list[tuple[str, str]]:
     try:
         kinds = {each["id"]: _BOXES.get(each["name"]) for each in content["categories"]}
         images = {each["id"]: str(each["file_name"]) for each in content["images"]}
-        found = [(kinds[each["category_id"]], images[each["image_id"]]) for each in content["annotations"]]
+        boxes = [(kinds[each["category_id"]], images[each["image_id"]]) for each in content["annotations"]]
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is no COCO file of TBX11K: {error!r}.", "Restore or remove it.") from error
-    return [(kind, image) for kind, image in found if kind]
+        raise InputError(
+            f"{path} is not a COCO file of TBX11K: {error!r}.", "Restore or remove it."
+        ) from error
+    return [(kind, image) for kind, image in boxes if kind]
 
 
 def _simplified(table: Table, root: Path) -> pl.DataFrame:
@@ -135,3 +135,6 @@ def _simplified(table: Table, root: Path) -> pl.DataFrame:
     )  # fmt: skip
     first = pl.col("split", "kind").first()
     return rows.group_by("path", maintain_order=True).agg(first, pl.col("active", "latent").any())
+
+
+DATASET = DataSet("tbx11k", _find, _read, frozenset({"fname", "target", "tb_type", "image_type"}))

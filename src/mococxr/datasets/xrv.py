@@ -9,7 +9,6 @@ from `pathologies` and `labels` the labels: 1, 0, nan as blank, anything between
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mococxr import files
-from mococxr.datasets import columns, own
-from mococxr.datasets.dataset import Cohort, Request
+from mococxr import console, files
+from mococxr.datasets import own, tables
+from mococxr.datasets.dataset import DataSet, Request, Rows
 from mococxr.errors import InputError
 
 TABLE = "xrv.csv"
@@ -32,24 +31,23 @@ _HOW += '               mococxr.prepare(dataset, format="xrv", out="store")'
 _RANGE = 1024.0
 
 
-def find_table(request: Request) -> Path | None:
+def _find(request: Request) -> Path | None:
     """The table in a folder that `on_disk` wrote."""
     return next((path for path in (request.root / TABLE,) if path.is_file()), None)
 
 
-def read(request: Request) -> Cohort:
+def _read(request: Request) -> Rows:
     """Read what `on_disk` wrote.
 
     Raises:
         InputError: the source is another folder; the text shows how a dataset object is given.
     """
-    table = find_table(request)
+    table = _find(request)
     if table is None:
         raise InputError(
-            f"--format xrv is for dataset objects of torchxrayvision; {request.source} is none.", _HOW
+            f"--format xrv is for dataset objects of torchxrayvision; {request.source} is not one.", _HOW
         )
-    again = Request(request.root, table, request.label, request.patients_unknown)
-    return dataclasses.replace(own.read(again), name="xrv")
+    return own.read_own(Request(request.root, table, request.label, request.patients_unknown))
 
 
 def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +61,9 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     dataset, out = given.get("source"), given.get("out")
     if not all(hasattr(dataset, name) for name in ("pathologies", "labels", "csv", "__getitem__")):
-        raise InputError(f"{type(dataset).__name__} is no path and no dataset of torchxrayvision.", _HOW)
+        raise InputError(
+            f"{type(dataset).__name__} is neither a path nor a dataset of torchxrayvision.", _HOW
+        )
     if given.get("format", "xrv") not in ("xrv", "auto") or out is None:
         raise InputError("A dataset object is prepared with format='xrv' and an `out`.", _HOW)
     if getattr(dataset, "data_aug", None) is not None:
@@ -78,9 +78,13 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
         for image in (folder / "images").glob("*.png"):
             image.unlink()
         files.write_csv(old, table)
-    for number, name in enumerate(table["path"]):
-        if not (folder / name).is_file():
-            _write(folder / name, dataset, number)
+    failed = [
+        f"image {number}: {reason}"
+        for number, name in enumerate(table["path"])
+        if not (folder / name).is_file() and (reason := _write(folder / name, dataset, number))
+    ]
+    if failed:  # `prepare` knows only that the file is not there
+        console.warn(f"The dataset object could not give {len(failed):,} images, e.g. {failed[0]}")
     return {**given, "source": folder, "format": "xrv"}
 
 
@@ -103,7 +107,7 @@ def _table(dataset: Any) -> pl.DataFrame:
             "M" if male and not female else "F" if female and not male else None for male, female in pairs
         ]
     table = pl.DataFrame(facts)
-    new = columns.unreserved([*table.columns, *names])
+    new = tables.unreserved([*table.columns, *names])
     for name, value in zip(names, values.T, strict=True):
         sure = np.isin(value, (0, 1, -1))
         label = pl.Series(np.where(sure, value, -1), nan_to_null=True).cast(pl.Int8)
@@ -114,12 +118,12 @@ def _table(dataset: Any) -> pl.DataFrame:
     return table
 
 
-def _write(path: Path, dataset: Any, number: int) -> None:
-    """One image as a grey PNG of 8 or 16 bits."""
+def _write(path: Path, dataset: Any, number: int) -> str:
+    """One image as a grey PNG of 8 or 16 bits; returns why it could not be written, or nothing."""
     try:
         image = np.asarray(dataset[number]["img"], np.float64)
-    except Exception:
-        return
+    except Exception as error:  # whatever the dataset object raises
+        return f"{type(error).__name__}: {error}"
     image = image.reshape(image.shape[-2:]) if image.ndim == 2 or image.shape[0] == 1 else image.mean(axis=0)
     if not np.isfinite(image).all() or np.abs(image).max() > _RANGE * 1.001:
         low, high = float(image.min()), float(image.max())
@@ -127,9 +131,8 @@ def _write(path: Path, dataset: Any, number: int) -> None:
             f"Image {number} of the dataset has values from {low:g} to {high:g}.",
             "They must lie in -1024..1024.",
         )
-    done, data = cv2.imencode(".png", _grey(image))
-    if done:
-        files.atomic_write(path, data.tobytes())
+    files.atomic_write(path, cv2.imencode(".png", _grey(image))[1].tobytes())
+    return ""
 
 
 def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
@@ -139,3 +142,6 @@ def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
     if np.abs(eight - np.rint(eight)).max() < 1e-3:
         return np.rint(eight).clip(0, 255).astype(np.uint8)
     return np.rint(share * 65535).clip(0, 65535).astype(np.uint16)
+
+
+DATASET = DataSet("xrv", _find, _read)

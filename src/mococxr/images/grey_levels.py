@@ -38,8 +38,8 @@ def parse_voi(text: str) -> Voi:
     plain = text.strip()
     if plain in ("first", "widest", "none"):
         return Voi(plain)
-    if plain.isdecimal() and int(plain[:6]) >= 1:
-        return Voi("number", number=int(plain[:6]))
+    if plain.isdecimal() and len(plain) <= 6 and int(plain) >= 1:
+        return Voi("number", number=int(plain))
     if plain.startswith("name:") and plain[5:].strip():
         return Voi("name", name=plain[5:].strip().lower())
     raise InputError(

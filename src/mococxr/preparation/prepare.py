@@ -145,7 +145,7 @@ def _finish(
 
 def _stated(settings: PrepareSettings, cohort: Cohort) -> dict[str, Any]:
     """The settings that the content depends on; names of files only where they name no patient."""
-    left_out = {*_ELSEWHERE, *(_FILES if cohort.places is not None else ())}
+    left_out = {*_ELSEWHERE, *(_FILES if cohort.file_paths is not None else ())}
     return {name: value for name, value in to_mapping(settings).items() if name not in left_out}
 
 
@@ -163,8 +163,8 @@ def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
     if len(quarantine) == len(rows):
         staging.remove()
         raise summary.none_readable(quarantine, cohort)
-    if cohort.left_out is not None:
-        quarantine = pl.concat([quarantine, cohort.left_out])
+    if cohort.rejected is not None:
+        quarantine = pl.concat([quarantine, cohort.rejected])
     readable = rows.filter(pl.col("height").is_not_null()).with_row_index("row").cast({"row": pl.Int64})
     return readable.select(*_FIRST, *cohort.labels, *cohort.metadata), quarantine
 
@@ -210,7 +210,7 @@ def _reading(settings: PrepareSettings) -> dict[str, Any]:
 def _made_from(images: str, division: Division, cohort: Cohort) -> str:
     """A hash of all that a store depends on."""
     stated = "" if division.stated is None else division.stated.write_csv()
-    kind = json.dumps([cohort.source, cohort.blank, cohort.labels, cohort.patients_known])
+    kind = json.dumps([cohort.source, cohort.blank_means, cohort.labels, cohort.patients_known])
     return _hash(images, division.rule, stated, kind, cohort.rows.write_csv())
 
 
@@ -228,7 +228,9 @@ def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
     store = Store.open(out)
     if store.manifest["hashes"].get("made_from") != made_from:
         keys = (
-            store.manifest.get("pseudonyms") and cohort.places is not None and store.source != cohort.source
+            store.manifest.get("pseudonyms")
+            and cohort.file_paths is not None
+            and store.source != cohort.source
         )
         other = "under another key" if keys else "from other images, labels or settings"
         raise InputError(

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from mococxr import console
-from mococxr.datasets import Cohort, dicom
+from mococxr.datasets import Cohort
 from mococxr.errors import InputError
 from mococxr.privacy import LOOKUP, Key, discreet
-
-HARMLESS = {"dicom": dicom.OWN, **dict.fromkeys(("brax", "mimic", "padchest"), ("day",))}
-"""Reader -> metadata that are kept unasked: facts of a header, and days that were counted here."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohor
         real_path="path",
         real_patient="patient",
         real_study="study",
-        path=key.names("image", by_path if cohort.identities is None else cohort.identities),
+        path=key.names("image", by_path if cohort.image_ids is None else cohort.image_ids),
         patient=key.names("patient", cohort.rows["patient"]),
         study=key.names("study", cohort.rows["study"]),
     ).sort("patient", "study", "path")
@@ -81,9 +78,9 @@ def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohor
         metadata=kept,
         notes=_notes(cohort, kept),
         inputs={f"table-{i}": sha256 for i, sha256 in enumerate(cohort.inputs.values(), 1)},
-        places=rows["real_path"],
-        left_out=left_out.select("path", "reason"),
-        identities=None,
+        file_paths=rows["real_path"],
+        rejected=left_out.select("path", "reason"),
+        image_ids=None,
     ), hidden
 
 
@@ -94,12 +91,12 @@ def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
             raise InputError(
                 f"--keep {name}: there is no such column.", f"Columns that are no labels: {there}."
             )
-    return tuple(name for name in cohort.metadata if name in (*keep, *HARMLESS.get(cohort.name, ())))
+    return tuple(name for name in cohort.metadata if name in {*keep, *cohort.safe})
 
 
 def _left_out(cohort: Cohort, key: Key) -> pl.DataFrame:
     """`path, reason, real_path` of what is no image, in the order of the pseudonyms."""
-    files = cohort.left_out
+    files = cohort.rejected
     if files is None:
         files = pl.DataFrame(schema={"path": pl.String, "reason": pl.String})
     named = key.names("file", cohort.source + "/" + files["path"])

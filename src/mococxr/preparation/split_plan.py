@@ -57,7 +57,7 @@ def decide(
     Raises:
         InputError: a stated split does not fit the patients, or shares are impossible.
     """
-    if split_file is None and not cohort.official_splits:
+    if split_file is None and not cohort.has_official_split:
         words = " ".join(f"{share:g}" for share in shares)
         division = Division(
             f"by shares {words} of the patients, even in the labels, seed {seed}", None, shares, seed

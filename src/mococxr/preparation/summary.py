@@ -108,7 +108,7 @@ def none_readable(quarantine: pl.DataFrame, cohort: Cohort) -> InputError:
     """The first image and its reason; under pseudonyms, which die with the run, the reasons alone."""
     many = f"None of the {len(quarantine):,} images"
     table = "Check that the paths in the table lead to the images."
-    if cohort.places is None:
+    if cohort.file_paths is None:
         path, reason = quarantine.row(0)
         return InputError(f"{many} in {cohort.root} can be read; the first, {path}: {reason}.", table)
     copied = "Their headers can be read: compare the size of some files with the originals."

@@ -72,9 +72,9 @@ def read_chexpert(settings: ReproduceSettings, tasks: tuple[str, ...]) -> Data:
     """
     cohort = read_cohort(settings.root, format="chexpert")
     rows = cohort.rows
-    if cohort.official_splits:
+    if cohort.has_official_split:
         _refuse_test_alone(rows, settings.root)
-    train = rows.filter(pl.col("split") == "train") if cohort.official_splits else rows
+    train = rows.filter(pl.col("split") == "train") if cohort.has_official_split else rows
     paths = _written_paths(settings.root)
     if len(paths) != len(train):
         raise InputError(

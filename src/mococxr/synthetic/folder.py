@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from mococxr.errors import InputError
 from mococxr.files import write_csv
 from mococxr.synthetic.anatomy import draw_anatomy, generator
 from mococxr.synthetic.image import draw_phantom
+from mococxr.workers import cores
 
 NOTE = "Synthetic phantom drawn by mococxr: not a patient, not for medical use."
 """The text that every phantom's PNG carries under the keyword `phantom`."""
@@ -73,7 +73,7 @@ def write_phantoms(
     pixels = Path(folder) / "images"
     try:
         pixels.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(jobs or cores()) as pool:
             list(pool.map(lambda row: _write_image(Path(folder), row, seed, size, look), rows))
     except OSError as error:
         raise InputError(

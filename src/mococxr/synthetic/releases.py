@@ -8,7 +8,6 @@ in each folder, and a comment in each image, say that nobody was X-rayed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from mococxr.files import atomic_write, write_csv
 from mococxr.synthetic.anatomy import Anatomy, draw_anatomy, generator
 from mococxr.synthetic.folder import NOTE, with_text
 from mococxr.synthetic.image import draw_phantom
+from mococxr.workers import cores
 
 MARK = "PHANTOM.txt"
 DRAWN = {
@@ -260,7 +260,7 @@ def _write_images(root: Path, rows: Sequence[Row], seed: int, size: int, jobs: i
             folder.mkdir(parents=True, exist_ok=True)
         for home in {root, *(root / Path(row["path"]).parts[0] for row in rows)}:
             atomic_write(home / MARK, NOTE + "\n")
-        with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(jobs or cores()) as pool:
             list(pool.map(lambda row: _write_image(root / row["path"], row, seed, size), rows))
     except OSError as error:
         raise InputError(
