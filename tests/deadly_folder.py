@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path, PurePosixPath
 
 
@@ -20,3 +21,13 @@ class DeadlyFile(PurePosixPath):
 
     def __fspath__(self) -> str:
         os._exit(139)
+
+
+def square(number: int, deadly: tuple[int, ...] = ()) -> int:
+    if number in deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def broken(number: int) -> int:
+    raise OSError(28, f"no room for {number}")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ast
 import hashlib
 import hmac
 import os
+import pickle
 import stat
 import threading
 from pathlib import Path
@@ -10,12 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mococxr.datasets import Cohort
-from mococxr.errors import InputError, RunError
+import mococxr
+from mococxr.datasets import Cohort, read_cohort
+from mococxr.errors import WITHHELD, InputError, RunError, Shown
 from mococxr.preparation.prepare import run
 from mococxr.preparation.pseudonymised import pseudonymous
-from mococxr.privacy import LOOKUP, Key, discreet, discreet_errors
+from mococxr.privacy import LOOKUP, Key, redact, redacted_errors
 from small_images import settings, write_images
+from small_world import closed
 
 
 def test_a_pseudonym_is_the_front_of_an_hmac(tmp_path):
@@ -69,14 +73,14 @@ def test_the_table_grows_with_each_store_and_is_for_its_owner_alone(tmp_path):
 
 def test_a_message_loses_what_it_quotes_but_for_names_of_columns():
     text = "t.csv, row 3: 'O\\'Brien' in 'Effusion', e.g. a/b/doe.png; add rows (5 such, e.g. \"x\")."
-    said = discreet(text, ("Effusion",))
+    said = redact(text, ("Effusion",))
     assert said == (
         "t.csv, row 3: (withheld) in 'Effusion', e.g. (withheld); add rows (5 such, e.g. (withheld))."
     )
 
 
 def test_an_error_of_a_library_keeps_its_kind_and_place_only():
-    with pytest.raises(RunError) as caught, discreet_errors():
+    with pytest.raises(RunError) as caught, redacted_errors():
         Path("/nobody/doe^john").read_bytes()
     assert "doe" not in str(caught.value)
     assert "FileNotFoundError in pathlib.py" in str(caught.value)
@@ -193,3 +197,52 @@ def test_a_key_inside_the_store_is_refused(tmp_path):
     with pytest.raises(InputError, match="inside the store"):
         run(settings(tmp_path / "images", tmp_path / "store", pseudonymise=True, key=inside))
     assert os.listdir(tmp_path) == ["images"]
+
+
+TEMPLATED = ("datasets", "preparation", "files.py", "privacy.py", "splits.py")
+"""Rooms whose errors may come from a run under pseudonyms."""
+
+
+def test_an_error_from_a_run_under_pseudonyms_has_its_values_apart():
+    source = Path(mococxr.__file__).parent
+    files = [
+        file
+        for room in TEMPLATED
+        for file in ([source / room] if room[-1] == "y" else (source / room).glob("*.py"))
+    ]
+    assert len(files) > 20
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError":
+                mixed = [part for part in node.args if isinstance(part, ast.JoinedStr)]
+                assert not mixed or file.name == "summary.py", f"{file.name}:{node.lineno}"
+
+
+def test_what_is_withheld_is_every_text_of_the_data_quoted_or_not():
+    error = InputError(
+        "{row}: the path {path!r} and {name} of {source} in {count:,} rows.", "Ask {name:>20}.",
+        row=Shown("SMITH.csv, row 3", redacted="row 3"), path="SMITH/1.dcm", name="SMITH_JOHN", source=Shown("/data"),
+        count=1200,
+    )  # fmt: skip
+    assert str(error).startswith(
+        "SMITH.csv, row 3: the path 'SMITH/1.dcm' and SMITH_JOHN of /data in 1,200 rows."
+    )
+    told = str(error.redacted())
+    assert told == f"row 3: the path {WITHHELD} and {WITHHELD} of /data in 1,200 rows.\n  Ask {WITHHELD}."
+    assert pickle.loads(pickle.dumps(error)).problem == error.problem
+    assert str(InputError("{braces} stay", "as {they} are")) == "{braces} stay\n  as {they} are"
+
+
+def test_a_folder_named_after_a_patient_is_not_named_when_it_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "SMITH_JOHN").mkdir()
+    closed(tmp_path / "SMITH_JOHN", monkeypatch)
+    with pytest.raises(InputError, match="Permission denied") as caught:
+        read_cohort(tmp_path, format="folder", patients_unknown=True, redact=True)
+    assert "SMITH" not in str(caught.value)
+
+
+def test_two_rows_of_one_film_are_refused_without_its_name(tmp_path):
+    (tmp_path / "t.csv").write_text("path,patient\n00012_SMITH.png,1\n00012_SMITH.png,1\n")
+    with pytest.raises(InputError, match=r"row 2 \(line 3\).*already appears in row 1") as caught:
+        read_cohort(tmp_path, redact=True)
+    assert "SMITH" not in str(caught.value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
 import subprocess
 import sys
 from functools import partial
@@ -13,20 +11,11 @@ import cv2
 import pytest
 import torch
 
+from deadly_folder import broken, square
 from mococxr.errors import RunError
 from mococxr.pretraining import hardware, trainer
 from mococxr.workers import opencv_on_one_thread, surviving_map
 from small_run import tiny_run
-
-
-def square(number: int, deadly: tuple[int, ...] = ()) -> int:
-    if number in deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number * number
-
-
-def broken(number: int) -> int:
-    raise OSError(28, f"no room for {number}")
 
 
 def test_a_process_that_dies_costs_the_item_it_died_of_and_no_other():

@@ -22,7 +22,7 @@ from typing import Any
 from mococxr import console, workers
 from mococxr.errors import InputError, RunError
 from mococxr.files import sha256_file
-from mococxr.privacy import unexpected
+from mococxr.privacy import redacted_traceback
 from mococxr.version import VERSION
 
 RETRIES = 3
@@ -236,7 +236,7 @@ def _work(version: str, paths: bytes, packed: bytes, *shared: bytes) -> tuple[st
     except OSError as error:
         return "raised", OSError(error.errno, error.strerror)
     except Exception as error:  # its text may quote a path or a header
-        return "raised", RunError(unexpected(error))
+        return "raised", RunError(redacted_traceback(error))
 
 
 @lru_cache(maxsize=2)

@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 
+class Shown(str):
+    """Text that names nobody: it is shown also where values are withheld."""
+
+    redacted: str
+
+    def __new__(cls, text: object, redacted: str | None = None) -> Shown:
+        """Args: redacted: what is shown instead, where only a part names nobody."""
+        made = super().__new__(cls, text)
+        made.redacted = str(text) if redacted is None else redacted
+        return made
+
+
+class _Withheld:
+    """Stands for a value of the data in a message that may leave the building."""
+
+    def __format__(self, spec: str) -> str:
+        return WITHHELD
+
+    __repr__ = __str__ = lambda _: WITHHELD
+
+
+WITHHELD = "(withheld)"
+
+
 class InputError(Exception):
     """Bad input or settings (exit status 2): nothing was written.
 
     Args:
-        problem: one sentence that names the file, row, field or setting at fault.
+        problem: one sentence that names the file, row, field or setting at fault; `{name}` stands for a value.
         way_out: one sentence that says what to do about it.
+        values: put into both sentences as by `str.format`. Without any, the sentences are taken as they are.
     """
 
-    def __init__(self, problem: str, way_out: str) -> None:
-        super().__init__(f"{problem}\n  {way_out}")
-        self.problem = problem
-        self.way_out = way_out
+    def __init__(self, problem: str, way_out: str, **values: object) -> None:
+        self.templates, self.values = (problem, way_out), values
+        self.problem, self.way_out = _filled(self.templates, values)
+        super().__init__(f"{self.problem}\n  {self.way_out}")
+
+    def redacted(self) -> InputError:
+        """The same error without values that may name a patient: numbers stay, and text that is `Shown`."""
+        return InputError(
+            *_filled(self.templates, {name: _safe(value) for name, value in self.values.items()})
+        )
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
         """Travel whole between processes."""
         return InputError, (self.problem, self.way_out)
+
+
+def _filled(templates: tuple[str, str], values: dict[str, object]) -> tuple[str, str]:
+    problem, way_out = templates
+    return (problem.format(**values), way_out.format(**values)) if values else templates
+
+
+def _safe(value: object) -> object:
+    if isinstance(value, Shown):
+        return value.redacted
+    return value if isinstance(value, int | float) else _Withheld()
 
 
 class ImageError(Exception):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mococxr.errors import InputError, RunError
+from mococxr.errors import InputError, RunError, Shown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +41,10 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise InputError(
-            f"Cannot write {path}: {error.strerror}.", "Name another place, or free this one."
+            "Cannot write {path}: {reason}.",
+            "Name another place, or free this one.",
+            path=Shown(path),
+            reason=Shown(error.strerror),
         ) from error
     os.close(handle)
     temporary = Path(name)
@@ -68,11 +71,19 @@ def check_place(path: Path) -> None:
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder, not a file.", "Name a file in it, or another place.")
+        raise InputError(
+            "{path} is a folder, not a file.", "Name a file in it, or another place.", path=Shown(path)
+        )
     above = next((parent for parent in path.parents if parent.exists()), Path())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         why = "may not be written to" if above.is_dir() else "is not a folder"
-        raise InputError(f"Cannot write {path}: {above} {why}.", "Name another place, or free this one.")
+        raise InputError(
+            "Cannot write {path}: {above} {why}.",
+            "Name another place, or free this one.",
+            path=Shown(path),
+            above=Shown(above),
+            why=Shown(why),
+        )
 
 
 def _no_room(error: Exception) -> bool:
@@ -111,10 +122,15 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
+        raise InputError(
+            "Cannot read {path}: {reason}.", "Check the path.", path=path, reason=Shown(error.strerror)
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is not JSON: {error}.", "Make the folder again, or restore the file."
+            "{path} is not JSON: {reason}.",
+            "Make the folder again, or restore the file.",
+            path=path,
+            reason=error,
         ) from error
 
 

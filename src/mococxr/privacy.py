@@ -19,14 +19,13 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import console, files
-from mococxr.errors import ImageError, InputError, RunError, UndefinedError
+from mococxr.errors import WITHHELD, ImageError, InputError, RunError, Shown, UndefinedError
 
 SECRET_BYTES = 32
 DIGITS = 24
 """Hexadecimal digits of a pseudonym: 96 bits, so that two of 10^9 identities agree with chance 10^-11."""
 LOOKUP = ("image", "patient", "study", "real_path", "real_patient", "real_study", "root")
 """Columns of the look-up table: three pseudonyms, and what they stand for."""
-WITHHELD = "(withheld)"
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,10 @@ class Key:
         new = cls(secrets.token_bytes(SECRET_BYTES), path, False)
         if new.lookup.exists():
             raise InputError(
-                f"There is no key at {path}, but {new.lookup} resolves pseudonyms of one.",
+                "There is no key at {path}, but {lookup} resolves pseudonyms of one.",
                 "Put that key back, or name another file by --key.",
+                path=Shown(path),
+                lookup=Shown(new.lookup),
             )
         return new
 
@@ -97,11 +98,16 @@ class Key:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
             raise InputError(
-                f"Another run has made the key {self.path} meanwhile.", "Run the same command again."
+                "Another run has made the key {path} meanwhile.",
+                "Run the same command again.",
+                path=Shown(self.path),
             ) from error
         except OSError as error:
             raise InputError(
-                f"Cannot write the key {self.path}: {error.strerror}.", "Name another."
+                "Cannot write the key {path}: {reason}.",
+                "Name another.",
+                path=Shown(self.path),
+                reason=Shown(error.strerror),
             ) from error
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(self.secret.hex() + "\n")
@@ -133,7 +139,11 @@ class Key:
             if self.lookup.is_file():
                 before = pl.read_csv(self.lookup, infer_schema=False)
                 if before.columns != list(LOOKUP):
-                    raise InputError(f"{self.lookup} is no look-up table of pseudonyms.", "Move it away.")
+                    raise InputError(
+                        "{lookup} is not a re-identification table.",
+                        "Move it away.",
+                        lookup=Shown(self.lookup),
+                    )
                 rows = pl.concat([before, rows])
                 rows = rows.unique(["image", "root", "real_path"], keep="last", maintain_order=True)
             with files.atomic(self.lookup, mode=0o600) as temporary:
@@ -154,31 +164,38 @@ def _read_secret(path: Path) -> bytes:
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as error:
-        raise InputError(f"Cannot read the key {path}: {error.strerror}.", "Check the path.") from error
+        raise InputError(
+            "Cannot read the key {path}: {reason}.",
+            "Check the path.",
+            path=Shown(path),
+            reason=Shown(error.strerror),
+        ) from error
     except ValueError:
         secret = b""
     if len(secret) < SECRET_BYTES:
         raise InputError(
-            f"{path} is no key: a key is at least {2 * SECRET_BYTES} hexadecimal digits.",
+            "{path} is not a key: a key is at least {digits} hexadecimal digits.",
             "Name a key that `prepare` has made, or a file that does not exist yet.",
+            path=Shown(path),
+            digits=2 * SECRET_BYTES,
         )
     if path.stat().st_mode & 0o077:
         console.warn(f"Others than its owner may read or write the key {path}: chmod 600 {path}")
     return secret
 
 
-def discreet(text: str, shown: Mapping[str, object] | tuple[str, ...] = ()) -> str:
+def redact(text: str, shown: Mapping[str, object] | tuple[str, ...] = ()) -> str:
     """A message without the values it quotes: what stands in quotes or as an example may name a patient."""
     text = re.sub(r"e\.g\. .*?(?=; |\.?$|\))", f"e.g. {WITHHELD}", text, flags=re.MULTILINE)
     return re.sub(
         r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"",
-        lambda found: found[0] if (found[1] or found[2]) in shown else WITHHELD,
+        lambda quoted: quoted[0] if (quoted[1] or quoted[2]) in shown else WITHHELD,
         text,
     )
 
 
 @contextmanager
-def discreet_errors() -> Iterator[None]:
+def redacted_errors() -> Iterator[None]:
     """Let no value out by an error: those of the package lose what they quote, the others all but kind and place.
 
     Raises:
@@ -188,14 +205,16 @@ def discreet_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(discreet(error.problem), discreet(error.way_out)) from None
+        if error.values:
+            raise error.redacted() from None
+        raise InputError(redact(error.problem), redact(error.way_out)) from None
     except (RunError, ImageError, UndefinedError):
         raise
     except Exception as error:  # whatever it is, its text is not for a log
-        raise RunError(unexpected(error)) from None
+        raise RunError(redacted_traceback(error)) from None
 
 
-def unexpected(error: Exception) -> str:
+def redacted_traceback(error: Exception) -> str:
     """An error's kind and place, without its text and without folders."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mococxr.errors import InputError, UndefinedError
+from mococxr.errors import InputError, Shown, UndefinedError
 
 SPLITS = ("train", "val", "test")
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -77,14 +77,17 @@ def _counts(patients: int, shares: Sequence[float]) -> list[int]:
     """Patients a split, by largest remainder; every share above 0 gets one, from the largest split."""
     if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
         raise InputError(
-            f"--split cannot be {' '.join(f'{share:g}' for share in shares)}.",
+            "--split cannot be {shares}.",
             "Give three shares that are not negative and add up to 1, e.g. 0.5 0.1 0.4.",
+            shares=" ".join(f"{share:g}" for share in shares),
         )
     wanted = [i for i, share in enumerate(shares) if share > 0]
     if patients < len(wanted):
         raise InputError(
-            f"{patients} patients cannot fill {len(wanted)} splits.",
+            "{patients} patients cannot fill {count} splits.",
             "Give more patients, or a share of 0 for a split that may stay empty.",
+            patients=patients,
+            count=len(wanted),
         )
     exact = [share * patients for share in shares]
     counts = [int(np.floor(x + 1e-9)) for x in exact]
@@ -134,8 +137,12 @@ def given_splits(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[p
     absent = wanted.filter(~wanted.is_in(stated["patient"].unique().implode()))
     if len(absent):
         raise InputError(
-            f"{name} has no split for {len(absent):,} patients, e.g. {absent[0]!r}.",
-            f"Give each of them one of {', '.join(SPLITS)}.",
+            "{name} has no split for {count:,} patients, e.g. {patient!r}.",
+            "Give each of them one of {names}.",
+            name=name,
+            count=len(absent),
+            patient=absent[0],
+            names=Shown(", ".join(SPLITS)),
         )
     chosen = stated.unique("patient").filter(pl.col("patient").is_in(wanted.implode()))
     unused = stated["patient"].n_unique() - len(wanted)
@@ -148,8 +155,13 @@ def _check_names(stated: pl.DataFrame, name: str) -> None:
     if len(unknown):
         row, patient, split = unknown.row(0)
         raise InputError(
-            f"{name} row {row}: patient {patient!r} has the split {split!r}.",
-            f"A split is one of {', '.join(SPLITS)}.",
+            "{name} row {row}: patient {patient!r} has the split {split!r}.",
+            "A split is one of {names}.",
+            name=name,
+            row=row,
+            patient=patient,
+            split=split,
+            names=Shown(", ".join(SPLITS)),
         )
 
 
@@ -166,8 +178,12 @@ def _check_one_each(stated: pl.DataFrame, name: str) -> None:
         patient, _, rows, splits = several.row(0)
         shown = ", ".join(map(str, rows[:5]))
         raise InputError(
-            f"{name}: patient {patient!r} is in {' and '.join(splits)} (rows {shown}).",
+            "{name}: patient {patient!r} is in {splits} (rows {rows}).",
             "A patient belongs to one split, or the test would be on known people.",
+            name=name,
+            patient=patient,
+            splits=Shown(" and ".join(splits)),
+            rows=Shown(shown),
         )
 
 

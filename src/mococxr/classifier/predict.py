@@ -19,7 +19,7 @@ from mococxr.errors import ImageError, InputError
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
 from mococxr.images import SUFFIXES
-from mococxr.privacy import LOOKUP, Key, discreet_errors
+from mococxr.privacy import LOOKUP, Key, redacted_errors
 from mococxr.settings import PredictSettings
 
 BLOCK = 256
@@ -54,7 +54,7 @@ def run_predict(settings: PredictSettings) -> Path:
     images = [image for path in settings.images for image in images_of(Path(path), key)]
     if not images:
         raise InputError("There is no image to score.", f"A folder is searched for {', '.join(SUFFIXES)}.")
-    with nullcontext() if key is None else discreet_errors():
+    with nullcontext() if key is None else redacted_errors():
         good, scores, bad = _scored(model, images, settings, key)
     if key is not None:
         _keep(key, [*good, *(image for image, _ in bad)])

@@ -23,8 +23,8 @@ from mococxr.datasets import (
 )
 from mococxr.datasets.dataset import Cohort, DataSet, Request, finish
 from mococxr.datasets.tables import header
-from mococxr.errors import InputError
-from mococxr.privacy import discreet_errors
+from mococxr.errors import InputError, Shown
+from mococxr.privacy import redacted_errors
 
 __all__ = ["DATASETS", "Cohort", "read_cohort"]
 
@@ -57,7 +57,7 @@ def read_cohort(
     label: Sequence[str] = (),
     patients_unknown: bool = False,
     jobs: int = 1,
-    discreet: bool = False,
+    redact: bool = False,
 ) -> Cohort:
     """Read the rows of a cohort; no image is decoded, and an image that is absent on disk is no error here.
 
@@ -68,25 +68,30 @@ def read_cohort(
         label: the label columns; none means every column of 1, 0, -1 and blank.
         patients_unknown: accept images without patient ids; each is then a patient of its own.
         jobs: processes for a reader that opens the images' headers (DICOM).
-        discreet: no error quotes a value of a table or a path below the source; always so with DICOM.
+        redact: no error quotes a value of a table or a path below the source; always so with DICOM.
 
     Raises:
         InputError: the source, a table, a row or a value is wrong; the text names it and the way out.
     """
     source = Path(source)
     if not source.exists():
-        raise InputError(f"{source} does not exist.", "Check the path of the source.")
+        raise InputError("{source} does not exist.", "Check the path of the source.", source=Shown(source))
     if labels is not None and not Path(labels).is_file():
-        raise InputError(f"{labels} is not a file.", "Check the path of the label table.")
+        raise InputError("{labels} is not a file.", "Check the path of the label table.", labels=labels)
     request = Request(source, None if labels is None else Path(labels), tuple(label), patients_unknown, jobs)
     name, notes = (format, ()) if format != "auto" else _detect(request)
     if name == "folder" and labels is not None:
         name, notes = "csv", (*notes, "Labels come from the table; class folders are not read.")
     if name not in DATASETS:
         known = ", ".join(["auto", *DATASETS])
-        raise InputError(f"The format {format!r} is not known.", f"Known formats: {known}.")
+        raise InputError(
+            "The format {format!r} is not known.",
+            "Known formats: {known}.",
+            format=format,
+            known=Shown(known),
+        )
     dataset = DATASETS[name]
-    with discreet_errors() if discreet or name == "dicom" else nullcontext():
+    with redacted_errors() if redact or name == "dicom" else nullcontext():
         return finish(dataset, dataset.read(request), request, notes)
 
 

@@ -16,7 +16,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import DataSet, Request, Rows, images_under
 from mococxr.datasets.tables import Table, header, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 LABELS = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
@@ -53,8 +53,9 @@ def _read(request: Request) -> Rows:
     read = [read_table(path) for path in _tables(request)]
     if not read:
         raise InputError(
-            f"{request.source} holds no train.csv, valid.csv or test set's table.",
+            "{source} holds no train.csv, valid.csv or test set's table.",
             "Give the folder of the release, or --labels FILE.",
+            source=Shown(request.source),
         )
     available, dropped = tables.common_labels(
         [[name for name in LABELS if name in table.frame.columns] for table in read]
@@ -143,8 +144,12 @@ def _parts_of(table: Table, request: Request) -> pl.DataFrame:
         at = strange.arg_max() or 0
         form = ".../train/patientN/studyN/image" if per_image else ".../train/patientN/studyN"
         raise InputError(
-            f"{table.describe_row(at)}, column {column!r}: {paths[at]!r} is not {form}.",
+            "{row}, column {column!r}: {path!r} is not {form}.",
             "CheXpert's own paths are needed; read other tables with --format csv.",
+            row=table.describe_row(at),
+            column=column,
+            path=paths[at],
+            form=Shown(form),
         )
     parts = parts.with_row_index("at")
     homes = {split: _homes(parts, split, table, request) for split in parts["split"].unique().sort()}

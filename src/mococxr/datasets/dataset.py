@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets.tables import FIXED, DescribeRow, Table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 from mococxr.images import SUFFIXES
 
 
@@ -153,7 +153,12 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
     """
     root, frame, describe = found.root or request.root, found.frame, found.describe_row
     if not frame.height:
-        raise InputError(f"{root} holds no images that {dataset.name} can find.", "Check the source.")
+        raise InputError(
+            "{source} holds no images that {dataset} can find.",
+            "Check the source.",
+            source=Shown(root),
+            dataset=Shown(dataset.name),
+        )
     frame = frame.with_columns(path=clean_paths(frame["path"], describe))
     _refuse_duplicates(frame["path"], describe)
     known = "patient" in frame.columns
@@ -162,8 +167,10 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
         _refuse_blank_patients(frame["patient"], describe)
     elif not request.patients_unknown:
         raise InputError(
-            f"{root}: the images have no patient identifiers, so a split could put one patient in two parts.",
+            "{source}: the images have no patient identifiers, so a split could put one patient in "
+            "two parts.",
             "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
+            source=Shown(root),
         )
     else:
         frame = frame.with_columns(patient="path")
@@ -207,8 +214,9 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
     """
     if paths.null_count():
         raise InputError(
-            f"{describe_row(paths.is_null().arg_max() or 0)}: the path is blank.",
+            "{row}: the path is blank.",
             "Fill it in or drop the row.",
+            row=describe_row(paths.is_null().arg_max() or 0),
         )
     clean = paths.str.replace_all("\\", "/", literal=True).str.replace_all(r"/(\./|/)*", "/")
     clean = clean.str.replace(r"^(\./)+", "")
@@ -220,8 +228,10 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
     if outside.any():
         at = outside.arg_max() or 0
         raise InputError(
-            f"{describe_row(at)}: the path {paths[at]!r} lies outside the folder of the images.",
+            "{row}: the path {path!r} lies outside the folder of the images.",
             "Give paths inside the source, relative to the table's folder or to the source.",
+            row=describe_row(at),
+            path=paths[at],
         )
     return clean
 
@@ -233,8 +243,12 @@ def _refuse_duplicates(paths: pl.Series, describe_row: DescribeRow) -> None:
         at = again.arg_max() or 0
         first = (paths == paths[at]).arg_max() or 0
         raise InputError(
-            f"{describe_row(at)}: the path {paths[at]!r} already appears in {describe_row(first)}.",
-            f"Keep one row an image ({again.sum():,} rows repeat a path).",
+            "{row}: the path {path!r} already appears in {first}.",
+            "Keep one row an image ({count:,} rows repeat a path).",
+            row=describe_row(at),
+            path=paths[at],
+            first=describe_row(first),
+            count=again.sum(),
         )
 
 
@@ -243,8 +257,10 @@ def _refuse_blank_patients(patients: pl.Series, describe_row: DescribeRow) -> No
     if patients.null_count():
         at = patients.is_null().arg_max() or 0
         raise InputError(
-            f"{describe_row(at)}: the patient is blank ({patients.null_count():,} such rows).",
+            "{row}: the patient is blank ({count:,} such rows).",
             "Fill it in or drop the row; if none is known, drop the column and give --patients-unknown.",
+            row=describe_row(at),
+            count=patients.null_count(),
         )
 
 
@@ -264,8 +280,11 @@ def _refuse_split_patients(rows: pl.DataFrame) -> None:
     if both.height:
         patient, splits = both.row(0)
         raise InputError(
-            f"The patient {patient!r} is in two splits: {' and '.join(splits)} ({both.height:,} such).",
+            "The patient {patient!r} is in two splits: {splits} ({count:,} such).",
             "Put all images of a patient into one split, or drop the split column.",
+            patient=patient,
+            splits=Shown(" and ".join(splits)),
+            count=both.height,
         )
 
 
@@ -294,7 +313,10 @@ def _refuse_closed(error: OSError) -> None:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return
     raise InputError(
-        f"Cannot read the folder {error.filename}: {error.strerror}.", "Check its permissions."
+        "Cannot read the folder {filename}: {reason}.",
+        "Check its permissions.",
+        filename=error.filename,
+        reason=Shown(error.strerror),
     ) from error
 
 
@@ -319,7 +341,12 @@ def needed(table: Path | None, source: Path, name: str) -> Path:
         InputError: none was; the text says what it would be called.
     """
     if table is None:
-        raise InputError(f"{source} holds no {name}.", "Name the table by --labels FILE.")
+        raise InputError(
+            "{source} holds no {name}.",
+            "Name the table by --labels FILE.",
+            source=Shown(source),
+            name=Shown(name),
+        )
     return table
 
 

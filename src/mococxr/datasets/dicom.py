@@ -16,7 +16,7 @@ from mococxr.datasets.dataset import DataSet, Request, Rows
 from mococxr.datasets.dicom_scan import Walk, facts_of, holds_dicom
 from mococxr.datasets.own import first_names, other_columns
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 OWN = ("laterality", "device", "acquisition", "day")
 """What the headers give beside the fixed columns: a letter, maker and model, the image's number in its study, and
@@ -39,7 +39,11 @@ def _read(request: Request) -> Rows:
     """Read an archive; no error quotes a value."""
     root = request.source
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder.", "Give the folder of the archive; a table by --labels.")
+        raise InputError(
+            "{source} is not a folder.",
+            "Give the folder of the archive; a table by --labels.",
+            source=Shown(root),
+        )
     walk = Walk()
     paths = sorted(walk.files(root))
     facts = facts_of(root, [path for path in paths if _fits(path)], request.jobs)
@@ -51,8 +55,9 @@ def _read(request: Request) -> Rows:
     rejected = pl.concat([rejected, pl.DataFrame(others, schema=rejected.schema)]).sort("path")
     if not images.height:
         raise InputError(
-            f"The archive holds no image: {_reasons(rejected) or 'there are no files that may be one'}.",
+            "The archive holds no image: {reasons}.",
             "Check the folder; for PNG and JPEG images leave out --format dicom.",
+            reasons=Shown(_reasons(rejected) or "there are no files that may be one"),
         )
     frame = images.select(
         "path", "patient", "study", "view", "sex", "age", "laterality", "device",
@@ -152,8 +157,9 @@ def _labels_of(
     keys = first_names(table.frame.columns, KEYS)
     if not keys:
         raise InputError(
-            f"{table.path} has no column by which an image is found.",
+            "{table} has no column by which an image is found.",
             "It has one or more of: path, SOPInstanceUID, AccessionNumber, StudyInstanceUID, PatientID.",
+            table=table.path,
         )
     kind, column = _best_key(table, keys, images, request)
     image_keys, table_keys = images[kind].str.strip_chars(), _keys(table, column, kind, request)
@@ -170,8 +176,9 @@ def _labels_of(
     used = values.filter(pl.col("_key").is_in(image_keys.drop_nulls().implode()))
     if again := used.filter(~pl.col("_key").is_first_distinct()).height:
         raise InputError(
-            f"The label table has {again:,} rows that contradict another row about the same image.",
+            "The label table has {again:,} rows that contradict another row about the same image.",
             "Keep one row for each key, or key the table by a finer column.",
+            again=again,
         )
     joined = pl.DataFrame({"_key": image_keys}).join(values, on="_key", how="left", maintain_order="left")
     matched = int((image_keys.is_in(values["_key"].implode()) & image_keys.is_not_null()).sum())
@@ -189,8 +196,10 @@ def _best_key(table: Table, keys: dict[str, str], images: pl.DataFrame, request:
         if images[kind].str.strip_chars().is_in(values.implode()).any():
             return kind, column
     raise InputError(
-        f"No row of {table.path} is about an image of the archive, by {' or '.join(keys.values())}.",
+        "No row of {table} is about an image of the archive, by {names}.",
         "Check that the table belongs to this archive, and that leading zeros were not lost.",
+        table=table.path,
+        names=" or ".join(keys.values()),
     )
 
 

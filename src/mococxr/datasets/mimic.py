@@ -14,7 +14,7 @@ import polars as pl
 from mococxr.datasets import chexpert, tables
 from mococxr.datasets.dataset import DataSet, Request, Rows, tables_in
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 
 def _table_of(request: Request, kind: str) -> Path | None:
@@ -62,8 +62,10 @@ def _needed(request: Request, kind: str) -> Path:
     path = _table_of(request, kind)
     if path is None:
         raise InputError(
-            f"{request.root} holds no mimic-cxr-2.x.x-{kind}.csv.",
+            "{source} holds no mimic-cxr-2.x.x-{kind}.csv.",
             "Put the tables of MIMIC-CXR-JPG beside its folder `files`.",
+            source=Shown(request.root),
+            kind=Shown(kind),
         )
     return path
 
@@ -79,7 +81,10 @@ def _of_studies(table: Table, labels: tuple[str, ...]) -> pl.DataFrame:
     if again.any():
         at = again.arg_max() or 0
         raise InputError(
-            f"{table.describe_row(at)}: the study {study[at]!r} appears twice.", "Keep one row a study."
+            "{row}: the study {study!r} appears twice.",
+            "Keep one row a study.",
+            row=table.describe_row(at),
+            study=study[at],
         )
     values = [tables.label_values(table[name], table.describe_row) for name in labels]
     return pl.DataFrame([study.alias("study"), *values])
@@ -98,8 +103,11 @@ def _with_split(frame: pl.DataFrame, images: Table, request: Request) -> tuple[p
         at = frame["split"].is_null().arg_max() or 0
         image = frame["image"][at]
         raise InputError(
-            f"{images.describe_row(at)}: {path.name} has no split for {image!r}.",
+            "{row}: {file} has no split for {image!r}.",
             "Use tables of one release.",
+            row=images.describe_row(at),
+            file=Shown(path.name),
+            image=image,
         )
     return frame, table
 

@@ -9,7 +9,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import DataSet, Request, Rows, locate, needed, newest_table
 from mococxr.datasets.tables import Table, read_lines, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 LABELS = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration",
@@ -67,8 +67,11 @@ def _findings(table: Table, labels: tuple[str, ...]) -> list[pl.Series]:
     if strange.any():
         at = strange.arg_max() or 0
         raise InputError(
-            f"{table.describe_row(at)}, column 'Finding Labels': {text[at]!r} is not a list of findings.",
-            f"Findings are: {', '.join(LABELS)}.",
+            "{row}, column 'Finding Labels': {value!r} is not a list of findings.",
+            "Findings are: {names}.",
+            row=table.describe_row(at),
+            value=text[at],
+            names=Shown(", ".join(LABELS)),
         )
     return [findings.list.contains(name).cast(pl.Int8).alias(name) for name in labels]
 

@@ -18,7 +18,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import DataSet, Request, Rows, locate, tables_in
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 FINDINGS = {
     "Normal": ("normal",),
@@ -67,7 +67,9 @@ def _read(request: Request) -> Rows:
     path, reports = _kaggle(root), _reports(root)
     if path is None and not reports:
         raise InputError(
-            f"{root} holds no ecgen-radiology/*.xml or indiana_projections.csv.", "Check the source."
+            "{source} holds no ecgen-radiology/*.xml or indiana_projections.csv.",
+            "Check the source.",
+            source=Shown(root),
         )
     used: tuple[Table, ...] = ()
     inputs: dict[str, str] = {}
@@ -112,10 +114,15 @@ def _report_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.", "Check its permissions.") from error
+        raise InputError(
+            "Cannot read {path}: {reason}.", "Check its permissions.", path=path, reason=Shown(error.strerror)
+        ) from error
     if len(data) > _LARGEST:
         raise InputError(
-            f"{path} is larger than a report can be ({_LARGEST:,} bytes).", "Restore or remove it."
+            "{path} is larger than a report can be ({most:,} bytes).",
+            "Restore or remove it.",
+            path=path,
+            most=_LARGEST,
         )
     return data
 
@@ -136,13 +143,17 @@ def _parsed(path: Path, data: bytes) -> tuple[str, list[str], list[str]]:
     try:
         root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Headers()))
     except PermissionError as error:
-        raise InputError(f"{path} declares a document type, which no report does.", "Remove it.") from error
+        raise InputError(
+            "{path} declares a document type, which no report does.", "Remove it.", path=path
+        ) from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last: an unknown coding
-        raise InputError(f"{path} is not XML: {error}.", "Restore or remove it.") from error
+        raise InputError(
+            "{path} is not XML: {reason}.", "Restore or remove it.", path=path, reason=error
+        ) from error
     number = _ids(root.iter("uId"))[:1]
     if not number:
         raise InputError(
-            f"{path} is not a report of Open-i: it has no uId.", "Give the folder of its reports."
+            "{path} is not a report of Open-i: it has no uId.", "Give the folder of its reports.", path=path
         )
     headings = [
         "".join(each.itertext()).strip() for mesh in root.iter("MeSH") for each in mesh.findall("major")
@@ -160,7 +171,7 @@ def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, tupl
     beside = next(iter(tables_in(root, "indiana_reports.csv*")), None)
     if beside is None:
         raise InputError(
-            f"{path} has no indiana_reports.csv beside it.", "Put it there: it holds the labels."
+            "{path} has no indiana_reports.csv beside it.", "Put it there: it holds the labels.", path=path
         )
     reports = read_table(beside)
     view = images["projection"].str.to_titlecase()

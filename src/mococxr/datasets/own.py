@@ -12,7 +12,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import DataSet, Request, Rows, clean_paths, images_under
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 from mococxr.splits import SPLIT_WORDS
 
 NAMES = {
@@ -37,8 +37,11 @@ def read_own(request: Request) -> Rows:
     fixed = first_names(table.frame.columns, NAMES)
     if "path" not in fixed:
         raise InputError(
-            f"{table.path} has no path column; its columns: {', '.join(table.frame.columns[:20])}.",
-            f"Name that column one of: {', '.join(NAMES['path'])}.",
+            "{table} has no path column; its columns: {names}.",
+            "Name that column one of: {known}.",
+            table=table.path,
+            names=", ".join(table.frame.columns[:20]),
+            known=Shown(", ".join(NAMES["path"])),
         )
     rows = pl.DataFrame({name: table.frame[column] for name, column in fixed.items()})
     notes: list[str] = []
@@ -75,8 +78,10 @@ def _table_of(request: Request) -> Path:
     if len(paths) != 1:
         names = ", ".join(path.name for path in paths[:5]) or "none"
         raise InputError(
-            f"{request.source} must hold one label table; CSV files found: {names}.",
+            "{source} must hold one label table; CSV files found: {names}.",
             "Name it by --labels FILE.",
+            source=Shown(request.source),
+            names=names,
         )
     return paths[0]
 
@@ -115,8 +120,10 @@ def other_columns(
     for name in stated:
         if name not in others:
             raise InputError(
-                f"{table.path}: {name!r} is read as a fixed column, not as a label.",
-                f"Use --target {name}=VALUE in a study.",
+                "{table}: {name!r} is read as a fixed column, not as a label.",
+                "Use --target {name}=VALUE in a study.",
+                table=table.path,
+                name=name,
             )
     chosen = stated or [name for name in others if tables.is_label(table.frame[name])]
     rest = [name for name in others if name not in chosen]
@@ -166,8 +173,10 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
     if root == Path(root.anchor):
         raise InputError(
-            f"Some images lie beside the table in {beside}, others in {source}.",
+            "Some images lie beside the table in {beside}, others in {source}.",
             "Put the images into one folder.",
+            beside=beside,
+            source=Shown(source),
         )
     prefixes = {folder: posixpath.relpath(folder.as_posix(), root.as_posix()) for folder in (beside, source)}
     prefix = pl.select(
@@ -209,7 +218,11 @@ def _read_folder(request: Request) -> Rows:
     images and 0 for the others. One folder alone, or images in the source itself, are images without labels.
     """
     if not request.source.is_dir():
-        raise InputError(f"{request.source} is not a folder.", "Give a folder, or --format csv for a table.")
+        raise InputError(
+            "{source} is not a folder.",
+            "Give a folder, or --format csv for a table.",
+            source=Shown(request.source),
+        )
     paths = pl.Series("path", images_under(request.source), dtype=pl.String)
     parts = paths.str.split("/")
     splits, depth = _split_folders(parts)
@@ -218,7 +231,9 @@ def _read_folder(request: Request) -> Rows:
     labels = tables.choose_labels(request.label, names, str(request.source)) if len(names) > 1 else ()
     if request.label and not labels:
         raise InputError(
-            f"{request.source} has no class folders.", "Leave out --label, or give a table by --labels."
+            "{source} has no class folders.",
+            "Leave out --label, or give a table by --labels.",
+            source=Shown(request.source),
         )
     renamed = tables.unreserved(labels)
     columns = {

@@ -92,8 +92,10 @@ def _terms(text: pl.Series, table: Table) -> pl.Series:
     if strange.any():
         at = strange.arg_max() or 0
         raise InputError(
-            f"{table.describe_row(at)}, column 'Labels': {text[at]!r} is not a list of terms.",
+            "{row}, column 'Labels': {value!r} is not a list of terms.",
             "Write ['term', 'term'].",
+            row=table.describe_row(at),
+            value=text[at],
         )
     terms = text.fill_null("[]").str.extract_all(r"""'[^']*'|"[^"]*\"""")
     terms = terms.list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2).str.strip_chars())

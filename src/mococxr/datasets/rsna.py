@@ -76,9 +76,11 @@ def _with_patients(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
     lost = rows["1"].is_null()
     if lost.any():
         raise InputError(
-            f"{path} names no ChestX-ray14 image for {lost.sum():,} images, "
-            f"e.g. {rows['image'][lost.arg_max() or 0]!r}.",
+            "{path} names no ChestX-ray14 image for {count:,} images, e.g. {value!r}.",
             "Restore the file, or take it away and give --patients-unknown.",
+            path=path,
+            count=lost.sum(),
+            value=rows["image"][lost.arg_max() or 0],
         )
     study = pl.format("{}-{}", "1", "2")
     return rows.with_columns(patient=pl.col("1").cast(pl.String), study=study).drop("1", "2", "origin")

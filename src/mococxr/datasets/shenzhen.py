@@ -14,7 +14,7 @@ import polars as pl
 
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import DataSet, Request, Rows
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 LABEL = "Tuberculosis"
 
@@ -37,14 +37,18 @@ def _find(request: Request, prefix: str) -> Path | None:
 def _read(request: Request, name: str, prefix: str) -> Rows:
     if request.labels is not None:
         raise InputError(
-            f"The {name} reader takes its labels from the file names.", "Leave --labels out, or use csv."
+            "The {name} reader takes its labels from the file names.",
+            "Leave --labels out, or use csv.",
+            name=Shown(name),
         )
     root = request.root
     images = _images(root, prefix)
     if not images:
         raise InputError(
-            f"{root} holds no images named {prefix}_NNNN_0.png or {prefix}_NNNN_1.png.",
+            "{source} holds no images named {prefix}_NNNN_0.png or {prefix}_NNNN_1.png.",
             "Give the folder that holds CXR_png.",
+            source=Shown(root),
+            prefix=Shown(prefix),
         )
     tables.choose_labels(request.label, (LABEL,), name)
     readings = [_reading(root / "ClinicalReadings" / f"{path.stem}.txt") for path in images]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 from mococxr.splits import SPLIT_WORDS
 
 FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
@@ -44,7 +44,8 @@ class Table:
 
     def describe_row(self, row: int) -> str:
         """Where a row (from 0) is found; the line is right where no value holds a line break."""
-        return f"{self.path.name}, row {row + 1} (line {row + 2})"
+        place = f"row {row + 1} (line {row + 2})"
+        return Shown(f"{self.path.name}, {place}", redacted=place)
 
     def column(self, name: str) -> str:
         """The column of that name: as written, else whatever its case.
@@ -58,7 +59,13 @@ class Table:
         if name.lower() in lower:
             return lower[name.lower()]
         near = difflib.get_close_matches(name, self.frame.columns, 3, 0.5) or self.frame.columns[:20]
-        raise InputError(f"{self.path} has no column {name!r}.", f"It has, among others: {', '.join(near)}.")
+        raise InputError(
+            "{path} has no column {name!r}.",
+            "It has, among others: {names}.",
+            path=self.path,
+            name=name,
+            names=", ".join(near),
+        )
 
     def __getitem__(self, name: str) -> pl.Series:
         """The values of the column of that name; see `column`."""
@@ -87,11 +94,15 @@ def read_table(path: Path) -> Table:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is a damaged gzip file.", "Restore it, or give it unpacked.") from error
+            raise InputError(
+                "{path} is a damaged gzip file.", "Restore it, or give it unpacked.", path=path
+            ) from error
     if not data.strip():
-        raise InputError(f"{path} is empty.", "Give a table with a header line and one line an image.")
+        raise InputError(
+            "{path} is empty.", "Give a table with a header line and one line an image.", path=path
+        )
     if b"\0" in data[:4096]:
-        raise InputError(f"{path} is not a text table.", "Give a CSV file.")
+        raise InputError("{path} is not a text table.", "Give a CSV file.", path=path)
     text, notes = _text(data, path)
     separator = _separator(text[: text.find("\n")] if "\n" in text else text)
     try:
@@ -99,12 +110,14 @@ def read_table(path: Path) -> Table:
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{path} cannot be read as a table: {reason}.",
+            "{path} cannot be read as a table: {reason}.",
             "Check that every line has as many values as the header.",
+            path=path,
+            reason=reason,
         ) from error
     frame = _tidy(frame, path)
     if not frame.height:
-        raise InputError(f"{path} has a header and no rows.", "Add one line an image.")
+        raise InputError("{path} has a header and no rows.", "Add one line an image.", path=path)
     return Table(path, frame, sha256, notes)
 
 
@@ -123,7 +136,10 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"Cannot read {path}: {error.strerror}.", "Check the path and its permissions."
+            "Cannot read {path}: {reason}.",
+            "Check the path and its permissions.",
+            path=path,
+            reason=Shown(error.strerror),
         ) from error
 
 
@@ -147,7 +163,10 @@ def _tidy(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     repeated += [name for name in names if name and names.count(name) > 1]
     if repeated:
         raise InputError(
-            f"{path}: the column {repeated[0]!r} appears twice in the header.", "Rename one of them."
+            "{path}: the column {value!r} appears twice in the header.",
+            "Rename one of them.",
+            path=path,
+            value=repeated[0],
         )
     frame.columns = names
     text = pl.all().str.strip_chars()
@@ -181,8 +200,12 @@ def label_values(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
     if wrong.any():
         at = wrong.arg_max() or 0
         raise InputError(
-            f"{describe_row(at)}, column {text.name!r}: {text[at]!r} is not a label ({wrong.sum():,} such values).",
+            "{row}, column {column!r}: {value!r} is not a label ({count:,} such values).",
             "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct it or name other label columns.",
+            row=describe_row(at),
+            column=text.name,
+            value=text[at],
+            count=wrong.sum(),
         )
     return text.cast(pl.Float64).cast(pl.Int8)
 
@@ -241,8 +264,11 @@ def split_names(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
     if wrong.any():
         at = wrong.arg_max() or 0
         raise InputError(
-            f"{describe_row(at)}, column {text.name!r}: {text[at]!r} is not the name of a split.",
+            "{row}, column {column!r}: {value!r} is not the name of a split.",
             "Write train, val or test, or leave it blank.",
+            row=describe_row(at),
+            column=text.name,
+            value=text[at],
         )
     return named
 
@@ -281,7 +307,13 @@ def choose_labels(asked: Sequence[str], available: Sequence[str], where: str) ->
     """
     for name in asked:
         if name not in available:
-            raise InputError(f"{where} has no label {name!r}.", f"Its labels are: {', '.join(available)}.")
+            raise InputError(
+                "{where} has no label {name!r}.",
+                "Its labels are: {names}.",
+                where=where,
+                name=name,
+                names=", ".join(available),
+            )
     return tuple(dict.fromkeys(asked)) or tuple(available)
 
 

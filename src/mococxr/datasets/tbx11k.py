@@ -14,7 +14,7 @@ from mococxr import files
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import DataSet, Request, Rows
 from mococxr.datasets.tables import Table, header, read_lines, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 LABELS = ("Tuberculosis", "Active Tuberculosis", "Latent Tuberculosis", "Sick")
 """`Sick` is sick without tuberculosis. Of an image with tuberculosis of unknown kind, active and latent are unknown."""
@@ -46,7 +46,9 @@ def _read(request: Request) -> Rows:
         rows, inputs = _listed(request.source)
     else:
         raise InputError(
-            f"{request.source} holds no lists/TBX11K_train.txt or data.csv.", "Give the release's folder."
+            "{source} holds no lists/TBX11K_train.txt or data.csv.",
+            "Give the release's folder.",
+            source=Shown(request.source),
         )
     paths = rows["path"].to_list()
     return Rows(
@@ -85,8 +87,10 @@ def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     if rows["kind"].null_count():
         at = rows["kind"].is_null().arg_max() or 0
         raise InputError(
-            f"{root / 'lists'}: {rows['image'][at]!r} is not an image in health/, sick/ or tb/.",
+            "{folder}: {image!r} is not an image in health/, sick/ or tb/.",
             "Restore the lists.",
+            folder=root / "lists",
+            image=rows["image"][at],
         )
     boxes = {name: set[str]() for name in _BOXES.values()}
     for path in sorted((root / "annotations" / "json").glob("TBX11K_*.json")):
@@ -112,7 +116,10 @@ def _boxes(path: Path) -> list[tuple[str, str]]:
         boxes = [(kinds[each["category_id"]], images[each["image_id"]]) for each in content["annotations"]]
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is not a COCO file of TBX11K: {error!r}.", "Restore or remove it."
+            "{path} is not a COCO file of TBX11K: {reason!r}.",
+            "Restore or remove it.",
+            path=path,
+            reason=error,
         ) from error
     return [(kind, image) for kind, image in boxes if kind]
 

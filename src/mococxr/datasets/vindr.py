@@ -15,7 +15,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import DataSet, Request, Rows, locate, tables_in
 from mococxr.datasets.tables import Table, header, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 _TABLES = {"image_labels_train.csv*": "train", "image_labels_test.csv*": "test"}
 
@@ -42,8 +42,9 @@ def _read(request: Request) -> Rows:
     read = [(read_table(path), split) for path, split in _tables(request).items()]
     if not read:
         raise InputError(
-            f"{request.source} holds no image_labels_train.csv or train.csv.",
+            "{source} holds no image_labels_train.csv or train.csv.",
             "Name the table by --labels FILE.",
+            source=Shown(request.source),
         )
     votes = [_votes(table, split) for table, split in read]
     names, dropped = tables.common_labels([part.columns[3:] for part in votes])
@@ -79,7 +80,9 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
     if image.null_count() or reader.null_count():
         at = (image.is_null() | reader.is_null()).arg_max() or 0
         raise InputError(
-            f"{table.describe_row(at)}: the image or the reader is blank.", "Fill it in or drop the row."
+            "{row}: the image or the reader is blank.",
+            "Fill it in or drop the row.",
+            row=table.describe_row(at),
         )
     if long:
         seen = table.frame["class_name"].fill_null("")

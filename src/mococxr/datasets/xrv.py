@@ -22,7 +22,7 @@ import polars as pl
 from mococxr import console, files
 from mococxr.datasets import own, tables
 from mococxr.datasets.dataset import DataSet, Request, Rows
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 TABLE = "xrv.csv"
 """The table that stands beside the images."""
@@ -45,7 +45,9 @@ def _read(request: Request) -> Rows:
     table = _find(request)
     if table is None:
         raise InputError(
-            f"--format xrv is for dataset objects of torchxrayvision; {request.source} is not one.", _HOW
+            "--format xrv is for dataset objects of torchxrayvision; {source} is not one.",
+            _HOW,
+            source=Shown(request.source),
         )
     return own.read_own(Request(request.root, table, request.label, request.patients_unknown))
 
@@ -62,7 +64,9 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     dataset, out = given.get("source"), given.get("out")
     if not all(hasattr(dataset, name) for name in ("pathologies", "labels", "csv", "__getitem__")):
         raise InputError(
-            f"{type(dataset).__name__} is neither a path nor a dataset of torchxrayvision.", _HOW
+            "{kind} is neither a path nor a dataset of torchxrayvision.",
+            _HOW,
+            kind=Shown(type(dataset).__name__),
         )
     if given.get("format", "xrv") not in ("xrv", "auto") or out is None:
         raise InputError("A dataset object is prepared with format='xrv' and an `out`.", _HOW)
@@ -73,7 +77,11 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     old = folder / TABLE
     if not (old.is_file() and old.read_bytes() == table.write_csv().encode()):
         if folder.is_dir() and any(folder.iterdir()) and not old.is_file():
-            raise InputError(f"{folder} is there already and holds something else.", "Name another out.")
+            raise InputError(
+                "{folder} is there already and holds something else.",
+                "Name another out.",
+                folder=Shown(folder),
+            )
         (folder / "images").mkdir(parents=True, exist_ok=True)
         for image in (folder / "images").glob("*.png"):
             image.unlink()
@@ -94,8 +102,11 @@ def _table(dataset: Any) -> pl.DataFrame:
     count, names = len(dataset), [str(name) for name in dataset.pathologies]
     if values.shape != (count, len(names)) or len(dataset.csv) != count:
         raise InputError(
-            f"The dataset has {count:,} images, {len(dataset.csv):,} rows and labels of shape {values.shape}.",
+            "The dataset has {count:,} images, {count_2:,} rows and labels of shape {shape}.",
             "Take one whose table and labels have a row for each image.",
+            count=count,
+            count_2=len(dataset.csv),
+            shape=values.shape,
         )
     facts: dict[str, list[Any]] = {"path": [f"images/{number:07d}.png" for number in range(count)]}
     for column, name in (("patientid", "patient"), ("view", "view"), ("age_years", "age")):
@@ -128,8 +139,11 @@ def _write(path: Path, dataset: Any, number: int) -> str:
     if not np.isfinite(image).all() or np.abs(image).max() > _RANGE * 1.001:
         low, high = float(image.min()), float(image.max())
         raise InputError(
-            f"Image {number} of the dataset has values from {low:g} to {high:g}.",
+            "Image {number} of the dataset has values from {low:g} to {high:g}.",
             "They must lie in -1024..1024.",
+            number=number,
+            low=low,
+            high=high,
         )
     files.atomic_write(path, cv2.imencode(".png", _grey(image))[1].tobytes())
     return ""

@@ -16,7 +16,7 @@ import polars as pl
 from mococxr import console, files, workers
 from mococxr.cluster import connected
 from mococxr.datasets import Cohort, read_cohort
-from mococxr.errors import InputError, RunError
+from mococxr.errors import InputError, RunError, Shown
 from mococxr.images.grey_levels import parse_voi, parse_window
 from mococxr.preparation import summary
 from mococxr.preparation.decode import Chunk, chunk_size, decode_all, decode_on_ray
@@ -24,7 +24,7 @@ from mococxr.preparation.manifest import manifest
 from mococxr.preparation.pseudonymised import Hidden, pseudonymous
 from mococxr.preparation.split_plan import Division, decide
 from mococxr.preparation.staging import Staging, bytes_needed, check_space, space_sentence, staging_folder
-from mococxr.privacy import Key, discreet_errors
+from mococxr.privacy import Key, redacted_errors
 from mococxr.settings import PrepareSettings, to_mapping
 from mococxr.store.contact_sheet import contact_sheet
 from mococxr.store.reader import FORMAT, Store
@@ -52,7 +52,7 @@ def run(settings: PrepareSettings) -> Store:
     _check(settings)
     with connected() if settings.executor == "ray" else nullcontext():
         cohort, hidden = _cohort(settings, out)
-        with discreet_errors() if hidden else nullcontext():
+        with redacted_errors() if hidden else nullcontext():
             return _make(settings, out, cohort, hidden)
 
 
@@ -98,7 +98,7 @@ def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None
     cohort = read_cohort(
         settings.source, format=settings.format, labels=settings.labels, label=settings.label,
         patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
-        discreet=settings.pseudonymise,
+        redact=settings.pseudonymise,
     )  # fmt: skip
     if settings.pseudonymise or cohort.name == "dicom":
         return pseudonymous(cohort, key or _open_key(named, out), settings.keep)
@@ -114,7 +114,9 @@ def _open_key(path: Path, out: Path) -> Key:
         InputError: it is none, cannot be made, or lies in the store.
     """
     if path.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"The key {path} lies inside the store.", "Keep it elsewhere: --key FILE.")
+        raise InputError(
+            "The key {path} lies inside the store.", "Keep it elsewhere: --key FILE.", path=Shown(path)
+        )
     return Key.open(path)
 
 
@@ -178,9 +180,11 @@ def _check(settings: PrepareSettings) -> None:
 def _check_place(out: Path, cohort: Cohort) -> None:
     """Refuse a place that holds something else, or that the next run would take for images."""
     if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already and is not a store.", "Name another --out.")
+        raise InputError("{out} is there already and is not a store.", "Name another --out.", out=Shown(out))
     if cohort.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(cohort.root))):
-        raise InputError(f"{out} lies inside the folder of images.", "Name a place outside it by --out.")
+        raise InputError(
+            "{out} lies inside the folder of images.", "Name a place outside it by --out.", out=Shown(out)
+        )
 
 
 def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | None) -> str:
@@ -234,8 +238,10 @@ def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
         )
         other = "under another key" if keys else "from other images, labels or settings"
         raise InputError(
-            f"{out} holds a store made {other}.",
+            "{out} holds a store made {other}.",
             "Name another --out, or delete that folder to prepare it anew.",
+            out=Shown(out),
+            other=Shown(other),
         )
     shutil.rmtree(staging_folder(out), ignore_errors=True)
     console.say(f"{out} was made from the same images and settings: nothing to do.")

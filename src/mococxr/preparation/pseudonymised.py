@@ -11,7 +11,7 @@ import polars as pl
 from mococxr import console
 from mococxr.datasets import Cohort
 from mococxr.errors import InputError
-from mococxr.privacy import LOOKUP, Key, discreet
+from mococxr.privacy import LOOKUP, Key, redact
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,10 @@ def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
         if name not in cohort.metadata:
             there = ", ".join(cohort.metadata) or "none"
             raise InputError(
-                f"--keep {name}: there is no such column.", f"Columns that are no labels: {there}."
+                "--keep {name}: there is no such column.",
+                "Columns that are no labels: {columns}.",
+                name=name,
+                columns=there,
             )
     return tuple(name for name in cohort.metadata if name in {*keep, *cohort.safe})
 
@@ -106,7 +109,7 @@ def _left_out(cohort: Cohort, key: Key) -> pl.DataFrame:
 def _notes(cohort: Cohort, kept: tuple[str, ...]) -> tuple[str, ...]:
     """What the reader had to say, without the values it quoted, and what is not taken over."""
     shown = (*cohort.rows.columns,)
-    notes = [discreet(note, shown) for note in cohort.notes]
+    notes = [redact(note, shown) for note in cohort.notes]
     if dropped := [name for name in cohort.metadata if name not in kept]:
         notes.append(
             f"Left out, since they may name a patient: {', '.join(dropped)}; --keep COLUMN takes one over."

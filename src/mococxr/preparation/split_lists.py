@@ -13,7 +13,7 @@ import polars as pl
 
 from mococxr import files
 from mococxr.datasets import Cohort
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 _INSTALLED = "mednet:"
 
@@ -44,8 +44,13 @@ def read_lists(split_file: Path, cohort: Cohort) -> pl.DataFrame:
     listed = listed.join(named, on="stem", how="left")
     if not listed.select(pl.any_horizontal(pl.col("patient", "by_name").is_not_null()).any()).item():
         raise InputError(
-            f"None of the {len(listed):,} images in {path} is in {cohort.root}, e.g. {listed['path'][0]!r}.",
-            f"Give the split of this data set ({cohort.name}).",
+            "None of the {count:,} images in {path} is in {source}, e.g. {value!r}.",
+            "Give the split of this data set ({name}).",
+            count=len(listed),
+            path=path,
+            source=Shown(cohort.root),
+            value=listed["path"][0],
+            name=Shown(cohort.name),
         )
     return listed.select(patient=pl.coalesce("patient", "by_name", "path"), split="split")
 
@@ -67,11 +72,17 @@ def _find(split_file: Path, cohort: Cohort) -> Path:
         names = sorted(path.stem for path in lists.glob("*.json"))
         if text.removeprefix(_INSTALLED) in names:
             return lists / f"{text.removeprefix(_INSTALLED)}.json"
-        known = f"It has {', '.join(names) or 'none'}."
-        raise InputError(f"The installed mednet has no split {text!r} of {cohort.name}.", known)
+        raise InputError(
+            "The installed mednet has no split {text!r} of {name}.",
+            "It has {names}.",
+            text=text,
+            name=Shown(cohort.name),
+            names=Shown(", ".join(names) or "none"),
+        )
     raise InputError(
-        f"--split-file {text} needs the package mednet, which is not installed.",
+        "--split-file {text} needs the package mednet, which is not installed.",
         "Install it beside this one (pip install --no-deps mednet), or give one of its JSON files.",
+        text=text,
     )
 
 
@@ -84,13 +95,18 @@ def _listed(path: Path) -> pl.DataFrame:
             image = entry[0] if isinstance(entry, list) and entry else entry
             if not isinstance(image, str) or not image:
                 raise InputError(
-                    f"{path}, {split!r}, entry {number}: {str(entry)[:80]!r} is no image.",
-                    'The form is {"train": [["image.png", 0], ...], "validation": [...], "test": [...]}.',
+                    "{path}, {split!r}, entry {number}: {value!r} is no image.",
+                    'The form is {{"train": [["image.png", 0], ...], "validation": [...], "test": [...]}}.',
+                    path=path,
+                    split=split,
+                    number=number,
+                    value=str(entry)[:80],
                 )
             images.append((PurePosixPath(image.replace("\\", "/")).as_posix(), split))
     if not images:
         raise InputError(
-            f"{path} lists no images.",
-            'The form is {"train": [["image.png", 0], ...], "validation": [...], "test": [...]}.',
+            "{path} lists no images.",
+            'The form is {{"train": [["image.png", 0], ...], "validation": [...], "test": [...]}}.',
+            path=path,
         )
     return pl.DataFrame(images, schema={"path": pl.String, "split": pl.String}, orient="row")

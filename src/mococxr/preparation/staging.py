@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import polars as pl
 
 from mococxr import console, files
-from mococxr.errors import ImageError, InputError
+from mococxr.errors import ImageError, InputError, Shown
 from mococxr.images import read_bytes, shape_of
 from mococxr.preparation.decode import record_file
 from mococxr.store.levels import level_folder, shard_name, written_factors
@@ -63,7 +63,10 @@ class Staging:
             staging._begin(key)
         except OSError as error:
             raise InputError(
-                f"Cannot write to {folder}: {error.strerror}.", "Name another place by --out."
+                "Cannot write to {folder}: {reason}.",
+                "Name another place by --out.",
+                folder=Shown(folder),
+                reason=Shown(error.strerror),
             ) from error
         return staging
 
@@ -142,8 +145,9 @@ def _locked(path: Path) -> BinaryIO:
     except OSError as error:
         handle.close()
         raise InputError(
-            f"Another process is preparing this store: it works in {path.parent}.",
+            "Another process is preparing this store: it works in {folder}.",
             "Wait for it, or name another --out.",
+            folder=Shown(path.parent),
         ) from error
     return handle
 
@@ -183,6 +187,9 @@ def check_space(folder: Path, need: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
         raise InputError(
-            f"{space_sentence(need)} {folder} has {free / 1e9:,.3g} GB free.",
+            "{need} {folder} has {free:,.3g} GB free.",
             "Free some, name another --out, or make the images smaller by --size.",
+            need=Shown(space_sentence(need)),
+            folder=Shown(folder),
+            free=free / 1e9,
         )
