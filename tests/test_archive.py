@@ -273,7 +273,7 @@ def test_a_key_that_is_none_is_refused_before_any_header_is_read(small, tmp_path
         "mococxr.preparation.prepare.read_cohort", lambda *_, **__: pytest.fail("the archive was read")
     )
     (tmp_path / "key").write_text("no key")
-    with pytest.raises(InputError, match="is no key"):
+    with pytest.raises(InputError, match="is not a key"):
         prepare(small, tmp_path / "store", key=tmp_path / "key")
     with pytest.raises(InputError, match="inside the store"):
         prepare(small, tmp_path / "store", key=tmp_path / "store" / "key")

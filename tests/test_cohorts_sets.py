@@ -233,7 +233,7 @@ def test_a_hostile_report_of_openi_is_refused_by_name(
 
 @pytest.mark.parametrize("name", ["vindr", "rsna", "tbx11k"])
 def test_a_set_that_names_no_patients_asks_for_leave(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="patients of the images are not known") as error:
+    with pytest.raises(InputError, match="no patient identifiers") as error:
         made(tmp_path, name)
     assert "--patients-unknown" in error.value.way_out
 

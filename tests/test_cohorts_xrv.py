@@ -105,7 +105,7 @@ def test_an_image_that_the_dataset_cannot_give_is_in_quarantine(tmp_path: Path) 
 
 def test_a_dataset_out_of_range_or_with_augmentation_is_refused(tmp_path: Path) -> None:
     given = dataset()
-    with pytest.raises(InputError, match="no path and no dataset"):
+    with pytest.raises(InputError, match="neither a path nor a dataset"):
         mococxr.prepare(3, out=tmp_path / "store")
     given.data_aug = object()  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="data_aug"):

@@ -33,7 +33,7 @@ def refused(folder: Path, out: Path, **others: object) -> str:
     [
         ({"keep": ("remark",)}, "--key and --keep go with --pseudonymise"),
         ({"pseudonymise": True, "keep": ("notes",)}, "--keep notes: there is no such column"),
-        ({"pseudonymise": True, "key": Path(__file__)}, "is no key"),
+        ({"pseudonymise": True, "key": Path(__file__)}, "is not a key"),
         ({"size": 4}, "--size cannot be 4"),
         ({"jobs": 0}, "--jobs"),
         ({"depth": "most"}, "most"),

@@ -224,7 +224,7 @@ def test_an_unexpected_error_says_its_kind_and_its_place_only(tmp_path, capfd, m
         ({"path": ["quimby.png"], "patient": [None]}, "patient is blank"),
         ({"path": ["../quimby.png"], "patient": ["A"]}, "outside"),
         ({"path": ["a", "b"], "patient": ["Quimby"] * 2, "split": ["train", "test"]}, "two splits"),
-        ({"path": ["a"], "patient": ["A"], "split": ["Quimby"]}, "names no split"),
+        ({"path": ["a"], "patient": ["A"], "split": ["Quimby"]}, "is not the name of a split"),
     ],
 )
 def test_errors_about_a_table_quote_no_value_of_it_under_pseudonyms(tmp_path, capfd, rows, says):

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import mococxr
-from mococxr.datasets import Cohort, read_cohort
+from mococxr.datasets import DATASETS, Cohort, read_cohort
 from mococxr.errors import WITHHELD, InputError, RunError, Shown
 from mococxr.preparation.prepare import run
 from mococxr.preparation.pseudonymised import pseudonymous
@@ -53,7 +53,7 @@ def test_a_new_key_is_random_kept_once_and_for_its_owner_alone(tmp_path):
 @pytest.mark.parametrize("text", ["", "no key", "ab" * 31, "é"])
 def test_a_file_that_is_no_key_is_refused_and_left_alone(tmp_path, text):
     (tmp_path / "key").write_text(text)
-    with pytest.raises(InputError, match="is no key"):
+    with pytest.raises(InputError, match="is not a key"):
         Key.open(tmp_path / "key")
     assert (tmp_path / "key").read_text() == text
 
@@ -184,8 +184,9 @@ def test_where_a_key_is_lost_and_its_table_is_left_no_new_one_is_made(tmp_path):
 def test_days_counted_by_a_reader_are_kept_and_a_column_of_that_name_is_not(tmp_path):
     fixed = {"path": ["a"], "patient": ["A"], "study": ["S"]}
     rows = pl.DataFrame(fixed | {"day": [0], "remark": ["note"]})
-    for reader, names in (("mimic", ("day",)), ("csv", ())):
-        cohort = Cohort(reader, "images", tmp_path, rows, (), metadata=("day", "remark"))
+    for name, names in (("mimic", ("day",)), ("csv", ())):
+        safe = DATASETS[name].safe
+        cohort = Cohort(name, "images", tmp_path, rows, (), metadata=("day", "remark"), safe=safe)
         hidden, _ = pseudonymous(cohort, Key.open(tmp_path / "key"), ())
         assert hidden.metadata == names
         assert set(hidden.rows.columns) == {*fixed, *names}
