@@ -67,7 +67,7 @@ def test_the_table_grows_with_each_store_and_is_for_its_owner_alone(tmp_path):
     assert pl.read_csv(key.lookup)["image"].to_list() == ["a", "b", "c"]
     assert stat.S_IMODE(key.lookup.stat().st_mode) == 0o600
     key.lookup.write_text("thesis\n1\n")
-    with pytest.raises(InputError, match="no look-up table"):
+    with pytest.raises(InputError, match="not a re-identification table"):
         key.record(rows)
 
 

@@ -161,20 +161,7 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
         )
     frame = frame.with_columns(path=clean_paths(frame["path"], describe))
     _refuse_duplicates(frame["path"], describe)
-    known = "patient" in frame.columns
-    extra: tuple[str, ...] = ()
-    if known:
-        _refuse_blank_patients(frame["patient"], describe)
-    elif not request.patients_unknown:
-        raise InputError(
-            "{source}: the images have no patient identifiers, so a split could put one patient in "
-            "two parts.",
-            "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
-            source=Shown(root),
-        )
-    else:
-        frame = frame.with_columns(patient="path")
-        extra = ("Patients are not known: each image counts as a patient of its own.",)
+    frame, extra = _with_patients(frame, found, request)
     frame = frame.with_columns(
         pl.lit(None, pl.Float64 if name == "age" else pl.String).alias(name)
         for name in FIXED
@@ -182,6 +169,7 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
     )
     frame, renamed = _unique_studies(frame)
     _refuse_split_patients(frame)
+    tables = found.tables
     return Cohort(
         name=dataset.name,
         source=found.source or dataset.name,
@@ -192,18 +180,35 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
         safe=dataset.safe,
         has_official_split=found.has_official_split,
         blank_means=found.blank_means,
-        patients_known=known and found.patients_known,
+        patients_known=not extra and found.patients_known,
         notes=(
             *notes,
-            *(note for table in found.tables for note in table.notes),
+            *(note for table in tables for note in table.notes),
             *found.notes,
             *extra,
             *renamed,
         ),
-        inputs={table.path.name: table.sha256 for table in found.tables} | dict(found.inputs),
+        inputs={table.path.name: table.sha256 for table in tables} | dict(found.inputs),
         rejected=found.rejected,
         image_ids=found.image_ids,
     )
+
+
+def _with_patients(
+    frame: pl.DataFrame, found: Rows, request: Request
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The rows with a patient each, and a note where each image had to become its own patient."""
+    if "patient" in frame.columns:
+        _refuse_blank_patients(frame["patient"], found.describe_row)
+        return frame, ()
+    if not request.patients_unknown:
+        raise InputError(
+            "{source}: the images have no patient identifiers, so a split could put one patient in two parts.",
+            "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
+            source=Shown(found.root or request.root),
+        )
+    note = "Patients are not known: each image counts as a patient of its own."
+    return frame.with_columns(patient="path"), (note,)
 
 
 def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
