@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mococxr
-from mococxr.encoders import EncoderSpec, start
+from mococxr.encoders import EncoderSpec, initial_encoder
 from mococxr.features import random_frame
 from mococxr.heads.finetune import paper_epochs
 from mococxr.heads.targets import read_target
@@ -51,7 +51,7 @@ def make_images(folder: Path, images: int) -> mococxr.Store:
 
 
 def an_encoder(seed: int) -> nn.Module:
-    return start("random", EncoderSpec("resnet18", SIZE, 3, 0.449, 0.226), seed)[0]
+    return initial_encoder("random", EncoderSpec("resnet18", SIZE, 3, 0.449, 0.226), seed)[0]
 
 
 def study(store: mococxr.Store, out: Path) -> float:

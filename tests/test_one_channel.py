@@ -33,7 +33,7 @@ def three(request, tmp_path_factory) -> tuple[encoders.Encoder, Path]:
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_an_image_has_the_features_that_it_has_repeated_in_three_channels(three, channels):
     oracle, file = three
-    other, _ = encoders.start(str(file), replace(oracle.spec, channels=channels), seed=0)
+    other, _ = encoders.initial_encoder(str(file), replace(oracle.spec, channels=channels), seed=0)
     given = images(3, 64)
     expected = oracle(given)
     torch.testing.assert_close(
@@ -45,7 +45,7 @@ def test_an_image_has_the_features_that_it_has_repeated_in_three_channels(three,
 @torch.no_grad()
 def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp_path, monkeypatch):
     oracle, _ = three
-    name = oracle.spec.timm
+    name = oracle.spec.architecture
     told = asdict(timm.get_pretrained_cfg(name)) | {
         "input_size": (3, 64, 64),
         "hf_hub_id": "somebody/weights",
@@ -61,7 +61,7 @@ def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp
     encoders.save_encoder(oracle, tmp_path / "run", {})
     given = images(2, 64)
     for init in ("imagenet", str(tmp_path / "run")):
-        other, _ = encoders.start(init, replace(oracle.spec, channels=1), seed=0)
+        other, _ = encoders.initial_encoder(init, replace(oracle.spec, channels=1), seed=0)
         expected = oracle(given)
         torch.testing.assert_close(
             other.eval()(given), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
@@ -73,14 +73,16 @@ def test_only_the_number_of_channels_is_fitted_and_other_weights_are_still_refus
     tensors = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
     save_file(tensors | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "small.safetensors")
     with pytest.raises(InputError, match=r"conv1\.weight \(64, 3, 3, 3\)"):
-        encoders.start(str(tmp_path / "small.safetensors"), replace(encoder.spec, channels=1), seed=0)
+        encoders.initial_encoder(
+            str(tmp_path / "small.safetensors"), replace(encoder.spec, channels=1), seed=0
+        )
 
 
 def test_the_gradient_of_one_channel_is_that_of_each_of_three(three):
     oracle, file = three
-    if oracle.spec.timm != "resnet18":
+    if oracle.spec.architecture != "resnet18":
         pytest.skip("one network says it")
-    one, _ = encoders.start(str(file), replace(oracle.spec, channels=1), seed=0)
+    one, _ = encoders.initial_encoder(str(file), replace(oracle.spec, channels=1), seed=0)
     for encoder in (oracle, one):
         encoder.eval()(images(2, 64)).square().sum().backward()
     gradients = [encoder.network.conv1.weight.grad for encoder in (oracle, one)]

@@ -159,7 +159,7 @@ def test_any_encoder_is_pretrained_studied_and_trained_through(stores, tmp_path,
     how = {**PRETRAIN, "channels": 1} if kind == "file" else PRETRAIN
     run("pretrain", {"stores": [stores[0].path], "out": out, "init": encoder, **how})
     again = load_encoder(out)
-    assert again(images(2, 32)).shape == (2, again.spec.width)
+    assert again(images(2, 32)).shape == (2, again.spec.feature_dim)
     assert again.spec.size == 32
     facts = study(
         stores[1], tmp_path / "study", [f"moco={out}", f"start={encoder}"],
@@ -226,7 +226,7 @@ def test_a_store_is_matched_with_the_sets_whose_images_it_may_hold():
 
 
 def test_published_weights_that_may_have_seen_the_test_images_are_warned_of():
-    from mococxr.features import EncoderSource
+    from mococxr.encoders import EncoderSource
     from mococxr.studies.arms import encoder_warnings
     from mococxr.studies.plan import Arm
 

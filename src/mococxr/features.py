@@ -24,9 +24,6 @@ from torch import nn
 
 from mococxr import console
 from mococxr.encoders import Encoder
-from mococxr.encoders import EncoderSource as EncoderSource
-from mococxr.encoders import open_encoder as open_encoder
-from mococxr.encoders import resolve_encoder as resolve_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.files import atomic
 from mococxr.images import resize_shorter
@@ -177,7 +174,7 @@ def features(
     encoder = encoder.to(place).eval()
     before = state_hash(encoder)
     level = store.level(size)
-    out = np.empty((len(rows), encoder.spec.width), dtype=np.float32)
+    out = np.empty((len(rows), encoder.spec.feature_dim), dtype=np.float32)
     images = (to_frame(level.pixels(int(row)), size, frame) for row in rows)
     with console.progress(label, len(rows)) if label else nullcontext() as bar:
         for position, feature in encode_frames(encoder, images, place, batch):

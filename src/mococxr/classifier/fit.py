@@ -17,9 +17,9 @@ from mococxr import console
 from mococxr.classifier.operating import describe, read_rule
 from mococxr.classifier.origin import origin_of
 from mococxr.classifier.saved import FORMAT, save_model
-from mococxr.encoders import Encoder, EncoderSpec, short_name
+from mococxr.encoders import Encoder, EncoderSpec, open_encoder, resolve_encoder, short_name
 from mococxr.errors import InputError, UndefinedError
-from mococxr.features import features, open_encoder, pick_device, resolve_encoder
+from mococxr.features import features, pick_device
 from mococxr.files import check_place, write_parquet
 from mococxr.heads.finetune import Trained, member_scores
 from mococxr.heads.learn import learn, read_method

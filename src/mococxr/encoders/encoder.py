@@ -5,18 +5,22 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from mococxr.encoders import transformer
-from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, Grey
+from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, Grey, spec_of
 from mococxr.errors import InputError
+from mococxr.files import atomic, read_json, write_json
+from mococxr.version import VERSION
 
 
 class Encoder(nn.Module):
@@ -42,8 +46,8 @@ class Encoder(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 1:
             raise ValueError(f"images are (N, 1, H, W), not {tuple(images.shape)}")
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        grey = images.float().div_(scale) if images.dtype == torch.uint8 else images.float()
+        # In place is safe after the conversion from bytes, which made a copy; floats may be the caller's own.
+        grey = images.float().div_(255.0) if images.dtype == torch.uint8 else images.float()
         grey = (grey - _per_channel(self.spec.mean, grey)) / _per_channel(self.spec.std, grey)
         if self.stem:
             kernels = self.network.get_parameter(self.stem).sum(dim=1, keepdim=True)
@@ -81,28 +85,28 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
         InputError: the library has no such network, or is not installed.
     """
     if spec.package == "timm":
-        check_name(spec.timm)
+        check_name(spec.architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.package == "transformers":
             network = transformer.build(spec)
         else:
-            network = timm.create_model(spec.timm, pretrained=False, **timm_options(spec))
-    return finished(network, spec)
+            network = timm.create_model(spec.architecture, pretrained=False, **timm_options(spec))
+    return wrap(network, spec)
 
 
-def finished(network: nn.Module, spec: EncoderSpec) -> Encoder:
+def wrap(network: nn.Module, spec: EncoderSpec) -> Encoder:
     """The encoder around a network, channels-last, with the length of its features in its spec."""
     network = network.to(memory_format=torch.channels_last)
     if spec.package == "transformers":
         return Encoder(network, spec)
     # Where a head has a layer of its own before the classifier, features have that layer's length.
-    found: Any = getattr(network, "head_hidden_size", None) or network.num_features
-    return Encoder(network, replace(spec, width=int(found)))
+    length: Any = getattr(network, "head_hidden_size", None) or network.num_features
+    return Encoder(network, replace(spec, feature_dim=int(length)))
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no network of timm.
+    """Refuse what is not a network of timm.
 
     Raises:
         InputError: with the names that are near.
@@ -115,7 +119,7 @@ def check_name(name: str) -> None:
 
 def timm_options(spec: EncoderSpec) -> dict[str, Any]:
     """What timm builds the network of a spec with: no classifier, and any side of frames for its transformers."""
-    family = timm.model_entrypoint(spec.timm).__module__.rsplit(".", 1)[-1]
+    family = timm.model_entrypoint(spec.architecture).__module__.rsplit(".", 1)[-1]
     options = json.loads(spec.config) if spec.config else {}
     if family in ("vision_transformer", "deit", "eva"):
         options |= {"img_size": spec.size, "dynamic_img_size": True, "dynamic_img_pad": True}
@@ -128,22 +132,44 @@ def load_weights(encoder: Encoder, weights: Mapping[str, Tensor], source: str) -
     Raises:
         InputError: a key is missing, left over, or has another shape; each is named.
     """
-    own = encoder.network.state_dict()
-    missing = [key for key in own if key not in weights]
-    extra = [key for key in weights if key not in own]
+    state = encoder.network.state_dict()
+    missing = [key for key in state if key not in weights]
+    extra = [key for key in weights if key not in state]
     shapes = [
-        f"{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in weights and own[key].shape != weights[key].shape
+        f"{key} {tuple(weights[key].shape)} for {tuple(state[key].shape)}"
+        for key in state
+        if key in weights and state[key].shape != weights[key].shape
     ]
     faults = [
         f"{what}: {', '.join(keys[:8])}{f' and {len(keys) - 8} more' if len(keys) > 8 else ''}"
-        for what, keys in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+        for what, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
         if keys
     ]
     if faults:
         raise InputError(
-            f"The weights in {source} do not fit {encoder.spec.timm} ({'; '.join(faults)}).",
+            f"The weights in {source} do not fit {encoder.spec.architecture} ({'; '.join(faults)}).",
             "Name the backbone that they were made for.",
         )
     encoder.network.load_state_dict(dict(weights), strict=True)
+
+
+# --- a run folder: `encoder.safetensors` (the network's own keys, no classifier) and `encoder.json`
+
+
+def save_encoder(encoder: Encoder, folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `encoder.safetensors` and `encoder.json` (weights first: the JSON says that they are whole)."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in encoder.network.state_dict().items()}
+    with atomic(folder / "encoder.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"spec": json.dumps(asdict(encoder.spec))})
+    write_json(folder / "encoder.json", {"version": VERSION, **asdict(encoder.spec), **record})
+
+
+def read_spec(folder: Path) -> EncoderSpec:
+    """The spec of an encoder folder.
+
+    Raises:
+        InputError: the folder has no finished encoder, or one of another version.
+    """
+    if not (folder / "encoder.json").is_file():
+        raise InputError(f"{folder} has no encoder.json.", "Name a finished run folder.")
+    return spec_of(read_json(folder / "encoder.json"), str(folder / "encoder.json"))

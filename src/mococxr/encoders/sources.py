@@ -1,39 +1,38 @@
-"""What a user may name as an encoder, and what it means.
+"""What a user may name as an encoder, and what it means: one row of `SOURCES` each.
 
 | written | meaning |
 |---|---|
-| `FOLDER` | a run, or any folder with encoder.json |
 | `imagenet`, `random` | ImageNet or random weights in the network of `--backbone`, or of the first run |
-| `NAME`, `timm:NAME` | timm's network with its trained weights: `resnet50`, `resnet50.a1_in1k` |
 | `hf:OWNER/NAME`, `hf:FOLDER` | a repository of the Hugging Face hub, or its files on disk: timm or transformers |
 | `xrv:NAME` | torchxrayvision's network: `xrv:densenet121-res224-all` |
-| `NAME:FILE` | a weights file for timm's network NAME |
-| `FILE` | a weights file for `--backbone`, or one that a run wrote |
+| `FOLDER` | a run, or any folder with encoder.json |
+| `FILE`, `NETWORK:FILE` | a weights file for `--backbone`, or one that a run wrote; for timm's network NETWORK |
+| `NAME`, `timm:NAME` | timm's network with its trained weights: `resnet50`, `resnet50.a1_in1k` |
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors import SafetensorError, safe_open
 
 from mococxr.encoders import transformer
-from mococxr.encoders.encoder import Encoder, build, check_name, finished, load_weights
-from mococxr.encoders.folder import load_encoder, read_spec
-from mococxr.encoders.hub import hub_file
-from mococxr.encoders.names import PLAIN
-from mococxr.encoders.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec, Grey, spec_of
+from mococxr.encoders.encoder import Encoder, build, check_name, load_weights, read_spec, wrap
+from mococxr.encoders.spec import BUILT_IN, IMAGENET_MEAN, IMAGENET_STD, EncoderSpec
 from mococxr.encoders.weights import (
     TIMM_FILES,
     fit_stem,
+    hub_file,
     imagenet_file,
     load_imagenet,
     load_timm,
     read_weights,
+    spec_inside,
     timm_facts,
     timm_file,
     without_classifier,
@@ -42,10 +41,6 @@ from mococxr.encoders.xrv import xrv_file, xrv_spec, xrv_weights
 from mococxr.errors import InputError
 from mococxr.files import read_json, sha256_file
 
-KINDS = (
-    "Name a finished run folder, imagenet, random, a timm network, hf:OWNER/NAME, xrv:NAME, or NETWORK:FILE with "
-    "a weights file."
-)
 SMALLEST_STD = 0.01
 """A run with a smaller one goes back to weights with a scale of their own (-1024..1024), which ImageNet's never saw."""
 
@@ -56,7 +51,7 @@ class EncoderSource:
 
     Args:
         name: as the user wrote it.
-        kind: `run`, `imagenet`, `random`, `timm`, `hf`, `xrv` or `file`.
+        kind: a key of `SOURCES`.
         spec: what it is built as; `spec.size` is the side of the frames it is shown.
         path: the run folder.
         files: the files that are read, weights first.
@@ -73,142 +68,67 @@ class EncoderSource:
         return {file.name: sha256_file(file) for file in self.files}
 
 
+@dataclass(frozen=True)
+class Defaults:
+    """What completes the name of an encoder that does not say everything.
+
+    Args:
+        backbone: timm name for `imagenet`, `random` and a weights file; None takes that of `like`.
+        size: side of a frame, px; None takes the encoder's own, or for `imagenet` and `random` that of `like`.
+        like: the spec of the first run among the arms; `imagenet` and `random` follow its channels and grey.
+    """
+
+    backbone: str | None = None
+    size: int | None = None
+    like: EncoderSpec | None = None
+
+    @property
+    def network(self) -> str | None:
+        """The timm name to take where none is given."""
+        return self.backbone or (self.like.architecture if self.like else None)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of source.
+
+    Args:
+        words: how a user writes it, as `--help` and messages list it.
+        resolve: the source of a name; None where the name is not of this kind. Raises InputError where it is, and
+            there is no such encoder.
+        open: builds the encoder and loads its weights; the integer is the seed of random weights.
+        load: loads its weights into the network that the settings of pretraining describe, and says where they came
+            from; None where the source brings its own network.
+    """
+
+    words: str
+    resolve: Callable[[str, Defaults], EncoderSource | None]
+    open: Callable[[EncoderSource, int], Encoder]
+    load: Callable[[EncoderSource, Encoder], str] | None = None
+
+
 def resolve_encoder(
     name: str, *, backbone: str | None = None, size: int | None = None, like: EncoderSpec | None = None
 ) -> EncoderSource:
     """What the name of an encoder means; weights that are named and not here are fetched now.
 
     Args:
-        backbone: timm name for `imagenet`, `random` and a weights file; None takes that of `like`.
-        size: side of a frame, px; None takes the encoder's own, or for `imagenet` and `random` that of `like`.
-        like: the spec of the first run among the arms; `imagenet` and `random` follow its channels and grey.
+        backbone, size, like: as in `Defaults`.
 
     Raises:
-        InputError: there is no such encoder, or it cannot be had here, or nobody says how to build it.
+        InputError: there is no such encoder, or it is not available here, or nothing says how to build it.
     """
-    kind, _, rest = name.partition(":")
-    if name in PLAIN:
-        source = _plain(name, backbone, size, like)
-    elif kind in _NAMED and rest:
-        source = _NAMED[kind](name, rest)
-    elif Path(name).is_dir():
-        source = _folder(name)
-    elif Path(name).is_file():
-        source = _file(name, Path(name), backbone or (like.timm if like else None))
-    elif rest and timm.is_model(kind):
-        source = _file(name, Path(rest), kind)
-    elif timm.is_model(name):
-        source = _timm(name, name)
-    else:
-        raise InputError(f"There is no encoder {name!r}.", KINDS)
-    return replace(source, spec=replace(source.spec, size=size or source.spec.size))
+    defaults = Defaults(backbone, size, like)
+    for kind in SOURCES.values():
+        if source := kind.resolve(name, defaults):
+            return replace(source, spec=replace(source.spec, size=size or source.spec.size))
+    near = difflib.get_close_matches(name, [*BUILT_IN, *timm.list_models()], 3)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise InputError(f"There is no encoder {name!r}.", f"{hint}Name {_all_words()}.")
 
 
-def _plain(name: str, backbone: str | None, size: int | None, like: EncoderSpec | None) -> EncoderSource:
-    wanted, side = backbone or (like and like.timm), size or (like and like.size)
-    if not wanted or not side:
-        raise InputError(
-            f"The encoder {name!r} has no backbone or no size: no run folder says them.",
-            "Give --backbone (for example tf_efficientnet_lite0) and --size (for example 96).",
-        )
-    spec = replace(like, timm=wanted, size=side) if like else EncoderSpec(wanted, side)
-    if backbone and spec.package != "timm":
-        spec = EncoderSpec(wanted, side)
-    elif like and min(_numbers(like.std)) < SMALLEST_STD:
-        spec = replace(spec, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    if name == "imagenet" and spec.package != "timm":
-        raise InputError(
-            f"timm has no ImageNet weights for the {spec.timm} of the first run.", "Give --backbone."
-        )
-    return EncoderSource(name, name, spec, files=(imagenet_file(wanted),) if name == "imagenet" else ())
-
-
-def _numbers(grey: Grey) -> tuple[float, ...]:
-    return grey if isinstance(grey, tuple) else (grey,)
-
-
-def _folder(name: str) -> EncoderSource:
-    folder = Path(name)
-    if not (folder / "encoder.json").is_file() and (folder / "config.json").is_file():
-        raise InputError(f"{name} is no run, but looks like a repository of the hub.", f"Write hf:{name}.")
-    return EncoderSource(name, "run", read_spec(folder), folder, (folder / "encoder.safetensors",))
-
-
-def _timm(name: str, network: str) -> EncoderSource:
-    check_name(network)
-    told = timm_facts(network)
-    return EncoderSource(name, "timm", _timm_spec(told, network.split(".")[0]), files=(timm_file(told),))
-
-
-def _timm_spec(told: dict[str, Any], network: str, config: str = "") -> EncoderSpec:
-    channels, height, _ = told.get("input_size") or (3, 224, 224)
-    mean, std = tuple(told["mean"]), tuple(told["std"])
-    if len({*mean}) == len({*std}) == 1:
-        mean, std = mean[0], std[0]
-    return EncoderSpec(network, height, channels, mean, std, config=config)
-
-
-def _hub(name: str, repository: str) -> EncoderSource:
-    config = hub_file(repository, ("config.json",))
-    told = read_json(config)
-    if "architecture" in told:
-        check_name(told["architecture"])
-        arguments = json.dumps(told["model_args"], sort_keys=True) if told.get("model_args") else ""
-        spec = _timm_spec(told.get("pretrained_cfg", told), told["architecture"], arguments)
-        return EncoderSource(name, "hf", spec, files=(hub_file(repository, TIMM_FILES), config))
-    grey = transformer.grey_of(hub_file(repository, ("preprocessor_config.json", "processor_config.json")))
-    parts = _shards(repository)
-    _, spec = transformer.read_folder(config.parent, grey)
-    return EncoderSource(name, "hf", spec, files=(*parts, config))
-
-
-def _shards(repository: str) -> tuple[Path, ...]:
-    """The weights of a transformers model: one file, or those that an index lists."""
-    names = [f"{name}{index}" for name in TIMM_FILES for index in ("", ".index.json")]
-    first = hub_file(repository, names)
-    if first.suffix != ".json":
-        return (first,)
-    return tuple(
-        hub_file(repository, (part,)) for part in sorted(set(read_json(first)["weight_map"].values()))
-    )
-
-
-def _xrv(name: str, network: str) -> EncoderSource:
-    return EncoderSource(name, "xrv", xrv_spec(network), files=(xrv_file(network),))
-
-
-def _file(name: str, file: Path, network: str | None) -> EncoderSource:
-    if not file.is_file():
-        raise InputError(f"There is no weights file {file}.", KINDS)
-    written = _spec_inside(file)
-    if written and network in (None, written.timm):
-        return EncoderSource(name, "file", written, files=(file,))
-    if not network:
-        raise InputError(
-            f"{file} does not say which network it is for.", f"Write NETWORK:{file}, or --backbone."
-        )
-    check_name(network)
-    told = timm.get_pretrained_cfg(network)
-    size, mean, std = ((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    spec = _timm_spec(
-        {"input_size": (3, *size), "mean": mean, "std": std} if told is None else vars(told), network
-    )
-    return EncoderSource(name, "file", spec, files=(file,))
-
-
-def _spec_inside(file: Path) -> EncoderSpec | None:
-    """The spec that `save_encoder` writes into the weights file itself."""
-    if file.suffix != ".safetensors":
-        return None
-    try:
-        with safe_open(file, "pt") as opened:
-            inside = (opened.metadata() or {}).get("spec")
-    except (SafetensorError, OSError):
-        return None  # whoever reads the weights says what is wrong with them
-    return spec_of(json.loads(inside), str(file)) if inside else None
-
-
-_NAMED = {"timm": _timm, "hf": _hub, "xrv": _xrv}
+def _all_words() -> str:
+    return ", ".join(kind.words for kind in SOURCES.values())
 
 
 def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
@@ -220,64 +140,42 @@ def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
     Raises:
         InputError: the weights do not fit.
     """
-    if source.kind == "run" and source.path is not None:
-        return load_encoder(source.path)
-    if source.kind == "timm":
-        return load_timm(source.spec, timm_facts(source.name.removeprefix("timm:")), source.files[0]).eval()
-    if source.kind == "hf":
-        return _open_hub(source)
-    encoder = build(source.spec, seed)
-    if source.kind == "imagenet":
-        load_imagenet(encoder)
-    elif source.kind == "xrv":
-        load_weights(encoder, xrv_weights(source.files[0]), source.name)
-    elif source.kind == "file":
-        load_weights(
-            encoder, without_classifier(read_weights(source.files[0]), source.spec.timm), source.name
-        )
-    return encoder.eval()
+    return SOURCES[source.kind].open(source, seed).eval()
 
 
-def _open_hub(source: EncoderSource) -> Encoder:
-    config = source.files[-1]
-    if source.spec.package == "timm":
-        told = read_json(config)
-        return load_timm(source.spec, told.get("pretrained_cfg", told), source.files[0]).eval()
-    network, _ = transformer.read_folder(config.parent, source.spec)
-    return finished(network, source.spec).eval()
-
-
-def initialise(encoder: Encoder, init: str) -> str:
-    """Load the weights that pretraining starts from into the network of `--backbone`.
+def load_encoder(
+    source: str | Path, *, backbone: str | None = None, size: int | None = None, seed: int = 0
+) -> Encoder:
+    """Any encoder by its name, in eval mode: a run folder, `imagenet`, a timm network, `hf:`, `xrv:`, a weights file.
 
     Args:
-        init: `imagenet`, `random`, a run or encoder folder, or a weights file.
+        source: as the commands take it (`SOURCES`).
+        backbone: timm network of `imagenet`, `random` and a plain weights file.
+        size: side of a frame, px; None takes the encoder's own.
+        seed: of the weights of `random`.
 
     Returns:
-        Where they came from, for the record.
+        Module: (N, 1, H, W) uint8 0..255 or float 0..1, any H and W -> (N, D) float32; `encoder.size` is the side of
+        the frames it was trained on, `encoder.spec` describes it.
+
+    Raises:
+        InputError: no such encoder, or weights that do not fit (each key is named).
+
+    Example:
+        >>> import torch
+        >>> encoder = load_encoder("random", backbone="resnet18", size=64)
+        >>> encoder(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
+        torch.Size([2, 512])
     """
-    if init == "random":
-        return "random weights"
-    if init == "imagenet":
-        return load_imagenet(encoder)
-    path = Path(init)
-    if path.is_dir():
-        load_weights(encoder, fit_stem(read_weights(path / "encoder.safetensors"), encoder), str(path))
-        return f"the encoder in {path.name}"
-    if not path.is_file():
-        raise InputError(f"There is no encoder {init!r}.", KINDS)
-    weights = without_classifier(read_weights(path), encoder.spec.timm)
-    load_weights(encoder, fit_stem(weights, encoder), str(path))
-    return f"the file {path.name}"
+    return open_encoder(resolve_encoder(str(source), backbone=backbone, size=size), seed)
 
 
-def start(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, str]:
+def initial_encoder(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, str]:
     """The encoder that pretraining starts from, in train mode.
 
     Args:
-        init: any encoder. `imagenet`, `random`, a run of a timm network and a plain weights file are put into the
-            network of `spec`; every other brings its own network, channels and grey, and keeps but the size of
-            `spec`.
+        init: any encoder. `imagenet`, `random`, a run of a timm network and a weights file are put into the network
+            of `spec`; every other brings its own network, channels and grey, and takes only the size of `spec`.
         spec: backbone, size, channels, mean and std of the settings.
 
     Returns:
@@ -286,14 +184,211 @@ def start(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, str]:
     Raises:
         InputError: no such encoder, or weights that do not fit.
     """
-    path = Path(init)
-    own_run = (path / "encoder.json").is_file() and read_spec(path).package != "timm"
-    if init in PLAIN or path.is_file() or (path.is_dir() and not own_run):
-        encoder = build(spec, seed)
-        return encoder, initialise(encoder, init)
-    source = resolve_encoder(init, size=spec.size)
-    if source.kind == "file":
-        encoder = build(replace(spec, timm=source.spec.timm), seed)
-        return encoder, initialise(encoder, str(source.files[0]))
-    encoder = open_encoder(source)
-    return Encoder(encoder.network, replace(encoder.spec, size=spec.size)).train(), init
+    source = resolve_encoder(init, backbone=spec.architecture, size=spec.size)
+    load = SOURCES[source.kind].load
+    if load is None or source.spec.package != "timm":
+        encoder = open_encoder(source)
+        return Encoder(encoder.network, replace(encoder.spec, size=spec.size)).train(), init
+    if source.kind == "file":  # NETWORK:FILE names another backbone than the settings
+        spec = replace(spec, architecture=source.spec.architecture)
+    encoder = build(spec, seed)
+    return encoder, load(source, encoder)
+
+
+# --- a run folder
+
+
+def _resolve_run(name: str, _: Defaults) -> EncoderSource | None:
+    folder = Path(name)
+    if not folder.is_dir():
+        return None
+    if not (folder / "encoder.json").is_file() and (folder / "config.json").is_file():
+        raise InputError(f"{name} is not a run, but looks like a repository of the hub.", f"Write hf:{name}.")
+    return EncoderSource(name, "run", read_spec(folder), folder, (folder / "encoder.safetensors",))
+
+
+def _open_run(source: EncoderSource, seed: int) -> Encoder:
+    # The frames' size may be another one here; the network is built for the size that it was trained on.
+    encoder = build(read_spec(source.files[0].parent), seed)
+    load_weights(encoder, read_weights(source.files[0]), source.name)
+    return encoder
+
+
+def _load_run(source: EncoderSource, encoder: Encoder) -> str:
+    load_weights(encoder, fit_stem(read_weights(source.files[0]), encoder), source.name)
+    return f"the encoder in {Path(source.name).name}"
+
+
+# --- imagenet, random
+
+
+def _resolve_built_in(name: str, defaults: Defaults) -> EncoderSource:
+    network, size, like = defaults.network, defaults.size, defaults.like
+    size = size or (like and like.size)
+    if not network or not size:
+        raise InputError(
+            f"The encoder {name!r} needs a backbone and a size, and there is no run to take them from.",
+            "Give --backbone (for example tf_efficientnet_lite0) and --size (for example 96).",
+        )
+    spec = replace(like, architecture=network, size=size) if like else EncoderSpec(network, size)
+    if defaults.backbone and spec.package != "timm":
+        spec = EncoderSpec(network, size)
+    elif like and min(like.std if isinstance(like.std, tuple) else (like.std,)) < SMALLEST_STD:
+        spec = replace(spec, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return EncoderSource(name, name, spec)
+
+
+def _resolve_random(name: str, defaults: Defaults) -> EncoderSource | None:
+    return _resolve_built_in(name, defaults) if name == "random" else None
+
+
+def _resolve_imagenet(name: str, defaults: Defaults) -> EncoderSource | None:
+    if name != "imagenet":
+        return None
+    source = _resolve_built_in(name, defaults)
+    network = source.spec.architecture
+    if source.spec.package != "timm":
+        raise InputError(
+            f"timm has no ImageNet weights for the {network} of the first run.", "Give --backbone."
+        )
+    return replace(source, files=(imagenet_file(network),))
+
+
+def _open_imagenet(source: EncoderSource, seed: int) -> Encoder:
+    load_imagenet(encoder := build(source.spec, seed))
+    return encoder
+
+
+# --- timm's networks, by name
+
+
+def _resolve_timm(name: str, _: Defaults) -> EncoderSource | None:
+    network = name.removeprefix("timm:")
+    if network == name and not timm.is_model(name):
+        return None
+    check_name(network)
+    facts = timm_facts(network)
+    return EncoderSource(name, "timm", _timm_spec(facts, network.split(".")[0]), files=(timm_file(facts),))
+
+
+def _timm_spec(facts: Mapping[str, Any], network: str, config: str = "") -> EncoderSpec:
+    channels, height, _ = facts.get("input_size") or (3, 224, 224)
+    mean, std = tuple(facts["mean"]), tuple(facts["std"])
+    if len({*mean}) == len({*std}) == 1:  # one number for all channels lets the encoder sum its first kernels
+        mean, std = mean[0], std[0]
+    return EncoderSpec(network, height, channels, mean, std, config=config)
+
+
+def _open_timm(source: EncoderSource, _: int) -> Encoder:
+    return load_timm(source.spec, timm_facts(source.name.removeprefix("timm:")), source.files[0])
+
+
+# --- repositories of the Hugging Face hub
+
+
+def _resolve_hub(name: str, _: Defaults) -> EncoderSource | None:
+    if not name.startswith("hf:"):
+        return None
+    repository = name.removeprefix("hf:")
+    config = hub_file(repository, ("config.json",))
+    facts = read_json(config)
+    if "architecture" in facts:
+        check_name(facts["architecture"])
+        arguments = json.dumps(facts["model_args"], sort_keys=True) if facts.get("model_args") else ""
+        spec = _timm_spec(facts.get("pretrained_cfg", facts), facts["architecture"], arguments)
+        return EncoderSource(name, "hf", spec, files=(hub_file(repository, TIMM_FILES), config))
+    grey = transformer.grey_of(hub_file(repository, ("preprocessor_config.json", "processor_config.json")))
+    shards = _shards(repository)
+    _, spec = transformer.read_folder(config.parent, grey)
+    return EncoderSource(name, "hf", spec, files=(*shards, config))
+
+
+def _shards(repository: str) -> tuple[Path, ...]:
+    """The weights of a transformers model: one file, or those that an index lists."""
+    names = [f"{name}{index}" for name in TIMM_FILES for index in ("", ".index.json")]
+    first = hub_file(repository, names)
+    if first.suffix != ".json":
+        return (first,)
+    shards = sorted(set(read_json(first)["weight_map"].values()))
+    return tuple(hub_file(repository, (shard,)) for shard in shards)
+
+
+def _open_hub(source: EncoderSource, _: int) -> Encoder:
+    config = source.files[-1]
+    if source.spec.package == "timm":
+        facts = read_json(config)
+        return load_timm(source.spec, facts.get("pretrained_cfg", facts), source.files[0])
+    network, _spec = transformer.read_folder(config.parent, source.spec)
+    return wrap(network, source.spec)
+
+
+# --- torchxrayvision
+
+
+def _resolve_xrv(name: str, _: Defaults) -> EncoderSource | None:
+    if not name.startswith("xrv:"):
+        return None
+    network = name.removeprefix("xrv:")
+    return EncoderSource(name, "xrv", xrv_spec(network), files=(xrv_file(network),))
+
+
+def _open_xrv(source: EncoderSource, seed: int) -> Encoder:
+    load_weights(encoder := build(source.spec, seed), xrv_weights(source.files[0]), source.name)
+    return encoder
+
+
+# --- weights files
+
+
+def _resolve_file(name: str, defaults: Defaults) -> EncoderSource | None:
+    network, _, rest = name.partition(":")
+    if Path(name).is_file():
+        file, wanted = Path(name), defaults.network
+    elif rest and timm.is_model(network):
+        file, wanted = Path(rest), network
+    else:
+        return None
+    if not file.is_file():
+        raise InputError(f"There is no weights file {file}.", f"Name {_all_words()}.")
+    inside = spec_inside(file)
+    if inside and wanted in (None, inside.architecture):
+        return EncoderSource(name, "file", inside, files=(file,))
+    if not wanted:
+        raise InputError(
+            f"{file} does not say which network it is for.", f"Write NETWORK:{file}, or --backbone."
+        )
+    check_name(wanted)
+    published = timm.get_pretrained_cfg(wanted)
+    grey = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # ImageNet's, where timm states none
+    spec = _timm_spec(grey if published is None else vars(published), wanted)
+    return EncoderSource(name, "file", spec, files=(file,))
+
+
+def _open_file(source: EncoderSource, seed: int) -> Encoder:
+    encoder = build(source.spec, seed)
+    load_weights(
+        encoder, without_classifier(read_weights(source.files[0]), source.spec.architecture), source.name
+    )
+    return encoder
+
+
+def _load_file(source: EncoderSource, encoder: Encoder) -> str:
+    weights = without_classifier(read_weights(source.files[0]), encoder.spec.architecture)
+    load_weights(encoder, fit_stem(weights, encoder), str(source.files[0]))
+    return f"the file {source.files[0].name}"
+
+
+SOURCES: dict[str, Kind] = {
+    "imagenet": Kind(
+        "imagenet", _resolve_imagenet, _open_imagenet, lambda _, encoder: load_imagenet(encoder)
+    ),
+    "random": Kind(
+        "random", _resolve_random, lambda s, seed: build(s.spec, seed), lambda *_: "random weights"
+    ),
+    "run": Kind("a run folder", _resolve_run, _open_run, _load_run),
+    "hf": Kind("hf:OWNER/NAME or hf:FOLDER", _resolve_hub, _open_hub),
+    "xrv": Kind("xrv:NAME (torchxrayvision)", _resolve_xrv, _open_xrv),
+    "file": Kind("a weights file or NETWORK:FILE", _resolve_file, _open_file, _load_file),
+    "timm": Kind("a timm network (resnet50.a1_in1k)", _resolve_timm, _open_timm),
+}
+"""Kind -> how its names are read; tried in this order, so that a folder named like a network is the folder."""

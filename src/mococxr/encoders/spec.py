@@ -1,9 +1,10 @@
-"""What must be known to build an encoder, as `encoder.json` holds it."""
+"""What must be known to build an encoder, as `encoder.json` holds it, and how an encoder is called in tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from mococxr.errors import InputError
@@ -12,6 +13,8 @@ from mococxr.version import VERSION
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
 IMAGENET_MEAN, IMAGENET_STD = 0.449, 0.226
 """Grey mean and standard deviation of ImageNet: the means of timm's three channel values."""
+BUILT_IN = ("imagenet", "random")
+"""Encoders without a network of their own: they take it from `--backbone` or from the first run."""
 
 Grey = float | tuple[float, ...]
 """One number for all channels, or one for each."""
@@ -22,11 +25,11 @@ class EncoderSpec:
     """What must be known to build an encoder.
 
     Args:
-        timm: network name in timm, or in transformers (its `model_type`) where `package` says so.
+        architecture: network name in timm, or in transformers (its `model_type`) where `package` says so.
         size: side of the frames it was trained on, px.
         channels: input channels; an image is repeated into them.
         mean, std: grey values in 0..1 become (grey - mean) / std.
-        width: length D of a feature.
+        feature_dim: length D of a feature.
         package: `timm` or `transformers`: whose network it is.
         pool: for transformers, what of the network's output is the feature: `pooler` (its own `pooler_output`),
             `cls` (the first token after the last layer) or `mean` (the mean of all tokens). timm networks pool
@@ -34,22 +37,19 @@ class EncoderSpec:
         config: JSON of what builds the network besides: transformers' configuration, or timm's model arguments.
     """
 
-    timm: str
+    architecture: str
     size: int
     channels: int = 3
     mean: Grey = IMAGENET_MEAN
     std: Grey = IMAGENET_STD
-    width: int = 0
+    feature_dim: int = 0
     package: str = "timm"
     pool: str = ""
     config: str = ""
 
 
-_NEEDED = ("timm", "size", "channels", "mean", "std", "width")
-
-
 def spec_of(content: Mapping[str, Any], where: str) -> EncoderSpec:
-    """The spec that a JSON file holds; what files of earlier versions lack has its default.
+    """The spec that a JSON file holds.
 
     Args:
         where: the file, for the message.
@@ -57,17 +57,29 @@ def spec_of(content: Mapping[str, Any], where: str) -> EncoderSpec:
     Raises:
         InputError: a field is missing.
     """
-    for name in _NEEDED:
-        if name not in content:
+    values = {}
+    for field in fields(EncoderSpec):
+        if field.name not in content:
             raise InputError(
-                f"{where} (version {content.get('version')}) has no {name!r}.",
+                f"{where} (version {content.get('version')}) has no {field.name!r}.",
                 f"This is version {VERSION}: make the run again, or update mococxr.",
             )
-    given = {
-        field.name: content.get(field.name, field.default)
-        for field in fields(EncoderSpec)
-        if field.name in content or field.default is not MISSING
-    }
-    for name in ("mean", "std"):
-        given[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
-    return EncoderSpec(**given)
+        value = content[field.name]
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    return EncoderSpec(**values)
+
+
+def short_name(encoder: str) -> str:
+    """What an encoder is called in tables: the last part of its name, without a weights file's ending."""
+    last = Path(encoder.rpartition(":")[2].partition("@")[0]).name
+    for suffix in (".safetensors", ".pth", ".pt", ".bin"):
+        last = last.removesuffix(suffix)
+    return last
+
+
+def display_name(encoder: str) -> str:
+    """An encoder as the user named it, without the path of a folder or file on this machine."""
+    kind, colon, rest = encoder.rpartition(":")
+    if encoder in BUILT_IN or not Path(rest).exists():
+        return encoder
+    return f"{kind}{colon}{Path(rest).name}"

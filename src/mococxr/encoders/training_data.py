@@ -17,10 +17,10 @@ SETS = {
     "vindr": "VinDr-CXR",
     "brax": "BRAX",
 }
-"""Chest images: how a set is called here, and its full name."""
+"""Chest X-ray sets: how a set is called here, and its full name."""
 
 _FROM_NIH = ("nih", "rsna", "siim")
-"""The images of these are images of NIH ChestX-ray14: whoever saw one may have seen the others."""
+"""These contain images of NIH ChestX-ray14: an encoder that saw one may have seen the others."""
 
 _IN_A_NAME = {
     "nih": ("nih", "chestxray14", "chestxray8", "cxr14"),
@@ -64,7 +64,7 @@ class TrainedOn:
 
     Args:
         known: whether anything is known; False says that any image may be among them.
-        sets: keys of `SETS`, empty where no chest image was.
+        sets: keys of `SETS`, empty where there was no chest X-ray.
         labels: whether it was trained with their labels.
     """
 
@@ -86,7 +86,7 @@ NO_CHEST_IMAGES = TrainedOn(True)
 
 
 def trained_on(encoder: str) -> TrainedOn:
-    """What an encoder was trained on, by the name that a user gives it; a run's own images are not meant."""
+    """What an encoder was trained on, by the name that a user gives it; not counting the images of a run of mococxr."""
     kind, _, rest = encoder.partition(":")
     if encoder in ("imagenet", "random"):
         return NO_CHEST_IMAGES
@@ -107,8 +107,8 @@ def _only_imagenet(network: str) -> bool:
     import timm
 
     if "." not in network:
-        told = timm.get_pretrained_cfg(network) if timm.is_model(network) else None
-        network = f"{network}.{told.tag if told else ''}"
+        published = timm.get_pretrained_cfg(network) if timm.is_model(network) else None
+        network = f"{network}.{published.tag if published else ''}"
     tag = network.partition(".")[2]
     return any(_IMAGENET_TAG.match(part) for part in tag.split("_")) and not _OTHER_PICTURES.search(tag)
 
@@ -121,7 +121,7 @@ def shared_sets(source: str, sets: tuple[str, ...]) -> tuple[str, ...]:
         sets: keys of `SETS`.
     """
     plain = re.sub(r"[^a-z0-9]", "", source.lower())
-    own = {name for name, words in _IN_A_NAME.items() if any(word in plain for word in words)}
-    if own & set(_FROM_NIH):
-        own |= set(_FROM_NIH)
-    return tuple(name for name in sets if name in own)
+    matching = {name for name, words in _IN_A_NAME.items() if any(word in plain for word in words)}
+    if matching & set(_FROM_NIH):
+        matching |= set(_FROM_NIH)
+    return tuple(name for name in sets if name in matching)

@@ -19,7 +19,7 @@ from mococxr.encoders.spec import EncoderSpec
 from mococxr.errors import InputError
 from mococxr.files import read_json
 
-_LEFT_OUT = ("_name_or_path", "transformers_version", "architectures", "id2label", "label2id", "dtype")
+_IGNORED = ("_name_or_path", "transformers_version", "architectures", "id2label", "label2id", "dtype")
 """Of a configuration: what builds nothing."""
 _RANDOM = ("vit_mae",)
 """Models that hide random parts of the picture even when they only look: their features are never the same twice."""
@@ -40,8 +40,8 @@ def _library() -> ModuleType:
 def build(spec: EncoderSpec) -> nn.Module:
     """The network of a spec with random weights."""
     library = _library()
-    given = json.loads(spec.config)
-    config = library.AutoConfig.for_model(given.pop("model_type"), **given)
+    options = json.loads(spec.config)
+    config = library.AutoConfig.for_model(options.pop("model_type"), **options)
     return _without_pooler(library.AutoModel.from_config(config), spec.pool)
 
 
@@ -54,10 +54,10 @@ def _without_pooler(network: nn.Module, pool: str) -> nn.Module:
 def read(network: nn.Module, images: Tensor, pool: str) -> Tensor:
     """Features (N, D) of normalised images (N, C, H, W)."""
     sized = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
-    found = network(pixel_values=images, **({"interpolate_pos_encoding": True} if sized else {}))
+    output = network(pixel_values=images, **({"interpolate_pos_encoding": True} if sized else {}))
     if pool == "pooler":
-        return found.pooler_output.flatten(1)
-    tokens = found.last_hidden_state
+        return output.pooler_output.flatten(1)
+    tokens = output.last_hidden_state
     if tokens.ndim == 4:
         return tokens.mean(dim=(2, 3))
     return tokens[:, 0] if pool == "cls" else tokens.mean(dim=1)
@@ -68,7 +68,7 @@ def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec
 
     Args:
         folder: config.json and weights.
-        grey: size, mean and std, as `grey_of` reads them; its pool and width too where they are known.
+        grey: size, mean and std, as `grey_of` reads them; its pool and feature_dim too where they are known.
 
     Returns:
         The network and its spec.
@@ -80,7 +80,7 @@ def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec
     try:
         config = library.AutoConfig.from_pretrained(str(folder), local_files_only=True)
         config = getattr(config, "vision_config", config)
-        network, told = library.AutoModel.from_pretrained(
+        network, loading = library.AutoModel.from_pretrained(
             str(folder), config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
     except Exception as error:  # the library raises many kinds: unknown model, code needed, damaged file
@@ -93,22 +93,24 @@ def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec
             f"The model in {folder} ({config.model_type}) gives no fixed feature of an image.",
             "Name a vision encoder, such as ViT, DINOv2, Swin or ConvNeXt.",
         )
-    _check_whole(told, folder)
-    pool, width = (grey.pool, grey.width) if grey.pool else _feature_of(network, bool(told["missing_keys"]))
-    kept = {key: value for key, value in config.to_diff_dict().items() if key not in _LEFT_OUT}
+    _check_whole(loading, folder)
+    pool, feature_dim = (
+        (grey.pool, grey.feature_dim) if grey.pool else _feature_of(network, bool(loading["missing_keys"]))
+    )
+    kept = {key: value for key, value in config.to_diff_dict().items() if key not in _IGNORED}
     text = json.dumps({"model_type": config.model_type, **kept}, sort_keys=True)
     spec = EncoderSpec(
-        config.model_type, grey.size, int(getattr(config, "num_channels", 3)), grey.mean, grey.std, width,
+        config.model_type, grey.size, int(getattr(config, "num_channels", 3)), grey.mean, grey.std, feature_dim,
         package="transformers", pool=pool, config=text,
     )  # fmt: skip
     return _without_pooler(network, pool), spec
 
 
-def _check_whole(told: dict[str, Any], folder: Path) -> None:
+def _check_whole(loading: dict[str, Any], folder: Path) -> None:
     """The file may lack a pooler, and nothing else."""
-    missing = sorted(str(key) for key in told["missing_keys"])
+    missing = sorted(str(key) for key in loading["missing_keys"])
     other = [key for key in missing if not key.startswith("pooler.")] + [
-        str(k) for k in told["mismatched_keys"]
+        str(k) for k in loading["mismatched_keys"]
     ]
     if other:
         raise InputError(
@@ -123,10 +125,10 @@ def _feature_of(network: nn.Module, lacks_pooler: bool) -> tuple[str, int]:
     config: Any = network.config
     side = getattr(config, "image_size", 224)
     height, width = (side, side) if isinstance(side, int) else side
-    found = network.eval()(pixel_values=torch.zeros(1, getattr(config, "num_channels", 3), height, width))
-    if getattr(found, "pooler_output", None) is not None and not lacks_pooler:
-        return "pooler", found.pooler_output.flatten(1).shape[1]
-    tokens = found.last_hidden_state
+    output = network.eval()(pixel_values=torch.zeros(1, getattr(config, "num_channels", 3), height, width))
+    if getattr(output, "pooler_output", None) is not None and not lacks_pooler:
+        return "pooler", output.pooler_output.flatten(1).shape[1]
+    tokens = output.last_hidden_state
     named = any(key.endswith("cls_token") or "class_embedding" in key for key in network.state_dict())
     return "cls" if named else "mean", tokens.shape[1 if tokens.ndim == 4 else 2]
 
@@ -137,16 +139,18 @@ def grey_of(path: Path) -> EncoderSpec:
     Raises:
         InputError: it does not say the size of an image.
     """
-    told = read_json(path)
-    told = told.get("image_processor", told)
-    crop = told.get("crop_size") if told.get("do_center_crop", "crop_size" in told) else None
-    side = _side(crop) or _side(told.get("size"))
+    settings = read_json(path)
+    settings = settings.get("image_processor", settings)
+    crop = settings.get("crop_size") if settings.get("do_center_crop", "crop_size" in settings) else None
+    side = _side(crop) or _side(settings.get("size"))
     if not side:
-        raise InputError(f"{path} says no size of an image.", "Name another model.")
-    scale = 255 * float(told.get("rescale_factor", 1 / 255)) if told.get("do_rescale", True) else 255.0
+        raise InputError(f"{path} does not state an image size.", "Name another model.")
+    scale = (
+        255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0
+    )
     scale = 1.0 if abs(scale - 1) < 1e-6 else scale
-    plain = not told.get("do_normalize", True) or "image_mean" not in told
-    means, stds = ([0.0], [1.0]) if plain else (told["image_mean"], told["image_std"])
+    plain = not settings.get("do_normalize", True) or "image_mean" not in settings
+    means, stds = ([0.0], [1.0]) if plain else (settings["image_mean"], settings["image_std"])
     mean = tuple(float(value) / scale for value in means)
     std = tuple(float(value) / scale for value in stds)
     alike = len(set(mean)) == len(set(std)) == 1

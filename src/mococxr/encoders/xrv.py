@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mococxr.encoders.hub import url_file
 from mococxr.encoders.spec import EncoderSpec
+from mococxr.encoders.weights import url_file
 from mococxr.errors import InputError
 
 RELEASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
@@ -88,11 +88,11 @@ def _tensors(module: Any, prefix: str) -> list[tuple[str, Tensor]]:
     if isinstance(module, dict):
         return [(key, value) for key, value in module.items() if isinstance(value, Tensor)]
     inside = vars(module) if isinstance(module, _StandIn) else {}
-    own = {**inside.get("_parameters", {}), **inside.get("_buffers", {})}
-    found = [(prefix + key, value.detach()) for key, value in own.items() if isinstance(value, Tensor)]
+    tensors = {**inside.get("_parameters", {}), **inside.get("_buffers", {})}
+    named = [(prefix + key, value.detach()) for key, value in tensors.items() if isinstance(value, Tensor)]
     for key, child in inside.get("_modules", {}).items():
-        found += _tensors(child, f"{prefix}{key}.")
-    return found
+        named += _tensors(child, f"{prefix}{key}.")
+    return named
 
 
 class _StandIn:

@@ -34,7 +34,7 @@ def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
         "What was measured": _evidence(subject, study),
         "Limits": _limits(subject),
         "Licence of what it started from": starting_licence(
-            subject.origin.get("run") or {}, subject.spec.timm
+            subject.origin.get("run") or {}, subject.spec.architecture
         ),
         "Hashes (SHA-256)": _hashes(facts),
     }
@@ -55,7 +55,9 @@ def title(subject: Subject) -> str:
         if subject.model
         else "Encoder of chest images"
     )
-    return f"{what} ({subject.spec.timm}, {subject.size} px)" + (", PHANTOM" if phantom(subject) else "")
+    return f"{what} ({subject.spec.architecture}, {subject.size} px)" + (
+        ", PHANTOM" if phantom(subject) else ""
+    )
 
 
 def _front(subject: Subject, facts: Facts, study: Facts | None) -> str:
@@ -105,7 +107,7 @@ def _summary(subject: Subject, facts: Facts) -> str:
         )
         lines.append(f"Out comes {out} of `{subject.model.about['target']}`{several}.")
     else:
-        lines.append(f"Out come {subject.spec.width:,} features of an image, to fit a classifier on.")
+        lines.append(f"Out come {subject.spec.feature_dim:,} features of an image, to fit a classifier on.")
     lines.append(
         f"Written by mococxr {facts['version']} for {facts['to']}, loaded back and compared with its source: "
     )

@@ -61,7 +61,7 @@ def _per_channel(values: tuple[float, ...], name: str) -> float | tuple[float, .
 def _encoder(found: Official, s: ImportSettings) -> Encoder:
     """The network of timm with these weights, in eval mode, proved to give finite features."""
     mean, std = _per_channel(s.mean, "mean"), _per_channel(s.std, "std")
-    encoder = build(EncoderSpec(timm=found.twin.timm, size=s.size, channels=3, mean=mean, std=std))
+    encoder = build(EncoderSpec(architecture=found.twin.timm, size=s.size, channels=3, mean=mean, std=std))
     keys = list(encoder.network.state_dict())
     load_weights(encoder, found.twin.to_timm(found.encoder, keys), str(s.file))
     encoder.eval()
@@ -111,7 +111,7 @@ def _facts(
         "version": VERSION,
         "kind": "imported",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "backbone": encoder.spec.timm,
+        "backbone": encoder.spec.architecture,
         "init": None,
         "weights": "a checkpoint of MoCo, imported",
         "checkpoint": {
@@ -147,7 +147,7 @@ def _write(out: Path, s: ImportSettings, encoder: Encoder, found: Official, fact
 def _announce(out: Path, encoder: Encoder, found: Official, left: Mapping[str, list[str]]) -> None:
     origin = "as it says" if found.stated else "as its tensors say; it names none"
     console.say(
-        f"{found.twin.torchvision} ({origin}), {len(found.encoder)} tensors -> timm's {encoder.spec.timm}"
+        f"{found.twin.torchvision} ({origin}), {len(found.encoder)} tensors -> timm's {encoder.spec.architecture}"
     )
     for group, names in left.items():
         first = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")

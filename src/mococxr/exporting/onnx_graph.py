@@ -66,7 +66,7 @@ def write_onnx(subject: Subject, folder: Path) -> dict[str, Any]:
     )
     if subject.whole and not free:
         raise InputError(
-            f"The graph of {subject.spec.timm} is good for one size of frames, and this model sees whole images.",
+            f"The graph of {subject.spec.architecture} takes frames of one size, and this model sees whole images.",
             "Fit it with --frame centre, or take a network without size-dependent padding (resnet18).",
         )
     output = "probability" if subject.model else "features"

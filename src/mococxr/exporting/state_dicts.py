@@ -52,18 +52,18 @@ def write_timm(subject: Subject, folder: Path) -> dict[str, Any]:
     spec = subject.spec
     if spec.package != "timm":
         raise InputError(
-            f"The network {spec.timm} is {spec.package}'s; timm has none.", "Export it --to onnx."
+            f"The network {spec.architecture} is {spec.package}'s; timm has none.", "Export it --to onnx."
         )
     weights, head = one_network(subject, "timm")
     options = timm_options(spec) | {"num_classes": subject.outputs}
-    network = timm.create_model(spec.timm, pretrained=False, **options)
+    network = timm.create_model(spec.architecture, pretrained=False, **options)
     if head is not None:
-        weights |= _named(_classifier(network, spec.timm), head)
+        weights |= _named(_classifier(network, spec.architecture), head)
     network.load_state_dict(weights, strict=True)
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / WEIGHTS)
     (folder / "config.json").write_text(json.dumps(_config(subject, options), indent=2) + "\n")
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    return {"difference": _answers(subject, loaded), "network": spec.timm}
+    return {"difference": _answers(subject, loaded), "network": spec.architecture}
 
 
 def _classifier(network: nn.Module, name: str) -> str:
@@ -83,7 +83,7 @@ def _named(layer: str, head: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
 
 def _config(subject: Subject, options: dict[str, Any]) -> dict[str, Any]:
     """`config.json` as timm writes it for the hub."""
-    spec, name = subject.spec, subject.spec.timm.partition(".")[0]
+    spec, name = subject.spec, subject.spec.architecture.partition(".")[0]
     given = {key: value for key, value in options.items() if key != "num_classes"}
     if given.get("in_chans") == 3:
         del given["in_chans"]
@@ -93,7 +93,7 @@ def _config(subject: Subject, options: dict[str, Any]) -> dict[str, Any]:
     return {
         "architecture": name,
         "num_classes": subject.outputs,
-        "num_features": spec.width,
+        "num_features": spec.feature_dim,
         **({"model_args": given} if given else {}),
         "pretrained_cfg": {
             "custom_load": False,
@@ -125,10 +125,10 @@ def write_torchvision(subject: Subject, folder: Path) -> dict[str, Any]:
         InputError: torchvision has no such network, or several checkpoints are averaged.
     """
     spec = subject.spec
-    twin = BY_TIMM.get(spec.timm.partition(".")[0]) if spec.package == "timm" else None
+    twin = BY_TIMM.get(spec.architecture.partition(".")[0]) if spec.package == "timm" else None
     if twin is None or spec.config:
         raise InputError(
-            f"torchvision has no network equal to {spec.timm}.",
+            f"torchvision has no network equal to {spec.architecture}.",
             f"Export it --to timm or --to onnx. torchvision has: {', '.join(BY_TIMM)}.",
         )
     if spec.channels != 3:

@@ -136,7 +136,7 @@ class _Classifier(nn.Module):
     def __init__(self, encoder: Encoder, outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.spec.width, outputs)
+        self.head = nn.Linear(encoder.spec.feature_dim, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.encoder(images))

@@ -110,13 +110,15 @@ def _announce(
 ) -> None:
     steps = feed.steps_per_epoch * s.epochs
     console.say(
-        f"pretraining {spec.timm} from {origin} on {len(pool):,} images of {len(pool.patients):,} patients "
+        f"pretraining {spec.architecture} from {origin} on {len(pool):,} images of {len(pool.patients):,} patients "
         f"({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of {feed.steps_per_epoch:,} steps "
         f"= {steps:,}, on {accelerator.num_processes} x {accelerator.device.type}"
     )
-    if (spec.timm, spec.channels, spec.mean, spec.std) != (s.backbone, s.channels, s.mean, s.std):
+    if (spec.architecture, spec.channels, spec.mean, spec.std) != (s.backbone, s.channels, s.mean, s.std):
         grey = f"{spec.channels} channels, mean {spec.mean}, std {spec.std}"
-        console.say(f"network and grey scale are those of {s.init}, not of the settings: {spec.timm}, {grey}")
+        console.say(
+            f"network and grey scale are those of {s.init}, not of the settings: {spec.architecture}, {grey}"
+        )
     preset = QUEUES[s.preset]
     why = "" if s.queue == preset else f" (the preset's is {preset:,})"
     console.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + s.queue):.2f}")
@@ -152,7 +154,7 @@ def _finish(
         "version": VERSION,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **log.verdict.facts(),
-        "backbone": spec.timm,
+        "backbone": spec.architecture,
         "init": s.init,
         "weights": origin,
         "started_from": started_from(s.init),

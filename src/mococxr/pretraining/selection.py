@@ -184,7 +184,7 @@ def _some(images: list[Image], labels: list[int]) -> tuple[list[Image], NDArray[
 def _features(encoder: Encoder, images: Sequence[Image], device: torch.device) -> Tensor:
     """(N, D) float32, on the CPU."""
     size = encoder.spec.size
-    out = np.empty((len(images), encoder.spec.width), dtype=np.float32)
+    out = np.empty((len(images), encoder.spec.feature_dim), dtype=np.float32)
     frames = (to_frame(level.pixels(row), size) for level, row in images)
     for position, feature in encode_frames(encoder, frames, device):
         out[position] = feature

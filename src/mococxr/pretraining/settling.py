@@ -56,7 +56,7 @@ def choose_precision(device: torch.device, network: Callable[[], nn.Module]) -> 
 
 def _encoder(s: PretrainSettings) -> encoders.Encoder:
     spec = encoders.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
-    return encoders.start(s.init, spec, s.seed)[0]
+    return encoders.initial_encoder(s.init, spec, s.seed)[0]
 
 
 def _batch(s: PretrainSettings, images: int, accelerator: Accelerator) -> int:
@@ -78,7 +78,7 @@ def _batch(s: PretrainSettings, images: int, accelerator: Accelerator) -> int:
 def one_step(s: PretrainSettings, batch: int, accelerator: Accelerator) -> None:
     """One step of this process alone on black images with networks of its own, which nothing keeps."""
     device, encoder = accelerator.device, _encoder(s)
-    query = Projector(encoder, encoder.spec.width, s.dim, mlp=s.head == "mlp").train().to(device)
+    query = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp").train().to(device)
 
     def wrapped(images: torch.Tensor) -> torch.Tensor:
         with accelerator.autocast():

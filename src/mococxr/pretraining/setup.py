@@ -77,10 +77,10 @@ def build_learner(
     world = accelerator.num_processes
     check_shares(s.batch, world, s.key_groups, s.accumulate)
     spec = encoders.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std)
-    encoder, origin = encoders.start(s.init, spec, s.seed)
+    encoder, origin = encoders.initial_encoder(s.init, spec, s.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(s.seed)
-        query = Projector(encoder, encoder.spec.width, s.dim, mlp=s.head == "mlp").train()
+        query = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp").train()
     key = key_copy(query).to(accelerator.device).train()
     queue = KeyQueue(s.queue, s.dim, seed=s.seed).to(accelerator.device)
     query = query.to(accelerator.device)

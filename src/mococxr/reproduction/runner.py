@@ -9,8 +9,7 @@ from typing import Any
 import polars as pl
 
 from mococxr import commands, console
-from mococxr.encoders import EncoderSpec, save_encoder
-from mococxr.encoders import start as begin
+from mococxr.encoders import EncoderSpec, initial_encoder, save_encoder
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.heads.targets import read_target
@@ -106,7 +105,7 @@ class Stages:
         folder = self.out / "starts" / (backbone if std is None else f"{backbone}-std")
         if not (folder / "encoder.json").is_file():
             spec = EncoderSpec(backbone, s.size, mean=preset.mean, std=std or preset.std)
-            encoder, origin = begin(s.init, spec, s.seed)
+            encoder, origin = initial_encoder(s.init, spec, s.seed)
             _check_network(s.init, backbone, spec, encoder.spec, std)
             _keep_seen(folder, s.init)
             write_json(
@@ -166,10 +165,10 @@ class Stages:
 def _check_network(
     init: str, backbone: str, wanted: EncoderSpec, found: EncoderSpec, std: float | None
 ) -> None:
-    if found.timm.partition(".")[0] != backbone:
+    if found.architecture.partition(".")[0] != backbone:
         raise InputError(
-            f"--init {init} is a {found.timm}, and cells of {backbone} were asked for.",
-            f"Choose others by --cells, e.g. '*/{found.timm}/*', or another start.",
+            f"--init {init} is a {found.architecture}, and cells of {backbone} were asked for.",
+            f"Choose others by --cells, e.g. '*/{found.architecture}/*', or another start.",
         )
     if std is not None and found.std != wanted.std:
         raise InputError(

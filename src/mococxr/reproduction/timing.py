@@ -110,7 +110,7 @@ def _timed(do: Callable[[], Any], device: torch.device) -> float:
 def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: str) -> float:
     """Seconds of a step of pretraining, its views included."""
     given = {
-        "stores": [store.path], "out": ".", "preset": "paper", "backbone": spec.timm, "init": "random",
+        "stores": [store.path], "out": ".", "preset": "paper", "backbone": spec.architecture, "init": "random",
         "size": spec.size, "batch": batch, "queue": largest_queue(len(store), batch), "device": device,
         "precision": PRECISION,
     }  # fmt: skip

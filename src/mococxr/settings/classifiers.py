@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mococxr.settings.fields import PAPER, OnDevice, Seeded, WithJobs, setting
+from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, Seeded, WithJobs, setting
 from mococxr.settings.preparation import STORE
 
-SOURCES = (
-    "a run folder, imagenet, random, a timm name (resnet50.a1_in1k), hf:OWNER/NAME or hf:FOLDER, xrv:NAME "
-    "(torchxrayvision), or NETWORK:FILE with a weights file."
-)
 Mode = Literal["linear", "finetune"]
 _CODE = "released code of arXiv 2010.05352"
 
@@ -100,7 +96,7 @@ class EmbedSettings(EncoderSettings):
     """Write the features of every image of a store."""
 
     store: Path = setting(STORE, positional=True)
-    encoder: str = setting(f"Encoder: {SOURCES}")
+    encoder: str = setting(f"Encoder: {ENCODERS}.")
     out: Path = setting("Parquet table to write.")
 
 
@@ -109,7 +105,7 @@ class FitSettings(TrainingSettings):
     """Train the classifier to keep, with calibration and an operating point."""
 
     store: Path = setting(STORE, positional=True)
-    encoder: str = setting(f"Encoder: {SOURCES}")
+    encoder: str = setting(f"Encoder: {ENCODERS}.")
     target: str = setting("Label to predict: a column, or COLUMN=VALUE.")
     mode: Mode = setting(
         "Linear probe on frozen features, or fine-tuning of all layers.", "linear", group="Classifier"

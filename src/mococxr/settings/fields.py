@@ -20,6 +20,11 @@ from mococxr.errors import InputError
 S = TypeVar("S")
 PAPER = "arXiv 2010.05352"
 """The MoCo-CXR paper, as the source of a default."""
+ENCODERS = (
+    "imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME (torchxrayvision), "
+    "a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k)"
+)
+"""How an encoder may be named: the words of the kinds of `encoders.SOURCES`, which a test compares."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from mococxr.errors import InputError
-from mococxr.settings.fields import OnDevice, Seeded, flag, setting
+from mococxr.settings.fields import ENCODERS, OnDevice, Seeded, flag, setting
 
 AUTO = 0
 """What `--batch auto` and `--workers auto` are kept as until a run has chosen the number."""
@@ -23,9 +23,8 @@ class Preset:
 
     backbone: str = setting("Encoder architecture: any timm name.", "tf_efficientnet_lite0", group="Encoder")
     init: str = setting(
-        "Initial weights: imagenet, random, a run folder or a weights file, each loaded into --backbone; or another "
-        "encoder with its own architecture and normalisation: NAME or timm:NAME, hf:OWNER/NAME, hf:FOLDER, xrv:NAME, "
-        "NETWORK:FILE.",
+        f"Initial weights: {ENCODERS}. imagenet, random, a run and a weights file are loaded into --backbone; any "
+        "other brings its own architecture and normalisation.",
         "imagenet",
         group="Encoder",
     )

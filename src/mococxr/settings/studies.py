@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mococxr.settings.classifiers import SOURCES, Mode, TrainingSettings
-from mococxr.settings.fields import PAPER, OnDevice, OnGpus, Seeded, WithJobs, setting
+from mococxr.settings.classifiers import Mode, TrainingSettings
+from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, OnGpus, Seeded, WithJobs, setting
 from mococxr.settings.preparation import STORE
 
 
@@ -19,7 +19,7 @@ class StudySettings(TrainingSettings, OnGpus):
     target: tuple[str, ...] = setting("Label to predict: a column, or COLUMN=VALUE (repeatable).")
     arm: tuple[str, ...] = setting(
         "Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining seeds "
-        f"(repeatable). An encoder is {SOURCES}"
+        f"(repeatable). An encoder is one of: {ENCODERS}."
     )
     out: Path = setting("Study folder (created, or resumed).")
     mode: tuple[Mode, ...] = setting(

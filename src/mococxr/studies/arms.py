@@ -9,9 +9,17 @@ from typing import Any
 
 import polars as pl
 
-from mococxr.encoders import SETS, EncoderSource, TrainedOn, shared_sets, shown_name, trained_on
+from mococxr.encoders import (
+    SETS,
+    EncoderSource,
+    TrainedOn,
+    display_name,
+    open_encoder,
+    shared_sets,
+    trained_on,
+)
 from mococxr.errors import InputError
-from mococxr.features import open_encoder, seconds_per_image
+from mococxr.features import seconds_per_image
 from mococxr.files import read_json
 from mococxr.store import Store
 from mococxr.studies.plan import Arm
@@ -38,10 +46,10 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
     init = _init_of(first)
     library = "" if source.spec.package == "timm" else f" ({source.spec.package})"
     return {
-        "encoder": ", ".join(arm.runs) if source.kind == "run" else shown_name(source.name),
+        "encoder": ", ".join(arm.runs) if source.kind == "run" else display_name(source.name),
         "kind": source.kind,
-        "init": (init and shown_name(str(init))) if source.kind == "run" else source.kind,
-        "timm": source.spec.timm + library,
+        "init": (init and display_name(str(init))) if source.kind == "run" else source.kind,
+        "timm": source.spec.architecture + library,
         "size": source.spec.size,
         "channels": source.spec.channels,
         "mean": source.spec.mean,

@@ -13,7 +13,8 @@ from pathlib import Path
 from numpy import float32
 from numpy.typing import NDArray
 
-from mococxr.features import cached, features, open_encoder
+from mococxr.encoders import open_encoder
+from mococxr.features import cached, features
 from mococxr.studies.plan import Draw, Trial
 from mococxr.studies.trial import Work
 

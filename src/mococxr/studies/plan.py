@@ -11,12 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.encoders import EncoderSource, resolve_encoder, short_name
+from mococxr.encoders import BUILT_IN, EncoderSource, resolve_encoder, short_name
 from mococxr.errors import InputError, UndefinedError
 from mococxr.heads.targets import Target, draw_labelled
 from mococxr.store import Store
-
-PLAIN = ("imagenet", "random")
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def _parts(text: str) -> tuple[str, list[str]]:
             f"--arm {text!r} names no encoder.",
             "Write --arm NAME=RUN, --arm imagenet, --arm random or --arm NAME=hf:OWNER/NAME.",
         )
-    if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and set(encoders) & set(PLAIN)):
+    if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and set(encoders) & set(BUILT_IN)):
         raise InputError(
             f"--arm {text!r} mixes or repeats encoders.", "Several encoders of an arm are different runs."
         )

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr import console
+from mococxr.encoders import open_encoder
 from mococxr.errors import InputError
-from mococxr.features import open_encoder, pick_device, state_hash
+from mococxr.features import pick_device, state_hash
 from mococxr.files import write_json
 from mococxr.heads.learn import read_method
 from mococxr.heads.targets import Target, read_target

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr.encoders import Encoder
+from mococxr.encoders import Encoder, EncoderSource, open_encoder
 from mococxr.errors import UndefinedError
-from mococxr.features import EncoderSource, features, open_encoder
+from mococxr.features import features
 from mococxr.files import write_json, write_parquet
 from mococxr.heads.finetune import Trained, member_scores
 from mococxr.heads.learn import Method, learn
