@@ -176,7 +176,7 @@ def test_a_wrong_line_is_said_in_words_and_exits_with_2(
         ("batch: yes", "--batch"),
         ("resume: 1", "--resume"),
         ("[1, 2", "not YAML"),
-        ("- a\n- b", "holds no settings"),
+        ("- a\n- b", "has no settings"),
         ("\xff\xfe", "mine.yaml"),
     ],
 )
@@ -295,9 +295,9 @@ def test_every_command_has_an_entry_and_the_order_is_that_of_the_work() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_a_python_function_with_the_same_settings(command: str) -> None:
-    function = getattr(mococxr, command)
+    function = getattr(mococxr, commands.PYTHON_NAMES.get(command, command))
     every = every_field(command)
-    assert list(inspect.signature(function).parameters) == [field.name for field in every]
+    assert sorted(inspect.signature(function).parameters) == sorted(field.name for field in every)
     assert all(commands.describe(command, field) in function.__doc__ for field in every)
 
 

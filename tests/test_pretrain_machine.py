@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import Future
 
@@ -173,13 +174,13 @@ def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on
     phantom_store, tmp_path, monkeypatch
 ):
     """`--batch auto` on a CPU is the preset's."""
-    monkeypatch.setitem(settling.PRESETS["tuned"], "batch", 4)
+    monkeypatch.setitem(settling.PRESETS, "tuned", dataclasses.replace(settling.PRESETS["tuned"], batch=4))
     run = tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1)
     kept = from_yaml(run / "settings.yaml")
     assert (kept["batch"], kept["precision"]) == (4, "no")
     assert json.loads((run / "run.json").read_text())["steps"] == 11
     (run / "run.json").unlink()
-    monkeypatch.setitem(settling.PRESETS["tuned"], "batch", 8)
+    monkeypatch.setitem(settling.PRESETS, "tuned", dataclasses.replace(settling.PRESETS["tuned"], batch=8))
     tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1, resume=True)
     assert from_yaml(run / "settings.yaml")["batch"] == 4
 

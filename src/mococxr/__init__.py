@@ -1,4 +1,4 @@
-"""MoCo-CXR: from a folder of chest images, most of them unlabelled, to a classifier that needs few labels.
+"""MoCo-CXR: from a folder of chest X-rays, most of them unlabelled, to a classifier that needs few labels.
 
 Every command of the command line is a function here with the same name and settings:
 
@@ -8,51 +8,212 @@ Every command of the command line is a function here with the same name and sett
     mococxr.pretrain("store", out="run")
     mococxr.study("store", target="TB", arm=["moco=run", "imagenet"], out="study")
 
-`import` is a word of the language, so that command is `mococxr.import_checkpoint("moco-cxr", file, out="run")`.
-Beside them stand `Store` (the images of a store), `load_encoder` (an encoder as a torch module), the errors.
-Nothing heavy is imported before it is used.
+`import` is a word of the language, so that command is `import_checkpoint("moco-cxr", file, out="run")`. Beside the
+commands stand the parts that one's own code builds on: `read_image`, `Store`, `Images`, `load_encoder`, `Features`,
+`load_classifier`, `read_results`, and the errors; numbers with intervals are in `mococxr.metrics`.
+
+Importing the package loads nothing heavy: a function imports what it needs when it is called. Signatures for editors
+and type checkers are in `__init__.pyi`, written by `docs/make_stubs.py`.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from mococxr import commands as _commands
+from mococxr.commands import function as _function
 from mococxr.errors import ImageError, InputError, RunError, UndefinedError
 from mococxr.version import VERSION as __version__
 
-if TYPE_CHECKING:
-    from mococxr.encoders import load_encoder
-    from mococxr.store import Store
+demo = _function("demo")
+prepare = _function("prepare")
+inspect = _function("inspect")
+views = _function("views")
+pretrain = _function("pretrain")
+embed = _function("embed")
+fit = _function("fit")
+predict = _function("predict")
+study = _function("study")
+reproduce = _function("reproduce")
+report = _function("report")
+evaluate = _function("evaluate")
+import_checkpoint = _function("import")
+export = _function("export")
 
-_ALIASES = {"import_checkpoint": "import"}
-"""Another name for a command whose own is a word of the language, so that it cannot be written after a dot."""
-_OBJECTS = {"Store": "mococxr.store", "load_encoder": "mococxr.encoders"}
+
+class Store:
+    """The images that `prepare` decoded; `Store.open(path)` gives a `mococxr.store.Store`.
+
+    >>> store = mococxr.Store.open("store")
+    >>> len(store), store.labels
+    (12, ['Effusion', 'Cardiomegaly'])
+    >>> store.pixels(0).dtype  # (H, W), memory-mapped
+    dtype('uint8')
+    >>> store.index.columns[:4]  # a polars table, one row per image
+    ['row', 'path', 'patient', 'study']
+    >>> store.rows_in("train", "val").dtype
+    dtype('int64')
+    """
+
+    @staticmethod
+    def open(path):
+        """Open a store; an `InputError` says what is missing or damaged."""
+        from mococxr.store import Store
+
+        return Store.open(path)
+
+
+def Images(store, split="train", *, size=None, frame="centre", transform=None):
+    """The images of a store as a `torch.utils.data.Dataset` of (frame, row).
+
+    A frame is a uint8 tensor (1, size, size), cropped as an encoder would see it; `store.index` has the labels of a row.
+
+    >>> images = mococxr.Images("store", split="train", size=32)
+    >>> frame, row = images[0]
+    >>> frame.shape, frame.dtype
+    (torch.Size([1, 32, 32]), torch.uint8)
+
+    Args:
+        store: a folder made by `prepare`, or an open store.
+        split: train, val or test, several of them, or None for all images.
+        size: side of a frame, px; None takes the store's own.
+        frame: `centre`, or `whole` for frames of differing width.
+        transform: called on each frame, e.g. a transform of torchvision.
+    """
+    from mococxr.interop import Images
+
+    return Images(store, split, size=size, frame=frame, transform=transform)
+
+
+def Features(encoder, *, size=None, frame="centre", device="auto", batch=64):
+    """An encoder as a scikit-learn transformer: images in, features out.
+
+    It takes arrays (N, H, W) uint8, a list of (H, W) arrays of any sizes, or `Images`.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> store = mococxr.Store.open("store")
+    >>> images = [store.pixels(row) for row in range(len(store))]
+    >>> model = make_pipeline(mococxr.Features("run"), LogisticRegression())
+    >>> model.fit(images, store.index["Effusion"]).predict_proba(images).shape
+    (12, 2)
+
+    Args:
+        encoder: a run folder or any other encoder that `--encoder` takes, or a torch module from `load_encoder`.
+        size: side of the encoder's input, px; None takes the encoder's own.
+        frame: `centre` or `whole`, the input crop.
+        device: auto, cpu, cuda or mps.
+        batch: images per forward pass.
+    """
+    from mococxr.interop import Features
+
+    return Features(encoder, size=size, frame=frame, device=device, batch=batch)
+
+
+def read_image(source, *, voi="first", frames="first", sixteen_bit="full"):
+    """Read one image as `prepare` would.
+
+    >>> mococxr.read_image("images/images/phantom-000001-2.png").shape
+    (72, 72)
+
+    Args:
+        source: a path, or the bytes of a file: PNG, JPEG, TIFF, BMP or DICOM.
+        voi: DICOM window or VOI table: first, widest, none, a number from 1, or name:TEXT.
+        frames: `first` takes the first frame of a multi-frame DICOM file, `refuse` refuses the file.
+        sixteen_bit: `full` (the declared range) or two percentiles as LOW:HIGH.
+
+    Returns:
+        uint8 (H, W), upright, larger = whiter as displayed.
+
+    Raises:
+        ImageError: it cannot be read; the text is the reason.
+    """
+    from mococxr.images import decode_image, read_bytes
+
+    data = source if isinstance(source, bytes) else read_bytes(_path(source))
+    return decode_image(data, voi=voi, frames=frames, sixteen_bit=sixteen_bit)
+
+
+def load_encoder(source, *, backbone=None, size=None):
+    """Load an encoder as a torch module in eval mode, its normalisation inside.
+
+    It maps images (N, 1, H, W), uint8 or 0 to 1, to features (N, D).
+
+    >>> import torch
+    >>> encoder = mococxr.load_encoder("run")
+    >>> encoder(torch.zeros(2, 1, 32, 32, dtype=torch.uint8)).shape
+    torch.Size([2, 256])
+
+    Args:
+        source: as `--encoder`: a run folder, imagenet, random, a timm name, hf:OWNER/NAME, xrv:NAME, NETWORK:FILE.
+        backbone: timm architecture, where the source does not tell it.
+        size: side of the input, px, where the source does not tell it.
+
+    Raises:
+        InputError: no such encoder, or it is not available here.
+    """
+    from mococxr.encoders import open_encoder, resolve_encoder
+
+    return open_encoder(resolve_encoder(str(source), backbone=backbone, size=size))
+
+
+def load_classifier(folder):
+    """Load a classifier made by `fit`.
+
+    >>> classifier = mococxr.load_classifier("model")
+    >>> table = classifier.predict([mococxr.read_image("images/images/phantom-000001-2.png")])
+    >>> table.columns  # as `predict` writes them; polars
+    ['score', 'calibrated', 'decision']
+
+    Raises:
+        InputError: no model, or weights that are not its own.
+    """
+    from mococxr.classifier.saved import load_model
+
+    return load_model(_path(folder))
+
+
+def read_results(folder):
+    """Read a study folder: its tables as polars tables (`frames`), `study.json` as `facts`.
+
+    >>> results = mococxr.read_results("study")
+    >>> results.frames["cells"].select("arm", "fraction").rows()
+    [('random', 1.0)]
+
+    Raises:
+        InputError: no study, or a table that lacks a column.
+    """
+    from mococxr.results import read_results
+
+    return read_results(folder)
+
+
+def _path(path):
+    from pathlib import Path
+
+    return Path(path)
+
 
 __all__ = [
+    "Features",
     "ImageError",
+    "Images",
     "InputError",
     "RunError",
     "Store",
     "UndefinedError",
     "__version__",
+    "demo",
+    "embed",
+    "evaluate",
+    "export",
+    "fit",
     "import_checkpoint",
+    "inspect",
+    "load_classifier",
     "load_encoder",
-    *_commands.ENTRIES,
+    "predict",
+    "prepare",
+    "pretrain",
+    "read_image",
+    "read_results",
+    "report",
+    "reproduce",
+    "study",
+    "views",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first asked for."""
-    if name in _OBJECTS:
-        return getattr(importlib.import_module(_OBJECTS[name]), name)
-    if name in _ALIASES:
-        return _commands.function(_ALIASES[name])
-    if name not in _commands.ENTRIES:
-        raise AttributeError(f"module 'mococxr' has no attribute {name!r}")
-    return _commands.function(name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -10,10 +10,13 @@ import importlib
 import inspect
 import os
 import shlex
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field
+from pathlib import Path
 from typing import Any
 
+from mococxr import console
 from mococxr.errors import InputError
 from mococxr.settings import COMMANDS, fields, flag, make
 
@@ -34,6 +37,8 @@ ENTRIES = {
     "export": "mococxr.exporting.export:run",
 }
 """Command -> `module:function`; the module is imported when the command runs, and not before."""
+PYTHON_NAMES = {"import": "import_checkpoint"}
+"""Command -> its name in Python, where its own is a word of the language."""
 OBJECTS = {"prepare": ("source", "mococxr.datasets.xrv:on_disk")}
 """Command -> the path that may be an object in Python, and the function that makes it a path among the settings."""
 
@@ -98,6 +103,13 @@ def command_line(command: str, given: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
+def say_and_run(command: str, **settings: Any) -> Any:
+    """Say a command as a user would type it, and do it; a setting of None is left out."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    console.say(f"\n$ {command_line(command, given)}")
+    return run(command, given)
+
+
 def _by_flag(field: Field[Any], value: Any) -> list[Any]:
     """The values as they go to one flag, or each to a flag of its own."""
     return list(value) if field.metadata["single"] and isinstance(value, list | tuple) else [value]
@@ -110,39 +122,69 @@ def _words(value: Any) -> list[str]:
     return [shlex.quote(str(item)) for item in values]
 
 
+RETURNS = {"prepare": "Store", "inspect": "Dossier", "evaluate": "dict[str, Any]", "report": "None"}
+"""Command -> what its Python function returns; all others return the `Path` of what they made."""
+_TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}
+
+
 def function(command: str) -> Callable[..., Any]:
     """A command as a Python function, with the signature and the docstring that its settings make.
 
     A setting that takes several values takes a list of them, or a single one as it is.
     """
     by_position, by_name = fields_of(command)
-    places = [field.name for field in by_position]
-    kinds = types_of(command)
+    positions = [field.name for field in by_position]
 
     def call(*values: Any, **given: Any) -> Any:
-        placed = dict(zip(places, values, strict=False))
-        twice = sorted(placed.keys() & given.keys())
-        if len(values) > len(places) or twice:
+        by_order = dict(zip(positions, values, strict=False))
+        twice = sorted(by_order.keys() & given.keys())
+        if len(values) > len(positions) or twice:
             fault = f"two values for {twice[0]}" if twice else "too many values by position"
             raise InputError(
                 f"{command}() got {fault}.",
-                f"By position it takes {', '.join(places) or 'nothing'}; name the rest.",
+                f"By position it takes {', '.join(positions) or 'nothing'}; name the rest.",
             )
-        return run(command, placed | given)
+        return run(command, by_order | given)
 
-    kind = inspect.Parameter
-    parameters = [
-        kind(
-            field.name,
-            kind.POSITIONAL_OR_KEYWORD if field in by_position else kind.KEYWORD_ONLY,
-            default=kind.empty if is_required(field) else field.default,
-            annotation=kinds[field.name],
-        )
-        for field in (*by_position, *by_name)
-    ]
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__name__ = call.__qualname__ = command
+    name = PYTHON_NAMES.get(command, command)
+    call.__signature__ = _signature(command)  # type: ignore[attr-defined]
+    call.__name__ = call.__qualname__ = name
     call.__module__ = "mococxr"
     lines = [f"    {field.name}: {describe(command, field)}" for field in (*by_position, *by_name)]
     call.__doc__ = "\n".join([str(inspect.getdoc(COMMANDS[command])), "", "Args:", *lines])
     return call
+
+
+def _signature(command: str) -> inspect.Signature:
+    """The parameters of a command's function; annotations are text, as `__init__.pyi` has them."""
+    by_position, by_name = fields_of(command)
+    kinds, preset = types_of(command), next(iter(getattr(COMMANDS[command], "presets", {}).values()), None)
+    parameters = []
+    for field in sorted((*by_position, *by_name), key=lambda f: (f not in by_position, not is_required(f))):
+        kind = (
+            inspect.Parameter.POSITIONAL_OR_KEYWORD
+            if field in by_position
+            else inspect.Parameter.KEYWORD_ONLY
+        )
+        text = "Any" if (command, field.name) == ("prepare", "source") else _annotation(kinds[field.name])
+        text += "".join(f" | Literal[{word!r}]" for word in field.metadata["words"])
+        default = inspect.Parameter.empty if is_required(field) else field.default
+        if preset is not None and hasattr(preset, field.name):  # which default it is depends on the preset
+            text, default = f"{text} | None", None
+        parameters.append(inspect.Parameter(field.name, kind, default=default, annotation=text))
+    return inspect.Signature(parameters, return_annotation=RETURNS.get(command, "Path"))
+
+
+def _annotation(kind: Any) -> str:
+    """The type of a setting as a caller sees it: a path may be text, several values may be one."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return f"Literal[{', '.join(map(repr, inner))}]"
+    if origin is tuple and inner[-1] is ...:
+        item = _annotation(inner[0])
+        return f"{item} | Sequence[{item}]"
+    if origin is tuple:
+        return f"Sequence[{_annotation(inner[0])}]"
+    if inner:
+        return f"{_annotation(inner[0])} | None"
+    return _TEXTS[kind]

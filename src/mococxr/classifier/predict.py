@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr import console, metrics
+from mococxr import console
 from mococxr.classifier.decoding import decoded
 from mococxr.classifier.fit import set_threads
 from mococxr.classifier.inputs import Image, images_of, quarantined
@@ -83,23 +83,12 @@ def _check_prevalence(model: Model, prevalence: float | None) -> None:
 
 def _table(model: Model, images: list[Image], scores: list[float], prevalence: float | None) -> pl.DataFrame:
     """The table that is written."""
-    score = np.array(scores)
-    columns: dict[str, object] = {
+    columns = {
         "path": [image.path for image in images],
         "patient": [image.patient for image in images],
         "study": [image.study for image in images],
-        "score": score,
-        "calibrated": [None] * len(images),
-        "decision": [None] * len(images),
+        **model.columns(np.array(scores), prevalence),
     }
-    if (calibrator := calibrator_of(model.about)) is not None:
-        calibrated = calibrator.apply(metrics.as_logits(score))
-        if prevalence is not None:
-            was = model.about["calibration"]["prevalence"]
-            calibrated = metrics.at_prevalence(calibrated, was, prevalence)
-        columns["calibrated"] = calibrated
-    if (threshold := threshold_of(model.about)) is not None:
-        columns["decision"] = (score >= threshold).astype(np.int8)
     return pl.DataFrame(columns, schema=SCHEMA)
 
 

@@ -5,26 +5,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mococxr import metrics
+from mococxr.classifier.operating import calibrator_of, threshold_of
 from mococxr.encoders import Encoder, build, spec_of
 from mococxr.errors import InputError
-from mococxr.features import encode_frames, image_level, to_frame
+from mococxr.features import encode_frames, image_level, pick_device, to_frame
 from mococxr.files import atomic, read_json, sha256_file, write_json
 from mococxr.heads.finetune import Member
 from mococxr.heads.linear import LinearHead
 from mococxr.version import VERSION
 
 FORMAT = 1
+SCORES = {"score": pl.Float64, "calibrated": pl.Float64, "decision": pl.Int8}
 HEAD = ("mean", "scale", "weight", "bias")
 
 
@@ -72,6 +76,34 @@ class Model:
             for position, feature in encode_frames(encoder.eval(), frames, device):
                 total[position] += member.head.scores(feature[None])[0]
         return total / len(self.members)
+
+    def predict(
+        self, images: Iterable[NDArray[np.uint8]], *, prevalence: float | None = None, device: str = "auto"
+    ) -> pl.DataFrame:
+        """Score images (H, W) uint8, as `read_image` or a store gives them.
+
+        Returns:
+            `score, calibrated, decision`, one row per image, as the command `predict` writes them.
+        """
+        frames = [self.frame_of(image) for image in images]
+        return pl.DataFrame(self.columns(self.scores(frames, pick_device(device)), prevalence), schema=SCORES)
+
+    def columns(self, scores: NDArray[np.float64], prevalence: float | None = None) -> dict[str, Any]:
+        """Scores (N,) with what the model's calibration and threshold make of them; without one a column is blank.
+
+        Args:
+            prevalence: of the finding where the images come from; None is that of the validation images.
+        """
+        blank = [None] * len(scores)
+        columns: dict[str, Any] = {"score": scores, "calibrated": blank, "decision": blank}
+        if (calibrator := calibrator_of(self.about)) is not None:
+            columns["calibrated"] = calibrator.apply(metrics.as_logits(scores))
+            if prevalence is not None:
+                was = self.about["calibration"]["prevalence"]
+                columns["calibrated"] = metrics.at_prevalence(columns["calibrated"], was, prevalence)
+        if (threshold := threshold_of(self.about)) is not None:
+            columns["decision"] = (scores >= threshold).astype(np.int8)
+        return columns
 
 
 def load_model(folder: Path) -> Model:

@@ -75,7 +75,7 @@ class Stages:
 
     def _prepared(self, given: dict[str, Any]) -> Store:
         s = self.settings
-        store: Store = _step("prepare", **given, size=s.size, jobs=s.jobs, executor=s.executor)
+        store: Store = commands.say_and_run("prepare", **given, size=s.size, jobs=s.jobs, executor=s.executor)
         return store
 
     def write_patient_draws(self, counts: Mapping[float, int]) -> None:
@@ -120,7 +120,7 @@ class Stages:
         if (folder / "run.json").is_file():
             console.say(f"{folder}: pretrained already.")
             return
-        _step(
+        commands.say_and_run(
             "pretrain", stores=[self.store_path], out=folder, preset="paper", backbone=run.backbone, init=s.init,
             size=s.size, epochs=s.epochs, batch=s.batch, queue=s.queue, lr=run.lr, std=run.std, seed=s.seed,
             device=s.device, precision=PRECISION, resume=(folder / "settings.yaml").is_file() or None,
@@ -159,7 +159,7 @@ class Stages:
         if is_finished(folder, to_mapping(wanted)):
             console.say(f"{folder}: done already.")
             return
-        _step("study", **given)
+        commands.say_and_run("study", **given)
 
 
 def _check_network(
@@ -187,10 +187,3 @@ def _keep_seen(folder: Path, init: str) -> None:
     for name in ("patients.csv", "images.parquet"):
         if (Path(init) / name).is_file():
             atomic_write(folder / name, (Path(init) / name).read_bytes())
-
-
-def _step(command: str, **settings: Any) -> Any:
-    """Say a command as a user would type it, and do it."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    console.say(f"\n$ {commands.command_line(command, given)}")
-    return commands.run(command, given)

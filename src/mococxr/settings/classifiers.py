@@ -169,7 +169,6 @@ class ImportSettings:
     mean: tuple[float, ...] = setting(
         "Grey mean of its normalisation, one value or one per channel.",
         (0.5020,),
-        unit="0 to 1",
         low=0,
         high=1,
         source=_CODE,
@@ -178,7 +177,6 @@ class ImportSettings:
     std: tuple[float, ...] = setting(
         "Divisor of its normalisation, one value or one per channel; the released code uses the variance.",
         (0.085585,),
-        unit="0 to 1",
         low=1e-6,
         high=1,
         source=_CODE,

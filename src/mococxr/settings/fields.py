@@ -46,7 +46,9 @@ class Range:
         )
 
     def __str__(self) -> str:
-        """`at least 4`, `above 0 and at most 1`; empty where every finite number is taken."""
+        """`at least 4`, `between 0 and 1`, `above 0 and at most 1`; empty where every finite number is taken."""
+        if self.low is not None and self.high is not None:
+            return f"between {_number(self.low)} and {_number(self.high)}"
         ends = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
         return " and ".join(f"{words} {_number(end)}" for words, end in ends.items() if end is not None)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from mococxr import commands, console
 from mococxr.errors import InputError
@@ -50,26 +49,19 @@ def run(settings: DemoSettings) -> Path:
         )
     images, store, encoder = _draw(out / "images", settings), out / "store", out / "run"
     seed = settings.seed
-    _step("prepare", source=images, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed)
-    _step("views", store=store, out=out / "views.png", size=VIEW_SIZE, seed=seed)
-    _step(
+    commands.say_and_run("prepare", source=images, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed)
+    commands.say_and_run("views", store=store, out=out / "views.png", size=VIEW_SIZE, seed=seed)
+    commands.say_and_run(
         "pretrain", stores=[store], out=encoder, backbone=BACKBONE, init=init, size=VIEW_SIZE, epochs=settings.epochs,
         seed=seed, save_every=50, resume=(encoder / "settings.yaml").is_file() or None,
     )  # fmt: skip
-    report = _step(
+    report = commands.say_and_run(
         "study", store=store, target=[TARGET], arm=[init, f"moco={encoder}"], fraction=FRACTIONS, draws=DRAWS,
         seed=seed, out=out / "study",
     )  # fmt: skip
     _use(out, store, encoder, seed)
     _close(out, report)
     return Path(report)
-
-
-def _step(command: str, **settings: Any) -> Any:
-    """Say a command as a user would type it, and do it."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    console.say(f"\n$ {commands.command_line(command, given)}")
-    return commands.run(command, given)
 
 
 def _claim(out: Path, settings: DemoSettings) -> str:
@@ -108,8 +100,10 @@ def _use(out: Path, store: Path, encoder: Path, seed: int) -> None:
     if (model / "model.json").is_file():
         console.say(f"\n{model}: the classifier is fitted already.")
     else:
-        _step("fit", store=store, encoder=str(encoder), target=TARGET, seed=seed, out=model)
-    _step("predict", model=model, images=_scored(out / "images", store), out=out / "scores.csv")
+        commands.say_and_run("fit", store=store, encoder=str(encoder), target=TARGET, seed=seed, out=model)
+    commands.say_and_run(
+        "predict", model=model, images=_scored(out / "images", store), out=out / "scores.csv"
+    )
 
 
 def _scored(images: Path, store: Path) -> list[Path]:

@@ -1,0 +1,666 @@
+"""Written by docs/make_stubs.py from the settings; do not edit."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mococxr.audit.inspect import Dossier
+from mococxr.classifier.saved import Model
+from mococxr.encoders import Encoder
+from mococxr.errors import ImageError as ImageError
+from mococxr.errors import InputError as InputError
+from mococxr.errors import RunError as RunError
+from mococxr.errors import UndefinedError as UndefinedError
+from mococxr.interop import Features as Features
+from mococxr.interop import Images as Images
+from mococxr.results import StudyResults
+from mococxr.store import Store as Store
+
+__version__: str
+
+def read_image(
+    source: str | PathLike[str] | bytes,
+    *,
+    voi: str = "first",
+    frames: str = "first",
+    sixteen_bit: str = "full",
+) -> NDArray[np.uint8]: ...
+def load_encoder(
+    source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None
+) -> Encoder: ...
+def load_classifier(folder: str | PathLike[str]) -> Model: ...
+def read_results(folder: str | PathLike[str]) -> StudyResults: ...
+def demo(*, seed: int = 0, out: str | PathLike[str] = "demo", images: int = 2400, epochs: int = 10) -> Path:
+    """Run the whole workflow on synthetic images: a demonstration, not evidence.
+
+    Args:
+        seed: Random seed. [at least 0; default: 0]
+        out: Output folder. [default: demo]
+        images: Number of synthetic images. [images; at least 200; default: 2400]
+        epochs: Pretraining: passes over the images. [epochs; at least 1; default: 10]
+    """
+
+def prepare(
+    source: Any,
+    *,
+    out: str | PathLike[str],
+    jobs: int | None = None,
+    executor: Literal["local", "ray"] = "local",
+    format: Literal[
+        "auto",
+        "csv",
+        "dicom",
+        "folder",
+        "chexpert",
+        "nih",
+        "shenzhen",
+        "montgomery",
+        "mimic",
+        "vindr",
+        "padchest",
+        "rsna",
+        "tbx11k",
+        "openi",
+        "brax",
+        "xrv",
+    ] = "auto",
+    labels: str | PathLike[str] | None = None,
+    label: str | Sequence[str] = (),
+    size: int = 320,
+    depth: str = "full",
+    voi: str = "first",
+    frames: Literal["first", "refuse"] = "first",
+    max_pixels: int = 120000000,
+    split: Sequence[float] = (0.5, 0.1, 0.4),
+    split_file: str | PathLike[str] | None = None,
+    split_seed: int = 0,
+    patients_unknown: bool = False,
+    pseudonymise: bool = False,
+    key: str | PathLike[str] | None = None,
+    keep: str | Sequence[str] = (),
+) -> Store:
+    """Read a folder of chest X-rays once: decode, downscale, split by patient, and write a store.
+
+    Args:
+        source: A folder of images, or a CSV table that lists them; in Python also a torchxrayvision dataset.
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        executor: Run the parallel work on this machine, or on a Ray cluster that shares its file system.
+            [default: local]
+        out: Store folder to create.
+        format: Layout of the source; auto detects it. [default: auto]
+        labels: Label table, if it is not inside the source. [default: none]
+        label: Label column (repeatable); any value other than 1, 0, -1 and blank is then an error. [default:
+            every column of 1, 0, -1 and blank]
+        size: Shorter side of a stored image. [px; between 16 and 4096; default: 320; arXiv 2010.05352]
+        depth: Mapping of 16-bit images to 8 bit: full (the declared range), or two percentiles of the image
+            as LOW:HIGH, e.g. 0.5:99.5. [default: full]
+        voi: DICOM window or VOI table to apply: first, widest, none (the whole stored range), a number from
+            1, or name:TEXT. [default: first]
+        frames: Multi-frame DICOM files: use the first frame, or exclude the file. [default: first]
+        max_pixels: Images with more pixels are excluded before they are decoded. [pixels; at least 1;
+            default: 120000000]
+        split: Fractions of patients for training, validation and test. [between 0 and 1; default: 0.5 0.1
+            0.4]
+        split_file: A given split instead of --split: a table `patient,split` (train, val, test), a JSON file
+            with a list of images per split, or mednet:NAME from the installed mednet package, e.g.
+            mednet:default. [default: none]
+        split_seed: Random seed of the split by --split. [at least 0; default: 0]
+        patients_unknown: Accept images without patient identifiers: each image then counts as its own
+            patient, and the report says so. [default: off]
+        pseudonymise: Replace patient, study and image names by keyed hashes and keep only the labels of the
+            table; always on for DICOM. [default: off]
+        key: Key file of the pseudonyms, created if absent; one key gives a patient the same pseudonym in
+            every store. [default: OUT.key beside the store]
+        keep: A further column of the table to keep in a pseudonymised store (repeatable). [default: none]
+    """
+
+def inspect(
+    store: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    jobs: int | None = None,
+    against: str | PathLike[str] | None = None,
+    thumbnails: int = 12,
+) -> Dossier:
+    """Check a store before training: unreadable, unusual, duplicate and leaking images, labels, shortcuts.
+
+    Exit status 3 if a finding needs attention, 0 if none does.
+
+    Args:
+        store: A store made by `prepare`.
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        out: HTML page to write; NAME.json and flags.csv are written beside it.
+        against: A second store that should share no patient and no image with the first, e.g. an external
+            test set. [default: none]
+        thumbnails: Images shown per finding; the table lists all of them. [images; at least 0; default: 12]
+    """
+
+def views(
+    store: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    seed: int = 0,
+    preset: Literal["paper", "tuned"] = "tuned",
+    size: int | None = None,
+    images: int = 6,
+) -> Path:
+    """Draw a sheet of augmented views as pretraining would see them, to check before a GPU hour is spent.
+
+    Args:
+        store: A store made by `prepare`.
+        seed: Random seed. [at least 0; default: 0]
+        out: PNG file to write.
+        preset: Preset whose augmentation is shown. [default: tuned]
+        size: Side of a view. [px; between 16 and 4096; default: the preset's]
+        images: Number of images to show, one per row. [images; at least 1; default: 6]
+    """
+
+def pretrain(
+    stores: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str],
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    backbone: str | None = None,
+    init: str | None = None,
+    channels: int | None = None,
+    size: int | None = None,
+    epochs: int | None = None,
+    batch: int | Literal["auto"] | None = None,
+    lr: float | None = None,
+    momentum: float | None = None,
+    temperature: float | None = None,
+    head: Literal["mlp", "linear"] | None = None,
+    dim: int | None = None,
+    key_groups: int | None = None,
+    optimizer: Literal["adam", "adamw", "sgd"] | None = None,
+    weight_decay: float | None = None,
+    schedule: Literal["step", "cosine", "constant"] | None = None,
+    milestones: float | Sequence[float] | None = None,
+    warmup: float | None = None,
+    flip: float | None = None,
+    rotation: float | None = None,
+    crop: Sequence[float] | None = None,
+    brightness: float | None = None,
+    contrast: float | None = None,
+    mean: float | None = None,
+    std: float | None = None,
+    positives: Literal["view", "study"] | None = None,
+    preset: Literal["paper", "tuned"] = "tuned",
+    accumulate: int = 1,
+    queue: int | None = None,
+    views_on: Literal["cpu", "device"] = "cpu",
+    pretrain_on: Literal["train", "train+val", "all"] = "train",
+    exclude_patients: str | PathLike[str] | None = None,
+    knn: str | None = None,
+    select: Literal["last", "knn", "rank"] = "last",
+    save_every: int = 200,
+    log_every: int = 10,
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none",
+    resume: bool = False,
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
+    compile: bool = False,
+    workers: int | Literal["auto"] = 0,
+) -> Path:
+    """Pretrain an encoder on unlabelled images by momentum contrast (MoCo).
+
+    Args:
+        stores: One store, or several to pretrain on together.
+        seed: Random seed. [at least 0; default: 0]
+        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        backbone: Encoder architecture: any timm name. [paper: resnet18; tuned: tf_efficientnet_lite0]
+        init: Initial weights: imagenet, random, a run folder or a weights file, each loaded into --backbone;
+            or another encoder with its own architecture and normalisation: NAME or timm:NAME, hf:OWNER/NAME,
+            hf:FOLDER, xrv:NAME, NETWORK:FILE. [default: imagenet]
+        channels: Input channels; the grey image is repeated into each. [between 1 and 64; default: 3]
+        size: Side of a view. [px; between 16 and 4096; paper: 320; tuned: 96]
+        epochs: Passes over the images. [epochs; between 1 and 100000; paper: 20; tuned: 12]
+        batch: Batch size over all processes; auto: the largest power of two that fits the GPU, or on a CPU
+            the preset's. [images; between 2 and 1048576; paper: 16; tuned: 32]
+        lr: Learning rate. [above 0; paper: 0.0001; tuned: 0.0005]
+        momentum: Momentum m of the key encoder. [between 0 and 1; paper: 0.999; tuned: 0.99]
+        temperature: Temperature T of the contrastive loss. [between 0.0001 and 100; default: 0.2]
+        head: Projection head: mlp as in MoCo v2, linear as in v1. [default: mlp]
+        dim: Embedding dimension C. [between 1 and 65536; default: 128]
+        key_groups: Shuffled groups per device in which batch norm sees the keys, against leakage by batch
+            norm; 1 turns it off. [at least 1; paper: 1; tuned: 2]
+        optimizer: Optimiser. [paper: adam; tuned: adamw]
+        weight_decay: Weight decay (L2 for adam and sgd, decoupled for adamw). [at least 0; default: 0.0001]
+        schedule: Learning rate schedule. [paper: step; tuned: cosine]
+        milestones: Step schedule: fractions of the run after which the learning rate falls to a tenth.
+            [between 0 and 1; paper: 0.6 0.9; tuned: none]
+        warmup: Fraction of the run in which the learning rate rises from 0. [between 0 and 1; paper: 0;
+            tuned: 0.02]
+        flip: Probability of a horizontal flip. [between 0 and 1; default: 0.5]
+        rotation: Largest rotation in either direction. [degrees; between 0 and 180; default: 10]
+        crop: Smallest and largest area of a random crop, as fractions of the largest centred square. [above 0
+            and at most 1; paper: 1 1; tuned: 0.9 1]
+        brightness: Brightness jitter, relative. [between 0 and 1; default: 0]
+        contrast: Contrast jitter, relative. [between 0 and 1; default: 0]
+        mean: Mean subtracted from grey values in 0 to 1. [between 0 and 1; paper: 0.502; tuned: 0.449]
+        std: Divisor of the grey values after that. [between 1e-6 and 1e+06; paper: 0.085585; tuned: 0.226]
+        positives: Positive pairs: two views of one image, or two images of one study (MedAug). [default:
+            view]
+        out: Run folder to create.
+        preset: Preset that supplies every setting not given. [default: tuned]
+        accumulate: Parts that the queries of a step are computed in, one after the other, to fit a larger
+            batch; batch norm sees one part at a time. [parts; at least 1; default: 1]
+        queue: Queue length K; more keys than the images allow are refused. [keys; at least 1; default: paper
+            24576, tuned 1024, or as many as the images allow]
+        views_on: Where views are computed: on CPU threads, or on the device, which then holds the stored
+            images; results differ by rounding only. [default: cpu]
+        pretrain_on: Splits whose images are used. [default: train]
+        exclude_patients: File of patients to exclude, one per line. [default: none]
+        knn: Label for online kNN evaluation, LABEL or COLUMN=VALUE: AUROC on validation patients from nearest
+            training patients. It does not influence training. [default: none]
+        select: Which encoder to keep: the last, or of ten checkpoints the best by --knn AUROC or by effective
+            rank. [default: last]
+        save_every: Steps between checkpoints. [steps; at least 1; default: 200]
+        log_every: Steps between log lines. [steps; at least 1; default: 10]
+        tracker: Experiment tracker that also receives the log. [default: none]
+        resume: Resume from the last checkpoint in --out. [default: off]
+        precision: Mixed precision; auto uses bf16 where it is faster. [default: auto]
+        compile: Compile the encoders (torch.compile). [default: off]
+        workers: Threads that compute views; auto: one per core with a GPU, else as many as keep up with
+            training. [threads; between 0 and 1024; default: auto]
+    """
+
+def embed(
+    store: str | PathLike[str],
+    *,
+    encoder: str,
+    out: str | PathLike[str],
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    backbone: str | None = None,
+    size: int | None = None,
+    frame: Literal["centre", "whole"] = "centre",
+) -> Path:
+    """Write the features of every image of a store.
+
+    Args:
+        store: A store made by `prepare`.
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
+            tells it. [default: the run's]
+        size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        frame: Input crop: the centred square of the shorter side, or the whole image with its aspect ratio
+            kept. [default: centre; arXiv 2010.05352]
+        encoder: Encoder: a run folder, imagenet, random, a timm name (resnet50.a1_in1k), hf:OWNER/NAME or
+            hf:FOLDER, xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file.
+        out: Parquet table to write.
+    """
+
+def fit(
+    store: str | PathLike[str],
+    *,
+    encoder: str,
+    target: str,
+    out: str | PathLike[str],
+    seed: int = 0,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    backbone: str | None = None,
+    size: int | None = None,
+    frame: Literal["centre", "whole"] = "centre",
+    where: str | Sequence[str] = (),
+    uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
+    blank: Literal["negative", "unknown"] | None = None,
+    strength: str = "0.01",
+    linear: Literal["solved", "paper"] = "solved",
+    lr: float = 3e-05,
+    optimizer: Literal["adam", "adamw"] = "adam",
+    weight_decay: float = 0.0,
+    batch: int = 16,
+    epochs: float | None = None,
+    checkpoints: int = 10,
+    mode: Literal["linear", "finetune"] = "linear",
+    fraction: float = 1.0,
+    draw: int = 0,
+    calibrate: Literal["platt", "isotonic", "temperature", "none"] = "platt",
+    threshold_by: Literal["sensitivity", "youden", "none"] = "sensitivity",
+    sensitivity: float | None = None,
+) -> Path:
+    """Train the classifier to keep, with calibration and an operating point.
+
+    Args:
+        store: A store made by `prepare`.
+        seed: Random seed. [at least 0; default: 0]
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
+            tells it. [default: the run's]
+        size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        frame: Input crop: the centred square of the shorter side, or the whole image with its aspect ratio
+            kept. [default: centre; arXiv 2010.05352]
+        where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
+        uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
+        blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
+        strength: Inverse regularisation C of the logistic regression on standardised features, or cv to
+            choose it by cross-validation among training patients. [default: 0.01]
+        linear: Logistic regression solved on frozen features, or the paper's gradient training in batch-norm
+            train mode. [default: solved]
+        lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
+        optimizer: Optimiser. [default: adam; arXiv 2010.05352]
+        weight_decay: Weight decay. [at least 0; default: 0; arXiv 2010.05352]
+        batch: Batch size. [images; at least 1; default: 16; arXiv 2010.05352]
+        epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images,
+            the paper's 220, 95, 41 and 18]
+        checkpoints: Number of checkpoints, best by validation AUROC, whose probabilities are averaged; 0 uses
+            the final weights and no validation labels. [at least 0; default: 10; arXiv 2010.05352]
+        encoder: Encoder: a run folder, imagenet, random, a timm name (resnet50.a1_in1k), hf:OWNER/NAME or
+            hf:FOLDER, xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file.
+        target: Label to predict: a column, or COLUMN=VALUE.
+        mode: Linear probe on frozen features, or fine-tuning of all layers. [default: linear]
+        fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
+        draw: Which label subset of that fraction. [at least 0; default: 0]
+        calibrate: Calibration of the probabilities on validation images. [default: platt]
+        threshold_by: Threshold from validation images: at a given sensitivity, or at Youden's J. [default:
+            sensitivity]
+        sensitivity: Sensitivity that the threshold should reach. [above 0 and at most 1; default: 0.9]
+        out: Model folder to create.
+    """
+
+def predict(
+    model: str | PathLike[str],
+    images: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str],
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    prevalence: float | None = None,
+    key: str | PathLike[str] | None = None,
+) -> Path:
+    """Score images with a fitted classifier.
+
+    Args:
+        model: A model folder made by `fit`.
+        images: Image files, folders of images, or a store.
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        out: CSV table to write.
+        prevalence: Prevalence of the finding where the images come from; calibrated probabilities are
+            adjusted to it. [above 0 and below 1; default: that of the validation images]
+        key: Pseudonym key as in `prepare`: image, patient and study names are written as keyed hashes.
+            [default: names as they are]
+    """
+
+def study(
+    store: str | PathLike[str],
+    *,
+    target: str | Sequence[str],
+    arm: str | Sequence[str],
+    out: str | PathLike[str],
+    executor: Literal["local", "ray"] = "local",
+    gpus: float | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    backbone: str | None = None,
+    size: int | None = None,
+    frame: Literal["centre", "whole"] = "centre",
+    where: str | Sequence[str] = (),
+    uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
+    blank: Literal["negative", "unknown"] | None = None,
+    strength: str = "0.01",
+    linear: Literal["solved", "paper"] = "solved",
+    lr: float = 3e-05,
+    optimizer: Literal["adam", "adamw"] = "adam",
+    weight_decay: float = 0.0,
+    batch: int = 16,
+    epochs: float | None = None,
+    checkpoints: int = 10,
+    mode: Literal["linear", "finetune"] | Sequence[Literal["linear", "finetune"]] = ("linear",),
+    fraction: float | Sequence[float] = (0.01, 0.1, 1.0),
+    draws: int = 5,
+    draws_from: str | PathLike[str] | None = None,
+    test_on: str | PathLike[str] | None = None,
+    unit: Literal["image", "study", "patient"] = "image",
+    vote: Literal["max", "mean"] = "max",
+    against: str | None = None,
+    replicates: int = 2000,
+    margin: float | None = None,
+    sensitivity: float = 0.9,
+    subgroup: str | Sequence[str] = (),
+    group_minimum: int = 10,
+) -> Path:
+    """Compare encoders at each label fraction: arms x modes x targets x fractions x label subsets, paired
+        intervals.
+
+    Args:
+        store: A store made by `prepare`.
+        executor: Run the parallel work on this machine, or on a Ray cluster that shares its file system.
+            [default: local]
+        gpus: With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.
+            [GPUs; between 0 and 1; default: 0.25 if the cluster has GPUs]
+        seed: Random seed. [at least 0; default: 0]
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
+            tells it. [default: the run's]
+        size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        frame: Input crop: the centred square of the shorter side, or the whole image with its aspect ratio
+            kept. [default: centre; arXiv 2010.05352]
+        where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
+        uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
+        blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
+        strength: Inverse regularisation C of the logistic regression on standardised features, or cv to
+            choose it by cross-validation among training patients. [default: 0.01]
+        linear: Logistic regression solved on frozen features, or the paper's gradient training in batch-norm
+            train mode. [default: solved]
+        lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
+        optimizer: Optimiser. [default: adam; arXiv 2010.05352]
+        weight_decay: Weight decay. [at least 0; default: 0; arXiv 2010.05352]
+        batch: Batch size. [images; at least 1; default: 16; arXiv 2010.05352]
+        epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images,
+            the paper's 220, 95, 41 and 18]
+        checkpoints: Number of checkpoints, best by validation AUROC, whose probabilities are averaged; 0 uses
+            the final weights and no validation labels. [at least 0; default: 10; arXiv 2010.05352]
+        target: Label to predict: a column, or COLUMN=VALUE (repeatable).
+        arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
+            seeds (repeatable). An encoder is a run folder, imagenet, random, a timm name (resnet50.a1_in1k),
+            hf:OWNER/NAME or hf:FOLDER, xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file.
+        out: Study folder (created, or resumed).
+        mode: Linear probe on frozen features, fine-tuning of all layers, or both. [default: linear]
+        fraction: Fractions of the labelled training patients. [above 0 and at most 1; default: 0.01 0.1 1;
+            arXiv 2010.05352]
+        draws: Label subsets per fraction; fraction 1 has one. [at least 1; default: 5; arXiv 2010.05352]
+        draws_from: Folder of given label subsets, FRACTION-I.csv with path and patient, instead of --draws.
+            [default: none]
+        test_on: External validation: another store whose test images are scored. [default: the store's own
+            test images]
+        unit: Level at which test scores are compared. [default: image]
+        vote: How image scores of one study or patient are aggregated. [default: max; arXiv 2010.05352]
+        against: Reference arm. [default: the first arm]
+        replicates: Bootstrap resamples of the test patients. [at least 1; default: 2000]
+        margin: Pre-specified AUROC margin for tests of equivalence and non-inferiority. [above 0 and below 1;
+            default: no such tests]
+        sensitivity: Sensitivity at which the threshold is set on validation images. [above 0 and at most 1;
+            default: 0.9]
+        subgroup: Column of subgroups to evaluate separately (repeatable). [default: sex, age in bands, view,
+            device, source, hospital, each if it has 2 or more values]
+        group_minimum: Smallest number of positive and of negative patients in a subgroup. [patients; at least
+            2; default: 10]
+    """
+
+def reproduce(
+    dataset: Literal["chexpert", "shenzhen"],
+    *,
+    root: str | PathLike[str],
+    out: str | PathLike[str],
+    executor: Literal["local", "ray"] = "local",
+    gpus: float | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    test_root: str | PathLike[str] | None = None,
+    split: Sequence[float] = (0.65, 0.15, 0.2),
+    split_file: str | PathLike[str] | None = None,
+    cells: str | Sequence[str] = (),
+    variant: Literal["solved", "std"] | Sequence[Literal["solved", "std"]] = (),
+    fraction: float | Sequence[float] = (),
+    draws: int | None = None,
+    replicates: int = 500,
+    size: int = 320,
+    init: str = "imagenet",
+    pretrained: str | Sequence[str] = (),
+    queue: int | None = None,
+    epochs: int = 20,
+    batch: int = 16,
+    train_epochs: float | None = None,
+    dry_run: bool = False,
+) -> Path:
+    """Repeat the paper's experiments on CheXpert or Shenzhen and compare with the published numbers.
+
+    Args:
+        dataset: Dataset: chexpert or shenzhen.
+        executor: Run the parallel work on this machine, or on a Ray cluster that shares its file system.
+            [default: local]
+        gpus: With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.
+            [GPUs; between 0 and 1; default: 0.25 if the cluster has GPUs]
+        seed: Random seed. [at least 0; default: 0]
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        root: Dataset folder, as released.
+        out: Output folder (created, or resumed).
+        test_root: CheXpert: folder of the official test set; without it, cells that need it are skipped.
+            [default: none]
+        split: Shenzhen: fractions of images for training, validation and test. [between 0 and 1; default:
+            0.65 0.15 0.2; arXiv 2010.05352]
+        split_file: Shenzhen: a published split or one of its folds, as in `prepare --split-file`. [default:
+            none]
+        cells: Cells to run, as TASK/BACKBONE/MODE/FRACTION/ARM or pretraining/RUN; * and ? match as in file
+            names (repeatable). [default: all]
+        variant: Alternative settings to run beside the paper's (repeatable): solved, a logistic regression
+            solved on frozen features; std, pretraining with the standard deviation 0.29255 instead of its
+            square. [default: none]
+        fraction: Label fractions. [above 0 and at most 1; default: 0.001 0.01 0.1 1 on CheXpert, 0.0625 0.25
+            1 on Shenzhen; arXiv 2010.05352]
+        draws: Label subsets per fraction; fraction 1 has one. [at least 1; default: 5 on CheXpert; 8 and 4 on
+            Shenzhen; arXiv 2010.05352]
+        replicates: Bootstrap resamples of the test patients. [at least 1; default: 500; arXiv 2010.05352]
+        size: Side of images and views. [px; between 16 and 4096; default: 320; arXiv 2010.05352]
+        init: Initial weights of both arms: imagenet, or any encoder that `pretrain` takes. [default:
+            imagenet; arXiv 2010.05352]
+        pretrained: Shenzhen: output folder of `reproduce chexpert`, or RUN=ENCODER with RUN as in --cells
+            'pretraining/*' (repeatable), e.g. resnet18=DIR. [default: none]
+        queue: Pretraining: queue length. [keys; at least 1; default: 24576, or as many as the images allow;
+            arXiv 2010.05352]
+        epochs: Pretraining: passes over the images. [epochs; at least 1; default: 20; arXiv 2010.05352]
+        batch: Batch size, in pretraining and on labels. [images; at least 2; default: 16; arXiv 2010.05352]
+        train_epochs: Training on labels: passes over the labelled images. [epochs; above 0; default: 220, 95,
+            41 and 18 on CheXpert, else 220 (n/223)^-0.365 for n images; arXiv 2010.05352]
+        dry_run: Plan only: write label subsets and plan.csv, time a few steps, read no image. [default: off]
+    """
+
+def report(study: str | PathLike[str]) -> None:
+    """Write the report of a study again.
+
+    Args:
+        study: A study folder.
+    """
+
+def evaluate(
+    predictions: str | PathLike[str],
+    *,
+    label: str | Sequence[str],
+    score: str | Sequence[str],
+    seed: int = 0,
+    patient: str | None = None,
+    key: str | None = None,
+    subgroup: str | Sequence[str] = (),
+    against: str | PathLike[str] | None = None,
+    unpaired: bool = False,
+    margin: float | None = None,
+    plan_for: float = 0.03,
+    validation: str | PathLike[str] | None = None,
+    threshold: str | None = None,
+    prevalence: float | None = None,
+    calibration: bool = False,
+    calibrate: Literal["none", "platt", "isotonic", "temperature"] = "none",
+    replicates: int = 2000,
+    bootstrap: Literal["percentile", "bca"] = "percentile",
+    stratify: bool = False,
+    level: float = 0.95,
+    json: str | PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Evaluate any table of predictions: AUROC, comparison, operating point, calibration, subgroups, with
+        intervals.
+
+    Args:
+        predictions: Table (CSV or Parquet) of labels and scores.
+        seed: Random seed. [at least 0; default: 0]
+        label: Column of labels, 1 or 0 (repeatable).
+        score: Column of scores, one per label (repeatable).
+        patient: Column of patient identifiers. [default: each row is its own patient]
+        key: Column by which the rows of two tables are paired. [default: by position]
+        subgroup: Column of subgroups, each compared with the largest (repeatable); a column age is divided
+            into bands. [default: none]
+        against: A second table to compare with, on the same images. [default: none]
+        unpaired: The second table has other patients. [default: off]
+        margin: Pre-specified AUROC margin for tests of equivalence and non-inferiority. [above 0 and below 1;
+            default: no such tests]
+        plan_for: AUROC difference for which the sample size of a future study is computed. [above 0 and below
+            1; default: 0.03]
+        validation: A table of other patients for fitting --threshold and --calibrate. [default: none]
+        threshold: Decision threshold: a score, or youden or sensitivity=VALUE, chosen on --validation.
+            [default: none]
+        prevalence: With --threshold: PPV and NPV also at this prevalence. [above 0 and below 1; default:
+            none]
+        calibration: Assess calibration: Brier score, calibration error, slope, intercept, reliability curve.
+            [default: off]
+        calibrate: Calibrate the scores on --validation first; implies --calibration. [default: none]
+        replicates: Bootstrap resamples of the patients. [at least 1; default: 2000]
+        bootstrap: Type of bootstrap interval. [default: percentile]
+        stratify: Resample patients with and without the finding separately. [default: off]
+        level: Confidence level of the intervals. [above 0 and below 1; default: 0.95]
+        json: JSON file for all numbers in full precision. [default: none]
+    """
+
+def import_checkpoint(
+    kind: Literal["moco-cxr"],
+    file: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    size: int = 320,
+    mean: float | Sequence[float] = (0.502,),
+    std: float | Sequence[float] = (0.085585,),
+    source: str | None = None,
+) -> Path:
+    """Turn a checkpoint of MoCo or MoCo-CXR into a run folder.
+
+    Args:
+        kind: Kind of checkpoint; moco-cxr also reads MoCo's.
+        file: Checkpoint file, e.g. checkpoint_0019.pth.tar.
+        out: Run folder to create.
+        size: Input size it was trained with. [px; between 32 and 4096; default: 320; released code of arXiv
+            2010.05352]
+        mean: Grey mean of its normalisation, one value or one per channel. [between 0 and 1; default: 0.502;
+            released code of arXiv 2010.05352]
+        std: Divisor of its normalisation, one value or one per channel; the released code uses the variance.
+            [between 1e-6 and 1; default: 0.085585; released code of arXiv 2010.05352]
+        source: Dataset it was pretrained on, as stores name it (e.g. chexpert). [default: unknown]
+    """
+
+def export(
+    path: str | PathLike[str],
+    *,
+    to: Literal["timm", "torchvision", "onnx"],
+    out: str | PathLike[str],
+    study: str | PathLike[str] | None = None,
+    arm: str | None = None,
+) -> Path:
+    """Export an encoder or a fitted classifier to timm, torchvision or ONNX, with a model card.
+
+    Args:
+        path: A run folder, or a model folder made by `fit`.
+        to: Target library.
+        out: Folder to create.
+        study: Study of this encoder whose results go into the model card. [default: none]
+        arm: Its arm in that study. [default: the arm with the same weights]
+    """
