@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mococxr.reproduction.cells import STUDY
+from mococxr.reproduction.recipe import STUDY
 from mococxr.settings import PRESETS, QUEUES, PretrainSettings, ReproduceSettings, StudySettings, flag
 from mococxr.settings.fields import PAPER
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from mococxr.reproduction.cells import STUDY
+from mococxr.reproduction.recipe import STUDY
 from mococxr.settings import PRESETS, PretrainSettings, ReproduceSettings, StudySettings, flag
 
 DOCS = Path(__file__).parents[1] / "docs"

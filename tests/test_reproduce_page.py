@@ -8,14 +8,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from fake_reproduction import fake_reproduction
 from mococxr.errors import InputError
-from mococxr.reproduction.cells import cells_of, choose, published
+from mococxr.reproduction.compare import TABLES, published, read_comparison
 from mococxr.reproduction.page import write_page
-from mococxr.reproduction.page_results import Entry, Number, Place
-from mococxr.reproduction.page_tables import TABLES
+from mococxr.reproduction.recipe import cells_of
 
 GONE = "pleural-effusion/resnet18/linear/0.001/moco"
 
@@ -23,7 +23,7 @@ GONE = "pleural-effusion/resnet18/linear/0.001/moco"
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time; tests that do not look at them leave them out."""
-    monkeypatch.setattr("mococxr.reproduction.page_figures.draw_panels", lambda _: [])
+    monkeypatch.setattr("mococxr.reproduction.page.draw_curves", lambda _: [])
 
 
 def rows(out: Path, name: str) -> list[dict[str, str]]:
@@ -65,9 +65,8 @@ def test_every_published_number_has_its_place_in_the_tables(dataset: str, made: 
         place = (cell.task, cell.backbone, cell.mode, cell.fraction)
         for arm in (cell.arm, "difference", "difference-from-imagenet-finetune"):
             for measure in ("auroc", "average_precision"):
-                printed = published(*place, arm, measure)
-                if printed is not None:
-                    assert float(held[(*place, arm, measure)]) == printed.value
+                if printed := published().get((*place, arm, measure)):
+                    assert float(held[(*place, arm, measure)]) == printed["value"]
 
 
 def test_a_measured_place_holds_the_studys_numbers_beside_the_printed_ones(made: Path) -> None:
@@ -136,13 +135,11 @@ def test_a_number_that_the_study_left_blank_is_undefined_whatever_the_record_say
     ],
 )
 def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, high: str, said: str) -> None:
-    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
-    table = out / "studies/pleural-effusion-resnet18-0.1/differences.csv"
-    head, row = (line.split(",") for line in table.read_text().splitlines())
-    row[head.index("low_bootstrap")], row[head.index("high_bootstrap")] = low, high
-    table.write_text(",".join(head) + "\n" + ",".join(row) + "\n")
-    write_page(out)
-    assert f"With 10 % of the labels, {said}" in text(out)
+    ends = {"low_bootstrap": float(low), "high_bootstrap": float(high)}
+    write_page(
+        fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",), changed=ends)
+    )
+    assert f"With 10 % of the labels, {said}" in text(tmp_path)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -162,22 +159,22 @@ def test_the_verdict_counts_by_rule(made: Path, tmp_path: Path) -> None:
         cell.update(status="not run", reason="planned only")
     (none / "reproduce.json").write_text(json.dumps(record))
     write_page(none)
-    assert "Of 96 cells 0 were run. No interval stands beside a printed one." in text(none)
+    assert "Of 96 cells 0 were run. No measured interval has a printed one to be compared with." in text(none)
 
 
 def test_the_claim_is_judged_at_the_smallest_share_that_has_a_difference(made: Path) -> None:
     assert "With 1 % of the labels, MoCo is above ImageNet: +0.0" in text(made)
-    assert "the paper prints +0.070 (0.029, 0.112)" in text(made)
+    assert "the paper prints +0.070 (+0.029 to +0.112)" in text(made)
     assert "With 0.1 % of the labels, MoCo is above ImageNet" in text(made)
 
 
 def test_departures_and_phantoms_are_said_before_any_number(made: Path, shenzhen: Path) -> None:
     said = text(made)
-    assert said.index("Phantom images") < said.index("Of 96 cells")
+    assert said.index("Synthetic images") < said.index("Of 96 cells")
     assert said.index("size 320 px 32 px") < said.index("AUROC against labels")
     assert "Label table train.csv as released another table" in said
     assert "Test positives, Pleural Effusion 104 61" in said
-    assert "Phantom images" not in text(shenzhen)
+    assert "Synthetic images" not in text(shenzhen)
     assert "No setting differs from the paper's." in text(shenzhen)
 
 
@@ -190,7 +187,7 @@ def test_a_plan_without_any_number_is_a_page_with_its_hours(tmp_path: Path) -> N
     (out / "reproduce.json").write_text(json.dumps(record))
     (out / "plan.csv").write_text("cell,trial,hours,evaluation_hours\na,b,1.5,0.25\na,c,2,0.25\n")
     write_page(out)
-    assert "Plan of the last call 3.50 hours of training, 0.50 of scoring (plan.csv)" in text(out)
+    assert "Last plan 3.50 hours of training, 0.50 of evaluation (plan.csv)" in text(out)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -206,10 +203,10 @@ def test_another_start_than_imagenet_is_not_called_imagenet_in_a_finding(tmp_pat
 def test_the_sounder_ways_stand_beside_the_papers_with_their_effect(made: Path, shenzhen: Path) -> None:
     said = text(made)
     assert re.search(
-        r"Solved linear head .*: over 7 cells AUROC moves by \+0\.\d+ to \+0\.\d+; MoCo less", said
+        r"Closed-form linear head .*: over 7 cells AUROC moves by \+0\.\d+ to \+0\.\d+; MoCo less", said
     )
     assert re.search(r"standard deviation .*: over 15 cells AUROC moves", said)
-    assert "of 5 differences whose interval leaves out 0" in said
+    assert "of 5 differences whose interval excludes 0" in said
     assert "not run (--variant solved)" in text(shenzhen)
 
 
@@ -276,25 +273,28 @@ def test_a_share_that_the_paper_has_not_gets_its_column(tmp_path: Path) -> None:
 
 def test_a_cell_called_done_without_its_study_stops_before_anything_is_written(tmp_path: Path) -> None:
     out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
-    (out / "studies/pleural-effusion-resnet18-0.1/cells.csv").unlink()
-    with pytest.raises(InputError, match=r"has no cells\.csv"):
+    (out / "studies/pleural-effusion-resnet18-0.1/study.json").unlink()
+    with pytest.raises(InputError, match="not a finished study"):
         write_page(out)
     assert not (out / "index.html").exists()
     assert not (out / "tables").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
-    ("ours", "overlap"),
-    [((0.7, 0.75), True), ((0.6, 0.735), True), ((0.6, 0.734), False), ((0.82, 0.9), False)],
+    ("low", "high", "overlap"),
+    [(0.7, 0.75, True), (0.6, 0.735, True), (0.6, 0.734, False), (0.812, 0.9, False)],
 )
-def test_intervals_that_share_a_point_overlap(ours: tuple[float, float], overlap: bool) -> None:
+def test_intervals_that_share_a_point_overlap(tmp_path: Path, low: float, high: float, overlap: bool) -> None:
     """The printed one is 0.735 to 0.811."""
-    place = Place("Pleural Effusion", "resnet18", "linear", 0.001, "moco")
-    here = Number(sum(ours) / 2, *ours)
-    assert Entry(place, "done", "", here, place.printed).overlap is overlap
+    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.001/moco",))
+    path = out / "studies/pleural-effusion-resnet18-0.001/cells.csv"
+    ends = {"low_bootstrap": low, "high_bootstrap": high}
+    pl.read_csv(path).with_columns(**{name: pl.lit(value) for name, value in ends.items()}).write_csv(path)
+    place = (("Pleural Effusion", "resnet18", "linear"), 0.001, "moco")
+    assert read_comparison(out).row(*place)["intervals_overlap"] is overlap
 
 
 def test_all_cells_of_a_full_run_are_on_its_page(shenzhen: Path) -> None:
     assert "Of 27 cells 27 were run." in text(shenzhen)
     assert "Cells without a number" not in text(shenzhen)
-    assert len(choose(cells_of("shenzhen"), ())) == 27

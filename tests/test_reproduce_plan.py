@@ -14,10 +14,9 @@ from mococxr.commands import run
 from mococxr.encoders import read_spec
 from mococxr.errors import InputError
 from mococxr.reproduction import reproduce, runner, timing
-from mococxr.reproduction.cells import CHEXPERT_TASKS, HONEST_STD, STUDY
 from mococxr.reproduction.data import read_chexpert
+from mococxr.reproduction.recipe import HONEST_STD, STUDY, TASKS, every_cell, every_run, select, studies_of
 from mococxr.reproduction.timing import Pace
-from mococxr.reproduction.work import chosen, every_cell, every_run, studies_of
 from mococxr.settings import ReproduceSettings
 from mococxr.splits import bernoulli_draws
 from mococxr.synthetic import write_chexpert, write_shenzhen
@@ -112,24 +111,24 @@ def test_an_uncertain_label_counts_for_no_trial_and_a_blank_one_is_negative(
     release: Path, tmp_path: Path
 ) -> None:
     settings = ReproduceSettings(dataset="chexpert", root=release / "CheXpert-v1.0-small", out=tmp_path)
-    data = read_chexpert(settings, CHEXPERT_TASKS)
+    data = read_chexpert(settings)
     table = pl.read_csv(release / "CheXpert-v1.0-small/train.csv", infer_schema=False)
-    for task in CHEXPERT_TASKS:
+    for task in TASKS["chexpert"]:
         expected = table[task].cast(pl.Float64).fill_null(0).cast(pl.Int8)
         assert data.labels[task].tolist() == expected.to_list()
 
 
 def test_patterns_choose_cells_and_the_runs_that_they_start_from() -> None:
     cells, runs = every_cell("chexpert", (), None), every_run("chexpert", ("std",))
-    _, needed = chosen(cells, runs, (), ())
+    _, needed = select(cells, runs, (), ())
     assert [one.name for one in needed] == ["resnet18", "densenet121", "resnet18-std", "densenet121-std"]
-    taken, needed = chosen(cells, runs, ("*/densenet121/linear/1/imagenet",), ())
+    taken, needed = select(cells, runs, ("*/densenet121/linear/1/imagenet",), ())
     assert (len(taken), needed) == (1, [])
-    taken, needed = chosen(cells, runs, ("pretraining/*-lr*",), ())
+    taken, needed = select(cells, runs, ("pretraining/*-lr*",), ())
     assert taken == []
     assert [one.lr for one in needed] == [1e-2, 1e-3, 1e-5]
-    with pytest.raises(InputError, match="names no pretraining run"):
-        chosen(cells, runs, ("pretraining/vgg",), ())
+    with pytest.raises(InputError, match="matches no pretraining run"):
+        select(cells, runs, ("pretraining/vgg",), ())
 
 
 def test_the_sounder_ways_are_studies_of_their_own_and_the_ablation_is_linear_only() -> None:
@@ -198,14 +197,14 @@ def test_both_arms_start_with_the_grey_scale_that_pretraining_takes_from_its_sta
     timm_repository(tmp_path / "theirs", CNN)
     init = f"hf:{tmp_path / 'theirs'}"
     settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path, init=init, size=32)
-    begun = read_spec(runner.Stages(settings).start(CNN, None))
+    begun = read_spec(runner.make_start(settings, CNN, None))
     assert (begun.mean, begun.std, begun.size) == ((0.3, 0.4, 0.5), (0.2, 0.25, 0.3), 32)
     with pytest.raises(InputError, match="--variant std changes nothing"):
-        runner.Stages(settings).start(CNN, HONEST_STD)
+        runner.make_start(settings, CNN, HONEST_STD)
     with pytest.raises(InputError, match=f"is a {CNN}, and cells of resnet18"):
-        runner.Stages(settings).start("resnet18", None)
+        runner.make_start(settings, "resnet18", None)
     plain = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path, init="random", size=32)
-    begun = read_spec(runner.Stages(plain).start("resnet18", HONEST_STD))
+    begun = read_spec(runner.make_start(plain, "resnet18", HONEST_STD))
     assert (begun.mean, begun.std) == (0.502, 0.29255)
 
 
@@ -213,8 +212,10 @@ def test_both_arms_start_with_the_grey_scale_that_pretraining_takes_from_its_sta
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the stages ask of other commands; none is run."""
     asked: list[dict] = []
-    monkeypatch.setattr(runner, "_step", lambda name, **given: asked.append({"command": name, **given}))
-    monkeypatch.setattr(runner.Stages, "start", lambda self, backbone, std: self.out / f"{backbone}-{std}")
+    monkeypatch.setattr(
+        runner.commands, "say_and_run", lambda name, **given: asked.append({"command": name, **given})
+    )
+    monkeypatch.setattr(runner, "make_start", lambda s, backbone, std: s.out / f"{backbone}-{std}")
     return asked
 
 
@@ -226,7 +227,7 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
         monkeypatch.setitem(STUDY, name, value)
     settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path)
     for one in studies_of(every_cell("chexpert", (), None)[:1], ("solved",)):
-        runner.Stages(settings).study(one)
+        runner.run_study(settings, one)
     paper, solved = commands
     assert {name: paper[name] for name in STUDY if name != "mode"} == {
         name: value for name, value in STUDY.items() if name != "mode"
@@ -240,10 +241,9 @@ def test_images_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
     settings = ReproduceSettings(
         dataset="chexpert", root=tmp_path, out=tmp_path, executor="ray", gpus=0.5, jobs=3
     )
-    all_stages = runner.Stages(settings)
-    all_stages.prepare()
-    all_stages.pretrain(every_run("chexpert", ())[0])
-    all_stages.study(studies_of(every_cell("chexpert", (), None)[:1], ())[0])
+    runner.prepare_stores(settings)
+    runner.pretrain(settings, every_run("chexpert", ())[0])
+    runner.run_study(settings, studies_of(every_cell("chexpert", (), None)[:1], ())[0])
     prepare, pretrain, study = commands
     assert (prepare["executor"], prepare["jobs"]) == ("ray", 3)
     assert "executor" not in pretrain
@@ -252,7 +252,7 @@ def test_images_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
 
 def test_pretraining_takes_the_preset_in_full_precision(commands: list[dict], tmp_path: Path) -> None:
     settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path)
-    runner.Stages(settings).pretrain(every_run("chexpert", ("std",))[-1])
+    runner.pretrain(settings, every_run("chexpert", ("std",))[-1])
     asked = {name: commands[0][name] for name in ("command", "preset", "precision", "lr", "std", "queue")}
     assert asked == {
         "command": "pretrain", "preset": "paper", "precision": "no", "lr": 1e-4, "std": 0.29255, "queue": None,
@@ -266,7 +266,7 @@ def test_an_arm_without_its_encoder_is_left_out_of_a_sounder_way_and_it_is_said(
     settings = ReproduceSettings(dataset="shenzhen", root=tmp_path, out=tmp_path, pretrained=given)
     cells = [c for c in every_cell("shenzhen", (), None) if c.backbone == "resnet18" and "lr" not in c.arm]
     one = studies_of(cells, ("std",))[-1]
-    runner.Stages(settings).study(one)
+    runner.run_study(settings, one)
     assert commands[0]["arm"] == [f"imagenet={tmp_path}/resnet18-0.29255"]
     assert commands[0]["unit"] == "image"
     assert "no encoder resnet18-std" in capsys.readouterr().err

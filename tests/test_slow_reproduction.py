@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mococxr.reproduction.cells import STUDY, cells_of
-from mococxr.reproduction.page_tables import TABLES
+from mococxr.reproduction.compare import TABLES
+from mococxr.reproduction.recipe import STUDY, cells_of
 from mococxr.synthetic import write_chexpert, write_shenzhen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -219,5 +219,5 @@ def test_the_same_command_again_does_nothing_again_and_a_variant_comes_beside(ma
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path.name: path.read_bytes() for path in (out / "tables").iterdir()} == tables
     page = (out / "index.html").read_text(encoding="utf-8")
-    assert re.search(r"Solved linear head[^<]*over 2 cells AUROC moves", page)
+    assert re.search(r"Closed-form linear head[^<]*over 2 cells AUROC moves", page)
     assert re.search(r"standard deviation 0\.29255[^<]*over \d cells AUROC moves", page)

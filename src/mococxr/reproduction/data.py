@@ -17,7 +17,7 @@ from mococxr.errors import InputError
 from mococxr.files import write_csv
 from mococxr.preparation.manifest import all_phantoms
 from mococxr.preparation.split_plan import decide
-from mococxr.reproduction.cells import SHENZHEN_TASK
+from mococxr.reproduction.recipe import TASKS
 from mococxr.settings import ReproduceSettings
 from mococxr.splits import bernoulli_draws, draw_patients
 from mococxr.store import Store
@@ -31,6 +31,7 @@ PAPERS_TEST = {
 OFFICIAL = {"val": 234, "test": 668}
 """Images of the official validation and test sets, for a plan without them."""
 Rows = NDArray[np.int64]
+SHENZHEN_TASK = TASKS["shenzhen"][0]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Data:
         return {**counts, "table_is_papers": counts == PAPERS}
 
 
-def read_chexpert(settings: ReproduceSettings, tasks: tuple[str, ...]) -> Data:
+def read_chexpert(settings: ReproduceSettings) -> Data:
     """CheXpert's tables; images are not looked for.
 
     Raises:
@@ -91,7 +92,7 @@ def read_chexpert(settings: ReproduceSettings, tasks: tuple[str, ...]) -> Data:
         assumed.append(f"--test-root is not given: {OFFICIAL['test']} test images are assumed")
     return Data(
         pl.DataFrame({"path": paths, "patient": train["patient"]}),
-        _labels(train, tasks),
+        _labels(train, TASKS["chexpert"]),
         {"val": images_of["val"] or OFFICIAL["val"], "test": images_of["test"]},
         train["study"].n_unique(),
         tuple(assumed),
@@ -107,11 +108,11 @@ def _refuse_test_alone(rows: pl.DataFrame, root: Path) -> None:
 
 def _written_paths(root: Path) -> pl.Series:
     """The paths of the training images as their table writes them."""
-    places = [root, *sorted(root.glob("CheXpert*/"))]
-    found = [folder / "train.csv" for folder in places if (folder / "train.csv").is_file()]
-    if not found:
+    folders = [root, *sorted(root.glob("CheXpert*/"))]
+    tables = [folder / "train.csv" for folder in folders if (folder / "train.csv").is_file()]
+    if not tables:
         raise InputError(f"{root} has no train.csv.", "Give the folder of the release by --root.")
-    return pl.read_csv(found[0], columns=["Path"], infer_schema=False)["Path"]
+    return pl.read_csv(tables[0], columns=["Path"], infer_schema=False)["Path"]
 
 
 def _labels(rows: pl.DataFrame, tasks: tuple[str, ...]) -> dict[str, NDArray[np.int8]]:

@@ -10,10 +10,9 @@ import polars as pl
 
 from mococxr.files import write_csv
 from mococxr.heads.finetune import EVALUATIONS, count_updates
-from mococxr.reproduction.cells import STUDY
 from mococxr.reproduction.data import Data, Rows, labelled
+from mococxr.reproduction.recipe import STUDY, Run, Study
 from mococxr.reproduction.timing import Pace
-from mococxr.reproduction.work import Run, Study
 from mococxr.settings import ReproduceSettings
 from mococxr.studies.plan import slug
 

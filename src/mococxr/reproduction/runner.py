@@ -1,4 +1,4 @@
-"""The stages of a reproduction, each an ordinary command that a user could type."""
+"""What a reproduction does, each step an ordinary command that a user could type, and what of it is done."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.heads.targets import read_target
 from mococxr.pretraining.seen import started_from
-from mococxr.reproduction.cells import HONEST_STD, SHENZHEN_TASK, STUDY
+from mococxr.reproduction.compare import DONE, NOT_RUN, UNDEFINED
+from mococxr.reproduction.recipe import HONEST_STD, STUDY, TASKS, Cell, Run, Study
 from mococxr.reproduction.timing import PRECISION
-from mococxr.reproduction.work import Run, Study
+from mococxr.results import read_table
 from mococxr.settings import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_mapping
 from mococxr.store import Store
 from mococxr.studies.folder import is_finished
@@ -29,155 +30,99 @@ def encoders_of(texts: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: a folder without finished runs.
     """
-    found: dict[str, str] = {}
+    encoders: dict[str, str] = {}
     for text in texts:
         name, equals, encoder = text.partition("=")
         if equals:
-            found[name] = encoder
+            encoders[name] = encoder
             continue
-        runs = sorted(path.parent for path in Path(text).glob("runs/*/run.json"))
+        runs = finished_runs(Path(text))
         if not runs:
             raise InputError(
                 f"--pretrained {text}: there is no finished run in {Path(text) / 'runs'}.",
                 "Name the --out of `reproduce chexpert`, or RUN=ENCODER, e.g. resnet18=DIR.",
             )
-        found |= {run.name: str(run) for run in runs}
-    return found
+        encoders |= runs
+    return encoders
 
 
-class Stages:
-    """What `reproduce` does one after another in its folder; whatever is whole is not done again."""
+def finished_runs(out: Path) -> dict[str, str]:
+    """Name -> folder of the pretraining runs of a reproduction that are finished."""
+    return {file.parent.name: str(file.parent) for file in sorted(out.glob("runs/*/run.json"))}
 
-    def __init__(self, settings: ReproduceSettings) -> None:
-        self.settings, self.out = settings, Path(settings.out)
-        self.store_path = self.out / "stores" / settings.dataset
-        self.test_path: Path | None = None
 
-    def prepare(self) -> dict[str, Store]:
-        """The store, and under `tested` the one that holds the test images, where there are any."""
-        s = self.settings
-        given: dict[str, Any] = {"source": s.root, "out": self.store_path, "format": s.dataset}
-        if s.dataset == "shenzhen":
-            given |= {"split": s.split, "split_seed": s.seed, "split_file": s.split_file}
-        stores = {"store": self._prepared(given)}
-        if s.dataset == "shenzhen" or (s.test_root and s.test_root.resolve() == s.root.resolve()):
-            stores["tested"] = stores["store"]
-        elif s.test_root is not None:
-            self.test_path = self.out / "stores" / "test"
-            stores["tested"] = self._prepared(
-                {"source": s.test_root, "out": self.test_path, "format": "chexpert"}
-            )
-        if "tested" in stores and not len(stores["tested"].rows_in("test")):
-            raise InputError(
-                f"{s.test_root} holds no test image.", "Give the official test set by --test-root."
-            )
-        return stores
+def store_path(s: ReproduceSettings) -> Path:
+    """Where the store of the release lies."""
+    return s.out / "stores" / s.dataset
 
-    def _prepared(self, given: dict[str, Any]) -> Store:
-        s = self.settings
-        store: Store = commands.say_and_run("prepare", **given, size=s.size, jobs=s.jobs, executor=s.executor)
-        return store
 
-    def write_patient_draws(self, counts: Mapping[float, int]) -> None:
-        """Draws by patient of the images that could be read, as `study` would make them."""
-        store = Store.open(self.store_path)
-        target = read_target(store, SHENZHEN_TASK)
-        for fraction, draws in counts.items():
-            for draw in make_draws(store, [target], [fraction], draws, self.settings.seed):
-                if draw.undefined:
-                    raise InputError(f"{self.store_path}: {draw.undefined}.", "Give the set as released.")
-                write_csv(self.out / "draws" / f"{fraction:g}-{draw.draw}.csv", draw_table(store, draw))
+def prepare_stores(s: ReproduceSettings) -> dict[str, Store]:
+    """The store, and under `tested` the one that holds the test images, where there are any."""
+    shared: dict[str, Any] = {"size": s.size, "jobs": s.jobs, "executor": s.executor}
+    source: dict[str, Any] = {"source": s.root, "out": store_path(s), "format": s.dataset}
+    if s.dataset == "shenzhen":
+        source |= {"split": s.split, "split_seed": s.seed, "split_file": s.split_file}
+    stores: dict[str, Store] = {"store": commands.say_and_run("prepare", **source, **shared)}
+    if s.dataset == "shenzhen" or (s.test_root and s.test_root.resolve() == s.root.resolve()):
+        stores["tested"] = stores["store"]
+    elif s.test_root is not None:
+        test = {"source": s.test_root, "out": s.out / "stores" / "test", "format": "chexpert"}
+        stores["tested"] = commands.say_and_run("prepare", **test, **shared)
+    if "tested" in stores and not len(stores["tested"].rows_in("test")):
+        raise InputError(f"{s.test_root} holds no test image.", "Give the official test set by --test-root.")
+    return stores
 
-    def check_start(self, runs: Sequence[Run], studies: Sequence[Study]) -> None:
-        """Make what the arms start from, before anything that takes long: the weights may not be here."""
-        wanted = {(one.backbone, one.std is not None) for one in runs}
-        wanted |= {(one.first.backbone, one.variant == "std") for one in studies}
-        for backbone, honest in sorted(wanted):
-            self.start(backbone, HONEST_STD if honest else None)
 
-    def start(self, backbone: str, std: float | None) -> Path:
-        """The start as pretraining has it, as an encoder of its own: the arm `imagenet`.
+def write_patient_draws(s: ReproduceSettings, counts: Mapping[float, int]) -> None:
+    """Shenzhen's label subsets of the images that could be read, by patient, as `study` would make them."""
+    store = Store.open(store_path(s))
+    target = read_target(store, TASKS["shenzhen"][0])
+    for fraction, draws in counts.items():
+        for draw in make_draws(store, [target], [fraction], draws, s.seed):
+            if draw.undefined:
+                raise InputError(f"{store_path(s)}: {draw.undefined}.", "Give the set as released.")
+            write_csv(s.out / "draws" / f"{fraction:g}-{draw.draw}.csv", draw_table(store, draw))
 
-        Raises:
-            InputError: weights that are not there, of another network, or with a grey scale of their own.
-        """
-        s, preset = self.settings, PRESETS["paper"]
-        folder = self.out / "starts" / (backbone if std is None else f"{backbone}-std")
-        if not (folder / "encoder.json").is_file():
-            spec = EncoderSpec(backbone, s.size, mean=preset.mean, std=std or preset.std)
-            encoder, origin = initial_encoder(s.init, spec, s.seed)
-            _check_network(s.init, backbone, spec, encoder.spec, std)
-            _keep_seen(folder, s.init)
-            write_json(
-                folder / "run.json", {"init": s.init, "weights": origin, "started_from": started_from(s.init)}
-            )
-            save_encoder(encoder, folder, {"init": s.init, "weights": origin})
+
+def make_starts(s: ReproduceSettings, runs: Sequence[Run], studies: Sequence[Study]) -> None:
+    """Make what the arms start from, before anything that takes long: the weights may not be here."""
+    starts = {(run.backbone, run.std is not None) for run in runs}
+    starts |= {(study.first.backbone, study.variant == "std") for study in studies}
+    for backbone, unsquared in sorted(starts):
+        make_start(s, backbone, HONEST_STD if unsquared else None)
+
+
+def make_start(s: ReproduceSettings, backbone: str, std: float | None) -> Path:
+    """The start as pretraining has it, as an encoder of its own: the arm `imagenet`.
+
+    Raises:
+        InputError: weights that are not there, of another network, or with a grey scale of their own.
+    """
+    folder = s.out / "starts" / (backbone if std is None else f"{backbone}-std")
+    if (folder / "encoder.json").is_file():
         return folder
-
-    def pretrain(self, run: Run) -> None:
-        """One pretraining run with the preset `paper`."""
-        s, folder = self.settings, self.out / "runs" / run.name
-        if (folder / "run.json").is_file():
-            console.say(f"{folder}: pretrained already.")
-            return
-        commands.say_and_run(
-            "pretrain", stores=[self.store_path], out=folder, preset="paper", backbone=run.backbone, init=s.init,
-            size=s.size, epochs=s.epochs, batch=s.batch, queue=s.queue, lr=run.lr, std=run.std, seed=s.seed,
-            device=s.device, precision=PRECISION, resume=(folder / "settings.yaml").is_file() or None,
-        )  # fmt: skip
-
-    def study(self, study: Study) -> None:
-        """One study; with the arms and modes that its folder has from an earlier call."""
-        s, cell, folder = self.settings, study.first, self.out / "studies" / study.name
-        std = HONEST_STD if study.variant == "std" else None
-        known = {run.name: str(run) for run in (self.out / "runs").glob("*")} | encoders_of(s.pretrained)
-        arms = {
-            arm: known.get(run) if run else str(self.start(cell.backbone, std))
-            for arm, run in study.runs.items()
-        }
-        modes = set(study.modes)
-        if (folder / "settings.yaml").is_file():
-            before = from_yaml(folder / "settings.yaml")
-            arms |= dict(arm.split("=", 1) for arm in before["arm"])
-            modes |= set(before["mode"])
-        named = [f"{arm}={encoder}" for arm, encoder in sorted(arms.items()) if encoder is not None]
-        for arm in sorted(set(arms) - {text.split("=", 1)[0] for text in named}):
-            console.warn(f"{study.name}: no encoder {study.runs[arm]} was pretrained or given: no arm {arm}.")
-        if not named:
-            return
-        given = STUDY | {
-            "store": self.store_path, "out": folder, "target": [cell.task], "arm": named,
-            "mode": [mode for mode in STUDY["mode"] if mode in modes], "fraction": [cell.fraction],
-            "draws_from": self.out / "draws", "test_on": self.test_path, "size": s.size, "batch": s.batch,
-            "epochs": s.train_epochs or cell.epochs, "replicates": s.replicates,
-            "seed": s.seed, "device": s.device, "jobs": s.jobs,
-            "executor": s.executor, "gpus": s.gpus,
-        }  # fmt: skip
-        given |= {"linear": "solved"} if study.variant == "solved" else {}
-        given |= {"unit": "image"} if s.dataset == "shenzhen" else {}  # a patient has one image there
-        wanted = make(StudySettings, given)
-        if is_finished(folder, to_mapping(wanted)):
-            console.say(f"{folder}: done already.")
-            return
-        commands.say_and_run("study", **given)
-
-
-def _check_network(
-    init: str, backbone: str, wanted: EncoderSpec, found: EncoderSpec, std: float | None
-) -> None:
-    if found.architecture.partition(".")[0] != backbone:
+    preset = PRESETS["paper"]
+    spec = EncoderSpec(backbone, s.size, mean=preset.mean, std=std or preset.std)
+    encoder, origin = initial_encoder(s.init, spec, s.seed)
+    network = encoder.spec.architecture.partition(".")[0]
+    if network != backbone:
         raise InputError(
-            f"--init {init} is a {found.architecture}, and cells of {backbone} were asked for.",
-            f"Choose others by --cells, e.g. '*/{found.architecture}/*', or another start.",
+            f"--init {s.init} is a {encoder.spec.architecture}, and cells of {backbone} were asked for.",
+            f"Choose others by --cells, e.g. '*/{network}/*', or another start.",
         )
-    if std is not None and found.std != wanted.std:
+    if std is not None and encoder.spec.std != spec.std:
         raise InputError(
-            f"--init {init} brings its own grey scale, so that --variant std changes nothing.",
+            f"--init {s.init} brings its own grey scale, so that --variant std changes nothing.",
             "Leave --variant std out.",
         )
+    _copy_seen(folder, s.init)
+    facts = {"init": s.init, "weights": origin}
+    write_json(folder / "run.json", facts | {"started_from": started_from(s.init)})
+    save_encoder(encoder, folder, facts)
+    return folder
 
 
-def _keep_seen(folder: Path, init: str) -> None:
+def _copy_seen(folder: Path, init: str) -> None:
     """Whose images the start has seen, as a run keeps it: nobody's where weights are random or ImageNet's."""
     if init in ("imagenet", "random"):
         write_csv(folder / "patients.csv", pl.DataFrame(schema={"source": pl.String, "patient": pl.String}))
@@ -187,3 +132,98 @@ def _keep_seen(folder: Path, init: str) -> None:
     for name in ("patients.csv", "images.parquet"):
         if (Path(init) / name).is_file():
             atomic_write(folder / name, (Path(init) / name).read_bytes())
+
+
+def pretrain(s: ReproduceSettings, run: Run) -> None:
+    """One pretraining run with the preset `paper`."""
+    folder = s.out / "runs" / run.name
+    if (folder / "run.json").is_file():
+        console.say(f"{folder}: pretrained already.")
+        return
+    commands.say_and_run(
+        "pretrain", stores=[store_path(s)], out=folder, preset="paper", backbone=run.backbone, init=s.init,
+        size=s.size, epochs=s.epochs, batch=s.batch, queue=s.queue, lr=run.lr, std=run.std, seed=s.seed,
+        device=s.device, precision=PRECISION, resume=(folder / "settings.yaml").is_file() or None,
+    )  # fmt: skip
+
+
+def run_study(s: ReproduceSettings, study: Study) -> None:
+    """One study; with the arms and modes that its folder has from an earlier call."""
+    cell, folder = study.first, s.out / "studies" / study.name
+    encoders = finished_runs(s.out) | encoders_of(s.pretrained)
+    start_folder = make_start(s, cell.backbone, HONEST_STD if study.variant == "std" else None)
+    arms = {arm: encoders.get(run) if run else str(start_folder) for arm, run in study.runs.items()}
+    modes = set(study.modes)
+    if (folder / "settings.yaml").is_file():
+        before = from_yaml(folder / "settings.yaml")
+        arms |= dict(arm.split("=", 1) for arm in before["arm"])
+        modes |= set(before["mode"])
+    for arm in sorted(arm for arm, encoder in arms.items() if encoder is None):
+        console.warn(f"{study.name}: no encoder {study.runs[arm]} was pretrained or given: no arm {arm}.")
+    named = [f"{arm}={encoder}" for arm, encoder in sorted(arms.items()) if encoder is not None]
+    if not named:
+        return
+    settings = STUDY | {
+        "store": store_path(s), "out": folder, "target": [cell.task], "arm": named,
+        "mode": [mode for mode in STUDY["mode"] if mode in modes], "fraction": [cell.fraction],
+        "draws_from": s.out / "draws", "test_on": _separate_test_store(s), "size": s.size, "batch": s.batch,
+        "epochs": s.train_epochs or cell.epochs, "replicates": s.replicates,
+        "seed": s.seed, "device": s.device, "jobs": s.jobs, "executor": s.executor, "gpus": s.gpus,
+    }  # fmt: skip
+    settings |= {"linear": "solved"} if study.variant == "solved" else {}
+    settings |= {"unit": "image"} if s.dataset == "shenzhen" else {}  # a patient has one image there
+    if is_finished(folder, to_mapping(make(StudySettings, settings))):
+        console.say(f"{folder}: done already.")
+        return
+    commands.say_and_run("study", **settings)
+
+
+def _separate_test_store(s: ReproduceSettings) -> Path | None:
+    path = s.out / "stores" / "test"
+    return path if s.test_root and s.test_root.resolve() != s.root.resolve() else None
+
+
+def cell_states(
+    out: Path, cells: Sequence[Cell], selected: Sequence[Cell], blocked: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Every cell: done, undefined or not run, with the reason.
+
+    Args:
+        selected: cells that were asked for.
+        blocked: id of a cell that was asked for and cannot be run -> why.
+    """
+    ids = {cell.id for cell in selected}
+    measured = {study: _measured(out / "studies" / study) for study in {cell.study for cell in cells}}
+    states = []
+    for cell in cells:
+        row = measured[cell.study].get((cell.arm, cell.mode, cell.task, cell.fraction))
+        if row is None:
+            left = "not reached yet" if cell.id in ids else "not among --cells or --fraction"
+            status, reason = NOT_RUN, blocked.get(cell.id, left)
+        elif row["auroc"] is None:
+            status, reason = UNDEFINED, row["reason"] or "no label subset has both classes"
+        else:
+            status, reason = DONE, ""
+        place = {"id": cell.id, "study": cell.study, "mode": cell.mode, "arm": cell.arm}
+        states.append(place | {"status": status, "reason": reason})
+    return states
+
+
+def _measured(folder: Path) -> dict[tuple[str, str, str, float], dict[str, Any]]:
+    if not (folder / "study.json").is_file():  # written last
+        return {}
+    table = read_table(folder / "cells.csv", "cells")
+    return {
+        (row["arm"], row["mode"], row["target"], row["fraction"]): row for row in table.iter_rows(named=True)
+    }
+
+
+def run_states(out: Path, runs: Sequence[Run], selected: Sequence[Run]) -> list[dict[str, str]]:
+    """Every pretraining run: done or not run, with the reason."""
+    finished = finished_runs(out)
+    states = []
+    for run in runs:
+        reason = "not reached yet" if run in selected else "not needed by the cells chosen"
+        status = (DONE, "") if run.name in finished else (NOT_RUN, reason)
+        states.append({"id": run.id, "run": run.name, "status": status[0], "reason": status[1]})
+    return states
