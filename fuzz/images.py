@@ -19,7 +19,7 @@ import atheris
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 with atheris.instrument_imports(include=["mococxr.images", "pydicom.filereader", "pydicom.sequence"]):
-    from mococxr.images import decode_image, dicom
+    from mococxr.images import Reading, decode_image, dicom
 
 import cv2
 import numpy as np
@@ -54,7 +54,7 @@ def one(data: bytes) -> None:
     with suppress(ImageError):
         dicom.header(data)
     with suppress(ImageError):
-        decode_image(data, max_pixels=MAX_PIXELS)
+        decode_image(data, Reading(max_pixels=MAX_PIXELS))
 
 
 def main() -> None:

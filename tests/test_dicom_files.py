@@ -10,11 +10,10 @@ import numpy as np
 import pydicom
 
 from mococxr.errors import ImageError
-from mococxr.images import decode_image, shape_of
+from mococxr.images import Reading, decode_image, shape_of
 from mococxr.images.dicom import header
-from mococxr.images.dicom.elements import read_elements
-from mococxr.images.dicom.render import TAGS, decode_elements
-from mococxr.images.grey_levels import Voi
+from mococxr.images.dicom.elements import read_file
+from mococxr.images.dicom.render import KEYWORDS, render
 
 
 def pydicom_files() -> list[Path]:
@@ -31,7 +30,7 @@ def test_each_of_pydicoms_own_files_is_read_as_pydicom_reads_it_or_refused_with_
             with suppress(ImageError):
                 read(data)
         try:
-            ours = decode_elements(data, read_elements(data, TAGS), None, Voi("none"), False, 1 << 24)
+            ours = render(data, read_file(data, KEYWORDS), Reading(voi="none", max_pixels=1 << 24))
         except ImageError:
             reasons += 1
             continue

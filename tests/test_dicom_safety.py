@@ -37,7 +37,7 @@ from dicom_images import (
     without_meta,
 )  # fmt: skip
 from mococxr.errors import ImageError
-from mococxr.images import decode_image
+from mococxr.images import Reading, decode_image
 from mococxr.images.dicom import header
 
 DEEP = np.random.default_rng(3).integers(0, 4096, (32, 40)).astype(np.uint16)
@@ -50,7 +50,7 @@ def refused(data: bytes, **options: Any) -> str:
     """The reason, and that it came soon."""
     begun = time.monotonic()
     with pytest.raises(ImageError) as caught:
-        decode_image(data, **options)
+        decode_image(data, Reading(**options))
     assert time.monotonic() - begun < 20
     return str(caught.value)
 
@@ -268,7 +268,7 @@ def test_damage_in_a_compressed_frame_is_a_reason_or_an_image_and_says_nothing_e
 
 def ends_in_image_or_reason(data: bytes) -> None:
     """Decoding and reading the header raise nothing but ImageError."""
-    for read in (header, lambda data: decode_image(data, max_pixels=1_000_000)):
+    for read in (header, lambda data: decode_image(data, Reading(max_pixels=1_000_000))):
         with suppress(ImageError):
             read(data)
 

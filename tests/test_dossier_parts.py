@@ -216,9 +216,9 @@ def test_few_real_images_are_called_odd_and_every_identical_pair_is_found(
 
 def test_a_dicom_object_that_is_not_an_image_is_a_note_and_one_without_pixels_is_not() -> None:
     from mococxr.datasets import dicom
-    from mococxr.images.dicom import kind
+    from mococxr.images.dicom import metadata
 
-    reasons = {why for why in kind._CONVERSIONS.values()} | {
+    reasons = {why for why in metadata._CONVERSIONS.values()} | {
         dicom.COPY,
         "a localizer",
         "a screenshot",

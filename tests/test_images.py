@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from mococxr.errors import ImageError, InputError
-from mococxr.images import decode_image, read_image
+from mococxr.images import Reading, decode_image, read_image
 
 GREY = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
 DEEP = (np.arange(64 * 80).reshape(64, 80) * 12).astype(np.uint16)
@@ -147,16 +147,16 @@ def test_bilevel_tiffs_agree_with_another_decoder() -> None:
 def test_a_percentile_window_stretches_deep_images_only() -> None:
     low, high = np.percentile(DEEP, [0.5, 99.5])
     expected = np.clip((DEEP - low) / (high - low), 0, 1) * 255
-    assert np.abs(decode_image(tiff(DEEP), sixteen_bit="0.5:99.5") - expected).max() <= 0.5
-    assert np.array_equal(decode_image(saved(Image.fromarray(GREY), "PNG"), sixteen_bit="0.5:99.5"), GREY)
+    assert np.abs(decode_image(tiff(DEEP), Reading(depth="0.5:99.5")) - expected).max() <= 0.5
+    assert np.array_equal(decode_image(saved(Image.fromarray(GREY), "PNG"), Reading(depth="0.5:99.5")), GREY)
     flat = np.full((32, 32), 32768, np.uint16)
-    assert decode_image(tiff(flat), sixteen_bit="0.5:99.5").max() == 128
+    assert decode_image(tiff(flat), Reading(depth="0.5:99.5")).max() == 128
 
 
 @pytest.mark.parametrize("text", ["", "half", "5", "90:10", "-1:50", "0:101", "nan:5", "0:nan"])
 def test_a_window_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="sixteen_bit"):
-        decode_image(tiff(DEEP), sixteen_bit=text)
+    with pytest.raises(InputError, match="depth"):
+        decode_image(tiff(DEEP), Reading(depth=text))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -231,7 +231,7 @@ def test_a_huge_image_is_refused_before_it_is_decoded(monkeypatch: pytest.Monkey
         decode_image(bytes(bomb))
     for kind in ("JPEG", "TIFF", "BMP"):
         with pytest.raises(ImageError, match="80 x 64 pixels: over the limit of 5,000"):
-            decode_image(saved(Image.fromarray(GREY), kind), max_pixels=5_000)
+            decode_image(saved(Image.fromarray(GREY), kind), Reading(max_pixels=5_000))
 
 
 BAD = {
@@ -274,7 +274,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_not_an_image_is_refused_with_its_reason(
+def test_what_is_rejection_reason_is_refused_with_its_reason(
     name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data, reason = BAD[name]

@@ -25,6 +25,7 @@ from mococxr.classifier.operating import read_rule
 from mococxr.commands import run
 from mococxr.errors import ImageError, InputError
 from mococxr.heads.targets import read_target
+from mococxr.images import Reading
 from mococxr.measure.operating import fit_blocks
 from mococxr.store import Store
 from small_store import HOW, make_store
@@ -273,7 +274,7 @@ def test_processes_give_the_images_in_order_with_the_same_pixels_as_one(tmp_path
     monkeypatch.setattr(decoding, "CHUNK", 4)
     files = many(tmp_path / "images", 50)
     images = [*files[:20], *images_of(store.path, None), *files[20:]]
-    how = {"reading": {}, "size": 72, "key": None}
+    how = {"reading": Reading(), "size": 72, "key": None}
     alone = told(list(decoding.decoded(images, jobs=1, **how)))
     assert [path for path, _ in alone] == [image.path for image in images]
     assert sum(isinstance(one, str) for _, one in alone) == 5
@@ -294,7 +295,7 @@ def test_an_image_that_kills_its_process_is_the_only_one_that_is_lost(tmp_path, 
     monkeypatch.setattr(decoding, "CHUNK", 3)
     images = many(tmp_path / "images", 9)
     images[7] = replace(images[7], file=DeadlyFile("deadly.png"))
-    found = list(decoding.decoded(images, reading={}, size=72, key=None, jobs=2))
+    found = list(decoding.decoded(images, reading=Reading(), size=72, key=None, jobs=2))
     assert [image.path for image, _ in found] == [image.path for image in images]
     lost = {image.path.rpartition("/")[2]: str(one) for image, one in found if isinstance(one, ImageError)}
     assert lost.keys() == {"3.png", "7.png"}

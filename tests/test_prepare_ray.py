@@ -13,6 +13,7 @@ import pytest
 
 from deadly_folder import DeadlyFolder
 from mococxr.errors import InputError, RunError
+from mococxr.images import Reading
 from mococxr.preparation.decode import Chunk, decode_on_ray, record_file
 from mococxr.preparation.prepare import run
 from mococxr.workers import CRASHED
@@ -98,7 +99,7 @@ def test_an_image_that_kills_its_task_is_quarantined_and_no_other(tmp_path, caps
     paths = write_images(folder, 9)["path"].to_list()
     root: Any = DeadlyFolder(folder)
     parts = (paths[:5], [paths[5], "images/deadly.png"])
-    chunks = [Chunk(n, root, tuple(part), 32, {"max_pixels": 10**6}) for n, part in enumerate(parts)]
+    chunks = [Chunk(n, root, tuple(part), 32, Reading(max_pixels=10**6)) for n, part in enumerate(parts)]
     done: list[int] = []
     decode_on_ray(chunks, tmp_path, None, done.append)
     assert sorted(done) == [0, 1]
@@ -112,7 +113,7 @@ def test_an_image_that_kills_its_task_is_quarantined_and_no_other(tmp_path, caps
 @pytest.mark.usefixtures("cluster")
 def test_a_machine_that_does_not_see_the_folder_stops_the_run(tmp_path):
     table = write_images(tmp_path / "images", 2)
-    chunk = Chunk(0, tmp_path / "images", tuple(table["path"]), 32, {})
+    chunk = Chunk(0, tmp_path / "images", tuple(table["path"]), 32, Reading())
     with pytest.raises(RunError, match="does not see the folder of the store"):
         decode_on_ray([chunk], tmp_path / "elsewhere", None, lambda _: None)
     assert not (tmp_path / "elsewhere").exists()

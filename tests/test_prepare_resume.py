@@ -14,6 +14,7 @@ import pytest
 
 from deadly_folder import DeadlyFolder
 from mococxr.errors import InputError, RunError
+from mococxr.images import Reading
 from mococxr.preparation.decode import Chunk, decode_all, decode_chunk, record_file
 from mococxr.preparation.prepare import run
 from mococxr.preparation.staging import Staging, staging_folder
@@ -154,7 +155,7 @@ def test_an_image_that_kills_its_process_is_quarantined_and_no_other(folder, tmp
     parts = (paths[:5], [paths[5], "images/deadly.png"])
     root: Any = DeadlyFolder(folder)
     done: list[int] = []
-    chunks = [Chunk(n, root, tuple(part), 32, {"max_pixels": 10**6}) for n, part in enumerate(parts)]
+    chunks = [Chunk(n, root, tuple(part), 32, Reading(max_pixels=10**6)) for n, part in enumerate(parts)]
     decode_all(chunks, tmp_path, 1, done.append)
     assert sorted(done) == [0, 1]
     reasons = [json.loads(record_file(tmp_path, n).read_text())["reason"] for n in (0, 1)]

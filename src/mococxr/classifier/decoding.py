@@ -8,10 +8,10 @@ not load.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mococxr import workers
 from mococxr.classifier.inputs import Image
 from mococxr.errors import ImageError
-from mococxr.images import resize_shorter
+from mococxr.images import Reading, resize_shorter
 from mococxr.privacy import Key
 from mococxr.workers import CRASHED, surviving_map
 
@@ -35,12 +35,12 @@ Work: TypeAlias = Callable[[Sequence[Image]], list[Read]]
 
 
 def decoded(
-    images: Sequence[Image], *, reading: Mapping[str, Any], size: int, key: Key | None, jobs: int | None
+    images: Sequence[Image], *, reading: Reading, size: int, key: Key | None, jobs: int | None
 ) -> Iterator[Read]:
     """Read images, in the order given and with the same pixels whatever `jobs` is.
 
     Args:
-        reading: how files become images: the named arguments of `images.decode_image`.
+        reading: how files become images.
         size: a file's shorter side becomes so many px; a store's images come as they stand there.
         key: of pseudonyms, or None.
         jobs: processes at most, where they are worth their start; None for one a core.
@@ -77,7 +77,7 @@ def _one_by_one(images: list[Image], work: Work, jobs: int) -> list[Read]:
     return [answer[0] for _, answer in alone]
 
 
-def read_chunk(images: Sequence[Image], reading: Mapping[str, Any], size: int, key: Key | None) -> list[Read]:
+def read_chunk(images: Sequence[Image], reading: Reading, size: int, key: Key | None) -> list[Read]:
     """Read some images, here."""
     found: list[Read] = []
     for image in images:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mococxr.datasets.dicom_scan import Walk, holds_dicom
 from mococxr.errors import InputError
-from mococxr.images import SUFFIXES, decode_image, read_bytes
+from mococxr.images import SUFFIXES, Reading, decode_image, read_bytes
 from mococxr.images.dicom import header
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
@@ -43,7 +42,7 @@ class Image:
     row: int = 0
     real: Image | None = None
 
-    def read(self, reading: Mapping[str, Any], key: Key | None) -> tuple[NDArray[np.uint8], Image]:
+    def read(self, reading: Reading, key: Key | None) -> tuple[NDArray[np.uint8], Image]:
         """Its pixels (H, W) uint8, and the image as it is to be named: under a key by pseudonyms.
 
         Raises:
@@ -52,7 +51,7 @@ class Image:
         if self.store is not None:
             return self.store.pixels(self.row), self
         data = read_bytes(self.file or Path(self.path))
-        return decode_image(data, **reading), self if key is None else self._hidden(data, key)
+        return decode_image(data, reading), self if key is None else self._hidden(data, key)
 
     def _hidden(self, data: bytes, key: Key) -> Image:
         """A file's image under the names that `prepare` gives it with the same key."""

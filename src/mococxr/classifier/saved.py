@@ -25,6 +25,7 @@ from mococxr.features import encode_frames, image_level, pick_device, to_frame
 from mococxr.files import atomic, read_json, sha256_file, write_json
 from mococxr.heads.finetune import Member
 from mococxr.heads.linear import LinearHead
+from mococxr.images import Reading
 from mococxr.version import VERSION
 
 FORMAT = 1
@@ -55,11 +56,10 @@ class Model:
     members: list[Member]
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """How files become images, as the store was made: named arguments of `images.decode_image`."""
+    def reading(self) -> Reading:
+        """How files become images, as the store was made."""
         how = self.about["preprocessing"]
-        names = {"sixteen_bit": "depth", "voi": "voi", "frames": "frames"}
-        return {argument: how[name] for argument, name in names.items() if name in how}
+        return Reading(how["depth"], how["voi"], how["frames"])
 
     def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the encoder is shown of an image (H, W) uint8, as read from a file or from any store."""

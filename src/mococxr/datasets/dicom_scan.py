@@ -18,7 +18,7 @@ import polars as pl
 from mococxr import console
 from mococxr.errors import ImageError
 from mococxr.images import SUFFIXES, read_bytes
-from mococxr.images.dicom import Header, header, not_an_image
+from mococxr.images.dicom import Metadata, header, rejection_reason
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.workers import surviving_map
 
@@ -147,7 +147,7 @@ def read_block(root: Path, paths: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _header(root: Path, path: str) -> Header:
+def _header(root: Path, path: str) -> Metadata:
     """The header, from the front of the file where that is enough.
 
     Raises:
@@ -160,11 +160,11 @@ def _header(root: Path, path: str) -> Header:
         return header(front)
     if is_dicom(front):
         try:
-            found = header(front)
+            facts = header(front)
         except ImageError:
-            found = None  # cut off inside an element: the whole file tells
-        if found is not None and found.pixels:
-            return found
+            facts = None  # cut off inside an element: the whole file tells
+        if facts is not None and facts.pixels:
+            return facts
         return header(read_bytes(root / path, root))
     raise ImageError("not a DICOM file")
 
@@ -182,16 +182,16 @@ def _front(root: Path, path: str, size: int) -> tuple[bytes, bool]:
     return data, len(data) < size
 
 
-def _facts(path: str, found: Header) -> dict[str, Any]:
+def _facts(path: str, facts: Metadata) -> dict[str, Any]:
     """A header's facts; the date and what identifies stay in memory, and are replaced before anything is kept."""
-    date = found.study_date or found.acquired
-    device = " ".join(filter(None, (found.manufacturer, found.model)))
-    when = (str(found.acquired or ""), (found.time or "").ljust(13, "0"), f"{found.instance or 0:09d}")
+    date = facts.study_date or facts.acquired
+    device = " ".join(filter(None, (facts.manufacturer, facts.model)))
+    when = (str(facts.acquired or ""), (facts.time or "").ljust(13, "0"), f"{facts.instance or 0:09d}")
     return {
         "path": path,
-        "reason": not_an_image(found),
-        **{name: getattr(found, name) for name in ("patient", "study", "sop", "accession")},
-        **{name: getattr(found, name) for name in ("view", "laterality", "sex", "age", "burned_in")},
+        "reason": rejection_reason(facts),
+        **{name: getattr(facts, name) for name in ("patient", "study", "sop", "accession")},
+        **{name: getattr(facts, name) for name in ("view", "laterality", "sex", "age", "burned_in")},
         "device": _PLAIN.sub(" ", device).strip()[:64] or None,
         "date": None if date is None else date.isoformat(),
         "order": " ".join(when),

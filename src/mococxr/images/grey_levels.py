@@ -1,12 +1,17 @@
-"""Images of more than 8 bits -> 8 bits, by a table of grey values."""
+"""How files become 8-bit grey: the settings of reading, and images of more than 8 bits -> 8 bits by a table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mococxr.errors import InputError
+
+MAX_PIXELS = 120_000_000
+"""Pixels above which an image is refused before it is decoded (the largest detectors give about 20 million)."""
+FRAMES = ("first", "refuse")
+"""What becomes of a DICOM file of several frames: its first is the image, or it is refused."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,43 @@ def parse_window(text: str) -> tuple[float, float] | None:
         window = (1.0, 0.0)
     if not 0 <= window[0] < window[1] <= 100:
         raise InputError(
-            f"sixteen_bit is {text!r}.",
+            f"The depth is {text!r}.",
             "Give `full`, or two percentiles such as `0.5:99.5` (0 <= LOW < HIGH <= 100).",
         )
     return window
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become images; checked and parsed once.
+
+    Args:
+        depth: `full` maps the declared range of an image of more than 8 bits to 0..255; `LOW:HIGH` maps these two
+            percentiles of the image to 0 and 255. Images of 8 bits stay as they are.
+        voi: which window or table of a DICOM file is applied (see `parse_voi`).
+        frames: `first` takes the first frame of a DICOM file of several, `refuse` refuses such a file.
+        max_pixels: images with more pixels are refused before anything is allocated.
+
+    Attributes:
+        window: the percentiles of `depth`, or None.
+        choice: `voi`, parsed.
+
+    Raises:
+        InputError: `depth`, `voi` or `frames` is none of its forms.
+    """
+
+    depth: str = "full"
+    voi: str = "first"
+    frames: str = "first"
+    max_pixels: int = MAX_PIXELS
+    window: tuple[float, float] | None = field(init=False, repr=False, compare=False)
+    choice: Voi = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.frames not in FRAMES:
+            raise InputError(f"frames is {self.frames!r}.", f"Give one of {', '.join(FRAMES)}.")
+        object.__setattr__(self, "window", parse_window(self.depth))
+        object.__setattr__(self, "choice", parse_voi(self.voi))
 
 
 def to_eight_bits(

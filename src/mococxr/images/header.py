@@ -11,15 +11,16 @@ import struct
 from dataclasses import dataclass
 
 from mococxr.errors import ImageError
-from mococxr.images.tiff import TiffTags, read_tags
 
+MIN_SIDE = 16
+"""Pixels of the shorter side under which a file is no image."""
 CUT_SHORT = "truncated: the file ends before the image does"
 _MAX_PARTS = 50_000
 """Chunks or segments before the image; a hostile file may have millions."""
 
 
 @dataclass(frozen=True)
-class Header:
+class RasterHeader:
     """What is known before decoding.
 
     Args:
@@ -43,7 +44,7 @@ class Header:
     associated_alpha: bool = False
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> RasterHeader:
     """Tell the format by its first bytes and read the header.
 
     Raises:
@@ -90,7 +91,7 @@ def _guess(data: bytes) -> str:
     return ""
 
 
-def _png(data: bytes) -> Header:
+def _png(data: bytes) -> RasterHeader:
     """Walk the chunks: IHDR, sBIT and eXIf are read, IEND must be there."""
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     shift, orientation, at = 0, 1, 8
@@ -105,11 +106,11 @@ def _png(data: bytes) -> Header:
         if at > len(data):
             raise ImageError(CUT_SHORT)
         if kind == b"IEND":
-            return Header("PNG", width, height, orientation, shift)
+            return RasterHeader("PNG", width, height, orientation, shift)
     raise ImageError("damaged PNG: more chunks than an image has")
 
 
-def _jpeg(data: bytes) -> Header:
+def _jpeg(data: bytes) -> RasterHeader:
     """Walk the segments up to the first scan; an end-of-image marker must follow it."""
     width = height = 0
     orientation, at = 1, 2
@@ -133,19 +134,19 @@ def _jpeg(data: bytes) -> Header:
         raise ImageError("damaged JPEG: more segments than an image has")
     if data.rfind(b"\xff\xd9", at) < 0:
         raise ImageError(CUT_SHORT)
-    return Header("JPEG", width, height, orientation)
+    return RasterHeader("JPEG", width, height, orientation)
 
 
-def _bmp(data: bytes) -> Header:
+def _bmp(data: bytes) -> RasterHeader:
     """Read a bitmap's header: the size, and that the bytes it announces are there."""
     announced = struct.unpack_from("<I", data, 2)[0]
     width, height = struct.unpack_from("<ii", data, 18)
     if announced > len(data):
         raise ImageError(CUT_SHORT)
-    return Header("BMP", abs(width), abs(height))
+    return RasterHeader("BMP", abs(width), abs(height))
 
 
-def _tiff(data: bytes) -> Header:
+def _tiff(data: bytes) -> RasterHeader:
     """Read the first directory; a second page is refused unless it is a reduced copy or a mask."""
     pages = read_tags(data)
     images = [page for page in pages if not page.first("NewSubfileType", 0) & 0b101]
@@ -165,7 +166,7 @@ def _tiff(data: bytes) -> Header:
         _check_deep(page)
     _check_strips(page, len(data))
     deep = bits > 8
-    return Header(
+    return RasterHeader(
         "TIFF",
         page.first("ImageWidth", 0),
         page.first("ImageLength", 0),
@@ -212,6 +213,101 @@ def _exif_orientation(data: bytes) -> int:
     except (ImageError, struct.error):
         return 1
     return value if 1 <= value <= 8 else 1
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse by the header alone: too large to be safe, too small to be an image."""
+    if width * height > max_pixels:
+        raise ImageError(f"{width:,} x {height:,} pixels: over the limit of {max_pixels:,} pixels")
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width} x {height} pixels: too small for an image (at least {MIN_SIDE} a side)")
+
+
+# --- the directories of a TIFF file, and of an Exif block, which is one: tag name -> values
+
+_TIFF_TAGS = {
+    254: "NewSubfileType",
+    256: "ImageWidth",
+    257: "ImageLength",
+    258: "BitsPerSample",
+    262: "PhotometricInterpretation",
+    273: "StripOffsets",
+    274: "Orientation",
+    277: "SamplesPerPixel",
+    279: "StripByteCounts",
+    281: "MaxSampleValue",
+    284: "PlanarConfiguration",
+    324: "TileOffsets",
+    325: "TileByteCounts",
+    338: "ExtraSamples",
+    339: "SampleFormat",
+}
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_MAX_PAGES = 64
+_MAX_ENTRIES, _MAX_VALUES = 4096, 1 << 17
+"""Entries of a directory and values of an entry beyond which a file is hostile."""
+
+
+@dataclass(frozen=True)
+class TiffTags:
+    """One directory (one page)."""
+
+    values: dict[str, tuple[int, ...]]
+
+    def first(self, name: str, otherwise: int) -> int:
+        """The first value of a tag, or `otherwise` where the tag is absent."""
+        return self.values.get(name, (otherwise,))[0]
+
+
+def read_tags(data: bytes) -> list[TiffTags]:
+    """Read the directories in order, at most 64 of them; only the tags that decide something.
+
+    Raises:
+        ImageError: a directory lies outside the data or none is there.
+        struct.error: the data end inside a directory.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        raise ImageError("not a TIFF directory")
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    pages: list[TiffTags] = []
+    seen: set[int] = set()
+    while at and at not in seen and len(pages) < _MAX_PAGES:
+        seen.add(at)
+        page, at = _directory(data, at, order, big)
+        pages.append(page)
+    if not pages:
+        raise ImageError("a TIFF file without an image")
+    return pages
+
+
+def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, int]:
+    """Read one directory and where the next begins (0: there is none)."""
+    count_format, entry = (order + "Q", 20) if big else (order + "H", 12)
+    word, head = (order + "Q", 12) if big else (order + "I", 8)
+    if at > len(data):  # a 64-bit offset may be more than struct can take
+        raise struct.error("the directory lies beyond the end")
+    count = struct.unpack_from(count_format, data, at)[0]
+    start = at + struct.calcsize(count_format)
+    if start + count * entry > len(data):
+        raise struct.error("the directory runs over the end")
+    if count > _MAX_ENTRIES:
+        raise ImageError("damaged TIFF: a directory of more entries than there are tags")
+    values: dict[str, tuple[int, ...]] = {}
+    for place in range(start, start + count * entry, entry):
+        tag, kind = struct.unpack_from(order + "HH", data, place)
+        if tag in _TIFF_TAGS and kind in _TIFF_TYPES and _TIFF_TAGS[tag] not in values:
+            many = struct.unpack_from(word, data, place + 4)[0]
+            if many > _MAX_VALUES:
+                raise ImageError("damaged TIFF: an entry of more values than an image needs")
+            size = struct.calcsize(_TIFF_TYPES[kind]) * many
+            inside = place + head
+            where = inside if size <= entry - head else struct.unpack_from(word, data, inside)[0]
+            if many and where + size <= len(data):
+                values[_TIFF_TAGS[tag]] = struct.unpack_from(f"{order}{many}{_TIFF_TYPES[kind]}", data, where)
+    following = start + count * entry
+    return TiffTags(values), struct.unpack_from(word, data, following)[0]
 
 
 _READERS = {

@@ -7,16 +7,22 @@ orientation.
 
 from __future__ import annotations
 
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
 import cv2
 import numpy as np
 
 from mococxr.errors import ImageError
 from mococxr.images.grey_levels import to_eight_bits
-from mococxr.images.header import read_header
-from mococxr.images.native import decode_image
+from mococxr.images.header import CUT_SHORT, check_size, read_header
 
-MIN_SIDE = 16
-"""Pixels of the shorter side under which a file is no image."""
+_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG")
+_native_stderr = threading.Lock()
 
 
 def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: int) -> np.ndarray:
@@ -32,7 +38,7 @@ def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: i
     """
     header = read_header(data)
     check_size(header.width, header.height, max_pixels)
-    grey = _to_grey(decode_image(data), header.associated_alpha)
+    grey = _to_grey(decode_opencv(data), header.associated_alpha)
     eight = to_eight_bits(grey, header.shift, header.top, header.white_is_zero, window)
     return np.ascontiguousarray(_upright(eight, header.orientation))
 
@@ -54,14 +60,6 @@ def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
         return image
     wanted = (max(size, round(width * size / short)), max(size, round(height * size / short)))
     return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if size < short else cv2.INTER_LINEAR)
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse by the header alone: too large to be safe, too small to be an image."""
-    if width * height > max_pixels:
-        raise ImageError(f"{width:,} x {height:,} pixels: over the limit of {max_pixels:,} pixels")
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{width} x {height} pixels: too small for an image (at least {MIN_SIDE} a side)")
 
 
 def _to_grey(pixels: np.ndarray, associated_alpha: bool) -> np.ndarray:
@@ -86,3 +84,72 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]
     return image
+
+
+# --- native decoders, and what they write to standard error, caught
+
+
+def decode_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
+    """Decode by OpenCV, as stored: uint8 or uint16, (H, W) or (H, W, 3 or 4) in the order blue, green, red, alpha.
+
+    Raises:
+        ImageError: the decoder refused the data, or said that they are damaged.
+    """
+    with caught_stderr() as messages:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            raise ImageError(f"cannot be decoded: {str(error.err or error).strip()}") from error
+    message = "".join(messages)
+    if any(words in message for words in _DAMAGE):
+        raise ImageError(f"damaged or truncated JPEG: {last_line(message)}")
+    if pixels is None or pixels.size == 0:
+        detail = last_line(message)
+        raise ImageError(
+            f"cannot be decoded{': ' + detail if detail else '; it may be damaged or ' + CUT_SHORT}"
+        )
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"samples of type {pixels.dtype}: this version reads 8 and 16 bits")
+    return pixels
+
+
+def last_line(message: str) -> str:
+    """The last thing a decoder said, without where in its source it said so."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1].split("error: ")[-1][:160] if lines else ""
+
+
+@contextmanager
+def caught_stderr() -> Iterator[list[str]]:
+    """Catch what native code writes to standard error; the list holds it once the block has ended.
+
+    The image libraries report damage in a JPEG only there, and would else write over the progress line. One
+    decode at a time in a process: decode in several processes, not threads.
+    """
+    messages: list[str] = []
+    with _native_stderr:
+        caught = _catcher(os.getpid())
+        try:
+            kept = os.dup(2)
+        except OSError:  # standard error is closed: there is nothing to catch
+            yield messages
+            return
+        os.dup2(caught, 2)
+        try:
+            yield messages
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            if length := os.fstat(caught).st_size:
+                messages.append(os.pread(caught, length, 0).decode(errors="replace"))
+                os.ftruncate(caught, 0)
+
+
+@cache
+def _catcher(process: int) -> int:  # noqa: ARG001 - a forked process needs one of its own
+    """A file without a name, made once a process: what is written to it is appended, so it can be emptied."""
+    handle, name = tempfile.mkstemp()
+    os.close(handle)
+    caught = os.open(name, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    os.unlink(name)
+    return caught

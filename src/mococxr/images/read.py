@@ -8,38 +8,37 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from mococxr.errors import ImageError, InputError
+from mococxr.errors import ImageError
 from mococxr.images import dicom
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.images.dicom.render import decode_dicom
-from mococxr.images.grey_levels import parse_voi, parse_window
+from mococxr.images.grey_levels import MAX_PIXELS, Reading
 from mococxr.images.header import read_header
 from mococxr.images.raster import decode_raster
 
-MAX_PIXELS = 120_000_000
-"""Pixels above which an image is refused before it is decoded (the largest detectors give about 20 million)."""
+DEFAULT = Reading()
 MAX_BYTES = 1 << 30
 """Bytes above which a file is not read at all."""
-FRAMES = ("first", "refuse")
-"""What becomes of a DICOM file of several frames: its first is the image, or it is refused."""
 
 
 def read_image(
-    path: Path,
+    file: Path | str | bytes,
     *,
-    sixteen_bit: str = "full",
-    voi: str = "first",
-    frames: str = "first",
+    depth: str = "full",
+    voi: str | None = None,
+    frames: str = "refuse",
     max_pixels: int = MAX_PIXELS,
-) -> np.ndarray:
-    """Read one image.
+) -> npt.NDArray[np.uint8]:
+    """Read one chest image, as `prepare` does before it is resized.
 
     Args:
-        path: a PNG, JPEG, TIFF, BMP or DICOM file; its first bytes decide which, not its suffix.
-        sixteen_bit: `full` maps the declared range of an image of more than 8 bits to 0..255; `LOW:HIGH` maps
-            these two percentiles of the image to 0 and 255. Images of 8 bits stay as they are.
-        voi: which window or table of a DICOM file is applied (see `tones.parse_voi`).
+        file: a PNG, JPEG, TIFF, BMP or DICOM file, or its bytes; the first bytes decide which, not the suffix.
+        depth: `full` maps the declared range of an image of more than 8 bits to 0..255; `LOW:HIGH` maps these two
+            percentiles of the image to 0 and 255. Images of 8 bits stay as they are.
+        voi: which window or table of a DICOM file is applied: `first` (None), `widest`, `none`, a number from 1, or
+            `name:TEXT`.
         frames: `first` takes the first frame of a DICOM file of several, `refuse` refuses such a file.
         max_pixels: images with more pixels are refused before anything is allocated.
 
@@ -48,31 +47,21 @@ def read_image(
 
     Raises:
         ImageError: the image cannot be read; the text is the reason.
-        InputError: `sixteen_bit`, `voi` or `frames` is none of its forms.
+        InputError: `depth`, `voi` or `frames` is none of its forms.
     """
-    _check(sixteen_bit, voi, frames)
-    return decode_image(
-        read_bytes(path), sixteen_bit=sixteen_bit, voi=voi, frames=frames, max_pixels=max_pixels
-    )
+    reading = Reading(depth, voi or "first", frames, max_pixels)
+    return decode_image(file if isinstance(file, bytes) else read_bytes(Path(file)), reading)
 
 
-def decode_image(
-    data: bytes,
-    *,
-    sixteen_bit: str = "full",
-    voi: str = "first",
-    frames: str = "first",
-    max_pixels: int = MAX_PIXELS,
-) -> np.ndarray:
-    """Decode an image from the bytes of its file; arguments, result and errors as in `read_image`.
+def decode_image(data: bytes, reading: Reading = DEFAULT) -> npt.NDArray[np.uint8]:
+    """Decode an image from the bytes of its file; result as of `read_image`.
 
-    A DICOM object that is no image (see `images.dicom.not_an_image`) is refused with that reason.
+    Raises:
+        ImageError: the image cannot be read, or is a DICOM object that is no chest image; the text is the reason.
     """
-    _check(sixteen_bit, voi, frames)
-    window = parse_window(sixteen_bit)
     if is_dicom(data):
-        return decode_dicom(data, window, parse_voi(voi), frames == "refuse", max_pixels)
-    return decode_raster(data, window, max_pixels)
+        return decode_dicom(data, reading)
+    return decode_raster(data, reading.window, reading.max_pixels)
 
 
 def shape_of(data: bytes) -> tuple[int, int]:
@@ -82,20 +71,12 @@ def shape_of(data: bytes) -> tuple[int, int]:
         ImageError: the header cannot be read, or holds no size.
     """
     if is_dicom(data):
-        about = dicom.header(data)
-        if not about.rows or not about.columns:
+        facts = dicom.header(data)
+        if not facts.rows or not facts.columns:
             raise ImageError("no image size in the header")
-        return about.rows, about.columns
-    found = read_header(data)
-    return found.height, found.width
-
-
-def _check(sixteen_bit: str, voi: str, frames: str) -> None:
-    """InputError for a setting of no known form."""
-    parse_window(sixteen_bit)
-    parse_voi(voi)
-    if frames not in FRAMES:
-        raise InputError(f"frames is {frames!r}.", f"Give one of {', '.join(FRAMES)}.")
+        return facts.rows, facts.columns
+    header = read_header(data)
+    return header.height, header.width
 
 
 def read_bytes(path: Path, root: Path | None = None) -> bytes:

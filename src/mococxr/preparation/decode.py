@@ -18,7 +18,7 @@ from typing import Any
 
 from mococxr import console, files
 from mococxr.errors import ImageError, RunError
-from mococxr.images import decode_image, read_bytes, resize_shorter
+from mococxr.images import Reading, decode_image, read_bytes, resize_shorter
 from mococxr.store.levels import Image, level_folder, shard_name, shrink, written_factors
 from mococxr.workers import CRASHED, surviving_map
 
@@ -45,7 +45,7 @@ class Chunk:
         root: the folder that the paths are relative to and may not leave.
         paths: one an image.
         size: shorter side of a stored image, in pixels.
-        reading: how files become images: the named arguments of `images.decode_image`.
+        reading: how files become images.
         refused: position in the chunk -> reason, for images that are not to be opened.
     """
 
@@ -53,7 +53,7 @@ class Chunk:
     root: Path
     paths: tuple[str, ...]
     size: int
-    reading: Mapping[str, Any]
+    reading: Reading
     refused: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -106,7 +106,7 @@ def _decode(chunk: Chunk, path: str) -> tuple[Image, str, bool]:
     """The stored image, the hash of its file, and whether it had to be enlarged."""
     data = read_bytes(chunk.root / path, chunk.root)
     try:
-        full = decode_image(data, **chunk.reading)
+        full = decode_image(data, chunk.reading)
         if max(full.shape) > SLENDER * min(full.shape):
             raise ImageError(
                 f"{full.shape[1]:,} x {full.shape[0]:,} pixels: aspect ratio above {SLENDER}:1, not a chest image"

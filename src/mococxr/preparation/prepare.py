@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from mococxr import console, files, workers
 from mococxr.cluster import connected
 from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError, RunError, Shown
-from mococxr.images.grey_levels import parse_voi, parse_window
+from mococxr.images import Reading
 from mococxr.preparation import summary
 from mococxr.preparation.decode import Chunk, chunk_size, decode_all, decode_on_ray
 from mococxr.preparation.manifest import manifest
@@ -49,7 +50,7 @@ def run(settings: PrepareSettings) -> Store:
         RunError: the disk ran full on the way; the same command goes on from there.
     """
     out = Path(os.path.abspath(settings.out))
-    _check(settings)
+    _reading(settings)  # a depth or window of no known form is refused before anything is read
     with connected() if settings.executor == "ray" else nullcontext():
         cohort, hidden = _cohort(settings, out)
         with redacted_errors() if hidden else nullcontext():
@@ -171,12 +172,6 @@ def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
     return readable.select(*_FIRST, *cohort.labels, *cohort.metadata), quarantine
 
 
-def _check(settings: PrepareSettings) -> None:
-    """Refuse what no type refuses."""
-    parse_window(settings.depth)
-    parse_voi(settings.voi)
-
-
 def _check_place(out: Path, cohort: Cohort) -> None:
     """Refuse a place that holds something else, or that the next run would take for images."""
     if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -196,19 +191,14 @@ def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | Non
             seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
         except (OSError, ValueError):
             seen.append(path)
-    how = json.dumps([FORMAT, settings.size, _reading(settings)])
+    how = json.dumps([FORMAT, settings.size, dataclasses.astuple(_reading(settings))], default=str)
     images = _hash(how, *seen)
     return images if hidden is None else hidden.key.name("job", images)
 
 
-def _reading(settings: PrepareSettings) -> dict[str, Any]:
-    """How files become images, as `images.decode_image` takes it."""
-    return {
-        "sixteen_bit": settings.depth,
-        "voi": settings.voi,
-        "frames": settings.frames,
-        "max_pixels": settings.max_pixels,
-    }
+def _reading(settings: PrepareSettings) -> Reading:
+    """How files become images."""
+    return Reading(settings.depth, settings.voi, settings.frames, settings.max_pixels)
 
 
 def _made_from(images: str, division: Division, cohort: Cohort) -> str:

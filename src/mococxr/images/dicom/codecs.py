@@ -2,7 +2,7 @@
 
 The first bytes of a stream decide who decodes it, not the transfer syntax, which is sometimes wrong. Before a
 decoder sees a stream, its size must be the one that the DICOM header declares and its last bytes must be there.
-Sources: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 (JPEG 2000).
+Sources: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 (JPEG 2000), DICOM PS3.5 annex G (RLE).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mococxr.errors import ImageError
 from mococxr.images.dicom import gdcm_process
-from mococxr.images.native import caught_stderr, decode_image, last_line
+from mococxr.images.raster import caught_stderr, decode_opencv, last_line
 
 DAMAGED = "damaged compressed pixel data"
 CUT = "truncated: the compressed pixel data end before the image does"
@@ -36,7 +36,7 @@ class Stream:
         precision: bits a sample.
         signed: samples are signed (JPEG 2000 alone can say so).
         turned: three components come out as red, green, blue whatever the file says (JPEG 2000 with its transform).
-        said: a JPEG that says which colours it holds (JFIF or Adobe marker).
+        names_colours: a JPEG that says which colours it holds (JFIF or Adobe marker).
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Stream:
     precision: int
     signed: bool = False
     turned: bool = False
-    said: bool = False
+    names_colours: bool = False
 
 
 def read_stream(frame: bytes) -> Stream | None:
@@ -69,7 +69,7 @@ def read_stream(frame: bytes) -> Stream | None:
 
 def _jpeg(frame: bytes) -> Stream:
     """Walk the segments to the frame header."""
-    at, said = 2, False
+    at, marked = 2, False
     while True:
         lead, kind, length = struct.unpack_from(">BBH", frame, at)
         if lead != 0xFF:
@@ -77,7 +77,7 @@ def _jpeg(frame: bytes) -> Stream:
         if kind == 0xFF:  # a fill byte
             at += 1
             continue
-        said |= (kind == 0xE0 and frame[at + 4 : at + 8] == b"JFIF") or (
+        marked |= (kind == 0xE0 and frame[at + 4 : at + 8] == b"JFIF") or (
             kind == 0xEE and frame[at + 4 : at + 9] == b"Adobe"
         )
         if (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)) or kind == 0xF7:
@@ -87,7 +87,7 @@ def _jpeg(frame: bytes) -> Stream:
                 raise ImageError("a JPEG of a kind that no decoder here reads")
             return Stream(
                 "JPEG 12" if name == "JPEG" and precision == 12 else name,
-                rows, columns, samples, precision, said=said,
+                rows, columns, samples, precision, names_colours=marked,
             )  # fmt: skip
         if kind in (0xD9, 0xDA):
             raise ImageError(DAMAGED)
@@ -152,9 +152,9 @@ def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsi
 
 def _baseline(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
     """JPEG of 8 bits, by OpenCV's libjpeg-turbo; one that holds RGB and does not say so is told to."""
-    if stream.samples == 3 and colours == "RGB" and not stream.said:
+    if stream.samples == 3 and colours == "RGB" and not stream.names_colours:
         frame = frame[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + frame[2:]
-    return decode_image(frame, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    return decode_opencv(frame, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _gdcm(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
@@ -199,9 +199,9 @@ def _called(decoder: Callable[[], Any]) -> Any:
             found = decoder()
         except Exception as error:  # what a wrapped library raises is not specified
             raise ImageError(DAMAGED) from error
-    said = "".join(messages)
-    if any(word in said.lower() for word in ("corrupt", "premature", "truncat", "invalid")):
-        raise ImageError(f"{DAMAGED}: {last_line(said)}")
+    message = "".join(messages)
+    if any(word in message.lower() for word in ("corrupt", "premature", "truncat", "invalid")):
+        raise ImageError(f"{DAMAGED}: {last_line(message)}")
     return found
 
 
@@ -226,3 +226,60 @@ _DECODERS: dict[str, Callable[[bytes, Stream, str], NDArray[np.unsignedinteger]]
     "JPEG-LS": _charls,
     "JPEG 2000": _openjpeg,
 }
+
+
+# --- run-length coding, decoded never beyond the size declared
+
+
+def is_rle(frame: bytes) -> bool:
+    """Whether a frame begins with an RLE header: up to 15 segments, the first right behind the header."""
+    return len(frame) >= 64 and 1 <= struct.unpack_from("<I", frame)[0] <= 15 and frame[4:8] == b"\x40\0\0\0"
+
+
+def decode_rle(
+    frame: bytes, rows: int, columns: int, samples: int, width: int
+) -> NDArray[np.unsignedinteger]:
+    """Decode an RLE frame, never beyond the size declared.
+
+    Args:
+        width: bytes a sample, 1 or 2.
+
+    Returns:
+        uint8 or uint16, (H, W) or (H, W, samples).
+
+    Raises:
+        ImageError: the segments are not those of such an image, or end early.
+    """
+    many, *offsets = struct.unpack_from("<16I", frame)
+    if many != samples * width:
+        raise ImageError(f"{DAMAGED}: {many} RLE segments where {samples * width} are needed")
+    ends = [*offsets[1:many], len(frame)]
+    planes = np.empty((samples, width, rows * columns), np.uint8)
+    for i, (start, end) in enumerate(zip(offsets[:many], ends, strict=True)):
+        if not 64 <= start <= end <= len(frame):
+            raise ImageError(f"{DAMAGED}: RLE segments outside the frame")
+        planes[i // width, width - 1 - i % width] = _unpack_bits(frame, start, end, rows * columns)
+    cells = np.ascontiguousarray(planes.transpose(2, 0, 1)).view("u1" if width == 1 else "<u2")
+    return cells.reshape((rows, columns) if samples == 1 else (rows, columns, samples))
+
+
+def _unpack_bits(frame: bytes, at: int, end: int, size: int) -> NDArray[np.uint8]:
+    """One segment: runs and literals until `size` bytes are there."""
+    parts: list[bytes] = []
+    length = 0
+    while length < size:
+        if at + 1 >= end:
+            raise ImageError(CUT)
+        head = frame[at]
+        if head < 128:
+            part = frame[at + 1 : min(at + 2 + head, end)]
+            at += 2 + head
+        elif head > 128:
+            part = frame[at + 1 : at + 2] * (257 - head)
+            at += 2
+        else:
+            part = b""
+            at += 1
+        parts.append(part)
+        length += len(part)
+    return np.frombuffer(b"".join(parts), np.uint8, size)

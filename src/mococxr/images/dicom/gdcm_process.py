@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import IO
 
 from mococxr.errors import ImageError
-from mococxr.images.native import caught_stderr, last_line
+from mococxr.images.raster import caught_stderr, last_line
 
 CRASHED = "the decoder crashed on it"
 _SECONDS = 120.0
@@ -32,18 +32,18 @@ _server: tuple[int, subprocess.Popen[bytes]] | None = None
 
 
 def decode(
-    frame: bytes, rows: int, columns: int, samples: int, precision: int, lossless: bool, named: str
+    frame: bytes, rows: int, columns: int, samples: int, precision: int, lossless: bool, photometric: str
 ) -> bytes:
     """The samples of a JPEG stream, little endian, 8 or 16 bits each by `precision`.
 
     Args:
         lossless: JPEG lossless; else JPEG of 12 bits.
-        named: the photometric interpretation to decode it under.
+        photometric: the photometric interpretation to decode it under.
 
     Raises:
         ImageError: the decoder refused the data, said that they are damaged, took too long or crashed.
     """
-    request = _REQUEST.pack(len(frame), rows, columns, samples, precision, lossless, named.encode())
+    request = _REQUEST.pack(len(frame), rows, columns, samples, precision, lossless, photometric.encode())
     with _guard:
         server = _running()
         assert server.stdin is not None
@@ -116,8 +116,8 @@ def serve() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while len(head := source.read(_REQUEST.size)) == _REQUEST.size:
-        size, rows, columns, samples, precision, lossless, named = _REQUEST.unpack(head)
-        kind = named.rstrip(b"\0").decode()
+        size, rows, columns, samples, precision, lossless, name = _REQUEST.unpack(head)
+        kind = name.rstrip(b"\0").decode()
         try:
             answer = True, _gdcm(source.read(size), rows, columns, samples, precision, lossless, kind)
         except ImageError as error:
@@ -127,7 +127,7 @@ def serve() -> None:
 
 
 def _gdcm(
-    frame: bytes, rows: int, columns: int, samples: int, precision: int, lossless: int, named: str
+    frame: bytes, rows: int, columns: int, samples: int, precision: int, lossless: int, photometric: str
 ) -> bytes:
     """One frame by GDCM."""
     import gdcm
@@ -142,7 +142,7 @@ def _gdcm(
     image.SetNumberOfDimensions(2)
     image.SetDimensions((columns, rows, 1))
     image.SetDataElement(element)
-    kind = gdcm.PhotometricInterpretation.GetPIType(named)
+    kind = gdcm.PhotometricInterpretation.GetPIType(photometric)
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
     syntax = "1.2.840.10008.1.2.4.57" if lossless else "1.2.840.10008.1.2.4.51"
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
@@ -153,7 +153,7 @@ def _gdcm(
             raw: bytes = image.GetBuffer().encode("utf-8", "surrogateescape")
         except Exception as error:  # what a wrapped C++ library raises is not specified
             raise ImageError("damaged compressed pixel data") from error
-    said = "".join(messages)
-    if "orrupt" in said or "remature" in said:
-        raise ImageError(f"damaged compressed pixel data: {last_line(said)}")
+    message = "".join(messages)
+    if "orrupt" in message or "remature" in message:
+        raise ImageError(f"damaged compressed pixel data: {last_line(message)}")
     return raw

@@ -11,44 +11,27 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.dataset import Dataset
+from pydicom.uid import UID_dictionary
 
 from mococxr.errors import ImageError
-from mococxr.images.dicom.elements import Elements, integer, items, read_elements, text, texts
+from mococxr.images.dicom.elements import DicomFile, Elements, read_file
 
 _TEXTS = {
-    "patient": 0x00100020,
-    "study": 0x0020000D,
-    "series": 0x0020000E,
-    "sop": 0x00080018,
-    "accession": 0x00080050,
-    "time": 0x00080032,
-    "sop_class": 0x00080016,
-    "modality": 0x00080060,
-    "manufacturer": 0x00080070,
-    "model": 0x00081090,
-    "photometric": 0x00280004,
-    "conversion": 0x00080064,
+    "patient": "PatientID",
+    "study": "StudyInstanceUID",
+    "sop": "SOPInstanceUID",
+    "accession": "AccessionNumber",
+    "time": "AcquisitionTime",
+    "sop_class": "SOPClassUID",
+    "manufacturer": "Manufacturer",
+    "model": "ManufacturerModelName",
 }
-_NUMBERS = {"rows": 0x00280010, "columns": 0x00280011, "bits": 0x00280101, "samples": 0x00280002}
-_INSTANCE = 0x00200013
-_FRAMES, _IMAGE_TYPE, _BURNED_IN = 0x00280008, 0x00080008, 0x00280301
-_STUDY_DATE, _ACQUISITION_DATE, _CONTENT_DATE, _BIRTH_DATE = 0x00080020, 0x00080022, 0x00080023, 0x00100030
-_SEX, _AGE = 0x00100040, 0x00101010
-_VIEW, _DESCRIPTION, _VIEW_CODES, _ORIENTATION = 0x00185101, 0x0008103E, 0x00540220, 0x00200020
-_LATERALITY, _IMAGE_LATERALITY = 0x00200060, 0x00200062
-_CODE = 0x00080100
-TAGS = [
+KEYWORDS = [
     *_TEXTS.values(),
-    *_NUMBERS.values(),
-    _FRAMES,
-    _IMAGE_TYPE,
-    _BURNED_IN,
-    _STUDY_DATE,
-    _ACQUISITION_DATE,
-]
-TAGS += [_CONTENT_DATE, _BIRTH_DATE, _SEX, _AGE, _VIEW, _DESCRIPTION, _VIEW_CODES, _ORIENTATION]
-TAGS += [_LATERALITY, _IMAGE_LATERALITY, _INSTANCE]
+    "Modality", "ConversionType", "Rows", "Columns", "InstanceNumber", "ImageType", "BurnedInAnnotation", "StudyDate",
+    "AcquisitionDate", "ContentDate", "PatientBirthDate", "PatientSex", "PatientAge", "ViewPosition", "SeriesDescription",
+    "ViewCodeSequence", "PatientOrientation", "Laterality", "ImageLaterality",
+]  # fmt: skip
 
 _VIEWS = {"PA": "PA", "AP": "AP", "FRONTAL": "Frontal", "LL": "Lateral", "RL": "Lateral", "LAT": "Lateral"}
 _VIEWS |= {"LATERAL": "Lateral", "LARGE LATERAL": "Lateral", "LLAT": "Lateral", "RLAT": "Lateral"}
@@ -65,11 +48,11 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Header:
+class Metadata:
     """The facts of one image; None where the file does not say.
 
     Args:
-        patient: patient ID. study, series, sop: unique identifiers of study, series and instance.
+        patient: patient ID. study, sop: unique identifiers of study and instance.
         accession: the number of the request, by which reports are found.
         view: `PA`, `AP`, `Frontal` (one of the two), `Lateral`, `Oblique`, `Decubitus`.
         laterality: `L`, `R`, `B` or `U`.
@@ -80,15 +63,12 @@ class Header:
         modality: as stored, upper case. sop_class: unique identifier of the kind of object.
         image_type: the parts of ImageType, upper case. conversion: ConversionType of a secondary capture.
         burned_in: BurnedInAnnotation: True for YES, False for NO.
-        rows, columns, bits (stored), samples (a pixel), frames: of the image.
-        photometric: PhotometricInterpretation, upper case.
-        syntax: unique identifier of the transfer syntax.
+        rows, columns: of the image.
         pixels: whether pixel data follow the header.
     """
 
     patient: str | None
     study: str | None
-    series: str | None
     sop: str | None
     accession: str | None
     view: str | None
@@ -108,84 +88,147 @@ class Header:
     burned_in: bool | None
     rows: int | None
     columns: int | None
-    bits: int | None
-    samples: int | None
-    frames: int
-    photometric: str | None
-    syntax: str | None
     pixels: bool
 
 
-def header(data: bytes) -> Header:
+def header(data: bytes) -> Metadata:
     """Read the facts of an image from the bytes of its file (its pixels are neither decoded nor copied).
 
     Raises:
         ImageError: not a DICOM file, or one whose header cannot be read.
     """
-    found = header_of(read_elements(data, TAGS))
-    if found.modality is None and found.sop_class is None and found.rows is None and not found.pixels:
+    facts = metadata_of(read_file(data, KEYWORDS))
+    if facts.modality is None and facts.sop_class is None and facts.rows is None and not facts.pixels:
         raise ImageError("not a DICOM file, or one without a header")
-    return found
+    return facts
 
 
-def header_of(elements: Elements) -> Header:
-    """The facts, from elements that hold at least `TAGS`."""
-    data = elements.data
-    facts: dict[str, Any] = {name: text(data, tag) for name, tag in _TEXTS.items()}
-    facts |= {name: integer(data, tag) for name, tag in _NUMBERS.items()}
-    facts["instance"] = integer(data, _INSTANCE, "IS")
-    for name in ("modality", "photometric", "conversion"):
-        facts[name] = facts[name].upper() if facts[name] else None
-    studied = _date(data, _STUDY_DATE)
-    side = (text(data, _IMAGE_LATERALITY) or text(data, _LATERALITY) or "").upper()
-    frames = text(data, _FRAMES)
-    return Header(
-        **facts,
-        view=_view(data),
+def metadata_of(file: DicomFile) -> Metadata:
+    """The facts, from a file read with at least `KEYWORDS`."""
+    elements = file.elements
+    texts: dict[str, Any] = {name: elements.text(keyword) for name, keyword in _TEXTS.items()}
+    studied = _date(elements, "StudyDate")
+    side = elements.code("ImageLaterality") or elements.code("Laterality")
+    return Metadata(
+        **texts,
+        modality=elements.code("Modality") or None,
+        conversion=elements.code("ConversionType") or None,
+        rows=elements.integer("Rows"),
+        columns=elements.integer("Columns"),
+        instance=elements.integer("InstanceNumber", "IS"),
+        view=_view(elements),
         laterality=side if side in ("L", "R", "B", "U") else None,
-        acquired=_date(data, _ACQUISITION_DATE) or _date(data, _CONTENT_DATE) or studied,
+        acquired=_date(elements, "AcquisitionDate") or _date(elements, "ContentDate") or studied,
         study_date=studied,
-        sex={"M": "M", "F": "F"}.get((text(data, _SEX) or "").upper()),
-        age=_age(data, studied),
-        image_type=tuple(part.upper() for part in texts(data, _IMAGE_TYPE)),
-        burned_in={"YES": True, "NO": False}.get((text(data, _BURNED_IN) or "").upper()),
-        frames=int(frames) if frames and frames.isdecimal() and 1 <= len(frames) <= 9 else 1,
-        syntax=elements.syntax,
-        pixels=elements.pixels is not None,
+        sex={"M": "M", "F": "F"}.get(elements.code("PatientSex")),
+        age=_age(elements, studied),
+        image_type=tuple(part.upper() for part in elements.texts("ImageType")),
+        burned_in={"YES": True, "NO": False}.get(elements.code("BurnedInAnnotation")),
+        pixels=file.pixels is not None,
     )
 
 
-def _date(data: Dataset, tag: int) -> datetime.date | None:
+def _date(elements: Elements, keyword: str) -> datetime.date | None:
     """A date of the form 20260131 (or 2026.01.31, as before 1993), or None."""
-    digits = (text(data, tag) or "").replace(".", "")[:8]
+    digits = (elements.text(keyword) or "").replace(".", "")[:8]
     try:
         return datetime.datetime.strptime(digits, "%Y%m%d").date()
     except ValueError:
         return None
 
 
-def _age(data: Dataset, studied: datetime.date | None) -> float | None:
+def _age(elements: Elements, studied: datetime.date | None) -> float | None:
     """Years: PatientAge (`045Y`, `006M`, `012W`, `003D`), else from birth to study."""
-    stated = re.fullmatch(r"0*(\d{1,3})([YMWD])", (text(data, _AGE) or "").upper())
+    stated = re.fullmatch(r"0*(\d{1,3})([YMWD])", elements.code("PatientAge"))
     if stated:
         return int(stated[1]) / {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}[stated[2]]
-    born = _date(data, _BIRTH_DATE)
+    born = _date(elements, "PatientBirthDate")
     if born is None or studied is None or born > studied:
         return None
     return (studied.year - born.year) - ((studied.month, studied.day) < (born.month, born.day))
 
 
-def _view(data: Dataset) -> str | None:
+def _view(elements: Elements) -> str | None:
     """The view where it is sure: stated, coded, described by exactly one word, or by the image's directions."""
-    stated = _VIEWS.get((text(data, _VIEW) or "").upper())
+    stated = _VIEWS.get(elements.code("ViewPosition"))
     if stated:
         return stated
-    coded = {_CODES.get(text(item, _CODE) or "") for item in items(data, _VIEW_CODES)} - {None}
+    coded = {_CODES.get(item.text("CodeValue") or "") for item in elements.items("ViewCodeSequence")} - {None}
     if len(coded) == 1:
         return coded.pop()
-    words = text(data, _DESCRIPTION) or ""
+    words = elements.text("SeriesDescription") or ""
     described = [view for view, pattern in _WORDS.items() if pattern.search(words)]
     if len(described) == 1:
         return described[0]
-    across = texts(data, _ORIENTATION)[:1]
+    across = elements.texts("PatientOrientation")[:1]
     return {"L": "Frontal", "R": "Frontal", "A": "Lateral", "P": "Lateral"}.get(across[0]) if across else None
+
+
+# --- which objects are chest images: CR, DX and secondary captures of them
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_IMAGES = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}
+_CAPTURES = {f"{_STORAGE}{end}" for end in ("7", "7.1", "7.2", "7.3", "7.4")}
+_IMAGE_MODALITIES = {"CR", "DX", "RG"}
+_CAPTURE_MODALITIES = {*_IMAGE_MODALITIES, "OT", "SC"}
+_LOCALIZERS = {"LOCALIZER", "SCOUT"}
+_SCREENS = {"SCREEN SAVE", "SCREENSAVE", "SCREENSHOT", "SCREEN CAPTURE"}
+_DERIVED = {"REPORT", "DOSE REPORT", "DOSE_INFO", "PRESENTATION"}
+_MODALITIES = frozenset(
+    re.findall(
+        r"\S+",
+        "AR ASMT AU BDUS BI BMD CD CR CT CTPROTOCOL DD DG DMS DOC DS DX EC ECG EEG EMG EOG EPS ES FA FID GM HC HD IO "
+        "IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT PA PLAN "
+        "POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SC SEG SM "
+        "SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF XA XAPROTOCOL XC",
+    )
+)
+"""The defined terms of PS3.3 C.7.3.1.1.1, and retired ones that archives still hold."""
+_CONVERSIONS = {
+    "SD": "a scanned document",
+    "DRW": "a drawing",
+    "SYN": "a synthetic image",
+    "DV": "a video still",
+}
+
+
+def rejection_reason(facts: Metadata) -> str | None:
+    """Why an object is no image for this project, or None where it is one.
+
+    Images are CR and DX (radiographs of other names: RG), secondary captures of them or of no stated modality,
+    and images that state neither modality nor kind. What is burned into the pixels is no reason here
+    (`Metadata.burned_in` says so).
+    """
+    kind = facts.sop_class
+    if not facts.pixels:
+        return (
+            f"no pixel data ({_name(kind)})" if kind and kind not in _IMAGES | _CAPTURES else "no pixel data"
+        )
+    types = set(facts.image_type)
+    if types & _LOCALIZERS:
+        return "a localizer"
+    if types & _SCREENS:
+        return "a screenshot"
+    if types & _DERIVED:
+        return "a report as a picture"
+    if kind in _IMAGES or kind is None:
+        allowed = _IMAGE_MODALITIES if kind is None else _CAPTURE_MODALITIES
+        if facts.modality and facts.modality not in allowed:
+            return f"another modality: {_short(facts.modality)}"
+        return None
+    if kind not in _CAPTURES:
+        return f"not a radiograph: {_name(kind)}"
+    if facts.modality and facts.modality not in _CAPTURE_MODALITIES:
+        return f"a secondary capture of another modality: {_short(facts.modality)}"
+    return _CONVERSIONS.get(facts.conversion or "")
+
+
+def _name(kind: str) -> str:
+    """The standard's name of a kind of object."""
+    entry = UID_dictionary.get(kind)
+    return entry[0].removesuffix(" Storage") if entry else "a private or unknown kind of object"
+
+
+def _short(modality: str) -> str:
+    """A modality as it may stand in a list: a code of the standard; anything else may be a name."""
+    return modality if modality in _MODALITIES else "unknown"

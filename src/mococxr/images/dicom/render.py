@@ -1,105 +1,98 @@
 """A DICOM file -> one uint8 grey image; the order of the steps is in docs/dicom.md.
 
-The grey of every cell that there can be is worked out in one table, so that an image costs one look-up a pixel.
+The grey of every entry that there can be is worked out in one table, so that an image costs one look-up a pixel. The steps
+are those of DICOM PS3.3 (C.7.6.3, C.11.1, C.11.2) and PS3.4 annex N. Where no window and no table is applied, the whole
+range that the header declares goes to 0..1, not the values that happen to occur.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from mococxr.errors import ImageError
-from mococxr.images.dicom import metadata, pixels, scales
-from mococxr.images.dicom.elements import DEFLATED, Elements, numbers, read_elements, value_bytes
-from mococxr.images.dicom.kind import not_an_image
-from mococxr.images.dicom.pixels import Cells
-from mococxr.images.grey_levels import Voi
+from mococxr.images.dicom import metadata, pixels
+from mococxr.images.dicom.elements import DEFLATED, DicomFile, Elements, read_file
+from mococxr.images.dicom.pixels import StoredPixels
+from mococxr.images.grey_levels import Reading, Voi
 
-_SPACINGS = (0x00280030, 0x00181164, 0x00182010)
-"""PixelSpacing, ImagerPixelSpacing, NominalScannedPixelSpacing: the first that a file has."""
-_ASPECT = 0x00280034
-_PALETTE = (0x00281101, 0x00281102, 0x00281103)
-_PALETTE_DATA = (0x00281201, 0x00281202, 0x00281203)
-_PADDING = (0x00280120, 0x00280121)
-TAGS = [*metadata.TAGS, *pixels.TAGS, *scales.TAGS, *_SPACINGS, _ASPECT, *_PALETTE, *_PALETTE_DATA, *_PADDING]
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+"""The first that a file has counts."""
+_PALETTE = tuple(f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue"))
+KEYWORDS = [
+    *metadata.KEYWORDS, *pixels.KEYWORDS, *_SPACINGS, "PixelAspectRatio", *(f"{name}Descriptor" for name in _PALETTE),
+    *(f"{name}Data" for name in _PALETTE), "ModalityLUTSequence", "VOILUTSequence", "RescaleSlope", "RescaleIntercept",
+    "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "PresentationLUTShape",
+]  # fmt: skip
+Values = NDArray[np.float64]
 _SQUARE = 0.01
 """Difference of the sides of a pixel up to which it counts as square."""
 _LONGEST = 4.0
 """Ratio of the sides of a pixel above which they are not believed."""
 
 
-def decode_dicom(
-    data: bytes, window: tuple[float, float] | None, voi: Voi, refuse_frames: bool, max_pixels: int
-) -> NDArray[np.uint8]:
-    """Decode an image; arguments, result and errors as in `images.decode_image`.
-
-    Args:
-        window: percentiles of an image of more than 8 bits that become 0 and 255; None is its whole range.
-    """
-    elements = read_elements(data, TAGS)
-    reason = not_an_image(metadata.header_of(elements))
+def decode_dicom(data: bytes, reading: Reading) -> NDArray[np.uint8]:
+    """Decode an image; result and errors as in `images.decode_image`."""
+    file = read_file(data, KEYWORDS)
+    reason = metadata.rejection_reason(metadata.metadata_of(file))
     if reason is not None:
         raise ImageError(reason)
-    return decode_elements(data, elements, window, voi, refuse_frames, max_pixels)
+    return render(data, file, reading)
 
 
-def decode_elements(
-    data: bytes,
-    elements: Elements,
-    window: tuple[float, float] | None,
-    voi: Voi,
-    refuse_frames: bool,
-    max_pixels: int,
-) -> NDArray[np.uint8]:
-    """The pixels of a DICOM object as grey, whether it is an image or not."""
-    if elements.syntax == DEFLATED:
-        elements = read_elements(data, TAGS, inflated=4 * max_pixels + (16 << 20))
-    cells = pixels.read_cells(elements, refuse_frames, max_pixels)
-    if cells.cells.ndim == 3:
-        cells = _luma(cells)
-    table = _table(elements.data, cells, window, voi)
-    return _square(_looked_up(table, cells.cells), elements.data)
+def render(data: bytes, file: DicomFile, reading: Reading) -> NDArray[np.uint8]:
+    """The pixels of a DICOM object as grey, whether it is a chest image or not."""
+    if file.syntax == DEFLATED:
+        file = read_file(data, KEYWORDS, inflated=4 * reading.max_pixels + (16 << 20))
+    stored = pixels.read_pixels(file, reading.frames == "refuse", reading.max_pixels)
+    if stored.values.ndim == 3:
+        stored = _luma(stored)
+    table = _grey_table(file.elements, stored, reading)
+    return _square(_looked_up(table, stored.values), file.elements)
 
 
-def _looked_up(table: NDArray[np.uint8], cells: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
-    """The table's entry for every cell; OpenCV is three times as fast where it knows tables of 65,536 entries."""
+def _looked_up(table: NDArray[np.uint8], values: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+    """The table's entry for every pixel; OpenCV is three times as fast where it knows tables of 65,536 entries."""
     try:
-        return np.asarray(cv2.LUT(cells, table), np.uint8)
+        return np.asarray(cv2.LUT(values, table), np.uint8)
     except cv2.error:  # before OpenCV 5
-        return table[cells]
+        return table[values]
 
 
-def _luma(cells: Cells) -> Cells:
-    """Colours to luma (ITU-R BT.601), cells of the same depth."""
-    whole = cells.cells >> cells.shift if cells.shift else cells.cells
-    luma = np.asarray(cv2.cvtColor(np.ascontiguousarray(whole), cv2.COLOR_RGB2GRAY), cells.cells.dtype)
-    return Cells(luma, cells.stored, 0, False, "RGB")
+def _luma(stored: StoredPixels) -> StoredPixels:
+    """Colours to luma (ITU-R BT.601), of the same depth."""
+    whole = stored.values >> stored.low_bit if stored.low_bit else stored.values
+    luma = np.asarray(cv2.cvtColor(np.ascontiguousarray(whole), cv2.COLOR_RGB2GRAY), stored.values.dtype)
+    return StoredPixels(luma, stored.bits_stored, 0, False, "RGB")
 
 
-def _table(data: Dataset, cells: Cells, window: tuple[float, float] | None, voi: Voi) -> NDArray[np.uint8]:
-    """The grey 0..255 of every cell that the cells' type can hold."""
-    every = np.arange(1 << 8 * cells.cells.itemsize)
-    codes = (every >> cells.shift) & ((1 << cells.stored) - 1)
-    values = codes - ((codes >> (cells.stored - 1)) << cells.stored) if cells.signed else codes
+def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> NDArray[np.uint8]:
+    """The grey 0..255 of every entry that the pixels' type can hold."""
+    every, bits = np.arange(1 << 8 * stored.values.itemsize), stored.bits_stored
+    codes = (every >> stored.low_bit) & ((1 << bits) - 1)
+    values = codes - ((codes >> (bits - 1)) << bits) if stored.signed else codes
     image = np.ones(len(every), bool)
-    if cells.photometric == "PALETTE COLOR":
-        grey = _palette(data, values)
-    elif cells.photometric.startswith("MONOCHROME"):
-        grey = scales.grey_of(data, values, voi)
-        if scales.inverted(data, cells.photometric):
+    if stored.photometric == "PALETTE COLOR":
+        grey = _palette(elements, values)
+    elif stored.photometric.startswith("MONOCHROME"):
+        grey = _grey_of(elements, values, reading.choice)
+        if _inverted(elements, stored.photometric):
             grey = 1 - grey
-        ends = pixels.padding(data, cells.stored, cells.signed)
+        ends = pixels.padding(elements, bits, stored.signed)
         if ends is not None:
             image = (values < ends[0]) | (values > ends[1])
-    elif cells.narrow:
-        unit = (1 << cells.stored) / 256
+    elif stored.video_range:
+        unit = (1 << bits) / 256
         grey = np.clip((values / unit - 16) / 219, 0, 1)
     else:
-        grey = values / ((1 << cells.stored) - 1)
-    if window is not None and cells.stored > 8:
-        grey = _stretch(grey, np.bincount(cells.cells.ravel(), minlength=len(every)) * image, window)
+        grey = values / ((1 << bits) - 1)
+    if reading.window is not None and bits > 8:
+        counts = np.bincount(stored.values.ravel(), minlength=len(every))
+        grey = _stretch(grey, counts * image, reading.window)
     return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8)
 
 
@@ -113,47 +106,63 @@ def _stretch(
         return grey
     ends = []
     for share in window:
-        place = share / 100 * (upto[-1] - 1)
+        rank = share / 100 * (upto[-1] - 1)
         below, above = (
-            grey[order[np.searchsorted(upto, at, "right")]] for at in (np.floor(place), np.ceil(place))
+            grey[order[np.searchsorted(upto, at, "right")]] for at in (np.floor(rank), np.ceil(rank))
         )
-        ends.append(below + (above - below) * (place - np.floor(place)))
+        ends.append(below + (above - below) * (rank - np.floor(rank)))
     return np.clip((grey - ends[0]) / (ends[1] - ends[0]), 0, 1) if ends[1] > ends[0] else grey
 
 
-def _palette(data: Dataset, values: NDArray[np.int64]) -> NDArray[np.float64]:
+def _palette(elements: Elements, values: NDArray[np.int64]) -> Values:
     """Grey of every palette index: the luma of its colour.
 
     Raises:
         ImageError: the file has no palette (segmented ones are not read), or a part of one.
     """
     colours = []
-    for descriptor, entries in zip(_PALETTE, _PALETTE_DATA, strict=True):
-        words = [int(number) & 0xFFFF for number in numbers(data, descriptor)]
-        raw, little = value_bytes(data, entries)
-        if len(words) != 3 or not raw:
-            raise ImageError("a palette image without a palette that is read here")
-        many, first, bits = words[0] or 1 << 16, words[1], words[2]
-        if len(raw) >= 2 * many:
-            table = np.frombuffer(raw, "<u2" if little else ">u2", many).astype(np.float64)
-        elif len(raw) >= many:
-            table = np.frombuffer(raw, np.uint8, many).astype(np.float64)
-        else:
-            raise ImageError("a palette shorter than its descriptor says")
+    for name in _PALETTE:
+        first, table, bits = _lookup_table(
+            elements, f"{name}Descriptor", f"{name}Data", "palette", byte_tables=True
+        )
         top = 255.0 if bits <= 8 and table.max() < 256 else 65535.0
-        colours.append(table[np.clip(values - first, 0, many - 1)] / top)
+        colours.append(table[np.clip(values - first, 0, len(table) - 1)] / top)
     return colours[0] * 0.299 + colours[1] * 0.587 + colours[2] * 0.114
 
 
-def _square(image: NDArray[np.uint8], data: Dataset) -> NDArray[np.uint8]:
+def _lookup_table(
+    elements: Elements, descriptor: str, data: str, kind: str, *, byte_tables: bool
+) -> tuple[int, Values, int]:
+    """(first value mapped, entries, bits declared) of a table.
+
+    Args:
+        kind: what it is called in an error.
+        byte_tables: entries may stand in bytes whatever the descriptor says; else only where it says 8 bits or fewer.
+
+    Raises:
+        ImageError: no descriptor or no entries, or fewer entries than it says.
+    """
+    words = [int(number) & 0xFFFF for number in elements.numbers(descriptor)]
+    raw, little = elements.value_bytes(data)
+    if len(words) != 3:
+        raise ImageError(f"a {kind} without a descriptor")
+    count, first, bits = words[0] or 1 << 16, words[1], words[2]
+    if len(raw) >= 2 * count:
+        return first, np.frombuffer(raw, "<u2" if little else ">u2", count).astype(np.float64), bits
+    if len(raw) >= count and (byte_tables or bits <= 8):
+        return first, np.frombuffer(raw, np.uint8, count).astype(np.float64), bits
+    raise ImageError(f"a {kind} shorter than its descriptor says")
+
+
+def _square(image: NDArray[np.uint8], elements: Elements) -> NDArray[np.uint8]:
     """Resample pixels that are not square by shrinking the side that has more of them.
 
     Raises:
         ImageError: one side of a pixel is more than four times the other.
     """
-    ratio = _ratio(data)
+    ratio = _ratio(elements)
     if not 1 / _LONGEST <= ratio <= _LONGEST:
-        raise ImageError(f"pixels of {ratio:.3g} times their width in height: not believed")
+        raise ImageError(f"implausible pixel aspect ratio {ratio:.3g}:1 (limit {_LONGEST:g}:1)")
     if abs(ratio - 1) <= _SQUARE:
         return image
     height, width = image.shape
@@ -164,10 +173,165 @@ def _square(image: NDArray[np.uint8], data: Dataset) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _ratio(data: Dataset) -> float:
+def _ratio(elements: Elements) -> float:
     """Height of a pixel over its width; 1 where the file does not say."""
-    for tag in (*_SPACINGS, _ASPECT):
-        sides = numbers(data, tag, "IS" if tag == _ASPECT else "DS")
+    for keyword in (*_SPACINGS, "PixelAspectRatio"):
+        sides = elements.numbers(keyword, "IS" if keyword == "PixelAspectRatio" else "DS")
         if len(sides) == 2 and all(np.isfinite(side) and side > 0 for side in sides):
             return sides[0] / sides[1]
     return 1.0
+
+
+# --- stored values -> grey from 0 (black) to 1 (white): modality scale, window or table, and which end is white
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One grey scale that a file offers: `grey` maps modality values to 0..1.
+
+    Args:
+        name: its explanation, lower case.
+        width: of a window; 0 of a table.
+    """
+
+    name: str
+    width: float
+    grey: Callable[[Values], Values]
+
+
+def _inverted(elements: Elements, photometric: str) -> bool:
+    """Whether the lowest value is white: PresentationLUTShape where the file has one, else MONOCHROME1.
+
+    The shape is the later word: MONOCHROME1 with INVERSE says one thing twice and is inverted once.
+    """
+    shape = elements.code("PresentationLUTShape")
+    return shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else photometric == "MONOCHROME1"
+
+
+def _grey_of(elements: Elements, values: NDArray[np.int64], voi: Voi) -> Values:
+    """Grey 0..1 of every storable value, before inversion.
+
+    Args:
+        values: the storable values, lowest to highest of the declared depth among them.
+
+    Raises:
+        ImageError: a table is damaged, or the rescale leaves the range of numbers.
+    """
+    scaled, low, high = _modality(elements, values)
+    chosen = _choose(_offered(elements, signed=low < 0), voi)
+    if chosen is not None:
+        return chosen.grey(scaled)
+    return (scaled - low) / (high - low)
+
+
+def _modality(elements: Elements, values: NDArray[np.int64]) -> tuple[Values, float, float]:
+    """(modality values, the lowest and the highest there can be).
+
+    A slope of 0, or one that is no number, is no slope.
+    """
+    tables = elements.items("ModalityLUTSequence")
+    if tables:
+        first, table, top = _table(tables[0], signed=bool(values.min() < 0))
+        return table[np.clip(values - first, 0, len(table) - 1)], 0.0, top
+    slope = (elements.numbers("RescaleSlope", "DS") or (1.0,))[0]
+    intercept = (elements.numbers("RescaleIntercept", "DS") or (0.0,))[0]
+    if not np.isfinite(slope) or slope == 0:
+        slope = 1.0
+    if not np.isfinite(intercept):
+        intercept = 0.0
+    scaled = values.astype(np.float64) * slope + intercept
+    low, high = float(scaled.min()), float(scaled.max())
+    if not abs(low) + abs(high) < 1e15 or high - low < 1e-9 * max(abs(low), abs(high)):
+        raise ImageError("rescale values that leave no grey scale")
+    return scaled, low, high
+
+
+def _offered(elements: Elements, signed: bool) -> list[Choice]:
+    """The grey scales of a file: its tables, then its windows, each in the file's order.
+
+    A window whose width is below 1 (LINEAR) or not above 0 is none, nor is one of an unknown function.
+
+    Args:
+        signed: tables are entered by signed values.
+    """
+    tables = [_table_choice(item, signed) for item in elements.items("VOILUTSequence")]
+    function = elements.code("VOILUTFunction") or "LINEAR"
+    names = [name.lower() for name in elements.texts("WindowCenterWidthExplanation")]
+    pairs = list(
+        zip(elements.numbers("WindowCenter", "DS"), elements.numbers("WindowWidth", "DS"), strict=False)
+    )
+    names += [""] * len(pairs)
+    if function not in _FUNCTIONS:
+        return tables
+    least = 1.0 if function == "LINEAR" else 1e-9
+    windows = [
+        Choice(name, width, _window(center, width, function))
+        for (center, width), name in zip(pairs, names, strict=False)
+        if abs(center) < 1e15 and least <= width < 1e15
+    ]
+    return tables + windows
+
+
+def _choose(choices: list[Choice], voi: Voi) -> Choice | None:
+    """The choice that a setting means among those of a file; see `grey_levels.parse_voi`."""
+    if voi.choice == "none" or not choices:
+        return None
+    if voi.choice == "widest":
+        return max(choices, key=lambda choice: choice.width)
+    if voi.choice == "number" and voi.number <= len(choices):
+        return choices[voi.number - 1]
+    named = [choice for choice in choices if choice.name == voi.name] if voi.choice == "name" else []
+    return (named or choices)[0]
+
+
+def _table_choice(item: Elements, signed: bool) -> Choice:
+    """A VOI table, read when it is chosen."""
+
+    def grey(scaled: Values) -> Values:
+        first, table, top = _table(item, signed)
+        return table[np.clip(np.rint(scaled).astype(np.int64) - first, 0, len(table) - 1)] / top
+
+    return Choice((item.text("LUTExplanation") or "").lower(), 0.0, grey)
+
+
+def _table(item: Elements, signed: bool) -> tuple[int, Values, float]:
+    """(first value mapped, entries, the largest grey they can say) of a lookup table.
+
+    The largest grey is all ones in the bits that the largest entry needs, at least 8: tables said to have 16 bits
+    often only stand in words of 16.
+
+    Raises:
+        ImageError: no descriptor, or fewer entries than it says.
+    """
+    first, table, _ = _lookup_table(item, "LUTDescriptor", "LUTData", "lookup table", byte_tables=False)
+    top = (1 << max(int(table.max()).bit_length(), 8)) - 1
+    return first - (1 << 16) if signed and first >> 15 else first, table, float(top)
+
+
+def _window(center: float, width: float, function: str) -> Callable[[Values], Values]:
+    """A window as a function of modality values."""
+    return lambda scaled: _FUNCTIONS[function](scaled, center, width)
+
+
+def _linear(scaled: Values, center: float, width: float) -> Values:
+    """PS3.3 C.11.2.1.2.1: the window of width w holds w whole values; of width 1 it is a threshold."""
+    if width == 1:
+        return (scaled > center - 0.5).astype(np.float64)
+    return np.clip((scaled - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+def _linear_exact(scaled: Values, center: float, width: float) -> Values:
+    """PS3.3 C.11.2.1.3.2."""
+    return np.clip((scaled - center) / width + 0.5, 0, 1)
+
+
+def _sigmoid(scaled: Values, center: float, width: float) -> Values:
+    """PS3.3 C.11.2.1.3.1."""
+    return 1 / (1 + np.exp(np.clip(-4 * (scaled - center) / width, -700, 700)))
+
+
+_FUNCTIONS: dict[str, Callable[[Values, float, float], Values]] = {
+    "LINEAR": _linear,
+    "LINEAR_EXACT": _linear_exact,
+    "SIGMOID": _sigmoid,
+}
