@@ -6,8 +6,7 @@ proves nothing about medicine.
 """
 
 from mococxr.synthetic.anatomy import Anatomy, draw_anatomy
-from mococxr.synthetic.folder import write_phantoms
-from mococxr.synthetic.image import FINDINGS, draw_phantom
+from mococxr.synthetic.image import FINDINGS, draw_phantom, write_phantoms
 from mococxr.synthetic.releases import write_chexpert, write_shenzhen
 
 __all__ = [

@@ -20,8 +20,7 @@ import polars as pl
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv
 from mococxr.synthetic.anatomy import Anatomy, draw_anatomy, generator
-from mococxr.synthetic.folder import NOTE, with_text
-from mococxr.synthetic.image import draw_phantom
+from mococxr.synthetic.image import NOTE, draw_phantom, with_text
 from mococxr.workers import cores
 
 MARK = "PHANTOM.txt"
