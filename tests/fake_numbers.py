@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ GROUPS = (
     ("age", "0 to 4", 300, None),
     ("age", "5 to 9", 200, -0.06),
 )
+PLANNED = "To see a difference of 0.03 in AUROC with 80 % power, 1,204 test patients are needed."
 FEW = "Only 4 positive test patients: no AUROC of this group is computed."
 KEYS = ("arm", "mode", "target", "fraction")
 PAIR = ("arm", "against", "mode", "target", "fraction")
@@ -36,87 +36,56 @@ def write(path: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-def add_numbers(study: Path, runs: int = 2) -> Path:
-    """Put the further tables and facts beside those of `fake_study`."""
-    cells, differences = read(study / "cells.csv"), read(study / "differences.csv")
-    write(study / "cells.csv", [row | {"method": "DeLong over test patients"} for row in cells])
-    write(study / "differences.csv", [_judged(row, len(differences)) for row in differences])
-    write(study / "variance.csv", [_variance(row, runs) for row in differences])
-    write(study / "labels_saved.csv", [_saved(row) for row in differences])
-    write(study / "calibration.csv", [_calibration(row) for row in cells])
-    write(study / "reliability.csv", [one for row in cells for one in _curve(row)])
-    write(study / "prevalence.csv", [one for row in cells for one in _prevalence(row)])
-    write(study / "subgroups.csv", [one for row in cells for one in _groups(row)])
-    facts = json.loads((study / "study.json").read_text())
-    facts["tests"] = {
-        "count": len(differences),
-        "words": f"{len(differences)} comparisons, adjusted together.",
+def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[Row]]:
+    """The tables beside cells, trials and differences."""
+    return {
+        "variance": [_variance(row) for row in differences],
+        "labels_saved": [_saved(row) for row in differences],
+        "calibration": [_calibration(row) for row in cells],
+        "reliability": [one for row in cells for one in _curve(row)],
+        "prevalence": [one for row in cells for one in _prevalence(row)],
+        "subgroups": [one for row in cells for one in _groups(row)],
     }
-    target = facts["primary"]["target"]
-    words = "To see a difference of 0.03 in AUROC with 80 % power, 1,204 test patients are needed."
-    facts["planning"] = {target: {"difference": 0.03, "power": 0.8, "patients": 1204, "words": words}}
-    if isinstance(facts["arms"].get("moco"), dict):
-        facts["arms"]["moco"]["runs"] = [_run(i) for i in range(runs)]
-    (study / "study.json").write_text(json.dumps(facts))
-    return study
 
 
 def _take(row: Row, names: tuple[str, ...]) -> Row:
     return {name: row[name] for name in names}
 
 
-def _judged(row: Row, number: int) -> Row:
-    blank = dict.fromkeys(("low_draws", "high_draws", "reason", "p_bootstrap", "p_holm", "p_bh"), "")
-    if not row["difference"]:
-        return row | blank | {"verdict": "undefined", "words": "Undefined: no number."}
-    low, high, p = float(row["low"]), float(row["high"]), float(row["p"])
-    word = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-    return (
-        row
-        | blank
-        | {"low_draws": low - 0.02, "high_draws": high + 0.02, "p_bootstrap": p, "p_holm": min(1, p * number)}
-        | {
-            "p_bh": min(1, 1.5 * p),
-            "verdict": word,
-            "words": f"{word.capitalize()}, over other test patients.",
-        }
-        | {"method": "DeLong over test patients, of the mean over draws"}
-    )
+def verdict_of(row: Row) -> str:
+    """The word that `study` writes beside an interval."""
+    if "" in (row["low"], row["high"]):
+        return "undefined"
+    return "better" if float(row["low"]) > 0 else "worse" if float(row["high"]) < 0 else "no difference shown"
 
 
-def _variance(row: Row, runs: int) -> Row:
-    numbers = (
-        "difference",
-        "patients",
-        "draws",
-        "runs",
-        "rest",
-        "interactions",
-        "standard_error",
-        "df",
-        "low",
-        "high",
-    )
+def judged(gap: float | None, number: int) -> Row:
+    """The numbers of a difference among `number` of them."""
+    if gap is None:
+        return {"verdict": "undefined", "words": "Undefined: no number.", "reason": "no number"}
+    low, high, p = gap - 0.026, gap + 0.024, min(1.0, 0.03 / (abs(gap) + 0.03))
+    word = verdict_of({"low": low, "high": high})
+    return {
+        "difference": gap, "low": low, "high": high, "p": p, "low_draws": low - 0.02, "high_draws": high + 0.02,
+        "p_bootstrap": p, "p_holm": min(1, p * number), "p_bh": min(1.0, 1.5 * p), "verdict": word,
+        "words": f"{word.capitalize()}, over other test patients.", "low_bootstrap": low, "high_bootstrap": high,
+        "method": "DeLong over test patients, of the mean over draws", "ap_difference": gap, "ap_low": low,
+        "ap_high": high,
+    }  # fmt: skip
+
+
+def _variance(row: Row) -> Row:
     base = _take(row, PAIR)
-    if not row["difference"]:
-        return (
-            base
-            | dict.fromkeys((*numbers, "count_draws", "count_runs", "words"), "")
-            | {"reason": "no number"}
-        )
-    several = float(row["fraction"]) < 1
-    values = (
-        row["difference"],
-        3e-4,
-        1e-4 if several else "",
-        5e-5 if runs > 1 else "",
-        2e-5 if several else "",
-        1e-5,
-    )
-    low, high = float(row["low"]) - 0.02, float(row["high"]) + 0.02
-    found = base | dict(zip(numbers, (*values, 0.02, 7.5, low, high), strict=True))
-    words = "" if several else "One draw of labels: what another draw would give is not in the interval."
-    return found | {"count_draws": 5 if several else 1, "count_runs": runs, "words": words, "reason": ""}
+    if row.get("difference") is None:
+        return base | {"reason": "no number"}
+    several = row["fraction"] < 1
+    words = None if several else "One draw of labels: what another draw would give is not in the interval."
+    return base | {
+        "difference": row["difference"], "patients": 3e-4, "draws": 1e-4 if several else None, "runs": 5e-5,
+        "rest": 2e-5 if several else None, "interactions": 1e-5, "standard_error": 0.02, "df": 7.5,
+        "low": row["low"] - 0.02, "high": row["high"] + 0.02, "count_draws": 5 if several else 1, "count_runs": 2,
+        "words": words,
+    }  # fmt: skip
 
 
 def _saved(row: Row) -> Row:
@@ -124,12 +93,7 @@ def _saved(row: Row) -> Row:
     words = f"What the arm reaches with {images:,.0f} labels takes the reference 412 "
     words += "(95 % interval over test patients: 180 to more than 3,400)."
     found = {"equals_images": "412", "low": "180", "high": "more than 3,400", "factor": 412 / images}
-    return (
-        _take(row, PAIR)
-        | {"train_images": images}
-        | found
-        | {"factor_low": "", "factor_high": "", "words": words}
-    )
+    return _take(row, PAIR) | {"train_images": images} | found | {"words": words}
 
 
 def _ends(name: str, value: float, half: float = 0.03) -> Row:
@@ -153,7 +117,7 @@ def _calibration(row: Row) -> Row:
         | _ends("sensitivity", 0.91)
         | _ends("specificity", 0.78)
     )
-    return found | _ends("ppv", 0.85) | _ends("npv", 0.86) | {"prevalence": 300 / 514, "reason": ""}
+    return found | _ends("ppv", 0.85) | _ends("npv", 0.86) | {"prevalence": 300 / 514}
 
 
 def _curve(row: Row) -> list[Row]:
@@ -178,38 +142,30 @@ def _prevalence(row: Row) -> list[Row]:
 
 
 def _groups(row: Row) -> list[Row]:
-    if not row["auroc"]:
+    if row.get("auroc") is None:
         return []
-    value, rows = float(row["auroc"]), []
+    rows = []
     for name, group, images, gap in GROUPS:
-        against = "M" if name == "sex" else "0 to 4"
-        base = _take(row, KEYS) | {"attribute": name, "group": group, "n": images, "patients": images // 2}
-        gaps = dict.fromkeys(("gap", "gap_low", "gap_high", "p_holm", "flagged"), "")
-        if gap is not None:
-            flagged = {"p_holm": 0.01 if gap else 0.8, "flagged": int(gap != 0)}
-            gaps = {"gap": gap, "gap_low": gap - 0.03, "gap_high": gap + 0.03} | flagged
-        area = {
-            "auroc": value + (gap or 0),
-            "low": value + (gap or 0) - 0.04,
-            "high": min(1, value + (gap or 0) + 0.04),
+        value = row["auroc"] + (gap or 0)
+        found = {
+            "attribute": name,
+            "group": group,
+            "n": images,
+            "patients": images // 2,
+            "positives": images // 3,
         }
-        rows.append(
-            base | {"positives": images // 3} | area | {"against_group": against} | gaps | {"reason": ""}
-        )
-    empty = dict.fromkeys(
-        ("auroc", "low", "high", "against_group", "gap", "gap_low", "gap_high", "p_holm", "flagged"), ""
-    )
-    base = _take(row, KEYS) | {
-        "attribute": "age",
-        "group": "10 and more",
-        "n": 14,
-        "patients": 9,
-        "positives": 4,
-    }
-    return [*rows, base | empty | {"reason": FEW}]
+        found |= {"auroc": value, "low": value - 0.04, "high": min(1, value + 0.04)}
+        found |= {"against_group": "M" if name == "sex" else "0 to 4"}
+        if gap is not None:
+            found |= {"gap": gap, "gap_low": gap - 0.03, "gap_high": gap + 0.03}
+            found |= {"p_holm": 0.01 if gap else 0.8, "flagged": int(gap != 0)}
+        rows.append(_take(row, KEYS) | found)
+    few = {"attribute": "age", "group": "10 and more", "n": 14, "patients": 9, "positives": 4, "reason": FEW}
+    return [*rows, _take(row, KEYS) | few]
 
 
-def _run(number: int) -> Row:
+def fake_run(number: int) -> Row:
+    """What study.json says of a pretraining run."""
     steps = np.linspace(10, 4000, 60).astype(int)
     rng = np.random.default_rng(number)
     log = [

@@ -2,54 +2,44 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fake_numbers import add_numbers
+from fake_numbers import KEYS, PLANNED, fake_run, further_tables, judged
+from mococxr.results import UNDEFINED, write_tables
 
 FRACTIONS = (0.01, 0.1, 1.0)
 IMAGES = {0.01: 34, 0.1: 340, 1.0: 3400}
 DRAWS = {0.01: 5, 0.1: 5, 1.0: 1}
 START = {"moco": 0.88, "imagenet": 0.78, "random": 0.64}
 HARD = {"Pneumonia": 0.05, "Effusion": 0.0}
-PRECISION = ("average_precision", "ap_low", "ap_high")
 Key = tuple[str, str, str, float]
 
 
 def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
+    """What study.json would say."""
     about = {
         "moco": {
             "encoder": "runs/moco",
             "kind": "run",
-            "init": "imagenet",
-            "runs": [{"run": "moco", "health": None}],
-            "verdict": None,
+            "runs": [fake_run(i) for i in range(2)],
+            "verdict": "learning",
             "seconds": 840.0,
             "pretrained_on": {"source": "pediatric", "images": 3400, "patients": 1690, "splits": "train"},
             "trained_on": "no chest images",
-            "seconds_per_image": 0.0123,
-            "parameters": 11_176_512,
-            "device": "cpu",
         },
-        "imagenet": {
-            "encoder": "imagenet",
-            "kind": "imagenet",
-            "init": "imagenet",
-            "pretrained_on": None,
-            "runs": [],
-        },
-        "random": {
-            "encoder": "random",
-            "kind": "random",
-            "init": "random",
-            "pretrained_on": None,
-            "runs": [],
-        },
+        "imagenet": {"encoder": "imagenet", "kind": "imagenet", "trained_on": "no chest images"},
+        "random": {"encoder": "random", "kind": "random", "init": "random"},
     }
+    common = {
+        "encoder": "imagenet", "kind": "imagenet", "init": "imagenet", "timm": "resnet18", "size": 96, "channels": 1,
+        "mean": 0.5, "std": 0.25, "feature": "avg", "pretrained_on": None, "trained_on": None, "runs": [],
+        "verdict": None, "seconds": None, "files_sha256": [{"encoder.safetensors": "0" * 64}],
+        "parameters": 11_176_512, "seconds_per_image": 0.0123, "device": "cpu",
+    }  # fmt: skip
     count = {
         "train_images": 3400,
         "train_patients": 1690,
@@ -66,6 +56,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
     }
     return {
         "version": "0.1.0",
+        "test_store": None,
         "created": "2026-05-04T10:00:00Z",
         "store": {
             "path_name": "store",
@@ -77,6 +68,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "unreadable": 3,
             "not_used": 2,
             "split_rule": "shares 0.8 0.05 0.15 by patient, seed 0",
+            "sha256": "1" * 64,
             "splits": {
                 "train": {"images": 3400, "patients": 1690},
                 "val": {"images": 200, "patients": 100},
@@ -84,7 +76,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             },
         },
         "targets": {target: dict(count) for target in targets},
-        "arms": {arm: about.get(arm, {}) | {"timm": "resnet18", "size": 96} for arm in arms},
+        "arms": {arm: common | about.get(arm, {}) for arm in arms},
         "images_in_both": {"moco/moco": {"test_images": 514, "same": 0, "alike": 2}}
         if "moco" in arms
         else {},
@@ -97,6 +89,8 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         "uncertain": "ignore",
         "blank": "unknown",
         "validation_labels": {"linear": 0, "finetune": 200},
+        "calibration_labels": dict.fromkeys(targets, 200),
+        "planning": {targets[0]: {"difference": 0.03, "power": 0.8, "patients": 1204, "words": PLANNED}},
         "undefined": [],
         "undefined_resamples": 0,
         "warnings": [],
@@ -112,8 +106,6 @@ def fake_study(
     fractions: tuple[float, ...] = FRACTIONS,
     undefined: dict[Key, str] | None = None,
     recorded: dict[str, Any] | None = None,
-    precision: bool = True,
-    numbers: bool = False,
 ) -> Path:
     """Write the folder and return it.
 
@@ -121,8 +113,6 @@ def fake_study(
         root: where; arms, targets, modes, fractions: what was studied.
         undefined: key of a cell -> reason.
         recorded: facts to put in the place of the made-up ones.
-        precision: average precision was measured too.
-        numbers: the tables of `fake_numbers` too; without them it is the folder of an older version.
     """
     undefined = undefined or {}
     rng = np.random.default_rng(5)
@@ -140,36 +130,35 @@ def fake_study(
                     draws = np.clip(mean + rng.normal(0, 0.02, n) * (fraction < 1), 0, 1)
                     cells.append(_cell((arm, mode, target, fraction), draws, gone))
                     trials += _trials((arm, mode, target, fraction), draws, gone, rng)
-    if not precision:
-        cells = [{name: row[name] for name in row if name not in PRECISION} for row in cells]
+    differences = _differences(cells)
+    tests = {
+        "differences": len(differences), "across": 0, "too_few": 0,
+        "words": f"{len(differences)} comparisons, adjusted together.",
+    }  # fmt: skip
+    entries = [
+        {**dict(zip(KEYS, key, strict=True)), "draw": None, "reason": why} for key, why in undefined.items()
+    ]
+    tables = {"cells": cells, "trials": trials, "differences": differences, "across": []}
+    write_tables(root, tables | further_tables(cells, differences))
+    content = facts(arms, targets) | {"tests": tests} | (recorded or {}) | {"undefined": entries}
+    (root / "study.json").write_text(json.dumps(content), encoding="utf-8")
     settings = "target:\n" + "".join(f"- {target}\n" for target in targets) + "draws: 5\n"
-    study = write_study(
-        root,
-        cells,
-        _differences(cells),
-        trials,
-        facts(arms, targets) | (recorded or {}) | {"undefined": _undefined(undefined)},
-        settings,
-    )
-    return add_numbers(study) if numbers else study
+    (root / "settings.yaml").write_text(settings, encoding="utf-8")
+    return root
 
 
 def _cell(key: Key, draws: np.ndarray, gone: str | None) -> dict[str, Any]:
-    row = dict(zip(("arm", "mode", "target", "fraction"), key, strict=True))
+    row = dict(zip(KEYS, key, strict=True))
+    if gone:
+        return row | {"reason": gone}
     mean = float(draws.mean())
     ap = mean - 0.08
-    values = {
-        "auroc": mean,
-        "low": mean - 0.031,
-        "high": min(1.0, mean + 0.027),
-        "draw_sd": float(draws.std()),
-        "n_test": 514,
-        "positives": 300,
-        "average_precision": ap,
-        "ap_low": ap - 0.05,
-        "ap_high": ap + 0.04,
-    }
-    return row | ({name: "" for name in values} if gone else values)
+    return row | {
+        "auroc": mean, "low": mean - 0.031, "high": min(1.0, mean + 0.027), "draw_sd": float(draws.std()),
+        "n_test": 514, "positives": 300, "average_precision": ap, "ap_low": ap - 0.05, "ap_high": ap + 0.04,
+        "draws": len(draws), "method": "DeLong over test patients", "low_bootstrap": mean - 0.03,
+        "high_bootstrap": min(1.0, mean + 0.028), "patients": 310, "positive_patients": 180, "negative_patients": 150,
+    }  # fmt: skip
 
 
 def _trials(key: Key, draws: np.ndarray, gone: str | None, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -187,9 +176,9 @@ def _trials(key: Key, draws: np.ndarray, gone: str | None, rng: np.random.Genera
             "train_images": images,
             "train_patients": images // 2 + 3,
             "train_positives": images // 2 + int(rng.integers(0, 3)),
-            "auroc": "" if gone else value,
-            "average_precision": "" if gone else value - 0.08,
-            "status": gone or "done",
+            "auroc": None if gone else value,
+            "average_precision": None if gone else value - 0.08,
+            "status": f"{UNDEFINED}{gone}" if gone else "done",
             "seconds": 1.5,
         }
         for i, value in enumerate(draws)
@@ -197,75 +186,11 @@ def _trials(key: Key, draws: np.ndarray, gone: str | None, rng: np.random.Genera
 
 
 def _differences(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    by_key = {(c["arm"], c["mode"], c["target"], c["fraction"]): c["auroc"] for c in cells}
-    rows = []
+    by_key = {tuple(cell[name] for name in KEYS): cell.get("auroc") for cell in cells}
+    gaps = []
     for (arm, mode, target, fraction), ours in by_key.items():
-        theirs = by_key.get(("imagenet", mode, target, fraction))
-        if arm == "imagenet" or theirs is None:
-            continue
-        defined = ours != "" and theirs != ""
-        gap = ours - theirs if defined else 0.0
-        numbers = {
-            "difference": gap,
-            "low": gap - 0.026,
-            "high": gap + 0.024,
-            "p": min(1.0, 0.03 / (abs(gap) + 0.03)),
-        }
-        row = {"arm": arm, "against": "imagenet", "mode": mode, "target": target, "fraction": fraction}
-        rows.append(
-            row
-            | (numbers if defined else dict.fromkeys(numbers, ""))
-            | {"method": "paired bootstrap", "verdict": verdict_of(numbers) if defined else "undefined"}
-        )
-    return rows
-
-
-def verdict_of(row: dict[str, Any]) -> str:
-    """The word that `study` writes beside an interval."""
-    if "" in (row["low"], row["high"]):
-        return "undefined"
-    return "better" if float(row["low"]) > 0 else "worse" if float(row["high"]) < 0 else "no difference shown"
-
-
-def _undefined(undefined: dict[Key, str]) -> list[dict[str, Any]]:
-    return [
-        {"arm": a, "mode": m, "target": t, "fraction": f, "draw": None, "reason": why}
-        for (a, m, t, f), why in undefined.items()
-    ]
-
-
-def write_study(
-    root: Path,
-    cells: list[Any],
-    differences: list[Any],
-    trials: list[Any],
-    recorded: dict[str, Any],
-    settings: str,
-) -> Path:
-    """Write the five files."""
-    root.mkdir(parents=True, exist_ok=True)
-    columns = {
-        "cells": list(cells[0]),
-        "trials": list(trials[0]),
-        "differences": [
-            "arm",
-            "against",
-            "mode",
-            "target",
-            "fraction",
-            "difference",
-            "low",
-            "high",
-            "p",
-            "method",
-            "verdict",
-        ],
-    }
-    for name, rows in {"cells": cells, "differences": differences, "trials": trials}.items():
-        with open(root / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns[name])
-            writer.writeheader()
-            writer.writerows(rows)
-    (root / "study.json").write_text(json.dumps(recorded), encoding="utf-8")
-    (root / "settings.yaml").write_text(settings, encoding="utf-8")
-    return root
+        if arm != "imagenet" and ("imagenet", mode, target, fraction) in by_key:
+            theirs = by_key["imagenet", mode, target, fraction]
+            pair = {"arm": arm, "against": "imagenet", "mode": mode, "target": target, "fraction": fraction}
+            gaps.append((pair, None if None in (ours, theirs) else ours - theirs))
+    return [pair | judged(gap, len(gaps)) for pair, gap in gaps]

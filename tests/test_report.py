@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import html
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +22,6 @@ SMALL: dict[str, Any] = {
     "targets": ("Effusion",),
     "modes": ("linear",),
     "fractions": (0.01, 1.0),
-    "precision": False,
 }
 
 
@@ -198,13 +196,6 @@ def test_undefined_cells_are_called_so_with_their_reason(study: Path, page: str)
     assert "1 of 36 cells is undefined" in words(page)
     assert escaped(WHY) in (study / "report.md").read_text(encoding="utf-8")
     assert "nan" not in words(page).lower().split()
-
-
-def test_a_reason_that_nobody_wrote_is_not_recorded(tmp_path: Path) -> None:
-    place = fake_study(tmp_path / "s", **SMALL, undefined={("moco", "linear", "Effusion", 0.01): "undefined"})
-    recorded = json.loads((place / "study.json").read_text())
-    (place / "study.json").write_text(json.dumps(recorded | {"undefined": []}))
-    assert "reason not recorded" in words(write_report(place).read_text(encoding="utf-8"))
 
 
 def test_banners_stand_before_the_verdicts(tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ from mococxr.reporting.arms import arm_table, transfer_table
 from mococxr.reporting.banners import banners
 from mococxr.reporting.paper import methods_paragraph
 from mococxr.reporting.report import write_report
-from mococxr.reporting.study_folder import read_study
 from mococxr.reporting.tables import split_table
 from mococxr.reporting.words import judged, subtitle
+from mococxr.results import read_results
 
 ARMS, TARGETS = ("moco", "imagenet"), ("Effusion",)
 
 
 def study(tmp_path: Path, **changed: Any) -> Any:
     recorded = facts(ARMS, TARGETS) | changed
-    return read_study(fake_study(tmp_path / "s", ARMS, TARGETS, ("linear",), (0.01, 1.0), recorded=recorded))
+    return read_results(
+        fake_study(tmp_path / "s", ARMS, TARGETS, ("linear",), (0.01, 1.0), recorded=recorded)
+    )
 
 
 def arm(**changed: Any) -> dict[str, Any]:
@@ -90,8 +92,8 @@ def test_the_test_set_is_what_has_a_label_and_was_scored_and_not_the_whole_split
         recorded={"targets": recorded},
     )
     counts = "Effusion: 512 images, 309 patients; Pneumonia: 401 images, 290 patients"
-    assert judged(read_study(place)) == counts
-    methods = methods_paragraph(read_study(place))
+    assert judged(read_results(place)) == counts
+    methods = methods_paragraph(read_results(place))
     assert f"Test images with a label, all of them scored: {counts}." in methods
     assert "3 further files could not be read and were left out." in methods
     assert "2 further files are no image of their own and were left out." in methods

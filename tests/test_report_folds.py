@@ -19,7 +19,7 @@ from mococxr.reporting.markdown import escaped
 from mococxr.reporting.paper import checklist, methods_paragraph, results_paragraph
 from mococxr.reporting.pretraining import guessing, runs_of
 from mococxr.reporting.report import write_report
-from mococxr.reporting.study_folder import read_study
+from mococxr.results import read_results
 from test_report import SMALL, rows_of, words
 
 FOLDS = (
@@ -33,12 +33,12 @@ FOLDS = (
     "numbers",
     "paper",
 )
-NEW = SMALL | {"numbers": True}
+NEW = SMALL
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = fake_study(tmp_path_factory.mktemp("folds") / "study", numbers=True)
+    place = fake_study(tmp_path_factory.mktemp("folds") / "study")
     write_report(place)
     return place
 
@@ -77,20 +77,9 @@ def test_the_first_screen_is_sentence_curve_and_table_and_nothing_of_the_folds(p
     assert first.count("<figure") == 2
 
 
-def test_an_older_folder_renders_without_the_folds_and_says_how_to_measure_them(tmp_path: Path) -> None:
-    page = write_report(fake_study(tmp_path / "s", **SMALL)).read_text(encoding="utf-8")
-    for key in ("doubt", "saved", "calibration", "groups", "pretraining", "planning"):
-        assert f'id="{key}"' not in page
-    line = words(page)[words(page).index("Not in this folder:") :]
-    assert line.startswith(
-        "Not in this folder: where the doubt comes from, labels saved, calibration and threshold"
-    )
-    assert "`mococxr study --config settings.yaml` again measures" in line
-
-
 def test_a_difference_is_said_over_patients_and_over_all_that_was_repeated(study: Path) -> None:
     row = read(study / "differences.csv")[0]
-    verdict = verdicts(read_study(study))[0]
+    verdict = verdicts(read_results(study))[0]
     assert [over.label for over in verdict.over] == [
         "Over other test patients",
         "Over other test patients, draws of labels and pretraining runs",
@@ -105,18 +94,18 @@ def test_a_difference_is_said_over_patients_and_over_all_that_was_repeated(study
 def test_what_was_done_once_is_named_as_missing_from_the_interval(tmp_path: Path) -> None:
     place = fake_study(tmp_path / "s", **NEW)
     changed(place, "variance", count_runs=1, runs="")
-    verdict = verdicts(read_study(place))[0]
+    verdict = verdicts(read_results(place))[0]
     assert verdict.over[1].label == "Over other test patients and draws of labels"
     assert verdict.missing == "Another pretraining is not in them."
     changed(place, "differences", low_draws="", high_draws="")
-    verdict = verdicts(read_study(place))[0]
+    verdict = verdicts(read_results(place))[0]
     assert len(verdict.over) == 1
     assert verdict.missing == "Other labelled images, and another pretraining, are not in it."
 
 
 def test_better_over_test_patients_alone_is_not_called_better_without_saying_so(tmp_path: Path) -> None:
     place = changed(fake_study(tmp_path / "s", **NEW), "differences", low_draws=-0.01)
-    verdict = verdicts(read_study(place))[0]
+    verdict = verdicts(read_results(place))[0]
     assert verdict.chip == "Better, over test patients only"
     assert [over.word for over in verdict.over] == ["better", "no difference shown"]
 
@@ -125,7 +114,7 @@ def test_too_few_patients_give_words_and_no_p(tmp_path: Path) -> None:
     why = "Only 3 positive test patients: no test is made"
     few = {"verdict": "too few", "p": "", "p_holm": "", "p_bh": "", "reason": why, "words": why}
     place = changed(fake_study(tmp_path / "s", **NEW), "differences", **few)
-    verdict = verdicts(read_study(place))[0]
+    verdict = verdicts(read_results(place))[0]
     assert (verdict.chip, verdict.state) == ("Too few", "undefined")
     assert verdict.sentence.endswith(f"{why}.")
     page = write_report(place).read_text(encoding="utf-8")
@@ -137,7 +126,7 @@ def test_too_few_patients_give_words_and_no_p(tmp_path: Path) -> None:
 
 
 def test_the_parts_of_a_bar_are_the_shares_of_the_variance(study: Path) -> None:
-    found = read_study(study)
+    found = read_results(study)
     section, row = doubt_section(found), of_target(found, "Pneumonia")
     assert section is not None
     assert row is not None
@@ -152,7 +141,7 @@ def test_a_source_of_doubt_that_was_not_repeated_is_not_a_part_of_the_bar(tmp_pa
     place = changed(
         fake_study(tmp_path / "s", **NEW), "variance", runs="", draws="", count_runs=1, count_draws=1
     )
-    section = doubt_section(read_study(place))
+    section = doubt_section(read_results(place))
     assert section is not None
     assert [part.label for part in section.bars[0].parts][:1] == ["Test patients"]
     assert section.bars[0].missing == [
@@ -165,7 +154,7 @@ def test_what_the_study_says_of_its_intervals_stands_once_with_its_targets(tmp_p
     said = "2 pretraining runs tell little of what others would give."
     two = NEW | {"targets": ("Pneumonia", "Effusion")}
     place = changed(fake_study(tmp_path / "s", **two), "variance", words=said)
-    section = doubt_section(read_study(place))
+    section = doubt_section(read_results(place))
     assert section is not None
     assert [line for line in section.lines if said in line] == [f"Pneumonia: {said}"]
 
@@ -286,12 +275,12 @@ def test_runs_stand_with_verdict_reason_remedy_and_the_loss_of_guessing(tmp_path
     assert "guessing 8.32" in rows_of(page, "pretraining")[0][2]
     assert "ln(K+1): guessing" in page
     assert (place / "figures" / "pretraining-02-moco-run-2.png").is_file()
-    (run, _) = runs_of(read_study(place), "moco")
+    (run, _) = runs_of(read_results(place), "moco")
     assert guessing(run) == pytest.approx(math.log(4097), abs=1e-9)
 
 
 def test_the_paragraphs_hold_the_facts_and_no_other(study: Path) -> None:
-    found = read_study(study)
+    found = read_results(study)
     methods, results = methods_paragraph(found), results_paragraph(found)
     for fact in (
         "4,114 images of 2,100 patients (source: pediatric)", "training, 3,400 images of 1,690 patients", "seed 0",
@@ -311,24 +300,18 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: Path) -> None:
     assert "None" not in methods + results
 
 
-def test_the_paragraphs_say_what_was_not_recorded(tmp_path: Path) -> None:
-    place = fake_study(tmp_path / "s", **SMALL)
-    (place / "study.json").write_text("{}")
-    assert methods_paragraph(read_study(place)).count("not recorded") > 5
-
-
 def test_only_items_that_the_study_answers_are_listed(tmp_path: Path, study: Path) -> None:
-    full = checklist(read_study(study)).rows
-    bare = checklist(read_study(fake_study(tmp_path / "s", **SMALL))).rows
+    full = checklist(read_results(study)).rows
+    bare = checklist(read_results(fake_study(tmp_path / "s", **SMALL))).rows
     assert ["15", "–"] in [row[:2] for row in full]
     assert not {"15", "10"} & {row[0] for row in bare}
     assert not {"38", "33", "30", "21"} & {row[1] for row in bare}
     other = {"test_store": {"source": "nih", "splits": {"test": {"images": 77, "patients": 66}}}}
-    judged = checklist(read_study(fake_study(tmp_path / "o", **SMALL, recorded=other))).rows
+    judged = checklist(read_results(fake_study(tmp_path / "o", **SMALL, recorded=other))).rows
     assert {"33", "32"} & {row[1] for row in judged} == {"33"}
     unknown = facts(("moco", "imagenet"), ("Effusion",))["store"] | {"patients_known": False}
     place = fake_study(tmp_path / "u", **SMALL, recorded={"store": unknown})
-    assert "20" not in [row[1] for row in checklist(read_study(place)).rows]
+    assert "20" not in [row[1] for row in checklist(read_results(place)).rows]
 
 
 def test_the_markdown_says_what_the_page_says(study: Path, page: str) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fake_study import facts, fake_study, verdict_of
+from fake_numbers import verdict_of
+from fake_study import facts, fake_study
 from mococxr.errors import InputError
 from mococxr.reporting.banners import banners
 from mococxr.reporting.findings import verdicts
 from mococxr.reporting.report import write_report
-from mococxr.reporting.study_folder import read_study
 from mococxr.reporting.words import p_value, plain, signed, threshold
+from mococxr.results import TABLES, read_results
 
 WHY = "the draw has one class only: 34 images, none positive"
 SMALL: dict[str, Any] = {
@@ -24,7 +24,6 @@ SMALL: dict[str, Any] = {
     "targets": ("Effusion",),
     "modes": ("linear",),
     "fractions": (0.01, 1.0),
-    "precision": False,
 }
 
 
@@ -34,7 +33,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def banners_of(root: Path, **changed: Any) -> list[str]:
-    return [banner.title for banner in banners(read_study(fake_study(root, **SMALL | changed)))]
+    return [banner.title for banner in banners(read_results(fake_study(root, **SMALL | changed)))]
 
 
 def test_a_clean_study_raises_no_banner(tmp_path: Path) -> None:
@@ -130,8 +129,10 @@ def _with_difference(place: Path, **numbers: Any) -> Path:
 def test_the_verdict_says_what_the_interval_says(
     tmp_path: Path, low: Any, high: Any, state: str, ending: str
 ) -> None:
-    place = _with_difference(fake_study(tmp_path / "s", **SMALL), difference=0.074, low=low, high=high)
-    (verdict,) = verdicts(read_study(place))
+    word = {"gain": "better", "none": "no difference shown", "undefined": "undefined"}[state]
+    numbers = {"difference": 0.074, "low": low, "high": high, "verdict": word, "reason": ""}
+    place = _with_difference(fake_study(tmp_path / "s", **SMALL), **numbers)
+    (verdict,) = verdicts(read_results(place))
     assert verdict.state == state
     assert verdict.sentence.startswith(
         "With 1 % of the labels (34 images, 20 patients), a linear classifier on MoCo features reaches AUROC "
@@ -140,22 +141,23 @@ def test_the_verdict_says_what_the_interval_says(
 
 
 def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
-    place = _with_difference(fake_study(tmp_path / "s", **SMALL), difference=-0.05, low=-0.09, high=-0.01)
-    (verdict,) = verdicts(read_study(place))
+    numbers = {"difference": -0.05, "low": -0.09, "high": -0.01, "verdict": "worse"}
+    place = _with_difference(fake_study(tmp_path / "s", **SMALL), **numbers)
+    (verdict,) = verdicts(read_results(place))
     assert verdict.state == "loss"
     assert verdict.sentence.endswith("−0.050 (95 % interval −0.090 to −0.010), so MoCo did worse.")
 
 
 def test_an_undefined_primary_comparison_gives_its_reason(tmp_path: Path) -> None:
     place = fake_study(tmp_path / "s", **SMALL, undefined={("moco", "linear", "Effusion", 0.01): WHY})
-    (verdict,) = verdicts(read_study(place))
+    (verdict,) = verdicts(read_results(place))
     assert verdict.state == "undefined"
     assert WHY in verdict.sentence
 
 
 def test_patients_are_not_counted_where_they_are_unknown(tmp_path: Path) -> None:
     store = facts(("moco", "imagenet"), ("Effusion",))["store"] | {"patients_known": False}
-    (verdict,) = verdicts(read_study(fake_study(tmp_path / "s", **SMALL, recorded={"store": store})))
+    (verdict,) = verdicts(read_results(fake_study(tmp_path / "s", **SMALL, recorded={"store": store})))
     assert verdict.sentence.startswith("With 1 % of the labels (34 images), a linear classifier")
 
 
@@ -164,14 +166,6 @@ def test_test_patients_that_study_found_among_the_pretrained_ones_are_loud(tmp_p
     assert banners_of(tmp_path / "s", recorded={"warnings": ["resnet18: odd", found]}) == [
         "Test patients seen"
     ]
-
-
-def test_the_status_of_a_trial_gives_the_reason_where_no_other_stands(tmp_path: Path) -> None:
-    key = ("moco", "linear", "Effusion", 0.01)
-    place = fake_study(tmp_path / "s", **SMALL, undefined={key: f"undefined: {WHY}"})
-    recorded = json.loads((place / "study.json").read_text())
-    (place / "study.json").write_text(json.dumps(recorded | {"undefined": []}))
-    assert read_study(place).reason(*key) == WHY
 
 
 @pytest.mark.parametrize(
@@ -190,13 +184,11 @@ def test_a_missing_file_is_named_with_the_way_out(tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("cells.csv", b"arm,mode\n", "lacks the column target"),
-        ("cells.csv", b"", "lacks the column arm"),
-        ("cells.csv", b"\xff\xfe\x00\x01", "is not UTF-8 text"),
-        ("cells.csv", b"arm,mode,target,fraction,auroc,low,high,draw_sd,n_test,positives\n", "holds no cell"),
+        ("cells.csv", b"arm,mode\n", "has no column target"),
+        ("cells.csv", b"", "is not a CSV table: empty CSV"),
+        ("cells.csv", b"\xff\xfe\x00\x01", "has no column arm"),
+        ("cells.csv", ",".join(TABLES["cells"]).encode(), "has no rows"),
         ("study.json", b"{", "is not JSON"),
-        ("study.json", b"[]", "is not a JSON object"),
-        ("study.json", b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -215,11 +207,10 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, word
         ("moco,linear,Effusion,0.01,", "moco,linear,,0.01,", "row 1: target is blank"),
         (
             "moco,linear,Effusion,0.01,",
-            "moco,linear,Effusion,0.01,1,2,",
-            "row 1, has another number of fields",
+            "moco,linear,Effusion,0.01,1,2,3,4,5,6,7,8,9," + "," * 20,
+            "is not a CSV table: found more fields",
         ),
         ("moco,linear,Effusion,1.0,", "moco,linear,Effusion,0.01,", "row 2, repeats an earlier one"),
-        ("moco,linear,Effusion,1.0,", "moco,linear,Effusion,-1.0,", "row 2: fraction is -1"),
     ],
 )
 def test_a_damaged_row_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -65,6 +65,7 @@ _CONDITION = _key(pl.String, mode="how the head is trained", target="label that 
     pl.Float64, fraction="share of the labelled training patients"
 )
 _CELL = _ARM | _CONDITION
+CELL_KEYS = tuple(_CELL)
 _PAIR = _ARM | _key(pl.String, against="reference arm") | _CONDITION
 _REASON = _text(reason="why a number of the row is blank")
 _DIFFERENCE = (
@@ -260,9 +261,9 @@ def read_table(path: Path, name: str) -> pl.DataFrame:
         raise InputError(f"{path} has no column {missing[0]}.", again)
     table = pl.DataFrame([_typed(path, text[column], kind) for column, kind in columns.items()])
     keys = [column for column, kind in columns.items() if kind.key]
-    repeated = (~table.select(pl.struct(keys).is_first_distinct()).to_series()).arg_true()
-    if len(repeated):
-        raise InputError(f"{path}, row {repeated[0] + 1}, repeats an earlier row.", again)
+    first = table.select(pl.struct(keys).is_first_distinct()).to_series()
+    for row in (~first).arg_true():
+        raise InputError(f"{path}, row {row + 1}, repeats an earlier one.", again)
     return table
 
 
@@ -313,9 +314,31 @@ class StudyResults:
         return self._rows["cells"]
 
     @property
+    def undefined_cells(self) -> list[Row]:
+        """The rows of `cells.csv` without a number."""
+        return [row for row in self.cells if row["auroc"] is None]
+
+    @property
     def differences(self) -> list[Row]:
         """The rows of `differences.csv`."""
         return self._rows["differences"]
+
+    @property
+    def trials(self) -> list[Row]:
+        """The rows of `trials.csv`."""
+        return self._rows["trials"]
+
+    @property
+    def across(self) -> list[Row]:
+        """The rows of `across.csv`."""
+        return self._rows["across"]
+
+    def fact(self, *names: str) -> Any:
+        """A fact by its path in study.json (`fact("store", "images")`); None where a step of it is null or absent."""
+        value: Any = self.facts
+        for name in names:
+            value = None if value is None else value.get(name)
+        return value
 
     def cell(self, arm: str, mode: str, target: str, fraction: float) -> Row | None:
         """The row of `cells.csv`, or None."""
@@ -332,19 +355,19 @@ class StudyResults:
         return self.facts["test_store"] is not None
 
     @property
-    def test_store(self) -> dict[str, Any]:
-        """Facts of the store whose test images are judged."""
-        return self.facts["test_store"] or self.facts["store"]
+    def tested(self) -> str:
+        """The name of the facts about the store whose test images are judged."""
+        return "test_store" if self.external else "store"
 
     @property
     def patients_known(self) -> bool:
         """False where a store was made without patient identifiers."""
-        return all(store["patients_known"] for store in (self.facts["store"], self.test_store))
+        return all(store["patients_known"] for store in (self.facts["store"], self.facts[self.tested]))
 
     @property
     def phantom(self) -> bool:
         """Whether images that train or are judged were drawn by a program."""
-        return any(store["phantom"] for store in (self.facts["store"], self.test_store))
+        return any(store["phantom"] for store in (self.facts["store"], self.facts[self.tested]))
 
     def values(self, column: str) -> list[Any]:
         """The different values of a column of `cells.csv`, in order of first appearance."""
@@ -356,15 +379,32 @@ class StudyResults:
         primary = (self.facts["primary"] or {}).get("target")
         return sorted(self.values("target"), key=lambda target: target != primary)
 
+    @property
+    def modes(self) -> list[str]:
+        """Modes in order of appearance."""
+        return self.values("mode")
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms in order of appearance."""
+        return self.values("arm")
+
+    @property
+    def reference(self) -> str:
+        """The arm that the others are compared with."""
+        return str(self.facts["reference"])
+
     def fractions(self, target: str) -> list[float]:
         """Label fractions of one target, ascending."""
         return sorted({row["fraction"] for row in self.rows("cells", target=target)})
 
     def reason(self, arm: str, mode: str, target: str, fraction: float) -> str:
-        """Why a cell is undefined."""
+        """Why a cell is undefined; empty where it is not."""
         cell = {"arm": arm, "mode": mode, "target": target, "fraction": fraction}
         lost = [entry["reason"] for entry in self.facts["undefined"] if cell.items() <= entry.items()]
-        return "; ".join(dict.fromkeys(lost)) or str(self.rows("cells", **cell)[0]["reason"])
+        return "; ".join(dict.fromkeys(lost)) or next(
+            (row["reason"] for row in self.rows("cells", **cell) if row["reason"]), ""
+        )
 
 
 def read_results(folder: Path | str) -> StudyResults:

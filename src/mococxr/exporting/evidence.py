@@ -9,7 +9,7 @@ import polars as pl
 
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import Subject
-from mococxr.files import read_json
+from mococxr.results import read_results
 
 Facts = dict[str, Any]
 
@@ -27,19 +27,15 @@ def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
     Raises:
         InputError: no study, no such arm, or no cell with a number.
     """
-    if not (folder / "cells.csv").is_file():
-        raise InputError(f"{folder} holds no cells.csv.", "Name a finished study.")
-    study = read_json(folder / "study.json")
-    arms: dict[str, Facts] = study["arms"]
+    study = read_results(folder)
+    arms: dict[str, Facts] = study.facts["arms"]
     chosen = arm or _arm(arms, subject)
     if chosen not in arms:
         raise InputError(
             f"No arm of {folder} is {'this encoder' if arm is None else repr(arm)}.",
             f"Name it with --arm: {', '.join(arms)}.",
         )
-    cells = pl.read_csv(folder / "cells.csv", infer_schema_length=None).filter(
-        pl.col("arm") == chosen, pl.col("auroc").is_not_null()
-    )
+    cells = study.frames["cells"].filter(pl.col("arm") == chosen, pl.col("auroc").is_not_null())
     if subject.model:
         about = subject.model.about
         cells = cells.filter(pl.col("target") == about["target"], pl.col("mode") == about["mode"])
@@ -47,7 +43,7 @@ def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
         raise InputError(
             f"{folder} has no number for the arm {chosen} that is about this.", "Leave --study out."
         )
-    return {"arm": chosen, "test": study.get("test_store") or study["store"], "cells": cells.to_dicts()}
+    return {"arm": chosen, "test": study.facts[study.tested], "cells": cells.to_dicts()}
 
 
 def _arm(arms: dict[str, Facts], subject: Subject) -> str | None:

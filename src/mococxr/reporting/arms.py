@@ -6,9 +6,9 @@ from typing import Any
 
 from mococxr.reporting.banners import seen_splits
 from mococxr.reporting.pretraining import verdict_words
-from mococxr.reporting.study_folder import Study
 from mococxr.reporting.tables import Table
 from mococxr.reporting.words import NOT_RECORDED, display, shown
+from mococxr.results import StudyResults as Study
 
 HEAD = ["Arm", "Encoder", "Trained on", "An image costs", "Pretraining"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mococxr.reporting.study_folder import Study
 from mococxr.reporting.words import display, shown
+from mococxr.results import StudyResults as Study
 
 SEEN = {
     "TEST PATIENTS SEEN: ": "Test patients seen",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from mococxr.reporting.figures import Picture
 from mococxr.reporting.findings import chosen
 from mococxr.reporting.section import CLOSER, Section
-from mococxr.reporting.study_folder import CELL_KEYS, Row, Study
 from mococxr.reporting.tables import Table, between, count
 from mococxr.reporting.words import (
     UNDEFINED,
@@ -18,6 +17,8 @@ from mococxr.reporting.words import (
     threshold,
     units,
 )
+from mococxr.results import CELL_KEYS, Row
+from mococxr.results import StudyResults as Study
 
 OF = 1000
 """The test images, studies or patients of which the table at the threshold speaks."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from mococxr.reporting.findings import chosen, primary_words
 from mococxr.reporting.section import CLOSER, Section
-from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.tables import COMPARED, Table, between, comparison_key, count
 from mococxr.reporting.words import NOT_RECORDED, display, p_value, plain, shown, signed
+from mococxr.results import Row
+from mococxr.results import StudyResults as Study
 
 FEW = "too few"
 """The verdict of `differences.csv` where no test is made."""

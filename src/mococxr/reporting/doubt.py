@@ -6,9 +6,10 @@ import math
 
 from mococxr.reporting.findings import chosen
 from mococxr.reporting.section import CLOSER, Bar, Part, Section
-from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.tables import COMPARED, Table, between, comparison_key, comparison_name, count
 from mococxr.reporting.words import interval_name, labels_used, listed, mode_name, plain, signed
+from mococxr.results import Row
+from mococxr.results import StudyResults as Study
 
 SOURCES = {
     "patients": "Test patients",

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.words import display, mode_name, percent, span
+from mococxr.results import Row
+from mococxr.results import StudyResults as Study
 
 METRICS = {"auroc": ("AUROC", "low", "high"), "average_precision": ("average precision", "ap_low", "ap_high")}
 
@@ -150,7 +151,7 @@ def _panel(study: Study, metric: str, target: str, mode: str) -> Figure:
         if rows:
             handles.append(_draw_arm(axes, look, rows, metric))
             labels.append(f" {look.label}")  # a label that begins with "_" would be left out
-            _draw_draws(axes, look, study.trials_of(arm=look.arm, mode=mode, target=target), metric)
+            _draw_draws(axes, look, study.rows("trials", arm=look.arm, mode=mode, target=target), metric)
     _label_axes(axes, study, metric, target, mode)
     legend = figure.legend(
         handles, labels, loc="outside upper left", ncols=2, frameon=False, handlelength=2.6, columnspacing=1.6
@@ -208,7 +209,7 @@ def value_range(study: Study, metric: str, target: str) -> tuple[float, float]:
     _, low_name, high_name = METRICS[metric]
     rows = [row for row in study.cells if row["target"] == target]
     values = [row.get(name) for row in rows for name in (metric, low_name, high_name)]
-    values += [row.get(metric) for row in study.trials_of(target=target)]
+    values += [row.get(metric) for row in study.rows("trials", target=target)]
     known = [value for value in values if isinstance(value, float)]
     if not known:
         return 0.0, 1.0
@@ -220,7 +221,7 @@ def _label_axes(axes: Axes, study: Study, metric: str, target: str, mode: str) -
     fractions = study.fractions(target)
     labels = []
     for fraction in fractions:
-        images = [row["train_images"] for row in study.trials_of(target=target, fraction=fraction)]
+        images = [row["train_images"] for row in study.rows("trials", target=target, fraction=fraction)]
         count = span(images, "–")
         labels.append(f"{percent(fraction)}\n{count if images else '?'}")
     axes.set_xlabel("share of the training labels, and images", color="#444444")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.words import (
     NOT_RECORDED,
     display,
@@ -15,6 +14,8 @@ from mococxr.reporting.words import (
     shown,
     signed,
 )
+from mococxr.results import Row
+from mococxr.results import StudyResults as Study
 
 
 @dataclass(frozen=True)

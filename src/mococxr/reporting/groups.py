@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from mococxr.reporting.calibration import shown_cells
 from mococxr.reporting.section import CLOSER, Section
-from mococxr.reporting.study_folder import CELL_KEYS, Row, Study
 from mococxr.reporting.tables import Glyph, Table, between, count
 from mococxr.reporting.words import display, labels_used, mode_name, p_value, plain, shown, signed, units
+from mococxr.results import CELL_KEYS, Row
+from mococxr.results import StudyResults as Study
 
 FLAG = "⚑"
 

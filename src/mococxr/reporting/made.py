@@ -9,7 +9,6 @@ import yaml
 from mococxr.reporting.arms import arm_table, transfer_table
 from mococxr.reporting.figures import Picture
 from mococxr.reporting.section import CLOSER, Section
-from mococxr.reporting.study_folder import Study
 from mococxr.reporting.tables import (
     Table,
     budget_table,
@@ -19,6 +18,7 @@ from mococxr.reporting.tables import (
     undefined_table,
 )
 from mococxr.reporting.words import NOT_RECORDED, display, judged, moment, shown, subtitle
+from mococxr.results import StudyResults as Study
 
 
 def numbers_section(study: Study, figures: list[Picture]) -> Section:

@@ -27,9 +27,8 @@ from mococxr.reporting.made import (
 )
 from mococxr.reporting.paper import paper_section
 from mococxr.reporting.pretraining import pretraining_section
-from mococxr.reporting.reading import glossary_section, methods_section, missing_section
+from mococxr.reporting.reading import glossary_section, methods_section
 from mococxr.reporting.section import CLOSER, MADE, PAPER, Section
-from mococxr.reporting.study_folder import Study
 from mococxr.reporting.tables import DifferenceTable, Glyph, difference_tables, glyph, widest
 from mococxr.reporting.words import (
     display,
@@ -42,6 +41,7 @@ from mococxr.reporting.words import (
     shown,
     subtitle,
 )
+from mococxr.results import StudyResults as Study
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,6 @@ def _groups(study: Study, figures: list[Picture]) -> list[tuple[str, list[Sectio
         pretraining_section(study, figures),
         planning_section(study),
         numbers_section(study, figures),
-        missing_section(study),
         methods_section(study, cases),
         glossary_section(),
         data_section(study),

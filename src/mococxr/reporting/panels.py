@@ -15,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from mococxr.reporting.calibration import shown_cells
 from mococxr.reporting.figures import COLOURS, SIZE, Look, Picture, drawn, inline, looks, quiet
 from mococxr.reporting.pretraining import guessing, log_of, run_name, runs_of
-from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.words import mode_name
+from mococxr.results import Row
+from mococxr.results import StudyResults as Study
 
 WIDE = (5.6, 4.4)
 MEASURES = {

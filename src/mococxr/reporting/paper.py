@@ -10,7 +10,6 @@ from mococxr.reporting.comparisons import saved_words
 from mococxr.reporting.findings import chosen, verdicts
 from mococxr.reporting.pretraining import runs_of
 from mococxr.reporting.section import PAPER, Section
-from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.tables import Table, between
 from mococxr.reporting.words import (
     display,
@@ -27,6 +26,8 @@ from mococxr.reporting.words import (
     span,
     threshold,
 )
+from mococxr.results import Row
+from mococxr.results import StudyResults as Study
 
 METHODS, RESULTS = "the methods paragraph", "the results paragraph"
 THRESHOLD = "Can the probabilities be believed, and what happens at the threshold?"
@@ -129,7 +130,9 @@ def _training(study: Study) -> list[str]:
 def _draws(study: Study) -> list[float | None]:
     """How many draws each target and share has."""
     keys = {(row["target"], row["fraction"]) for row in study.trials}
-    return [len({row.get("draw") for row in study.trials_of(target=t, fraction=f)}) for t, f in sorted(keys)]
+    return [
+        len({row.get("draw") for row in study.rows("trials", target=t, fraction=f)}) for t, f in sorted(keys)
+    ]
 
 
 def _statistics(study: Study) -> list[str]:

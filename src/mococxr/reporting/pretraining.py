@@ -7,9 +7,10 @@ from typing import Any
 
 from mococxr.reporting.figures import Picture
 from mococxr.reporting.section import CLOSER, Section
-from mococxr.reporting.study_folder import Row, Study
 from mococxr.reporting.tables import Table
 from mococxr.reporting.words import NOT_RECORDED, display, shown
+from mococxr.results import Row
+from mococxr.results import StudyResults as Study
 
 NUMBERS = {
     "loss": ("Loss", 2),

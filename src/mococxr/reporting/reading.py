@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from mococxr.reporting.findings import primary_words
-from mococxr.reporting.pretraining import runs_of
-from mococxr.reporting.section import CLOSER, MADE, Section
-from mococxr.reporting.study_folder import FURTHER, Study
+from mococxr.reporting.section import MADE, Section
 from mococxr.reporting.words import interval_name, shown
+from mococxr.results import StudyResults as Study
 
 GLOSSARY = (
     ("AUROC", "The chance that an image with the finding scores higher than one without it: 0.5 is guessing, 1 is "
@@ -29,37 +28,12 @@ GLOSSARY = (
     ("Undefined", "The data do not define the number; none was put in its place."),
 )  # fmt: skip
 
-TITLES = {
-    "variance": "where the doubt comes from",
-    "labels_saved": "labels saved",
-    "calibration": "calibration and threshold",
-    "reliability": "the reliability curve",
-    "prevalence": "other prevalences",
-    "subgroups": "groups of patients",
-}
-
 
 def glossary_section() -> Section:
     """The words of the page."""
     return Section(
         "glossary", "What the words mean", facts=list(GLOSSARY), group=MADE, gist="AUROC, arm, draw, …"
     )
-
-
-def missing_section(study: Study) -> Section | None:
-    """One line on what an older folder does not hold; None where it holds all."""
-    lacking = [TITLES[name] for name in FURTHER if not study.has(name)]
-    if any(study.fact("arms", arm, "kind") == "run" and not runs_of(study, arm) for arm in study.arms):
-        lacking.append("the health of pretraining")
-    if study.fact("planning") is None:
-        lacking.append("test patients needed")
-    if not lacking:
-        return None
-    text = (
-        f"Not in this folder: {', '.join(lacking)}. `mococxr study --config settings.yaml` again measures what the "
-        "present version can; trials that are done are skipped."
-    )
-    return Section("missing", "Not measured here", [text], folded=False, group=CLOSER)
 
 
 def methods_section(study: Study, cases: str) -> Section:

@@ -1,6 +1,6 @@
 """Result files -> one self-contained HTML page, the same as Markdown, and figures. Computes nothing new.
 
-`study_folder` reads, `findings` and `words` speak, `tables` and `figures` lay out, `page` puts them together. Below
+`mococxr.results` reads, `findings` and `words` speak, `tables` and `figures` lay out, `page` puts them together. Below
 the first screen each fold has a file: `doubt`, `comparisons`, `calibration`, `groups`, `pretraining`, `made`, `paper`.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from mococxr import console
 from mococxr.files import atomic_write
-from mococxr.reporting.study_folder import read_study
+from mococxr.results import read_results
 
 __all__ = ["run", "write_report"]
 
@@ -35,7 +35,7 @@ def write_report(study: Path) -> Path:
     from mococxr.reporting.page import lay_out, to_html
     from mococxr.reporting.panels import draw_panels
 
-    content = read_study(Path(study))
+    content = read_results(Path(study))
     figures = [*draw_figures(content), *draw_panels(content)]
     page = lay_out(content, figures)
     html, markdown = to_html(page), to_markdown(page)

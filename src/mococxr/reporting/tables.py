@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mococxr.reporting.study_folder import CELL_KEYS, Row, Study
 from mococxr.reporting.words import (
     NOT_RECORDED,
     UNDEFINED,
@@ -18,6 +17,8 @@ from mococxr.reporting.words import (
     signed,
     span,
 )
+from mococxr.results import CELL_KEYS, Row
+from mococxr.results import StudyResults as Study
 
 SPLITS = (("train", "Training"), ("val", "Validation"), ("test", "Test"))
 
@@ -231,7 +232,7 @@ def budget_table(study: Study) -> Table:
     rows = []
     for target in study.targets:
         for fraction in study.fractions(target):
-            trials = study.trials_of(target=target, fraction=fraction)
+            trials = study.rows("trials", target=target, fraction=fraction)
             counts = [
                 span([row[f"train_{what}"] for row in trials]) for what in ("images", "patients", "positives")
             ]
@@ -248,7 +249,7 @@ def undefined_table(study: Study) -> Table:
         rows.append([row["target"], row["mode"], display(study, row["arm"]), percent(row["fraction"]), "all"])
         rows[-1].append(study.reason(*key))
     whole = {tuple(row[name] for name in CELL_KEYS) for row in study.undefined_cells}
-    for row in study.undefined:
+    for row in study.facts["undefined"]:
         if tuple(row.get(name) for name in CELL_KEYS) not in whole:
             fraction = (
                 percent(row["fraction"]) if isinstance(row.get("fraction"), int | float) else NOT_RECORDED

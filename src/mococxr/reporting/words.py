@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mococxr.reporting.study_folder import Study
+from mococxr.results import StudyResults as Study
 
 NOT_RECORDED = "not recorded"
 UNDEFINED = "undefined"
@@ -103,7 +103,7 @@ def interval_name(study: Study) -> str:
 
 def labels_used(study: Study, target: str, fraction: float) -> str:
     """`1 % of the labels (34 images, 20 patients)`."""
-    trials = study.trials_of(target=target, fraction=fraction)
+    trials = study.rows("trials", target=target, fraction=fraction)
     images = span([trial["train_images"] for trial in trials])
     patients = span([trial["train_patients"] for trial in trials])
     share = "all labels" if fraction == 1 else f"{percent(fraction)} of the labels"
