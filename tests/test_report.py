@@ -1,7 +1,9 @@
+"""The report of a study: every number that of the tables, one page that loads nothing, the same as Markdown."""
+
 from __future__ import annotations
 
-import csv
 import html
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import Any
 import matplotlib
 import pytest
 
-from fake_study import facts, fake_study
-from mococxr.reporting.markdown import escaped
+from fake_numbers import read
+from fake_study import fake_study
+from mococxr.errors import InputError
+from mococxr.pages.render import escape_markdown
 from mococxr.reporting.report import run, write_report
 
-GONE = ("moco", "finetune", "Effusion", 0.1)
+LOST = ("moco", "finetune", "Effusion", 0.1)
 WHY = "the draw has one class only: 34 images, none positive"
 SMALL: dict[str, Any] = {
     "arms": ("moco", "imagenet"),
@@ -23,6 +27,9 @@ SMALL: dict[str, Any] = {
     "modes": ("linear",),
     "fractions": (0.01, 1.0),
 }
+SECTIONS = (
+    "variance", "saved", "comparisons", "calibration", "subgroups", "pretraining", "planning", "numbers", "manuscript",
+)  # fmt: skip
 
 
 class Tags(HTMLParser):
@@ -75,11 +82,6 @@ def rows_of(page: str, section: str) -> list[list[str]]:
     return [[" ".join(html.unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in row] for row in cells]
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def rounded(text: str, sign: bool = False) -> str:
     value = f"{float(text):{'+' if sign else ''}.3f}"
     return ("0.000" if float(value) == 0 else value).replace("-", "−")
@@ -87,9 +89,9 @@ def rounded(text: str, sign: bool = False) -> str:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = fake_study(tmp_path_factory.mktemp("report") / "study", undefined={GONE: WHY})
-    write_report(place)
-    return place
+    folder = fake_study(tmp_path_factory.mktemp("report") / "study", undefined={LOST: WHY})
+    write_report(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -97,149 +99,187 @@ def page(study: Path) -> str:
     return (study / "report.html").read_text(encoding="utf-8")
 
 
-def text_of(root: Path, **changed: Any) -> str:
-    return words(write_report(fake_study(root, **SMALL | changed)).read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def markdown(study: Path) -> str:
+    return (study / "report.md").read_text(encoding="utf-8")
+
+
+def text_of(folder: Path) -> str:
+    return words(write_report(folder).read_text(encoding="utf-8"))
 
 
 def test_every_number_of_the_difference_table_is_that_of_the_csv_rounded(study: Path, page: str) -> None:
-    auroc = {
-        (c["arm"], c["mode"], c["target"], c["fraction"]): c["auroc"] for c in table(study / "cells.csv")
-    }
-    wanted = []
-    for row in table(study / "differences.csv"):
+    auroc = {(c["arm"], c["mode"], c["target"], c["fraction"]): c["auroc"] for c in read(study / "cells.csv")}
+    expected = []
+    for row in read(study / "differences.csv"):
         key = (row["mode"], row["target"], row["fraction"])
         if row["difference"]:
             pair = " / ".join(rounded(auroc[(row[arm], *key)]) for arm in ("arm", "against"))
-            low, high = float(row["low"]), float(row["high"])
             within = f"({rounded(row['low'], sign=True)} to {rounded(row['high'], sign=True)})"
-            word = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-            wanted.append(f"{pair} {rounded(row['difference'], sign=True)} {within} {word}")
-    shown = [cell for row in rows_of(page, "found|others") for cell in row[1:] if "undefined" not in cell]
-    assert shown == wanted
-    assert len(wanted) == 23
+            expected.append(f"{pair} {rounded(row['difference'], sign=True)} {within} {row['verdict']}")
+    cells = [cell for row in rows_of(page, "found|others") for cell in row[1:] if "undefined" not in cell]
+    assert cells == expected
+    assert len(expected) == 23
 
 
-def test_the_markdown_table_holds_the_same_cells_as_the_page(study: Path, page: str) -> None:
-    markdown = (study / "report.md").read_text(encoding="utf-8")
-    for row in rows_of(page, "found|others"):
-        for cell in row[1:]:
-            if "undefined" not in cell:
-                assert f"| {escaped(cell)} |" in markdown
-
-
-def test_every_cell_and_comparison_stands_among_all_numbers(study: Path, page: str) -> None:
-    cells, differences = table(study / "cells.csv"), table(study / "differences.csv")
-    for row, cell in zip(rows_of(page, "numbers"), cells, strict=True):
+def test_every_cell_and_comparison_is_in_its_table(study: Path, page: str) -> None:
+    for row, cell in zip(rows_of(page, "numbers"), read(study / "cells.csv"), strict=True):
         if cell["auroc"]:
             within = f"({rounded(cell['low'])} to {rounded(cell['high'])})"
             assert row[4:6] == [f"{rounded(cell['auroc'])} {within}", rounded(cell["draw_sd"])]
-    for row, difference in zip(rows_of(page, "comparisons"), differences, strict=True):
-        if difference["p"]:
-            assert row[4] == rounded(difference["p"])
+    for row, comparison in zip(rows_of(page, "comparisons"), read(study / "differences.csv"), strict=True):
+        if comparison["p"]:
+            assert row[4:7] == [f"{float(comparison[name]):.3f}" for name in ("p", "p_holm", "p_bh")]
+        assert row[7] == comparison["verdict"]
+
+
+def test_the_markdown_says_what_the_page_says(study: Path, page: str, markdown: str) -> None:
+    for text in re.findall(r'<span class="(?:gist|title)">(.*?)</span>', page, re.S):
+        assert escape_markdown(words(text).replace("\u00a0", " ")) in markdown, text
+    for key in SECTIONS:
+        for row in rows_of(page, key):
+            for cell in row:
+                assert escape_markdown(cell.replace("\u00a0", " ")) in markdown
+    for row in rows_of(page, "found|others"):
+        for cell in row[1:]:
+            assert "undefined" in cell or f"| {escape_markdown(cell)} |" in markdown
+    for name in re.findall(r"\(figures/(.*?)\)", markdown):
+        assert (study / "figures" / name).is_file()
+    assert "\n\n\n" not in markdown
+    tables = re.findall(r"(?:^\|.*\|\n)+", markdown, re.M)
+    assert len(tables) > 15
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
 
 def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
     tags = parsed(page)
-    assert not {tag for tag, _ in tags.seen} & {
-        "script",
-        "link",
-        "img",
-        "iframe",
-        "object",
-        "embed",
-        "base",
-        "image",
-    }
+    loading = {"script", "link", "img", "iframe", "object", "embed", "base", "image"}
+    assert not {tag for tag, _ in tags.seen} & loading
     for _, attributes in tags.seen:
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in ("src", "href", "xlink:href", "data", "action"):
                 assert (value or "").startswith("#")
     assert not re.search(r"@import|url\((?!#)", page)
-    assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= {
-        "http://www.w3.org/2000/svg",
-        "http://www.w3.org/1999/xlink",
-    }
+    names = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\s\"'<]+", page)) <= names
 
 
 def test_a_script_in_a_name_stays_text(tmp_path: Path) -> None:
     evil = '<script>alert("1")</script>'
     target = "a|b_c* $x^2$ & <img src=x onerror=1>"
-    place = fake_study(
-        tmp_path / "s", arms=(evil, "imagenet"), targets=(target,), fractions=(0.1, 1.0), modes=("linear",)
-    )
-    page = write_report(place).read_text(encoding="utf-8")
-    assert "<script" not in page
+    names = {
+        "arms": (evil, "_hidden", "$\\frac{$", "胸部", "imagenet"),
+        "targets": (target,),
+        "modes": ("linear",),
+    }
+    folder = fake_study(tmp_path / "s", **names, fractions=(0.1, 1.0))
+    page = write_report(folder).read_text(encoding="utf-8")
     assert not {"img", "script"} & {tag for tag, _ in parsed(page).seen}
     assert evil in words(page)
     assert target in words(page)
-    markdown = (place / "report.md").read_text(encoding="utf-8")
+    figure = html.unescape(page[page.index("<figure") : page.index("</figure>")])
+    assert all(name in figure for name in names["arms"][:4])
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
     assert "<script" not in markdown
     assert "<img" not in markdown[: markdown.index("```")]
     assert "a\\|b\\_c\\*" in markdown
 
 
-def test_odd_names_are_drawn_as_they_stand(tmp_path: Path) -> None:
-    arms = ("_hidden", "$\\frac{$", "胸部", "imagenet")
-    place = fake_study(tmp_path / "s", arms=arms, targets=("Effusion",), fractions=(0.1,), modes=("linear",))
-    page = write_report(place).read_text(encoding="utf-8")
-    figure = page[page.index("<figure") : page.index("</figure>")]
-    for arm in arms[:3]:
-        assert arm in html.unescape(figure)
-
-
-def test_undefined_cells_are_called_so_with_their_reason(study: Path, page: str) -> None:
+def test_undefined_cells_are_called_so_with_their_reason(page: str, markdown: str) -> None:
     cell = rows_of(page, "found|others")[6][2]
     assert cell.startswith("undefined / 0.")
     assert cell.endswith(f"undefined MoCo: {WHY}")
     assert ["Effusion", "finetune", "MoCo", "10 %", "all", WHY] in rows_of(page, "warnings")
     assert "1 of 36 cells is undefined" in words(page)
-    assert escaped(WHY) in (study / "report.md").read_text(encoding="utf-8")
-    assert "nan" not in words(page).lower().split()
-
-
-def test_banners_stand_before_the_verdicts(tmp_path: Path) -> None:
-    store = facts(("moco", "imagenet"), ("Effusion",))["store"] | {"phantom": True}
-    text = text_of(tmp_path / "s", recorded={"store": store})
-    assert text.index("it proves nothing") < text.index("With 1 % of the labels")
+    assert escape_markdown(WHY) in markdown
+    assert not {"nan", "none"} & set(re.sub(r"None\.", "", words(page)).lower().split()) - {"none"}
 
 
 def test_a_study_of_one_arm_compares_nothing_and_says_so(tmp_path: Path) -> None:
-    text = text_of(tmp_path / "s", arms=("imagenet",))
-    assert "There is no other arm to compare it with." in text
-    assert "differences between arms" not in text
+    folder = fake_study(
+        tmp_path / "s", **SMALL | {"arms": ("imagenet",)}, recorded={"primary": None, "planning": {}}
+    )
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "There is no other arm to compare it with." in words(page)
+    for key in ("variance", "saved", "comparisons", "planning", "pretraining"):
+        assert f'<section id="{key}"' not in page
 
 
-def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
-    outputs = []
+def test_each_section_gives_its_summary_before_it_is_opened(page: str) -> None:
+    for key in SECTIONS:
+        opening = rf'<section id="{key}" class="fold">\s*<details><summary>(.*?)</summary>'
+        section = re.search(opening, page, re.S)
+        assert section, key
+        assert '<span class="gist">' in section[1], key
+    first = page[: page.index('<section id="others"')]
+    assert (
+        first.index('class="sentence"') < first.index("<figure") < first.index('<table class="differences"')
+    )
+    assert "<details" not in first
+    assert first.count("<figure") == 2
+
+
+def test_the_same_folder_gives_the_same_bytes_and_leaves_no_global_state_behind(tmp_path: Path) -> None:
+    before, outputs = dict(matplotlib.rcParams), []
     for name in ("a", "b"):
-        place = fake_study(tmp_path / name, **SMALL)
-        write_report(place)
-        made = [place / "report.html", place / "report.md", *sorted((place / "figures").iterdir())]
-        outputs.append({path.name: path.read_bytes() for path in made})
+        folder = fake_study(tmp_path / name, **SMALL)
+        write_report(folder)
+        written = [folder / "report.html", folder / "report.md", *sorted((folder / "figures").iterdir())]
+        outputs.append({path.name: path.read_bytes() for path in written})
     assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 2 + 2
-
-
-def test_drawing_leaves_no_global_state_behind(tmp_path: Path) -> None:
-    before = dict(matplotlib.rcParams)
-    write_report(fake_study(tmp_path / "s", **SMALL))
+    assert len(outputs[0]) == 2 + 2 * (1 + 1 + 1 + 2)
     assert dict(matplotlib.rcParams) == before
 
 
-def test_identifiers_are_not_used_twice_on_the_page(page: str) -> None:
+def test_identifiers_are_not_used_twice_and_wide_things_scroll_in_their_own_box(page: str) -> None:
     names = [attributes["id"] for tag, attributes in parsed(page).seen if "id" in attributes and tag != "g"]
     assert len(names) == len(set(names))
-
-
-def test_wide_things_scroll_inside_their_own_box(page: str) -> None:
-    tables = [position.start() for position in re.finditer("<table", page)]
+    tables = [match.start() for match in re.finditer("<table", page)]
     assert len(tables) > 6
     for start in tables:
-        assert '<div class="scroll"' in page[start - 160 : start]
+        assert '<div class="scroll"' in page[start - 260 : start]
+    assert "details::details-content { content-visibility: visible" in page[page.index("@media print") :]
 
 
-def test_the_command_says_where_the_page_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = fake_study(tmp_path / "s", **SMALL)
-    run(SimpleNamespace(study=place))
-    assert capsys.readouterr().out.strip() == str(place / "report.html")
+@pytest.mark.parametrize(
+    "name", ["cells.csv", "differences.csv", "trials.csv", "settings.yaml", "study.json"]
+)
+def test_a_missing_file_is_named_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    folder = fake_study(tmp_path / "s", **SMALL)
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=re.escape(str(folder / name))) as caught:
+        write_report(folder)
+    assert "mococxr study" in caught.value.way_out
+    assert not (folder / "report.html").exists()
+    assert not (folder / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("moco,linear,Effusion,0.01,0.", "moco,linear,Effusion,0.01,x0.", "row 1: auroc is 'x0."),
+        ("moco,linear,Effusion,0.01,", "moco,linear,,0.01,", "row 1: target is blank"),
+        ("moco,linear,Effusion,1.0,", "moco,linear,Effusion,0.01,", "row 2, repeats an earlier"),
+    ],
+)
+def test_a_damaged_row_is_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    folder = fake_study(tmp_path / "s", **SMALL)
+    text = (folder / "cells.csv").read_text()
+    assert old in text
+    (folder / "cells.csv").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=re.escape(problem)):
+        write_report(folder)
+
+
+def test_the_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fake_study(tmp_path / "s", **SMALL)
+    run(SimpleNamespace(study=folder))
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+
+
+def test_planning_and_tests_of_the_facts_are_quoted(study: Path, page: str) -> None:
+    facts = json.loads((study / "study.json").read_text())
+    assert facts["tests"]["words"] in words(page)
+    assert facts["planning"]["Pneumonia"]["words"] in words(page)

@@ -314,31 +314,9 @@ class StudyResults:
         return self._rows["cells"]
 
     @property
-    def undefined_cells(self) -> list[Row]:
-        """The rows of `cells.csv` without a number."""
-        return [row for row in self.cells if row["auroc"] is None]
-
-    @property
     def differences(self) -> list[Row]:
         """The rows of `differences.csv`."""
         return self._rows["differences"]
-
-    @property
-    def trials(self) -> list[Row]:
-        """The rows of `trials.csv`."""
-        return self._rows["trials"]
-
-    @property
-    def across(self) -> list[Row]:
-        """The rows of `across.csv`."""
-        return self._rows["across"]
-
-    def fact(self, *names: str) -> Any:
-        """A fact by its path in study.json (`fact("store", "images")`); None where a step of it is null or absent."""
-        value: Any = self.facts
-        for name in names:
-            value = None if value is None else value.get(name)
-        return value
 
     def cell(self, arm: str, mode: str, target: str, fraction: float) -> Row | None:
         """The row of `cells.csv`, or None."""
@@ -355,19 +333,19 @@ class StudyResults:
         return self.facts["test_store"] is not None
 
     @property
-    def tested(self) -> str:
-        """The name of the facts about the store whose test images are judged."""
-        return "test_store" if self.external else "store"
+    def test_store(self) -> Row:
+        """Facts of the store whose test images are judged."""
+        return self.facts["test_store"] or self.facts["store"]
 
     @property
     def patients_known(self) -> bool:
         """False where a store was made without patient identifiers."""
-        return all(store["patients_known"] for store in (self.facts["store"], self.facts[self.tested]))
+        return all(store["patients_known"] for store in (self.facts["store"], self.test_store))
 
     @property
     def phantom(self) -> bool:
         """Whether images that train or are judged were drawn by a program."""
-        return any(store["phantom"] for store in (self.facts["store"], self.facts[self.tested]))
+        return any(store["phantom"] for store in (self.facts["store"], self.test_store))
 
     def values(self, column: str) -> list[Any]:
         """The different values of a column of `cells.csv`, in order of first appearance."""
@@ -378,21 +356,6 @@ class StudyResults:
         """Targets, that of the primary comparison first."""
         primary = (self.facts["primary"] or {}).get("target")
         return sorted(self.values("target"), key=lambda target: target != primary)
-
-    @property
-    def modes(self) -> list[str]:
-        """Modes in order of appearance."""
-        return self.values("mode")
-
-    @property
-    def arms(self) -> list[str]:
-        """Arms in order of appearance."""
-        return self.values("arm")
-
-    @property
-    def reference(self) -> str:
-        """The arm that the others are compared with."""
-        return str(self.facts["reference"])
 
     def fractions(self, target: str) -> list[float]:
         """Label fractions of one target, ascending."""

@@ -10,9 +10,8 @@ import polars as pl
 from mococxr.audit.facts import Found
 from mococxr.audit.flags import KINDS
 from mococxr.audit.pictures import ILLEGIBLE, SMALL, picture
-from mococxr.reporting.page import render
-from mococxr.reporting.tables import Table
-from mococxr.reporting.words import percent, shown
+from mococxr.pages import format as fmt
+from mococxr.pages.render import Table, render
 from mococxr.store import Store
 
 MOST_LABELS = 24
@@ -58,11 +57,13 @@ def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
         _shown(one, found.flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"
     ]
     return render(
-        "audit/page.html.j2",
-        ("reporting/page.css", "audit/page.css"),
-        {},
+        "audit/audit.html.j2",
+        styles="audit/audit.css",
+        title=f"Dossier of {facts['store']['name']}",
+        heading=facts["store"]["name"],
+        eyebrow="MoCo-CXR · dossier of a store",
+        lead=_subtitle(facts["store"]),
         facts=facts,
-        subtitle=_subtitle(facts["store"]),
         headline=_headline(facts),
         gallery=gallery,
         counts=[
@@ -130,7 +131,7 @@ def _values(values: dict[str, int], images: int) -> Table:
 
 
 def _share(share: float | None) -> str:
-    return "undefined" if share is None else percent(round(share, 3))
+    return "undefined" if share is None else fmt.percent(round(share, 3))
 
 
 def _labels(facts: dict[str, Any]) -> Table:
@@ -183,7 +184,10 @@ def _pixels(pixels: dict[str, dict[str, float]]) -> Table:
     heads = list(next(iter(pixels.values())))
     return Table(
         ["Of an image", *heads],
-        [[_NAMES[name], *(shown(float(f"{v:.3g}")) for v in row.values())] for name, row in pixels.items()],
+        [
+            [_NAMES[name], *(fmt.fact(float(f"{v:.3g}")) for v in row.values())]
+            for name, row in pixels.items()
+        ],
     )
 
 

@@ -43,7 +43,7 @@ def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
         raise InputError(
             f"{folder} has no number for the arm {chosen} that is about this.", "Leave --study out."
         )
-    return {"arm": chosen, "test": study.facts[study.tested], "cells": cells.to_dicts()}
+    return {"arm": chosen, "test": study.test_store, "cells": cells.to_dicts()}
 
 
 def _arm(arms: dict[str, Facts], subject: Subject) -> str | None:

@@ -113,12 +113,18 @@ def render(template: str, form: Literal["html", "md"] = "html", *, styles: str =
         lstrip_blocks=True,
     )
     environment.filters |= {"one_line": _one_line, "fence": _fence}
-    environment.globals["fmt"] = fmt
+    environment.globals |= {"fmt": fmt, "bar_of": _bar_of}
     values["page"] = environment.get_template(f"pages/{form}.j2").module
     values["base"] = f"pages/base.{form}.j2"
     style = Markup("".join(_read(name) for name in (STYLES, styles) if name))
     text = environment.get_template(template).render(style=style, **{"alerts": [], "eyebrow": "", **values})
     return text if form == "html" else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _bar_of(interval: tuple[float, float, float], reach: float) -> IntervalBar:
+    """A difference, its lower and its upper limit on a scale around 0."""
+    middle, low, high = interval
+    return interval_bar(low, middle, high, 0.0, (-reach, reach))
 
 
 def escape_markdown(text: str) -> str:

@@ -1,232 +1,155 @@
-"""Can the probabilities be believed, and what happens at the threshold (`calibration.csv`, `prevalence.csv`)."""
+"""Calibration and operating point of the cells that the verdicts compare (`calibration.csv`, `prevalence.csv`)."""
 
 from __future__ import annotations
 
-from mococxr.reporting.figures import Picture
-from mococxr.reporting.findings import chosen
-from mococxr.reporting.section import CLOSER, Section
-from mococxr.reporting.tables import Table, between, count
-from mococxr.reporting.words import (
-    UNDEFINED,
-    display,
-    labels_used,
-    mode_name,
-    percent,
-    plain,
-    shown,
-    threshold,
-    units,
-)
-from mococxr.results import CELL_KEYS, Row
-from mococxr.results import StudyResults as Study
+from typing import Any
+
+from mococxr.pages import format as fmt
+from mococxr.pages.render import Table, tabulate
+from mococxr.reporting.headline import arm_label, headline_cells, labels_used, mode_name, units
+from mococxr.reporting.rows import CELL, Columns, of_cell
+from mococxr.results import Row, StudyResults
 
 OF = 1000
 """The test images, studies or patients of which the table at the threshold speaks."""
 
 
-def calibration_section(study: Study, figures: list[Picture]) -> Section | None:
-    """Calibration and operating point; None where the study did not measure them."""
-    rows = study.rows("calibration")
-    if not rows:
-        return None
-    shown_rows = [row for target in study.targets for row in shown_cells(study, "calibration", target)]
-    point = next((row for row in shown_rows if row.get("sensitivity") is not None), None)
-    tables = []
-    if point is not None:
-        tables.append(
-            (
-                f"At the threshold, of {OF:,} test {units(study)}: {_cell_name(study, point)}",
-                _crossed(point, units(study)),
-            )
-        )
-    mine = shown_rows or rows
-    if any(row.get("brier") is not None for row in mine):
-        tables.append(("Probabilities (calibration.csv)", _probabilities(study, mine, rows)))
-    if any(row.get("sensitivity") is not None for row in mine):
-        tables.append(("At the threshold (calibration.csv)", _threshold(study, mine)))
-    if other := study.rows("prevalence"):
-        tables.append(
-            ("Where the finding is rarer or more common (prevalence.csv)", _prevalence(study, other))
-        )
-    return Section(
-        "calibration",
-        "Can the probabilities be believed, and what happens at the threshold?",
-        _lines(study, shown_rows),
-        tables,
-        gist=_gist(study, shown_rows),
-        group=CLOSER,
-        figures=[picture for picture in figures if picture.metric == "reliability"],
-    )
-
-
-def shown_cells(study: Study, table: str, target: str) -> list[Row]:
-    """Rows of the cells that the target's verdict compares: the arm and its reference, at one mode and fraction."""
-    row = chosen(study, target)
-    if row is None:
-        return study.rows(table, target=target)
-    key = {"mode": row["mode"], "target": target, "fraction": row["fraction"]}
-    return [found for arm in (row["arm"], row["against"]) for found in study.rows(table, arm=arm, **key)]
-
-
-def _cell_name(study: Study, row: Row) -> str:
-    used = labels_used(study, row["target"], row["fraction"])
-    return f"{display(study, row['arm'])}, {row['target']}, {mode_name(row['mode']).lower()}, {used}"
-
-
-def _lines(study: Study, rows: list[Row]) -> list[str]:
+def calibration(study: StudyResults) -> dict[str, Any]:
+    """Calibration and operating point of the cells of the verdicts (`calibration.csv`, `prevalence.csv`)."""
+    rows = [row for target in study.targets for row in headline_cells(study, "calibration", target)]
+    points = [row for row in rows if row["sensitivity"] is not None]
     unit = units(study)
-    fitted = {row["validation_images"] for row in rows if row.get("validation_images") is not None}
-    positives = {row["validation_positives"] for row in rows if row.get("validation_positives") is not None}
+    tables = []
+    if points:
+        caption = f"At the threshold, of {OF:,} test {unit}: {_cell_name(study, points[0])}"
+        tables.append((caption, _confusion(points[0], unit)))
+    if any(row["brier"] is not None for row in rows):
+        tables.append(("Probabilities (calibration.csv)", _probabilities(study, rows)))
+    if points:
+        tables.append(("At the threshold (calibration.csv)", _threshold(study, rows)))
+    if study.rows("prevalence"):
+        caption = "Where the finding is rarer or more common (prevalence.csv)"
+        tables.append((caption, _prevalence(study)))
+    first = rows[0]
+    summary = f"{arm_label(study, first['arm'])}: {fmt.fact(first['reason'])}"
+    if first["sensitivity"] is not None:
+        summary = (
+            f"{arm_label(study, first['arm'])}, {first['target']}: at the threshold it finds "
+            f"{fmt.share(first['sensitivity'])} of the {unit} with the finding and clears "
+            f"{fmt.share(first['specificity'])} of those without."
+        )
+    return {"summary": summary, "lines": _calibration_lines(study, rows), "tables": tables}
+
+
+def _cell_name(study: StudyResults, row: Row) -> str:
+    used = labels_used(study, row["target"], row["fraction"])
+    return f"{arm_label(study, row['arm'])}, {row['target']}, {mode_name(row['mode']).lower()}, {used}"
+
+
+def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
+    unit = units(study)
+    fitted, positives = (
+        [row[f"validation_{name}"] for row in rows if row[f"validation_{name}"] is not None]
+        for name in ("images", "positives")
+    )
     lines = [
         f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. The curve on the "
         "diagonal is right; below it the probabilities are too high, above it too low.",
     ]
     if fitted:
-        used = f"{_span(fitted)} {unit}, {_span(positives)} of them positive"
         lines.append(
-            f"Probabilities (Platt's method) and thresholds were fitted on the validation {unit} alone ({used}); "
-            f"the numbers here are of the test {unit}."
+            f"Probabilities (Platt's method) and thresholds were fitted on the validation {unit} alone "
+            f"({fmt.span(fitted)} {unit}, {fmt.span(positives)} of them positive); the numbers here are of the test "
+            f"{unit}."
         )
-    if any(row.get("draw") is not None for row in rows):
+    if any(row["draw"] is not None for row in rows):
         lines.append(
             "Each row is about one classifier, that of the first draw of labels and the first pretraining run; AUROC "
             "elsewhere on this page is a mean over all."
         )
-    wanted = {row["wanted_sensitivity"] for row in rows if row.get("wanted_sensitivity") is not None}
+    wanted = [row["wanted_sensitivity"] for row in rows if row["wanted_sensitivity"] is not None]
     if wanted:
         lines.append(
-            f"The threshold is the one that reaches a sensitivity of {_share(min(wanted))} on the validation {unit}; "
-            f"on test {unit} it may reach more or less."
+            f"The threshold is the one that reaches a sensitivity of {fmt.share(min(wanted))} on the validation "
+            f"{unit}; on test {unit} it may reach more or less."
         )
-    reasons = dict.fromkeys(
-        f"{display(study, row['arm'])}, {row['target']}: {str(row['reason']).rstrip('.')}."
-        for row in rows
-        if row.get("reason")
-    )
-    return [*lines, *reasons]
+    reasons = [(row, row["reason"].rstrip(".")) for row in rows if row["reason"]]
+    return [
+        *lines,
+        *dict.fromkeys(f"{arm_label(study, row['arm'])}, {row['target']}: {why}." for row, why in reasons),
+    ]
 
 
-def _span(values: set[float]) -> str:
-    low, high = count(min(values, default=None)), count(max(values, default=None))
-    return low if low == high else f"{low} to {high}"
-
-
-def _share(value: float | None) -> str:
-    """A proportion in per cent, one decimal."""
-    return UNDEFINED if value is None else f"{100 * value:.1f} %"
-
-
-def _shares(row: Row, name: str) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    ends = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
-    return "–" if row.get(name) is None else _share(row[name]) + ends
-
-
-def _value(row: Row, name: str) -> str:
-    ends = between(row, f"{name}_low", f"{name}_high")
-    return "–" if row.get(name) is None else plain(row[name]) + (f" ({ends})" if ends else "")
-
-
-def _gist(study: Study, rows: list[Row]) -> str:
-    if not rows:
-        return "The cells of the verdict were not measured; the others stand inside."
-    row = rows[0]
-    if row.get("sensitivity") is None:
-        return f"{display(study, row['arm'])}: {shown(row.get('reason'))}"
-    return (
-        f"{display(study, row['arm'])}, {row['target']}: at the threshold it finds {_share(row['sensitivity'])} of the "
-        f"{units(study)} with the finding and clears {_share(row.get('specificity'))} of those without."
-    )
-
-
-def _crossed(row: Row, unit: str) -> Table:
-    """What is marked and what is there, of `OF` units at the prevalence of the test set."""
-    sensitivity, specificity, prevalence = (
-        row.get(name) for name in ("sensitivity", "specificity", "prevalence")
-    )
-    head = ["", "With the finding", "Without it"]
-    if sensitivity is None or specificity is None or prevalence is None:
-        return Table(head, [["Marked", "–", "–"], ["Not marked", "–", "–"]])
-    with_it = round(OF * prevalence)
-    found, cleared = round(with_it * sensitivity), round((OF - with_it) * specificity)
+def _confusion(row: Row, unit: str) -> Table:
+    """What is called and what is there, of `OF` units at the prevalence of the test set."""
+    with_it = round(OF * row["prevalence"])
+    without = OF - with_it
+    true_positives = round(with_it * row["sensitivity"])
+    true_negatives = round(without * row["specificity"])
     rows = [
-        ["Marked", f"{found:,} found", f"{OF - with_it - cleared:,} false alarms"],
-        ["Not marked", f"{with_it - found:,} missed", f"{cleared:,} cleared"],
-        ["All", f"{with_it:,}", f"{OF - with_it:,}"],
+        ["Marked", f"{true_positives:,} found", f"{without - true_negatives:,} false alarms"],
+        ["Not marked", f"{with_it - true_positives:,} missed", f"{true_negatives:,} cleared"],
+        ["All", f"{with_it:,}", f"{without:,}"],
     ]
-    return Table(head, rows, 1, f"Rounded to whole {unit}, at the share of positives in the test set.")
+    note = f"Rounded to whole {unit}, at the share of positives in the test set."
+    return Table(["", "With the finding", "Without it"], rows, 1, note)
 
 
-def _probabilities(study: Study, rows: list[Row], every: list[Row]) -> Table:
-    head = [
-        "Target, mode",
-        "Arm",
-        "Labels",
-        "Brier score",
-        "Calibration error",
-        "if perfect",
-        "Slope",
-        "Intercept",
-    ]
-    lines = [
-        [
-            *_key(study, row), _value(row, "brier"), _value(row, "ece"),
-            *("–" if row.get(name) is None else plain(row[name]) for name in ("ece_if_perfect", "slope", "intercept")),
-        ]
-        for row in rows
-    ]  # fmt: skip
+def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
+    numbers = {"Brier score": "brier", "Calibration error": "ece"}
+    plain = {"if perfect": "ece_if_perfect", "Slope": "slope", "Intercept": "intercept"}
+    columns: Columns = {
+        **of_cell(study),
+        **{
+            title: lambda row, name=name: fmt.DASH if row[name] is None else fmt.interval(row, name)
+            for title, name in numbers.items()
+        },
+        **{title: lambda row, name=name: fmt.dash(row[name]) for title, name in plain.items()},
+    }
     note = (
         "Brier score: mean squared error of the probability, 0 is perfect. Calibration error: mean distance from the "
-        f"diagonal; few {units(study)} show some even where probabilities are perfect, so much stands in the "
-        f"next column. Slope 1 and intercept 0 are right.{_further(rows, every, 'calibration')}"
+        f"diagonal; few {units(study)} show some even where probabilities are perfect, so much stands in the next "
+        f"column. Slope 1 and intercept 0 are right.{_further(study, rows, 'calibration')}"
     )
-    return Table(head, lines, 2, note)
+    return tabulate(rows, columns, 2, note)
 
 
-def _key(study: Study, row: Row) -> list[str]:
-    return [f"{row['target']}, {row['mode']}", display(study, row["arm"]), percent(row["fraction"])]
-
-
-def _further(rows: list[Row], every: list[Row], table: str) -> str:
+def _further(study: StudyResults, rows: list[Row], table: str) -> str:
     """Where the cells stand that are not shown."""
-    keys = [{tuple(row[name] for name in CELL_KEYS) for row in some} for some in (every, rows)]
-    more = len(keys[0] - keys[1])
-    return f" {more:,} further cells stand in {table}.csv." if more else ""
+    every, shown = ({tuple(row[name] for name in CELL) for row in part} for part in (study.rows(table), rows))
+    return f" {len(every - shown):,} further cells stand in {table}.csv." if every - shown else ""
 
 
-def _threshold(study: Study, rows: list[Row]) -> Table:
-    head = ["Target, mode", "Arm", "Labels", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV"]
-    names = ("sensitivity", "specificity", "ppv", "npv")
-    lines = []
-    for row in rows:
-        at = "–" if row.get("threshold") is None else threshold(row["threshold"])
-        lines.append([*_key(study, row), at, *(_shares(row, name) for name in names)])
-    common = {row["target"]: row["prevalence"] for row in rows if row.get("prevalence") is not None}
-    shares = "; ".join(f"{target} {_share(value)}" for target, value in common.items())
+def _threshold(study: StudyResults, rows: list[Row]) -> Table:
+    names = {"Sensitivity": "sensitivity", "Specificity": "specificity", "PPV": "ppv", "NPV": "npv"}
+    columns: Columns = {
+        **of_cell(study),
+        "Threshold": lambda row: fmt.dash(row["threshold"], fmt.threshold),
+        **{title: lambda row, name=name: fmt.share_interval(row, name) for title, name in names.items()},
+    }
+    common = {row["target"]: row["prevalence"] for row in rows if row["prevalence"] is not None}
+    shares = "; ".join(f"{target} {fmt.share(value)}" for target, value in common.items())
     note = (
         f"Sensitivity: share of {units(study)} with the finding that are marked. Specificity: share of those without "
         "that are not. PPV, NPV: share of the marked that have it, of the unmarked that have it not, where it is as "
         f"common as in this test set ({shares or 'unknown'})."
     )
-    return Table(head, lines, 2, note)
+    return tabulate(rows, columns, 2, note)
 
 
-def _prevalence(study: Study, rows: list[Row]) -> Table:
+def _prevalence(study: StudyResults) -> Table:
     """PPV and NPV at other prevalences, for the cells of the verdicts where they are among the rows."""
-    mine = [row for target in study.targets for row in shown_cells(study, "prevalence", target)] or rows
-    head = ["Target, mode", "Arm", "Labels", "Prevalence", "PPV", "NPV"]
-    lines = [
-        [*_key(study, row), percent(row["prevalence"]), _shares(row, "ppv"), _shares(row, "npv")]
-        for row in mine
-        if row.get("prevalence") is not None
-    ]
-    why = "".join(
-        f" {display(study, arm)}, {target}, {reason}."
-        for arm, target, reason in dict.fromkeys(
-            (row["arm"], row["target"], row.get("reason")) for row in mine
-        )
-        if reason
+    every = study.rows("prevalence")
+    rows = [row for target in study.targets for row in headline_cells(study, "prevalence", target)] or every
+    columns: Columns = {
+        **of_cell(study),
+        "Prevalence": lambda row: fmt.percent(row["prevalence"]),
+        "PPV": lambda row: fmt.share_interval(row, "ppv"),
+        "NPV": lambda row: fmt.share_interval(row, "npv"),
+    }
+    reasons = dict.fromkeys((row["arm"], row["target"], row["reason"]) for row in rows if row["reason"])
+    why = "".join(f" {arm_label(study, arm)}, {target}, {reason}." for arm, target, reason in reasons)
+    note = (
+        f"Sensitivity and specificity are taken to stay as they are; where patients differ they may not.{why}"
     )
-    more = _further(mine, rows, "prevalence")
-    note = f"Sensitivity and specificity are taken to stay as they are; where patients differ they may not.{why}{more}"
-    return Table(head, lines, 2, note)
+    return tabulate(rows, columns, 2, note + _further(study, rows, "prevalence"))

@@ -1,275 +1,188 @@
-"""AUROC (and average precision) against the number of labels: one panel a target and mode, as SVG and PNG."""
+"""The figures of a study: measures against labels, reliability curves, what each pretraining run measured."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import matplotlib
+import matplotlib.figure
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from mococxr.reporting.words import display, mode_name, percent, span
-from mococxr.results import Row
-from mococxr.results import StudyResults as Study
+from mococxr.pages import figures as drawing
+from mococxr.pages import format as fmt
+from mococxr.pages.figures import ArmStyle, Figure
+from mococxr.reporting.headline import arm_label, headline_cells, mode_name
+from mococxr.reporting.provenance import chance_loss, runs_with_health
+from mococxr.reporting.rows import measured
+from mococxr.results import Row, StudyResults
 
-METRICS = {"auroc": ("AUROC", "low", "high"), "average_precision": ("average precision", "ap_low", "ap_high")}
-
-# Okabe and Ito's colours, told apart in all common forms of colour blindness; markers and dashes differ too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-REFERENCE = "#595959"
-MARKERS = ("o", "^", "D", "v", "P", "X")
-SIZE = (5.0, 4.0)
-ARM_STEP, RING_STEP = 0.03, 0.013
-"""How far arms stand apart, and rings from their mean, as shares of the axis of labels."""
-EDGE = 1.45
-"""Room on the axis of labels beyond the first and the last fraction, as a factor."""
-TICK_GAP = 0.17
-"""Tick labels nearer than this share of the axis run into each other; the left one is then left out."""
-
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
-    "text.parse_math": False,
-    "axes.unicode_minus": True,
-    "font.size": 11.5,
+WIDE = (5.6, 4.4)
+LOG = {
+    "loss": "loss",
+    "contrast_accuracy": "finds its own view",
+    "effective_rank": "effective rank",
+    "knn_auroc": "kNN AUROC",
 }
+"""What the figure of a run shows: measure of its log -> title."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One panel. `name` is its file name without suffix; `inline` the bare `<svg>` element for the page."""
-
-    name: str
-    metric: str
-    target: str
-    title: str
-    svg: bytes
-    png: bytes
-    inline: str
-
-
-@dataclass(frozen=True)
-class Look:
-    """How an arm is drawn."""
-
-    arm: str
-    label: str
-    colour: str
-    marker: str
-    dash: str
-    shift: float
-    ring_shift: float
-
-
-def looks(study: Study, width: float) -> list[Look]:
-    """One look an arm; the reference is grey, square and dashed. Points of arms stand side by side.
-
-    Args:
-        study: the study.
-        width: the width of the axis of labels, as a logarithm.
-    """
-    found, others = [], 0
-    for i, arm in enumerate(study.arms):
-        shift = math.exp(width * ARM_STEP * (i - (len(study.arms) - 1) / 2))
-        rings = shift * math.exp(width * RING_STEP)
-        label = display(study, arm)
-        if arm == study.reference:
-            found.append(Look(arm, f"{label} (reference)", REFERENCE, "s", "--", shift, rings))
-            continue
-        colour, marker = COLOURS[others % len(COLOURS)], MARKERS[others % len(MARKERS)]
-        found.append(Look(arm, label, colour, marker, "-", shift, rings))
-        others += 1
-    return found
-
-
-def draw_figures(study: Study) -> list[Picture]:
-    """All panels: those of AUROC, then, where it was measured, those of average precision."""
-    pictures = []
-    for metric in METRICS:
-        if metric != "auroc" and not any(row.get(metric) is not None for row in study.cells):
-            continue
-        for i, target in enumerate(study.targets):
-            for mode in study.modes:
-                if any(row["target"] == target and row["mode"] == mode for row in study.cells):
-                    pictures.append(_picture(study, metric, i + 1, target, mode))
-    return pictures
-
-
-def _picture(study: Study, metric: str, number: int, target: str, mode: str) -> Picture:
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{metric}-{number:02d}-{target}-{mode}".lower()).strip("-")[:80]
-    title = f"{target} · {mode_name(mode)}"
-    svg, png = drawn(slug, lambda: _panel(study, metric, target, mode), ("svg", "png"))
-    return Picture(slug, metric, target, title, svg, png, inline(svg))
-
-
-def drawn(slug: str, panel: Callable[[], Figure], formats: Sequence[str]) -> list[bytes]:
-    """A figure in each format (`svg`, `png`), the same bytes for the same figure."""
-    about: dict[str, Any] = {
-        "svg": {
-            "metadata": {"Date": None, "Creator": None, "Format": None, "Type": None},
-            "transparent": True,
-        },
-        "png": {"metadata": {"Software": None}, "dpi": 160, "facecolor": "white"},
+def draw_curves(study: StudyResults) -> dict[str, dict[str, list[Figure]]]:
+    """Measure -> target -> a figure for each mode: the measure against the share of labels."""
+    return {
+        name: {
+            target: [
+                _curve(study, name, title, ends, f"{number + 1:02d}", target, mode)
+                for mode in study.values("mode")
+                if study.rows("cells", target=target, mode=mode)
+            ]
+            for number, target in enumerate(study.targets)
+        }
+        for name, (title, ends) in measured(study).items()
     }
-    files = []
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": slug}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = panel()
-        for name in formats:
-            file = io.BytesIO()
-            figure.savefig(file, format=name, **about[name])
-            files.append(file.getvalue())
-    return files
 
 
-def inline(svg: bytes) -> str:
-    """The `<svg>` element without XML header and fixed size, so that the page may scale it."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    head, rest = text.split(">", 1)
-    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    return f'{head} aria-hidden="true">{rest}'
+def _curve(
+    study: StudyResults, measure: str, title: str, ends: tuple[str, str], number: str, target: str, mode: str
+) -> Figure:
+    shows = f"{title} against the share of training labels"
+    draw = partial(_draw_curve, study, measure, title, ends, target, mode)
+    name = f"{measure}-{number}-{target}-{mode}"
+    return drawing.make_figure(name, f"{target} · {mode_name(mode)}", shows, draw, title)
 
 
-def _panel(study: Study, metric: str, target: str, mode: str) -> Figure:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot()
+def _draw_curve(
+    study: StudyResults, measure: str, title: str, ends: tuple[str, str], target: str, mode: str
+) -> matplotlib.figure.Figure:
+    figure, axes = drawing.one_axes()
+    fractions = study.fractions(target)
     handles, labels = [], []
-    for look in looks(study, axis_width(study.fractions(target))):
+    for style in _styles(study, drawing.axis_width(fractions)):
         rows = sorted(
-            (r for r in study.cells if r["target"] == target and r["mode"] == mode and r["arm"] == look.arm),
-            key=lambda row: row["fraction"],
+            study.rows("cells", target=target, mode=mode, arm=style.arm), key=lambda row: row["fraction"]
         )
         if rows:
-            handles.append(_draw_arm(axes, look, rows, metric))
-            labels.append(f" {look.label}")  # a label that begins with "_" would be left out
-            _draw_draws(axes, look, study.rows("trials", arm=look.arm, mode=mode, target=target), metric)
-    _label_axes(axes, study, metric, target, mode)
-    legend = figure.legend(
-        handles, labels, loc="outside upper left", ncols=2, frameon=False, handlelength=2.6, columnspacing=1.6
-    )
-    for text in legend.get_texts():
-        text.set_color("#222222")
+            handles.append(_draw_arm(axes, style, rows, measure, ends))
+            labels.append(style.label)
+            _draw_repeats(axes, style, study.rows("trials", arm=style.arm, mode=mode, target=target), measure)
+    counts = [
+        fmt.span((row["train_images"] for row in study.rows("trials", target=target, fraction=fraction)), "–")
+        for fraction in fractions
+    ]
+    ticks = [f"{fmt.percent(fraction)}\n{count}" for fraction, count in zip(fractions, counts, strict=True)]
+    drawing.set_label_axis(axes, fractions, ticks, "share of the training labels, and images")
+    values = [row[name] for row in study.rows("cells", target=target) for name in (measure, *ends)]
+    values += [row[measure] for row in study.rows("trials", target=target)]
+    limits = drawing.value_limits(values)  # those of all modes, so that they can be compared by eye
+    drawing.set_value_axis(axes, title, limits, 0.5 if measure == "auroc" else None)
+    if all(row[measure] is None for row in study.rows("cells", target=target, mode=mode)):
+        drawing.note(axes, "undefined")
+    drawing.legend(figure, handles, labels)
     return figure
 
 
-def _draw_arm(axes: Axes, look: Look, rows: list[Row], metric: str) -> Any:
-    _, low_name, high_name = METRICS[metric]
-    known = [row for row in rows if row.get(low_name) is not None and row.get(high_name) is not None]
-    nan = float("nan")
-    xs = [row["fraction"] * look.shift for row in rows]
-    ys = [nan if row.get(metric) is None else row[metric] for row in rows]
-    lows = [row[low_name] if row in known else nan for row in rows]
-    highs = [row[high_name] if row in known else nan for row in rows]
-    axes.fill_between(xs, lows, highs, color=look.colour, alpha=0.13, linewidth=0)
-    axes.vlines(xs, lows, highs, color=look.colour, linewidth=1.3, alpha=0.8)
-    (line,) = axes.plot(
-        xs,
-        ys,
-        color=look.colour,
-        linestyle=look.dash,
-        linewidth=2.0,
-        marker=look.marker,
-        markersize=6.5,
-        markeredgecolor="white",
-        markeredgewidth=0.9,
-        zorder=4,
-    )
-    return line
+def _styles(study: StudyResults, width: float = 1.0) -> list[ArmStyle]:
+    labels = {arm: arm_label(study, arm) for arm in study.values("arm")}
+    return drawing.arm_styles(labels, study.facts["reference"], width)
 
 
-def _draw_draws(axes: Axes, look: Look, trials: list[Row], metric: str) -> None:
+def _draw_arm(axes: Axes, style: ArmStyle, rows: list[Row], measure: str, ends: tuple[str, str]) -> Any:
+    xs = [row["fraction"] * style.shift for row in rows]
+    lows, highs = (drawing.gaps([row[end] for row in rows]) for end in ends)
+    axes.fill_between(xs, lows, highs, color=style.colour, alpha=0.13, linewidth=0)
+    axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.3, alpha=0.8)
+    return drawing.line(axes, xs, [row[measure] for row in rows], style)
+
+
+def _draw_repeats(axes: Axes, style: ArmStyle, trials: list[Row], measure: str) -> None:
     """Each draw as a small ring beside its mean: the spread that the interval does not hold."""
-    points = [(row["fraction"] * look.ring_shift, row.get(metric)) for row in trials]
-    known = [(x, y) for x, y in points if isinstance(y, float)]
-    axes.plot(
-        [x for x, _ in known],
-        [y for _, y in known],
-        linestyle="none",
-        marker="o",
-        markersize=3.4,
-        markerfacecolor="none",
-        markeredgecolor=look.colour,
-        markeredgewidth=0.8,
-        alpha=0.75,
-        zorder=3,
-    )
+    xs = [row["fraction"] * style.ring_shift for row in trials]
+    ys = drawing.gaps([row[measure] for row in trials])
+    look = {"markersize": 3.4, "markerfacecolor": "none", "markeredgewidth": 0.8, "alpha": 0.75, "zorder": 3}
+    axes.plot(xs, ys, linestyle="none", marker="o", markeredgecolor=style.colour, **look)
 
 
-def value_range(study: Study, metric: str, target: str) -> tuple[float, float]:
-    """The range of all panels of a target, so that its modes can be compared by eye."""
-    _, low_name, high_name = METRICS[metric]
-    rows = [row for row in study.cells if row["target"] == target]
-    values = [row.get(name) for row in rows for name in (metric, low_name, high_name)]
-    values += [row.get(metric) for row in study.rows("trials", target=target)]
-    known = [value for value in values if isinstance(value, float)]
-    if not known:
-        return 0.0, 1.0
-    room = max(0.03, 0.06 * (max(known) - min(known)))
-    return max(0.0, min(known) - room), min(1.01, max(known) + room)
+def draw_reliability(study: StudyResults) -> list[Figure]:
+    """The reliability curves of the cells of each verdict."""
+    figures = []
+    for number, target in enumerate(study.targets):
+        rows = [
+            row for row in headline_cells(study, "reliability", target) if row["mean_probability"] is not None
+        ]
+        if rows:
+            shows = "share that has the finding against the probability said"
+            title = f"{target} · {mode_name(rows[0]['mode'])}"
+            draw = partial(_draw_reliability, study, rows)
+            name = f"reliability-{number + 1:02d}-{target}"
+            figures.append(drawing.make_figure(name, title, shows, draw, "reliability"))
+    return figures
 
 
-def _label_axes(axes: Axes, study: Study, metric: str, target: str, mode: str) -> None:
-    fractions = study.fractions(target)
-    labels = []
-    for fraction in fractions:
-        images = [row["train_images"] for row in study.rows("trials", target=target, fraction=fraction)]
-        count = span(images, "–")
-        labels.append(f"{percent(fraction)}\n{count if images else '?'}")
-    axes.set_xlabel("share of the training labels, and images", color="#444444")
-    set_axes(axes, metric, fractions, labels, value_range(study, metric, target))
-    if all(row.get(metric) is None for row in study.cells if row["target"] == target and row["mode"] == mode):
-        axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color="#777777")
+def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure.Figure:
+    figure, axes = drawing.one_axes()
+    axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":")
+    drawing.note(axes, "dotted: right", 0.98, 0.02, ha="right", va="bottom", fontsize=9)
+    handles, labels = [], []
+    for style in _styles(study):
+        points = sorted(
+            (row for row in rows if row["arm"] == style.arm), key=lambda row: row["mean_probability"]
+        )
+        if points:
+            xs = [row["mean_probability"] for row in points]
+            lows, highs = (drawing.gaps([row[end] for row in points]) for end in ("low", "high"))
+            axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.2, alpha=0.7)
+            look = {"linewidth": 1.8, "markersize": 6, "markeredgewidth": 0.8}
+            handles.append(drawing.line(axes, xs, [row["share"] for row in points], style, **look))
+            labels.append(style.label)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set_xlabel("probability said", color=drawing.INK)
+    axes.set_ylabel("share that has the finding", color=drawing.INK)
+    drawing.style_axes(axes)
+    drawing.legend(figure, handles, labels)
+    return figure
 
 
-def set_axes(
-    axes: Axes, metric: str, fractions: list[float], labels: list[str], limits: tuple[float, float]
-) -> None:
-    """Shares of labels on a logarithmic axis with a tick each, the metric within limits, chance, a quiet frame."""
-    axes.set_xscale("log")
-    low, high = min(fractions) / EDGE, max(fractions) * EDGE
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator(fractions))
-    axes.xaxis.set_major_formatter(FixedFormatter(_thinned(fractions, labels)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylabel(METRICS[metric][0], color="#444444")
-    axes.set_ylim(*limits)
-    if metric == "auroc" and limits[0] < 0.5 < limits[1]:
-        axes.axhline(0.5, color="#888888", linewidth=1, linestyle=":")
-        axes.text(high / 1.02, 0.5, "chance", ha="right", va="bottom", color="#777777", fontsize=9)
-    quiet(axes)
+def draw_runs(study: StudyResults) -> list[Figure]:
+    """One figure for each pretraining run that kept its log."""
+    logs = [(name, health) for name, health in runs_with_health(study) if health["log"]]
+    return [
+        drawing.make_figure(
+            f"pretraining-{number + 1:02d}-{name}", name, "what the run measured against its steps",
+            partial(_draw_run, health), "pretraining",
+        )
+        for number, (name, health) in enumerate(logs)
+    ]  # fmt: skip
 
 
-def quiet(axes: Axes) -> None:
-    """A frame that steps back behind what is drawn."""
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors="#444444", length=3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#999999")
+def _draw_run(health: Row) -> matplotlib.figure.Figure:
+    figure = matplotlib.figure.Figure(figsize=WIDE, layout="constrained")
+    for number, (name, title) in enumerate(LOG.items()):
+        axes = figure.add_subplot(2, 2, number + 1)
+        entries = [entry for entry in health["log"] if entry[name] is not None]
+        steps, values = [entry["step"] for entry in entries], [entry[name] for entry in entries]
+        axes.plot(steps, values, color=drawing.COLOURS[0], linewidth=1.6)
+        axes.set_title(title, fontsize=10.5, color="#222222", loc="left")
+        axes.set_xlabel("step", color=drawing.INK, fontsize=9.5)
+        drawing.style_axes(axes)
+        axes.tick_params(labelsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        if not entries:
+            drawing.note(axes, "not measured")
+            axes.set(xticks=[], yticks=[])
+        elif name == "loss":
+            _draw_loss_levels(axes, health)
+        elif name == "contrast_accuracy":
+            axes.set_ylim(-0.03, 1.03)
+    return figure
 
 
-def axis_width(fractions: list[float]) -> float:
-    """The width of the axis of labels, as a logarithm."""
-    return math.log(max(fractions) / min(fractions) * EDGE**2)
-
-
-def _thinned(fractions: list[float], labels: list[str]) -> list[str]:
-    """The labels, less those that would run into the next one on the right."""
-    width = axis_width(fractions)
-    kept, right = [""] * len(labels), math.inf
-    for i in reversed(range(len(labels))):
-        place = math.log(fractions[i]) / width
-        if right - place >= TICK_GAP:
-            kept[i], right = labels[i], place
-    return kept
+def _draw_loss_levels(axes: Axes, health: Row) -> None:
+    """Lines at the loss of guessing and at that of an image's own key among the negatives."""
+    for value, text in ((chance_loss(health), "ln(K+1): guessing"), (math.log(2), "log 2: own copy")):
+        if value is not None:
+            axes.axhline(value, color="#888888", linewidth=1, linestyle=":")
+            corner: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+            axes.annotate(text, (1, value), **corner, fontsize=8.5, color="#666666")
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)

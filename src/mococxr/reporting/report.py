@@ -1,7 +1,7 @@
-"""Result files -> one self-contained HTML page, the same as Markdown, and figures. Computes nothing new.
+"""The command `report`: the tables of a study -> one self-contained HTML page, the same as Markdown, and figures.
 
-`mococxr.results` reads, `findings` and `words` speak, `tables` and `figures` lay out, `page` puts them together. Below
-the first screen each fold has a file: `doubt`, `comparisons`, `calibration`, `groups`, `pretraining`, `made`, `paper`.
+`results` reads the folder, `headline` finds the sentence of each target, `rows` and `provenance` make the tables,
+`manuscript` the paragraphs, `figures` draws, `body.j2` says what stands where. Nothing new is computed.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ from typing import Any
 
 from mococxr import console
 from mococxr.files import atomic_write
-from mococxr.results import read_results
+from mococxr.pages import format as fmt
+from mococxr.results import StudyResults, read_results
 
-__all__ = ["run", "write_report"]
 
-
-def write_report(study: Path) -> Path:
-    """Write `report.html`, `report.md` and `figures/` (PNG and SVG) into a STUDY folder.
+def write_report(folder: Path) -> Path:
+    """Write `report.html`, `report.md` and `figures/` (PNG and SVG) into the folder of a study.
 
     The same folder gives the same bytes: the page holds no clock time but those recorded by `study`.
-
-    Args:
-        study: a STUDY folder: `cells.csv`, `differences.csv`, `trials.csv`, `settings.yaml`, `study.json`.
 
     Returns:
         The path of `report.html`.
@@ -30,21 +26,96 @@ def write_report(study: Path) -> Path:
     Raises:
         InputError: a file is missing or damaged; nothing was written.
     """
-    from mococxr.reporting.figures import draw_figures
-    from mococxr.reporting.markdown import to_markdown
-    from mococxr.reporting.page import lay_out, to_html
-    from mococxr.reporting.panels import draw_panels
+    from mococxr.pages.render import render
+    from mococxr.reporting import figures as draw
 
-    content = read_results(Path(study))
-    figures = [*draw_figures(content), *draw_panels(content)]
-    page = lay_out(content, figures)
-    html, markdown = to_html(page), to_markdown(page)
-    for figure in figures:
-        atomic_write(content.path / "figures" / f"{figure.name}.svg", figure.svg)
-        atomic_write(content.path / "figures" / f"{figure.name}.png", figure.png)
-    atomic_write(content.path / "report.md", markdown)
-    atomic_write(content.path / "report.html", html)
-    return content.path / "report.html"
+    study = read_results(folder)
+    curves, reliability, runs = draw.draw_curves(study), draw.draw_reliability(study), draw.draw_runs(study)
+    values = _values(study) | {"curves": curves, "reliability": reliability, "runs": runs}
+    html, markdown = (
+        render("reporting/body.j2", form, html=form == "html", **values) for form in ("html", "md")
+    )
+    drawn = [figure for by_target in curves.values() for part in by_target.values() for figure in part]
+    for figure in [*drawn, *reliability, *runs]:
+        atomic_write(study.path / "figures" / f"{figure.name}.svg", figure.svg)
+        atomic_write(study.path / "figures" / f"{figure.name}.png", figure.png)
+    atomic_write(study.path / "report.md", markdown)
+    atomic_write(study.path / "report.html", html)
+    return study.path / "report.html"
+
+
+def _values(study: StudyResults) -> dict[str, Any]:
+    """What the template shows, but for figures; it asks `rows`, `provenance` and `manuscript` for the tables."""
+    from mococxr.reporting import headline, manuscript, provenance, rows
+    from mococxr.reporting.calibration import calibration
+
+    verdicts = headline.verdicts(study)
+    ends = [abs(end) for verdict in verdicts for over in verdict.over for end in over.interval]
+    labels = [headline.arm_label(study, arm) for arm in study.values("arm")]
+    heading = fmt.join_words(study.targets)
+    return {
+        "study": study,
+        "headline": headline,
+        "rows": rows,
+        "calibration": calibration(study),
+        "provenance": provenance,
+        "manuscript": manuscript,
+        "titles": manuscript.TITLES,
+        "title": f"Label-efficiency study: {heading}",
+        "heading": heading,
+        "eyebrow": "MoCo-CXR · label-efficiency study",
+        "lead": headline.subtitle(study),
+        "alerts": headline.alerts(study),
+        "verdicts": verdicts,
+        "reach": 1.05 * max([*ends, 0.01]),
+        "arms": labels,
+        "planned": [f"{target}: {plan['words']}" for target, plan in study.facts["planning"].items()],
+        "facts": _facts(study, labels),
+        **_sentences(study),
+    }
+
+
+def _facts(study: StudyResults, labels: list[str]) -> list[tuple[str, str]]:
+    from mococxr.reporting.headline import judged
+
+    source = f", of {fmt.fact(study.test_store['source'])}" if study.external else ""
+    return [
+        ("Arms", ", ".join(labels)),
+        (
+            "Share of the labels",
+            ", ".join(fmt.percent(fraction) for fraction in sorted(study.values("fraction"))),
+        ),
+        ("Test set", judged(study) + source),
+        ("Made", fmt.time(study.facts["created"])),
+    ]
+
+
+def _sentences(study: StudyResults) -> dict[str, str]:
+    """What was done, for someone who meets such a page for the first time, and how figures and tables are read."""
+    from mococxr.reporting.headline import MODES, arm_label, interval_name
+
+    reference = study.facts["reference"]
+    compared = f" The reference: {arm_label(study, reference)}." if reference else ""
+    how = "; ".join(MODES[mode].explained for mode in study.values("mode"))
+    cases = "patients" if study.patients_known else "images (patients are unknown)"
+    level = interval_name(study)
+    return {
+        "intro": (
+            "Classifiers that start from different encoders (the arms; an encoder turns an image into numbers, its "
+            f"features) learn from the same few labels and are judged on the same test images.{compared} "
+            f"{fmt.first_upper(how)}. Which images have labels is drawn by lot, several times where they are few (draws "
+            "of labels). AUROC is the chance that an image with the finding scores higher than one without: 0.5 is "
+            "guessing, 1 is perfect."
+        ),
+        "curve_note": (
+            f"Lines: mean over draws of labels. Bands and bars: {level} over test {cases}. Small rings: the single "
+            "draws. The axis of labels is logarithmic; the panels of one target share their scale."
+        ),
+        "difference_note": (
+            f"Each cell: AUROC of the arm / of the reference, then the difference and its {level}. Better and worse: "
+            "over other test patients like these, the interval leaves out 0."
+        ),
+    }
 
 
 def run(settings: Any) -> None:

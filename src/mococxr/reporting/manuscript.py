@@ -1,0 +1,283 @@
+"""Text for a manuscript: a methods and a results paragraph from recorded facts, the checklist items, a glossary.
+
+Item numbers: TRIPOD+AI, Collins et al., BMJ 2024;385:e078378, table 2; CLAIM 2024, Tejani et al., Radiology:
+Artificial Intelligence 2024;6(4):e240300, table 1. The names of the items are ours, shortened.
+"""
+
+from __future__ import annotations
+
+from mococxr.pages import format as fmt
+from mococxr.pages.render import Table
+from mococxr.reporting.headline import (
+    MODES,
+    PAIR,
+    arm_label,
+    counted,
+    headline_row,
+    interval_name,
+    judged,
+    mode_name,
+    primary_words,
+    verdicts,
+)
+from mococxr.reporting.rows import saved_words
+from mococxr.results import Row, StudyResults
+
+METHODS, RESULTS = "the methods paragraph", "the results paragraph"
+TITLES = {
+    "variance": "How sure is it, and over what?",
+    "saved": "How many labels does it save?",
+    "comparisons": "All comparisons, and their number taken into account",
+    "calibration": "Can the probabilities be believed, and what happens at the threshold?",
+    "subgroups": "Does it serve every group alike?",
+    "pretraining": "Did pretraining work?",
+    "planning": "How many test patients would be enough?",
+    "numbers": "All numbers",
+    "methods": "How to read this page",
+    "glossary": "What the words mean",
+    "data": "Data and split",
+    "arms": "Arms",
+    "settings": "Settings",
+    "warnings": "Warnings",
+    "repeat": "Versions, and how to repeat it",
+    "manuscript": "Methods and results, ready to paste",
+}
+"""The sections of the page: anchor -> heading; the checklist points to some of them."""
+CITED = "TRIPOD+AI: BMJ 2024;385:e078378. CLAIM 2024: Radiology: Artificial Intelligence 2024;6(4):e240300."
+GLOSSARY = (
+    ("AUROC", "The chance that an image with the finding scores higher than one without it: 0.5 is guessing, 1 is "
+     "perfect order."),
+    ("Arm", "One of the encoders that are compared. All arms get the same labels and the same test images."),
+    ("Reference", "The arm that the others are compared with."),
+    ("Encoder, features", "A network that turns an image into a list of numbers, its features."),
+    ("Linear classifier", "The encoder stays as it is; only a weighted sum of its features is learned from labels."),
+    ("Fine-tuning", "The whole network goes on learning from the labels."),
+    ("Pretraining", "What the encoder learned before, without these labels."),
+    ("Share of the labels", "How many of the labelled training patients the classifier may learn from."),
+    ("Draw", "Which patients those are, by lot. Several draws show what the choice of labelled images does."),
+    ("Interval", "A range that holds the true value in 95 of 100 studies like this, where 95 % stands beside it."),
+    ("Over other test patients", "What was found would hold for other patients like these; other labels to learn from, "
+     "or another pretraining, are not in it."),
+    ("p", "How often chance alone would show a difference this large, were there none."),
+    ("Average precision", "The mean share of true positives among the images scored highest; it falls where the finding "
+     "is rare."),
+    ("Calibration", "Whether a said 30 % comes true in 30 of 100 images."),
+    ("Undefined", "The data do not define the number; none was put in its place."),
+)  # fmt: skip
+
+
+def methods(study: StudyResults) -> str:
+    """Data, split, encoders, training, statistics and software, from recorded facts only."""
+    encoders = "; ".join(_encoder(study, arm) for arm in study.values("arm"))
+    parts = [*_data(study), f"The encoders compared were {encoders}.", *_training(study), *_statistics(study)]
+    return " ".join([*parts, f"Computed with mococxr {study.facts['version']}."])
+
+
+def _data(study: StudyResults) -> list[str]:
+    store, facts = study.facts["store"], study.facts
+    known = store["patients_known"]
+
+    def of(counts: Row) -> str:
+        """`301 images of 144 patients`."""
+        text = counted(counts, known).replace(" images, ", " images of ")
+        return text.replace("of patients unknown", "(patients unknown)")
+
+    drawn = ", phantoms drawn by a program" if study.phantom else ""
+    parts = [f"We used {of(store)} (source: {fmt.fact(store['source'])}){drawn}."]
+    for name, why in (("unreadable", "could not be read"), ("not_used", "are no image of their own")):
+        if store[name]:
+            parts.append(f"{store[name]:,} further files {why} and were left out.")
+    named = (("train", "training"), ("val", "validation"), ("test", "test"))
+    splits = "; ".join(f"{word}, {of(store['splits'][name])}" for name, word in named)
+    apart = ", so that no patient is in two parts" if study.patients_known else ""
+    parts.append(f"They were divided ({fmt.fact(store['split_rule'])}){apart}: {splits}.")
+    if study.external:
+        parts.append(f"Classifiers were judged on another source, {fmt.fact(study.test_store['source'])}.")
+    policy = f"uncertain labels: {facts['uncertain']}; blank labels: {facts['blank']}"
+    word = "target was" if len(study.targets) == 1 else "targets were"
+    parts.append(f"The {word} {fmt.join_words(study.targets)} ({policy}).")
+    return [*parts, f"Test images with a label, all of them scored: {judged(study)}."]
+
+
+def _encoder(study: StudyResults, arm: str) -> str:
+    about = study.facts["arms"][arm]
+    text = f"{arm_label(study, arm)} ({about['timm']} at {about['size']} pixels"
+    images = about["pretrained_on"]
+    if images is not None:
+        used = f"{fmt.fact(images['images'])} images of {fmt.fact(images['patients'])} patients"
+        times = f" in {len(about['runs'])} runs" if len(about["runs"]) > 1 else ""
+        start = f"{fmt.fact(about['init'])} weights"
+        text += f", pretrained without labels on {used} of {fmt.fact(images['source'])}{times}, from {start}"
+    elif about["kind"] in ("imagenet", "random"):
+        text += f", {about['init']} weights"
+    elif about["trained_on"]:
+        text += f", published weights trained on {about['trained_on']}"
+    return f"{text})"
+
+
+def _training(study: StudyResults) -> list[str]:
+    how = " and ".join(MODES[mode].trained for mode in study.values("mode"))
+    shares = fmt.join_words([fmt.percent(fraction) for fraction in sorted(study.values("fraction"))])
+    trials = study.frames["trials"].group_by("target", "fraction").n_unique()
+    text = (
+        f"{fmt.first_upper(how)}, with {shares} of the labelled training patients and "
+        f"{fmt.span(trials['draw'])} draws of labels a share, the same for every encoder."
+    )
+    used = [f"{n:,} ({mode_name(mode).lower()})" for mode, n in study.facts["validation_labels"].items()]
+    return [text, f"Labels of validation images used in training: {fmt.join_words(used)}."]
+
+
+def _statistics(study: StudyResults) -> list[str]:
+    how = f" ({cells})" if (cells := _methods_of(study.cells)) else ""
+    parts = [
+        f"The area under the ROC curve (AUROC) was measured by {study.facts['unit']} on the test part and averaged over "
+        f"draws, with {interval_name(study)}s{how}."
+    ]
+    if study.differences:
+        how = f" ({pairs})" if (pairs := _methods_of(study.differences)) else ""
+        parts.append(f"Encoders were compared on the same test patients and the same draws{how}.")
+    if any(row["p_holm"] is not None for row in study.differences):
+        parts.append("P values were adjusted for the number of comparisons (Holm; Benjamini-Hochberg).")
+    if study.rows("variance"):
+        parts.append(
+            "The variance of differences was split into test patients, draws of labels and pretraining runs."
+        )
+    if study.frames["calibration"]["sensitivity"].count():
+        parts.append(
+            "For the first draw and pretraining run, thresholds were chosen on validation images alone and judged on "
+            "test images."
+        )
+    if study.frames["calibration"]["brier"].count():
+        parts.append(
+            "Probabilities were calibrated on validation images (Platt) and judged on test images by Brier score and "
+            "expected calibration error."
+        )
+    if kinds := list(dict.fromkeys(row["attribute"] for row in study.rows("subgroups"))):
+        parts.append(f"AUROC was also measured in groups by {fmt.join_words(kinds)}.")
+    return parts
+
+
+def _methods_of(rows: list[Row]) -> str:
+    return "; ".join(dict.fromkeys(row["method"] for row in rows if row["method"]))
+
+
+def results(study: StudyResults) -> str:
+    """The finding on each target, then how it holds up."""
+    parts = []
+    for verdict in verdicts(study):
+        parts.append(f"{verdict.target}: {verdict.sentence}")
+        row = headline_row(study, verdict.target)
+        parts += [*_tested(row), *_further(study, row)] if row is not None else []
+    for target in study.targets:
+        positive, negative = (
+            study.facts["targets"][target][f"test_{word}s"] for word in ("positive", "negative")
+        )
+        parts.append(f"Test images of {target}: {positive:,} positive, {negative:,} negative.")
+    undefined = sum(row["auroc"] is None for row in study.cells)
+    if undefined:
+        parts.append(f"{undefined} of {len(study.cells)} cells are undefined and left out.")
+    return " ".join(parts)
+
+
+def _tested(row: Row) -> list[str]:
+    """`p = 0.012; 0.036 adjusted by Holm.`, where there was a test."""
+    if row["p"] is None:
+        return []
+    adjusted = f"; {fmt.p_value(row['p_holm'])} adjusted by Holm" if row["p_holm"] is not None else ""
+    return [f"p {_equals(row['p'])}{adjusted}."]
+
+
+def _equals(p: float) -> str:
+    text = fmt.p_value(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _further(study: StudyResults, row: Row) -> list[str]:
+    """Labels saved, all sources of variance, calibration and subgroups of one comparison."""
+    pair = {name: row[name] for name in PAIR}
+    cell = {name: row[name] for name in ("arm", "mode", "target", "fraction")}
+    arm = arm_label(study, row["arm"])
+    parts = []
+    for variance in study.rows("variance", **pair):
+        if over := fmt.between(variance, "low", "high", fmt.signed):
+            used = f"{fmt.fact(variance['count_draws'])} draws, {fmt.fact(variance['count_runs'])} pretraining runs"
+            difference = fmt.signed(variance["difference"])
+            parts.append(f"Over patients, draws and runs together ({used}): {difference} ({over}).")
+    parts += [saved_words(study, saved) for saved in study.rows("labels_saved", **pair) if saved["words"]]
+    for point in study.rows("calibration", **cell):
+        texts = [f"Brier score {fmt.number(point['brier'])}"] if point["brier"] is not None else []
+        if point["sensitivity"] is not None and point["specificity"] is not None:
+            rates = f"sensitivity {fmt.number(point['sensitivity'])} and specificity {fmt.number(point['specificity'])}"
+            texts.append(f"{rates} at threshold {fmt.threshold(point['threshold'])}")
+        parts += [f"{arm}: {'; '.join(texts)}."] if texts else []
+    for group in study.rows("subgroups", **cell):
+        if group["flagged"]:
+            adjusted = ""
+            if group["p_holm"] is not None:
+                adjusted = f"; p {_equals(group['p_holm'])} adjusted by Holm for the gaps"
+            over = fmt.between(group, "gap_low", "gap_high", fmt.signed)
+            parts.append(
+                f"In {group['attribute']} {group['group']} the AUROC of {arm} differed from that in "
+                f"{group['against_group']} by {fmt.signed(group['gap'])} ({over}){adjusted}."
+            )
+    return parts
+
+
+def checklist(study: StudyResults) -> Table:
+    """Items answered, with where: only those whose facts this study holds."""
+    calibrated = bool(study.frames["calibration"]["sensitivity"].count())
+    grouped = bool(study.frames["subgroups"]["auroc"].count())
+    runs = any(about["runs"] for about in study.facts["arms"].values())
+    items = [
+        ("5a", "7", "Where the data come from", METHODS, True),
+        ("7", "9", "Preparation of the images, and what was left out", METHODS, True),
+        (
+            "10",
+            "21",
+            "Whether the test set is large enough",
+            TITLES["planning"],
+            bool(study.facts["planning"]),
+        ),
+        ("11", "12", "Uncertain and blank labels", METHODS, True),
+        ("12a", "19", "How the data were divided", METHODS, True),
+        ("12a", "20", "No patient in two partitions", METHODS, study.patients_known),
+        ("12c", "22", "Kind of model", TITLES["arms"], True),
+        ("–", "24", "What the weights started from", METHODS, runs),
+        ("12c", "25", "How it was trained", TITLES["settings"], True),
+        ("12e", "28", "Measures of performance", METHODS, True),
+        ("12e", "29", "Significance and uncertainty", METHODS, True),
+        ("15", "–", "What is put out, and how the threshold was found", METHODS, calibrated),
+        ("16", "33", "Judged on images of another source", METHODS, study.external),
+        ("–", "32", "Judged on images of the same source", METHODS, not study.external),
+        ("–", "23", "Software and its version", METHODS, True),
+        ("18f", "–", "The command that repeats the analysis", TITLES["repeat"], True),
+        ("–", "30", "Spread over draws and runs", TITLES["variance"], bool(study.rows("variance"))),
+        ("20a", "35", "Numbers of images and patients", METHODS, True),
+        ("21", "–", "Positives and negatives in each analysis", TITLES["data"], True),
+        ("23a", "37", "Performance with intervals", RESULTS, True),
+        ("–", "38", "Diagnostic performance at a threshold", TITLES["calibration"], calibrated),
+        ("23a", "–", "Performance in groups of patients", TITLES["subgroups"], grouped),
+    ]
+    rows = [list(item[:4]) for item in items if item[4]]
+    return Table(["TRIPOD+AI", "CLAIM 2024", "What it asks, in short", "Answered in"], rows, 4, CITED)
+
+
+def reading(study: StudyResults) -> list[str]:
+    """How the numbers are made, and what they do not contain."""
+    cases = "patients" if study.patients_known else "images (patients are unknown)"
+    how = _methods_of(study.cells) or f"bootstrap over test {cases}, {study.facts['replicates']:,} resamples"
+    lines = [
+        "AUROC is the chance that a random positive case scores higher than a random negative one: 0.5 is guessing, "
+        "1 is perfect order. It is measured on test patients only.",
+        f"Intervals: {interval_name(study)} by {how}. The AUROC of every draw is computed and averaged over the draws.",
+        "Differences are paired: both arms are measured on the same test patients, with the same draws of labels. An "
+        "interval that includes 0 means that no difference was shown, not that there is none.",
+        "What the intervals over test patients do not contain: what another draw of labels would change (the draws' "
+        "standard deviation is given apart), what another pretraining of the same arm would change, and any change "
+        "of hospital, scanner or labeller.",
+        "A number that the data do not define (one class only, no test image) is called undefined and left out; it is "
+        "never replaced.",
+    ]
+    if len(study.differences) > 1:
+        lines.append(f"The primary comparison, chosen by rule and not by result, is {primary_words(study)}.")
+    return lines
