@@ -174,7 +174,7 @@ def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_sa
     assert row["standard_error"] ** 2 >= row["patients"]
     whole = read(study, "variance", fraction=1.0)[0]
     assert (whole["count_draws"], whole["draws"], whole["rest"]) == (1, None, None)
-    assert "One draw of labels" in whole["words"]
+    assert "One label subset" in whole["words"]
     wide = read(study, "differences", fraction=0.1)[0]
     assert (wide["low_draws"], wide["high_draws"]) == (row["low"], row["high"])
     assert "label draws and pretraining runs" in wide["words"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from mococxr.measure.measures import MEASURES, Block
 
-WIDE = 30
+WIDE = 46
+OTHERS = [name for name in MEASURES if name != "auroc"]
+"""The metrics that have no interval but that of the bootstrap."""
 
 
 def summary(result: Block) -> str:
@@ -28,7 +30,7 @@ def _label(result: Block) -> list[str]:
         f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
         _line("AUROC", {**quoted, "method": None}) + ("  (to quote)" if quoted["low"] is not None else ""),
         _line(f"  by {result['auroc']['method']}", {**result["auroc"], "method": None}),
-        _line("average precision", result["average_precision"]),
+        *(_line(MEASURES[name].name, result[name]) for name in OTHERS),
     ]
     if result["against"]:
         lines += _compared(result)
@@ -59,7 +61,7 @@ def _compared(result: Block) -> list[str]:
             difference += f" (Holm over the labels {comparison['p_holm']:.2g})"
     lines = [
         _line("AUROC, against", {**result["against"]["interval"], "method": None}),
-        _line("average precision, against", result["against"]["average_precision"]),
+        *(_line(f"{MEASURES[name].name}, against", result["against"][name]) for name in OTHERS),
         difference,
         comparison["words"],
     ]

@@ -38,6 +38,7 @@ class Words:
 MEASURES = {
     "auroc": Words("AUROC", "", metrics.auroc_measure),
     "average_precision": Words("average precision", "ap_", metrics.average_precision_measure),
+    "partial_auroc": Words("partial AUROC (sensitivity 0.9 to 1)", "pauroc_", metrics.partial_auroc_measure),
 }
 
 

@@ -1,6 +1,6 @@
 """Partial AUROC: the part of the ROC curve with a high sensitivity, where a screening test works.
 
-Letters: N rows, B weightings (bootstrap replicates), G distinct scores.
+Letters: P positives, M negatives, G distinct scores of the positives, B weightings (bootstrap replicates).
 """
 
 from __future__ import annotations
@@ -31,27 +31,36 @@ def partial_auroc_measure(
     positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]
 ) -> Weighted:
     """Prepare the partial AUROC of one score column for many weightings; arguments as `auroc_measure`."""
-    order_N = np.argsort(scores_N, kind="stable")
-    rising_N = scores_N[order_N]
-    last_G = np.append(np.flatnonzero(np.diff(rising_N)), rising_N.size - 1)  # tied rows fall below together
-    positive, units = positive_N[order_N][:, None], unit_N[order_N]
+    negatives_M, positives_P = np.flatnonzero(~positive_N), np.flatnonzero(positive_N)
+    negatives_M = negatives_M[np.argsort(scores_N[negatives_M], kind="stable")]
+    positives_P = positives_P[np.argsort(scores_N[positives_P], kind="stable")]
+    rising_P, rising_M = scores_N[positives_P], scores_N[negatives_M]
+    last_G = np.append(
+        np.flatnonzero(np.diff(rising_P)), rising_P.size - 1
+    )  # tied positives are missed together
+    below_G = np.searchsorted(rising_M, rising_P[last_G], side="left")
+    upto_G = np.searchsorted(rising_M, rising_P[last_G], side="right")
+    negative_units, positive_units = unit_N[negatives_M], unit_N[positives_P]
     reach = 1 - SENSITIVITY
+    guess = reach**2 / 2
 
     def weighted(weights_UB: Floats) -> Floats:
-        weights_NB = weights_UB[units]
-        missed_GB = _shares(np.where(positive, weights_NB, 0.0), last_G)  # 1 - sensitivity
-        specificity_GB = _shares(np.where(positive, 0.0, weights_NB), last_G)
-        start, width = missed_GB[:-1], np.diff(missed_GB, axis=0)
-        inside = np.clip(reach - start, 0.0, width)
-        rise = np.diff(specificity_GB, axis=0) * inside / np.where(width > 0, width, 1.0)
-        area_B = (inside * (specificity_GB[:-1] + rise / 2)).sum(axis=0)
-        guess = reach**2 / 2
+        missed_GB = _shares(weights_UB[positive_units])[np.append(0, last_G + 1)]  # 1 - sensitivity
+        specificity_MB = _shares(weights_UB[negative_units])
+        start_GB, width_GB = missed_GB[:-1], np.diff(missed_GB, axis=0)
+        inside_GB = np.clip(reach - start_GB, 0.0, width_GB)
+        low_GB, high_GB = specificity_MB[below_G], specificity_MB[upto_G]
+        # The curve is straight over tied scores; the step that crosses the reach counts up to it.
+        share_GB = inside_GB / np.where(width_GB > 0, width_GB, 1.0)
+        area_B = (inside_GB * (low_GB + (high_GB - low_GB) * share_GB / 2)).sum(axis=0)
         return (1 + (area_B - guess) / (reach - guess)) / 2
 
     return weighted
 
 
-def _shares(weights_NB: Floats, last_G: NDArray[np.intp]) -> Floats:
-    """The share of the weight at or below each distinct score, from 0 to 1, shape (1 + G, B)."""
-    sums_GB = np.cumsum(weights_NB, axis=0)[last_G]
-    return np.concatenate([np.zeros_like(sums_GB[:1]), safe_divide(sums_GB, sums_GB[-1])])
+def _shares(weights_XB: Floats) -> Floats:
+    """The share of the weight in the first 0, 1, ... rows, shape (1 + X, B); NaN where there is no weight."""
+    sums_XB = np.cumsum(weights_XB, axis=0)
+    return np.concatenate(
+        [safe_divide(np.zeros_like(sums_XB[:1]), sums_XB[-1:]), safe_divide(sums_XB, sums_XB[-1:])]
+    )

@@ -71,9 +71,9 @@ def age_bands(ages: pl.Series) -> pl.Series:
     """
     years = ages.cast(pl.Float64, strict=False).to_numpy()
     names = [f"{low} to {high - 1}" for low, high in pairwise(AGE_EDGES[:-1])]
-    names = [None, *names, f"{AGE_EDGES[-2]} and over", None]
-    bands = np.searchsorted(AGE_EDGES, years, side="right")  # NaN sorts behind the last edge
-    return pl.Series([names[band] for band in bands], dtype=pl.String)
+    bands_of = [None, *names, f"{AGE_EDGES[-2]} and over", None]
+    index = np.searchsorted(AGE_EDGES, years, side="right")  # NaN sorts behind the last edge
+    return pl.Series([bands_of[i] for i in index], dtype=pl.String)
 
 
 def subgroups(
