@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from mococxr.settings import PrepareSettings
+from mococxr.settings import PrepareSettings, make
 
 
 def write_images(folder: Path, images: int = 70, *, seed: int = 0, per_patient: int = 2) -> pl.DataFrame:
@@ -30,7 +30,7 @@ def write_images(folder: Path, images: int = 70, *, seed: int = 0, per_patient: 
 
 def settings(folder: Path, out: Path, **others: object) -> PrepareSettings:
     """Settings of `prepare` for such a folder: shorter side 32 px, one process."""
-    return PrepareSettings(**{"source": folder, "out": out, "size": 32, "jobs": 1, **others})  # type: ignore[arg-type]
+    return make(PrepareSettings, {"source": folder, "out": out, "size": 32, "jobs": 1, **others})
 
 
 def contents(folder: Path) -> dict[str, bytes]:

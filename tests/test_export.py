@@ -457,5 +457,5 @@ def test_a_folder_that_is_neither_or_a_place_that_is_taken_is_refused(tmp_path):
     with pytest.raises(InputError, match="neither a run nor a model"):
         mococxr.export(tmp_path / "empty", to="timm", out=tmp_path / "out")
     run = make_run(tmp_path / "run")
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="is not empty"):
         mococxr.export(run, to="timm", out=run)

@@ -289,7 +289,7 @@ def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("x")
     path = write(tmp_path / "c.pth.tar", checkpoint("resnet18"))
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="is not empty"):
         mococxr.import_checkpoint("moco-cxr", path, out=tmp_path / "run")
 
 

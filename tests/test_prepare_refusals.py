@@ -60,11 +60,11 @@ def test_a_split_file_that_lacks_a_patient_names_one(folder, tmp_path):
 
 def test_a_place_that_holds_something_else_is_refused(folder, tmp_path):
     (tmp_path / "file").write_text("mine")
-    assert "is there already and is not a store" in refused(folder, tmp_path / "file")
+    assert "file is not a folder" in refused(folder, tmp_path / "file")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    assert "is there already and is not a store" in refused(folder, tmp_path / "full")
-    assert "Cannot write to" in refused(folder, tmp_path / "file" / "store")
+    assert "is not a store, and is not empty" in refused(folder, tmp_path / "full")
+    assert "file is not a folder" in refused(folder, tmp_path / "file" / "store")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

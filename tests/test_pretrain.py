@@ -276,7 +276,7 @@ def test_a_finished_run_is_not_run_again(whole, phantom_store, capsys):
 
 
 def test_a_run_is_not_written_over(whole, phantom_store):
-    with pytest.raises(InputError, match=r"is there already.\n.*--resume"):
+    with pytest.raises(InputError, match=r"is not empty.\n.*--resume"):
         tiny_run(phantom_store, whole)
 
 

@@ -37,7 +37,7 @@ def test_processes_started_again_by_their_launcher_go_on_and_those_of_another_do
         with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-8")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="is not empty"):
         tiny_run(phantom_store, out)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-7")
     tiny_run(phantom_store, out)

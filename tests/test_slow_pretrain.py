@@ -184,5 +184,5 @@ def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_be
     again = command(phantom_store, out, 2, restarts=1, **NORMED)
     done = subprocess.run(again, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode != 0  # another launch does not write over it, even when it is started again
-    assert done.stderr.count(f"{out} is there already.") == 2
+    assert done.stderr.count(f"{out} is not empty.") == 2
     assert "nothing to resume" not in done.stderr

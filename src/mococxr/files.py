@@ -86,6 +86,23 @@ def check_place(path: Path) -> None:
         )
 
 
+def claim(out: Path, marker: str = "", what: str = "", way_out: str = "Name another --out.") -> None:
+    """Refuse, before the work is done, an output folder that holds something else.
+
+    Args:
+        marker: the file by which an earlier result of the same command is known; without one nothing may be there.
+        what: such a result in words, e.g. `a store`.
+
+    Raises:
+        InputError: the folder cannot be written to, or holds something else.
+    """
+    out = Path(out)
+    check_place(out / (marker or "settings.yaml"))
+    if out.is_dir() and any(out.iterdir()) and not (marker and (out / marker).is_file()):
+        problem = "{out} is not {what}, and is not empty." if what else "{out} is not empty."
+        raise InputError(problem, way_out, out=Shown(out), what=Shown(what))
+
+
 def _no_room(error: Exception) -> bool:
     """Whether a library's error means a full disk; PyTorch says only that less was written than it gave."""
     text = str(error)

@@ -20,7 +20,7 @@ from mococxr.classifier.saved import FORMAT, save_model
 from mococxr.encoders import Encoder, EncoderSpec, open_encoder, resolve_encoder, short_name
 from mococxr.errors import InputError, UndefinedError
 from mococxr.features import features, pick_device
-from mococxr.files import check_place, write_parquet
+from mococxr.files import check_place, claim, write_parquet
 from mococxr.heads.finetune import Trained, member_scores
 from mococxr.heads.learn import learn, read_method
 from mococxr.heads.targets import Target, draw_labelled, read_target
@@ -63,7 +63,7 @@ def run_fit(settings: FitSettings) -> Path:
         InputError: bad settings, or labels of one class only; nothing was written.
     """
     set_threads(settings.jobs)
-    _check_out(settings.out)
+    claim(settings.out, "model.safetensors", "a model")  # an earlier model is replaced
     store = Store.open(settings.store)
     method = read_method(settings, pick_device(settings.device).type)
     rule = read_rule(settings.threshold_by, settings.sensitivity)
@@ -120,13 +120,6 @@ def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
         console.say(line)
     training = about["training"]
     console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
-
-
-def _check_out(out: Path) -> None:
-    """Refuse a place that holds something else; an earlier model there is replaced."""
-    check_place(out / "model.json")
-    if out.is_dir() and any(out.iterdir()) and not (out / "model.safetensors").is_file():
-        raise InputError(f"{out} is there already and holds no model.", "Name another --out.")
 
 
 def _training_rows(store: Store, target: Target, settings: FitSettings) -> NDArray[np.int64]:

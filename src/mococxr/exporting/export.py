@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mococxr import console
-from mococxr.errors import InputError
 from mococxr.exporting.artifact import preprocessing, read_subject
 from mococxr.exporting.card import card
 from mococxr.exporting.evidence import measured
 from mococxr.exporting.onnx_graph import write_onnx
 from mococxr.exporting.operating import kept
 from mococxr.exporting.state_dicts import write_timm, write_torchvision
-from mococxr.files import check_place, sha256_file, write_json
+from mococxr.files import claim, sha256_file, write_json
 from mococxr.settings import ExportSettings
 from mococxr.version import VERSION
 
@@ -36,9 +35,7 @@ def run(settings: ExportSettings) -> Path:
         RunError: what was written does not say the same; nothing was kept.
     """
     out = Path(settings.out)
-    check_place(out / "README.md")
-    if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"{out} is there already.", "Name another --out.")
+    claim(out)
     subject = read_subject(Path(settings.path))
     study = measured(settings.study, settings.arm, subject) if settings.study else None
     with whole_folder(out) as folder:

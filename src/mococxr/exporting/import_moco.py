@@ -16,7 +16,7 @@ from mococxr.encoders import SETS, Encoder, EncoderSpec, build, load_weights, sa
 from mococxr.errors import InputError
 from mococxr.exporting.checkpoint_file import read_checkpoint, tensors_of
 from mococxr.exporting.moco_checkpoint import Official, take_apart
-from mococxr.files import atomic, atomic_write, check_place, sha256_file, write_json
+from mococxr.files import atomic, atomic_write, claim, sha256_file, write_json
 from mococxr.settings import ImportSettings, flag, to_yaml
 from mococxr.version import VERSION
 
@@ -32,7 +32,7 @@ def run_import(settings: ImportSettings) -> Path:
         InputError: a file that is not such a checkpoint, whole; nothing was written.
     """
     out, path = Path(settings.out), Path(settings.file)
-    _check_out(out)
+    claim(out)
     content = read_checkpoint(path)
     arch = content.get("arch")
     found = take_apart(tensors_of(content, path), str(arch) if arch is not None else None, str(path))
@@ -41,12 +41,6 @@ def run_import(settings: ImportSettings) -> Path:
     _write(out, settings, encoder, found, _facts(settings, content, found, left, encoder))
     _announce(out, encoder, found, left)
     return out
-
-
-def _check_out(out: Path) -> None:
-    check_place(out / "run.json")
-    if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"{out} is there already.", "Name another --out.")
 
 
 def _per_channel(values: tuple[float, ...], name: str) -> float | tuple[float, ...]:

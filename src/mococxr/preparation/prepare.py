@@ -174,8 +174,7 @@ def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
 
 def _check_place(out: Path, cohort: Cohort) -> None:
     """Refuse a place that holds something else, or that the next run would take for images."""
-    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("{out} is there already and is not a store.", "Name another --out.", out=Shown(out))
+    files.claim(out, "manifest.json", "a store")
     if cohort.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(cohort.root))):
         raise InputError(
             "{out} lies inside the folder of images.", "Name a place outside it by --out.", out=Shown(out)

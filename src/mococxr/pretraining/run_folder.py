@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 
 from mococxr import console
 from mococxr.errors import InputError
-from mococxr.files import atomic_write, read_json, write_json
+from mococxr.files import atomic_write, claim, read_json, write_json
 from mococxr.pretraining.dataset import Pool
 from mococxr.pretraining.seen import write_patients
 from mococxr.settings import PretrainSettings, flag, from_yaml, make, to_mapping, to_yaml
@@ -98,9 +98,7 @@ def _listed(paths: Sequence[Path]) -> str:
 def _check_out(settings: PretrainSettings, stores: Sequence[Store]) -> None:
     out = settings.out
     if not settings.resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} is there already.", "Name another --out, or go on with it by --resume.")
-        return
+        return claim(out, way_out="Name another --out, or resume it with --resume.")
     if not (out / "settings.yaml").is_file():
         begun = {"inputs.json", "patients.csv"}  # what a run killed in its first moment leaves
         if strange := sorted({path.name for path in out.glob("[!.]*")} - begun):

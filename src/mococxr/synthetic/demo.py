@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mococxr import commands, console
 from mococxr.errors import InputError
-from mococxr.files import read_json, write_json
+from mococxr.files import claim, read_json, write_json
 from mococxr.settings import DemoSettings, flag
 from mococxr.store import Store
 from mococxr.synthetic import write_phantoms
@@ -76,8 +76,7 @@ def _claim(out: Path, settings: DemoSettings) -> str:
                 "Repeat those settings, or name another --out.",
             )
         return str(plan["init"])
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already and holds no demo.", "Name another --out.")
+    claim(out, PLAN, "a demo")
     init = "imagenet" if importlib.util.find_spec(OFFLINE) else "random"
     write_json(out / PLAN, {**asked, "init": init})
     return init
