@@ -34,7 +34,7 @@ def refused(folder: Path, out: Path, **others: object) -> str:
         ({"keep": ("remark",)}, "--key and --keep go with --pseudonymise"),
         ({"pseudonymise": True, "keep": ("notes",)}, "--keep notes: there is no such column"),
         ({"pseudonymise": True, "key": Path(__file__)}, "is not a key"),
-        ({"size": 4}, "--size cannot be 4"),
+        ({"size": 4}, "--size must be between 16 and 4096 (got 4)"),
         ({"jobs": 0}, "--jobs"),
         ({"depth": "most"}, "most"),
         ({"split": (0.5, 0.5, 0.5)}, "--split cannot be 0.5 0.5 0.5"),
