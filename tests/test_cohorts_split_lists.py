@@ -39,8 +39,8 @@ def written(root: Path, lists: object) -> Path:
 
 
 def divided(cohort: Cohort, split_file: Path) -> dict[str, str]:
-    division = decide(cohort, split_file, (0.5, 0.1, 0.4), 0)
-    return dict(division.of(cohort.rows, cohort.labels).iter_rows())
+    plan = decide(cohort, split_file, (0.5, 0.1, 0.4), 0)
+    return dict(plan.assign(cohort.rows, cohort.labels).iter_rows())
 
 
 @pytest.mark.parametrize("folder", ["CXR_png", "."])

@@ -17,7 +17,7 @@ from archive_images import write_archive
 from mococxr.datasets import DATASETS, Cohort, read_cohort
 from mococxr.datasets.tables import FIXED
 from mococxr.errors import InputError
-from mococxr.preparation.pseudonymised import pseudonymous
+from mococxr.preparation.pseudonymised import pseudonymise
 from mococxr.privacy import Key
 from mococxr.settings.preparation import Format
 from test_cohorts_public import nih, release
@@ -97,7 +97,7 @@ def test_paths_stay_inside_the_source_and_every_image_has_a_patient(cohort: Coho
 
 def test_under_pseudonyms_no_identity_is_left(cohort: Cohort, tmp_path: Path) -> None:
     known = {*cohort.rows["path"], *cohort.rows["patient"], *cohort.rows["study"].drop_nulls()}
-    hidden, _ = pseudonymous(cohort, Key.open(tmp_path / "key"), ())
+    hidden, _ = pseudonymise(cohort, Key.open(tmp_path / "key"), ())
     assert set(hidden.metadata) == {name for name in cohort.metadata if name in cohort.safe}
     names = hidden.rows.select("path", "patient", "study").drop_nulls().rows()
     assert not known & {value for row in names for value in row}

@@ -16,7 +16,7 @@ import mococxr
 from mococxr.datasets import DATASETS, Cohort, read_cohort
 from mococxr.errors import WITHHELD, InputError, RunError, Shown
 from mococxr.preparation.prepare import run
-from mococxr.preparation.pseudonymised import pseudonymous
+from mococxr.preparation.pseudonymised import pseudonymise
 from mococxr.privacy import LOOKUP, Key, redact, redacted_errors
 from small_images import settings, write_images
 from small_world import closed
@@ -187,7 +187,7 @@ def test_days_counted_by_a_reader_are_kept_and_a_column_of_that_name_is_not(tmp_
     for name, names in (("mimic", ("day",)), ("csv", ())):
         safe = DATASETS[name].safe
         cohort = Cohort(name, "images", tmp_path, rows, (), metadata=("day", "remark"), safe=safe)
-        hidden, _ = pseudonymous(cohort, Key.open(tmp_path / "key"), ())
+        hidden, _ = pseudonymise(cohort, Key.open(tmp_path / "key"), ())
         assert hidden.metadata == names
         assert set(hidden.rows.columns) == {*fixed, *names}
 
@@ -216,7 +216,7 @@ def test_an_error_from_a_run_under_pseudonyms_has_its_values_apart():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError":
                 mixed = [part for part in node.args if isinstance(part, ast.JoinedStr)]
-                assert not mixed or file.name == "summary.py", f"{file.name}:{node.lineno}"
+                assert not mixed or file.name == "manifest.py", f"{file.name}:{node.lineno}"
 
 
 def test_what_is_withheld_is_every_text_of_the_data_quoted_or_not():

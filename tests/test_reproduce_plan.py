@@ -18,7 +18,7 @@ from mococxr.reproduction.data import read_chexpert
 from mococxr.reproduction.recipe import HONEST_STD, STUDY, TASKS, every_cell, every_run, select, studies_of
 from mococxr.reproduction.timing import Pace
 from mococxr.settings import ReproduceSettings
-from mococxr.splits import bernoulli_draws
+from mococxr.splits import paper_draws
 from mococxr.synthetic import write_chexpert, write_shenzhen
 from small_encoders import CNN, timm_repository
 
@@ -61,7 +61,7 @@ def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: 
     draw = pl.read_csv(out / "draws/0.001-3.csv")
     table = pl.read_csv(tmp_path / "root/train.csv", infer_schema=False)
     assert draw["path"].to_list() == table["Path"][draw["row"]].to_list()
-    assert draw["row"].to_list() == bernoulli_draws(223_414, 0.001, 5)[3].tolist()
+    assert draw["row"].to_list() == paper_draws(223_414, 0.001, 5)[3].tolist()
     rows = pl.read_csv(out / "plan.csv")
     assert rows.columns[:6] == ["cell", "trial", "train_images", "steps", "seconds_per_step", "hours"]
     assert len(rows) == 2 + 24 * (5 + 5 + 5 + 1)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mococxr.errors import InputError, UndefinedError
-from mococxr.splits import SPLITS, draw_patients, given_splits, split_patients
+from mococxr.splits import SPLITS, explicit_split, sample_patients, split_patients
 
 LABEL = st.sampled_from([1, 0, -1, None])
 
@@ -110,9 +110,9 @@ def given_table(*pairs: tuple[str, str | None]) -> pl.DataFrame:
 
 def test_a_stated_split_is_taken_as_it_is():
     table = given_table(("b", "Test"), ("a", "train"), ("a", " train "), ("c", "valid"), ("x", "val"))
-    split, notes = given_splits(table, pl.Series(["a", "b", "c", "a"]), "s.csv")
+    split, notes = explicit_split(table, pl.Series(["a", "b", "c", "a"]), "s.csv")
     assert dict(split.iter_rows()) == {"a": "train", "b": "test", "c": "val"}
-    assert notes == ["s.csv: 1 patients have no image here and are left out."]
+    assert notes == ["s.csv: 1 patients have no image here and were skipped."]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_stated_split_is_taken_as_it_is():
 )
 def test_a_stated_split_that_is_wrong_is_refused_with_the_culprit(pairs, culprit):
     with pytest.raises(InputError, match=culprit):
-        given_splits(given_table(*pairs), pl.Series(["a", "b"]), "s.csv")
+        explicit_split(given_table(*pairs), pl.Series(["a", "b"]), "s.csv")
 
 
 @st.composite
@@ -138,7 +138,7 @@ def labelled(draw: st.DrawFn) -> pl.DataFrame:
 @settings(max_examples=60, deadline=None)
 @given(labelled(), st.floats(0.001, 1), st.floats(0.001, 1), st.integers(0, 20), st.integers(0, 3))
 def test_draws_are_nested_have_both_classes_and_the_exact_size(table, one, two, number, seed):
-    few, many = (draw_patients(table, f, number, seed) for f in sorted((one, two)))
+    few, many = (sample_patients(table, f, number, seed) for f in sorted((one, two)))
     assert many[: len(few)] == few
     patients = table.group_by("patient").agg(pl.col("label").max())
     for drawn, fraction in ((few, min(one, two)), (many, max(one, two))):
@@ -151,16 +151,16 @@ def test_draws_are_nested_have_both_classes_and_the_exact_size(table, one, two, 
 def test_a_draw_does_not_depend_on_the_order_of_the_rows(table, random):
     order = list(range(len(table)))
     random.shuffle(order)
-    assert draw_patients(table, 0.3, 1, 0) == draw_patients(table[order], 0.3, 1, 0)
+    assert sample_patients(table, 0.3, 1, 0) == sample_patients(table[order], 0.3, 1, 0)
 
 
 def test_draws_and_seeds_differ_and_all_labels_are_all_patients():
     table = pl.DataFrame(
         {"patient": [f"p{i}" for i in range(200)], "label": [int(i < 20) for i in range(200)]}
     )
-    draws = {tuple(draw_patients(table, 0.1, number, seed)) for number in range(5) for seed in range(2)}
+    draws = {tuple(sample_patients(table, 0.1, number, seed)) for number in range(5) for seed in range(2)}
     assert len(draws) == 10
-    assert sorted(draw_patients(table, 1, 3, 0)) == sorted(table["patient"])
+    assert sorted(sample_patients(table, 1, 3, 0)) == sorted(table["patient"])
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,4 @@ def test_one_class_is_an_undefined_draw_with_the_reason(labels, lacking):
         schema={"patient": pl.String, "label": pl.Int8},
     )
     with pytest.raises(UndefinedError, match=f"is {lacking}"):
-        draw_patients(table, 0.5, 0, 0)
+        sample_patients(table, 0.5, 0, 0)

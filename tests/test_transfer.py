@@ -13,7 +13,7 @@ import torch
 from mococxr.commands import run
 from mococxr.encoders import EncoderSpec, build, load_encoder, save_encoder, trained_on
 from mococxr.encoders.training_data import SETS, shared_sets
-from mococxr.near_duplicates import fingerprints, near
+from mococxr.near_duplicates import candidate_pairs, fingerprints
 from mococxr.store import Store
 from mococxr.studies.copies import DISTANCE
 from small_encoders import CNN, images, small_dinov2, timm_repository, transformers_folder
@@ -125,7 +125,7 @@ def test_no_real_image_of_one_hospital_looks_like_one_of_another(real_data):
         for name, step in (("nih", 4), ("pediatric", 8))
     )
     marks = fingerprints(adults)
-    assert len(near(marks, fingerprints(children), 3 * DISTANCE)) == 0
+    assert len(candidate_pairs(marks, fingerprints(children), 3 * DISTANCE)) == 0
     levels = fingerprints(
         cv2.resize(image, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA) for image in adults
     )

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.near_duplicates import DISTANCE, FINGERPRINT, fingerprints, near, same_image
+from mococxr.near_duplicates import DISTANCE, FINGERPRINT, candidate_pairs, fingerprints, is_copy
 from mococxr.synthetic import draw_phantom
 
 
@@ -48,13 +48,13 @@ def test_a_copy_is_near_and_is_the_same_image(images: list[np.ndarray], copy: ob
     assert prints.dtype == np.uint8
     assert prints.shape == (len(images), FINGERPRINT)
     assert np.diag(distances(prints, fingerprints(copies))).max() <= DISTANCE
-    assert all(same_image(a, b) for a, b in zip(images, copies, strict=True))
+    assert all(is_copy(a, b) for a, b in zip(images, copies, strict=True))
 
 
 def test_other_images_even_of_the_same_person_are_other_images(images: list[np.ndarray]) -> None:
-    pairs = near(fingerprints(images), distance=75)
+    pairs = candidate_pairs(fingerprints(images), distance=75)
     assert len(pairs) > 50, "the closest images are what is to be told apart"
-    assert not [pair for pair in pairs if same_image(images[pair[0]], images[pair[1]])]
+    assert not [pair for pair in pairs if is_copy(images[pair[0]], images[pair[1]])]
 
 
 @pytest.mark.parametrize("distance", [0, 40, 100])
@@ -66,24 +66,24 @@ def test_the_search_finds_what_the_slow_way_finds(monkeypatch: pytest.MonkeyPatc
     )
     a[100] = a[3]
     monkeypatch.setattr("mococxr.near_duplicates._BLOCK", 33)
-    assert near(a, b, distance).tolist() == np.argwhere(distances(a, b) <= distance).tolist()
+    assert candidate_pairs(a, b, distance).tolist() == np.argwhere(distances(a, b) <= distance).tolist()
     inside = np.argwhere(np.triu(distances(a, a) <= distance, 1))
-    assert near(a, distance=distance).tolist() == inside.tolist()
+    assert candidate_pairs(a, distance=distance).tolist() == inside.tolist()
     assert [3, 100] in inside.tolist()
 
 
 def test_nothing_is_near_nothing() -> None:
     none = fingerprints([])
     assert none.shape == (0, FINGERPRINT)
-    assert near(none).shape == (0, 2)
-    assert near(none, none).dtype == np.int64
+    assert candidate_pairs(none).shape == (0, 2)
+    assert candidate_pairs(none, none).dtype == np.int64
 
 
 def test_images_without_a_picture_are_nobodys_copies(images: list[np.ndarray]) -> None:
     grey = np.full((64, 80), 7, np.uint8)
     assert not fingerprints([grey, grey + 90]).any()
-    assert not same_image(grey, grey)
-    assert not same_image(grey, images[0])
+    assert not is_copy(grey, grey)
+    assert not is_copy(grey, images[0])
 
 
 def test_the_identical_images_of_the_children_are_found_and_no_others(real_data: Path) -> None:
@@ -94,8 +94,8 @@ def test_the_identical_images_of_the_children_are_found_and_no_others(real_data:
     identical = {(i, j) for i in range(500) for j in range(i + 1, 500) if files[i] == files[j]}
     found = {
         (i, j)
-        for i, j in near(fingerprints(images), distance=70).tolist()
-        if same_image(images[i], images[j])
+        for i, j in candidate_pairs(fingerprints(images), distance=70).tolist()
+        if is_copy(images[i], images[j])
     }
     assert identical <= found
     assert found == identical

@@ -72,7 +72,9 @@ def _blur(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float3
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
 
 
-def near(a_N32: Bytes, b_M32: Bytes | None = None, distance: int = DISTANCE) -> npt.NDArray[np.int64]:
+def candidate_pairs(
+    a_N32: Bytes, b_M32: Bytes | None = None, distance: int = DISTANCE
+) -> npt.NDArray[np.int64]:
     """Pairs of fingerprints that differ in at most `distance` bits.
 
     Every pair is compared, as products of signs in blocks: exact, memory does not grow with N x M (but with
@@ -105,7 +107,7 @@ def _signs(packed_N32: Bytes) -> npt.NDArray[np.float32]:
     return np.unpackbits(packed_N32, axis=1).astype(np.float32) * 2 - 1
 
 
-def same_image(image_a: Bytes, image_b: Bytes) -> bool:
+def is_copy(image_a: Bytes, image_b: Bytes) -> bool:
     """Whether two images are copies of one exposure: the whole correlates, and so does the fine detail.
 
     Both are brought to one small size first, so that scale and grain of compression do not count. An image
@@ -114,11 +116,11 @@ def same_image(image_a: Bytes, image_b: Bytes) -> bool:
     Args:
         image_a, image_b: uint8 (H, W), any sizes.
     """
-    whole, detail = likeness(image_a, image_b)
+    whole, detail = correlations(image_a, image_b)
     return whole >= WHOLE and detail >= DETAIL
 
 
-def likeness(image_a: Bytes, image_b: Bytes) -> tuple[float, float]:
+def correlations(image_a: Bytes, image_b: Bytes) -> tuple[float, float]:
     """Correlations, -1 to 1, of two images as a whole and of their fine detail; 0 where one has no picture."""
     side = min(_COMMON, *image_a.shape, *image_b.shape)
     sigma = _FINE * side / _COMMON

@@ -50,7 +50,7 @@ def split_patients(
     keys = [states[name].to_numpy()[shuffled] for name in _rarest_first(states, labels)]
     order = shuffled[np.lexsort(keys[::-1])] if keys else shuffled
     split = np.empty(len(states), dtype=np.int64)
-    split[order] = _dealt(counts, rng)
+    split[order] = _stratified_order(counts, rng)
     return states.select("patient", split=pl.Series([SPLITS[s] for s in split.tolist()], dtype=pl.String))
 
 
@@ -101,7 +101,7 @@ def _counts(patients: int, shares: Sequence[float]) -> list[int]:
     return counts
 
 
-def _dealt(counts: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _stratified_order(counts: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Split numbers in dealing order: each spread evenly over the whole, then shuffled in small blocks."""
     split = np.repeat(np.arange(len(counts)), counts)
     place = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
@@ -111,7 +111,7 @@ def _dealt(counts: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.in
     return dealt
 
 
-def given_splits(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[pl.DataFrame, list[str]]:
+def explicit_split(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[pl.DataFrame, list[str]]:
     """A split that somebody stated: checked, and reduced to the patients there are.
 
     Args:
@@ -146,7 +146,7 @@ def given_splits(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[p
         )
     chosen = stated.unique("patient").filter(pl.col("patient").is_in(wanted.implode()))
     unused = stated["patient"].n_unique() - len(wanted)
-    notes = [f"{name}: {unused:,} patients have no image here and are left out."] if unused else []
+    notes = [f"{name}: {unused:,} patients have no image here and were skipped."] if unused else []
     return chosen.select("patient", "split").sort("patient"), notes
 
 
@@ -187,7 +187,7 @@ def _check_one_each(stated: pl.DataFrame, name: str) -> None:
         )
 
 
-def draw_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) -> list[str]:
+def sample_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) -> list[str]:
     """Draw the patients whose labels may be used, at one label fraction.
 
     Draws are nested: at equal `draw` and `seed` a smaller fraction is a subset of a larger one. The first
@@ -224,16 +224,16 @@ def draw_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) ->
     return known["patient"].gather(order[:count].tolist()).to_list()
 
 
-WALK = ((0.001, 5), (0.01, 5), (0.1, 5), (0.5, 5), (1.0, 1))
+PAPER_SHARES = ((0.001, 5), (0.01, 5), (0.1, 5), (0.5, 5), (1.0, 1))
 """Shares and draws of the paper's one walk through its table, in the order in which it asks for numbers."""
 
 
-def bernoulli_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> list[npt.NDArray[np.int64]]:
+def paper_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> list[npt.NDArray[np.int64]]:
     """The paper's draws of labels: row by row by chance, not by patient, neither stratified nor nested.
 
     The released code of arXiv 2010.05352 walks through the table with Python's `random.seed(0)` and asks, for
-    each row, share and draw of `WALK` in this order, whether `random.random()` is below the share. Draws of
-    `WALK` come from that walk whatever else is asked for. Every other share or draw comes from a walk of its
+    each row, share and draw of `PAPER_SHARES` in this order, whether `random.random()` is below the share. Draws of
+    `PAPER_SHARES` come from that walk whatever else is asked for. Every other share or draw comes from a walk of its
     own, seeded with the share in millionths, the draw and `seed`; at 1 it is every row.
 
     Args:
@@ -245,11 +245,11 @@ def bernoulli_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> li
     Returns:
         Row numbers in order, for each draw.
     """
-    widths = [count for _, count in WALK]
-    given = dict(WALK).get(fraction, 0)
+    widths = [count for _, count in PAPER_SHARES]
+    given = dict(PAPER_SHARES).get(fraction, 0)
     found = []
     if given:
-        place = [share for share, _ in WALK].index(fraction)
+        place = [share for share, _ in PAPER_SHARES].index(fraction)
         walk = _as_python_draws(0).random((rows, sum(widths)))
         own = walk[:, sum(widths[:place]) :][:, : min(draws, given)]
         found = [np.flatnonzero(column < fraction) for column in own.T]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from mococxr import console
-from mococxr.near_duplicates import near, same_image
+from mococxr.near_duplicates import candidate_pairs, is_copy
 from mococxr.store import Store
 
 
@@ -35,11 +35,11 @@ def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArra
     first = _first_of(numbers)
     again = np.flatnonzero(first != np.arange(len(first)))
     seeing = np.flatnonzero(~blank & (first == np.arange(len(first))))
-    candidates = seeing[near(prints[seeing])]
+    candidates = seeing[candidate_pairs(prints[seeing])]
     found = [Pair(int(first[row]), int(row), True) for row in again]
     with console.progress("compare", len(candidates), unit="pairs") as bar:
         for a, b in candidates.tolist():
-            if same_image(store.pixels(a), store.pixels(b)):
+            if is_copy(store.pixels(a), store.pixels(b)):
                 found.append(Pair(a, b, False))
             bar.advance()
     return sorted(found, key=lambda pair: (pair.a, pair.b))
@@ -57,11 +57,11 @@ def copies_across(
     found = [Pair(a, b, True) for a, b in enumerate(bytes_of) if b is not None]
     mine = np.flatnonzero(np.array([b is None for b in bytes_of], bool) & prints.any(axis=1))
     theirs = np.flatnonzero(others.any(axis=1))
-    candidates = near(prints[mine], others[theirs])
+    candidates = candidate_pairs(prints[mine], others[theirs])
     with console.progress("compare stores", len(candidates), unit="pairs") as bar:
         for i, j in candidates.tolist():
             a, b = int(mine[i]), int(theirs[j])
-            if same_image(store.pixels(a), other.pixels(b)):
+            if is_copy(store.pixels(a), other.pixels(b)):
                 found.append(Pair(a, b, False))
             bar.advance()
     return sorted(found, key=lambda pair: (pair.a, pair.b))

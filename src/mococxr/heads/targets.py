@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mococxr.errors import InputError, UndefinedError
 from mococxr.settings.fields import nearest
-from mococxr.splits import draw_patients
+from mococxr.splits import sample_patients
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -172,7 +172,7 @@ def draw_labelled(store: Store, target: Target, fraction: float, draw: int, seed
     if not len(known):
         raise UndefinedError("no training image has a label")
     table = pl.DataFrame({"patient": patients[known], "label": target.labels[known]})
-    drawn = draw_patients(table, fraction, draw, seed)
+    drawn = sample_patients(table, fraction, draw, seed)
     others = np.setdiff1d(patients[target.train].unique().to_numpy(), table["patient"].unique().to_numpy())
     if len(others):
         order = np.random.default_rng([seed, draw, 1]).permutation(len(others))

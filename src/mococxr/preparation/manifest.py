@@ -1,20 +1,27 @@
-"""What a store is and where it comes from, as `manifest.json` says it."""
+"""What a store is, where it comes from and what it holds: for `manifest.json`, and said on the console."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mococxr import files
+import polars as pl
+
+from mococxr import console, files
 from mococxr.datasets import Cohort
+from mococxr.errors import InputError
+from mococxr.splits import SPLITS
 from mococxr.store.levels import level_folder, written_factors
 from mococxr.store.reader import FORMAT
 from mococxr.version import VERSION
 from mococxr.workers import cores
 
 _TABLES = ("index.parquet", "splits.csv", "quarantine.csv")
+SHOWN = 15
+"""Labels counted on the console; the manifest has all."""
 
 
 def manifest(
@@ -37,7 +44,7 @@ def manifest(
         size: shorter side of a stored image, in pixels.
         rule: how patients were split, in words.
         made_from: hash of images, labels and settings.
-        counts: see `summary.count`.
+        counts: see `count`.
         shards: `{"file", "first_row", "images"}` each.
     """
     levels = written_factors(size)
@@ -75,3 +82,102 @@ def all_phantoms(cohort: Cohort) -> bool:
     """Whether every image says by its name that it is synthetic, or a `PHANTOM.txt` in their folder says so."""
     named = cohort.files.str.contains(r"(^|/)phantom-[^/]*$").all()
     return bool(named) or (Path(cohort.root) / "PHANTOM.txt").is_file()
+
+
+def count(
+    index: pl.DataFrame, splits: pl.DataFrame, labels: Sequence[str], enlarged: int, quarantined: int
+) -> dict[str, Any]:
+    """Counts of a store: images, patients, studies, per split, and per label.
+
+    Args:
+        index: one row an image.
+        splits: `patient, split`.
+        labels: the label columns.
+        enlarged: images that were smaller than the stored size.
+        quarantined: images that could not be read.
+    """
+    parts = index.select("patient").join(splits, on="patient", how="left")
+    by_split = {
+        name: {
+            "images": len(images := parts.filter(pl.col("split") == name)),
+            "patients": images["patient"].n_unique(),
+        }
+        for name in SPLITS
+    }
+    return {
+        "images": len(index),
+        "patients": index["patient"].n_unique(),
+        "studies": index["study"].drop_nulls().n_unique(),
+        "quarantined": quarantined,
+        "enlarged": enlarged,
+        "splits": by_split,
+        "labels": {name: _values(index[name]) for name in labels},
+    }
+
+
+def _values(label: pl.Series) -> dict[str, int]:
+    kinds = {
+        "positive": label == 1,
+        "negative": label == 0,
+        "uncertain": label == -1,
+        "blank": label.is_null(),
+    }
+    return {kind: int(chosen.sum()) for kind, chosen in kinds.items()}
+
+
+def say_counts(counts: dict[str, Any], size: int, patients_known: bool, split_rule: str) -> None:
+    """Say the counts."""
+    known = "" if patients_known else " (patients unknown: one an image)"
+    studies = f", {counts['studies']:,} studies" if counts["studies"] else ""
+    console.say(f"{counts['images']:,} images, {counts['patients']:,} patients{known}{studies}")
+    if counts["enlarged"]:
+        console.warn(f"{counts['enlarged']:,} images were smaller than {size} px and have been enlarged.")
+    console.say(f"Splits {split_rule}:")
+    console.say(
+        _table(["split", "images", "patients"], [[n, *c.values()] for n, c in counts["splits"].items()])
+    )
+    labels = sorted(counts["labels"].items(), key=lambda item: -item[1]["positive"])
+    if labels:
+        heads = ["label", "positive", "negative", "uncertain", "blank"]
+        console.say(_table(heads, [[name, *values.values()] for name, values in labels[:SHOWN]]))
+    if len(labels) > SHOWN:
+        console.say(f"  and {len(labels) - SHOWN} more labels")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = [list(heads), *([r[0], *(f"{n:,}" for n in r[1:])] for r in rows)]
+    widths = [max(len(row[i]) for row in text) for i in range(len(heads))]
+    return "\n".join(
+        "  "
+        + "  ".join(
+            [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in text
+    )
+
+
+def say_quarantine(out: Path, quarantine: pl.DataFrame) -> None:
+    """The last word of `prepare`: how many images were left out, and where the list is."""
+    if not len(quarantine):
+        console.say("No image is in quarantine.")
+        return
+    images = "1 image" if len(quarantine) == 1 else f"{len(quarantine):,} images"
+    console.say(f"{images} in quarantine, listed in {out / 'quarantine.csv'}: {reasons(quarantine)}")
+
+
+def reasons(quarantine: pl.DataFrame) -> str:
+    """The most frequent reasons with their numbers."""
+    return "; ".join(f"{reason} ({n:,})" for reason, n in Counter(quarantine["reason"]).most_common(3))
+
+
+def none_readable(quarantine: pl.DataFrame, cohort: Cohort) -> InputError:
+    """The first image and its reason; under pseudonyms, which die with the run, the reasons alone."""
+    many = f"None of the {len(quarantine):,} images"
+    table = "Check that the paths in the table lead to the images."
+    if cohort.file_paths is None:
+        path, reason = quarantine.row(0)
+        return InputError(f"{many} in {cohort.root} can be read; the first, {path}: {reason}.", table)
+    copied = "Their headers can be read: compare the size of some files with the originals."
+    return InputError(
+        f"{many} can be read: {reasons(quarantine)}.", copied if cohort.name == "dicom" else table
+    )

@@ -19,11 +19,10 @@ from mococxr.cluster import connected
 from mococxr.datasets import Cohort, read_cohort
 from mococxr.errors import InputError, RunError, Shown
 from mococxr.images import Reading
-from mococxr.preparation import summary
 from mococxr.preparation.decode import Chunk, chunk_size, decode_all, decode_on_ray
-from mococxr.preparation.manifest import manifest
-from mococxr.preparation.pseudonymised import Hidden, pseudonymous
-from mococxr.preparation.split_plan import Division, decide
+from mococxr.preparation.manifest import count, manifest, none_readable, say_counts, say_quarantine
+from mococxr.preparation.pseudonymised import Pseudonymisation, pseudonymise
+from mococxr.preparation.split_plan import SplitPlan, decide
 from mococxr.preparation.staging import Staging, bytes_needed, check_space, space_sentence, staging_folder
 from mococxr.privacy import Key, redacted_errors
 from mococxr.settings import PrepareSettings, to_mapping
@@ -52,33 +51,33 @@ def run(settings: PrepareSettings) -> Store:
     out = Path(os.path.abspath(settings.out))
     _reading(settings)  # a depth or window of no known form is refused before anything is read
     with connected() if settings.executor == "ray" else nullcontext():
-        cohort, hidden = _cohort(settings, out)
-        with redacted_errors() if hidden else nullcontext():
-            return _make(settings, out, cohort, hidden)
+        cohort, pseudonyms = _cohort(settings, out)
+        with redacted_errors() if pseudonyms else nullcontext():
+            return _make(settings, out, cohort, pseudonyms)
 
 
-def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden | None) -> Store:
+def _make(settings: PrepareSettings, out: Path, cohort: Cohort, pseudonyms: Pseudonymisation | None) -> Store:
     """The store of a cohort whose images have the names that they will have."""
     _check_place(out, cohort)
     for note in cohort.notes:
         console.say(note)
-    known_as = None if hidden is None else hidden.patients
-    division = decide(cohort, settings.split_file, settings.split, settings.split_seed, known_as)
-    images = _fingerprint(cohort, settings, hidden)
-    made_from = _made_from(images, division, cohort)
+    known_as = None if pseudonyms is None else pseudonyms.patients
+    plan = decide(cohort, settings.split_file, settings.split, settings.split_seed, known_as)
+    images = _fingerprint(cohort, settings, pseudonyms)
+    made_from = _made_from(images, plan, cohort)
     if (existing := _existing(out, made_from, cohort)) is not None:
-        if hidden is not None:
-            hidden.key.record(hidden.table)
+        if pseudonyms is not None:
+            pseudonyms.key.record(pseudonyms.table)
         return existing
     staging = Staging.open(out, images + VERSION, settings.size)
     try:
-        if hidden is not None:
-            hidden.keep()
+        if pseudonyms is not None:
+            pseudonyms.save()
         _decode(staging, cohort, settings)
-        return _finish(staging, out, cohort, division, settings, made_from)
+        return _finish(staging, out, cohort, plan, settings, made_from)
     except InputError:
-        if hidden is not None:
-            hidden.forget()
+        if pseudonyms is not None:
+            pseudonyms.discard_new_key()
         raise
     except OSError as error:
         need = bytes_needed(cohort.root, cohort.files, settings.size, staging.done)
@@ -91,7 +90,7 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, hidden: Hidden |
         staging.close()
 
 
-def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None]:
+def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Pseudonymisation | None]:
     """The cohort, and what its names stand for where they are pseudonyms: with DICOM always."""
     named = settings.key or out.with_name(f"{out.name}.key")
     asked = settings.pseudonymise or settings.format == "dicom" or settings.key is not None
@@ -102,7 +101,7 @@ def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Hidden | None
         redact=settings.pseudonymise,
     )  # fmt: skip
     if settings.pseudonymise or cohort.name == "dicom":
-        return pseudonymous(cohort, key or _open_key(named, out), settings.keep)
+        return pseudonymise(cohort, key or _open_key(named, out), settings.keep)
     if settings.key is not None or settings.keep:
         raise InputError("--key and --keep go with --pseudonymise.", "Add it, or leave them out.")
     return cohort, None
@@ -122,27 +121,27 @@ def _open_key(path: Path, out: Path) -> Key:
 
 
 def _finish(
-    staging: Staging, out: Path, cohort: Cohort, division: Division, settings: PrepareSettings, made_from: str
+    staging: Staging, out: Path, cohort: Cohort, plan: SplitPlan, settings: PrepareSettings, made_from: str
 ) -> Store:
     """Write the tables, the manifest and the contact sheet, put the store in place, and say what it holds."""
     index, quarantine = _tables(staging, cohort)
-    splits = division.of(index, cohort.labels)
+    splits = plan.assign(index, cohort.labels)
     enlarged = sum(filter(None, staging.column("enlarged")))
-    counts = summary.count(index, splits, cohort.labels, enlarged, len(quarantine))
+    counts = count(index, splits, cohort.labels, enlarged, len(quarantine))
     files.write_parquet(staging.store / "index.parquet", index)
     files.write_csv(staging.store / "splits.csv", splits)
     files.write_csv(staging.store / "quarantine.csv", quarantine)
     content = manifest(
         staging.store, cohort,
         settings=_stated(settings, cohort),
-        size=settings.size, rule=division.rule, made_from=made_from, counts=counts, shards=staging.shards,
+        size=settings.size, rule=plan.rule, made_from=made_from, counts=counts, shards=staging.shards,
     )  # fmt: skip
     files.write_json(staging.store / "manifest.json", content)
     _write_contact(Store.open(staging.store), out.name)
     staging.finish(out)
-    summary.say(counts, settings.size, cohort.patients_known, division.rule)
+    say_counts(counts, settings.size, cohort.patients_known, plan.rule)
     console.say(f"Store: {out} (look at {out / 'contact.png'})")
-    summary.say_quarantine(out, quarantine)
+    say_quarantine(out, quarantine)
     return Store.open(out)
 
 
@@ -165,7 +164,7 @@ def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
     quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
     if len(quarantine) == len(rows):
         staging.remove()
-        raise summary.none_readable(quarantine, cohort)
+        raise none_readable(quarantine, cohort)
     if cohort.rejected is not None:
         quarantine = pl.concat([quarantine, cohort.rejected])
     readable = rows.filter(pl.col("height").is_not_null()).with_row_index("row").cast({"row": pl.Int64})
@@ -181,7 +180,7 @@ def _check_place(out: Path, cohort: Cohort) -> None:
         )
 
 
-def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | None) -> str:
+def _fingerprint(cohort: Cohort, settings: PrepareSettings, pseudonyms: Pseudonymisation | None) -> str:
     """A hash of what decoding depends on: the images, each with its size and date, and how they are read."""
     seen = []
     for path in cohort.files:
@@ -192,7 +191,7 @@ def _fingerprint(cohort: Cohort, settings: PrepareSettings, hidden: Hidden | Non
             seen.append(path)
     how = json.dumps([FORMAT, settings.size, dataclasses.astuple(_reading(settings))], default=str)
     images = _hash(how, *seen)
-    return images if hidden is None else hidden.key.name("job", images)
+    return images if pseudonyms is None else pseudonyms.key.name("job", images)
 
 
 def _reading(settings: PrepareSettings) -> Reading:
@@ -200,11 +199,11 @@ def _reading(settings: PrepareSettings) -> Reading:
     return Reading(settings.depth, settings.voi, settings.frames, settings.max_pixels)
 
 
-def _made_from(images: str, division: Division, cohort: Cohort) -> str:
+def _made_from(images: str, plan: SplitPlan, cohort: Cohort) -> str:
     """A hash of all that a store depends on."""
-    stated = "" if division.stated is None else division.stated.write_csv()
+    explicit = "" if plan.explicit is None else plan.explicit.write_csv()
     kind = json.dumps([cohort.source, cohort.blank_means, cohort.labels, cohort.patients_known])
-    return _hash(images, division.rule, stated, kind, cohort.rows.write_csv())
+    return _hash(images, plan.rule, explicit, kind, cohort.rows.write_csv())
 
 
 def _hash(*parts: str) -> str:
@@ -234,7 +233,7 @@ def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
         )
     shutil.rmtree(staging_folder(out), ignore_errors=True)
     console.say(f"{out} was made from the same images and settings: nothing to do.")
-    summary.say_quarantine(out, pl.read_csv(out / "quarantine.csv", infer_schema=False))
+    say_quarantine(out, pl.read_csv(out / "quarantine.csv", infer_schema=False))
     return store
 
 

@@ -15,7 +15,7 @@ from mococxr.privacy import LOOKUP, Key, redact
 
 
 @dataclass(frozen=True)
-class Hidden:
+class Pseudonymisation:
     """What the pseudonyms of a cohort stand for.
 
     Args:
@@ -32,21 +32,21 @@ class Hidden:
         new = self.key.names("patient", identities)
         return pl.select(pl.when(known).then(identities).otherwise(new)).to_series()
 
-    def forget(self) -> None:
-        """Undo `keep` where it made a new key: nothing has been written under it."""
+    def discard_new_key(self) -> None:
+        """Undo `save` where it made a new key: nothing has been written under it."""
         self.key.forget(self.table)
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the key, if it is new, and the look-up table, and say where they are."""
         self.key.keep()
         self.key.record(self.table)
         console.say(
-            f"Patients, studies and images have pseudonyms. Keep the key {self.key.path} and the table that "
-            f"resolves them, {self.key.lookup}, and give them to nobody who gets the store."
+            f"Patients, studies and images have pseudonyms. Keep key {self.key.path} and re-identification table "
+            f"{self.key.lookup} private; never share them with recipients of the store."
         )
 
 
-def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohort, Hidden]:
+def pseudonymise(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohort, Pseudonymisation]:
     """Replace every identity of a cohort; rows are put in the order of the pseudonyms, which says nothing.
 
     Args:
@@ -67,10 +67,10 @@ def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohor
         patient=key.names("patient", cohort.rows["patient"]),
         study=key.names("study", cohort.rows["study"]),
     ).sort("patient", "study", "path")
-    left_out = _left_out(cohort, key)
+    rejected = _rejected(cohort, key)
     root = pl.lit(os.path.abspath(cohort.root)).alias("root")
-    table = pl.concat([rows.rename({"path": "image"}), left_out.rename({"path": "image"})], how="diagonal")
-    hidden = Hidden(key, table.with_columns(root).select(LOOKUP))
+    table = pl.concat([rows.rename({"path": "image"}), rejected.rename({"path": "image"})], how="diagonal")
+    pseudonyms = Pseudonymisation(key, table.with_columns(root).select(LOOKUP))
     return dataclasses.replace(
         cohort,
         source=key.fingerprint,
@@ -79,25 +79,25 @@ def pseudonymous(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohor
         notes=_notes(cohort, kept),
         inputs={f"table-{i}": sha256 for i, sha256 in enumerate(cohort.inputs.values(), 1)},
         file_paths=rows["real_path"],
-        rejected=left_out.select("path", "reason"),
+        rejected=rejected.select("path", "reason"),
         image_ids=None,
-    ), hidden
+    ), pseudonyms
 
 
 def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
     for name in keep:
         if name not in cohort.metadata:
-            there = ", ".join(cohort.metadata) or "none"
+            columns = ", ".join(cohort.metadata) or "none"
             raise InputError(
                 "--keep {name}: there is no such column.",
                 "Columns that are no labels: {columns}.",
                 name=name,
-                columns=there,
+                columns=columns,
             )
     return tuple(name for name in cohort.metadata if name in {*keep, *cohort.safe})
 
 
-def _left_out(cohort: Cohort, key: Key) -> pl.DataFrame:
+def _rejected(cohort: Cohort, key: Key) -> pl.DataFrame:
     """`path, reason, real_path` of what is no image, in the order of the pseudonyms."""
     files = cohort.rejected
     if files is None:
@@ -112,6 +112,6 @@ def _notes(cohort: Cohort, kept: tuple[str, ...]) -> tuple[str, ...]:
     notes = [redact(note, shown) for note in cohort.notes]
     if dropped := [name for name in cohort.metadata if name not in kept]:
         notes.append(
-            f"Left out, since they may name a patient: {', '.join(dropped)}; --keep COLUMN takes one over."
+            f"Dropped, as they may identify a patient: {', '.join(dropped)}; keep one with --keep COLUMN."
         )
     return tuple(notes)

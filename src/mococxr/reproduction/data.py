@@ -19,7 +19,7 @@ from mococxr.preparation.manifest import all_phantoms
 from mococxr.preparation.split_plan import decide
 from mococxr.reproduction.recipe import TASKS
 from mococxr.settings import ReproduceSettings
-from mococxr.splits import bernoulli_draws, draw_patients
+from mococxr.splits import paper_draws, sample_patients
 from mococxr.store import Store
 
 PAPERS = {"rows": 223_414, "patients": 64_540, "studies": 187_641}
@@ -148,13 +148,13 @@ def read_shenzhen(settings: ReproduceSettings) -> Data:
 
 
 def _shenzhen_split(cohort: Cohort, settings: ReproduceSettings) -> pl.DataFrame:
-    division = decide(cohort, settings.split_file, settings.split, settings.seed)
-    return division.of(cohort.rows, cohort.labels)
+    plan = decide(cohort, settings.split_file, settings.split, settings.seed)
+    return plan.assign(cohort.rows, cohort.labels)
 
 
 def chexpert_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
-    """The paper's draws, for each share as many as wanted; see `splits.bernoulli_draws`."""
-    return {f: bernoulli_draws(len(data.images), f, draws, seed) for f, draws in wanted.items()}
+    """The paper's draws, for each share as many as wanted; see `splits.paper_draws`."""
+    return {f: paper_draws(len(data.images), f, draws, seed) for f, draws in wanted.items()}
 
 
 def patient_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
@@ -163,7 +163,7 @@ def patient_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[fl
     return {
         fraction: [
             known["patient"]
-            .is_in(draw_patients(known, fraction, i, seed))
+            .is_in(sample_patients(known, fraction, i, seed))
             .arg_true()
             .to_numpy()
             .astype(np.int64)

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr.files import write_csv
-from mococxr.near_duplicates import fingerprints, near
+from mococxr.near_duplicates import candidate_pairs, fingerprints
 from mococxr.store import Store
 from mococxr.studies.plan import Arm
 
@@ -90,7 +90,7 @@ def _in_both(
         -1, marks.shape[1]
     )
     theirs = np.unique(theirs[theirs.any(axis=1)], axis=0)
-    pairs = near(marks, theirs, DISTANCE)
+    pairs = candidate_pairs(marks, theirs, DISTANCE)
     pairs = pairs[marks[pairs[:, 0]].any(axis=1)]  # images without a picture all look the same
     bits: dict[int, int] = {}
     for i, j in pairs.tolist():
