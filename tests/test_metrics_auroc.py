@@ -166,8 +166,8 @@ def test_the_default_interval_covers_where_delongs_plain_one_does_not(area, plai
     rng = np.random.default_rng(7)
     distance = {0.75: 0.9539, 0.95: 2.3262}[area]
     labels = np.repeat([1, 0], [10, 60])
-    held = np.zeros((2, 400), dtype=bool)
-    for i, noise in enumerate(rng.normal(size=(400, 70))):
+    held = np.zeros((2, 160), dtype=bool)
+    for i, noise in enumerate(rng.normal(size=(160, 70))):
         scores = noise + distance * labels
         for row, found in enumerate(
             (metrics.auroc_interval(labels, scores), metrics.delong_interval(labels, scores))
@@ -294,7 +294,7 @@ def test_the_interval_of_a_mean_over_trials_covers_and_is_narrower_the_less_they
     rng = np.random.default_rng(3)
     labels, distance = np.repeat([1, 0], [12, 40]), {0.75: 0.9539, 0.92: 1.9871}[area]
     held, wide = [], []
-    for _ in range(200):
+    for _ in range(80):
         own, shared = rng.normal(size=(5, 52)), rng.normal(size=52)
         scores = np.sqrt(same) * shared + np.sqrt(1 - same) * own + distance * labels
         found = metrics.auroc_interval(labels, scores)

@@ -36,8 +36,8 @@ def images(seed: int = 0, n: int = 120, trials: int = 3, per_patient: int = 2, d
 @pytest.mark.parametrize("per_patient", [1, 3])
 def test_the_replicates_equal_a_loop_over_scikit_learn_on_the_same_resamples(measure, oracle, per_patient):
     labels, scores, patients = images(per_patient=per_patient)
-    found = bootstrap(labels, scores, patients, replicates=40, seed=5, measure=measure)
-    resamples = patient_resamples(patients, 40, 5)
+    found = bootstrap(labels, scores, patients, replicates=12, seed=5, measure=measure)
+    resamples = patient_resamples(patients, 12, 5)
     for b, weights in enumerate(resamples.weights_BU):
         rows = np.repeat(np.arange(labels.size), weights[resamples.unit_N])
         for t in range(len(scores)):
