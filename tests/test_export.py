@@ -24,8 +24,7 @@ from mococxr.encoders import Encoder, EncoderSpec, build, initial_encoder, save_
 from mococxr.errors import InputError, RunError
 from mococxr.exporting import artifact as subjects
 from mococxr.files import atomic_write, write_json
-from mococxr.heads.finetune import Member
-from mococxr.heads.linear import LinearHead
+from mococxr.heads.classifier import Ensemble, EnsembleMember, LinearHead
 from mococxr.measure.operating import fit_blocks
 from official_checkpoint import CLASSIFIER, checkpoint, network, write
 
@@ -93,7 +92,12 @@ def make_model(
         "settings": {"store": f"/home/{SECRET}/store", "encoder": f"/home/{SECRET}/run"},
     }  # fmt: skip
     save_model(
-        folder, [Member(e.network.state_dict(), h) for e, h in zip(encoders, heads, strict=True)], about
+        folder,
+        Ensemble(
+            encoders[0],
+            [EnsembleMember(e.network.state_dict(), h) for e, h in zip(encoders, heads, strict=True)],
+        ),
+        about,
     )
     return folder
 

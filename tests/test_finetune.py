@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,10 @@ import torch.nn.functional as F
 from mococxr.encoders import EncoderSpec, build
 from mococxr.errors import RunError, UndefinedError
 from mococxr.features import features, random_frame, state_hash, to_frame
-from mococxr.heads.finetune import _batches, count_updates, member_scores, paper_epochs, train_by_gradient
+from mococxr.heads import MODES, train_classifier
+from mococxr.heads.classifier import Ensemble, TrainConfig, TrainData, member_scores
+from mococxr.heads.finetune import batches, count_updates, paper_epochs, train_by_gradient
+from mococxr.heads.linear import solve_linear
 from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
 from small_store import BACKBONE, make_store
@@ -29,9 +34,31 @@ def encoder():
     return build(EncoderSpec(BACKBONE, 32), seed=3)
 
 
-def train(encoder, store, target, **changed):
-    how = {"size": 32, "epochs": 2.0, "batch": 8, "lr": 1e-3, "seed": 1, "checkpoints": 0} | changed
-    return train_by_gradient(encoder, store, target.train, target.labels[target.train], **how)
+def data_of(encoder, store, target, rows=None, labels=None, validation=None, size=32):
+    """The rows and labels that train, those that validate (none unless given)."""
+    rows = target.train if rows is None else rows
+    every = target.labels.copy()
+    if labels is not None:
+        every[rows] = labels
+    val = np.empty(0, np.int64)
+    if validation is not None:
+        val = validation[0]
+        every[val] = validation[1]
+    target = replace(target, labels=every, val=val)
+    return TrainData(
+        store,
+        target,
+        rows,
+        size,
+        lambda: encoder,
+        lambda at: features(encoder, store, at, size=size, label=None),
+    )
+
+
+def train(encoder, store, target, *, validation=None, frozen=False, rows=None, labels=None, **changed):
+    how = {"epochs": 2.0, "batch": 8, "lr": 1e-3, "seed": 1, "checkpoints": 0} | changed
+    data = data_of(encoder, store, target, rows, labels, validation)
+    return train_by_gradient(data, TrainConfig("finetune", **how), frozen=frozen)
 
 
 def bits(trained):
@@ -130,12 +157,12 @@ def test_training_is_a_plain_loop_over_the_batches_to_the_bit(store, target, enc
     """Binary cross-entropy on the labels of each batch; the seed starts the head and orders the images."""
     trained = train(encoder, store, target, optimizer=optimizer, weight_decay=0.1)
     torch.manual_seed(1)
-    net, head = encoder.train(), torch.nn.Linear(encoder.spec.width, 1)
+    net, head = encoder.train(), torch.nn.Linear(encoder.spec.feature_dim, 1)
     descent = kind([*net.parameters(), *head.parameters()], lr=1e-3, weight_decay=0.1)
-    batches = _batches(store.level(32), target.train, target.labels[target.train], 32, 8, 1)
+    loader = batches(store.level(32), target.train, target.labels[target.train], 32, 8, 1)
     assert trained.updates > 4
     for _ in range(trained.updates):
-        images, labels = next(batches)
+        images, labels = next(loader)
         descent.zero_grad()
         F.binary_cross_entropy_with_logits(head(net(images))[:, 0], labels.float()).backward()
         descent.step()
@@ -147,16 +174,16 @@ def test_training_is_a_plain_loop_over_the_batches_to_the_bit(store, target, enc
 def test_uncertain_labels_can_be_a_class_of_their_own(store, target, encoder):
     labels = target.labels[target.train].copy()
     labels[np.flatnonzero(labels == 0)[:5]] = 2
-    trained = train_by_gradient(encoder, store, target.train, labels, size=32, epochs=1.0)
+    trained = train(encoder, store, target, labels=labels, epochs=1.0)
     assert trained.members[0].head.classes == 3
 
 
 def test_a_last_batch_of_one_image_is_left_out_and_every_other_image_comes_once_an_epoch(store):
     labels = np.zeros(9, np.int8)
-    batches = _batches(store.level(32), np.arange(9), labels, 32, 4, 0)
-    assert [len(next(batches)[0]) for _ in range(4)] == [4, 4, 4, 4]
-    batches = _batches(store.level(32), np.arange(10), labels.repeat(2)[:10], 32, 4, 0)
-    assert [len(next(batches)[0]) for _ in range(3)] == [4, 4, 2]
+    loader = batches(store.level(32), np.arange(9), labels, 32, 4, 0)
+    assert [len(next(loader)[0]) for _ in range(4)] == [4, 4, 4, 4]
+    loader = batches(store.level(32), np.arange(10), labels.repeat(2)[:10], 32, 4, 0)
+    assert [len(next(loader)[0]) for _ in range(3)] == [4, 4, 2]
 
 
 def test_training_frames_are_cut_at_whole_pixels_from_all_of_the_longer_side(tmp_path):
@@ -164,9 +191,9 @@ def test_training_frames_are_cut_at_whole_pixels_from_all_of_the_longer_side(tmp
     image = level.pixels(0)
     assert (image.shape[0], image.shape[1] > 36) == (32, True)
     cuts = {image[:, i : i + 32].tobytes(): i for i in range(image.shape[1] - 31)}
-    batches = _batches(level, np.zeros(2, np.int64), np.zeros(2, np.int8), 32, 2, 0)
+    loader = batches(level, np.zeros(2, np.int64), np.zeros(2, np.int8), 32, 2, 0)
     for _ in range(200):
-        seen.add(cuts[next(batches)[0][0, 0].numpy().tobytes()])
+        seen.add(cuts[next(loader)[0][0, 0].numpy().tobytes()])
     assert seen == set(cuts.values())
 
 
@@ -181,9 +208,83 @@ def test_a_training_frame_has_the_pixels_of_evaluation_whatever_the_stores_size(
 def test_labels_of_one_class_are_refused(store, target, encoder):
     rows = target.train[target.labels[target.train] == 0]
     with pytest.raises(UndefinedError, match="one class"):
-        train_by_gradient(encoder, store, rows, target.labels[rows], size=32)
+        train(encoder, store, target, rows=rows)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(store, target, encoder):
     with pytest.raises(RunError, match="lower --lr"):
         train(encoder, store, target, lr=1e30, epochs=6.0)
+
+
+# --- LP-FT, and what holds for every mode
+
+
+def test_lpft_starts_at_the_solved_probe_and_at_learning_rate_0_stays_there(store, target, encoder):
+    data = data_of(encoder, store, target)
+    config = TrainConfig("lpft", lr=0.0, epochs=2.0, batch=8, checkpoints=0)
+    head = solve_linear(data.features_of(data.rows), data.labels, patients=data.patients)
+    (member,) = train_classifier(data, config).members
+    assert all(
+        torch.equal(value, member.weights[name]) for name, value in encoder.network.state_dict().items()
+    )
+    tested = data.features_of(target.test)
+    np.testing.assert_allclose(member.head.scores(tested), head.scores(tested), rtol=0, atol=1e-6)
+    moved = train_classifier(data, replace(config, lr=1e-4)).members[0]
+    assert np.abs(moved.head.weight - member.head.weight).max() > 0
+    assert not torch.equal(moved.weights["conv_stem.weight"], member.weights["conv_stem.weight"])
+
+
+def test_lpft_starts_at_a_probe_of_three_classes_too(store, target, encoder):
+    labels = target.labels[target.train].copy()
+    labels[np.flatnonzero(labels == 0)[:5]] = 2
+    data = data_of(encoder, store, target, labels=labels)
+    head = solve_linear(data.features_of(data.rows), labels, patients=data.patients)
+    config = TrainConfig("lpft", lr=0.0, epochs=1.0, batch=8, checkpoints=0)
+    (member,) = train_classifier(data, config).members
+    tested = data.features_of(target.test)
+    np.testing.assert_allclose(member.head.scores(tested), head.scores(tested), rtol=0, atol=1e-6)
+
+
+def test_the_setting_lists_every_mode_and_the_report_has_words_for_it():
+    from typing import get_args
+
+    from mococxr.reporting import headline
+    from mococxr.settings.classifiers import Mode
+
+    assert get_args(Mode) == tuple(MODES) == tuple(headline.MODES)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_keeps_the_contract(mode, store, target, encoder):
+    """Deterministic, the encoder untouched, test rows unread, one class refused, kept and restored to the bit."""
+    opened, read = [], []
+
+    def features_of(rows):
+        read.append(rows)
+        return features(encoder, store, rows, size=32, label=None)
+
+    hidden = target.labels.copy()
+    hidden[target.test] = 1  # labels of test images change nothing
+    data = data_of(encoder, store, target, validation=(target.val, target.labels[target.val]))
+    data = replace(data, encoder=lambda: opened.append(1) or encoder, features_of=features_of)
+    config = TrainConfig(mode, epochs=1.0, batch=8, checkpoints=2)
+    before = state_hash(encoder)
+    result = train_classifier(data, config)
+    again = train_classifier(replace(data, target=replace(data.target, labels=hidden)), config)
+    assert bool(opened) == MODES[mode].by_gradient(config)
+    assert bool(read) == MODES[mode].reads_features(config)
+    assert not any(np.isin(rows, target.test).any() for rows in read)
+    assert state_hash(encoder) == before
+    assert (result.updates > 0) == MODES[mode].by_gradient(config)
+    images = [to_frame(store.level(32).pixels(int(row)), 32, "centre") for row in target.test]
+    cpu = torch.device("cpu")
+    ensemble = Ensemble(build(encoder.spec, seed=3), result.members)
+    scores = ensemble.scores(images, cpu)
+    assert np.array_equal(scores, Ensemble(build(encoder.spec, seed=3), again.members).scores(images, cpu))
+    assert scores.shape == (len(images),)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    stored = ensemble.state()
+    restored = Ensemble.from_state(build(encoder.spec, seed=9), stored, len(result.members))
+    assert np.array_equal(restored.scores(images, cpu), scores)
+    with pytest.raises(UndefinedError, match="one class"):
+        train_classifier(replace(data, rows=data.rows[data.labels == 0]), config)

@@ -6,7 +6,8 @@ from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
 
 from mococxr.errors import InputError, UndefinedError
-from mococxr.heads.linear import DEFAULT_STRENGTH, STRENGTHS, parse_strength, solve_linear
+from mococxr.heads.classifier import parse_C
+from mococxr.heads.linear import DEFAULT_C, GRID, solve_linear
 
 
 def blobs(n=120, d=6, seed=0, classes=2):
@@ -19,7 +20,7 @@ def blobs(n=120, d=6, seed=0, classes=2):
 
 def test_the_head_is_the_minimum_of_the_penalised_likelihood():
     x, y, patients = blobs()
-    head = solve_linear(x, y, strength=0.1, patients=patients)
+    head = solve_linear(x, y, C=0.1, patients=patients)
     z = (x.astype(float) - x.mean(0, dtype=float)) / x.std(0, dtype=float)
 
     def loss(parameters):
@@ -48,7 +49,7 @@ def test_features_that_never_vary_do_no_harm():
 
 def test_three_classes_score_positive_against_negative_only():
     x, y, patients = blobs(150, classes=3)
-    head = solve_linear(x, y, strength=1.0, patients=patients)
+    head = solve_linear(x, y, C=1.0, patients=patients)
     assert head.classes == 3
     known = y < 2
     logits = ((x - head.mean) / head.scale) @ head.weight.T + head.bias
@@ -59,8 +60,8 @@ def test_three_classes_score_positive_against_negative_only():
 
 def test_cross_validation_picks_a_strength_from_its_grid_by_patient_and_by_seed():
     x, y, patients = blobs()
-    heads = [solve_linear(x, y, strength="cv", patients=patients, seed=s) for s in (0, 0)]
-    assert heads[0].strength in STRENGTHS
+    heads = [solve_linear(x, y, C="cv", patients=patients, seed=s) for s in (0, 0)]
+    assert heads[0].C in GRID
     assert np.array_equal(heads[0].weight, heads[1].weight)
 
 
@@ -77,15 +78,15 @@ def test_folds_never_part_the_images_of_a_patient():
 def test_cross_validation_without_enough_patients_falls_back_and_says_so():
     x, y, _ = blobs(12)
     patients = np.where(y == 1, "one", [f"p{i}" for i in range(12)])
-    head = solve_linear(x, y, strength="cv", patients=patients)
-    assert head.strength == DEFAULT_STRENGTH
+    head = solve_linear(x, y, C="cv", patients=patients)
+    assert head.C == DEFAULT_C
     assert "too few patients" in head.notes[0]
 
 
 def test_a_solver_that_does_not_converge_says_so(monkeypatch):
     monkeypatch.setattr("mococxr.heads.linear.MAX_ITERATIONS", 2)
     x, y, patients = blobs()
-    assert "before it converged" in solve_linear(x, y, strength=100.0, patients=patients).notes[0]
+    assert "before it converged" in solve_linear(x, y, C=100.0, patients=patients).notes[0]
 
 
 def test_labels_of_one_class_have_no_head():
@@ -95,8 +96,8 @@ def test_labels_of_one_class_have_no_head():
 
 
 def test_a_strength_is_a_number_above_zero_or_cv():
-    assert parse_strength("0.5") == 0.5
-    assert parse_strength("cv") == "cv"
+    assert parse_C("0.5") == 0.5
+    assert parse_C("cv") == "cv"
     for bad in ("0", "-1", "inf", "nan", "strong"):
         with pytest.raises(InputError, match="--strength"):
-            parse_strength(bad)
+            parse_C(bad)

@@ -21,8 +21,8 @@ from mococxr.encoders import Encoder, EncoderSpec, open_encoder, resolve_encoder
 from mococxr.errors import InputError, UndefinedError
 from mococxr.features import features, pick_device
 from mococxr.files import check_place, claim, write_parquet
-from mococxr.heads.finetune import Trained, member_scores
-from mococxr.heads.learn import learn, read_method
+from mococxr.heads import train_classifier
+from mococxr.heads.classifier import Ensemble, FitResult, TrainData, member_scores, read_config
 from mococxr.heads.targets import Target, draw_labelled, read_target
 from mococxr.measure.operating import fit_blocks
 from mococxr.settings import EmbedSettings, FitSettings, to_mapping
@@ -65,7 +65,7 @@ def run_fit(settings: FitSettings) -> Path:
     set_threads(settings.jobs)
     claim(settings.out, "model.safetensors", "a model")  # an earlier model is replaced
     store = Store.open(settings.store)
-    method = read_method(settings, pick_device(settings.device).type)
+    config = read_config(settings, pick_device(settings.device).type)
     rule = read_rule(settings.threshold_by, settings.sensitivity)
     target = read_target(
         store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
@@ -73,38 +73,40 @@ def run_fit(settings: FitSettings) -> Path:
     source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
     encoder = open_encoder(source, settings.seed)
 
-    def shown(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return features(encoder, store, rows, size=source.spec.size, frame=method.frame, device=method.device)
+    def features_by(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return features(encoder, store, rows, size=source.spec.size, frame=config.frame, device=config.device)
 
     try:
         rows = _training_rows(store, target, settings)
-        trained = learn(
-            encoder, store, target, rows,
-            mode=settings.mode, method=method, size=source.spec.size, features_of=partial(shown, encoder),
-        )  # fmt: skip
+        data = TrainData(
+            store, target, rows, source.spec.size, lambda: encoder, partial(features_by, encoder)
+        )
+        result = train_classifier(data, config)
     except UndefinedError as error:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
     val = target.val if settings.calibrate != "none" or rule else target.val[:0]
-    scores = member_scores(encoder, trained.members, partial(shown, rows=val)) if len(val) else np.empty(0)
+    scores = (
+        member_scores(encoder, result.members, partial(features_by, rows=val)) if len(val) else np.empty(0)
+    )
     patients = store.index["patient"].to_numpy()[val]
     blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
     about = {
-        **_about(settings, store, target, rows, trained, encoder.spec),
+        **_about(settings, store, target, rows, result, encoder.spec),
         **blocks,
-        "validation_used_for": _uses(trained, blocks),
+        "validation_used_for": _uses(result, blocks),
         "origin": origin_of(source.path, short_name(settings.encoder)),
     }
-    save_model(Path(settings.out), trained.members, about)
-    _tell(about, [*trained.notes], Path(settings.out))
+    save_model(Path(settings.out), Ensemble(encoder, result.members), about)
+    _tell(about, [*result.notes], Path(settings.out))
     return Path(settings.out)
 
 
-def _uses(trained: Trained, blocks: dict[str, dict[str, Any]]) -> list[str]:
+def _uses(result: FitResult, blocks: dict[str, dict[str, Any]]) -> list[str]:
     """What validation labels were read for."""
     fitted = [name for name, block in blocks.items() if block["reason"] is None]
-    return (["checkpoints"] if trained.validation_images else []) + fitted
+    return (["checkpoints"] if result.validation_images else []) + fitted
 
 
 def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
@@ -131,7 +133,7 @@ def _about(
     store: Store,
     target: Target,
     rows: NDArray[np.int64],
-    trained: Trained,
+    result: FitResult,
     spec: EncoderSpec,
 ) -> dict[str, Any]:
     """What `model.json` says."""
@@ -163,10 +165,10 @@ def _about(
             "uncertain": int((labels == 2).sum()),
             "fraction": settings.fraction,
             "draw": settings.draw,
-            "updates": trained.updates,
-            "validation_images": trained.validation_images,
-            "strength": trained.members[0].head.strength or None,
-            "notes": list(trained.notes),
+            "updates": result.updates,
+            "validation_images": result.validation_images,
+            "strength": result.members[0].head.C or None,
+            "notes": list(result.notes),
         },
         "store": {
             "sha256": store.sha256,

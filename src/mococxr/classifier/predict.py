@@ -122,10 +122,10 @@ def _scored(
                 frames.append(model.frame_of(found))
                 read.append(image)
             if len(frames) == BLOCK:
-                scored += model.scores(frames, device).tolist()
+                scored += model.ensemble.scores(frames, device).tolist()
                 frames.clear()
             bar.advance()
-        scored += model.scores(frames, device).tolist()
+        scored += model.ensemble.scores(frames, device).tolist()
     return read, scored, lost
 
 

@@ -5,46 +5,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from mococxr import metrics
 from mococxr.classifier.operating import calibrator_of, threshold_of
-from mococxr.encoders import Encoder, build, spec_of
+from mococxr.encoders import build, spec_of
 from mococxr.errors import InputError
-from mococxr.features import encode_frames, image_level, pick_device, to_frame
+from mococxr.features import image_level, pick_device, to_frame
 from mococxr.files import atomic, read_json, sha256_file, write_json
-from mococxr.heads.finetune import Member
-from mococxr.heads.linear import LinearHead
+from mococxr.heads.classifier import Ensemble
 from mococxr.images import Reading
 from mococxr.version import VERSION
 
 FORMAT = 1
 SCORES = {"score": pl.Float64, "calibrated": pl.Float64, "decision": pl.Int8}
-HEAD = ("mean", "scale", "weight", "bias")
 
 
-def save_model(folder: Path, members: Sequence[Member], about: dict[str, Any]) -> None:
+def save_model(folder: Path, ensemble: Ensemble, record: dict[str, Any]) -> None:
     """Write MODEL; `model.json` comes last and names the hash of the weights that it belongs to."""
-    tensors: dict[str, Tensor] = {}
-    for i, member in enumerate(members):
-        weights = {f"{i}.encoder.{key}": value.detach().cpu() for key, value in member.weights.items()}
-        head = {name: getattr(member.head, name) for name in HEAD}
-        tensors |= {key: value.clone().contiguous() for key, value in weights.items()}
-        tensors |= {f"{i}.head.{name}": torch.from_numpy(value).clone() for name, value in head.items()}
     with atomic(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary)
+        save_file(ensemble.state(), temporary)
     sha256 = sha256_file(folder / "model.safetensors")
-    write_json(folder / "model.json", {**about, "members": len(members), "weights_sha256": sha256})
+    write_json(folder / "model.json", {**record, "members": len(ensemble.members), "weights_sha256": sha256})
 
 
 @dataclass(frozen=True)
@@ -52,8 +42,7 @@ class Model:
     """A fitted classifier: what `model.json` says, and the checkpoints that are averaged."""
 
     about: dict[str, Any]
-    encoder: Encoder
-    members: list[Member]
+    ensemble: Ensemble
 
     @property
     def reading(self) -> Reading:
@@ -66,17 +55,6 @@ class Model:
         how = self.about["preprocessing"]
         return to_frame(image_level(image, how["store_size"], how["size"]), how["size"], how["frame"])
 
-    def scores(self, frames: Sequence[NDArray[np.uint8]], device: torch.device) -> NDArray[np.float64]:
-        """Probability of each frame, (N,): the mean over the checkpoints."""
-        total = np.zeros(len(frames))
-        encoder = self.encoder.to(device)
-        for member in self.members:
-            if len(self.members) > 1:
-                encoder.network.load_state_dict(member.weights, strict=True)
-            for position, feature in encode_frames(encoder.eval(), frames, device):
-                total[position] += member.head.scores(feature[None])[0]
-        return total / len(self.members)
-
     def predict(
         self, images: Iterable[NDArray[np.uint8]], *, prevalence: float | None = None, device: str = "auto"
     ) -> pl.DataFrame:
@@ -86,7 +64,9 @@ class Model:
             `score, calibrated, decision`, one row per image, as the command `predict` writes them.
         """
         frames = [self.frame_of(image) for image in images]
-        return pl.DataFrame(self.columns(self.scores(frames, pick_device(device)), prevalence), schema=SCORES)
+        return pl.DataFrame(
+            self.columns(self.ensemble.scores(frames, pick_device(device)), prevalence), schema=SCORES
+        )
 
     def columns(self, scores: NDArray[np.float64], prevalence: float | None = None) -> dict[str, Any]:
         """Scores (N,) with what the model's calibration and threshold make of them; without one a column is blank.
@@ -122,15 +102,5 @@ def load_model(folder: Path) -> Model:
         )
     if not path.is_file() or sha256_file(path) != about["weights_sha256"]:
         raise InputError(f"{path} is missing or not the one that model.json names.", "Fit the model again.")
-    tensors = load_file(path)
     encoder = build(spec_of(about["encoder"], str(folder / "model.json")))
-    members = [_member(tensors, f"{i}.") for i in range(about["members"])]
-    encoder.network.load_state_dict(members[0].weights, strict=True)
-    return Model(about, encoder.eval(), members)
-
-
-def _member(tensors: dict[str, Tensor], prefix: str) -> Member:
-    start = f"{prefix}encoder."
-    weights = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-    mean, scale, weight, bias = (tensors[f"{prefix}head.{name}"].numpy() for name in HEAD)
-    return Member(weights, LinearHead(mean, scale, weight, bias, strength=0.0))
+    return Model(about, Ensemble.from_state(encoder, load_file(path), about["members"]))

@@ -19,7 +19,6 @@ from mococxr.classifier.origin import origin_of
 from mococxr.classifier.saved import Model, load_model
 from mococxr.encoders import Encoder, EncoderSpec, load_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.heads.linear import LinearHead
 
 Facts = dict[str, Any]
 TOLERANCE = 1e-4
@@ -60,7 +59,7 @@ class Subject:
     @property
     def members(self) -> int:
         """Checkpoints whose probabilities are averaged; 0 for an encoder."""
-        return len(self.model.members) if self.model else 0
+        return len(self.model.ensemble.members) if self.model else 0
 
     @property
     def outputs(self) -> int:
@@ -70,7 +69,7 @@ class Subject:
     def answers(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """What it says of frames (N, H, W): features (N, D), or probabilities (N,)."""
         if self.model:
-            return self.model.scores(list(frames), torch.device("cpu"))
+            return self.model.ensemble.scores(list(frames), torch.device("cpu"))
         with torch.inference_mode():
             return self.encoder(torch.from_numpy(frames[:, None])).double().numpy()
 
@@ -83,7 +82,9 @@ def read_subject(folder: Path) -> Subject:
     """
     if (folder / "model.json").is_file():
         model = load_model(folder)
-        return Subject(model.encoder, model, model.about["weights_sha256"], model.about.get("origin") or {})
+        return Subject(
+            model.ensemble.encoder, model, model.about["weights_sha256"], model.about.get("origin") or {}
+        )
     if not (folder / "encoder.json").is_file():
         raise InputError(
             f"{folder} is neither a run nor a model: it has no encoder.json and no model.json.",
@@ -91,18 +92,6 @@ def read_subject(folder: Path) -> Subject:
         )
     origin = origin_of(folder)
     return Subject(load_encoder(folder), None, origin["sha256"], origin)
-
-
-def folded(head: LinearHead) -> tuple[Tensor, Tensor]:
-    """Standardisation and head as one linear layer: weight (1, D), bias (1,), float32.
-
-    Its output is the logit of the probability; with three classes that of positive against negative.
-    """
-    weight, bias = (head.weight[:1], head.bias[:1]) if head.classes == 2 else (
-        head.weight[1:2] - head.weight[:1], head.bias[1:2] - head.bias[:1],
-    )  # fmt: skip
-    scaled = weight / head.scale
-    return torch.from_numpy(scaled).float(), torch.from_numpy(bias - scaled @ head.mean).float()
 
 
 def one_network(subject: Subject, to: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
@@ -117,7 +106,7 @@ def one_network(subject: Subject, to: str) -> tuple[dict[str, Tensor], tuple[Ten
             "Export it --to onnx, or fit it with --checkpoints 0, which keeps one.",
         )
     weights = {key: value.detach().cpu() for key, value in subject.encoder.network.state_dict().items()}
-    return weights, folded(subject.model.members[0].head) if subject.model else None
+    return weights, subject.model.ensemble.members[0].head.folded_margin() if subject.model else None
 
 
 def proof_frames(subject: Subject, count: int = 5) -> NDArray[np.uint8]:
@@ -145,11 +134,9 @@ def logits(subject: Subject, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What a classifier of one checkpoint says before the sigmoid, which hides a fault where it is flat: (N,)."""
     if subject.model is None:
         raise ValueError("an encoder has no logits")
-    head = subject.model.members[0].head
+    head = subject.model.ensemble.members[0].head
     with torch.inference_mode():
-        found = subject.encoder(torch.from_numpy(frames[:, None])).double().numpy()
-    margins = (found - head.mean) / head.scale @ head.weight.T + head.bias
-    return margins[:, 0] if head.classes == 2 else margins[:, 1] - margins[:, 0]
+        return head.logits(subject.encoder(torch.from_numpy(frames[:, None])).double().numpy())
 
 
 def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mococxr.errors import InputError, RunError
-from mococxr.exporting.artifact import Subject, difference, folded, proof_frames
+from mococxr.exporting.artifact import Subject, difference, proof_frames
 
 OPSET = 18
 FILE = "model.onnx"
@@ -34,8 +34,8 @@ class Graph(nn.Module):
         if subject.model is None:
             self.encoders.append(subject.encoder)
             return
-        for member in subject.model.members:
-            encoder, (weight, bias) = copy.deepcopy(subject.encoder), folded(member.head)
+        for member in subject.model.ensemble.members:
+            encoder, (weight, bias) = copy.deepcopy(subject.encoder), member.head.folded_margin()
             encoder.network.load_state_dict(member.weights, strict=True)
             layer = nn.Linear(weight.shape[1], 1)
             layer.load_state_dict({"weight": weight, "bias": bias})

@@ -1,1 +1,56 @@
-"""Heads on an encoder: the linear probe, fine-tuning, and the labels that they learn from."""
+"""Labels -> a classifier on an encoder. `MODES` is all that knows which ways there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mococxr.heads.classifier import FitResult, TrainConfig, TrainData
+from mococxr.heads.finetune import train_finetune
+from mococxr.heads.linear import train_linear
+from mococxr.heads.lpft import train_lpft
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to train a classifier.
+
+    Args:
+        name: in words, for tables and sentences.
+        train: trains it.
+        by_gradient: whether it trains by gradient, and so takes a GPU and changes the encoder.
+        reads_features: whether it reads features of the frozen encoder, which `study` then computes once.
+    """
+
+    name: str
+    train: Callable[[TrainData, TrainConfig], FitResult]
+    by_gradient: Callable[[TrainConfig], bool]
+    reads_features: Callable[[TrainConfig], bool]
+
+
+MODES = {
+    "linear": Mode(
+        "linear probe",
+        train_linear,
+        lambda config: config.linear == "paper",
+        lambda config: config.linear != "paper",
+    ),
+    "finetune": Mode("fine-tuning", train_finetune, lambda _: True, lambda _: False),
+    "lpft": Mode("linear probe, then fine-tuning", train_lpft, lambda _: True, lambda _: True),
+}
+"""`--mode` -> what it does. `settings.classifiers.Mode` lists the same names, which a test compares."""
+
+
+def train_classifier(data: TrainData, config: TrainConfig) -> FitResult:
+    """Train on the labelled rows; validation rows choose checkpoints by gradient, test rows are never read.
+
+    Raises:
+        UndefinedError: one class only among the rows.
+        RunError: the loss is not finite.
+    """
+    return MODES[config.mode].train(data, config)
+
+
+def is_closed_form(mode: str, config: TrainConfig) -> bool:
+    """True where the head is solved on cached features, False where training is by gradient."""
+    return not MODES[mode].by_gradient(config)

@@ -1,4 +1,4 @@
-"""Frozen features -> linear head: logistic regression, solved, on features standardised by the training rows.
+"""Linear probe: logistic regression, solved, on frozen features that are standardised by the training rows.
 
 N  rows    D  length of a feature    K  rows of the head: 1, or 3 with a class of its own for uncertain labels
 """
@@ -7,85 +7,46 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mococxr.errors import InputError, UndefinedError
+from mococxr.errors import UndefinedError
+from mococxr.heads.classifier import EnsembleMember, FitResult, LinearHead, TrainConfig, TrainData
+from mococxr.heads.finetune import train_by_gradient
 from mococxr.metrics import auroc
 
-DEFAULT_STRENGTH = 0.01
+DEFAULT_C = 0.01
 """Inverse regularisation C where nothing else is known (golden row 14)."""
-STRENGTHS = tuple(10.0**power for power in range(-4, 2))
+GRID = tuple(10.0**power for power in range(-4, 2))
 """Values of C that cross-validation tries."""
 FOLDS = 5
 MAX_ITERATIONS = 2000
 
 
-@dataclass(frozen=True)
-class LinearHead:
-    """score = sigmoid of (feature - mean) / scale . weight + bias.
-
-    Args:
-        mean, scale: of the training rows, (D,) float64.
-        weight, bias: (K, D) and (K,) float64.
-        strength: the C it was solved with.
-        notes: what had to be decided on the way, in plain words.
-    """
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    strength: float
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def classes(self) -> int:
-        """2, or 3 where uncertain labels are a class of their own."""
-        return 2 if len(self.bias) == 1 else 3
-
-    def scores(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Probability of the finding, (N,) float64 in [0, 1], of features (N, D).
-
-        With three classes: that of positive given positive or negative (U-MultiClass).
-        """
-        standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
-        logits = standard @ self.weight.T + self.bias
-        return expit(logits[:, 0] if self.classes == 2 else logits[:, 1] - logits[:, 0])
-
-
-def parse_strength(text: str) -> float | str:
-    """`cv`, or a number above 0.
+def train_linear(data: TrainData, config: TrainConfig) -> FitResult:
+    """A solved head on frozen features; with `--linear paper`, the paper's recipe by gradient.
 
     Raises:
-        InputError: neither.
+        UndefinedError: one class only among the rows.
     """
-    if text == "cv":
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise InputError(
-            f"--strength cannot be {text!r}.", "It is a number above 0, for example 0.01, or cv."
-        )
-    return value
+    if config.linear == "paper":
+        return train_by_gradient(data, config, frozen=True)
+    features = data.features_of(data.rows)
+    head = solve_linear(features, data.labels, C=config.C, patients=data.patients, seed=config.seed)
+    return FitResult([EnsembleMember(None, head)], 0, 0, head.notes)
 
 
 def solve_linear(
     features: ArrayLike,
     labels: ArrayLike,
     *,
-    strength: float | str = DEFAULT_STRENGTH,
+    C: float | str = DEFAULT_C,
     patients: Sequence[str] | NDArray,
     seed: int = 0,
 ) -> LinearHead:
@@ -94,7 +55,7 @@ def solve_linear(
     Args:
         features: (N, D).
         labels: 1, 0, or 2 for uncertain as a class, (N,).
-        strength: inverse regularisation C, or `cv`: the one of `STRENGTHS` with the best mean AUROC over
+        C: inverse regularisation C, or `cv`: the one of `GRID` with the best mean AUROC over
             folds that keep a patient together.
         patients: patient of each row, (N,).
         seed: of the folds.
@@ -107,23 +68,19 @@ def solve_linear(
         raise UndefinedError(f"one class only among {len(y)} training images")
     notes: list[str] = []
     with threadpool_limits(limits=1):  # the sums then come out the same whatever --jobs says
-        if isinstance(strength, str):
-            strength = _cross_validated(x, y, np.asarray(patients), seed, notes)
+        if isinstance(C, str):
+            C = _cross_validated(x, y, np.asarray(patients), seed, notes)
         scaler = StandardScaler().fit(x)
-        model = _solve(scaler.transform(x), y, strength)
+        model = _solve(scaler.transform(x), y, C)
     if int(model.n_iter_.max()) >= MAX_ITERATIONS:
-        notes.append(
-            f"the solver stopped after {MAX_ITERATIONS} iterations at C {strength:g} before it converged"
-        )
-    return LinearHead(
-        scaler.mean_, scaler.scale_, model.coef_, model.intercept_, float(strength), tuple(notes)
-    )
+        notes.append(f"the solver stopped after {MAX_ITERATIONS} iterations at C {C:g} before it converged")
+    return LinearHead(scaler.mean_, scaler.scale_, model.coef_, model.intercept_, float(C), tuple(notes))
 
 
-def _solve(x: NDArray[np.float64], y: NDArray, strength: float) -> LogisticRegression:
+def _solve(x: NDArray[np.float64], y: NDArray, C: float) -> LogisticRegression:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the head's notes say it
-        return LogisticRegression(C=strength, solver="lbfgs", max_iter=MAX_ITERATIONS).fit(x, y)
+        return LogisticRegression(C=C, solver="lbfgs", max_iter=MAX_ITERATIONS).fit(x, y)
 
 
 def _cross_validated(
@@ -132,19 +89,18 @@ def _cross_validated(
     """The C with the best mean AUROC; the smaller of two that tie."""
     folds = _folds(y, patients, seed)
     if not folds:
-        notes.append(f"too few patients of one class to cross-validate: C {DEFAULT_STRENGTH:g} was taken")
-        return DEFAULT_STRENGTH
-    total = np.zeros(len(STRENGTHS))
+        notes.append(f"too few patients of one class to cross-validate: C {DEFAULT_C:g} was taken")
+        return DEFAULT_C
+    total = np.zeros(len(GRID))
     for train, held in folds:
         scaler = StandardScaler().fit(x[train])
-        inside, outside = scaler.transform(x[train]), scaler.transform(x[held])
+        inside = scaler.transform(x[train])
         known = y[held] != 2
-        for i, strength in enumerate(STRENGTHS):
-            model = _solve(inside, y[train], strength)
-            margin = outside @ model.coef_.T + model.intercept_
-            score = margin[:, 0] if margin.shape[1] == 1 else margin[:, 1] - margin[:, 0]
-            total[i] += auroc(y[held][known], score[known])
-    return STRENGTHS[int(np.argmax(total))]
+        for i, C in enumerate(GRID):
+            model = _solve(inside, y[train], C)
+            head = LinearHead(scaler.mean_, scaler.scale_, model.coef_, model.intercept_, C)
+            total[i] += auroc(y[held][known], head.logits(x[held])[known])
+    return GRID[int(np.argmax(total))]
 
 
 def _folds(y: NDArray, patients: NDArray, seed: int) -> list[tuple[NDArray, NDArray]]:

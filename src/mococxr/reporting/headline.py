@@ -51,7 +51,15 @@ MODES = {
         " weights",
         "each encoder was fine-tuned",
     ),
+    "lpft": Mode(
+        "Linear probe, then fine-tuning",
+        "fine-tuning starts from the head of a linear probe and changes the encoder too",
+        "a linear probe followed by fine-tuning from {arm} weights reaches",
+        " weights",
+        "each encoder was fine-tuned from the head of a linear probe",
+    ),
 }
+"""The modes of `heads.MODES` in words; a test compares the names."""
 
 
 @dataclass(frozen=True)

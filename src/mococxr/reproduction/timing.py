@@ -20,7 +20,9 @@ import torch
 from mococxr import commands
 from mococxr.encoders import Encoder, EncoderSpec, build
 from mococxr.features import features, pick_device
+from mococxr.heads.classifier import TrainConfig, TrainData
 from mococxr.heads.finetune import train_by_gradient
+from mococxr.heads.targets import Target
 from mococxr.pretraining.dataset import gather_pool, largest_queue
 from mococxr.pretraining.moco import KeyQueue
 from mococxr.pretraining.setup import build_learner, make_accelerator
@@ -148,13 +150,17 @@ def _steady(step: Callable[[], None], device: torch.device) -> float:
 def _by_gradient(encoder: Encoder, store: Store, batch: int, place: torch.device, frozen: bool) -> float:
     """Seconds of an update on labels: of one, or of some more less that one."""
     rows = np.arange(2 * batch)
-    labels = (rows % 2).astype(np.int8)
+    labels, none = (np.arange(len(store)) % 2).astype(np.int8), rows[:0]
+    target = Target("timing", labels, rows, none, none, 0, 0)
+    data = TrainData(
+        store, target, rows, encoder.spec.size, lambda: encoder, lambda _: np.empty((0, 0), np.float32)
+    )
+    config = TrainConfig(batch=batch, checkpoints=0, device=str(place))
 
     def train(updates: int) -> float:
         return _timed(
             lambda: train_by_gradient(
-                encoder, store, rows, labels, size=encoder.spec.size, frozen=frozen, batch=batch,
-                epochs=updates * batch / len(rows), checkpoints=0, device=place,
+                data, dataclasses.replace(config, epochs=updates * batch / len(rows)), frozen=frozen
             ),
             place,
         )  # fmt: skip

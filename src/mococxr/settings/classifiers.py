@@ -9,7 +9,7 @@ from typing import Literal
 from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, Seeded, WithJobs, setting
 from mococxr.settings.preparation import STORE
 
-Mode = Literal["linear", "finetune"]
+Mode = Literal["linear", "finetune", "lpft"]
 _CODE = "released code of arXiv 2010.05352"
 
 
@@ -108,7 +108,9 @@ class FitSettings(TrainingSettings):
     encoder: str = setting(f"Encoder: {ENCODERS}.")
     target: str = setting("Label to predict: a column, or COLUMN=VALUE.")
     mode: Mode = setting(
-        "Linear probe on frozen features, or fine-tuning of all layers.", "linear", group="Classifier"
+        "Linear probe on frozen features, fine-tuning of all layers, or fine-tuning from the probe's head (lpft).",
+        "linear",
+        group="Classifier",
     )
     fraction: float = setting(
         "Fraction of the labelled training patients to use.", 1.0, above=0, high=1, group="Labels"

@@ -23,7 +23,9 @@ class StudySettings(TrainingSettings, OnGpus):
     )
     out: Path = setting("Study folder (created, or resumed).")
     mode: tuple[Mode, ...] = setting(
-        "Linear probe on frozen features, fine-tuning of all layers, or both.", ("linear",), group="Design"
+        "Linear probe on frozen features, fine-tuning of all layers, fine-tuning from the probe's head (lpft); or several.",
+        ("linear",),
+        group="Design",
     )
     fraction: tuple[float, ...] = setting(
         "Fractions of the labelled training patients.",

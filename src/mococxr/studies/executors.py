@@ -12,6 +12,7 @@ import torch
 from mococxr import workers
 from mococxr.cluster import connected
 from mococxr.errors import InputError
+from mococxr.heads import is_closed_form
 from mococxr.studies.on_ray import OnRay, share_of_gpu
 from mococxr.studies.passes import Pass, read_images
 from mococxr.studies.plan import Draw, Trial
@@ -59,7 +60,7 @@ class Local:
     """Trials in processes of this machine: one a core, one where a GPU does the work."""
 
     def __init__(self, work: Work, jobs: int | None) -> None:
-        self._work, self._jobs = work, jobs or (workers.cores() if work.method.device == "cpu" else 1)
+        self._work, self._jobs = work, jobs or (workers.cores() if work.config.device == "cpu" else 1)
 
     def read(self, passes: Sequence[Pass]) -> None:
         """Read the images, and keep where the features lie in `Work.features`."""
@@ -69,10 +70,10 @@ class Local:
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
         """Do the trials and yield their records as they come; in several processes where they are slow."""
         work = self._work
-        by_gradient = any(not work.method.solves(trial.mode) for trial, _ in todo)
-        slow = by_gradient or work.method.strength == "cv"
+        by_gradient = any(not is_closed_form(trial.mode, work.config) for trial, _ in todo)
+        slow = by_gradient or work.config.C == "cv"
         if self._jobs == 1 or len(todo) == 1 or not slow:
-            with _one_thread(by_gradient and work.method.device == "cpu"):
+            with _one_thread(by_gradient and work.config.device == "cpu"):
                 yield from (do_trial(work, trial, draw) for trial, draw in todo)
             return
         jobs = min(self._jobs, len(todo))

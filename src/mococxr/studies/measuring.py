@@ -112,6 +112,7 @@ def _add_comparison(tables: dict[str, Rows], key: Key, measured: Measured, asked
     tables["differences"].append(comparisons.difference_row(key, asked.reference, measured))
     tables["variance"].append(comparisons.variance_row(key, asked.reference, measured))
     tables["labels_saved"].append(comparisons.saved_row(key, asked.reference, measured, asked.fractions))
+    # A head on frozen features against full fine-tuning of the reference: the paper's own comparison across modes.
     if key[1] == "linear" and "finetune" in asked.modes:
         tables["across"].append(comparisons.difference_row(key, asked.reference, measured, "finetune"))
 

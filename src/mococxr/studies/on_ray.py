@@ -23,6 +23,7 @@ from mococxr.encoders import EncoderSource
 from mococxr.errors import InputError, RunError
 from mococxr.features import pick_device
 from mococxr.files import sha256_file
+from mococxr.heads import is_closed_form
 from mococxr.store import Store
 from mococxr.studies.folder import INPUTS
 from mococxr.studies.passes import Pass, read_images
@@ -95,11 +96,11 @@ class OnRay:
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
         """Do the trials and yield their records as they come."""
         cluster, shared = self._begin()
-        tasks = [
-            Task(trial.id, _trial, (trial, draw, device), shared, gpus=gpus)
-            for trial, draw in todo
-            for gpus, device in [(0.0, "cpu") if self._work.method.solves(trial.mode) else (self._gpus, self._device)]
-        ]  # fmt: skip
+        tasks = []
+        for trial, draw in todo:
+            on_cpu = is_closed_form(trial.mode, self._work.config)
+            gpus, device = (0.0, "cpu") if on_cpu else (self._gpus, self._device)
+            tasks.append(Task(trial.id, _trial, (trial, draw, device), shared, gpus=gpus))
         with closing(cluster.run_unordered(tasks, self._jobs)) as answers:
             for trial, answer in answers:
                 yield self._kept(answer, f"trial {trial}")
@@ -145,7 +146,7 @@ def _placed(work: Work, device: str, threads: int) -> tuple[Work, str]:
     torch.set_num_threads(threads)
     kind = pick_device(device).type
     blind = platform.node() if device == "auto" and kind == "cpu" else ""
-    return replace(work, method=replace(work.method, device=kind)), blind
+    return replace(work, config=replace(work.config, device=kind)), blind
 
 
 def _rooted(work: Work) -> Work:

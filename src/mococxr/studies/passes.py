@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mococxr.encoders import open_encoder
 from mococxr.features import cached, features
+from mococxr.heads import MODES
 from mococxr.studies.plan import Draw, Trial
 from mococxr.studies.trial import Work
 
@@ -49,7 +50,7 @@ def passes_of(work: Work, todo: Sequence[tuple[Trial, Draw]], hashes: Mapping[st
     needed = [
         Pass(trial.arm, trial.run_index, images.store.sha256, hashes[f"{trial.arm}/{trial.run_index}"])
         for trial, draw in todo
-        if work.method.solves(trial.mode) and not draw.undefined
+        if MODES[trial.mode].reads_features(work.config) and not draw.undefined
         for images in (work.train, work.test)
     ]
     return list(dict.fromkeys(needed))
@@ -61,14 +62,14 @@ def read_images(work: Work, one: Pass, label: str | None = None) -> Path:
     Args:
         label: what the progress line is called; None shows none.
     """
-    method, source = work.method, work.sources[one.arm, one.run_index]
+    config, source = work.config, work.sources[one.arm, one.run_index]
     images = work.train if work.train.store.sha256 == one.store else work.test
 
     def make() -> NDArray[float32]:
         return features(
-            open_encoder(source, method.seed), images.store, images.rows,
-            size=source.spec.size, frame=method.frame, device=method.device, label=label,
+            open_encoder(source, config.seed), images.store, images.rows,
+            size=source.spec.size, frame=config.frame, device=config.device, label=label,
         )  # fmt: skip
 
-    made_from = (one.encoder, one.store, method.frame, method.device, images.rows.tobytes())
+    made_from = (one.encoder, one.store, config.frame, config.device, images.rows.tobytes())
     return cached(work.out / "features", made_from, make)

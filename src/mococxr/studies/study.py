@@ -16,7 +16,7 @@ from mococxr.encoders import open_encoder
 from mococxr.errors import InputError
 from mococxr.features import pick_device, state_hash
 from mococxr.files import write_json
-from mococxr.heads.learn import read_method
+from mococxr.heads.classifier import read_config
 from mococxr.heads.targets import Target, read_target
 from mococxr.reporting.report import write_report
 from mococxr.results import write_tables
@@ -127,9 +127,9 @@ def _draws(settings: StudySettings, store: Store, targets: Sequence[Target]) -> 
 
 def _work(settings: StudySettings, train: Images, test: Images, arms: Sequence[Arm]) -> Work:
     elsewhere = settings.executor == "ray" and settings.device != "cpu"  # tasks look on their own machines
-    method = read_method(settings, pick_device("auto" if elsewhere else settings.device).type)
+    config = read_config(settings, pick_device("auto" if elsewhere else settings.device).type)
     sources = {(arm.name, i): source for arm in arms for i, source in enumerate(arm.sources)}
-    return Work(Path(settings.out), train, test, sources, {}, method)
+    return Work(Path(settings.out), train, test, sources, {}, config)
 
 
 def _hashes(arms: Sequence[Arm], seed: int) -> dict[str, str]:
@@ -180,7 +180,7 @@ def _facts(
         "store": facts.store_facts(store),
         "test_store": None if tested is store else facts.store_facts(tested),
         "targets": {name: _target_facts(work, name) for name in settings.target},
-        "arms": {arm.name: arm_facts(store, arm, work.method.device) for arm in arms},
+        "arms": {arm.name: arm_facts(store, arm, work.config.device) for arm in arms},
         "reference": reference,
         "replicates": settings.replicates,
         "level": LEVEL,

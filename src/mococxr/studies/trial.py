@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from mococxr.encoders import Encoder, EncoderSource, open_encoder
 from mococxr.errors import UndefinedError
 from mococxr.features import features
 from mococxr.files import write_json, write_parquet
-from mococxr.heads.finetune import Trained, member_scores
-from mococxr.heads.learn import Method, learn
+from mococxr.heads import is_closed_form, train_classifier
+from mococxr.heads.classifier import FitResult, TrainConfig, TrainData, member_scores
 from mococxr.heads.targets import Target
 from mococxr.results import UNDEFINED
 from mococxr.store import Store
@@ -57,7 +57,7 @@ class Work:
     test: Images
     sources: dict[tuple[str, int], EncoderSource]
     features: dict[tuple[str, int, str], Path]
-    method: Method
+    config: TrainConfig
 
 
 Scores = Callable[[Images, NDArray[np.int64]], NDArray[np.float64]]
@@ -94,8 +94,8 @@ def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
             raise UndefinedError(draw.undefined)
         judged = work.test.targets[trial.target]
         _check_test(judged)
-        trained, scores_of = _train(work, trial, rows)
-        record.update(notes=list(trained.notes), validation_images=trained.validation_images)
+        result, scores_of = _train(work, trial, rows)
+        record.update(notes=list(result.notes), validation_images=result.validation_images)
         val = work.train.targets[trial.target].val
         if len(val):
             table = _predictions(work.train, trial.target, val, scores_of(work.train, val))
@@ -133,35 +133,33 @@ def _predictions(
     return about.with_columns(label=labels, score=pl.Series(scores, dtype=pl.Float64))
 
 
-def _train(work: Work, trial: Trial, rows: NDArray[np.int64]) -> tuple[Trained, Scores]:
+def _train(work: Work, trial: Trial, rows: NDArray[np.int64]) -> tuple[FitResult, Scores]:
     """The trained classifier, and what gives its scores of other images (asked for after all training)."""
-    source, method = work.sources[trial.arm, trial.run_index], work.method
-    encoder, size = _opened(source, method.seed), source.spec.size
+    source, size = (
+        work.sources[trial.arm, trial.run_index],
+        work.sources[trial.arm, trial.run_index].spec.size,
+    )
+    config = dataclasses.replace(work.config, mode=trial.mode)
 
     def features_of(images: Images, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
         kept = np.load(work.features[trial.arm, trial.run_index, images.store.sha256], mmap_mode="r")
         return np.asarray(kept[np.searchsorted(images.rows, wanted)])
 
-    trained = learn(
-        encoder, work.train.store, work.train.targets[trial.target], rows,
-        mode=trial.mode, method=method, size=size, features_of=partial(features_of, work.train),
+    data = TrainData(
+        work.train.store, work.train.targets[trial.target], rows, size,
+        lambda: open_encoder(source, config.seed), partial(features_of, work.train),
     )  # fmt: skip
+    result = train_classifier(data, config)
 
     def scores_of(images: Images, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
-        if method.solves(trial.mode):
-            return trained.members[0].head.scores(features_of(images, wanted))
+        if is_closed_form(trial.mode, config):  # the encoder is as it was: its features are there
+            return result.members[0].head.scores(features_of(images, wanted))
 
         def features_by(member: Encoder) -> NDArray[np.float32]:
             return features(
-                member, images.store, wanted, size=size, frame=method.frame, device=method.device, label=None
+                member, images.store, wanted, size=size, frame=config.frame, device=config.device, label=None
             )
 
-        return member_scores(open_encoder(source, method.seed), trained.members, features_by)
+        return member_scores(open_encoder(source, config.seed), result.members, features_by)
 
-    return trained, scores_of
-
-
-@lru_cache(maxsize=2)
-def _opened(source: EncoderSource, seed: int) -> Encoder:
-    """An encoder, opened once in a process: every use of it leaves it as it is."""
-    return open_encoder(source, seed)
+    return result, scores_of

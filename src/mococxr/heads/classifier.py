@@ -1,0 +1,286 @@
+"""What every head has in common: the data it learns from, how it is trained, and the classifier that comes out.
+
+N  images    D  length of a feature    K  rows of the head: 1, or 3 with a class of its own for uncertain labels
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+from torch import Tensor
+
+from mococxr.encoders import Encoder
+from mococxr.errors import InputError, UndefinedError
+from mococxr.features import encode_frames
+from mococxr.heads.targets import Target
+
+if TYPE_CHECKING:
+    from mococxr.settings.classifiers import TrainingSettings
+    from mococxr.store import Store
+
+Rows = NDArray[np.int64]
+Labels = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """score = sigmoid of (feature - mean) / scale . weight + bias.
+
+    Args:
+        mean, scale: of the training rows, (D,) float64.
+        weight, bias: (K, D) and (K,) float64.
+        C: the inverse regularisation it was solved with; 0 for a head trained by gradient.
+        notes: what had to be decided on the way, in plain words.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    C: float = 0.0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def classes(self) -> int:
+        """2, or 3 where uncertain labels are a class of their own."""
+        return 2 if len(self.bias) == 1 else 3
+
+    def logits(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Log odds of the finding, (N,) float64, of features (N, D).
+
+        With three classes: those of positive against negative (U-MultiClass).
+        """
+        standard = (np.asarray(features, dtype=np.float64) - self.mean) / self.scale
+        return _margin(standard @ self.weight.T + self.bias)
+
+    def scores(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Probability of the finding, (N,) float64 in [0, 1], of features (N, D)."""
+        return expit(self.logits(features))
+
+    def folded(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The head on raw features, standardisation folded in: weight (K, D), bias (K,)."""
+        weight = self.weight / self.scale
+        return weight, self.bias - weight @ self.mean
+
+    def folded_margin(self) -> tuple[Tensor, Tensor]:
+        """`logits` as one linear layer on raw features: weight (1, D), bias (1,), float32."""
+        weight, bias = _margin(self.weight.T)[None], _margin(self.bias[None])
+        scaled = weight / self.scale
+        return torch.from_numpy(scaled).float(), torch.from_numpy(bias - scaled @ self.mean).float()
+
+
+def _margin(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, K) -> (N,): the only column, or positive less negative; the column of uncertain plays no part."""
+    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+
+
+@dataclass(frozen=True)
+class EnsembleMember:
+    """One checkpoint of a classifier.
+
+    Args:
+        weights: of the encoder's network; None where they are the encoder's own, untouched.
+        head: the head upon it.
+    """
+
+    weights: dict[str, Tensor] | None
+    head: LinearHead
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training leaves, whatever the mode.
+
+    Args:
+        members: the checkpoints whose probabilities are averaged; a solved head is the only one.
+        updates: optimiser updates made; 0 for a solved head.
+        validation_images: validation labels that chose the checkpoints; 0 where none did.
+        notes: what had to be decided on the way, in plain words.
+    """
+
+    members: list[EnsembleMember]
+    updates: int
+    validation_images: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a classifier learns: the settings of the same names, checked (`mococxr.settings.classifiers`).
+
+    Args:
+        mode: a key of `heads.MODES`.
+        C: inverse regularisation of a solved head, or `cv`.
+    """
+
+    mode: str = "linear"
+    frame: str = "centre"
+    C: float | str = 0.01
+    linear: str = "solved"
+    lr: float = 3e-5
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    batch: int = 16
+    epochs: float | None = None
+    checkpoints: int = 10
+    seed: int = 0
+    device: str = "cpu"
+
+
+def read_config(settings: TrainingSettings, device: str) -> TrainConfig:
+    """Take the configuration out of a command's settings; the mode is the first of a study's.
+
+    Raises:
+        InputError: a --strength that is neither a number nor cv.
+    """
+    names = {item.name for item in dataclasses.fields(TrainConfig)} - {"mode", "C", "device"}
+    values: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    mode = getattr(settings, "mode", "linear")
+    mode = mode if isinstance(mode, str) else mode[0]
+    return TrainConfig(mode, C=parse_C(settings.strength), device=device, **values)
+
+
+def parse_C(text: str) -> float | str:
+    """`cv`, or a number above 0.
+
+    Raises:
+        InputError: neither.
+    """
+    if text == "cv":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"--strength must be a number above 0, or cv (got {text!r}).", "For example 0.01.")
+    return value
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What a classifier learns from. Test images are no part of it.
+
+    Args:
+        store: holds the images.
+        target: the labels of the store's rows, and its validation rows.
+        rows: the labelled training rows that may be used, N.
+        size: side of a frame, px.
+        encoder: opens the encoder; called only by a mode that changes or runs it.
+        features_of: rows -> features of the frozen encoder, (N, D); called only by a mode that needs them.
+    """
+
+    store: Store
+    target: Target
+    rows: Rows
+    size: int
+    encoder: Callable[[], Encoder]
+    features_of: Callable[[Rows], NDArray[np.float32]]
+
+    @property
+    def labels(self) -> Labels:
+        """1, 0 or 2 (uncertain as a class) of each row, (N,)."""
+        return self.target.labels[self.rows]
+
+    @property
+    def patients(self) -> NDArray:
+        """The patient of each row, (N,)."""
+        return self.store.index["patient"].to_numpy()[self.rows]
+
+    @property
+    def unlabelled(self) -> Rows:
+        """Training rows whose labels may not be used: for methods that learn from images without labels too."""
+        return np.setdiff1d(self.store.rows_in("train"), self.rows)
+
+    def check_classes(self) -> None:
+        """Refuse labels of one class.
+
+        Raises:
+            UndefinedError: there is no positive or no negative among the rows.
+        """
+        if not {0, 1} <= set(self.labels.tolist()):
+            raise UndefinedError(f"one class only among {len(self.rows)} training images")
+
+
+class Classifier(Protocol):
+    """What scores images, and what is kept of it."""
+
+    def scores(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> NDArray[np.float64]:
+        """Probability of the finding for each frame (H, W), (N,)."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All its tensors by name."""
+        ...
+
+
+_HEAD = ("mean", "scale", "weight", "bias")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The classifier that every mode gives: the mean probability over one or more checkpoints."""
+
+    encoder: Encoder
+    members: list[EnsembleMember]
+
+    def scores(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> NDArray[np.float64]:
+        """Probability of the finding for each frame (H, W), (N,)."""
+        encoder = self.encoder.to(device)
+        total = np.zeros(len(images))
+        for member in self.members:
+            if len(self.members) > 1 and member.weights is not None:
+                encoder.network.load_state_dict(member.weights, strict=True)
+            for position, feature in encode_frames(encoder.eval(), images, device):
+                total[position] += member.head.scores(feature[None])[0]
+        return total / len(self.members)
+
+    def state(self) -> dict[str, Tensor]:
+        """`<member>.encoder.<key>` and `<member>.head.<name>` of each checkpoint."""
+        tensors: dict[str, Tensor] = {}
+        for i, member in enumerate(self.members):
+            weights = member.weights or self.encoder.network.state_dict()
+            tensors |= {
+                f"{i}.encoder.{key}": value.detach().cpu().clone().contiguous()
+                for key, value in weights.items()
+            }
+            tensors |= {
+                f"{i}.head.{name}": torch.from_numpy(getattr(member.head, name)).clone() for name in _HEAD
+            }
+        return tensors
+
+    @classmethod
+    def from_state(cls, encoder: Encoder, tensors: dict[str, Tensor], members: int) -> Ensemble:
+        """As `state` gives it; the encoder takes the weights of the first checkpoint, in eval mode."""
+        restored = []
+        for i in range(members):
+            prefix = f"{i}.encoder."
+            weights = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
+            head = LinearHead(*(tensors[f"{i}.head.{name}"].numpy() for name in _HEAD))
+            restored.append(EnsembleMember(weights, head))
+        encoder.network.load_state_dict(restored[0].weights or {}, strict=True)
+        return cls(encoder.eval(), restored)
+
+
+def member_scores(
+    encoder: Encoder, members: list[EnsembleMember], features_by: Callable[[Encoder], NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """Mean probability over the members, (N,).
+
+    Args:
+        encoder: whose network takes each member's weights in turn.
+        features_by: an encoder -> features (N, D).
+    """
+    total: NDArray[np.float64] | float = 0.0
+    for member in members:
+        if member.weights is not None:
+            encoder.network.load_state_dict(member.weights, strict=True)
+        total = total + member.head.scores(features_by(encoder))
+    return np.asarray(total / len(members))
