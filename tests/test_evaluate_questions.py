@@ -29,7 +29,7 @@ from mococxr import metrics
 from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.evaluation.comparing import Pair, left_out, measured
-from mococxr.evaluation.predictions import Rows
+from mococxr.evaluation.predictions import PredictionFile, Rows
 from mococxr.measure.measures import Resampling
 from test_metrics_operating import just_below
 
@@ -471,6 +471,18 @@ def test_several_labels_have_macro_and_micro_averages_and_adjusted_differences(t
     assert json.loads((tmp_path / "o.json").read_text()) == found
     assert "macro AUROC" in capsys.readouterr().out
     assert found["labels"][0]["auroc"] == ask(a, against=b)["auroc"]
+
+
+def test_a_table_is_read_once_however_many_labels_are_asked_of_it(tmp_path, monkeypatch):
+    frame = table().with_columns(Edema="TB", Mass="TB")
+    a, b = (
+        saved(frame, tmp_path / "a.csv"),
+        saved(frame.with_columns(score=1 - pl.col("score")), tmp_path / "b.csv"),
+    )
+    read, paths = PredictionFile.read, []
+    monkeypatch.setattr(PredictionFile, "read", lambda path: paths.append(path) or read(path))
+    ask(a, against=b, label=["TB", "Edema", "Mass"], score=["score"] * 3, replicates=20)
+    assert sorted(paths) == [a, b]
 
 
 def test_a_label_of_one_class_is_refused_by_name_among_several_too(tmp_path):

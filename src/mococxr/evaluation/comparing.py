@@ -110,7 +110,7 @@ def compared(
     clustered = pair.first.clustered or (pair.unpaired and pair.second.clustered)
     difference = _primary(value, _delong_by_row(pair, how.level), counted, clustered)
     quoted = _quoted(pair, value, how.level)
-    if pair.too_few:  # no p anywhere, and why
+    if pair.too_few:  # a p from a few patients would be quoted: it is nowhere
         for block in (difference, difference.get("delong"), quoted, counted):
             if block is not None:
                 block.update(p=None, reason=block.get("reason") or pair.too_few)

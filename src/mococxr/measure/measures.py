@@ -128,6 +128,7 @@ def averages(
     """
     ids = np.arange(len(labels_NL)) if patients is None else patients
     drawn = metrics.patient_resamples(ids, how.replicates, how.seed)
+    # Rows and labels in one list: a row keeps its patient under every label.
     flat = replace(drawn, unit_N=np.repeat(drawn.unit_N, labels_NL.shape[1]))
     blocks: dict[str, dict[str, Block]] = {"macro": {}, "micro": {}}
     for name in MEASURES:

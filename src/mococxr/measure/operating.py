@@ -88,6 +88,7 @@ def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray,
     few = metrics.too_few(labels, patients, consequence="no calibration is judged")
     if few is not None:
         raise UndefinedError(few)
+    # Enough for two digits of an interval; the logistic fits would take minutes otherwise.
     replicates = min(how.replicates, MAX_REPLICATES, max(MIN_REPLICATES, MAX_ROWS // labels.size))
     result = metrics.calibration(
         labels, probabilities, patients, replicates=replicates, seed=how.seed, level=how.level

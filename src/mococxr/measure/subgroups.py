@@ -22,6 +22,7 @@ def as_groups(values: pl.Series) -> pl.Series:
     """The group of each row as text, blank as null; a column named `age` that holds numbers alone in bands of age."""
     text = values.cast(pl.String).str.strip_chars()
     text = text.set(text == "", None)
+    # A column that holds bands already stays as it is.
     numeric = text.cast(pl.Float64, strict=False).null_count() == text.null_count()
     if values.name.lower() == "age" and numeric:
         return metrics.age_bands(text).alias(values.name)

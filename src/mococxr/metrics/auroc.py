@@ -93,15 +93,18 @@ def auroc_interval(
     ids = as_patients(patients, columns.shape[1])
     parts_K = _parts(labels, columns, ids)
     mean = parts_K.mean(np.full((1, len(columns)), 1 / len(columns)))
-    value, variance = float(mean.areas_K[0]), float(max(mean.covariance_KK[0, 0], 0.0))
+    value = float(mean.areas_K[0])
+    variance = float(max(mean.covariance_KK[0, 0], 0.0))  # rounding may leave -1e-20
     positives, negatives = mean.patients
     images = _effective_n(columns, as_labels(labels), ids) / _trial_correlation(parts_K.covariance_KK)
     low, high = score_interval(value, float(images[0]), float(images[1]), float(ndtri(0.5 + level / 2)))
     method = "binormal score interval"
     if 0 < value < 1 and variance > 0:
         first, second = mean.positive_KK[0, 0], mean.negative_KK[0, 0]
+        # Welch and Satterthwaite: the smaller class decides how well the variance is known.
         df = max(1.0, (first + second) ** 2 / (first**2 / (positives - 1) + second**2 / (negatives - 1)))
         half = float(stdtrit(df, 0.5 + level / 2)) * np.sqrt(variance) / (value * (1 - value))
+        # On the logit scale the interval cannot leave 0 to 1, and is right for areas near them.
         ends = expit(logit(value) + np.array([-half, half]))
         low, high = min(low, float(ends[0])), max(high, float(ends[1]))
         method = "DeLong over patients (logit, t) joined with the binormal score interval"
@@ -158,7 +161,7 @@ def clustered_paired(
     areas, covariance = parts.areas_K, parts.covariance_KK
     difference, (first, second) = float(areas[0] - areas[1]), covariance.diagonal()
     variance = float(first + second - 2 * covariance[0, 1])
-    if variance <= ROUNDING:
+    if variance <= ROUNDING:  # equal rankings must give exactly 0 and p = 1, not 1e-17 over 1e-9
         if abs(difference) > 1e-12:
             raise UndefinedError("the difference has no variance: each column separates the classes fully")
         difference = variance = 0.0
@@ -202,6 +205,7 @@ def clustered_unpaired(
     difference, variance = areas[0] - areas[1], variances[0] + variances[1]
     if not variance > 0:
         raise UndefinedError("the difference has no variance: each column separates the classes fully")
+    # Degrees of freedom count patients, not rows, as pROC counts its rows.
     sizes = [np.unique(as_patients(ids, columns.shape[1])).size for _, columns, ids in sides]
     spread = sum(part**2 / (size - 1) for part, size in zip(variances, sizes, strict=True))
     df, z, half = (
@@ -234,6 +238,7 @@ def _parts(labels: ArrayLike, scores_KN: Floats, patients: ArrayLike | None) -> 
                 f"a class has rows of {count} patient only: DeLong's variance needs two patients of each class"
             )
         centred_KX = placements_KX - areas_K[:, None]
+        # A patient is the unit: what its rows deviate by is summed before it is squared.
         sums_KU = np.stack([np.bincount(units, weights=row, minlength=size) for row in centred_KX])
         sides.append(sums_KU / units.size)
         covariances.append(count / (count - 1) / units.size**2 * sums_KU @ sums_KU.T)
@@ -325,7 +330,7 @@ def score_interval(area: float, positives: float, negatives: float, z: float) ->
     def outside(theta: Floats) -> NDArray[np.bool_]:
         return np.abs(area - theta) > z * np.sqrt(binormal_variance(theta, positives, negatives))
 
-    edge = 1e-12
+    edge = 1e-12  # ndtri of 0 or 1 is infinite
     middle = min(max(area, edge), 1 - edge)
     ends = np.array([edge, 1 - edge])
     inner = np.array([middle, middle])

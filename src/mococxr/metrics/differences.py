@@ -197,7 +197,7 @@ def _tails(
     error = float(np.sqrt(variance))
     if error == 0:
         raise UndefinedError("the difference has no variance: no test against a margin")
-    half = float(ndtri(1 - alpha)) * error
+    half = float(ndtri(1 - alpha)) * error  # one-sided at alpha, so the interval is at 1 - 2 alpha
     p_below, p_above = (float(ndtr(-(margin + sign * difference) / error)) for sign in (1, -1))
     return p_below, p_above, difference - half, difference + half
 
@@ -282,6 +282,7 @@ def patients_needed(
     if not difference > 0 or not 0 < alpha < power < 1:
         raise ValueError("needed: a difference above 0, and 0 < alpha < power < 1")
     prevalence = positives / patients
+    # The difference must lie this many standard errors from 0; the variance falls as 1 / patients.
     standard_errors = float(ndtri(1 - alpha / 2) + ndtri(power))
     count = int(np.ceil(standard_errors**2 * variance * patients / difference**2))
     count_positive = round(count * prevalence)

@@ -28,22 +28,22 @@ def vote(
     >>> labels.tolist(), scores.tolist(), studies.tolist()
     ([0, 1], [0.9, 0.7], ['a', 'b'])
     """
-    values, given = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    values, known = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     ids, first, inverse = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-    if not given.shape == inverse.shape == values.shape[-1:]:
-        raise ValueError(f"labels {given.shape}, scores {values.shape}, groups {inverse.shape} do not match")
-    if not np.isin(given, (0, 1)).all():
+    if not known.shape == inverse.shape == values.shape[-1:]:
+        raise ValueError(f"labels {known.shape}, scores {values.shape}, groups {inverse.shape} do not match")
+    if not np.isin(known, (0, 1)).all():
         raise ValueError("labels must be 1 or 0; leave other images out first")
     if np.isnan(values).any():
         raise ValueError("an image without a score cannot vote")
     if how not in ("max", "mean"):
         raise ValueError(f"no vote named {how!r}: max or mean")
     if not first.size:
-        return given.astype(np.int64), values, ids
-    order = np.argsort(inverse, kind="stable")
+        return known.astype(np.int64), values, ids
+    order = np.argsort(inverse, kind="stable")  # the rows of a group side by side, for reduceat
     counts = np.bincount(inverse)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    joined_labels = np.maximum.reduceat(given[order].astype(np.int64), starts)
+    joined_labels = np.maximum.reduceat(known[order].astype(np.int64), starts)
     if how == "max":
         return joined_labels, np.maximum.reduceat(values[..., order], starts, axis=-1), ids
     return joined_labels, np.add.reduceat(values[..., order], starts, axis=-1) / counts, ids

@@ -89,6 +89,7 @@ def labels_saved(
     needed = _read(np.array([reached]), curve[:, None], counts)[0]
     needed_B = np.sort(_read(target_B[defined], drawn_FB[:, defined], counts))
     last = needed_B.size - 1
+    # Order statistics, not interpolated ones: between a number and "more than all" there is nothing.
     low = needed_B[int(np.floor((1 - level) / 2 * last))]
     high = needed_B[int(np.ceil((1 + level) / 2 * last))]
     estimate, first, final = (_bounded(float(value), counts) for value in (needed, low, high))
@@ -106,6 +107,7 @@ def labels_saved(
 def _bounded(value: float, counts: Floats) -> Labels:
     if value == np.inf:
         return Labels(float(counts[-1]), "more than")
+    # A target below the first point was reached with fewer labels than were tried.
     return Labels(float(counts[0]), "at most") if value <= counts[0] * (1 + 1e-12) else Labels(value)
 
 
@@ -117,7 +119,7 @@ def _read(target_B: Floats, curve_FB: Floats, counts: Floats) -> Floats:
     columns = np.arange(target_B.size)
     below, above = rising[after - 1, columns], rising[after, columns]
     gap = np.where(above > below, above - below, 1.0)
-    logs = np.log(counts)
+    logs = np.log(counts)  # learning curves are near straight over the logarithm
     share = np.clip((target_B - below) / gap, 0.0, 1.0)
     inside = np.exp(logs[after - 1] + share * (logs[after] - logs[after - 1]))
     return np.where(reached_FB.any(axis=0), inside, np.inf)

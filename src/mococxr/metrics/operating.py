@@ -152,7 +152,7 @@ def _clustered(counts: Floats, counted_B4: Floats, patients_4: Floats, level: fl
         replicates_B = safe_divide(*drawn[name])
         if plain.value is None:
             numbers[name] = plain
-        elif np.nanmin(replicates_B) == np.nanmax(replicates_B):
+        elif np.nanmin(replicates_B) == np.nanmax(replicates_B):  # 100 %: the bootstrap has no width
             flat = _share(name, float(by_patient[name][0]), float(by_patient[name][1]), level, FLAT)
             numbers[name] = replace(flat, value=plain.value)
         else:
@@ -183,6 +183,7 @@ def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, sensitivity:
     if not 0 < sensitivity <= 1:
         raise ValueError(f"the sensitivity must lie above 0 and not above 1, not {sensitivity}")
     thresholds, reached, _ = _curve(labels, scores)
+    # The tolerance: 9 / 10 must reach 0.9 whatever the last bit.
     return float(thresholds[np.argmax(reached >= sensitivity - 1e-12)])
 
 

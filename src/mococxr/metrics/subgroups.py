@@ -124,7 +124,9 @@ def subgroups(
         against = max(measured, key=lambda group: group.patients).name
     if against is None:
         return Subgroups(tuple(results), None, ())
-    drawn = patient_resamples(ids, replicates, seed)
+    drawn = patient_resamples(
+        ids, replicates, seed
+    )  # of all patients: a gap is paired where groups share some
     replicates_of = {
         group.name: resampled(auroc_measure, positive, columns, drawn, members[group.name]).mean(axis=0)
         for group in measured
@@ -164,7 +166,7 @@ def _gaps(results: list[Group], against: str, replicates: dict[str, Floats], lev
         gap_B = replicates[name] - replicates[against]
         difference = group.auroc.ends()[0] - by_name[against].auroc.ends()[0]
         _, low, high = interval(gap_B, difference, level).ends()
-        flagged = low > 0 or high < 0
+        flagged = low > 0 or high < 0  # by the interval, which p_holm then tempers
         gaps.append(Gap(name, against, difference, low, high, bootstrap_p(gap_B), flagged=flagged))
     adjusted = holm([np.nan if gap.p is None else gap.p for gap in gaps])
     return [

@@ -104,7 +104,7 @@ def variance_split(
     total = [float(part) for part in _components(observed, count_draws, count_runs)]
     # NaN: a side of length 1; what the table shows holds the patients' interaction, which is taken out.
     draw, run, rest = (max(0.0, a - b) if a == a else None for a, b in zip(total, interaction, strict=True))
-    mean_B = moved_BDS.mean(axis=(1, 2))
+    mean_B = moved_BDS.mean(axis=(1, 2))  # what all trials have in common: the test patients
     shared = float(mean_B.var(ddof=1))
     inside = [max(0.0, part) if part == part else 0.0 for part in interaction]
     patients = max(0.0, shared - inside[0] / count_draws - inside[1] / count_runs - inside[2] / cells)
