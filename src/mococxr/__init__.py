@@ -105,7 +105,7 @@ def Features(encoder, *, size=None, frame="centre", device="auto", batch=64):
     return Features(encoder, size=size, frame=frame, device=device, batch=batch)
 
 
-def read_image(source, *, voi="first", frames="first", sixteen_bit="full"):
+def read_image(source, *, depth="full", voi=None, frames="refuse"):
     """Read one image as `prepare` would.
 
     >>> mococxr.read_image("images/images/phantom-000001-2.png").shape
@@ -113,9 +113,9 @@ def read_image(source, *, voi="first", frames="first", sixteen_bit="full"):
 
     Args:
         source: a path, or the bytes of a file: PNG, JPEG, TIFF, BMP or DICOM.
-        voi: DICOM window or VOI table: first, widest, none, a number from 1, or name:TEXT.
+        depth: how more than 8 bits become 8: `full` (the declared range) or two percentiles as LOW:HIGH.
+        voi: DICOM window or VOI table: first (None), widest, none, a number from 1, or name:TEXT.
         frames: `first` takes the first frame of a multi-frame DICOM file, `refuse` refuses the file.
-        sixteen_bit: `full` (the declared range) or two percentiles as LOW:HIGH.
 
     Returns:
         uint8 (H, W), upright, larger = whiter as displayed.
@@ -123,10 +123,9 @@ def read_image(source, *, voi="first", frames="first", sixteen_bit="full"):
     Raises:
         ImageError: it cannot be read; the text is the reason.
     """
-    from mococxr.images import decode_image, read_bytes
+    from mococxr.images import read_image
 
-    data = source if isinstance(source, bytes) else read_bytes(_path(source))
-    return decode_image(data, voi=voi, frames=frames, sixteen_bit=sixteen_bit)
+    return read_image(source, depth=depth, voi=voi, frames=frames)
 
 
 def load_encoder(source, *, backbone=None, size=None):

@@ -25,9 +25,9 @@ __version__: str
 def read_image(
     source: str | PathLike[str] | bytes,
     *,
-    voi: str = "first",
-    frames: str = "first",
-    sixteen_bit: str = "full",
+    depth: str = "full",
+    voi: str | None = None,
+    frames: str = "refuse",
 ) -> NDArray[np.uint8]: ...
 def load_encoder(
     source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None

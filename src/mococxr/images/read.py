@@ -24,7 +24,7 @@ MAX_BYTES = 1 << 30
 
 
 def read_image(
-    file: Path | str | bytes,
+    source: Path | str | bytes,
     *,
     depth: str = "full",
     voi: str | None = None,
@@ -34,7 +34,7 @@ def read_image(
     """Read one chest image, as `prepare` does before it is resized.
 
     Args:
-        file: a PNG, JPEG, TIFF, BMP or DICOM file, or its bytes; the first bytes decide which, not the suffix.
+        source: a PNG, JPEG, TIFF, BMP or DICOM file, or its bytes; the first bytes decide which, not the suffix.
         depth: `full` maps the declared range of an image of more than 8 bits to 0..255; `LOW:HIGH` maps these two
             percentiles of the image to 0 and 255. Images of 8 bits stay as they are.
         voi: which window or table of a DICOM file is applied: `first` (None), `widest`, `none`, a number from 1, or
@@ -50,7 +50,7 @@ def read_image(
         InputError: `depth`, `voi` or `frames` is none of its forms.
     """
     reading = Reading(depth, voi or "first", frames, max_pixels)
-    return decode_image(file if isinstance(file, bytes) else read_bytes(Path(file)), reading)
+    return decode_image(source if isinstance(source, bytes) else read_bytes(Path(source)), reading)
 
 
 def decode_image(data: bytes, reading: Reading = DEFAULT) -> npt.NDArray[np.uint8]:
