@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import mococxr
-from mococxr.classifier.operating import read_rule
+from mococxr.classifier.fit import read_rule
 from mococxr.classifier.saved import FORMAT, load_model, save_model
 from mococxr.encoders import Encoder, EncoderSpec, build, initial_encoder, save_encoder
 from mococxr.errors import InputError, RunError

@@ -18,8 +18,8 @@ import mococxr
 from mococxr import cli
 from mococxr.encoders import EncoderSpec, initial_encoder
 from mococxr.errors import InputError
-from mococxr.exporting.architectures import TWINS, Twin
-from mococxr.exporting.checkpoint_file import read_checkpoint
+from mococxr.exporting.moco_checkpoint import read_checkpoint
+from mococxr.exporting.state_dicts import TWINS, Twin
 from official_checkpoint import checkpoint, features, state_dict, write
 from small_store import make_store
 

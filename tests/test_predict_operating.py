@@ -19,9 +19,9 @@ from sklearn.isotonic import IsotonicRegression
 
 from deadly_folder import DeadlyFile
 from mococxr import metrics, workers
-from mococxr.classifier import decoding
+from mococxr.classifier import inputs
+from mococxr.classifier.fit import read_rule
 from mococxr.classifier.inputs import Image, images_of
-from mococxr.classifier.operating import read_rule
 from mococxr.commands import run
 from mococxr.errors import ImageError, InputError
 from mococxr.heads.targets import read_target
@@ -265,37 +265,37 @@ def many(folder: Path, count: int) -> list[Image]:
     return list(images_of(folder, None))
 
 
-def told(found: list[decoding.Read]) -> list[tuple[str, object]]:
+def told(found: list[inputs.Read]) -> list[tuple[str, object]]:
     return [(image.path, str(one) if isinstance(one, ImageError) else one.tobytes()) for image, one in found]
 
 
 def test_processes_give_the_images_in_order_with_the_same_pixels_as_one(tmp_path, store, monkeypatch):
-    monkeypatch.setattr(decoding, "WORTH", 0.0)
-    monkeypatch.setattr(decoding, "CHUNK", 4)
+    monkeypatch.setattr(inputs, "WORTH", 0.0)
+    monkeypatch.setattr(inputs, "CHUNK", 4)
     files = many(tmp_path / "images", 50)
     images = [*files[:20], *images_of(store.path, None), *files[20:]]
     how = {"reading": Reading(), "size": 72, "key": None}
-    alone = told(list(decoding.decoded(images, jobs=1, **how)))
+    alone = told(list(inputs.decoded(images, jobs=1, **how)))
     assert [path for path, _ in alone] == [image.path for image in images]
     assert sum(isinstance(one, str) for _, one in alone) == 5
     started = []
     pool = workers.process_pool
     monkeypatch.setattr(workers, "process_pool", lambda *how: started.append(how[0]) or pool(*how))
-    assert told(list(decoding.decoded(images, jobs=2, **how))) == alone
+    assert told(list(inputs.decoded(images, jobs=2, **how))) == alone
     assert started == [2, 2]
-    monkeypatch.setattr(decoding, "WORTH", 1e9)
-    assert told(list(decoding.decoded(images, jobs=2, **how))) == alone
+    monkeypatch.setattr(inputs, "WORTH", 1e9)
+    assert told(list(inputs.decoded(images, jobs=2, **how))) == alone
     assert started == [2, 2], "images that are read at once are not worth a process"
 
 
 @pytest.mark.slow
 def test_an_image_that_kills_its_process_is_the_only_one_that_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "WORTH", 0.0)
-    monkeypatch.setattr(decoding, "TRIED", 1)
-    monkeypatch.setattr(decoding, "CHUNK", 3)
+    monkeypatch.setattr(inputs, "WORTH", 0.0)
+    monkeypatch.setattr(inputs, "TRIED", 1)
+    monkeypatch.setattr(inputs, "CHUNK", 3)
     images = many(tmp_path / "images", 9)
     images[7] = replace(images[7], file=DeadlyFile("deadly.png"))
-    found = list(decoding.decoded(images, reading=Reading(), size=72, key=None, jobs=2))
+    found = list(inputs.decoded(images, reading=Reading(), size=72, key=None, jobs=2))
     assert [image.path for image, _ in found] == [image.path for image in images]
     lost = {image.path.rpartition("/")[2]: str(one) for image, one in found if isinstance(one, ImageError)}
     assert lost.keys() == {"3.png", "7.png"}

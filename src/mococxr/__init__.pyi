@@ -213,9 +213,10 @@ def pretrain(
         seed: Random seed. [at least 0; default: 0]
         device: Where to compute; auto takes a GPU if there is one. [default: auto]
         backbone: Encoder architecture: any timm name. [paper: resnet18; tuned: tf_efficientnet_lite0]
-        init: Initial weights: imagenet, random, a run folder or a weights file, each loaded into --backbone;
-            or another encoder with its own architecture and normalisation: NAME or timm:NAME, hf:OWNER/NAME,
-            hf:FOLDER, xrv:NAME, NETWORK:FILE. [default: imagenet]
+        init: Initial weights: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
+            (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k). imagenet,
+            random, a run and a weights file are loaded into --backbone; any other brings its own architecture
+            and normalisation. [default: imagenet]
         channels: Input channels; the grey image is repeated into each. [between 1 and 64; default: 3]
         size: Side of a view. [px; between 16 and 4096; paper: 320; tuned: 96]
         epochs: Passes over the images. [epochs; between 1 and 100000; paper: 20; tuned: 12]
@@ -291,8 +292,8 @@ def embed(
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
         frame: Input crop: the centred square of the shorter side, or the whole image with its aspect ratio
             kept. [default: centre; arXiv 2010.05352]
-        encoder: Encoder: a run folder, imagenet, random, a timm name (resnet50.a1_in1k), hf:OWNER/NAME or
-            hf:FOLDER, xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file.
+        encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
+            (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k).
         out: Parquet table to write.
     """
 
@@ -319,7 +320,7 @@ def fit(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
-    mode: Literal["linear", "finetune"] = "linear",
+    mode: Literal["linear", "finetune", "lpft"] = "linear",
     fraction: float = 1.0,
     draw: int = 0,
     calibrate: Literal["platt", "isotonic", "temperature", "none"] = "platt",
@@ -353,10 +354,11 @@ def fit(
             the paper's 220, 95, 41 and 18]
         checkpoints: Number of checkpoints, best by validation AUROC, whose probabilities are averaged; 0 uses
             the final weights and no validation labels. [at least 0; default: 10; arXiv 2010.05352]
-        encoder: Encoder: a run folder, imagenet, random, a timm name (resnet50.a1_in1k), hf:OWNER/NAME or
-            hf:FOLDER, xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file.
+        encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
+            (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k).
         target: Label to predict: a column, or COLUMN=VALUE.
-        mode: Linear probe on frozen features, or fine-tuning of all layers. [default: linear]
+        mode: Linear probe on frozen features, fine-tuning of all layers, or fine-tuning from the probe's head
+            (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
         draw: Which label subset of that fraction. [at least 0; default: 0]
         calibrate: Calibration of the probabilities on validation images. [default: platt]
@@ -415,7 +417,9 @@ def study(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
-    mode: Literal["linear", "finetune"] | Sequence[Literal["linear", "finetune"]] = ("linear",),
+    mode: Literal["linear", "finetune", "lpft"] | Sequence[Literal["linear", "finetune", "lpft"]] = (
+        "linear",
+    ),
     fraction: float | Sequence[float] = (0.01, 0.1, 1.0),
     draws: int = 5,
     draws_from: str | PathLike[str] | None = None,
@@ -463,10 +467,12 @@ def study(
             the final weights and no validation labels. [at least 0; default: 10; arXiv 2010.05352]
         target: Label to predict: a column, or COLUMN=VALUE (repeatable).
         arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
-            seeds (repeatable). An encoder is a run folder, imagenet, random, a timm name (resnet50.a1_in1k),
-            hf:OWNER/NAME or hf:FOLDER, xrv:NAME (torchxrayvision), or NETWORK:FILE with a weights file.
+            seeds (repeatable). An encoder is one of: imagenet, random, a run folder, hf:OWNER/NAME or
+            hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
+            (resnet50.a1_in1k).
         out: Study folder (created, or resumed).
-        mode: Linear probe on frozen features, fine-tuning of all layers, or both. [default: linear]
+        mode: Linear probe on frozen features, fine-tuning of all layers, fine-tuning from the probe's head
+            (lpft); or several. [default: linear]
         fraction: Fractions of the labelled training patients. [above 0 and at most 1; default: 0.01 0.1 1;
             arXiv 2010.05352]
         draws: Label subsets per fraction; fraction 1 has one. [at least 1; default: 5; arXiv 2010.05352]

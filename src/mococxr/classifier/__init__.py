@@ -1,4 +1,4 @@
-"""The classifier that a user keeps: `fitting` makes it, `scoring` scores images with it; `embed` writes features.
+"""The classifier that a user keeps: `fit` makes it, `predict` scores images with it, `saved` is what lies on disk.
 
-Import from its modules. Nothing is imported here: the processes that decode images (`decoding`) need no PyTorch.
+Import from its modules. Nothing is imported here: the processes that decode images (`inputs`) need no PyTorch.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.operating import describe, read_rule
-from mococxr.classifier.origin import origin_of
-from mococxr.classifier.saved import FORMAT, save_model
+from mococxr.classifier.saved import FORMAT, origin_of, save_model
 from mococxr.encoders import Encoder, EncoderSpec, open_encoder, resolve_encoder, short_name
 from mococxr.errors import InputError, UndefinedError
 from mococxr.features import features, pick_device
@@ -24,7 +23,7 @@ from mococxr.files import check_place, claim, write_parquet
 from mococxr.heads import train_classifier
 from mococxr.heads.classifier import Ensemble, FitResult, TrainData, member_scores, read_config
 from mococxr.heads.targets import Target, draw_labelled, read_target
-from mococxr.measure.operating import fit_blocks
+from mococxr.measure.operating import SENSITIVITY, ThresholdRule, fit_blocks
 from mococxr.settings import EmbedSettings, FitSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
@@ -177,3 +176,45 @@ def _about(
         },
         "settings": to_mapping(settings),
     }
+
+
+# --- calibration and threshold
+
+Facts = dict[str, Any]
+
+
+def read_rule(threshold_by: str, sensitivity: float | None) -> ThresholdRule | None:
+    """The rule of `--threshold-by` and `--sensitivity`; None for no threshold.
+
+    Raises:
+        InputError: a sensitivity that nothing would use.
+    """
+    if sensitivity is not None and threshold_by != "sensitivity":
+        raise InputError(
+            f"--sensitivity {sensitivity:g} cannot be combined with --threshold-by {threshold_by}.",
+            "Leave one of the two out.",
+        )
+    if threshold_by == "none":
+        return None
+    by_sensitivity = threshold_by == "sensitivity"
+    return ThresholdRule(threshold_by, sensitivity=(sensitivity or SENSITIVITY) if by_sensitivity else None)
+
+
+def describe(blocks: Mapping[str, Facts]) -> tuple[list[str], list[str]]:
+    """What `fit` says of the two blocks, and what it warns of."""
+    lines, warnings = [], []
+    calibration, threshold = blocks["calibration"], blocks["threshold"]
+    images = f"{calibration['validation_images']:,} validation images"
+    if calibration["reason"]:
+        warnings.append(f"No calibrated probability. {calibration['reason']}")
+    else:
+        lines.append(f"calibrated by {calibration['method']} on {images}")
+    if threshold["reason"]:
+        warnings.append(f"No decision. {threshold['reason']}")
+    else:
+        rates = ", ".join(
+            f"{name} {threshold[name]['value']:.2f} ({threshold[name]['low']:.2f} to {threshold[name]['high']:.2f})"
+            for name in ("sensitivity", "specificity")
+        )
+        lines.append(f"threshold {threshold['value']:.4g}: {rates} on the {images} that chose it")
+    return lines, warnings

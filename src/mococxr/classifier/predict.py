@@ -10,11 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.decoding import decoded
 from mococxr.classifier.fit import set_threads
-from mococxr.classifier.inputs import Image, images_of, quarantined
-from mococxr.classifier.operating import calibrator_of, threshold_of
-from mococxr.classifier.saved import Model, load_model
+from mococxr.classifier.inputs import Image, decoded, images_of, quarantined
+from mococxr.classifier.saved import Model, calibrator_of, load_model, threshold_of
 from mococxr.errors import ImageError, InputError
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv

@@ -1,11 +1,12 @@
 """MODEL on disk: `model.safetensors` (encoder and head of each averaged checkpoint) and `model.json`.
 
-`model.json` names the hash of the weights that it belongs to.
+`model.json` names the hash of the weights that it belongs to, and says how the encoder came to be as its run recorded
+it. Paths on this machine stay out: names of stores, runs and files are the last part of a path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mococxr import metrics
-from mococxr.classifier.operating import calibrator_of, threshold_of
 from mococxr.encoders import build, spec_of
 from mococxr.errors import InputError
 from mococxr.features import image_level, pick_device, to_frame
 from mococxr.files import atomic, read_json, sha256_file, write_json
 from mococxr.heads.classifier import Ensemble
 from mococxr.images import Reading
+from mococxr.metrics import Calibrator
+from mococxr.settings import from_yaml
 from mococxr.version import VERSION
 
+Facts = dict[str, Any]
 FORMAT = 1
 SCORES = {"score": pl.Float64, "calibrated": pl.Float64, "decision": pl.Int8}
 
@@ -104,3 +107,69 @@ def load_model(folder: Path) -> Model:
         raise InputError(f"{path} is missing or not the one that model.json names.", "Fit the model again.")
     encoder = build(spec_of(about["encoder"], str(folder / "model.json")))
     return Model(about, Ensemble.from_state(encoder, load_file(path), about["members"]))
+
+
+# --- calibration and threshold
+
+
+def calibrator_of(about: Mapping[str, Any]) -> Calibrator | None:
+    """The calibrator that `model.json` keeps; None where it keeps none."""
+    block = about.get("calibration") or {}
+    if not block.get("method"):
+        return None
+    return Calibrator(block["method"], **block["parameters"])
+
+
+def threshold_of(about: Mapping[str, Any]) -> float | None:
+    """The threshold that `model.json` keeps."""
+    return (about.get("threshold") or {}).get("value")
+
+
+# --- how the encoder came to be
+
+RUN = (
+    "kind",
+    "version",
+    "backbone",
+    "init",
+    "weights",
+    "started_from",
+    "pretrained_on",
+    "phantom",
+    "verdict",
+    "steps",
+)
+CHECKPOINT = ("kind", "sha256", "architecture", "epoch", "head")
+RECIPE = (
+    "preset", "size", "epochs", "batch", "queue", "momentum", "temperature", "lr", "optimizer", "schedule", "head",
+    "positives", "crop", "rotation", "flip", "seed",
+)  # fmt: skip
+
+
+def origin_of(folder: Path | None, init: str | None = None) -> Facts:
+    """What is known of the encoder in a folder.
+
+    Args:
+        folder: a run, or any folder with encoder.json; None where the encoder was named otherwise.
+        init: that name, for example `imagenet`.
+
+    Returns:
+        `sha256` of its weights (None without a folder), `run` (facts of run.json) and `recipe` (settings of the
+        pretraining); what nobody recorded is absent.
+    """
+    if folder is None:
+        return {"sha256": None, "run": {"init": init}, "recipe": {}}
+    record = _read(folder / "run.json", read_json)
+    run = {name: record[name] for name in RUN if name in record}
+    if isinstance(record.get("checkpoint"), dict):
+        run["checkpoint"] = {name: record["checkpoint"].get(name) for name in CHECKPOINT}
+    if isinstance(run.get("init"), str):
+        run["init"] = Path(run["init"]).name
+    settings = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
+    recipe = {name: settings[name] for name in RECIPE if settings.get(name) is not None}
+    return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}
+
+
+def _read(path: Path, reader: Any) -> Facts:
+    found = reader(path) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mococxr.classifier.origin import origin_of
-from mococxr.classifier.saved import Model, load_model
+from mococxr.classifier.saved import Model, load_model, origin_of
 from mococxr.encoders import Encoder, EncoderSpec, load_encoder
 from mococxr.errors import InputError, RunError
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from mococxr import console
 from mococxr.encoders import SETS, Encoder, EncoderSpec, build, load_weights, save_encoder
 from mococxr.errors import InputError
-from mococxr.exporting.checkpoint_file import read_checkpoint, tensors_of
-from mococxr.exporting.moco_checkpoint import Official, take_apart
+from mococxr.exporting.moco_checkpoint import Official, read_checkpoint, take_apart, tensors_of
 from mococxr.files import atomic, atomic_write, claim, sha256_file, write_json
 from mococxr.settings import ImportSettings, flag, to_yaml
 from mococxr.version import VERSION
