@@ -322,7 +322,7 @@ def test_a_group_that_is_served_worse_is_flagged_and_a_small_one_gets_words(tmp_
     assert "no AUROC of this group is computed" in small["auroc"]["reason"]
     assert found[1]["left_out"] == 3
     assert found[1]["gaps"][0]["p"] is None
-    assert "F less M" in capsys.readouterr().out
+    assert "F minus M" in capsys.readouterr().out
 
 
 # --- two tables

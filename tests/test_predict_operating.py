@@ -246,7 +246,7 @@ def test_wishes_that_cannot_be_write_nothing(store, tmp_path, changed):
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, -0.5])
 def test_a_prevalence_that_cannot_be_writes_nothing(store, tmp_path, prevalence):
     fit(store, tmp_path / "model")
-    with pytest.raises(InputError, match="between 0 and 1"):
+    with pytest.raises(InputError, match="above 0 and below 1"):
         predict(tmp_path / "model", [store.path], tmp_path / "s.csv", prevalence=prevalence)
     assert not (tmp_path / "s.csv").exists()
 

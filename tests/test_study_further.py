@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mococxr.commands import run
 from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
 from mococxr.heads.targets import read_target
-from mococxr.metrics import auroc, patient_resamples
+from mococxr.metrics import patient_resamples
 from mococxr.store import Store
 from small_store import BACKBONE, make_store
 
@@ -185,7 +185,7 @@ def test_a_linear_head_is_compared_with_the_reference_trained_by_gradient(both: 
     assert (row["arm"], row["mode"], row["against"], row["against_mode"]) == (
         "moco", "linear", "random", "finetune",
     )  # fmt: skip
-    resampled, point = by_hand(both, "Finding-linear-moco-0-0.3", "Finding-finetune-random-0-0.3", auroc)
+    resampled, point = by_hand(both, "Finding-linear-moco-0-0.3", "Finding-finetune-random-0-0.3", roc_auc)
     assert row["difference"] == pytest.approx(point, abs=1e-12)
     assert [row["low_bootstrap"], row["high_bootstrap"]] == pytest.approx(
         np.percentile(resampled, [2.5, 97.5]), abs=1e-12
@@ -193,16 +193,25 @@ def test_a_linear_head_is_compared_with_the_reference_trained_by_gradient(both: 
     assert pl.read_csv(both / "differences.csv")["mode"].to_list() == ["linear", "finetune"]
 
 
-def test_average_precision_differs_as_scikit_learn_says(both: Path) -> None:
+def roc_auc(labels, scores, weights=None):  # type: ignore[no-untyped-def]
+    return roc_auc_score(labels, scores, sample_weight=weights)
+
+
+def precision(labels, scores, weights=None):  # type: ignore[no-untyped-def]
+    return average_precision_score(labels, scores, sample_weight=weights)
+
+
+def partial(labels, scores, weights=None):  # type: ignore[no-untyped-def]
+    return roc_auc_score(1 - labels, -scores, max_fpr=0.1, sample_weight=weights)
+
+
+@pytest.mark.parametrize(("prefix", "oracle"), [("ap", precision), ("pauroc", partial)])
+def test_other_metrics_differ_as_scikit_learn_says(both: Path, prefix: str, oracle) -> None:  # type: ignore[no-untyped-def]
     row = pl.read_csv(both / "differences.csv").row(0, named=True)
-    ours, theirs = "Finding-linear-moco-0-0.3", "Finding-linear-random-0-0.3"
-
-    def precision(labels, scores, weights=None):  # type: ignore[no-untyped-def]
-        return average_precision_score(labels, scores, sample_weight=weights)
-
-    resampled, point = by_hand(both, ours, theirs, precision)
-    assert row["ap_difference"] == pytest.approx(point, abs=1e-12)
-    assert [row["ap_low"], row["ap_high"]] == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=1e-9)
+    resampled, point = by_hand(both, "Finding-linear-moco-0-0.3", "Finding-linear-random-0-0.3", oracle)
+    assert row[f"{prefix}_difference"] == pytest.approx(point, abs=1e-12)
+    ends = [row[f"{prefix}_low"], row[f"{prefix}_high"]]
+    assert ends == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=1e-9)
     assert row["low_draws"] < row["high_draws"]
 
 

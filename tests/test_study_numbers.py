@@ -177,7 +177,7 @@ def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_sa
     assert "One label subset" in whole["words"]
     wide = read(study, "differences", fraction=0.1)[0]
     assert (wide["low_draws"], wide["high_draws"]) == (row["low"], row["high"])
-    assert "label draws and pretraining runs" in wide["words"]
+    assert "label subsets and pretraining runs" in wide["words"]
     assert "It says nothing about other label draws." in read(study, "differences", fraction=1.0)[0]["words"]
 
 

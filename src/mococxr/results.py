@@ -83,6 +83,9 @@ _DIFFERENCE = (
         ap_difference="difference of average precision",
         ap_low="its lower bootstrap limit",
         ap_high="its upper bootstrap limit",
+        pauroc_difference="difference of partial AUROC (sensitivity 0.9 to 1)",
+        pauroc_low="its lower bootstrap limit",
+        pauroc_high="its upper bootstrap limit",
     )
     | _REASON
     | _number(
@@ -112,7 +115,11 @@ TABLES: Mapping[str, Columns] = {
             train_patients="their patients",
             train_positives="those that are positive",
         )
-        | _number(auroc="AUROC of the trial", average_precision="average precision of the trial")
+        | _number(
+            auroc="AUROC of the trial",
+            average_precision="average precision of the trial",
+            partial_auroc="partial AUROC of the trial (sensitivity 0.9 to 1)",
+        )
         | _text(status="done, or undefined and why")
         | _number(seconds="time taken")
     ),
@@ -129,6 +136,9 @@ TABLES: Mapping[str, Columns] = {
             average_precision="mean average precision",
             ap_low="its lower bootstrap limit",
             ap_high="its upper bootstrap limit",
+            partial_auroc="mean partial AUROC (sensitivity 0.9 to 1)",
+            pauroc_low="its lower bootstrap limit",
+            pauroc_high="its upper bootstrap limit",
         )
         | _count(draws="draws of labels that gave a number")
         | _REASON

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mococxr.measure.measures import MEASURES, Block
 
 WIDE = 46
+METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
 OTHERS = [name for name in MEASURES if name != "auroc"]
 """The metrics that have no interval but that of the bootstrap."""
 
@@ -28,8 +29,9 @@ def _label(result: Block) -> list[str]:
     lines = [
         f"{result['n']} rows of {result['patients']} patients, {result['positives']} rows positive",
         f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
-        _line("AUROC", {**quoted, "method": None}) + ("  (to quote)" if quoted["low"] is not None else ""),
-        _line(f"  by {result['auroc']['method']}", {**result["auroc"], "method": None}),
+        _line("AUROC", {**quoted, "method": None})
+        + ("  (report this one)" if quoted["low"] is not None else ""),
+        _line(f"  {METHODS[result['auroc']['method']]}", {**result["auroc"], "method": None}),
         *(_line(MEASURES[name].name, result[name]) for name in OTHERS),
     ]
     if result["against"]:
@@ -105,11 +107,15 @@ def _operating(point: Block) -> list[str]:
 
 
 def _calibrated(block: Block) -> list[str]:
-    name = "Calibration, as it stands" if block["method"] == "none" else f"Calibrated by {block['method']}"
+    name = (
+        "Calibration of the scores as they are"
+        if block["method"] == "none"
+        else f"Calibrated ({block['method']})"
+    )
     if block.get("reason"):
         return [f"{name}: not judged. {block['reason']}"]
     lines = [name, _line("  Brier score", block["brier"]), _line("  calibration error", block["ece"])]
-    lines[-1] += f" (if perfect {block['ece_if_perfect']:.3f})"
+    lines[-1] += f" (expected if perfect {block['ece_if_perfect']:.3f})"
     return [*lines, _line("  slope", block["slope"]), _line("  intercept", block["intercept"])]
 
 
@@ -122,6 +128,6 @@ def _groups(block: Block) -> list[str]:
         if gap["difference"] is not None:
             numbers = {"value": gap["difference"], "low": gap["low"], "high": gap["high"]}
             flag = ", flagged" if gap["flagged"] else ""
-            name = f"  {gap['group']} less {gap['against']}"
+            name = f"  {gap['group']} minus {gap['against']}"
             lines.append(f"{_line(name, numbers)}, Holm p {gap['p_holm']:.2g}{flag}")
     return lines
