@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mococxr import cli, commands
+from mococxr.classifier.fit import run_fit
 from mococxr.cli import GROUP_ORDER
 from mococxr.errors import InputError
 from mococxr.settings import (
@@ -34,6 +35,7 @@ from mococxr.settings import (
     to_yaml,
 )
 from mococxr.settings.fields import Range
+from small_run import make_phantom_store, tiny_run
 
 
 def values_of_numbers(kind: Any) -> bool:
@@ -284,3 +286,17 @@ def test_a_setting_keeps_all_that_is_said_of_it() -> None:
     assert describe(dataclasses.fields(One)[0]) == (
         "How wide. [px; above 0 and at most 9; default: 3; arXiv 2010.05352]"
     )
+
+
+def test_a_seed_may_be_any_that_64_bits_hold(tmp_path: Path) -> None:
+    """A time stamp is a usual seed; products of it are taken modulo 2^63, and scikit-learn gets 32 bits."""
+    store = make_phantom_store(tmp_path, images=12)
+    for i, seed in enumerate((20260101120000, 2**63 - 1)):
+        run = tiny_run(store, tmp_path / f"run{i}", seed=seed, epochs=1, batch=2, key_groups=1, queue=None)
+        fit = make(COMMANDS["fit"], {
+            "store": store, "encoder": str(run), "target": "Effusion", "out": tmp_path / f"model{i}", "seed": seed,
+            "strength": "cv", "device": "cpu", "jobs": 1,
+        })  # fmt: skip
+        run_fit(fit)
+    with pytest.raises(InputError, match=r"--seed must be between 0 and 2\^63 - 1"):
+        make(PretrainSettings, {"stores": "s", "out": "r", "seed": 2**63})

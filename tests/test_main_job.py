@@ -117,7 +117,7 @@ def check_run(folder: Path) -> None:
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert entries[-1]["step"] == facts["steps"]
     assert all(set(entry) >= LOG for entry in entries)
-    assert {"timm", "size", "channels", "mean", "std"} <= set(
+    assert {"architecture", "size", "channels", "mean", "std"} <= set(
         json.loads((folder / "encoder.json").read_text())
     )
     assert (folder / "encoder.safetensors").is_file()

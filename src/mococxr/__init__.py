@@ -113,7 +113,7 @@ def read_image(source, *, depth="full", voi=None, frames="refuse"):
 
     Args:
         source: a path, or the bytes of a file: PNG, JPEG, TIFF, BMP or DICOM.
-        depth: how more than 8 bits become 8: `full` (the declared range) or two percentiles as LOW:HIGH.
+        depth: mapping of 16-bit images: `full` (the declared range) or two percentiles as LOW:HIGH.
         voi: DICOM window or VOI table: first (None), widest, none, a number from 1, or name:TEXT.
         frames: `first` takes the first frame of a multi-frame DICOM file, `refuse` refuses the file.
 
@@ -146,9 +146,9 @@ def load_encoder(source, *, backbone=None, size=None):
     Raises:
         InputError: no such encoder, or it is not available here.
     """
-    from mococxr.encoders import open_encoder, resolve_encoder
+    from mococxr.encoders import load_encoder
 
-    return open_encoder(resolve_encoder(str(source), backbone=backbone, size=size))
+    return load_encoder(source, backbone=backbone, size=size)
 
 
 def load_classifier(folder):

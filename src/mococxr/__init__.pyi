@@ -38,7 +38,7 @@ def demo(*, seed: int = 0, out: str | PathLike[str] = "demo", images: int = 2400
     """Run the whole workflow on synthetic images: a demonstration, not evidence.
 
     Args:
-        seed: Random seed. [at least 0; default: 0]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         out: Output folder. [default: demo]
         images: Number of synthetic images. [images; at least 200; default: 2400]
         epochs: Pretraining: passes over the images. [epochs; at least 1; default: 10]
@@ -108,7 +108,7 @@ def prepare(
         split_file: A given split instead of --split: a table `patient,split` (train, val, test), a JSON file
             with a list of images per split, or mednet:NAME from the installed mednet package, e.g.
             mednet:default. [default: none]
-        split_seed: Random seed of the split by --split. [at least 0; default: 0]
+        split_seed: Random seed of the split by --split. [between 0 and 2^63 - 1; default: 0]
         patients_unknown: Accept images without patient identifiers: each image then counts as its own
             patient, and the report says so. [default: off]
         pseudonymise: Replace patient, study and image names by keyed hashes and keep only the labels of the
@@ -152,7 +152,7 @@ def views(
 
     Args:
         store: A store made by `prepare`.
-        seed: Random seed. [at least 0; default: 0]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         out: PNG file to write.
         preset: Preset whose augmentation is shown. [default: tuned]
         size: Side of a view. [px; between 16 and 4096; default: the preset's]
@@ -210,7 +210,7 @@ def pretrain(
 
     Args:
         stores: One store, or several to pretrain on together.
-        seed: Random seed. [at least 0; default: 0]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         device: Where to compute; auto takes a GPU if there is one. [default: auto]
         backbone: Encoder architecture: any timm name. [paper: resnet18; tuned: tf_efficientnet_lite0]
         init: Initial weights: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
@@ -243,7 +243,7 @@ def pretrain(
         brightness: Brightness jitter, relative. [between 0 and 1; default: 0]
         contrast: Contrast jitter, relative. [between 0 and 1; default: 0]
         mean: Mean subtracted from grey values in 0 to 1. [between 0 and 1; paper: 0.502; tuned: 0.449]
-        std: Divisor of the grey values after that. [between 1e-6 and 1e+06; paper: 0.085585; tuned: 0.226]
+        std: Divisor of the grey values after that. [above 0; paper: 0.085585; tuned: 0.226]
         positives: Positive pairs: two views of one image, or two images of one study (MedAug). [default:
             view]
         out: Run folder to create.
@@ -331,7 +331,7 @@ def fit(
 
     Args:
         store: A store made by `prepare`.
-        seed: Random seed. [at least 0; default: 0]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Where to compute; auto takes a GPU if there is one. [default: auto]
         backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
@@ -442,7 +442,7 @@ def study(
             [default: local]
         gpus: With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.
             [GPUs; between 0 and 1; default: 0.25 if the cluster has GPUs]
-        seed: Random seed. [at least 0; default: 0]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Where to compute; auto takes a GPU if there is one. [default: auto]
         backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
@@ -529,7 +529,7 @@ def reproduce(
             [default: local]
         gpus: With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.
             [GPUs; between 0 and 1; default: 0.25 if the cluster has GPUs]
-        seed: Random seed. [at least 0; default: 0]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Where to compute; auto takes a GPU if there is one. [default: auto]
         root: Dataset folder, as released.
@@ -600,7 +600,7 @@ def evaluate(
 
     Args:
         predictions: Table (CSV or Parquet) of labels and scores.
-        seed: Random seed. [at least 0; default: 0]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         label: Column of labels, 1 or 0 (repeatable).
         score: Column of scores, one per label (repeatable).
         patient: Column of patient identifiers. [default: each row is its own patient]

@@ -30,7 +30,7 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses; a command may end with another, as `inspect` does with 3 where it finds what needs attention."""
 
 INTRODUCTION = """\
-From a folder of chest images, most of them unlabelled, to a classifier that needs few labels,
+From a folder of chest X-rays, most of them unlabelled, to a classifier that needs few labels,
 with honest numbers.
 
 For example:
@@ -39,11 +39,9 @@ For example:
     mococxr study    store --target TB --arm moco=run --arm imagenet --out cmp
     mococxr fit      store --encoder run --target TB --out model
 
-`mococxr demo` goes the whole way on synthetic images; try it first."""
+`mococxr demo` runs the whole workflow on synthetic images; try it first."""
 
-EPILOGUE = (
-    "`mococxr COMMAND --help` shows every setting of a command; --debug, anywhere, the traceback of an error."
-)
+EPILOGUE = "`mococxr COMMAND --help` lists every setting of a command; --debug, anywhere, shows the traceback of an error."
 CONFIG_HELP = "YAML file of settings, e.g. the settings.yaml of a run; options given here override it."
 
 

@@ -66,7 +66,7 @@ class Features(TransformerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
         """Open the encoder; nothing is learned from the images."""
         self.encoder_ = self._open()
-        self.n_features_out_ = self.encoder_.spec.width
+        self.n_features_out_ = self.encoder_.spec.feature_dim
         return self
 
     def transform(self, X: NDArray[np.uint8] | Iterable[NDArray[np.uint8]] | Images) -> NDArray[np.float32]:
@@ -74,7 +74,7 @@ class Features(TransformerMixin, BaseEstimator):
         encoder = getattr(self, "encoder_", None) or self._open()
         size = self.size or encoder.spec.size
         images = X if isinstance(X, Sequence | np.ndarray | Images) else list(X)
-        out = np.empty((len(images), encoder.spec.width), np.float32)
+        out = np.empty((len(images), encoder.spec.feature_dim), np.float32)
         device = pick_device(self.device)
         frames = (self._frame(images, i, size) for i in range(len(images)))
         for position, feature in encode_frames(encoder.to(device).eval(), frames, device, self.batch):

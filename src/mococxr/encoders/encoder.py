@@ -142,7 +142,7 @@ def load_weights(encoder: Encoder, weights: Mapping[str, Tensor], source: str) -
     ]
     faults = [
         f"{what}: {', '.join(keys[:8])}{f' and {len(keys) - 8} more' if len(keys) > 8 else ''}"
-        for what, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
+        for what, keys in (("missing", missing), ("not in the network", extra), ("of another shape", shapes))
         if keys
     ]
     if faults:

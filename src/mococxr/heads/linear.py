@@ -110,7 +110,9 @@ def _folds(y: NDArray, patients: NDArray, seed: int) -> list[tuple[NDArray, NDAr
     if count < 2 or (np.bincount(y.astype(np.int64))[:2] < count).any():
         return []
     strata = np.where(y == 1, 1, 0)
-    splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(
+        n_splits=count, shuffle=True, random_state=seed % (1 << 32)
+    )  # as large as scikit-learn takes
     folds = list(splitter.split(np.zeros(len(y)), strata, patients))
     whole = all({0, 1} <= set(y[part].tolist()) for fold in folds for part in fold)
     return folds if whole else []

@@ -49,6 +49,7 @@ def seed_generators(device: torch.device, seed: int) -> None:
     `torch.manual_seed` does it for every kind of device, and where one is not in use it first writes down the whole
     call stack for it, at every step.
     """
+    seed %= 1 << 63  # what 64 bits hold: a run multiplies its seed
     torch.random.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

@@ -20,6 +20,8 @@ from mococxr.errors import InputError
 S = TypeVar("S")
 PAPER = "arXiv 2010.05352"
 """The MoCo-CXR paper, as the source of a default."""
+LARGEST_SEED = (1 << 63) - 1
+"""Seeds are 64-bit integers in torch and in the views; a time stamp is a seed, too."""
 ENCODERS = (
     "imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME (torchxrayvision), "
     "a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k)"
@@ -243,6 +245,8 @@ def _written(value: Any) -> str:
 
 
 def _number(value: float) -> str:
+    if isinstance(value, int) and value >= 1 << 32 and not value & (value + 1):
+        return f"2^{value.bit_length()} - 1"
     return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
 
@@ -306,7 +310,7 @@ class WithJobs:
 class Seeded:
     """One seed decides everything random."""
 
-    seed: int = setting("Random seed.", 0, low=0, group="Execution")
+    seed: int = setting("Random seed.", 0, low=0, high=LARGEST_SEED, group="Execution")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mococxr.settings.fields import PAPER, OnExecutor, Seeded, WithJobs, setting
+from mococxr.settings.fields import LARGEST_SEED, PAPER, OnExecutor, Seeded, WithJobs, setting
 
 Format = Literal[
     "auto", "csv", "dicom", "folder", "chexpert", "nih", "shenzhen", "montgomery", "mimic", "vindr", "padchest", "rsna",
@@ -70,7 +70,9 @@ class PrepareSettings(OnExecutor, WithJobs):
         None,
         group="Split",
     )
-    split_seed: int = setting("Random seed of the split by --split.", 0, low=0, group="Split")
+    split_seed: int = setting(
+        "Random seed of the split by --split.", 0, low=0, high=LARGEST_SEED, group="Split"
+    )
     patients_unknown: bool = setting(
         "Accept images without patient identifiers: each image then counts as its own patient, and the report says so.",
         False,

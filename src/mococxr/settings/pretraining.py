@@ -99,9 +99,7 @@ class Preset:
     mean: float = setting(
         "Mean subtracted from grey values in 0 to 1.", 0.449, low=0, high=1, group="Augmentation"
     )
-    std: float = setting(
-        "Divisor of the grey values after that.", 0.226, low=1e-6, high=1e6, group="Augmentation"
-    )
+    std: float = setting("Divisor of the grey values after that.", 0.226, above=0, group="Augmentation")
     positives: Literal["view", "study"] = setting(
         "Positive pairs: two views of one image, or two images of one study (MedAug).",
         "view",
