@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mococxr.audit.inspect import Dossier
+from mococxr.audit.inspect import Audit
 from mococxr.classifier.saved import Model
 from mococxr.encoders import Encoder
 from mococxr.errors import ImageError as ImageError

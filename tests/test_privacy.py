@@ -157,7 +157,7 @@ def test_no_planted_identifier_comes_out_of_any_command(tmp_path, capfd):
         ("report", study),
     ]  # fmt: skip
     if "inspect" in ENTRIES:
-        lines.append(("inspect", store, "--out", made / "dossier.html"))
+        lines.append(("inspect", store, "--out", made / "audit.html"))
     if "export" in ENTRIES:
         lines += [
             ("export", run, "--to", "timm", "--out", made / "timm"),

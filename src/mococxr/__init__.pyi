@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mococxr.audit.inspect import Dossier
+from mococxr.audit.inspect import Audit
 from mococxr.classifier.saved import Model
 from mococxr.encoders import Encoder
 from mococxr.errors import ImageError as ImageError
@@ -125,7 +125,7 @@ def inspect(
     jobs: int | None = None,
     against: str | PathLike[str] | None = None,
     thumbnails: int = 12,
-) -> Dossier:
+) -> Audit:
     """Check a store before training: unreadable, unusual, duplicate and leaking images, labels, shortcuts.
 
     Exit status 3 if a finding needs attention, 0 if none does.

@@ -122,7 +122,7 @@ def _words(value: Any) -> list[str]:
     return [shlex.quote(str(item)) for item in values]
 
 
-RETURNS = {"prepare": "Store", "inspect": "Dossier", "evaluate": "dict[str, Any]", "report": "None"}
+RETURNS = {"prepare": "Store", "inspect": "Audit", "evaluate": "dict[str, Any]", "report": "None"}
 """Command -> what its Python function returns; all others return the `Path` of what they made."""
 _TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}
 

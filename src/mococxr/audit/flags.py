@@ -6,64 +6,68 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from mococxr.audit import pose, text
-from mococxr.audit.copies import Pair, groups
+from mococxr import console
+from mococxr.audit import measure as look
+from mococxr.audit import pose
 from mococxr.audit.measure import STATISTICS, Measured
+from mococxr.near_duplicates import candidate_pairs, is_copy
 from mococxr.store import Store
 
+ERROR, INFO = "error", "info"
 COLUMNS = ("row", "path", "patient", "flag", "reason", "other")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding. `attention`: it makes the exit status 3; `what` in a few words; `do` in a sentence."""
+    """A kind of finding. `severity`: an error makes the exit status 3; `what` in a few words; `do` in a sentence."""
 
     flag: str
-    attention: bool
+    severity: str
     what: str
     do: str
 
 
 _TABLE = "the label table of the source"
 KINDS = (
-    Kind("patient-in-two-splits", True, "patients in more than one split",
+    Kind("patient-in-two-splits", ERROR, "patients in more than one split",
          "Leave one row for each patient in the store's splits.csv, or prepare again with --split-file."),
-    Kind("copy-across-splits", True, "copies of one image in different splits",
+    Kind("copy-across-splits", ERROR, "copies of one image in different splits",
          f"Give both images one patient in {_TABLE}, or delete one row, and prepare again."),
-    Kind("patient-in-both-stores", True, "patients in both stores",
+    Kind("patient-in-both-stores", ERROR, "patients in both stores",
          "Name them to pretrain by --exclude-patients FILE, or take their rows out of one table and prepare again."),
-    Kind("image-in-both-stores", True, "copies of one image in both stores",
+    Kind("image-in-both-stores", ERROR, "copies of one image in both stores",
          "Name their patients to pretrain by --exclude-patients FILE, or take their rows out of one table."),
-    Kind("copy-across-patients", True, "copies of one image under different patients",
+    Kind("copy-across-patients", ERROR, "copies of one image under different patients",
          f"Find out whose image it is, give both one patient in {_TABLE}, and prepare again."),
-    Kind("copy-with-other-labels", True, "copies of one image with labels that contradict each other",
+    Kind("copy-with-other-labels", ERROR, "copies of one image with labels that contradict each other",
          f"Look at the image, correct its labels in {_TABLE}, and prepare again."),
-    Kind("corrupt", True, "files in quarantine: not read, not in the store",
+    Kind("corrupt", ERROR, "files in quarantine: not read, not in the store",
          "Read the reasons in the store's quarantine.csv; mend or fetch the files and prepare again, or leave them "
          "out of the source."),
-    Kind("blank", True, "images without a picture",
+    Kind("blank", ERROR, "images without a picture",
          f"Delete their rows in {_TABLE} and prepare again."),
-    Kind("inverted", True, "images that look inverted (white lungs)",
+    Kind("inverted", ERROR, "images that look inverted (white lungs)",
          "Look at them; invert the files, or delete their rows in the table, and prepare again."),
-    Kind("rotated", True, "images that look turned by 90 or 180 degrees",
+    Kind("rotated", ERROR, "images that look turned by 90 or 180 degrees",
          "Look at them; turn the files upright, or delete their rows in the table, and prepare again."),
-    Kind("not-chest", True, "images that hardly look like the others of the store",
+    Kind("not-chest", ERROR, "images that hardly look like the others of the store",
          f"Look at them; delete the rows of those that show no chest in {_TABLE} and prepare again."),
-    Kind("text", True, "images with burned-in text, more than a marker and a word",
+    Kind("text", ERROR, "images with burned-in text, more than a marker and a word",
          "Read it on the original images; where it names a person, black it out in the files and prepare again."),
-    Kind("identical", False, "images whose files are the same bytes, of one patient",
+    Kind("identical", INFO, "images whose files are the same bytes, of one patient",
          f"Nothing leaks; delete the rows of the copies in {_TABLE} where images are to count once."),
-    Kind("copy", False, "copies of one image, of one patient",
+    Kind("copy", INFO, "copies of one image, of one patient",
          f"Nothing leaks; delete the rows of the copies in {_TABLE} where images are to count once."),
-    Kind("no-split", False, "images whose patient is in no split",
+    Kind("no-split", INFO, "images whose patient is in no split",
          "They are used for nothing; add the patient to the store's splits.csv if they should be."),
-    Kind("no-image", False, "files in quarantine that are no images: localizers, other modalities, second copies",
+    Kind("no-image", INFO, "files in quarantine that are no images: localizers, other modalities, second copies",
          "Nothing to do; the store's quarantine.csv lists them."),
-    Kind("text-short", False, "images with a burned-in word, e.g. PORTABLE",
+    Kind("text-short", INFO, "images with a burned-in word, e.g. PORTABLE",
          "Look at some; a word that goes with a disease is a shortcut, see below."),
-    Kind("outlier", False, "images far from the others in brightness, contrast, black, white or entropy",
+    Kind("outlier", INFO, "images far from the others in brightness, contrast, black, white or entropy",
          "Look at some; a device or an export of its own often shows here."),
 )  # fmt: skip
 """Every kind of finding, what leaks first."""
@@ -140,9 +144,9 @@ class Flagger:
         return found + self._outliers(measured)
 
     def _text(self, row: int, longest: int | None, strokes: int | None) -> list[Row]:
-        if strokes is None or longest is None or strokes < text.WORD:
+        if strokes is None or longest is None or strokes < look.WORD:
             return []
-        much = longest >= text.LONG_LINE or strokes >= text.MUCH
+        much = longest >= look.LONG_LINE or strokes >= look.MUCH_TEXT
         reason = f"lines of letters: {longest} strokes in the longest, {strokes} in all"
         return [self.row(row, "text" if much else "text-short", reason)]
 
@@ -214,3 +218,85 @@ _LEAST = {"mean": 3.0, "sd": 2.0, "black": 0.02, "white": 0.02, "entropy": 0.1}
 def _some(names: Sequence[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images that are one: rows `a` and `b` (of the other store, where there are two); `bytes`: equal files."""
+
+    a: int
+    b: int
+    bytes: bool
+
+
+Rows = npt.NDArray[np.int64]
+
+
+def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArray[np.bool_]) -> list[Pair]:
+    """Pairs of images of one store that are one image, in order.
+
+    Of n images with the same bytes each is paired with the first of them; images without a picture are compared
+    by their bytes only.
+    """
+    numbers = _numbered(store.index["sha256"])
+    first = _first_of(numbers)
+    again = np.flatnonzero(first != np.arange(len(first)))
+    seeing = np.flatnonzero(~blank & (first == np.arange(len(first))))
+    candidates = seeing[candidate_pairs(prints[seeing])]
+    found = [Pair(int(first[row]), int(row), True) for row in again]
+    with console.progress("compare", len(candidates), unit="pairs") as bar:
+        for a, b in candidates.tolist():
+            if is_copy(store.pixels(a), store.pixels(b)):
+                found.append(Pair(a, b, False))
+            bar.advance()
+    return sorted(found, key=lambda pair: (pair.a, pair.b))
+
+
+def copies_across(
+    store: Store, prints: npt.NDArray[np.uint8], other: Store, others: npt.NDArray[np.uint8]
+) -> list[Pair]:
+    """Pairs of an image of `store` and one of `other` that are one image, in order.
+
+    Images without a picture have an empty fingerprint and are compared by their bytes only.
+    """
+    hashes = {sha256: row for row, sha256 in reversed(list(enumerate(other.index["sha256"].to_list())))}
+    bytes_of = [hashes.get(sha256) for sha256 in store.index["sha256"].to_list()]
+    found = [Pair(a, b, True) for a, b in enumerate(bytes_of) if b is not None]
+    mine = np.flatnonzero(np.array([b is None for b in bytes_of], bool) & prints.any(axis=1))
+    theirs = np.flatnonzero(others.any(axis=1))
+    candidates = candidate_pairs(prints[mine], others[theirs])
+    with console.progress("compare stores", len(candidates), unit="pairs") as bar:
+        for i, j in candidates.tolist():
+            a, b = int(mine[i]), int(theirs[j])
+            if is_copy(store.pixels(a), other.pixels(b)):
+                found.append(Pair(a, b, False))
+            bar.advance()
+    return sorted(found, key=lambda pair: (pair.a, pair.b))
+
+
+def groups(pairs: list[Pair]) -> list[list[int]]:
+    """Rows that are one image through some chain of pairs: each group sorted, groups by their first row."""
+    leader: dict[int, int] = {}
+
+    def find(row: int) -> int:
+        while leader.setdefault(row, row) != row:
+            row = leader[row]
+        return row
+
+    for pair in pairs:
+        a, b = find(pair.a), find(pair.b)
+        leader[max(a, b)] = min(a, b)
+    members: dict[int, list[int]] = {}
+    for row in sorted(leader):
+        members.setdefault(find(row), []).append(row)
+    return sorted(members.values())
+
+
+def _numbered(hashes: pl.Series) -> Rows:
+    return hashes.rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def _first_of(numbers: Rows) -> Rows:
+    """For each row the first row of the same number."""
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse], np.int64)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from mococxr.audit.facts import Found
 from mococxr.audit.flags import KINDS
-from mococxr.audit.pictures import ILLEGIBLE, SMALL, picture
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Table, render
 from mococxr.store import Store
@@ -17,6 +19,10 @@ from mococxr.store import Store
 MOST_LABELS = 24
 """Labels in the table of pairs, those with the most images."""
 _MOST_SHORTCUTS = 15
+SMALL, ILLEGIBLE = 150, 84
+"""Pixels that a picture is high at most; it is wide by a fifth more. The second is for images with burned-in text,
+whose letters are not to be read on a page that may travel."""
+_QUALITY = 72
 
 
 @dataclass(frozen=True)
@@ -43,25 +49,25 @@ class Shown:
         return any(len(image.pictures) > 1 for image in self.images)
 
 
-def to_html(found: Found, store: Store, other: Store | None, most: int) -> str:
+def to_html(facts: dict[str, Any], flags: pl.DataFrame, store: Store, other: Store | None, most: int) -> str:
     """The page as one HTML file.
 
     Args:
-        found: what was found.
+        facts: what `inspect` found.
+        flags: a row for each flag of each image.
         store: the store, for pictures.
         other: the other store, or None.
         most: images shown of each finding.
     """
-    facts = found.facts
     gallery = [
-        _shown(one, found.flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"
+        _shown(one, flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"
     ]
     return render(
         "audit/audit.html.j2",
         styles="audit/audit.css",
-        title=f"Dossier of {facts['store']['name']}",
+        title=f"Data audit of {facts['store']['name']}",
         heading=facts["store"]["name"],
-        eyebrow="MoCo-CXR · dossier of a store",
+        eyebrow="MoCo-CXR · data audit of a store",
         lead=_subtitle(facts["store"]),
         facts=facts,
         headline=_headline(facts),
@@ -198,3 +204,12 @@ _NAMES = {
     "white": "share of white pixels (250 to 255)",
     "entropy": "entropy, bits",
 }
+
+
+def picture(image: npt.NDArray[np.uint8], tall: int = SMALL) -> str:
+    """An image that fits `tall` pixels of height, as a `data:` address of a JPEG."""
+    scale = min(tall / image.shape[0], 1.2 * tall / image.shape[1])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()

@@ -18,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from mococxr.synthetic import draw_phantom
 
 SIDE = 24
 MARGIN = 0.15
@@ -38,7 +37,7 @@ FLAT = 3.0
 POSES = tuple((quarters, sign) for sign in (1, -1) for quarters in range(4))
 """Quarter turns counter-clockwise that an image has been given, and -1 where it has been inverted."""
 
-_LOCAL, _RIDGE, _DIRECTIONS, _PHANTOMS = 4.0, 0.05, 12, 48
+_LOCAL, _RIDGE, _DIRECTIONS = 4.0, 0.05, 12
 _PIXELS = SIDE * SIDE
 
 Floats = npt.NDArray[np.float32]
@@ -50,7 +49,7 @@ def shrink(image: npt.NDArray[np.uint8]) -> Floats:
     return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def even(small: Floats) -> Floats:
+def equalise(small: Floats) -> Floats:
     """Local mean and contrast taken out; then mean 0 and deviation 1 over the image."""
     rest = small - _blur(small)
     rest = rest / (np.sqrt(_blur(rest * rest)) + 4)
@@ -126,7 +125,7 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
     if fewest < ENOUGH // 4:
         return _unlearnt(frontal)
     many = min(_DIRECTIONS, fewest // 5)
-    template = _phantom_template() if frontal else None
+    template = _first_template() if frontal else None
     learnt = [_learn_half([found[place] for place in half], template, many) for half in halves]
     templates, means, directions = (np.stack(part) for part in zip(*learnt, strict=True))
     return Model(templates, means, directions)
@@ -138,13 +137,13 @@ def half_of(row: Rows) -> Rows:
 
 
 def _unlearnt(frontal: bool) -> Model | None:
-    return Model(np.stack([_phantom_template()] * 2)) if frontal else None
+    return Model(np.stack([_first_template()] * 2)) if frontal else None
 
 
 def _learn_half(images: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:
-    upright = np.stack(images) if template is None else _righted(images, template)
+    upright = np.stack(images) if template is None else _turned_upright(images, template)
     template = _fit(upright)
-    upright = _righted(images, template)
+    upright = _turned_upright(images, template)
     template = _fit(upright)
     flat = upright.reshape(len(upright), _PIXELS)
     mean = flat.mean(axis=0)
@@ -152,7 +151,7 @@ def _learn_half(images: list[Floats], template: Floats | None, many: int) -> tup
     return template, mean, directions[:many]
 
 
-def _righted(images: list[Floats], template: Floats) -> Floats:
+def _turned_upright(images: list[Floats], template: Floats) -> Floats:
     """The images, those that clearly lie otherwise turned back."""
     model = Model(np.stack([template, template]))
     found = []
@@ -172,5 +171,7 @@ def _fit(upright_N: Floats) -> Floats:
 
 
 @lru_cache(maxsize=1)
-def _phantom_template() -> Floats:
-    return _fit(np.stack([even(shrink(draw_phantom(0, i, size=72))) for i in range(_PHANTOMS)]))
+def _first_template() -> Floats:
+    """The template of 48 synthetic images (`draw_phantom(0, i, size=72)`), fitted once and kept as numbers."""
+    with (files("mococxr.audit") / "pose_template.csv").open() as file:
+        return np.loadtxt(file, delimiter=",", dtype=np.float32)

@@ -14,8 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 from faulty_images import burn_in
 from mococxr.audit import labels as counts
-from mococxr.audit import pose, text
-from mococxr.audit.copies import Pair, copies_within, groups
+from mococxr.audit import measure as look
+from mococxr.audit import pose
+from mococxr.audit.flags import Pair, copies_within, groups
 from mococxr.near_duplicates import fingerprints
 from mococxr.store.reader import NO_IMAGE
 from mococxr.synthetic import draw_phantom
@@ -28,7 +29,7 @@ def images() -> list[np.ndarray]:
 
 
 def evened(images: list[np.ndarray]) -> list[np.ndarray]:
-    return [pose.even(pose.shrink(image)) for image in images]
+    return [pose.equalise(pose.shrink(image)) for image in images]
 
 
 @pytest.mark.parametrize("shown", [80, 20], ids=["learnt from images", "phantoms' word alone"])
@@ -40,6 +41,11 @@ def test_an_image_in_any_pose_is_recognised(images: list[np.ndarray], shown: int
         turned = [np.rot90(image if sign > 0 else 255 - image, quarters) for image in images]
         said = {pose.verdict(model.fits(image, row)) for row, image in enumerate(evened(turned))}
         assert said == {(quarters, sign < 0)}
+
+
+def test_the_template_that_is_shipped_is_the_one_of_48_synthetic_images() -> None:
+    drawn = [pose.equalise(pose.shrink(draw_phantom(0, i, size=72))) for i in range(48)]
+    assert np.allclose(pose._first_template(), pose._fit(np.stack(drawn)), atol=1e-5)
 
 
 def test_a_store_half_of_which_is_inverted_is_not_learnt_upside_down(images: list[np.ndarray]) -> None:
@@ -80,7 +86,9 @@ def test_what_is_no_chest_is_hardly_explained(images: list[np.ndarray]) -> None:
         "a disc": (((x - 150) ** 2 + (y - 100) ** 2 < 3600) * 220).astype(np.uint8),
         "writing": cv2.putText(np.zeros((300, 240), np.uint8), "ABC", (5, 180), 0, 3, 255, 8),
     }
-    explained = {name: model.explained(pose.even(pose.shrink(image)), 0) for name, image in strange.items()}
+    explained = {
+        name: model.explained(pose.equalise(pose.shrink(image)), 0) for name, image in strange.items()
+    }
     assert max(explained.values()) < pose.EXPLAINED
     upright = [model.explained(image, row) for row, image in enumerate(evened(images))]
     turned = [model.explained(np.rot90(image), row) for row, image in enumerate(evened(images))]
@@ -89,21 +97,21 @@ def test_what_is_no_chest_is_hardly_explained(images: list[np.ndarray]) -> None:
 
 
 def test_a_side_marker_is_no_text_and_a_name_is(images: list[np.ndarray]) -> None:
-    plain = [text.strokes(image) for image in images]
-    assert max(every for _, every in plain if every is not None) < text.WORD
+    plain = [look.text_strokes(image) for image in images]
+    assert max(every for _, every in plain if every is not None) < look.WORD
     marked = [cv2.putText(image.copy(), "L", (230, 30), 0, 0.8, 255, 2, cv2.LINE_AA) for image in images[:20]]
-    assert max(text.strokes(image)[1] for image in marked) < text.WORD  # type: ignore[index]
-    named = [text.strokes(burn_in(image, number)) for number, image in enumerate(images[:40])]
-    assert sum(longest >= text.LONG_LINE for longest, _ in named) >= 37
+    assert max(look.text_strokes(image)[1] for image in marked) < look.WORD  # type: ignore[index]
+    named = [look.text_strokes(burn_in(image, number)) for number, image in enumerate(images[:40])]
+    assert sum(longest >= look.LONG_LINE for longest, _ in named) >= 37
 
 
 def test_a_large_image_is_read_as_its_shrunken_self_and_a_small_one_is_not_judged(
     images: list[np.ndarray],
 ) -> None:
     large = cv2.resize(burn_in(images[0], 1), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    longest, _ = text.strokes(large) or (0, 0)
-    assert longest >= text.LONG_LINE
-    assert text.strokes(cv2.resize(images[0], (200, 240))) is None
+    longest, _ = look.text_strokes(large) or (0, 0)
+    assert longest >= look.LONG_LINE
+    assert look.text_strokes(cv2.resize(images[0], (200, 240))) is None
 
 
 def test_chains_of_copies_are_one_group() -> None:
@@ -201,17 +209,15 @@ def test_few_real_images_are_called_odd_and_every_identical_pair_is_found(
 
     for name, identical in (("nih", 1), ("pediatric", 24)):
         store = run("prepare", {"source": real_data / name, "out": tmp_path / name, "jobs": 2})
-        dossier = run(
-            "inspect", {"store": store.path, "out": tmp_path / f"{name}.d" / "dossier.html", "jobs": 2}
-        )
+        audit = run("inspect", {"store": store.path, "out": tmp_path / f"{name}.d" / "audit.html", "jobs": 2})
         odd = ["inverted", "blank", "rotated", "not-chest", "text"]
-        flagged = dossier.flags.filter(pl.col("flag").is_in(odd))["path"].n_unique()
+        flagged = audit.flags.filter(pl.col("flag").is_in(odd))["path"].n_unique()
         assert flagged <= 0.02 * len(store)
         twice = store.index.filter(pl.col("sha256").is_duplicated())
-        found = dossier.flags.filter(pl.col("flag") == "identical")["path"]
+        found = audit.flags.filter(pl.col("flag") == "identical")["path"]
         assert set(found) == set(twice["path"])
         assert twice["sha256"].n_unique() == identical
-        assert not len(dossier.flags.filter(pl.col("flag").is_in(["copy", "copy-across-patients"])))
+        assert not len(audit.flags.filter(pl.col("flag").is_in(["copy", "copy-across-patients"])))
 
 
 def test_a_dicom_object_that_is_not_an_image_is_a_note_and_one_without_pixels_is_not() -> None:
