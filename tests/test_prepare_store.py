@@ -160,10 +160,10 @@ def test_phantoms_are_known_by_their_names_and_a_chunk_is_a_pixel_file(tmp_path)
     folder = tmp_path / "images"
     table = write_images(folder, 100)
     for i, path in enumerate(table["path"]):
-        (folder / path).rename(folder / path.replace("image", "phantom-"))
+        (folder / path).rename(folder / path.replace("/image", "/phantom-"))
         if 32 <= i < 64:
-            (folder / path.replace("image", "phantom-")).write_bytes(b"")
-    table.with_columns(pl.col("path").str.replace("image", "phantom-")).write_csv(folder / "labels.csv")
+            (folder / path.replace("/image", "/phantom-")).write_bytes(b"")
+    table.with_columns(pl.col("path").str.replace("/image", "/phantom-")).write_csv(folder / "labels.csv")
     store = run(settings(folder, tmp_path / "store", size=64))
     assert store.manifest["phantom"] is True
     files = [(shard["file"], shard["first_row"], shard["images"]) for shard in store.manifest["shards"]]
