@@ -7,9 +7,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from mococxr.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +53,20 @@ def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small_run import make_phantom_store
 
     return make_phantom_store(tmp_path_factory.mktemp("phantoms"))
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store of 60 small images of 30 patients, to be read only (tests/small_store.py)."""
+    from small_store import make_store
+
+    return make_store(tmp_path_factory.mktemp("small"), patients=30)
+
+
+@pytest.fixture(scope="session")
+def store(small_store: Store) -> Store:
+    """The store of a test module that makes none of its own."""
+    return small_store
 
 
 @pytest.fixture

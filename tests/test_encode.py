@@ -16,14 +16,9 @@ from mococxr.features import (
     to_frame,
 )
 from mococxr.images import read_image
-from small_store import BACKBONE, make_store
+from small_store import BACKBONE
 
 SPEC = EncoderSpec(BACKBONE, 32)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("encode"), patients=15)
 
 
 def ramp(height, width):

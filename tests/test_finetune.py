@@ -20,11 +20,6 @@ from small_store import BACKBONE, make_store
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("finetune"), patients=30)
-
-
-@pytest.fixture(scope="module")
 def target(store):
     return read_target(store, "Finding")
 

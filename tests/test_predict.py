@@ -11,12 +11,7 @@ from archive_images import grey_image, image
 from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.heads.targets import draw_labelled, read_target
-from small_store import HOW, make_store
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("predict"), patients=30)
+from small_store import HOW
 
 
 def fit(store, out, **changed):

@@ -170,28 +170,28 @@ def test_moved_probabilities_are_calibrated_where_the_prevalence_is_another():
             metrics.at_prevalence([0.5], was, now)
 
 
-def test_few_validation_images_give_words_and_blank_columns(tmp_path, capsys):
-    small = make_store(tmp_path / "small", patients=45)
-    about = fit(small, tmp_path / "model")
+def test_few_validation_images_give_words_and_blank_columns(small_store, tmp_path, capsys):
+    about = fit(small_store, tmp_path / "model")
     for block in ("calibration", "threshold"):
-        assert "validation patients, fewer than 10" in about[block]["reason"]
+        assert "fewer than 10; no " in about[block]["reason"]
     assert about["calibration"]["method"] is None
     assert about["threshold"]["value"] is None
     told = capsys.readouterr().err
     assert "No calibrated probability. Too few to judge" in told
     assert "No decision. Too few to judge" in told
-    scores = predict(tmp_path / "model", [small.path], tmp_path / "s.csv")
+    scores = predict(tmp_path / "model", [small_store.path], tmp_path / "s.csv")
     assert scores["calibrated"].null_count() == scores["decision"].null_count() == len(scores)
     told = capsys.readouterr().err
     assert told.count("Column calibrated is blank. Too few to judge") == 1
     with pytest.raises(InputError, match="no calibrated probability to move"):
-        predict(tmp_path / "model", [small.path], tmp_path / "t.csv", prevalence=0.1)
+        predict(tmp_path / "model", [small_store.path], tmp_path / "t.csv", prevalence=0.1)
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_without_validation_images_a_model_is_fitted_all_the_same(tmp_path):
-    bare = make_store(tmp_path / "bare", patients=30, split=(0.6, 0, 0.4))
-    about = fit(bare, tmp_path / "model")
+def test_without_validation_images_a_model_is_fitted_all_the_same(small_store, tmp_path):
+    bare = shutil.copytree(small_store.path, tmp_path / "bare")
+    (bare / "splits.csv").write_text((bare / "splits.csv").read_text().replace(",val", ",train"))
+    about = fit(Store.open(bare), tmp_path / "model")
     assert "no labelled validation images" in about["threshold"]["reason"]
     assert about["validation_used_for"] == []
 
