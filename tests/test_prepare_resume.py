@@ -99,7 +99,9 @@ def test_a_chunk_without_its_record_is_decoded_again(folder, tmp_path, here):
     run_until(settings(folder, tmp_path / "store"), [0, 1])
     here.clear()
     record_file(staging_folder(tmp_path / "store"), 0).unlink()  # killed between the pixels and their record
+    (staging_folder(tmp_path / "store") / "store" / ".pixels-00001.bin.ab.part").write_bytes(b"half")
     assert run(settings(folder, tmp_path / "store")).sha256 == whole.sha256
+    assert not list((tmp_path / "store").rglob("*.part"))
     assert here == [0, 2, 3]
 
 

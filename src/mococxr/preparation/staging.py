@@ -95,6 +95,8 @@ class Staging:
 
     def finish(self, out: Path) -> None:
         """Put the store in place, at once, and clear up."""
+        for unfinished in self.store.rglob(".*.part"):  # of a process that was killed while it wrote
+            unfinished.unlink()
         os.replace(self.store, out)
         self.remove()
 
