@@ -198,7 +198,7 @@ def test_weights_that_do_not_fit_are_refused_with_every_key_and_nothing_is_loade
         "here.pt",
         NAME,
         "missing: bn1.weight",
-        "unexpected: fc.bias",
+        "not in the network: fc.bias",
         "shape: conv_stem.weight (5, 5) for",
     ):
         assert part in str(told.value)
