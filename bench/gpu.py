@@ -19,9 +19,10 @@ import polars as pl
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mococxr.pretraining.dataset import Pool
-from mococxr.pretraining.setup import build_learner, make_accelerator
-from mococxr.pretraining.step import moco_step
+from mococxr.pretraining.dataset import PretrainSet
+from mococxr.pretraining.hardware import make_accelerator
+from mococxr.pretraining.loader import make_loader
+from mococxr.pretraining.pretrain import build_method
 from mococxr.settings import PretrainSettings, make
 from mococxr.store import Level
 from mococxr.workers import opencv_on_one_thread
@@ -74,19 +75,18 @@ def measure(preset: str, given: argparse.Namespace) -> str:
     accelerator = make_accelerator("cuda", s.precision)
     alone = pl.DataFrame({"source": ["noise"], "patient": ["0"]})
     rows = np.arange(IMAGES)
-    pool = Pool((Random(s.size),), np.zeros(IMAGES, dtype=np.int64), rows, rows, alone)
-    learner, feed, _ = build_learner(s, pool, accelerator)
-    how = {"m": s.momentum, "temperature": s.temperature, "groups": s.key_groups}
+    pool = PretrainSet((Random(s.size),), np.zeros(IMAGES, dtype=np.int64), rows, rows, alone)
+    method, feed = build_method(s, accelerator)[0], make_loader(s, pool, accelerator)
     constant = feed.views(*feed.images(0)).to(accelerator.device)
 
     def bare() -> object:
-        return moco_step(learner, *constant, **how)
+        return method.step(constant, s.lr)
 
     batches: Iterator[tuple[int, object]] = feed.run(0, 1 << 40)
 
     def fed() -> object:
         _, batch = next(batches)
-        return moco_step(learner, *batch.to(accelerator.device, non_blocking=True), **how)
+        return method.step(batch.to(accelerator.device, non_blocking=True), s.lr)
 
     if s.compile:
         flop = float("nan")  # the counter does not see into compiled code

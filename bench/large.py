@@ -37,7 +37,7 @@ STEPS = 12
 CHILD = """
 import json, sys, time
 import mococxr.store
-from mococxr.pretraining.pretrain import loop
+from mococxr.pretraining.moco import MoCo
 from mococxr.errors import RunError
 import mococxr, torch
 
@@ -47,7 +47,7 @@ def memory():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("RssAnon"))
 
-step, done = loop.moco_step, []
+step, done = MoCo.step, []
 
 def watched(*given, **how):
     result = step(*given, **how)
@@ -58,7 +58,7 @@ def watched(*given, **how):
         raise RunError("enough")
     return result
 
-loop.moco_step = watched
+MoCo.step = watched
 facts["before"], begun, used = memory(), time.perf_counter(), time.process_time()
 try:
     mococxr.pretrain([sys.argv[1]], out=sys.argv[2], backbone="resnet18", init="random", size=64, batch=32, queue=1024,

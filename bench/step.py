@@ -28,16 +28,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-import mococxr
-from mococxr.pretraining.dataset import gather_pool
-from mococxr.pretraining.hardware import knows_bf16
-from mococxr.pretraining.moco import KeyQueue
-from mococxr.pretraining.setup import build_learner, make_accelerator
-from mococxr.pretraining.step import Learner, moco_step
+from mococxr.pretraining.hardware import bf16_support, make_accelerator
+from mococxr.pretraining.moco import KeyQueue, MoCo
+from mococxr.pretraining.pretrain import build_method
 from mococxr.settings import PretrainSettings, make
 from mococxr.workers import cores, keep_memory, opencv_on_one_thread
 from ratio import Row, alternate, main, row
-from runs import BATCH, SETTINGS, make_store, pretraining_rate, quietly, write_images
+from runs import BATCH, SETTINGS, make_store, pretraining_rate, write_images
 
 PAPER_QUEUE = 24_576
 MATRICES = (1024, 2048, 3072)
@@ -76,7 +73,7 @@ def _calls_a_second(work: Callable[[], object], seconds: float) -> float:
     return calls / spent
 
 
-def a_learner(store: Path, size: int, precision: str = "no") -> Learner:
+def make_moco(store: Path, size: int, precision: str = "no") -> MoCo:
     """What a run of these settings would start with."""
     wanted = {
         "stores": [store],
@@ -86,24 +83,15 @@ def a_learner(store: Path, size: int, precision: str = "no") -> Learner:
         "precision": precision,
     }
     settings = make(PretrainSettings, wanted)
-    with quietly():
-        pool = gather_pool([mococxr.Store.open(store)], size, "train")
-    return build_learner(settings, pool, make_accelerator("cpu", precision))[0]
+    return build_method(settings, make_accelerator("cpu", precision))[0]
 
 
-def passes(learner: Learner, images_q: Tensor, images_k: Tensor) -> None:
+def passes(method: MoCo, images_q: Tensor, images_k: Tensor) -> None:
     """The four passes: query forward, backward (two), key forward."""
-    learner.query.zero_grad(set_to_none=True)
-    learner.wrapped(images_q).sum().backward()
-    with torch.no_grad(), learner.autocast():
-        learner.key(images_k)
-
-
-def a_step(learner: Learner, images_q: Tensor, images_k: Tensor) -> None:
-    moco_step(
-        learner, images_q, images_k,
-        m=SETTINGS["momentum"], temperature=SETTINGS["temperature"], groups=SETTINGS["key_groups"],
-    )  # fmt: skip
+    method.network.zero_grad(set_to_none=True)
+    method.wrapped(images_q).sum().backward()
+    with torch.no_grad(), method.autocast():
+        method.key(images_k)
 
 
 def rate(work: Callable[[], object], steps: int) -> float:
@@ -125,7 +113,7 @@ def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Ite
     torch.set_num_threads(cores())
     keep_memory()  # as pretraining does: all sides the same
     number, dtype = NUMBERS[precision]
-    if precision == "bf16" and knows_bf16(torch.device("cpu")) is False:
+    if precision == "bf16" and bf16_support(torch.device("cpu")) is False:
         yield Row.missing(f"ResNet-18, {size} px, {number}", "skipped: the processor has no fast bfloat16")
         return
     steps = PLANS[size][2]
@@ -134,16 +122,17 @@ def stepping(rounds: int, size: int, share: float, precision: str = "no") -> Ite
         images = write_images(top / "images", PLANS[size][0] * BATCH, 320, ".jpg")
         store = make_store(images, top / "store")
         views = torch.randint(0, 256, (2, BATCH, 1, size, size), dtype=torch.uint8)
-        learner, large = a_learner(store, size, precision), a_learner(store, size, precision)
+        learner, large = make_moco(store, size, precision), make_moco(store, size, precision)
+        lr = SETTINGS["lr"]
         large.queue = KeyQueue(PAPER_QUEUE, SETTINGS["dim"])
         flop_an_image = flop_of(lambda: passes(learner, *views)) / BATCH
         sides: dict[str, Callable[[], float]] = {
             "pretraining": partial(fed, store, top, size, precision),
-            "one constant batch": partial(rate, lambda: a_step(learner, *views), steps),
+            "one constant batch": partial(rate, lambda: learner.step(views, lr), steps),
             "matrix product": lambda: matrix_rate(dtype) / 1e9,
         }
         if size == 224:
-            sides["step"] = partial(rate, lambda: a_step(large, *views), steps)
+            sides["step"] = partial(rate, lambda: large.step(views, lr), steps)
             sides["the passes alone"] = partial(rate, lambda: passes(large, *views), steps)
         with opencv_on_one_thread():  # as pretraining does
             found = alternate(sides, rounds)

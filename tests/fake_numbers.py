@@ -179,4 +179,15 @@ def fake_run(number: int) -> Row:
         for step in steps
     ]
     words = {"verdict": "learning", "reason": "The loss fell to 2.10 (guessing: 8.32).", "remedy": ""}
-    return {"run": f"moco-{number}", "health": words | {**log[-1], "queue": 4096, "dim": 128, "log": log}}
+    return {
+        "run": f"moco-{number}",
+        "health": words
+        | {
+            **log[-1],
+            "queue": 4096,
+            "guessing": math.log(4097),
+            "own_key_floor": math.log(2),
+            "dim": 128,
+            "log": log,
+        },
+    }

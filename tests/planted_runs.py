@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mococxr.commands import run
-from mococxr.pretraining import loader, setup, step
+from mococxr.pretraining import loader, moco
 from mococxr.pretraining.pretrain import run as pretrain
 from mococxr.settings import PretrainSettings
 from mococxr.synthetic import write_phantoms
@@ -47,7 +47,7 @@ class Enough(Exception):
 
 
 def _frozen_head(change: Callable[[torch.Tensor], object]) -> Any:
-    class Frozen(setup.Projector):  # type: ignore[misc, name-defined]
+    class Frozen(moco.Projector):  # type: ignore[misc, name-defined]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             weight = self.head[-1].weight.requires_grad_(False)
@@ -72,8 +72,8 @@ def _shuffled(make: Any) -> Any:
 def _own_keys_first(descend: Any) -> Any:
     """A step that enqueues the keys before the loss and not after it."""
 
-    def wrong(learner: Any, images_q: Any, images_k: Any, **how: Any) -> Any:
-        queue, contrast = learner.queue, step.info_nce
+    def wrong(method: Any, views: Any, lr: float) -> Any:
+        queue, contrast = method.queue, moco.info_nce
         taken: list[torch.Tensor] = []
         real = type(queue).enqueue
 
@@ -83,9 +83,9 @@ def _own_keys_first(descend: Any) -> Any:
             return contrast(q, k, keys.clone(), temperature)  # the queue's own tensor, which now holds k
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(step, "info_nce", early)
+            patch.setattr(moco, "info_nce", early)
             patch.setattr(type(queue), "enqueue", lambda _, keys: None if taken else real(queue, keys))
-            return descend(learner, images_q, images_k, **how)
+            return descend(method, views, lr)
 
     return wrong
 
@@ -103,19 +103,19 @@ FAULTS = [
 
 def plant(fault: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Plant a fault by its flags, or in the code where no flag can."""
-    from mococxr.pretraining import trainer
-
     if fault == "collapsed":
-        patch.setattr(setup, "Projector", _frozen_head(torch.Tensor.zero_))
+        patch.setattr(moco, "Projector", _frozen_head(torch.Tensor.zero_))
     elif fault == "collapsing in dimension":
-        patch.setattr(setup, "Projector", _frozen_head(_one_direction))
+        patch.setattr(moco, "Projector", _frozen_head(_one_direction))
     elif fault == "stuck":
-        patch.setattr(loader.Feed, "views", _shuffled(loader.Feed.views))
+        patch.setattr(loader.BatchLoader, "views", _shuffled(loader.BatchLoader.views))
     elif fault == "own key among the negatives":
-        orders = setup.Orders
-        patch.setattr(setup, "Orders", lambda *given, **named: orders(*given, **{**named, "apart": 0}))
+        shuffle = loader.SpacedShuffle
+        patch.setattr(
+            loader, "SpacedShuffle", lambda *args, **named: shuffle(*args, **{**named, "min_gap": 0})
+        )
     elif fault.endswith("first"):
-        patch.setattr(trainer, "moco_step", _own_keys_first(trainer.moco_step))
+        patch.setattr(moco.MoCo, "step", _own_keys_first(moco.MoCo.step))
     return FLAGS.get(fault, {})
 
 
@@ -123,16 +123,16 @@ def first_tenth(
     store: Path, out: Path, fault: str, seed: int, patch: pytest.MonkeyPatch
 ) -> list[dict[str, Any]]:
     """The log of the first tenth of a run with a fault."""
-    run_on = loader.Feed.run
+    run_on = loader.BatchLoader.run
 
-    def stopping(self: loader.Feed, start: int, stop: int) -> Iterator[Any]:
+    def stopping(self: loader.BatchLoader, start: int, stop: int) -> Iterator[Any]:
         for step_number, views in run_on(self, start, stop):
             if step_number == TENTH:
                 raise Enough
             yield step_number, views
 
     given = {**SETTINGS, **plant(fault, patch), "stores": (store,), "out": out, "seed": seed}
-    patch.setattr(loader.Feed, "run", stopping)
+    patch.setattr(loader.BatchLoader, "run", stopping)
     with pytest.raises(Enough):
         pretrain(PretrainSettings(**given))
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mococxr.pretraining import trainer
+from mococxr.pretraining.pretrain import METHODS
 from small_run import tiny_run
 
 
@@ -26,17 +26,21 @@ def main(store: str, out: str, settings: str) -> None:
     Path(f"{out}-pid-{rank}").write_text(str(os.getpid()))
     hashes: list[str] = []
     kinds: set[str] = set()
-    step = trainer.moco_step
+    how = json.loads(settings)
+    kind = METHODS[how.get("method", "moco")]
+    step = kind.step
 
-    def watched(learner: Any, *views: torch.Tensor, **how: Any) -> Any:
-        hook = learner.query.head.register_forward_hook(lambda _, __, found: kinds.add(str(found.dtype)))
-        result = step(learner, *views, **how)
+    def watched(method: Any, views: torch.Tensor, lr: float) -> Any:
+        head = method.network.head if hasattr(method.network, "head") else method.network.projector
+        hook = head.register_forward_hook(lambda _, __, output: kinds.add(str(output.dtype)))
+        result = step(method, views, lr)
         hook.remove()
-        hashes.append(hashlib.sha256(learner.queue.keys_KC.numpy().tobytes()).hexdigest())
+        keys = method.queue.keys_KC if hasattr(method, "queue") else result.embeddings
+        hashes.append(hashlib.sha256(keys.numpy().tobytes()).hexdigest())
         return result
 
-    trainer.moco_step = watched
-    tiny_run(Path(store), Path(out), **json.loads(settings))
+    kind.step = watched
+    tiny_run(Path(store), Path(out), **how)
     Path(f"{out}-queue-{rank}.json").write_text(json.dumps(hashes))
     Path(f"{out}-kinds-{rank}.json").write_text(json.dumps(sorted(kinds)))
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from mococxr.augment import Recipe, draw_views, uniforms
-from mococxr.pretraining.dataset import Orders, gather_pool
-from mococxr.pretraining.device_views import store
-from mococxr.pretraining.loader import Feed
+from mococxr.pretraining.dataset import SpacedShuffle, gather_images
+from mococxr.pretraining.loader import BatchLoader, pack
 from mococxr.store import Store
 from mococxr.synthetic import draw_phantom
 
@@ -34,12 +33,12 @@ def some_images() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("mates", [False, True])
-def test_a_view_made_on_the_device_is_opencvs_to_a_stated_tolerance(name, mates):
+@pytest.mark.parametrize("study_partners", [False, True])
+def test_a_view_made_on_the_device_is_opencvs_to_a_stated_tolerance(name, study_partners):
     recipe, images = RECIPES[name], some_images()
-    sides = [images, images[::-1]] if mates else [images]
+    sides = [images, images[::-1]] if study_partners else [images]
     draws = [uniforms(3, 1, range(len(images)), side) for side in (0, 1)]
-    made = store(sides, recipe, draws, pinned=False).to(torch.device("cpu"))
+    made = pack(sides, recipe, draws, pinned=False).to(torch.device("cpu"))
     assert made.dtype == torch.uint8
     assert made.shape == (2, len(images), 1, recipe.size, recipe.size)
     for side in (0, 1):
@@ -54,18 +53,18 @@ def test_without_turning_or_scaling_a_view_on_the_device_is_the_image_itself():
     image = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
     draws = np.full((1, 7), 0.5)
     draws[0, 0] = 1.0  # no flip
-    made = store([[image]], Recipe(24, rotation=0.0), [draws, draws], pinned=False).to(torch.device("cpu"))
+    made = pack([[image]], Recipe(24, rotation=0.0), [draws, draws], pinned=False).to(torch.device("cpu"))
     np.testing.assert_array_equal(made[0, 0, 0].numpy(), image[:, 8:32])
 
 
 @pytest.mark.parametrize("positives", ["view", "study"])
 def test_a_feed_gives_the_same_batches_either_way(phantom_store, positives):
-    pool = gather_pool([Store.open(phantom_store)], 32, "train")
+    pool = gather_images([Store.open(phantom_store)], 32, "train")
     recipe = Recipe(32, 0.5, 10.0, (0.9, 1.0), 0.2, 0.2)
 
     def batches(views_on: str) -> list[torch.Tensor]:
-        orders = Orders(len(pool), 40, apart=16, seed=2)
-        feed = Feed(pool, recipe, orders, batch=8, seed=2, positives=positives, views_on=views_on)
+        orders = SpacedShuffle(len(pool), 40, min_gap=16, seed=2)
+        feed = BatchLoader(pool, recipe, orders, batch=8, seed=2, positives=positives, views_on=views_on)
         return [batch.to(torch.device("cpu")) for _, batch in feed.run(3, 9)]
 
     for one, other in zip(batches("cpu"), batches("device"), strict=True):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.pretraining.dataset import gather_pool
-from mococxr.pretraining.hardware import knows_bf16
-from mococxr.pretraining.monitor import Watch
-from mococxr.pretraining.setup import build_learner, make_accelerator
-from mococxr.pretraining.step import moco_step
+from mococxr.pretraining.dataset import gather_images
+from mococxr.pretraining.hardware import bf16_support, make_accelerator
+from mococxr.pretraining.loader import make_loader
+from mococxr.pretraining.monitor import Monitor
+from mococxr.pretraining.pretrain import build_method
 from mococxr.store import Store
 from small_run import read_log, tiny, tiny_run
 
@@ -33,10 +33,10 @@ def test_a_gpu_has_the_losses_of_the_cpu(phantom_store, tmp_path):
 
 
 def test_views_made_on_the_gpu_are_those_of_the_cpu(phantom_store, tmp_path):
-    pool = gather_pool([Store.open(phantom_store)], 32, "train")
+    pool = gather_images([Store.open(phantom_store)], 32, "train")
     accelerator = make_accelerator(GPU, "no")
     feeds = [
-        build_learner(tiny(phantom_store, tmp_path / "run", device=GPU, views_on=place), pool, accelerator)[1]
+        make_loader(tiny(phantom_store, tmp_path / "run", device=GPU, views_on=place), pool, accelerator)
         for place in ("cpu", "device")
     ]
     for (_, plain), (_, stored) in zip(*(feed.run(0, 4) for feed in feeds), strict=True):
@@ -53,40 +53,41 @@ def test_every_way_runs_on_a_gpu(phantom_store, tmp_path, settings):
 
 @needs_cuda
 def test_batches_for_a_gpu_lie_in_pinned_memory(phantom_store, tmp_path):
-    pool = gather_pool([Store.open(phantom_store)], 32, "train")
+    pool = gather_images([Store.open(phantom_store)], 32, "train")
     accelerator = make_accelerator("cuda", "no")
     for place in ("cpu", "device"):
         settings = tiny(phantom_store, tmp_path / "run", device="cuda", views_on=place)
-        _, batch = next(build_learner(settings, pool, accelerator)[1].run(0, 1))
+        _, batch = next(make_loader(settings, pool, accelerator).run(0, 1))
         tensors = [batch] if isinstance(batch, torch.Tensor) else [batch.images, batch.maps]
         assert all(tensor.is_pinned() for tensor in tensors)
 
 
 @needs_cuda
 def test_bfloat16_runs_and_stays_near(phantom_store, tmp_path):
-    if not knows_bf16(torch.device("cuda")):
+    if not bf16_support(torch.device("cuda")):
         pytest.skip("this GPU does not know bfloat16")
     plain, half = (losses(phantom_store, tmp_path / p, device="cuda", precision=p) for p in ("no", "bf16"))
     np.testing.assert_allclose(half, plain, atol=0.2)
 
 
 @needs_cuda
-@pytest.mark.parametrize("parts", [1, 2])
-def test_no_step_waits_for_the_gpu(phantom_store, tmp_path, parts):
-    settings = tiny(phantom_store, tmp_path / "run", device="cuda", precision="no")
-    pool = gather_pool([Store.open(phantom_store)], 32, "train")
-    learner, feed, _ = build_learner(settings, pool, make_accelerator("cuda", "no"))
-    how = {"m": 0.99, "temperature": 0.2, "groups": 2, "parts": parts}
-    watch = Watch(learner, feed, 0.2)
-    views = feed.views(*feed.images(0)).to("cuda")
-    moco_step(learner, *views, **how)  # what is set up once may wait
+@pytest.mark.parametrize(("method", "parts"), [("moco", 1), ("moco", 2), ("simclr", 1), ("simsiam", 1)])
+def test_no_step_waits_for_the_gpu(phantom_store, tmp_path, method, parts):
+    queue = 16 if method == "moco" else None
+    settings = tiny(phantom_store, tmp_path, device="cuda", method=method, queue=queue, accumulate=parts)
+    pool = gather_images([Store.open(phantom_store)], 32, "train")
+    accelerator = make_accelerator("cuda", "no")
+    learner, loader = build_method(settings, accelerator)[0], make_loader(settings, pool, accelerator)
+    monitor = Monitor(learner)
+    views = loader.views(*loader.images(0)).to("cuda")
+    learner.step(views, 1e-3)  # what is set up once may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss, logits = moco_step(learner, *views, **how)
-        watch.add(0, loss, logits)
+        result = learner.step(views, 1e-3)
+        monitor.add(0, result)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert math.isfinite(float(loss))
+    assert math.isfinite(float(result.loss))
 
 
 @needs_cuda

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from mococxr.errors import InputError, RunError
-from mococxr.pretraining import checkpoint
 from mococxr.pretraining import loader as feed_module
+from mococxr.pretraining import run_folder
 from mococxr.store import Store
 from mococxr.studies import arms
 from planted_runs import FAULTS, first_tenth, make_square_store
@@ -89,13 +89,13 @@ def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(
     facts = json.loads((whole / "run.json").read_text())["health"]
     best = max(facts["looks"], key=lambda look: look[name])  # the first of equals
     assert facts["selected"] == {"by": by, "step": best["step"], "value": best[name]}
-    kept = checkpoint.latest(whole / "checkpoints")["best"]
+    kept = run_folder.latest_checkpoint(whole / "checkpoints")["best"]
     assert kept["step"] == best["step"]
     weights = load_file(whole / "encoder.safetensors")
     assert all(torch.equal(weights[key], kept["weights"][f"network.{key}"]) for key in weights)
     out = tmp_path / "resumed"
     with monkeypatch.context() as patch:
-        patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, 10))
+        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 10))
         with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out, **given)
     tiny_run(phantom_store, out, resume=True, **given)

@@ -11,9 +11,17 @@ import pytest
 from scipy import stats
 
 from mococxr.errors import InputError
-from mococxr.pretraining.dataset import Orders, Pool, gather_pool, largest_queue, mates, read_patients
+from mococxr.pretraining.dataset import (
+    PretrainSet,
+    SpacedShuffle,
+    gather_images,
+    largest_queue,
+    read_patients,
+    study_partners,
+)
+from mococxr.pretraining.hardware import make_accelerator
+from mococxr.pretraining.loader import make_loader
 from mococxr.pretraining.pretrain import run
-from mococxr.pretraining.setup import make_accelerator, make_feed
 from mococxr.store import Store
 from small_run import TINY, tiny
 
@@ -23,10 +31,10 @@ def store(phantom_store: Path) -> Store:
     return Store.open(phantom_store)
 
 
-def pool_of(studies: list[int]) -> Pool:
+def pool_of(studies: list[int]) -> PretrainSet:
     """A pool without pixels: images and their studies."""
     rows = np.arange(len(studies))
-    return Pool((), np.zeros_like(rows), rows, np.array(studies), pl.DataFrame())
+    return PretrainSet((), np.zeros_like(rows), rows, np.array(studies), pl.DataFrame())
 
 
 # --- the order of images
@@ -37,10 +45,10 @@ ORDERS = [(30, 8, 16), (32, 8, 24), (41, 8, 32), (100, 16, 40), (101, 1, 50), (1
 @pytest.mark.parametrize(("images", "batch", "queue"), ORDERS)
 def test_an_epoch_holds_no_image_twice_and_all_epochs_hold_all(images, batch, queue):
     used = images // batch * batch
-    orders = Orders(images, used, queue + batch - 1, seed=0)
+    orders = SpacedShuffle(images, used, queue + batch - 1, seed=0)
     seen: set[int] = set()
     for epoch in range(12):
-        order = orders.order(epoch)
+        order = orders.epoch(epoch)
         assert len(set(order.tolist())) == used
         seen |= set(order.tolist())
     assert seen == set(range(images))
@@ -49,9 +57,9 @@ def test_an_epoch_holds_no_image_twice_and_all_epochs_hold_all(images, batch, qu
 @pytest.mark.parametrize(("images", "batch", "queue"), ORDERS)
 def test_an_image_comes_again_only_after_so_many_others(images, batch, queue):
     used, apart = images // batch * batch, queue + batch - 1
-    orders = Orders(images, used, apart, seed=1)
+    orders = SpacedShuffle(images, used, apart, seed=1)
     places: dict[int, int] = {}
-    for place, image in enumerate(np.concatenate([orders.order(epoch) for epoch in range(30)]).tolist()):
+    for place, image in enumerate(np.concatenate([orders.epoch(epoch) for epoch in range(30)]).tolist()):
         assert place - places.get(image, -images) > apart
         places[image] = place
 
@@ -65,7 +73,7 @@ def test_no_image_meets_its_own_key_in_the_queue_of_a_run(store, images, extra):
         brightness=0.0, contrast=0.0, positives="view"
     )  # fmt: skip
     pool = pool_of(list(range(images)))
-    feed = make_feed(settings, pool, make_accelerator("cpu", "no"))
+    feed = make_loader(settings, pool, make_accelerator("cpu", "no"))
     queue: list[int] = []
     for step in range(30 * feed.steps_per_epoch):
         _, batch = feed.images(step)
@@ -74,12 +82,12 @@ def test_no_image_meets_its_own_key_in_the_queue_of_a_run(store, images, extra):
 
 
 def test_an_order_depends_on_seed_and_epoch_only():
-    whole = Orders(50, 48, 20, seed=3)
-    expected = [whole.order(epoch).copy() for epoch in range(5)]
+    whole = SpacedShuffle(50, 48, 20, seed=3)
+    expected = [whole.epoch(epoch).copy() for epoch in range(5)]
     assert not np.array_equal(expected[0], expected[1])
-    np.testing.assert_array_equal(Orders(50, 48, 20, seed=3).order(4), expected[4])
-    np.testing.assert_array_equal(whole.order(2), expected[2])  # back again
-    assert not np.array_equal(Orders(50, 48, 20, seed=4).order(0), expected[0])
+    np.testing.assert_array_equal(SpacedShuffle(50, 48, 20, seed=3).epoch(4), expected[4])
+    np.testing.assert_array_equal(whole.epoch(2), expected[2])  # back again
+    assert not np.array_equal(SpacedShuffle(50, 48, 20, seed=4).epoch(0), expected[0])
 
 
 def next_in_lists(last: list[int], draws: list[float], used: int, apart: int) -> list[int]:
@@ -97,19 +105,19 @@ def next_in_lists(last: list[int], draws: list[float], used: int, apart: int) ->
 @pytest.mark.parametrize(("images", "batch", "queue"), [*ORDERS, (1000, 32, 512), (1003, 32, 928)])
 def test_an_order_is_that_of_drawing_from_a_list_image_by_image(images, batch, queue):
     used, apart = images // batch * batch, min(queue + batch - 1, images // batch * batch - 1)
-    orders = Orders(images, used, apart, seed=5)
+    orders = SpacedShuffle(images, used, apart, seed=5)
     whole = np.argsort(np.random.default_rng((5, 0, 0x0DE5)).random(images), kind="stable").tolist()
     for epoch in range(1, 5):
         draws = np.random.default_rng((5, epoch, 0x0DE5)).random(images).tolist()
         whole = next_in_lists(whole, draws, used, apart)
-        assert orders.order(epoch).tolist() == whole[:used]
+        assert orders.epoch(epoch).tolist() == whole[:used]
 
 
 def test_every_image_is_as_likely_at_every_place():
-    orders = Orders(60, 56, 15, seed=0)
+    orders = SpacedShuffle(60, 56, 15, seed=0)
     counts = np.zeros((60, 7))
     for epoch in range(800):
-        np.add.at(counts, (orders.order(epoch), np.arange(56) // 8), 1)
+        np.add.at(counts, (orders.epoch(epoch), np.arange(56) // 8), 1)
     assert stats.chisquare(counts.sum(axis=1)).pvalue > 0.01  # no image is preferred
     expected = 800 * 8 / 60
     assert np.abs(counts / expected - 1).max() < 0.4  # five standard deviations
@@ -121,28 +129,28 @@ def test_every_image_is_as_likely_at_every_place():
 
 def test_a_mate_is_another_image_of_the_study_and_each_is_drawn_alike():
     pool = pool_of([5, 1, 5, 2, 5, 1, 9])
-    drawn = np.array([mates(pool, np.arange(7), seed=0, epoch=epoch) for epoch in range(2000)])
+    drawn = np.array([study_partners(pool, np.arange(7), seed=0, epoch=epoch) for epoch in range(2000)])
     assert (pool.study_N[drawn] == pool.study_N).all()
     assert (drawn[:, [3, 6]] == [3, 6]).all()  # alone in the study: its own mate
     assert not (drawn[:, [0, 1, 2, 4, 5]] == [0, 1, 2, 4, 5]).any()
     for image, others in ((0, (2, 4)), (2, (0, 4)), (4, (0, 2))):
         assert abs(np.mean(drawn[:, image] == others[0]) - 0.5) < 0.05
-    one_by_one = [mates(pool, np.array([image]), 0, 7)[0] for image in range(7)]
+    one_by_one = [study_partners(pool, np.array([image]), 0, 7)[0] for image in range(7)]
     np.testing.assert_array_equal(one_by_one, drawn[7])
 
 
 def test_images_without_a_study_are_their_own_mates(store, tmp_path):
     copy = edited_store(store, tmp_path, lambda index: index.with_columns(study=pl.lit(None, pl.String)))
-    pool = gather_pool([copy], 32, "all")
+    pool = gather_images([copy], 32, "all")
     images = np.arange(len(pool))
-    np.testing.assert_array_equal(mates(pool, images, 0, 0), images)
+    np.testing.assert_array_equal(study_partners(pool, images, 0, 0), images)
 
 
 def test_one_study_number_in_two_patients_or_two_stores_is_two_studies(store, tmp_path):
     copy = edited_store(
         store, tmp_path, lambda index: index.with_columns(study=pl.lit("1")), source="elsewhere"
     )
-    pool = gather_pool([copy, store], 32, "all")
+    pool = gather_images([copy, store], 32, "all")
     assert len(set(pool.study_N.tolist())) == 2 * store.index["patient"].n_unique()
     assert not set(pool.study_N[: len(copy)].tolist()) & set(pool.study_N[len(copy) :].tolist())
 
@@ -160,7 +168,7 @@ def edited_store(store: Store, folder: Path, edit, source: str | None = None) ->
     return Store.open(path)
 
 
-def patients_in(store: Store, pool: Pool) -> set[str]:
+def patients_in(store: Store, pool: PretrainSet) -> set[str]:
     return set(store.index["patient"].gather(pool.row_N).to_list())
 
 
@@ -169,7 +177,7 @@ def patients_in(store: Store, pool: Pool) -> set[str]:
     [("train", {"train"}), ("train+val", {"train", "val"}), ("all", {"train", "val", "test"})],
 )
 def test_only_patients_of_the_named_splits_are_seen(store, pretrain_on, splits):
-    pool = gather_pool([store], 32, pretrain_on)
+    pool = gather_images([store], 32, pretrain_on)
     wanted = set(store.splits.filter(pl.col("split").is_in(list(splits)))["patient"])
     assert patients_in(store, pool) == wanted == set(pool.patients["patient"])
     assert len(pool) == store.index["patient"].is_in(list(wanted)).sum()
@@ -179,15 +187,15 @@ def test_only_patients_of_the_named_splits_are_seen(store, pretrain_on, splits):
 def test_a_test_patient_of_one_store_does_not_come_in_through_another_of_the_same_source(store, tmp_path):
     other = edited_store(store, tmp_path, lambda index: index)
     store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
-    pool = gather_pool([store, other], 32, "train")
+    pool = gather_images([store, other], 32, "train")
     assert set(pool.patients["patient"]) == set(store.splits.filter(split="train")["patient"])
-    assert len(pool) == 2 * len(gather_pool([store], 32, "train"))
+    assert len(pool) == 2 * len(gather_images([store], 32, "train"))
 
 
 def test_patients_of_two_sources_with_one_name_are_two(store, tmp_path):
     other = edited_store(store, tmp_path, lambda index: index, source="elsewhere")
     store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
-    pool = gather_pool([store, other], 32, "train")
+    pool = gather_images([store, other], 32, "train")
     counts = dict(pool.patients["source"].value_counts().iter_rows())
     assert counts["elsewhere"] == len(store.splits) > counts[store.source]
     image = len(pool) - 1  # the last is the last image of the second store
@@ -196,13 +204,13 @@ def test_patients_of_two_sources_with_one_name_are_two(store, tmp_path):
 
 def test_images_held_out_under_another_name_are_warned_of(store, tmp_path):
     other = edited_store(store, tmp_path, lambda index: index, source="under another key")
-    assert gather_pool([store], 32, "train").doubts == []
-    assert gather_pool([store, other], 32, "train").leaks == 0
+    assert gather_images([store], 32, "train").warnings == []
+    assert gather_images([store, other], 32, "train").leaks == 0
     store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
-    pool = gather_pool([store, Store.open(other.path)], 32, "train")
+    pool = gather_images([store, Store.open(other.path)], 32, "train")
     held_out = store.splits.filter(pl.col("split") != "train")["patient"]
     assert pool.leaks == store.index["patient"].is_in(held_out.implode()).sum() > 0
-    assert [f"{pool.leaks:,} of the images are held out" in doubt for doubt in pool.doubts] == [True]
+    assert [f"{pool.leaks:,} of the images are held out" in sentence for sentence in pool.warnings] == [True]
 
 
 @pytest.mark.parametrize("heading", ["", "patient\n", "PatientID,why\n"])
@@ -210,7 +218,7 @@ def test_listed_patients_are_left_out_and_unknown_ones_are_counted(store, tmp_pa
     train = store.splits.filter(split="train")["patient"].to_list()
     listed = tmp_path / "leave.txt"
     listed.write_text(f"{heading}{train[0]}\n\n {train[1]} ,moved\nnobody\n")
-    pool = gather_pool([store], 32, "train", listed)
+    pool = gather_images([store], 32, "train", listed)
     assert patients_in(store, pool) == set(train[2:])
     assert pool.unknown_excluded == 1
 
@@ -224,7 +232,7 @@ def test_lists_that_name_nobody_or_everybody_are_refused(store, tmp_path):
         read_patients(tmp_path / "gone.txt")
     listed.write_text("\n".join(store.splits["patient"]))
     with pytest.raises(InputError, match="No image is left"):
-        gather_pool([store], 32, "train", listed)
+        gather_images([store], 32, "train", listed)
 
 
 # --- the length of the queue
@@ -235,7 +243,7 @@ def test_the_longest_queue_leaves_out_the_last_batch_of_every_image():
 
 
 def test_a_queue_that_holds_an_images_own_key_is_refused_before_anything_is_written(store, tmp_path):
-    most = largest_queue(len(gather_pool([store], 32, "train")), TINY["batch"])
+    most = largest_queue(len(gather_images([store], 32, "train")), TINY["batch"])
     with pytest.raises(InputError, match=f"own last key.*\n.*--queue {most} or less"):
         run(tiny(store.path, tmp_path / "run", queue=most + 1))
     with pytest.raises(InputError, match="too few for batches"):

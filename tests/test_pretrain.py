@@ -15,18 +15,18 @@ from safetensors.torch import load_file
 
 from mococxr.encoders import load_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.pretraining import checkpoint, trainer
 from mococxr.pretraining import loader as feed_module
-from mococxr.pretraining.step import learning_rate
+from mococxr.pretraining import run_folder, trainer
+from mococxr.pretraining.method import learning_rate
+from mococxr.pretraining.moco import MoCo
+from mococxr.pretraining.monitor import Monitor
 from mococxr.settings import from_yaml
 from mococxr.store import Store
 from small_run import read_log, tiny_run
 
 FIELDS = [
-    "step", "epoch", "loss", "contrast_accuracy", "pair_auroc", "alignment", "own_keys", "feature_std",
-    "effective_rank", "uniformity", "batch_std", "view_change", "tied", "gradient_norm", "lag", "key_moved",
-    "weights_grown", "queue_filled", "queue_age", "knn_auroc", "encoder_rank", "lr", "images_per_s", "seconds",
-    "verdict",
+    "step", "epoch", *MoCo.RUNNING, *MoCo.MEASURES, *Monitor.COLUMNS, "knn_auroc", "encoder_rank", "lr",
+    "images_per_s", "seconds", "verdict",
 ]  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     """Encoder, all of the last checkpoint and the log are the same to the last bit; times may differ."""
     assert (one / "encoder.safetensors").read_bytes() == (other / "encoder.safetensors").read_bytes()
     assert read_log(one) == read_log(other)
-    states = [checkpoint.latest(run / "checkpoints") for run in (one, other)]
+    states = [run_folder.latest_checkpoint(run / "checkpoints") for run in (one, other)]
     assert_same(*({k: v for k, v in state.items() if k != "seconds"} for state in states))
 
 
@@ -116,16 +116,16 @@ def test_the_log_has_the_contracts_fields_and_no_step_is_missing(whole):
 
 
 def test_the_encoder_is_the_query_encoder_of_the_last_checkpoint_and_it_has_moved(whole):
-    state = checkpoint.latest(whole / "checkpoints")
+    state = run_folder.latest_checkpoint(whole / "checkpoints")
     start = loop_start(whole)
     moved = 0
     for name, tensor in load_file(whole / "encoder.safetensors").items():
-        assert torch.equal(tensor, state["query"][f"encoder.network.{name}"]), name
+        assert torch.equal(tensor, state["method"]["query"][f"encoder.network.{name}"]), name
         moved += not torch.equal(tensor, start[name])
     assert moved > 50
     features = load_encoder(whole)(torch.zeros(2, 1, 40, 56, dtype=torch.uint8))
     assert features.shape == (2, 256)
-    assert not torch.equal(state["key"]["head.0.weight"], state["query"]["head.0.weight"])
+    assert not torch.equal(state["method"]["key"]["head.0.weight"], state["method"]["query"]["head.0.weight"])
 
 
 def loop_start(run: Path) -> dict[str, torch.Tensor]:
@@ -135,12 +135,12 @@ def loop_start(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_checkpoints_are_left_and_they_hold_the_queue(whole):
-    saved = checkpoint.saved(whole / "checkpoints")
+    saved = run_folder.checkpoints(whole / "checkpoints")
     steps = steps_of(whole)
     assert [path.name for path in saved] == [f"step-{s:08d}.pt" for s in ((steps - 1) // 4 * 4, steps)]
-    state = checkpoint.latest(whole / "checkpoints")
-    assert int(state["queue"]["enqueued"]) == steps * 8
-    assert state["queue"]["keys_KC"].shape == (16, 32)
+    state = run_folder.latest_checkpoint(whole / "checkpoints")
+    assert state["method"]["steps"] == steps
+    assert state["method"]["queue"]["keys_KC"].shape == (16, 32)
 
 
 def test_another_seed_is_another_run(whole, phantom_store, tmp_path):
@@ -184,8 +184,10 @@ def test_the_optimiser_really_gets_the_rate(phantom_store, tmp_path, monkeypatch
     """With a rate of zero but in the second half of the run nothing moves before it."""
     monkeypatch.setattr(trainer, "learning_rate", lambda step, steps, *_: 0.1 if step >= steps // 2 else 0.0)
     run = tiny_run(phantom_store, tmp_path / "run", epochs=2, save_every=1, optimizer="sgd", weight_decay=0.0)
-    first, last = checkpoint.saved(run / "checkpoints")
-    states = [torch.load(path, weights_only=True)["query"]["head.0.weight"] for path in (first, last)]
+    first, last = run_folder.checkpoints(run / "checkpoints")
+    states = [
+        torch.load(path, weights_only=True)["method"]["query"]["head.0.weight"] for path in (first, last)
+    ]
     assert not torch.equal(*states)
     monkeypatch.setattr(trainer, "learning_rate", lambda *_: 0.0)
     still = tiny_run(phantom_store, tmp_path / "still", epochs=1, optimizer="sgd", weight_decay=0.0)
@@ -208,11 +210,11 @@ def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(
     """Neither the checkpoints nor the break fall together with the log lines, every third step."""
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, stop_at))
+        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, stop_at))
         with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out, save_every=save_every)
     assert not (out / "run.json").exists()
-    assert len(checkpoint.saved(out / "checkpoints")) == min(2, stop_at // save_every)
+    assert len(run_folder.checkpoints(out / "checkpoints")) == min(2, stop_at // save_every)
     tiny_run(phantom_store, out, save_every=save_every, resume=True)
     assert_same_run(whole, out)
 
@@ -233,10 +235,10 @@ def test_ctrl_c_saves_at_the_next_step_and_the_run_goes_on_from_there(
 ):
     out, before = tmp_path / "run", signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(feed_module.Feed, "run", signalling(feed_module.Feed.run, number))
+        patch.setattr(feed_module.BatchLoader, "run", signalling(feed_module.BatchLoader.run, number))
         with pytest.raises(RunError, match=r"Stopped after step 8 of 15, saved.\n.*--resume"):
             tiny_run(phantom_store, out, save_every=100)
-    assert checkpoint.latest(out / "checkpoints")["step"] == 8
+    assert run_folder.latest_checkpoint(out / "checkpoints")["step"] == 8
     assert signal.getsignal(number) is before
     tiny_run(phantom_store, out, save_every=100, resume=True)
     assert_same_run(whole, out)
@@ -257,12 +259,12 @@ def test_a_torn_log_line_and_a_damaged_checkpoint_do_not_stop_a_resumption(
 ):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, 10))
+        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 10))
         with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out)
     with open(out / "log.jsonl", "a") as file:
         file.write('{"step": 12, "lo')
-    newest = checkpoint.saved(out / "checkpoints")[-1]
+    newest = run_folder.checkpoints(out / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:2000])
     tiny_run(phantom_store, out, resume=True)
     assert_same_run(whole, out)

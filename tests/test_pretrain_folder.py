@@ -14,9 +14,9 @@ from mococxr.augment import Recipe
 from mococxr.errors import InputError
 from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import run_folder
-from mococxr.pretraining.dataset import Orders, Pool
-from mococxr.pretraining.loader import Feed
-from mococxr.pretraining.setup import check_shares
+from mococxr.pretraining.dataset import PretrainSet, SpacedShuffle
+from mococxr.pretraining.hardware import check_shares
+from mococxr.pretraining.loader import BatchLoader
 from small_run import tiny, tiny_run
 from test_pretrain import assert_same_run, breaking_off
 
@@ -33,7 +33,7 @@ def test_processes_started_again_by_their_launcher_go_on_and_those_of_another_do
     out = tmp_path / "run"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-7")
     with monkeypatch.context() as patch:
-        patch.setattr(feed_module.Feed, "run", breaking_off(feed_module.Feed.run, 7))
+        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
         with pytest.raises(OSError, match="images are gone"):
             tiny_run(phantom_store, out)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-8")
@@ -56,7 +56,7 @@ def test_a_launch_without_a_name_is_known_by_its_launcher(unnamed):
 
 def test_a_process_that_sees_other_images_than_the_first_is_refused(phantom_store, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        run_folder, "agreed", lambda *_: [{"store": "store", "source": "here", "sha256": "0"}]
+        run_folder, "broadcast_decision", lambda *_: [{"store": "store", "source": "here", "sha256": "0"}]
     )
     with pytest.raises(InputError, match=r"Process 0 sees other images than process 0 in .*store"):
         tiny_run(phantom_store, tmp_path / "run")
@@ -64,11 +64,11 @@ def test_a_process_that_sees_other_images_than_the_first_is_refused(phantom_stor
 
 
 def test_steps_are_counted_by_the_number_of_processes_that_made_them():
-    assert run_folder.worlds(None, 0, 2) == [[0, 2]]
-    assert run_folder.worlds({"worlds": [[0, 2]]}, 8, 2) == [[0, 2]]
-    assert run_folder.worlds({"worlds": [[0, 2]]}, 8, 1) == [[0, 2], [8, 1]]
-    assert run_folder.worlds({"worlds": [[0, 2], [8, 1]]}, 12, 4) == [[0, 2], [8, 1], [12, 4]]
-    assert run_folder.worlds({}, 8, 1) == [[8, 1]]  # from before this was kept
+    assert run_folder.world_sizes(None, 0, 2) == [[0, 2]]
+    assert run_folder.world_sizes({"worlds": [[0, 2]]}, 8, 2) == [[0, 2]]
+    assert run_folder.world_sizes({"worlds": [[0, 2]]}, 8, 1) == [[0, 2], [8, 1]]
+    assert run_folder.world_sizes({"worlds": [[0, 2], [8, 1]]}, 12, 4) == [[0, 2], [8, 1], [12, 4]]
+    assert run_folder.world_sizes({}, 8, 1) == [[8, 1]]  # from before this was kept
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,14 @@ def test_a_batch_is_shared_evenly_or_refused_with_numbers_that_fit(batch, world,
 
 def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_waits_for_the_next():
     """43 images in batches of 8: three images an epoch are left over, others each time, and none for good."""
-    pool = Pool((), np.zeros(43, int), np.arange(43), np.arange(43), pl.DataFrame())
+    pool = PretrainSet((), np.zeros(43, int), np.arange(43), np.arange(43), pl.DataFrame())
     recipe = Recipe(32, 0.5, 0.0, (1.0, 1.0))
     left = []
     for world in (1, 2, 4):
         feeds = [
-            Feed(pool, recipe, Orders(43, 40, 23, seed=0), batch=8, seed=0, rank=rank, world=world)
+            BatchLoader(
+                pool, recipe, SpacedShuffle(43, 40, 23, seed=0), batch=8, seed=0, rank=rank, world=world
+            )
             for rank in range(world)
         ]
         assert {feed.steps_per_epoch for feed in feeds} == {5}
@@ -103,7 +105,9 @@ def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_
             steps = [np.concatenate([feed.images(epoch * 5 + i)[1] for feed in feeds]) for i in range(5)]
             taken = np.concatenate(steps)
             assert len(set(taken.tolist())) == 40
-            np.testing.assert_array_equal(taken, Orders(43, 40, 23, seed=0).order(epoch))  # by rank, in order
+            np.testing.assert_array_equal(
+                taken, SpacedShuffle(43, 40, 23, seed=0).epoch(epoch)
+            )  # by rank, in order
             left.append(frozenset(range(43)) - set(taken.tolist()))
     assert left[:4] == left[4:8] == left[8:]
     assert len(set(left[:4])) == 4
@@ -111,5 +115,5 @@ def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_
 
 def test_what_a_run_settled_by_itself_stays_when_it_goes_on(whole, phantom_store):
     settings = tiny(phantom_store, whole, queue=None, batch=0, resume=True)
-    settled, finished = run_folder.going_on(settings)
+    settled, finished = run_folder.resolve_resume(settings)
     assert (settled.queue, settled.batch, finished) == (16, 8, True)

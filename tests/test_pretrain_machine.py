@@ -12,9 +12,10 @@ from torch import nn
 
 from mococxr.encoders import EncoderSpec, build
 from mococxr.errors import InputError
-from mococxr.pretraining import hardware, settling
-from mococxr.pretraining.loader import LOOK, Crew
-from mococxr.pretraining.setup import make_accelerator
+from mococxr.pretraining import hardware
+from mococxr.pretraining.loader import LOOK, AdaptiveThreads
+from mococxr.pretraining.method import OneProcess
+from mococxr.pretraining.pretrain import METHODS, build_method
 from mococxr.settings import PretrainSettings, from_yaml, make
 from mococxr.settings.pretraining import AUTO
 from small_run import tiny, tiny_run
@@ -40,7 +41,7 @@ def test_bfloat16_is_taken_where_a_device_is_known_to_be_fast_in_it(
     )
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
-    assert hardware.knows_bf16(torch.device(device)) is told
+    assert hardware.bf16_support(torch.device(device)) is told
 
 
 def test_on_a_cpu_that_knows_bfloat16_a_network_of_whole_convolutions_takes_it_and_one_of_grouped_does_not(
@@ -51,13 +52,13 @@ def test_on_a_cpu_that_knows_bfloat16_a_network_of_whole_convolutions_takes_it_a
 
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     chosen = {
-        name: settling.choose_precision(CPU, lambda _n=name: network(_n))
+        name: hardware.choose_precision(CPU, lambda _n=name: network(_n))
         for name in ("resnet18", "tf_efficientnet_lite0")
     }
     assert chosen == {"resnet18": "bf16", "tf_efficientnet_lite0": "no"}
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    assert settling.choose_precision(CPU, lambda: pytest.fail("built in vain")) == "no"
+    assert hardware.choose_precision(CPU, lambda: pytest.fail("built in vain")) == "no"
 
 
 def test_threads_follow_the_cores_and_their_sharing(monkeypatch):
@@ -120,7 +121,7 @@ class Late(Future):
 @pytest.mark.parametrize(("waits", "workers"), [(0.0, [1, 1, 1]), (0.005, [1, 1, 1]), (0.1, [2, 3, 3])])
 def test_threads_are_added_while_the_run_waits_for_views_and_no_longer(waits, workers):
     clock = Clock()
-    crew, seen = Crew(1, 3, clock), []
+    crew, seen = AdaptiveThreads(1, 3, clock), []
     with crew.threads:
         for _ in range(3):
             for _ in range(LOOK):
@@ -133,7 +134,7 @@ def test_threads_are_added_while_the_run_waits_for_views_and_no_longer(waits, wo
 def test_no_more_threads_work_at_once_than_may():
     import threading
 
-    crew, lock, at_work, most = Crew(1, 3), threading.Lock(), [0], [0]
+    crew, lock, at_work, most = AdaptiveThreads(1, 3), threading.Lock(), [0], [0]
     gate = threading.Event()
 
     def work(number: int) -> int:
@@ -174,22 +175,25 @@ def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on
     phantom_store, tmp_path, monkeypatch
 ):
     """`--batch auto` on a CPU is the preset's."""
-    monkeypatch.setitem(settling.PRESETS, "tuned", dataclasses.replace(settling.PRESETS["tuned"], batch=4))
+    monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=4))
     run = tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1)
     kept = from_yaml(run / "settings.yaml")
     assert (kept["batch"], kept["precision"]) == (4, "no")
     assert json.loads((run / "run.json").read_text())["steps"] == 11
     (run / "run.json").unlink()
-    monkeypatch.setitem(settling.PRESETS, "tuned", dataclasses.replace(settling.PRESETS["tuned"], batch=8))
+    monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=8))
     tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1, resume=True)
     assert from_yaml(run / "settings.yaml")["batch"] == 4
 
 
-def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(phantom_store, tmp_path):
-    settings = tiny(phantom_store, tmp_path / "run", accumulate=3, precision="no")
-    accelerator = make_accelerator("cpu", "no")
-    holds = hardware.largest_that_fits(
-        lambda batch: settling.one_step(settings, batch, accelerator) is None and batch < 8, 64
-    )
-    assert holds == 4
+@pytest.mark.parametrize("method", METHODS)
+def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(phantom_store, tmp_path, method):
+    settings = tiny(phantom_store, tmp_path / "run", method=method, batch=AUTO, queue=None)
+    accelerator = hardware.make_accelerator("cpu", "no")
+
+    def fits(batch: int) -> bool:
+        hardware.trial_step(settings, batch, OneProcess(accelerator), lambda *args: build_method(*args)[0])
+        return batch < 8
+
+    assert hardware.largest_that_fits(fits, 64) == 4
     assert accelerator._models == []

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from method_parts import Net, alone
 from mococxr.errors import InputError, RunError
-from mococxr.pretraining import checkpoint, trainer
-from mococxr.pretraining.dataset import gather_pool
-from mococxr.pretraining.monitor import Watch
-from mococxr.pretraining.selection import Choice
-from mococxr.pretraining.setup import build_learner, make_accelerator
-from mococxr.store import Store
+from mococxr.pretraining import run_folder
+from mococxr.pretraining.moco import MoCo
+from mococxr.pretraining.pretrain import METHODS
 from small_run import read_log, tiny, tiny_run
 
 
@@ -40,13 +39,11 @@ def test_every_optimiser_schedule_head_and_kind_of_positive_runs(
 
 def test_positives_of_one_study_change_the_key_views_only(phantom_store, tmp_path, monkeypatch):
     taken: dict[str, list[torch.Tensor]] = {}
-    step = trainer.moco_step
+    step = MoCo.step
     for positives in ("view", "study"):
         views = taken[positives] = []
         monkeypatch.setattr(
-            trainer,
-            "moco_step",
-            lambda learner, q, k, _v=views, **how: _v.extend((q, k)) or step(learner, q, k, **how),
+            MoCo, "step", lambda method, both, lr, _v=views: _v.extend(both.clone()) or step(method, both, lr)
         )
         tiny_run(phantom_store, tmp_path / positives, positives=positives, epochs=1)
     for number, (one, other) in enumerate(zip(*taken.values(), strict=True)):
@@ -72,7 +69,7 @@ def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recor
     assert json.loads((run / "run.json").read_text())["queue"] == 32  # 44 images: five batches of 8 less one
     said = capsys.readouterr().err
     assert "queue K 32 (the preset's is 1,024)" in said
-    assert checkpoint.latest(run / "checkpoints")["queue"]["keys_KC"].shape == (32, 32)
+    assert run_folder.latest_checkpoint(run / "checkpoints")["method"]["queue"]["keys_KC"].shape == (32, 32)
 
 
 # --- numbers that are no longer finite
@@ -80,27 +77,27 @@ def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recor
 
 def planted(monkeypatch: pytest.MonkeyPatch, at: int, fault) -> None:
     """Let one step of the run go wrong."""
-    step, count = trainer.moco_step, iter(range(1, 10_000))
+    step, count = MoCo.step, iter(range(1, 10_000))
 
-    def faulty(learner, images_q, images_k, **how):
+    def faulty(method, views, lr):
         if next(count) == at:
-            fault(learner)
-        return step(learner, images_q, images_k, **how)
+            fault(method)
+        return step(method, views, lr)
 
-    monkeypatch.setattr(trainer, "moco_step", faulty)
+    monkeypatch.setattr(MoCo, "step", faulty)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpoint(
     phantom_store, tmp_path, monkeypatch
 ):
     out = tmp_path / "run"
-    planted(monkeypatch, 10, lambda learner: learner.queue.keys_KC.fill_(math.nan))
+    planted(monkeypatch, 10, lambda method: method.queue.keys_KC.fill_(math.nan))
     with pytest.raises(
         RunError, match=r"loss is not finite at step 10; .* checkpoint is .*step-00000008.pt"
     ) as told:
         tiny_run(phantom_store, out)
     assert "--lr" in str(told.value)
-    assert [path.name for path in checkpoint.saved(out / "checkpoints")] == [
+    assert [path.name for path in run_folder.checkpoints(out / "checkpoints")] == [
         "step-00000004.pt",
         "step-00000008.pt",
     ]
@@ -113,14 +110,14 @@ def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(
 ):
     """The loss of step 8 is fine, but its descent is not; step 8 would be saved."""
 
-    def spoil(learner) -> None:
-        descend = learner.optimizer.step
+    def spoil(method) -> None:
+        descend = method.optimizer.step
 
         def too_far() -> None:
             descend()
-            next(iter(learner.query.parameters())).data.fill_(math.inf)
+            next(iter(method.network.parameters())).data.fill_(math.inf)
 
-        learner.optimizer.step = too_far
+        method.optimizer.step = too_far
 
     planted(monkeypatch, 8, spoil)
     with pytest.raises(
@@ -192,14 +189,11 @@ def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_o
 
 
 def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(phantom_store, tmp_path):
-    settings = tiny(phantom_store, tmp_path / "run")
-    pool = gather_pool([Store.open(phantom_store)], 32, "train")
-    learner, feed, _ = build_learner(settings, pool, make_accelerator("cpu", "no"))
-    watch = Watch(learner, feed, 0.2)
-    kept = {"seen": watch.shared(), "best": None}
-    learner.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    learner.scaler.scale(torch.ones(1))
-    trainer._save(tmp_path, learner, 1, 1.0, kept)
-    learner.scaler = torch.amp.GradScaler("cpu")
-    trainer.restore(learner, watch, Choice("last"), checkpoint.latest(tmp_path / "checkpoints"))
-    assert learner.scaler.get_scale() == 8.0
+    methods = [
+        METHODS["moco"](Net(nn.Flatten(), 64), tiny(phantom_store, tmp_path), alone()) for _ in range(2)
+    ]
+    for method, scale in zip(methods, (8.0, 2.0), strict=True):
+        method.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        method.scaler.scale(torch.ones(1))
+    methods[1].load_state_dict(methods[0].state_dict())
+    assert methods[1].scaler.get_scale() == 8.0

@@ -12,8 +12,8 @@ from mococxr.audit import view_sheet
 from mococxr.augment import Recipe
 from mococxr.errors import InputError
 from mococxr.preparation import prepare
-from mococxr.pretraining.dataset import Orders, gather_pool
-from mococxr.pretraining.loader import Feed
+from mococxr.pretraining.dataset import SpacedShuffle, gather_images
+from mococxr.pretraining.loader import BatchLoader
 from mococxr.settings import PretrainSettings, ViewsSettings, make
 from mococxr.store import Store
 from small_images import settings, write_images
@@ -31,8 +31,10 @@ def test_the_pairs_shown_are_the_ones_that_pretraining_draws(store: Store, prese
     run = make(
         PretrainSettings, {"stores": store.path, "out": "run", "preset": preset, "size": 24, "seed": 5}
     )
-    pool = gather_pool([store], run.size, "train")
-    feed = Feed(pool, Recipe.of(vars(run)), Orders(len(pool), len(pool), apart=4, seed=5), batch=4, seed=5)
+    pool = gather_images([store], run.size, "train")
+    feed = BatchLoader(
+        pool, Recipe.of(vars(run)), SpacedShuffle(len(pool), len(pool), min_gap=4, seed=5), batch=4, seed=5
+    )
     rows = store.rows_in("train")
     for image in (0, len(pool) - 1):
         shown = view_sheet.pairs(store, feed.recipe, int(rows[image]), image, 3, seed=5)

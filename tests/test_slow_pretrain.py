@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import small_encoders
-from mococxr.pretraining import checkpoint
+from mococxr.pretraining import run_folder
 from small_run import read_log
 from test_pretrain import assert_same_run
 
@@ -107,14 +107,26 @@ def assert_alike(single: Path, other: Path) -> None:
         assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
         assert theirs["contrast_accuracy"] == pytest.approx(ours["contrast_accuracy"], abs=1e-6)
         assert (theirs["step"], theirs["lr"]) == (ours["step"], ours["lr"])
-    states = [checkpoint.latest(run / "checkpoints") for run in (single, other)]
-    keys = [state["queue"]["keys_KC"].numpy() for state in states]
+    states = [run_folder.latest_checkpoint(run / "checkpoints") for run in (single, other)]
+    keys = [state["method"]["queue"]["keys_KC"].numpy() for state in states]
     apart = np.linalg.norm(keys[0][:, None] - keys[0], axis=2) + np.eye(len(keys[0]))
     assert apart.min() > 1e-3  # so that a key in another's place would be seen
     np.testing.assert_allclose(*keys, atol=1e-5)
-    assert states[0]["queue"]["enqueued"] == states[1]["queue"]["enqueued"] == 80
-    for name, tensor in states[0]["query"].items():
-        np.testing.assert_allclose(states[1]["query"][name], tensor, atol=1e-4, err_msg=name)
+    assert states[0]["method"]["steps"] == states[1]["method"]["steps"] == 10
+    for name, tensor in states[0]["method"]["query"].items():
+        np.testing.assert_allclose(states[1]["method"]["query"][name], tensor, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("method", ["simclr"])
+def test_two_processes_contrast_against_the_batch_of_both(phantom_store, tmp_path, method):
+    how = FREE | {"method": method, "queue": None}
+    runs = [finish(phantom_store, tmp_path / str(n), processes=n, **how) for n in (1, 2)]
+    for ours, theirs in zip(*map(read_log, runs), strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
+        assert theirs["contrast_accuracy"] == pytest.approx(ours["contrast_accuracy"], abs=1e-6)
+    states = [run_folder.latest_checkpoint(run / "checkpoints")["method"]["network"] for run in runs]
+    for name, tensor in states[0].items():
+        np.testing.assert_allclose(states[1][name], tensor, atol=1e-4, err_msg=name)
 
 
 def test_two_processes_learn_what_one_does(one, two):

@@ -13,7 +13,8 @@ import torch
 
 from deadly_folder import broken, square
 from mococxr.errors import RunError
-from mococxr.pretraining import hardware, trainer
+from mococxr.pretraining import hardware
+from mococxr.pretraining.moco import MoCo
 from mococxr.workers import opencv_on_one_thread, surviving_map
 from small_run import tiny_run
 
@@ -89,9 +90,9 @@ def test_opencv_has_its_threads_back_afterwards_whatever_happens():
 
 @pytest.mark.usefixtures("_three_threads")
 def test_opencv_keeps_to_one_thread_while_a_network_is_pretrained(phantom_store, tmp_path, monkeypatch):
-    seen, step = [], trainer.moco_step
+    seen, step = [], MoCo.step
     monkeypatch.setattr(
-        trainer, "moco_step", lambda *given, **how: seen.append(cv2.getNumThreads()) or step(*given, **how)
+        MoCo, "step", lambda *given, **how: seen.append(cv2.getNumThreads()) or step(*given, **how)
     )
     tiny_run(phantom_store, tmp_path / "run", epochs=1)
     assert set(seen) == {1}

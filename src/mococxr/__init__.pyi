@@ -190,6 +190,7 @@ def pretrain(
     mean: float | None = None,
     std: float | None = None,
     positives: Literal["view", "study"] | None = None,
+    method: Literal["moco", "simclr", "simsiam"] = "moco",
     preset: Literal["paper", "tuned"] = "tuned",
     accumulate: int = 1,
     queue: int | None = None,
@@ -206,7 +207,7 @@ def pretrain(
     compile: bool = False,
     workers: int | Literal["auto"] = 0,
 ) -> Path:
-    """Pretrain an encoder on unlabelled images by momentum contrast (MoCo).
+    """Pretrain an encoder on unlabelled images by a self-supervised method.
 
     Args:
         stores: One store, or several to pretrain on together.
@@ -247,6 +248,7 @@ def pretrain(
         positives: Positive pairs: two views of one image, or two images of one study (MedAug). [default:
             view]
         out: Run folder to create.
+        method: Self-supervised method: momentum contrast (MoCo), SimCLR or SimSiam. [default: moco]
         preset: Preset that supplies every setting not given. [default: tuned]
         accumulate: Parts that the queries of a step are computed in, one after the other, to fit a larger
             batch; batch norm sees one part at a time. [parts; at least 1; default: 1]

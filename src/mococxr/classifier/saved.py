@@ -129,6 +129,7 @@ def threshold_of(about: Mapping[str, Any]) -> float | None:
 
 RUN = (
     "kind",
+    "method",
     "version",
     "backbone",
     "init",
@@ -166,7 +167,10 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
     if isinstance(run.get("init"), str):
         run["init"] = Path(run["init"]).name
     settings = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
-    recipe = {name: settings[name] for name in RECIPE if settings.get(name) is not None}
+    unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same
+    recipe = {
+        name: settings[name] for name in RECIPE if settings.get(name) is not None and name not in unused
+    }
     return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}
 
 

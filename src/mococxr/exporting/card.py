@@ -18,11 +18,6 @@ from mococxr.exporting.artifact import Subject
 from mococxr.results import read_results
 
 Facts = dict[str, Any]
-METHODS = {
-    "moco": "Momentum contrast (MoCo, arXiv 2010.05352)",
-    "simclr": "Contrast within the batch (SimCLR, arXiv 2002.05709)",
-    "byol": "Bootstrap of the own latent (BYOL, arXiv 2006.07733)",
-}
 USES = {
     "checkpoints": "chose the checkpoints",
     "calibration": "fitted the calibration",
@@ -58,7 +53,7 @@ def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
         spec=subject.spec,
         run=run,
         pretrained_on=_pretrained_on(run.get("pretrained_on")),
-        method=METHODS[run.get("method", "moco")],
+        method=run.get("method"),
         recipe=", ".join(f"{name} {_plain(value)}" for name, value in recipe.items()),
         phantom=phantom(subject),
         phantom_word=_phantom_word(subject),

@@ -19,7 +19,7 @@ SPLITS = {"train": ("train",), "train+val": ("train", "val"), "all": ("train", "
 
 
 @dataclass(frozen=True)
-class Pool:
+class PretrainSet:
     """N images under one numbering, 0..N-1.
 
     Args:
@@ -44,17 +44,17 @@ class Pool:
         return len(self.row_N)
 
     @property
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What a run over these images is to be warned of."""
-        said = []
+        sentences = []
         if self.unknown_excluded:
-            said.append(f"{self.unknown_excluded} patients on the list to leave out are in no store.")
+            sentences.append(f"{self.unknown_excluded} patients on the list to leave out are in no store.")
         if self.leaks:
-            said.append(
+            sentences.append(
                 f"{self.leaks:,} of the images are held out under the name of another patient (validation or test of a "
                 "store here): `mococxr inspect STORE [--against STORE2]` lists them."
             )
-        return said
+        return sentences
 
     @cached_property
     def studies(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -69,7 +69,9 @@ class Pool:
         return self.levels[self.store_N[image]].pixels(int(self.row_N[image]))
 
 
-def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None) -> Pool:
+def gather_images(
+    stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None
+) -> PretrainSet:
     """The images that a run may see.
 
     Args:
@@ -95,7 +97,7 @@ def gather_pool(stores: Sequence[Store], size: int, pretrain_on: str, exclude: P
     groups = images.select(names).select(pl.struct(pl.all()).rank("dense").cast(pl.Int64)).to_series()
     named = pl.Series(sorted(excluded), dtype=pl.String)
     known = pl.concat(store.splits["patient"] for store in stores)
-    return Pool(
+    return PretrainSet(
         levels=tuple(store.level(size) for store in stores),
         store_N=images["store"].to_numpy(),
         row_N=images["row"].cast(pl.Int64).to_numpy(),
@@ -186,27 +188,27 @@ def largest_queue(images: int, batch: int) -> int:
     return images // batch * batch - batch
 
 
-class Orders:
-    """Random orders in which an image comes again only after `apart` others.
+class SpacedShuffle:
+    """Random orders in which an image comes again only after `min_gap` others.
 
     A plain reshuffle lets an image that closed one epoch open the next, while its own key still stands in the queue as
-    a negative. Here place j of an epoch is drawn from the images whose last place lies at least `apart` back; with
-    `apart` far below N that is a plain shuffle but for the border. A batch meets the K keys before its first image, so
-    that its last image needs `apart` = K + batch - 1.
+    a negative. Here place j of an epoch is drawn from the images whose last place lies at least `min_gap` back; with
+    `min_gap` far below N that is a plain shuffle but for the border. A batch meets the K keys before its first image, so
+    that its last image needs `min_gap` = K + batch - 1.
 
     Args:
         images: N.
         used: images of an order that are used; the rest of an epoch (less than a batch) is left out.
-        apart: other images between two places of one image; at most `used` - 1.
+        min_gap: other images between two places of one image; at most `used` - 1.
         seed: of the run.
     """
 
-    def __init__(self, images: int, used: int, apart: int, seed: int) -> None:
-        self.images, self.used, self.apart, self.seed = images, used, min(apart, used - 1), seed
+    def __init__(self, images: int, used: int, min_gap: int, seed: int) -> None:
+        self.images, self.used, self.min_gap, self.seed = images, used, min(min_gap, used - 1), seed
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
         """The images of one epoch, (used,). Epochs are best asked for in turn."""
         if epoch < self._epoch:
             self._epoch = -1
@@ -221,7 +223,7 @@ class Orders:
 
     def _next(self, last: NDArray[np.int64], draws: NDArray[np.float64]) -> NDArray[np.int64]:
         # Images left out of the last epoch's tail were not enqueued: they are free at once, with the early ones.
-        used, waiting = self.used, self.apart
+        used, waiting = self.used, self.min_gap
         free = np.concatenate([last[: used - waiting], last[used:]])
         held, order, left = last[used - waiting : used], np.empty_like(last), len(free)
         # Through memory views a million images cost half a second and no list of a million numbers.
@@ -237,14 +239,16 @@ class Orders:
         return order
 
 
-def mates(pool: Pool, images: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+def study_partners(
+    dataset: PretrainSet, images: NDArray[np.int64], seed: int, epoch: int
+) -> NDArray[np.int64]:
     """For each image another image of its study, drawn anew each epoch; an image alone in its study is its own mate.
 
     Source: MedAug (Vu et al. 2021, arXiv 2102.10663): positives from the same study.
     """
-    by_study, sorted_study, place = pool.studies
-    first = np.searchsorted(sorted_study, pool.study_N[images], side="left")
-    count = np.searchsorted(sorted_study, pool.study_N[images], side="right") - first
+    by_study, sorted_study, place = dataset.studies
+    first = np.searchsorted(sorted_study, dataset.study_N[images], side="left")
+    count = np.searchsorted(sorted_study, dataset.study_N[images], side="right") - first
     own = place[images] - first
     step = 1 + np.floor(uniforms(seed, epoch, images, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(
         np.int64

@@ -1,23 +1,221 @@
-"""What the machine at hand is good for: bfloat16 or not, how many threads make views, how large a batch fits."""
+"""What the machine at hand is good for: accelerator, precision, threads that make views, how large a batch fits."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import platform
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from mococxr import console
 from mococxr.errors import InputError
+from mococxr.features import pick_device
+from mococxr.pretraining.method import Method, OneProcess
+from mococxr.settings import AUTO, PRESETS, PretrainSettings
 from mococxr.workers import cores
 
+T = TypeVar("T")
+FEWEST_STEPS = 8
+"""Steps that an epoch keeps where the batch is searched."""
 FULLEST = 0.9
 """Share of a GPU's memory that a step may fill when the batch is searched: the rest is for what grows later."""
 MOST_THREADS = 16
 
 
-def knows_bf16(device: torch.device) -> bool | None:
-    """Whether a device is fast in bfloat16: yes, no, or it depends on the network (`dense`).
+def make_accelerator(
+    device: str, precision: str, tracker: str = "none", out: Path | None = None
+) -> Accelerator:
+    """Where and how precisely to compute.
+
+    Raises:
+        InputError: no such device, or one that cannot compute so.
+    """
+    target = pick_device(device)
+    on_cpu = target.type == "cpu"
+    if precision == "auto":
+        precision = "bf16" if bf16_support(target) else "no"
+    if precision == "fp16" and on_cpu:
+        raise InputError("--precision fp16 takes a GPU.", "Give bf16 or no, or leave it out.")
+    _init_processes("gloo" if on_cpu else "nccl")
+    options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
+    # Accelerate keeps device and precision for the whole process; a second run in it may want others.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
+
+
+def _init_processes(backend: str) -> None:
+    """Let the processes that torchrun has started on this machine find each other, each start by itself.
+
+    torchrun keeps one store for all its restarts. By itself torch would look there for the addresses of its peers under
+    the names that the dead processes used; a process that comes first would find theirs, and wait for nobody. On
+    several machines, whose counts of restarts differ, a store for each start is asked for at launch (docs/scaling.md).
+    """
+    environment = os.environ
+    one_machine = (
+        environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        and environment["LOCAL_WORLD_SIZE"] == environment["WORLD_SIZE"]
+    )
+    world = int(environment.get("WORLD_SIZE", 1))
+    if not one_machine or world == 1 or torch.distributed.is_initialized():
+        return
+    store = torch.distributed.TCPStore(
+        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world, is_master=False
+    )
+    fresh_store = torch.distributed.PrefixStore(f"start {environment['TORCHELASTIC_RESTART_COUNT']}", store)
+    torch.distributed.init_process_group(
+        backend, store=fresh_store, rank=int(environment["RANK"]), world_size=world
+    )
+
+
+def broadcast_decision(accelerator: Accelerator, decide: Callable[[], T]) -> T:
+    """What the first process decides, on every process; the others may see the folder late, or not at all."""
+    decision = [decide() if accelerator.is_main_process else None]
+    broadcast_object_list(decision)
+    return decision[0]  # type: ignore[return-value]
+
+
+def resolve_auto(
+    settings: PretrainSettings,
+    images: int,
+    accelerator: Accelerator,
+    network: Callable[[], nn.Module],
+    build: Callable[[PretrainSettings, OneProcess], Method],
+) -> PretrainSettings:
+    """The settings with a precision and a batch, the same on all processes; `settings.yaml` keeps them so.
+
+    Args:
+        images: in the run.
+        network: makes the encoder; called only where the precision depends on it.
+        build: makes the method; called only where the batch is searched.
+
+    Raises:
+        InputError: no batch fits.
+    """
+    s, device = settings, accelerator.device
+    if s.precision == "auto":
+        chosen = broadcast_decision(accelerator, lambda: choose_precision(device, network))
+        s = dataclasses.replace(s, precision=chosen)
+    if s.batch == AUTO:
+        s = dataclasses.replace(s, batch=_largest_batch(s, images, accelerator, build))
+    return s
+
+
+def choose_precision(device: torch.device, network: Callable[[], nn.Module]) -> Literal["bf16", "no"]:
+    """`bf16` where the device is fast in it, on a CPU if the network is too.
+
+    Args:
+        network: makes the encoder; asked for only where it matters.
+    """
+    fast = bf16_support(device)
+    if fast is None:
+        fast = has_no_grouped_conv(network())
+        if fast:
+            console.say("precision bf16: this processor is fast in it; --precision no has float32")
+    return "bf16" if fast else "no"
+
+
+def _largest_batch(
+    s: PretrainSettings,
+    images: int,
+    accelerator: Accelerator,
+    build: Callable[[PretrainSettings, OneProcess], Method],
+) -> int:
+    """The largest power of two of images a process that its GPU holds, times the processes; else the preset's.
+
+    An epoch keeps `FEWEST_STEPS` steps.
+    """
+    device, world = accelerator.device, accelerator.num_processes
+    if device.type != "cuda":
+        return PRESETS[s.preset].batch
+    most = max(2, images // FEWEST_STEPS // world)
+    fits = fits_on_gpu(lambda batch: trial_step(s, batch, OneProcess(accelerator), build), device)
+    largest = largest_that_fits(fits, most)
+    torch.cuda.empty_cache()
+    smallest = int(accelerator.gather(torch.tensor([largest], device=device)).min())
+    console.say(f"batch {smallest * world}: {smallest} images a GPU, the largest power of two that fits")
+    return smallest * world
+
+
+def trial_step(
+    s: PretrainSettings,
+    batch: int,
+    alone: OneProcess,
+    build: Callable[[PretrainSettings, OneProcess], Method],
+) -> None:
+    """One step of this process alone on black images with networks of its own, which nothing keeps."""
+    parts = {name: min(getattr(s, name), batch // 2) for name in ("key_groups", "accumulate")}
+    method = build(dataclasses.replace(s, batch=batch, compile=False, **parts), alone)
+    black = torch.zeros(2, batch, 1, s.size, s.size, dtype=torch.uint8, device=alone.device)
+    method.step(black, s.lr)
+
+
+def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
+    """Refuse what cannot be shared evenly: every process takes as many images, and none passes alone.
+
+    Raises:
+        InputError: with the nearest numbers of processes and images that fit.
+    """
+    if batch % world:
+        fewer = max(n for n in range(1, world) if batch % n == 0)
+        fits = max(batch // world, 2) * world
+        raise InputError(
+            f"--batch {batch} cannot be shared evenly by {world} processes.",
+            f"Start {fewer} instead, which goes on with any run, or begin one with --batch {fits}.",
+        )
+    for name, asked in (("key-groups", groups), ("accumulate", parts)):
+        if batch // world // asked < 2:
+            raise InputError(
+                f"--{name} {asked} leaves less than two images a pass where {world} processes share a batch of {batch}.",
+                "Start fewer processes, or begin a run with a larger --batch.",
+            )
+
+
+def compile_now(method: Method, images: int, size: int) -> None:
+    """Have the networks compiled by passes over black images of the run's sizes.
+
+    Weights, buffers and random numbers are as before afterwards.
+
+    Args:
+        images: of this process in a step.
+        size: side of a view, px.
+
+    Raises:
+        InputError: they cannot be compiled here.
+    """
+    console.say("compiling the encoders: some minutes for a large one")
+    before = [{name: buffer.clone() for name, buffer in net.named_buffers()} for net in method.networks]
+    black = torch.zeros(images, 1, size, size, dtype=torch.uint8, device=method.device)
+    try:
+        with torch.random.fork_rng(generators_of(method.device)):
+            method.pass_once(black)
+    except Exception as error:  # tracer, code generator and compiler raise many kinds
+        raise InputError(
+            f"--compile cannot work here ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]}).",
+            "Leave it out; it needs a C++ compiler on a CPU, and Triton on a GPU.",
+        ) from error
+    method.network.zero_grad(set_to_none=True)
+    for network, buffers in zip(method.networks, before, strict=True):
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def device_name(accelerator: Accelerator) -> str:
+    """The GPU, or the processor with its threads."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    return f"{platform.processor() or platform.machine()} ({torch.get_num_threads()} threads)"
+
+
+def bf16_support(device: torch.device) -> bool | None:
+    """Whether a device is fast in bfloat16: yes, no, or it depends on the network (`has_no_grouped_conv`).
 
     Yes on a GPU of NVIDIA from compute capability 8.0 on, whose matrix units know the format. No on MPS, where no
     figure is known, and on a CPU without AMX or AVX-512 BF16. With them it depends: beside float32, ResNet-18 made 2.0
@@ -30,7 +228,7 @@ def knows_bf16(device: torch.device) -> bool | None:
     return False
 
 
-def dense(encoder: nn.Module) -> bool:
+def has_no_grouped_conv(encoder: nn.Module) -> bool:
     """Whether no convolution of a network is grouped: such a network gains from bfloat16 on a CPU that knows it.
 
     A rule and no trial: a trial under load could choose otherwise, and the same command would give other numbers.

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Semaphore
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mococxr.augment import Recipe, draw_views, uniforms
-from mococxr.pretraining import device_views
-from mococxr.pretraining.dataset import Orders, Pool, mates
+from mococxr.augment import Recipe, draw_views, matrix, tones, uniforms
+from mococxr.pretraining.dataset import PretrainSet, SpacedShuffle, study_partners
+from mococxr.pretraining.hardware import processes_here, view_threads
+from mococxr.settings import PretrainSettings
 
-AHEAD = 3
+PREFETCH = 3
 """Batches drawn before they are wanted."""
 REMEMBERED = 256
 """Steps whose images are kept: more than are ever drawn ahead."""
@@ -30,7 +34,7 @@ LOOK, PATIENCE = 16, 0.02
 """Steps between two looks at how long the run waited for views, and the share of the time that it may."""
 
 
-class Crew:
+class AdaptiveThreads:
     """Threads that make batches ready; where the run had to wait for them, one more is let to work.
 
     Args:
@@ -56,7 +60,7 @@ class Crew:
     def result(self, future: Future[Any]) -> Any:
         """What was asked for, when it is there; the wait is noted."""
         begun = self.clock()
-        found = future.result()
+        batch = future.result()
         ended = self.clock()
         self._waited += ended - begun
         self._looked += 1
@@ -65,10 +69,10 @@ class Crew:
                 self.workers += 1
                 self._leave.release()
             self._waited, self._looked, self._begun = 0.0, 0, ended
-        return found
+        return batch
 
 
-class Feed:
+class BatchLoader:
     """The batches of this process, in the order of the run.
 
     Args:
@@ -82,9 +86,9 @@ class Feed:
 
     def __init__(
         self,
-        pool: Pool,
+        dataset: PretrainSet,
         recipe: Recipe,
-        orders: Orders,
+        order: SpacedShuffle,
         *,
         batch: int,
         seed: int,
@@ -95,11 +99,11 @@ class Feed:
         pinned: bool = False,
         views_on: str = "cpu",
     ) -> None:
-        self.pool, self.recipe, self.orders = pool, recipe, orders
+        self.dataset, self.recipe, self.order = dataset, recipe, order
         self.batch, self.seed, self.positives = batch, seed, positives
         self.rank, self.world, self.workers, self.pinned = rank, world, workers, pinned
         self.make = self.stored if views_on == "device" else self.views
-        self.steps_per_epoch = orders.used // batch
+        self.steps_per_epoch = order.used // batch
         self._batches: dict[int, NDArray[np.int64]] = {}
 
     def images(self, step: int) -> tuple[int, NDArray[np.int64]]:
@@ -111,38 +115,44 @@ class Feed:
         """The images of a step on all processes, (batch,), by rank; the latest `REMEMBERED` steps cost nothing."""
         if step not in self._batches:
             epoch, place = divmod(step, self.steps_per_epoch)
-            self._batches[step] = self.orders.order(epoch)[place * self.batch :][: self.batch]
+            self._batches[step] = self.order.epoch(epoch)[place * self.batch :][: self.batch]
             self._batches.pop(step - REMEMBERED, None)
         return self._batches[step]
 
     def views(self, epoch: int, images: NDArray[np.int64]) -> Tensor:
         """Both views of some images: (2, n, 1, S, S) uint8, query side first."""
-        seconds = images if self.positives == "view" else mates(self.pool, images, self.seed, epoch)
+        seconds = (
+            images if self.positives == "view" else study_partners(self.dataset, images, self.seed, epoch)
+        )
         size = self.recipe.size
         views = torch.empty(2, len(images), 1, size, size, dtype=torch.uint8, pin_memory=self.pinned)
         out = views.numpy()
         for side, chosen in enumerate((images, seconds)):
-            array = [self.pool.pixels(image) for image in chosen]
+            array = [self.dataset.pixels(image) for image in chosen]
             draw_views(array, self.recipe, uniforms(self.seed, epoch, images, side), out=out[side, :, 0])
         return views
 
-    def stored(self, epoch: int, images: NDArray[np.int64]) -> device_views.Stored:
+    def stored(self, epoch: int, images: NDArray[np.int64]) -> PackedImages:
         """The same views, yet to be made: `.to(device)` makes them there."""
-        sides = [images] if self.positives == "view" else [images, mates(self.pool, images, self.seed, epoch)]
-        array = [[self.pool.pixels(image) for image in side] for side in sides]
+        sides = (
+            [images]
+            if self.positives == "view"
+            else [images, study_partners(self.dataset, images, self.seed, epoch)]
+        )
+        array = [[self.dataset.pixels(image) for image in side] for side in sides]
         draws = [uniforms(self.seed, epoch, images, side) for side in (0, 1)]
-        return device_views.store(array, self.recipe, draws, self.pinned)
+        return pack(array, self.recipe, draws, self.pinned)
 
-    def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor | device_views.Stored]]:
+    def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor | PackedImages]]:
         """(step, batch) for the steps from `start` up to `stop`, made ready ahead; `batch.to(device)` is its views."""
-        crew = Crew(*self.workers)
+        crew = AdaptiveThreads(*self.workers)
         with crew.threads:
             ahead: deque[tuple[int, Future[Any]]] = deque()
             try:
                 for step in range(start, stop):
                     # The order is asked for here, in turn: the threads only draw.
                     ahead.append((step, crew.start(self.make, *self.images(step))))
-                    if len(ahead) > AHEAD + crew.workers:
+                    if len(ahead) > PREFETCH + crew.workers:
                         step_ready, future = ahead.popleft()
                         yield step_ready, crew.result(future)
                 while ahead:
@@ -151,3 +161,114 @@ class Feed:
             finally:
                 for _, future in ahead:
                     future.cancel()
+
+
+# --- views made on the device: stored images go there as uint8, and one affine sampling makes the views, as `augment`
+# does, with the same random numbers and maps. A view differs from that of OpenCV 5 by a grey level in one pixel of some
+# ten thousand (tests/test_device_views.py); OpenCV 4 puts samples on the nearest 1/32 of a pixel, and differs by more.
+
+
+@dataclass(frozen=True)
+class PackedImages:
+    """A step's images as stored, and how views are made of them.
+
+    Args:
+        images: (1 or 2, n, 1, H, W) uint8, each from the upper left corner of a black frame; 2 where the two sides show
+            different images.
+        maps: (2, n, 2, 3) float32, from pixels of a view to pixels of its image.
+        tones: (2, n, 2) float32, gain and shift of the grey levels; None where they stay.
+        size: S.
+    """
+
+    images: Tensor
+    maps: Tensor
+    tones: Tensor | None
+    size: int
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Tensor:
+        """Send the images there and make their views, (2, n, 1, S, S) uint8."""
+        images, maps = (part.to(device, non_blocking=non_blocking) for part in (self.images, self.maps))
+        levels = None if self.tones is None else self.tones.to(device, non_blocking=non_blocking)
+        views = []
+        for side in (0, 1):
+            tone = None if levels is None else levels[side]
+            views.append(sample(images[min(side, len(images) - 1)], maps[side], self.size, tone))
+        return torch.stack(views)
+
+
+def pack(
+    sides: Sequence[Sequence[NDArray[np.uint8]]],
+    recipe: Recipe,
+    draws: Sequence[NDArray[np.float64]],
+    pinned: bool,
+) -> PackedImages:
+    """What goes to the device for the views of a step.
+
+    Args:
+        sides: the images of each side, each (H, W) uint8; one list where both sides show the same.
+        draws: the random numbers of each side, (n, DRAWS), always two.
+        pinned: in page-locked memory.
+    """
+    shapes = np.array([[image.shape for image in images] for images in sides])
+    images = torch.zeros(*shapes.shape[:2], 1, *shapes.max(axis=(0, 1)), dtype=torch.uint8, pin_memory=pinned)
+    frames = images.numpy()
+    for side, place in np.ndindex(*shapes.shape[:2]):
+        height, width = shapes[side, place]
+        frames[side, place, 0, :height, :width] = sides[side][place]
+    maps = [matrix(recipe, shapes[min(side, len(shapes) - 1)], draws[side]) for side in (0, 1)]
+    levels = None
+    if recipe.brightness or recipe.contrast:
+        levels = _sendable(np.stack([np.concatenate(tones(recipe, draw), axis=1) for draw in draws]), pinned)
+    return PackedImages(images, _sendable(np.stack(maps), pinned), levels, recipe.size)
+
+
+def _sendable(numbers: NDArray[np.float64], pinned: bool) -> Tensor:
+    tensor = torch.from_numpy(numbers.astype(np.float32))
+    return tensor.pin_memory() if pinned else tensor
+
+
+def sample(images: Tensor, maps: Tensor, size: int, levels: Tensor | None = None) -> Tensor:
+    """One view of each image, by bilinear sampling; outside an image all is black.
+
+    Args:
+        images: (n, 1, H, W) uint8.
+        maps: (n, 2, 3) float32.
+        size: S.
+        levels: gain and shift, (n, 2) float32.
+
+    Returns:
+        (n, 1, S, S) uint8.
+    """
+    height, width = images.shape[-2:]
+    places = torch.arange(size, dtype=torch.float32, device=images.device)
+    x, y = places[None, None, :], places[None, :, None]
+    at = maps[..., None, None]
+    from_x = at[:, 0, 0] * x + at[:, 0, 1] * y + at[:, 0, 2]
+    from_y = at[:, 1, 0] * x + at[:, 1, 1] * y + at[:, 1, 2]
+    grid = torch.stack([(2 * from_x + 1) / width - 1, (2 * from_y + 1) / height - 1], dim=-1)
+    views = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    views = views.round_()
+    if levels is not None:
+        gain, shift = levels[:, :, None, None, None].unbind(1)
+        mean = views.mean(dim=(1, 2, 3), keepdim=True)
+        views = ((views - mean) * (gain * shift) + mean * shift).clamp_(0, 255).round_()
+    return views.to(torch.uint8)
+
+
+def make_loader(s: PretrainSettings, dataset: PretrainSet, accelerator: Accelerator) -> BatchLoader:
+    """The batches of this process."""
+    used = len(dataset) // s.batch * s.batch
+    return BatchLoader(
+        dataset,
+        Recipe.of(vars(s)),
+        # A batch more than K: the first image of a batch meets the keys of all batches before its own.
+        SpacedShuffle(len(dataset), used, min_gap=(s.queue or 0) + s.batch - 1, seed=s.seed),
+        batch=s.batch,
+        seed=s.seed,
+        positives=s.positives,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=view_threads(accelerator.device, processes_here(accelerator.num_processes), s.workers),
+        pinned=accelerator.device.type == "cuda",
+        views_on=s.views_on,
+    )

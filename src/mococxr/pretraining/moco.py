@@ -1,40 +1,215 @@
-"""Momentum contrast (MoCo), in the papers' letters: the algorithm and nothing else.
+"""Momentum contrast (MoCo), in the papers' letters: algorithm, step, state, measures, and its words of health.
 
 Sources: MoCo v1 (He et al. 2020, arXiv 1911.05722, algorithm 1), MoCo v2 (Chen et al. 2020, arXiv 2003.04297: MLP
 head), MoCo-CXR (arXiv 2010.05352).
 
-    N  images in a batch      C  length of a projected feature      K  keys in the queue      D  length of a feature
+    N  images in a batch     C  length of an embedding     K  keys in the queue     D  length of an encoder's feature
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from mococxr.encoders import Encoder
+from mococxr.errors import InputError
+from mococxr.pretraining import diagnostics
+from mococxr.pretraining.dataset import largest_queue
+from mococxr.pretraining.diagnostics import DIVERGING, Log, Run, Verdict
+from mococxr.pretraining.method import OneProcess, Projector, StepResult, Trained, Words, seeded
+from mococxr.settings import QUEUES, PretrainSettings
 
-class Projector(nn.Module):
-    """An encoder with its projection head: images (N, ...) -> unit features (N, C).
+RUNAWAY, RUNAWAY_A_STEP = 0.8, 0.008
+"""Lag, and lag a step of the key encoder's memory: the query encoder has left its own average of the last steps behind.
+With Adam a sound rate moves weights by 0.1 to 0.2 % a step, 0.1 as rate by 3 to 10 %."""
+FOLLOWED = 0.05
+"""Share of the query encoder's way that the key encoder is to go by the end of the run. In a straight line it goes
+T (1 - m) / 2 of it, so that this is a memory 1 / (1 - m) of ten times the run."""
+OLD = 25.0
+"""Queue age in memories of the key encoder. MoCo v1, table in section 4.1: queue of 256 steps, accuracy 59.0 at 0.3
+memories, 57.8 at 2.6, 55.2 at 26, no convergence at 256."""
 
-    Args:
-        encoder: images -> (N, D).
-        width: D.
-        dim: C.
-        mlp: head D-D-C with ReLU (MoCo v2) or one linear layer (v1).
+
+class MoCo(Trained):
+    """Query encoder, its momentum copy, and the queue of keys.
+
+    Keys come before queries, so that they are computed while no graph of the queries is held. Nothing in a step waits
+    for the device.
+
+    Raises:
+        InputError: settings that do not fit the weights or the machine.
     """
 
-    def __init__(self, encoder: nn.Module, width: int, dim: int, mlp: bool = True) -> None:
-        super().__init__()
-        self.encoder = encoder
-        hidden = [nn.Linear(width, width), nn.ReLU()] if mlp else []
-        self.head = nn.Sequential(*hidden, nn.Linear(width, dim))
+    words = Words("momentum contrast (MoCo v2)", "Chen et al. 2020, arXiv 2003.04297")
+    RUNNING = ("loss", "contrast_accuracy", "pair_auroc", "alignment")
+    MEASURES = (
+        "feature_std", "effective_rank", "uniformity", "batch_std", "tied", "lag", "key_moved",
+        "queue_filled", "queue_age",
+    )  # fmt: skip
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Project and put on the unit sphere, in float32 whatever the precision of the encoder."""
-        return F.normalize(self.head(self.encoder(images)).float(), dim=1)
+    def __init__(
+        self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess
+    ) -> None:
+        s = settings
+        with seeded(s.seed):
+            query = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp").train()
+        self.key = key_copy(query).to(accelerator.device).train()
+        # With --batch auto the batch is searched before the queue is known to fit the images.
+        length = s.queue or QUEUES[s.preset]
+        self.queue = KeyQueue(length, s.dim, seed=s.seed).to(accelerator.device)
+        if s.compile:
+            self.key.encoder.compile()
+        super().__init__(query, s, accelerator)
+        self.networks.append(self.key)
+        # In the same state on every process: all permute the images of all alike.
+        self.shuffle = torch.Generator().manual_seed(s.seed % 2**63)
+        self.steps = 0
+        self.start = diagnostics.weight_sample(query)
+        self.chance = math.log(length + 1)
+
+    @classmethod
+    def settle(cls, settings: PretrainSettings, images: int) -> PretrainSettings:
+        """Settle K: the one asked for if the images allow it, else the preset's or the most that they allow."""
+        most = largest_queue(images, settings.batch)
+        if most < 1:
+            raise InputError(
+                f"{images} images are too few for batches of {settings.batch}: a queue needs a second batch.",
+                f"Give --batch {max(2, images // 4)} or less, or more images.",
+            )
+        if settings.queue is None:
+            return dataclasses.replace(settings, queue=min(QUEUES[settings.preset], most))
+        if settings.queue > most:
+            raise InputError(
+                f"--queue {settings.queue:,} is too long for {images:,} images in batches of {settings.batch}: an image "
+                "would meet its own last key among the negatives.",
+                f"Give --queue {most:,} or less, or leave it out.",
+            )
+        return settings
+
+    def step(self, views: Tensor, lr: float) -> StepResult:
+        """MoCo, algorithm 1: momentum update, keys, queries, loss, descent, and enqueue last.
+
+        With `--accumulate` the queries pass in parts, each backward before the next, and the gradients add up; the
+        memory for activations falls with the parts. All else is done once a step; all parts meet the same queue. A
+        part's loss counts by its share of the images, so that loss and gradients are those of the whole batch but for
+        rounding, where the query encoder treats each image by itself. Batch norm does not: it takes the statistics of
+        a part, and its running averages move once a part.
+        """
+        s, (views_q, views_k) = self.settings, views
+        parts = min(s.accumulate, len(views_q) // 2)
+        self.set_rate(lr)
+        momentum_update(self.network, self.key, s.momentum)
+        with self.autocast():
+            groups = min(s.key_groups, len(views_k) // 2)
+            keys = shuffled_keys(self.key, views_k, groups, self.shuffle, self.gather, self.rank, self.world)
+        keys_of_process = keys[self.rank * len(views_q) : (self.rank + 1) * len(views_q)]
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, all_logits = [], []
+        sides = zip(views_q.tensor_split(parts), keys_of_process.tensor_split(parts), strict=True)
+        for part, (images, k) in enumerate(sides):
+            # Processes add up their gradients once, in the last part.
+            with nullcontext() if part == parts - 1 else self.no_sync():
+                loss, part_logits = info_nce(self.wrapped(images), k, self.queue.keys_KC, s.temperature)
+                loss = loss * (len(images) / len(views_q))
+                self.backward(loss)
+            losses.append(loss.detach())
+            all_logits.append(part_logits.detach())
+        self.optimizer.step()
+        self.queue.enqueue(keys)  # after the loss: a queue that held these keys would keep it above log 2
+        self.steps += 1
+        return StepResult(torch.stack(losses).sum(), torch.cat(all_logits))
+
+    def pass_once(self, images: Tensor) -> None:
+        """Queries in their parts, keys in their groups."""
+        for size in sorted({len(part) for part in images.tensor_split(self.settings.accumulate)}):
+            self.backward(self.wrapped(images[:size]).sum())
+        for size in sorted({len(part) for part in images.tensor_split(self.settings.key_groups)}):
+            with torch.no_grad(), self.autocast():
+                self.key(images[:size])
+
+    # --- what is measured
+
+    def running(self, result: StepResult) -> Tensor:
+        """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,)."""
+        logits = result.logits
+        return torch.stack(
+            [
+                result.loss.float(),
+                diagnostics.contrast_accuracy(logits),
+                diagnostics.pair_auroc(logits, self._newest(self.steps - 1)),
+                diagnostics.alignment(logits, self.settings.temperature),
+            ]
+        )
+
+    def _newest(self, steps: int) -> Tensor:
+        """Places in the queue of the keys of the last of so many steps."""
+        length, entered = len(self.queue.keys_KC), steps * self.settings.batch
+        first = entered - min(length, self.settings.batch)
+        return torch.arange(first, entered, device=self.device) % length
+
+    def measures(self, result: StepResult) -> dict[str, float | None]:
+        """Spread of the keys, ties, and where the key encoder and its queue stand."""
+        length, batch = len(self.queue.keys_KC), self.settings.batch
+        filled = min(length, self.steps * batch)
+        newest = self.queue.keys_KC[self._newest(self.steps)]
+        query, key = (diagnostics.weight_sample(network) for network in (self.network, self.key))
+        moved = float((query - self.start).norm())
+        return {
+            **diagnostics.spread(self.queue.keys_KC[:filled]),
+            "batch_std": diagnostics.feature_std(newest) if len(newest) > 1 else None,
+            "tied": self.shared_mean(diagnostics.tied(result.logits)),
+            "lag": diagnostics.relative_distance(self.network, self.key),
+            "key_moved": float((key - self.start).norm()) / moved if moved else 1.0,
+            "queue_filled": filled / length,
+            "queue_age": math.ceil(filled / batch),
+        }
+
+    def judge(self, log: Log, steps: int) -> Verdict:
+        """One word on the run."""
+        s = self.settings
+        return judge(log, Run(steps, s.batch, len(self.queue.keys_KC), s.dim, s.momentum))
+
+    def remarks(self) -> list[str]:
+        """The length of the queue, which may be less than the preset's."""
+        length, preset = len(self.queue.keys_KC), QUEUES[self.settings.preset]
+        return [f"queue K {length:,}" + ("" if length == preset else f" (the preset's is {preset:,})")]
+
+    def facts(self) -> dict[str, Any]:
+        """The queue, the momentum, and what guessing and an own key would give."""
+        s = self.settings
+        return {
+            "guessing": self.chance,
+            "own_key_floor": math.log(2),
+            "queue": s.queue,
+            "momentum": s.momentum,
+        }
+
+    def parts(self) -> dict[str, Any]:
+        """Query, key, queue, optimiser."""
+        parts = super().parts()
+        return {"query": parts.pop("network"), **parts, "key": self.key, "queue": self.queue}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parts, the generator that shuffles, and the steps that the queue has seen."""
+        return {**super().state_dict(), "shuffle": self.shuffle.get_state(), "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.shuffle.set_state(state["shuffle"])
+        self.steps = int(state["steps"])
+
+
+# --- the algorithm
 
 
 def key_copy(query: Projector) -> Projector:
@@ -64,14 +239,12 @@ class KeyQueue(nn.Module):
 
     keys_KC: Tensor
     place: Tensor
-    enqueued: Tensor
 
     def __init__(self, length: int, dim: int, seed: int = 0) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed % 2**63)
         self.register_buffer("keys_KC", F.normalize(torch.randn(length, dim, generator=generator), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
-        self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def enqueue(self, k_NC: Tensor) -> None:
@@ -81,22 +254,15 @@ class KeyQueue(nn.Module):
         steps = torch.arange(count - len(kept), count, device=k_NC.device)
         self.keys_KC[(self.place + steps) % length] = kept.to(self.keys_KC.dtype)
         self.place.copy_((self.place + count) % length)
-        self.enqueued.add_(count)
-
-
-def logits(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -> Tensor:
-    """(N, 1 + K): the positive first, then the queue, over T."""
-    positive = (q_NC * k_NC).sum(dim=1, keepdim=True)
-    negative = q_NC @ queue_KC.T
-    return torch.cat([positive, negative], dim=1) / temperature
 
 
 def info_nce(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """InfoNCE, mean over the batch, with the logits it came from; the positive is column 0.
+    """InfoNCE, mean over the batch, with the logits (N, 1 + K) it came from; the positive is column 0.
 
     The queue must not hold these keys yet: an own key among the negatives keeps the loss above log 2.
     """
-    all_logits = logits(q_NC, k_NC, queue_KC, temperature)
+    positive = (q_NC * k_NC).sum(dim=1, keepdim=True)
+    all_logits = torch.cat([positive, q_NC @ queue_KC.T], dim=1) / temperature
     target = torch.zeros(len(q_NC), dtype=torch.long, device=q_NC.device)
     return F.cross_entropy(all_logits, target), all_logits
 
@@ -141,3 +307,56 @@ def _sent(numbers: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return numbers.to(device)
     return numbers.pin_memory().to(device, non_blocking=True)
+
+
+# --- words of health
+
+
+def judge(log: Log, run: Run) -> Verdict:
+    """One of collapsed, collapsing in dimension, diverging, learning, own key among the negatives, stale keys, still
+    warming, stuck, too easy; with reason and remedy.
+    """
+    d = diagnostics
+    certain = (d.growing, _running_away, _stale, d.same_picture)
+    return d.judge(log, run, certain, (d.collapsed, _tied, d.flat, d.stuck, d.easy_at_once))
+
+
+def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
+    for entry in log:
+        lag = entry["lag"]
+        if lag > RUNAWAY and lag / min(entry["step"], run.memory) > RUNAWAY_A_STEP:
+            why = (
+                f"In {entry['step']:,} steps the weights moved {lag:.0%} of their length from their average."
+            )
+            return Verdict("diverging", why, DIVERGING)
+    return None
+
+
+def _stale(log: Log, _: Log, run: Run) -> Verdict | None:
+    last, age = log[-1], run.queue / run.batch
+    if last["key_moved"] < FOLLOWED * last["step"] / run.steps:
+        return Verdict(
+            "stale keys",
+            f"After {last['step']:,} steps the momentum encoder has gone {last['key_moved']:.1%} of the way that the "
+            f"query encoder went (--momentum {run.momentum:g}).",
+            f"Lower --momentum: for {run.steps:,} steps to {max(0.9, 1 - 10 / run.steps):.3g} or less.",
+        )
+    if age / run.memory > OLD:
+        return Verdict(
+            "stale keys",
+            f"The oldest keys are {age:,.0f} steps old, and the momentum encoder forgets in {run.memory:,.0f}.",
+            "Raise --momentum, or shorten --queue.",
+        )
+    return None
+
+
+def _tied(_: Log, window: Log, __: Run) -> Verdict | None:
+    share = diagnostics.mean_of(window, "tied")
+    if share <= 0.5:
+        return None
+    return Verdict(
+        "own key among the negatives",
+        f"{share:.0%} of images have a negative equal to their own key, so the loss cannot fall below log 2 = "
+        f"{math.log(2):.2f}.",
+        "Shorten --queue, or mend the images' order.",
+    )

@@ -1,41 +1,56 @@
-"""Pretraining without labels: the command `pretrain`, from stores to a run folder."""
+"""Pretraining without labels: the command `pretrain`, from stores to a run folder.
+
+Which method learns is one line of `METHODS`; everything else here is the same for all of them.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from mococxr import console, encoders
-from mococxr.errors import InputError
 from mococxr.files import write_json
-from mococxr.pretraining.dataset import Pool, gather_pool, largest_queue
-from mococxr.pretraining.loader import Feed
-from mococxr.pretraining.run_folder import agreed, check_folder, going_on, inputs_of, open_folder
-from mococxr.pretraining.seen import started_from, write_images
-from mococxr.pretraining.selection import NOBODY_LOOKS, Choice, make_choice
-from mococxr.pretraining.settling import settle
-from mococxr.pretraining.setup import build_learner, make_accelerator
-from mococxr.pretraining.step import Learner
-from mococxr.pretraining.trainer import Log, pretrain_loop
-from mococxr.settings import QUEUES, PretrainSettings, to_mapping
+from mococxr.pretraining.dataset import PretrainSet, gather_images
+from mococxr.pretraining.hardware import (
+    broadcast_decision,
+    check_shares,
+    compile_now,
+    device_name,
+    make_accelerator,
+    resolve_auto,
+)
+from mococxr.pretraining.loader import make_loader
+from mococxr.pretraining.method import Method, OneProcess, refuse_unused
+from mococxr.pretraining.moco import MoCo
+from mococxr.pretraining.run_folder import (
+    check_folder,
+    inputs_of,
+    open_folder,
+    resolve_resume,
+    started_from,
+    write_images,
+)
+from mococxr.pretraining.selection import NOT_EVALUATED, Selection, make_selection
+from mococxr.pretraining.simclr import SimCLR
+from mococxr.pretraining.simsiam import SimSiam
+from mococxr.pretraining.trainer import RunLog, train
+from mococxr.settings import PretrainSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
 from mococxr.workers import keep_memory, opencv_on_one_thread
 
-HARDLY_HEALTH = {"epoch", "lr", "images_per_s", "seconds", "verdict"}
+METHODS: dict[str, Any] = {"moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
+"""`--method` -> class with the members of `Method`."""
+NOT_HEALTH = {"epoch", "lr", "images_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
 
 
 def run(settings: PretrainSettings) -> Path:
-    """The command `pretrain`: returns the run folder.
+    """The command `pretrain`: opens, settles, builds, trains, finishes; returns the run folder.
 
     Raises:
         InputError: settings or stores that do not fit; nothing was written.
@@ -43,33 +58,70 @@ def run(settings: PretrainSettings) -> Path:
     """
     out = settings.out
     accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
-    settings, finished = agreed(accelerator, lambda: going_on(settings))
+    settings, finished = broadcast_decision(accelerator, lambda: resolve_resume(settings))
     if finished:
         accelerator.end_training()
         return out
     stores = [Store.open(path) for path in settings.stores]
     check_folder(settings, stores, accelerator)
-    pool = gather_pool(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
-    settings = _with_queue(settle(settings, len(pool), accelerator), len(pool))
+    images = gather_images(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
+    settings = settle(settings, len(images), accelerator)
     if settings.precision != accelerator.mixed_precision:
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
-    choice = make_choice(settings.select, settings.knn, stores, pool, settings.exclude_patients)
-    learner, feed, origin = build_learner(settings, pool, accelerator)
+    selection = make_selection(settings.select, settings.knn, stores, images, settings.exclude_patients)
+    method, origin = build_method(settings, accelerator)
+    loader = make_loader(settings, images, accelerator)
     if accelerator.is_main_process:
-        _announce(
-            settings, pool, cast("encoders.Encoder", learner.query.encoder).spec, origin, accelerator, feed
-        )
-        open_folder(settings, pool, stores)
+        _announce(settings, images, method, origin, accelerator, loader.steps_per_epoch)
+        open_folder(settings, images, stores)
     accelerator.wait_for_everyone()
     _start_tracker(accelerator, settings)
     if accelerator.device.type == "cpu":
         keep_memory()
     with opencv_on_one_thread():
-        log = pretrain_loop(settings, learner, feed, accelerator, choice)
+        log = train(settings, method, loader, accelerator, selection)
     if log:
-        _finish(settings, learner, pool, stores, log, choice, origin, accelerator)
+        _finish(settings, method, images, stores, log, selection, origin, accelerator)
     accelerator.end_training()
     return out
+
+
+def settle(settings: PretrainSettings, images: int, accelerator: Accelerator) -> PretrainSettings:
+    """The settings with all that depends on the machine and on the number of images filled in.
+
+    Raises:
+        InputError: they do not fit each other, the images or the machine.
+    """
+    refuse_unused(settings, METHODS[settings.method].UNUSED)
+
+    def trial(changed: PretrainSettings, alone: OneProcess) -> Method:
+        return build_method(changed, alone)[0]
+
+    settings = resolve_auto(settings, images, accelerator, lambda: start_encoder(settings)[0], trial)
+    return METHODS[settings.method].settle(settings, images)
+
+
+def start_encoder(s: PretrainSettings) -> tuple[encoders.Encoder, str]:
+    """The encoder before its first step, and where its weights came from."""
+    return encoders.initial_encoder(
+        s.init, encoders.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std), s.seed
+    )
+
+
+def build_method(settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> tuple[Method, str]:
+    """The method before its first step, and where the encoder's weights came from.
+
+    Raises:
+        InputError: settings that do not fit each other, the weights or the machine.
+    """
+    s, kind = settings, METHODS[settings.method]
+    groups, parts = (1 if name in kind.UNUSED else getattr(s, name) for name in ("key_groups", "accumulate"))
+    check_shares(s.batch, accelerator.num_processes, groups, parts)
+    encoder, origin = start_encoder(s)
+    method: Method = kind(encoder, s, accelerator)
+    if s.compile:
+        compile_now(method, s.batch // accelerator.num_processes, s.size)
+    return method, origin
 
 
 def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None:
@@ -81,80 +133,63 @@ def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None
     accelerator.init_trackers("mococxr", config=plain)
 
 
-def _with_queue(settings: PretrainSettings, images: int) -> PretrainSettings:
-    """Settle K: the one asked for if the images allow it, else the preset's or the most that they allow."""
-    most = largest_queue(images, settings.batch)
-    if most < 1:
-        raise InputError(
-            f"{images} images are too few for batches of {settings.batch}: a queue needs a second batch.",
-            f"Give --batch {max(2, images // 4)} or less, or more images.",
-        )
-    if settings.queue is None:
-        return dataclasses.replace(settings, queue=min(QUEUES[settings.preset], most))
-    if settings.queue > most:
-        raise InputError(
-            f"--queue {settings.queue:,} is too long for {images:,} images in batches of {settings.batch}: an image would "
-            "meet its own last key among the negatives.",
-            f"Give --queue {most:,} or less, or leave it out.",
-        )
-    return settings
-
-
 def _announce(
     s: PretrainSettings,
-    pool: Pool,
-    spec: encoders.EncoderSpec,
+    images: PretrainSet,
+    method: Method,
     origin: str,
     accelerator: Accelerator,
-    feed: Feed,
+    steps_per_epoch: int,
 ) -> None:
-    steps = feed.steps_per_epoch * s.epochs
+    spec = method.encoder.spec
     console.say(
-        f"pretraining {spec.architecture} from {origin} on {len(pool):,} images of {len(pool.patients):,} patients "
-        f"({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of {feed.steps_per_epoch:,} steps "
-        f"= {steps:,}, on {accelerator.num_processes} x {accelerator.device.type}"
+        f"pretraining {spec.architecture} by {method.words.name} from {origin} on {len(images):,} images of "
+        f"{len(images.patients):,} patients ({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of "
+        f"{steps_per_epoch:,} steps = {steps_per_epoch * s.epochs:,}, on {accelerator.num_processes} x "
+        f"{accelerator.device.type}"
     )
     if (spec.architecture, spec.channels, spec.mean, spec.std) != (s.backbone, s.channels, s.mean, s.std):
         grey = f"{spec.channels} channels, mean {spec.mean}, std {spec.std}"
         console.say(
             f"network and grey scale are those of {s.init}, not of the settings: {spec.architecture}, {grey}"
         )
-    preset = QUEUES[s.preset]
-    why = "" if s.queue == preset else f" (the preset's is {preset:,})"
-    console.say(f"queue K {s.queue:,}{why}; guessing has loss ln(K+1) = {math.log(1 + s.queue):.2f}")
-    for doubt in pool.doubts:
-        console.warn(doubt)
+    for sentence in (
+        *method.remarks(),
+        *([f"chance-level loss {method.chance:.2f}"] if method.chance else []),
+    ):
+        console.say(sentence)
+    for sentence in images.warnings:
+        console.warn(sentence)
 
 
 def _finish(
     s: PretrainSettings,
-    learner: Learner,
-    pool: Pool,
-    stores: list[Store],
-    log: Log,
-    choice: Choice,
+    method: Method,
+    images: PretrainSet,
+    stores: Sequence[Store],
+    log: RunLog,
+    selection: Selection,
     origin: str,
     accelerator: Accelerator,
 ) -> None:
     """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
-    write_images(s.out, pool, stores, s.init, s.size)
+    write_images(s.out, images, stores, s.init, s.size)
     pretrained_on = {
         "source": sorted({store.source for store in stores}),
-        "images": len(pool),
-        "patients": len(pool.patients),
+        "images": len(images),
+        "patients": len(images.patients),
         "splits": s.pretrain_on,
     }
-    last: Mapping[str, Any] = log.entries[-1]
-    encoder = cast("encoders.Encoder", learner.query.encoder)
-    if choice.best:
-        encoder.load_state_dict(choice.best["weights"])
+    last, encoder = log.entries[-1], method.encoder
+    if selection.best:
+        encoder.load_state_dict(selection.best["weights"])
     encoders.save_encoder(encoder, s.out, {"init": s.init, "pretrained_on": pretrained_on})
-    spec = encoder.spec
     facts = {
         "version": VERSION,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **log.verdict.facts(),
-        "backbone": spec.architecture,
+        "method": {"id": s.method, **method.words._asdict(), "unused": list(METHODS[s.method].UNUSED)},
+        "backbone": encoder.spec.architecture,
         "init": s.init,
         "weights": origin,
         "started_from": started_from(s.init),
@@ -164,12 +199,12 @@ def _finish(
         "steps": last["step"],
         "queue": s.queue,
         "loss": last["loss"],
-        "contrast_accuracy": last["contrast_accuracy"],
+        "contrast_accuracy": last.get("contrast_accuracy"),
         "effective_rank": last["effective_rank"],
-        "health": _health(s, log, choice),
+        "health": _health(s, method, log, selection),
         "images_per_s": last["images_per_s"],
         "seconds": last["seconds"],
-        "device": _device_name(accelerator),
+        "device": device_name(accelerator),
         "processes": accelerator.num_processes,
         "processes_from_step": log.worlds,
         "precision": accelerator.mixed_precision,
@@ -180,37 +215,27 @@ def _finish(
     console.say(f"encoder: {s.out}")
 
 
-def _health(s: PretrainSettings, log: Log, choice: Choice) -> dict[str, Any]:
-    """The run's last measures, what guessing and an own key would give, and which state the encoder is of."""
-    last = {name: value for name, value in log.entries[-1].items() if name not in HARDLY_HEALTH}
-    looks = ("step", *NOBODY_LOOKS)
+def _health(s: PretrainSettings, method: Method, log: RunLog, selection: Selection) -> dict[str, Any]:
+    """The run's last measures, what the method says of them, and which state the encoder is of."""
+    last = {name: value for name, value in log.entries[-1].items() if name not in NOT_HEALTH}
+    columns = ("step", *NOT_EVALUATED)
     return {
         **last,
-        "guessing": log.run.chance,
-        "own_key_floor": math.log(2),
-        "queue": s.queue,
+        **method.facts(),
         "batch": s.batch,
-        "momentum": s.momentum,
         "dim": s.dim,
-        "selected": choice.facts(last["step"]),
-        "knn": choice.labelled.facts(s.knn) if s.knn and choice.labelled else None,
+        "selected": selection.facts(last["step"]),
+        "knn": selection.labelled.facts(s.knn) if s.knn and selection.labelled else None,
         "looks": [
-            {name: entry[name] for name in looks}
+            {name: entry[name] for name in columns}
             for entry in log.entries
             if entry["encoder_rank"] is not None
         ],
     }
 
 
-def _device_name(accelerator: Accelerator) -> str:
-    if accelerator.device.type == "cuda":
-        return torch.cuda.get_device_name(accelerator.device)
-    return f"{platform.processor() or platform.machine()} ({torch.get_num_threads()} threads)"
-
-
 def _libraries() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {
-        name: version(name) for name in ("torch", "timm", "accelerate", "numpy", "opencv-python-headless")
-    }
+    names = ("torch", "timm", "accelerate", "numpy", "opencv-python-headless")
+    return {name: version(name) for name in names}

@@ -1,25 +1,30 @@
-"""The run folder: begun by one launch, gone on with by it or by `--resume`, never written over."""
+"""The run folder: begun by one launch, resumed by it or by `--resume`, never written over; what it keeps and reads."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import polars as pl
+import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from mococxr import console
+from mococxr.encoders import SETS, TrainedOn, trained_on
 from mococxr.errors import InputError
-from mococxr.files import atomic_write, claim, read_json, write_json
-from mococxr.pretraining.dataset import Pool
-from mococxr.pretraining.seen import write_patients
+from mococxr.files import atomic, atomic_write, claim, read_json, write_csv, write_json, write_parquet
+from mococxr.near_duplicates import fingerprints
+from mococxr.pretraining.dataset import PretrainSet
+from mococxr.pretraining.hardware import broadcast_decision
 from mococxr.settings import PretrainSettings, flag, from_yaml, make, to_mapping, to_yaml
 from mococxr.settings.pretraining import AUTO
 from mococxr.store import Store
+from mococxr.workers import cores
 
 FREE_ON_RESUME = {
     "resume", "device", "save_every", "log_every", "tracker", "stores", "out", "workers", "compile",
@@ -27,14 +32,15 @@ FREE_ON_RESUME = {
 """Settings that may differ between a run and its resumption: they change no number but by rounding."""
 LAUNCH = ".launch"
 """The name of the launch that last began or resumed the run: its restarts go on without `--resume`."""
-T = TypeVar("T")
-
-
-def agreed(accelerator: Accelerator, decide: Callable[[], T]) -> T:
-    """What the first process decides, on every process; the others may see the folder late, or not at all."""
-    told = [decide() if accelerator.is_main_process else None]
-    broadcast_object_list(told)
-    return told[0]  # type: ignore[return-value]
+FORMAT = 4
+"""Raised when what a checkpoint holds changes: one of another format is refused."""
+KEPT = 2
+"""Checkpoints left on disk: the newest, and one before it in case the newest is damaged."""
+SMALLEST = 64
+"""Pixels: from images of this shorter side and more, a fingerprint is that of the full image but for 11 of 256 bits (500
+real images); from 32 px it may be 22 bits away."""
+BLOCK = 2048
+"""Images that a thread takes at once."""
 
 
 def launch_name(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -47,14 +53,14 @@ def launch_name(environment: Mapping[str, str] = os.environ) -> str | None:
     return f"{platform.node()} {os.getppid()}" if name in ("", "none") else name
 
 
-def going_on(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
+def resolve_resume(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
     """The settings, with `resume` also where this very launch began the run; and whether the run is finished.
 
     So processes that torchrun has started again go on, as with `--resume`. Another launch was not asked to. What the
     run has settled by itself (the queue, `--batch auto`, the precision) stays as it is.
     """
-    mark, launch = settings.out / LAUNCH, launch_name()
-    if launch and mark.is_file() and mark.read_text(encoding="utf-8") == launch:
+    marker, launch = settings.out / LAUNCH, launch_name()
+    if launch and marker.is_file() and marker.read_text(encoding="utf-8") == launch:
         settings = dataclasses.replace(settings, resume=True)
     finished = settings.resume and (settings.out / "run.json").is_file()
     if finished:
@@ -79,7 +85,7 @@ def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerato
     """
     if accelerator.is_main_process:
         _check_out(settings, stores)
-    if agreed(accelerator, lambda: inputs_of(stores)) != inputs_of(stores):
+    if broadcast_decision(accelerator, lambda: inputs_of(stores)) != inputs_of(stores):
         raise InputError(
             f"Process {accelerator.process_index} sees other images than process 0 in {_listed(settings.stores)}.",
             "Give every machine the same stores, on a shared file system or as copies of one.",
@@ -127,16 +133,132 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
         )
 
 
-def open_folder(settings: PretrainSettings, pool: Pool, stores: Sequence[Store]) -> None:
+def open_folder(settings: PretrainSettings, dataset: PretrainSet, stores: Sequence[Store]) -> None:
     """Write what a resumption is checked against; the settings last, since they say that all is there."""
     if launch := launch_name():
         atomic_write(settings.out / LAUNCH, launch)
     write_json(settings.out / "inputs.json", inputs_of(stores))
-    write_patients(settings.out, pool, settings.init)
+    write_patients(settings.out, dataset, settings.init)
     atomic_write(settings.out / "settings.yaml", to_yaml(dataclasses.replace(settings, resume=False)))
 
 
-def worlds(state: Mapping[str, Any] | None, start: int, processes: int) -> list[list[int]]:
+def world_sizes(state: Mapping[str, Any] | None, start: int, processes: int) -> list[list[int]]:
     """How many processes made which steps: [first step, processes] each, with those that begin at `start`."""
     before: list[list[int]] = [list(pair) for pair in (state or {}).get("worlds", []) if pair[0] < start]
     return before if before and before[-1][1] == processes else [*before, [start, processes]]
+
+
+# --- checkpoints
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write `step-00000123.pt` (tensors, numbers, text) and drop all but the last `KEPT`."""
+    path = folder / f"step-{step:08d}.pt"
+    with atomic(path) as temporary:
+        torch.save({**state, "format": FORMAT}, temporary)
+    for old in checkpoints(folder)[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read, on the CPU; None without any.
+
+    Raises:
+        InputError: there are checkpoints and none can be read.
+    """
+    reasons = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged archive raises many kinds
+            reasons.append(f"{path.name}: {type(error).__name__}")
+            continue
+        if state.get("format") != FORMAT:
+            raise InputError(
+                f"{path} was written by another version of mococxr (format {state.get('format')}, not {FORMAT}).",
+                "Go on with that version, or start the run anew in another --out.",
+            )
+        return state
+    if reasons:
+        raise InputError(
+            f"No checkpoint in {folder} can be read ({', '.join(reasons)}).", "Start the run anew."
+        )
+    return None
+
+
+# --- what the run has seen
+
+
+def write_patients(out: Path, dataset: PretrainSet, init: str) -> None:
+    """Write `patients.csv` (source, patient), with those of the run that this one starts from."""
+    patients, earlier = dataset.patients, Path(init) / "patients.csv"
+    if earlier.is_file():
+        before = pl.read_csv(earlier, infer_schema=False)
+        patients = pl.concat([patients, before.select(patients.columns)]).unique().sort("source", "patient")
+    write_csv(out / "patients.csv", patients)
+
+
+def write_images(out: Path, dataset: PretrainSet, stores: Sequence[Store], init: str, size: int) -> None:
+    """Write `images.parquet` (sha256 of the file, fingerprint of 32 bytes), unless it is there already.
+
+    Neither paths nor patients stand in it, and it is in the order of the hashes. What the run that this one starts
+    from saw is in it too. At the end of a run: it takes a minute or two for 224,000 images.
+
+    Args:
+        init: the encoder that the run starts from.
+        size: side of its views, px; images come from that level, or from a larger one where it is too small to mark.
+    """
+    earlier = Path(init) / "images.parquet"
+    if (out / "images.parquet").is_file():
+        return
+    images = _images(dataset, stores, size)
+    if earlier.is_file():
+        images = pl.concat([images, pl.read_parquet(earlier)])
+    write_parquet(out / "images.parquet", images.unique("sha256").sort("sha256"))
+
+
+def _images(dataset: PretrainSet, stores: Sequence[Store], size: int) -> pl.DataFrame:
+    levels = dataset.levels if size >= SMALLEST else tuple(store.level(SMALLEST) for store in stores)
+    blocks = [range(start, min(start + BLOCK, len(dataset))) for start in range(0, len(dataset), BLOCK)]
+
+    def marks(block: range) -> pl.Series:
+        part = slice(block.start, block.stop)
+        images = zip(dataset.store_N[part].tolist(), dataset.row_N[part].tolist(), strict=True)
+        prints = fingerprints(levels[place].pixels(row) for place, row in images)
+        return pl.Series("fingerprint", [mark.tobytes() for mark in prints], dtype=pl.Binary)
+
+    threads = min(len(blocks), cores())
+    with console.progress("fingerprints", len(dataset)) as bar, ThreadPoolExecutor(threads) as workers:
+        parts = []
+        for block, part in zip(blocks, workers.map(marks, blocks), strict=True):
+            parts.append(part)
+            bar.advance(len(block))
+    sha256 = pl.concat(
+        store.columns("sha256")["sha256"].gather(dataset.row_N[dataset.store_N == place])
+        for place, store in enumerate(stores)
+    )
+    return pl.DataFrame([sha256, pl.concat(parts)])
+
+
+def started_from(init: str) -> dict[str, Any]:
+    """What is known of the images behind the weights that a run starts from, but for those in its own tables."""
+    record = Path(init) / "run.json"
+    if record.is_file():
+        origin = read_json(record).get("started_from")
+        listed = (Path(init) / "images.parquet").is_file()
+        if isinstance(origin, dict) and listed:
+            return origin
+        known = TrainedOn(False)
+    else:
+        known = trained_on(init)
+    return {
+        "known": known.known,
+        "sets": [name for name in known.sets if name in SETS],
+        "labels": known.labels,
+    }

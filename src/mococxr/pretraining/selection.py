@@ -22,10 +22,10 @@ from mococxr.features import encode_frames, to_frame
 from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
 from mococxr.pretraining import diagnostics
-from mococxr.pretraining.dataset import Pool, read_patients
+from mococxr.pretraining.dataset import PretrainSet, read_patients
 from mococxr.store import Level, Store
 
-LOOKS = 10
+EVALUATIONS = 10
 """Looks at a run, evenly spread; the last is at its end."""
 MOST = 200
 """Labelled images of a class and split that a look takes, and half the images for the effective rank."""
@@ -37,24 +37,24 @@ Image = tuple[Level, int]
 class Labelled(NamedTuple):
     """Images with labels: the neighbours from training patients, the judged from validation patients."""
 
-    near: list[Image]
-    near_labels: NDArray[np.int8]
-    judged: list[Image]
-    judged_labels: NDArray[np.int8]
+    train: list[Image]
+    train_labels: NDArray[np.int8]
+    val: list[Image]
+    val_labels: NDArray[np.int8]
 
     def facts(self, target: str) -> dict[str, Any]:
         """How many images there are, for `run.json`."""
         return {
             "target": target,
-            "train_images": len(self.near),
-            "train_positives": int(self.near_labels.sum()),
-            "validation_images": len(self.judged),
-            "validation_positives": int(self.judged_labels.sum()),
+            "train_images": len(self.train),
+            "train_positives": int(self.train_labels.sum()),
+            "validation_images": len(self.val),
+            "validation_positives": int(self.val_labels.sum()),
         }
 
 
 @dataclass
-class Choice:
+class Selection:
     """What is looked at, by what the encoder is chosen, and the best so far.
 
     Args:
@@ -71,30 +71,30 @@ class Choice:
 
     def due(self, done: int, steps: int) -> bool:
         """Whether the run is looked at after this step."""
-        return bool(self.images) and done * LOOKS // steps != (done - 1) * LOOKS // steps
+        return bool(self.images) and done * EVALUATIONS // steps != (done - 1) * EVALUATIONS // steps
 
-    def look(self, done: int, encoder: Encoder, device: torch.device) -> dict[str, float | None]:
+    def evaluate(self, done: int, encoder: Encoder, device: torch.device) -> dict[str, float | None]:
         """AUROC of nearest neighbours and effective rank of the features now; the best state is kept."""
         modes = [(module, module.training) for module in encoder.modules()]
         encoder.eval()
-        found = {"knn_auroc": self._knn(encoder, device), "encoder_rank": None}
-        found["encoder_rank"] = diagnostics.effective_rank(_features(encoder, self.images, device))
+        values: dict[str, float | None] = {"knn_auroc": self._knn(encoder, device), "encoder_rank": None}
+        values["encoder_rank"] = diagnostics.effective_rank(_features(encoder, self.images, device))
         for module, training in modes:
             module.training = training
-        value = found.get(FIELD.get(self.by, ""))
+        value = values.get(FIELD.get(self.by, ""))
         if value is not None and (self.best is None or value > self.best["value"]):
             weights = {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}
             self.best = {"step": done, "value": value, "weights": weights}
-        return found
+        return values
 
     def _knn(self, encoder: Encoder, device: torch.device) -> float | None:
         if self.labelled is None:
             return None
         near, judged = (
-            _features(encoder, images, device) for images in (self.labelled.near, self.labelled.judged)
+            _features(encoder, images, device) for images in (self.labelled.train, self.labelled.val)
         )
-        scores = diagnostics.knn_scores(near, torch.from_numpy(self.labelled.near_labels), judged)
-        return auroc(self.labelled.judged_labels, scores.numpy())
+        scores = knn_scores(near, torch.from_numpy(self.labelled.train_labels), judged)
+        return auroc(self.labelled.val_labels, scores.numpy())
 
     def facts(self, steps: int) -> dict[str, Any]:
         """For `run.json`: by what, which step, its value."""
@@ -102,13 +102,13 @@ class Choice:
         return {"by": self.by, "step": best["step"], "value": best["value"]}
 
 
-NOBODY_LOOKS: dict[str, float | None] = {"knn_auroc": None, "encoder_rank": None}
+NOT_EVALUATED: dict[str, float | None] = {"knn_auroc": None, "encoder_rank": None}
 """The fields of a look where there is none."""
 
 
-def make_choice(
-    by: str, knn: str | None, stores: Sequence[Store], pool: Pool, exclude: Path | None
-) -> Choice:
+def make_selection(
+    by: str, knn: str | None, stores: Sequence[Store], dataset: PretrainSet, exclude: Path | None
+) -> Selection:
     """Settle what is looked at, before anything is written.
 
     Args:
@@ -124,17 +124,19 @@ def make_choice(
             "--select knn needs labels to judge by.", "Name a label: --knn LABEL, or --select rank."
         )
     if by == "last" and knn is None:
-        return Choice(by)
-    chosen = np.random.default_rng(0).permutation(len(pool))[: 2 * MOST]
-    images = [(pool.levels[pool.store_N[image]], int(pool.row_N[image])) for image in chosen.tolist()]
-    return Choice(by, images, _labelled(knn, stores, pool, exclude) if knn else None)
+        return Selection(by)
+    chosen = np.random.default_rng(0).permutation(len(dataset))[: 2 * MOST]
+    images = [
+        (dataset.levels[dataset.store_N[image]], int(dataset.row_N[image])) for image in chosen.tolist()
+    ]
+    return Selection(by, images, _labelled(knn, stores, dataset, exclude) if knn else None)
 
 
-def _labelled(knn: str, stores: Sequence[Store], pool: Pool, exclude: Path | None) -> Labelled:
+def _labelled(knn: str, stores: Sequence[Store], dataset: PretrainSet, exclude: Path | None) -> Labelled:
     out = _never(stores, read_patients(exclude) if exclude else set())
     sides: dict[str, tuple[list[Image], list[int]]] = {"train": ([], []), "val": ([], [])}
     refused = None
-    for store, level in zip(stores, pool.levels, strict=True):
+    for store, level in zip(stores, dataset.levels, strict=True):
         try:
             target = read_target(store, knn)
         except InputError as error:
@@ -189,3 +191,24 @@ def _features(encoder: Encoder, images: Sequence[Image], device: torch.device) -
     for position, feature in encode_frames(encoder, frames, device):
         out[position] = feature
     return torch.from_numpy(out)
+
+
+@torch.no_grad()
+def knn_scores(
+    near_ND: Tensor, labels_N: Tensor, images_MD: Tensor, neighbours: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """Share of positives among the nearest neighbours, each weighted by exp(cosine / T) (Wu et al. 2018, sec. 3.4).
+
+    Args:
+        near_ND: features of the images with labels.
+        labels_N: 1 or 0.
+        images_MD: features of the images to be judged.
+        neighbours: how many vote, at most.
+
+    Returns:
+        (M,) 0..1, higher is more likely positive.
+    """
+    near, images = (torch.nn.functional.normalize(side.float(), dim=1) for side in (near_ND, images_MD))
+    cosine, place = (images @ near.T).topk(min(neighbours, len(near)), dim=1)
+    weight = torch.softmax(cosine / temperature, dim=1)
+    return (weight * labels_N.to(weight.device)[place].float()).sum(dim=1)

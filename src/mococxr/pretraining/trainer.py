@@ -1,33 +1,268 @@
-"""The loop that calls the step: log, checkpoints, health, and the ways a run can stop."""
+"""The training loop around any method: learning rate, step, log, checkpoints, verdict, and the ways a run can stop."""
 
 from __future__ import annotations
 
+import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from mococxr import console
-from mococxr.encoders import Encoder
 from mococxr.errors import RunError
-from mococxr.pretraining import checkpoint, diagnostics
-from mococxr.pretraining.hardware import generators_of, seed_generators
-from mococxr.pretraining.loader import Feed
-from mococxr.pretraining.log import LOG, Log
-from mococxr.pretraining.monitor import Watch
-from mococxr.pretraining.run_folder import agreed, worlds
-from mococxr.pretraining.selection import NOBODY_LOOKS, Choice
-from mococxr.pretraining.step import Learner, learning_rate, moco_step
+from mococxr.files import atomic_write, write_json
+from mococxr.pretraining import diagnostics
+from mococxr.pretraining.hardware import broadcast_decision, generators_of, seed_generators
+from mococxr.pretraining.loader import BatchLoader
+from mococxr.pretraining.method import Method, learning_rate
+from mococxr.pretraining.monitor import Monitor
+from mococxr.pretraining.run_folder import checkpoints, latest_checkpoint, save_checkpoint, world_sizes
+from mococxr.pretraining.selection import NOT_EVALUATED, Selection
 from mococxr.settings import PretrainSettings
 
+LOG, HEALTH = "log.jsonl", "health.json"
 ASK_EVERY = 8
 """Steps between two questions whether to stop, where several processes must agree: the answer waits for the device."""
+ALWAYS = 100
+"""Lines each of which is judged; a longer log is judged at every hundredth of the run."""
+
+
+def train(
+    settings: PretrainSettings,
+    method: Method,
+    loader: BatchLoader,
+    accelerator: Accelerator,
+    selection: Selection,
+) -> RunLog | None:
+    """Go from the last checkpoint, or the start, to the last step.
+
+    Args:
+        selection: evaluates the encoder on the way and keeps the best.
+
+    Returns:
+        The log, all of it, on the process that keeps it.
+
+    Raises:
+        RunError: the loss is not finite, or a signal asked to stop; the last good checkpoint is named.
+    """
+    s, steps, device = settings, loader.steps_per_epoch * settings.epochs, accelerator.device
+    run = TrainingRun(settings, method, loader, accelerator, selection, steps)
+    start = run.restore() if s.resume else 0
+    main = accelerator.is_main_process
+    with (
+        torch.random.fork_rng(generators_of(device)),
+        stop_signals() as asked,
+        console.progress("pretrain", steps * s.batch, "images", start * s.batch, shown=main) as bar,
+    ):
+        for step, batch in loader.run(start, steps):
+            # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
+            seed_generators(device, (s.seed * 1_000_003 + step) * 4096 + method.rank)
+            views = batch.to(device, non_blocking=True)
+            lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
+            result = method.step(views, lr)
+            run.monitor.add(step, result)
+            done, last = step + 1, step + 1 == steps
+            if done % s.log_every == 0 or last or selection.due(done, steps):
+                bar.fields.update(run.log_line(done, views, result, lr))
+            bar.advance(s.batch)
+            stop = stop_asked(asked, accelerator, done)
+            if done % s.save_every == 0 or last or stop:
+                run.save(done)
+            if stop and not last:
+                raise RunError(
+                    f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there."
+                )
+    return run.log
+
+
+class TrainingRun:
+    """What the loop writes: log lines, checkpoints, verdicts; and what it goes on from.
+
+    Args:
+        steps: of the whole run.
+    """
+
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        method: Method,
+        loader: BatchLoader,
+        accelerator: Accelerator,
+        selection: Selection,
+        steps: int,
+    ) -> None:
+        self.settings, self.method, self.loader = settings, method, loader
+        self.accelerator, self.selection, self.steps = accelerator, selection, steps
+        self.folder = settings.out / "checkpoints"
+        self.monitor = Monitor(method)
+        self.begun = time.perf_counter()
+        self.log: RunLog | None = None
+        if not settings.resume:
+            self._open_log(0, None)
+
+    def _open_log(self, step: int, state: dict[str, Any] | None) -> None:
+        if self.accelerator.is_main_process:
+            sizes = world_sizes(state, step, self.method.world)
+            path = self.settings.out / LOG
+            self.log = RunLog(path, step, sizes, self.steps, lambda log: self.method.judge(log, self.steps))
+
+    def restore(self) -> int:
+        """Restore the last checkpoint, if there is one: steps done."""
+        state = broadcast_decision(self.accelerator, lambda: latest_checkpoint(self.folder))
+        start = 0
+        if state:
+            self.method.load_state_dict(state["method"])
+            self.monitor.sums = state["sums"].to(self.method.device)
+            self.selection.best = state["best"]
+            start, self.begun = int(state["step"]), self.begun - float(state["seconds"])
+        if self.accelerator.is_main_process:
+            console.say(f"resuming at step {start:,} of {self.steps:,}" if start else "no checkpoint yet")
+        self._open_log(start, state)
+        return start
+
+    def log_line(self, done: int, views: torch.Tensor, result: Any, lr: float) -> dict[str, str]:
+        """Measure, judge and write a line of the log: what stands on the progress line."""
+        self._check_loss()
+        measured = self.monitor.collect(views, result)  # by all processes: they share their sums
+        if not self.log:
+            return {}
+        evaluated = NOT_EVALUATED
+        if self.selection.due(done, self.steps):
+            evaluated = self.selection.evaluate(done, self.method.encoder, self.method.device)
+        seconds = time.perf_counter() - self.begun
+        entry = {
+            "step": done,
+            "epoch": round(done / self.loader.steps_per_epoch, 4),
+            **measured,
+            **evaluated,
+            "lr": lr,
+            "images_per_s": round(done * self.settings.batch / max(seconds, 1e-9), 2),
+            "seconds": round(seconds, 3),
+        }
+        word = self.log.add(entry)
+        self.accelerator.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=done)
+        return _shown(entry, word)
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint, unless loss or weights are not finite: it must not become the last good one."""
+        self._check_loss()
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.method.network.parameters()):
+            raise self._not_finite("The weights are", done)
+        sums = self.monitor.shared()  # by all processes
+        if self.log:
+            state = {
+                "step": done,
+                "seconds": time.perf_counter() - self.begun,
+                "method": self.method.state_dict(),
+                "sums": sums,
+                "best": self.selection.best,
+                "worlds": self.log.worlds,
+            }
+            save_checkpoint(self.folder, done, state)
+        self.accelerator.wait_for_everyone()
+
+    def _check_loss(self) -> None:
+        if step := self.monitor.bad_step():
+            raise self._not_finite("The loss is", step)
+
+    def _not_finite(self, what: str, step: int) -> RunError:
+        verdict = diagnostics.not_finite(what, step)
+        if self.log:
+            self.log.died(verdict, step)
+        good = checkpoints(self.folder)
+        where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+        return RunError(f"{verdict.word}: {verdict.reason[:-1]}; {where}.\n  {verdict.remedy}")
+
+
+class RunLog:
+    """`log.jsonl`: one object a logged step, appended with its verdict; on resume cut back to the checkpoint.
+
+    `health.json` beside it holds the latest word with reason and remedy, from the first word on.
+
+    Args:
+        path: the file.
+        step: of the checkpoint that is resumed from, or 0.
+        worlds: [first step, processes] for each number of processes that the run has had.
+        steps: of the whole run.
+        judge: the method's verdict on a log.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        step: int,
+        worlds: list[list[int]],
+        steps: int,
+        judge: Callable[[diagnostics.Log], diagnostics.Verdict],
+    ) -> None:
+        self.path, self.worlds, self.steps, self.judge = path, worlds, steps, judge
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self.entries = [entry for line in lines if (entry := _whole(line)) and entry["step"] <= step]
+        atomic_write(path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
+        self.verdict = judge(self.entries)
+        self.warned = {str(entry["verdict"]) for entry in self.entries}
+
+    def add(self, entry: dict[str, Any]) -> str:
+        """Append one step, judged; returns the word."""
+        self.entries.append(entry)
+        if self._due():
+            self._judge(entry["step"])
+        entry["verdict"] = self.verdict.word
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        return self.verdict.word
+
+    def died(self, verdict: diagnostics.Verdict, step: int) -> None:
+        """Keep the verdict on a run that cannot go on; whoever ends it says so."""
+        self.verdict = verdict
+        self._keep(step)
+
+    def _due(self) -> bool:
+        # Judging reads the whole log: at every line of a long run it would cost more than the steps.
+        if len(self.entries) <= ALWAYS or self.entries[-1]["step"] == self.steps:
+            return True
+        before, now = (entry["step"] * 100 // self.steps for entry in self.entries[-2:])
+        return before != now
+
+    def _judge(self, step: int) -> None:
+        before, self.verdict = self.verdict, self.judge(self.entries)
+        if self.verdict.word != before.word or step == self.steps:
+            self._keep(step)
+        if self.verdict.bad and self.verdict.word not in self.warned:
+            self.warned.add(self.verdict.word)
+            console.warn(f"after step {step:,} of {self.steps:,} this run looks bad: {self.verdict}")
+
+    def _keep(self, step: int) -> None:
+        write_json(self.path.with_name(HEALTH), {"step": step, **self.verdict.facts()})
+
+
+def _whole(line: str) -> dict[str, Any] | None:
+    """A logged object; None for the torn last line of a killed run."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _shown(entry: dict[str, Any], word: str) -> dict[str, str]:
+    """What stands on the progress line; a number that is not there is left out."""
+    shown = {
+        "loss": ("loss", ".3f"),
+        "accuracy": ("contrast_accuracy", ".2f"),
+        "std": ("feature_std", ".2f"),
+        "rank": ("effective_rank", ".0f"),
+        "kNN": ("knn_auroc", ".3f"),
+    }
+    known = {name: (entry.get(key), form) for name, (key, form) in shown.items()}
+    return {name: f"{value:{form}}" for name, (value, form) in known.items() if value is not None} | {
+        "is": word
+    }
 
 
 @contextmanager
@@ -48,172 +283,11 @@ def stop_signals() -> Iterator[dict[str, str]]:
             signal.signal(number, handler)
 
 
-def pretrain_loop(
-    settings: PretrainSettings, learner: Learner, feed: Feed, accelerator: Accelerator, choice: Choice
-) -> Log | None:
-    """Go from the last checkpoint, or the start, to the last step.
-
-    Args:
-        choice: what is looked at on the way; it gets to know the best.
-
-    Returns:
-        The log, all of it, on the process that keeps it.
-
-    Raises:
-        RunError: the loss is not finite, or somebody asked to stop; the last good checkpoint is named.
-    """
-    s, out = settings, settings.out
-    steps = feed.steps_per_epoch * s.epochs
-    state = agreed(accelerator, lambda: checkpoint.latest(out / "checkpoints")) if s.resume else None
-    watch = Watch(learner, feed, s.temperature)
-    start, spent = restore(learner, watch, choice, state) if state else (0, 0.0)
-    if s.resume and accelerator.is_main_process:
-        console.say(f"resuming at step {start:,} of {steps:,}" if start else "no checkpoint yet")
-    run = diagnostics.Run(steps, s.batch, len(learner.queue.keys_KC), s.dim, s.momentum)
-    main = accelerator.is_main_process
-    log = Log(out / LOG, start, worlds(state, start, learner.world), run) if main else None
-    begun = time.perf_counter() - spent
-    with (
-        torch.random.fork_rng(generators_of(accelerator.device)),
-        stop_signals() as asked,
-        console.progress("pretrain", steps * s.batch, "images", start * s.batch, shown=main) as bar,
-    ):
-        for step, views in feed.run(start, steps):
-            # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
-            seed_generators(accelerator.device, (s.seed * 1_000_003 + step) * 4096 + learner.rank)
-            views = views.to(accelerator.device, non_blocking=True)
-            lr, loss, logits = _one_step(s, learner, views, step, steps)
-            done, last = step + 1, step + 1 == steps
-            watch.add(step, loss, logits)
-            if done % s.log_every == 0 or last or choice.due(done, steps):
-                _check_loss(watch, out, log)
-                measured = watch.take(done, views, logits)
-                if log:
-                    measured |= _look(choice, done, steps, learner, accelerator.device)
-                    entry = _entry(done, feed, measured, lr, time.perf_counter() - begun)
-                    bar.fields.update(_shown(entry, log.add(entry)))
-                    accelerator.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=done)
-            bar.advance(s.batch)
-            stop = _anyone(asked, accelerator, done)
-            if done % s.save_every == 0 or last or stop:
-                _check_loss(watch, out, log)
-                _check_weights(learner, done, out, log)
-                kept: dict[str, Any] = {"seen": watch.shared(), "best": choice.best}
-                if log:
-                    kept["worlds"] = log.worlds
-                    _save(out, learner, done, time.perf_counter() - begun, kept)
-                accelerator.wait_for_everyone()
-            if stop and not last:
-                raise RunError(
-                    f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there."
-                )
-    return log
-
-
-def _one_step(
-    s: PretrainSettings, learner: Learner, views: torch.Tensor, step: int, steps: int
-) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """Set the learning rate of a step and make it: rate, loss, logits."""
-    lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
-    for group in learner.optimizer.param_groups:
-        group["lr"] = lr
-    loss, logits = moco_step(
-        learner, *views, m=s.momentum, temperature=s.temperature, groups=s.key_groups, parts=s.accumulate
-    )
-    return lr, loss, logits
-
-
-def _check_loss(watch: Watch, out: Path, log: Log | None) -> None:
-    if step := watch.bad_step():
-        raise _not_finite("The loss is", step, out, log)
-
-
-def _check_weights(learner: Learner, step: int, out: Path, log: Log | None) -> None:
-    """A finite loss can leave weights that are not: they must not become the last good checkpoint."""
-    if not all(bool(torch.isfinite(weight).all()) for weight in learner.query.parameters()):
-        raise _not_finite("The weights are", step, out, log)
-
-
-def _not_finite(what: str, step: int, out: Path, log: Log | None) -> RunError:
-    verdict = diagnostics.not_finite(what, step)
-    if log:
-        log.died(verdict, step)
-    good = checkpoint.saved(out / "checkpoints")
-    where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
-    return RunError(f"{verdict.word}: {verdict.reason[:-1]}; {where}.\n  {verdict.remedy}")
-
-
-def _look(
-    choice: Choice, done: int, steps: int, learner: Learner, device: torch.device
-) -> dict[str, float | None]:
-    if not choice.due(done, steps):
-        return NOBODY_LOOKS
-    return choice.look(done, cast("Encoder", learner.query.encoder), device)
-
-
-def _entry(done: int, feed: Feed, measured: dict[str, Any], lr: float, seconds: float) -> dict[str, Any]:
-    """One line of the log; the fields are those of the contract."""
-    return {
-        "step": done,
-        "epoch": round(done / feed.steps_per_epoch, 4),
-        **measured,
-        "lr": lr,
-        "images_per_s": round(done * feed.orders.used / feed.steps_per_epoch / max(seconds, 1e-9), 2),
-        "seconds": round(seconds, 3),
-    }
-
-
-def _shown(entry: dict[str, Any], word: str) -> dict[str, str]:
-    """What stands on the progress line; a number that is not there is left out."""
-    shown = {
-        "loss": ("loss", ".3f"),
-        "accuracy": ("contrast_accuracy", ".2f"),
-        "std": ("feature_std", ".2f"),
-        "rank": ("effective_rank", ".0f"),
-        "kNN": ("knn_auroc", ".3f"),
-    }
-    numbers = {name: f"{entry[key]:{form}}" for name, (key, form) in shown.items() if entry[key] is not None}
-    return numbers | {"is": word}
-
-
-def _anyone(asked: dict[str, str], accelerator: Accelerator, step: int) -> bool:
+def stop_asked(asked: dict[str, str], accelerator: Accelerator, step: int) -> bool:
     """Whether any process was asked to stop: all then stop at the same step."""
     if accelerator.num_processes == 1:
         return bool(asked)
     if step % ASK_EVERY:
         return False
-    mine = torch.tensor([float(bool(asked))], device=accelerator.device)
-    return bool(accelerator.gather(mine).sum() > 0)
-
-
-def _save(out: Path, learner: Learner, step: int, seconds: float, kept: dict[str, Any]) -> None:
-    """Everything that the next step depends on and that is no function of seed and step."""
-    checkpoint.save(
-        out / "checkpoints",
-        step,
-        {
-            "step": step,
-            "seconds": seconds,
-            "query": learner.query.state_dict(),
-            "key": learner.key.state_dict(),
-            "queue": learner.queue.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
-            "shuffle": learner.shuffle.get_state(),
-            "scaler": learner.scaler.state_dict() if learner.scaler else None,
-            **kept,
-        },
-    )
-
-
-def restore(learner: Learner, watch: Watch, choice: Choice, state: dict[str, Any]) -> tuple[int, float]:
-    """Put a checkpoint back: (steps done, seconds spent)."""
-    learner.query.load_state_dict(state["query"])
-    learner.key.load_state_dict(state["key"])
-    learner.queue.load_state_dict(state["queue"])
-    learner.optimizer.load_state_dict(state["optimizer"])
-    learner.shuffle.set_state(state["shuffle"])
-    if learner.scaler:
-        learner.scaler.load_state_dict(state["scaler"])
-    watch.resume(state)
-    choice.best = state["best"]
-    return int(state["step"]), float(state["seconds"])
+    flag = torch.tensor([float(bool(asked))], device=accelerator.device)
+    return bool(accelerator.gather(flag).sum() > 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -180,9 +179,10 @@ def _draw_run(health: Row) -> matplotlib.figure.Figure:
 
 def _draw_loss_levels(axes: Axes, health: Row) -> None:
     """Lines at the loss of guessing and at that of an image's own key among the negatives."""
-    for value, text in ((chance_loss(health), "ln(K+1): guessing"), (math.log(2), "log 2: own copy")):
+    for value, text in ((chance_loss(health), "guessing"), (health.get("own_key_floor"), "log 2: own copy")):
         if value is not None:
             axes.axhline(value, color="#888888", linewidth=1, linestyle=":")
             corner: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
             axes.annotate(text, (1, value), **corner, fontsize=8.5, color="#666666")
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(0, bottom), max(0, top) * 1.08)  # a cosine loss lies below 0

@@ -107,7 +107,10 @@ def _encoder(study: StudyResults, arm: str) -> str:
         used = f"{fmt.fact(images['images'])} images of {fmt.fact(images['patients'])} patients"
         times = f" in {len(about['runs'])} runs" if len(about["runs"]) > 1 else ""
         start = f"{fmt.fact(about['init'])} weights"
-        text += f", pretrained without labels on {used} of {fmt.fact(images['source'])}{times}, from {start}"
+        by = f" by {about['method']}" if about.get("method") else ""
+        text += (
+            f", pretrained{by} without labels on {used} of {fmt.fact(images['source'])}{times}, from {start}"
+        )
     elif about["kind"] in ("imagenet", "random"):
         text += f", {about['init']} weights"
     elif about["trained_on"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from mococxr.pages import format as fmt
@@ -34,9 +33,8 @@ def runs_with_health(study: StudyResults) -> list[tuple[str, Row]]:
 
 
 def chance_loss(health: Row) -> float | None:
-    """The loss of guessing, ln(K+1), where the run recorded K."""
-    queue = health.get("queue")
-    return math.log(queue + 1) if queue else None
+    """The loss of guessing, ln(K+1) among K negatives, where the run's method has one."""
+    return health.get("guessing")
 
 
 def pretraining(study: StudyResults) -> dict[str, Any]:
@@ -125,7 +123,8 @@ def _runs(about: Row) -> str:
     number = len(about["runs"])
     verdicts = dict.fromkeys(run["health"]["verdict"] for run in about["runs"] if run["health"])
     words = "; ".join(verdicts) or fmt.fact(about["verdict"])
-    return f"{'1 run' if number == 1 else f'{number} runs'}: {words}"
+    method = f" of {about['method']}" if about.get("method") else ""
+    return f"{'1 run' if number == 1 else f'{number} runs'}{method}: {words}"
 
 
 def transfer(study: StudyResults) -> Table:

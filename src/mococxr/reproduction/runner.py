@@ -13,7 +13,7 @@ from mococxr.encoders import EncoderSpec, initial_encoder, save_encoder
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.heads.targets import read_target
-from mococxr.pretraining.seen import started_from
+from mococxr.pretraining.run_folder import started_from
 from mococxr.reproduction.compare import DONE, NOT_RUN, UNDEFINED
 from mococxr.reproduction.recipe import HONEST_STD, STUDY, TASKS, Cell, Run, Study
 from mococxr.reproduction.timing import PRECISION

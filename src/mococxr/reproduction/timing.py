@@ -23,10 +23,10 @@ from mococxr.features import features, pick_device
 from mococxr.heads.classifier import TrainConfig, TrainData
 from mococxr.heads.finetune import train_by_gradient
 from mococxr.heads.targets import Target
-from mococxr.pretraining.dataset import gather_pool, largest_queue
-from mococxr.pretraining.moco import KeyQueue
-from mococxr.pretraining.setup import build_learner, make_accelerator
-from mococxr.pretraining.step import moco_step
+from mococxr.pretraining.dataset import gather_images
+from mococxr.pretraining.hardware import make_accelerator
+from mococxr.pretraining.loader import make_loader
+from mococxr.pretraining.pretrain import build_method
 from mococxr.settings import PretrainSettings, make
 from mococxr.store import Store
 
@@ -113,23 +113,17 @@ def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: s
     """Seconds of a step of pretraining, its views included."""
     given = {
         "stores": [store.path], "out": ".", "preset": "paper", "backbone": spec.architecture, "init": "random",
-        "size": spec.size, "batch": batch, "queue": largest_queue(len(store), batch), "device": device,
+        "size": spec.size, "batch": batch, "queue": queue, "device": device,
         "precision": PRECISION,
     }  # fmt: skip
     settings = make(PretrainSettings, given)
-    pool = gather_pool([store], spec.size, "train", None)
+    images = gather_images([store], spec.size, "train", None)
     accelerator = make_accelerator(settings.device, settings.precision)
-    learner, feed, _ = build_learner(settings, pool, accelerator)
-    learner.queue = KeyQueue(queue, settings.dim, seed=0).to(accelerator.device)
-
-    batches = feed.run(0, 1 + STEPS)
+    method = build_method(settings, accelerator)[0]
+    batches = make_loader(settings, images, accelerator).run(0, 1 + STEPS)
 
     def step() -> None:
-        views = next(batches)[1].to(accelerator.device)
-        moco_step(
-            learner, views[0], views[1],
-            m=settings.momentum, temperature=settings.temperature, groups=settings.key_groups,
-        )  # fmt: skip
+        method.step(next(batches)[1].to(accelerator.device), settings.lr)
 
     return _steady(step, accelerator.device)
 

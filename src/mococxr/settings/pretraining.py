@@ -133,12 +133,15 @@ was asked for."""
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings(Preset, OnDevice, Seeded):
-    """Pretrain an encoder on unlabelled images by momentum contrast (MoCo)."""
+    """Pretrain an encoder on unlabelled images by a self-supervised method."""
 
     presets: ClassVar[dict[str, Preset]] = PRESETS
 
     stores: tuple[Path, ...] = setting("One store, or several to pretrain on together.", positional=True)
     out: Path = setting("Run folder to create.")
+    method: Literal["moco", "simclr", "simsiam"] = setting(
+        "Self-supervised method: momentum contrast (MoCo), SimCLR or SimSiam.", "moco", group="Method"
+    )
     preset: Literal["paper", "tuned"] = setting(
         "Preset that supplies every setting not given.", "tuned", group="Optimisation"
     )

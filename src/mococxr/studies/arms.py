@@ -55,6 +55,7 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
         "mean": source.spec.mean,
         "std": source.spec.std,
         "feature": source.spec.pool or "pooled by the network",
+        "method": (first.get("method") or {}).get("name"),
         "pretrained_on": _pretrained_on(store, first),
         "trained_on": told.sentence() if (told := published(source)) else None,
         "runs": [

@@ -1,0 +1,331 @@
+"""What a self-supervised method is to the training loop, and what all of them share: head, optimiser, learning rate.
+
+One more method is a file with one class, a line of `pretrain.METHODS`, and its settings: see `simclr.py`.
+
+    N  images in a batch      n  of them on this process      S  side of a view      D  encoder feature      C  embedding
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from mococxr.encoders import Encoder
+from mococxr.errors import InputError
+from mococxr.pretraining.diagnostics import Log, Verdict
+from mococxr.settings import PRESETS, PretrainSettings, flag
+
+
+class StepResult(NamedTuple):
+    """What a step leaves for the log, detached and on the device.
+
+    Args:
+        loss: scalar, the mean over this process's images.
+        logits: (n, 1 + K), the positive first, of a method that contrasts.
+        embeddings: (N, C) unit vectors of all processes, of a method without a queue of them.
+    """
+
+    loss: Tensor
+    logits: Tensor = torch.empty(0)
+    embeddings: Tensor = torch.empty(0)
+
+
+class Words(NamedTuple):
+    """How reports and model cards name a method."""
+
+    name: str
+    source: str
+
+
+class Method(Protocol):
+    """A self-supervised method: the loop knows a loss, a dict of measures, and a state."""
+
+    words: ClassVar[Words]
+    UNUSED: ClassVar[tuple[str, ...]]
+    """Settings that the method does not read: given with it, they are refused."""
+    RUNNING: ClassVar[tuple[str, ...]]
+    """Columns of the log that are means over the steps since the last line; the first is the loss."""
+    MEASURES: ClassVar[tuple[str, ...]]
+    """Columns of the log that are measured at the line."""
+
+    chance: float | None
+    """Loss of guessing; None where a loss has no such value."""
+    network: nn.Module
+    """What gradient descent moves: its weights are checked, and its gradients measured."""
+    networks: list[nn.Module]
+    """All that have weights."""
+    device: torch.device
+    rank: int
+    world: int
+    gather: Callable[[Tensor], Tensor]
+    """Tensor of this process -> those of all, concatenated by rank."""
+
+    def shared_mean(self, value: float | None) -> float | None:
+        """A number of each process -> their mean, where all have one."""
+        ...
+
+    @classmethod
+    def settle(cls, settings: PretrainSettings, images: int) -> PretrainSettings:
+        """Settings checked against the number of images, what depends on it filled in.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        ...
+
+    def pass_once(self, images: Tensor) -> None:
+        """Every kind of pass that a step makes, over black images, for the compiler."""
+        ...
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that the run is for."""
+        ...
+
+    def step(self, views: Tensor, lr: float) -> StepResult:
+        """One update from two views of each image, (2, n, 1, S, S) uint8."""
+        ...
+
+    def running(self, result: StepResult) -> Tensor:
+        """The values of `RUNNING` for a step, (len(RUNNING),), without waiting for the device."""
+        ...
+
+    def measures(self, result: StepResult) -> dict[str, float | None]:
+        """The values of `MEASURES` now; every process calls it at the same step."""
+        ...
+
+    def judge(self, log: Log, steps: int) -> Verdict:
+        """One of `diagnostics.WORDS` on a run of `steps` steps from its log so far."""
+        ...
+
+    def remarks(self) -> list[str]:
+        """What the user is told before the first step."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` keeps of the method, for readers of its measures."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on and that is no function of seed and step."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        ...
+
+
+class OneProcess:
+    """An accelerator's face for a process that computes alone: for trials, which others need not share."""
+
+    scaler = None
+    process_index, num_processes = 0, 1
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.device, self._accelerator = accelerator.device, accelerator
+
+    def prepare(self, network: nn.Module, optimizer: Optimizer) -> tuple[Callable[[Tensor], Any], Optimizer]:
+        """The network under the accelerator's precision, which keeps no record of it."""
+
+        def forward(images: Tensor) -> Any:
+            with self._accelerator.autocast():
+                return network(images)
+
+        return forward, optimizer
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The accelerator's precision."""
+        return self._accelerator.autocast()
+
+    def no_sync(self, _: object) -> AbstractContextManager[Any]:
+        """Nothing is added up over processes anyway."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss."""
+        loss.backward()
+
+
+class Trained:
+    """Base class of the methods. The part that every method shares: one network under one optimiser, over all processes.
+
+    Args:
+        network: what gradient descent moves; its `encoder` is the run's.
+        settings: of the run.
+        accelerator: device, precision, processes.
+    """
+
+    UNUSED: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, network: nn.Module, settings: PretrainSettings, accelerator: Accelerator | OneProcess
+    ) -> None:
+        s = settings
+        self.settings, self.device = s, accelerator.device
+        self.rank, self.world = accelerator.process_index, accelerator.num_processes
+        self.network = network.train().to(accelerator.device)
+        self.networks = [self.network]
+        if s.compile:
+            # In place: the names of the weights, and so the checkpoints, are those of a run without.
+            self.encoder.compile()
+        self.optimizer: Optimizer = make_optimizer(s.optimizer, self.network, s.lr, s.weight_decay)
+        if self.world > 1:
+            leave_out_unused(self.network, s.size)
+        self.wrapped, self.optimizer = accelerator.prepare(self.network, self.optimizer)
+        self.scaler = accelerator.scaler
+        self.backward, self.autocast = accelerator.backward, accelerator.autocast
+        self.no_sync: Callable[[], AbstractContextManager[Any]] = lambda: accelerator.no_sync(self.wrapped)
+        self.gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
+        if isinstance(accelerator, Accelerator) and self.world > 1:
+            self.gather = lambda tensor: accelerator.gather(tensor.contiguous())
+
+    @classmethod
+    def settle(cls, settings: PretrainSettings, images: int) -> PretrainSettings:
+        """The settings as they are, if an epoch has a batch."""
+        if images < settings.batch:
+            raise InputError(
+                f"{images} images are too few for batches of {settings.batch}.",
+                f"Give --batch {max(2, images // 4)} or less, or more images.",
+            )
+        return settings
+
+    def remarks(self) -> list[str]:
+        """Nothing in particular."""
+        return []
+
+    def pass_once(self, images: Tensor) -> None:
+        """A forward and a backward pass over both views."""
+        output = self.wrapped(torch.cat([images, images]))
+        self.backward(sum(part.sum() for part in (output if isinstance(output, tuple) else (output,))))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that the run is for."""
+        return self.network.encoder  # type: ignore[return-value]
+
+    def set_rate(self, lr: float) -> None:
+        """The learning rate of the next update."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def shared_mean(self, value: float | None) -> float | None:
+        """A number of each process -> their mean, where all have one."""
+        values = torch.tensor([math.nan if value is None else value], device=self.device)
+        mean = float(self.gather(values).mean())
+        return None if math.isnan(mean) else mean
+
+    def parts(self) -> dict[str, Any]:
+        """What has a state: name in a checkpoint -> object with `state_dict` and `load_state_dict`."""
+        parts = {"network": self.network, "optimizer": self.optimizer}
+        return parts | ({"scaler": self.scaler} if self.scaler else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on and that is no function of seed and step."""
+        return {name: part.state_dict() for name, part in self.parts().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+
+
+class Projector(nn.Module):
+    """An encoder with its projection head: images (N, ...) -> unit embeddings (N, C).
+
+    Args:
+        encoder: images -> (N, D).
+        width: D.
+        dim: C.
+        mlp: head D-D-C with ReLU (MoCo v2, SimCLR) or one linear layer (MoCo v1).
+    """
+
+    def __init__(self, encoder: nn.Module, width: int, dim: int, mlp: bool = True) -> None:
+        super().__init__()
+        self.encoder = encoder
+        hidden = [nn.Linear(width, width), nn.ReLU()] if mlp else []
+        self.head = nn.Sequential(*hidden, nn.Linear(width, dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Project and put on the unit sphere, in float32 whatever the precision of the encoder."""
+        return F.normalize(self.head(self.encoder(images)).float(), dim=1)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Heads are drawn from the seed of the run, and no generator outside is moved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        yield
+
+
+def learning_rate(
+    step: int, steps: int, lr: float, schedule: str, milestones: Sequence[float] = (), warmup: float = 0.0
+) -> float:
+    """The learning rate of a step: constant, falling to a tenth at each milestone, or along half a cosine to 0.
+
+    Args:
+        step: from 0.
+        milestones: shares of the run, for the schedule `step`.
+        warmup: share of the run in which the rate rises from 0 in a line.
+    """
+    share = step / steps
+    factor = 1.0
+    if schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * share))
+    elif schedule == "step":
+        factor = 0.1 ** sum(share >= milestone for milestone in milestones)
+    rise = warmup * steps
+    return lr * factor * min(1.0, (step + 1) / rise if rise else 1.0)
+
+
+def make_optimizer(name: str, network: nn.Module, lr: float, weight_decay: float) -> Optimizer:
+    """Adam and SGD with L2 weight decay, AdamW with decoupled; betas 0.9 and 0.999, SGD momentum 0.9."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay, fused=True)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    return kind(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)
+
+
+def leave_out_unused(network: nn.Module, size: int) -> None:
+    """Tell DistributedDataParallel of the weights that no image reaches, such as a mask token: it waits for all others.
+
+    They stay with the optimiser, which leaves weights without gradient alone, so checkpoints fit any number of
+    processes.
+
+    Args:
+        network: in train mode, as it is afterwards; no gradient, buffer or random number is changed.
+        size: side of a view, px.
+    """
+    named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    device = next(network.parameters()).device
+    network.eval()
+    output = network(torch.zeros(2, 1, size, size, dtype=torch.uint8, device=device))
+    total = sum(part.sum() for part in (output if isinstance(output, tuple) else (output,)))
+    gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True)  # type: ignore[arg-type]
+    network.train()
+    unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, unused)
+
+
+def refuse_unused(settings: PretrainSettings, unused: Sequence[str]) -> None:
+    """Refuse settings that a method does not read, where they are not the preset's: they would change nothing.
+
+    Raises:
+        InputError: the first of them.
+    """
+    usual = {"queue": None, "accumulate": 1, **vars(PRESETS[settings.preset])}
+    for name in unused:
+        if getattr(settings, name) != usual[name]:
+            raise InputError(
+                f"{flag(name)} is not used by --method {settings.method}.", f"Leave {flag(name)} out."
+            )

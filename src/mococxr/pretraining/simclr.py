@@ -1,0 +1,131 @@
+"""SimCLR: the two views of an image attract each other, all other views of the batch repel (Chen et al. 2020).
+
+Source: arXiv 2002.05709, algorithm 1 and equation 1. Deviations: the views are this project's (one scan needs no colour
+jitter), the optimiser is `--optimizer` (LARS in the paper, for batches of thousands).
+
+    N  images in a batch, over all processes    n  on this process    C  length of an embedding
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from mococxr.encoders import Encoder
+from mococxr.pretraining import diagnostics
+from mococxr.pretraining.diagnostics import Log, Run, Verdict
+from mococxr.pretraining.method import OneProcess, Projector, StepResult, Trained, Words, seeded
+from mococxr.settings import PretrainSettings
+
+
+class SimCLR(Trained):
+    """One network under the NT-Xent loss; the negatives are the batch, so a large `--batch` replaces MoCo's queue."""
+
+    words = Words("SimCLR", "Chen et al. 2020, arXiv 2002.05709")
+    UNUSED = ("queue", "momentum", "key_groups", "accumulate")
+    RUNNING = ("loss", "contrast_accuracy", "pair_auroc", "alignment")
+    MEASURES = ("feature_std", "effective_rank", "uniformity")
+
+    def __init__(
+        self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess
+    ) -> None:
+        s = settings
+        with seeded(s.seed):
+            network = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp")
+        super().__init__(network, s, accelerator)
+        self.chance = math.log(2 * s.batch - 1)
+
+    def step(self, views: Tensor, lr: float) -> StepResult:
+        """Both views in one pass, NT-Xent against the views of all processes, descent."""
+        self.set_rate(lr)
+        self.optimizer.zero_grad(set_to_none=True)
+        # One pass: DistributedDataParallel allows one forward a backward, and batch norm sees both views.
+        a_nC, b_nC = self.wrapped(views.flatten(0, 1)).chunk(2)
+        everyone = [gather_with_gradient(side, self.rank, self.world) for side in (a_nC, b_nC)]
+        loss, logits = nt_xent(a_nC, b_nC, *everyone, self.settings.temperature, self.rank)
+        self.backward(loss)
+        self.optimizer.step()
+        return StepResult(loss.detach(), logits.detach(), everyone[0].detach())
+
+    def running(self, result: StepResult) -> Tensor:
+        """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,)."""
+        logits = result.logits
+        everything = torch.arange(logits.shape[1] - 1, device=logits.device)
+        return torch.stack(
+            [
+                result.loss.float(),
+                diagnostics.contrast_accuracy(logits),
+                diagnostics.pair_auroc(logits, everything),
+                diagnostics.alignment(logits, self.settings.temperature),
+            ]
+        )
+
+    def measures(self, result: StepResult) -> dict[str, float | None]:
+        """Spread of the batch's embeddings."""
+        return diagnostics.spread(result.embeddings)
+
+    def judge(self, log: Log, steps: int) -> Verdict:
+        """One word on the run; there is no key encoder that could be stale."""
+        s, d = self.settings, diagnostics
+        late = (d.collapsed, d.flat, d.stuck, d.easy_at_once)
+        return d.judge(log, Run(steps, s.batch, 2 * s.batch - 2, s.dim), (d.growing, d.same_picture), late)
+
+    def facts(self) -> dict[str, Any]:
+        """What guessing would give."""
+        return {"guessing": self.chance}
+
+
+def nt_xent(
+    a_nC: Tensor, b_nC: Tensor, all_a_NC: Tensor, all_b_NC: Tensor, temperature: float, rank: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Normalised temperature-scaled cross entropy (SimCLR, equation 1), mean over both views of this process's images.
+
+    Args:
+        a_nC, b_nC: unit embeddings of the two views on this process.
+        all_a_NC, all_b_NC: those of all processes, by rank.
+        rank: of this process.
+
+    Returns:
+        The loss, and the logits (2n, 2N - 1) it came from: the positive first, then the 2N - 2 negatives.
+    """
+    count, total = len(a_nC), len(all_a_NC)
+    own = rank * count + torch.arange(count, device=a_nC.device)[:, None]
+    # Columns other than the view itself (own) and its partner (own + N): arithmetic, since a mask would wait for a GPU.
+    negatives = torch.arange(2 * total - 2, device=a_nC.device).expand(count, -1)
+    negatives = negatives + (negatives >= own)
+    negatives = negatives + (negatives >= own + total)
+    sides = []
+    for anchor, partner, same, other in ((a_nC, b_nC, all_a_NC, all_b_NC), (b_nC, a_nC, all_b_NC, all_a_NC)):
+        positive = (anchor * partner).sum(dim=1, keepdim=True)
+        cosines = anchor @ torch.cat([same, other]).T
+        sides.append(torch.cat([positive, cosines.gather(1, negatives)], dim=1))
+    logits = torch.cat(sides) / temperature
+    return F.cross_entropy(logits, torch.zeros(2 * count, dtype=torch.long, device=logits.device)), logits
+
+
+class _Gather(torch.autograd.Function):
+    """Tensors of all processes, by rank; the gradient of each comes back to the process that it is from."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, rank: int, world: int) -> Tensor:
+        ctx.rank, ctx.count = rank, len(tensor)
+        parts = [torch.empty_like(tensor) for _ in range(world)]
+        torch.distributed.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        gradient = gradient.contiguous()
+        # The sum, not the mean: DistributedDataParallel divides by the number of processes afterwards.
+        torch.distributed.all_reduce(gradient)
+        return gradient[ctx.rank * ctx.count :][: ctx.count], None, None
+
+
+def gather_with_gradient(tensor: Tensor, rank: int, world: int) -> Tensor:
+    """(n, C) of this process -> (N, C) of all, by rank; gradients flow back to every process."""
+    return _Gather.apply(tensor, rank, world) if world > 1 else tensor
