@@ -178,7 +178,9 @@ def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_sa
     wide = read(study, "differences", fraction=0.1)[0]
     assert (wide["low_draws"], wide["high_draws"]) == (row["low"], row["high"])
     assert "label subsets and pretraining runs" in wide["words"]
-    assert "It says nothing about other label draws." in read(study, "differences", fraction=1.0)[0]["words"]
+    assert (
+        "It says nothing about other label subsets." in read(study, "differences", fraction=1.0)[0]["words"]
+    )
 
 
 def test_labels_saved_is_the_references_curve_read_backwards(study):

@@ -61,6 +61,8 @@ GLOSSARY = (
     ("p", "How often chance alone would show a difference this large, were there none."),
     ("Average precision", "The mean share of true positives among the images scored highest; it falls where the finding "
      "is rare."),
+    ("Partial AUROC", "The mean specificity at sensitivities from 0.9 to 1, scaled so that guessing is 0.5: the part of the "
+     "curve where a screening test works."),
     ("Calibration", "Whether a said 30 % comes true in 30 of 100 images."),
     ("Undefined", "The data do not define the number; none was put in its place."),
 )  # fmt: skip

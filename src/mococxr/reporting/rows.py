@@ -24,6 +24,7 @@ CELL = ("arm", "mode", "target", "fraction")
 MEASURES = {
     "auroc": ("AUROC", ("low", "high")),
     "average_precision": ("average precision", ("ap_low", "ap_high")),
+    "partial_auroc": ("partial AUROC", ("pauroc_low", "pauroc_high")),
 }
 """Column of `trials.csv` and `cells.csv` -> its name on the page, and the columns of its interval."""
 SOURCES = {
