@@ -30,7 +30,7 @@ LOG = {
 }  # fmt: skip
 TRIALS = [
     "trial", "arm", "run", "mode", "target", "fraction", "draw", "train_images", "train_patients",
-    "train_positives", "auroc", "average_precision", "status", "seconds",
+    "train_positives", "auroc", "average_precision", "partial_auroc", "status", "seconds",
 ]  # fmt: skip
 CELLS = ["arm", "mode", "target", "fraction", "auroc", "low", "high", "draw_sd", "n_test", "positives"]
 DIFFERENCES = ["arm", "against", "mode", "target", "fraction", "difference", "low", "high", "p", "method"]

@@ -109,7 +109,7 @@ def read_image(source, *, depth="full", voi=None, frames="refuse"):
     """Read one image as `prepare` would.
 
     >>> mococxr.read_image("images/images/phantom-000001-2.png").shape
-    (72, 72)
+    (72, 60)
 
     Args:
         source: a path, or the bytes of a file: PNG, JPEG, TIFF, BMP or DICOM.
