@@ -238,6 +238,22 @@ def test_help_shows_every_setting_with_its_words(
     assert "--config FILE" in text
 
 
+RELIED_ON = {
+    "prepare": "format labels label size out", "pretrain": "backbone init size batch queue epochs save_every resume out",
+    "fit": "target encoder backbone size fraction batch epochs out", "embed": "encoder backbone size out",
+    "study": "target arm fraction against backbone size batch epochs out", "predict": "out",
+    "evaluate": "label score patient against json", "inspect": "against out",
+    "reproduce": "fraction init size batch queue epochs out", "demo": "epochs out", "views": "size out",
+    "report": "study", "import": "size out", "export": "arm out",
+}  # fmt: skip
+
+
+def test_commands_and_options_that_others_rely_on_keep_their_names() -> None:
+    assert set(RELIED_ON) == set(COMMANDS)
+    for command, names in RELIED_ON.items():
+        assert set(names.split()) <= {field.name for field in every_field(command)}, command
+
+
 @pytest.mark.parametrize("width", [80, 110])
 def test_help_fits_the_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
