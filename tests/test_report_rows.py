@@ -131,17 +131,17 @@ def test_a_difference_is_given_over_patients_and_over_all_that_was_repeated(
     study: StudyResults, tmp_path: Path
 ) -> None:
     row, verdict = study.differences[0], headline.verdicts(study)[0]
-    everything = "Over other test patients, draws of labels and pretraining runs"
+    everything = "Over other test patients, label subsets and pretraining runs"
     assert [over.label for over in verdict.over] == ["Over other test patients", everything]
     assert [over.interval[1:] for over in verdict.over] == [
         (row["low"], row["high"]), (row["low_draws"], row["high_draws"]),
     ]  # fmt: skip
-    assert verdict.missing == "Two pretraining runs tell little of what others would give."
+    assert verdict.missing == "Two runs are too few to estimate run-to-run variance."
     verdict = headline.verdicts(changed(tmp_path / "a", "variance", count_runs=1, runs=""))[0]
-    assert verdict.over[1].label == "Over other test patients and draws of labels"
-    assert verdict.missing == "Another pretraining is not in them."
+    assert verdict.over[1].label == "Over other test patients and label subsets"
+    assert verdict.missing == "Other pretraining runs are not included."
     verdict = headline.verdicts(changed(tmp_path / "b", "differences", low_draws="", high_draws=""))[0]
-    assert (len(verdict.over), verdict.missing[:20]) == (1, "Other labelled image")
+    assert (len(verdict.over), verdict.missing[:13]) == (1, "Label subsets")
     verdict = headline.verdicts(changed(tmp_path / "c", "differences", low_draws=-0.01))[0]
     assert verdict.chip == "Better, over test patients only"
     assert [over.word for over in verdict.over] == ["better", "no difference shown"]
@@ -169,8 +169,8 @@ def test_the_parts_of_a_bar_are_the_shares_of_the_variance(study: StudyResults, 
     )
     part = rows.variance(single)
     assert [part.label for part in part["bars"][0].parts][:1] == ["Test patients"]
-    sources = ("Draws of labels", "Pretraining runs")
-    assert part["bars"][0].missing == [f"{name}: one only, not measured" for name in sources]
+    sources = ("Label subsets", "Pretraining runs")
+    assert part["bars"][0].missing == [f"{name}: only one, not estimated" for name in sources]
     assert part["words"] == ["Only one."]
 
 
@@ -178,13 +178,11 @@ def test_margins_and_what_is_left_by_holm_are_given_where_they_are_known(tmp_pat
     shown = [{"verdict": "better", "p_holm": p, "margin": 0.05, "p_noninferior": 0.012} for p in (0.01, 0.2)]
     study = changed(tmp_path / "s", "differences", *shown)
     summary, lines = rows.comparison_lines(study)
-    assert summary.endswith(
-        "; 1 of these 2 differences are left when their number is taken into account (Holm)."
-    )
+    assert summary.endswith("; 1 of 2 remain significant after Holm correction.")
     assert any("0.050 AUROC" in line for line in lines)
     table = rows.comparisons(study, "differences")
-    assert table.rows[0][table.head.index("p (not worse)")] == "0.012"
-    assert "p (equal)" not in table.head
+    assert table.rows[0][table.head.index("p (non-inferiority)")] == "0.012"
+    assert "p (equivalence)" not in table.head
 
 
 def test_labels_saved_name_the_arms_and_keep_bounds_as_bounds(study: StudyResults) -> None:
@@ -209,9 +207,9 @@ def test_calibration_and_other_prevalences_are_those_of_the_files(
     line = ["Pneumonia, linear", "MoCo", "1 %"]
     numbers = ["0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930", "0.080"]
     assert tables["Probabilities (calibration.csv)"].rows[0] == line + numbers
-    other = tables["Where the finding is rarer or more common (prevalence.csv)"]
+    other = tables["Predictive values at other prevalences (prevalence.csv)"]
     assert [*line, "5 %", "17.9 % (14.9 to 20.9)", "99.5 % (96.5 to 100.0)"] in other.rows
-    assert "32 further cells stand in prevalence.csv" in other.note
+    assert "32 further cells are in prevalence.csv" in other.note
     why = "NPV: too few rows are called negative"
     part = calibration(changed(tmp_path / "a", "prevalence", npv="", npv_low="", npv_high="", reason=why))
     assert f"{why}." in part["tables"][-1][1].note
@@ -246,7 +244,7 @@ def test_runs_are_given_with_verdict_reason_remedy_and_the_loss_of_guessing(tmp_
     part = provenance.pretraining(study)
     assert part["summary"] == "1 of 2 runs: learning; the others: collapsed."
     assert "MoCo, run 2: collapsed. All images have nearly one feature. Lower --lr." in part["lines"]
-    assert part["table"].rows[0][2].endswith("(guessing 8.32)")
+    assert part["table"].rows[0][2].endswith("(chance 8.32)")
     health = provenance.runs_with_health(study)[0][1]
     assert provenance.chance_loss(health) == pytest.approx(math.log(4097), abs=1e-9)
     assert provenance.arms(study).rows[0][4] == "2 runs: learning; collapsed"
@@ -257,7 +255,7 @@ def test_an_arm_says_what_it_is_what_trained_it_and_what_an_image_costs(tmp_path
     row = dict(zip(table.head, table.rows[0], strict=True))
     assert row["Encoder"] == "runs/moco: resnet18 at 96 px, started from imagenet"
     assert row["Trained on"].startswith("pediatric: 3,400 images, 1,690 patients, split: train, 14 min")
-    assert row["An image costs"] == "12 ms, 11.2 million weights"
+    assert row["Inference time per image"] == "12 ms, 11.2 million parameters"
     assert "on cpu" in table.note
     published = {
         "kind": "xrv",
@@ -272,7 +270,7 @@ def test_an_arm_says_what_it_is_what_trained_it_and_what_an_image_costs(tmp_path
     row = provenance.arms(
         small(tmp_path / "c", **about("arms", trained_on="CheXpert", seconds_per_image=1.44))
     ).rows[0]
-    assert row[2].endswith("; its start: CheXpert")
+    assert row[2].endswith("; initialised from: CheXpert")
     assert row[3].startswith("1.4 s")
 
 
@@ -297,7 +295,10 @@ def test_the_test_set_is_what_has_a_label_and_was_scored_and_not_the_whole_split
     methods = manuscript.methods(study)
     assert f"Test images with a label, all of them scored: {counts}." in methods
     assert "3 further files could not be read and were left out." in methods
-    assert "2 further files are no image of their own and were left out." in methods
+    assert (
+        "2 further files are not images of their own (reports, localizers, second copies) and were left out."
+        in methods
+    )
 
 
 def test_images_of_another_store_are_named_and_counted(tmp_path: Path) -> None:
@@ -317,7 +318,7 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: StudyResults) -> None
     for fact in (
         "4,114 images of 2,100 patients (source: pediatric)", "training, 3,400 images of 1,690 patients", "seed 0",
         "resnet18 at 96 pixels", "without labels on 3,400 images of 1,690 patients of pediatric in 2 runs",
-        "from imagenet weights", "1 %, 10 % and 100 %", "1 to 5 draws of labels", "DeLong over test patients",
+        "from imagenet weights", "1 %, 10 % and 100 %", "1 to 5 label subsets", "DeLong over test patients",
         "mococxr 0.1.0",
     ):  # fmt: skip
         assert fact in methods

@@ -28,15 +28,14 @@ def calibration(study: StudyResults) -> dict[str, Any]:
     if points:
         tables.append(("At the threshold (calibration.csv)", _threshold(study, rows)))
     if study.rows("prevalence"):
-        caption = "Where the finding is rarer or more common (prevalence.csv)"
+        caption = "Predictive values at other prevalences (prevalence.csv)"
         tables.append((caption, _prevalence(study)))
     first = rows[0]
     summary = f"{arm_label(study, first['arm'])}: {fmt.fact(first['reason'])}"
     if first["sensitivity"] is not None:
         summary = (
-            f"{arm_label(study, first['arm'])}, {first['target']}: at the threshold it finds "
-            f"{fmt.share(first['sensitivity'])} of the {unit} with the finding and clears "
-            f"{fmt.share(first['specificity'])} of those without."
+            f"{arm_label(study, first['arm'])}, {first['target']}: sensitivity "
+            f"{fmt.share(first['sensitivity'])}, specificity {fmt.share(first['specificity'])} at the threshold."
         )
     return {"summary": summary, "lines": _calibration_lines(study, rows), "tables": tables}
 
@@ -53,8 +52,8 @@ def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
         for name in ("images", "positives")
     )
     lines = [
-        f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. The curve on the "
-        "diagonal is right; below it the probabilities are too high, above it too low.",
+        f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. On the diagonal calibration "
+        "is perfect; below it probabilities are too high, above it too low.",
     ]
     if fitted:
         lines.append(
@@ -64,7 +63,7 @@ def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
         )
     if any(row["draw"] is not None for row in rows):
         lines.append(
-            "Each row is about one classifier, that of the first draw of labels and the first pretraining run; AUROC "
+            "Each row is about one classifier, that of the first label subset and the first pretraining run; AUROC "
             "elsewhere on this page is a mean over all."
         )
     wanted = [row["wanted_sensitivity"] for row in rows if row["wanted_sensitivity"] is not None]
@@ -87,8 +86,8 @@ def _confusion(row: Row, unit: str) -> Table:
     true_positives = round(with_it * row["sensitivity"])
     true_negatives = round(without * row["specificity"])
     rows = [
-        ["Marked", f"{true_positives:,} found", f"{without - true_negatives:,} false alarms"],
-        ["Not marked", f"{with_it - true_positives:,} missed", f"{true_negatives:,} cleared"],
+        ["Called positive", f"{true_positives:,} TP", f"{without - true_negatives:,} FP"],
+        ["Called negative", f"{with_it - true_positives:,} FN", f"{true_negatives:,} TN"],
         ["All", f"{with_it:,}", f"{without:,}"],
     ]
     note = f"Rounded to whole {unit}, at the share of positives in the test set."
@@ -96,8 +95,8 @@ def _confusion(row: Row, unit: str) -> Table:
 
 
 def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
-    numbers = {"Brier score": "brier", "Calibration error": "ece"}
-    plain = {"if perfect": "ece_if_perfect", "Slope": "slope", "Intercept": "intercept"}
+    numbers = {"Brier score": "brier", "ECE": "ece"}
+    plain = {"Expected if perfect": "ece_if_perfect", "Slope": "slope", "Intercept": "intercept"}
     columns: Columns = {
         **of_cell(study),
         **{
@@ -107,9 +106,9 @@ def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
         **{title: lambda row, name=name: fmt.dash(row[name]) for title, name in plain.items()},
     }
     note = (
-        "Brier score: mean squared error of the probability, 0 is perfect. Calibration error: mean distance from the "
-        f"diagonal; few {units(study)} show some even where probabilities are perfect, so much stands in the next "
-        f"column. Slope 1 and intercept 0 are right.{_further(study, rows, 'calibration')}"
+        "Brier score: mean squared error of the probability, 0 is perfect. ECE (expected calibration error): mean distance "
+        f"from the diagonal; it is positive even for perfect probabilities on few {units(study)}, so the expected value is "
+        f"in the next column. Slope 1 and intercept 0 are perfect.{_further(study, rows, 'calibration')}"
     )
     return tabulate(rows, columns, 2, note)
 
@@ -117,7 +116,7 @@ def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
 def _further(study: StudyResults, rows: list[Row], table: str) -> str:
     """Where the cells stand that are not shown."""
     every, shown = ({tuple(row[name] for name in CELL) for row in part} for part in (study.rows(table), rows))
-    return f" {len(every - shown):,} further cells stand in {table}.csv." if every - shown else ""
+    return f" {len(every - shown):,} further cells are in {table}.csv." if every - shown else ""
 
 
 def _threshold(study: StudyResults, rows: list[Row]) -> Table:
@@ -130,9 +129,9 @@ def _threshold(study: StudyResults, rows: list[Row]) -> Table:
     common = {row["target"]: row["prevalence"] for row in rows if row["prevalence"] is not None}
     shares = "; ".join(f"{target} {fmt.share(value)}" for target, value in common.items())
     note = (
-        f"Sensitivity: share of {units(study)} with the finding that are marked. Specificity: share of those without "
-        "that are not. PPV, NPV: share of the marked that have it, of the unmarked that have it not, where it is as "
-        f"common as in this test set ({shares or 'unknown'})."
+        f"Sensitivity: share of {units(study)} with the finding that are called positive. Specificity: share of those "
+        "without it that are called negative. PPV, NPV: share of positive calls with the finding, of negative calls "
+        f"without it, at the prevalence of this test set ({shares or 'unknown'})."
     )
     return tabulate(rows, columns, 2, note)
 
@@ -149,7 +148,5 @@ def _prevalence(study: StudyResults) -> Table:
     }
     reasons = dict.fromkeys((row["arm"], row["target"], row["reason"]) for row in rows if row["reason"])
     why = "".join(f" {arm_label(study, arm)}, {target}, {reason}." for arm, target, reason in reasons)
-    note = (
-        f"Sensitivity and specificity are taken to stay as they are; where patients differ they may not.{why}"
-    )
+    note = f"Sensitivity and specificity are assumed unchanged; with other patients they may differ.{why}"
     return tabulate(rows, columns, 2, note + _further(study, rows, "prevalence"))

@@ -20,7 +20,7 @@ from mococxr.results import Row, StudyResults
 WIDE = (5.6, 4.4)
 LOG = {
     "loss": "loss",
-    "contrast_accuracy": "finds its own view",
+    "contrast_accuracy": "contrastive accuracy",
     "effective_rank": "effective rank",
     "knn_auroc": "kNN AUROC",
 }
@@ -110,7 +110,7 @@ def draw_reliability(study: StudyResults) -> list[Figure]:
             row for row in headline_cells(study, "reliability", target) if row["mean_probability"] is not None
         ]
         if rows:
-            shows = "share that has the finding against the probability said"
+            shows = "observed frequency against the predicted probability"
             title = f"{target} · {mode_name(rows[0]['mode'])}"
             draw = partial(_draw_reliability, study, rows)
             name = f"reliability-{number + 1:02d}-{target}"
@@ -121,7 +121,7 @@ def draw_reliability(study: StudyResults) -> list[Figure]:
 def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":")
-    drawing.note(axes, "dotted: right", 0.98, 0.02, ha="right", va="bottom", fontsize=9)
+    drawing.note(axes, "dotted: perfect calibration", 0.98, 0.02, ha="right", va="bottom", fontsize=9)
     handles, labels = [], []
     for style in _styles(study):
         points = sorted(
@@ -135,8 +135,8 @@ def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure
             handles.append(drawing.line(axes, xs, [row["share"] for row in points], style, **look))
             labels.append(style.label)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes.set_xlabel("probability said", color=drawing.INK)
-    axes.set_ylabel("share that has the finding", color=drawing.INK)
+    axes.set_xlabel("predicted probability", color=drawing.INK)
+    axes.set_ylabel("observed frequency", color=drawing.INK)
     drawing.style_axes(axes)
     drawing.legend(figure, handles, labels)
     return figure
@@ -179,7 +179,8 @@ def _draw_run(health: Row) -> matplotlib.figure.Figure:
 
 def _draw_loss_levels(axes: Axes, health: Row) -> None:
     """Lines at the loss of guessing and at that of an image's own key among the negatives."""
-    for value, text in ((chance_loss(health), "guessing"), (health.get("own_key_floor"), "log 2: own copy")):
+    levels = ((chance_loss(health), "chance"), (health.get("own_key_floor"), "log 2: own key in queue"))
+    for value, text in levels:
         if value is not None:
             axes.axhline(value, color="#888888", linewidth=1, linestyle=":")
             corner: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}

@@ -202,7 +202,7 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
     """The intervals of a difference, by what they are over, and what is in none of them."""
     variance = headline_row(study, row["target"], "variance") or {}
     draws, runs = (variance.get(f"count_{name}") or 1 for name in ("draws", "runs"))
-    sources = ["test patients", *["draws of labels"] * (draws > 1), *["pretraining runs"] * (runs > 1)]
+    sources = ["test patients", *["label subsets"] * (draws > 1), *["pretraining runs"] * (runs > 1)]
     intervals = [("Over other test patients", "low", "high", row["verdict"])]
     if row["low_draws"] is not None and row["high_draws"] is not None:
         side = (
@@ -214,10 +214,10 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
         text = fmt.interval(row, "difference", sign=True, ends=(low, high))
         over.append(Over(label, text, (row["difference"], row[low], row[high]), word))
     if len(over) < 2:
-        return over, "Other labelled images, and another pretraining, are not in it."
+        return over, "Label subsets and pretraining runs are not included."
     if runs < 2:
-        return over, "Another pretraining is not in them."
-    return over, "Two pretraining runs tell little of what others would give." if runs == 2 else ""
+        return over, "Other pretraining runs are not included."
+    return over, "Two runs are too few to estimate run-to-run variance." if runs == 2 else ""
 
 
 def _opening(study: StudyResults, row: Row) -> str:
@@ -259,7 +259,7 @@ def _alone(study: StudyResults, target: str) -> str:
     """The sentence where no arm is compared with another."""
     defined = [row for row in study.rows("cells", target=target) if row["auroc"] is not None]
     if not defined:
-        return "No cell of this target is defined; the reasons stand below."
+        return "No cell of this target is defined; the reasons are listed below."
     row = min(defined, key=lambda row: row["fraction"])
     limits = fmt.between(row, "low", "high")
     within = f" ({interval_name(study)} {limits})" if limits else ""
@@ -332,7 +332,7 @@ def alerts(study: StudyResults) -> list[Alert]:
         found.append(Alert("Phantom images", text))
     if not study.patients_known:
         text = (
-            "The images carry no patient identifiers, so images of one patient may stand in both training and test, "
+            "The images carry no patient identifiers, so images of one patient may be in both training and test, "
             "scores may be too high, and intervals too narrow."
         )
         found.append(Alert("Patients unknown", text))
@@ -340,7 +340,7 @@ def alerts(study: StudyResults) -> list[Alert]:
     undefined = sum(row["auroc"] is None for row in study.cells)
     if undefined:
         title = f"{undefined} of {len(study.cells)} cells {'is' if undefined == 1 else 'are'} undefined"
-        text = "The data do not define a number there; none was put in its place. The reasons stand under Warnings."
+        text = "The data do not define a number there; none was put in its place. The reasons are listed under Warnings."
         found.append(Alert(title, text))
     return found
 

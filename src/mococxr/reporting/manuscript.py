@@ -25,13 +25,13 @@ from mococxr.results import Row, StudyResults
 
 METHODS, RESULTS = "the methods paragraph", "the results paragraph"
 TITLES = {
-    "variance": "How sure is it, and over what?",
-    "saved": "How many labels does it save?",
-    "comparisons": "All comparisons, and their number taken into account",
-    "calibration": "Can the probabilities be believed, and what happens at the threshold?",
-    "subgroups": "Does it serve every group alike?",
-    "pretraining": "Did pretraining work?",
-    "planning": "How many test patients would be enough?",
+    "variance": "Uncertainty and its sources",
+    "saved": "Label savings",
+    "comparisons": "All comparisons, corrected for multiple testing",
+    "calibration": "Calibration and operating point",
+    "subgroups": "Subgroup performance",
+    "pretraining": "Pretraining",
+    "planning": "Sample size for a future study",
     "numbers": "All numbers",
     "methods": "How to read this page",
     "glossary": "What the words mean",
@@ -39,14 +39,14 @@ TITLES = {
     "arms": "Arms",
     "settings": "Settings",
     "warnings": "Warnings",
-    "repeat": "Versions, and how to repeat it",
-    "manuscript": "Methods and results, ready to paste",
+    "repeat": "Versions and command",
+    "manuscript": "Methods and results paragraphs",
 }
 """The sections of the page: anchor -> heading; the checklist points to some of them."""
 CITED = "TRIPOD+AI: BMJ 2024;385:e078378. CLAIM 2024: Radiology: Artificial Intelligence 2024;6(4):e240300."
 GLOSSARY = (
-    ("AUROC", "The chance that an image with the finding scores higher than one without it: 0.5 is guessing, 1 is "
-     "perfect order."),
+    ("AUROC", "The chance that an image with the finding scores higher than one without it: 0.5 is chance level, 1 is "
+     "perfect."),
     ("Arm", "One of the encoders that are compared. All arms get the same labels and the same test images."),
     ("Reference", "The arm that the others are compared with."),
     ("Encoder, features", "A network that turns an image into a list of numbers, its features."),
@@ -54,16 +54,16 @@ GLOSSARY = (
     ("Fine-tuning", "The whole network goes on learning from the labels."),
     ("Pretraining", "What the encoder learned before, without these labels."),
     ("Share of the labels", "How many of the labelled training patients the classifier may learn from."),
-    ("Draw", "Which patients those are, by lot. Several draws show what the choice of labelled images does."),
+    ("Label subset", "Which patients those are, drawn at random; several subsets show how much the choice matters."),
     ("Interval", "A range that holds the true value in 95 of 100 studies like this, where 95 % stands beside it."),
-    ("Over other test patients", "What was found would hold for other patients like these; other labels to learn from, "
-     "or another pretraining, are not in it."),
+    ("Over other test patients", "Main results would hold for other patients like these; other label subsets "
+     "or pretraining runs are not included."),
     ("p", "How often chance alone would show a difference this large, were there none."),
     ("Average precision", "The mean share of true positives among the images scored highest; it falls where the finding "
      "is rare."),
-    ("Partial AUROC", "The mean specificity at sensitivities from 0.9 to 1, scaled so that guessing is 0.5: the part of the "
+    ("Partial AUROC", "The mean specificity at sensitivities from 0.9 to 1, scaled so that chance level is 0.5: the part of the "
      "curve where a screening test works."),
-    ("Calibration", "Whether a said 30 % comes true in 30 of 100 images."),
+    ("Calibration", "Whether 30 of 100 images with a predicted 30 % have the finding."),
     ("Undefined", "The data do not define the number; none was put in its place."),
 )  # fmt: skip
 
@@ -86,7 +86,10 @@ def _data(study: StudyResults) -> list[str]:
 
     drawn = ", phantoms drawn by a program" if study.phantom else ""
     parts = [f"We used {of(store)} (source: {fmt.fact(store['source'])}){drawn}."]
-    for name, why in (("unreadable", "could not be read"), ("not_used", "are no image of their own")):
+    for name, why in (
+        ("unreadable", "could not be read"),
+        ("not_used", "are not images of their own (reports, localizers, second copies)"),
+    ):
         if store[name]:
             parts.append(f"{store[name]:,} further files {why} and were left out.")
     named = (("train", "training"), ("val", "validation"), ("test", "test"))
@@ -126,7 +129,7 @@ def _training(study: StudyResults) -> list[str]:
     trials = study.frames["trials"].group_by("target", "fraction").n_unique()
     text = (
         f"{fmt.first_upper(how)}, with {shares} of the labelled training patients and "
-        f"{fmt.span(trials['draw'])} draws of labels a share, the same for every encoder."
+        f"{fmt.span(trials['draw'])} label subsets per share, the same for every encoder."
     )
     used = [f"{n:,} ({mode_name(mode).lower()})" for mode, n in study.facts["validation_labels"].items()]
     return [text, f"Labels of validation images used in training: {fmt.join_words(used)}."]
@@ -136,21 +139,21 @@ def _statistics(study: StudyResults) -> list[str]:
     how = f" ({cells})" if (cells := _methods_of(study.cells)) else ""
     parts = [
         f"The area under the ROC curve (AUROC) was measured by {study.facts['unit']} on the test part and averaged over "
-        f"draws, with {interval_name(study)}s{how}."
+        f"label subsets, with {interval_name(study)}s{how}."
     ]
     if study.differences:
         how = f" ({pairs})" if (pairs := _methods_of(study.differences)) else ""
-        parts.append(f"Encoders were compared on the same test patients and the same draws{how}.")
+        parts.append(f"Encoders were compared on the same test patients and the same label subsets{how}.")
     if any(row["p_holm"] is not None for row in study.differences):
         parts.append("P values were adjusted for the number of comparisons (Holm; Benjamini-Hochberg).")
     if study.rows("variance"):
         parts.append(
-            "The variance of differences was split into test patients, draws of labels and pretraining runs."
+            "The variance of differences was split into test patients, label subsets and pretraining runs."
         )
     if study.frames["calibration"]["sensitivity"].count():
         parts.append(
-            "For the first draw and pretraining run, thresholds were chosen on validation images alone and judged on "
-            "test images."
+            "For the first label subset and pretraining run, thresholds were chosen on validation images alone and "
+            "judged on test images."
         )
     if study.frames["calibration"]["brier"].count():
         parts.append(
@@ -205,9 +208,9 @@ def _further(study: StudyResults, row: Row) -> list[str]:
     parts = []
     for variance in study.rows("variance", **pair):
         if over := fmt.between(variance, "low", "high", fmt.signed):
-            used = f"{fmt.fact(variance['count_draws'])} draws, {fmt.fact(variance['count_runs'])} pretraining runs"
+            used = f"{fmt.fact(variance['count_draws'])} subsets, {fmt.fact(variance['count_runs'])} pretraining runs"
             difference = fmt.signed(variance["difference"])
-            parts.append(f"Over patients, draws and runs together ({used}): {difference} ({over}).")
+            parts.append(f"Over patients, label subsets and runs together ({used}): {difference} ({over}).")
     parts += [saved_words(study, saved) for saved in study.rows("labels_saved", **pair) if saved["words"]]
     for point in study.rows("calibration", **cell):
         texts = [f"Brier score {fmt.number(point['brier'])}"] if point["brier"] is not None else []
@@ -256,7 +259,7 @@ def checklist(study: StudyResults) -> Table:
         ("–", "32", "Judged on images of the same source", METHODS, not study.external),
         ("–", "23", "Software and its version", METHODS, True),
         ("18f", "–", "The command that repeats the analysis", TITLES["repeat"], True),
-        ("–", "30", "Spread over draws and runs", TITLES["variance"], bool(study.rows("variance"))),
+        ("–", "30", "Spread over label subsets and runs", TITLES["variance"], bool(study.rows("variance"))),
         ("20a", "35", "Numbers of images and patients", METHODS, True),
         ("21", "–", "Positives and negatives in each analysis", TITLES["data"], True),
         ("23a", "37", "Performance with intervals", RESULTS, True),
@@ -272,14 +275,14 @@ def reading(study: StudyResults) -> list[str]:
     cases = "patients" if study.patients_known else "images (patients are unknown)"
     how = _methods_of(study.cells) or f"bootstrap over test {cases}, {study.facts['replicates']:,} resamples"
     lines = [
-        "AUROC is the chance that a random positive case scores higher than a random negative one: 0.5 is guessing, "
-        "1 is perfect order. It is measured on test patients only.",
-        f"Intervals: {interval_name(study)} by {how}. The AUROC of every draw is computed and averaged over the draws.",
-        "Differences are paired: both arms are measured on the same test patients, with the same draws of labels. An "
+        "AUROC is the chance that a random positive case scores higher than a random negative one: 0.5 is chance level, "
+        "1 is perfect. It is measured on test patients only.",
+        f"Intervals: {interval_name(study)} by {how}. The AUROC of every label subset is computed and averaged.",
+        "Differences are paired: both arms are measured on the same test patients, with the same label subsets. An "
         "interval that includes 0 means that no difference was shown, not that there is none.",
-        "What the intervals over test patients do not contain: what another draw of labels would change (the draws' "
-        "standard deviation is given apart), what another pretraining of the same arm would change, and any change "
-        "of hospital, scanner or labeller.",
+        "What the intervals over test patients do not contain: what another label subset would change (the "
+        "standard deviation over subsets is given apart), what another pretraining of the same arm would change, and any "
+        "change of hospital, scanner or labeller.",
         "A number that the data do not define (one class only, no test image) is called undefined and left out; it is "
         "never replaced.",
     ]

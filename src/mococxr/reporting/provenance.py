@@ -11,9 +11,9 @@ from mococxr.results import Row, StudyResults
 
 HEALTH = {
     "loss": ("Loss", 2),
-    "contrast_accuracy": ("Finds its own view", 2),
+    "contrast_accuracy": ("Contrastive accuracy", 2),
     "effective_rank": ("Effective rank", 1),
-    "feature_std": ("Spread of features", 2),
+    "feature_std": ("Feature standard deviation", 2),
     "knn_auroc": ("kNN AUROC", 3),
 }
 """Last value of a run -> its name on the page, and decimals."""
@@ -63,7 +63,7 @@ def _last(health: Row, name: str, digits: int) -> str:
     value = health.get(name) if health.get(name) is not None else next(reversed(logged), None)
     text = fmt.DASH if value is None else f"{value:.{digits}f}"
     chance = chance_loss(health) if name == "loss" and value is not None else None
-    return f"{text} (guessing {chance:.2f})" if chance else text
+    return f"{text} (chance {chance:.2f})" if chance else text
 
 
 def arms(study: StudyResults) -> Table:
@@ -75,12 +75,12 @@ def arms(study: StudyResults) -> Table:
         ),
         "Encoder": lambda arm: _encoder(about[arm]),
         "Trained on": lambda arm: _trained_on(study, arm),
-        "An image costs": lambda arm: _cost(about[arm]),
+        "Inference time per image": lambda arm: _cost(about[arm]),
         "Pretraining": lambda arm: _runs(about[arm]),
     }
     devices = " and ".join(sorted({about[arm]["device"] for arm in study.values("arm")}))
     note = (
-        f"An image costs: one forward pass at the arm's own size, measured on {devices} when the study ended."
+        f"Inference time: one forward pass at the arm's own size, measured on {devices} when the study ended."
     )
     return tabulate(study.values("arm"), columns, len(columns), note)
 
@@ -98,7 +98,7 @@ def _trained_on(study: StudyResults, arm: str) -> str:
     published = about["trained_on"]
     if about["kind"] != "run":
         return published or "no chest images"
-    before = f"; its start: {published}" if published and published != "no chest images" else ""
+    before = f"; initialised from: {published}" if published and published != "no chest images" else ""
     images = about["pretrained_on"]
     if images is None:
         return fmt.NOT_RECORDED + before
@@ -113,7 +113,7 @@ def _trained_on(study: StudyResults, arm: str) -> str:
 def _cost(about: Row) -> str:
     seconds = about["seconds_per_image"]
     time = f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
-    return f"{time}, {about['parameters'] / 1e6:,.1f} million weights"
+    return f"{time}, {about['parameters'] / 1e6:,.1f} million parameters"
 
 
 def _runs(about: Row) -> str:
@@ -144,12 +144,16 @@ def transfer(study: StudyResults) -> Table:
         ),
         "Tested on": lambda _: fmt.fact(study.test_store["source"]),
     }
-    counts = {"Test images": "test_images", "Also in the run": "same", "Look like one of its images": "alike"}
+    counts = {
+        "Test images": "test_images",
+        "Exact duplicates in pretraining": "same",
+        "Near-duplicates": "alike",
+    }
     for title, name in counts.items():
         columns[title] = lambda row, name=name: (
             fmt.fact(row["counts"][name]) if row["counts"] else "not checked"
         )
-    note = "By SHA-256 of the file, and by fingerprint. Where there are any, they are listed in copies.csv."
+    note = "By SHA-256 of the file, and by fingerprint; all are listed in copies.csv."
     return tabulate(rows, columns, 4, note)
 
 
@@ -162,12 +166,12 @@ def data(study: StudyResults) -> dict[str, Any]:
         *([("Test images", _test_store(study))] if study.external else []),
         ("Phantom images", fmt.fact(store["phantom"])),
         ("Patient identifiers", "known" if store["patients_known"] else "unknown"),
-        ("Files that could not be read", fmt.fact(store["unreadable"])),
-        ("Files that are no image of their own, not used", fmt.fact(store["not_used"])),
+        ("Excluded files (unreadable)", fmt.fact(store["unreadable"])),
+        ("Excluded files (reports, localizers, second copies)", fmt.fact(store["not_used"])),
         ("Split", fmt.fact(store["split_rule"])),
         ("Rows restricted to", fmt.fact(facts["settings"].get("where") or "no restriction")),
-        ("Unit of the test", facts["unit"]),
-        ("Vote over the images of a unit", facts["vote"]),
+        ("Unit of analysis", facts["unit"]),
+        ("Aggregation", facts["vote"]),
         ("Uncertain labels (-1)", facts["uncertain"]),
         ("Blank labels", facts["blank"]),
         ("Validation labels used", fmt.fact(facts["validation_labels"])),
@@ -237,7 +241,7 @@ def _budgets(study: StudyResults) -> Table:
     columns = {
         "Target": lambda row: row[0],
         "Labels": lambda row: fmt.percent(row[1]),
-        "Draws": lambda row: fmt.count(len({trial["draw"] for trial in row[2]})),
+        "Subsets": lambda row: fmt.count(len({trial["draw"] for trial in row[2]})),
     }
     for name in ("images", "patients", "positives"):
         columns[name.capitalize()] = lambda row, name=name: fmt.span(

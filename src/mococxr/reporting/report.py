@@ -101,15 +101,14 @@ def _sentences(study: StudyResults) -> dict[str, str]:
     level = interval_name(study)
     return {
         "intro": (
-            "Classifiers that start from different encoders (the arms; an encoder turns an image into numbers, its "
-            f"features) learn from the same few labels and are judged on the same test images.{compared} "
-            f"{fmt.first_upper(how)}. Which images have labels is drawn by lot, several times where they are few (draws "
-            "of labels). AUROC is the chance that an image with the finding scores higher than one without: 0.5 is "
-            "guessing, 1 is perfect."
+            "Classifiers that start from different encoders (the arms) learn from the same labelled patients and are tested "
+            f"on the same images; an encoder turns an image into numbers, its features.{compared} {fmt.first_upper(how)}. "
+            "Which patients have labels is drawn at random, several times where they are few (label subsets). AUROC is the "
+            "chance that an image with the finding scores higher than one without: 0.5 is chance level, 1 is perfect."
         ),
         "curve_note": (
-            f"Lines: mean over draws of labels. Bands and bars: {level} over test {cases}. Small rings: the single "
-            "draws. The axis of labels is logarithmic; the panels of one target share their scale."
+            f"Lines: mean over label subsets. Bands and bars: {level} over test {cases}. Small rings: the single "
+            "subsets. The axis of labels is logarithmic; the panels of one target share their scale."
         ),
         "difference_note": (
             f"Each cell: AUROC of the arm / of the reference, then the difference and its {level}. Better and worse: "

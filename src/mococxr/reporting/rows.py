@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mococxr.measure.measures import MEASURES
 from mococxr.pages import format as fmt
 from mococxr.pages.render import IntervalBar, Table, interval_bar, tabulate
 from mococxr.reporting.headline import (
@@ -21,18 +22,12 @@ from mococxr.reporting.headline import (
 from mococxr.results import Row, StudyResults
 
 CELL = ("arm", "mode", "target", "fraction")
-MEASURES = {
-    "auroc": ("AUROC", ("low", "high")),
-    "average_precision": ("average precision", ("ap_low", "ap_high")),
-    "partial_auroc": ("partial AUROC", ("pauroc_low", "pauroc_high")),
-}
-"""Column of `trials.csv` and `cells.csv` -> its name on the page, and the columns of its interval."""
 SOURCES = {
     "patients": "Test patients",
-    "draws": "Draws of labels",
+    "draws": "Label subsets",
     "runs": "Pretraining runs",
-    "rest": "Draw and run together",
-    "interactions": "Patients together with draws or runs",
+    "rest": "Subset and run together",
+    "interactions": "Patients together with subsets or runs",
 }
 """Column of `variance.csv` -> what would have to be exchanged."""
 WHOLE = 99.5
@@ -89,13 +84,13 @@ def variance(study: StudyResults) -> dict[str, Any]:
     columns: Columns = {
         **compared(study),
         "Difference, over all": lambda row: fmt.interval(row, "difference", sign=True),
-        "Draws × runs": lambda row: f"{fmt.count(row['count_draws'])} × {fmt.count(row['count_runs'])}",
+        "Subsets × runs": lambda row: f"{fmt.count(row['count_draws'])} × {fmt.count(row['count_runs'])}",
     }
-    spreads = {"patients": "Patients", "draws": "Draws", "runs": "Runs", "rest": "Draw with run"}
+    spreads = {"patients": "Patients", "draws": "Subsets", "runs": "Runs", "rest": "Subset with run"}
     columns |= {title: lambda row, name=name: _spread(row[name]) for name, title in spreads.items()}
     note = (
-        "The last four columns: by how much one trial's difference varies (standard deviation, in AUROC) where only "
-        "that is exchanged; – where there was one only, so that it cannot be told."
+        "The last four columns: standard deviation of one trial's difference (in AUROC) over that source alone; –: only one "
+        "was run, so this component cannot be estimated."
     )
     words: dict[str, list[str]] = {}
     for row in main:
@@ -122,12 +117,16 @@ def _shares(row: Row) -> dict[str, float]:
 
 def _main_source(rows: list[Row]) -> str:
     if not rows:
-        return "The data do not define it; the reasons stand inside."
+        return "The data do not define it; the reasons are inside."
     shares = _shares(rows[0])
     name = max(shares, key=lambda source: shares[source])
     single = [SOURCES[source].lower() for source in ("draws", "runs") if rows[0][source] is None]
-    text = f"Most of the doubt comes from the {SOURCES[name][0].lower() + SOURCES[name][1:]} ({shares[name]:.0f} %)"
-    return f"{text}; {' and '.join(single)} could not be judged, as there was one." if single else f"{text}."
+    text = f"Most of the variance comes from the choice of {SOURCES[name].lower()} ({shares[name]:.0f} %)"
+    return (
+        f"{text}; {' and '.join(single)} could not be estimated: there was only one."
+        if single
+        else f"{text}."
+    )
 
 
 def _bar(study: StudyResults, row: Row) -> Bar:
@@ -137,7 +136,7 @@ def _bar(study: StudyResults, row: Row) -> Bar:
         for name, share in _shares(row).items()
         if share >= 100 - WHOLE
     ]
-    missing = [f"{SOURCES[name]}: one only, not measured" for name in ("draws", "runs") if row[name] is None]
+    missing = [f"{SOURCES[name]}: only one, not estimated" for name in ("draws", "runs") if row[name] is None]
     arms = f"{arm_label(study, row['arm'])} against {arm_label(study, row['against'])}"
     condition = f"{row['target']}, {mode_name(row['mode']).lower()}, "
     condition += labels_used(study, row["target"], row["fraction"])
@@ -155,10 +154,10 @@ def saved(study: StudyResults) -> dict[str, Any]:
     main = [row for target in study.targets if (row := headline_row(study, target, "labels_saved"))]
     columns: Columns = {
         **compared(study),
-        "Images with labels": lambda row: fmt.count(row["train_images"]),
-        "The reference needs": lambda row: _images(row["equals_images"]),
+        "Labelled images": lambda row: fmt.count(row["train_images"]),
+        "Labels the reference needs": lambda row: _images(row["equals_images"]),
         "Interval": lambda row: f"{_images(row['low'])} to {_images(row['high'])}",
-        "Times as many": _times,
+        "Ratio": _times,
     }
     said = [row for row in main if row["words"]]
     summary = saved_words(study, main[0]) if main and main[0]["words"] else "See the table."
@@ -200,8 +199,8 @@ def comparisons(study: StudyResults, table: str) -> Table:
     adjusted = {
         "p_holm": "p (Holm)",
         "p_bh": "p (BH)",
-        "p_noninferior": "p (not worse)",
-        "p_equivalent": "p (equal)",
+        "p_noninferior": "p (non-inferiority)",
+        "p_equivalent": "p (equivalence)",
     }
     for name, title in adjusted.items():
         if any(row[name] is not None for row in rows):
@@ -220,12 +219,12 @@ def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
     lines = [study.facts["tests"]["words"]]
     if any(row["p_holm"] is not None for row in rows):
         lines.append(
-            "Among many comparisons some look like a difference by chance. p (Holm): below 0.05, no such find is "
-            "expected among all of them; p (BH, Benjamini-Hochberg): below 0.05, about one in twenty of the finds is."
+            "With many comparisons some differences appear by chance. p (Holm) controls the chance of any false positive; "
+            "p (BH, Benjamini-Hochberg) controls the share of false positives among the differences called significant."
         )
     lines += [
-        f"Margin, named beforehand: {fmt.number(margin)} AUROC. p (not worse): that the arm is worse by more than "
-        "the margin; p (equal): that it differs by more than the margin, either way."
+        f"Pre-specified margin: {fmt.number(margin)} AUROC. p (non-inferiority): the arm is worse by more than the margin; "
+        "p (equivalence): the two differ by more than the margin."
         for margin in sorted({row["margin"] for row in rows if row["margin"] is not None})
     ]
     few = [row["reason"] or row["words"] for row in study.differences if row["verdict"] == "too few"]
@@ -234,7 +233,7 @@ def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
     sure = [row["p_holm"] for row in study.differences if row["verdict"] in ("better", "worse")]
     if sure and None not in sure:
         left = sum(p < 0.05 for p in sure)
-        summary += f"; {left} of these {len(sure)} differences are left when their number is taken into account (Holm)"
+        summary += f"; {left} of {len(sure)} remain significant after Holm correction"
     return f"{summary}.", lines
 
 
@@ -294,7 +293,7 @@ def _subgroup_table(rows: list[Row], unit: str) -> Table:
 
     note = (
         f"Drawn: the group's interval, all on one scale from {fmt.number(scale[0], 2)} to {fmt.number(scale[1], 2)}; the "
-        "grey line is the AUROC of the group that the others of its kind are held against."
+        "grey line is the AUROC of the largest group of its kind."
     )
     return tabulate(rows, columns, 2, note, bar, "Interval")
 
@@ -303,7 +302,7 @@ def planning(study: StudyResults) -> Table:
     """How many test patients would show a difference of interest."""
     columns: Columns = {
         "Target": lambda row: row["target"],
-        "Difference to see": lambda row: fmt.fact(row["difference"]),
+        "Target difference": lambda row: fmt.fact(row["difference"]),
         "Power": lambda row: fmt.fact(row["power"]),
         "Test patients needed": lambda row: fmt.fact(row["patients"]),
         "This study: positive": lambda row: fmt.fact(
@@ -322,7 +321,7 @@ def cells(study: StudyResults) -> Table:
         "Arm": lambda row: arm_label(study, row["arm"]),
         "Labels": lambda row: fmt.percent(row["fraction"]),
         "AUROC": lambda row: fmt.interval(row, "auroc"),
-        "SD of draws": lambda row: fmt.dash(row["draw_sd"]),
+        "SD over subsets": lambda row: fmt.dash(row["draw_sd"]),
         "Test n": lambda row: fmt.count(row["n_test"]),
         "Positives": lambda row: fmt.count(row["positives"]),
     }
@@ -337,9 +336,9 @@ def cells(study: StudyResults) -> Table:
 def measured(study: StudyResults) -> dict[str, tuple[str, tuple[str, str]]]:
     """The measures that the study has: column -> its name, and the columns of its interval."""
     return {
-        name: words
+        name: (words.name, (f"{words.prefix}low", f"{words.prefix}high"))
         for name, words in MEASURES.items()
-        if study.frames["cells"][name].count() or name == "auroc"
+        if name == "auroc" or study.frames["cells"][name].count()
     }
 
 
