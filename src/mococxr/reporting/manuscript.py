@@ -61,7 +61,7 @@ GLOSSARY = (
     ("p", "How often chance alone would show a difference this large, were there none."),
     ("Average precision", "The mean share of true positives among the images scored highest; it falls where the finding "
      "is rare."),
-    ("Partial AUROC", "The mean specificity at sensitivities from 0.9 to 1, scaled so that chance level is 0.5: the part of the "
+    ("Partial AUROC", "The mean specificity at sensitivities from 0.9 to 1, scaled so that chance is 0.5: the part of the "
      "curve where a screening test works."),
     ("Calibration", "Whether 30 of 100 images with a predicted 30 % have the finding."),
     ("Undefined", "The data do not define the number; none was put in its place."),
