@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import polars as pl
@@ -101,7 +102,7 @@ def _of_reports(paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str
         images += [(name, number, None) for name in names]
         headings.append((number, terms))
     text = {"image": pl.String, "patient": pl.String, "view": pl.String}
-    listed = {"patient": pl.String, "headings": pl.List(pl.String)}
+    listed: dict[str, Any] = {"patient": pl.String, "headings": pl.List(pl.String)}
     return (
         pl.DataFrame(images, schema=text, orient="row"),
         pl.DataFrame(headings, schema=listed, orient="row"),

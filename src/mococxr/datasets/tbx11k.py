@@ -97,13 +97,13 @@ def _listed(root: Path) -> tuple[pl.DataFrame, dict[str, str]]:
         inputs[path.name] = files.sha256_file(path)
         for kind, image in _boxes(path):
             boxes[kind].add(image)
-    image = pl.col("image").str.strip_prefix("imgs/")
+    name = pl.col("image").str.strip_prefix("imgs/")
     return rows.select(
         "split",
-        path="imgs/" + image,
+        path="imgs/" + name,
         kind=pl.col("kind").replace("health", "healthy"),
-        active=image.is_in(sorted(boxes["active"])),
-        latent=image.is_in(sorted(boxes["latent"])),
+        active=name.is_in(sorted(boxes["active"])),
+        latent=name.is_in(sorted(boxes["latent"])),
     ), inputs
 
 

@@ -224,7 +224,7 @@ def _load_run(source: EncoderSource, encoder: Encoder) -> str:
 
 def _resolve_built_in(name: str, defaults: Defaults) -> EncoderSource:
     network, size, like = defaults.network, defaults.size, defaults.like
-    size = size or (like and like.size)
+    size = size or (like.size if like else None)
     if not network or not size:
         raise InputError(
             f"The encoder {name!r} needs a backbone and a size, and there is no run to take them from.",
@@ -299,8 +299,8 @@ def _resolve_hub(name: str, _: Defaults) -> EncoderSource | None:
         return EncoderSource(name, "hf", spec, files=(hub_file(repository, TIMM_FILES), config))
     grey = transformer.grey_of(hub_file(repository, ("preprocessor_config.json", "processor_config.json")))
     shards = _shards(repository)
-    _, spec = transformer.read_folder(config.parent, grey)
-    return EncoderSource(name, "hf", spec, files=(*shards, config))
+    hub_spec = transformer.read_folder(config.parent, grey)[1]
+    return EncoderSource(name, "hf", hub_spec, files=(*shards, config))
 
 
 def _shards(repository: str) -> tuple[Path, ...]:

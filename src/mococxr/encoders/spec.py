@@ -57,7 +57,7 @@ def spec_of(content: Mapping[str, Any], where: str) -> EncoderSpec:
     Raises:
         InputError: a field is missing.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(EncoderSpec):
         if field.name not in content:
             raise InputError(

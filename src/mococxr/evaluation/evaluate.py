@@ -171,11 +171,11 @@ def _check_disjoint(tested: Rows, validation: Rows, named: bool) -> str | None:
         validation: the rows that a threshold or calibration is fitted to.
         named: whether a column names the patients.
     """
-    pairs = [
+    judged, fitted = (
         np.sort(np.stack([rows.labels, rows.scores], axis=1).view("f8,f8").ravel())
         for rows in (tested, validation)
-    ]
-    if np.array_equal(*pairs):
+    )
+    if np.array_equal(judged, fitted):
         raise InputError(
             f"{validation.name} holds the labels and scores of {tested.name}: a threshold or calibration that is "
             "fitted and judged on the same rows looks better than it is.",

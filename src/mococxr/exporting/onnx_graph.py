@@ -36,7 +36,7 @@ class Graph(nn.Module):
             return
         for member in subject.model.ensemble.members:
             encoder, (weight, bias) = copy.deepcopy(subject.encoder), member.head.folded_margin()
-            encoder.network.load_state_dict(member.weights, strict=True)
+            encoder.network.load_state_dict(member.weights or {}, strict=True)
             layer = nn.Linear(weight.shape[1], 1)
             layer.load_state_dict({"weight": weight, "bias": bias})
             self.encoders.append(encoder)

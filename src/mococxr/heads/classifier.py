@@ -263,7 +263,8 @@ class Ensemble:
         for i in range(members):
             prefix = f"{i}.encoder."
             weights = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
-            head = LinearHead(*(tensors[f"{i}.head.{name}"].numpy() for name in _HEAD))
+            mean, scale, weight, bias = (tensors[f"{i}.head.{name}"].numpy() for name in _HEAD)
+            head = LinearHead(mean, scale, weight, bias)
             restored.append(EnsembleMember(weights, head))
         encoder.network.load_state_dict(restored[0].weights or {}, strict=True)
         return cls(encoder.eval(), restored)

@@ -130,7 +130,7 @@ def one_axes(size: tuple[float, float] = SIZE) -> tuple[matplotlib.figure.Figure
 
 def line(axes: Axes, xs: Sequence[float], ys: Sequence[float | None], style: ArmStyle, **more: Any) -> Any:
     """The curve of an arm; None is a gap. Returns its handle for the legend."""
-    look = {
+    look: dict[str, Any] = {
         "linewidth": 2.0,
         "markersize": 6.5,
         "markeredgecolor": "white",
@@ -150,7 +150,7 @@ def gaps(values: Sequence[float | None]) -> list[float]:
 def legend(drawing: matplotlib.figure.Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """The legend above the axes, in two columns."""
     names = [f" {label}" for label in labels]  # matplotlib leaves out a label that begins with "_"
-    how = {
+    how: dict[str, Any] = {
         "loc": "outside upper left",
         "ncols": 2,
         "frameon": False,

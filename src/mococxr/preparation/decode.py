@@ -81,12 +81,12 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
     with ExitStack() as stack:
         temporary = [stack.enter_context(files.atomic(path)) for path in paths]
         outputs = [stack.enter_context(open(path, "wb")) for path in temporary]
-        for i, path in enumerate(chunk.paths):
+        for i, source in enumerate(chunk.paths):
             row = dict.fromkeys(RECORD)
             try:
                 if i in chunk.refused:
                     raise ImageError(chunk.refused[i])
-                image, row["sha256"], row["enlarged"] = _decode(chunk, path)
+                image, row["sha256"], row["enlarged"] = _decode(chunk, source)
                 row["height"], row["width"] = image.shape
                 for output, factor in zip(outputs, factors, strict=True):
                     output.write((image if factor == 1 else shrink(image, factor)).data)

@@ -98,7 +98,13 @@ def _draw_repeats(axes: Axes, style: ArmStyle, trials: list[Row], measure: str) 
     """Each draw as a small ring beside its mean: the spread that the interval does not hold."""
     xs = [row["fraction"] * style.ring_shift for row in trials]
     ys = drawing.gaps([row[measure] for row in trials])
-    look = {"markersize": 3.4, "markerfacecolor": "none", "markeredgewidth": 0.8, "alpha": 0.75, "zorder": 3}
+    look: dict[str, Any] = {
+        "markersize": 3.4,
+        "markerfacecolor": "none",
+        "markeredgewidth": 0.8,
+        "alpha": 0.75,
+        "zorder": 3,
+    }
     axes.plot(xs, ys, linestyle="none", marker="o", markeredgecolor=style.colour, **look)
 
 

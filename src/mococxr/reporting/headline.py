@@ -157,7 +157,7 @@ def headline_row(study: StudyResults, target: str, table: str = "differences") -
 
     def distance(row: Row) -> tuple[bool, bool, bool, float]:
         names = ("mode", "arm", "fraction")
-        return (*(row[name] != primary[name] for name in names), row["fraction"])  # type: ignore[return-value]
+        return (*(row[name] != primary[name] for name in names), row["fraction"])
 
     row = min(rows, key=distance)
     return next(iter(study.rows(table, **{name: row[name] for name in PAIR})), None)

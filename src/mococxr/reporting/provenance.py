@@ -136,7 +136,7 @@ def transfer(study: StudyResults) -> Table:
         for run in study.facts["arms"][arm]["runs"]
         if f"{arm}/{run['run']}" in checked
     ]
-    columns = {
+    columns: dict[str, Any] = {
         "Arm": lambda row: arm_label(study, row["arm"]),
         "Run": lambda row: row["run"],
         "Pretrained on": lambda row: fmt.fact(
@@ -238,7 +238,7 @@ def _budgets(study: StudyResults) -> Table:
         for target in study.targets
         for fraction in study.fractions(target)
     ]
-    columns = {
+    columns: dict[str, Any] = {
         "Target": lambda row: row[0],
         "Labels": lambda row: fmt.percent(row[1]),
         "Subsets": lambda row: fmt.count(len({trial["draw"] for trial in row[2]})),

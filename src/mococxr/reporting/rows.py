@@ -33,7 +33,7 @@ SOURCES = {
 WHOLE = 99.5
 """From this share on, in per cent, a part is all there is."""
 FLAG = "⚑"
-Columns = dict[str, Callable[[Row], str]]
+Columns = dict[str, Callable[..., str]]
 
 
 def compared(study: StudyResults) -> Columns:
@@ -286,7 +286,7 @@ def _subgroup_table(rows: list[Row], unit: str) -> Table:
     def bar(row: Row) -> IntervalBar | None:
         if row["low"] is None or row["high"] is None:
             return None
-        reference = largest.get(row["attribute"], row["auroc"])
+        reference: Any = largest.get(row["attribute"], row["auroc"])
         drawn = interval_bar(row["low"], row["auroc"], row["high"], reference, scale)
         state = ("loss" if row["gap"] < 0 else "gain") if row["flagged"] else "none"
         return IntervalBar(drawn.low, drawn.high, drawn.middle, drawn.zero, state)

@@ -21,7 +21,7 @@ TASKS = {
 """The labels of each data set; the paper's main one first, the only one on both networks."""
 BACKBONES = ("resnet18", "densenet121")
 MODES = ("linear", "finetune")
-SUBSETS = {
+SUBSETS: dict[str, dict[float, tuple[int, int | None]]] = {
     "chexpert": {0.001: (5, 220), 0.01: (5, 95), 0.1: (5, 41), 1.0: (1, 18)},
     "shenzhen": {0.0625: (8, None), 0.25: (4, None), 1.0: (1, None)},
 }

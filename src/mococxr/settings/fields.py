@@ -134,7 +134,7 @@ def make(kind: type[S], given: Mapping[str, Any]) -> S:
             out of range, or values that contradict one another.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    types_ = types_of(kind)
+    types_ = types_of(kind)  # type: ignore[arg-type]
     values = {}
     for name, value in given.items():
         if name not in fields:
