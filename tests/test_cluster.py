@@ -12,7 +12,7 @@ from fake_ray import FakeRay, double, raise_it, total
 from mococxr import cluster
 from mococxr.cluster import Cluster, SharedPath, Task, WorkerDied
 from mococxr.errors import InputError, RunError
-from mococxr.studies.on_ray import SHARE, share_of_gpu
+from mococxr.studies.executors import SHARE, share_of_gpu
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mococxr.encoders import resolve_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import run_folder
 from mococxr.store import Store
-from mococxr.studies import arms
+from mococxr.studies import provenance
 from planted_runs import FAULTS, first_tenth, make_square_store
 from small_run import read_log, tiny_run
 from test_pretrain import assert_same_run, breaking_off
@@ -136,11 +137,9 @@ def test_a_study_keeps_the_word_and_a_thinned_log_of_each_run(phantom_store, tmp
         )
         + json.dumps(entries[-1])
     )
-    kept = arms._health(run)
+    kept = provenance._health(resolve_encoder(str(run)))
     facts = json.loads((run / "run.json").read_text())
     assert (kept["verdict"], kept["reason"]) == (facts["verdict"], facts["reason"])
     assert kept["own_key_floor"] == pytest.approx(0.6931, abs=1e-4)
     assert 90 < len(kept["log"]) <= 100
-    assert kept["log"][-1] == {name: entries[-1][name] for name in arms.CURVES}
-    assert arms._health(tmp_path) is None
-    assert arms._health(None) is None
+    assert kept["log"][-1] == {name: entries[-1][name] for name in provenance.CURVES}

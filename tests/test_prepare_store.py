@@ -15,7 +15,7 @@ from mococxr.preparation.decode import chunk_size
 from mococxr.preparation.prepare import run
 from mococxr.store import Store
 from mococxr.store.levels import shrink
-from mococxr.studies.facts import store_facts
+from mococxr.studies.provenance import store_facts
 from small_images import contents, settings, write_images
 
 BAD = ("absent", "truncated", "empty", "text", "slender", "tiny", "folder", "link")

@@ -18,7 +18,7 @@ import pytest
 
 from fake_ray import stay
 from mococxr.cluster import Cluster, Task
-from mococxr.studies.on_ray import OnRay
+from mococxr.studies.executors import OnRay
 from ray_nodes import MEMORY, nodes
 from test_study_ray import local, numbers, place, study
 

@@ -19,8 +19,8 @@ from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.settings import COMMANDS, make
 from mococxr.store import Store
+from mococxr.studies.design import slug
 from mococxr.studies.folder import is_finished
-from mococxr.studies.plan import slug
 from small_store import BACKBONE, HOW, make_store
 
 SMALL = {

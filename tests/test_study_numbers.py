@@ -23,7 +23,7 @@ from mococxr.store import Store
 from mococxr.studies.groups import attributes
 from mococxr.studies.measuring import Asked, Numbers, measure_study
 from mococxr.studies.results import Judging
-from mococxr.studies.summary import summary
+from mococxr.studies.study import summary
 from scored_study import IMAGES, Scored, scored_study
 from small_store import BACKBONE, make_store
 from test_metrics_operating import just_below

@@ -15,7 +15,7 @@ from fake_ray import FakeRay
 from mococxr.commands import run
 from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import RunError
-from mococxr.studies import on_ray, passes
+from mococxr.studies import executors, trial
 from mococxr.studies.folder import is_finished
 from small_store import BACKBONE, make_store
 
@@ -96,13 +96,13 @@ def test_images_are_read_once_for_each_encoder_whatever_the_fractions_and_draws(
     place: Path, tmp_path: Path, use: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    real = passes.features
+    real = trial.features
 
     def counted(encoder: Any, store: Any, rows: Any, **how: Any) -> Any:
         read.append(len(rows))
         return real(encoder, store, rows, **how)
 
-    monkeypatch.setattr(passes, "features", counted)
+    monkeypatch.setattr(trial, "features", counted)
     much: dict[str, Any] = {"fraction": [0.3, 0.6, 1.0], "draws": 3}
     here = study(place, tmp_path / "here", **much)
     assert len(read) == 2
@@ -159,7 +159,7 @@ def test_a_machine_without_the_encoder_or_with_another_study_is_refused(
     place: Path, tmp_path: Path, use: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(FakeRay())
-    real = on_ray._seen
+    real = executors._seen
 
     def then(change: Callable[[], object]) -> None:
         def seen(work: Any) -> Any:
@@ -167,7 +167,7 @@ def test_a_machine_without_the_encoder_or_with_another_study_is_refused(
             change()
             return found
 
-        monkeypatch.setattr(on_ray, "_seen", seen)
+        monkeypatch.setattr(executors, "_seen", seen)
 
     spec = place / "run2" / "encoder.json"
     then(lambda: spec.rename(place / "hidden.json"))

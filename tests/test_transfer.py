@@ -15,7 +15,7 @@ from mococxr.encoders import EncoderSpec, build, load_encoder, save_encoder, tra
 from mococxr.encoders.training_data import SETS, shared_sets
 from mococxr.near_duplicates import candidate_pairs, fingerprints
 from mococxr.store import Store
-from mococxr.studies.copies import DISTANCE
+from mococxr.studies.provenance import DISTANCE
 from small_encoders import CNN, images, small_dinov2, timm_repository, transformers_folder
 from small_store import make_store
 
@@ -227,22 +227,22 @@ def test_a_store_is_matched_with_the_sets_whose_images_it_may_hold():
 
 def test_published_weights_that_may_have_seen_the_test_images_are_warned_of():
     from mococxr.encoders import EncoderSource
-    from mococxr.studies.arms import encoder_warnings
-    from mococxr.studies.plan import Arm
+    from mococxr.studies.design import Arm
+    from mococxr.studies.provenance import encoder_warnings
 
     class Nih:
         source = "nih"
         manifest = {"size": 320}  # noqa: RUF012
 
     source = EncoderSource("xrv:densenet121-res224-rsna", "xrv", EncoderSpec("densenet121", 224))
-    (warning,) = encoder_warnings(Nih, [Arm("theirs", (source,), ("theirs",))])
+    (warning,) = encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))])
     assert "with labels, on RSNA Pneumonia" in warning
     Nih.source = "pediatric"
     Nih.manifest["size"] = 200
-    (warning,) = encoder_warnings(Nih, [Arm("theirs", (source,), ("theirs",))])
+    (warning,) = encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))])
     assert "224 px, larger" in warning
     Nih.manifest["size"] = 320
-    assert encoder_warnings(Nih, [Arm("theirs", (source,), ("theirs",))]) == []
+    assert encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))]) == []
 
 
 def test_the_cost_of_an_image_grows_with_the_work():

@@ -39,8 +39,13 @@ ENTRIES = {
 """Command -> `module:function`; the module is imported when the command runs, and not before."""
 PYTHON_NAMES = {"import": "import_checkpoint"}
 """Command -> its name in Python, where its own is a word of the language."""
-OBJECTS = {"prepare": ("source", "mococxr.datasets.xrv:on_disk")}
-"""Command -> the path that may be an object in Python, and the function that makes it a path among the settings."""
+OBJECTS = {
+    "prepare": ("source", "mococxr.datasets.xrv:on_disk"),
+    "study": ("arm", "mococxr.studies.feature_table:modules_on_disk"),
+}
+"""Command -> the setting that may hold objects in Python, and the function that makes them text among the settings."""
+THEN = {"study": "mococxr.reporting.report:report_study"}
+"""Command -> the function that its result goes to."""
 
 
 def run(command: str, given: Mapping[str, Any]) -> Any:
@@ -57,7 +62,8 @@ def run(command: str, given: Mapping[str, Any]) -> Any:
     if not isinstance(given.get(name, ""), str | os.PathLike):
         given = _named(to_disk)(given)
     settings: Any = make(COMMANDS[command], given)
-    return _named(ENTRIES[command])(settings)
+    result = _named(ENTRIES[command])(settings)
+    return _named(THEN[command])(result) if command in THEN else result
 
 
 def _named(place: str) -> Callable[..., Any]:

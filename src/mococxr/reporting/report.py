@@ -120,3 +120,10 @@ def _sentences(study: StudyResults) -> dict[str, str]:
 def run(settings: Any) -> None:
     """The command `report`: write the page of `settings.study` and say where it lies."""
     console.result(str(write_report(Path(settings.study))))
+
+
+def report_study(study: Path) -> Path:
+    """Write the page at the end of a study, and say where it is."""
+    page = write_report(study)
+    console.say(f"report: {page}")
+    return page

@@ -14,7 +14,7 @@ from mococxr.reproduction.data import Data, Rows, labelled
 from mococxr.reproduction.recipe import STUDY, Run, Study
 from mococxr.reproduction.timing import Pace
 from mococxr.settings import ReproduceSettings
-from mococxr.studies.plan import slug
+from mococxr.studies.design import slug
 
 SCHEMA = {
     "cell": pl.String, "trial": pl.String, "train_images": pl.Int64, "steps": pl.Int64,

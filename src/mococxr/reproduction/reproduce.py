@@ -36,8 +36,8 @@ from mococxr.reproduction.recipe import (
 from mococxr.reproduction.timing import Pace, as_record, measure
 from mococxr.settings import PRESETS, QUEUES, ReproduceSettings, flag, to_mapping
 from mococxr.store import Store
+from mococxr.studies.design import check_fractions
 from mococxr.studies.executors import joined
-from mococxr.studies.plan import check_fractions
 from mococxr.version import VERSION
 from mococxr.workers import cores
 

@@ -21,7 +21,7 @@ from mococxr.results import read_table
 from mococxr.settings import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_mapping
 from mococxr.store import Store
 from mococxr.studies.folder import is_finished
-from mococxr.studies.plan import draw_table, make_draws
+from mococxr.studies.label_subsets import draw_table, make_draws
 
 
 def encoders_of(texts: Sequence[str]) -> dict[str, str]:

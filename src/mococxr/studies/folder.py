@@ -10,7 +10,8 @@ from mococxr.errors import InputError
 from mococxr.files import atomic_write, read_json, write_csv, write_json
 from mococxr.settings import flag
 from mococxr.store import Store
-from mococxr.studies.plan import Draw, Trial, draw_table, slug
+from mococxr.studies.design import Trial, slug
+from mococxr.studies.label_subsets import Draw, draw_table
 from mococxr.studies.trial import predictions_path, record_path, validation_path
 from mococxr.version import VERSION
 
@@ -53,22 +54,24 @@ def claim(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
     if (out / INPUTS).is_file():
         _compare(out, read_json(out / INPUTS), inputs)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there and holds no study.", "Name another --out.")
+        raise InputError(f"{out} exists and is not a study folder.", "Name another --out.")
     atomic_write(out / "settings.yaml", settings_text)
     write_json(out / INPUTS, inputs)
 
 
 def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if before["version"] != now["version"]:
+        raise InputError(
+            f"{out} was written by mococxr {before['version']}; this is {now['version']}.",
+            "Name another --out.",
+        )
     differs = _other_images(before, now) + _other_arms(before["encoders"], now["encoders"])
     was, is_now = before["settings"], now["settings"]
     differs += [
-        f"{flag(name)} ({was.get(name)} before, {is_now.get(name)} now)"
-        for name in sorted({*was, *is_now}.difference(FREE, MEASURING))
-        if was.get(name) != is_now.get(name)
-        and not (name in GROWING and set(was.get(name) or ()) <= set(is_now.get(name) or ()))
+        f"{flag(name)} ({was[name]} before, {is_now[name]} now)"
+        for name in sorted(was.keys() - {*FREE, *MEASURING})
+        if was[name] != is_now[name] and not (name in GROWING and set(was[name]) <= set(is_now[name]))
     ]
-    if before["version"] != now["version"]:
-        differs.append(f"the version of mococxr ({before['version']} before, {now['version']} now)")
     if differs:
         raise InputError(
             f"{out} holds a study that differs in {'; '.join(differs)}.",
@@ -79,15 +82,13 @@ def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
 def _other_images(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Which of the stores and given draws are not those of before."""
     differs = ["the store"] if before["store"] != now["store"] else []
-    if before.get("test_store", before["store"]) != now["test_store"] and not (
-        differs and now["test_store"] == now["store"]
-    ):
+    if before["test_store"] != now["test_store"] and not (differs and now["test_store"] == now["store"]):
         differs.append("the store of the test images")
-    return differs + (["the draws given"] if before.get("draws") != now["draws"] else [])
+    return differs + (["the draws given"] if before["draws"] != now["draws"] else [])
 
 
 def _other_arms(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Which arms are not those of before; arms may be added, in whatever place."""
+    """Which arms are not those of before; arms may be added anywhere."""
     gone = [
         f"the encoder of arm {name.rpartition('/')[0]}"
         for name in sorted(before)
@@ -120,7 +121,7 @@ def finished(out: Path, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
 
 def _scored(out: Path, record: dict[str, Any]) -> bool:
     """Whether the scores that a record speaks of are there."""
-    validated = not record.get("validation_scored") or validation_path(out, record["id"]).is_file()
+    validated = not record["validation_scored"] or validation_path(out, record["id"]).is_file()
     return validated and predictions_path(out, record["id"]).is_file()
 
 

@@ -14,7 +14,7 @@ from mococxr.measure.comparison import adjust
 from mococxr.results import TABLES
 from mococxr.results import Row as Record
 from mococxr.store import Store
-from mococxr.studies import comparisons, facts
+from mococxr.studies import comparisons
 from mococxr.studies.groups import of_units, subgroup_rows
 from mococxr.studies.operating import operating_rows
 from mococxr.studies.results import Judging, Key, Measured, cell_row, measure
@@ -70,7 +70,7 @@ def measure_study(
     for name in ("differences", "across"):
         adjust(tables[name])
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
-    primary = facts.primary(tables["cells"], asked.arms, asked.reference)
+    primary = _primary(tables["cells"], asked.arms, asked.reference)
     planned = {}
     if primary is not None:
         planned = {
@@ -130,3 +130,18 @@ def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
         + (f" {few:,} more were not tested: too few patients of a class." if few else "")
     )
     return {"differences": counts["differences"], "across": counts["across"], "too_few": few, "words": words}
+
+
+def _primary(cells: Sequence[Record], arms: Sequence[str], reference: str) -> Record | None:
+    """The comparison of the verdict, by rule and not by result.
+
+    The first target and mode, the first arm that is not the reference, the smallest fraction that is defined.
+    """
+    others = [name for name in arms if name != reference]
+    if not cells or not others:
+        return None
+    first = {"target": cells[0]["target"], "mode": cells[0]["mode"], "arm": others[0]}
+    rows = [cell for cell in cells if first.items() <= cell.items()]
+    fractions = [cell["fraction"] for cell in rows if cell.get("auroc") is not None]
+    fraction = min(fractions or [cell["fraction"] for cell in rows])
+    return {"target": first["target"], "mode": first["mode"], "fraction": fraction, "arm": others[0]}

@@ -1,10 +1,14 @@
-"""One trial: train on its draw, score the test images and the validation images, write predictions and a record."""
+"""One trial: train on its label subset, score test and validation images, write predictions and a record.
+
+Features of frozen encoders are kept in STUDY/features under the hash of all that they follow from, so that a study that
+goes on, or grows by a mode or an arm, reads no image twice.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,52 +20,112 @@ from numpy.typing import NDArray
 
 from mococxr.encoders import Encoder, EncoderSource, open_encoder
 from mococxr.errors import UndefinedError
-from mococxr.features import features
+from mococxr.features import cached, features, state_hash
 from mococxr.files import write_json, write_parquet
-from mococxr.heads import is_closed_form, train_classifier
+from mococxr.heads import MODES, is_closed_form, train_classifier
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData, member_scores
 from mococxr.heads.targets import Target
 from mococxr.results import UNDEFINED
-from mococxr.store import Store
-from mococxr.studies.plan import Draw, Trial
+from mococxr.studies.design import TargetData, Trial
+from mococxr.studies.feature_table import KIND, table_features
+from mococxr.studies.label_subsets import Draw
+
+Rows = NDArray[np.int64]
+Scores = Callable[[TargetData, Rows], NDArray[np.float64]]
+"""Images and rows of them -> probabilities."""
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images of one store that a study reads.
-
-    Args:
-        targets: what each target makes of the store's labels.
-        rows: the rows whose features the study needs, sorted.
-    """
-
-    store: Store
-    targets: dict[str, Target]
-    rows: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Work:
+class TrialContext:
     """What all trials of a study share; it travels to other processes.
 
     Args:
         train: the images that train and validate.
-        test: those that are judged; the same object where one store holds both.
+        test: those that are scored; the same object where one store holds both.
         sources: encoder of each (arm, run index).
         features: file of the rows' features for each (arm, run index, sha256 of the store); empty where no
             head is solved.
+        config: how classifiers learn.
     """
 
     out: Path
-    train: Images
-    test: Images
-    sources: dict[tuple[str, int], EncoderSource]
+    train: TargetData
+    test: TargetData
+    sources: Mapping[tuple[str, int], EncoderSource]
     features: dict[tuple[str, int, str], Path]
     config: TrainConfig
 
 
-Scores = Callable[[Images, NDArray[np.int64]], NDArray[np.float64]]
-"""Images and rows of them -> probabilities."""
+@dataclass(frozen=True)
+class FeatureJob:
+    """One pass of a frozen encoder over the images of one store.
+
+    Args:
+        arm, run_index: the encoder.
+        store: sha256 of the store.
+        encoder: hash of the weights and of how images reach them.
+    """
+
+    arm: str
+    run_index: int
+    store: str
+    encoder: str
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """As `TrialContext.features` has it."""
+        return self.arm, self.run_index, self.store
+
+
+def encoder_hashes(sources: Mapping[tuple[str, int], EncoderSource], seed: int) -> dict[str, str]:
+    """`arm/run index` -> hash of the weights (of a table: of its file) and of how images reach them."""
+    return {
+        f"{arm}/{i}": f"{_weights_hash(source, seed)} {source.spec}" for (arm, i), source in sources.items()
+    }
+
+
+def _weights_hash(source: EncoderSource, seed: int) -> str:
+    if source.kind == KIND:
+        return next(iter(source.hashes().values()))
+    return state_hash(open_encoder(source, seed))
+
+
+def feature_jobs(
+    context: TrialContext, todo: Sequence[tuple[Trial, Draw]], hashes: Mapping[str, str]
+) -> list[FeatureJob]:
+    """The features that these trials need, each once.
+
+    Args:
+        hashes: `arm/run index` -> hash of the encoder.
+    """
+    needed = [
+        FeatureJob(trial.arm, trial.run_index, data.store.sha256, hashes[f"{trial.arm}/{trial.run_index}"])
+        for trial, draw in todo
+        if MODES[trial.mode].reads_features(context.config) and not draw.undefined
+        for data in (context.train, context.test)
+    ]
+    return list(dict.fromkeys(needed))
+
+
+def extract_features(context: TrialContext, job: FeatureJob, label: str | None = None) -> Path:
+    """The file of a job's features, (N, D) float32 in the order of `TargetData.rows`; made where it is not there yet.
+
+    Args:
+        label: what the progress line is called; None shows none.
+    """
+    config, source = context.config, context.sources[job.arm, job.run_index]
+    data = context.train if context.train.store.sha256 == job.store else context.test
+
+    def make() -> NDArray[np.float32]:
+        if source.kind == KIND:
+            return table_features(source, data.store, data.rows)
+        return features(
+            open_encoder(source, config.seed), data.store, data.rows,
+            size=source.spec.size, frame=config.frame, device=config.device, label=label,
+        )  # fmt: skip
+
+    made_from = (job.encoder, job.store, config.frame, config.device, data.rows.tobytes())
+    return cached(context.out / "features", made_from, make)
 
 
 def record_path(out: Path, trial: str) -> Path:
@@ -79,7 +143,7 @@ def validation_path(out: Path, trial: str) -> Path:
     return out / "validation" / f"{trial}.parquet"
 
 
-def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
+def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
     """Do one trial and write it down: scores first, then the record. `results` measures them.
 
     `validation_images` counts the validation labels that training looked at; `validation_scored` the images whose
@@ -87,34 +151,34 @@ def do_trial(work: Work, trial: Trial, draw: Draw) -> dict[str, Any]:
     """
     started = time.perf_counter()
     rows = np.array(draw.rows, dtype=np.int64)
-    record = {**dataclasses.asdict(trial), **_counts(work.train, trial.target, rows)}
+    record = {**dataclasses.asdict(trial), **_counts(context.train, trial.target, rows)}
     record.update(status="done", notes=[], validation_images=0, validation_scored=0)
     try:
         if draw.undefined:
             raise UndefinedError(draw.undefined)
-        judged = work.test.targets[trial.target]
-        _check_test(judged)
-        result, scores_of = _train(work, trial, rows)
+        tested = context.test.targets[trial.target]
+        _check_test(tested)
+        result, scores_of = _train(context, trial, rows)
         record.update(notes=list(result.notes), validation_images=result.validation_images)
-        val = work.train.targets[trial.target].val
+        val = context.train.targets[trial.target].val
         if len(val):
-            table = _predictions(work.train, trial.target, val, scores_of(work.train, val))
-            write_parquet(validation_path(work.out, trial.id), table)
+            table = _predictions(context.train, trial.target, val, scores_of(context.train, val))
+            write_parquet(validation_path(context.out, trial.id), table)
             record["validation_scored"] = len(val)
-        table = _predictions(work.test, trial.target, judged.test, scores_of(work.test, judged.test))
-        write_parquet(predictions_path(work.out, trial.id), table)
+        table = _predictions(context.test, trial.target, tested.test, scores_of(context.test, tested.test))
+        write_parquet(predictions_path(context.out, trial.id), table)
     except UndefinedError as error:
         record["status"] = f"{UNDEFINED}{error}"
     record["seconds"] = round(time.perf_counter() - started, 3)
-    write_json(record_path(work.out, trial.id), record)
+    write_json(record_path(context.out, trial.id), record)
     return record
 
 
-def _counts(images: Images, target: str, rows: NDArray[np.int64]) -> dict[str, int]:
+def _counts(data: TargetData, target: str, rows: Rows) -> dict[str, int]:
     return {
         "train_images": len(rows),
-        "train_patients": images.store.index["patient"][rows].n_unique(),
-        "train_positives": int((images.targets[target].labels[rows] == 1).sum()),
+        "train_patients": data.store.index["patient"][rows].n_unique(),
+        "train_positives": int((data.targets[target].labels[rows] == 1).sum()),
     }
 
 
@@ -125,39 +189,34 @@ def _check_test(target: Target) -> None:
             raise UndefinedError(f"none of the {len(target.test)} labelled test images is {word}")
 
 
-def _predictions(
-    images: Images, target: str, rows: NDArray[np.int64], scores: NDArray[np.float64]
-) -> pl.DataFrame:
-    labels = pl.Series(images.targets[target].labels[rows], dtype=pl.Int8)
-    about = images.store.index.select("path", "patient", "study")[rows]
-    return about.with_columns(label=labels, score=pl.Series(scores, dtype=pl.Float64))
+def _predictions(data: TargetData, target: str, rows: Rows, scores: NDArray[np.float64]) -> pl.DataFrame:
+    labels = pl.Series(data.targets[target].labels[rows], dtype=pl.Int8)
+    columns = data.store.index.select("path", "patient", "study")[rows]
+    return columns.with_columns(label=labels, score=pl.Series(scores, dtype=pl.Float64))
 
 
-def _train(work: Work, trial: Trial, rows: NDArray[np.int64]) -> tuple[FitResult, Scores]:
+def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, Scores]:
     """The trained classifier, and what gives its scores of other images (asked for after all training)."""
-    source, size = (
-        work.sources[trial.arm, trial.run_index],
-        work.sources[trial.arm, trial.run_index].spec.size,
-    )
-    config = dataclasses.replace(work.config, mode=trial.mode)
+    source = context.sources[trial.arm, trial.run_index]
+    config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size
 
-    def features_of(images: Images, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
-        kept = np.load(work.features[trial.arm, trial.run_index, images.store.sha256], mmap_mode="r")
-        return np.asarray(kept[np.searchsorted(images.rows, wanted)])
+    def features_of(data: TargetData, wanted: Rows) -> NDArray[np.float32]:
+        kept = np.load(context.features[trial.arm, trial.run_index, data.store.sha256], mmap_mode="r")
+        return np.asarray(kept[np.searchsorted(data.rows, wanted)])
 
-    data = TrainData(
-        work.train.store, work.train.targets[trial.target], rows, size,
-        lambda: open_encoder(source, config.seed), partial(features_of, work.train),
+    train = TrainData(
+        context.train.store, context.train.targets[trial.target], rows, size,
+        lambda: open_encoder(source, config.seed), partial(features_of, context.train),
     )  # fmt: skip
-    result = train_classifier(data, config)
+    result = train_classifier(train, config)
 
-    def scores_of(images: Images, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
+    def scores_of(data: TargetData, wanted: Rows) -> NDArray[np.float64]:
         if is_closed_form(trial.mode, config):  # the encoder is as it was: its features are there
-            return result.members[0].head.scores(features_of(images, wanted))
+            return result.members[0].head.scores(features_of(data, wanted))
 
         def features_by(member: Encoder) -> NDArray[np.float32]:
             return features(
-                member, images.store, wanted, size=size, frame=config.frame, device=config.device, label=None
+                member, data.store, wanted, size=size, frame=config.frame, device=config.device, label=None
             )
 
         return member_scores(open_encoder(source, config.seed), result.members, features_by)

@@ -1,0 +1,254 @@
+"""The settings of a study -> one `Design`: arms, label subsets, trials, and what is scored; nothing is trained here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mococxr.encoders import BUILT_IN, EncoderSource, EncoderSpec, resolve_encoder, short_name
+from mococxr.errors import InputError
+from mococxr.heads.targets import Target, read_target
+from mococxr.settings import StudySettings
+from mococxr.store import Store
+from mococxr.studies.feature_table import KIND, table_source
+from mococxr.studies.label_subsets import Draw, hash_of, make_draws, read_draws
+from mococxr.studies.units import check_test_store, check_unit
+
+
+@dataclass(frozen=True)
+class TargetData:
+    """Images of one store that a study reads.
+
+    Args:
+        targets: what each target makes of the store's labels.
+        rows: the rows whose features the study needs, sorted.
+    """
+
+    store: Store
+    targets: dict[str, Target]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of the comparison: a name, and an encoder for each of its pretraining runs.
+
+    `runs[i]` names `sources[i]` in tables.
+    """
+
+    name: str
+    sources: tuple[EncoderSource, ...]
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One classifier to train and score. `run_index` counts the runs of the arm from 0."""
+
+    id: str
+    arm: str
+    run: str
+    run_index: int
+    mode: str
+    target: str
+    fraction: float
+    draw: int
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a study compares with what, on which images.
+
+    Args:
+        train: the images that train and validate.
+        test: those that are scored; the same object where one store holds both.
+        arms, modes, targets, fractions: in the order given.
+        reference: the arm that the others are compared with.
+        draws: the label subsets, the same for every arm and mode.
+        draws_hash: of subsets that were given.
+    """
+
+    train: TargetData
+    test: TargetData
+    arms: tuple[Arm, ...]
+    reference: str
+    modes: tuple[str, ...]
+    targets: tuple[str, ...]
+    fractions: tuple[float, ...]
+    draws: tuple[Draw, ...]
+    draws_hash: str | None
+
+    @property
+    def trials(self) -> list[tuple[Trial, Draw]]:
+        """Every trial with its label subset, in the order target, fraction, subset, mode, arm, run."""
+        return [
+            (Trial(_trial_id(draw, mode, arm.name, index), arm.name, run, index, mode, draw.target, draw.fraction,
+                   draw.draw), draw)
+            for draw in self.draws
+            for mode in self.modes
+            for arm in self.arms
+            for index, run in enumerate(arm.runs)
+        ]  # fmt: skip
+
+    @property
+    def sources(self) -> dict[tuple[str, int], EncoderSource]:
+        """The encoder of each arm and run index."""
+        return {(arm.name, i): source for arm in self.arms for i, source in enumerate(arm.sources)}
+
+
+def read_design(settings: StudySettings) -> Design:
+    """Open the stores and check all that the settings ask for.
+
+    Raises:
+        InputError: bad settings or inputs, each named.
+    """
+    check_fractions(settings.fraction)
+    store = Store.open(settings.store)
+    test_store = store if settings.test_on is None else Store.open(settings.test_on)
+    check_unit(test_store, settings.unit)
+    arms = read_arms(settings.arm, settings.backbone, settings.size)
+    names = [arm.name for arm in arms]
+    if settings.against is not None and settings.against not in names:
+        raise InputError(
+            f"--against {settings.against!r} is not an arm.", f"The arms are {', '.join(names)}."
+        )
+    train, test = _target_data(settings, store, test_store)
+    targets = list(train.targets.values())
+    given = None
+    if settings.draws_from is None:
+        draws = make_draws(store, targets, settings.fraction, settings.draws, settings.seed)
+    else:
+        draws = read_draws(settings.draws_from, store, targets, settings.fraction)
+        given = hash_of(draws)
+    design = Design(
+        train, test, tuple(arms), settings.against or names[0], settings.mode, settings.target, settings.fraction,
+        tuple(draws), given,
+    )  # fmt: skip
+    ids = [trial.id for trial, _ in design.trials]
+    if len(set(ids)) < len(ids):
+        raise InputError("Two targets or arms have names too alike for file names.", "Rename one of them.")
+    return design
+
+
+def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tuple[TargetData, TargetData]:
+    """The images that train and those that are scored; one object where one store holds both."""
+    if not settings.target:
+        raise InputError("--target is missing.", "Name a label column, or COLUMN=VALUE.")
+    for name in settings.target:
+        if settings.target.count(name) > 1:
+            raise InputError(f"--target {name} is given twice.", "Name each target once.")
+    targets = _targets(store, settings)
+    if test_store is store:
+        return (both := TargetData(store, targets, _rows(targets, "train", "val", "test")), both)
+    check_test_store(store, test_store)
+    tested = _targets(test_store, settings)
+    train = TargetData(store, targets, _rows(targets, "train", "val"))
+    return train, TargetData(test_store, tested, _rows(tested, "test"))
+
+
+def _targets(store: Store, settings: StudySettings) -> dict[str, Target]:
+    def read(name: str) -> Target:
+        return read_target(
+            store, name, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
+        )
+
+    try:
+        return {name: read(name) for name in settings.target}
+    except InputError as error:
+        if settings.test_on is None:
+            raise
+        raise InputError(f"{store.path}: {error.problem}", error.way_out) from error
+
+
+def _rows(targets: dict[str, Target], *splits: str) -> NDArray[np.int64]:
+    parts = [getattr(target, split) for target in targets.values() for split in splits]
+    return np.unique(np.concatenate(parts)).astype(np.int64)
+
+
+def read_arms(texts: Sequence[str], backbone: str | None, size: int | None) -> list[Arm]:
+    """Arms in the order given.
+
+    Args:
+        texts: `NAME`, `NAME=ENCODER` or `NAME=RUN1,RUN2`; a bare one is an encoder, named after
+            the last part of its name. An encoder that ends in `.parquet` is a table of features.
+        backbone, size: for `imagenet` and `random`; None takes those of the first run among the arms. A size given
+            holds for every arm; otherwise each has its own.
+
+    Raises:
+        InputError: a name twice, an encoder that is not there, or one that nobody says how to build.
+    """
+    named = [_parts(text) for text in texts]
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"Two arms are named {name!r}.", "Name each arm once: --arm NAME=ENCODER.")
+    encoders = [encoder for _, several in named for encoder in several]
+    runs = [encoder for encoder in encoders if Path(encoder, "encoder.json").is_file()]
+    like = resolve_encoder(runs[0]).spec if runs else None
+    return [_arm(name, several, backbone, size, like) for name, several in named]
+
+
+def _arm(
+    name: str, encoders: list[str], backbone: str | None, size: int | None, like: EncoderSpec | None
+) -> Arm:
+    sources = tuple(
+        table_source(encoder) if encoder.endswith(".parquet")
+        else resolve_encoder(encoder, backbone=backbone, size=size, like=like)
+        for encoder in encoders
+    )  # fmt: skip
+    last = [short_name(encoder) for encoder in encoders]
+    return Arm(name, sources, tuple(last if len(set(last)) == len(last) else encoders))
+
+
+def _parts(text: str) -> tuple[str, list[str]]:
+    name, equals, rest = text.partition("=")
+    encoders = [part for part in (rest if equals else text).split(",") if part]
+    name = name.strip() if equals else short_name(text)
+    if not name or not encoders:
+        raise InputError(
+            f"--arm {text!r} names no encoder.",
+            "Write --arm NAME=RUN, --arm imagenet, --arm random or --arm NAME=hf:OWNER/NAME.",
+        )
+    if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and set(encoders) & set(BUILT_IN)):
+        raise InputError(
+            f"--arm {text!r} mixes or repeats encoders.", "Several encoders of an arm are different runs."
+        )
+    return name, encoders
+
+
+def check_modes(arms: Sequence[Arm], trained: Sequence[str]) -> None:
+    """Refuse a table of features in a mode that trains on images (`trained`)."""
+    for arm in arms:
+        if trained and any(source.kind == KIND for source in arm.sources):
+            raise InputError(
+                f"Arm {arm.name} is a table of features: there is no encoder for --mode {' '.join(trained)}.",
+                "Take --mode linear with --linear solved, or name an encoder.",
+            )
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Refuse no fraction, or two that files and trials could not tell apart.
+
+    Raises:
+        InputError: none, or two that are one when written in 6 digits.
+    """
+    if not fractions or len({f"{fraction:g}" for fraction in fractions}) < len(fractions):
+        raise InputError("--fraction is empty or has a value twice.", "Give each fraction once, in 6 digits.")
+
+
+def slug(text: str) -> str:
+    """Text as a part of a file name: plain letters, digits, `.`, `_` and `-`; 24 bits of a hash where it is changed."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", text)[:60]
+    same = plain == text and not text.startswith(".")
+    return plain if same else f"{plain.lstrip('.')}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _trial_id(draw: Draw, mode: str, arm: str, run_index: int) -> str:
+    names = "-".join(map(slug, (draw.target, mode, arm)))
+    return f"{names}-{run_index}-{draw.fraction:g}-{draw.draw}"

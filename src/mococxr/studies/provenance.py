@@ -1,0 +1,327 @@
+"""Where data and encoders come from: facts for study.json, and warnings of test images that an encoder has seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mococxr.encoders import (
+    SETS,
+    EncoderSource,
+    TrainedOn,
+    display_name,
+    open_encoder,
+    shared_sets,
+    trained_on,
+)
+from mococxr.features import seconds_per_image
+from mococxr.files import read_json, write_csv
+from mococxr.heads.targets import Target
+from mococxr.near_duplicates import candidate_pairs, fingerprints
+from mococxr.store import Store
+from mococxr.studies.design import Arm
+from mococxr.studies.feature_table import KIND
+
+Facts = dict[str, Any]
+MAX_LOG_LINES = 100
+"""Lines of a run's log that a study keeps."""
+CURVES = ("step", "loss", "contrast_accuracy", "effective_rank", "knn_auroc")
+"""What it keeps of each."""
+PATIENTS_SEEN = "TEST PATIENTS SEEN: "
+IMAGES_SEEN = "TEST IMAGES SEEN: "
+MAY_HOLD = "TEST IMAGES MAY HAVE BEEN SEEN: "
+DISTANCE = 16
+"""Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); images that are no copies
+begin at 73 between adult and child images of two hospitals, at 51 among real images, at 18 among 2,000 phantoms."""
+COPIES = {
+    "arm": pl.String, "run": pl.String, "row": pl.Int64, "path": pl.String, "found": pl.String, "bits": pl.Int64,
+}  # fmt: skip
+"""Columns of `copies.csv`."""
+
+
+def store_facts(store: Store) -> Facts:
+    """Counts and names of the store, and of each split."""
+    images = store.index.select("patient").join(store.splits, on="patient", how="left")
+    splits = {
+        name: {"images": len(part), "patients": part["patient"].n_unique()}
+        for name in ("train", "val", "test")
+        for part in (images.filter(pl.col("split") == name),)
+    }
+    return {
+        "path_name": store.path.name,
+        "source": store.source,
+        "images": len(store),
+        "patients": store.index["patient"].n_unique(),
+        "patients_known": store.patients_known,
+        "phantom": bool(store.manifest["phantom"]),
+        "unreadable": int(store.quarantine["unreadable"].sum()),
+        "not_used": int((~store.quarantine["unreadable"]).sum()),
+        "splits": splits,
+        "split_rule": store.manifest["split_rule"],
+        "sha256": store.sha256,
+    }
+
+
+def target_facts(train: Store, trained: Target, test: Store, judged: Target) -> Facts:
+    """Counts of one target, in training and test: images with a label that counts, their patients, by class."""
+    counts: Facts = {}
+    for split, store, target in (("train", train, trained), ("test", test, judged)):
+        rows = target.known(split)
+        labels = target.labels[rows]
+        patients = store.index["patient"].to_numpy()[rows]
+        counts |= {f"{split}_images": len(rows), f"{split}_patients": len(set(patients.tolist()))}
+        for word, value in (("positive", 1), ("negative", 0)):
+            counts[f"{split}_{word}s"] = int((labels == value).sum())
+            if split == "test":
+                counts[f"test_{word}_patients"] = len(set(patients[labels == value].tolist()))
+    return counts | {"unknown": trained.unknown, "uncertain": trained.uncertain}
+
+
+def note_warnings(records: Sequence[Facts]) -> list[str]:
+    """What training had to decide, each with the number of trials it concerns."""
+    counts: dict[str, int] = {}
+    for record in records:
+        for note in record["notes"]:
+            text = f"{record['mode']}: {note}"
+            counts[text] = counts.get(text, 0) + 1
+    return [f"{note} ({count:,} trial{'s' if count > 1 else ''})." for note, count in counts.items()]
+
+
+def largest(records: Sequence[Facts], field: str, by: str, names: Sequence[str]) -> Facts:
+    """The largest `field` among the trials of each mode or target."""
+    return {name: max((r[field] for r in records if r[by] == name), default=0) for name in names}
+
+
+def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
+    """Where an arm comes from and what an image costs; what its runs did not record is null.
+
+    Args:
+        device: where the cost is measured.
+    """
+    source = arm.sources[0]
+    runs = [_run_record(source) for source in arm.sources]
+    seconds = [run["seconds"] for run in runs if run.get("seconds") is not None]
+    verdicts = list(dict.fromkeys(run["verdict"] for run in runs if run.get("verdict")))
+    init = runs[0].get("init") if source.kind == "run" else source.kind
+    published = _published(source)
+    library = "" if source.spec.package == "timm" else f" ({source.spec.package})"
+    return {
+        "encoder": ", ".join(arm.runs) if source.kind == "run" else display_name(source.name),
+        "kind": source.kind,
+        "init": init and display_name(init),
+        "timm": source.spec.architecture + library,
+        "size": source.spec.size or None,
+        "channels": source.spec.channels,
+        "mean": source.spec.mean,
+        "std": source.spec.std,
+        "feature": source.spec.pool or "pooled by the network",
+        "pretrained_on": _pretrained_on(store, runs[0]),
+        "trained_on": published.sentence() if published else None,
+        "runs": [{"run": run, "health": _health(source)} for _, run, source in _runs([arm])],
+        "verdict": "; ".join(verdicts) or None,
+        "seconds": sum(seconds) / len(seconds) if seconds else None,
+        "files_sha256": [source.hashes() for source in arm.sources],
+        **_cost(source, device),
+    }
+
+
+def _runs(arms: Sequence[Arm]) -> Iterator[tuple[str, str, EncoderSource]]:
+    """Arm, run and encoder of every run."""
+    for arm in arms:
+        for run, source in zip(arm.runs, arm.sources, strict=True):
+            yield arm.name, run, source
+
+
+def _cost(source: EncoderSource, device: str) -> Facts:
+    if source.kind == KIND:
+        return {"parameters": None, "seconds_per_image": None, "device": None}
+    encoder = open_encoder(source)
+    return {
+        "parameters": sum(weight.numel() for weight in encoder.parameters()),
+        "seconds_per_image": round(seconds_per_image(encoder, source.spec.size, device), 6),
+        "device": device,
+    }
+
+
+def _run_record(source: EncoderSource) -> Facts:
+    """`run.json`; empty where the encoder is no run, or a folder with an encoder alone."""
+    record = source.path / "run.json" if source.path else None
+    return dict(read_json(record)) if record and record.is_file() else {}
+
+
+def _health(source: EncoderSource) -> Facts | None:
+    """Verdict and last measures of a run, with at most `MAX_LOG_LINES` lines of its log; null where it has none."""
+    record = _run_record(source)
+    if source.path is None or not record.get("health"):
+        return None
+    words = {name: record[name] for name in ("verdict", "reason", "remedy")}
+    return {**words, **record["health"], "log": _thinned_log(source.path / "log.jsonl")}
+
+
+def _thinned_log(path: Path) -> list[Facts]:
+    """Evenly chosen lines, the last among them, and all at which labels were looked at."""
+    if not path.is_file():
+        return []
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    looked = [i for i, entry in enumerate(entries) if entry.get("knn_auroc") is not None]
+    looked = looked[-MAX_LOG_LINES // 4 :]
+    room = min(len(entries), MAX_LOG_LINES - len(looked))
+    evenly = {len(entries) - 1 - i * len(entries) // room for i in range(room)}
+    return [{name: entries[i].get(name) for name in CURVES} for i in sorted(evenly | set(looked))]
+
+
+def _pretrained_on(store: Store, record: Facts) -> Facts | None:
+    before = record.get("pretrained_on")
+    if not before:
+        return None
+    names = before["source"]
+    source = store.source if store.source in names else ", ".join(names)
+    return {"source": source} | {name: before[name] for name in ("images", "patients", "splits")}
+
+
+def _published(source: EncoderSource) -> TrainedOn | None:
+    """What the published weights that an encoder is, or that its run started from, were trained on.
+
+    None where a run does not say what it started from.
+    """
+    if source.kind != "run":
+        return trained_on(source.name)
+    record = _run_record(source)
+    start = record.get("started_from")
+    if start:
+        return TrainedOn(start["known"], tuple(start["sets"]), start["labels"])
+    return trained_on(record["init"]) if record.get("init") else None
+
+
+def encoder_warnings(train: Store, test: Store, arms: Sequence[Arm]) -> list[str]:
+    """Arms that enlarge images; arms whose published training data may hold the test images, or is not known."""
+    stored = min(store.manifest["size"] for store in (train, test))
+    warnings = [
+        f"Arm {arm.name} sees frames of {arm.sources[0].spec.size} px, larger than the images of the store "
+        f"({stored} px): they were enlarged."
+        for arm in arms
+        if arm.sources[0].spec.size > stored
+    ]
+    for arm, run, source in _runs(arms):
+        whose = f"The weights of arm {arm}" + (f" ({run})" if run != arm else "")
+        if source.kind == "run":
+            whose = f"The weights that run {run} of arm {arm} started from"
+        warnings += _training_warning(test, whose, _published(source))
+    return warnings
+
+
+def _training_warning(store: Store, whose: str, published: TrainedOn | None) -> list[str]:
+    if published is None:
+        return []
+    if not published.known:
+        return [f"{whose}: what they were trained on is not known, so it may hold the test images."]
+    both = shared_sets(store.source, published.sets)
+    if not both:
+        return []
+    how = "with" if published.labels else "without"
+    return [
+        f"{MAY_HOLD}{whose} were trained, {how} labels, on {', '.join(SETS[name] for name in both)}, where images of "
+        f"this store ({store.source}) come from. Its scores may be too high."
+    ]
+
+
+def patient_warnings(test: Store, arms: Sequence[Arm]) -> list[str]:
+    """How many test patients each arm's pretraining saw, where its runs say so."""
+    patients = set(test.splits.filter(pl.col("split") == "test")["patient"].to_list())
+    warnings = []
+    for arm, run, source in _runs(arms):
+        if source.path is None:
+            continue
+        seen = _patients_seen(source.path, test.source)
+        if seen is None:
+            warnings.append(f"Run {run} of arm {arm} does not say whose images it was pretrained on.")
+        elif both := len(patients & seen):
+            warnings.append(
+                f"{PATIENTS_SEEN}run {run} of arm {arm} was pretrained on images of {both:,} "
+                f"of the {len(patients):,} test patients (without labels). Its scores may be too high."
+            )
+    return warnings
+
+
+def _patients_seen(folder: Path, source: str) -> set[str] | None:
+    path = folder / "patients.csv"
+    if not path.is_file():
+        return None
+    table = pl.read_csv(path, infer_schema=False)
+    return set(table.filter(pl.col("source") == source)["patient"].to_list())
+
+
+def compare_images(out: Path, test: Store, arms: Sequence[Arm]) -> tuple[Facts, list[str]]:
+    """Compare the test images with those of each run, and list what is in both in `copies.csv`.
+
+    A run keeps hashes and fingerprints of its images, not their pixels (`images.parquet`): an image that looks the same
+    is known by its fingerprint only, and the two are not laid side by side.
+
+    Args:
+        out: the study folder.
+
+    Returns:
+        Facts, an entry a run (`arm/run`): images compared, the same files, and images that look the same (null where
+        the run keeps no fingerprints); and warnings.
+    """
+    facts: Facts = {}
+    warnings: list[str] = []
+    copies: list[Facts] = []
+    prints = None
+    for arm, run, source in _runs(arms):
+        if source.path is None:
+            continue
+        facts[f"{arm}/{run}"] = None
+        seen = source.path / "images.parquet"
+        if not seen.is_file():
+            warnings.append(
+                f"Run {run} of arm {arm} has no images.parquet: whether it saw test images was not checked."
+            )
+            continue
+        rows = test.rows_in("test")
+        if prints is None:
+            prints = fingerprints(test.pixels(int(row)) for row in rows)
+        both = _in_both(test, rows, prints, pl.read_parquet(seen))
+        copies += [{"arm": arm, "run": run, **row} for row in both]
+        same = sum(row["found"] == "same file" for row in both)
+        facts[f"{arm}/{run}"] = {"test_images": len(rows), "same": same, "alike": len(both) - same}
+        if both:
+            warnings.append(
+                f"{IMAGES_SEEN}of the {len(rows):,} test images, {same:,} are files that run {run} of arm {arm} was "
+                f"pretrained on, and {len(both) - same:,} more look like one of them (by fingerprint only: the pixels "
+                "were not compared). They are listed in copies.csv."
+            )
+    table = out / "copies.csv"
+    table.unlink(missing_ok=True)  # an earlier measurement may have had other arms
+    if copies:
+        write_csv(table, pl.DataFrame(copies, schema=COPIES))
+    return facts, warnings
+
+
+def _in_both(
+    store: Store, rows: NDArray[np.int64], prints: NDArray[np.uint8], seen: pl.DataFrame
+) -> list[Facts]:
+    """A row for each test image that is in both."""
+    hashes = set(seen["sha256"].to_list())
+    others = np.frombuffer(b"".join(seen["fingerprint"].to_list()), dtype=np.uint8)
+    others = others.reshape(-1, prints.shape[1])
+    others = np.unique(others[others.any(axis=1)], axis=0)
+    pairs = candidate_pairs(prints, others, DISTANCE)
+    pairs = pairs[prints[pairs[:, 0]].any(axis=1)]  # images without a picture all look the same
+    bits: dict[int, int] = {}
+    for i, j in pairs.tolist():
+        distance = int(np.unpackbits(prints[i] ^ others[j]).sum())
+        bits[i] = min(distance, bits.get(i, distance))
+    both = []
+    for i, (path, sha256) in enumerate(store.index.select("path", "sha256")[rows].iter_rows()):
+        if sha256 in hashes:
+            both.append({"row": int(rows[i]), "path": path, "found": "same file", "bits": 0})
+        elif i in bits:
+            both.append({"row": int(rows[i]), "path": path, "found": "looks the same", "bits": bits[i]})
+    return both
