@@ -37,9 +37,10 @@ slow: setup ## kill and resume, several processes, real images in short
 demo: setup ## the whole way on synthetic images, from nothing to a report
 	$(BIN)/mococxr demo --out $(DEMO)
 
-docs: setup ## what is made from the code: docs/paper.md, src/mococxr/__init__.pyi
+docs: setup ## what is made from the code: docs/paper.md, docs/contract.md's tables, src/mococxr/__init__.pyi
 	$(BIN)/python docs/make_paper.py
 	$(BIN)/python docs/make_stubs.py
+	$(BIN)/python docs/make_tables.py
 
 bench: setup ## speed beside what others use, into docs/benchmarks.md (ROUNDS=5)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

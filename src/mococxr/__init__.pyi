@@ -398,7 +398,7 @@ def study(
     store: str | PathLike[str],
     *,
     target: str | Sequence[str],
-    arm: str | Sequence[str],
+    arm: Any,
     out: str | PathLike[str],
     executor: Literal["local", "ray"] = "local",
     gpus: float | None = None,

@@ -172,7 +172,7 @@ def _signature(command: str) -> inspect.Signature:
             if field in by_position
             else inspect.Parameter.KEYWORD_ONLY
         )
-        text = "Any" if (command, field.name) == ("prepare", "source") else _annotation(kinds[field.name])
+        text = "Any" if field.name == OBJECTS.get(command, ("", ""))[0] else _annotation(kinds[field.name])
         text += "".join(f" | Literal[{word!r}]" for word in field.metadata["words"])
         default = inspect.Parameter.empty if is_required(field) else field.default
         if preset is not None and hasattr(preset, field.name):  # which default it is depends on the preset

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,9 @@ AGAIN = "Run `mococxr study --config {study}/settings.yaml` again: trials that a
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column: its type, what it holds (as docs/contract.md says), and whether it is a key.
 
-    Args:
-        dtype: String, Float64 or Int64; blank where the data do not define the value.
-        words: what it holds, as docs/contract.md has it.
-        key: never blank; the keys of a table name each row once.
+    Keys are never blank and name each row once; other values are blank where the data do not define them.
     """
 
     dtype: type[pl.DataType]
@@ -38,20 +34,11 @@ class Column:
 Columns = dict[str, Column]
 
 
-def _key(dtype: type[pl.DataType], **words: str) -> Columns:
-    return {name: Column(dtype, what, key=True) for name, what in words.items()}
+def _columns(dtype: type[pl.DataType], key: bool = False, /, **words: str) -> Columns:
+    return {name: Column(dtype, what, key) for name, what in words.items()}
 
 
-def _text(**words: str) -> Columns:
-    return {name: Column(pl.String, what) for name, what in words.items()}
-
-
-def _number(**words: str) -> Columns:
-    return {name: Column(pl.Float64, what) for name, what in words.items()}
-
-
-def _count(**words: str) -> Columns:
-    return {name: Column(pl.Int64, what) for name, what in words.items()}
+_text, _number, _count = (partial(_columns, dtype) for dtype in (pl.String, pl.Float64, pl.Int64))
 
 
 def _interval(**words: str) -> Columns:
@@ -60,13 +47,13 @@ def _interval(**words: str) -> Columns:
     return _number(**{name + end: what + text for name, what in words.items() for end, text in ends.items()})
 
 
-_ARM = _key(pl.String, arm="name of the encoder")
-_CONDITION = _key(pl.String, mode="how the head is trained", target="label that is predicted") | _key(
-    pl.Float64, fraction="share of the labelled training patients"
-)
+_ARM = _columns(pl.String, True, arm="name of the encoder")
+_CONDITION = _columns(
+    pl.String, True, mode="how the head is trained", target="label that is predicted"
+) | _columns(pl.Float64, True, fraction="share of the labelled training patients")
 _CELL = _ARM | _CONDITION
 CELL_KEYS = tuple(_CELL)
-_PAIR = _ARM | _key(pl.String, against="reference arm") | _CONDITION
+_PAIR = _ARM | _columns(pl.String, True, against="reference arm") | _CONDITION
 _REASON = _text(reason="why a number of the row is blank")
 _DIFFERENCE = (
     _PAIR
@@ -105,7 +92,7 @@ _DIFFERENCE = (
 
 TABLES: Mapping[str, Columns] = {
     "trials": (
-        _key(pl.String, trial="name of the trial's files")
+        _columns(pl.String, True, trial="name of the trial's files")
         | _ARM
         | _text(run="pretraining run of the arm")
         | _CONDITION
@@ -155,7 +142,7 @@ TABLES: Mapping[str, Columns] = {
         | _text(warning="why low and high may be off")
     ),
     "differences": _DIFFERENCE,
-    "across": _DIFFERENCE | _key(pl.String, against_mode="how the reference's head is trained"),
+    "across": _DIFFERENCE | _columns(pl.String, True, against_mode="how the reference's head is trained"),
     "variance": (
         _PAIR
         | _number(
@@ -210,7 +197,7 @@ TABLES: Mapping[str, Columns] = {
     ),
     "reliability": (
         _CELL
-        | _key(pl.Int64, bin="number of the bin, from 0")
+        | _columns(pl.Int64, True, bin="number of the bin, from 0")
         | _number(
             mean_probability="mean predicted probability",
             share="observed share of positives",
@@ -221,13 +208,13 @@ TABLES: Mapping[str, Columns] = {
     ),
     "prevalence": (
         _CELL
-        | _key(pl.Float64, prevalence="share of positives where the classifier is used")
+        | _columns(pl.Float64, True, prevalence="share of positives where the classifier is used")
         | _interval(ppv="positive predictive value there", npv="negative predictive value there")
         | _REASON
     ),
     "subgroups": (
         _CELL
-        | _key(pl.String, attribute="column of the store", group="its value")
+        | _columns(pl.String, True, attribute="column of the store", group="its value")
         | _count(n="test units of the group", patients="their patients", positives="positive patients")
         | _number(auroc="mean AUROC over the trials", low="its lower limit", high="its upper limit")
         | _text(against_group="group that it is compared with: the largest")
@@ -240,17 +227,12 @@ TABLES: Mapping[str, Columns] = {
 """File name without `.csv` -> columns in order."""
 
 
-def frame_of(name: str, rows: Iterable[Row]) -> pl.DataFrame:
-    """Rows as the table `name`; what a row does not have is null."""
-    columns = TABLES[name]
-    schema = {column: kind.dtype for column, kind in columns.items()}
-    return pl.DataFrame([{column: row.get(column) for column in columns} for row in rows], schema=schema)
-
-
 def write_tables(folder: Path, tables: Mapping[str, Iterable[Row]]) -> None:
-    """Write every table of a study."""
-    for name in TABLES:
-        write_csv(folder / f"{name}.csv", frame_of(name, tables[name]))
+    """Write every table of a study; what a row does not have is blank."""
+    for name, columns in TABLES.items():
+        rows = [{column: row.get(column) for column in columns} for row in tables[name]]
+        schema = {column: kind.dtype for column, kind in columns.items()}
+        write_csv(folder / f"{name}.csv", pl.DataFrame(rows, schema=schema))
 
 
 def read_table(path: Path, name: str) -> pl.DataFrame:
@@ -261,8 +243,8 @@ def read_table(path: Path, name: str) -> pl.DataFrame:
     """
     again = AGAIN.format(study=path.parent)
     try:
-        text = pl.read_csv(io.BytesIO(_bytes(path)), infer_schema=False)
-    except pl.exceptions.PolarsError as error:
+        text = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
         problem = str(error).splitlines()[0]
         raise InputError(f"{path} is not a CSV table: {problem}.", again) from error
     columns = TABLES[name]
@@ -285,13 +267,6 @@ def _typed(path: Path, texts: pl.Series, column: Column) -> pl.Series:
     for row in values.is_null().arg_true() if column.key else ():
         raise InputError(f"{path}, row {row + 1}: {texts.name} is blank.", again)
     return values
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.", AGAIN.format(study=path.parent)) from error
 
 
 @dataclass(frozen=True)
@@ -375,9 +350,8 @@ class StudyResults:
         """Why a cell is undefined; empty where it is not."""
         cell = {"arm": arm, "mode": mode, "target": target, "fraction": fraction}
         lost = [entry["reason"] for entry in self.facts["undefined"] if cell.items() <= entry.items()]
-        return "; ".join(dict.fromkeys(lost)) or next(
-            (row["reason"] for row in self.rows("cells", **cell) if row["reason"]), ""
-        )
+        lost = lost or [row["reason"] for row in self.rows("cells", **cell) if row["reason"]]
+        return "; ".join(dict.fromkeys(lost))
 
 
 def read_results(folder: Path | str) -> StudyResults:
@@ -389,10 +363,11 @@ def read_results(folder: Path | str) -> StudyResults:
     path = Path(folder)
     if not path.is_dir():
         raise InputError(f"{path} is not a folder.", "Name the folder that `mococxr study --out` wrote.")
-    facts = path / "study.json"
-    if not facts.is_file():  # written after the tables
-        raise InputError(f"{facts} is missing: the study is not finished.", AGAIN.format(study=path))
+    facts, settings = path / "study.json", path / "settings.yaml"
+    for file in (facts, settings, *(path / f"{name}.csv" for name in TABLES)):
+        if not file.is_file():
+            raise InputError(f"{file} is missing: the study is not finished.", AGAIN.format(study=path))
     frames = {name: read_table(path / f"{name}.csv", name) for name in TABLES}
     if not len(frames["cells"]):
         raise InputError(f"{path / 'cells.csv'} has no rows.", AGAIN.format(study=path))
-    return StudyResults(path, frames, read_json(facts), _bytes(path / "settings.yaml").decode())
+    return StudyResults(path, frames, read_json(facts), settings.read_text(encoding="utf-8"))
