@@ -471,7 +471,7 @@ def study(
         arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
             seeds (repeatable). An encoder is one of: imagenet, random, a run folder, hf:OWNER/NAME or
             hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
-            (resnet50.a1_in1k).
+            (resnet50.a1_in1k); or FEATURES.parquet, a table that `embed` wrote.
         out: Study folder (created, or resumed).
         mode: Linear probe on frozen features, fine-tuning of all layers, fine-tuning from the probe's head
             (lpft); or several. [default: linear]

@@ -19,7 +19,7 @@ class StudySettings(TrainingSettings, OnGpus):
     target: tuple[str, ...] = setting("Label to predict: a column, or COLUMN=VALUE (repeatable).")
     arm: tuple[str, ...] = setting(
         "Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining seeds "
-        f"(repeatable). An encoder is one of: {ENCODERS}."
+        f"(repeatable). An encoder is one of: {ENCODERS}; or FEATURES.parquet, a table that `embed` wrote."
     )
     out: Path = setting("Study folder (created, or resumed).")
     mode: tuple[Mode, ...] = setting(
