@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mococxr.errors import InputError
-from mococxr.files import atomic_write, read_json, write_csv, write_json
+from mococxr.files import atomic_write, claim, read_json, write_csv, write_json
 from mococxr.settings import flag
 from mococxr.store import Store
 from mococxr.studies.design import Trial, slug
@@ -44,17 +44,15 @@ def inputs_of(
     return {"version": VERSION, **stores, "draws": draws, "encoders": encoders, "settings": kept}
 
 
-def claim(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
+def open_output(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
     """Make the folder, or go on in it when it was made from the same inputs, perhaps with more modes and arms.
 
     Raises:
         InputError: it holds another study (what differs is named), or something that is no study.
     """
-    out = Path(out)
+    claim(out, INPUTS, "a study folder")
     if (out / INPUTS).is_file():
         _compare(out, read_json(out / INPUTS), inputs)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not a study folder.", "Name another --out.")
     atomic_write(out / "settings.yaml", settings_text)
     write_json(out / INPUTS, inputs)
 

@@ -43,7 +43,7 @@ def run(settings: StudySettings) -> Path:
         hashes = encoder_hashes(design.sources, settings.seed)
         train, test = design.train.store, design.test.store
         inputs = folder.inputs_of(to_mapping(settings), train, test, hashes, design.draws_hash)
-        folder.claim(out, inputs, to_yaml(settings))
+        folder.open_output(out, inputs, to_yaml(settings))
         folder.save_draws(out, train, design.draws)
         records = _train(executor, context, design, hashes)
 
