@@ -294,7 +294,7 @@ def test_settings_that_cannot_be_write_nothing(place, tmp_path, changed):
 
 def test_a_folder_with_other_things_in_it_is_left_alone(place, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="holds no study"):
+    with pytest.raises(InputError, match="is not a study folder"):
         study(place, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -87,6 +87,8 @@ def arms(study: StudyResults) -> Table:
 
 def _encoder(about: Row) -> str:
     """`runs/moco: resnet18 at 96 px, started from imagenet`."""
+    if about["size"] is None:
+        return f"{about['encoder']}: a table of features"
     started = about["kind"] in ("run", "imagenet", "random")
     start = f", started from {fmt.fact(about['init'])}" if started else ""
     return f"{about['encoder']}: {about['timm']} at {about['size']} px{start}"
@@ -112,6 +114,8 @@ def _trained_on(study: StudyResults, arm: str) -> str:
 
 def _cost(about: Row) -> str:
     seconds = about["seconds_per_image"]
+    if seconds is None:
+        return fmt.DASH
     time = f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
     return f"{time}, {about['parameters'] / 1e6:,.1f} million parameters"
 

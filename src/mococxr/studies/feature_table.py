@@ -38,7 +38,9 @@ def table_source(name: str) -> EncoderSource:
         raise InputError(f"{name}: features are missing or differ in length.", "Write it again with `embed`.")
     if table.select("path", "patient").is_duplicated().any():
         raise InputError(f"{name} lists an image twice.", "Keep one row per image.")
-    return EncoderSource(name, KIND, EncoderSpec("features", size=0, feature_dim=widths[0]), files=(Path(name),))
+    return EncoderSource(
+        name, KIND, EncoderSpec("features", size=0, feature_dim=widths[0]), files=(Path(name),)
+    )
 
 
 def table_features(source: EncoderSource, store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -55,7 +57,9 @@ def table_features(source: EncoderSource, store: Store, rows: NDArray[np.int64])
             f"{source.name} has no features of {len(missing):,} images of {store.path}, e.g. {missing['path'][0]}.",
             "Write it with `mococxr embed STORE`; with --test-on it must list the images of both stores.",
         )
-    values = table["features"].explode().to_numpy().reshape(len(rows), source.spec.feature_dim).astype(np.float32)
+    values = (
+        table["features"].explode().to_numpy().reshape(len(rows), source.spec.feature_dim).astype(np.float32)
+    )
     if not np.isfinite(values).all():
         raise InputError(
             f"{source.name} has features that are not finite.", "Remove these images or mend them."
@@ -112,7 +116,7 @@ def _write_features(module: nn.Module, name: str, settings: Mapping[str, Any], p
             encoder, store, np.arange(len(store)), size=size, frame=settings.get("frame") or "centre",
             device=pick_device(settings.get("device") or "auto"), label=f"features of {name}",
         )  # fmt: skip
-        column = pl.Series("features", list(values), dtype=pl.List(pl.Float32))
+        column = pl.Series("features", values).cast(pl.List(pl.Float32))
         tables.append(store.index.select("path", "patient").with_columns(column))
     write_parquet(path, pl.concat(tables).unique(["path", "patient"], keep="first", maintain_order=True))
 

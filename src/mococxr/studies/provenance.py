@@ -140,7 +140,7 @@ def _runs(arms: Sequence[Arm]) -> Iterator[tuple[str, str, EncoderSource]]:
 
 def _cost(source: EncoderSource, device: str) -> Facts:
     if source.kind == KIND:
-        return {"parameters": None, "seconds_per_image": None, "device": None}
+        return {"parameters": None, "seconds_per_image": None, "device": device}
     encoder = open_encoder(source)
     return {
         "parameters": sum(weight.numel() for weight in encoder.parameters()),
