@@ -106,7 +106,8 @@ def _data(study: StudyResults) -> list[str]:
 
 def _encoder(study: StudyResults, arm: str) -> str:
     about = study.facts["arms"][arm]
-    text = f"{arm_label(study, arm)} ({about['timm']} at {about['size']} pixels"
+    frame = f"{about['timm']} at {about['size']} pixels" if about["size"] else "a table of features"
+    text = f"{arm_label(study, arm)} ({frame}"
     images = about["pretrained_on"]
     if images is not None:
         used = f"{fmt.fact(images['images'])} images of {fmt.fact(images['patients'])} patients"

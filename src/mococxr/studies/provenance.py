@@ -121,6 +121,7 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
         "mean": source.spec.mean,
         "std": source.spec.std,
         "feature": source.spec.pool or "pooled by the network",
+        "method": runs[0].get("method", {}).get("name"),
         "pretrained_on": _pretrained_on(store, runs[0]),
         "trained_on": published.sentence() if published else None,
         "runs": [{"run": run, "health": _health(source)} for _, run, source in _runs([arm])],
