@@ -21,7 +21,6 @@ from mococxr.classifier.fit import read_rule
 from mococxr.classifier.saved import FORMAT, load_model, save_model
 from mococxr.encoders import Encoder, EncoderSpec, build, initial_encoder, save_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.exporting import artifact as subjects
 from mococxr.files import atomic_write, write_json
 from mococxr.heads.classifier import Ensemble, EnsembleMember, LinearHead
 from mococxr.measure.operating import fit_blocks
@@ -184,7 +183,7 @@ def test_the_folded_head_of_a_classifier_gives_its_probability(tmp_path, classes
     model = make_model(tmp_path / "model", classes=classes)
     out = mococxr.export(model, to="timm", out=tmp_path / "out")
     given = frames(32)
-    wanted = load_model(model).scores(list(given), torch.device("cpu"))
+    wanted = load_model(model).ensemble.scores(list(given), torch.device("cpu"))
     with torch.inference_mode():
         found = timm.create_model(f"local-dir:{out}", pretrained=True).eval()(normal(given)).sigmoid()[:, 0]
     assert np.ptp(wanted) > 1e-3
@@ -200,7 +199,7 @@ def test_torchvision_loads_a_classifier_of_one_output(tmp_path):
     with torch.inference_mode():
         found = theirs(normal(given)).sigmoid()[:, 0]
     np.testing.assert_allclose(
-        found.numpy(), load_model(model).scores(list(given), torch.device("cpu")), atol=1e-5
+        found.numpy(), load_model(model).ensemble.scores(list(given), torch.device("cpu")), atol=1e-5
     )
 
 
@@ -218,7 +217,7 @@ def agree(made: Path, source: Path, shapes: list[tuple[int, int, int]]) -> None:
     for count, size, wide in shapes:
         given = frames(size, count, wide)
         if (source / "model.json").is_file():
-            wanted = load_model(source).scores(list(given), torch.device("cpu"))
+            wanted = load_model(source).ensemble.scores(list(given), torch.device("cpu"))
         else:
             with torch.inference_mode():
                 wanted = mococxr.load_encoder(source)(torch.from_numpy(given[:, None])).numpy()
@@ -308,7 +307,7 @@ def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(
         said["frame"] = said["frame_of"](image)
         assert np.array_equal(said["frame"], ours.frame_of(image))
         exec(loading, said)
-        wanted = ours.scores([ours.frame_of(image)], torch.device("cpu"))
+        wanted = ours.ensemble.scores([ours.frame_of(image)], torch.device("cpu"))
         np.testing.assert_allclose(said["probability"].detach().numpy(), wanted, atol=1e-5)
 
 
@@ -450,8 +449,8 @@ def test_what_torchvision_has_not_is_refused(tmp_path, spec):
 
 def test_a_head_that_is_not_the_models_is_found_before_anything_is_kept(tmp_path, monkeypatch):
     model = make_model(tmp_path / "model")
-    right = subjects.folded
-    monkeypatch.setattr(subjects, "folded", lambda head: (right(head)[0], right(head)[1] + 0.001))
+    right = LinearHead.folded_margin
+    monkeypatch.setattr(LinearHead, "folded_margin", lambda head: (right(head)[0], right(head)[1] + 0.001))
     with pytest.raises(RunError, match="differs by"):
         mococxr.export(model, to="timm", out=tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]

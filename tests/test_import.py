@@ -19,7 +19,7 @@ from mococxr import cli
 from mococxr.encoders import EncoderSpec, initial_encoder
 from mococxr.errors import InputError
 from mococxr.exporting.moco_checkpoint import read_checkpoint
-from mococxr.exporting.state_dicts import TWINS, Twin
+from mococxr.exporting.state_dicts import PAIRS, ArchitecturePair
 from official_checkpoint import checkpoint, features, state_dict, write
 from small_store import make_store
 
@@ -63,18 +63,18 @@ def test_the_encoder_gives_the_features_of_the_authors_network_to_the_bit(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.torchvision)
-def test_torchvision_and_timm_have_the_same_network_under_two_names(twin: Twin):
-    theirs = twin.build(0)
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.torchvision)
+def test_torchvision_and_timm_have_the_same_network_under_two_names(pair: ArchitecturePair):
+    theirs = pair.build(0)
     generator = torch.Generator().manual_seed(0)
     for key, value in theirs.state_dict().items():
         if key.endswith("running_var"):
             value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-    ours = timm.create_model(twin.timm, num_classes=0).eval()
+    ours = timm.create_model(pair.timm, num_classes=0).eval()
     table = theirs.state_dict()
     assert [k.rpartition(".")[2] for k in table] == [k.rpartition(".")[2] for k in ours.state_dict()]
-    ours.load_state_dict(twin.to_timm(table, list(ours.state_dict())), strict=True)
-    back = twin.to_torchvision(ours.state_dict())
+    ours.load_state_dict(pair.to_timm(table, list(ours.state_dict())), strict=True)
+    back = pair.to_torchvision(ours.state_dict())
     assert all(torch.equal(back[key], table[key]) for key in table)
     assert list(back) == list(table)
     frames = torch.rand(2, 3, 70, 97, generator=generator)

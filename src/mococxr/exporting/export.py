@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mococxr import console
-from mococxr.exporting.artifact import preprocessing, read_subject
+from mococxr.exporting.artifact import preprocessing, read_artifact
 from mococxr.exporting.card import card, measured
 from mococxr.exporting.onnx_graph import write_onnx
 from mococxr.exporting.state_dicts import write_timm, write_torchvision
@@ -34,23 +34,23 @@ def run(settings: ExportSettings) -> Path:
     """
     out = Path(settings.out)
     claim(out)
-    subject = read_subject(Path(settings.path))
-    study = measured(settings.study, settings.arm, subject) if settings.study else None
-    about = subject.model.about if subject.model else {}
+    artifact = read_artifact(Path(settings.path))
+    study = measured(settings.study, settings.arm, artifact) if settings.study else None
+    about = artifact.model.about if artifact.model else {}
     with whole_folder(out) as folder:
-        made = WRITERS[settings.to](subject, folder)
+        made = WRITERS[settings.to](artifact, folder)
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         facts: dict[str, Any] = {
             "version": VERSION,
-            "kind": "classifier" if subject.model else "encoder",
+            "kind": "classifier" if artifact.model else "encoder",
             "to": settings.to,
             **made,
-            "preprocessing": preprocessing(subject),
+            "preprocessing": preprocessing(artifact),
             **{name: about.get(name) for name in ("calibration", "threshold")},
-            "made_from_sha256": subject.sha256,
+            "made_from_sha256": artifact.sha256,
             "files_sha256": files,
         }
-        (folder / "README.md").write_text(card(subject, facts, study), encoding="utf-8")
+        (folder / "README.md").write_text(card(artifact, facts, study), encoding="utf-8")
         write_json(folder / "export.json", facts)
     console.say(f"loaded back and compared: largest difference {made['difference']:.2g}")
     console.say(f"{facts['kind']} for {settings.to}, with a model card: {out}")

@@ -14,7 +14,7 @@ from torch import Tensor
 from mococxr import console
 from mococxr.encoders import SETS, Encoder, EncoderSpec, build, load_weights, save_encoder
 from mococxr.errors import InputError
-from mococxr.exporting.moco_checkpoint import Official, read_checkpoint, take_apart, tensors_of
+from mococxr.exporting.moco_checkpoint import MoCoCheckpoint, read_checkpoint, split_checkpoint, tensors_of
 from mococxr.files import atomic, atomic_write, claim, sha256_file, write_json
 from mococxr.settings import ImportSettings, flag, to_yaml
 from mococxr.version import VERSION
@@ -34,7 +34,7 @@ def run_import(settings: ImportSettings) -> Path:
     claim(out)
     content = read_checkpoint(path)
     arch = content.get("arch")
-    found = take_apart(tensors_of(content, path), str(arch) if arch is not None else None, str(path))
+    found = split_checkpoint(tensors_of(content, path), str(arch) if arch is not None else None, str(path))
     encoder = _encoder(found, settings)
     left = found.left_out | _beside(content)
     _write(out, settings, encoder, found, _facts(settings, content, found, left, encoder))
@@ -51,12 +51,12 @@ def _per_channel(values: tuple[float, ...], name: str) -> float | tuple[float, .
     return values[0] if len(values) == 1 else values
 
 
-def _encoder(found: Official, s: ImportSettings) -> Encoder:
+def _encoder(found: MoCoCheckpoint, s: ImportSettings) -> Encoder:
     """The network of timm with these weights, in eval mode, proved to give finite features."""
     mean, std = _per_channel(s.mean, "mean"), _per_channel(s.std, "std")
-    encoder = build(EncoderSpec(architecture=found.twin.timm, size=s.size, channels=3, mean=mean, std=std))
+    encoder = build(EncoderSpec(architecture=found.pair.timm, size=s.size, channels=3, mean=mean, std=std))
     keys = list(encoder.network.state_dict())
-    load_weights(encoder, found.twin.to_timm(found.encoder, keys), str(s.file))
+    load_weights(encoder, found.pair.to_timm(found.encoder, keys), str(s.file))
     encoder.eval()
     with torch.inference_mode():
         grey = encoder(torch.full((1, 1, 64, 64), 128, dtype=torch.uint8))
@@ -93,7 +93,7 @@ def _tensor_names(value: Any, name: str) -> list[str]:
 def _facts(
     s: ImportSettings,
     content: Mapping[str, Any],
-    found: Official,
+    found: MoCoCheckpoint,
     left: Mapping[str, list[str]],
     encoder: Encoder,
 ) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _facts(
         "checkpoint": {
             "kind": s.kind,
             "sha256": sha256_file(s.file),
-            "architecture": found.twin.torchvision,
+            "architecture": found.pair.torchvision,
             "architecture_from": "arch" if found.stated else "the tensors",
             "epoch": int(epoch) if isinstance(epoch, int | float) else None,
             "head": found.head_kind,
@@ -127,7 +127,9 @@ def _facts(
     }
 
 
-def _write(out: Path, s: ImportSettings, encoder: Encoder, found: Official, facts: dict[str, Any]) -> None:
+def _write(
+    out: Path, s: ImportSettings, encoder: Encoder, found: MoCoCheckpoint, facts: dict[str, Any]
+) -> None:
     about = {"init": None, "pretrained_on": facts["pretrained_on"], "imported": facts["checkpoint"]["sha256"]}
     save_encoder(encoder, out, about)
     if found.head:
@@ -137,10 +139,10 @@ def _write(out: Path, s: ImportSettings, encoder: Encoder, found: Official, fact
     write_json(out / "run.json", facts)
 
 
-def _announce(out: Path, encoder: Encoder, found: Official, left: Mapping[str, list[str]]) -> None:
+def _announce(out: Path, encoder: Encoder, found: MoCoCheckpoint, left: Mapping[str, list[str]]) -> None:
     origin = "as it says" if found.stated else "as its tensors say; it names none"
     console.say(
-        f"{found.twin.torchvision} ({origin}), {len(found.encoder)} tensors -> timm's {encoder.spec.architecture}"
+        f"{found.pair.torchvision} ({origin}), {len(found.encoder)} tensors -> timm's {encoder.spec.architecture}"
     )
     for group, names in left.items():
         first = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")

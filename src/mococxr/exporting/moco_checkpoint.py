@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mococxr.errors import InputError
-from mococxr.exporting.state_dicts import BY_TORCHVISION, TWINS, Twin
+from mococxr.exporting.state_dicts import BY_TORCHVISION, PAIRS, ArchitecturePair
 
 HEADS = {
     "mlp": ("0.weight", "0.bias", "2.weight", "2.bias"),
@@ -34,11 +34,11 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Official:
+class MoCoCheckpoint:
     """A checkpoint taken apart, every tensor accounted for.
 
     Args:
-        twin: the network.
+        pair: the network.
         stated: whether the checkpoint names it; else its tensors alone say so.
         encoder: torchvision's keys -> tensors, in torchvision's order, no head.
         head: the query's projection head: `0.weight` and so on.
@@ -46,7 +46,7 @@ class Official:
         left_out: group -> the file's own keys of all that is not the encoder.
     """
 
-    twin: Twin
+    pair: ArchitecturePair
     stated: bool
     encoder: dict[str, Tensor]
     head: dict[str, Tensor]
@@ -54,7 +54,7 @@ class Official:
     left_out: dict[str, list[str]]
 
 
-def take_apart(tensors: Mapping[str, Tensor], arch: str | None, path: str) -> Official:
+def split_checkpoint(tensors: Mapping[str, Tensor], arch: str | None, path: str) -> MoCoCheckpoint:
     """Sort and check the tensors of a checkpoint.
 
     Args:
@@ -75,35 +75,37 @@ def take_apart(tensors: Mapping[str, Tensor], arch: str | None, path: str) -> Of
             f"(it begins with {', '.join(list(tensors)[:3])}).",
             "A network's own weights are an arm as they are: --arm NAME=timm-name:FILE.",
         )
-    twin = _network(arch, query, path)
-    template = twin.template()
-    body, head = _split(query, twin)
-    faults = {f"encoder_q.{what}": keys for what, keys in _faults(body, template, twin).items()}
+    pair = _network(arch, query, path)
+    template = pair.template()
+    body, head = _split(query, pair)
+    faults = {f"encoder_q.{what}": keys for what, keys in _faults(body, template, pair).items()}
     kind, head_faults = _head_kind(head)
     faults |= head_faults
     strangers = [key for key in plain if not key.startswith(("encoder_q.", "encoder_k."))]
     faults |= _other_faults(plain, strangers) | _key_faults(key_side, query)
-    _refuse(faults, twin, path)
+    _refuse(faults, pair, path)
     written = {key.removeprefix("module."): key for key in tensors}
     left = {
         "key encoder": [written[f"encoder_k.{key}"] for key in key_side],
-        "projection head": [written[f"encoder_q.{twin.classifier}.{key}"] for key in head],
+        "projection head": [written[f"encoder_q.{pair.classifier}.{key}"] for key in head],
         "queue": [written[key] for key in strangers],
     }
     encoder = {key: body[key].to(like.dtype).contiguous() for key, like in template.items()}
-    return Official(twin, arch is not None, encoder, head, kind, {k: v for k, v in left.items() if v})
+    return MoCoCheckpoint(pair, arch is not None, encoder, head, kind, {k: v for k, v in left.items() if v})
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _split(query: Mapping[str, Tensor], twin: Twin) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    head = _under(query, f"{twin.classifier}.")
-    return {k: v for k, v in query.items() if not k.startswith(f"{twin.classifier}.")}, head
+def _split(
+    query: Mapping[str, Tensor], pair: ArchitecturePair
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    head = _under(query, f"{pair.classifier}.")
+    return {k: v for k, v in query.items() if not k.startswith(f"{pair.classifier}.")}, head
 
 
-def _network(arch: str | None, query: Mapping[str, Tensor], path: str) -> Twin:
+def _network(arch: str | None, query: Mapping[str, Tensor], path: str) -> ArchitecturePair:
     """The network that the checkpoint names, or the one that its tensors are of."""
     known = ", ".join(BY_TORCHVISION)
     if arch is not None:
@@ -113,20 +115,22 @@ def _network(arch: str | None, query: Mapping[str, Tensor], path: str) -> Twin:
                 f"Networks that can be imported: {known}.",
             )
         return BY_TORCHVISION[arch]
-    for twin in TWINS:
-        template, (body, _) = twin.template(), _split(query, twin)
+    for pair in PAIRS:
+        template, (body, _) = pair.template(), _split(query, pair)
         if body.keys() == template.keys() and all(body[k].shape == v.shape for k, v in template.items()):
-            return twin
+            return pair
     raise InputError(
         f"{path} does not name its network, and its tensors are those of none that is known.",
         f"Known are {known}. A tensor may be missing: add 'arch' to the checkpoint and it will be named.",
     )
 
 
-def _faults(body: Mapping[str, Tensor], template: Mapping[str, Tensor], twin: Twin) -> dict[str, list[str]]:
+def _faults(
+    body: Mapping[str, Tensor], template: Mapping[str, Tensor], pair: ArchitecturePair
+) -> dict[str, list[str]]:
     both = [key for key in template if key in body]
     return {
-        f"* missing for torchvision's {twin.torchvision}": [key for key in template if key not in body],
+        f"* missing for torchvision's {pair.torchvision}": [key for key in template if key not in body],
         "* unknown": [key for key in body if key not in template],
         "* of another shape": [
             f"{key} {tuple(body[key].shape)} for {tuple(template[key].shape)}"
@@ -181,7 +185,7 @@ def _other_faults(plain: Mapping[str, Tensor], strangers: Iterable[str]) -> dict
     return {"unknown": [k for k in strangers if k not in ("queue", "queue_ptr")], "not finite": bad}
 
 
-def _refuse(faults: Mapping[str, list[str]], twin: Twin, path: str) -> None:
+def _refuse(faults: Mapping[str, list[str]], pair: ArchitecturePair, path: str) -> None:
     found = [
         f"{what}: {', '.join(keys[:SHOWN])}" + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
         for what, keys in faults.items()
@@ -189,7 +193,7 @@ def _refuse(faults: Mapping[str, list[str]], twin: Twin, path: str) -> None:
     ]
     if found:
         raise InputError(
-            f"{path} is no whole checkpoint of MoCo with {twin.torchvision} ({'; '.join(found)}).",
+            f"{path} is no whole checkpoint of MoCo with {pair.torchvision} ({'; '.join(found)}).",
             "Get the file again, or one of another epoch; nothing was written.",
         )
 
@@ -198,7 +202,7 @@ def _refuse(faults: Mapping[str, list[str]], twin: Twin, path: str) -> None:
 
 _NUMBERS = ("bool", "int32", "int64", "float32", "float64")
 _SCALAR = np.float64(0).__reduce__()[0]
-HARMLESS: list[Any] = [
+SAFE_GLOBALS: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
@@ -219,7 +223,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return {"state_dict": load_file(path)}
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
@@ -248,7 +252,7 @@ def _refusal(path: Path, error: Exception) -> InputError:
 def _classes(path: Path, error: Exception) -> list[str]:
     """The classes and functions that the file asks for and does not get."""
     if zipfile.is_zipfile(path):
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     return sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mococxr.errors import InputError, RunError
-from mococxr.exporting.artifact import Subject, difference, proof_frames
+from mococxr.exporting.artifact import Artifact, difference, noise_frames
 
 OPSET = 18
 FILE = "model.onnx"
@@ -28,14 +28,14 @@ _SAME = ("Conv2dSame", "MaxPool2dSame", "AvgPool2dSame")
 class Graph(nn.Module):
     """Frames (N, 1, H, W) uint8 -> features (N, D), or probabilities (N,) as the mean over M checkpoints."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, artifact: Artifact) -> None:
         super().__init__()
         self.encoders, self.heads = nn.ModuleList(), nn.ModuleList()
-        if subject.model is None:
-            self.encoders.append(subject.encoder)
+        if artifact.model is None:
+            self.encoders.append(artifact.encoder)
             return
-        for member in subject.model.ensemble.members:
-            encoder, (weight, bias) = copy.deepcopy(subject.encoder), member.head.folded_margin()
+        for member in artifact.model.ensemble.members:
+            encoder, (weight, bias) = copy.deepcopy(artifact.encoder), member.head.folded_margin()
             encoder.network.load_state_dict(member.weights or {}, strict=True)
             layer = nn.Linear(weight.shape[1], 1)
             layer.load_state_dict({"weight": weight, "bias": bias})
@@ -50,7 +50,7 @@ class Graph(nn.Module):
         return torch.stack([torch.sigmoid(head(one(frames))[:, 0]) for one, head in pairs]).mean(dim=0)
 
 
-def write_onnx(subject: Subject, folder: Path) -> dict[str, Any]:
+def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
     """`model.onnx`: opset 18, any number of frames, their sides free where the network allows it.
 
     Returns:
@@ -61,20 +61,20 @@ def write_onnx(subject: Subject, folder: Path) -> dict[str, Any]:
         RunError: onnxruntime does not say what PyTorch says.
     """
     _check_extra()
-    free = subject.spec.package == "timm" and not any(
-        type(m).__name__ in _SAME for m in subject.encoder.modules()
+    free = artifact.spec.package == "timm" and not any(
+        type(m).__name__ in _SAME for m in artifact.encoder.modules()
     )
-    if subject.whole and not free:
+    if artifact.whole and not free:
         raise InputError(
-            f"The graph of {subject.spec.architecture} takes frames of one size, and this model sees whole images.",
+            f"The graph of {artifact.spec.architecture} takes frames of one size, and this model sees whole images.",
             "Fit it with --frame centre, or take a network without size-dependent padding (resnet18).",
         )
-    output = "probability" if subject.model else "features"
-    graph = Graph(subject).eval()
-    _export(graph, subject, free, output, folder / FILE)
+    output = "probability" if artifact.model else "features"
+    graph = Graph(artifact).eval()
+    _export(graph, artifact, free, output, folder / FILE)
     if free and any(isinstance(side, int) for side in _open(folder / FILE).get_inputs()[0].shape[2:]):
-        _export(graph, subject, False, output, folder / FILE)  # the exporter found a constant in it
-    return {"file": FILE, "opset": OPSET, "output": output, **_prove(subject, folder / FILE)}
+        _export(graph, artifact, False, output, folder / FILE)  # the exporter found a constant in it
+    return {"file": FILE, "opset": OPSET, "output": output, **_prove(artifact, folder / FILE)}
 
 
 def _check_extra() -> None:
@@ -83,10 +83,12 @@ def _check_extra() -> None:
         raise InputError(f"{', '.join(missing)} is not installed.", "pip install 'mococxr[onnx]'")
 
 
-def _export(graph: Graph, subject: Subject, free: bool, output: str, path: Path) -> None:
+def _export(graph: Graph, artifact: Artifact, free: bool, output: str, path: Path) -> None:
     axes = {0: "batch", 2: "height", 3: "width"} if free else {0: "batch"}
     # Where sides are free none may be 1 inside, or equal the other: the exporter takes such sides for constants.
-    height, width = (max(96, subject.size + 32), max(160, subject.size + 96)) if free else [subject.size] * 2
+    height, width = (
+        (max(96, artifact.size + 32), max(160, artifact.size + 96)) if free else [artifact.size] * 2
+    )
     frames = torch.zeros(2, 1, height, width, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about itself
@@ -105,18 +107,18 @@ def _export(graph: Graph, subject: Subject, free: bool, output: str, path: Path)
         program.save(str(path), external_data=False)
 
 
-def _prove(subject: Subject, path: Path) -> dict[str, Any]:
+def _prove(artifact: Artifact, path: Path) -> dict[str, Any]:
     """Run the file in onnxruntime on one frame, on five, and on frames of another shape where it takes them."""
     session = _open(path)
     shape = session.get_inputs()[0].shape
     if isinstance(shape[0], int):
         raise RunError(f"The ONNX graph takes {shape[0]} frames and no other number; nothing was kept.")
-    five = proof_frames(subject)
+    five = noise_frames(artifact)
     tried = [five, five[:1]]
     if not isinstance(shape[2], int) and not isinstance(shape[3], int):
         tried.append(np.concatenate([five, five[:, :, :32]], axis=2))
     found = [_answer(session, frames) for frames in tried]
-    largest = max(difference(subject.answers(x), y) for x, y in zip(tried, found, strict=True))
+    largest = max(difference(artifact.answers(x), y) for x, y in zip(tried, found, strict=True))
     sides = [str(side) for side in shape[2:]]
     return {"input": f"frames: uint8 (batch, 1, {', '.join(sides)})", "difference": largest}
 

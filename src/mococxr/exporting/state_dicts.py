@@ -18,31 +18,31 @@ from torch import Tensor, nn
 from mococxr.encoders.encoder import timm_options
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import (
-    Subject,
+    Artifact,
     difference,
     each_channel,
     logits,
+    noise_frames,
     normalised,
     one_network,
-    proof_frames,
 )
 
 WEIGHTS = "model.safetensors"
 
 
-def _answers(subject: Subject, network: nn.Module) -> float:
-    """How far a plain network is from the subject, on frames that it normalises as the card says."""
-    frames = proof_frames(subject)
+def _answers(artifact: Artifact, network: nn.Module) -> float:
+    """How far a plain network is from the artifact, on frames that it normalises as the card says."""
+    frames = noise_frames(artifact)
     with torch.inference_mode():
-        found = network.eval()(normalised(subject, frames)).double()
-    wanted = logits(subject, frames) if subject.outputs else subject.answers(frames)
+        found = network.eval()(normalised(artifact, frames)).double()
+    wanted = logits(artifact, frames) if artifact.outputs else artifact.answers(frames)
     return difference(wanted, found.numpy())
 
 
 # --- timm
 
 
-def write_timm(subject: Subject, folder: Path) -> dict[str, Any]:
+def write_timm(artifact: Artifact, folder: Path) -> dict[str, Any]:
     """`model.safetensors` and `config.json`, which `timm.create_model("local-dir:DIR", pretrained=True)` loads.
 
     Returns:
@@ -51,21 +51,21 @@ def write_timm(subject: Subject, folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the network is not timm's, or several checkpoints are averaged.
     """
-    spec = subject.spec
+    spec = artifact.spec
     if spec.package != "timm":
         raise InputError(
             f"The network {spec.architecture} is {spec.package}'s; timm has none.", "Export it --to onnx."
         )
-    weights, head = one_network(subject, "timm")
-    options = timm_options(spec) | {"num_classes": subject.outputs}
+    weights, head = one_network(artifact, "timm")
+    options = timm_options(spec) | {"num_classes": artifact.outputs}
     network = timm.create_model(spec.architecture, pretrained=False, **options)
     if head is not None:
         weights |= _named(_classifier(network, spec.architecture), head)
     network.load_state_dict(weights, strict=True)
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / WEIGHTS)
-    (folder / "config.json").write_text(json.dumps(_config(subject, options), indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(_config(artifact, options), indent=2) + "\n")
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    return {"difference": _answers(subject, loaded), "network": spec.architecture}
+    return {"difference": _answers(artifact, loaded), "network": spec.architecture}
 
 
 def _classifier(network: nn.Module, name: str) -> str:
@@ -83,9 +83,9 @@ def _named(layer: str, head: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     return {f"{layer}.weight": head[0], f"{layer}.bias": head[1]}
 
 
-def _config(subject: Subject, options: dict[str, Any]) -> dict[str, Any]:
+def _config(artifact: Artifact, options: dict[str, Any]) -> dict[str, Any]:
     """`config.json` as timm writes it for the hub."""
-    spec, name = subject.spec, subject.spec.architecture.partition(".")[0]
+    spec, name = artifact.spec, artifact.spec.architecture.partition(".")[0]
     given = {key: value for key, value in options.items() if key != "num_classes"}
     if given.get("in_chans") == 3:
         del given["in_chans"]
@@ -94,19 +94,19 @@ def _config(subject: Subject, options: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "architecture": name,
-        "num_classes": subject.outputs,
+        "num_classes": artifact.outputs,
         "num_features": spec.feature_dim,
         **({"model_args": given} if given else {}),
         "pretrained_cfg": {
             "custom_load": False,
-            "input_size": [spec.channels, subject.size, subject.size],
+            "input_size": [spec.channels, artifact.size, artifact.size],
             "fixed_input_size": not flexible,
             "interpolation": "bilinear",
             "crop_pct": 1.0,
             "crop_mode": "center",
             "mean": each_channel(spec.mean, spec.channels),
             "std": each_channel(spec.std, spec.channels),
-            "num_classes": subject.outputs,
+            "num_classes": artifact.outputs,
             "pool_size": None,
             "first_conv": timm.get_pretrained_cfg_value(name, "first_conv"),
             "classifier": timm.get_pretrained_cfg_value(name, "classifier"),
@@ -117,7 +117,7 @@ def _config(subject: Subject, options: dict[str, Any]) -> dict[str, Any]:
 # --- torchvision
 
 
-def write_torchvision(subject: Subject, folder: Path) -> dict[str, Any]:
+def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
     """`model.safetensors` and `model.pth`, the same tensors under torchvision's names.
 
     Returns:
@@ -126,34 +126,34 @@ def write_torchvision(subject: Subject, folder: Path) -> dict[str, Any]:
     Raises:
         InputError: torchvision has no such network, or several checkpoints are averaged.
     """
-    spec = subject.spec
-    twin = BY_TIMM.get(spec.architecture.partition(".")[0]) if spec.package == "timm" else None
-    if twin is None or spec.config:
+    spec = artifact.spec
+    pair = BY_TIMM.get(spec.architecture.partition(".")[0]) if spec.package == "timm" else None
+    if pair is None or spec.config:
         raise InputError(
             f"torchvision has no network equal to {spec.architecture}.",
             f"Export it --to timm or --to onnx. torchvision has: {', '.join(BY_TIMM)}.",
         )
     if spec.channels != 3:
         raise InputError(
-            f"torchvision's {twin.torchvision} takes three channels, this encoder {spec.channels}.",
+            f"torchvision's {pair.torchvision} takes three channels, this encoder {spec.channels}.",
             "Export it --to timm or --to onnx.",
         )
-    weights, head = one_network(subject, "torchvision")
-    table = twin.to_torchvision(weights)
+    weights, head = one_network(artifact, "torchvision")
+    table = pair.to_torchvision(weights)
     if head is not None:
-        table |= _named(f"{twin.classifier}.{twin.linear}".rstrip("."), head)
+        table |= _named(f"{pair.classifier}.{pair.linear}".rstrip("."), head)
     table = {key: value.contiguous().clone() for key, value in table.items()}
     save_file(table, folder / WEIGHTS)
     torch.save(table, folder / "model.pth")
     differences = []
     for stored in (load_file(folder / WEIGHTS), torch.load(folder / "model.pth", weights_only=True)):
-        network = twin.build(subject.outputs)
+        network = pair.build(artifact.outputs)
         network.load_state_dict(stored, strict=True)
-        differences.append(_answers(subject, network))
+        differences.append(_answers(artifact, network))
     return {
         "difference": float(np.max(differences)),
-        "network": twin.torchvision,
-        "classifier": twin.classifier,
+        "network": pair.torchvision,
+        "classifier": pair.classifier,
     }
 
 
@@ -161,7 +161,7 @@ def write_torchvision(subject: Subject, folder: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Twin:
+class ArchitecturePair:
     """One network under its two names.
 
     Args:
@@ -202,14 +202,14 @@ _SAME_NAMES = (
     *((name, "fc") for name in ("resnext50_32x4d", "wide_resnet50_2", "wide_resnet101_2")),
     *((name, "classifier") for name in ("densenet121", "densenet161", "densenet169", "densenet201")),
 )
-TWINS = (
-    *(Twin(name, name, classifier) for name, classifier in _SAME_NAMES),
-    Twin("mnasnet1_0", "mnasnet_100", "classifier", "1"),
-    Twin("mnasnet0_75", "mnasnet_075", "classifier", "1"),
-    Twin("mnasnet0_5", "mnasnet_050", "classifier", "1"),
-    Twin("mobilenet_v2", "mobilenetv2_100", "classifier", "1"),
-    Twin("efficientnet_b0", "efficientnet_b0", "classifier", "1"),
+PAIRS = (
+    *(ArchitecturePair(name, name, classifier) for name, classifier in _SAME_NAMES),
+    ArchitecturePair("mnasnet1_0", "mnasnet_100", "classifier", "1"),
+    ArchitecturePair("mnasnet0_75", "mnasnet_075", "classifier", "1"),
+    ArchitecturePair("mnasnet0_5", "mnasnet_050", "classifier", "1"),
+    ArchitecturePair("mobilenet_v2", "mobilenetv2_100", "classifier", "1"),
+    ArchitecturePair("efficientnet_b0", "efficientnet_b0", "classifier", "1"),
 )
 """All pairs known to be equal. mnasnet1_3 is not among them: timm's mnasnet_140 is wider."""
-BY_TORCHVISION = {twin.torchvision: twin for twin in TWINS}
-BY_TIMM = {twin.timm: twin for twin in TWINS}
+BY_TORCHVISION = {pair.torchvision: pair for pair in PAIRS}
+BY_TIMM = {pair.timm: pair for pair in PAIRS}
