@@ -30,8 +30,8 @@ from mococxr.errors import ImageError as ImageError
 from mococxr.errors import InputError as InputError
 from mococxr.errors import RunError as RunError
 from mococxr.errors import UndefinedError as UndefinedError
-from mococxr.interop import Features as Features
-from mococxr.interop import Images as Images
+from mococxr.features import Features as Features
+from mococxr.features import Images as Images
 from mococxr.results import StudyResults
 from mococxr.store import Store as Store
 

@@ -23,7 +23,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
 import mococxr
-from mococxr import commands, errors, interop
+from mococxr import commands, errors
+from mococxr import features as interop
 from mococxr.settings import COMMANDS
 from mococxr.synthetic import write_phantoms
 from small_store import BACKBONE

@@ -7,14 +7,7 @@ import torch
 
 from mococxr.encoders import EncoderSpec, build, open_encoder, resolve_encoder, save_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.features import (
-    cached,
-    encode_frames,
-    features,
-    image_level,
-    state_hash,
-    to_frame,
-)
+from mococxr.features import cached, encode_frames, features, image_level, state_hash, to_frame
 from mococxr.images import read_image
 from small_store import BACKBONE
 

@@ -12,8 +12,8 @@ import torch
 from mococxr.pretraining.dataset import gather_images
 from mococxr.pretraining.hardware import bf16_support, make_accelerator
 from mococxr.pretraining.loader import make_loader
-from mococxr.pretraining.monitor import Monitor
 from mococxr.pretraining.pretrain import build_method
+from mococxr.pretraining.trainer import Monitor
 from mococxr.store import Store
 from small_run import read_log, tiny, tiny_run
 

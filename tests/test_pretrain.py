@@ -19,7 +19,7 @@ from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import run_folder, trainer
 from mococxr.pretraining.method import learning_rate
 from mococxr.pretraining.moco import MoCo
-from mococxr.pretraining.monitor import Monitor
+from mococxr.pretraining.trainer import Monitor
 from mococxr.settings import from_yaml
 from mococxr.store import Store
 from small_run import read_log, tiny_run

@@ -23,10 +23,10 @@ from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import simclr
 from mococxr.pretraining.diagnostics import WORDS
 from mococxr.pretraining.method import StepResult, refuse_unused
-from mococxr.pretraining.monitor import Monitor
 from mococxr.pretraining.pretrain import METHODS
 from mococxr.pretraining.simclr import nt_xent
 from mococxr.pretraining.simsiam import negative_cosine
+from mococxr.pretraining.trainer import Monitor
 from mococxr.settings import PretrainSettings
 from small_run import TINY, read_log, tiny_run
 from test_moco import images, small_net

@@ -13,10 +13,11 @@ import pytest
 from mococxr.commands import run
 from mococxr.encoders import read_spec
 from mococxr.errors import InputError
-from mococxr.reproduction import reproduce, runner, timing
+from mococxr.reproduction import plan as timing
+from mococxr.reproduction import reproduce, runner
 from mococxr.reproduction.data import read_chexpert
+from mococxr.reproduction.plan import Pace
 from mococxr.reproduction.recipe import HONEST_STD, STUDY, TASKS, every_cell, every_run, select, studies_of
-from mococxr.reproduction.timing import Pace
 from mococxr.settings import ReproduceSettings
 from mococxr.splits import paper_draws
 from mococxr.synthetic import write_chexpert, write_shenzhen

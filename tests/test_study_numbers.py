@@ -20,9 +20,8 @@ from mococxr.errors import InputError
 from mococxr.metrics import patient_resamples
 from mococxr.results import write_tables
 from mococxr.store import Store
-from mococxr.studies.groups import attributes
-from mococxr.studies.measuring import Asked, Numbers, measure_study
-from mococxr.studies.results import Judging
+from mococxr.studies.cells import Judging
+from mococxr.studies.measuring import Asked, Numbers, attributes, measure_study
 from mococxr.studies.study import summary
 from scored_study import IMAGES, Scored, scored_study
 from small_store import BACKBONE, make_store

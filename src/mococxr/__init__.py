@@ -75,7 +75,7 @@ def Images(store, split="train", *, size=None, frame="centre", transform=None):
         frame: `centre`, or `whole` for frames of differing width.
         transform: called on each frame, e.g. a transform of torchvision.
     """
-    from mococxr.interop import Images
+    from mococxr.features import Images
 
     return Images(store, split, size=size, frame=frame, transform=transform)
 
@@ -100,7 +100,7 @@ def Features(encoder, *, size=None, frame="centre", device="auto", batch=64):
         device: auto, cpu, cuda or mps.
         batch: images per forward pass.
     """
-    from mococxr.interop import Features
+    from mococxr.features import Features
 
     return Features(encoder, size=size, frame=frame, device=device, batch=batch)
 

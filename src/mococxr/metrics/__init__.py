@@ -57,13 +57,14 @@ from mococxr.metrics.operating import (
     threshold_by_youden,
     threshold_for_sensitivity,
 )
-from mococxr.metrics.partial import partial_auroc, partial_auroc_measure
 from mococxr.metrics.ranking import (
     Measure,
     auroc,
     auroc_measure,
     average_precision,
     average_precision_measure,
+    partial_auroc,
+    partial_auroc_measure,
     value_of,
 )
 from mococxr.metrics.subgroups import Gap, Group, Subgroups, age_bands, subgroups

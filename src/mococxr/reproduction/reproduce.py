@@ -21,6 +21,7 @@ from mococxr.reproduction import data as tables
 from mococxr.reproduction import plan, runner
 from mococxr.reproduction.data import PAPERS, PAPERS_TEST, Data, Rows
 from mococxr.reproduction.page import write_page
+from mococxr.reproduction.plan import Pace, as_record, measure
 from mococxr.reproduction.recipe import (
     STUDY,
     SUBSETS,
@@ -33,7 +34,6 @@ from mococxr.reproduction.recipe import (
     select,
     studies_of,
 )
-from mococxr.reproduction.timing import Pace, as_record, measure
 from mococxr.settings import PRESETS, QUEUES, ReproduceSettings, flag, to_mapping
 from mococxr.store import Store
 from mococxr.studies.design import check_fractions

@@ -15,8 +15,8 @@ from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.heads.targets import read_target
 from mococxr.pretraining.run_folder import started_from
 from mococxr.reproduction.compare import DONE, NOT_RUN, UNDEFINED
+from mococxr.reproduction.plan import PRECISION
 from mococxr.reproduction.recipe import HONEST_STD, STUDY, TASKS, Cell, Run, Study
-from mococxr.reproduction.timing import PRECISION
 from mococxr.results import read_table
 from mococxr.settings import PRESETS, ReproduceSettings, StudySettings, from_yaml, make, to_mapping
 from mococxr.store import Store

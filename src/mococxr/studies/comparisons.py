@@ -21,7 +21,7 @@ from mococxr.metrics import (
     too_few,
 )
 from mococxr.results import Row as Record
-from mococxr.studies.results import LEVEL, Key, Measured
+from mococxr.studies.cells import LEVEL, Key, Measured
 
 METHOD = "DeLong over test patients, of the mean over draws"
 WANTED = 0.03

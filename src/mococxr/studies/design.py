@@ -16,9 +16,9 @@ from mococxr.errors import InputError
 from mococxr.heads.targets import Target, read_target
 from mococxr.settings import StudySettings
 from mococxr.store import Store
+from mococxr.studies.cells import check_test_store, check_unit
 from mococxr.studies.feature_table import KIND, table_source
 from mococxr.studies.label_subsets import Draw, hash_of, make_draws, read_draws
-from mococxr.studies.units import check_test_store, check_unit
 
 
 @dataclass(frozen=True)

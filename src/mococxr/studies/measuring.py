@@ -8,16 +8,33 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from mococxr import metrics
+from mococxr.errors import InputError, UndefinedError
+from mococxr.measure import operating
 from mococxr.measure.comparison import adjust
+from mococxr.measure.measures import Block, columns
+from mococxr.measure.subgroups import MAX_GROUPS, as_groups, subgroup_blocks
 from mococxr.results import TABLES
 from mococxr.results import Row as Record
+from mococxr.settings.fields import nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
-from mococxr.studies.groups import of_units, subgroup_rows
-from mococxr.studies.operating import operating_rows
-from mococxr.studies.results import Judging, Key, Measured, cell_row, measure
+from mococxr.studies.cells import (
+    Floats,
+    Judging,
+    Key,
+    Measured,
+    cell_names,
+    cell_row,
+    join_units,
+    measure,
+    unit_values,
+)
+from mococxr.studies.trial import validation_path
 
 Rows = list[Record]
 
@@ -145,3 +162,147 @@ def _primary(cells: Sequence[Record], arms: Sequence[str], reference: str) -> Re
     fractions = [cell["fraction"] for cell in rows if cell.get("auroc") is not None]
     fraction = min(fractions or [cell["fraction"] for cell in rows])
     return {"target": first["target"], "mode": first["mode"], "fraction": fraction, "arm": others[0]}
+
+
+USUAL = ("sex", "age", "view", "device", "source", "hospital")
+"""Columns that are looked at where nobody names others, and where the test images have two known values or more."""
+
+
+def attributes(store: Store, wanted: Sequence[str]) -> dict[str, pl.Series]:
+    """Column -> group of each image of the store, as text; null where it is not known.
+
+    Args:
+        store: of the test images.
+        wanted: columns; none for those of `USUAL` that the store has and that have at least two values.
+
+    Raises:
+        InputError: a column that the store lacks, that has no value, or that has more than 20 values.
+    """
+    index = store.index
+    test = pl.Series(store.rows_in("test"))
+    found = {}
+    for name in wanted or [name for name in USUAL if name in index.columns]:
+        if name not in index.columns:
+            raise InputError(
+                f"--subgroup {name}: {store.path} has no such column.", nearest(name, index.columns)
+            )
+        groups = as_groups(index[name])
+        count = groups.gather(test).drop_nulls().n_unique()
+        if wanted and not 1 <= count <= MAX_GROUPS:
+            raise InputError(
+                f"--subgroup {name}: the test images have {count:,} values of it.",
+                f"A column of groups has 1 to {MAX_GROUPS}.",
+            )
+        if wanted or 2 <= count <= MAX_GROUPS:
+            found[name] = groups
+    return found
+
+
+def of_units(found: Mapping[str, pl.Series], store: Store, measured: Measured) -> dict[str, pl.Series]:
+    """Column -> group of each unit that is judged; a unit whose images differ (views of a patient) is in none."""
+    if measured.images is None:
+        return {}
+    place = store.index.select("path", "row")
+    rows = measured.images.select("path").join(place, on="path", how="left", maintain_order="left")["row"]
+    return {
+        name: unit_values(measured.images, values.gather(rows), measured.how.unit)
+        for name, values in found.items()
+    }
+
+
+def subgroup_rows(key: Key, measured: Measured, groups: Mapping[str, pl.Series]) -> list[Record]:
+    """Rows of `subgroups.csv` about one cell, of the mean over its trials; `p_holm` over all gaps of the cell."""
+    if not measured.members(key):
+        return []
+    blocks = subgroup_blocks(
+        groups, measured.labels, measured.scores(key), measured.patients, measured.how.resampling,
+        measured.how.group_minimum,
+    )  # fmt: skip
+    return [
+        cell_names(key) | {"attribute": block["column"]} | _row(group, block)
+        for block in blocks
+        for group in block["groups"]
+    ]
+
+
+def _row(group: Block, block: Block) -> Record:
+    gap = next((gap for gap in block["gaps"] if gap["group"] == group["name"]), {})
+    area = group["auroc"]
+    row: Record = {"group": group["name"], "n": group["rows"], "against_group": block["against"]}
+    row |= {name: group[name] for name in ("patients", "positives")}
+    row |= {"auroc": area["value"], "low": area["low"], "high": area["high"]}
+    row["reason"] = area.get("reason") or gap.get("reason")
+    if gap.get("p") is not None:
+        row |= {"gap": gap["difference"], "gap_low": gap["low"], "gap_high": gap["high"]}
+        row |= {"p_holm": gap["p_holm"], "flagged": int(gap["flagged"])}
+    return row
+
+
+METHOD = "platt"
+PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Shares of positives for which `prevalence.csv` has the predictive values."""
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+operating_Rows = list[Record]
+
+
+def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, operating_Rows, operating_Rows]:
+    """A row of `calibration.csv`, and the rows of `reliability.csv` and `prevalence.csv`, of the cell's first draw."""
+    how = measured.how
+    row = cell_names(key) | {"method": METHOD, "wanted_sensitivity": how.sensitivity}
+    first = measured.first(key)
+    if first is None:
+        return row | {"reason": measured.reason(key)}, [], []
+    row.update(draw=first["draw"], prevalence=float(measured.labels.mean()))
+    validated = _validation(out, first["id"], measured)
+    if validated is None:
+        return row | {"reason": "there are no validation images with a label and a score"}, [], []
+    labels, scores, patients = validated
+    row.update(validation_images=int(labels.size), validation_positives=int(labels.sum()))
+    nothing = "neither calibration nor threshold is chosen"
+    few = metrics.too_few(labels, patients, consequence=nothing, split="validation")
+    if few is not None:
+        return row | {"reason": few}, [], []
+    tested = measured.labels, measured.scores_TG[measured.done.index(first)], measured.patients
+    rule = operating.ThresholdRule("sensitivity", sensitivity=how.sensitivity)
+    threshold = operating.choose_threshold(rule, labels, scores, patients)
+    blocks, point = operating.point_block(threshold, *tested, how.resampling)
+    row |= {"threshold": threshold} | columns(blocks, RATES)
+    row["reason"] = operating.why_undefined(blocks, RATES)
+    prevalence = [
+        cell_names(key) | {"prevalence": block["prevalence"]} | columns(block, ("ppv", "npv"))
+        | {"reason": operating.why_undefined(block, ("ppv", "npv"))}
+        for block in operating.predictive_blocks(point, PREVALENCES)
+    ]  # fmt: skip
+    try:
+        calibrator = metrics.fit_calibrator(METHOD, labels, metrics.as_logits(scores), patients)
+        probabilities = calibrator.apply(metrics.as_logits(tested[1]))
+        block = operating.calibration_block(tested[0], probabilities, tested[2], how.resampling)
+    except UndefinedError as error:
+        return row | {"reason": f"no calibration: {error}"}, [], prevalence
+    row |= {"ece_if_perfect": block["ece_if_perfect"]} | columns(block, operating.CALIBRATION)
+    return row, _curve(key, block), prevalence
+
+
+def _validation(
+    out: Path, trial: str, measured: Measured
+) -> tuple[NDArray[np.int64], Floats, NDArray] | None:
+    """Labels, scores and patients of the validation units of a trial; None where there are none."""
+    path = validation_path(out, trial)
+    if not path.is_file():
+        return None
+    images = pl.read_parquet(path)
+    return join_units(images, images["score"].to_numpy(), measured.how.unit, measured.how.vote)
+
+
+def _curve(key: Key, block: Block) -> operating_Rows:
+    return [
+        cell_names(key)
+        | {
+            "bin": i,
+            "mean_probability": point["mean_probability"],
+            "share": point["value"],
+            "n": point["rows"],
+        }
+        | {"low": point["low"], "high": point["high"]}
+        for i, point in enumerate(block["curve"])
+    ]

@@ -16,11 +16,10 @@ from mococxr.heads.classifier import read_config
 from mococxr.results import Row, write_tables
 from mococxr.settings import StudySettings, to_mapping, to_yaml
 from mococxr.studies import folder, provenance
+from mococxr.studies.cells import LEVEL, Judging, undefined_entries
 from mococxr.studies.design import Design, check_modes, read_design
 from mococxr.studies.executors import Local, OnRay, executor_of
-from mococxr.studies.groups import attributes
-from mococxr.studies.measuring import Asked, Numbers, measure_study
-from mococxr.studies.results import LEVEL, Judging, undefined_entries
+from mococxr.studies.measuring import Asked, Numbers, attributes, measure_study
 from mococxr.studies.trial import TrialContext, encoder_hashes, feature_jobs
 from mococxr.version import VERSION
 
