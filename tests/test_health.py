@@ -176,7 +176,7 @@ def test_a_run_that_is_barely_begun_is_not_called_learning_but_what_is_certain_i
     }  # 40 steps; the queue is full after 32
     assert words == {"still warming"}
     assert judge(log_of()[:8], RUN).word == "learning"
-    assert judge(log_of(own_keys=0.3)[:2], RUN).word == "own key among the negatives"
+    assert judge(log_of(view_change=0.001)[:2], RUN).word == "too easy"
     assert judge(log_of(weights_grown=99.0)[:1], RUN).word == "diverging"
 
 

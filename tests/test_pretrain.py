@@ -84,7 +84,7 @@ def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
     assert {"torch", "timm", "numpy"} <= facts["libraries"].keys()
     about = json.loads((whole / "encoder.json").read_text())
     settings = from_yaml(whole / "settings.yaml")
-    assert about["timm"] == settings["backbone"]
+    assert about["architecture"] == settings["backbone"]
     assert all(about[name] == settings[name] for name in ("size", "channels", "mean", "std"))
     listed = set(pl.read_csv(whole / "patients.csv", infer_schema=False)["patient"])
     assert listed == set(store.index["patient"].gather(images))

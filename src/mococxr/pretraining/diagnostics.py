@@ -177,8 +177,8 @@ def same_picture(log: Log, _: Log, __: Run) -> Verdict | None:
 def collapsed(_: Log, window: Log, run: Run) -> Verdict | None:
     """All images have one embedding."""
     # One feature for all: a spread that still rises, as after a start near one point, is no collapse.
-    stds = [entry.get("batch_std", entry["feature_std"]) for entry in window]
-    stds = [std for std in stds if std is not None]
+    name = "batch_std" if "batch_std" in window[-1] else "feature_std"
+    stds = [entry[name] for entry in window if entry[name] is not None]
     if not stds or sum(stds) / len(stds) >= POINT or stds[-1] > 1.5 * stds[0] > 0:
         return None
     return Verdict(
