@@ -180,6 +180,7 @@ class Trained:
         self.optimizer: Optimizer = make_optimizer(s.optimizer, self.network, s.lr, s.weight_decay)
         if self.world > 1:
             leave_out_unused(self.network, s.size)
+        self.wrapped: Any
         self.wrapped, self.optimizer = accelerator.prepare(self.network, self.optimizer)
         self.scaler = accelerator.scaler
         self.backward, self.autocast = accelerator.backward, accelerator.autocast
@@ -311,7 +312,7 @@ def leave_out_unused(network: nn.Module, size: int) -> None:
     network.eval()
     output = network(torch.zeros(2, 1, size, size, dtype=torch.uint8, device=device))
     total = sum(part.sum() for part in (output if isinstance(output, tuple) else (output,)))
-    gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True)  # type: ignore[arg-type]
+    gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     network.train()
     unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, unused)

@@ -46,11 +46,11 @@ class SimCLR(Trained):
         self.optimizer.zero_grad(set_to_none=True)
         # One pass: DistributedDataParallel allows one forward a backward, and batch norm sees both views.
         a_nC, b_nC = self.wrapped(views.flatten(0, 1)).chunk(2)
-        everyone = [gather_with_gradient(side, self.rank, self.world) for side in (a_nC, b_nC)]
-        loss, logits = nt_xent(a_nC, b_nC, *everyone, self.settings.temperature, self.rank)
+        all_a_NC, all_b_NC = (gather_with_gradient(side, self.rank, self.world) for side in (a_nC, b_nC))
+        loss, logits = nt_xent(a_nC, b_nC, all_a_NC, all_b_NC, self.settings.temperature, self.rank)
         self.backward(loss)
         self.optimizer.step()
-        return StepResult(loss.detach(), logits.detach(), everyone[0].detach())
+        return StepResult(loss.detach(), logits.detach(), all_a_NC.detach())
 
     def running(self, result: StepResult) -> Tensor:
         """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,)."""
@@ -119,7 +119,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         gradient = gradient.contiguous()
         # The sum, not the mean: DistributedDataParallel divides by the number of processes afterwards.
         torch.distributed.all_reduce(gradient)

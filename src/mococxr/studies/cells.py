@@ -15,12 +15,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr.errors import InputError, RunError, UndefinedError
+from mococxr.errors import RunError, UndefinedError
 from mococxr.measure.measures import MEASURES, Resampling, quoted_auroc
 from mococxr.metrics import Trials, bootstrap, cell, vote
 from mococxr.results import UNDEFINED
 from mococxr.results import Row as Record
-from mococxr.store import Store
 from mococxr.studies.trial import predictions_path
 
 LEVEL = 0.95
@@ -204,42 +203,6 @@ def undefined_entries(records: Sequence[Record]) -> list[dict[str, Any]]:
             reason = record["status"].removeprefix(UNDEFINED)
             entries.append(cell_names(key) | {"draw": None if whole else record["draw"], "reason": reason})
     return entries
-
-
-def check_unit(store: Store, unit: str) -> None:
-    """Refuse a unit that the store cannot make.
-
-    Raises:
-        InputError: studies are asked for and images have none.
-    """
-    if unit == "study" and store.index["study"].null_count():
-        missing = store.index["study"].null_count()
-        raise InputError(
-            f"--unit study: {missing:,} images have no study.",
-            "Take --unit image or patient, or name the studies.",
-        )
-
-
-def check_test_store(store: Store, tested: Store) -> None:
-    """Refuse test images of another store that there are none of, or whose patients train.
-
-    Raises:
-        InputError: no image of `tested` is in its test split, or a test patient trains or validates in `store`.
-    """
-    patients = tested.splits.filter(pl.col("split") == "test")["patient"]
-    if not len(patients):
-        raise InputError(
-            f"--test-on {tested.path}: none of its images is a test image.",
-            "Prepare it with --split 0 0 1 to judge all of its images, or with a split that has test patients.",
-        )
-    own = store.splits.filter(pl.col("split") != "test")["patient"]
-    shared = patients.is_in(own.implode()).sum() if store.source == tested.source else 0
-    if shared:
-        raise InputError(
-            f"--test-on {tested.path}: {shared:,} of its {len(patients):,} test patients train or validate in "
-            f"{store.path}.",
-            "Prepare one of the two without them (--split-file).",
-        )
 
 
 def join_units(

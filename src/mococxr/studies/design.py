@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mococxr.encoders import BUILT_IN, EncoderSource, EncoderSpec, resolve_encoder, short_name
@@ -16,7 +17,6 @@ from mococxr.errors import InputError
 from mococxr.heads.targets import Target, read_target
 from mococxr.settings import StudySettings
 from mococxr.store import Store
-from mococxr.studies.cells import check_test_store, check_unit
 from mococxr.studies.feature_table import KIND, table_source
 from mococxr.studies.label_subsets import Draw, hash_of, make_draws, read_draws
 
@@ -252,3 +252,39 @@ def slug(text: str) -> str:
 def _trial_id(draw: Draw, mode: str, arm: str, run_index: int) -> str:
     names = "-".join(map(slug, (draw.target, mode, arm)))
     return f"{names}-{run_index}-{draw.fraction:g}-{draw.draw}"
+
+
+def check_unit(store: Store, unit: str) -> None:
+    """Refuse a unit that the store cannot make.
+
+    Raises:
+        InputError: studies are asked for and images have none.
+    """
+    if unit == "study" and store.index["study"].null_count():
+        missing = store.index["study"].null_count()
+        raise InputError(
+            f"--unit study: {missing:,} images have no study.",
+            "Take --unit image or patient, or name the studies.",
+        )
+
+
+def check_test_store(store: Store, tested: Store) -> None:
+    """Refuse test images of another store that there are none of, or whose patients train.
+
+    Raises:
+        InputError: no image of `tested` is in its test split, or a test patient trains or validates in `store`.
+    """
+    patients = tested.splits.filter(pl.col("split") == "test")["patient"]
+    if not len(patients):
+        raise InputError(
+            f"--test-on {tested.path}: none of its images is a test image.",
+            "Prepare it with --split 0 0 1 to judge all of its images, or with a split that has test patients.",
+        )
+    own = store.splits.filter(pl.col("split") != "test")["patient"]
+    shared = patients.is_in(own.implode()).sum() if store.source == tested.source else 0
+    if shared:
+        raise InputError(
+            f"--test-on {tested.path}: {shared:,} of its {len(patients):,} test patients train or validate in "
+            f"{store.path}.",
+            "Prepare one of the two without them (--split-file).",
+        )

@@ -226,7 +226,7 @@ def subgroup_rows(key: Key, measured: Measured, groups: Mapping[str, pl.Series])
 
 
 def _row(group: Block, block: Block) -> Record:
-    gap = next((gap for gap in block["gaps"] if gap["group"] == group["name"]), {})
+    gap: Record = next((gap for gap in block["gaps"] if gap["group"] == group["name"]), {})
     area = group["auroc"]
     row: Record = {"group": group["name"], "n": group["rows"], "against_group": block["against"]}
     row |= {name: group[name] for name in ("patients", "positives")}
