@@ -50,8 +50,8 @@ def test_draws_drawn_anew_give_the_interval_of_the_loop(bench):
 
 def test_the_bootstrap_row_fails_where_the_numbers_differ(bench, monkeypatch):
     script = bench("bootstrap")
-    ours = script.bootstrap_auroc
-    monkeypatch.setattr(script, "bootstrap_auroc", lambda *given: ours(*given) + 1e-9)
+    ours = script.metrics.bootstrap
+    monkeypatch.setattr(script.metrics, "bootstrap", lambda *arguments: ours(*arguments) + 1e-9)
     assert script.apart(script.made_up(images=80, columns=3), replicates=20) > script.TOLERANCE
 
 
@@ -81,7 +81,7 @@ def test_the_four_passes_are_four_forward_passes_less_the_gradient_of_the_images
     key = timm.create_model("resnet18", num_classes=0).requires_grad_(False)
     images = torch.zeros(2, 3, 64, 64)
 
-    learner = SimpleNamespace(query=network, wrapped=network, key=key, autocast=nullcontext)
+    learner = SimpleNamespace(network=network, wrapped=network, key=key, autocast=nullcontext)
     forward, first = resnet18_flop(64)
     assert step.flop_of(lambda: step.passes(learner, images, images)) == 2 * (4 * forward - first)
 

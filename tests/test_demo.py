@@ -52,7 +52,7 @@ def test_the_demo_goes_the_whole_way_and_a_stopped_one_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mococxr.pretraining.pretrain.pretrain_loop", _stop)
+        patch.setattr("mococxr.pretraining.pretrain.train", _stop)
         with pytest.raises(KeyboardInterrupt):
             demo.run(small)
     drawn = (small.out / "images" / "labels.csv").stat().st_mtime_ns

@@ -122,7 +122,7 @@ def test_every_tensor_of_the_file_is_read_or_named_as_left_out(tmp_path, capsys)
     assert record["checkpoint"]["epoch"] == 20
     assert record["pretrained_on"]["source"] == ["chexpert"]
     spec = json.loads((run / "encoder.json").read_text())
-    assert (spec["timm"], spec["size"], spec["mean"], spec["std"]) == ("resnet18", 320, MEAN, STD)
+    assert (spec["architecture"], spec["size"], spec["mean"], spec["std"]) == ("resnet18", 320, MEAN, STD)
 
 
 def test_what_the_checkpoint_does_not_record_stays_unknown(tmp_path):
@@ -291,10 +291,6 @@ def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
     path = write(tmp_path / "c.pth.tar", checkpoint("resnet18"))
     with pytest.raises(InputError, match="is not empty"):
         mococxr.import_checkpoint("moco-cxr", path, out=tmp_path / "run")
-
-
-def test_the_command_has_two_names_in_python():
-    assert getattr(mococxr, "import").__doc__ == mococxr.import_checkpoint.__doc__
 
 
 @pytest.mark.parametrize(("kind", "status"), [("moco-cxr", 0), ("simclr", 2)])

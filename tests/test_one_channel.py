@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from mococxr import encoders
-from mococxr.encoders import EncoderSpec, weights
+from mococxr.encoders import EncoderSpec, sources, weights
 from mococxr.errors import InputError
 from small_encoders import images, lively
 
@@ -56,8 +56,9 @@ def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp
     }
     own = tmp_path / "model.safetensors"
     save_file({key: value.contiguous() for key, value in tensors.items()}, own)
-    monkeypatch.setattr(weights, "imagenet_file", lambda _: own)
-    monkeypatch.setattr(weights, "timm_facts", lambda _: told)
+    for module in (weights, sources):
+        monkeypatch.setattr(module, "imagenet_file", lambda _: own)
+        monkeypatch.setattr(module, "timm_facts", lambda _: told)
     encoders.save_encoder(oracle, tmp_path / "run", {})
     given = images(2, 64)
     for init in ("imagenet", str(tmp_path / "run")):
