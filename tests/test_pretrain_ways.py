@@ -140,7 +140,6 @@ def test_a_learning_rate_without_sense_ends_in_words(phantom_store, tmp_path):
         ({"backbone": "resnet19"}, "no network 'resnet19'"),
         ({"init": "nowhere.pt"}, "no encoder 'nowhere.pt'"),
         ({"crop": (1.2, 1.0)}, "--crop"),
-        ({"momentum": 1.5}, "--momentum"),
         ({"batch": 1}, "--batch"),
         ({"precision": "fp16"}, "fp16 takes a GPU"),
         ({"key_groups": 5}, "--key-groups"),

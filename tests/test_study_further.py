@@ -152,7 +152,7 @@ def test_draws_that_would_train_on_test_images_or_that_are_not_there_are_refused
 ) -> None:
     store = Store.open(place / "store")
     draws = tmp_path / "draws"
-    with pytest.raises(InputError, match=r"no draw 0\.3-0\.csv"):
+    with pytest.raises(InputError, match=r"has no table 0\.3-0\.csv"):
         study(place, tmp_path / "study", draws_from=draws)
     write_draw(draws, "0.3-0.csv", store.index.select("path", "patient"))
     with pytest.raises(InputError, match="are not of training patients"):

@@ -59,7 +59,7 @@ def numbers(folder: Path) -> dict[str, object]:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`use(ray)`: what a study then finds in the place of Ray."""
-    monkeypatch.setattr("mococxr.workers.settle", lambda: None)
+    monkeypatch.setattr("mococxr.workers.configure_process", lambda: None)
     monkeypatch.setattr("mococxr.cluster.GRACE", 0.0)
 
     def put(ray: FakeRay) -> FakeRay:
