@@ -97,7 +97,7 @@ FLAGS: dict[str, dict[str, Any]] = {
 }
 FAULTS = [
     "learning", "diverging", "too easy", "stale keys", "collapsed", "collapsing in dimension", "stuck",
-    "own key among the negatives", "own key among the negatives, enqueued first",
+    "own key among the negatives, enqueued first",
 ]  # fmt: skip
 
 
@@ -109,11 +109,6 @@ def plant(fault: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
         patch.setattr(moco, "Projector", _frozen_head(_one_direction))
     elif fault == "stuck":
         patch.setattr(loader.BatchLoader, "views", _shuffled(loader.BatchLoader.views))
-    elif fault == "own key among the negatives":
-        shuffle = loader.SpacedShuffle
-        patch.setattr(
-            loader, "SpacedShuffle", lambda *args, **named: shuffle(*args, **{**named, "min_gap": 0})
-        )
     elif fault.endswith("first"):
         patch.setattr(moco.MoCo, "step", _own_keys_first(moco.MoCo.step))
     return FLAGS.get(fault, {})

@@ -48,12 +48,7 @@ def test_a_fault_is_named_within_the_first_tenth_of_a_run(square_store, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named_by_the_right_word_with_each_of_ten_seeds(square_store, tmp_path, fault, request):
-    if fault == "own key among the negatives":
-        # Since the count of own keys went, not every seed is named by the losses that tie: to be traced.
-        request.applymarker(
-            pytest.mark.xfail(strict=False, reason="named by tied losses alone, not with every seed")
-        )
+def test_a_fault_is_named_by_the_right_word_with_each_of_ten_seeds(square_store, tmp_path, fault):
     for seed in SLOW_SEEDS:
         with pytest.MonkeyPatch.context() as patch:
             check(fault, seed, square_store, tmp_path / str(seed), patch)
