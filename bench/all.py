@@ -26,15 +26,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- table: written by bench/all.py -->", "<!-- end of the table -->"
 SCRIPTS = ("views", "bootstrap", "lightly_beside", "step", "ranks", "linear_study", "large")
-SHOWN = (
-    "torch",
-    "torchvision",
-    "opencv-python-headless",
-    "lightly",
-    "albumentations",
-    "kornia",
-    "scikit-learn",
-)
+SHOWN = ("torch", "torchvision", "opencv-python-headless", "lightly", "albumentations", "kornia", "scikit-learn")
 
 
 def measure(script: str, rounds: int) -> list[Row]:
@@ -81,9 +73,7 @@ def write(page: Path, text: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=None)
     parser.add_argument("--no-write", action="store_true", help="print the table and leave the page as it is")

@@ -51,9 +51,7 @@ def check(store: Store, written: Archive, key: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument(
-        "--side", type=int, default=192, help="shorter side of an image, which is stored as it is"
-    )
+    parser.add_argument("--side", type=int, default=192, help="shorter side of an image, which is stored as it is")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None, help="where it is written; a temporary one")
     given = parser.parse_args()
@@ -62,12 +60,8 @@ def main() -> None:
         written = write_archive(root, given.images, sides=(given.side * 5 // 4, given.side))
         begun = time.perf_counter()
         read_cohort(root, format="dicom", jobs=given.jobs)
-        print(
-            f"headers: {given.images / (time.perf_counter() - begun):,.0f} files/s with {given.jobs} processes"
-        )
-        store = run(
-            PrepareSettings(source=root, out=Path(top) / "store", size=given.side, jobs=given.jobs, key=key)
-        )
+        print(f"headers: {given.images / (time.perf_counter() - begun):,.0f} files/s with {given.jobs} processes")
+        store = run(PrepareSettings(source=root, out=Path(top) / "store", size=given.side, jobs=given.jobs, key=key))
         sys.exit(0 if check(store, written, key) else 1)
 
 

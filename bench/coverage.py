@@ -111,10 +111,7 @@ def one_of_draws(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
         trials.append(metrics.Trials(range(count), [metrics.auroc(labels, row) for row in scores], found))
         truths.append(float(ndtr(distance / np.sqrt(2 + spread**2))))
     arm, reference = trials
-    gaps, moved_gaps = (
-        np.subtract(arm.points, reference.points),
-        np.subtract(arm.replicates, reference.replicates),
-    )
+    gaps, moved_gaps = (np.subtract(arm.points, reference.points), np.subtract(arm.replicates, reference.replicates))
     ways: dict[str, Callable[[], Any]] = {
         "patients only (paper)": lambda: metrics.paired_differences(arm, reference),
         "patients and draws, bootstrap": lambda: draws_anew(gaps, moved_gaps, seed),
@@ -174,9 +171,7 @@ def measure(cell: Cell, rounds: int, replicates: int, every: int, seconds: float
     Args:
         every: of so many studies of the part `interval` one has the bootstraps too, which are slow on many images.
     """
-    seed = np.random.SeedSequence(
-        [int(1000 * v) if not isinstance(v, str) else len(v) for v in cell.values()]
-    )
+    seed = np.random.SeedSequence([int(1000 * v) if not isinstance(v, str) else len(v) for v in cell.values()])
     rng = np.random.default_rng(seed)
     begun, held, widths, done = time.process_time(), {}, {}, 0
     while done < rounds and time.process_time() - begun < seconds:
@@ -224,29 +219,19 @@ def rows(results: list[Cell], flipped: bool) -> Iterator[str]:
             got = result["ways"].get(way)
             share = None if got is None else 1 - got["share"] if flipped else got["share"]
             shown.append("undefined" if share is None else f"{100 * share:.1f} ± {100 * got['error']:.1f} %")
-        values = [
-            f"{100 * v:g} %" if k == "prevalence" else f"{v:g}"
-            for k, v in result["cell"].items()
-            if k != "part"
-        ]
+        values = [f"{100 * v:g} %" if k == "prevalence" else f"{v:g}" for k, v in result["cell"].items() if k != "part"]
         yield "| " + " | ".join([*values, str(result["rounds"]), *shown]) + " |"
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", type=Path, default=Path("runs/coverage"))
     arguments.add_argument("--rounds", type=int, default=2000, help="simulated studies a cell")
     arguments.add_argument("--replicates", type=int, default=500, help="bootstrap replicates a study")
     arguments.add_argument("--every", type=int, default=1, help="one study in so many has the bootstraps too")
-    arguments.add_argument(
-        "--cell-seconds", type=float, default=float("inf"), help="processor time a cell may take"
-    )
+    arguments.add_argument("--cell-seconds", type=float, default=float("inf"), help="processor time a cell may take")
     arguments.add_argument("--seconds", type=float, default=float("inf"), help="no new cell after this time")
-    arguments.add_argument(
-        "--only", default="{}", help="JSON: values that a cell must have, such as its part"
-    )
+    arguments.add_argument("--only", default="{}", help="JSON: values that a cell must have, such as its part")
     given = arguments.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "cells.jsonl"

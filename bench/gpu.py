@@ -36,9 +36,7 @@ class Random(Level):
     """Images of noise in memory, of the shape that a store of the preset's level has."""
 
     def __init__(self, size: int) -> None:
-        self.noise = np.random.default_rng(0).integers(
-            0, 256, (64, size * 3 // 2, size * 15 // 8), dtype=np.uint8
-        )
+        self.noise = np.random.default_rng(0).integers(0, 256, (64, size * 3 // 2, size * 15 // 8), dtype=np.uint8)
 
     def pixels(self, i: int) -> np.ndarray:
         return self.noise[i % 64]
@@ -97,9 +95,7 @@ def measure(preset: str, given: argparse.Namespace) -> str:
     for _ in range(20):
         bare(), fed()
     torch.cuda.reset_peak_memory_stats()
-    pairs = [
-        (steady(fed, given.seconds / ROUNDS), steady(bare, given.seconds / ROUNDS)) for _ in range(ROUNDS)
-    ]
+    pairs = [(steady(fed, given.seconds / ROUNDS), steady(bare, given.seconds / ROUNDS)) for _ in range(ROUNDS)]
     batches.close()
     rate, share = statistics.median(a for a, _ in pairs), statistics.median(a / b for a, b in pairs)
     kind = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
@@ -122,9 +118,7 @@ def record(rows: list[str], page: Path = PAGE) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each side of each preset")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--views-on", choices=["cpu", "device"], default="cpu")

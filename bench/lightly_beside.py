@@ -114,9 +114,7 @@ def best_workers(folder: Path, size: int, view: str) -> tuple[str, Lightly]:
     """The loop with the number of workers that makes the most images/s, and what to call it."""
     _, _, steps, warm = PLANS[size]
     # A loop is gone, its workers too, before the next one's workers are forked.
-    tried = {
-        workers: Lightly(folder, size, view, workers).rate(max(2, steps // 2), warm) for workers in (0, 1, 2)
-    }
+    tried = {workers: Lightly(folder, size, view, workers).rate(max(2, steps // 2), warm) for workers in (0, 1, 2)}
     best = max(tried, key=lambda workers: tried[workers])
     return f"lightly 1.6, {view}, {best} worker{'s' * (best != 1)}", Lightly(folder, size, view, best)
 
@@ -141,9 +139,7 @@ def beside(
     steps, _, theirs, warm = PLANS[size]
     with TemporaryDirectory() as name:
         top = Path(name)
-        images = write_images(
-            top / "images", steps * BATCH, side, suffix, pictures=16 if counted else PICTURES
-        )
+        images = write_images(top / "images", steps * BATCH, side, suffix, pictures=16 if counted else PICTURES)
         begun = time.perf_counter()
         store = make_store(images, top / "store")
         preparing = (time.perf_counter() - begun) / (steps * BATCH) / EPOCHS if counted else 0.0
@@ -151,10 +147,7 @@ def beside(
         def ours(precision: str) -> float:
             return 1 / (1 / our_rate(store, top, size, precision) + preparing)
 
-        sides: dict[str, Callable[[], float]] = {
-            "float32": partial(ours, "no"),
-            "auto": partial(ours, "auto"),
-        }
+        sides: dict[str, Callable[[], float]] = {"float32": partial(ours, "no"), "auto": partial(ours, "auto")}
         for view in list(VIEWS)[: 1 if counted else 2]:
             told, loop = best_workers(images, size, view)
             sides[told] = partial(loop.rate, theirs, warm)

@@ -37,15 +37,11 @@ def ranks(rounds: int) -> Iterator[Row]:
         store = make_store(write_images(top / "images", IMAGES, 320, ".jpg"), top / "store")
         outs = iter(range(2 * rounds))
         sides = {
-            f"{count} rank{'s' * (count > 1)}": lambda count=count: pretrain(
-                store, top / f"run{next(outs)}", count
-            )
+            f"{count} rank{'s' * (count > 1)}": lambda count=count: pretrain(store, top / f"run{next(outs)}", count)
             for count in (RANKS, 1)
         }
         found = alternate(sides, rounds)
-    yield row(
-        f"{RANKS} ranks, ResNet-18, {SIZE} px, {BATCH} images a step", found, f"{RANKS} ranks", "1 rank", 0.9
-    )
+    yield row(f"{RANKS} ranks, ResNet-18, {SIZE} px, {BATCH} images a step", found, f"{RANKS} ranks", "1 rank", 0.9)
 
 
 if __name__ == "__main__":

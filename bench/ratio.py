@@ -57,14 +57,7 @@ def median_ratio(top: Iterable[float], bottom: Iterable[float]) -> float:
 
 
 def row(
-    name: str,
-    found: Found,
-    ours: str,
-    beside: str,
-    bar: float,
-    *,
-    unit: str = "images/s",
-    at_most: bool = False,
+    name: str, found: Found, ours: str, beside: str, bar: float, *, unit: str = "images/s", at_most: bool = False
 ) -> Row:
     """The row of two sides, more being better on both (or less: the unit `s`, where the ratio is turned round)."""
     a, b = found[ours], found[beside]
@@ -98,18 +91,14 @@ def processor_rate(work: Callable[[int], object], each: int, seconds: float = 0.
 
 
 def main(
-    description: str | None,
-    subjects: Mapping[str, Callable[[int], Iterator[Row]]],
-    argv: list[str] | None = None,
+    description: str | None, subjects: Mapping[str, Callable[[int], Iterator[Row]]], argv: list[str] | None = None
 ) -> int:
     """Measure the subjects and print their rows as they come; 1 where one failed.
 
     Args:
         subjects: name -> rounds -> rows.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=list(subjects), default=None)
     parser.add_argument("--cores", type=int, default=None, help="use so many cores only; all by default")

@@ -78,9 +78,7 @@ def gains(out: Path, splits: list[int], label: str = "study") -> pl.DataFrame:
             folder = out / f"{label}{split}-{name}"
             if (folder / "differences.csv").exists():
                 cells = pl.read_csv(folder / "cells.csv").select("arm", "mode", "target", "fraction", "auroc")
-                rows = pl.read_csv(folder / "differences.csv").join(
-                    cells, on=["arm", "mode", "target", "fraction"]
-                )
+                rows = pl.read_csv(folder / "differences.csv").join(cells, on=["arm", "mode", "target", "fraction"])
                 parts.append(rows.with_columns(study=pl.lit(name), split=pl.lit(split)))
     return pl.concat(parts, how="diagonal_relaxed")
 
@@ -126,18 +124,8 @@ def extras(out: Path, split: int) -> None:
     )  # fmt: skip
     for name in STUDIES:
         study(out / f"paper{split}-{name}", stores, name, {"paper": paper})
-    tuning = {
-        "mode": ["finetune"],
-        "draws": 3,
-        "lr": 1e-4,
-        "optimizer": "adamw",
-        "epochs": 12,
-        "checkpoints": 0,
-    }
-    for name, target, fractions in (
-        ("nih", "Effusion", [0.05, 0.2]),
-        ("bacterial", "Bacterial", [0.01, 0.05]),
-    ):
+    tuning = {"mode": ["finetune"], "draws": 3, "lr": 1e-4, "optimizer": "adamw", "epochs": 12, "checkpoints": 0}
+    for name, target, fractions in (("nih", "Effusion", [0.05, 0.2]), ("bacterial", "Bacterial", [0.01, 0.05])):
         folder = out / f"finetune{split}-{name}"
         study(folder, stores, name, {"moco": run}, target=[target], fraction=fractions, **tuning)
     for name in STUDIES:
@@ -145,14 +133,10 @@ def extras(out: Path, split: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     parser.add_argument("--splits", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument(
-        "--extras", action="store_true", help="the comparisons without bars, on the first split"
-    )
+    parser.add_argument("--extras", action="store_true", help="the comparisons without bars, on the first split")
     asked = parser.parse_args()
     if not (DATA / "splits.csv").is_file():
         print(f"no real images at {DATA}: set MOCOCXR_DATA")
@@ -161,18 +145,14 @@ def main() -> int:
         stores = prepare(asked.out, split)
         run = pretrain(asked.out, stores, split)
         facts = read_json(run / "run.json")
-        print(
-            f"split {split}: pretrained in {facts['seconds'] / 60:.1f} min, {facts['images_per_s']:.0f} images/s"
-        )
+        print(f"split {split}: pretrained in {facts['seconds'] / 60:.1f} min, {facts['images_per_s']:.0f} images/s")
         for name in STUDIES:
             study(asked.out / f"study{split}-{name}", stores, name, {"moco": run})
     table = gains(asked.out, asked.splits)
     write_csv(asked.out / "gains.csv", table)
     good = judge(table, asked.splits)
     seconds = [read_json(asked.out / f"moco{s}" / "run.json")["seconds"] for s in asked.splits]
-    print(
-        f"pretraining: {statistics.mean(seconds) / 60:.1f} minutes a split (longest {max(seconds) / 60:.1f})"
-    )
+    print(f"pretraining: {statistics.mean(seconds) / 60:.1f} minutes a split (longest {max(seconds) / 60:.1f})")
     if asked.extras:
         extras(asked.out, asked.splits[0])
         for label in ("paper", "finetune", "cv"):

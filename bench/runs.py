@@ -72,9 +72,7 @@ def quietly() -> Iterator[None]:
 
 def rate_apart(store: Path, out: Path, ranks: int = 1, threads: int | None = None, **settings: Any) -> float:
     """Images a second of `mococxr pretrain` in processes of its own, as users run it; all cores, or `threads` each."""
-    several = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    )
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     given = {**SETTINGS, **settings, "out": out}
     options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     done = subprocess.run(

@@ -75,13 +75,7 @@ def _calls_a_second(work: Callable[[], object], seconds: float) -> float:
 
 def make_moco(store: Path, size: int, precision: str = "no") -> MoCo:
     """What a run of these settings would start with."""
-    wanted = {
-        "stores": [store],
-        "out": store.parent / "run",
-        "size": size,
-        **SETTINGS,
-        "precision": precision,
-    }
+    wanted = {"stores": [store], "out": store.parent / "run", "size": size, **SETTINGS, "precision": precision}
     settings = make(PretrainSettings, wanted)
     return build_method(settings, make_accelerator("cpu", precision))[0]
 

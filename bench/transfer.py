@@ -26,9 +26,7 @@ GRADIENT = {"epochs": 12, "checkpoints": 0, "optimizer": "adamw", "lr": 1e-4, "d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--split", type=int, default=0)
     parser.add_argument("--source", choices=list(STUDIES), default="pediatric")

@@ -52,16 +52,10 @@ PRETRAINING: dict[str, Fact] = {
     "backbone": Fact("ResNet-18 and DenseNet-121", SAME, "`reproduce` runs both."),
     "init": Fact("ImageNet weights", SAME),
     "channels": Fact("grey replicated to 3 channels", SAME),
-    "size": Fact(
-        "224",
-        "shorter side to 320, crop of 320",
-        "The code made the numbers.",
-    ),
+    "size": Fact("224", "shorter side to 320, crop of 320", "The code made the numbers."),
     "epochs": Fact("20", SAME),
     "batch": Fact("16, on one GPU", SAME),
-    "queue": Fact(
-        "24,576", SAME, "With fewer images than keys an image would be its own negative: that is refused."
-    ),
+    "queue": Fact("24,576", SAME, "With fewer images than keys an image would be its own negative: that is refused."),
     "lr": Fact("1e-4, the best of 1e-2, 1e-3, 1e-4 and 1e-5", SAME, "The comparison is a table of its own."),
     "momentum": Fact("0.999", SAME),
     "temperature": Fact("0.2", SAME),
@@ -77,9 +71,7 @@ PRETRAINING: dict[str, Fact] = {
     "optimizer": Fact("Adam, betas 0.9 and 0.999", SAME),
     "weight_decay": Fact("1e-4, L2", SAME),
     "schedule": Fact("a tenth at epochs 12 and 18 (and 24, after the end)", SAME),
-    "milestones": Fact(
-        "epochs 12 and 18 of 20", SAME, "As shares of the run, so that `--epochs` moves them."
-    ),
+    "milestones": Fact("epochs 12 and 18 of 20", SAME, "As shares of the run, so that `--epochs` moves them."),
     "warmup": Fact("none", SAME),
     "flip": Fact("horizontally, probability 0.5", SAME),
     "rotation": Fact(
@@ -95,9 +87,7 @@ PRETRAINING: dict[str, Fact] = {
         "`pretrain --crop 0.95 1` (MedAug, 2021) or `--crop 0.3 0.9` (SiAug, 2023)",
     ),
     "brightness": Fact("none", SAME),
-    "contrast": Fact(
-        "none", SAME, "", "`pretrain --brightness --contrast`: SiAug's best pair of views has both"
-    ),
+    "contrast": Fact("none", SAME, "", "`pretrain --brightness --contrast`: SiAug's best pair of views has both"),
     "mean": Fact("", "0.5020"),
     "std": Fact(
         "",
@@ -106,10 +96,7 @@ PRETRAINING: dict[str, Fact] = {
         "`pretrain --std 0.29255`, `reproduce --variant std`",
     ),
     "positives": Fact(
-        "two views of one image",
-        SAME,
-        "",
-        "`pretrain --positives study`: two images of one study (MedAug, 2021)",
+        "two views of one image", SAME, "", "`pretrain --positives study`: two images of one study (MedAug, 2021)"
     ),
 }
 """Setting of `pretrain` -> fact; the value is that of the preset `paper`."""
@@ -212,9 +199,7 @@ def _value(kind: type, name: str, value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return (
-        f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
-    )
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _table(title: str, facts: dict[str, Fact], taken: dict[str, str]) -> str:

@@ -57,8 +57,7 @@ def text_of(signature: inspect.Signature) -> str:
         default = parameter.default
         shown = repr(str(default) if isinstance(default, Path) else default)
         words.append(
-            f"{parameter.name}: {parameter.annotation}"
-            + ("" if default is parameter.empty else f" = {shown}")
+            f"{parameter.name}: {parameter.annotation}" + ("" if default is parameter.empty else f" = {shown}")
         )
     return f"({', '.join(words)}) -> {signature.return_annotation}"
 
@@ -74,9 +73,7 @@ def stub() -> str:
     for command in COMMANDS:
         function = getattr(mococxr, commands.PYTHON_NAMES.get(command, command))
         doc = "\n".join(map(_wrapped, function.__doc__.splitlines())).lstrip()
-        parts.append(
-            f'def {function.__name__}{text_of(inspect.signature(function))}:\n    """{doc}\n    """\n'
-        )
+        parts.append(f'def {function.__name__}{text_of(inspect.signature(function))}:\n    """{doc}\n    """\n')
     ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"]
     return subprocess.run(ruff, input="".join(parts), capture_output=True, text=True, check=True).stdout
 

@@ -40,10 +40,7 @@ def seeds() -> list[bytes]:
     window: dict[str, Any] = {"BitsStored": 12, "WindowCenter": "2000", "WindowWidth": "900"}
     ways = (written.EXPLICIT, written.IMPLICIT, written.BIG, written.DEFLATED, written.RLE, written.LOSSLESS)
     images += [written.image(deep, way, **window) for way in (*ways, written.LS, written.J2K_LOSSLESS)]
-    images += [
-        written.image(small, written.BASELINE),
-        written.image(colours, written.RLE, SOPClassUID=written.SC),
-    ]
+    images += [written.image(small, written.BASELINE), written.image(colours, written.RLE, SOPClassUID=written.SC)]
     lut = written.tables(written.table(np.arange(4096), 0, 12, "NORMAL"))
     images.append(written.image(deep, BitsStored=12, VOILUTSequence=lut, PixelPaddingValue=5))
     return [*images, written.without_meta(images[6])]

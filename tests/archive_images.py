@@ -103,9 +103,7 @@ def mixed_image(grey: NDArray[np.uint8], rng: np.random.Generator, **elements: A
     )  # fmt: skip
     syntax = rng.choice(5, p=(0.45, 0.1, 0.15, 0.15, 0.15))
     if syntax >= 2:
-        made.compress(
-            [RLELossless, JPEGLSLossless, JPEG2000Lossless][syntax - 2], generate_instance_uid=False
-        )
+        made.compress([RLELossless, JPEGLSLossless, JPEG2000Lossless][syntax - 2], generate_instance_uid=False)
     elif syntax == 1:
         made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return made
@@ -120,9 +118,7 @@ def write_archive(
     bad = dict(zip(rng.permutation(images)[: round(broken * images)].tolist(), BROKEN * images, strict=False))
     for i in range(images):
         patient, study = i // 4, i // 2
-        path = (
-            name(patient, study, i) if name else f"p{patient:05d}/{study:05d}/IM{i:06d}" + (".dcm" * (i % 2))
-        )
+        path = name(patient, study, i) if name else f"p{patient:05d}/{study:05d}/IM{i:06d}" + (".dcm" * (i % 2))
         grey = grey_image(rng, sides[0], sides[1])
         data = mixed_image(
             grey, rng, patient=f"ID{patient:05d}", study=f"{ROOT}2.{study}", sop=f"{ROOT}3.{i}",

@@ -127,29 +127,20 @@ def encoded(cells: np.ndarray, syntax: str, ds: Dataset) -> bytes:
     if syntax in (LS, LS_NEAR):
         jpeg_ls = pytest.importorskip("jpeg_ls", reason="no writer of JPEG-LS")
         near = 2 if syntax == LS_NEAR else 0
-        return bytes(
-            jpeg_ls.encode_array(cells.view(f"u{cells.itemsize}"), near, 0 if cells.ndim == 2 else 2)
-        )
+        return bytes(jpeg_ls.encode_array(cells.view(f"u{cells.itemsize}"), near, 0 if cells.ndim == 2 else 2))
     if syntax in (J2K_LOSSLESS, J2K):
         openjpeg = pytest.importorskip("openjpeg.utils", reason="no writer of JPEG 2000")
         kind = 1 if cells.ndim == 3 else 2
         options: dict[str, Any] = {"compression_ratios": [4]} if syntax == J2K else {}
         return bytes(
-            openjpeg.encode_array(
-                cells, ds.BitsStored, kind, use_mct=cells.ndim == 3, codec_format=0, **options
-            )
+            openjpeg.encode_array(cells, ds.BitsStored, kind, use_mct=cells.ndim == 3, codec_format=0, **options)
         )
     return jpeg(cells, syntax, ds)
 
 
 def rle(cells: np.ndarray) -> bytes:
     """DICOM RLE, by pydicom."""
-    about = {
-        "rows": cells.shape[0],
-        "columns": cells.shape[1],
-        "number_of_frames": 1,
-        "pixel_representation": 0,
-    }
+    about = {"rows": cells.shape[0], "columns": cells.shape[1], "number_of_frames": 1, "pixel_representation": 0}
     about |= {"samples_per_pixel": 1 if cells.ndim == 2 else 3, "planar_configuration": 0}
     about |= {"bits_allocated": 8 * cells.itemsize, "bits_stored": 8 * cells.itemsize}
     about["photometric_interpretation"] = "MONOCHROME2" if cells.ndim == 2 else "RGB"

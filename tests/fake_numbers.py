@@ -9,12 +9,7 @@ from typing import Any
 
 import numpy as np
 
-GROUPS = (
-    ("sex", "F", 240, 0.0),
-    ("sex", "M", 274, None),
-    ("age", "0 to 4", 300, None),
-    ("age", "5 to 9", 200, -0.06),
-)
+GROUPS = (("sex", "F", 240, 0.0), ("sex", "M", 274, None), ("age", "0 to 4", 300, None), ("age", "5 to 9", 200, -0.06))
 PLANNED = "To see a difference of 0.03 in AUROC with 80 % power, 1,204 test patients are needed."
 FEW = "Only 4 positive test patients: no AUROC of this group is computed."
 KEYS = ("arm", "mode", "target", "fraction")
@@ -101,22 +96,9 @@ def _ends(name: str, value: float, half: float = 0.03) -> Row:
 
 
 def _calibration(row: Row) -> Row:
-    found = _take(row, KEYS) | {
-        "draw": 0,
-        "method": "platt",
-        "validation_images": 200,
-        "validation_positives": 110,
-    }
-    found |= (
-        _ends("brier", 0.11)
-        | _ends("ece", 0.04)
-        | {"ece_if_perfect": 0.025, "slope": 0.93, "intercept": 0.08}
-    )
-    found |= (
-        {"threshold": 0.41, "wanted_sensitivity": 0.9}
-        | _ends("sensitivity", 0.91)
-        | _ends("specificity", 0.78)
-    )
+    found = _take(row, KEYS) | {"draw": 0, "method": "platt", "validation_images": 200, "validation_positives": 110}
+    found |= _ends("brier", 0.11) | _ends("ece", 0.04) | {"ece_if_perfect": 0.025, "slope": 0.93, "intercept": 0.08}
+    found |= {"threshold": 0.41, "wanted_sensitivity": 0.9} | _ends("sensitivity", 0.91) | _ends("specificity", 0.78)
     return found | _ends("ppv", 0.85) | _ends("npv", 0.86) | {"prevalence": 300 / 514}
 
 
@@ -135,9 +117,7 @@ def _prevalence(row: Row) -> list[Row]:
     found = []
     for share in (0.01, 0.05, 0.1, 0.2, 0.5):
         ppv = 0.91 * share / (0.91 * share + 0.22 * (1 - share))
-        found.append(
-            _take(row, KEYS) | {"prevalence": share} | _ends("ppv", ppv) | _ends("npv", 1 - 0.1 * share)
-        )
+        found.append(_take(row, KEYS) | {"prevalence": share} | _ends("ppv", ppv) | _ends("npv", 1 - 0.1 * share))
     return found
 
 
@@ -147,13 +127,7 @@ def _groups(row: Row) -> list[Row]:
     rows = []
     for name, group, images, gap in GROUPS:
         value = row["auroc"] + (gap or 0)
-        found = {
-            "attribute": name,
-            "group": group,
-            "n": images,
-            "patients": images // 2,
-            "positives": images // 3,
-        }
+        found = {"attribute": name, "group": group, "n": images, "patients": images // 2, "positives": images // 3}
         found |= {"auroc": value, "low": value - 0.04, "high": min(1, value + 0.04)}
         found |= {"against_group": "M" if name == "sex" else "0 to 4"}
         if gap is not None:
@@ -182,12 +156,5 @@ def fake_run(number: int) -> Row:
     return {
         "run": f"moco-{number}",
         "health": words
-        | {
-            **log[-1],
-            "queue": 4096,
-            "guessing": math.log(4097),
-            "own_key_floor": math.log(2),
-            "dim": 128,
-            "log": log,
-        },
+        | {**log[-1], "queue": 4096, "guessing": math.log(4097), "own_key_floor": math.log(2), "dim": 128, "log": log},
     }

@@ -36,9 +36,7 @@ class FakeRay:
 
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
 
-    def __init__(
-        self, cpus: int = 2, gpus: float = 0, deaths: Sequence[int] = (), broken: bool = False
-    ) -> None:
+    def __init__(self, cpus: int = 2, gpus: float = 0, deaths: Sequence[int] = (), broken: bool = False) -> None:
         self.has = {"CPU": float(cpus), "GPU": float(gpus)}
         self.deaths, self.broken = set(deaths), broken
         self.started: list[dict[str, Any]] = []

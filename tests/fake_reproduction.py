@@ -79,9 +79,7 @@ def fake_reproduction(
     return out
 
 
-def _study(
-    folder: Path, cells: list[Cell], undefined: dict[str, str], shift: float, changed: dict[str, Any]
-) -> None:
+def _study(folder: Path, cells: list[Cell], undefined: dict[str, str], shift: float, changed: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(len(folder.name))
     rows, values, lost = [], {}, []

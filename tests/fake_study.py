@@ -77,9 +77,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         },
         "targets": {target: dict(count) for target in targets},
         "arms": {arm: common | about.get(arm, {}) for arm in arms},
-        "images_in_both": {"moco/moco": {"test_images": 514, "same": 0, "alike": 2}}
-        if "moco" in arms
-        else {},
+        "images_in_both": {"moco/moco": {"test_images": 514, "same": 0, "alike": 2}} if "moco" in arms else {},
         "reference": "imagenet",
         "primary": {"target": targets[0], "mode": "linear", "fraction": 0.01, "arm": arms[0]},
         "replicates": 500,
@@ -123,9 +121,7 @@ def fake_study(
                 for fraction in fractions:
                     gone = undefined.get((arm, mode, target, fraction))
                     base = START.get(arm, 0.8) + HARD.get(target, 0.0) + (0.02 if mode == "finetune" else 0)
-                    mean = min(
-                        0.985, base + 0.05 * np.log10(fraction / 0.01) * (1.2 if arm != "moco" else 0.5)
-                    )
+                    mean = min(0.985, base + 0.05 * np.log10(fraction / 0.01) * (1.2 if arm != "moco" else 0.5))
                     n = DRAWS.get(fraction, 3)
                     draws = np.clip(mean + rng.normal(0, 0.02, n) * (fraction < 1), 0, 1)
                     cells.append(_cell((arm, mode, target, fraction), draws, gone))
@@ -135,9 +131,7 @@ def fake_study(
         "differences": len(differences), "across": 0, "too_few": 0,
         "words": f"{len(differences)} comparisons, adjusted together.",
     }  # fmt: skip
-    entries = [
-        {**dict(zip(KEYS, key, strict=True)), "draw": None, "reason": why} for key, why in undefined.items()
-    ]
+    entries = [{**dict(zip(KEYS, key, strict=True)), "draw": None, "reason": why} for key, why in undefined.items()]
     tables = {"cells": cells, "trials": trials, "differences": differences, "across": []}
     write_tables(root, tables | further_tables(cells, differences))
     content = facts(arms, targets) | {"tests": tests} | (recorded or {}) | {"undefined": entries}

@@ -26,9 +26,7 @@ def burn_in(image: np.ndarray, number: int) -> np.ndarray:
     (width, height), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     left = (image.shape[1] - width) * (number % 4) // 4 + 3
     base = height + 5 if number % 2 else image.shape[0] - 7
-    return cv2.putText(
-        image.copy(), words, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 1, cv2.LINE_AA
-    )
+    return cv2.putText(image.copy(), words, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 1, cv2.LINE_AA)
 
 
 CHANGES = {
@@ -53,9 +51,7 @@ def plant(folder: Path, images: int, counts: dict[str, int], size: int) -> tuple
     Returns:
         The store, and for each fault the paths that should be flagged (for `torn` the patients).
     """
-    table = pl.read_csv(
-        write_phantoms(folder / "images", images, size=size, seed=4, jobs=2), infer_schema=False
-    )
+    table = pl.read_csv(write_phantoms(folder / "images", images, size=size, seed=4, jobs=2), infer_schema=False)
     table = table.with_columns(split=_half(table["patient"]))
     rng = np.random.default_rng(1)
     rows = iter(rng.permutation(len(table)).tolist())
@@ -71,10 +67,7 @@ def plant(folder: Path, images: int, counts: dict[str, int], size: int) -> tuple
         for number in range(counts.get(fault, 0)):
             row = table.row(next(rows), named=True)
             path = _copy(folder / "images", row["path"], fault, number)
-            other = {
-                "patient": f"{row['patient']}x",
-                "split": {"train": "test", "test": "train"}[row["split"]],
-            }
+            other = {"patient": f"{row['patient']}x", "split": {"train": "test", "test": "train"}[row["split"]]}
             more.append({**row, "path": path, **(other if fault == "leaking" else {})})
             planted[fault].append(path)
     pl.concat([table, pl.DataFrame(more, schema=table.schema)]).write_csv(folder / "images" / "labels.csv")
@@ -94,9 +87,7 @@ def _copy(folder: Path, path: str, fault: str, number: int) -> str:
     name = path.replace("phantom-", f"phantom-{fault}-")
     if fault == "rescaled":
         factor = 0.7 + 0.08 * (number % 10)
-        cv2.imwrite(
-            str(folder / name), cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        )
+        cv2.imwrite(str(folder / name), cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
     elif fault == "recompressed":
         name = name.replace(".png", ".jpg")
         cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 40 + 5 * (number % 10)])

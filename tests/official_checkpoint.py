@@ -43,9 +43,7 @@ def state_dict(arch: str, head: str = "mlp", prefix: str = "module.") -> dict[st
         for key, value in network(arch, head, seed).state_dict().items()
     }
     queue = {"queue": torch.randn(DIM, 8, generator=torch.Generator().manual_seed(0))}
-    return (
-        table | {f"{prefix}{k}": v for k, v in queue.items()} | {f"{prefix}queue_ptr": torch.zeros(1).long()}
-    )
+    return table | {f"{prefix}{k}": v for k, v in queue.items()} | {f"{prefix}queue_ptr": torch.zeros(1).long()}
 
 
 def checkpoint(arch: str, head: str = "mlp", prefix: str = "module.") -> dict[str, Any]:

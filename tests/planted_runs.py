@@ -35,10 +35,7 @@ def make_square_store(folder: Path) -> Path:
         side = min(image.shape)
         cv2.imwrite(str(path), image[:side, :side])
     out = folder / "store"
-    run(
-        "prepare",
-        {"source": folder / "images", "out": out, "size": 48, "jobs": 1, "split": (0.7, 0.15, 0.15)},
-    )
+    run("prepare", {"source": folder / "images", "out": out, "size": 48, "jobs": 1, "split": (0.7, 0.15, 0.15)})
     return out
 
 
@@ -114,9 +111,7 @@ def plant(fault: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     return FLAGS.get(fault, {})
 
 
-def first_tenth(
-    store: Path, out: Path, fault: str, seed: int, patch: pytest.MonkeyPatch
-) -> list[dict[str, Any]]:
+def first_tenth(store: Path, out: Path, fault: str, seed: int, patch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The log of the first tenth of a run with a fault."""
     run_on = loader.BatchLoader.run
 

@@ -78,9 +78,7 @@ def scored_study(
                     for arm, most in gain.items():
                         for run in range((runs or {}).get(arm, 1)):
                             trial = f"{target}-{mode}-{arm}-{run}-{fraction:g}-{draw}"
-                            height = (
-                                most * (0.5 + 0.5 * np.sqrt(fraction)) + spread + rng.normal(0, 0.1) * run
-                            )
+                            height = most * (0.5 + 0.5 * np.sqrt(fraction)) + spread + rng.normal(0, 0.1) * run
                             for name, table, path in (
                                 ("test", index, predictions_path(out, trial)),
                                 ("val", valid, validation_path(out, trial)),

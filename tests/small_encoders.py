@@ -37,12 +37,7 @@ def timm_repository(folder: Path, name: str = VIT, size: int = 64, **arguments: 
     if name == VIT:
         arguments["img_size"] = size
     network = lively(timm.create_model(name, num_classes=5, **arguments))
-    about = {
-        "input_size": (3, size, size),
-        "mean": (0.3, 0.4, 0.5),
-        "std": (0.2, 0.25, 0.3),
-        "num_classes": 5,
-    }
+    about = {"input_size": (3, size, size), "mean": (0.3, 0.4, 0.5), "std": (0.2, 0.25, 0.3), "num_classes": 5}
     network.pretrained_cfg.update(about)
     save_for_hf(network, str(folder), model_args=arguments, safe_serialization=True)
     network.reset_classifier(0)

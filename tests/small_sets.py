@@ -27,9 +27,7 @@ def fourteen(**values: str) -> str:
 
 
 def mimic(root: Path) -> None:
-    columns = (
-        "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate"
-    )
+    columns = "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate"
     table(
         root / "mimic-cxr-2.0.0-metadata.csv",
         columns,
@@ -137,20 +135,12 @@ def rsna(root: Path) -> None:
 def rsna_origin(root: Path) -> None:
     """The list that names the image of ChestX-ray14 behind each of the challenge's."""
     pairs = {"k-1": "00025669_003.png", "k-2": "00025669_004.png", "k-3": "00000007_000.png"}
-    entries = [
-        {"subset_img_id": image, "img_id": name, "subset_group": "train"} for image, name in pairs.items()
-    ]
+    entries = [{"subset_img_id": image, "img_id": name, "subset_group": "train"} for image, name in pairs.items()]
     (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(entries))
 
 
 def tbx11k(root: Path) -> None:
-    table(
-        root / "lists" / "TBX11K_train.txt",
-        "health/h0001.png",
-        "sick/s0001.png",
-        "tb/tb0001.png",
-        "tb/tb0002.png",
-    )
+    table(root / "lists" / "TBX11K_train.txt", "health/h0001.png", "sick/s0001.png", "tb/tb0001.png", "tb/tb0002.png")
     table(root / "lists" / "TBX11K_val.txt", "tb/tb0003.png")
     table(root / "lists" / "all_train.txt", "health/h0001.png", "extra/shenzhen/CHNCXR_0001_0.png")
     kinds = [(1, "ActiveTuberculosis"), (2, "ObsoletePulmonaryTuberculosis"), (3, "PulmonaryTuberculosis")]
@@ -187,8 +177,7 @@ def openi(root: Path) -> None:
     ):
         marks = "".join(f"<major>{heading}</major>" for heading in headings)
         pixels = "".join(
-            f'<parentImage id="CXR{number}_1_IM-000{view}"><caption>secret</caption></parentImage>'
-            for view in (1, 2)
+            f'<parentImage id="CXR{number}_1_IM-000{view}"><caption>secret</caption></parentImage>' for view in (1, 2)
         )
         table(
             root / "ecgen-radiology" / f"{number}.xml",

@@ -137,18 +137,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "name", ["Store", "Images", "Features", "read_image", "load_encoder", "load_classifier", "read_results"]
 )
-def test_the_examples_in_the_docstrings_run(
-    name: str, folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_in_the_docstrings_run(name: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folders)
-    found = doctest.DocTestFinder(recurse=False).find(
-        getattr(mococxr, name), name, globs={"mococxr": mococxr}
-    )
+    found = doctest.DocTestFinder(recurse=False).find(getattr(mococxr, name), name, globs={"mococxr": mococxr})
     assert found[0].examples
     report: list[str] = []
-    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(found[0], out=report.append).failed == 0, (
-        report
-    )
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(found[0], out=report.append).failed == 0, report
 
 
 def test_features_are_those_of_embed_and_serve_in_scikit_learn(folders: Path) -> None:

@@ -128,9 +128,7 @@ def calls_of_global_generators(tree: ast.Module) -> list[str]:
     return [
         f"line {node.lineno}: {ast.unparse(node.func)}"
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and id(node) not in forgiven
-        and GLOBAL_GENERATORS.match(ast.unparse(node.func))
+        if isinstance(node, ast.Call) and id(node) not in forgiven and GLOBAL_GENERATORS.match(ast.unparse(node.func))
     ]
 
 
@@ -140,9 +138,7 @@ def test_no_global_random_generator_is_seeded_or_drawn_from() -> None:
 
 
 def test_a_global_generator_is_seen() -> None:
-    text = (
-        "np.random.seed(0)\nrandom.random()\ntorch.manual_seed(1)\ng.manual_seed(1)\nnp.random.default_rng(0)"
-    )
+    text = "np.random.seed(0)\nrandom.random()\ntorch.manual_seed(1)\ng.manual_seed(1)\nnp.random.default_rng(0)"
     text += "\nwith torch.random.fork_rng():\n    torch.manual_seed(1)"
     assert len(calls_of_global_generators(ast.parse(text))) == 3
 

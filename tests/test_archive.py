@@ -82,17 +82,11 @@ def test_every_good_image_is_right_and_every_broken_one_is_named(archive, tmp_pa
     for i, path in enumerate(store.index["path"]):
         facts = written.facts[real[path]]
         row = store.index.row(i, named=True)
-        assert (row["view"], row["sex"], row["device"]) == (
-            facts.ViewPosition,
-            facts.PatientSex,
-            "Maker Model 1",
-        )
+        assert (row["view"], row["sex"], row["device"]) == (facts.ViewPosition, facts.PatientSex, "Maker Model 1")
         assert row["age"] == int(facts.PatientAge[:3])
 
 
-def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(
-    archive, tmp_path, monkeypatch, capsys
-):
+def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(archive, tmp_path, monkeypatch, capsys):
     root, _ = archive
 
     class Killed(BaseException):
@@ -210,9 +204,7 @@ LABELS = [
 @pytest.mark.parametrize(("column", "keys", "labels"), LABELS)
 def test_labels_are_found_by_the_keys_of_report_systems(small, tmp_path, column, keys, labels):
     values = [1, 0, 1, -1] if len(keys) == 4 else [1, 0, -1][: len(keys)]
-    pl.DataFrame({column: keys, "Effusion": values, "remark": ["a"] * len(keys)}).write_csv(
-        tmp_path / "l.csv"
-    )
+    pl.DataFrame({column: keys, "Effusion": values, "remark": ["a"] * len(keys)}).write_csv(tmp_path / "l.csv")
     cohort = read_cohort(small, labels=tmp_path / "l.csv")
     assert cohort.name == "dicom"
     assert cohort.labels == ("Effusion",)
@@ -241,9 +233,7 @@ def test_a_split_file_with_real_or_with_hashed_patients_is_taken(small, tmp_path
     pl.DataFrame({"patient": ["ID0", "ID1"], "split": ["train", "test"]}).write_csv(tmp_path / "real.csv")
     store = prepare(small, tmp_path / "store", split_file=tmp_path / "real.csv")
     real = dict(
-        pl.read_csv(tmp_path / "store.key.lookup.csv", infer_schema=False)
-        .select("patient", "real_patient")
-        .rows()
+        pl.read_csv(tmp_path / "store.key.lookup.csv", infer_schema=False).select("patient", "real_patient").rows()
     )
     assert {real[p]: s for p, s in store.splits.iter_rows()} == {"ID0": "train", "ID1": "test"}
     store.splits.write_csv(tmp_path / "hashed.csv")
@@ -269,9 +259,7 @@ def test_an_archive_without_a_whole_image_is_refused_with_the_reasons(small, tmp
 
 
 def test_a_key_that_is_none_is_refused_before_any_header_is_read(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "mococxr.preparation.prepare.read_cohort", lambda *_, **__: pytest.fail("the archive was read")
-    )
+    monkeypatch.setattr("mococxr.preparation.prepare.read_cohort", lambda *_, **__: pytest.fail("the archive was read"))
     (tmp_path / "key").write_text("no key")
     with pytest.raises(InputError, match="is not a key"):
         prepare(small, tmp_path / "store", key=tmp_path / "key")

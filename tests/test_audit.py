@@ -20,12 +20,7 @@ from mococxr.errors import InputError
 from mococxr.store import Store
 from mococxr.synthetic import draw_phantom
 
-FLAG_OF = {
-    "rescaled": "copy",
-    "recompressed": "copy",
-    "leaking": "copy-across-splits",
-    "torn": "patient-in-two-splits",
-}
+FLAG_OF = {"rescaled": "copy", "recompressed": "copy", "leaking": "copy-across-splits", "torn": "patient-in-two-splits"}
 LOOKS = ["inverted", "blank", "rotated", "not-chest", "text", "text-short"]
 
 
@@ -50,9 +45,7 @@ def wrong(audit: Audit, planted: dict[str, list[str]]) -> list[tuple[str, str]]:
     return rows.select("path", "flag").rows()
 
 
-COUNTS = dict(
-    inverted=4, blank=2, rotated=3, text=3, rescaled=2, recompressed=2, identical=2, leaking=2, torn=2
-)
+COUNTS = dict(inverted=4, blank=2, rotated=3, text=3, rescaled=2, recompressed=2, identical=2, leaking=2, torn=2)
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +94,10 @@ def test_what_needs_attention_gives_the_exit_status_3(
     assert all(f"{one['count']:,}" in said and one["flag"] in said for one in audit.facts["findings"])
     assert (tmp_path / "d.json").read_bytes() == audit.page.with_suffix(".json").read_bytes()
     assert (tmp_path / "flags.csv").read_bytes() == audit.page.with_name("flags.csv").read_bytes()
-    assert (tmp_path / "d.html").read_bytes() == audit.page.read_bytes(), (
-        "the same store gives the same bytes"
-    )
+    assert (tmp_path / "d.html").read_bytes() == audit.page.read_bytes(), "the same store gives the same bytes"
 
 
-def test_a_clean_store_is_called_clean(
-    phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_clean_store_is_called_clean(phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["inspect", str(phantom_store), "--out", str(tmp_path / "d.html"), "--jobs", "1"])
     facts = json.loads((tmp_path / "d.json").read_text())
@@ -127,9 +116,7 @@ def test_the_page_is_one_file_that_says_how_many_it_does_not_show(faulty: Any, t
     assert str(store.path.parent) not in page, "no path of this machine"
 
 
-def test_two_processes_find_what_one_finds(
-    faulty: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_two_processes_find_what_one_finds(faulty: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     store, _, audit = faulty
     monkeypatch.setattr("mococxr.audit.measure._CHUNK", 40)
     assert inspect(store.path, tmp_path, jobs=2).flags.equals(audit.flags)

@@ -62,16 +62,11 @@ def test_lateral_images_are_judged_only_where_there_are_enough(images: list[np.n
 
 
 @pytest.mark.parametrize("rows", [range(0, 160, 2), range(1, 320, 4), [*range(10), *range(11, 151, 2)]])
-def test_images_that_stand_in_every_second_row_are_learnt_from_too(
-    images: list[np.ndarray], rows: Any
-) -> None:
+def test_images_that_stand_in_every_second_row_are_learnt_from_too(images: list[np.ndarray], rows: Any) -> None:
     model = pose.learn(evened(images), rows, frontal=True)
     assert model is not None
     assert model.means is not None
-    said = [
-        pose.verdict(model.fits(np.rot90(image), row))
-        for image, row in zip(evened(images), rows, strict=True)
-    ]
+    said = [pose.verdict(model.fits(np.rot90(image), row)) for image, row in zip(evened(images), rows, strict=True)]
     assert set(said) == {(1, False)}
 
 
@@ -86,9 +81,7 @@ def test_what_is_no_chest_is_hardly_explained(images: list[np.ndarray]) -> None:
         "a disc": (((x - 150) ** 2 + (y - 100) ** 2 < 3600) * 220).astype(np.uint8),
         "writing": cv2.putText(np.zeros((300, 240), np.uint8), "ABC", (5, 180), 0, 3, 255, 8),
     }
-    explained = {
-        name: model.explained(pose.equalise(pose.shrink(image)), 0) for name, image in strange.items()
-    }
+    explained = {name: model.explained(pose.equalise(pose.shrink(image)), 0) for name, image in strange.items()}
     assert max(explained.values()) < pose.EXPLAINED
     upright = [model.explained(image, row) for row, image in enumerate(evened(images))]
     turned = [model.explained(np.rot90(image), row) for row, image in enumerate(evened(images))]
@@ -105,9 +98,7 @@ def test_a_side_marker_is_no_text_and_a_name_is(images: list[np.ndarray]) -> Non
     assert sum(longest >= look.LONG_LINE for longest, _ in named) >= 37
 
 
-def test_a_large_image_is_read_as_its_shrunken_self_and_a_small_one_is_not_judged(
-    images: list[np.ndarray],
-) -> None:
+def test_a_large_image_is_read_as_its_shrunken_self_and_a_small_one_is_not_judged(images: list[np.ndarray]) -> None:
     large = cv2.resize(burn_in(images[0], 1), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     longest, _ = look.text_strokes(large) or (0, 0)
     assert longest >= look.LONG_LINE
@@ -176,9 +167,7 @@ def test_a_column_that_goes_with_a_label_is_warned_of_with_its_auroc() -> None:
     chance = counts.shortcuts(store_of({"ill": rare}, ["ill"]), sites)
     assert chance[0].auroc > 0.6
     assert not chance[0].warns, "25 images over eight sites are told by chance"
-    few = counts.shortcuts(
-        store_of({"ill": [1] * 3 + [0] * 3}, ["ill"]), pl.DataFrame({"view": list("aaabbb")})
-    )
+    few = counts.shortcuts(store_of({"ill": [1] * 3 + [0] * 3}, ["ill"]), pl.DataFrame({"view": list("aaabbb")}))
     assert few[0].auroc == 1
     assert not few[0].warns, "three images prove nothing"
 
@@ -202,9 +191,7 @@ def test_columns_of_few_values_are_counted_and_others_are_not() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_few_real_images_are_called_odd_and_every_identical_pair_is_found(
-    real_data: Path, tmp_path: Path
-) -> None:
+def test_few_real_images_are_called_odd_and_every_identical_pair_is_found(real_data: Path, tmp_path: Path) -> None:
     from mococxr.commands import run
 
     for name, identical in (("nih", 1), ("pediatric", 24)):

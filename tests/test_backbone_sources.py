@@ -147,12 +147,7 @@ def vit(folder):
     from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        image_size=56,
-        patch_size=8,
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=56, patch_size=8
     )
     return transformers_folder(folder, ViTModel(config)), lambda out: out.pooler_output
 
@@ -161,16 +156,9 @@ def vit_of_a_classifier(folder):
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        image_size=56,
-        patch_size=8,
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=56, patch_size=8
     )
-    return transformers_folder(
-        folder, ViTForImageClassification(config)
-    ).vit, lambda out: out.last_hidden_state[:, 0]
+    return transformers_folder(folder, ViTForImageClassification(config)).vit, lambda out: out.last_hidden_state[:, 0]
 
 
 def convnext(folder):
@@ -183,9 +171,7 @@ def convnext(folder):
 def swin(folder):
     from transformers import SwinConfig, SwinModel
 
-    config = SwinConfig(
-        embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=7, image_size=56, patch_size=4
-    )
+    config = SwinConfig(embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=7, image_size=56, patch_size=4)
     return transformers_folder(folder, SwinModel(config)), lambda out: out.pooler_output
 
 
@@ -194,8 +180,7 @@ def clip(folder):
 
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
     config = CLIPConfig(
-        vision_config={**small, "image_size": 56, "patch_size": 14},
-        text_config={**small, "vocab_size": 50},
+        vision_config={**small, "image_size": 56, "patch_size": 14}, text_config={**small, "vocab_size": 50}
     )
     return transformers_folder(folder, CLIPModel(config)).vision_model, lambda out: out.pooler_output
 
@@ -210,9 +195,7 @@ def test_a_transformers_model_gives_its_own_feature_on_its_own_preprocessing(tmp
     array = [np.repeat(image[0].numpy()[..., None], 3, axis=2) for image in given]
     pixels = processor(array, return_tensors="pt", do_resize=False)["pixel_values"]
     ours = normalised(given, GREY["image_mean"], GREY["image_std"])
-    assert (
-        float((pixels - ours).abs().max()) < 2e-6
-    )  # the processor joins rescaling and normalising in one step
+    assert float((pixels - ours).abs().max()) < 2e-6  # the processor joins rescaling and normalising in one step
     with torch.no_grad():
         theirs = feature(network.eval().to(memory_format=last)(pixel_values=ours))
     source = resolve_encoder(f"hf:{tmp_path / 'repo'}")
@@ -256,9 +239,7 @@ def test_models_that_give_no_fixed_feature_or_are_not_whole_are_refused(tmp_path
     from safetensors.torch import load_file, save_file
     from transformers import BertConfig, BertModel
 
-    bert = BertModel(
-        BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
-    )
+    bert = BertModel(BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16))
     transformers_folder(tmp_path / "bert", bert)
     with pytest.raises(InputError, match="no fixed feature"):
         resolve_encoder(f"hf:{tmp_path / 'bert'}")
@@ -300,12 +281,7 @@ def test_torchxrayvisions_densenet_gives_its_own_features(own_caches, tmp_path, 
     assert source.hashes() == {file.name: sha256_file(file)}
     comes_back(open_encoder(source), tmp_path / "run", given)
     begun, origin = encoders.initial_encoder(source.name, EncoderSpec("resnet18", 96), seed=0)
-    assert (begun.spec.architecture, begun.spec.size, begun.training, origin) == (
-        "densenet121",
-        96,
-        True,
-        source.name,
-    )
+    assert (begun.spec.architecture, begun.spec.size, begun.training, origin) == ("densenet121", 96, True, source.name)
     assert torch.equal(begun.eval()(given), found)
     plain = resolve_encoder("random", like=begun.spec).spec
     assert (plain.architecture, plain.channels, plain.mean, plain.std) == ("densenet121", 3, 0.449, 0.226)
@@ -314,9 +290,7 @@ def test_torchxrayvisions_densenet_gives_its_own_features(own_caches, tmp_path, 
 def _lively_densenet(network):
     generator = torch.Generator().manual_seed(1)
     return {
-        key: value + 0.1 * torch.rand(value.shape, generator=generator)
-        if "norm" in key and "num" not in key
-        else value
+        key: value + 0.1 * torch.rand(value.shape, generator=generator) if "norm" in key and "num" not in key else value
         for key, value in network.state_dict().items()
         if key != "op_threshs"
     }

@@ -211,14 +211,10 @@ def test_prepare_refuses(name: str, here: Path, refused: Refusal) -> None:
     assert not [path for path in here.iterdir() if path.name.startswith(".")]
 
 
-def test_a_folder_that_cannot_be_read_is_named(
-    here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_read_is_named(here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "images" / "labels.csv").unlink()
     closed(here / "images" / "images", monkeypatch)
-    refused(
-        "prepare images --out out --format folder --patients-unknown", "images/images", "Permission denied"
-    )
+    refused("prepare images --out out --format folder --patients-unknown", "images/images", "Permission denied")
 
 
 def test_a_disk_without_room_for_the_store_is_refused_before_decoding(

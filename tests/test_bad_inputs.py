@@ -73,8 +73,7 @@ def noise(data: bytes) -> bytes:
 
 
 PRETRAIN = (
-    "pretrain {store} --out out --init random --size 32 --batch 4 --epochs 1 --device cpu "
-    f"--backbone {BACKBONE}"
+    f"pretrain {{store}} --out out --init random --size 32 --batch 4 --epochs 1 --device cpu --backbone {BACKBONE}"
 )
 OWN = PRETRAIN.replace("{store}", "store")
 FIT = "fit {store} --encoder {run} --target Finding --out out --device cpu"
@@ -196,9 +195,7 @@ def test_a_command_refuses(name: str, here: Path, world: World, refused: Refusal
     refused(line, *says)
 
 
-def test_a_folder_that_cannot_be_read_is_named(
-    here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_read_is_named(here: Path, refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
     closed(here / "images" / "images", monkeypatch)
     refused(PREDICT, "images/images", "Permission denied")
 

@@ -117,9 +117,7 @@ def test_a_row_says_whether_its_bar_is_met(bench, unit, at_most, bar, met, value
     assert row.met == met
 
 
-def test_a_subject_that_fails_or_lacks_its_library_has_a_row_and_takes_no_other_with_it(
-    bench, tmp_path, capsys
-):
+def test_a_subject_that_fails_or_lacks_its_library_has_a_row_and_takes_no_other_with_it(bench, tmp_path, capsys):
     ratio = bench("ratio")
 
     def absent(_rounds):
@@ -137,11 +135,7 @@ def test_a_subject_that_fails_or_lacks_its_library_has_a_row_and_takes_no_other_
     file = tmp_path / "rows.json"
     assert ratio.main("", subjects, ["--rounds", "2", f"--json={file}"]) == 1
     rows = {row["name"]: row["met"] for row in json.loads(file.read_text())}
-    assert rows == {
-        "absent": "skipped: No module named 'kornia'",
-        "faulty": "failed: ValueError",
-        "good": "yes",
-    }
+    assert rows == {"absent": "skipped: No module named 'kornia'", "faulty": "failed: ValueError", "good": "yes"}
     assert "| good | 1 images/s | b: 1 images/s | 1 | at least 1 | yes |" in capsys.readouterr().out
 
 

@@ -14,10 +14,7 @@ from mococxr.pretraining import run_folder
 def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     for step in (1, 2, 30):
         run_folder.save_checkpoint(tmp_path, step, {"step": step, "weights": torch.full((3,), float(step))})
-    assert [path.name for path in run_folder.checkpoints(tmp_path)] == [
-        "step-00000002.pt",
-        "step-00000030.pt",
-    ]
+    assert [path.name for path in run_folder.checkpoints(tmp_path)] == ["step-00000002.pt", "step-00000030.pt"]
     found = run_folder.latest_checkpoint(tmp_path)
     assert found is not None
     assert found["step"] == 30

@@ -62,9 +62,7 @@ def fails_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *more: str
 
 def test_only_what_was_given_is_set_and_the_rest_keeps_its_default(ran: list[Any]) -> None:
     assert status("pretrain", "a", "b", "--out", "run", "--crop", "0.5", "1", "--resume") == 0
-    expected = make(
-        PretrainSettings, {"stores": ["a", "b"], "out": "run", "crop": (0.5, 1.0), "resume": True}
-    )
+    expected = make(PretrainSettings, {"stores": ["a", "b"], "out": "run", "crop": (0.5, 1.0), "resume": True})
     assert ran == [expected]
 
 
@@ -93,14 +91,10 @@ def test_the_first_place_is_the_model_and_all_others_are_images(ran: list[Any]) 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_setting_can_be_given_in_a_file_and_read_back(
-    command: str, ran: list[Any], tmp_path: Path
-) -> None:
+def test_every_setting_can_be_given_in_a_file_and_read_back(command: str, ran: list[Any], tmp_path: Path) -> None:
     kinds = commands.types_of(command)
     required = {
-        f.name: next(iter(typing.get_args(kinds[f.name])), "x")
-        if typing.get_origin(kinds[f.name]) is Literal
-        else "x"
+        f.name: next(iter(typing.get_args(kinds[f.name])), "x") if typing.get_origin(kinds[f.name]) is Literal else "x"
         for f in every_field(command)
         if commands.is_required(f)
     }
@@ -273,11 +267,7 @@ def loaded_by(program: str) -> set[str]:
     """The modules that are loaded when a program has run in a fresh interpreter."""
     end = "\nimport sys\nprint('\\n'.join(['LOADED', *sys.modules]))"
     done = subprocess.run(
-        [sys.executable, "-c", program + end],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ.copy(),
+        [sys.executable, "-c", program + end], capture_output=True, text=True, check=True, env=os.environ.copy()
     )
     return set(done.stdout.split("LOADED\n")[1].split())
 
@@ -343,9 +333,7 @@ def test_a_python_function_refuses_what_it_does_not_know(
 
 
 def run_program(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mococxr", *words], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-m", "mococxr", *words], capture_output=True, text=True, check=False)
 
 
 def test_the_program_itself_ends_with_the_same_statuses() -> None:
@@ -368,10 +356,7 @@ cli.main(["report", "study"] + sys.argv[1:])
 """
     for words, silent in (([], True), (["--debug"], False)):
         ran = subprocess.run(
-            [sys.executable, "-W", "default", "-c", program, *words],
-            capture_output=True,
-            text=True,
-            check=True,
+            [sys.executable, "-W", "default", "-c", program, *words], capture_output=True, text=True, check=True
         )
         assert (ran.stderr == "") is silent
 

@@ -56,9 +56,7 @@ def test_only_what_kills_two_processes_is_blamed_for_it() -> None:
     assert not Cluster(FakeRay(deaths=[0, 1])).survives(double, 1)
 
 
-@pytest.mark.parametrize(
-    "error", [InputError("no such image", "look"), RunError("no room"), OSError(28, "No space")]
-)
+@pytest.mark.parametrize("error", [InputError("no such image", "look"), RunError("no room"), OSError(28, "No space")])
 def test_the_errors_of_a_task_are_raised_here_as_they_were(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:
         list(Cluster(FakeRay()).run_unordered([Task(0, raise_it, (error,))]))
@@ -87,14 +85,10 @@ def test_a_machine_that_does_not_see_a_file_or_sees_another_one_is_refused(tmp_p
     file.write_text("{}")
     with pytest.raises(RunError, match="does not see the study"):
         list(Cluster(FakeRay(), [SharedPath("the study", file, "ab")]).run_unordered([Task(0, double, (1,))]))
-    assert list(
-        Cluster(FakeRay(), [SharedPath("the study", file)]).run_unordered([Task(0, double, (1,))])
-    ) == [(0, 2)]
+    assert list(Cluster(FakeRay(), [SharedPath("the study", file)]).run_unordered([Task(0, double, (1,))])) == [(0, 2)]
 
 
-def test_a_machine_with_another_version_or_without_the_package_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_machine_with_another_version_or_without_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = pickle.dumps(())
     assert cluster._work("0.0.1", nothing, b"not looked at") == ("version", cluster.VERSION)
     monkeypatch.setattr(cluster, "_work", lambda *_: ("version", "0.0.1"))

@@ -146,41 +146,17 @@ BAD = {
     "no path column": ("picture,patient\n1.png,1\n", {}, "no path column; its columns: picture, patient"),
     "blank path": ("path,patient\n1.png,1\n ,2\n", {}, r"row 2 \(line 3\): the path is blank"),
     "duplicate": ("path,patient\n1.png,1\n./1.png,2\n", {}, r"row 2 \(line 3\).*'1.png'.*row 1 \(line 2\)"),
-    "out by dots": (
-        "path,patient\na.png,1\nx/../../b.png,2\n",
-        {},
-        r"row 2 \(line 3\).*'x/../../b.png'.*outside",
-    ),
+    "out by dots": ("path,patient\na.png,1\nx/../../b.png,2\n", {}, r"row 2 \(line 3\).*'x/../../b.png'.*outside"),
     "out by root": ("path,patient\n/etc/passwd,1\n", {}, r"row 1 \(line 2\).*'/etc/passwd'.*outside"),
     "out by drive": ("path,patient\nC:\\a.png,1\n", {}, "outside"),
     "the folder itself": ("path,patient\n.,1\n", {}, "outside"),
-    "blank patient": (
-        "path,patient\na.png,1\nb.png,\n",
-        {},
-        r"row 2 \(line 3\): the patient is blank \(1 such",
-    ),
-    "two splits": (
-        "path,patient,split\na.png,p7,train\nb.png,p7,test\n",
-        {},
-        "'p7' is in two splits: test and train",
-    ),
-    "no such split": (
-        "path,patient,split\na.png,1,holdout\n",
-        {},
-        r"row 1 .*'split': 'holdout' is not the name",
-    ),
-    "words": (
-        "path,patient,A\na.png,1,1\nb.png,2,yes\n",
-        {"label": ["A"]},
-        r"row 2 \(line 3\), column 'A': 'yes'",
-    ),
+    "blank patient": ("path,patient\na.png,1\nb.png,\n", {}, r"row 2 \(line 3\): the patient is blank \(1 such"),
+    "two splits": ("path,patient,split\na.png,p7,train\nb.png,p7,test\n", {}, "'p7' is in two splits: test and train"),
+    "no such split": ("path,patient,split\na.png,1,holdout\n", {}, r"row 1 .*'split': 'holdout' is not the name"),
+    "words": ("path,patient,A\na.png,1,1\nb.png,2,yes\n", {"label": ["A"]}, r"row 2 \(line 3\), column 'A': 'yes'"),
     "a two": ("path,patient,A\na.png,1,2\n", {"label": ["A"]}, "'2' is not a label"),
     "no such label": ("path,patient,Edema\na.png,1,1\n", {"label": ["Edma"]}, "no column 'Edma'"),
-    "fixed as label": (
-        "path,patient,sex\na.png,1,M\n",
-        {"label": ["sex"]},
-        "'sex' is read as a fixed column",
-    ),
+    "fixed as label": ("path,patient,sex\na.png,1,M\n", {"label": ["sex"]}, "'sex' is read as a fixed column"),
     "twice in header": ("path,patient,A,A\na.png,1,1,0\n", {}, "'A' appears twice"),
     "ragged": ("path,patient\na.png,1,9,9\n", {}, "cannot be read as a table"),
     "binary": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 9, {}, "not a text table"),
@@ -212,9 +188,7 @@ def test_a_source_that_is_not_there_or_holds_two_tables_is_refused(tmp_path: Pat
 
 
 def test_class_folders_become_labels(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "normal/1.png", "normal/deep/2.png", "tb/1.png", "unlabelled/5.png", "loose.png", "tb/x.txt"
-    )
+    touch(tmp_path, "normal/1.png", "normal/deep/2.png", "tb/1.png", "unlabelled/5.png", "loose.png", "tb/x.txt")
     with pytest.raises(InputError, match="no patient identifiers"):
         read_cohort(tmp_path)
     cohort = read_cohort(tmp_path, patients_unknown=True)

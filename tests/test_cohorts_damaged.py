@@ -84,9 +84,7 @@ def whole(root: Path, name: str) -> str:
         return name
     if name == "csv":
         small_sets.images(root, "images/a.png")
-        small_sets.table(
-            root / "t.csv", "path,patient,view,age,split,TB", "a.png,p1,PA,58Y,train,1", "b.png,p2,,,val,"
-        )
+        small_sets.table(root / "t.csv", "path,patient,view,age,split,TB", "a.png,p1,PA,58Y,train,1", "b.png,p2,,,val,")
         return name
     getattr(small_sets, name)(root)
     if name == "rsna":

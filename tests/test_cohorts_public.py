@@ -24,9 +24,7 @@ def wheel_table(name: str) -> Path:
 
 
 def chexpert_rows(*starts: str) -> str:
-    return "\n".join(
-        [CHEXPERT, *(start + "," * (CHEXPERT.count(",") - start.count(",")) for start in starts)]
-    )
+    return "\n".join([CHEXPERT, *(start + "," * (CHEXPERT.count(",") - start.count(",")) for start in starts)])
 
 
 def release(folder: Path) -> Path:
@@ -41,9 +39,7 @@ def release(folder: Path) -> Path:
         )
     )
     (folder / "valid.csv").write_text(
-        chexpert_rows(
-            "CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,PA,0.0"
-        )
+        chexpert_rows("CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,PA,0.0")
     )
     image = folder / "train/patient00001/study1/view1_frontal.jpg"
     image.parent.mkdir(parents=True)
@@ -87,11 +83,7 @@ def test_chexpert_images_are_found_whatever_the_folders_are_called(tmp_path: Pat
 def test_a_chexpert_test_table_is_read_as_test(tmp_path: Path) -> None:
     release(tmp_path)
     (tmp_path / "test_labels.csv").write_text(
-        "Path,"
-        + ",".join(chexpert.LABELS)
-        + "\ntest/patient64741/study1/view1_frontal.jpg"
-        + ",1" * 14
-        + "\n"
+        "Path," + ",".join(chexpert.LABELS) + "\ntest/patient64741/study1/view1_frontal.jpg" + ",1" * 14 + "\n"
     )
     last = read_cohort(tmp_path).rows.row(-1, named=True)
     assert (last["split"], last["view"], last["patient"]) == ("test", "Frontal", "patient64741")
@@ -100,9 +92,7 @@ def test_a_chexpert_test_table_is_read_as_test(tmp_path: Path) -> None:
 def test_a_chexpert_path_that_names_no_patient_is_refused_by_its_line(tmp_path: Path) -> None:
     release(tmp_path)
     (tmp_path / "valid.csv").write_text(chexpert_rows("somewhere/image.jpg,Male,73,Frontal,PA"))
-    with pytest.raises(
-        InputError, match=r"valid.csv, row 1 \(line 2\), column 'Path': 'somewhere/image.jpg'"
-    ):
+    with pytest.raises(InputError, match=r"valid.csv, row 1 \(line 2\), column 'Path': 'somewhere/image.jpg'"):
         read_cohort(tmp_path)
     (tmp_path / "valid.csv").unlink()
     cohort = read_cohort(tmp_path)

@@ -52,11 +52,7 @@ def test_the_real_reports_of_openi_are_read_whole(tmp_path: Path) -> None:
 def test_the_real_padchest_table_is_read_whole(tmp_path: Path) -> None:
     path = wheel_table("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz")
     cohort = read_cohort(tmp_path, labels=path)
-    assert (cohort.name, cohort.rows.height, cohort.rows["patient"].n_unique()) == (
-        "padchest",
-        160_861,
-        67_625,
-    )
+    assert (cohort.name, cohort.rows.height, cohort.rows["patient"].n_unique()) == ("padchest", 160_861, 67_625)
     assert cohort.rows["view"].value_counts(sort=True).rows()[:3] == [
         ("PA", 91_728),
         ("Lateral", 49_579),

@@ -91,9 +91,7 @@ def test_padchest_is_read_in_its_own_layout(tmp_path: Path) -> None:
     assert rows["Normal"].to_list() == [1, 0, None, None, None, None, 0, None]
     assert rows["Nodule"].to_list() == [0, 1, None, None, None, None, 0, None]
     assert rows["Effusion"].to_list() == [0, 1, None, None, None, None, 0, None]
-    assert rows["Cardiomegaly"].to_list() == [0, 0, 1, None, None, None, 0, None], (
-        "unchanged: the rest is unknown"
-    )
+    assert rows["Cardiomegaly"].to_list() == [0, 0, 1, None, None, None, 0, None], "unchanged: the rest is unknown"
     assert rows["suboptimal"].to_list() == [0, 0, 0, 0, 0, 1, 1, 0]
     assert rows["day"].to_list() == [0, 365, 0, 0, 1, 2, 3, 4]
     assert "4 images have no usable label list" in "\n".join(cohort.notes)
@@ -127,17 +125,10 @@ def test_what_most_readers_of_a_vindr_image_say_is_its_label(tmp_path: Path, nam
     assert rows["readers"].to_list() == [3, 3, 2]
     assert cohort.has_official_split == (name == "vindr")
     if name == "vindr":
-        assert cohort.rows["path"].to_list() == [
-            "train/f1.dicom",
-            "train/f2.png",
-            "train/f3.dicom",
-            "test/f9.dicom",
-        ]
+        assert cohort.rows["path"].to_list() == ["train/f1.dicom", "train/f2.png", "train/f3.dicom", "test/f9.dicom"]
         assert cohort.rows["split"].to_list() == ["train"] * 3 + ["test"]
         assert cohort.rows["Pleural effusion"][3] == 1
-        assert cohort.rows["Other diseases"].to_list() == [0, 0, 0, 1], (
-            "the test table calls it Other disease"
-        )
+        assert cohort.rows["Other diseases"].to_list() == [0, 0, 0, 1], "the test table calls it Other disease"
         assert "Only here" in "\n".join(cohort.notes)
 
 
@@ -177,13 +168,7 @@ def test_tbx11k_is_read_in_either_layout(tmp_path: Path, name: str) -> None:
     cohort = made(tmp_path, name, patients_unknown=True)
     rows = cohort.rows
     assert (cohort.name, cohort.has_official_split) == ("tbx11k", True)
-    assert rows["path"].str.extract(r"([^/]+)\.png$", 1).to_list() == [
-        "h0001",
-        "s0001",
-        "tb0001",
-        "tb0002",
-        "tb0003",
-    ]
+    assert rows["path"].str.extract(r"([^/]+)\.png$", 1).to_list() == ["h0001", "s0001", "tb0001", "tb0002", "tb0003"]
     assert rows["path"][0] == ("imgs/health/h0001.png" if name == "tbx11k" else "images/h0001.png")
     assert rows["split"].to_list() == ["train"] * 4 + ["val"]
     assert rows["Tuberculosis"].to_list() == [0, 0, 1, 1, 1]
@@ -222,9 +207,7 @@ def test_openi_is_read_in_either_form_and_its_reports_are_not(tmp_path: Path, na
     ],
 )
 @pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
-def test_a_hostile_report_of_openi_is_refused_by_name(
-    tmp_path: Path, content: str, reason: str, coding: str
-) -> None:
+def test_a_hostile_report_of_openi_is_refused_by_name(tmp_path: Path, content: str, reason: str, coding: str) -> None:
     small_sets.openi(tmp_path)
     (tmp_path / "ecgen-radiology" / "2.xml").write_text(content, encoding=coding)
     with pytest.raises(InputError, match=rf"2\.xml.*{reason}"):

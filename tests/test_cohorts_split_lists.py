@@ -93,9 +93,7 @@ def mednet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return lists
 
 
-def test_the_split_of_an_installed_mednet_goes_by_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_split_of_an_installed_mednet_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mednet(tmp_path, monkeypatch)
     cohort = four(tmp_path / "images")
     assert divided(cohort, Path("mednet:default"))["CHNCXR_0003"] == "val"
@@ -113,8 +111,7 @@ def real_lists(name: str) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("name", "counts", "positives"),
-    [("shenzhen", (422, 107, 133), (215, 54, 67)), ("montgomery", (88, 22, 28), None)],
+    ("name", "counts", "positives"), [("shenzhen", (422, 107, 133), (215, 54, 67)), ("montgomery", (88, 22, 28), None)]
 )
 def test_the_real_published_splits_have_their_published_counts(
     tmp_path: Path, name: str, counts: tuple[int, int, int], positives: tuple[int, int, int] | None

@@ -59,9 +59,7 @@ def some_value(kind: Any) -> str:
 
 
 @pytest.mark.parametrize(("command", "field"), FIELDS, ids=[f"{c}-{f.name}" for c, f in FIELDS])
-def test_every_setting_has_words_and_a_default_of_its_own_type(
-    command: str, field: dataclasses.Field[Any]
-) -> None:
+def test_every_setting_has_words_and_a_default_of_its_own_type(command: str, field: dataclasses.Field[Any]) -> None:
     words = field.metadata["help"]
     assert words.endswith("."), "a sentence"
     assert not words.startswith(" ")
@@ -110,8 +108,7 @@ def values_of(kind: Any, limits: Range) -> st.SearchStrategy[Any]:
 def test_any_settings_are_the_same_after_a_trip_through_yaml(kind: type, data: st.DataObject) -> None:
     hints = typing.get_type_hints(kind)
     drawn = {
-        f.name: data.draw(values_of(hints[f.name], f.metadata["range"]), label=f.name)
-        for f in dataclasses.fields(kind)
+        f.name: data.draw(values_of(hints[f.name], f.metadata["range"]), label=f.name) for f in dataclasses.fields(kind)
     }
     drawn |= {name: 1 for name in ("key_groups", "accumulate") if name in drawn}
     settings = make(kind, drawn)
@@ -223,12 +220,7 @@ def test_a_number_outside_its_range_is_refused_by_name_and_one_inside_is_taken(
     """The range is compared in words of its own: what `__contains__` says is not asked."""
     limits, kind = field.metadata["range"], typing.get_type_hints(COMMANDS[command])[field.name]
     whole = "int" in str(kind)
-    ends = [
-        (limits.low, -1, False),
-        (limits.high, 1, False),
-        (limits.above, -1, True),
-        (limits.below, 1, True),
-    ]
+    ends = [(limits.low, -1, False), (limits.high, 1, False), (limits.above, -1, True), (limits.below, 1, True)]
     outside: list[Any] = [] if whole else [math.nan, math.inf, -math.inf]
     for end, side, itself in ends:
         if end is not None:
@@ -250,10 +242,7 @@ def test_every_command_ends_with_2_on_a_number_outside_its_range(
     words = []
     for field in dataclasses.fields(COMMANDS[command]):
         if field.default is dataclasses.MISSING:
-            words += [
-                *([] if field.metadata["positional"] else [flag(field.name)]),
-                some_value(kinds[field.name]),
-            ]
+            words += [*([] if field.metadata["positional"] else [flag(field.name)]), some_value(kinds[field.name])]
     for _, field in (pair for pair in NUMBERS if pair[0] == command):
         limits = field.metadata["range"]
         value = next(end for end in (limits.low, limits.above) if end is not None) - 1
@@ -264,10 +253,7 @@ def test_every_command_ends_with_2_on_a_number_outside_its_range(
         assert capsys.readouterr().err.startswith(f"error: {flag(field.name)} must be ")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"key_groups": 17}, {"accumulate": 17}, {"crop": (0.9, 0.5)}, {"batch": 2}],
-)
+@pytest.mark.parametrize("wrong", [{"key_groups": 17}, {"accumulate": 17}, {"crop": (0.9, 0.5)}, {"batch": 2}])
 def test_values_that_contradict_one_another_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"--(key-groups|accumulate|crop) must be"):
         make(PretrainSettings, {"stores": "s", "out": "r", **wrong})

@@ -37,9 +37,7 @@ def seen_on_a_terminal(*arguments: str, status: int = 0, interrupt_at: str = "")
     """All that Python writes to a terminal, control sequences included; Ctrl-C once `interrupt_at` is matched."""
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "PYTHONWARNINGS": "error"}
-    with subprocess.Popen(
-        [sys.executable, *arguments], stdout=theirs, stderr=theirs, env=environment
-    ) as child:
+    with subprocess.Popen([sys.executable, *arguments], stdout=theirs, stderr=theirs, env=environment) as child:
         os.close(theirs)
         text = ""
         try:
@@ -65,9 +63,7 @@ def test_on_a_terminal_a_live_bar_shows_rate_time_left_and_fields() -> None:
 
 
 def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays() -> None:
-    lines = [
-        re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in seen_on_a_terminal("-c", JOB).split("\n")
-    ]
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in seen_on_a_terminal("-c", JOB).split("\n")]
     last_state = [line.rstrip("\r").split("\r")[-1] for line in lines]
     assert "warning: look out" in last_state
     assert "pretrain: 20 steps in 0:01" in last_state or "pretrain: 20 steps in 0:02" in last_state
@@ -84,21 +80,10 @@ def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays(
     ],
     ids=["success", "error", "Ctrl-C"],
 )
-def test_the_bar_of_pretrain_moves_and_the_cursor_comes_back(
-    phantom_store, tmp_path, options, status, interrupt_at
-):
+def test_the_bar_of_pretrain_moves_and_the_cursor_comes_back(phantom_store, tmp_path, options, status, interrupt_at):
     tiny: dict[str, Any] = {**TINY, "epochs": None, "lr": None, "save_every": 10_000, "log_every": None}
     given = [f"--{name.replace('_', '-')}={value}" for name, value in tiny.items() if value is not None]
-    command = [
-        "-m",
-        "mococxr",
-        "pretrain",
-        str(phantom_store),
-        "--out",
-        str(tmp_path / "run"),
-        *given,
-        *options,
-    ]
+    command = ["-m", "mococxr", "pretrain", str(phantom_store), "--out", str(tmp_path / "run"), *given, *options]
     text = seen_on_a_terminal(*command, status=status, interrupt_at=interrupt_at)
     positions = {int(n.replace(",", "")) for n in re.findall(r"([\d,]+)/[\d,]+ images", text)}
     assert status or len(positions) > 2, "the bar has moved"

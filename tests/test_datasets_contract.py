@@ -24,18 +24,13 @@ from test_cohorts_public import nih, release
 
 
 def tuberculosis(prefix: str) -> Callable[[Path], object]:
-    return lambda root: small_sets.images(
-        root, f"CXR_png/{prefix}_0001_0.png", f"CXR_png/{prefix}_0002_1.png"
-    )
+    return lambda root: small_sets.images(root, f"CXR_png/{prefix}_0001_0.png", f"CXR_png/{prefix}_0002_1.png")
 
 
 def own_table(root: Path) -> None:
     small_sets.images(root, "images/a.png", "images/b.png")
     small_sets.table(
-        root / "t.csv",
-        "path,patient,site,age,TB",
-        "images/a.png,p1,North,58Y,1",
-        "images/b.png,p2,South,-1,0",
+        root / "t.csv", "path,patient,site,age,TB", "images/a.png,p1,North,58Y,1", "images/b.png,p2,South,-1,0"
     )
 
 
@@ -53,10 +48,7 @@ MADE: dict[str, Callable[[Path], object]] = {
     "shenzhen": tuberculosis("CHNCXR"),
     "montgomery": tuberculosis("MCUCXR"),
     "xrv": xrv_folder,
-    **{
-        name: getattr(small_sets, name)
-        for name in ("mimic", "brax", "padchest", "vindr", "rsna", "tbx11k", "openi")
-    },
+    **{name: getattr(small_sets, name) for name in ("mimic", "brax", "padchest", "vindr", "rsna", "tbx11k", "openi")},
 }
 TABLES = {"csv": "t.csv", "nih": "Data_Entry_2017.csv", "brax": "master_spreadsheet_update.csv",
           "padchest": "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"}  # fmt: skip

@@ -15,21 +15,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_images import (
-    BIG,
-    CR,
-    DEFLATED,
-    DX,
-    EXPLICIT,
-    IMPLICIT,
-    RLE,
-    SC,
-    described,
-    image,
-    saved,
-    table,
-    tables,
-)
+from dicom_images import BIG, CR, DEFLATED, DX, EXPLICIT, IMPLICIT, RLE, SC, described, image, saved, table, tables
 from mococxr.errors import ImageError
 from mococxr.images import decode_image
 from mococxr.images.dicom import header, rejection_reason
@@ -80,21 +66,11 @@ def test_names_free_text_and_private_elements_do_not_leave_the_header() -> None:
 
 @pytest.mark.parametrize(
     ("stated", "years"),
-    [
-        ("045Y", 45),
-        ("006M", 0.5),
-        ("026W", 26 * 7 / 365.25),
-        ("003D", 3 / 365.25),
-        ("45", 49),
-        ("", 49),
-        ("0Y", 0),
-    ],
+    [("045Y", 45), ("006M", 0.5), ("026W", 26 * 7 / 365.25), ("003D", 3 / 365.25), ("45", 49), ("", 49), ("0Y", 0)],
 )
 def test_age_is_the_one_stated_else_from_birth_to_study(stated: str, years: float) -> None:
     ds = described(CELLS, **PERSON)
-    ds.add(
-        pydicom.dataelem.RawDataElement(pydicom.tag.Tag(0x00101010), "AS", 4, stated.encode(), 0, False, True)
-    )
+    ds.add(pydicom.dataelem.RawDataElement(pydicom.tag.Tag(0x00101010), "AS", 4, stated.encode(), 0, False, True))
     assert header(saved(ds)).age == pytest.approx(years)
 
 
@@ -146,10 +122,7 @@ CT, GSPS = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.11.1"
         ({"SOPClassUID": None, "Modality": "J DOE"}, "another modality: unknown"),
         ({"SOPClassUID": SC, "Modality": "CT"}, "a secondary capture of another modality: CT"),
         ({"SOPClassUID": SC, "Modality": "OT", "ConversionType": "SD"}, "a scanned document"),
-        (
-            {"SOPClassUID": SC, "Modality": "OT", "ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]},
-            "a screenshot",
-        ),
+        ({"SOPClassUID": SC, "Modality": "OT", "ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "a screenshot"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
     ],
 )
@@ -185,9 +158,7 @@ def mixes() -> set[tuple[str, ...]]:
     found = set()
     for row in rows:
         window = "several" if "[" in row["Window Center"] else "one" if row["Window Center"] else ""
-        found.add(
-            (*(row[name] for name in names[:5]), "table" if row[names[5]] else "", window, row[names[8]])
-        )
+        found.add((*(row[name] for name in names[:5]), "table" if row[names[5]] else "", window, row[names[8]]))
     return found
 
 
@@ -197,9 +168,7 @@ def test_every_mix_of_headers_that_real_chest_images_have_gives_the_same_image()
         bits = int(stored)
         levels = 1 << bits
         ramp = CELLS >> 12 - bits if bits < 12 else CELLS << bits - 12
-        cells = (
-            (levels - 1 - ramp).astype(np.uint16) if photometric == "MONOCHROME1" else ramp.astype(np.uint16)
-        )
+        cells = (levels - 1 - ramp).astype(np.uint16) if photometric == "MONOCHROME1" else ramp.astype(np.uint16)
         elements: dict[str, Any] = {"PhotometricInterpretation": photometric, "BitsStored": bits}
         if shape:
             elements["PresentationLUTShape"] = shape

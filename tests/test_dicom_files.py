@@ -45,10 +45,7 @@ def test_each_of_pydicoms_own_files_is_read_as_pydicom_reads_it_or_refused_with_
 
 def theirs(ds: pydicom.Dataset, ours: np.ndarray) -> bool:
     """Compare with pydicom's decoding of a grey image with square pixels; False where there is nothing to compare."""
-    if ds.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2") or ours.shape != (
-        ds.Rows,
-        ds.Columns,
-    ):
+    if ds.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2") or ours.shape != (ds.Rows, ds.Columns):
         return False
     try:
         cells = pydicom.pixels.pixel_array(ds, index=0)

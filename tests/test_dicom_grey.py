@@ -55,11 +55,7 @@ def test_windows_are_those_of_the_standard_as_pydicom_has_them(
     function: str, center: float, width: float, signed: bool, scale: tuple[float, float]
 ) -> None:
     cells = (DEEP.astype(np.int16) - 2048 * signed).astype(np.int16 if signed else np.uint16)
-    elements: dict[str, Any] = {
-        "BitsStored": 12,
-        "WindowCenter": f"{center:.6g}",
-        "WindowWidth": f"{width:.6g}",
-    }
+    elements: dict[str, Any] = {"BitsStored": 12, "WindowCenter": f"{center:.6g}", "WindowWidth": f"{width:.6g}"}
     elements |= {"VOILUTFunction": function, "RescaleSlope": scale[0], "RescaleIntercept": scale[1]}
     elements |= {"PixelRepresentation": int(signed)}
     ds = described(cells, **elements)
@@ -85,9 +81,7 @@ OFFERS: dict[str, Any] = {
     "WindowCenter": ["1000", "2048", "500"],
     "WindowWidth": ["500", "4096", "100"],
     "WindowCenterWidthExplanation": ["NARROW", "WIDE", "BONE"],
-    "VOILUTSequence": tables(
-        table(np.arange(4096)[::-1], 0, 12, "NEGATIVE"), table(np.arange(4096) // 2, 0, 12)
-    ),
+    "VOILUTSequence": tables(table(np.arange(4096)[::-1], 0, 12, "NEGATIVE"), table(np.arange(4096) // 2, 0, 12)),
 }
 
 
@@ -147,11 +141,7 @@ def test_a_negative_slope_turns_the_scale_and_a_slope_of_zero_is_none() -> None:
     for slope in ("0", "nan", "inf"):
         data = image(DEEP, BitsStored=12)
         ds = pydicom.dcmread(pydicom.filebase.DicomBytesIO(data))
-        ds.add(
-            pydicom.dataelem.RawDataElement(
-                pydicom.tag.Tag(0x00281053), "DS", 4, slope.encode(), 0, False, True
-            )
-        )
+        ds.add(pydicom.dataelem.RawDataElement(pydicom.tag.Tag(0x00281053), "DS", 4, slope.encode(), 0, False, True))
         assert np.array_equal(decode_image(saved(ds)), eighth(DEEP / 4095))
 
 
@@ -218,12 +208,8 @@ def test_colours_become_luma_however_they_are_stored() -> None:
 @pytest.mark.parametrize("bits", [8, 10])
 def test_a_stream_of_fewer_bits_than_declared_keeps_its_values_and_their_sign(bits: int) -> None:
     small = (DEEP >> 12 - bits).astype(np.uint16)
-    stream = encoded(
-        small if bits > 8 else small.astype(np.uint8), J2K_LOSSLESS, described(small, BitsStored=bits)
-    )
-    assert np.array_equal(
-        decode_image(image(small, J2K_LOSSLESS, stream, BitsStored=12)), eighth(small / 4095)
-    )
+    stream = encoded(small if bits > 8 else small.astype(np.uint8), J2K_LOSSLESS, described(small, BitsStored=bits))
+    assert np.array_equal(decode_image(image(small, J2K_LOSSLESS, stream, BitsStored=12)), eighth(small / 4095))
     below = (small.astype(np.int16) - (1 << bits - 1)).astype(np.int16 if bits > 8 else np.int8)
     stream = encoded(below, J2K_LOSSLESS, described(below, BitsStored=bits))
     found = decode_image(image(small, J2K_LOSSLESS, stream, BitsStored=12, PixelRepresentation=1))
@@ -250,9 +236,7 @@ def test_a_jpeg_of_red_green_and_blue_that_does_not_say_so_is_told() -> None:
     ybr = image(smooth, BASELINE, frame, PhotometricInterpretation="YBR_FULL_422", SOPClassUID=SC)
     assert np.abs(decode_image(ybr) - luma).max() <= 4
     bare = frame[:2] + frame[20:]  # without its JFIF marker, and what are colours read as they are
-    found = decode_image(
-        image(smooth, BASELINE, bare, PhotometricInterpretation="RGB", SOPClassUID=SC)
-    ).astype(int)
+    found = decode_image(image(smooth, BASELINE, bare, PhotometricInterpretation="RGB", SOPClassUID=SC)).astype(int)
     assert np.abs(found - luma).max() > 20
 
 
@@ -290,9 +274,7 @@ def test_pixels_that_are_not_square_are_made_square(name: str) -> None:
 
 
 def test_the_spacing_of_the_pixels_wins_over_that_of_the_detector() -> None:
-    data = image(
-        DEEP, PixelSpacing=["0.2", "0.2"], ImagerPixelSpacing=["0.2", "0.1"], PixelAspectRatio=["1", "2"]
-    )
+    data = image(DEEP, PixelSpacing=["0.2", "0.2"], ImagerPixelSpacing=["0.2", "0.1"], PixelAspectRatio=["1", "2"])
     assert decode_image(data).shape == DEEP.shape
 
 

@@ -83,14 +83,7 @@ def test_a_missing_or_wrong_transfer_syntax_is_seen_through(syntax: str, said: s
 
 @pytest.mark.parametrize(
     "left_out",
-    [
-        "PhotometricInterpretation",
-        "SamplesPerPixel",
-        "BitsAllocated",
-        "HighBit",
-        "PixelRepresentation",
-        "Modality",
-    ],
+    ["PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "HighBit", "PixelRepresentation", "Modality"],
 )
 def test_what_is_missing_is_concluded_where_it_is_certain(left_out: str) -> None:
     assert np.array_equal(decode_image(image(DEEP, **{"BitsStored": 12, left_out: None})), GREY)
@@ -157,9 +150,7 @@ def test_a_stream_of_another_size_than_the_header_is_not_decoded(syntax: str) ->
     assert "the compressed image has 40 x 32" in refused(image(cells, syntax, frame, Rows=33, BitsStored=8))
 
 
-@pytest.mark.parametrize(
-    ("module", "syntax"), [("gdcm", LOSSLESS), ("jpeg_ls", LS), ("openjpeg", J2K_LOSSLESS)]
-)
+@pytest.mark.parametrize(("module", "syntax"), [("gdcm", LOSSLESS), ("jpeg_ls", LS), ("openjpeg", J2K_LOSSLESS)])
 def test_a_decoder_that_is_not_installed_is_named_with_the_way_out(
     module: str, syntax: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,9 +165,7 @@ def test_a_decoder_that_crashes_takes_the_image_with_it_and_nothing_else() -> No
     assert np.array_equal(decode_image(good), GREY)
     frame = encoded(DEEP, LOSSLESS, described(DEEP, BitsStored=12))
     at = frame.index(b"\xff\xda")  # two bytes between its segments end the process that GDCM runs in
-    assert "the decoder crashed on it" in refused(
-        image(DEEP, LOSSLESS, frame[:at] + b"\xe4\x97" + frame[at:])
-    )
+    assert "the decoder crashed on it" in refused(image(DEEP, LOSSLESS, frame[:at] + b"\xe4\x97" + frame[at:]))
     assert np.array_equal(decode_image(good), GREY)
 
 
@@ -277,9 +266,7 @@ SEEDS = [
     image(DEEP, syntax, BitsStored=12, WindowCenter="2000", WindowWidth="900")
     for syntax in (EXPLICIT, IMPLICIT, BIG, DEFLATED, RLE, LS, J2K_LOSSLESS)
 ]
-SEEDS.append(
-    image(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(4096), 0, 12)), NumberOfFrames=1)
-)
+SEEDS.append(image(DEEP, BitsStored=12, VOILUTSequence=tables(table(np.arange(4096), 0, 12)), NumberOfFrames=1))
 
 
 @settings(max_examples=120, deadline=None)
@@ -292,9 +279,7 @@ def test_any_change_of_a_few_bytes_ends_in_an_image_or_a_reason(seed: bytes, dat
         if kind == "byte":
             broken[place : place + 1] = bytes([data.draw(st.integers(0, 255))])
         elif kind == "word":
-            broken[place : place + 4] = data.draw(
-                st.sampled_from([b"\xff" * 4, bytes(4), b"\xfe\xff\0\xe0", OPEN])
-            )
+            broken[place : place + 4] = data.draw(st.sampled_from([b"\xff" * 4, bytes(4), b"\xfe\xff\0\xe0", OPEN]))
         elif kind == "drop":
             del broken[place : place + data.draw(st.integers(1, 40))]
         else:

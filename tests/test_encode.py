@@ -32,8 +32,7 @@ def test_a_frame_of_an_image_that_has_its_size_is_the_image():
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
-    [((64, 96), (32, 64)), ((150, 64), (64, 32)), ((64, 70), (32, 32)), ((64, 192), (32, 96))],
+    ("shape", "expected"), [((64, 96), (32, 64)), ((150, 64), (64, 32)), ((64, 70), (32, 32)), ((64, 192), (32, 96))]
 )
 def test_a_whole_frame_keeps_all_of_the_image_and_its_longer_side_is_a_multiple_of_32(shape, expected):
     assert to_frame(ramp(*shape), 32, "whole").shape == expected

@@ -51,9 +51,7 @@ def test_the_numbers_of_one_image_a_patient_are_delongs_in_full_precision(tmp_pa
         "high": delong.high,
         "method": "delong",
     }
-    assert found["average_precision"]["value"] == pytest.approx(
-        average_precision_score(labels, scores), abs=1e-12
-    )
+    assert found["average_precision"]["value"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     assert found["average_precision"]["low"] < found["average_precision"]["value"]
     assert (found["n"], found["patients"], found["positives"]) == (80, 80, labels.sum())
     assert found["bootstrap"]["replicates"] == 2000
@@ -68,12 +66,7 @@ def test_the_difference_of_two_tables_is_delongs_paired_test(tmp_path):
     oracle = metrics.clustered_paired(ours["Effusion"], ours["score"], other["score"])
     difference = found["difference"]
     assert difference["value"] == pytest.approx(oracle.difference, abs=1e-15)
-    assert [difference[name] for name in ("low", "high", "z", "p")] == [
-        oracle.low,
-        oracle.high,
-        oracle.z,
-        oracle.p,
-    ]
+    assert [difference[name] for name in ("low", "high", "z", "p")] == [oracle.low, oracle.high, oracle.z, oracle.p]
     assert difference["method"] == "delong"
     assert found["against"]["auroc"] == measured(b, patient="patient")["auroc"]
 

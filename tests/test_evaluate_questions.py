@@ -106,9 +106,7 @@ def test_bca_is_scipys(tmp_path):
         rng=np.random.default_rng(1),
     ).confidence_interval
     assert found["method"] == "bca"
-    assert (found["auroc"]["low"], found["auroc"]["high"]) == pytest.approx(
-        (oracle.low, oracle.high), abs=0.012
-    )
+    assert (found["auroc"]["low"], found["auroc"]["high"]) == pytest.approx((oracle.low, oracle.high), abs=0.012)
     plain = ask(tmp_path / "a.csv", replicates=4000)["bootstrap"]
     assert plain["auroc"]["low"] != found["auroc"]["low"]
 
@@ -118,10 +116,7 @@ def test_average_precision_without_each_patient_is_scikit_learns_on_the_rows_tha
     labels, scores = arrays(frame)
     patients = frame["patient"].to_numpy()
     found = metrics.jackknife(labels, scores[None], patients, metrics.average_precision_measure)[0]
-    wanted = [
-        average_precision_score(labels[patients != one], scores[patients != one])
-        for one in np.unique(patients)
-    ]
+    wanted = [average_precision_score(labels[patients != one], scores[patients != one]) for one in np.unique(patients)]
     assert np.allclose(found, wanted, rtol=0, atol=1e-12)
 
 
@@ -265,9 +260,7 @@ def test_isotonic_calibration_is_scikit_learns(tmp_path):
     found = ask(a, calibrate="isotonic", validation=v)["calibration"]
     fit = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(logit(other["score"]), other["TB"])
     labels, scores = arrays(frame)
-    assert found["brier"]["value"] == pytest.approx(
-        brier_score_loss(labels, fit.predict(logit(scores))), abs=1e-9
-    )
+    assert found["brier"]["value"] == pytest.approx(brier_score_loss(labels, fit.predict(logit(scores))), abs=1e-9)
 
 
 def test_calibration_is_not_judged_on_a_few_patients(tmp_path, capsys):
@@ -311,8 +304,7 @@ def test_a_group_that_is_served_worse_is_flagged_and_a_small_one_gets_words(tmp_
     worse = np.where(frame["sex"] == "F", np.random.default_rng(1).random(400), frame["score"])
     site = ["A"] * 385 + ["B"] * 12 + [None] * 3
     found = ask(
-        saved(frame.with_columns(score=worse, site=pl.Series(site)), tmp_path / "a.csv"),
-        subgroup=["sex", "site"],
+        saved(frame.with_columns(score=worse, site=pl.Series(site)), tmp_path / "a.csv"), subgroup=["sex", "site"]
     )["subgroups"]
     gap = found[0]["gaps"][0]
     assert gap["flagged"]
@@ -475,10 +467,7 @@ def test_several_labels_have_macro_and_micro_averages_and_adjusted_differences(t
 
 def test_a_table_is_read_once_however_many_labels_are_asked_of_it(tmp_path, monkeypatch):
     frame = table().with_columns(Edema="TB", Mass="TB")
-    a, b = (
-        saved(frame, tmp_path / "a.csv"),
-        saved(frame.with_columns(score=1 - pl.col("score")), tmp_path / "b.csv"),
-    )
+    a, b = (saved(frame, tmp_path / "a.csv"), saved(frame.with_columns(score=1 - pl.col("score")), tmp_path / "b.csv"))
     read, paths = PredictionFile.read, []
     monkeypatch.setattr(PredictionFile, "read", lambda path: paths.append(path) or read(path))
     ask(a, against=b, label=["TB", "Edema", "Mass"], score=["score"] * 3, replicates=20)
@@ -514,10 +503,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no such group": ({"subgroup": ["hospital"]}, "no column 'hospital'"),
     "a group of one": ({"subgroup": ["one"]}, "makes 1 groups"),
     "a group for each image": ({"subgroup": ["path"]}, "makes 240 groups"),
-    "margins as probabilities": (
-        {"score": "margin", "calibration": True},
-        "'margin': the scores are not prob",
-    ),
+    "margins as probabilities": ({"score": "margin", "calibration": True}, "'margin': the scores are not prob"),
 }
 
 

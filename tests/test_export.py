@@ -45,19 +45,10 @@ def make_run(folder: Path, name: str = SMALL, size: int = 32, **spec: Any) -> Pa
     """A run folder whose records hold a place on somebody's machine."""
     on = {"source": ["nih"], "images": 3700, "patients": 1200, "splits": "train"}
     save_encoder(encoder_of(name, size, **spec), folder, {"init": "imagenet", "pretrained_on": on})
-    record = {
-        "init": "imagenet",
-        "weights": "timm's hub",
-        "pretrained_on": on,
-        "phantom": False,
-        "verdict": "healthy",
-    }
-    write_json(
-        folder / "run.json", record | {"inputs": [{"store": SECRET, "source": "nih", "sha256": "0" * 64}]}
-    )
+    record = {"init": "imagenet", "weights": "timm's hub", "pretrained_on": on, "phantom": False, "verdict": "healthy"}
+    write_json(folder / "run.json", record | {"inputs": [{"store": SECRET, "source": "nih", "sha256": "0" * 64}]})
     atomic_write(
-        folder / "settings.yaml",
-        f"stores: [/home/{SECRET}/store]\nepochs: 12\nqueue: 1024\ncrop: [0.9, 1.0]\n",
+        folder / "settings.yaml", f"stores: [/home/{SECRET}/store]\nepochs: 12\nqueue: 1024\ncrop: [0.9, 1.0]\n"
     )
     return folder
 
@@ -73,9 +64,7 @@ def make_head(encoder: Encoder, classes: int, seed: int) -> LinearHead:
     return LinearHead(features.mean(axis=0), scale, weight, rng.normal(0, 0.3, rows), 0.01)
 
 
-def make_model(
-    folder: Path, name: str = SMALL, size: int = 32, members: int = 1, classes: int = 2, **how: Any
-) -> Path:
+def make_model(folder: Path, name: str = SMALL, size: int = 32, members: int = 1, classes: int = 2, **how: Any) -> Path:
     """A model folder as `fit` leaves it, of random weights."""
     encoders = [encoder_of(name, size, seed) for seed in range(members)]
     spec = encoders[0].spec
@@ -93,8 +82,7 @@ def make_model(
     save_model(
         folder,
         Ensemble(
-            encoders[0],
-            [EnsembleMember(e.network.state_dict(), h) for e, h in zip(encoders, heads, strict=True)],
+            encoders[0], [EnsembleMember(e.network.state_dict(), h) for e, h in zip(encoders, heads, strict=True)]
         ),
         about,
     )
@@ -126,17 +114,13 @@ def test_an_official_checkpoint_gives_the_same_features_in_timm_and_torchvision_
     run = mococxr.import_checkpoint("moco-cxr", file, out=tmp_path / "run")
     for to in ("timm", "torchvision"):
         mococxr.export(run, to=to, out=tmp_path / to)
-    in_timm = timm.create_model(
-        arch, num_classes=0, checkpoint_path=str(tmp_path / "timm/model.safetensors")
-    ).eval()
+    in_timm = timm.create_model(arch, num_classes=0, checkpoint_path=str(tmp_path / "timm/model.safetensors")).eval()
     theirs = getattr(torchvision.models, arch)(weights=None)
     setattr(theirs, CLASSIFIER[arch], nn.Identity())
     table = torch.load(tmp_path / "torchvision/model.pth", weights_only=True)
     assert load_file(tmp_path / "torchvision/model.safetensors").keys() == table.keys()
     theirs.load_state_dict(table, strict=True)
-    authors = {
-        k: v for k, v in network(arch).state_dict().items() if not k.startswith(f"{CLASSIFIER[arch]}.")
-    }
+    authors = {k: v for k, v in network(arch).state_dict().items() if not k.startswith(f"{CLASSIFIER[arch]}.")}
     assert list(table) == list(authors)
     assert all(torch.equal(table[key], value) for key, value in authors.items())
     images = normal(frames(64, 2), mean=0.502, std=0.085585)
@@ -145,9 +129,7 @@ def test_an_official_checkpoint_gives_the_same_features_in_timm_and_torchvision_
     assert (tmp_path / "timm" / "README.md").read_text().count("unknown") >= 2
 
 
-@pytest.mark.parametrize(
-    "spec", [{}, {"channels": 1}, {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}]
-)
+@pytest.mark.parametrize("spec", [{}, {"channels": 1}, {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}])
 def test_timm_loads_the_folder_with_the_encoders_own_preprocessing(tmp_path, spec):
     run = make_run(tmp_path / "run", **spec)
     out = mococxr.export(run, to="timm", out=tmp_path / "out")
@@ -221,9 +203,7 @@ def agree(made: Path, source: Path, shapes: list[tuple[int, int, int]]) -> None:
         else:
             with torch.inference_mode():
                 wanted = mococxr.load_encoder(source)(torch.from_numpy(given[:, None])).numpy()
-        np.testing.assert_allclose(
-            ask(made, given), wanted, atol=1e-4 * max(1.0, float(np.abs(wanted).max()))
-        )
+        np.testing.assert_allclose(ask(made, given), wanted, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
         assert np.ptp(wanted) > 1e-3 or count == 1
 
 
@@ -271,9 +251,7 @@ def test_onnx_graphs_of_usual_networks_take_frames_of_any_sides(tmp_path, name):
 
 def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
     run = make_run(tmp_path / "run")
     with pytest.raises(InputError, match="onnxscript") as refusal:
         mococxr.export(run, to="onnx", out=tmp_path / "out")
@@ -289,12 +267,9 @@ def blocks(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("to", "name", "how"),
-    [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"frame": "whole"})],
+    ("to", "name", "how"), [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"frame": "whole"})]
 )
-def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(
-    tmp_path, monkeypatch, to, name, how
-):
+def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp_path, monkeypatch, to, name, how):
     model = make_model(tmp_path / "model", name, 32, **how)
     out = mococxr.export(model, to=to, out=tmp_path / "out")
     monkeypatch.chdir(out)
@@ -329,11 +304,7 @@ def test_calibration_and_threshold_stand_in_the_card_and_not_in_the_graph(tmp_pa
     assert "No validation label was used" in plain
     labels, patients = np.repeat([0, 1], 30).astype(np.int8), np.arange(60)
     blocks = fit_blocks(
-        labels,
-        np.linspace(0.1, 0.6, 60) + 0.2 * (labels - 0.5),
-        patients,
-        "platt",
-        read_rule("sensitivity", None),
+        labels, np.linspace(0.1, 0.6, 60) + 0.2 * (labels - 0.5), patients, "platt", read_rule("sensitivity", None)
     )
     about = json.loads((model / "model.json").read_text()) | blocks
     write_json(model / "model.json", about | {"validation_used_for": ["calibration", "threshold"]})
@@ -363,9 +334,7 @@ def test_a_card_tells_what_it_is_and_not_who(tmp_path):
     assert front["pipeline_tag"] == "image-classification"
     for folder in ("e", "c"):
         no_identity(tmp_path / folder)
-        for name, digest in json.loads((tmp_path / folder / "export.json").read_text())[
-            "files_sha256"
-        ].items():
+        for name, digest in json.loads((tmp_path / folder / "export.json").read_text())["files_sha256"].items():
             assert digest in (tmp_path / folder / "README.md").read_text(), name
 
 
@@ -415,9 +384,7 @@ def test_intervals_of_a_study_stand_in_the_card_for_this_encoder_only(tmp_path):
     model = make_model(tmp_path / "model")
     with pytest.raises(InputError, match="No arm"):
         mococxr.export(model, to="timm", out=tmp_path / "c", study=study)
-    text = (
-        mococxr.export(model, to="timm", out=tmp_path / "c", study=study, arm="moco") / "README.md"
-    ).read_text()
+    text = (mococxr.export(model, to="timm", out=tmp_path / "c", study=study, arm="moco") / "README.md").read_text()
     assert "0.612" in text
     assert "0.655" not in text, "a linear head is not judged by fine-tuning"
 

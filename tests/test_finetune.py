@@ -41,12 +41,7 @@ def data_of(encoder, store, target, rows=None, labels=None, validation=None, siz
         every[val] = validation[1]
     target = replace(target, labels=every, val=val)
     return TrainData(
-        store,
-        target,
-        rows,
-        size,
-        lambda: encoder,
-        lambda at: features(encoder, store, at, size=size, label=None),
+        store, target, rows, size, lambda: encoder, lambda at: features(encoder, store, at, size=size, label=None)
     )
 
 
@@ -116,8 +111,7 @@ def test_the_best_checkpoints_by_validation_are_kept(store, target, encoder):
     for member in every.members:
         scores.append(
             auroc(
-                validation[1],
-                member_scores(encoder, [member], lambda e: features(e, store, rows, size=32, label=None)),
+                validation[1], member_scores(encoder, [member], lambda e: features(e, store, rows, size=32, label=None))
             )
         )
     kept = sorted(range(len(scores)), key=lambda i: (scores[i], i))[-2:]
@@ -131,12 +125,8 @@ def test_the_final_probability_is_the_mean_over_the_checkpoints(store, target, e
     assert np.allclose(member_scores(encoder, trained.members, read), np.mean(one_by_one, axis=0))
 
 
-@pytest.mark.parametrize(
-    ("validation", "words"), [(None, "no validation labels"), ("one class", "of one class")]
-)
-def test_without_usable_validation_the_last_weights_are_kept_and_it_is_said(
-    store, target, encoder, validation, words
-):
+@pytest.mark.parametrize(("validation", "words"), [(None, "no validation labels"), ("one class", "of one class")])
+def test_without_usable_validation_the_last_weights_are_kept_and_it_is_said(store, target, encoder, validation, words):
     if validation:
         rows = target.train[target.labels[target.train] == 1]
         validation = (rows, target.labels[rows])
@@ -219,9 +209,7 @@ def test_lpft_starts_at_the_solved_probe_and_at_learning_rate_0_stays_there(stor
     config = TrainConfig("lpft", lr=0.0, epochs=2.0, batch=8, checkpoints=0)
     head = solve_linear(data.features_of(data.rows), data.labels, patients=data.patients)
     (member,) = train_classifier(data, config).members
-    assert all(
-        torch.equal(value, member.weights[name]) for name, value in encoder.network.state_dict().items()
-    )
+    assert all(torch.equal(value, member.weights[name]) for name, value in encoder.network.state_dict().items())
     tested = data.features_of(target.test)
     np.testing.assert_allclose(member.head.scores(tested), head.scores(tested), rtol=0, atol=1e-6)
     moved = train_classifier(data, replace(config, lr=1e-4)).members[0]

@@ -55,9 +55,7 @@ def this_machine() -> dict[str, str]:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     told = dict(line.split(":", 1) for line in lines if ":" in line)
-    cpu = " ".join(
-        value.strip() for key, value in told.items() if key.strip() in ("cpu family", "model", "stepping")
-    )
+    cpu = " ".join(value.strip() for key, value in told.items() if key.strip() in ("cpu family", "model", "stepping"))
     return {
         "cpu": f"{platform.machine()} {cpu} {torch.backends.cpu.get_cpu_capability()}",
         "torch": torch.__version__,
@@ -123,9 +121,7 @@ def test_where_encoders_cannot_be_compiled_it_is_refused_before_anything_is_writ
         raise RuntimeError("no C++ compiler here")
 
     monkeypatch.setattr("mococxr.pretraining.moco.Projector.forward", no_compiler)
-    with pytest.raises(
-        InputError, match=r"--compile cannot work here \(RuntimeError: no C\+\+ compiler here\)"
-    ):
+    with pytest.raises(InputError, match=r"--compile cannot work here \(RuntimeError: no C\+\+ compiler here\)"):
         tiny_run(phantom_store, tmp_path / "run", compile=True)
     assert not (tmp_path / "run").exists()
 
@@ -135,9 +131,7 @@ def write() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         store = make_phantom_store(place)
-        lists = {
-            net: losses(store, place / net, net, STEPS, init=start(place, net)).tolist() for net in PLAIN
-        }
+        lists = {net: losses(store, place / net, net, STEPS, init=start(place, net)).tolist() for net in PLAIN}
     GOLDEN.write_text(json.dumps({"machine": this_machine(), **lists}, indent=1) + "\n")
 
 

@@ -94,8 +94,6 @@ def test_no_step_waits_for_the_gpu(phantom_store, tmp_path, method, parts):
 def test_batch_auto_finds_a_power_of_two(phantom_store, tmp_path):
     import yaml
 
-    run = tiny_run(
-        phantom_store, tmp_path / "run", device="cuda", batch=0, key_groups=1, epochs=1, queue=None
-    )
+    run = tiny_run(phantom_store, tmp_path / "run", device="cuda", batch=0, key_groups=1, epochs=1, queue=None)
     found = yaml.safe_load((run / "settings.yaml").read_text())["batch"]
     assert found == 4  # of 44 images an epoch keeps eight steps

@@ -57,9 +57,7 @@ def test_alignment_and_uniformity_are_wang_and_isolas_formulas():
         float((q - k).norm(dim=1).pow(2).mean()), rel=1e-5
     )
     pairs = [float((a - b).pow(2).sum()) for i, a in enumerate(queue) for b in queue[i + 1 :]]
-    assert diagnostics.uniformity(queue) == pytest.approx(
-        math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5
-    )
+    assert diagnostics.uniformity(queue) == pytest.approx(math.log(np.mean(np.exp(-2 * np.array(pairs)))), rel=1e-5)
     assert diagnostics.uniformity(sphere(1, 8).expand(9, -1)) == pytest.approx(0, abs=1e-6)
 
 
@@ -126,10 +124,7 @@ def log_of(steps: int = 400, **last: Any) -> list[dict[str, Any]]:
     log = []
     for i in range(40):
         share, step = min(1, i / 30), steps * (i + 1) // 40
-        now = {
-            name: FIRST.get(name, value) + (value - FIRST.get(name, value)) * share
-            for name, value in sound.items()
-        }
+        now = {name: FIRST.get(name, value) + (value - FIRST.get(name, value)) * share for name, value in sound.items()}
         log.append({"step": step, "queue_filled": min(1.0, step * 32 / 1024), **now})
     return log
 
@@ -171,9 +166,7 @@ def test_a_queue_that_outlives_the_memory_of_the_encoder_is_stale_and_the_preset
 
 def test_a_run_that_is_barely_begun_is_not_called_learning_but_what_is_certain_is_said():
     assert judge([], RUN).word == "still warming"
-    words = {
-        judge(log_of()[:lines], RUN).word for lines in range(1, 5)
-    }  # 40 steps; the queue is full after 32
+    words = {judge(log_of()[:lines], RUN).word for lines in range(1, 5)}  # 40 steps; the queue is full after 32
     assert words == {"still warming"}
     assert judge(log_of()[:8], RUN).word == "learning"
     assert judge(log_of(view_change=0.001)[:2], RUN).word == "too easy"

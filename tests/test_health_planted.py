@@ -82,9 +82,7 @@ def test_looking_changes_no_byte_of_the_encoder_and_no_number_of_the_log(phantom
 
 
 @pytest.mark.parametrize(("by", "name"), [("knn", "knn_auroc"), ("rank", "encoder_rank")])
-def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(
-    phantom_store, tmp_path, monkeypatch, by, name
-):
+def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(phantom_store, tmp_path, monkeypatch, by, name):
     given = {"select": by, "knn": "Effusion", "lr": 0.01, "save_every": 1}
     whole = tiny_run(phantom_store, tmp_path / "whole", **given)
     facts = json.loads((whole / "run.json").read_text())["health"]
@@ -115,12 +113,7 @@ def test_no_test_image_is_looked_at(phantom_store, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"select": "knn"}, "--knn"),
-        ({"knn": "Gout"}, "Gout"),
-        ({"knn": "Effusion=7"}, "Effusion"),
-    ],
+    ("wrong", "words"), [({"select": "knn"}, "--knn"), ({"knn": "Gout"}, "Gout"), ({"knn": "Effusion=7"}, "Effusion")]
 )
 def test_a_choice_without_labels_is_refused_before_anything_is_written(phantom_store, tmp_path, wrong, words):
     with pytest.raises(InputError, match=words):
@@ -132,9 +125,7 @@ def test_a_study_keeps_the_word_and_a_thinned_log_of_each_run(phantom_store, tmp
     run = tiny_run(phantom_store, tmp_path / "run", log_every=1, knn="Effusion")
     entries = read_log(run, without=())
     (run / "log.jsonl").write_text(
-        "".join(
-            json.dumps({**entries[i // 40 % 15], "step": i, "knn_auroc": None}) + "\n" for i in range(500)
-        )
+        "".join(json.dumps({**entries[i // 40 % 15], "step": i, "knn_auroc": None}) + "\n" for i in range(500))
         + json.dumps(entries[-1])
     )
     kept = provenance._health(resolve_encoder(str(run)))

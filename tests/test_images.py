@@ -210,9 +210,7 @@ def test_a_truncated_image_is_an_error_and_not_half_grey(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_image_damaged_inside_is_an_error_and_says_nothing_on_the_console(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_an_image_damaged_inside_is_an_error_and_says_nothing_on_the_console(capfd: pytest.CaptureFixture[str]) -> None:
     jpeg, png = saved(Image.fromarray(NOISE), "JPEG"), saved(Image.fromarray(NOISE), "PNG")
     half = len(jpeg) // 2
     for data in (jpeg[:half] + b"\xff\xd9", jpeg[:half] + bytes(40) + jpeg[half + 40 :]):
@@ -265,10 +263,7 @@ BAD = {
     "jpeg of segments": (b"\xff\xd8" + b"\xff\xe1\0\2" * 60_000, "more segments"),
     "jpeg of fill": (b"\xff\xd8" + b"\xff" * 60_000, "more segments"),
     "tiff of entries": (b"II*\0" + struct.pack("<IH", 8, 5000) + bytes(12 * 5000 + 4), "more entries"),
-    "tiff of values": (
-        b"II*\0" + struct.pack("<IHHHII", 8, 1, 273, 1, 1 << 20, 0) + bytes(1 << 20),
-        "more values",
-    ),
+    "tiff of values": (b"II*\0" + struct.pack("<IHHHII", 8, 1, 273, 1, 1 << 20, 0) + bytes(1 << 20), "more values"),
     "jpeg of nothing": (b"\xff\xd8\xff\xd9" + bytes(60), "damaged|truncated|too small"),
 }
 

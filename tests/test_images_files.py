@@ -29,16 +29,8 @@ def test_only_a_regular_file_inside_the_source_is_read(tmp_path: Path) -> None:
     (root / "link.png").symlink_to(tmp_path / "secret.png")
     (root / "loop.png").symlink_to(root / "loop.png")
     os.mkfifo(root / "pipe.png")
-    cases = {
-        root / "link.png": "leads out",
-        root / "pipe.png": "regular file",
-        root / "none.png": "no such file",
-    }
-    cases |= {
-        root: "a folder",
-        root / "loop.png": "cannot be read|no such file",
-        Path("/dev/zero"): "leads out",
-    }
+    cases = {root / "link.png": "leads out", root / "pipe.png": "regular file", root / "none.png": "no such file"}
+    cases |= {root: "a folder", root / "loop.png": "cannot be read|no such file", Path("/dev/zero"): "leads out"}
     for path, reason in cases.items():
         with pytest.raises(ImageError, match=reason):
             read_bytes(path, root)

@@ -28,9 +28,7 @@ MEAN, STD = 0.5020, 0.085585
 
 @pytest.fixture
 def frames() -> torch.Tensor:
-    return torch.randint(
-        0, 256, (3, 1, 64, 96), generator=torch.Generator().manual_seed(3), dtype=torch.uint8
-    )
+    return torch.randint(0, 256, (3, 1, 64, 96), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
 
 
 def bring_in(folder: Path, content: object, **settings: object) -> Path:
@@ -191,9 +189,7 @@ def test_settings_of_a_script_inside_a_checkpoint_are_named_with_the_way_out(tmp
 
 
 def test_numbers_of_numpy_are_let_through_and_nothing_else_of_it(tmp_path):
-    path = write(
-        tmp_path / "c.pt", {"state_dict": {"a": torch.ones(1)}, "best": np.float64(0.5), "n": np.int64(3)}
-    )
+    path = write(tmp_path / "c.pt", {"state_dict": {"a": torch.ones(1)}, "best": np.float64(0.5), "n": np.int64(3)})
     assert read_checkpoint(path)["best"] == 0.5
     write(path, {"state_dict": {}, "array": np.ones(3)})
     with pytest.raises(InputError, match="numpy"):
@@ -275,8 +271,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path, share):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"size": 8}, {"mean": (0.1, 0.2)}, {"mean": (-1.0,)}, {"std": (0.0,)}, {"std": (float("nan"),)}],
+    "settings", [{"size": 8}, {"mean": (0.1, 0.2)}, {"mean": (-1.0,)}, {"std": (0.0,)}, {"std": (float("nan"),)}]
 )
 def test_preprocessing_that_cannot_be_is_refused(tmp_path, settings):
     path = write(tmp_path / "c.pth.tar", checkpoint("resnet18"))
@@ -313,13 +308,7 @@ def test_an_imported_run_is_a_run_like_any_other(tmp_path):
     how = {"size": 32, "device": "cpu", "jobs": 1}
     mococxr.embed(store.path, encoder=str(run), out=tmp_path / "f.parquet", **how)
     mococxr.study(
-        store.path,
-        target="Finding",
-        arm=[f"moco={run}"],
-        fraction=[1.0],
-        draws=1,
-        out=tmp_path / "study",
-        **how,
+        store.path, target="Finding", arm=[f"moco={run}"], fraction=[1.0], draws=1, out=tmp_path / "study", **how
     )
     model = mococxr.fit(store.path, encoder=str(run), target="Finding", out=tmp_path / "model", **how)
     out = mococxr.export(model, to="torchvision", out=tmp_path / "out", study=tmp_path / "study")

@@ -34,16 +34,7 @@ TRIALS = [
 ]  # fmt: skip
 CELLS = ["arm", "mode", "target", "fraction", "auroc", "low", "high", "draw_sd", "n_test", "positives"]
 DIFFERENCES = ["arm", "against", "mode", "target", "fraction", "difference", "low", "high", "p", "method"]
-EVALUATION = {
-    "n",
-    "patients",
-    "positives",
-    "auroc",
-    "average_precision",
-    "against",
-    "difference",
-    "bootstrap",
-}
+EVALUATION = {"n", "patients", "positives", "auroc", "average_precision", "against", "difference", "bootstrap"}
 
 
 def test_the_main_job_runs_without_network_and_leaves_what_the_contract_says(
@@ -69,8 +60,7 @@ def test_the_main_job_runs_without_network_and_leaves_what_the_contract_says(
     (tmp_path / "study" / "report.html").unlink()
     quietly("report", tmp_path / "study")
     predictions = [
-        tmp_path / "study" / "predictions" / f"Effusion-linear-{arm}-0-1-0.parquet"
-        for arm in ("moco", "random")
+        tmp_path / "study" / "predictions" / f"Effusion-linear-{arm}-0-1-0.parquet" for arm in ("moco", "random")
     ]
     quietly(
         "evaluate", predictions[0], "--against", predictions[1], "--label", "label", "--score", "score",
@@ -117,9 +107,7 @@ def check_run(folder: Path) -> None:
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert entries[-1]["step"] == facts["steps"]
     assert all(set(entry) >= LOG for entry in entries)
-    assert {"architecture", "size", "channels", "mean", "std"} <= set(
-        json.loads((folder / "encoder.json").read_text())
-    )
+    assert {"architecture", "size", "channels", "mean", "std"} <= set(json.loads((folder / "encoder.json").read_text()))
     assert (folder / "encoder.safetensors").is_file()
     assert list((folder / "checkpoints").iterdir())
 
@@ -148,18 +136,14 @@ def check_model_and_scores(folder: Path) -> None:
     scores = pl.read_csv(folder / "scores.csv")
     assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]
     assert scores["score"].is_between(0, 1).all()
-    stored = pl.read_csv(folder / "stored.csv").with_columns(
-        path=str(folder / "images") + "/" + pl.col("path")
-    )
+    stored = pl.read_csv(folder / "stored.csv").with_columns(path=str(folder / "images") + "/" + pl.col("path"))
     both = stored.join(scores, on="path", how="inner")
     assert len(both) == 72
     assert np.allclose(both["score"], both["score_right"], rtol=0, atol=1e-6)
 
 
 def check_study(folder: Path) -> None:
-    trials, cells, differences = (
-        pl.read_csv(folder / f"{n}.csv") for n in ("trials", "cells", "differences")
-    )
+    trials, cells, differences = (pl.read_csv(folder / f"{n}.csv") for n in ("trials", "cells", "differences"))
     assert trials.columns[: len(TRIALS)] == TRIALS
     assert set(cells.columns) >= set(CELLS)
     assert differences.columns[: len(DIFFERENCES)] == DIFFERENCES
@@ -172,9 +156,7 @@ def check_study(folder: Path) -> None:
         table = pl.read_parquet(folder / "predictions" / f"{name}.parquet")
         assert table.columns == ["path", "patient", "study", "label", "score"]
     for row in cells.iter_rows(named=True):
-        own = trials.filter(
-            pl.all_horizontal(pl.col(n) == row[n] for n in ("arm", "mode", "target", "fraction"))
-        )
+        own = trials.filter(pl.all_horizontal(pl.col(n) == row[n] for n in ("arm", "mode", "target", "fraction")))
         assert math.isclose(row["auroc"], own["auroc"].mean(), abs_tol=1e-12)
         assert row["low"] <= row["auroc"] <= row["high"]
     draws = {path.name for path in (folder / "draws").iterdir()}

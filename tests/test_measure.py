@@ -18,8 +18,7 @@ def difference(low: float, high: float) -> metrics.Difference:
 
 
 @pytest.mark.parametrize(
-    ("ends", "word"),
-    [((0.01, 0.05), "better"), ((-0.05, -0.01), "worse"), ((-0.01, 0.05), "no difference shown")],
+    ("ends", "word"), [((0.01, 0.05), "better"), ((-0.05, -0.01), "worse"), ((-0.01, 0.05), "no difference shown")]
 )
 def test_the_word_follows_the_interval_and_the_sentence_says_over_what(ends, word):
     result = verdict(difference(*ends), LABELS, PATIENTS)
@@ -57,9 +56,7 @@ def test_a_second_interval_over_more_sources_is_stated_and_changes_no_verdict(en
     assert "nothing" not in verdict(difference(*ends), LABELS, PATIENTS, wider).sentence
 
 
-@pytest.mark.parametrize(
-    ("name", "oracle"), [("auroc", roc_auc_score), ("average_precision", average_precision_score)]
-)
+@pytest.mark.parametrize(("name", "oracle"), [("auroc", roc_auc_score), ("average_precision", average_precision_score)])
 def test_macro_and_micro_equal_scikit_learn(name, oracle):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (80, 4)).astype(float)
@@ -82,16 +79,12 @@ def test_the_interval_of_the_macro_average_is_that_of_means_on_the_same_resample
     for weights in resamples.weights_BU:
         rows = np.repeat(np.arange(60), weights[resamples.unit_N])
         known = [rows[~np.isnan(labels[rows, k])] for k in range(3)]
-        slow["macro"].append(
-            np.mean([roc_auc_score(labels[r, k], scores[r, k]) for k, r in enumerate(known)])
-        )
+        slow["macro"].append(np.mean([roc_auc_score(labels[r, k], scores[r, k]) for k, r in enumerate(known)]))
         flat = ~np.isnan(labels[rows].ravel())
         slow["micro"].append(roc_auc_score(labels[rows].ravel()[flat], scores[rows].ravel()[flat]))
     for average, values in slow.items():
         block = result[average]["auroc"]
-        assert (block["low"], block["high"]) == pytest.approx(
-            tuple(np.percentile(values, [2.5, 97.5])), abs=1e-12
-        )
+        assert (block["low"], block["high"]) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])), abs=1e-12)
 
 
 def test_a_label_of_one_class_leaves_the_macro_average_undefined_with_its_number():

@@ -45,20 +45,14 @@ def slow_clustered(labels, columns, ids):
     """Obuchowski (1997), as the paper writes it: sums over patients and pairs."""
     sides = []
     for scores in columns:
-        kernel = [
-            [float(p > q) + 0.5 * float(p == q) for q in scores[labels == 0]] for p in scores[labels == 1]
-        ]
+        kernel = [[float(p > q) + 0.5 * float(p == q) for q in scores[labels == 0]] for p in scores[labels == 1]]
         sides.append((np.mean(kernel, axis=1), np.mean(kernel, axis=0)))
     rows_1, rows_0 = (labels == 1).sum(), (labels == 0).sum()
     units = np.unique(ids)
     with_1, with_0 = np.unique(ids[labels == 1]).size, np.unique(ids[labels == 0]).size
     area = [side[0].mean() for side in sides]
-    dev1 = [
-        [(s[0][ids[labels == 1] == u] - a).sum() for u in units] for s, a in zip(sides, area, strict=True)
-    ]
-    dev0 = [
-        [(s[1][ids[labels == 0] == u] - a).sum() for u in units] for s, a in zip(sides, area, strict=True)
-    ]
+    dev1 = [[(s[0][ids[labels == 1] == u] - a).sum() for u in units] for s, a in zip(sides, area, strict=True)]
+    dev0 = [[(s[1][ids[labels == 0] == u] - a).sum() for u in units] for s, a in zip(sides, area, strict=True)]
     found = np.empty((2, 2))
     for j in range(2):
         for k in range(2):
@@ -103,10 +97,7 @@ def test_a_patient_copied_five_times_is_still_one_patient():
         assert getattr(copied, name) == pytest.approx(getattr(plain, name), rel=1e-9), name
     by_row = metrics.clustered_paired(np.tile(labels, 5), np.tile(a, 5), np.tile(b, 5))
     assert abs(by_row.z) > 2 * abs(copied.z)
-    once, again = (
-        metrics.auroc_interval(labels, a),
-        metrics.auroc_interval(np.tile(labels, 5), np.tile(a, 5), ids),
-    )
+    once, again = (metrics.auroc_interval(labels, a), metrics.auroc_interval(np.tile(labels, 5), np.tile(a, 5), ids))
     assert (again.low, again.high) == pytest.approx((once.low, once.high), abs=0.01)
 
 
@@ -169,9 +160,7 @@ def test_the_default_interval_covers_where_delongs_plain_one_does_not(area, plai
     held = np.zeros((2, 160), dtype=bool)
     for i, noise in enumerate(rng.normal(size=(160, 70))):
         scores = noise + distance * labels
-        for row, found in enumerate(
-            (metrics.auroc_interval(labels, scores), metrics.delong_interval(labels, scores))
-        ):
+        for row, found in enumerate((metrics.auroc_interval(labels, scores), metrics.delong_interval(labels, scores))):
             held[row, i] = found.low <= area <= found.high
     assert held[0].mean() > 0.93
     assert (held[1].mean() < 0.88) == plain_fails
@@ -197,10 +186,7 @@ def test_how_alike_the_images_of_a_patient_are_is_estimated(alike):
     images = np.bincount(ids[labels])
     worth, _ = _effective_n(scores[None], labels, ids)
     assert worth == pytest.approx(images.sum() / (1 + (images @ images / images.sum() - 1) * alike), rel=0.05)
-    assert _effective_n(np.arange(6.0)[None], np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)).tolist() == [
-        3,
-        3,
-    ]
+    assert _effective_n(np.arange(6.0)[None], np.array([1, 1, 1, 0, 0, 0]) == 1, np.arange(6)).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(("seed", "wider"), [(0, "logit"), (7, "score")])
@@ -218,9 +204,7 @@ def test_each_end_of_the_default_interval_is_the_wider_of_the_two(seed, wider):
     half = t.ppf(0.975, df) * np.sqrt(sum(parts)) / (value * (1 - value))
     logits = 1 / (1 + np.exp(-(np.log(value / (1 - value)) + np.array([-half, half]))))
     score = score_interval(value, 12, 80, 1.959963984540054)
-    assert (found.low, found.high) == pytest.approx(
-        (min(logits[0], score[0]), max(logits[1], score[1])), abs=1e-9
-    )
+    assert (found.low, found.high) == pytest.approx((min(logits[0], score[0]), max(logits[1], score[1])), abs=1e-9)
     assert (logits[0] < score[0]) == (wider == "logit")
 
 

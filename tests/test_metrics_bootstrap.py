@@ -30,8 +30,7 @@ def images(seed: int = 0, n: int = 120, trials: int = 3, per_patient: int = 2, d
 
 
 @pytest.mark.parametrize(
-    ("measure", "oracle"),
-    [(auroc_measure, roc_auc_score), (average_precision_measure, average_precision_score)],
+    ("measure", "oracle"), [(auroc_measure, roc_auc_score), (average_precision_measure, average_precision_score)]
 )
 @pytest.mark.parametrize("per_patient", [1, 3])
 def test_the_replicates_equal_a_loop_over_scikit_learn_on_the_same_resamples(measure, oracle, per_patient):

@@ -65,9 +65,7 @@ def test_platt_equals_scikit_learn():
 
 
 def test_platts_soft_targets_keep_separated_rows_finite():
-    found = metrics.fit_calibrator(
-        "platt", [0] * 12 + [1] * 12, np.r_[np.linspace(-2, -1, 12), np.linspace(1, 2, 12)]
-    )
+    found = metrics.fit_calibrator("platt", [0] * 12 + [1] * 12, np.r_[np.linspace(-2, -1, 12), np.linspace(1, 2, 12)])
     assert 1 < found.slope < 10
     assert 0.8 < found.apply(1.5) < 0.99
 
@@ -84,9 +82,7 @@ def test_temperature_is_the_least_loss_over_all_temperatures():
     labels, logits = scored(3, slope=0.5)
     found = metrics.fit_calibrator("temperature", labels, logits)
     loss = lambda s: -np.mean(labels * log_expit(s * logits) + (1 - labels) * log_expit(-s * logits))  # noqa: E731
-    oracle = minimize(
-        lambda s: loss(s[0]), [1.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14}
-    )
+    oracle = minimize(lambda s: loss(s[0]), [1.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14})
     assert found.slope == pytest.approx(oracle.x[0], abs=1e-6)
     assert found.apply(0.0) == 0.5
 
@@ -170,23 +166,15 @@ def test_the_intervals_equal_a_loop_over_resampled_patients():
     ends = {name: np.percentile(values, [2.5, 97.5]) for name, values in slow.items()}
     assert (found.brier.low, found.brier.high) == pytest.approx(tuple(ends["brier"]), abs=1e-12)
     assert (found.slope.low, found.slope.high) == pytest.approx(tuple(ends["slope"]), abs=1e-4)
-    assert found.ece.high == pytest.approx(
-        max(found.ece.value, 2 * found.ece.value - ends["ece"][0]), abs=1e-12
-    )
+    assert found.ece.high == pytest.approx(max(found.ece.value, 2 * found.ece.value - ends["ece"][0]), abs=1e-12)
 
 
 def test_images_of_one_patient_widen_the_intervals():
     labels, logits = scored(10, n=100)
     probabilities = expit(logits)
     alone = metrics.calibration(labels, probabilities, bins=4)
-    copied = metrics.calibration(
-        np.tile(labels, 4), np.tile(probabilities, 4), np.tile(np.arange(100), 4), bins=4
-    )
-    for one, four in (
-        (alone.brier, copied.brier),
-        (alone.slope, copied.slope),
-        (alone.intercept, copied.intercept),
-    ):
+    copied = metrics.calibration(np.tile(labels, 4), np.tile(probabilities, 4), np.tile(np.arange(100), 4), bins=4)
+    for one, four in ((alone.brier, copied.brier), (alone.slope, copied.slope), (alone.intercept, copied.intercept)):
         assert four.high - four.low == pytest.approx(one.high - one.low, rel=0.1)
     assert copied.curve[2].patients == alone.curve[2].rows
 

@@ -5,16 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics import (
-    Trials,
-    auroc,
-    bootstrap,
-    bootstrap_p,
-    cell,
-    paired_differences,
-    patient_resamples,
-    too_few,
-)
+from mococxr.metrics import Trials, auroc, bootstrap, bootstrap_p, cell, paired_differences, patient_resamples, too_few
 
 
 def arms(gain: float = 0.6, draws: int = 4, n: int = 150, replicates: int = 400):

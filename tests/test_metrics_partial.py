@@ -45,7 +45,5 @@ def test_it_equals_scikit_learns_of_the_classes_exchanged_with_weights_too(seed,
 def test_guessing_is_one_half_perfect_is_one_and_a_resample_of_one_class_is_undefined():
     assert metrics.partial_auroc([0, 1] * 20, np.ones(40)) == pytest.approx(0.5)
     assert metrics.partial_auroc([0] * 20 + [1] * 20, np.arange(40)) == pytest.approx(1.0)
-    replicates = metrics.bootstrap(
-        [1, 0, 0], [[3, 1, 2]], np.arange(3), 300, 0, measure=metrics.partial_auroc_measure
-    )
+    replicates = metrics.bootstrap([1, 0, 0], [[3, 1, 2]], np.arange(3), 300, 0, measure=metrics.partial_auroc_measure)
     assert np.isnan(replicates).mean() == pytest.approx(9 / 27, abs=0.08)

@@ -46,8 +46,7 @@ def test_the_gaps_equal_a_loop_over_the_resamples_of_all_patients():
     for weights in resamples.weights_BU:
         heavy = weights[resamples.unit_N]
         area = {
-            g: roc_auc_score(labels[groups == g], scores[groups == g], sample_weight=heavy[groups == g])
-            for g in "abc"
+            g: roc_auc_score(labels[groups == g], scores[groups == g], sample_weight=heavy[groups == g]) for g in "abc"
         }
         for name, gaps in slow.items():
             gaps.append(area[name] - area["a"])

@@ -41,15 +41,9 @@ def test_the_known_components_of_simulated_studies_are_found():
 
 @pytest.mark.parametrize(
     "spread",
-    [
-        (0.03, 0.02, 0.01, 0.4, 0.2, 0.1, 0.1),
-        (0.0, 0.0, 0.0, 0.5, 0.1, 0.1, 0.1),
-        (0.04, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0),
-    ],
+    [(0.03, 0.02, 0.01, 0.4, 0.2, 0.1, 0.1), (0.0, 0.0, 0.0, 0.5, 0.1, 0.1, 0.1), (0.04, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0)],
 )
-def test_the_interval_over_patients_draws_and_runs_covers_the_truth_where_that_over_patients_alone_may_not(
-    spread,
-):
+def test_the_interval_over_patients_draws_and_runs_covers_the_truth_where_that_over_patients_alone_may_not(spread):
     rng = np.random.default_rng(1)
     held, narrow = [], []
     for _ in range(100):
@@ -79,9 +73,7 @@ def test_the_components_equal_the_analysis_of_variance_by_hand():
     assert found.standard_error == pytest.approx(np.sqrt(total))
     doubt = (ms_draw / 6) ** 2 / 2 + (ms_run / 6) ** 2 / 1 + (ms_rest / 6) ** 2 / 2
     assert found.df == pytest.approx(total**2 / doubt)
-    assert found.words == (
-        "2 pretraining runs are too few to estimate the variance between pretraining runs.",
-    )
+    assert found.words == ("2 pretraining runs are too few to estimate the variance between pretraining runs.",)
 
 
 def test_what_one_draw_or_one_run_cannot_tell_is_none_and_said():
@@ -120,12 +112,8 @@ def test_draws_that_lack_a_run_are_left_out_and_counted():
     assert partial.words[0] == "1 of 4 label subsets lack a pretraining run and are left out."
     assert (partial.low, partial.high) == (whole.low, whole.high)
     order = rng.permutation(8)
-    mixed = metrics.variance_split(
-        [draws[i] for i in order], [runs[i] for i in order], points[order], drawn[order]
-    )
-    assert mixed.standard_error == pytest.approx(
-        metrics.variance_split(draws, runs, points, drawn).standard_error
-    )
+    mixed = metrics.variance_split([draws[i] for i in order], [runs[i] for i in order], points[order], drawn[order])
+    assert mixed.standard_error == pytest.approx(metrics.variance_split(draws, runs, points, drawn).standard_error)
 
 
 def test_undefined_replicates_are_left_out_and_what_cannot_be_split_is_refused():
@@ -153,9 +141,7 @@ def arm(rng, draws: int, runs: int, replicates: int = 60):
     order = rng.permutation(len(names))
     points = rng.normal(0.8, 0.03, len(names))
     drawn = points[:, None] + rng.normal(0, 0.02, (len(names), replicates))
-    return metrics.Trials(
-        [names[i][0] for i in order], points[order], drawn[order], [names[i][1] for i in order]
-    )
+    return metrics.Trials([names[i][0] for i in order], points[order], drawn[order], [names[i][1] for i in order])
 
 
 def by_hand(ours, theirs, pair):
@@ -186,9 +172,7 @@ def test_of_unequal_numbers_of_runs_the_fewer_are_averaged_and_it_is_said():
     rng = np.random.default_rng(6)
     three, two = arm(rng, 4, 3), arm(rng, 4, 2)
     found = metrics.split_difference(three, two)
-    assert found.words == (
-        "The 2 runs of the reference are averaged: the interval does not hold their variance.",
-    )
+    assert found.words == ("The 2 runs of the reference are averaged: the interval does not hold their variance.",)
     assert found.value == pytest.approx(np.mean(three.points) - np.mean(two.points))
     assert found.count_runs == 3
 

@@ -57,9 +57,7 @@ def test_info_nce_is_lightlys_with_the_bank_before_its_update(temperature, count
 
 def test_the_positive_stands_in_the_first_column():
     q, k, queue = unit(5), unit(5, seed=1), unit(9, seed=2)
-    slow = [
-        [float(q[i] @ other) / 0.2 for other in (k[i], *queue)] for i in range(5)
-    ]  # row by row, product by product
+    slow = [[float(q[i] @ other) / 0.2 for other in (k[i], *queue)] for i in range(5)]  # row by row, product by product
     np.testing.assert_allclose(info_nce(q, k, queue, 0.2)[1], slow, atol=1e-5)
     slow_loss = np.mean([-row[0] + math.log(sum(math.exp(v) for v in row)) for row in slow])
     assert info_nce(q, k, queue, 0.2)[0].item() == pytest.approx(slow_loss, abs=1e-5)
@@ -67,9 +65,7 @@ def test_the_positive_stands_in_the_first_column():
 
 def test_guessing_costs_the_logarithm_of_one_and_the_queue():
     same = unit(1).expand(8, -1)
-    assert info_nce(same, same, same[:1].expand(50, -1), 0.2)[0].item() == pytest.approx(
-        math.log(51), abs=1e-5
-    )
+    assert info_nce(same, same, same[:1].expand(50, -1), 0.2)[0].item() == pytest.approx(math.log(51), abs=1e-5)
 
 
 # --- the momentum encoder

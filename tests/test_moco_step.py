@@ -25,9 +25,7 @@ from test_moco import Pixels, images, small_net
 def make_moco(encoder: nn.Module, queue: int = 16, **others: Any) -> MoCo:
     defaults = {"method": "moco", "dim": 32, "batch": 8, "queue": queue, "optimizer": "sgd", "lr": 0.1}
     settings = PretrainSettings(
-        stores=(),
-        out=Path("-"),
-        **{**defaults, "weight_decay": 0.0, "momentum": 0.9, "key_groups": 1, **others},
+        stores=(), out=Path("-"), **{**defaults, "weight_decay": 0.0, "momentum": 0.9, "key_groups": 1, **others}
     )
     return MoCo(Net(encoder, 64), settings, alone())
 
@@ -205,16 +203,12 @@ def test_a_step_in_parts_is_the_step_but_for_rounding(parts):
         expected, result = step(whole, *batches), step(pieces, *batches)
         torch.testing.assert_close(result.loss, expected.loss, rtol=0, atol=1e-6)
         torch.testing.assert_close(result.logits, expected.logits, rtol=0, atol=1e-5)
-        for (name, p), other in zip(
-            whole.network.named_parameters(), pieces.network.parameters(), strict=True
-        ):
+        for (name, p), other in zip(whole.network.named_parameters(), pieces.network.parameters(), strict=True):
             torch.testing.assert_close(other.grad, p.grad, rtol=0, atol=1e-6, msg=name)
             torch.testing.assert_close(other, p, rtol=0, atol=1e-6, msg=name)
         torch.testing.assert_close(pieces.queue.keys_KC, whole.queue.keys_KC, rtol=0, atol=1e-6)
         assert torch.equal(pieces.queue.place, whole.queue.place)
-    assert not torch.equal(
-        plain.head[0].weight, whole.network.head[0].weight
-    )  # there was something to compare
+    assert not torch.equal(plain.head[0].weight, whole.network.head[0].weight)  # there was something to compare
 
 
 def test_in_parts_the_keys_are_those_of_the_whole_batch_and_only_query_batch_norm_sees_parts():

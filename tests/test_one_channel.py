@@ -36,9 +36,7 @@ def test_an_image_has_the_features_that_it_has_repeated_in_three_channels(three,
     other, _ = encoders.initial_encoder(str(file), replace(oracle.spec, channels=channels), seed=0)
     given = images(3, 64)
     expected = oracle(given)
-    torch.testing.assert_close(
-        other.eval()(given), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
-    )
+    torch.testing.assert_close(other.eval()(given), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert float(expected.std(dim=0).max()) > 1e-3 * float(expected.abs().max())  # images are told apart
 
 
@@ -46,14 +44,9 @@ def test_an_image_has_the_features_that_it_has_repeated_in_three_channels(three,
 def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp_path, monkeypatch):
     oracle, _ = three
     name = oracle.spec.architecture
-    told = asdict(timm.get_pretrained_cfg(name)) | {
-        "input_size": (3, 64, 64),
-        "hf_hub_id": "somebody/weights",
-    }
+    told = asdict(timm.get_pretrained_cfg(name)) | {"input_size": (3, 64, 64), "hf_hub_id": "somebody/weights"}
     whole = timm.create_model(name, num_classes=told["num_classes"])  # with a classifier, as timm's files are
-    tensors = whole.state_dict() | {
-        key: value.contiguous() for key, value in oracle.network.state_dict().items()
-    }
+    tensors = whole.state_dict() | {key: value.contiguous() for key, value in oracle.network.state_dict().items()}
     own = tmp_path / "model.safetensors"
     save_file({key: value.contiguous() for key, value in tensors.items()}, own)
     for module in (weights, sources):
@@ -64,9 +57,7 @@ def test_imagenet_weights_of_timm_and_those_of_a_run_are_fitted_alike(three, tmp
     for init in ("imagenet", str(tmp_path / "run")):
         other, _ = encoders.initial_encoder(init, replace(oracle.spec, channels=1), seed=0)
         expected = oracle(given)
-        torch.testing.assert_close(
-            other.eval()(given), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
-        )
+        torch.testing.assert_close(other.eval()(given), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_only_the_number_of_channels_is_fitted_and_other_weights_are_still_refused(tmp_path):
@@ -74,9 +65,7 @@ def test_only_the_number_of_channels_is_fitted_and_other_weights_are_still_refus
     tensors = {name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}
     save_file(tensors | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "small.safetensors")
     with pytest.raises(InputError, match=r"conv1\.weight \(64, 3, 3, 3\)"):
-        encoders.initial_encoder(
-            str(tmp_path / "small.safetensors"), replace(encoder.spec, channels=1), seed=0
-        )
+        encoders.initial_encoder(str(tmp_path / "small.safetensors"), replace(encoder.spec, channels=1), seed=0)
 
 
 def test_the_gradient_of_one_channel_is_that_of_each_of_three(three):

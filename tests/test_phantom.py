@@ -49,9 +49,7 @@ def test_images_of_one_patient_share_anatomy_and_differ_in_the_rest() -> None:
 @pytest.mark.parametrize(("side", "sign"), [("left", 1), ("right", -1)])
 def test_effusion_whitens_its_own_base_and_nothing_else(side: str, sign: int) -> None:
     """The patient's left is the right of the image."""
-    clear, ill = (
-        draw_phantom(0, 2, findings={f"effusion_{side}": s}, **CALM).astype(float) for s in (0.0, 0.7)
-    )
+    clear, ill = (draw_phantom(0, 2, findings={f"effusion_{side}": s}, **CALM).astype(float) for s in (0.0, 0.7))
     change = (ill - clear)[:, ::sign]
     height, width = change.shape
     base, apex = slice(int(0.55 * height), int(0.75 * height)), slice(0, int(0.4 * height))
@@ -64,9 +62,7 @@ def test_effusion_whitens_its_own_base_and_nothing_else(side: str, sign: int) ->
     "finding", ["effusion_left", "effusion_right", "cardiomegaly", "opacity", "edema", "atelectasis"]
 )
 def test_a_graver_finding_changes_more_of_the_image(finding: str) -> None:
-    images = [
-        draw_phantom(1, 4, findings={finding: s}, **CALM).astype(float) for s in (0.0, 0.1, 0.4, 0.7, 1.0)
-    ]
+    images = [draw_phantom(1, 4, findings={finding: s}, **CALM).astype(float) for s in (0.0, 0.1, 0.4, 0.7, 1.0)]
     change = [float(np.abs(image - images[0]).mean()) for image in images[1:]]
     assert change[0] > 0.05
     assert change == sorted(change)
@@ -106,8 +102,7 @@ def test_a_bedside_image_shows_a_larger_heart() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [{"size": 8}, {"view": "oblique"}, {"findings": {"mass": 0.5}}, {"findings": {"effusion": 1.5}}],
+    "bad", [{"size": 8}, {"view": "oblique"}, {"findings": {"mass": 0.5}}, {"findings": {"effusion": 1.5}}]
 )
 def test_what_cannot_be_drawn_is_refused(bad: dict) -> None:
     with pytest.raises(InputError):
@@ -122,9 +117,7 @@ def test_a_folder_of_phantoms_says_phantom_everywhere_and_its_table_is_readable(
     assert set(frame["Effusion"].drop_nulls()) <= {0, 1}
     blank = frame.group_by("patient").agg(pl.col("Effusion").is_null().mean().alias("share"))["share"]
     assert set(blank) == {0.0, 1.0}
-    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == sorted(
-        Path(p).name for p in frame["path"]
-    )
+    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == sorted(Path(p).name for p in frame["path"])
     for path, patient in frame.select("path", "patient").iter_rows():
         assert "phantom" in path
         assert "phantom" in patient

@@ -47,9 +47,7 @@ def test_the_oddities_of_the_real_table_are_there(release: Path) -> None:
     assert out_of_order["2"].any()
 
 
-@pytest.mark.parametrize(
-    "task", ["Pleural Effusion", "Edema", "Consolidation", "Atelectasis", "Cardiomegaly"]
-)
+@pytest.mark.parametrize("task", ["Pleural Effusion", "Edema", "Consolidation", "Atelectasis", "Cardiomegaly"])
 def test_what_is_reported_has_the_shares_of_the_real_table(release: Path, task: str) -> None:
     column = table(release)[task]
     for value, share in zip(("1.0", "0.0", "-1.0"), SHARES[task], strict=True):
@@ -77,9 +75,7 @@ def test_the_reader_takes_the_release_and_the_test_set_as_it_takes_the_real_ones
 
 
 def test_the_images_bear_out_their_labels(release: Path) -> None:
-    frame = table(release).filter(
-        (pl.col("AP/PA") == "AP") & pl.col("Pleural Effusion").is_in(["0.0", "1.0"])
-    )
+    frame = table(release).filter((pl.col("AP/PA") == "AP") & pl.col("Pleural Effusion").is_in(["0.0", "1.0"]))
     base = []
     for path in frame["Path"]:
         image = cv2.imread(str(release.parent / path), cv2.IMREAD_GRAYSCALE)
@@ -113,9 +109,7 @@ def test_shenzhen_phantoms_are_read_as_shenzhen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"images": 3}, {"valid": 0}, {"test": 0}])
-def test_a_release_that_cannot_be_planned_is_refused_and_nothing_is_written(
-    tmp_path: Path, bad: dict
-) -> None:
+def test_a_release_that_cannot_be_planned_is_refused_and_nothing_is_written(tmp_path: Path, bad: dict) -> None:
     with pytest.raises(InputError):
         write_chexpert(tmp_path / "out", **{"images": 24, **bad})
     assert not (tmp_path / "out").exists()

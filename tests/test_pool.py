@@ -147,9 +147,7 @@ def test_images_without_a_study_are_their_own_mates(store, tmp_path):
 
 
 def test_one_study_number_in_two_patients_or_two_stores_is_two_studies(store, tmp_path):
-    copy = edited_store(
-        store, tmp_path, lambda index: index.with_columns(study=pl.lit("1")), source="elsewhere"
-    )
+    copy = edited_store(store, tmp_path, lambda index: index.with_columns(study=pl.lit("1")), source="elsewhere")
     pool = gather_images([copy, store], 32, "all")
     assert len(set(pool.study_N.tolist())) == 2 * store.index["patient"].n_unique()
     assert not set(pool.study_N[: len(copy)].tolist()) & set(pool.study_N[len(copy) :].tolist())

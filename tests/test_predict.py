@@ -54,9 +54,7 @@ def test_a_model_says_what_it_was_made_from(store, tmp_path):
     assert about["training"]["positives"] == int((target.labels[rows] == 1).sum())
     assert about["training"]["strength"] == 0.01
     assert about["store"]["sha256"] == store.sha256
-    assert (
-        about["preprocessing"] | {"store_size": 72, "size": 32, "frame": "centre"} == about["preprocessing"]
-    )
+    assert about["preprocessing"] | {"store_size": 72, "size": 32, "frame": "centre"} == about["preprocessing"]
 
 
 def test_images_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path, capsys):
@@ -100,10 +98,7 @@ def test_pseudonyms_of_scores_are_resolved_by_the_table_beside_the_key(store, tm
     assert set(found["root"]) == {str(images)}
     run("predict", line)
     assert "There was no key" not in capsys.readouterr().err
-    run(
-        "prepare",
-        {"source": images, "out": tmp_path / "store", "key": key, "split": (1, 0, 0), "size": 64, "jobs": 1},
-    )
+    run("prepare", {"source": images, "out": tmp_path / "store", "key": key, "split": (1, 0, 0), "size": 64, "jobs": 1})
     again = pl.read_csv(tmp_path / "key.lookup.csv", infer_schema=False)
     assert len(again.unique(["root", "real_path"])) == len(again) == 3
 
@@ -177,10 +172,7 @@ def test_uncertain_and_blank_labels_count_as_the_policy_says(store, uncertain, b
     assert set(target.labels[(raw == -1).fill_null(False).to_numpy()]) == {at_uncertain}
     assert set(target.labels[raw.is_null().to_numpy()]) == {at_blank}
     assert set(target.labels[target.test]) <= {0, 1}
-    assert (target.uncertain, target.unknown) == (
-        (raw == -1).sum(),
-        0 if blank == "negative" else raw.null_count(),
-    )
+    assert (target.uncertain, target.unknown) == ((raw == -1).sum(), 0 if blank == "negative" else raw.null_count())
 
 
 def test_where_restricts_training_and_test_rows(store):

@@ -92,9 +92,7 @@ def test_labels_of_training_and_test_images_do_not_move_calibration_or_threshold
     target = read_target(store, "Finding")
     turned = Store.open(shutil.copytree(store.path, tmp_path / "store"))
     index = turned.index.with_columns(
-        Finding=pl.Series(
-            np.where(np.isin(np.arange(len(store)), target.test), 1 - target.labels, target.labels)
-        )
+        Finding=pl.Series(np.where(np.isin(np.arange(len(store)), target.test), 1 - target.labels, target.labels))
     )
     index.write_parquet(tmp_path / "store" / "index.parquet")
     other = fit(Store.open(tmp_path / "store"), tmp_path / "other")
@@ -102,9 +100,7 @@ def test_labels_of_training_and_test_images_do_not_move_calibration_or_threshold
     assert other["threshold"] == about["threshold"]
 
 
-def test_the_threshold_reaches_the_wanted_sensitivity_on_validation_images_and_no_higher_one_does(
-    store, tmp_path
-):
+def test_the_threshold_reaches_the_wanted_sensitivity_on_validation_images_and_no_higher_one_does(store, tmp_path):
     about = fit(store, tmp_path / "model", sensitivity=0.8)
     scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
     labels, ours, decisions = validation(store, scores)

@@ -64,14 +64,7 @@ def assert_same(one: object, other: object, where: str = "state") -> None:
 
 def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
     names = {path.name for path in whole.iterdir()}
-    assert {
-        "settings.yaml",
-        "run.json",
-        "log.jsonl",
-        "encoder.safetensors",
-        "encoder.json",
-        "checkpoints",
-    } <= names
+    assert {"settings.yaml", "run.json", "log.jsonl", "encoder.safetensors", "encoder.json", "checkpoints"} <= names
     facts = json.loads((whole / "run.json").read_text())
     store = Store.open(phantom_store)
     images = store.rows_in("train")
@@ -92,10 +85,7 @@ def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
 
 def test_the_settings_file_states_everything_and_repeats_the_run(whole, phantom_store, tmp_path):
     settings = from_yaml(whole / "settings.yaml")
-    assert (
-        None
-        not in {name: v for name, v in settings.items() if name not in ("exclude_patients", "knn")}.values()
-    )
+    assert None not in {name: v for name, v in settings.items() if name not in ("exclude_patients", "knn")}.values()
     chosen = {name: settings[name] for name in settings if name not in ("stores", "out")}
     again = tiny_run(phantom_store, tmp_path / "again", **chosen)
     assert_same_run(whole, again)
@@ -166,8 +156,7 @@ def test_the_cosine_schedule_falls_all_the_way():
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
 def test_warming_up_rises_in_a_line_to_the_schedule(schedule):
     plain, warm = (
-        np.array([learning_rate(i, 100, 2.0, schedule, (0.5,), warmup) for i in range(100)])
-        for warmup in (0, 0.1)
+        np.array([learning_rate(i, 100, 2.0, schedule, (0.5,), warmup) for i in range(100)]) for warmup in (0, 0.1)
     )
     np.testing.assert_allclose(warm[:10], plain[:10] * np.arange(1, 11) / 10)
     np.testing.assert_allclose(warm[10:], plain[10:])
@@ -185,19 +174,13 @@ def test_the_optimiser_really_gets_the_rate(phantom_store, tmp_path, monkeypatch
     monkeypatch.setattr(trainer, "learning_rate", lambda step, steps, *_: 0.1 if step >= steps // 2 else 0.0)
     run = tiny_run(phantom_store, tmp_path / "run", epochs=2, save_every=1, optimizer="sgd", weight_decay=0.0)
     first, last = run_folder.checkpoints(run / "checkpoints")
-    states = [
-        torch.load(path, weights_only=True)["method"]["query"]["head.0.weight"] for path in (first, last)
-    ]
+    states = [torch.load(path, weights_only=True)["method"]["query"]["head.0.weight"] for path in (first, last)]
     assert not torch.equal(*states)
     monkeypatch.setattr(trainer, "learning_rate", lambda *_: 0.0)
     still = tiny_run(phantom_store, tmp_path / "still", epochs=1, optimizer="sgd", weight_decay=0.0)
     start = loop_start(still)
     weights = load_file(still / "encoder.safetensors")
-    assert all(
-        torch.equal(weights[name], start[name])
-        for name in start
-        if "running" not in name and "num" not in name
-    )
+    assert all(torch.equal(weights[name], start[name]) for name in start if "running" not in name and "num" not in name)
 
 
 # --- stopping and going on
@@ -254,9 +237,7 @@ def signalling(run, number: int):
     return sending
 
 
-def test_a_torn_log_line_and_a_damaged_checkpoint_do_not_stop_a_resumption(
-    whole, phantom_store, tmp_path, monkeypatch
-):
+def test_a_torn_log_line_and_a_damaged_checkpoint_do_not_stop_a_resumption(whole, phantom_store, tmp_path, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 10))

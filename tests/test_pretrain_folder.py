@@ -95,9 +95,7 @@ def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_
     left = []
     for world in (1, 2, 4):
         feeds = [
-            BatchLoader(
-                pool, recipe, SpacedShuffle(43, 40, 23, seed=0), batch=8, seed=0, rank=rank, world=world
-            )
+            BatchLoader(pool, recipe, SpacedShuffle(43, 40, 23, seed=0), batch=8, seed=0, rank=rank, world=world)
             for rank in range(world)
         ]
         assert {feed.steps_per_epoch for feed in feeds} == {5}
@@ -105,9 +103,7 @@ def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_
             steps = [np.concatenate([feed.images(epoch * 5 + i)[1] for feed in feeds]) for i in range(5)]
             taken = np.concatenate(steps)
             assert len(set(taken.tolist())) == 40
-            np.testing.assert_array_equal(
-                taken, SpacedShuffle(43, 40, 23, seed=0).epoch(epoch)
-            )  # by rank, in order
+            np.testing.assert_array_equal(taken, SpacedShuffle(43, 40, 23, seed=0).epoch(epoch))  # by rank, in order
             left.append(frozenset(range(43)) - set(taken.tolist()))
     assert left[:4] == left[4:8] == left[8:]
     assert len(set(left[:4])) == 4

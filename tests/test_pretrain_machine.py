@@ -33,20 +33,14 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         ("cpu", False, True, None),
     ],
 )
-def test_bfloat16_is_taken_where_a_device_is_known_to_be_fast_in_it(
-    monkeypatch, device, native, instructions, told
-):
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation
-    )
+def test_bfloat16_is_taken_where_a_device_is_known_to_be_fast_in_it(monkeypatch, device, native, instructions, told):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
     assert hardware.bf16_support(torch.device(device)) is told
 
 
-def test_on_a_cpu_that_knows_bfloat16_a_network_of_whole_convolutions_takes_it_and_one_of_grouped_does_not(
-    monkeypatch,
-):
+def test_on_a_cpu_that_knows_bfloat16_a_network_of_whole_convolutions_takes_it_and_one_of_grouped_does_not(monkeypatch):
     def network(name: str) -> nn.Module:
         return build(EncoderSpec(name, 32))
 
@@ -79,9 +73,7 @@ def test_the_processes_of_this_machine_are_those_that_the_launcher_tells(monkeyp
     assert hardware.processes_here(8) == 2
 
 
-@pytest.mark.parametrize(
-    ("holds", "most", "found"), [(100, 1000, 64), (64, 1000, 64), (1000, 48, 32), (3, 9, 2)]
-)
+@pytest.mark.parametrize(("holds", "most", "found"), [(100, 1000, 64), (64, 1000, 64), (1000, 48, 32), (3, 9, 2)])
 def test_the_batch_is_the_largest_power_of_two_that_fits_and_is_allowed(holds, most, found):
     tried: list[int] = []
     assert hardware.largest_that_fits(lambda batch: tried.append(batch) or batch <= holds, most) == found
@@ -160,13 +152,7 @@ def test_no_more_threads_work_at_once_than_may():
 def test_batch_auto_is_a_word_for_a_number_to_be_found():
     settings = make(PretrainSettings, {"stores": ["s"], "out": "r", "batch": "auto", "accumulate": 4})
     assert (settings.batch, settings.workers) == (AUTO, AUTO)
-    for wrong in (
-        {"batch": "most"},
-        {"batch": 1},
-        {"batch": 8, "accumulate": 5},
-        {"accumulate": 0},
-        {"workers": -1},
-    ):
+    for wrong in ({"batch": "most"}, {"batch": 1}, {"batch": 8, "accumulate": 5}, {"accumulate": 0}, {"workers": -1}):
         with pytest.raises(InputError, match="--"):
             make(PretrainSettings, {"stores": ["s"], "out": "r", **wrong})
 

@@ -121,14 +121,7 @@ def test_a_method_judges_with_known_words(name):
 def test_settings_that_a_method_does_not_read_are_refused(name):
     unused = METHODS[name].UNUSED
     refuse_unused(PretrainSettings(method=name, stores=(), out=Path("-")), unused)
-    changed = {
-        "queue": 64,
-        "momentum": 0.5,
-        "key_groups": 1,
-        "accumulate": 2,
-        "temperature": 0.7,
-        "head": "linear",
-    }
+    changed = {"queue": 64, "momentum": 0.5, "key_groups": 1, "accumulate": 2, "temperature": 0.7, "head": "linear"}
     for setting in unused:
         settings = PretrainSettings(method=name, stores=(), out=Path("-"), **{setting: changed[setting]})
         with pytest.raises(InputError, match=f"--{setting.replace('_', '-')} is not used by --method {name}"):
@@ -253,9 +246,7 @@ def test_a_simsiam_step_is_algorithm_1():
 
 
 @OTHERS
-def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(
-    phantom_store, tmp_path, monkeypatch, name
-):
+def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(phantom_store, tmp_path, monkeypatch, name):
     how = {"method": name, "queue": None}
     whole, out = tiny_run(phantom_store, tmp_path / "whole", **how), tmp_path / "broken"
     with monkeypatch.context() as patch:
@@ -276,14 +267,7 @@ def test_methods_are_studied_and_reported_side_by_side(phantom_store, tmp_path):
         queue = 16 if name == "moco" else None
         out = tiny_run(phantom_store, tmp_path / name, method=name, queue=queue, epochs=1, log_every=1)
         arms.append(f"{name}={out}")
-    how = {
-        "target": ["Effusion"],
-        "fraction": [1.0],
-        "draws": 1,
-        "replicates": 50,
-        "device": "cpu",
-        "jobs": 1,
-    }
+    how = {"target": ["Effusion"], "fraction": [1.0], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1}
     out = tmp_path / "study"
     run("study", {"store": phantom_store, "out": out, "arm": arms, **how})
     facts = json.loads((out / "study.json").read_text())["arms"]

@@ -26,12 +26,8 @@ from small_run import read_log, tiny, tiny_run
         ("sgd", 0.03, {"schedule": "constant", "brightness": 0.3, "contrast": 0.3, "channels": 1}),
     ],
 )
-def test_every_optimiser_schedule_head_and_kind_of_positive_runs(
-    phantom_store, tmp_path, optimizer, lr, others
-):
-    run = tiny_run(
-        phantom_store, tmp_path / "run", optimizer=optimizer, lr=lr, epochs=1, log_every=1, **others
-    )
+def test_every_optimiser_schedule_head_and_kind_of_positive_runs(phantom_store, tmp_path, optimizer, lr, others):
+    run = tiny_run(phantom_store, tmp_path / "run", optimizer=optimizer, lr=lr, epochs=1, log_every=1, **others)
     entries = read_log(run)
     assert len(entries) == 5
     assert all(math.isfinite(entry["loss"]) for entry in entries)
@@ -62,9 +58,7 @@ def test_a_learnable_set_is_learned_and_the_loss_falls_below_guessing(phantom_st
     assert facts["loss"] == log[-1]["loss"]
 
 
-def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recorded(
-    phantom_store, tmp_path, capsys
-):
+def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recorded(phantom_store, tmp_path, capsys):
     run = tiny_run(phantom_store, tmp_path / "run", queue=None, epochs=1)
     assert json.loads((run / "run.json").read_text())["queue"] == 32  # 44 images: five batches of 8 less one
     said = capsys.readouterr().err
@@ -92,9 +86,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpo
 ):
     out = tmp_path / "run"
     planted(monkeypatch, 10, lambda method: method.queue.keys_KC.fill_(math.nan))
-    with pytest.raises(
-        RunError, match=r"loss is not finite at step 10; .* checkpoint is .*step-00000008.pt"
-    ) as told:
+    with pytest.raises(RunError, match=r"loss is not finite at step 10; .* checkpoint is .*step-00000008.pt") as told:
         tiny_run(phantom_store, out)
     assert "--lr" in str(told.value)
     assert [path.name for path in run_folder.checkpoints(out / "checkpoints")] == [
@@ -105,9 +97,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpo
     assert all(entry["step"] <= 9 for entry in read_log(out))
 
 
-def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(
-    phantom_store, tmp_path, monkeypatch
-):
+def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(phantom_store, tmp_path, monkeypatch):
     """The loss of step 8 is fine, but its descent is not; step 8 would be saved."""
 
     def spoil(method) -> None:
@@ -120,9 +110,7 @@ def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(
         method.optimizer.step = too_far
 
     planted(monkeypatch, 8, spoil)
-    with pytest.raises(
-        RunError, match=r"weights are not finite at step 8; .* checkpoint is .*step-00000004.pt"
-    ):
+    with pytest.raises(RunError, match=r"weights are not finite at step 8; .* checkpoint is .*step-00000004.pt"):
         tiny_run(phantom_store, tmp_path / "run")
 
 
@@ -170,15 +158,10 @@ def test_keys_are_made_in_the_precision_of_the_queries(phantom_store, tmp_path, 
 
     monkeypatch.setattr(torch.nn.Linear, "forward", spy)
     tiny_run(phantom_store, tmp_path / "run", epochs=1, precision="bf16")
-    assert set(seen) == {
-        (True, True),
-        (False, True),
-    }  # queries with gradients, keys without; both in bfloat16
+    assert set(seen) == {(True, True), (False, True)}  # queries with gradients, keys without; both in bfloat16
 
 
-def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_of_its_step(
-    phantom_store, tmp_path
-):
+def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_of_its_step(phantom_store, tmp_path):
     each = read_log(tiny_run(phantom_store, tmp_path / "each", log_every=1, epochs=2))
     some = read_log(tiny_run(phantom_store, tmp_path / "some", log_every=4, epochs=2))
     for line in some[:2]:
@@ -188,9 +171,7 @@ def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_o
 
 
 def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(phantom_store, tmp_path):
-    methods = [
-        METHODS["moco"](Net(nn.Flatten(), 64), tiny(phantom_store, tmp_path), alone()) for _ in range(2)
-    ]
+    methods = [METHODS["moco"](Net(nn.Flatten(), 64), tiny(phantom_store, tmp_path), alone()) for _ in range(2)]
     for method, scale in zip(methods, (8.0, 2.0), strict=True):
         method.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         method.scaler.scale(torch.ones(1))

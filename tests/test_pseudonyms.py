@@ -27,12 +27,7 @@ def test_a_pseudonym_is_the_front_of_an_hmac(tmp_path):
     whole = hmac.new(key.secret, b"patient\0J\xc3\xb6rg", hashlib.sha256).hexdigest()
     assert key.name("patient", "Jörg") == f"patient-{whole[:24]}"
     named = key.names("patient", pl.Series(["Jörg", None, "b", "Jörg"]))
-    assert named.to_list() == [
-        f"patient-{whole[:24]}",
-        None,
-        key.name("patient", "b"),
-        f"patient-{whole[:24]}",
-    ]
+    assert named.to_list() == [f"patient-{whole[:24]}", None, key.name("patient", "b"), f"patient-{whole[:24]}"]
     assert key.name("study", "b") != key.name("patient", "b")
 
 
@@ -74,9 +69,7 @@ def test_the_table_grows_with_each_store_and_is_for_its_owner_alone(tmp_path):
 def test_a_message_loses_what_it_quotes_but_for_names_of_columns():
     text = "t.csv, row 3: 'O\\'Brien' in 'Effusion', e.g. a/b/doe.png; add rows (5 such, e.g. \"x\")."
     said = redact(text, ("Effusion",))
-    assert said == (
-        "t.csv, row 3: (withheld) in 'Effusion', e.g. (withheld); add rows (5 such, e.g. (withheld))."
-    )
+    assert said == ("t.csv, row 3: (withheld) in 'Effusion', e.g. (withheld); add rows (5 such, e.g. (withheld)).")
 
 
 def test_an_error_of_a_library_keeps_its_kind_and_place_only():
@@ -207,9 +200,7 @@ TEMPLATED = ("datasets", "preparation", "files.py", "privacy.py", "splits.py")
 def test_an_error_from_a_run_under_pseudonyms_has_its_values_apart():
     source = Path(mococxr.__file__).parent
     files = [
-        file
-        for room in TEMPLATED
-        for file in ([source / room] if room[-1] == "y" else (source / room).glob("*.py"))
+        file for room in TEMPLATED for file in ([source / room] if room[-1] == "y" else (source / room).glob("*.py"))
     ]
     assert len(files) > 20
     for file in files:
@@ -225,9 +216,7 @@ def test_what_is_withheld_is_every_text_of_the_data_quoted_or_not():
         row=Shown("SMITH.csv, row 3", redacted="row 3"), path="SMITH/1.dcm", name="SMITH_JOHN", source=Shown("/data"),
         count=1200,
     )  # fmt: skip
-    assert str(error).startswith(
-        "SMITH.csv, row 3: the path 'SMITH/1.dcm' and SMITH_JOHN of /data in 1,200 rows."
-    )
+    assert str(error).startswith("SMITH.csv, row 3: the path 'SMITH/1.dcm' and SMITH_JOHN of /data in 1,200 rows.")
     told = str(error.redacted())
     assert told == f"row 3: the path {WITHHELD} and {WITHHELD} of /data in 1,200 rows.\n  Ask {WITHHELD}."
     assert pickle.loads(pickle.dumps(error)).problem == error.problem

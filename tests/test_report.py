@@ -169,11 +169,7 @@ def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
 def test_a_script_in_a_name_stays_text(tmp_path: Path) -> None:
     evil = '<script>alert("1")</script>'
     target = "a|b_c* $x^2$ & <img src=x onerror=1>"
-    names = {
-        "arms": (evil, "_hidden", "$\\frac{$", "胸部", "imagenet"),
-        "targets": (target,),
-        "modes": ("linear",),
-    }
+    names = {"arms": (evil, "_hidden", "$\\frac{$", "胸部", "imagenet"), "targets": (target,), "modes": ("linear",)}
     folder = fake_study(tmp_path / "s", **names, fractions=(0.1, 1.0))
     page = write_report(folder).read_text(encoding="utf-8")
     assert not {"img", "script"} & {tag for tag, _ in parsed(page).seen}
@@ -198,9 +194,7 @@ def test_undefined_cells_are_called_so_with_their_reason(page: str, markdown: st
 
 
 def test_a_study_of_one_arm_compares_nothing_and_says_so(tmp_path: Path) -> None:
-    folder = fake_study(
-        tmp_path / "s", **SMALL | {"arms": ("imagenet",)}, recorded={"primary": None, "planning": {}}
-    )
+    folder = fake_study(tmp_path / "s", **SMALL | {"arms": ("imagenet",)}, recorded={"primary": None, "planning": {}})
     page = write_report(folder).read_text(encoding="utf-8")
     assert "There is no other arm to compare it with." in words(page)
     for key in ("variance", "saved", "comparisons", "planning", "pretraining"):
@@ -214,9 +208,7 @@ def test_each_section_gives_its_summary_before_it_is_opened(page: str) -> None:
         assert section, key
         assert '<span class="gist">' in section[1], key
     first = page[: page.index('<section id="others"')]
-    assert (
-        first.index('class="sentence"') < first.index("<figure") < first.index('<table class="differences"')
-    )
+    assert first.index('class="sentence"') < first.index("<figure") < first.index('<table class="differences"')
     assert "<details" not in first
     assert first.count("<figure") == 2
 
@@ -243,9 +235,7 @@ def test_identifiers_are_not_used_twice_and_wide_things_scroll_in_their_own_box(
     assert "details::details-content { content-visibility: visible" in page[page.index("@media print") :]
 
 
-@pytest.mark.parametrize(
-    "name", ["cells.csv", "differences.csv", "trials.csv", "settings.yaml", "study.json"]
-)
+@pytest.mark.parametrize("name", ["cells.csv", "differences.csv", "trials.csv", "settings.yaml", "study.json"])
 def test_a_missing_file_is_named_and_nothing_is_written(tmp_path: Path, name: str) -> None:
     folder = fake_study(tmp_path / "s", **SMALL)
     (folder / name).unlink()

@@ -40,9 +40,7 @@ def changed(root: Path, table: str, *others: dict[str, Any], **values: Any) -> S
 def about(key: str, **values: Any) -> dict[str, Any]:
     """Facts of the store, of the arm `moco` or of the target, with other values."""
     whole = facts(ARMS, TARGETS)
-    part = {"store": whole["store"], "arms": whole["arms"]["moco"], "targets": whole["targets"]["Effusion"]}[
-        key
-    ]
+    part = {"store": whole["store"], "arms": whole["arms"]["moco"], "targets": whole["targets"]["Effusion"]}[key]
     part |= values
     return {key: whole[key]}
 
@@ -70,8 +68,7 @@ PRETRAINED = {"source": "pediatric", "images": 3400, "patients": 1690}
             ["MoCo: pretraining saw validation and test patients"],
         ),
         (
-            about("arms", pretrained_on=PRETRAINED | {"splits": "all"})
-            | {"test_store": facts(ARMS, TARGETS)["store"]},
+            about("arms", pretrained_on=PRETRAINED | {"splits": "all"}) | {"test_store": facts(ARMS, TARGETS)["store"]},
             ["MoCo: pretraining saw validation patients"],  # the test patients are another store's
         ),
         (about("arms", pretrained_on=PRETRAINED | {"splits": "all", "source": "elsewhere"}), []),
@@ -82,15 +79,11 @@ PRETRAINED = {"source": "pediatric", "images": 3400, "patients": 1690}
         ({"warnings": ["TEST IMAGES MAY HAVE BEEN SEEN: so many."]}, ["Test images may have been seen"]),
     ],
 )
-def test_an_alert_is_raised_exactly_where_it_must(
-    tmp_path: Path, recorded: dict[str, Any], titles: list[str]
-) -> None:
+def test_an_alert_is_raised_exactly_where_it_must(tmp_path: Path, recorded: dict[str, Any], titles: list[str]) -> None:
     assert [alert.title for alert in headline.alerts(small(tmp_path / "s", **recorded))] == titles
 
 
-OPENING = (
-    "With 1 % of the labels (34 images, 20 patients), a linear classifier on MoCo features reaches AUROC "
-)
+OPENING = "With 1 % of the labels (34 images, 20 patients), a linear classifier on MoCo features reaches AUROC "
 
 
 @pytest.mark.parametrize(
@@ -116,9 +109,7 @@ def test_the_sentence_says_what_the_verdict_of_the_study_says(
     assert verdict.sentence.endswith(ending)
 
 
-def test_an_undefined_comparison_gives_its_reason_and_unknown_patients_are_not_counted(
-    tmp_path: Path,
-) -> None:
+def test_an_undefined_comparison_gives_its_reason_and_unknown_patients_are_not_counted(tmp_path: Path) -> None:
     key = ("moco", "linear", "Effusion", 0.01)
     (verdict,) = headline.verdicts(read_results(fake_study(tmp_path / "a", **SMALL, undefined={key: WHY})))
     assert verdict.state == "undefined"
@@ -164,9 +155,7 @@ def test_the_parts_of_a_bar_are_the_shares_of_the_variance(study: StudyResults, 
     assert sum(part.share for part in bar.parts) == pytest.approx(100, abs=0.1)
     assert bar.parts[0].share == pytest.approx(100 * row["patients"] / whole, abs=0.01)
     assert "± 0.017" in bar.parts[0].text
-    single = changed(
-        tmp_path / "s", "variance", runs="", draws="", count_runs=1, count_draws=1, words="Only one."
-    )
+    single = changed(tmp_path / "s", "variance", runs="", draws="", count_runs=1, count_draws=1, words="Only one.")
     part = rows.variance(single)
     assert [part.label for part in part["bars"][0].parts][:1] == ["Test patients"]
     sources = ("Label subsets", "Pretraining runs")
@@ -200,9 +189,7 @@ def test_the_table_at_the_threshold_counts_every_image_once(study: StudyResults)
     assert counts[1][1] / counts[2][1] == pytest.approx(0.78, abs=0.002)
 
 
-def test_calibration_and_other_prevalences_are_those_of_the_files(
-    study: StudyResults, tmp_path: Path
-) -> None:
+def test_calibration_and_other_prevalences_are_those_of_the_files(study: StudyResults, tmp_path: Path) -> None:
     tables = dict(calibration(study)["tables"])
     line = ["Pneumonia, linear", "MoCo", "1 %"]
     numbers = ["0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930", "0.080"]
@@ -257,19 +244,11 @@ def test_an_arm_says_what_it_is_what_trained_it_and_what_an_image_costs(tmp_path
     assert row["Trained on"].startswith("pediatric: 3,400 images, 1,690 patients, split: train, 14 min")
     assert row["Inference time per image"] == "12 ms, 11.2 million parameters"
     assert "on cpu" in table.note
-    published = {
-        "kind": "xrv",
-        "encoder": "xrv:chex",
-        "pretrained_on": None,
-        "trained_on": "CheXpert",
-        "runs": [],
-    }
+    published = {"kind": "xrv", "encoder": "xrv:chex", "pretrained_on": None, "trained_on": "CheXpert", "runs": []}
     row = provenance.arms(small(tmp_path / "b", **about("arms", **published))).rows[0]
     assert row[1:3] == ["xrv:chex: resnet18 at 96 px", "CheXpert"]
     assert row[4] == "–"
-    row = provenance.arms(
-        small(tmp_path / "c", **about("arms", trained_on="CheXpert", seconds_per_image=1.44))
-    ).rows[0]
+    row = provenance.arms(small(tmp_path / "c", **about("arms", trained_on="CheXpert", seconds_per_image=1.44))).rows[0]
     assert row[2].endswith("; initialised from: CheXpert")
     assert row[3].startswith("1.4 s")
 
@@ -296,8 +275,7 @@ def test_the_test_set_is_what_has_a_label_and_was_scored_and_not_the_whole_split
     assert f"Test images with a label, all of them scored: {counts}." in methods
     assert "3 further files could not be read and were left out." in methods
     assert (
-        "2 further files are not images of their own (reports, localizers, second copies) and were left out."
-        in methods
+        "2 further files are not images of their own (reports, localizers, second copies) and were left out." in methods
     )
 
 
@@ -326,9 +304,7 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: StudyResults) -> None
         assert verdict.sentence in results
     assert "Brier score 0.110; sensitivity 0.910 and specificity 0.780 at threshold 0.410." in results
     assert re.search(r"p = 0\.\d{3}; 1\.000 adjusted by Holm\.", results)
-    gap = (
-        "In age 5 to 9 the AUROC of MoCo differed from that in 0 to 4 by −0.060 (−0.090 to −0.030); p = 0.010"
-    )
+    gap = "In age 5 to 9 the AUROC of MoCo differed from that in 0 to 4 by −0.060 (−0.090 to −0.030); p = 0.010"
     assert gap.replace("0 to 4", study.rows("subgroups", group="5 to 9")[0]["against_group"]) in results
     assert "None" not in methods + results
 

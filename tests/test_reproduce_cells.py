@@ -12,10 +12,7 @@ from mococxr.errors import InputError
 from mococxr.reproduction.compare import published
 from mococxr.reproduction.recipe import cells_of, select
 
-NUMBERS = (
-    Path(os.environ.get("MOCOCXR_DATA", Path(__file__).parents[2] / "shared/data")).parent
-    / "paper_numbers.json"
-)
+NUMBERS = Path(os.environ.get("MOCOCXR_DATA", Path(__file__).parents[2] / "shared/data")).parent / "paper_numbers.json"
 SETS = ("chexpert", "shenzhen")
 SHARES = {"0.1%": 0.001, "1%": 0.01, "10%": 0.1, "100%": 1.0, "6.25%": 0.0625, "25%": 0.25}
 WORDS = {"linear": "linear", "end_to_end": "finetune"}
@@ -44,10 +41,7 @@ def test_every_cell_has_its_published_number_and_a_name_of_its_own(dataset: str)
 
 def test_effusion_and_tuberculosis_are_as_printed() -> None:
     numbers = printed()
-    for key, task in (
-        ("chexpert_pleural_effusion_auc", "Pleural Effusion"),
-        ("shenzhen_tb_auc", "Tuberculosis"),
-    ):
+    for key, task in (("chexpert_pleural_effusion_auc", "Pleural Effusion"), ("shenzhen_tb_auc", "Tuberculosis")):
         block = numbers[key]
         for place, share in enumerate(block["fractions"]):
             for mode, backbones in ((m, block[m]) for m in WORDS):
@@ -57,8 +51,7 @@ def test_effusion_and_tuberculosis_are_as_printed() -> None:
                         assert paper(task, backbone, WORDS[mode], SHARES[share], name) == values[place]
             for backbone, values in block["moco_linear_minus_imagenet_end_to_end"].items():
                 assert (
-                    paper(task, backbone, "linear", SHARES[share], "difference-from-imagenet-finetune")
-                    == values[place]
+                    paper(task, backbone, "linear", SHARES[share], "difference-from-imagenet-finetune") == values[place]
                 )
 
 
@@ -91,8 +84,6 @@ def test_patterns_choose_cells_and_a_pattern_for_none_is_refused() -> None:
     assert select(cells, [], ())[0] == cells
     chosen, _ = select(cells, [], ("pleural-effusion/resnet18/linear/*",))
     assert len(chosen) == 8
-    assert {cell.study for cell in chosen} == {
-        f"pleural-effusion-resnet18-{f}" for f in ("0.001", "0.01", "0.1", "1")
-    }
+    assert {cell.study for cell in chosen} == {f"pleural-effusion-resnet18-{f}" for f in ("0.001", "0.01", "0.1", "1")}
     with pytest.raises(InputError, match="matches no cell"):
         select(cells, [], ("effusion/*",))

@@ -128,17 +128,11 @@ def test_a_number_that_the_study_left_blank_is_undefined_whatever_the_record_say
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [
-        ("0.01", "0.2", "MoCo is above ImageNet"),
-        ("-0.01", "0.2", "no difference"),
-        ("-0.3", "-0.01", "MoCo is below"),
-    ],
+    [("0.01", "0.2", "MoCo is above ImageNet"), ("-0.01", "0.2", "no difference"), ("-0.3", "-0.01", "MoCo is below")],
 )
 def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, high: str, said: str) -> None:
     ends = {"low_bootstrap": float(low), "high_bootstrap": float(high)}
-    write_page(
-        fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",), changed=ends)
-    )
+    write_page(fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",), changed=ends))
     assert f"With 10 % of the labels, {said}" in text(tmp_path)
 
 
@@ -147,10 +141,7 @@ def test_the_verdict_counts_by_rule(made: Path, tmp_path: Path) -> None:
     assert "Of 96 cells 15 were run, 1 is undefined. 15 of 15 measured intervals overlap" in text(made)
     far = fake_reproduction(tmp_path / "far", patterns=("edema/*/0.1/*",), shift=-0.3, phantom=False)
     write_page(far)
-    assert (
-        "Of 96 cells 4 were run. 0 of 4 measured intervals overlap the printed ones. 2 settings differ"
-        in text(far)
-    )
+    assert "Of 96 cells 4 were run. 0 of 4 measured intervals overlap the printed ones. 2 settings differ" in text(far)
     none = fake_reproduction(tmp_path / "none", patterns=("edema/*/0.1/moco",))
     for folder in (none / "studies").iterdir():
         folder.rename(none / folder.name)
@@ -202,9 +193,7 @@ def test_another_start_than_imagenet_is_not_called_imagenet_in_a_finding(tmp_pat
 
 def test_the_sounder_ways_stand_beside_the_papers_with_their_effect(made: Path, shenzhen: Path) -> None:
     said = text(made)
-    assert re.search(
-        r"Closed-form linear head .*: over 7 cells AUROC moves by \+0\.\d+ to \+0\.\d+; MoCo less", said
-    )
+    assert re.search(r"Closed-form linear head .*: over 7 cells AUROC moves by \+0\.\d+ to \+0\.\d+; MoCo less", said)
     assert re.search(r"standard deviation .*: over 15 cells AUROC moves", said)
     assert "of 5 differences whose interval excludes 0" in said
     assert "not run (--variant solved)" in text(shenzhen)
@@ -282,8 +271,7 @@ def test_a_cell_called_done_without_its_study_stops_before_anything_is_written(t
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
-    ("low", "high", "overlap"),
-    [(0.7, 0.75, True), (0.6, 0.735, True), (0.6, 0.734, False), (0.812, 0.9, False)],
+    ("low", "high", "overlap"), [(0.7, 0.75, True), (0.6, 0.735, True), (0.6, 0.734, False), (0.812, 0.9, False)]
 )
 def test_intervals_that_share_a_point_overlap(tmp_path: Path, low: float, high: float, overlap: bool) -> None:
     """The printed one is 0.735 to 0.811."""

@@ -78,9 +78,7 @@ def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: 
     assert len(record["cells"]) == 96
 
 
-def test_without_the_official_test_set_no_cell_can_be_run_and_each_says_why(
-    release: Path, tmp_path: Path
-) -> None:
+def test_without_the_official_test_set_no_cell_can_be_run_and_each_says_why(release: Path, tmp_path: Path) -> None:
     record = plan(tmp_path / "out", release / "CheXpert-v1.0-small")
     assert all("--test-root" in cell["reason"] for cell in record["cells"])
     assert record["data"]["test"]["kind"] == "none"
@@ -108,9 +106,7 @@ def test_what_differs_from_the_paper_is_listed(release: Path, tmp_path: Path) ->
     ]  # fmt: skip
 
 
-def test_an_uncertain_label_counts_for_no_trial_and_a_blank_one_is_negative(
-    release: Path, tmp_path: Path
-) -> None:
+def test_an_uncertain_label_counts_for_no_trial_and_a_blank_one_is_negative(release: Path, tmp_path: Path) -> None:
     settings = ReproduceSettings(dataset="chexpert", root=release / "CheXpert-v1.0-small", out=tmp_path)
     data = read_chexpert(settings)
     table = pl.read_csv(release / "CheXpert-v1.0-small/train.csv", infer_schema=False)
@@ -169,9 +165,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_without_the_validation_table_is_refused_and_a_plan_is_not(
-    release: Path, tmp_path: Path
-) -> None:
+def test_a_run_without_the_validation_table_is_refused_and_a_plan_is_not(release: Path, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     table = (release / "CheXpert-v1.0-small/train.csv").read_text()
     (tmp_path / "root/train.csv").write_text(table)
@@ -213,9 +207,7 @@ def test_both_arms_start_with_the_grey_scale_that_pretraining_takes_from_its_sta
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the stages ask of other commands; none is run."""
     asked: list[dict] = []
-    monkeypatch.setattr(
-        runner.commands, "say_and_run", lambda name, **given: asked.append({"command": name, **given})
-    )
+    monkeypatch.setattr(runner.commands, "say_and_run", lambda name, **given: asked.append({"command": name, **given}))
     monkeypatch.setattr(runner, "make_start", lambda s, backbone, std: s.out / f"{backbone}-{std}")
     return asked
 
@@ -239,9 +231,7 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
 def test_images_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
     commands: list[dict], tmp_path: Path
 ) -> None:
-    settings = ReproduceSettings(
-        dataset="chexpert", root=tmp_path, out=tmp_path, executor="ray", gpus=0.5, jobs=3
-    )
+    settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path, executor="ray", gpus=0.5, jobs=3)
     runner.prepare_stores(settings)
     runner.pretrain(settings, every_run("chexpert", ())[0])
     runner.run_study(settings, studies_of(every_cell("chexpert", (), None)[:1], ())[0])
@@ -274,9 +264,7 @@ def test_an_arm_without_its_encoder_is_left_out_of_a_sounder_way_and_it_is_said(
 
 
 def test_steps_are_timed_through_the_code_that_runs() -> None:
-    paces = timing.measure(
-        ("test_efficientnet",), size=32, batch=4, queue=64, mean=0.5, std=0.0856, device="cpu"
-    )
+    paces = timing.measure(("test_efficientnet",), size=32, batch=4, queue=64, mean=0.5, std=0.0856, device="cpu")
     pace = paces["test_efficientnet"]
     assert 0 < pace.image < 5
     assert min(pace.pretrain, pace.linear, pace.finetune) > 0

@@ -28,9 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.mark.parametrize("preset", ["paper", "tuned"])
 def test_the_pairs_shown_are_the_ones_that_pretraining_draws(store: Store, preset: str) -> None:
-    run = make(
-        PretrainSettings, {"stores": store.path, "out": "run", "preset": preset, "size": 24, "seed": 5}
-    )
+    run = make(PretrainSettings, {"stores": store.path, "out": "run", "preset": preset, "size": 24, "seed": 5})
     pool = gather_images([store], run.size, "train")
     feed = BatchLoader(
         pool, Recipe.of(vars(run)), SpacedShuffle(len(pool), len(pool), min_gap=4, seed=5), batch=4, seed=5
@@ -46,9 +44,7 @@ def test_the_sheet_has_a_row_an_image_with_the_image_first_and_the_same_again_by
     store: Store, tmp_path: Path
 ) -> None:
     def draw(name: str, seed: int, images: int = 3) -> np.ndarray:
-        out = view_sheet.run(
-            ViewsSettings(store=store.path, out=tmp_path / name, images=images, size=24, seed=seed)
-        )
+        out = view_sheet.run(ViewsSettings(store=store.path, out=tmp_path / name, images=images, size=24, seed=seed))
         return cv2.imread(str(out), cv2.IMREAD_GRAYSCALE)
 
     first = draw("a.png", 1)

@@ -36,19 +36,13 @@ def environment() -> dict[str, str]:
 def finish(store: Path, out: Path, processes: int = 1, **settings: object) -> Path:
     """Run to the end."""
     done = subprocess.run(
-        command(store, out, processes, **settings),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=500,
+        command(store, out, processes, **settings), env=environment(), capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return out
 
 
-def begin(
-    store: Path, out: Path, steps: int, processes: int = 1, **settings: object
-) -> subprocess.Popen[bytes]:
+def begin(store: Path, out: Path, steps: int, processes: int = 1, **settings: object) -> subprocess.Popen[bytes]:
     """Start it, and return as soon as its log tells of so many steps."""
     process = subprocess.Popen(
         command(store, out, processes, **settings),
@@ -141,9 +135,7 @@ def test_two_processes_learn_what_one_does(one, two):
 def test_two_processes_compute_in_the_precision_asked_for_and_do_not_wait_for_weights_that_no_image_reaches(
     phantom_store, tmp_path
 ):
-    small_encoders.transformers_folder(
-        tmp_path / "dino", small_encoders.small_dinov2()
-    )  # it has a mask token
+    small_encoders.transformers_folder(tmp_path / "dino", small_encoders.small_dinov2())  # it has a mask token
     brought = {"init": f"hf:{tmp_path / 'dino'}", "size": 28, "epochs": 1, "precision": "bf16"}
     out = finish(phantom_store, tmp_path / "run", processes=2, **brought)
     for rank in (0, 1):
@@ -163,13 +155,7 @@ def test_a_run_goes_on_with_another_number_of_processes(one, two, phantom_store,
 def stopped_after(whole: Path, out: Path, step: int) -> Path:
     """The folder of a run as if it had been killed after a checkpoint."""
     (out / "checkpoints").mkdir(parents=True)
-    for name in (
-        "settings.yaml",
-        "inputs.json",
-        "patients.csv",
-        "log.jsonl",
-        f"checkpoints/step-{step:08d}.pt",
-    ):
+    for name in ("settings.yaml", "inputs.json", "patients.csv", "log.jsonl", f"checkpoints/step-{step:08d}.pt"):
         (out / name).write_bytes((whole / name).read_bytes())
     return out
 

@@ -41,9 +41,7 @@ def test_the_main_job_on_real_images_in_short(nih: Path, tmp_path: Path) -> None
     assert last < 0.97 * math.log(facts["queue"] + 1), "no better than guessing"
     assert list(run.rglob("events.out.tfevents.*")), "TensorBoard was asked for"
     study = tmp_path / "study"
-    mococxr.study(
-        nih, target=["Pneumonia"], arm=["imagenet", f"moco={run}"], fraction=[0.2, 1.0], draws=2, out=study
-    )
+    mococxr.study(nih, target=["Pneumonia"], arm=["imagenet", f"moco={run}"], fraction=[0.2, 1.0], draws=2, out=study)
     cells = pl.read_csv(study / "cells.csv")
     # ImageNet features tell these pneumonias from normal images at about .85 with all labels.
     assert 0.7 < cells.filter(arm="imagenet", fraction=1.0)["auroc"].item() < 0.95
@@ -53,16 +51,9 @@ def test_the_main_job_on_real_images_in_short(nih: Path, tmp_path: Path) -> None
     assert "</svg>" in (study / "report.html").read_text()
 
 
-def test_an_image_scores_the_same_from_its_file_as_from_the_store(
-    nih: Path, real_data: Path, tmp_path: Path
-) -> None:
+def test_an_image_scores_the_same_from_its_file_as_from_the_store(nih: Path, real_data: Path, tmp_path: Path) -> None:
     model = mococxr.fit(
-        nih,
-        encoder="imagenet",
-        backbone="tf_efficientnet_lite0",
-        size=64,
-        target="Pneumonia",
-        out=tmp_path / "m",
+        nih, encoder="imagenet", backbone="tf_efficientnet_lite0", size=64, target="Pneumonia", out=tmp_path / "m"
     )
     index = mococxr.Store.open(nih).index[::100]
     files = [real_data / "nih" / path for path in index["path"]]

@@ -21,13 +21,7 @@ SMALL = {
     "fraction": [0.3], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1,
     "cells": ["pleural-effusion/resnet18/*"],
 }  # fmt: skip
-KEPT = (
-    "draws/*.csv",
-    "studies/*/predictions/*",
-    "studies/*/cells.csv",
-    "studies/*/differences.csv",
-    "tables/*.csv",
-)
+KEPT = ("draws/*.csv", "studies/*/predictions/*", "studies/*/cells.csv", "studies/*/differences.csv", "tables/*.csv")
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +81,7 @@ def test_training_saw_both_views_of_the_drawn_images_and_no_other(images: Path, 
     label = table["Pleural Effusion"][drawn["row"]]
     trial = next((whole / "studies/pleural-effusion-resnet18-0.3/draws").iterdir())
     trained = {path.split("train/")[-1] for path in pl.read_csv(trial)["path"]}
-    asked = {
-        path.split("train/")[-1] for path, value in zip(drawn["path"], label, strict=True) if value != "-1.0"
-    }
+    asked = {path.split("train/")[-1] for path, value in zip(drawn["path"], label, strict=True) if value != "-1.0"}
     assert trained == asked
     assert any("lateral" in path for path in trained)
 

@@ -28,9 +28,7 @@ SMALL = (
 )  # fmt: skip
 TRIALS = 5
 """The kill comes when so many trials are done."""
-THREADS = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
-)
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         else:
             given = ("--root", lungs, "--fraction", "0.25", "--fraction", "1")
             words = [
-                (name, *given, "--pretrained", source, "--out", out)
-                for out, source in zip(outs, pairs[0], strict=True)
+                (name, *given, "--pretrained", source, "--out", out) for out, source in zip(outs, pairs[0], strict=True)
             ]
         first, second = (start(log, *line) for log, line in zip(logs, words, strict=True))
         try:
@@ -120,13 +117,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_a_killed_and_resumed_run_in_another_folder_gives_the_same_bytes(made: Made) -> None:
     assert made.killed_at >= TRIALS
     for first, second in (made.chexpert, made.shenzhen):
-        names = (
-            "tables/*.csv",
-            "figures/*.svg",
-            "draws/*.csv",
-            "studies/*/cells.csv",
-            "studies/*/differences.csv",
-        )
+        names = ("tables/*.csv", "figures/*.svg", "draws/*.csv", "studies/*/cells.csv", "studies/*/differences.csv")
         files = [path.relative_to(first) for name in names for path in sorted(first.glob(name))]
         assert len(files) > 20
         for file in files:
@@ -213,9 +204,7 @@ def test_the_same_command_again_does_nothing_again_and_a_variant_comes_beside(ma
     tables = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
     given = ("--root", made.root / "images/CheXpert-v1.0-small", "--test-root", made.root / "images/CheXpert")
     some = ("--fraction", "0.1", "--cells", "pleural-effusion/resnet18/linear/0.1/*")
-    finish(
-        log, start(log, "chexpert", *given, *some, "--variant", "solved", "--variant", "std", "--out", out)
-    )
+    finish(log, start(log, "chexpert", *given, *some, "--variant", "solved", "--variant", "std", "--out", out))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path.name: path.read_bytes() for path in (out / "tables").iterdir()} == tables
     page = (out / "index.html").read_text(encoding="utf-8")

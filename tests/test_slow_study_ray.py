@@ -25,11 +25,7 @@ from test_study_ray import local, numbers, place, study
 assert local
 assert place  # fixtures
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.filterwarnings("ignore"),
-]  # Ray's own warnings
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]  # Ray's own warnings
 LONGER: dict[str, Any] = {"mode": ["linear", "finetune"], "fraction": [0.5], "draws": 2, "epochs": 4.0}
 
 
@@ -77,13 +73,7 @@ def test_a_driver_that_is_killed_comes_back_to_what_was_done(
         "if __name__ == '__main__':\n    study(Path(sys.argv[1]), Path(sys.argv[2]), **json.loads(sys.argv[3]))\n"
     )
     out = tmp_path / "study"
-    words = [
-        sys.executable,
-        str(script),
-        str(place),
-        str(out),
-        json.dumps(LONGER | {"executor": "ray", "jobs": 2}),
-    ]
+    words = [sys.executable, str(script), str(place), str(out), json.dumps(LONGER | {"executor": "ray", "jobs": 2})]
     with subprocess.Popen(words, env=os.environ | {"RAY_ADDRESS": cluster.address}) as driver:
         try:
             while driver.poll() is None and len(list(out.glob("trials/*.json"))) < 3:

@@ -60,8 +60,6 @@ def test_a_job_that_is_done_or_fails_does_not_queue_again(job, tmp_path):
     assert told_that_time_is_up(job, tmp_path) == 1
     assert not (tmp_path / "asked").exists()
     (tmp_path / "short").touch()
-    again = subprocess.run(
-        job.args, cwd=tmp_path, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    )
+    again = subprocess.run(job.args, cwd=tmp_path, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert again.returncode == 3
     assert not (tmp_path / "asked").exists()

@@ -88,9 +88,7 @@ def test_another_seed_gives_another_split_even_where_no_two_patients_are_alike()
     assert len(several) == 8
 
 
-@pytest.mark.parametrize(
-    "parts", [(0.5, 0.5, 0.5), (-0.1, 0.6, 0.5), (0.5, 0.1, 0.1), (float("nan"), 0.5, 0.5)]
-)
+@pytest.mark.parametrize("parts", [(0.5, 0.5, 0.5), (-0.1, 0.6, 0.5), (0.5, 0.1, 0.1), (float("nan"), 0.5, 0.5)])
 def test_impossible_shares_are_refused(parts):
     with pytest.raises(InputError, match="--split"):
         split_patients(pl.DataFrame({"patient": ["a", "b", "c"]}), [], parts, 0)
@@ -155,17 +153,13 @@ def test_a_draw_does_not_depend_on_the_order_of_the_rows(table, random):
 
 
 def test_draws_and_seeds_differ_and_all_labels_are_all_patients():
-    table = pl.DataFrame(
-        {"patient": [f"p{i}" for i in range(200)], "label": [int(i < 20) for i in range(200)]}
-    )
+    table = pl.DataFrame({"patient": [f"p{i}" for i in range(200)], "label": [int(i < 20) for i in range(200)]})
     draws = {tuple(sample_patients(table, 0.1, number, seed)) for number in range(5) for seed in range(2)}
     assert len(draws) == 10
     assert sorted(sample_patients(table, 1, 3, 0)) == sorted(table["patient"])
 
 
-@pytest.mark.parametrize(
-    ("labels", "lacking"), [([0, 0], "positive"), ([1, 1], "negative"), ([], "positive")]
-)
+@pytest.mark.parametrize(("labels", "lacking"), [([0, 0], "positive"), ([1, 1], "negative"), ([], "positive")])
 def test_one_class_is_an_undefined_draw_with_the_reason(labels, lacking):
     table = pl.DataFrame(
         {"patient": [f"p{i}" for i in range(len(labels))], "label": labels},

@@ -28,9 +28,7 @@ def write_store(folder: Path, images: list[np.ndarray], shards: list[int]) -> Pa
         first += count
     patients = [f"p{i // 2}" for i in range(len(images))]
     sizes = {"height": [f.shape[0] for f in images], "width": [f.shape[1] for f in images]}
-    pl.DataFrame({"row": range(len(images)), "patient": patients, **sizes}).write_parquet(
-        folder / "index.parquet"
-    )
+    pl.DataFrame({"row": range(len(images)), "patient": patients, **sizes}).write_parquet(folder / "index.parquet")
     splits = {patient: ("train", "val", "test")[i % 3] for i, patient in enumerate(dict.fromkeys(patients))}
     pl.DataFrame({"patient": list(splits), "split": list(splits.values())}).write_csv(folder / "splits.csv")
     manifest = {
@@ -142,9 +140,7 @@ def test_a_million_images_are_opened_fast_and_in_little_memory(tmp_path):
         with open(path / name, "wb") as file:
             file.truncate(size)  # a hole: takes no room
         shards.append({"file": name, "first_row": first, "images": len(sizes[first : first + 6000])})
-    pl.DataFrame({"height": heights, "width": np.full(n, 320, np.int32)}).write_parquet(
-        path / "index.parquet"
-    )
+    pl.DataFrame({"height": heights, "width": np.full(n, 320, np.int32)}).write_parquet(path / "index.parquet")
     manifest = json.loads((path / "manifest.json").read_text())
     manifest |= {"counts": {"images": n}, "size": 320, "shards": shards}
     (path / "manifest.json").write_text(json.dumps(manifest))

@@ -48,21 +48,15 @@ def place(tmp_path_factory):
 
 def write_run(folder, source, patients):
     about = {"source": [source], "images": 2 * len(patients), "patients": len(patients), "splits": "train"}
-    (folder / "run.json").write_text(
-        json.dumps({"pretrained_on": about, "verdict": "healthy", "seconds": 60.0})
-    )
-    pl.DataFrame({"source": [source] * len(patients), "patient": list(patients)}).write_csv(
-        folder / "patients.csv"
-    )
+    (folder / "run.json").write_text(json.dumps({"pretrained_on": about, "verdict": "healthy", "seconds": 60.0}))
+    pl.DataFrame({"source": [source] * len(patients), "patient": list(patients)}).write_csv(folder / "patients.csv")
     nothing = pl.DataFrame(schema={"sha256": pl.String, "fingerprint": pl.Binary})
     nothing.write_parquet(folder / "images.parquet")
 
 
 def settings(place, out, **changed):
     given = {"store": place / "store", "out": out, **SMALL, **changed}
-    given["arm"] = [
-        arm.replace("RUN", str(place / "run1")).replace("TWO", str(place / "run2")) for arm in given["arm"]
-    ]
+    given["arm"] = [arm.replace("RUN", str(place / "run1")).replace("TWO", str(place / "run2")) for arm in given["arm"]]
     return given
 
 
@@ -151,9 +145,7 @@ def test_a_deleted_trial_alone_is_done_again_and_gives_the_same_bytes(done, plac
     study(place, done)
     assert "15 of 16 trials are done already" in capsys.readouterr().err
     assert contents(done, "predictions/*", "cells.csv", "differences.csv", "draws/*") == before
-    changed = [
-        file.name for file in (done / "predictions").iterdir() if file.stat().st_mtime_ns != times[file.name]
-    ]
+    changed = [file.name for file in (done / "predictions").iterdir() if file.stat().st_mtime_ns != times[file.name]]
     assert changed == [gone.name]
 
 
@@ -183,12 +175,7 @@ def test_test_labels_never_reach_training(done, place, tmp_path):
     index = pl.read_parquet(place / "store" / "index.parquet")
     store = Store.open(place / "store")
     in_test = pl.col("row").is_in(store.rows_in("test").tolist())
-    turned = (
-        pl.when(in_test)
-        .then(1 - pl.col("Finding"))
-        .otherwise(pl.col("Finding"))
-        .cast(index.schema["Finding"])
-    )
+    turned = pl.when(in_test).then(1 - pl.col("Finding")).otherwise(pl.col("Finding")).cast(index.schema["Finding"])
     index.with_columns(Finding=turned).write_parquet(tmp_path / "store" / "index.parquet")
     other = study(place, tmp_path / "study", store=tmp_path / "store", target=["Finding"])
     files = sorted((other / "predictions").iterdir())
@@ -213,9 +200,7 @@ def test_labels_of_one_class_make_undefined_cells_with_the_reason(place, tmp_pat
 def test_images_of_a_patient_vote(place, done, tmp_path):
     out = study(place, tmp_path / "study", target=["Finding"], unit="patient", vote="mean")
     row = pl.read_csv(out / "trials.csv").row(0, named=True)
-    voted = (
-        predictions(done, row["trial"]).group_by("patient").agg(pl.col("label").max(), pl.col("score").mean())
-    )
+    voted = predictions(done, row["trial"]).group_by("patient").agg(pl.col("label").max(), pl.col("score").mean())
     assert np.isclose(row["auroc"], roc_auc_score(voted["label"], voted["score"]))
     assert pl.read_csv(out / "cells.csv")["n_test"][0] == len(voted)
 
@@ -236,8 +221,7 @@ def test_a_run_that_saw_test_patients_is_shouted_about(place, tmp_path):
     write_run(tmp_path / "run", store.source, test[:4])
     out = study(place, tmp_path / "study", target=["Finding"], arm=["random", f"moco={tmp_path / 'run'}"])
     assert (
-        f"images of 4 of the {len(test)} test patients"
-        in json.loads((out / "study.json").read_text())["warnings"][0]
+        f"images of 4 of the {len(test)} test patients" in json.loads((out / "study.json").read_text())["warnings"][0]
     )
     write_run(tmp_path / "run", "elsewhere", test[:4])
     out = study(place, tmp_path / "other", target=["Finding"], arm=["random", f"moco={tmp_path / 'run'}"])
@@ -245,13 +229,7 @@ def test_a_run_that_saw_test_patients_is_shouted_about(place, tmp_path):
 
 
 def test_training_by_gradient_counts_its_validation_labels_and_says_what_it_decided(place, tmp_path):
-    how = {
-        "target": ["Finding"],
-        "mode": ["finetune", "linear"],
-        "linear": "paper",
-        "fraction": [0.5],
-        "draws": 1,
-    }
+    how = {"target": ["Finding"], "mode": ["finetune", "linear"], "linear": "paper", "fraction": [0.5], "draws": 1}
     out = study(place, tmp_path / "study", **how, epochs=1.0)
     facts = json.loads((out / "study.json").read_text())
     val = Store.open(place / "store").splits.filter(pl.col("split") == "val")
@@ -317,9 +295,7 @@ def test_a_study_killed_in_the_middle_goes_on_and_ends_the_same(place, tmp_path,
     (tmp_path / "go.py").write_text(script)
     killed = tmp_path / "killed"
     given = json.dumps(settings(place, killed, **how), default=str)
-    with subprocess.Popen(
-        [sys.executable, str(tmp_path / "go.py"), given], stderr=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen([sys.executable, str(tmp_path / "go.py"), given], stderr=subprocess.DEVNULL) as process:
         try:
             while process.poll() is None and len(list(killed.glob("trials/*.json"))) < 2:
                 time.sleep(0.02)

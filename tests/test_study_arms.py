@@ -42,9 +42,7 @@ def scores(study: Path, arm: str) -> np.ndarray:
 def test_a_table_of_features_scores_as_the_encoder_that_wrote_it(place: Path, tmp_path: Path) -> None:
     arms = [f"run={place / 'run'}", f"table={place / 'mine.parquet'}"]
     run("study", {"store": place / "store", "arm": arms, "out": tmp_path / "study", **LEAN})
-    np.testing.assert_allclose(
-        scores(tmp_path / "study", "table"), scores(tmp_path / "study", "run"), rtol=1e-4
-    )
+    np.testing.assert_allclose(scores(tmp_path / "study", "table"), scores(tmp_path / "study", "run"), rtol=1e-4)
     page = (tmp_path / "study" / "report.html").read_text()
     assert "mine.parquet" in page
     assert "None" not in page
@@ -58,10 +56,7 @@ def test_a_table_without_the_images_or_for_fine_tuning_is_refused(place: Path, t
         "has no features of": (table.head(20), {}),
         "has no column patient": (table.drop("patient"), {}),
         "lists an image twice": (pl.concat([table, table.head(1)]), {}),
-        "differ in length": (
-            table.with_columns(pl.col("features").list.head(pl.int_range(pl.len()) + 1)),
-            {},
-        ),
+        "differ in length": (table.with_columns(pl.col("features").list.head(pl.int_range(pl.len()) + 1)), {}),
     }
     for i, (words, (content, changed)) in enumerate(cases.items()):
         path = tmp_path / f"{i}.parquet"
@@ -83,10 +78,7 @@ def test_a_torch_module_is_an_arm_by_its_features(place: Path, tmp_path: Path) -
     np.testing.assert_allclose(table["features"][3].to_numpy(), expected.numpy(), rtol=1e-5)
     assert set(pl.read_csv(tmp_path / "study" / "cells.csv")["arm"]) == {"mine", "random"}
     with pytest.raises(InputError, match=r"shape \(N, D\)"):
-        run(
-            "study",
-            {"store": place / "store", "arm": {"a": nn.Identity()}, **LEAN, "out": tmp_path / "other"},
-        )
+        run("study", {"store": place / "store", "arm": {"a": nn.Identity()}, **LEAN, "out": tmp_path / "other"})
 
 
 def test_a_solved_trial_opens_no_encoder_and_jobs_limits_its_threads(
@@ -115,9 +107,7 @@ def test_a_solved_trial_opens_no_encoder_and_jobs_limits_its_threads(
     assert threads == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("target", "words"), [([], "is missing"), (["Finding", "Finding"], "is given twice")]
-)
+@pytest.mark.parametrize(("target", "words"), [([], "is missing"), (["Finding", "Finding"], "is given twice")])
 def test_a_missing_and_a_repeated_target_are_told_apart(
     place: Path, tmp_path: Path, target: list[str], words: str
 ) -> None:

@@ -31,9 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stores")
     make_store(folder, patients=40)
     images = folder / "images"
-    table = pl.read_csv(images / "labels.csv", infer_schema=False).filter(
-        pl.col("patient").str.len_chars() < 3
-    )
+    table = pl.read_csv(images / "labels.csv", infer_schema=False).filter(pl.col("patient").str.len_chars() < 3)
     table.with_columns(patient="other-" + pl.col("patient")).write_csv(images / "other.csv")
     how = {"size": 72, "jobs": 1}
     run("prepare", {"source": images / "other.csv", "out": folder / "other", "split": (0, 0, 1), **how})
@@ -61,9 +59,7 @@ def write_draw(folder: Path, name: str, table: pl.DataFrame) -> None:
     table.write_csv(folder / name)
 
 
-def test_images_of_another_store_are_judged_as_they_are_in_a_study_of_that_store(
-    place: Path, tmp_path: Path
-) -> None:
+def test_images_of_another_store_are_judged_as_they_are_in_a_study_of_that_store(place: Path, tmp_path: Path) -> None:
     """The same patients' labels train: an image scores the same whichever store its copy lies in."""
     inside = predictions(study(place, tmp_path / "inside"))
     outside = study(place, tmp_path / "outside", test_on=place / "other")
@@ -87,9 +83,7 @@ def test_a_store_that_cannot_test_is_refused(place: Path, tmp_path: Path) -> Non
     table.drop("Finding").write_csv(place / "images" / "bare.csv")
     how = {"size": 72, "jobs": 1}
     run("prepare", {"source": place / "images/bare.csv", "out": tmp_path / "bare", "split": (0, 0, 1), **how})
-    run(
-        "prepare", {"source": place / "images/other.csv", "out": tmp_path / "none", "split": (1, 0, 0), **how}
-    )
+    run("prepare", {"source": place / "images/other.csv", "out": tmp_path / "none", "split": (1, 0, 0), **how})
     with pytest.raises(InputError, match="bare: --target Finding"):
         study(place, tmp_path / "study", test_on=tmp_path / "bare")
     with pytest.raises(InputError, match="none of its images is a test image"):
@@ -120,9 +114,7 @@ def test_given_draws_are_matched_by_path_and_images_without_a_label_drop_out(
     draws = tmp_path / "draws"
     write_draw(draws, "0.3-0.csv", pl.concat([images, absent]))
     write_draw(draws, "0.3-1.csv", elsewhere)
-    out = study(
-        place, tmp_path / "study", draws_from=draws, fraction=[0.3], target=["Rare"], arm=["moco=RUN"]
-    )
+    out = study(place, tmp_path / "study", draws_from=draws, fraction=[0.3], target=["Rare"], arm=["moco=RUN"])
     trials = pl.read_csv(out / "trials.csv")
     expected = np.intersect1d(chosen, target.train)
     assert trials["train_images"].to_list() == [len(expected)] * 2
@@ -147,9 +139,7 @@ def test_a_given_draw_of_one_class_is_undefined_and_its_cell_says_why(place: Pat
     assert "is positive" in gap["reason"]
 
 
-def test_draws_that_would_train_on_test_images_or_that_are_not_there_are_refused(
-    place: Path, tmp_path: Path
-) -> None:
+def test_draws_that_would_train_on_test_images_or_that_are_not_there_are_refused(place: Path, tmp_path: Path) -> None:
     store = Store.open(place / "store")
     draws = tmp_path / "draws"
     with pytest.raises(InputError, match=r"has no table 0\.3-0\.csv"):

@@ -111,9 +111,7 @@ def test_a_difference_and_its_p_are_those_of_delong_over_patients_by_loops(study
         theirs, _, _ = kernel_mean(study, names("imagenet", row["fraction"]))
         gap, error = (ours - theirs).mean(), np.sqrt(slow_variance(ours - theirs, ups, downs).sum())
         assert row["difference"] == pytest.approx(gap, abs=1e-12)
-        assert (row["low"], row["high"]) == pytest.approx(
-            (gap - 1.959964 * error, gap + 1.959964 * error), abs=1e-7
-        )
+        assert (row["low"], row["high"]) == pytest.approx((gap - 1.959964 * error, gap + 1.959964 * error), abs=1e-7)
         assert row["p"] == pytest.approx(2 * norm.sf(abs(gap) / error), rel=1e-7)
         assert row["p_noninferior"] == pytest.approx(norm.sf((gap + 0.02) / error), rel=1e-7)
         both = norm.sf((gap + 0.02) / error), norm.cdf((gap - 0.02) / error)
@@ -177,9 +175,7 @@ def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_sa
     wide = read(study, "differences", fraction=0.1)[0]
     assert (wide["low_draws"], wide["high_draws"]) == (row["low"], row["high"])
     assert "label subsets and pretraining runs" in wide["words"]
-    assert (
-        "It says nothing about other label subsets." in read(study, "differences", fraction=1.0)[0]["words"]
-    )
+    assert "It says nothing about other label subsets." in read(study, "differences", fraction=1.0)[0]["words"]
 
 
 def test_labels_saved_is_the_references_curve_read_backwards(study):
@@ -234,9 +230,7 @@ def test_calibration_and_threshold_come_from_the_validation_images_and_are_judge
         x = np.log(raw / (1 - raw))
         p = 1 / (1 + np.exp(-(intercept + slope * x)))
         assert row["brier"] == pytest.approx(brier_score_loss(truth, p), abs=1e-6)
-        again = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(
-            (intercept + slope * x)[:, None], truth
-        )
+        again = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit((intercept + slope * x)[:, None], truth)
         assert row["slope"] == pytest.approx(again.coef_[0, 0], abs=1e-3)
         assert 0.5 < row["slope"] < 2 < 1 / slope  # the scores were three times too sure
         bins = read(study, "reliability", arm=row["arm"], fraction=row["fraction"])
@@ -244,10 +238,7 @@ def test_calibration_and_threshold_come_from_the_validation_images_and_are_judge
         ece = sum(one["n"] * abs(one["share"] - one["mean_probability"]) for one in bins) / 320
         assert row["ece"] == pytest.approx(ece, abs=1e-12)
         for one in read(study, "prevalence", arm=row["arm"], fraction=row["fraction"]):
-            hits, alarms = (
-                one["prevalence"] * row["sensitivity"],
-                (1 - one["prevalence"]) * (1 - row["specificity"]),
-            )
+            hits, alarms = (one["prevalence"] * row["sensitivity"], (1 - one["prevalence"]) * (1 - row["specificity"]))
             assert one["ppv"] == pytest.approx(hits / (hits + alarms))
 
 
@@ -317,9 +308,7 @@ def test_three_positive_patients_give_words_no_p_and_no_asterisk(tmp_path):
         assert row["low"] < row["auroc"] <= row["high"]
         assert "3 positive test patients" in row["warning"]
     assert all("Too few" in row["reason"] for row in read(scored, "labels_saved"))
-    assert all(
-        "too few" in row["reason"].lower() and row["brier"] is None for row in read(scored, "calibration")
-    )
+    assert all("too few" in row["reason"].lower() and row["brier"] is None for row in read(scored, "calibration"))
     said = summary(numbers)
     assert "*" not in said
     assert said.count("(too few)") == 3
@@ -369,9 +358,7 @@ def test_near_guessing_no_patients_are_counted_and_the_next_share_of_labels_is_t
     assert first["auroc"] < 0.6 <= last["auroc"]
     row = read(scored, "differences", fraction=1.0)[0]
     error = (row["high"] - row["low"]) / 2 / norm.ppf(0.975)
-    assert plan["patients"] == pytest.approx(
-        160 * (error * (norm.ppf(0.975) + norm.ppf(0.8)) / 0.03) ** 2, abs=1
-    )
+    assert plan["patients"] == pytest.approx(160 * (error * (norm.ppf(0.975) + norm.ppf(0.8)) / 0.03) ** 2, abs=1)
     assert "Worked out at 100 % of the labels, the least with which both arms reach" in plan["words"]
     lost = scored_study(tmp_path / "lost", gain={"imagenet": 0.1, "moco": 0.2}, fractions=(0.1,))
     plan = judged(lost, fractions=(0.1,)).facts["planning"]["Finding"]
@@ -407,12 +394,7 @@ def test_without_validation_images_calibration_says_so(tmp_path):
 
 def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_images(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,))
-    judged(
-        scored,
-        Judging(unit="patient", vote="mean", replicates=100),
-        fractions=(1.0,),
-        subgroup=["view", "sex"],
-    )
+    judged(scored, Judging(unit="patient", vote="mean", replicates=100), fractions=(1.0,), subgroup=["view", "sex"])
     rows = read(scored, "subgroups", arm="moco")
     views = scored.store.index.group_by("patient").agg(pl.col("view").unique(), pl.col("sex").first())
     one = views.filter(pl.col("view").list.len() == 1)
@@ -461,10 +443,7 @@ def test_a_trial_keeps_scores_of_the_validation_images_apart_from_what_it_traine
 def test_other_ways_of_judging_train_nothing_and_a_lost_validation_file_does(real, place, capsys):
     command(place, real, margin=0.1, sensitivity=0.8, subgroup=["sex", "site"], group_minimum=2)
     assert "2 of 2 trials are done already" in capsys.readouterr().err
-    assert {row["attribute"] for row in pl.read_csv(real / "subgroups.csv").rows(named=True)} == {
-        "sex",
-        "site",
-    }
+    assert {row["attribute"] for row in pl.read_csv(real / "subgroups.csv").rows(named=True)} == {"sex", "site"}
     gone = sorted((real / "validation").iterdir())[0]
     before = gone.read_bytes()
     gone.unlink()

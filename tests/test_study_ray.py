@@ -41,17 +41,10 @@ def study(place: Path, out: Path, **changed: object) -> Path:
 
 def numbers(folder: Path) -> dict[str, object]:
     """All that a study found: records without the time they took, and the bytes of predictions and tables."""
-    files = [
-        *folder.glob("predictions/*"),
-        *folder.glob("draws/*"),
-        folder / "cells.csv",
-        folder / "differences.csv",
-    ]
+    files = [*folder.glob("predictions/*"), *folder.glob("draws/*"), folder / "cells.csv", folder / "differences.csv"]
     found: dict[str, object] = {str(file.relative_to(folder)): file.read_bytes() for file in files}
     for file in folder.glob("trials/*.json"):
-        found[file.name] = {
-            name: value for name, value in json.loads(file.read_text()).items() if name != "seconds"
-        }
+        found[file.name] = {name: value for name, value in json.loads(file.read_text()).items() if name != "seconds"}
     assert len(found) > 4
     return found
 
@@ -141,13 +134,7 @@ def test_training_by_gradient_takes_a_share_of_a_gpu_and_a_solved_head_none(
     place: Path, tmp_path: Path, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ray = use(FakeRay(gpus=1))
-    how = {
-        "mode": ["linear", "finetune"],
-        "fraction": [1.0],
-        "epochs": 0.5,
-        "device": "auto",
-        "checkpoints": 0,
-    }
+    how = {"mode": ["linear", "finetune"], "fraction": [1.0], "epochs": 0.5, "device": "auto", "checkpoints": 0}
     over = study(place, tmp_path / "over", **how, executor="ray")
     assert [options["num_gpus"] for options in ray.started] == [0.25, 0.25, 0, 0, 0.25, 0.25]
     told = capsys.readouterr().err

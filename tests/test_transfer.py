@@ -19,15 +19,7 @@ from mococxr.studies.provenance import DISTANCE
 from small_encoders import CNN, images, small_dinov2, timm_repository, transformers_folder
 from small_store import make_store
 
-PRETRAIN = {
-    "batch": 4,
-    "queue": 8,
-    "epochs": 1,
-    "size": 32,
-    "device": "cpu",
-    "precision": "no",
-    "backbone": CNN,
-}
+PRETRAIN = {"batch": 4, "queue": 8, "epochs": 1, "size": 32, "device": "cpu", "precision": "no", "backbone": CNN}
 STUDY = {"target": ["Finding"], "fraction": [1.0], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1}
 
 
@@ -45,9 +37,7 @@ def stores(tmp_path_factory):
         cv2.imwrite(str(folder / "images" / f"{i}.png"), image)
         split = "test" if i >= 20 else "train"
         rows.append({"path": f"images/{i}.png", "patient": f"p{i}", "split": split, "Finding": i % 2})
-    seen = [
-        source.path.parent / "images" / source.index["path"][int(row)] for row in source.rows_in("train")[:2]
-    ]
+    seen = [source.path.parent / "images" / source.index["path"][int(row)] for row in source.rows_in("train")[:2]]
     (folder / "images" / "30.png").write_bytes(seen[0].read_bytes())
     image = cv2.imread(str(seen[1]), cv2.IMREAD_GRAYSCALE)
     smaller = cv2.resize(image, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
@@ -126,9 +116,7 @@ def test_no_real_image_of_one_hospital_looks_like_one_of_another(real_data):
     )
     marks = fingerprints(adults)
     assert len(candidate_pairs(marks, fingerprints(children), 3 * DISTANCE)) == 0
-    levels = fingerprints(
-        cv2.resize(image, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA) for image in adults
-    )
+    levels = fingerprints(cv2.resize(image, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA) for image in adults)
     assert np.unpackbits(marks ^ levels, axis=1).sum(axis=1).max() <= DISTANCE
 
 
@@ -175,9 +163,7 @@ def test_any_encoder_is_pretrained_studied_and_trained_through(stores, tmp_path,
     assert str(tmp_path) not in json.dumps(facts["arms"])
     if kind == "transformers":
         assert (again.spec.mean, again.spec.package) == ((0.48, 0.45, 0.40), "transformers")
-        assert (
-            "NIH ChestX-ray14" in facts["arms"]["start"]["trained_on"] == facts["arms"]["moco"]["trained_on"]
-        )
+        assert "NIH ChestX-ray14" in facts["arms"]["start"]["trained_on"] == facts["arms"]["moco"]["trained_on"]
     else:
         assert sum("not known" in text for text in facts["warnings"]) == 2
 
@@ -190,8 +176,7 @@ def test_a_model_of_a_transformers_encoder_is_kept_and_scores_again(stores, tmp_
          "device": "cpu"},
     )  # fmt: skip
     run(
-        "predict",
-        {"model": tmp_path / "model", "images": [stores[1].path], "out": tmp_path / "s.csv", "device": "cpu"},
+        "predict", {"model": tmp_path / "model", "images": [stores[1].path], "out": tmp_path / "s.csv", "device": "cpu"}
     )
     assert len(pl.read_csv(tmp_path / "s.csv")) == 40
 

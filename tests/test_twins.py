@@ -61,9 +61,7 @@ def test_other_images_even_of_the_same_person_are_other_images(images: list[np.n
 def test_the_search_finds_what_the_slow_way_finds(monkeypatch: pytest.MonkeyPatch, distance: int) -> None:
     rng = np.random.default_rng(5)
     a = rng.integers(0, 256, (130, FINGERPRINT), np.uint8)
-    b = np.concatenate(
-        [rng.integers(0, 256, (70, FINGERPRINT), np.uint8), a[::7] ^ (rng.random((19, 32)) < 0.5)]
-    )
+    b = np.concatenate([rng.integers(0, 256, (70, FINGERPRINT), np.uint8), a[::7] ^ (rng.random((19, 32)) < 0.5)])
     a[100] = a[3]
     monkeypatch.setattr("mococxr.near_duplicates._BLOCK", 33)
     assert candidate_pairs(a, b, distance).tolist() == np.argwhere(distances(a, b) <= distance).tolist()
@@ -93,9 +91,7 @@ def test_the_identical_images_of_the_children_are_found_and_no_others(real_data:
     images = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) for data in files]
     identical = {(i, j) for i in range(500) for j in range(i + 1, 500) if files[i] == files[j]}
     found = {
-        (i, j)
-        for i, j in candidate_pairs(fingerprints(images), distance=70).tolist()
-        if is_copy(images[i], images[j])
+        (i, j) for i, j in candidate_pairs(fingerprints(images), distance=70).tolist() if is_copy(images[i], images[j])
     }
     assert identical <= found
     assert found == identical

@@ -44,9 +44,7 @@ def slow_view(image: np.ndarray, recipe: Recipe, draws: np.ndarray) -> np.ndarra
 def error(image: np.ndarray, recipe: Recipe, images: int = 12) -> float:
     """Mean absolute difference from the slow views, grey levels of 255."""
     draws = uniforms(1, 2, range(images), 0)
-    differences = [
-        np.abs(draw_view(image, recipe, d).astype(float) - slow_view(image, recipe, d)) for d in draws
-    ]
+    differences = [np.abs(draw_view(image, recipe, d).astype(float) - slow_view(image, recipe, d)) for d in draws]
     return float(np.mean(differences))
 
 
@@ -62,9 +60,7 @@ def test_one_resampling_is_the_slow_composition_within_two_grey_levels(height):
 def test_the_oracle_sees_a_wrong_sign_or_size(field, value):
     wrong = dataclasses.replace(WILD, **{field: value})
     pixels, draws = image(height=153), uniforms(1, 2, range(12), 0)
-    apart = [
-        np.abs(draw_view(pixels, wrong, d).astype(float) - slow_view(pixels, WILD, d)).mean() for d in draws
-    ]
+    apart = [np.abs(draw_view(pixels, wrong, d).astype(float) - slow_view(pixels, WILD, d)).mean() for d in draws]
     assert np.mean(apart) > 4.0
 
 
@@ -176,9 +172,7 @@ def test_the_views_of_a_batch_are_bit_for_bit_those_drawn_one_by_one(brightness)
     for pixels, one, view in zip(images, draws, views, strict=True):
         np.testing.assert_array_equal(view, draw_view(pixels, recipe, one))
     maps = matrix(recipe, np.array([pixels.shape for pixels in images]), draws)
-    np.testing.assert_array_equal(
-        maps, [matrix(recipe, i.shape, d) for i, d in zip(images, draws, strict=True)]
-    )
+    np.testing.assert_array_equal(maps, [matrix(recipe, i.shape, d) for i, d in zip(images, draws, strict=True)])
 
 
 def test_an_image_is_not_changed_by_its_views():

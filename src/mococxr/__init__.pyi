@@ -23,15 +23,9 @@ from mococxr.store import Store as Store
 __version__: str
 
 def read_image(
-    source: str | PathLike[str] | bytes,
-    *,
-    depth: str = "full",
-    voi: str | None = None,
-    frames: str = "refuse",
+    source: str | PathLike[str] | bytes, *, depth: str = "full", voi: str | None = None, frames: str = "refuse"
 ) -> NDArray[np.uint8]: ...
-def load_encoder(
-    source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None
-) -> Encoder: ...
+def load_encoder(source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None) -> Encoder: ...
 def load_classifier(folder: str | PathLike[str]) -> Model: ...
 def read_results(folder: str | PathLike[str]) -> StudyResults: ...
 def demo(*, seed: int = 0, out: str | PathLike[str] = "demo", images: int = 2400, epochs: int = 10) -> Path:
@@ -419,9 +413,7 @@ def study(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
-    mode: Literal["linear", "finetune", "lpft"] | Sequence[Literal["linear", "finetune", "lpft"]] = (
-        "linear",
-    ),
+    mode: Literal["linear", "finetune", "lpft"] | Sequence[Literal["linear", "finetune", "lpft"]] = ("linear",),
     fraction: float | Sequence[float] = (0.01, 0.1, 1.0),
     draws: int = 5,
     draws_from: str | PathLike[str] | None = None,

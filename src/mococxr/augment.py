@@ -60,9 +60,7 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def uniforms(
-    seed: int, epoch: int, index: Sequence[int] | NDArray[np.integer], side: int
-) -> NDArray[np.float64]:
+def uniforms(seed: int, epoch: int, index: Sequence[int] | NDArray[np.integer], side: int) -> NDArray[np.float64]:
     """Random numbers of the views (seed, epoch, index, side).
 
     Args:
@@ -124,10 +122,7 @@ def tones(recipe: Recipe, draws: NDArray[np.float64]) -> tuple[NDArray[np.float6
 
 
 def draw_view(
-    image: NDArray[np.uint8],
-    recipe: Recipe,
-    draws: NDArray[np.float64],
-    out: NDArray[np.uint8] | None = None,
+    image: NDArray[np.uint8], recipe: Recipe, draws: NDArray[np.float64], out: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
     """One view of an image.
 

@@ -41,7 +41,9 @@ For example:
 
 `mococxr demo` runs the whole workflow on synthetic images; try it first."""
 
-EPILOGUE = "`mococxr COMMAND --help` lists every setting of a command; --debug, anywhere, shows the traceback of an error."
+EPILOGUE = (
+    "`mococxr COMMAND --help` lists every setting of a command; --debug, anywhere, shows the traceback of an error."
+)
 CONFIG_HELP = "YAML file of settings, e.g. the settings.yaml of a run; options given here override it."
 
 
@@ -158,8 +160,7 @@ def _function(command: str) -> Callable[..., None]:
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[
-            Path | None,
-            Parameter(help=CONFIG_HELP, show_default=False, group=_GROUPS["Execution"], metavar="FILE"),
+            Path | None, Parameter(help=CONFIG_HELP, show_default=False, group=_GROUPS["Execution"], metavar="FILE")
         ],
     )
     call.__signature__ = inspect.Signature([*first, *flags, config])  # type: ignore[attr-defined]
@@ -225,12 +226,8 @@ def _parameter(command: str, field: Field[Any], kind: Any) -> inspect.Parameter:
         plain = str  # cyclopts would take 2.5 as 2; `make` refuses it
     if field.metadata["positional"] and _many(kind):
         item = typing.get_args(kind)[0]
-        return inspect.Parameter(
-            field.name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[item, about]
-        )
-    where = (
-        inspect.Parameter.POSITIONAL_ONLY if field.metadata["positional"] else inspect.Parameter.KEYWORD_ONLY
-    )
+        return inspect.Parameter(field.name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[item, about])
+    where = inspect.Parameter.POSITIONAL_ONLY if field.metadata["positional"] else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(field.name, where, default=None, annotation=Annotated[plain | None, about])
 
 

@@ -147,8 +147,7 @@ def function(command: str) -> Callable[..., Any]:
         if len(values) > len(positions) or twice:
             fault = f"two values for {twice[0]}" if twice else "too many values by position"
             raise InputError(
-                f"{command}() got {fault}.",
-                f"By position it takes {', '.join(positions) or 'nothing'}; name the rest.",
+                f"{command}() got {fault}.", f"By position it takes {', '.join(positions) or 'nothing'}; name the rest."
             )
         return run(command, by_order | given)
 
@@ -167,11 +166,7 @@ def _signature(command: str) -> inspect.Signature:
     kinds, preset = types_of(command), next(iter(getattr(COMMANDS[command], "presets", {}).values()), None)
     parameters = []
     for field in sorted((*by_position, *by_name), key=lambda f: (f not in by_position, not is_required(f))):
-        kind = (
-            inspect.Parameter.POSITIONAL_OR_KEYWORD
-            if field in by_position
-            else inspect.Parameter.KEYWORD_ONLY
-        )
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if field in by_position else inspect.Parameter.KEYWORD_ONLY
         text = "Any" if field.name == OBJECTS.get(command, ("", ""))[0] else _annotation(kinds[field.name])
         text += "".join(f" | Literal[{word!r}]" for word in field.metadata["words"])
         default = inspect.Parameter.empty if is_required(field) else field.default

@@ -154,9 +154,7 @@ def _live_bar(job: Progress) -> rich.progress.Progress:
 
 
 @contextmanager
-def progress(
-    label: str, total: int, unit: str = "images", done: int = 0, shown: bool = True
-) -> Iterator[Progress]:
+def progress(label: str, total: int, unit: str = "images", done: int = 0, shown: bool = True) -> Iterator[Progress]:
     """`with progress("prepare", n) as bar: bar.advance()`; closes the line whatever happens."""
     bar = Progress(label, total, unit, done, shown=shown)
     try:

@@ -43,9 +43,7 @@ class InputError(Exception):
 
     def redacted(self) -> InputError:
         """The same error without values that may name a patient: numbers stay, and text that is `Shown`."""
-        return InputError(
-            *_filled(self.templates, {name: _safe(value) for name, value in self.values.items()})
-        )
+        return InputError(*_filled(self.templates, {name: _safe(value) for name, value in self.values.items()}))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
         """Travel whole between processes."""

@@ -189,15 +189,11 @@ def features(
     if state_hash(encoder) != before:
         raise RunError("The encoder changed while its features were read: they are not those of one encoder.")
     if not np.isfinite(out).all():
-        raise RunError(
-            f"{int((~np.isfinite(out).all(axis=1)).sum())} images have features that are not finite."
-        )
+        raise RunError(f"{int((~np.isfinite(out).all(axis=1)).sum())} images have features that are not finite.")
     return out
 
 
-def seconds_per_image(
-    encoder: Encoder, size: int, device: torch.device | str = "cpu", batch: int = 4
-) -> float:
+def seconds_per_image(encoder: Encoder, size: int, device: torch.device | str = "cpu", batch: int = 4) -> float:
     """How long one image takes an encoder, here and now.
 
     The fastest of a second image alone and, where that takes less than `PATIENCE`, two batches.

@@ -71,9 +71,7 @@ def check_place(path: Path) -> None:
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(
-            "{path} is a folder, not a file.", "Name a file in it, or another place.", path=Shown(path)
-        )
+        raise InputError("{path} is a folder, not a file.", "Name a file in it, or another place.", path=Shown(path))
     above = next((parent for parent in path.parents if parent.exists()), Path())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         why = "may not be written to" if above.is_dir() else "is not a folder"
@@ -144,10 +142,7 @@ def read_json(path: Path) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(
-            "{path} is not JSON: {reason}.",
-            "Make the folder again, or restore the file.",
-            path=path,
-            reason=error,
+            "{path} is not JSON: {reason}.", "Make the folder again, or restore the file.", path=path, reason=error
         ) from error
 
 

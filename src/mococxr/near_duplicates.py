@@ -72,9 +72,7 @@ def _blur(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float3
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
 
 
-def candidate_pairs(
-    a_N32: Bytes, b_M32: Bytes | None = None, distance: int = DISTANCE
-) -> npt.NDArray[np.int64]:
+def candidate_pairs(a_N32: Bytes, b_M32: Bytes | None = None, distance: int = DISTANCE) -> npt.NDArray[np.int64]:
     """Pairs of fingerprints that differ in at most `distance` bits.
 
     Every pair is compared, as products of signs in blocks: exact, memory does not grow with N x M (but with
@@ -125,8 +123,7 @@ def correlations(image_a: Bytes, image_b: Bytes) -> tuple[float, float]:
     side = min(_COMMON, *image_a.shape, *image_b.shape)
     sigma = _FINE * side / _COMMON
     a, b = (
-        cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
-        for image in (image_a, image_b)
+        cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) for image in (image_a, image_b)
     )
     return _correlation(a, b), _correlation(a - _blur(a, sigma), b - _blur(b, sigma))
 

@@ -98,9 +98,7 @@ class Key:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
             raise InputError(
-                "Another run has made the key {path} meanwhile.",
-                "Run the same command again.",
-                path=Shown(self.path),
+                "Another run has made the key {path} meanwhile.", "Run the same command again.", path=Shown(self.path)
             ) from error
         except OSError as error:
             raise InputError(
@@ -140,9 +138,7 @@ class Key:
                 before = pl.read_csv(self.lookup, infer_schema=False)
                 if before.columns != list(LOOKUP):
                     raise InputError(
-                        "{lookup} is not a re-identification table.",
-                        "Move it away.",
-                        lookup=Shown(self.lookup),
+                        "{lookup} is not a re-identification table.", "Move it away.", lookup=Shown(self.lookup)
                     )
                 rows = pl.concat([before, rows])
                 rows = rows.unique(["image", "root", "real_path"], keep="last", maintain_order=True)
@@ -165,10 +161,7 @@ def _read_secret(path: Path) -> bytes:
         secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except OSError as error:
         raise InputError(
-            "Cannot read the key {path}: {reason}.",
-            "Check the path.",
-            path=Shown(path),
-            reason=Shown(error.strerror),
+            "Cannot read the key {path}: {reason}.", "Check the path.", path=Shown(path), reason=Shown(error.strerror)
         ) from error
     except ValueError:
         secret = b""

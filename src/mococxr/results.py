@@ -48,9 +48,9 @@ def _interval(**words: str) -> Columns:
 
 
 _ARM = _columns(pl.String, True, arm="name of the encoder")
-_CONDITION = _columns(
-    pl.String, True, mode="how the head is trained", target="label that is predicted"
-) | _columns(pl.Float64, True, fraction="share of the labelled training patients")
+_CONDITION = _columns(pl.String, True, mode="how the head is trained", target="label that is predicted") | _columns(
+    pl.Float64, True, fraction="share of the labelled training patients"
+)
 _CELL = _ARM | _CONDITION
 CELL_KEYS = tuple(_CELL)
 _PAIR = _ARM | _columns(pl.String, True, against="reference arm") | _CONDITION
@@ -85,9 +85,7 @@ _DIFFERENCE = (
         p_noninferior="p that the arm is worse by the margin or more",
         p_equivalent="p that the two differ by the margin or more",
     )
-    | _text(
-        verdict="better, worse, no difference shown, too few, undefined", words="the verdict in a sentence"
-    )
+    | _text(verdict="better, worse, no difference shown, too few, undefined", words="the verdict in a sentence")
 )
 
 TABLES: Mapping[str, Columns] = {

@@ -22,9 +22,7 @@ _BLOCK = 10
 """Neighbouring patients among whom the splits are shuffled; small, so that strata stay even."""
 
 
-def split_patients(
-    rows: pl.DataFrame, labels: Sequence[str], shares: Sequence[float], seed: int
-) -> pl.DataFrame:
+def split_patients(rows: pl.DataFrame, labels: Sequence[str], shares: Sequence[float], seed: int) -> pl.DataFrame:
     """Deal patients out to train, val and test in exact shares, as even as possible in every label.
 
     Patients are sorted by their labels (positive, known, unknown), the rarest finding first, in random order
@@ -168,9 +166,7 @@ def _check_names(stated: pl.DataFrame, name: str) -> None:
 def _check_one_each(stated: pl.DataFrame, name: str) -> None:
     several = (
         stated.group_by("patient")
-        .agg(
-            pl.col("split").n_unique().alias("splits"), pl.col("row").sort(), pl.col("split").unique().sort()
-        )
+        .agg(pl.col("split").n_unique().alias("splits"), pl.col("row").sort(), pl.col("split").unique().sort())
         .filter(pl.col("splits") > 1)
         .sort("patient")
     )
@@ -263,8 +259,5 @@ def _as_python_draws(seed: int) -> np.random.Generator:
     """A Mersenne twister of numpy in the state of Python's: its numbers are those of `random.Random(seed).random()`."""
     *key, place = random.Random(seed).getstate()[1]
     twister = np.random.MT19937()
-    twister.state = {
-        "bit_generator": "MT19937",
-        "state": {"key": np.array(key, dtype=np.uint32), "pos": place},
-    }
+    twister.state = {"bit_generator": "MT19937", "state": {"key": np.array(key, dtype=np.uint32), "pos": place}}
     return np.random.Generator(twister)

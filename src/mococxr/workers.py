@@ -79,10 +79,7 @@ def surviving_map(
 
 
 def _alone(
-    work: Callable[[Item], Answer],
-    item: Item,
-    died: Callable[[Item], Answer],
-    setup: Callable[[], object] | None,
+    work: Callable[[Item], Answer], item: Item, died: Callable[[Item], Answer], setup: Callable[[], object] | None
 ) -> Answer:
     with process_pool(1, setup) as pool:
         try:
@@ -108,9 +105,7 @@ def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> Proces
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_worker, initargs=(setup,))
     try:
-        for _ in range(
-            jobs
-        ):  # start them all now: CPython does not see one die that it started after its last look
+        for _ in range(jobs):  # start them all now: CPython does not see one die that it started after its last look
             pool.submit(os.getpid)
         pool.submit(os.getpid).result()
     except (BrokenProcessPool, OSError) as error:

@@ -116,9 +116,7 @@ class Flagger:
         for row, patient in enumerate(self.patients):
             splits = self.splits.get(patient, [])
             if len(splits) > 1:
-                found.append(
-                    self.row(row, "patient-in-two-splits", f"its patient is in {' and '.join(splits)}")
-                )
+                found.append(self.row(row, "patient-in-two-splits", f"its patient is in {' and '.join(splits)}"))
             elif not splits:
                 found.append(self.row(row, "no-split", "its patient is in no row of splits.csv"))
         return found
@@ -128,9 +126,7 @@ class Flagger:
         found = []
         for row, image in enumerate(measured.table.iter_rows(named=True)):
             if image["blank"]:
-                found.append(
-                    self.row(row, "blank", f"all grey: mean {image['mean']:.0f}, deviation {image['sd']:.1f}")
-                )
+                found.append(self.row(row, "blank", f"all grey: mean {image['mean']:.0f}, deviation {image['sd']:.1f}"))
                 continue
             if image["explained"] is not None and image["explained"] < pose.EXPLAINED:
                 share, usual = (f"{100 * part:.0f} %" for part in (image["explained"], pose.EXPLAINED))

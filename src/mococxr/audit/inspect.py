@@ -23,9 +23,7 @@ from mococxr.settings import InspectSettings
 from mococxr.store import Store
 from mococxr.workers import cores
 
-SHORTCUT = (
-    "Report results within one value of the column too (--where COLUMN=VALUE), or balance it before training."
-)
+SHORTCUT = "Report results within one value of the column too (--where COLUMN=VALUE), or balance it before training."
 _PATIENTS = ("patient-in-two-splits", "patient-in-both-stores", "no-split")
 """Findings that are counted in patients."""
 
@@ -89,9 +87,7 @@ def gather(store: Store, other: Store | None, jobs: int) -> tuple[dict[str, Any]
     copies = copies_within(store, measured.prints, measured.table["blank"].to_numpy())
     rows = flagger.quarantined() + flagger.splitting() + flagger.looks(measured) + flagger.copied(copies)
     if other is not None:
-        rows += flagger.shared(
-            other, copies_across(store, measured.prints, other, measuring.only_prints(other))
-        )
+        rows += flagger.shared(other, copies_across(store, measured.prints, other, measuring.only_prints(other)))
     flags = to_frame(rows)
     words = measured.table["strokes"] >= measuring.WORD
     columns = labels.columns(store, words if words.any() else None)
@@ -193,9 +189,7 @@ def _not_judged(store: Store, unjudged: dict[str, int]) -> list[str]:
 
 def _check(settings: InspectSettings, paths: dict[str, Path]) -> None:
     if paths["page"] == paths["facts"]:
-        raise InputError(
-            f"--out {settings.out} is the name of the JSON file.", "Name a page, e.g. audit.html."
-        )
+        raise InputError(f"--out {settings.out} is the name of the JSON file.", "Name a page, e.g. audit.html.")
     for path in paths.values():
         files.check_place(path)
 

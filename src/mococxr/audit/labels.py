@@ -17,9 +17,7 @@ FEW = 12
 """Values of a column up to which they are counted one by one."""
 WARN, LEAST = 0.60, 20
 """AUROC of a label by a column alone from which it is called a shortcut, and images of each class that it takes."""
-POLICIES = tuple(
-    (uncertain, blank) for blank in ("unknown", "negative") for uncertain in ("ignore", "zeros", "ones")
-)
+POLICIES = tuple((uncertain, blank) for blank in ("unknown", "negative") for uncertain in ("ignore", "zeros", "ones"))
 """What -1 and what a blank count as."""
 
 _NOBODY = "not known"
@@ -128,8 +126,7 @@ def together(store: Store) -> dict[str, dict[str, int]]:
     )
     counts = positive.astype(np.float64).T @ positive.astype(np.float64)
     return {
-        row: {column: int(counts[i, j]) for j, column in enumerate(store.labels)}
-        for i, row in enumerate(store.labels)
+        row: {column: int(counts[i, j]) for j, column in enumerate(store.labels)} for i, row in enumerate(store.labels)
     }
 
 
@@ -144,10 +141,7 @@ def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
     for label in store.labels:
         values = store.index[label].cast(pl.Float64).fill_null(-1).to_numpy()
         for column in table.columns:
-            if (
-                column != "split"
-                and (shortcut := _shortcut(label, values, column, table[column])) is not None
-            ):
+            if column != "split" and (shortcut := _shortcut(label, values, column, table[column])) is not None:
                 found.append(shortcut)
     return sorted(found, key=lambda one: (not one.enough, -one.auroc, one.label, one.column))
 

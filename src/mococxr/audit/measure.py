@@ -124,10 +124,7 @@ def look(task: Task) -> Part:
     """Measure the images from row `start` on, one a model: rows as in `_SCHEMA`, and fingerprints."""
     store, start, models = task
     images = [store.pixels(start + place) for place in range(len(models))]
-    rows = [
-        _one(image, start + place, model)
-        for place, (image, model) in enumerate(zip(images, models, strict=True))
-    ]
+    rows = [_one(image, start + place, model) for place, (image, model) in enumerate(zip(images, models, strict=True))]
     return rows, fingerprints(images)
 
 
@@ -137,13 +134,7 @@ def _one(image: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tu
     mean = float(shares @ levels)
     sd = float(shares @ (levels - mean) ** 2) ** 0.5
     there = shares[shares > 0]
-    numbers = (
-        mean,
-        sd,
-        float(shares[:_DARK].sum()),
-        float(shares[_BRIGHT:].sum()),
-        float(-there @ np.log2(there)),
-    )
+    numbers = (mean, sd, float(shares[:_DARK].sum()), float(shares[_BRIGHT:].sum()), float(-there @ np.log2(there)))
     longest, every = text_strokes(image) or (None, None)
     small = pose.shrink(image)
     if small.std() < pose.FLAT:
@@ -174,15 +165,11 @@ def text_strokes(image: Image) -> tuple[int, int] | None:
         return None
     if shorter > TEXT_SIDE:
         scale = TEXT_SIDE / shorter
-        image = np.asarray(
-            cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
-        )
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
     raised = cv2.subtract(image, cv2.morphologyEx(image, cv2.MORPH_OPEN, _SQUARE))
     white = cv2.inRange(image, np.array(_SATURATED), np.array(255))
     mask = (raised > _CONTRAST) | ((raised > _FAINT) & (white > 0))
-    found = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:, :4].astype(
-        np.int64
-    )
+    found = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:, :4].astype(np.int64)
     fits = (found[:, 3] >= _HEIGHTS[0]) & (found[:, 3] <= _HEIGHTS[1]) & (found[:, 2] <= _WIDEST)
     boxes = found[fits]
     lines = _lines(boxes[np.argsort(boxes[:, 0], kind="stable")])

@@ -59,9 +59,7 @@ def to_html(facts: dict[str, Any], flags: pl.DataFrame, store: Store, other: Sto
         other: the other store, or None.
         most: images shown of each finding.
     """
-    gallery = [
-        _shown(one, flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"
-    ]
+    gallery = [_shown(one, flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"]
     return render(
         "audit/audit.html.j2",
         styles="audit/audit.css",
@@ -72,9 +70,7 @@ def to_html(facts: dict[str, Any], flags: pl.DataFrame, store: Store, other: Sto
         facts=facts,
         headline=_headline(facts),
         gallery=gallery,
-        counts=[
-            (name, _values(values, facts["store"]["images"])) for name, values in facts["counts"].items()
-        ],
+        counts=[(name, _values(values, facts["store"]["images"])) for name, values in facts["counts"].items()],
         labels=_labels(facts),
         policies=_policies(facts),
         pairs=_pairs(facts["labels_together"]),
@@ -103,9 +99,7 @@ def _headline(facts: dict[str, Any]) -> list[tuple[str, str]]:
     return [*lines, ("Against", f"{other['name']}, {other['images']:,} images")] if other else lines
 
 
-def _shown(
-    finding: dict[str, Any], flags: pl.DataFrame, store: Store, other: Store | None, most: int
-) -> Shown:
+def _shown(finding: dict[str, Any], flags: pl.DataFrame, store: Store, other: Store | None, most: int) -> Shown:
     """The first images of a finding, copies side by side; a file in quarantine has no picture and is listed."""
     rows = flags.filter(pl.col("flag") == finding["flag"])
     if finding["flag"] in ("corrupt", "no-image"):
@@ -131,9 +125,7 @@ def _shown(
 
 
 def _values(values: dict[str, int], images: int) -> Table:
-    return Table(
-        ["Value", "Images", "Share"], [[name, f"{n:,}", _share(n / images)] for name, n in values.items()]
-    )
+    return Table(["Value", "Images", "Share"], [[name, f"{n:,}", _share(n / images)] for name, n in values.items()])
 
 
 def _share(share: float | None) -> str:
@@ -151,10 +143,7 @@ def _policies(facts: dict[str, Any]) -> Table:
     labels = facts["labels"]
     names = list(next(iter(labels.values()))["policies"]) if labels else []
     heads = [f"{uncertain}, blank {blank}" for uncertain, blank in (name.split(", ") for name in names)]
-    rows = [
-        [label, *(_share(entry["policies"][name]["share"]) for name in names)]
-        for label, entry in labels.items()
-    ]
+    rows = [[label, *(_share(entry["policies"][name]["share"]) for name in names)] for label, entry in labels.items()]
     return Table(["Label", *heads], rows)
 
 
@@ -163,8 +152,7 @@ def _pairs(together: dict[str, dict[str, int]]) -> dict[str, Any]:
     names = sorted(together, key=lambda name: -together[name][name])[:MOST_LABELS]
     names = [name for name in together if name in names]
     rows = [
-        (a, [(f"{together[a][b]:,}", round(together[a][b] / max(together[a][a], 1), 2)) for b in names])
-        for a in names
+        (a, [(f"{together[a][b]:,}", round(together[a][b] / max(together[a][a], 1), 2)) for b in names]) for a in names
     ]
     return {"names": names, "rows": rows, "left": len(together) - len(names)}
 
@@ -190,10 +178,7 @@ def _pixels(pixels: dict[str, dict[str, float]]) -> Table:
     heads = list(next(iter(pixels.values())))
     return Table(
         ["Of an image", *heads],
-        [
-            [_NAMES[name], *(fmt.fact(float(f"{v:.3g}")) for v in row.values())]
-            for name, row in pixels.items()
-        ],
+        [[_NAMES[name], *(fmt.fact(float(f"{v:.3g}")) for v in row.values())] for name, row in pixels.items()],
     )
 
 

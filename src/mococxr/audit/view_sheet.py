@@ -40,9 +40,7 @@ def run(settings: ViewsSettings) -> Path:
     recipe = Recipe.of(vars(make(PretrainSettings, named)))
     rows = store.rows_in("train")
     if not len(rows):
-        raise InputError(
-            f"{settings.store} has no training images.", "Prepare it with a training share above 0."
-        )
+        raise InputError(f"{settings.store} has no training images.", "Prepare it with a training share above 0.")
     count = min(settings.images, len(rows))
     chosen = np.sort(np.random.default_rng(settings.seed).choice(len(rows), count, replace=False))
     sheet = _draw(store, recipe, rows, chosen, settings.seed, _title(store, settings.preset, recipe))

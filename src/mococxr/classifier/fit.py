@@ -44,9 +44,7 @@ def run_embed(settings: EmbedSettings) -> Path:
     encoder, device = open_encoder(source), pick_device(settings.device)
     rows = np.arange(len(store))
     found = features(encoder, store, rows, size=source.spec.size, frame=settings.frame, device=device)
-    column = pl.Series("features", found, dtype=pl.Array(pl.Float32, found.shape[1])).cast(
-        pl.List(pl.Float32)
-    )
+    column = pl.Series("features", found, dtype=pl.Array(pl.Float32, found.shape[1])).cast(pl.List(pl.Float32))
     write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
     console.say(f"{len(store):,} images, {found.shape[1]:,} numbers each: {settings.out}")
     return Path(settings.out)
@@ -77,18 +75,14 @@ def run_fit(settings: FitSettings) -> Path:
 
     try:
         rows = _training_rows(store, target, settings)
-        data = TrainData(
-            store, target, rows, source.spec.size, lambda: encoder, partial(features_by, encoder)
-        )
+        data = TrainData(store, target, rows, source.spec.size, lambda: encoder, partial(features_by, encoder))
         result = train_classifier(data, config)
     except UndefinedError as error:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
     val = target.val if settings.calibrate != "none" or rule else target.val[:0]
-    scores = (
-        member_scores(encoder, result.members, partial(features_by, rows=val)) if len(val) else np.empty(0)
-    )
+    scores = member_scores(encoder, result.members, partial(features_by, rows=val)) if len(val) else np.empty(0)
     patients = store.index["patient"].to_numpy()[val]
     blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
     about = {
@@ -128,12 +122,7 @@ def _training_rows(store: Store, target: Target, settings: FitSettings) -> NDArr
 
 
 def _about(
-    settings: FitSettings,
-    store: Store,
-    target: Target,
-    rows: NDArray[np.int64],
-    result: FitResult,
-    spec: EncoderSpec,
+    settings: FitSettings, store: Store, target: Target, rows: NDArray[np.int64], result: FitResult, spec: EncoderSpec
 ) -> dict[str, Any]:
     """What `model.json` says."""
     labels = target.labels[rows]
@@ -169,11 +158,7 @@ def _about(
             "strength": result.members[0].head.C or None,
             "notes": list(result.notes),
         },
-        "store": {
-            "sha256": store.sha256,
-            "source": store.source,
-            "phantom": bool(store.manifest.get("phantom")),
-        },
+        "store": {"sha256": store.sha256, "source": store.source, "phantom": bool(store.manifest.get("phantom"))},
         "settings": to_mapping(settings),
     }
 

@@ -130,9 +130,7 @@ def _scored(
 def _keep(key: Key, images: list[Image]) -> None:
     """Write the key, if it is new, and what the pseudonyms stand for."""
     if not key.kept:
-        console.warn(
-            f"There was no key {key.path}: it was made; its pseudonyms are in no other table or store."
-        )
+        console.warn(f"There was no key {key.path}: it was made; its pseudonyms are in no other table or store.")
     key.keep()
     rows = [row for image in images if (row := image.resolved()) is not None]
     key.record(pl.DataFrame(rows, schema=dict.fromkeys(LOOKUP, pl.String), orient="row"))

@@ -67,9 +67,7 @@ class Model:
             `score, calibrated, decision`, one row per image, as the command `predict` writes them.
         """
         frames = [self.frame_of(image) for image in images]
-        return pl.DataFrame(
-            self.columns(self.ensemble.scores(frames, pick_device(device)), prevalence), schema=SCORES
-        )
+        return pl.DataFrame(self.columns(self.ensemble.scores(frames, pick_device(device)), prevalence), schema=SCORES)
 
     def columns(self, scores: NDArray[np.float64], prevalence: float | None = None) -> dict[str, Any]:
         """Scores (N,) with what the model's calibration and threshold make of them; without one a column is blank.
@@ -168,9 +166,7 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
         run["init"] = Path(run["init"]).name
     settings = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
     unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same
-    recipe = {
-        name: settings[name] for name in RECIPE if settings.get(name) is not None and name not in unused
-    }
+    recipe = {name: settings[name] for name in RECIPE if settings.get(name) is not None and name not in unused}
     return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}
 
 

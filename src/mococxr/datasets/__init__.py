@@ -6,21 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from mococxr.datasets import (
-    brax,
-    chexpert,
-    dicom,
-    mimic,
-    nih,
-    openi,
-    own,
-    padchest,
-    rsna,
-    shenzhen,
-    tbx11k,
-    vindr,
-    xrv,
-)
+from mococxr.datasets import brax, chexpert, dicom, mimic, nih, openi, own, padchest, rsna, shenzhen, tbx11k, vindr, xrv
 from mococxr.datasets.dataset import Cohort, DataSet, Request, finish
 from mococxr.datasets.tables import header
 from mococxr.errors import InputError, Shown
@@ -85,10 +71,7 @@ def read_cohort(
     if name not in DATASETS:
         known = ", ".join(["auto", *DATASETS])
         raise InputError(
-            "The format {format!r} is not known.",
-            "Known formats: {known}.",
-            format=format,
-            known=Shown(known),
+            "The format {format!r} is not known.", "Known formats: {known}.", format=format, known=Shown(known)
         )
     dataset = DATASETS[name]
     with redacted_errors() if redact or name == "dicom" else nullcontext():

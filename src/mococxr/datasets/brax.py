@@ -40,6 +40,4 @@ def _read(request: Request) -> Rows:
     )
 
 
-DATASET = DataSet(
-    "brax", _find, _read, frozenset({"PngPath", "PatientID", "AccessionNumber"}), frozenset({"day"})
-)
+DATASET = DataSet("brax", _find, _read, frozenset({"PngPath", "PatientID", "AccessionNumber"}), frozenset({"day"}))

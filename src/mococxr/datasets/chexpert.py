@@ -153,9 +153,7 @@ def _parts_of(table: Table, request: Request) -> pl.DataFrame:
         )
     parts = parts.with_row_index("at")
     homes = {split: _homes(parts, split, table, request) for split in parts["split"].unique().sort()}
-    parts = pl.concat(
-        [_at_home(part, homes[part["split"][0]], request) for part in parts.partition_by("split")]
-    )
+    parts = pl.concat([_at_home(part, homes[part["split"][0]], request) for part in parts.partition_by("split")])
     return (parts if per_image else _images(parts, request)).sort("at", maintain_order=True)
 
 

@@ -181,22 +181,14 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
         has_official_split=found.has_official_split,
         blank_means=found.blank_means,
         patients_known=not extra and found.patients_known,
-        notes=(
-            *notes,
-            *(note for table in tables for note in table.notes),
-            *found.notes,
-            *extra,
-            *renamed,
-        ),
+        notes=(*notes, *(note for table in tables for note in table.notes), *found.notes, *extra, *renamed),
         inputs={table.path.name: table.sha256 for table in tables} | dict(found.inputs),
         rejected=found.rejected,
         image_ids=found.image_ids,
     )
 
 
-def _with_patients(
-    frame: pl.DataFrame, found: Rows, request: Request
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _with_patients(frame: pl.DataFrame, found: Rows, request: Request) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The rows with a patient each, and a note where each image had to become its own patient."""
     if "patient" in frame.columns:
         _refuse_blank_patients(frame["patient"], found.describe_row)
@@ -219,9 +211,7 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
     """
     if paths.null_count():
         raise InputError(
-            "{row}: the path is blank.",
-            "Fill it in or drop the row.",
-            row=describe_row(paths.is_null().arg_max() or 0),
+            "{row}: the path is blank.", "Fill it in or drop the row.", row=describe_row(paths.is_null().arg_max() or 0)
         )
     clean = paths.str.replace_all("\\", "/", literal=True).str.replace_all(r"/(\./|/)*", "/")
     clean = clean.str.replace(r"^(\./)+", "")
@@ -347,10 +337,7 @@ def needed(table: Path | None, source: Path, name: str) -> Path:
     """
     if table is None:
         raise InputError(
-            "{source} holds no {name}.",
-            "Name the table by --labels FILE.",
-            source=Shown(source),
-            name=Shown(name),
+            "{source} holds no {name}.", "Name the table by --labels FILE.", source=Shown(source), name=Shown(name)
         )
     return table
 

@@ -40,9 +40,7 @@ def _read(request: Request) -> Rows:
     root = request.source
     if not root.is_dir():
         raise InputError(
-            "{source} is not a folder.",
-            "Give the folder of the archive; a table by --labels.",
-            source=Shown(root),
+            "{source} is not a folder.", "Give the folder of the archive; a table by --labels.", source=Shown(root)
         )
     walk = Walk()
     paths = sorted(walk.files(root))
@@ -67,9 +65,7 @@ def _read(request: Request) -> Rows:
     name = root.resolve().name
     notes = _summary(walk, images, rejected)
     if unknown:
-        notes += (
-            f"{unknown:,} images name no patient: each of their studies counts as a patient of its own.",
-        )
+        notes += (f"{unknown:,} images name no patient: each of their studies counts as a patient of its own.",)
     labels: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     table = None if request.labels is None else read_table(request.labels)
@@ -129,9 +125,7 @@ def _summary(walk: Walk, images: pl.DataFrame, rejected: pl.DataFrame) -> tuple[
         kinds = ", ".join(f"{kind} {n:,}" for kind, n in skipped.most_common(8))
         notes.append(f"Not opened: {kinds}.")
     if burned_in := images["burned_in"].sum():
-        notes.append(
-            f"{burned_in:,} images declare burned-in text in their headers: names may be in their pixels."
-        )
+        notes.append(f"{burned_in:,} images declare burned-in text in their headers: names may be in their pixels.")
     return tuple(notes)
 
 

@@ -115,9 +115,7 @@ def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
     few = len(paths) <= FEW or jobs == 1
     one_by_one = partial(_one_by_one, root, jobs=jobs)
     with console.progress("headers", len(paths), "files") as bar:
-        for number, rows in (
-            enumerate(map(work, blocks)) if few else surviving_map(work, blocks, jobs, died=one_by_one)
-        ):
+        for number, rows in enumerate(map(work, blocks)) if few else surviving_map(work, blocks, jobs, died=one_by_one):
             frames[number] = pl.DataFrame(rows, schema=FACTS)
             bar.advance(len(rows))
     return pl.concat([pl.DataFrame(schema=FACTS), *(frames[number] for number in range(len(blocks)))])
@@ -126,9 +124,7 @@ def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
 def _one_by_one(root: Path, paths: list[str], jobs: int) -> list[dict[str, Any]]:
     """A block whose process died: the file that kills it gets that as its reason."""
     died = lambda path: [{"path": path[0], "reason": CRASHED}]  # noqa: E731
-    alone = surviving_map(
-        partial(read_block, root), [[path] for path in paths], jobs, ordered=True, died=died
-    )
+    alone = surviving_map(partial(read_block, root), [[path] for path in paths], jobs, ordered=True, died=died)
     return [rows[0] for _, rows in alone]
 
 

@@ -44,9 +44,7 @@ def _read(request: Request) -> Rows:
     frame = frame.join(_of_studies(studies, labels), on="study", how="left", maintain_order="left")
     in_root = not (request.root / "files").is_dir() and any(request.root.glob("p1[0-9]"))
     start = pl.lit("" if in_root else "files/")
-    path = pl.format(
-        "{}p{}/p{}/s{}/{}.jpg", start, pl.col("patient").str.head(2), "patient", "study", "image"
-    )
+    path = pl.format("{}p{}/p{}/s{}/{}.jpg", start, pl.col("patient").str.head(2), "patient", "study", "image")
     return Rows(
         frame.with_columns(path=path),
         labels,

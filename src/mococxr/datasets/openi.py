@@ -120,10 +120,7 @@ def _report_bytes(path: Path) -> bytes:
         ) from error
     if len(data) > _LARGEST:
         raise InputError(
-            "{path} is larger than a report can be ({most:,} bytes).",
-            "Restore or remove it.",
-            path=path,
-            most=_LARGEST,
+            "{path} is larger than a report can be ({most:,} bytes).", "Restore or remove it.", path=path, most=_LARGEST
         )
     return data
 
@@ -144,21 +141,15 @@ def _parsed(path: Path, data: bytes) -> tuple[str, list[str], list[str]]:
     try:
         root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Headers()))
     except PermissionError as error:
-        raise InputError(
-            "{path} declares a document type, which no report does.", "Remove it.", path=path
-        ) from error
+        raise InputError("{path} declares a document type, which no report does.", "Remove it.", path=path) from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last: an unknown coding
-        raise InputError(
-            "{path} is not XML: {reason}.", "Restore or remove it.", path=path, reason=error
-        ) from error
+        raise InputError("{path} is not XML: {reason}.", "Restore or remove it.", path=path, reason=error) from error
     number = _ids(root.iter("uId"))[:1]
     if not number:
         raise InputError(
             "{path} is not a report of Open-i: it has no uId.", "Give the folder of its reports.", path=path
         )
-    headings = [
-        "".join(each.itertext()).strip() for mesh in root.iter("MeSH") for each in mesh.findall("major")
-    ]
+    headings = ["".join(each.itertext()).strip() for mesh in root.iter("MeSH") for each in mesh.findall("major")]
     return number[0], _ids(root.iter("parentImage")), headings
 
 
@@ -187,18 +178,11 @@ def _findings(headings: pl.DataFrame, request: Request) -> tuple[tuple[str, ...]
     terms = headings.unique("patient", maintain_order=True)
     terms = terms.with_columns(pl.col("headings").list.eval(term.filter(term != "")))
     single = sorted(set(terms["headings"].explode().drop_nulls()) - set(_NONE))
-    labels = (
-        tables.choose_labels(request.label, [*FINDINGS, *single], "Open-i")
-        if request.label
-        else tuple(FINDINGS)
-    )
+    labels = tables.choose_labels(request.label, [*FINDINGS, *single], "Open-i") if request.label else tuple(FINDINGS)
     indexed = pl.col("headings").list.eval(pl.element().filter(~pl.element().is_in(_NONE))).list.len() > 0
-    named = {
-        name: pl.col("headings").list.set_intersection(list(FINDINGS.get(name, (name,)))) for name in labels
-    }
+    named = {name: pl.col("headings").list.set_intersection(list(FINDINGS.get(name, (name,)))) for name in labels}
     values = [
-        pl.when(indexed).then((matching.list.len() > 0).cast(pl.Int8)).alias(name)
-        for name, matching in named.items()
+        pl.when(indexed).then((matching.list.len() > 0).cast(pl.Int8)).alias(name) for name, matching in named.items()
     ]
     return labels, terms.select("patient", *values)
 

@@ -94,8 +94,7 @@ def first_names(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> d
 
     by_name = {plain(name): name for name in reversed(columns)}
     columns_of = {
-        kind: [by_name[plain(name)] for name in some if plain(name) in by_name]
-        for kind, some in names.items()
+        kind: [by_name[plain(name)] for name in some if plain(name) in by_name] for kind, some in names.items()
     }
     return {kind: some[0] for kind, some in columns_of.items() if some}
 
@@ -105,9 +104,7 @@ def _with_ages(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     years = tables.ages(rows["age"])
     lost = years.null_count() - rows["age"].null_count()
     example = rows["age"].filter(years.is_null() & rows["age"].is_not_null())
-    notes = (
-        [f"{lost:,} ages are not numbers from 0: treated as unknown, e.g. {example[0]!r}."] if lost else []
-    )
+    notes = [f"{lost:,} ages are not numbers from 0: treated as unknown, e.g. {example[0]!r}."] if lost else []
     return rows.with_columns(age=years), notes
 
 
@@ -130,10 +127,7 @@ def other_columns(
     new = tables.unreserved(others)
     labels = pl.DataFrame([tables.label_values(table.frame[name], table.describe_row) for name in chosen])
     metadata = pl.DataFrame([tables.typed(table.frame[name]) for name in rest])
-    notes = [
-        f"The column {old!r} is kept as {name!r}: the store has one of that name."
-        for old, name in new.items()
-    ]
+    notes = [f"The column {old!r} is kept as {name!r}: the store has one of that name." for old, name in new.items()]
     if rest:
         notes.append(f"Metadata, not labels: {', '.join(rest)}.")
     if not stated:
@@ -162,14 +156,8 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     paths = paths.str.replace_all("\\", "/", literal=True)
     if source == beside:
         return request.root, _relative(paths, request.root, source)
-    is_beside = pl.Series(
-        [path is not None and os.path.exists(beside / path) for path in paths], dtype=pl.Boolean
-    )
-    used = [
-        folder
-        for folder, any_image in ((beside, is_beside.any()), (source, not is_beside.all()))
-        if any_image
-    ]
+    is_beside = pl.Series([path is not None and os.path.exists(beside / path) for path in paths], dtype=pl.Boolean)
+    used = [folder for folder, any_image in ((beside, is_beside.any()), (source, not is_beside.all())) if any_image]
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
     if root == Path(root.anchor):
         raise InputError(
@@ -219,9 +207,7 @@ def _read_folder(request: Request) -> Rows:
     """
     if not request.source.is_dir():
         raise InputError(
-            "{source} is not a folder.",
-            "Give a folder, or --format csv for a table.",
-            source=Shown(request.source),
+            "{source} is not a folder.", "Give a folder, or --format csv for a table.", source=Shown(request.source)
         )
     paths = pl.Series("path", images_under(request.source), dtype=pl.String)
     parts = paths.str.split("/")
@@ -237,8 +223,7 @@ def _read_folder(request: Request) -> Rows:
         )
     renamed = tables.unreserved(labels)
     columns = {
-        renamed.get(name, name): pl.when(classes.is_in(names)).then((classes == name).cast(pl.Int8))
-        for name in labels
+        renamed.get(name, name): pl.when(classes.is_in(names)).then((classes == name).cast(pl.Int8)) for name in labels
     }
     classes_note = f"Classes by folder: {', '.join(labels)}."
     return Rows(

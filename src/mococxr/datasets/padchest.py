@@ -108,9 +108,7 @@ def _findings(
     """The names of the label columns, the columns, and how many images have none of them."""
     single = sorted(set(terms.explode().drop_nulls().unique()) - {"exclude", "unchanged", "suboptimal study"})
     labels = (
-        tables.choose_labels(request.label, [*FINDINGS, *single], table.path.name)
-        if request.label
-        else tuple(FINDINGS)
+        tables.choose_labels(request.label, [*FINDINGS, *single], table.path.name) if request.label else tuple(FINDINGS)
     )
     excluded = terms.list.contains("exclude") | (projection.str.to_uppercase() == "EXCLUDE").fill_null(False)
     says = terms.list.eval(pl.element().filter(~pl.element().is_in(["unchanged", "suboptimal study"])))

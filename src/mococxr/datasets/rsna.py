@@ -68,9 +68,7 @@ def _with_patients(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
     content = files.read_json(path)
     entries = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
     pairs = [(str(entry.get("subset_img_id")), str(entry.get("img_id"))) for entry in entries]
-    known = pl.DataFrame(pairs, schema={"image": pl.String, "origin": pl.String}, orient="row").unique(
-        "image"
-    )
+    known = pl.DataFrame(pairs, schema={"image": pl.String, "origin": pl.String}, orient="row").unique("image")
     parts = pl.col("origin").str.extract_groups(r"^(\d+)_(\d+)\.").struct.field("1", "2").cast(pl.Int64)
     rows = rows.join(known, on="image", how="left", maintain_order="left").with_columns(parts)
     lost = rows["1"].is_null()

@@ -94,13 +94,9 @@ def read_table(path: Path) -> Table:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                "{path} is a damaged gzip file.", "Restore it, or give it unpacked.", path=path
-            ) from error
+            raise InputError("{path} is a damaged gzip file.", "Restore it, or give it unpacked.", path=path) from error
     if not data.strip():
-        raise InputError(
-            "{path} is empty.", "Give a table with a header line and one line an image.", path=path
-        )
+        raise InputError("{path} is empty.", "Give a table with a header line and one line an image.", path=path)
     if b"\0" in data[:4096]:
         raise InputError("{path} is not a text table.", "Give a CSV file.", path=path)
     text, notes = _text(data, path)
@@ -215,20 +211,14 @@ def ages(text: pl.Series) -> pl.Series:
 
     Negative numbers are null: -1 is a usual code for an unknown age.
     """
-    number = text.str.extract(r"(?i)^(\d+(?:\.\d+)?)\s*(?:y|m|w|d|yrs?|years?)?$", 1).cast(
-        pl.Float64, strict=False
-    )
+    number = text.str.extract(r"(?i)^(\d+(?:\.\d+)?)\s*(?:y|m|w|d|yrs?|years?)?$", 1).cast(pl.Float64, strict=False)
     unit = text.str.extract(r"(?i)([mwd])$", 1).str.to_lowercase()
-    return number / unit.replace_strict(
-        {"m": 12.0, "w": 52.18, "d": 365.25}, default=1.0, return_dtype=pl.Float64
-    )
+    return number / unit.replace_strict({"m": 12.0, "w": 52.18, "d": 365.25}, default=1.0, return_dtype=pl.Float64)
 
 
 def sexes(text: pl.Series) -> pl.Series:
     """`M`, `F` or null: Male and Female in any case; Unknown and the rest are null."""
-    return text.str.to_lowercase().replace_strict(
-        {"m": "M", "male": "M", "f": "F", "female": "F"}, default=None
-    )
+    return text.str.to_lowercase().replace_strict({"m": "M", "male": "M", "f": "F", "female": "F"}, default=None)
 
 
 def views(text: pl.Series) -> pl.Series:

@@ -116,10 +116,7 @@ def _boxes(path: Path) -> list[tuple[str, str]]:
         boxes = [(kinds[each["category_id"]], images[each["image_id"]]) for each in content["annotations"]]
     except (KeyError, TypeError) as error:
         raise InputError(
-            "{path} is not a COCO file of TBX11K: {reason!r}.",
-            "Restore or remove it.",
-            path=path,
-            reason=error,
+            "{path} is not a COCO file of TBX11K: {reason!r}.", "Restore or remove it.", path=path, reason=error
         ) from error
     return [(kind, image) for kind, image in boxes if kind]
 

@@ -80,9 +80,7 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
     if image.null_count() or reader.null_count():
         at = (image.is_null() | reader.is_null()).arg_max() or 0
         raise InputError(
-            "{row}: the image or the reader is blank.",
-            "Fill it in or drop the row.",
-            row=table.describe_row(at),
+            "{row}: the image or the reader is blank.", "Fill it in or drop the row.", row=table.describe_row(at)
         )
     if long:
         seen = table.frame["class_name"].fill_null("")

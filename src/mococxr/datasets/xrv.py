@@ -64,9 +64,7 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     dataset, out = given.get("source"), given.get("out")
     if not all(hasattr(dataset, name) for name in ("pathologies", "labels", "csv", "__getitem__")):
         raise InputError(
-            "{kind} is neither a path nor a dataset of torchxrayvision.",
-            _HOW,
-            kind=Shown(type(dataset).__name__),
+            "{kind} is neither a path nor a dataset of torchxrayvision.", _HOW, kind=Shown(type(dataset).__name__)
         )
     if given.get("format", "xrv") not in ("xrv", "auto") or out is None:
         raise InputError("A dataset object is prepared with format='xrv' and an `out`.", _HOW)
@@ -78,9 +76,7 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     if not (old.is_file() and old.read_bytes() == table.write_csv().encode()):
         if folder.is_dir() and any(folder.iterdir()) and not old.is_file():
             raise InputError(
-                "{folder} is there already and holds something else.",
-                "Name another out.",
-                folder=Shown(folder),
+                "{folder} is there already and holds something else.", "Name another out.", folder=Shown(folder)
             )
         (folder / "images").mkdir(parents=True, exist_ok=True)
         for image in (folder / "images").glob("*.png"):
@@ -114,18 +110,14 @@ def _table(dataset: Any) -> pl.DataFrame:
             facts[name] = [None if value != value else str(value) for value in dataset.csv[column]]
     if "sex_male" in dataset.csv and "sex_female" in dataset.csv:
         pairs = zip(dataset.csv["sex_male"], dataset.csv["sex_female"], strict=True)
-        facts["sex"] = [
-            "M" if male and not female else "F" if female and not male else None for male, female in pairs
-        ]
+        facts["sex"] = ["M" if male and not female else "F" if female and not male else None for male, female in pairs]
     table = pl.DataFrame(facts)
     new = tables.unreserved([*table.columns, *names])
     for name, value in zip(names, values.T, strict=True):
         sure = np.isin(value, (0, 1, -1))
         label = pl.Series(np.where(sure, value, -1), nan_to_null=True).cast(pl.Int8)
         known = pl.Series(~np.isnan(value))
-        table = table.with_columns(
-            pl.select(pl.when(known).then(label)).to_series().alias(new.get(name, name))
-        )
+        table = table.with_columns(pl.select(pl.when(known).then(label)).to_series().alias(new.get(name, name)))
     return table
 
 

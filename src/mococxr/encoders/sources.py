@@ -143,9 +143,7 @@ def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
     return SOURCES[source.kind].open(source, seed).eval()
 
 
-def load_encoder(
-    source: str | Path, *, backbone: str | None = None, size: int | None = None, seed: int = 0
-) -> Encoder:
+def load_encoder(source: str | Path, *, backbone: str | None = None, size: int | None = None, seed: int = 0) -> Encoder:
     """Any encoder by its name, in eval mode: a run folder, `imagenet`, a timm network, `hf:`, `xrv:`, a weights file.
 
     Args:
@@ -248,9 +246,7 @@ def _resolve_imagenet(name: str, defaults: Defaults) -> EncoderSource | None:
     source = _resolve_built_in(name, defaults)
     network = source.spec.architecture
     if source.spec.package != "timm":
-        raise InputError(
-            f"timm has no ImageNet weights for the {network} of the first run.", "Give --backbone."
-        )
+        raise InputError(f"timm has no ImageNet weights for the {network} of the first run.", "Give --backbone.")
     return replace(source, files=(imagenet_file(network),))
 
 
@@ -354,9 +350,7 @@ def _resolve_file(name: str, defaults: Defaults) -> EncoderSource | None:
     if inside and wanted in (None, inside.architecture):
         return EncoderSource(name, "file", inside, files=(file,))
     if not wanted:
-        raise InputError(
-            f"{file} does not say which network it is for.", f"Write NETWORK:{file}, or --backbone."
-        )
+        raise InputError(f"{file} does not say which network it is for.", f"Write NETWORK:{file}, or --backbone.")
     check_name(wanted)
     published = timm.get_pretrained_cfg(wanted)
     grey = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # ImageNet's, where timm states none
@@ -366,9 +360,7 @@ def _resolve_file(name: str, defaults: Defaults) -> EncoderSource | None:
 
 def _open_file(source: EncoderSource, seed: int) -> Encoder:
     encoder = build(source.spec, seed)
-    load_weights(
-        encoder, without_classifier(read_weights(source.files[0]), source.spec.architecture), source.name
-    )
+    load_weights(encoder, without_classifier(read_weights(source.files[0]), source.spec.architecture), source.name)
     return encoder
 
 
@@ -379,12 +371,8 @@ def _load_file(source: EncoderSource, encoder: Encoder) -> str:
 
 
 SOURCES: dict[str, Kind] = {
-    "imagenet": Kind(
-        "imagenet", _resolve_imagenet, _open_imagenet, lambda _, encoder: load_imagenet(encoder)
-    ),
-    "random": Kind(
-        "random", _resolve_random, lambda s, seed: build(s.spec, seed), lambda *_: "random weights"
-    ),
+    "imagenet": Kind("imagenet", _resolve_imagenet, _open_imagenet, lambda _, encoder: load_imagenet(encoder)),
+    "random": Kind("random", _resolve_random, lambda s, seed: build(s.spec, seed), lambda *_: "random weights"),
     "run": Kind("a run folder", _resolve_run, _open_run, _load_run),
     "hf": Kind("hf:OWNER/NAME or hf:FOLDER", _resolve_hub, _open_hub),
     "xrv": Kind("xrv:NAME (torchxrayvision)", _resolve_xrv, _open_xrv),

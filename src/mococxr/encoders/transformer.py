@@ -29,9 +29,7 @@ def _library() -> ModuleType:
     try:
         import transformers
     except ImportError as error:
-        raise InputError(
-            "This encoder needs the library transformers.", "pip install 'mococxr[hub]'."
-        ) from error
+        raise InputError("This encoder needs the library transformers.", "pip install 'mococxr[hub]'.") from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -109,9 +107,7 @@ def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec
 def _check_whole(loading: dict[str, Any], folder: Path) -> None:
     """The file may lack a pooler, and nothing else."""
     missing = sorted(str(key) for key in loading["missing_keys"])
-    other = [key for key in missing if not key.startswith("pooler.")] + [
-        str(k) for k in loading["mismatched_keys"]
-    ]
+    other = [key for key in missing if not key.startswith("pooler.")] + [str(k) for k in loading["mismatched_keys"]]
     if other:
         raise InputError(
             f"The weights in {folder} do not hold all of the model: {', '.join(other[:8])}.",
@@ -145,9 +141,7 @@ def grey_of(path: Path) -> EncoderSpec:
     side = _side(crop) or _side(settings.get("size"))
     if not side:
         raise InputError(f"{path} does not state an image size.", "Name another model.")
-    scale = (
-        255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0
-    )
+    scale = 255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0
     scale = 1.0 if abs(scale - 1) < 1e-6 else scale
     plain = not settings.get("do_normalize", True) or "image_mean" not in settings
     means, stds = ([0.0], [1.0]) if plain else (settings["image_mean"], settings["image_std"])

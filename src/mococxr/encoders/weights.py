@@ -62,9 +62,7 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
             except EntryNotFoundError:
                 continue
     except HFValidationError as error:
-        raise InputError(
-            f"The hub has no repository {name!r}.", "Write hf:OWNER/NAME, or hf:FOLDER."
-        ) from error
+        raise InputError(f"The hub has no repository {name!r}.", "Write hf:OWNER/NAME, or hf:FOLDER.") from error
     except InputError:
         raise
     except Exception as error:  # the hub's client raises many kinds: refused, gone, gated, cut off
@@ -99,8 +97,7 @@ def _check_network(repository: str, file: str) -> None:
 
     if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
         raise InputError(
-            f"{file} of {repository} is not in the cache, and there is no network.",
-            _by_hand(repository, file),
+            f"{file} of {repository} is not in the cache, and there is no network.", _by_hand(repository, file)
         )
 
 
@@ -109,9 +106,7 @@ def _checked(path: Path) -> Path:
     blob = path.resolve()  # the hub's cache links a readable name to a file named by its SHA-256
     named = re.fullmatch(r"([0-9a-f]{64})", blob.name) or re.search(r"-([0-9a-f]{8,64})\.", path.name)
     if named and not sha256_file(blob).startswith(named[1]):
-        raise InputError(
-            f"{blob} is damaged: its hash is not the one in its name.", "Delete it and run again."
-        )
+        raise InputError(f"{blob} is damaged: its hash is not the one in its name.", "Delete it and run again.")
     return path
 
 
@@ -227,9 +222,7 @@ def load_timm(spec: EncoderSpec, facts: Mapping[str, Any], file: Path) -> Encode
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = timm.create_model(
-                spec.architecture, pretrained=True, pretrained_cfg=facts, **timm_options(spec)
-            )
+            network = timm.create_model(spec.architecture, pretrained=True, pretrained_cfg=facts, **timm_options(spec))
     except Exception as error:  # timm's loaders raise many kinds when a file does not fit
         raise InputError(
             f"The weights in {file.name} do not fit {spec.architecture}: {' '.join(str(error).split())[:300]}",

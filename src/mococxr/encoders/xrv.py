@@ -74,8 +74,7 @@ def read_module(path: Path) -> dict[str, Tensor]:
             stored = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Listed)
     except Exception as error:  # torch raises many kinds on a damaged file
         raise InputError(
-            f"Cannot read weights from {path}: {error}.".replace("\n", " ")[:400],
-            "Delete the file and get it again.",
+            f"Cannot read weights from {path}: {error}.".replace("\n", " ")[:400], "Delete the file and get it again."
         ) from error
     weights = dict(_tensors(stored, ""))
     if not weights:

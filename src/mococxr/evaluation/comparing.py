@@ -45,10 +45,7 @@ def measured(rows: Rows, how: Resampling) -> tuple[Block, Replicates]:
         "auroc": _primary(area.value, delong, area.ends(how), rows.clustered),
         "interval": quoted,
     }
-    others = {
-        name: {"value": other.value, **other.ends(how), "method": "bootstrap"}
-        for name, other in results.items()
-    }
+    others = {name: {"value": other.value, **other.ends(how), "method": "bootstrap"} for name, other in results.items()}
     return {**block, **others}, area
 
 
@@ -85,9 +82,7 @@ def make_pair(table: Table, rows: Rows, second: Table, settings: EvaluateSetting
     """The second table beside the first."""
     if not settings.unpaired:
         moved = paired(table, second, settings.key)
-        return Pair(
-            rows, dataclasses.replace(rows, name=str(moved.path), scores=moved.scores[table.known]), False
-        )
+        return Pair(rows, dataclasses.replace(rows, name=str(moved.path), scores=moved.scores[table.known]), False)
     others = second.rows()
     shared = np.intersect1d(rows.patients, others.patients) if settings.patient is not None else np.empty(0)
     if shared.size:
@@ -127,9 +122,7 @@ def compared(
 
 def _by_bootstrap(pair: Pair, first: Replicates, second: Replicates, how: Resampling) -> Block:
     """Ends, p by counting, and z = difference / standard deviation of its replicates."""
-    difference = Replicates(
-        first.value - second.value, first.values_B - second.values_B, left_out(pair, first, second)
-    )
+    difference = Replicates(first.value - second.value, first.values_B - second.values_B, left_out(pair, first, second))
     ends = difference.ends(how)
     z = difference.value / float(np.sqrt(ends["variance"])) if ends["variance"] else None
     p = metrics.bootstrap_p(difference.values_B) if ends["low"] is not None else None
@@ -182,9 +175,7 @@ def _planning(pair: Pair, quoted: Block, difference: float) -> Block:
     try:
         if reason:
             raise UndefinedError(reason)
-        return comparison.planning_block(
-            quoted["variance"], pair.first.labels, pair.first.patients, difference
-        )
+        return comparison.planning_block(quoted["variance"], pair.first.labels, pair.first.patients, difference)
     except UndefinedError as error:
         empty = {"difference": difference, "power": None, "patients": None, "words": None}
         return {**empty, "reason": str(error)}

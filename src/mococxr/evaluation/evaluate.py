@@ -36,9 +36,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         InputError: a table, column, row or setting that cannot be used; nothing was written.
     """
     rule = _checked(settings)
-    how = Resampling(
-        settings.replicates, settings.seed, settings.level, settings.bootstrap, settings.stratify
-    )
+    how = Resampling(settings.replicates, settings.seed, settings.level, settings.bootstrap, settings.stratify)
     inputs = {
         path: PredictionFile.read(path)
         for path in (settings.predictions, settings.against, settings.validation)
@@ -172,8 +170,7 @@ def _check_disjoint(tested: Rows, validation: Rows, named: bool) -> str | None:
         named: whether a column names the patients.
     """
     judged, fitted = (
-        np.sort(np.stack([rows.labels, rows.scores], axis=1).view("f8,f8").ravel())
-        for rows in (tested, validation)
+        np.sort(np.stack([rows.labels, rows.scores], axis=1).view("f8,f8").ravel()) for rows in (tested, validation)
     )
     if np.array_equal(judged, fitted):
         raise InputError(
@@ -203,9 +200,7 @@ def _operating_block(
     if threshold is None:
         assert validation is not None  # checked with the settings
         try:
-            threshold = operating.choose_threshold(
-                rule, validation.labels, validation.scores, validation.patients
-            )
+            threshold = operating.choose_threshold(rule, validation.labels, validation.scores, validation.patients)
         except UndefinedError as error:
             return {"threshold": None, **block, "reason": str(error)}
     numbers, point = operating.point_block(threshold, tested.labels, tested.scores, tested.patients, how)
@@ -213,9 +208,7 @@ def _operating_block(
     return {"threshold": threshold, **block, **numbers, "elsewhere": elsewhere}
 
 
-def _calibration_block(
-    kind: str, tested: Rows, validation: Rows | None, how: Resampling, column: str
-) -> Block:
+def _calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Resampling, column: str) -> Block:
     """How right the scores are as probabilities: as they are (`none`), or calibrated on validation rows."""
     block: Block = {
         "method": kind,

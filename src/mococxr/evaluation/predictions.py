@@ -74,11 +74,7 @@ class Table:
         known = self.known
         labels = self.labels[known]
         if np.unique(labels).size < 2:
-            problem = (
-                f"all {labels.size} known labels are {int(labels[0])}"
-                if labels.size
-                else "no label is 1 or 0"
-            )
+            problem = f"all {labels.size} known labels are {int(labels[0])}" if labels.size else "no label is 1 or 0"
             raise InputError(
                 f"{self.path}, column {self.label!r}: {problem}.",
                 "AUROC needs at least one row of each class: check the column, or add rows.",
@@ -139,9 +135,7 @@ class PredictionFile:
         if key:
             repeated = self.frame[key].cast(pl.String).is_first_distinct().not_().to_numpy()
             self._refuse(key, repeated, "Each key may occur on one row only.")
-        return Table(
-            self.path, label, labels, scores, patients, keys, {name: self.frame[name] for name in groups}
-        )
+        return Table(self.path, label, labels, scores, patients, keys, {name: self.frame[name] for name in groups})
 
     def _check(self, column: str) -> None:
         """Refuse a column that is absent, occurs twice, or holds no single values."""
@@ -152,9 +146,7 @@ class PredictionFile:
             raise InputError(f"{self.path} has two columns {column!r}.", "Rename one of them.")
         kind = self.frame[column].dtype
         if kind.is_nested() or kind.is_temporal():
-            raise InputError(
-                f"{self.path}, column {column!r} holds {kind}.", "Give a column of numbers or text."
-            )
+            raise InputError(f"{self.path}, column {column!r} holds {kind}.", "Give a column of numbers or text.")
 
     def _numbers(self, column: str) -> Floats:
         """A column as float64; blank is NaN."""
@@ -225,6 +217,5 @@ def _agree(first: Table, second: Table, column: str, a: NDArray, b: NDArray, key
         row = int(np.argmax(differing))
         where = f"row {row + 1}" if first.keys is None else f"{key} {str(first.keys[row])!r}"
         raise InputError(
-            f"{first.path} and {second.path} differ in {column!r} at {where}: {a[row]} and {b[row]}.",
-            ONE_ROW_EACH,
+            f"{first.path} and {second.path} differ in {column!r} at {where}: {a[row]} and {b[row]}.", ONE_ROW_EACH
         )

@@ -29,8 +29,7 @@ def _label(result: Block) -> list[str]:
     lines = [
         f"{result['n']} rows of {result['patients']} patients, {result['positives']} rows positive",
         f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
-        _line("AUROC", {**quoted, "method": None})
-        + ("  (report this one)" if quoted["low"] is not None else ""),
+        _line("AUROC", {**quoted, "method": None}) + ("  (report this one)" if quoted["low"] is not None else ""),
         _line(f"  {METHODS[result['auroc']['method']]}", {**result["auroc"], "method": None}),
         *(_line(MEASURES[name].name, result[name]) for name in OTHERS),
     ]
@@ -89,29 +88,17 @@ def _operating(point: Block) -> list[str]:
     )
     chosen = f", chosen on {point['validation']}" if point["validation"] else ""
     lines = [f"Threshold {point['threshold']:.6g} {rule}{chosen}"]
-    shown = {
-        "sensitivity": "sensitivity",
-        "specificity": "specificity",
-        "ppv": "PPV",
-        "npv": "NPV",
-        "f1": "F1",
-    }
+    shown = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
     lines += [_line(f"  {words}", point[name]) for name, words in shown.items()]
     lines.append(_line("  Youden's index", point["youden"]))
     if elsewhere := point["elsewhere"]:
         share = f"at {100 * elsewhere['prevalence']:g} % positive"
-        lines += [
-            _line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")
-        ]
+        lines += [_line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")]
     return lines
 
 
 def _calibrated(block: Block) -> list[str]:
-    name = (
-        "Calibration of the scores as they are"
-        if block["method"] == "none"
-        else f"Calibrated ({block['method']})"
-    )
+    name = "Calibration of the scores as they are" if block["method"] == "none" else f"Calibrated ({block['method']})"
     if block.get("reason"):
         return [f"{name}: not judged. {block['reason']}"]
     lines = [name, _line("  Brier score", block["brier"]), _line("  calibration error", block["ece"])]

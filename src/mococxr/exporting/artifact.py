@@ -81,9 +81,7 @@ def read_artifact(folder: Path) -> Artifact:
     """
     if (folder / "model.json").is_file():
         model = load_model(folder)
-        return Artifact(
-            model.ensemble.encoder, model, model.about["weights_sha256"], model.about.get("origin") or {}
-        )
+        return Artifact(model.ensemble.encoder, model, model.about["weights_sha256"], model.about.get("origin") or {})
     if not (folder / "encoder.json").is_file():
         raise InputError(
             f"{folder} is neither a run nor a model: it has no encoder.json and no model.json.",
@@ -147,9 +145,7 @@ def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
     scale = max(1.0, float(np.abs(wanted).max()))
     largest = float(np.abs(wanted - np.asarray(found, dtype=np.float64).reshape(wanted.shape)).max()) / scale
     if not largest <= TOLERANCE:
-        raise RunError(
-            f"What was exported differs by {largest:.2g} from what it was made of; nothing was kept."
-        )
+        raise RunError(f"What was exported differs by {largest:.2g} from what it was made of; nothing was kept.")
     return largest
 
 

@@ -164,20 +164,14 @@ def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
         about = artifact.model.about
         cells = cells.filter(pl.col("target") == about["target"], pl.col("mode") == about["mode"])
     if not len(cells):
-        raise InputError(
-            f"{folder} has no number for the arm {name} that is about this.", "Leave --study out."
-        )
+        raise InputError(f"{folder} has no number for the arm {name} that is about this.", "Leave --study out.")
     return {"arm": name, "test": study.facts["test_store"] or study.facts["store"], "cells": cells.to_dicts()}
 
 
 def _arm(arms: dict[str, Facts], artifact: Artifact) -> str | None:
     """The one arm one of whose encoder files has the hash of this encoder."""
     sha256 = artifact.origin.get("sha256")
-    names = [
-        name
-        for name, facts in arms.items()
-        if any(sha256 in hashes.values() for hashes in facts["files_sha256"])
-    ]
+    names = [name for name, facts in arms.items() if any(sha256 in hashes.values() for hashes in facts["files_sha256"])]
     return names[0] if len(names) == 1 else None
 
 

@@ -45,9 +45,7 @@ def run_import(settings: ImportSettings) -> Path:
 def _per_channel(values: tuple[float, ...], name: str) -> float | tuple[float, ...]:
     """One value, or one for each of three channels."""
     if len(values) not in (1, 3):
-        raise InputError(
-            f"{flag(name)} must be one value or three (got {len(values)}).", "Give one value for grey."
-        )
+        raise InputError(f"{flag(name)} must be one value or three (got {len(values)}).", "Give one value for grey.")
     return values[0] if len(values) == 1 else values
 
 
@@ -61,9 +59,7 @@ def _encoder(found: MoCoCheckpoint, s: ImportSettings) -> Encoder:
     with torch.inference_mode():
         grey = encoder(torch.full((1, 1, 64, 64), 128, dtype=torch.uint8))
     if not bool(torch.isfinite(grey).all()):
-        raise InputError(
-            f"The encoder in {s.file} gives features that are not finite.", "Get the file again."
-        )
+        raise InputError(f"The encoder in {s.file} gives features that are not finite.", "Get the file again.")
     return encoder
 
 
@@ -84,9 +80,7 @@ def _beside(content: Mapping[str, Any]) -> dict[str, list[str]]:
 def _tensor_names(value: Any, name: str) -> list[str]:
     if isinstance(value, Tensor):
         return [name]
-    items = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    )
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     return [inner for key, item in items for inner in _tensor_names(item, f"{name}.{key}")]
 
 
@@ -127,9 +121,7 @@ def _facts(
     }
 
 
-def _write(
-    out: Path, s: ImportSettings, encoder: Encoder, found: MoCoCheckpoint, facts: dict[str, Any]
-) -> None:
+def _write(out: Path, s: ImportSettings, encoder: Encoder, found: MoCoCheckpoint, facts: dict[str, Any]) -> None:
     about = {"init": None, "pretrained_on": facts["pretrained_on"], "imported": facts["checkpoint"]["sha256"]}
     save_encoder(encoder, out, about)
     if found.head:

@@ -98,9 +98,7 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _split(
-    query: Mapping[str, Tensor], pair: ArchitecturePair
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _split(query: Mapping[str, Tensor], pair: ArchitecturePair) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     head = _under(query, f"{pair.classifier}.")
     return {k: v for k, v in query.items() if not k.startswith(f"{pair.classifier}.")}, head
 
@@ -125,9 +123,7 @@ def _network(arch: str | None, query: Mapping[str, Tensor], path: str) -> Archit
     )
 
 
-def _faults(
-    body: Mapping[str, Tensor], template: Mapping[str, Tensor], pair: ArchitecturePair
-) -> dict[str, list[str]]:
+def _faults(body: Mapping[str, Tensor], template: Mapping[str, Tensor], pair: ArchitecturePair) -> dict[str, list[str]]:
     both = [key for key in template if key in body]
     return {
         f"* missing for torchvision's {pair.torchvision}": [key for key in template if key not in body],
@@ -157,9 +153,7 @@ def _head_kind(head: Mapping[str, Tensor]) -> tuple[str, dict[str, list[str]]]:
     for kind, keys in HEADS.items():
         if set(head) == set(keys):
             chain = [head[key] for key in keys]
-            fits = all(
-                w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(chain[::2], chain[1::2], strict=True)
-            )
+            fits = all(w.ndim == 2 and b.shape == w.shape[:1] for w, b in zip(chain[::2], chain[1::2], strict=True))
             if fits and (len(chain) == 2 or chain[2].shape[1] == chain[0].shape[0]):
                 return kind, {}
             shapes = [f"{key} {tuple(head[key].shape)}" for key in keys]

@@ -61,9 +61,7 @@ def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
         RunError: onnxruntime does not say what PyTorch says.
     """
     _check_extra()
-    free = artifact.spec.package == "timm" and not any(
-        type(m).__name__ in _SAME for m in artifact.encoder.modules()
-    )
+    free = artifact.spec.package == "timm" and not any(type(m).__name__ in _SAME for m in artifact.encoder.modules())
     if artifact.whole and not free:
         raise InputError(
             f"The graph of {artifact.spec.architecture} takes frames of one size, and this model sees whole images.",
@@ -86,9 +84,7 @@ def _check_extra() -> None:
 def _export(graph: Graph, artifact: Artifact, free: bool, output: str, path: Path) -> None:
     axes = {0: "batch", 2: "height", 3: "width"} if free else {0: "batch"}
     # Where sides are free none may be 1 inside, or equal the other: the exporter takes such sides for constants.
-    height, width = (
-        (max(96, artifact.size + 32), max(160, artifact.size + 96)) if free else [artifact.size] * 2
-    )
+    height, width = (max(96, artifact.size + 32), max(160, artifact.size + 96)) if free else [artifact.size] * 2
     frames = torch.zeros(2, 1, height, width, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about itself

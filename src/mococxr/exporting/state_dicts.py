@@ -17,15 +17,7 @@ from torch import Tensor, nn
 
 from mococxr.encoders.encoder import timm_options
 from mococxr.errors import InputError
-from mococxr.exporting.artifact import (
-    Artifact,
-    difference,
-    each_channel,
-    logits,
-    noise_frames,
-    normalised,
-    one_network,
-)
+from mococxr.exporting.artifact import Artifact, difference, each_channel, logits, noise_frames, normalised, one_network
 
 WEIGHTS = "model.safetensors"
 
@@ -53,9 +45,7 @@ def write_timm(artifact: Artifact, folder: Path) -> dict[str, Any]:
     """
     spec = artifact.spec
     if spec.package != "timm":
-        raise InputError(
-            f"The network {spec.architecture} is {spec.package}'s; timm has none.", "Export it --to onnx."
-        )
+        raise InputError(f"The network {spec.architecture} is {spec.package}'s; timm has none.", "Export it --to onnx.")
     weights, head = one_network(artifact, "timm")
     options = timm_options(spec) | {"num_classes": artifact.outputs}
     network = timm.create_model(spec.architecture, pretrained=False, **options)
@@ -73,8 +63,7 @@ def _classifier(network: nn.Module, name: str) -> str:
     last: Any = network.get_classifier()  # type: ignore[operator] # every timm network has it
     if not isinstance(last, nn.Linear):
         raise InputError(
-            f"timm's {name} does not end in one linear layer, so a head cannot be put there.",
-            "Export it --to onnx.",
+            f"timm's {name} does not end in one linear layer, so a head cannot be put there.", "Export it --to onnx."
         )
     return next(key for key, module in network.named_modules() if module is last)
 
@@ -89,9 +78,7 @@ def _config(artifact: Artifact, options: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in options.items() if key != "num_classes"}
     if given.get("in_chans") == 3:
         del given["in_chans"]
-    flexible = bool(given.get("dynamic_img_size")) or not timm.get_pretrained_cfg_value(
-        name, "fixed_input_size"
-    )
+    flexible = bool(given.get("dynamic_img_size")) or not timm.get_pretrained_cfg_value(name, "fixed_input_size")
     return {
         "architecture": name,
         "num_classes": artifact.outputs,
@@ -150,11 +137,7 @@ def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
         network = pair.build(artifact.outputs)
         network.load_state_dict(stored, strict=True)
         differences.append(_answers(artifact, network))
-    return {
-        "difference": float(np.max(differences)),
-        "network": pair.torchvision,
-        "classifier": pair.classifier,
-    }
+    return {"difference": float(np.max(differences)), "network": pair.torchvision, "classifier": pair.classifier}
 
 
 # --- torchvision's networks and timm's: which are the same computation

@@ -248,12 +248,9 @@ class Ensemble:
         for i, member in enumerate(self.members):
             weights = member.weights or self.encoder.network.state_dict()
             tensors |= {
-                f"{i}.encoder.{key}": value.detach().cpu().clone().contiguous()
-                for key, value in weights.items()
+                f"{i}.encoder.{key}": value.detach().cpu().clone().contiguous() for key, value in weights.items()
             }
-            tensors |= {
-                f"{i}.head.{name}": torch.from_numpy(getattr(member.head, name)).clone() for name in _HEAD
-            }
+            tensors |= {f"{i}.head.{name}": torch.from_numpy(getattr(member.head, name)).clone() for name in _HEAD}
         return tensors
 
     @classmethod

@@ -23,15 +23,7 @@ from mococxr.augment import uniforms
 from mococxr.encoders import Encoder
 from mococxr.errors import RunError
 from mococxr.features import features, random_frame
-from mococxr.heads.classifier import (
-    EnsembleMember,
-    FitResult,
-    Labels,
-    LinearHead,
-    Rows,
-    TrainConfig,
-    TrainData,
-)
+from mococxr.heads.classifier import EnsembleMember, FitResult, Labels, LinearHead, Rows, TrainConfig, TrainData
 from mococxr.metrics import auroc
 from mococxr.workers import keep_memory
 
@@ -205,10 +197,7 @@ def batches(
                 random_frame(level.pixels(int(row)), size, offset)
                 for row, offset in zip(rows[chosen], offsets, strict=True)
             ]
-            yield (
-                torch.from_numpy(np.stack(images)[:, None]),
-                torch.from_numpy(labels[chosen].astype(np.int64)),
-            )
+            yield (torch.from_numpy(np.stack(images)[:, None]), torch.from_numpy(labels[chosen].astype(np.int64)))
         epoch += 1
 
 

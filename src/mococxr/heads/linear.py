@@ -83,9 +83,7 @@ def _solve(x: NDArray[np.float64], y: NDArray, C: float) -> LogisticRegression:
         return LogisticRegression(C=C, solver="lbfgs", max_iter=MAX_ITERATIONS).fit(x, y)
 
 
-def _cross_validated(
-    x: NDArray[np.float64], y: NDArray, patients: NDArray, seed: int, notes: list[str]
-) -> float:
+def _cross_validated(x: NDArray[np.float64], y: NDArray, patients: NDArray, seed: int, notes: list[str]) -> float:
     """The C with the best mean AUROC; the smaller of two that tie."""
     folds = _folds(y, patients, seed)
     if not folds:

@@ -48,12 +48,7 @@ class Target:
 
 
 def read_target(
-    store: Store,
-    name: str,
-    *,
-    where: Sequence[str] = (),
-    uncertain: str = "ignore",
-    blank: str | None = None,
+    store: Store, name: str, *, where: Sequence[str] = (), uncertain: str = "ignore", blank: str | None = None
 ) -> Target:
     """Work out who is positive, negative and left out.
 
@@ -97,10 +92,7 @@ def _raw(store: Store, name: str, blank: str) -> NDArray[np.float64]:
         raw = index[name].cast(pl.Float64).fill_null(0.0 if blank == "negative" else float("nan"))
         return raw.to_numpy().copy()
     column, _ = _split(store, name, "--target")
-    known = (
-        index[column].is_not_null().to_numpy()
-        & (index[column].cast(pl.String) != "").fill_null(False).to_numpy()
-    )
+    known = index[column].is_not_null().to_numpy() & (index[column].cast(pl.String) != "").fill_null(False).to_numpy()
     equal = _equal(store, name, "--target")
     if column in store.labels:
         known &= (index[column] != -1).fill_null(False).to_numpy() | equal

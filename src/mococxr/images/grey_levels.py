@@ -48,8 +48,7 @@ def parse_voi(text: str) -> Voi:
     if plain.startswith("name:") and plain[5:].strip():
         return Voi("name", name=plain[5:].strip().lower())
     raise InputError(
-        f"The window to apply is {text!r}.",
-        "Give `first`, `widest`, `none`, a number from 1, or `name:TEXT`.",
+        f"The window to apply is {text!r}.", "Give `first`, `widest`, `none`, a number from 1, or `name:TEXT`."
     )
 
 
@@ -68,8 +67,7 @@ def parse_window(text: str) -> tuple[float, float] | None:
         window = (1.0, 0.0)
     if not 0 <= window[0] < window[1] <= 100:
         raise InputError(
-            f"The depth is {text!r}.",
-            "Give `full`, or two percentiles such as `0.5:99.5` (0 <= LOW < HIGH <= 100).",
+            f"The depth is {text!r}.", "Give `full`, or two percentiles such as `0.5:99.5` (0 <= LOW < HIGH <= 100)."
         )
     return window
 

@@ -75,11 +75,7 @@ def _guess(data: bytes) -> str:
         b"Rar!": "a rar archive: unpack it",
         b"\x28\xb5\x2f\xfd": "a zstd archive: unpack it",
     }
-    known |= {
-        b"\0\0\0\x0cjP": "JPEG 2000",
-        b"\xff\x4f\xff\x51": "JPEG 2000",
-        b"<": "markup text",
-    }
+    known |= {b"\0\0\0\x0cjP": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"<": "markup text"}
     for magic, name in known.items():
         if data.startswith(magic):
             return f" (it looks like {name})"
@@ -157,9 +153,7 @@ def _tiff(data: bytes) -> RasterHeader:
     kind = page.first("SampleFormat", 1)
     if kind != 1:
         words = {2: "signed", 3: "floating-point"}.get(kind, "unknown")
-        raise ImageError(
-            f"a TIFF with {words} samples: this version reads unsigned grey values of 8 or 16 bits"
-        )
+        raise ImageError(f"a TIFF with {words} samples: this version reads unsigned grey values of 8 or 16 bits")
     if bits > 16:
         raise ImageError(f"a TIFF of {bits} bits a sample: this version reads 8 and 16 bits")
     if bits > 8:

@@ -105,9 +105,7 @@ def decode_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
         raise ImageError(f"damaged or truncated JPEG: {last_line(message)}")
     if pixels is None or pixels.size == 0:
         detail = last_line(message)
-        raise ImageError(
-            f"cannot be decoded{': ' + detail if detail else '; it may be damaged or ' + CUT_SHORT}"
-        )
+        raise ImageError(f"cannot be decoded{': ' + detail if detail else '; it may be damaged or ' + CUT_SHORT}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"samples of type {pixels.dtype}: this version reads 8 and 16 bits")
     return pixels

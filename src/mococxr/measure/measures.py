@@ -70,9 +70,7 @@ class Replicates:
         return {name: getattr(estimate, name) for name in ("variance", "low", "high")}
 
 
-def replicated(
-    name: str, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, how: Resampling
-) -> Replicates:
+def replicated(name: str, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, how: Resampling) -> Replicates:
     """A metric of one score column on the resamples of the patients.
 
     Raises:
@@ -133,8 +131,7 @@ def averages(
     blocks: dict[str, dict[str, Block]] = {"macro": {}, "micro": {}}
     for name in MEASURES:
         results = [
-            _resampled(name, labels_NL[:, i], scores_NL[:, i], drawn, f"label {i}: ")
-            for i in range(labels_NL.shape[1])
+            _resampled(name, labels_NL[:, i], scores_NL[:, i], drawn, f"label {i}: ") for i in range(labels_NL.shape[1])
         ]
         reasons = [result for result in results if isinstance(result, str)]
         measured = [result for result in results if not isinstance(result, str)]
@@ -147,9 +144,7 @@ def averages(
     return blocks
 
 
-def _resampled(
-    name: str, labels: Floats, scores: Floats, drawn: Resamples, prefix: str = ""
-) -> Replicates | str:
+def _resampled(name: str, labels: Floats, scores: Floats, drawn: Resamples, prefix: str = "") -> Replicates | str:
     """A metric of the rows with a known label, or the reason why there is none."""
     known = ~np.isnan(labels)
     try:

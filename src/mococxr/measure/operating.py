@@ -90,9 +90,7 @@ def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray,
         raise UndefinedError(few)
     # Enough for two digits of an interval; the logistic fits would take minutes otherwise.
     replicates = min(how.replicates, MAX_REPLICATES, max(MIN_REPLICATES, MAX_ROWS // labels.size))
-    result = metrics.calibration(
-        labels, probabilities, patients, replicates=replicates, seed=how.seed, level=how.level
-    )
+    result = metrics.calibration(labels, probabilities, patients, replicates=replicates, seed=how.seed, level=how.level)
     numbers = {name: getattr(result, name).block() for name in CALIBRATION}
     return {**numbers, "ece_if_perfect": result.ece_if_perfect, "curve": _curve(result)}
 

@@ -46,9 +46,7 @@ def subgroup_blocks(
         how: replicates, seed and level are used.
         minimum: patients of each class that a group needs.
     """
-    blocks = [
-        _column(name, values, labels, scores, patients, how, minimum) for name, values in groups.items()
-    ]
+    blocks = [_column(name, values, labels, scores, patients, how, minimum) for name, values in groups.items()]
     gaps = [gap for block in blocks for gap in block["gaps"]]
     adjusted = metrics.holm([np.nan if gap["p"] is None else gap["p"] for gap in gaps])
     for gap, p in zip(gaps, adjusted, strict=True):

@@ -6,13 +6,7 @@ Opens no file and prints nothing. Wrong shapes and values are a `ValueError`; a 
 define is an `UndefinedError` with the reason, or a counted NaN replicate.
 """
 
-from mococxr.metrics.auroc import (
-    Difference,
-    auroc_interval,
-    clustered_paired,
-    clustered_unpaired,
-    delong_interval,
-)
+from mococxr.metrics.auroc import Difference, auroc_interval, clustered_paired, clustered_unpaired, delong_interval
 from mococxr.metrics.calibration import (
     Bin,
     Calibration,

@@ -131,11 +131,7 @@ def delong_interval(
 
 
 def clustered_paired(
-    labels: ArrayLike,
-    scores_a: ArrayLike,
-    scores_b: ArrayLike,
-    patients: ArrayLike | None = None,
-    level: float = 0.95,
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, patients: ArrayLike | None = None, level: float = 0.95
 ) -> Difference:
     """DeLong's comparison of two score columns on the same rows: a less b, its normal interval and test.
 
@@ -168,9 +164,7 @@ def clustered_paired(
     z = difference / float(np.sqrt(variance)) if variance else 0.0
     half, p = _normal_half_width(variance, level), float(2 * ndtr(-abs(z)))
     low, high = difference - half, difference + half
-    return Difference(
-        difference, low, high, p, z, variance, float(first), float(second), float(covariance[0, 1])
-    )
+    return Difference(difference, low, high, p, z, variance, float(first), float(second), float(covariance[0, 1]))
 
 
 def clustered_unpaired(
@@ -208,11 +202,7 @@ def clustered_unpaired(
     # Degrees of freedom count patients, not rows, as pROC counts its rows.
     sizes = [np.unique(as_patients(ids, columns.shape[1])).size for _, columns, ids in sides]
     spread = sum(part**2 / (size - 1) for part, size in zip(variances, sizes, strict=True))
-    df, z, half = (
-        variance**2 / spread,
-        difference / float(np.sqrt(variance)),
-        _normal_half_width(variance, level),
-    )
+    df, z, half = (variance**2 / spread, difference / float(np.sqrt(variance)), _normal_half_width(variance, level))
     low, high, p = difference - half, difference + half, float(2 * stdtr(df, -abs(z)))
     return Difference(difference, low, high, p, z, variance, variances[0], variances[1], 0.0, df)
 
@@ -289,10 +279,7 @@ def _intraclass_correlation(scores: Floats, positive: NDArray[np.bool_], unit_N:
     if images.max() == 1:
         return 1.0
     x = np.empty(scores.size)
-    for side in (
-        positive,
-        ~positive,
-    ):  # normal scores, so that any monotone change of the scores gives the same
+    for side in (positive, ~positive):  # normal scores, so that any monotone change of the scores gives the same
         x[side] = ndtri(share_below(scores[side], scores[side]))
         x[side] -= x[side].mean()
     mean_G = np.bincount(groups, weights=x) / images

@@ -177,11 +177,7 @@ KINDS = {"platt": _platt, "isotonic": _isotonic, "temperature": _temperature}
 
 
 def logistic_fits(
-    x_N: Floats,
-    y_N: Floats,
-    weights_NB: Floats,
-    slope: float | None = None,
-    start: tuple[float, float] = (0.0, 0.0),
+    x_N: Floats, y_N: Floats, weights_NB: Floats, slope: float | None = None, start: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[Floats, Floats]:
     """Logistic regression on one number for many weightings of the rows at once: intercept (B,) and slope (B,).
 
@@ -220,9 +216,7 @@ def logistic_fits(
     return (a, b) if fixed else (a - b * middle / scale, b / scale)
 
 
-def _shortened(
-    a: Floats, b: Floats, step_a: Floats, step_b: Floats, z: Floats, y: Floats, weights: Floats
-) -> Floats:
+def _shortened(a: Floats, b: Floats, step_a: Floats, step_b: Floats, z: Floats, y: Floats, weights: Floats) -> Floats:
     """How much of each step to take: all of it, or a half, a quarter, ... where more makes the loss greater."""
 
     def loss(size: Floats | float) -> Floats:
@@ -238,9 +232,7 @@ def _shortened(
     return size
 
 
-def _newton(
-    a: Floats, b: Floats, z: Floats, y: Floats, weights: Floats, fixed: bool
-) -> tuple[Floats, Floats]:
+def _newton(a: Floats, b: Floats, z: Floats, y: Floats, weights: Floats, fixed: bool) -> tuple[Floats, Floats]:
     p = expit(a + b * z)
     residual, curvature = weights * (y - p), weights * p * (1 - p)
     g0, h00 = residual.sum(axis=0), curvature.sum(axis=0)
@@ -312,9 +304,7 @@ def calibration(
     drawn = patient_resamples(ids, replicates, seed)
     bin_N = bin_of(p, bins)
     member_NG = bin_N[:, None] == np.arange(bin_N.max() + 1)
-    columns = np.concatenate(
-        [member_NG, member_NG * y[:, None], member_NG * p[:, None], (p - y)[:, None] ** 2], axis=1
-    )
+    columns = np.concatenate([member_NG, member_NG * y[:, None], member_NG * p[:, None], (p - y)[:, None] ** 2], axis=1)
     sums_B = resampled_sums(columns, drawn)
     count_BG, positive_BG, total_BG = np.split(sums_B[:, :-1], 3, axis=1)
     size_B, clustered = count_BG.sum(axis=1), drawn.patients_U.size < p.size
@@ -381,9 +371,7 @@ def _lines(logits: Floats, y: Floats, drawn: Resamples, level: float) -> tuple[E
         return intercept, percentile_estimate(float(slope[0]), slope_B, level)
     if np.ptp(logits) == 0:
         return intercept, Estimate(None, reason="all probabilities are equal: no slope is defined")
-    return intercept, Estimate(
-        None, reason="the probabilities separate the classes fully: no slope is finite"
-    )
+    return intercept, Estimate(None, reason="the probabilities separate the classes fully: no slope is finite")
 
 
 def _fits(

@@ -44,9 +44,7 @@ def as_scores(scores: ArrayLike, ndim: int = 1) -> Floats:
         raise ValueError(f"scores have the shape {values.shape}, expected {ndim} dimension(s)")
     if not np.isfinite(values).all():
         first = np.argwhere(~np.isfinite(values))[0].tolist()
-        raise ValueError(
-            f"the score at {first} is not a finite number: a row without a score cannot be ranked"
-        )
+        raise ValueError(f"the score at {first} is not a finite number: a row without a score cannot be ranked")
     return values
 
 
@@ -102,9 +100,7 @@ def too_few(
     'Too few to judge: 1 positive test patient, fewer than 2; no test is made of the difference.'
     """
     values, ids = np.asarray(labels), np.asarray(patients)
-    counts = {
-        name: np.unique(ids[values == label]).size for name, label in (("positive", 1), ("negative", 0))
-    }
+    counts = {name: np.unique(ids[values == label]).size for name, label in (("positive", 1), ("negative", 0))}
     name = min(counts, key=lambda key: counts[key])
     if counts[name] >= minimum:
         return None

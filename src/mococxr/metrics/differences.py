@@ -60,9 +60,7 @@ class Trials:
         points_T = np.asarray(self.points, dtype=np.float64)
         replicates_TB = np.asarray(self.replicates, dtype=np.float64)
         if replicates_TB.ndim != 2 or not len(self.draws) == points_T.size == len(replicates_TB):
-            raise ValueError(
-                f"{len(self.draws)} draws, {points_T.size} points, replicates {replicates_TB.shape}"
-            )
+            raise ValueError(f"{len(self.draws)} draws, {points_T.size} points, replicates {replicates_TB.shape}")
         if not draws:
             raise UndefinedError("the arms have no label subset in common")
         if np.isnan(points_T).any():
@@ -188,9 +186,7 @@ def equivalent(difference: float, margin: float, variance: float, alpha: float =
     return MarginTest(words, shown, max(p_below, p_above), low, high, 1 - 2 * alpha, margin)
 
 
-def _tails(
-    difference: float, margin: float, variance: float, alpha: float
-) -> tuple[float, float, float, float]:
+def _tails(difference: float, margin: float, variance: float, alpha: float) -> tuple[float, float, float, float]:
     """P of "at or below -margin", p of "at or above margin", and the interval at 1 - 2 alpha."""
     if not margin > 0 or not 0 < alpha < 0.5:
         raise ValueError("a margin above 0 and alpha below 0.5 are needed")
@@ -255,12 +251,7 @@ class Plan:
 
 
 def patients_needed(
-    variance: float,
-    patients: int,
-    positives: int,
-    difference: float,
-    power: float = 0.8,
-    alpha: float = 0.05,
+    variance: float, patients: int, positives: int, difference: float, power: float = 0.8, alpha: float = 0.05
 ) -> Plan:
     """Test patients that a paired comparison needs, from one that was made on patients like them.
 

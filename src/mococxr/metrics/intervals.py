@@ -72,9 +72,7 @@ class Resamples:
     patients_U: NDArray
 
 
-def patient_resamples(
-    patients: ArrayLike, replicates: int, seed: int, strata: ArrayLike | None = None
-) -> Resamples:
+def patient_resamples(patients: ArrayLike, replicates: int, seed: int, strata: ArrayLike | None = None) -> Resamples:
     """Draw `replicates` resamples of the patients, each as large as the whole.
 
     Args:
@@ -172,9 +170,7 @@ def bootstrap(
     return _replicates(measure, labels, scores_TN, unit_N, _drawn(groups, replicates, seed))
 
 
-def jackknife(
-    labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike, measure: Measure = auroc_measure
-) -> Floats:
+def jackknife(labels: ArrayLike, scores_TN: ArrayLike, patients: ArrayLike, measure: Measure = auroc_measure) -> Floats:
     """A measure without each patient in turn (patients sorted), shape (T, U): what a BCa interval needs.
 
     Arguments and errors as `bootstrap`; NaN where a class is gone with the patient.
@@ -184,11 +180,7 @@ def jackknife(
 
 
 def resampled(
-    measure: Measure,
-    labels: ArrayLike,
-    scores_TN: ArrayLike,
-    resamples: Resamples,
-    rows: NDArray[np.bool_],
+    measure: Measure, labels: ArrayLike, scores_TN: ArrayLike, resamples: Resamples, rows: NDArray[np.bool_]
 ) -> Floats:
     """A measure of some of the rows (a group, the rows with a known label) on resamples of all patients.
 

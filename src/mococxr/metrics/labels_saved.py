@@ -98,9 +98,7 @@ def labels_saved(
     words = f"What the arm reaches with {labels:,.0f} labels takes the reference {estimate}"
     words += f" ({over}: {first} to {final})."
     if estimate.side == "more than":
-        words = (
-            f"The reference does not reach it with all {counts[-1]:,.0f} labels ({over}: from {first} on)."
-        )
+        words = f"The reference does not reach it with all {counts[-1]:,.0f} labels ({over}: from {first} on)."
     return LabelsSaved(labels, estimate, first, final, factor, level, last + 1, int((~defined).sum()), words)
 
 

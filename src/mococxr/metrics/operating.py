@@ -14,13 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores
-from mococxr.metrics.intervals import (
-    Estimate,
-    patient_resamples,
-    percentile_estimate,
-    resampled_sums,
-    wilson,
-)
+from mococxr.metrics.intervals import Estimate, patient_resamples, percentile_estimate, resampled_sums, wilson
 from mococxr.metrics.ranking import safe_divide
 
 FLAT = "Wilson over patients: every resample gives the same"
@@ -86,9 +80,7 @@ def operating_point(
     positive = as_labels(labels, values.size)
     ids = as_patients(patients, values.size)
     called = values >= threshold
-    kinds_N4 = np.stack(
-        [positive & called, ~positive & called, ~positive & ~called, positive & ~called], axis=1
-    )
+    kinds_N4 = np.stack([positive & called, ~positive & called, ~positive & ~called, positive & ~called], axis=1)
     counts = kinds_N4.sum(axis=0)
     if np.unique(ids).size < ids.size:
         counted_B4 = resampled_sums(kinds_N4, patient_resamples(ids, replicates, seed))
@@ -268,7 +260,6 @@ def _posterior(
     shares = expit(odds + np.array([value, low, high]))
     if shares[1] <= 0 and shares[2] >= 1:
         return Estimate(
-            None,
-            reason=f"too few rows are called {called}: any value from 0 to 100 % is compatible with them",
+            None, reason=f"too few rows are called {called}: any value from 0 to 100 % is compatible with them"
         )
     return Estimate(float(shares[0]), float(shares[1]), float(shares[2]), "from sensitivity and specificity")

@@ -85,9 +85,7 @@ def auroc_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArr
     return weighted
 
 
-def average_precision_measure(
-    positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]
-) -> Weighted:
+def average_precision_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]) -> Weighted:
     """Prepare the average precision of one score column for many weightings; arguments as `auroc_measure`."""
     order_N = np.argsort(-scores_N, kind="stable")
     positives_P = order_N[positive_N[order_N]]
@@ -137,17 +135,13 @@ def partial_auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     return value_of(partial_auroc_measure, labels, scores)
 
 
-def partial_auroc_measure(
-    positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]
-) -> Weighted:
+def partial_auroc_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]) -> Weighted:
     """Prepare the partial AUROC of one score column for many weightings; arguments as `auroc_measure`."""
     negatives_M, positives_P = np.flatnonzero(~positive_N), np.flatnonzero(positive_N)
     negatives_M = negatives_M[np.argsort(scores_N[negatives_M], kind="stable")]
     positives_P = positives_P[np.argsort(scores_N[positives_P], kind="stable")]
     rising_P, rising_M = scores_N[positives_P], scores_N[negatives_M]
-    last_G = np.append(
-        np.flatnonzero(np.diff(rising_P)), rising_P.size - 1
-    )  # tied positives are missed together
+    last_G = np.append(np.flatnonzero(np.diff(rising_P)), rising_P.size - 1)  # tied positives are missed together
     below_G = np.searchsorted(rising_M, rising_P[last_G], side="left")
     upto_G = np.searchsorted(rising_M, rising_P[last_G], side="right")
     negative_units, positive_units = unit_N[negatives_M], unit_N[positives_P]
@@ -171,6 +165,4 @@ def partial_auroc_measure(
 def _shares(weights_XB: Floats) -> Floats:
     """The share of the weight in the first 0, 1, ... rows, shape (1 + X, B); NaN where there is no weight."""
     sums_XB = np.cumsum(weights_XB, axis=0)
-    return np.concatenate(
-        [safe_divide(np.zeros_like(sums_XB[:1]), sums_XB[-1:]), safe_divide(sums_XB, sums_XB[-1:])]
-    )
+    return np.concatenate([safe_divide(np.zeros_like(sums_XB[:1]), sums_XB[-1:]), safe_divide(sums_XB, sums_XB[-1:])])

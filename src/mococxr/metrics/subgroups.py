@@ -114,9 +114,7 @@ def subgroups(
     if group_N.shape != (size,):
         raise ValueError(f"{group_N.size} groups for {size} rows")
     members = {str(name): group_N == name for name in sorted(np.unique(group_N), key=_natural)}
-    results = [
-        _group(name, positive[m], columns[:, m], ids[m], minimum, level) for name, m in members.items()
-    ]
+    results = [_group(name, positive[m], columns[:, m], ids[m], minimum, level) for name, m in members.items()]
     if against is not None and against not in members:
         raise ValueError(f"no group named {against!r}: {', '.join(members)}")
     measured = [group for group in results if group.auroc.value is not None]
@@ -124,9 +122,7 @@ def subgroups(
         against = max(measured, key=lambda group: group.patients).name
     if against is None:
         return Subgroups(tuple(results), None, ())
-    drawn = patient_resamples(
-        ids, replicates, seed
-    )  # of all patients: a gap is paired where groups share some
+    drawn = patient_resamples(ids, replicates, seed)  # of all patients: a gap is paired where groups share some
     replicates_of = {
         group.name: resampled(auroc_measure, positive, columns, drawn, members[group.name]).mean(axis=0)
         for group in measured
@@ -140,9 +136,7 @@ def _natural(name: str) -> tuple[float, str]:
     return (float(digits[0]) if digits else np.inf), name
 
 
-def _group(
-    name: str, positive: NDArray[np.bool_], scores: Floats, ids: NDArray, minimum: int, level: float
-) -> Group:
+def _group(name: str, positive: NDArray[np.bool_], scores: Floats, ids: NDArray, minimum: int, level: float) -> Group:
     size = (int(positive.size), int(np.unique(ids).size), int(np.unique(ids[positive]).size))
     reason = too_few(positive, ids, minimum, "no AUROC of this group is computed")
     if reason is not None:
@@ -169,6 +163,4 @@ def _gaps(results: list[Group], against: str, replicates: dict[str, Floats], lev
         flagged = low > 0 or high < 0  # by the interval, which p_holm then tempers
         gaps.append(Gap(name, against, difference, low, high, bootstrap_p(gap_B), flagged=flagged))
     adjusted = holm([np.nan if gap.p is None else gap.p for gap in gaps])
-    return [
-        gap if gap.p is None else replace(gap, p_holm=float(p)) for gap, p in zip(gaps, adjusted, strict=True)
-    ]
+    return [gap if gap.p is None else replace(gap, p_holm=float(p)) for gap, p in zip(gaps, adjusted, strict=True)]

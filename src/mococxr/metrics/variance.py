@@ -53,10 +53,7 @@ class VarianceSplit:
     @property
     def few(self) -> tuple[str, ...]:
         """A sentence for each source with two values only, or three without variance (it is in `words` too)."""
-        sources = (
-            ("label subsets", self.count_draws, self.draws),
-            ("pretraining runs", self.count_runs, self.runs),
-        )
+        sources = (("label subsets", self.count_draws, self.draws), ("pretraining runs", self.count_runs, self.runs))
         return tuple(
             f"{count} {name} are too few to estimate the variance between {name}"
             + (": the estimate is 0, which does not show that there is none." if not variance else ".")
@@ -178,9 +175,7 @@ def _table(
     points = np.asarray(points_T, dtype=np.float64)
     replicates = np.asarray(replicates_TB, dtype=np.float64)
     if replicates.ndim != 2 or not len(draws) == len(runs) == points.size == len(replicates):
-        raise ValueError(
-            f"{len(draws)} draws, {len(runs)} runs, {points.size} points, {replicates.shape} replicates"
-        )
+        raise ValueError(f"{len(draws)} draws, {len(runs)} runs, {points.size} points, {replicates.shape} replicates")
     trial_of = {pair: t for t, pair in enumerate(zip(draws, runs, strict=True))}
     if len(trial_of) < len(points):
         raise ValueError("a draw and run occur twice")

@@ -82,9 +82,7 @@ def tabulate(
     return Table(list(columns), lines, text, note, [bar(row) for row in rows] if bar else [], bar_head)
 
 
-def interval_bar(
-    low: float, middle: float, high: float, zero: float, scale: tuple[float, float]
-) -> IntervalBar:
+def interval_bar(low: float, middle: float, high: float, zero: float, scale: tuple[float, float]) -> IntervalBar:
     """An interval on a scale from `scale[0]` to `scale[1]`; its state is the side of `zero` on which it lies."""
     start, end = scale
 

@@ -96,9 +96,7 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
     if all(row["reason"] for row in rows):  # no pixels: no shard
         for path in paths:
             path.unlink()
-    files.write_json(
-        record_file(folder, chunk.number), {name: [row[name] for row in rows] for name in RECORD}
-    )
+    files.write_json(record_file(folder, chunk.number), {name: [row[name] for row in rows] for name in RECORD})
     return chunk.number
 
 
@@ -147,9 +145,7 @@ def _survives(work: Callable[[Any], object], item: Any) -> bool:
     return False
 
 
-def decode_on_ray(
-    chunks: Iterable[Chunk], folder: Path, jobs: int | None, done: Callable[[int], None]
-) -> None:
+def decode_on_ray(chunks: Iterable[Chunk], folder: Path, jobs: int | None, done: Callable[[int], None]) -> None:
     """Decode chunks as Ray tasks of one CPU each; `done(number)` is called here as each ends, in any order.
 
     Args:
@@ -198,9 +194,7 @@ def _without_killers(
     Raises:
         RunError: the chunk kills its process, and none of its images does so alone.
     """
-    console.warn(
-        f"a decoding process crashed: decoding {len(chunk.paths):,} images one by one to find the cause."
-    )
+    console.warn(f"a decoding process crashed: decoding {len(chunk.paths):,} images one by one to find the cause.")
     killers = crashes(partial(_probe, replace(chunk, paths=())), chunk.paths)
     refused = dict.fromkeys(compress(range(len(killers)), killers), CRASHED)
     if crashes(partial(decode_chunk, folder=folder), [replace(chunk, refused=refused)])[0]:

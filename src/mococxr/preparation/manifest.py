@@ -98,10 +98,7 @@ def count(
     """
     parts = index.select("patient").join(splits, on="patient", how="left")
     by_split = {
-        name: {
-            "images": len(images := parts.filter(pl.col("split") == name)),
-            "patients": images["patient"].n_unique(),
-        }
+        name: {"images": len(images := parts.filter(pl.col("split") == name)), "patients": images["patient"].n_unique()}
         for name in SPLITS
     }
     return {
@@ -116,12 +113,7 @@ def count(
 
 
 def _values(label: pl.Series) -> dict[str, int]:
-    kinds = {
-        "positive": label == 1,
-        "negative": label == 0,
-        "uncertain": label == -1,
-        "blank": label.is_null(),
-    }
+    kinds = {"positive": label == 1, "negative": label == 0, "uncertain": label == -1, "blank": label.is_null()}
     return {kind: int(chosen.sum()) for kind, chosen in kinds.items()}
 
 
@@ -133,9 +125,7 @@ def say_counts(counts: dict[str, Any], size: int, patients_known: bool, split_ru
     if counts["enlarged"]:
         console.warn(f"{counts['enlarged']:,} images were smaller than {size} px and have been enlarged.")
     console.say(f"Splits {split_rule}:")
-    console.say(
-        _table(["split", "images", "patients"], [[n, *c.values()] for n, c in counts["splits"].items()])
-    )
+    console.say(_table(["split", "images", "patients"], [[n, *c.values()] for n, c in counts["splits"].items()]))
     labels = sorted(counts["labels"].items(), key=lambda item: -item[1]["positive"])
     if labels:
         heads = ["label", "positive", "negative", "uncertain", "blank"]
@@ -148,10 +138,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = [list(heads), *([r[0], *(f"{n:,}" for n in r[1:])] for r in rows)]
     widths = [max(len(row[i]) for row in text) for i in range(len(heads))]
     return "\n".join(
-        "  "
-        + "  ".join(
-            [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        )
+        "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in text
     )
 
@@ -178,6 +165,4 @@ def none_readable(quarantine: pl.DataFrame, cohort: Cohort) -> InputError:
         path, reason = quarantine.row(0)
         return InputError(f"{many} in {cohort.root} can be read; the first, {path}: {reason}.", table)
     copied = "Their headers can be read: compare the size of some files with the originals."
-    return InputError(
-        f"{many} can be read: {reasons(quarantine)}.", copied if cohort.name == "dicom" else table
-    )
+    return InputError(f"{many} can be read: {reasons(quarantine)}.", copied if cohort.name == "dicom" else table)

@@ -114,9 +114,7 @@ def _open_key(path: Path, out: Path) -> Key:
         InputError: it is none, cannot be made, or lies in the store.
     """
     if path.resolve().is_relative_to(out.resolve()):
-        raise InputError(
-            "The key {path} lies inside the store.", "Keep it elsewhere: --key FILE.", path=Shown(path)
-        )
+        raise InputError("The key {path} lies inside the store.", "Keep it elsewhere: --key FILE.", path=Shown(path))
     return Key.open(path)
 
 
@@ -158,9 +156,7 @@ def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFram
         InputError: none could.
     """
     kinds = {"height": pl.Int32, "width": pl.Int32, "sha256": pl.String, "reason": pl.String}
-    rows = cohort.rows.with_columns(
-        pl.Series(name, staging.column(name), dtype=kind) for name, kind in kinds.items()
-    )
+    rows = cohort.rows.with_columns(pl.Series(name, staging.column(name), dtype=kind) for name, kind in kinds.items())
     quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
     if len(quarantine) == len(rows):
         staging.remove()
@@ -175,9 +171,7 @@ def _check_place(out: Path, cohort: Cohort) -> None:
     """Refuse a place that holds something else, or that the next run would take for images."""
     files.claim(out, "manifest.json", "a store")
     if cohort.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(cohort.root))):
-        raise InputError(
-            "{out} lies inside the folder of images.", "Name a place outside it by --out.", out=Shown(out)
-        )
+        raise InputError("{out} lies inside the folder of images.", "Name a place outside it by --out.", out=Shown(out))
 
 
 def _fingerprint(cohort: Cohort, settings: PrepareSettings, pseudonyms: Pseudonymisation | None) -> str:
@@ -219,11 +213,7 @@ def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
         return None
     store = Store.open(out)
     if store.manifest["hashes"].get("made_from") != made_from:
-        keys = (
-            store.manifest.get("pseudonyms")
-            and cohort.file_paths is not None
-            and store.source != cohort.source
-        )
+        keys = store.manifest.get("pseudonyms") and cohort.file_paths is not None and store.source != cohort.source
         other = "under another key" if keys else "from other images, labels or settings"
         raise InputError(
             "{out} holds a store made {other}.",

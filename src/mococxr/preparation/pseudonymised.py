@@ -111,7 +111,5 @@ def _notes(cohort: Cohort, kept: tuple[str, ...]) -> tuple[str, ...]:
     shown = (*cohort.rows.columns,)
     notes = [redact(note, shown) for note in cohort.notes]
     if dropped := [name for name in cohort.metadata if name not in kept]:
-        notes.append(
-            f"Dropped, as they may identify a patient: {', '.join(dropped)}; keep one with --keep COLUMN."
-        )
+        notes.append(f"Dropped, as they may identify a patient: {', '.join(dropped)}; keep one with --keep COLUMN.")
     return tuple(notes)

@@ -110,9 +110,7 @@ def _read_lists(split_file: Path, cohort: Cohort) -> pl.DataFrame:
     rows = pl.DataFrame({"path": cohort.files, "patient": cohort.rows["patient"]})
     rows = rows.with_columns(stem=_stem("path"))
     named = rows.filter(pl.col("stem").is_unique()).select("stem", by_name="patient")
-    listed = listed.with_columns(stem=_stem("path")).join(
-        rows.select("path", "patient"), on="path", how="left"
-    )
+    listed = listed.with_columns(stem=_stem("path")).join(rows.select("path", "patient"), on="path", how="left")
     listed = listed.join(named, on="stem", how="left")
     if not listed.select(pl.any_horizontal(pl.col("patient", "by_name").is_not_null()).any()).item():
         raise InputError(

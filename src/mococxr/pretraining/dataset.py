@@ -69,9 +69,7 @@ class PretrainSet:
         return self.levels[self.store_N[image]].pixels(int(self.row_N[image]))
 
 
-def gather_images(
-    stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None
-) -> PretrainSet:
+def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None) -> PretrainSet:
     """The images that a run may see.
 
     Args:
@@ -123,9 +121,7 @@ def _images_of(store: Store, place: int, pretrain_on: str, out: pl.DataFrame) ->
 def _held_out(stores: Sequence[Store], pretrain_on: str) -> pl.DataFrame:
     """Patients whom one of the stores keeps out of pretraining: another store of their source may not let them in."""
     return pl.concat(
-        store.splits.filter(~pl.col("split").is_in(SPLITS[pretrain_on])).select(
-            "patient", source=pl.lit(store.source)
-        )
+        store.splits.filter(~pl.col("split").is_in(SPLITS[pretrain_on])).select("patient", source=pl.lit(store.source))
         for store in stores
     )
 
@@ -147,9 +143,7 @@ def _leaks(stores: Sequence[Store], images: pl.DataFrame, held_out: pl.DataFrame
         for place, store in enumerate(stores)
     }
     kept_out = pl.concat(
-        rows[place]
-        .filter(store.columns("patient")["patient"].is_in(_names(held_out, store).implode()))
-        .select("file")
+        rows[place].filter(store.columns("patient")["patient"].is_in(_names(held_out, store).implode())).select("file")
         for place, store in enumerate(stores)
     )["file"].unique()
     seen = (rows[place].join(images.filter(store=place), on="row", how="semi") for place in rows)
@@ -170,16 +164,12 @@ def read_patients(path: Path) -> set[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"Cannot read {path}: {error}.", "Name a text file with one patient a line."
-        ) from error
+        raise InputError(f"Cannot read {path}: {error}.", "Name a text file with one patient a line.") from error
     names = {line.split(",")[0].strip().strip('"') for line in lines} - {""}
     if lines and lines[0].split(",")[0].strip().lower() in {"patient", "patient_id", "patientid"}:
         names.discard(lines[0].split(",")[0].strip())
     if not names:
-        raise InputError(
-            f"{path} lists no patient.", "Write one patient a line, or leave --exclude-patients out."
-        )
+        raise InputError(f"{path} lists no patient.", "Write one patient a line, or leave --exclude-patients out.")
     return names
 
 
@@ -239,9 +229,7 @@ class SpacedShuffle:
         return order
 
 
-def study_partners(
-    dataset: PretrainSet, images: NDArray[np.int64], seed: int, epoch: int
-) -> NDArray[np.int64]:
+def study_partners(dataset: PretrainSet, images: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
     """For each image another image of its study, drawn anew each epoch; an image alone in its study is its own mate.
 
     Source: MedAug (Vu et al. 2021, arXiv 2102.10663): positives from the same study.
@@ -250,8 +238,6 @@ def study_partners(
     first = np.searchsorted(sorted_study, dataset.study_N[images], side="left")
     count = np.searchsorted(sorted_study, dataset.study_N[images], side="right") - first
     own = place[images] - first
-    step = 1 + np.floor(uniforms(seed, epoch, images, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(
-        np.int64
-    )
+    step = 1 + np.floor(uniforms(seed, epoch, images, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(np.int64)
     chosen = by_study[first + (own + step) % np.maximum(count, 1)]
     return np.where(count > 1, chosen, images)

@@ -108,9 +108,7 @@ class Verdict(NamedTuple):
 
 def not_finite(what: str, step: int) -> Verdict:
     """The verdict on a run that died of a number that is none."""
-    return Verdict(
-        "diverging", f"{what} not finite at step {step:,}.", "Start a new run with a smaller --lr."
-    )
+    return Verdict("diverging", f"{what} not finite at step {step:,}.", "Start a new run with a smaller --lr.")
 
 
 Check = Callable[[Log, Log, Run], Verdict | None]

@@ -30,9 +30,7 @@ FULLEST = 0.9
 MOST_THREADS = 16
 
 
-def make_accelerator(
-    device: str, precision: str, tracker: str = "none", out: Path | None = None
-) -> Accelerator:
+def make_accelerator(device: str, precision: str, tracker: str = "none", out: Path | None = None) -> Accelerator:
     """Where and how precisely to compute.
 
     Raises:
@@ -70,9 +68,7 @@ def _init_processes(backend: str) -> None:
         environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world, is_master=False
     )
     fresh_store = torch.distributed.PrefixStore(f"start {environment['TORCHELASTIC_RESTART_COUNT']}", store)
-    torch.distributed.init_process_group(
-        backend, store=fresh_store, rank=int(environment["RANK"]), world_size=world
-    )
+    torch.distributed.init_process_group(backend, store=fresh_store, rank=int(environment["RANK"]), world_size=world)
 
 
 def broadcast_decision(accelerator: Accelerator, decide: Callable[[], T]) -> T:
@@ -123,10 +119,7 @@ def choose_precision(device: torch.device, network: Callable[[], nn.Module]) -> 
 
 
 def _largest_batch(
-    s: PretrainSettings,
-    images: int,
-    accelerator: Accelerator,
-    build: Callable[[PretrainSettings, OneProcess], Method],
+    s: PretrainSettings, images: int, accelerator: Accelerator, build: Callable[[PretrainSettings, OneProcess], Method]
 ) -> int:
     """The largest power of two of images a process that its GPU holds, times the processes; else the preset's.
 
@@ -145,10 +138,7 @@ def _largest_batch(
 
 
 def trial_step(
-    s: PretrainSettings,
-    batch: int,
-    alone: OneProcess,
-    build: Callable[[PretrainSettings, OneProcess], Method],
+    s: PretrainSettings, batch: int, alone: OneProcess, build: Callable[[PretrainSettings, OneProcess], Method]
 ) -> None:
     """One step of this process alone on black images with networks of its own, which nothing keeps."""
     parts = {name: min(getattr(s, name), batch // 2) for name in ("key_groups", "accumulate")}

@@ -121,9 +121,7 @@ class BatchLoader:
 
     def views(self, epoch: int, images: NDArray[np.int64]) -> Tensor:
         """Both views of some images: (2, n, 1, S, S) uint8, query side first."""
-        seconds = (
-            images if self.positives == "view" else study_partners(self.dataset, images, self.seed, epoch)
-        )
+        seconds = images if self.positives == "view" else study_partners(self.dataset, images, self.seed, epoch)
         size = self.recipe.size
         views = torch.empty(2, len(images), 1, size, size, dtype=torch.uint8, pin_memory=self.pinned)
         out = views.numpy()
@@ -135,9 +133,7 @@ class BatchLoader:
     def stored(self, epoch: int, images: NDArray[np.int64]) -> PackedImages:
         """The same views, yet to be made: `.to(device)` makes them there."""
         sides = (
-            [images]
-            if self.positives == "view"
-            else [images, study_partners(self.dataset, images, self.seed, epoch)]
+            [images] if self.positives == "view" else [images, study_partners(self.dataset, images, self.seed, epoch)]
         )
         array = [[self.dataset.pixels(image) for image in side] for side in sides]
         draws = [uniforms(self.seed, epoch, images, side) for side in (0, 1)]
@@ -197,10 +193,7 @@ class PackedImages:
 
 
 def pack(
-    sides: Sequence[Sequence[NDArray[np.uint8]]],
-    recipe: Recipe,
-    draws: Sequence[NDArray[np.float64]],
-    pinned: bool,
+    sides: Sequence[Sequence[NDArray[np.uint8]]], recipe: Recipe, draws: Sequence[NDArray[np.float64]], pinned: bool
 ) -> PackedImages:
     """What goes to the device for the views of a step.
 

@@ -166,9 +166,7 @@ class Trained:
 
     UNUSED: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self, network: nn.Module, settings: PretrainSettings, accelerator: Accelerator | OneProcess
-    ) -> None:
+    def __init__(self, network: nn.Module, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         s = settings
         self.settings, self.device = s, accelerator.device
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
@@ -327,6 +325,4 @@ def refuse_unused(settings: PretrainSettings, unused: Sequence[str]) -> None:
     usual = {"queue": None, "accumulate": 1, **vars(PRESETS[settings.preset])}
     for name in unused:
         if getattr(settings, name) != usual[name]:
-            raise InputError(
-                f"{flag(name)} is not used by --method {settings.method}.", f"Leave {flag(name)} out."
-            )
+            raise InputError(f"{flag(name)} is not used by --method {settings.method}.", f"Leave {flag(name)} out.")

@@ -56,9 +56,7 @@ class MoCo(Trained):
         "queue_filled", "queue_age",
     )  # fmt: skip
 
-    def __init__(
-        self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess
-    ) -> None:
+    def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         s = settings
         with seeded(s.seed):
             query = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp").train()
@@ -186,12 +184,7 @@ class MoCo(Trained):
     def facts(self) -> dict[str, Any]:
         """The queue, the momentum, and what guessing and an own key would give."""
         s = self.settings
-        return {
-            "guessing": self.chance,
-            "own_key_floor": math.log(2),
-            "queue": s.queue,
-            "momentum": s.momentum,
-        }
+        return {"guessing": self.chance, "own_key_floor": math.log(2), "queue": s.queue, "momentum": s.momentum}
 
     def parts(self) -> dict[str, Any]:
         """Query, key, queue, optimiser."""
@@ -325,9 +318,7 @@ def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
     for entry in log:
         lag = entry["lag"]
         if lag > RUNAWAY and lag / min(entry["step"], run.memory) > RUNAWAY_A_STEP:
-            why = (
-                f"In {entry['step']:,} steps the weights moved {lag:.0%} of their length from their average."
-            )
+            why = f"In {entry['step']:,} steps the weights moved {lag:.0%} of their length from their average."
             return Verdict("diverging", why, DIVERGING)
     return None
 

@@ -103,9 +103,7 @@ def settle(settings: PretrainSettings, images: int, accelerator: Accelerator) ->
 
 def start_encoder(s: PretrainSettings) -> tuple[encoders.Encoder, str]:
     """The encoder before its first step, and where its weights came from."""
-    return encoders.initial_encoder(
-        s.init, encoders.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std), s.seed
-    )
+    return encoders.initial_encoder(s.init, encoders.EncoderSpec(s.backbone, s.size, s.channels, s.mean, s.std), s.seed)
 
 
 def build_method(settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> tuple[Method, str]:
@@ -127,9 +125,7 @@ def build_method(settings: PretrainSettings, accelerator: Accelerator | OneProce
 def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None:
     if settings.tracker == "none":
         return
-    plain = {
-        k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in to_mapping(settings).items()
-    }
+    plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in to_mapping(settings).items()}
     accelerator.init_trackers("mococxr", config=plain)
 
 
@@ -150,13 +146,8 @@ def _announce(
     )
     if (spec.architecture, spec.channels, spec.mean, spec.std) != (s.backbone, s.channels, s.mean, s.std):
         grey = f"{spec.channels} channels, mean {spec.mean}, std {spec.std}"
-        console.say(
-            f"network and grey scale are those of {s.init}, not of the settings: {spec.architecture}, {grey}"
-        )
-    for sentence in (
-        *method.remarks(),
-        *([f"chance-level loss {method.chance:.2f}"] if method.chance else []),
-    ):
+        console.say(f"network and grey scale are those of {s.init}, not of the settings: {spec.architecture}, {grey}")
+    for sentence in (*method.remarks(), *([f"chance-level loss {method.chance:.2f}"] if method.chance else [])):
         console.say(sentence)
     for sentence in images.warnings:
         console.warn(sentence)
@@ -227,9 +218,7 @@ def _health(s: PretrainSettings, method: Method, log: RunLog, selection: Selecti
         "selected": selection.facts(last["step"]),
         "knn": selection.labelled.facts(s.knn) if s.knn and selection.labelled else None,
         "looks": [
-            {name: entry[name] for name in columns}
-            for entry in log.entries
-            if entry["encoder_rank"] is not None
+            {name: entry[name] for name in columns} for entry in log.entries if entry["encoder_rank"] is not None
         ],
     }
 

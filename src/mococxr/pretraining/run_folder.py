@@ -67,11 +67,7 @@ def resolve_resume(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
         console.say(f"{settings.out} is finished; there is nothing to resume.")
     if settings.resume and (settings.out / "settings.yaml").is_file():
         earlier = make(PretrainSettings, from_yaml(settings.out / "settings.yaml"))
-        open_ = [
-            name
-            for name in ("queue", "batch", "precision")
-            if getattr(settings, name) in (None, AUTO, "auto")
-        ]
+        open_ = [name for name in ("queue", "batch", "precision") if getattr(settings, name) in (None, AUTO, "auto")]
         settled = {name: getattr(earlier, name) for name in open_}
         settings = dataclasses.replace(settings, **settled)
     return settings, finished
@@ -123,14 +119,10 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
     differ = [name for name in now if name not in FREE_ON_RESUME and now[name] != earlier[name]]
     if differ:
         shown = ", ".join(f"{flag(name)} {earlier[name]} -> {now[name]}" for name in differ[:5])
-        raise InputError(
-            f"{out} was begun with other settings ({shown}).", "Leave them out, or name another --out."
-        )
+        raise InputError(f"{out} was begun with other settings ({shown}).", "Leave them out, or name another --out.")
     inputs = read_json(out / "inputs.json")
     if inputs != inputs_of(stores):
-        raise InputError(
-            f"{out} was begun on other images: {inputs}.", "Name the same stores, or another --out."
-        )
+        raise InputError(f"{out} was begun on other images: {inputs}.", "Name the same stores, or another --out.")
 
 
 def open_folder(settings: PretrainSettings, dataset: PretrainSet, stores: Sequence[Store]) -> None:
@@ -186,9 +178,7 @@ def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
             )
         return state
     if reasons:
-        raise InputError(
-            f"No checkpoint in {folder} can be read ({', '.join(reasons)}).", "Start the run anew."
-        )
+        raise InputError(f"No checkpoint in {folder} can be read ({', '.join(reasons)}).", "Start the run anew.")
     return None
 
 
@@ -257,8 +247,4 @@ def started_from(init: str) -> dict[str, Any]:
         known = TrainedOn(False)
     else:
         known = trained_on(init)
-    return {
-        "known": known.known,
-        "sets": [name for name in known.sets if name in SETS],
-        "labels": known.labels,
-    }
+    return {"known": known.known, "sets": [name for name in known.sets if name in SETS], "labels": known.labels}

@@ -90,9 +90,7 @@ class Selection:
     def _knn(self, encoder: Encoder, device: torch.device) -> float | None:
         if self.labelled is None:
             return None
-        near, judged = (
-            _features(encoder, images, device) for images in (self.labelled.train, self.labelled.val)
-        )
+        near, judged = (_features(encoder, images, device) for images in (self.labelled.train, self.labelled.val))
         scores = knn_scores(near, torch.from_numpy(self.labelled.train_labels), judged)
         return auroc(self.labelled.val_labels, scores.numpy())
 
@@ -120,15 +118,11 @@ def make_selection(
         InputError: `knn` without labels of both classes in training and in validation.
     """
     if by == "knn" and knn is None:
-        raise InputError(
-            "--select knn needs labels to judge by.", "Name a label: --knn LABEL, or --select rank."
-        )
+        raise InputError("--select knn needs labels to judge by.", "Name a label: --knn LABEL, or --select rank.")
     if by == "last" and knn is None:
         return Selection(by)
     chosen = np.random.default_rng(0).permutation(len(dataset))[: 2 * MOST]
-    images = [
-        (dataset.levels[dataset.store_N[image]], int(dataset.row_N[image])) for image in chosen.tolist()
-    ]
+    images = [(dataset.levels[dataset.store_N[image]], int(dataset.row_N[image])) for image in chosen.tolist()]
     return Selection(by, images, _labelled(knn, stores, dataset, exclude) if knn else None)
 
 

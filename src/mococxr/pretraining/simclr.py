@@ -31,9 +31,7 @@ class SimCLR(Trained):
     RUNNING = ("loss", "contrast_accuracy", "pair_auroc", "alignment")
     MEASURES = ("feature_std", "effective_rank", "uniformity")
 
-    def __init__(
-        self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess
-    ) -> None:
+    def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         s = settings
         with seeded(s.seed):
             network = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp")

@@ -31,9 +31,7 @@ class SimSiam(Trained):
     MEASURES = ("feature_std", "effective_rank", "uniformity")
     chance = None
 
-    def __init__(
-        self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess
-    ) -> None:
+    def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         with seeded(settings.seed):
             network = Siamese(encoder, encoder.spec.feature_dim, settings.dim)
         super().__init__(network, settings, accelerator)

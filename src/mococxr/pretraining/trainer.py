@@ -84,11 +84,7 @@ ALWAYS = 100
 
 
 def train(
-    settings: PretrainSettings,
-    method: Method,
-    loader: BatchLoader,
-    accelerator: Accelerator,
-    selection: Selection,
+    settings: PretrainSettings, method: Method, loader: BatchLoader, accelerator: Accelerator, selection: Selection
 ) -> RunLog | None:
     """Go from the last checkpoint, or the start, to the last step.
 
@@ -125,9 +121,7 @@ def train(
             if done % s.save_every == 0 or last or stop:
                 run.save(done)
             if stop and not last:
-                raise RunError(
-                    f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there."
-                )
+                raise RunError(f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there.")
     return run.log
 
 
@@ -310,9 +304,7 @@ def _shown(entry: dict[str, Any], word: str) -> dict[str, str]:
         "kNN": ("knn_auroc", ".3f"),
     }
     known = {name: (entry.get(key), form) for name, (key, form) in shown.items()}
-    return {name: f"{value:{form}}" for name, (value, form) in known.items() if value is not None} | {
-        "is": word
-    }
+    return {name: f"{value:{form}}" for name, (value, form) in known.items() if value is not None} | {"is": word}
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
     )
     lines = [
         f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. On the diagonal calibration "
-        "is perfect; below it probabilities are too high, above it too low.",
+        "is perfect; below it probabilities are too high, above it too low."
     ]
     if fitted:
         lines.append(
@@ -73,10 +73,7 @@ def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
             f"{unit}; on test {unit} it may reach more or less."
         )
     reasons = [(row, row["reason"].rstrip(".")) for row in rows if row["reason"]]
-    return [
-        *lines,
-        *dict.fromkeys(f"{arm_label(study, row['arm'])}, {row['target']}: {why}." for row, why in reasons),
-    ]
+    return [*lines, *dict.fromkeys(f"{arm_label(study, row['arm'])}, {row['target']}: {why}." for row, why in reasons)]
 
 
 def _confusion(row: Row, unit: str) -> Table:

@@ -58,9 +58,7 @@ def _draw_curve(
     fractions = study.fractions(target)
     handles, labels = [], []
     for style in _styles(study, drawing.axis_width(fractions)):
-        rows = sorted(
-            study.rows("cells", target=target, mode=mode, arm=style.arm), key=lambda row: row["fraction"]
-        )
+        rows = sorted(study.rows("cells", target=target, mode=mode, arm=style.arm), key=lambda row: row["fraction"])
         if rows:
             handles.append(_draw_arm(axes, style, rows, measure, ends))
             labels.append(style.label)
@@ -112,9 +110,7 @@ def draw_reliability(study: StudyResults) -> list[Figure]:
     """The reliability curves of the cells of each verdict."""
     figures = []
     for number, target in enumerate(study.targets):
-        rows = [
-            row for row in headline_cells(study, "reliability", target) if row["mean_probability"] is not None
-        ]
+        rows = [row for row in headline_cells(study, "reliability", target) if row["mean_probability"] is not None]
         if rows:
             shows = "observed frequency against the predicted probability"
             title = f"{target} · {mode_name(rows[0]['mode'])}"
@@ -130,9 +126,7 @@ def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure
     drawing.note(axes, "dotted: perfect calibration", 0.98, 0.02, ha="right", va="bottom", fontsize=9)
     handles, labels = [], []
     for style in _styles(study):
-        points = sorted(
-            (row for row in rows if row["arm"] == style.arm), key=lambda row: row["mean_probability"]
-        )
+        points = sorted((row for row in rows if row["arm"] == style.arm), key=lambda row: row["mean_probability"])
         if points:
             xs = [row["mean_probability"] for row in points]
             lows, highs = (drawing.gaps([row[end] for row in points]) for end in ("low", "high"))

@@ -105,9 +105,7 @@ def interval_name(study: StudyResults) -> str:
 def labels_used(study: StudyResults, target: str, fraction: float) -> str:
     """`1 % of the labels (34 images, 20 patients)`."""
     trials = study.rows("trials", target=target, fraction=fraction)
-    images, patients = (
-        fmt.span([trial[f"train_{unit}"] for trial in trials]) for unit in ("images", "patients")
-    )
+    images, patients = (fmt.span([trial[f"train_{unit}"] for trial in trials]) for unit in ("images", "patients"))
     labels = "all labels" if fraction == 1 else f"{fmt.percent(fraction)} of the labels"
     return f"{labels} ({images} images" + (f", {patients} patients)" if study.patients_known else ")")
 
@@ -205,9 +203,7 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
     sources = ["test patients", *["label subsets"] * (draws > 1), *["pretraining runs"] * (runs > 1)]
     intervals = [("Over other test patients", "low", "high", row["verdict"])]
     if row["low_draws"] is not None and row["high_draws"] is not None:
-        side = (
-            "better" if row["low_draws"] > 0 else "worse" if row["high_draws"] < 0 else "no difference shown"
-        )
+        side = "better" if row["low_draws"] > 0 else "worse" if row["high_draws"] < 0 else "no difference shown"
         intervals.append((f"Over other {fmt.join_words(sources)}", "low_draws", "high_draws", side))
     over = []
     for label, low, high, word in intervals:
@@ -221,9 +217,7 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
 
 
 def _opening(study: StudyResults, row: Row) -> str:
-    cells = [
-        study.cell(row[name], row["mode"], row["target"], row["fraction"]) for name in ("arm", "against")
-    ]
+    cells = [study.cell(row[name], row["mode"], row["target"], row["fraction"]) for name in ("arm", "against")]
     arm_value, reference_value = (fmt.number(cell["auroc"] if cell else None) for cell in cells)
     arm, against = arm_label(study, row["arm"]), arm_label(study, row["against"])
     mode = MODES.get(row["mode"]) or Mode(row["mode"], "", f"{row['mode']} from {{arm}} reaches", "", "")
@@ -243,9 +237,7 @@ def _finding(study: StudyResults, row: Row) -> str:
     if row["verdict"] == "too few":
         return f": {fmt.signed(row['difference'])}. {fmt.first_upper(str(row['reason']).rstrip('.'))}."
     if row["low"] is None or row["high"] is None:
-        return (
-            f": {fmt.signed(row['difference'])}, but no interval is defined, so nothing is shown either way."
-        )
+        return f": {fmt.signed(row['difference'])}, but no interval is defined, so nothing is shown either way."
     limits = fmt.between(row, "low", "high", fmt.signed)
     numbers = f"{fmt.signed(row['difference'])} ({interval_name(study)} {limits})"
     if row["verdict"] == "better":
@@ -274,23 +266,17 @@ def differences(study: StudyResults, target: str) -> dict[str, Any] | None:
     ends = [abs(row[end]) for row in study.differences for end in ("low", "high") if row[end] is not None]
     reach = 1.05 * max([*ends, 0.01])
     fractions = study.fractions(target)
-    pairs = dict.fromkeys(
-        (row["mode"], row["arm"], row["against"]) for row in study.rows("differences", target=target)
-    )
+    pairs = dict.fromkeys((row["mode"], row["arm"], row["against"]) for row in study.rows("differences", target=target))
     rows = [
         {
             "mode": mode_name(mode),
             "arms": f"{arm_label(study, arm)} / {arm_label(study, against)}",
-            "cells": [
-                _difference(study, study.difference(arm, against, mode, target, f), reach) for f in fractions
-            ],
+            "cells": [_difference(study, study.difference(arm, against, mode, target, f), reach) for f in fractions],
         }
         for mode, arm, against in pairs
     ]
     heads = [fmt.percent(fraction) for fraction in fractions]
-    return (
-        {"target": target, "fractions": heads, "rows": rows, "reach": fmt.number(reach, 2)} if rows else None
-    )
+    return {"target": target, "fractions": heads, "rows": rows, "reach": fmt.number(reach, 2)} if rows else None
 
 
 def _difference(study: StudyResults, row: Row | None, reach: float) -> dict[str, Any]:
@@ -299,9 +285,7 @@ def _difference(study: StudyResults, row: Row | None, reach: float) -> dict[str,
         return {"pair": fmt.DASH, "parts": [fmt.DASH], "bar": None, "reason": ""}
     key = (row["mode"], row["target"], row["fraction"])
     areas = {row[name]: (study.cell(row[name], *key) or {}).get("auroc") for name in ("arm", "against")}
-    reasons = [
-        f"{arm_label(study, arm)}: {study.reason(arm, *key)}" for arm, area in areas.items() if area is None
-    ]
+    reasons = [f"{arm_label(study, arm)}: {study.reason(arm, *key)}" for arm, area in areas.items() if area is None]
     pair = " / ".join(fmt.number(area) for area in areas.values())
     if row["difference"] is None:
         return {"pair": pair, "parts": [pair, fmt.UNDEFINED], "bar": None, "reason": "; ".join(reasons)}
@@ -326,9 +310,7 @@ def alerts(study: StudyResults) -> list[Alert]:
     """What must be known before any number is read; empty when there is nothing to warn of."""
     found = []
     if study.phantom:
-        text = (
-            "Every image here was drawn by a program. This page demonstrates the method; it proves nothing."
-        )
+        text = "Every image here was drawn by a program. This page demonstrates the method; it proves nothing."
         found.append(Alert("Phantom images", text))
     if not study.patients_known:
         text = (
@@ -340,7 +322,9 @@ def alerts(study: StudyResults) -> list[Alert]:
     undefined = sum(row["auroc"] is None for row in study.cells)
     if undefined:
         title = f"{undefined} of {len(study.cells)} cells {'is' if undefined == 1 else 'are'} undefined"
-        text = "The data do not define a number there; none was put in its place. The reasons are listed under Warnings."
+        text = (
+            "The data do not define a number there; none was put in its place. The reasons are listed under Warnings."
+        )
         found.append(Alert(title, text))
     return found
 
@@ -356,9 +340,7 @@ def seen_splits(study: StudyResults, arm: str) -> list[str]:
     splits = pretrained_on["splits"]
     names = splits if isinstance(splits, list) else str(splits).replace(",", "+").split("+")
     tested = [] if study.external else [("test", "test")]
-    return [
-        word for name, word in [("val", "validation"), *tested] if {name, "all"} & {*map(str.strip, names)}
-    ]
+    return [word for name, word in [("val", "validation"), *tested] if {name, "all"} & {*map(str.strip, names)}]
 
 
 def _leaks(study: StudyResults) -> Iterator[Alert]:
@@ -377,9 +359,7 @@ def _leaks(study: StudyResults) -> Iterator[Alert]:
 
 def _few(study: StudyResults) -> Iterator[Alert]:
     for target in study.targets:
-        counts = {
-            word: study.facts["targets"][target][f"test_{word}_patients"] for word in ("positive", "negative")
-        }
+        counts = {word: study.facts["targets"][target][f"test_{word}_patients"] for word in ("positive", "negative")}
         few = [f"{count:,} {word}" for word, count in counts.items() if count < FEW_PATIENTS]
         if few:
             yield Alert(

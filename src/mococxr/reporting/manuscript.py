@@ -114,9 +114,7 @@ def _encoder(study: StudyResults, arm: str) -> str:
         times = f" in {len(about['runs'])} runs" if len(about["runs"]) > 1 else ""
         start = f"{fmt.fact(about['init'])} weights"
         by = f" by {about['method']}" if about.get("method") else ""
-        text += (
-            f", pretrained{by} without labels on {used} of {fmt.fact(images['source'])}{times}, from {start}"
-        )
+        text += f", pretrained{by} without labels on {used} of {fmt.fact(images['source'])}{times}, from {start}"
     elif about["kind"] in ("imagenet", "random"):
         text += f", {about['init']} weights"
     elif about["trained_on"]:
@@ -148,9 +146,7 @@ def _statistics(study: StudyResults) -> list[str]:
     if any(row["p_holm"] is not None for row in study.differences):
         parts.append("P values were adjusted for the number of comparisons (Holm; Benjamini-Hochberg).")
     if study.rows("variance"):
-        parts.append(
-            "The variance of differences was split into test patients, label subsets and pretraining runs."
-        )
+        parts.append("The variance of differences was split into test patients, label subsets and pretraining runs.")
     if study.frames["calibration"]["sensitivity"].count():
         parts.append(
             "For the first label subset and pretraining run, thresholds were chosen on validation images alone and "
@@ -178,9 +174,7 @@ def results(study: StudyResults) -> str:
         row = headline_row(study, verdict.target)
         parts += [*_tested(row), *_further(study, row)] if row is not None else []
     for target in study.targets:
-        positive, negative = (
-            study.facts["targets"][target][f"test_{word}s"] for word in ("positive", "negative")
-        )
+        positive, negative = (study.facts["targets"][target][f"test_{word}s"] for word in ("positive", "negative"))
         parts.append(f"Test images of {target}: {positive:,} positive, {negative:,} negative.")
     undefined = sum(row["auroc"] is None for row in study.cells)
     if undefined:
@@ -240,13 +234,7 @@ def checklist(study: StudyResults) -> Table:
     items = [
         ("5a", "7", "Where the data come from", METHODS, True),
         ("7", "9", "Preparation of the images, and what was left out", METHODS, True),
-        (
-            "10",
-            "21",
-            "Whether the test set is large enough",
-            TITLES["planning"],
-            bool(study.facts["planning"]),
-        ),
+        ("10", "21", "Whether the test set is large enough", TITLES["planning"], bool(study.facts["planning"])),
         ("11", "12", "Uncertain and blank labels", METHODS, True),
         ("12a", "19", "How the data were divided", METHODS, True),
         ("12a", "20", "No patient in two partitions", METHODS, study.patients_known),

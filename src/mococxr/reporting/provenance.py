@@ -70,18 +70,14 @@ def arms(study: StudyResults) -> Table:
     """What each encoder is, what it was trained on, what an image costs."""
     about = study.facts["arms"]
     columns = {
-        "Arm": lambda arm: (
-            arm_label(study, arm) + (" (reference)" if arm == study.facts["reference"] else "")
-        ),
+        "Arm": lambda arm: arm_label(study, arm) + (" (reference)" if arm == study.facts["reference"] else ""),
         "Encoder": lambda arm: _encoder(about[arm]),
         "Trained on": lambda arm: _trained_on(study, arm),
         "Inference time per image": lambda arm: _cost(about[arm]),
         "Pretraining": lambda arm: _runs(about[arm]),
     }
     devices = " and ".join(sorted({about[arm]["device"] for arm in study.values("arm")}))
-    note = (
-        f"Inference time: one forward pass at the arm's own size, measured on {devices} when the study ended."
-    )
+    note = f"Inference time: one forward pass at the arm's own size, measured on {devices} when the study ended."
     return tabulate(study.values("arm"), columns, len(columns), note)
 
 
@@ -143,20 +139,12 @@ def transfer(study: StudyResults) -> Table:
     columns: dict[str, Any] = {
         "Arm": lambda row: arm_label(study, row["arm"]),
         "Run": lambda row: row["run"],
-        "Pretrained on": lambda row: fmt.fact(
-            (study.facts["arms"][row["arm"]]["pretrained_on"] or {}).get("source")
-        ),
+        "Pretrained on": lambda row: fmt.fact((study.facts["arms"][row["arm"]]["pretrained_on"] or {}).get("source")),
         "Tested on": lambda _: fmt.fact(study.test_store["source"]),
     }
-    counts = {
-        "Test images": "test_images",
-        "Exact duplicates in pretraining": "same",
-        "Near-duplicates": "alike",
-    }
+    counts = {"Test images": "test_images", "Exact duplicates in pretraining": "same", "Near-duplicates": "alike"}
     for title, name in counts.items():
-        columns[title] = lambda row, name=name: (
-            fmt.fact(row["counts"][name]) if row["counts"] else "not checked"
-        )
+        columns[title] = lambda row, name=name: fmt.fact(row["counts"][name]) if row["counts"] else "not checked"
     note = "By SHA-256 of the file, and by fingerprint; all are listed in copies.csv."
     return tabulate(rows, columns, 4, note)
 
@@ -185,11 +173,7 @@ def data(study: StudyResults) -> dict[str, Any]:
         ("Targets (images, unless patients are named)", _targets(study)),
         ("Labels at each fraction", _budgets(study)),
     ]
-    return {
-        "summary": f"{subtitle(study)} Test, with a label: {judged(study)}.",
-        "facts": pairs,
-        "tables": tables,
-    }
+    return {"summary": f"{subtitle(study)} Test, with a label: {judged(study)}.", "facts": pairs, "tables": tables}
 
 
 def _test_store(study: StudyResults) -> str:
@@ -248,9 +232,7 @@ def _budgets(study: StudyResults) -> Table:
         "Subsets": lambda row: fmt.count(len({trial["draw"] for trial in row[2]})),
     }
     for name in ("images", "patients", "positives"):
-        columns[name.capitalize()] = lambda row, name=name: fmt.span(
-            trial[f"train_{name}"] for trial in row[2]
-        )
+        columns[name.capitalize()] = lambda row, name=name: fmt.span(trial[f"train_{name}"] for trial in row[2])
     return tabulate(rows, columns)
 
 

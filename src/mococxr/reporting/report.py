@@ -32,9 +32,7 @@ def write_report(folder: Path) -> Path:
     study = read_results(folder)
     curves, reliability, runs = draw.draw_curves(study), draw.draw_reliability(study), draw.draw_runs(study)
     values = _values(study) | {"curves": curves, "reliability": reliability, "runs": runs}
-    html, markdown = (
-        render("reporting/body.j2", form, html=form == "html", **values) for form in ("html", "md")
-    )
+    html, markdown = (render("reporting/body.j2", form, html=form == "html", **values) for form in ("html", "md"))
     drawn = [figure for by_target in curves.values() for part in by_target.values() for figure in part]
     for figure in [*drawn, *reliability, *runs]:
         atomic_write(study.path / "figures" / f"{figure.name}.svg", figure.svg)
@@ -81,10 +79,7 @@ def _facts(study: StudyResults, labels: list[str]) -> list[tuple[str, str]]:
     source = f", of {fmt.fact(study.test_store['source'])}" if study.external else ""
     return [
         ("Arms", ", ".join(labels)),
-        (
-            "Share of the labels",
-            ", ".join(fmt.percent(fraction) for fraction in sorted(study.values("fraction"))),
-        ),
+        ("Share of the labels", ", ".join(fmt.percent(fraction) for fraction in sorted(study.values("fraction")))),
         ("Test set", judged(study) + source),
         ("Made", fmt.time(study.facts["created"])),
     ]

@@ -122,11 +122,7 @@ def _main_source(rows: list[Row]) -> str:
     name = max(shares, key=lambda source: shares[source])
     single = [SOURCES[source].lower() for source in ("draws", "runs") if rows[0][source] is None]
     text = f"Most of the variance comes from the choice of {SOURCES[name].lower()} ({shares[name]:.0f} %)"
-    return (
-        f"{text}; {' and '.join(single)} could not be estimated: there was only one."
-        if single
-        else f"{text}."
-    )
+    return f"{text}; {' and '.join(single)} could not be estimated: there was only one." if single else f"{text}."
 
 
 def _bar(study: StudyResults, row: Row) -> Bar:
@@ -141,11 +137,7 @@ def _bar(study: StudyResults, row: Row) -> Bar:
     condition = f"{row['target']}, {mode_name(row['mode']).lower()}, "
     condition += labels_used(study, row["target"], row["fraction"])
     limits = fmt.between(row, "low", "high", fmt.signed)
-    over = (
-        f" {fmt.signed(row['difference'])} ({interval_name(study)} over all of these: {limits})"
-        if limits
-        else ""
-    )
+    over = f" {fmt.signed(row['difference'])} ({interval_name(study)} over all of these: {limits})" if limits else ""
     return Bar(f"{arms}: {condition}.{over}", parts, missing)
 
 
@@ -246,16 +238,13 @@ def subgroups(study: StudyResults) -> dict[str, Any]:
     tables = []
     for (arm, mode, target, fraction), part in cells.items():
         condition = f"{mode_name(mode).lower()}, {labels_used(study, target, fraction)}"
-        tables.append(
-            (f"{target}, {arm_label(study, arm)}: {condition}", _subgroup_table(part, units(study)))
-        )
+        tables.append((f"{target}, {arm_label(study, arm)}: {condition}", _subgroup_table(part, units(study))))
     more = len({tuple(row[name] for name in CELL) for row in study.rows("subgroups")}) - len(tables)
     first = next(iter(cells.values()))
-    measured, flagged = (
-        [row for row in first if row["auroc"] is not None],
-        [row for row in first if row["flagged"]],
+    measured, flagged = ([row for row in first if row["auroc"] is not None], [row for row in first if row["flagged"]])
+    summary = (
+        f"{arm_label(study, first[0]['arm'])}, {first[0]['target']}: {len(flagged)} of {len(measured)} groups flagged"
     )
-    summary = f"{arm_label(study, first[0]['arm'])}, {first[0]['target']}: {len(flagged)} of {len(measured)} groups flagged"
     named = "; ".join(f"{row['attribute']} {row['group']}, {fmt.signed(row['gap'])}" for row in flagged)
     summary += f": {named}." if flagged else "."
     if not measured:
@@ -264,10 +253,7 @@ def subgroups(study: StudyResults) -> dict[str, Any]:
 
 
 def _subgroup_table(rows: list[Row], unit: str) -> Table:
-    ends = [row[name] for row in rows for name in ("auroc", "low", "high") if row[name] is not None] or [
-        0.0,
-        1.0,
-    ]
+    ends = [row[name] for row in rows for name in ("auroc", "low", "high") if row[name] is not None] or [0.0, 1.0]
     margin = max(0.01, 0.05 * (max(ends) - min(ends)))
     scale = (min(ends) - margin, max(ends) + margin)
     largest = {row["attribute"]: row["auroc"] for row in rows if row["against_group"] == row["group"]}
@@ -305,9 +291,7 @@ def planning(study: StudyResults) -> Table:
         "Target difference": lambda row: fmt.fact(row["difference"]),
         "Power": lambda row: fmt.fact(row["power"]),
         "Test patients needed": lambda row: fmt.fact(row["patients"]),
-        "This study: positive": lambda row: fmt.fact(
-            study.facts["targets"][row["target"]]["test_positive_patients"]
-        ),
+        "This study: positive": lambda row: fmt.fact(study.facts["targets"][row["target"]]["test_positive_patients"]),
         "negative": lambda row: fmt.fact(study.facts["targets"][row["target"]]["test_negative_patients"]),
     }
     return tabulate([{"target": name} | plan for name, plan in study.facts["planning"].items()], columns)
@@ -327,9 +311,7 @@ def cells(study: StudyResults) -> Table:
     }
     for name, (title, ends) in measured(study).items():
         if name != "auroc":
-            columns[fmt.first_upper(title)] = lambda row, name=name, ends=ends: fmt.interval(
-                row, name, ends=ends
-            )
+            columns[fmt.first_upper(title)] = lambda row, name=name, ends=ends: fmt.interval(row, name, ends=ends)
     return tabulate(study.cells, columns, 3, f"In brackets: {interval_name(study)}.")
 
 

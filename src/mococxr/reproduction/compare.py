@@ -65,18 +65,12 @@ TABLES = (
     PaperTable("table1", "Table 1: pleural effusion, linear", _groups(_MAIN[:1], BACKBONES, MODES[:1])),
     PaperTable("table2", "Table 2: pleural effusion, end to end", _groups(_MAIN[:1], BACKBONES, MODES[1:])),
     PaperTable(
-        "table3",
-        "Table 3: linear on MoCo less end to end on ImageNet",
-        _groups(_MAIN, BACKBONES, MODES[:1]),
-        (ACROSS,),
+        "table3", "Table 3: linear on MoCo less end to end on ImageNet", _groups(_MAIN, BACKBONES, MODES[:1]), (ACROSS,)
     ),
     PaperTable("table4", "Table 4: tuberculosis on Shenzhen", _groups(_MAIN[1:], BACKBONES, MODES)),
     PaperTable("table5", "Table 5: the four other tasks", _OTHERS),
     PaperTable(
-        "precision",
-        "Average precision",
-        _groups(_MAIN, BACKBONES, MODES) + _OTHERS,
-        measure="average_precision",
+        "precision", "Average precision", _groups(_MAIN, BACKBONES, MODES) + _OTHERS, measure="average_precision"
     ),
     PaperTable(
         "learning_rate",

@@ -57,11 +57,7 @@ class Data:
 
     def facts(self) -> dict[str, Any]:
         """Counts for reproduce.json."""
-        counts = {
-            "rows": len(self.images),
-            "patients": self.images["patient"].n_unique(),
-            "studies": self.studies,
-        }
+        counts = {"rows": len(self.images), "patients": self.images["patient"].n_unique(), "studies": self.studies}
         return {**counts, "table_is_papers": counts == PAPERS}
 
 
@@ -79,8 +75,7 @@ def read_chexpert(settings: ReproduceSettings) -> Data:
     paths = _written_paths(settings.root)
     if len(paths) != len(train):
         raise InputError(
-            f"{settings.root}: train.csv lists {len(paths):,} images, not {len(train):,}.",
-            "Give it as released.",
+            f"{settings.root}: train.csv lists {len(paths):,} images, not {len(train):,}.", "Give it as released."
         )
     images_of, assumed, missing = {"val": rows.filter(pl.col("split") == "val").height}, [], ""
     if not images_of["val"]:
@@ -130,8 +125,7 @@ def _test_cohort(settings: ReproduceSettings) -> Cohort | None:
     rows = cohort.rows.filter(pl.col("split") == "test")
     if not len(rows):
         raise InputError(
-            f"{settings.test_root} holds no test image.",
-            "Give the folder of the official test set by --test-root.",
+            f"{settings.test_root} holds no test image.", "Give the folder of the official test set by --test-root."
         )
     return dataclasses.replace(cohort, rows=rows)
 
@@ -162,11 +156,7 @@ def patient_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[fl
     known = pl.DataFrame({"patient": data.images["patient"], "label": data.labels[SHENZHEN_TASK]})
     return {
         fraction: [
-            known["patient"]
-            .is_in(sample_patients(known, fraction, i, seed))
-            .arg_true()
-            .to_numpy()
-            .astype(np.int64)
+            known["patient"].is_in(sample_patients(known, fraction, i, seed)).arg_true().to_numpy().astype(np.int64)
             for i in range(draws)
         ]
         for fraction, draws in wanted.items()
@@ -178,9 +168,7 @@ def write_draws(folder: Path, data: Data, draws: Mapping[float, list[Rows]]) -> 
     for fraction, members in draws.items():
         for i, rows in enumerate(members):
             table = data.images[rows.tolist()] if len(rows) < len(data.images) else data.images
-            write_csv(
-                folder / f"{fraction:g}-{i}.csv", table.select(pl.Series("row", rows), "path", "patient")
-            )
+            write_csv(folder / f"{fraction:g}-{i}.csv", table.select(pl.Series("row", rows), "path", "patient"))
         for stale in folder.glob(f"{fraction:g}-*.csv"):
             if int(stale.stem.rpartition("-")[2]) >= len(members):
                 stale.unlink()

@@ -150,16 +150,10 @@ def _be(count: int, one: str, many: str) -> str:
 
 def _caution(compared: Comparison) -> str:
     if compared.record["phantom"]:
-        return (
-            " The images are synthetic, so neither agreement nor disagreement says anything about the paper."
-        )
+        return " The images are synthetic, so neither agreement nor disagreement says anything about the paper."
     count = len(compared.record["departures"])
     differ = _be(count, "setting differs", "settings differ")
-    return (
-        f" {count} {differ} from the paper's (below): read agreement and disagreement with that."
-        if count
-        else ""
-    )
+    return f" {count} {differ} from the paper's (below): read agreement and disagreement with that." if count else ""
 
 
 def _claim(label: str, state: str, chip: str, sentence: str) -> Row:
@@ -277,9 +271,7 @@ def _ends(row: Row) -> list[float]:
 def _place(row: Row, scale: tuple[float, float], marks: dict[str, str]) -> dict[str, Any]:
     """One place as the page shows it; `mark` refers to a reason below the table."""
     sign = _is_difference(row["arm"])
-    text: dict[str, Any] = dict.fromkeys(
-        ("measured", "printed", "gap", "state", "off", "mark", "subsets", "bars"), ""
-    )
+    text: dict[str, Any] = dict.fromkeys(("measured", "printed", "gap", "state", "off", "mark", "subsets", "bars"), "")
     if row["published"] is not None:
         printed = fmt.interval(row, "published", sign=sign, ends=("published_low", "published_high"))
         text["printed"] = ("about " if row["published_note"] else "") + printed
@@ -321,9 +313,7 @@ def _variant_line(name: str, variants: list[tuple[str, Row, Row]]) -> str:
     line = f"{VARIANT_WORDS[name]}: over {len(moves)} cells AUROC moves by {low} to {high}"
     for paper, sounder in [pair for pair in own if _is_difference(pair[0]["arm"])][:1]:
         where = f"{paper['task']}, {NETWORKS[paper['backbone']]}, {fmt.percent(paper['fraction'])}"
-        before, after = (
-            fmt.interval(row, "measured", sign=True, ends=("low", "high")) for row in (paper, sounder)
-        )
+        before, after = (fmt.interval(row, "measured", sign=True, ends=("low", "high")) for row in (paper, sounder))
         line += f"; MoCo less ImageNet ({where}) goes from {before} to {after}"
     return line + "."
 
@@ -376,8 +366,7 @@ def missing_cells(compared: Comparison) -> Table:
 def machine_facts(compared: Comparison) -> list[tuple[str, str]]:
     """The machine, the time and the version."""
     facts = [
-        (fmt.first_upper(name.replace("_", " ")), fmt.fact(value))
-        for name, value in compared.record["machine"].items()
+        (fmt.first_upper(name.replace("_", " ")), fmt.fact(value)) for name, value in compared.record["machine"].items()
     ]
     trials = [study.frames["trials"]["seconds"].drop_nulls() for study in compared.studies.values()]
     if trials:

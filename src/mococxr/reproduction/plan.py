@@ -94,13 +94,7 @@ def _noise(folder: Path, size: int, images: int) -> Store:
         cv2.imwrite(str(folder / f"{i}.png"), image)
     table = {"path": [f"{i}.png" for i in range(images)], "patient": [f"p{i}" for i in range(images)]}
     pl.DataFrame(table | {"Finding": [i % 2 for i in range(images)]}).write_csv(folder / "images.csv")
-    given = {
-        "source": folder / "images.csv",
-        "out": folder / "store",
-        "size": size,
-        "split": (1, 0, 0),
-        "jobs": 1,
-    }
+    given = {"source": folder / "images.csv", "out": folder / "store", "size": size, "split": (1, 0, 0), "jobs": 1}
     with contextlib.redirect_stderr(io.StringIO()):  # what is said of these images is of no use to anyone
         return commands.run("prepare", given)
 
@@ -150,9 +144,7 @@ def _by_gradient(encoder: Encoder, store: Store, batch: int, place: torch.device
     rows = np.arange(2 * batch)
     labels, none = (np.arange(len(store)) % 2).astype(np.int8), rows[:0]
     target = Target("timing", labels, rows, none, none, 0, 0)
-    data = TrainData(
-        store, target, rows, encoder.spec.size, lambda: encoder, lambda _: np.empty((0, 0), np.float32)
-    )
+    data = TrainData(store, target, rows, encoder.spec.size, lambda: encoder, lambda _: np.empty((0, 0), np.float32))
     config = TrainConfig(batch=batch, checkpoints=0, device=str(place))
 
     def train(updates: int) -> float:
@@ -172,9 +164,7 @@ def _evaluation(encoder: Encoder, store: Store, batch: int, place: torch.device)
 
     def read(images: int) -> float:
         rows = np.arange(images)
-        return _timed(
-            lambda: features(encoder, store, rows, size=encoder.spec.size, device=place, label=None), place
-        )
+        return _timed(lambda: features(encoder, store, rows, size=encoder.spec.size, device=place, label=None), place)
 
     first = read(min(batch, len(store)))
     if first > ENOUGH:
@@ -184,9 +174,7 @@ def _evaluation(encoder: Encoder, store: Store, batch: int, place: torch.device)
 
 def as_record(paces: dict[str, Pace]) -> dict[str, dict[str, float]]:
     """The paces as plain numbers."""
-    return {
-        name: {k: round(v, 4) for k, v in dataclasses.asdict(pace).items()} for name, pace in paces.items()
-    }
+    return {name: {k: round(v, 4) for k, v in dataclasses.asdict(pace).items()} for name, pace in paces.items()}
 
 
 SCHEMA = {
@@ -220,23 +208,14 @@ def plan_rows(
     return rows
 
 
-def _trials(
-    settings: ReproduceSettings, data: Data, study: Study, draw: int, drawn: Rows, pace: Pace
-) -> Iterable[Row]:
+def _trials(settings: ReproduceSettings, data: Data, study: Study, draw: int, drawn: Rows, pace: Pace) -> Iterable[Row]:
     """The trials of one draw of a study, in every mode and arm."""
     cell = study.first
     images, positives = labelled(data, cell.task, drawn)
     both = 0 < positives < images
     solved = study.variant == "solved"
-    steps = (
-        count_updates(images, settings.batch, settings.train_epochs or cell.epochs)
-        if both and not solved
-        else 0
-    )
-    read = (
-        min(EVALUATIONS, steps) * data.images_of["val"]
-        + min(STUDY["checkpoints"], steps) * data.images_of["test"]
-    )
+    steps = count_updates(images, settings.batch, settings.train_epochs or cell.epochs) if both and not solved else 0
+    read = min(EVALUATIONS, steps) * data.images_of["val"] + min(STUDY["checkpoints"], steps) * data.images_of["test"]
     if solved and draw == 0:  # features are read once for all draws
         read = len(data.images) + data.images_of["test"]
     for one in study.cells:

@@ -49,9 +49,7 @@ FIXED = (
     "pretrained", "seed",
 )  # fmt: skip
 """Settings that a folder keeps once something was trained in it."""
-PAPER: dict[str, Any] = {
-    name: getattr(PRESETS["paper"], name) for name in ("size", "epochs", "batch", "init")
-}
+PAPER: dict[str, Any] = {name: getattr(PRESETS["paper"], name) for name in ("size", "epochs", "batch", "init")}
 PAPER |= {"queue": QUEUES["paper"], "replicates": STUDY["replicates"], "train_epochs": None, "draws": None}
 Record = dict[str, Any]
 
@@ -256,9 +254,7 @@ def _finish(work: Reproduction) -> Path:
 def departures(s: ReproduceSettings, table_is_papers: bool | None, rows: int) -> list[Record]:
     """Where this run differs from the paper's by what the user asked for or gave."""
     changed: list[tuple[str, Any, Any]] = [
-        (name, paper, getattr(s, name))
-        for name, paper in PAPER.items()
-        if getattr(s, name) not in (paper, None)
+        (name, paper, getattr(s, name)) for name, paper in PAPER.items() if getattr(s, name) not in (paper, None)
     ]
     if s.queue is None and s.dataset == "chexpert" and largest_queue(rows, s.batch) < PAPER["queue"]:
         changed.append(("queue", PAPER["queue"], "the most that the images allow"))
@@ -270,9 +266,7 @@ def departures(s: ReproduceSettings, table_is_papers: bool | None, rows: int) ->
     if s.dataset == "shenzhen":
         split = s.split_file or "seeded shares " + " ".join(f"{share:g}" for share in s.split)
         changed.append(("split", "65/15/20 without a seed, not published", split))
-    return [
-        {"setting": name, "paper": _plain(paper), "here": _plain(value)} for name, paper, value in changed
-    ]
+    return [{"setting": name, "paper": _plain(paper), "here": _plain(value)} for name, paper, value in changed]
 
 
 def _plain(value: Any) -> Any:

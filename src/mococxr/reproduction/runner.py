@@ -213,9 +213,7 @@ def _measured(folder: Path) -> dict[tuple[str, str, str, float], dict[str, Any]]
     if not (folder / "study.json").is_file():  # written last
         return {}
     table = read_table(folder / "cells.csv", "cells")
-    return {
-        (row["arm"], row["mode"], row["target"], row["fraction"]): row for row in table.iter_rows(named=True)
-    }
+    return {(row["arm"], row["mode"], row["target"], row["fraction"]): row for row in table.iter_rows(named=True)}
 
 
 def run_states(out: Path, runs: Sequence[Run], selected: Sequence[Run]) -> list[dict[str, str]]:

@@ -15,13 +15,7 @@ from mococxr.settings.classifiers import (
 from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, PretrainSettings
-from mococxr.settings.studies import (
-    DemoSettings,
-    EvaluateSettings,
-    ReportSettings,
-    ReproduceSettings,
-    StudySettings,
-)
+from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
 
 COMMANDS: dict[str, type] = {
     "demo": DemoSettings,

@@ -24,13 +24,7 @@ class EncoderSettings(OnDevice, WithJobs):
         group="Encoder",
     )
     size: int | None = setting(
-        "Side of the encoder's input.",
-        None,
-        unit="px",
-        low=1,
-        high=4096,
-        shown="each encoder's own",
-        group="Encoder",
+        "Side of the encoder's input.", None, unit="px", low=1, high=4096, shown="each encoder's own", group="Encoder"
     )
     frame: Literal["centre", "whole"] = setting(
         "Input crop: the centred square of the shorter side, or the whole image with its aspect ratio kept.",
@@ -51,10 +45,7 @@ class TrainingSettings(EncoderSettings, Seeded):
         "How uncertain labels (-1) are treated.", "ignore", source=PAPER, group="Labels"
     )
     blank: Literal["negative", "unknown"] | None = setting(
-        "How missing labels are treated.",
-        None,
-        shown="unknown; negative for CheXpert-like datasets",
-        group="Labels",
+        "How missing labels are treated.", None, shown="unknown; negative for CheXpert-like datasets", group="Labels"
     )
     strength: str = setting(
         "Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by "
@@ -68,9 +59,7 @@ class TrainingSettings(EncoderSettings, Seeded):
         group="Linear probe",
     )
     lr: float = setting("Learning rate.", 3e-5, above=0, source=PAPER, group="Gradient training")
-    optimizer: Literal["adam", "adamw"] = setting(
-        "Optimiser.", "adam", source=PAPER, group="Gradient training"
-    )
+    optimizer: Literal["adam", "adamw"] = setting("Optimiser.", "adam", source=PAPER, group="Gradient training")
     weight_decay: float = setting("Weight decay.", 0.0, low=0, source=PAPER, group="Gradient training")
     batch: int = setting("Batch size.", 16, unit="images", low=1, source=PAPER, group="Gradient training")
     epochs: float | None = setting(
@@ -125,12 +114,7 @@ class FitSettings(TrainingSettings):
         group="Operating point",
     )
     sensitivity: float | None = setting(
-        "Sensitivity that the threshold should reach.",
-        None,
-        above=0,
-        high=1,
-        shown="0.9",
-        group="Operating point",
+        "Sensitivity that the threshold should reach.", None, above=0, high=1, shown="0.9", group="Operating point"
     )
     out: Path = setting("Model folder to create.")
 
@@ -185,10 +169,7 @@ class ImportSettings:
         group="Encoder",
     )
     source: str | None = setting(
-        "Dataset it was pretrained on, as stores name it (e.g. chexpert).",
-        None,
-        shown="unknown",
-        group="Images",
+        "Dataset it was pretrained on, as stores name it (e.g. chexpert).", None, shown="unknown", group="Images"
     )
 
 
@@ -202,6 +183,4 @@ class ExportSettings:
     study: Path | None = setting(
         "Study of this encoder whose results go into the model card.", None, group="Comparison"
     )
-    arm: str | None = setting(
-        "Its arm in that study.", None, shown="the arm with the same weights", group="Comparison"
-    )
+    arm: str | None = setting("Its arm in that study.", None, shown="the arm with the same weights", group="Comparison")

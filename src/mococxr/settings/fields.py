@@ -162,9 +162,7 @@ def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
     for number in converted if isinstance(converted, tuple) else (converted,):
         if isinstance(number, float | int) and number not in limits and number not in words.values():
             must = str(limits) or "a finite number"
-            raise InputError(
-                f"{flag(field.name)} must be {must} (got {_number(number)}).", field.metadata["help"]
-            )
+            raise InputError(f"{flag(field.name)} must be {must} (got {_number(number)}).", field.metadata["help"])
     return converted
 
 
@@ -275,9 +273,7 @@ def from_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"Cannot read {path}: {error.strerror}.", "Check the path given to --config."
-        ) from error
+        raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path given to --config.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {error}.", "Fix the file, or leave --config out.") from error
     if content is None:

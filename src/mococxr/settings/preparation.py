@@ -20,8 +20,7 @@ class PrepareSettings(OnExecutor, WithJobs):
     """Read a folder of chest X-rays once: decode, downscale, split by patient, and write a store."""
 
     source: Path = setting(
-        "A folder of images, or a CSV table that lists them; in Python also a torchxrayvision dataset.",
-        positional=True,
+        "A folder of images, or a CSV table that lists them; in Python also a torchxrayvision dataset.", positional=True
     )
     out: Path = setting("Store folder to create.")
     format: Format = setting("Layout of the source; auto detects it.", "auto", group="Images")
@@ -58,11 +57,7 @@ class PrepareSettings(OnExecutor, WithJobs):
         group="Images",
     )
     split: tuple[float, float, float] = setting(
-        "Fractions of patients for training, validation and test.",
-        (0.5, 0.1, 0.4),
-        low=0,
-        high=1,
-        group="Split",
+        "Fractions of patients for training, validation and test.", (0.5, 0.1, 0.4), low=0, high=1, group="Split"
     )
     split_file: Path | None = setting(
         "A given split instead of --split: a table `patient,split` (train, val, test), a JSON file with a list of "
@@ -70,9 +65,7 @@ class PrepareSettings(OnExecutor, WithJobs):
         None,
         group="Split",
     )
-    split_seed: int = setting(
-        "Random seed of the split by --split.", 0, low=0, high=LARGEST_SEED, group="Split"
-    )
+    split_seed: int = setting("Random seed of the split by --split.", 0, low=0, high=LARGEST_SEED, group="Split")
     patients_unknown: bool = setting(
         "Accept images without patient identifiers: each image then counts as its own patient, and the report says so.",
         False,
@@ -120,9 +113,7 @@ class ViewsSettings(Seeded):
 
     store: Path = setting(STORE, positional=True)
     out: Path = setting("PNG file to write.")
-    preset: Literal["paper", "tuned"] = setting(
-        "Preset whose augmentation is shown.", "tuned", group="Augmentation"
-    )
+    preset: Literal["paper", "tuned"] = setting("Preset whose augmentation is shown.", "tuned", group="Augmentation")
     size: int | None = setting(
         "Side of a view.", None, unit="px", low=16, high=4096, shown="the preset's", group="Augmentation"
     )

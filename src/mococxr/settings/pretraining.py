@@ -28,13 +28,9 @@ class Preset:
         "imagenet",
         group="Encoder",
     )
-    channels: int = setting(
-        "Input channels; the grey image is repeated into each.", 3, low=1, high=64, group="Encoder"
-    )
+    channels: int = setting("Input channels; the grey image is repeated into each.", 3, low=1, high=64, group="Encoder")
     size: int = setting("Side of a view.", 96, unit="px", low=16, high=4096, group="Encoder")
-    epochs: int = setting(
-        "Passes over the images.", 12, unit="epochs", low=1, high=100_000, group="Optimisation"
-    )
+    epochs: int = setting("Passes over the images.", 12, unit="epochs", low=1, high=100_000, group="Optimisation")
     batch: int = setting(
         "Batch size over all processes; auto: the largest power of two that fits the GPU, or on a CPU the preset's.",
         32,
@@ -45,9 +41,7 @@ class Preset:
         words={"auto": AUTO},
     )
     lr: float = setting("Learning rate.", 5e-4, above=0, group="Optimisation")
-    momentum: float = setting(
-        "Momentum m of the key encoder.", 0.99, low=0, high=1, group="Contrastive learning"
-    )
+    momentum: float = setting("Momentum m of the key encoder.", 0.99, low=0, high=1, group="Contrastive learning")
     temperature: float = setting(
         "Temperature T of the contrastive loss.", 0.2, low=1e-4, high=100, group="Contrastive learning"
     )
@@ -66,9 +60,7 @@ class Preset:
     weight_decay: float = setting(
         "Weight decay (L2 for adam and sgd, decoupled for adamw).", 1e-4, low=0, group="Optimisation"
     )
-    schedule: Literal["step", "cosine", "constant"] = setting(
-        "Learning rate schedule.", "cosine", group="Optimisation"
-    )
+    schedule: Literal["step", "cosine", "constant"] = setting("Learning rate schedule.", "cosine", group="Optimisation")
     milestones: tuple[float, ...] = setting(
         "Step schedule: fractions of the run after which the learning rate falls to a tenth.",
         (),
@@ -77,11 +69,7 @@ class Preset:
         group="Optimisation",
     )
     warmup: float = setting(
-        "Fraction of the run in which the learning rate rises from 0.",
-        0.02,
-        low=0,
-        high=1,
-        group="Optimisation",
+        "Fraction of the run in which the learning rate rises from 0.", 0.02, low=0, high=1, group="Optimisation"
     )
     flip: float = setting("Probability of a horizontal flip.", 0.5, low=0, high=1, group="Augmentation")
     rotation: float = setting(
@@ -96,9 +84,7 @@ class Preset:
     )
     brightness: float = setting("Brightness jitter, relative.", 0.0, low=0, high=1, group="Augmentation")
     contrast: float = setting("Contrast jitter, relative.", 0.0, low=0, high=1, group="Augmentation")
-    mean: float = setting(
-        "Mean subtracted from grey values in 0 to 1.", 0.449, low=0, high=1, group="Augmentation"
-    )
+    mean: float = setting("Mean subtracted from grey values in 0 to 1.", 0.449, low=0, high=1, group="Augmentation")
     std: float = setting("Divisor of the grey values after that.", 0.226, above=0, group="Augmentation")
     positives: Literal["view", "study"] = setting(
         "Positive pairs: two views of one image, or two images of one study (MedAug).",
@@ -170,9 +156,7 @@ class PretrainSettings(Preset, OnDevice, Seeded):
     pretrain_on: Literal["train", "train+val", "all"] = setting(
         "Splits whose images are used.", "train", group="Images"
     )
-    exclude_patients: Path | None = setting(
-        "File of patients to exclude, one per line.", None, group="Images"
-    )
+    exclude_patients: Path | None = setting("File of patients to exclude, one per line.", None, group="Images")
     knn: str | None = setting(
         "Label for online kNN evaluation, LABEL or COLUMN=VALUE: AUROC on validation patients from nearest training "
         "patients. It does not influence training.",
@@ -184,18 +168,12 @@ class PretrainSettings(Preset, OnDevice, Seeded):
         "last",
         group="Checkpoints and logging",
     )
-    save_every: int = setting(
-        "Steps between checkpoints.", 200, unit="steps", low=1, group="Checkpoints and logging"
-    )
-    log_every: int = setting(
-        "Steps between log lines.", 10, unit="steps", low=1, group="Checkpoints and logging"
-    )
+    save_every: int = setting("Steps between checkpoints.", 200, unit="steps", low=1, group="Checkpoints and logging")
+    log_every: int = setting("Steps between log lines.", 10, unit="steps", low=1, group="Checkpoints and logging")
     tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = setting(
         "Experiment tracker that also receives the log.", "none", group="Checkpoints and logging"
     )
-    resume: bool = setting(
-        "Resume from the last checkpoint in --out.", False, group="Checkpoints and logging"
-    )
+    resume: bool = setting("Resume from the last checkpoint in --out.", False, group="Checkpoints and logging")
     precision: Literal["auto", "no", "bf16", "fp16"] = setting(
         "Mixed precision; auto uses bf16 where it is faster.", "auto", group="Execution"
     )

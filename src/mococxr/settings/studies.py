@@ -28,20 +28,11 @@ class StudySettings(TrainingSettings, OnGpus):
         group="Design",
     )
     fraction: tuple[float, ...] = setting(
-        "Fractions of the labelled training patients.",
-        (0.01, 0.1, 1.0),
-        above=0,
-        high=1,
-        source=PAPER,
-        group="Design",
+        "Fractions of the labelled training patients.", (0.01, 0.1, 1.0), above=0, high=1, source=PAPER, group="Design"
     )
-    draws: int = setting(
-        "Label subsets per fraction; fraction 1 has one.", 5, low=1, source=PAPER, group="Design"
-    )
+    draws: int = setting("Label subsets per fraction; fraction 1 has one.", 5, low=1, source=PAPER, group="Design")
     draws_from: Path | None = setting(
-        "Folder of given label subsets, FRACTION-I.csv with path and patient, instead of --draws.",
-        None,
-        group="Design",
+        "Folder of given label subsets, FRACTION-I.csv with path and patient, instead of --draws.", None, group="Design"
     )
     test_on: Path | None = setting(
         "External validation: another store whose test images are scored.",
@@ -66,11 +57,7 @@ class StudySettings(TrainingSettings, OnGpus):
         group="Statistics",
     )
     sensitivity: float = setting(
-        "Sensitivity at which the threshold is set on validation images.",
-        0.9,
-        above=0,
-        high=1,
-        group="Statistics",
+        "Sensitivity at which the threshold is set on validation images.", 0.9, above=0, high=1, group="Statistics"
     )
     subgroup: tuple[str, ...] = setting(
         "Column of subgroups to evaluate separately (repeatable).",
@@ -112,9 +99,7 @@ class EvaluateSettings(Seeded):
         (),
         group="Columns",
     )
-    against: Path | None = setting(
-        "A second table to compare with, on the same images.", None, group="Comparison"
-    )
+    against: Path | None = setting("A second table to compare with, on the same images.", None, group="Comparison")
     unpaired: bool = setting("The second table has other patients.", False, group="Comparison")
     margin: float | None = setting(
         "Pre-specified AUROC margin for tests of equivalence and non-inferiority.",
@@ -140,11 +125,7 @@ class EvaluateSettings(Seeded):
         group="Operating point",
     )
     prevalence: float | None = setting(
-        "With --threshold: PPV and NPV also at this prevalence.",
-        None,
-        above=0,
-        below=1,
-        group="Operating point",
+        "With --threshold: PPV and NPV also at this prevalence.", None, above=0, below=1, group="Operating point"
     )
     calibration: bool = setting(
         "Assess calibration: Brier score, calibration error, slope, intercept, reliability curve.",
@@ -155,12 +136,8 @@ class EvaluateSettings(Seeded):
         "Calibrate the scores on --validation first; implies --calibration.", "none", group="Operating point"
     )
     replicates: int = setting("Bootstrap resamples of the patients.", 2000, low=1, group="Statistics")
-    bootstrap: Literal["percentile", "bca"] = setting(
-        "Type of bootstrap interval.", "percentile", group="Statistics"
-    )
-    stratify: bool = setting(
-        "Resample patients with and without the finding separately.", False, group="Statistics"
-    )
+    bootstrap: Literal["percentile", "bca"] = setting("Type of bootstrap interval.", "percentile", group="Statistics")
+    stratify: bool = setting("Resample patients with and without the finding separately.", False, group="Statistics")
     level: float = setting("Confidence level of the intervals.", 0.95, above=0, below=1, group="Statistics")
     json: Path | None = setting("JSON file for all numbers in full precision.", None, group="Output")
 
@@ -175,9 +152,7 @@ class ReproduceSettings(OnDevice, WithJobs, Seeded, OnGpus):
     root: Path = setting("Dataset folder, as released.")
     out: Path = setting("Output folder (created, or resumed).")
     test_root: Path | None = setting(
-        "CheXpert: folder of the official test set; without it, cells that need it are skipped.",
-        None,
-        group="Images",
+        "CheXpert: folder of the official test set; without it, cells that need it are skipped.", None, group="Images"
     )
     split: tuple[float, float, float] = setting(
         "Shenzhen: fractions of images for training, validation and test.",
@@ -220,12 +195,8 @@ class ReproduceSettings(OnDevice, WithJobs, Seeded, OnGpus):
         source=PAPER,
         group="Design",
     )
-    replicates: int = setting(
-        "Bootstrap resamples of the test patients.", 500, low=1, source=PAPER, group="Statistics"
-    )
-    size: int = setting(
-        "Side of images and views.", 320, unit="px", low=16, high=4096, source=PAPER, group="Images"
-    )
+    replicates: int = setting("Bootstrap resamples of the test patients.", 500, low=1, source=PAPER, group="Statistics")
+    size: int = setting("Side of images and views.", 320, unit="px", low=16, high=4096, source=PAPER, group="Images")
     init: str = setting(
         "Initial weights of both arms: imagenet, or any encoder that `pretrain` takes.",
         "imagenet",
@@ -251,12 +222,7 @@ class ReproduceSettings(OnDevice, WithJobs, Seeded, OnGpus):
         "Pretraining: passes over the images.", 20, unit="epochs", low=1, source=PAPER, group="Optimisation"
     )
     batch: int = setting(
-        "Batch size, in pretraining and on labels.",
-        16,
-        unit="images",
-        low=2,
-        source=PAPER,
-        group="Optimisation",
+        "Batch size, in pretraining and on labels.", 16, unit="images", low=2, source=PAPER, group="Optimisation"
     )
     train_epochs: float | None = setting(
         "Training on labels: passes over the labelled images.",
@@ -268,9 +234,7 @@ class ReproduceSettings(OnDevice, WithJobs, Seeded, OnGpus):
         group="Gradient training",
     )
     dry_run: bool = setting(
-        "Plan only: write label subsets and plan.csv, time a few steps, read no image.",
-        False,
-        group="Execution",
+        "Plan only: write label subsets and plan.csv, time a few steps, read no image.", False, group="Execution"
     )
 
 
@@ -280,6 +244,4 @@ class DemoSettings(Seeded):
 
     out: Path = setting("Output folder.", Path("demo"), group="Output")
     images: int = setting("Number of synthetic images.", 2400, unit="images", low=200, group="Images")
-    epochs: int = setting(
-        "Pretraining: passes over the images.", 10, unit="epochs", low=1, group="Optimisation"
-    )
+    epochs: int = setting("Pretraining: passes over the images.", 10, unit="epochs", low=1, group="Optimisation")

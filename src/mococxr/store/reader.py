@@ -73,9 +73,7 @@ class Store:
         factor = halving(self._levels[1].shorter, target)
         if factor not in self._levels:
             written = factor in self.manifest["levels"]
-            self._levels[factor] = (
-                self._read_level(factor) if written else ShrunkLevel(self._levels[1], factor)
-            )
+            self._levels[factor] = self._read_level(factor) if written else ShrunkLevel(self._levels[1], factor)
         return self._levels[factor]
 
     @cached_property
@@ -97,8 +95,7 @@ class Store:
     def splits(self) -> pl.DataFrame:
         """`patient, split` with train, val or test, one row a patient."""
         return _read(
-            self.path / "splits.csv",
-            lambda file: pl.read_csv(file, infer_schema=False).select("patient", "split"),
+            self.path / "splits.csv", lambda file: pl.read_csv(file, infer_schema=False).select("patient", "split")
         )
 
     @cached_property
@@ -154,8 +151,7 @@ class Store:
         sizes = self.columns("height", "width")
         if len(sizes) != len(self):
             raise InputError(
-                f"{self.path / 'index.parquet'} has {len(sizes):,} rows and the manifest {len(self):,}.",
-                _AGAIN,
+                f"{self.path / 'index.parquet'} has {len(sizes):,} rows and the manifest {len(self):,}.", _AGAIN
             )
         heights, widths = (sizes[name].cast(pl.Int32).to_numpy() // factor for name in ("height", "width"))
         stored = int(self.manifest["size"])
@@ -167,27 +163,14 @@ def _check_is_store(path: Path) -> None:
     if not path.exists():
         raise InputError(f"There is no store at {path}.", f"Make one: mococxr prepare SOURCE --out {path}")
     if not (path / "manifest.json").is_file():
-        raise InputError(
-            f"{path} is not a store: it has no manifest.json.", "Name a folder that `prepare` has made."
-        )
+        raise InputError(f"{path} is not a store: it has no manifest.json.", "Name a folder that `prepare` has made.")
     for name in ("index.parquet", "splits.csv"):
         if not (path / name).is_file():
             raise InputError(f"{path / name} is missing.", _AGAIN)
 
 
 def _check_format(path: Path, manifest: Any) -> None:
-    keys = (
-        "format",
-        "counts",
-        "labels",
-        "shards",
-        "levels",
-        "size",
-        "source",
-        "patients_known",
-        "blank",
-        "hashes",
-    )
+    keys = ("format", "counts", "labels", "shards", "levels", "size", "source", "patients_known", "blank", "hashes")
     absent = [key for key in keys if not isinstance(manifest, dict) or key not in manifest]
     if absent:
         raise InputError(f"{path / 'manifest.json'} lacks {', '.join(absent)}.", _AGAIN)

@@ -81,9 +81,7 @@ class Measured:
 
     def scores(self, key: Key, draws: Sequence[int] | None = None) -> Floats:
         """The scores of the trials of one cell, (T, G); of some draws only."""
-        return self.scores_TG[
-            [i for i in self.members(key) if draws is None or self.done[i]["draw"] in draws]
-        ]
+        return self.scores_TG[[i for i in self.members(key) if draws is None or self.done[i]["draw"] in draws]]
 
     def first(self, key: Key) -> Record | None:
         """The record of the first draw and run of a cell that is done."""
@@ -93,9 +91,7 @@ class Measured:
     def reason(self, key: Key) -> str:
         """Why a cell has no number: what its first undefined trial says."""
         said = [r["status"] for r in self.records if key_of(r) == key and r["status"] != "done"]
-        return (
-            said[0].removeprefix(UNDEFINED) if said else "no resample of the test patients has both classes"
-        )
+        return said[0].removeprefix(UNDEFINED) if said else "no resample of the test patients has both classes"
 
 
 def key_of(record: Record) -> Key:

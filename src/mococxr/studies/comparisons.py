@@ -102,9 +102,7 @@ def _judged(found: Difference, split: VarianceSplit | None, measured: Measured) 
     wider, over = None, [SOURCES[0]]
     if split is not None and split.count_draws * split.count_runs > 1:
         wider = (split.low, split.high)
-        over += [
-            name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1
-        ]
+        over += [name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1]
     sentence = verdict(found, measured.labels, measured.patients, wider, over)
     few = split.few if wider is not None and split is not None else ()
     return {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}
@@ -188,9 +186,7 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
         return about | {"words": few}
     pair = _telling(key, reference, measured, fractions)
     if pair is None:
-        return about | {
-            "words": f"No number of patients: at no share of the labels do both arms reach {GUESSING}."
-        }
+        return about | {"words": f"No number of patients: at no share of the labels do both arms reach {GUESSING}."}
     lost = [measured.reason(one) for one in pair if not measured.members(one)]
     try:
         if lost:
@@ -207,9 +203,7 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
     return about | {"patients": plan["patients"], "words": " ".join(words)}
 
 
-def _telling(
-    key: Key, reference: str, measured: Measured, fractions: Sequence[float]
-) -> tuple[Key, Key] | None:
+def _telling(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> tuple[Key, Key] | None:
     """The cells of both arms to plan from; those of `key` where one of them has no number; None: all near guessing."""
     for fraction in sorted(one for one in fractions if one >= key[3]):
         pair = (*key[:3], fraction), (reference, *key[1:3], fraction)

@@ -115,9 +115,7 @@ def read_design(settings: StudySettings) -> Design:
     arms = read_arms(settings.arm, settings.backbone, settings.size)
     names = [arm.name for arm in arms]
     if settings.against is not None and settings.against not in names:
-        raise InputError(
-            f"--against {settings.against!r} is not an arm.", f"The arms are {', '.join(names)}."
-        )
+        raise InputError(f"--against {settings.against!r} is not an arm.", f"The arms are {', '.join(names)}.")
     train, test = _target_data(settings, store, test_store)
     targets = list(train.targets.values())
     given = None
@@ -154,9 +152,7 @@ def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tu
 
 def _targets(store: Store, settings: StudySettings) -> dict[str, Target]:
     def read(name: str) -> Target:
-        return read_target(
-            store, name, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
-        )
+        return read_target(store, name, where=settings.where, uncertain=settings.uncertain, blank=settings.blank)
 
     try:
         return {name: read(name) for name in settings.target}
@@ -194,9 +190,7 @@ def read_arms(texts: Sequence[str], backbone: str | None, size: int | None) -> l
     return [_arm(name, several, backbone, size, like) for name, several in named]
 
 
-def _arm(
-    name: str, encoders: list[str], backbone: str | None, size: int | None, like: EncoderSpec | None
-) -> Arm:
+def _arm(name: str, encoders: list[str], backbone: str | None, size: int | None, like: EncoderSpec | None) -> Arm:
     sources = tuple(
         table_source(encoder) if encoder.endswith(".parquet")
         else resolve_encoder(encoder, backbone=backbone, size=size, like=like)
@@ -216,9 +210,7 @@ def _parts(text: str) -> tuple[str, list[str]]:
             "Write --arm NAME=RUN, --arm imagenet, --arm random or --arm NAME=hf:OWNER/NAME.",
         )
     if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and set(encoders) & set(BUILT_IN)):
-        raise InputError(
-            f"--arm {text!r} mixes or repeats encoders.", "Several encoders of an arm are different runs."
-        )
+        raise InputError(f"--arm {text!r} mixes or repeats encoders.", "Several encoders of an arm are different runs.")
     return name, encoders
 
 
@@ -263,8 +255,7 @@ def check_unit(store: Store, unit: str) -> None:
     if unit == "study" and store.index["study"].null_count():
         missing = store.index["study"].null_count()
         raise InputError(
-            f"--unit study: {missing:,} images have no study.",
-            "Take --unit image or patient, or name the studies.",
+            f"--unit study: {missing:,} images have no study.", "Take --unit image or patient, or name the studies."
         )
 
 

@@ -66,9 +66,7 @@ def executor_of(
         InputError: as `joined`; nothing was written.
     """
     with joined(name, device, gpus) as cluster:
-        yield (
-            Local(context, jobs) if cluster is None else OnRay(cluster[0], context, jobs, device, cluster[1])
-        )
+        yield (Local(context, jobs) if cluster is None else OnRay(cluster[0], context, jobs, device, cluster[1]))
 
 
 class Local:
@@ -82,9 +80,7 @@ class Local:
         """Extract the features, and keep where they lie in `TrialContext.features`; `--jobs` limits the threads."""
         with _threads(self._threads):
             for job in jobs:
-                self._context.features[job.key] = extract_features(
-                    self._context, job, f"features of {job.arm}"
-                )
+                self._context.features[job.key] = extract_features(self._context, job, f"features of {job.arm}")
 
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
         """Do the trials and yield their records as they come; in several processes where they are slow."""
@@ -146,8 +142,7 @@ def share_of_gpu(ray: Any, device: str, gpus: float | None) -> float:
     has_gpu = Cluster(ray).has("GPU")
     if (gpus or device == "cuda") and not has_gpu:
         raise InputError(
-            "No machine of the Ray cluster has a GPU.",
-            "Leave --gpus and --device out, or add such a machine.",
+            "No machine of the Ray cluster has a GPU.", "Leave --gpus and --device out, or add such a machine."
         )
     if gpus is not None:
         return gpus
@@ -220,9 +215,7 @@ class OnRay:
         made, no_gpu = answer
         if no_gpu and no_gpu not in self._warned:
             self._warned.add(no_gpu)
-            console.warn(
-                f"Ray counts a GPU of {no_gpu}, and torch sees none there: its tasks run on the CPU."
-            )
+            console.warn(f"Ray counts a GPU of {no_gpu}, and torch sees none there: its tasks run on the CPU.")
         return made
 
 
@@ -273,9 +266,7 @@ def _seen(context: TrialContext) -> list[SharedPath]:
     inputs = context.out / INPUTS
     stores = {images.store.path: images.store.sha256 for images in (context.train, context.test)}
     seen = [SharedPath(f"the study folder {context.out}", inputs, sha256_file(inputs))]
-    seen += [
-        SharedPath(f"the store {path}", path / "manifest.json", sha256) for path, sha256 in stores.items()
-    ]
+    seen += [SharedPath(f"the store {path}", path / "manifest.json", sha256) for path, sha256 in stores.items()]
     for source in dict.fromkeys(context.sources.values()):
         files = source.files + (() if source.path is None else (source.path / "encoder.json",))
         seen += [SharedPath(f"the encoder {source.name} ({file})", file) for file in files]

@@ -38,9 +38,7 @@ def table_source(name: str) -> EncoderSource:
         raise InputError(f"{name}: features are missing or differ in length.", "Write it again with `embed`.")
     if table.select("path", "patient").is_duplicated().any():
         raise InputError(f"{name} lists an image twice.", "Keep one row per image.")
-    return EncoderSource(
-        name, KIND, EncoderSpec("features", size=0, feature_dim=widths[0]), files=(Path(name),)
-    )
+    return EncoderSource(name, KIND, EncoderSpec("features", size=0, feature_dim=widths[0]), files=(Path(name),))
 
 
 def table_features(source: EncoderSource, store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -57,13 +55,9 @@ def table_features(source: EncoderSource, store: Store, rows: NDArray[np.int64])
             f"{source.name} has no features of {len(missing):,} images of {store.path}, e.g. {missing['path'][0]}.",
             "Write it with `mococxr embed STORE`; with --test-on it must list the images of both stores.",
         )
-    values = (
-        table["features"].explode().to_numpy().reshape(len(rows), source.spec.feature_dim).astype(np.float32)
-    )
+    values = table["features"].explode().to_numpy().reshape(len(rows), source.spec.feature_dim).astype(np.float32)
     if not np.isfinite(values).all():
-        raise InputError(
-            f"{source.name} has features that are not finite.", "Remove these images or mend them."
-        )
+        raise InputError(f"{source.name} has features that are not finite.", "Remove these images or mend them.")
     return values
 
 
@@ -71,9 +65,7 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(
-            f"Cannot read {path}: {error}.", "Name a Parquet table that `embed` wrote."
-        ) from error
+        raise InputError(f"Cannot read {path}: {error}.", "Name a Parquet table that `embed` wrote.") from error
     for column in COLUMNS:
         if column not in table.columns:
             raise InputError(f"{path} has no column {column}.", f"Its columns are {', '.join(COLUMNS)}.")
@@ -126,9 +118,7 @@ def _encoder_of(module: nn.Module, size: int) -> Encoder:
     with torch.inference_mode():
         answer = module.eval()(torch.zeros(1, 1, size, size, device=_device_of(module)))
     if not isinstance(answer, torch.Tensor) or answer.ndim != 2:
-        raise InputError(
-            "The module of an arm does not give features of shape (N, D).", "Pool and flatten its output."
-        )
+        raise InputError("The module of an arm does not give features of shape (N, D).", "Pool and flatten its output.")
     return Encoder(module, EncoderSpec("module", size, 1, 0.0, 1.0, feature_dim=answer.shape[1])).eval()
 
 

@@ -60,8 +60,7 @@ def open_output(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
 def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     if before["version"] != now["version"]:
         raise InputError(
-            f"{out} was written by mococxr {before['version']}; this is {now['version']}.",
-            "Name another --out.",
+            f"{out} was written by mococxr {before['version']}; this is {now['version']}.", "Name another --out."
         )
     differs = _other_images(before, now) + _other_arms(before["encoders"], now["encoders"])
     was, is_now = before["settings"], now["settings"]
@@ -87,11 +86,7 @@ def _other_images(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _other_arms(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Which arms are not those of before; arms may be added anywhere."""
-    gone = [
-        f"the encoder of arm {name.rpartition('/')[0]}"
-        for name in sorted(before)
-        if before[name] != now.get(name)
-    ]
+    gone = [f"the encoder of arm {name.rpartition('/')[0]}" for name in sorted(before) if before[name] != now.get(name)]
     if gone or [name for name in now if name in before] == list(before):
         return gone
     return ["the order of the arms"]

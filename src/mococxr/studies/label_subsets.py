@@ -50,9 +50,7 @@ def draw_table(store: Store, draw: Draw) -> pl.DataFrame:
     return store.index.select("path", "patient")[rows.to_list()].select(rows, "path", "patient")
 
 
-def read_draws(
-    folder: Path, store: Store, targets: Sequence[Target], fractions: Sequence[float]
-) -> list[Draw]:
+def read_draws(folder: Path, store: Store, targets: Sequence[Target], fractions: Sequence[float]) -> list[Draw]:
     """The label subsets in a folder, each for every target: all tables that there are at each fraction.
 
     An image is looked up by its path in the store; failing that by its patient and the last two parts of its
@@ -87,9 +85,7 @@ def _table_rows(table: Path, store: Store) -> NDArray[np.int64]:
     try:
         images = pl.read_csv(table, infer_schema=False).select("path", "patient")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            f"{table} is not a table of `path, patient`: {error}.", "Fix or remove it."
-        ) from error
+        raise InputError(f"{table} is not a table of `path, patient`: {error}.", "Fix or remove it.") from error
     index = store.index.select("row", "path", "patient")
     matched = images.join(index.select("row", "path"), on="path", how="left", maintain_order="left")
     if matched["row"].null_count():

@@ -23,17 +23,7 @@ from mococxr.results import Row as Record
 from mococxr.settings.fields import nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
-from mococxr.studies.cells import (
-    Floats,
-    Judging,
-    Key,
-    Measured,
-    cell_names,
-    cell_row,
-    join_units,
-    measure,
-    unit_values,
-)
+from mococxr.studies.cells import Floats, Judging, Key, Measured, cell_names, cell_row, join_units, measure, unit_values
 from mococxr.studies.trial import validation_path
 
 Rows = list[Record]
@@ -64,12 +54,7 @@ class Numbers:
 
 
 def measure_study(
-    out: Path,
-    records: Sequence[Record],
-    asked: Asked,
-    how: Judging,
-    tested: Store,
-    groups: Mapping[str, pl.Series],
+    out: Path, records: Sequence[Record], asked: Asked, how: Judging, tested: Store, groups: Mapping[str, pl.Series]
 ) -> Numbers:
     """Judge all trials.
 
@@ -136,9 +121,7 @@ def _add_comparison(tables: dict[str, Rows], key: Key, measured: Measured, asked
 
 def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
     """How many comparisons were tested, and what that was taken into account by."""
-    counts = {
-        name: sum(row.get("p") is not None for row in tables[name]) for name in ("differences", "across")
-    }
+    counts = {name: sum(row.get("p") is not None for row in tables[name]) for name in ("differences", "across")}
     few = sum(row.get("verdict") == "too few" for name in counts for row in tables[name])
     words = (
         f"{counts['differences']:,} comparisons were tested (differences.csv)"
@@ -183,9 +166,7 @@ def attributes(store: Store, wanted: Sequence[str]) -> dict[str, pl.Series]:
     found = {}
     for name in wanted or [name for name in USUAL if name in index.columns]:
         if name not in index.columns:
-            raise InputError(
-                f"--subgroup {name}: {store.path} has no such column.", nearest(name, index.columns)
-            )
+            raise InputError(f"--subgroup {name}: {store.path} has no such column.", nearest(name, index.columns))
         groups = as_groups(index[name])
         count = groups.gather(test).drop_nulls().n_unique()
         if wanted and not 1 <= count <= MAX_GROUPS:
@@ -205,8 +186,7 @@ def of_units(found: Mapping[str, pl.Series], store: Store, measured: Measured) -
     place = store.index.select("path", "row")
     rows = measured.images.select("path").join(place, on="path", how="left", maintain_order="left")["row"]
     return {
-        name: unit_values(measured.images, values.gather(rows), measured.how.unit)
-        for name, values in found.items()
+        name: unit_values(measured.images, values.gather(rows), measured.how.unit) for name, values in found.items()
     }
 
 
@@ -283,9 +263,7 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, ope
     return row, _curve(key, block), prevalence
 
 
-def _validation(
-    out: Path, trial: str, measured: Measured
-) -> tuple[NDArray[np.int64], Floats, NDArray] | None:
+def _validation(out: Path, trial: str, measured: Measured) -> tuple[NDArray[np.int64], Floats, NDArray] | None:
     """Labels, scores and patients of the validation units of a trial; None where there are none."""
     path = validation_path(out, trial)
     if not path.is_file():
@@ -297,12 +275,7 @@ def _validation(
 def _curve(key: Key, block: Block) -> operating_Rows:
     return [
         cell_names(key)
-        | {
-            "bin": i,
-            "mean_probability": point["mean_probability"],
-            "share": point["value"],
-            "n": point["rows"],
-        }
+        | {"bin": i, "mean_probability": point["mean_probability"], "share": point["value"], "n": point["rows"]}
         | {"low": point["low"], "high": point["high"]}
         for i, point in enumerate(block["curve"])
     ]

@@ -11,15 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr.encoders import (
-    SETS,
-    EncoderSource,
-    TrainedOn,
-    display_name,
-    open_encoder,
-    shared_sets,
-    trained_on,
-)
+from mococxr.encoders import SETS, EncoderSource, TrainedOn, display_name, open_encoder, shared_sets, trained_on
 from mococxr.features import seconds_per_image
 from mococxr.files import read_json, write_csv
 from mococxr.heads.targets import Target
@@ -305,9 +297,7 @@ def compare_images(out: Path, test: Store, arms: Sequence[Arm]) -> tuple[Facts, 
     return facts, warnings
 
 
-def _in_both(
-    store: Store, rows: NDArray[np.int64], prints: NDArray[np.uint8], seen: pl.DataFrame
-) -> list[Facts]:
+def _in_both(store: Store, rows: NDArray[np.int64], prints: NDArray[np.uint8], seen: pl.DataFrame) -> list[Facts]:
     """A row for each test image that is in both."""
     hashes = set(seen["sha256"].to_list())
     others = np.frombuffer(b"".join(seen["fingerprint"].to_list()), dtype=np.uint8)

@@ -85,11 +85,7 @@ def _train(
 
 
 def _facts(
-    settings: StudySettings,
-    design: Design,
-    context: TrialContext,
-    records: Sequence[dict[str, Any]],
-    numbers: Numbers,
+    settings: StudySettings, design: Design, context: TrialContext, records: Sequence[dict[str, Any]], numbers: Numbers
 ) -> dict[str, Any]:
     train, test = design.train, design.test
     shared, copied = provenance.compare_images(context.out, test.store, design.arms)
@@ -108,9 +104,7 @@ def _facts(
             name: provenance.target_facts(train.store, train.targets[name], test.store, test.targets[name])
             for name in design.targets
         },
-        "arms": {
-            arm.name: provenance.arm_facts(train.store, arm, context.config.device) for arm in design.arms
-        },
+        "arms": {arm.name: provenance.arm_facts(train.store, arm, context.config.device) for arm in design.arms},
         "reference": design.reference,
         "replicates": settings.replicates,
         "level": LEVEL,

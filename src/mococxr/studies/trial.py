@@ -79,9 +79,7 @@ class FeatureJob:
 
 def encoder_hashes(sources: Mapping[tuple[str, int], EncoderSource], seed: int) -> dict[str, str]:
     """`arm/run index` -> hash of the weights (of a table: of its file) and of how images reach them."""
-    return {
-        f"{arm}/{i}": f"{_weights_hash(source, seed)} {source.spec}" for (arm, i), source in sources.items()
-    }
+    return {f"{arm}/{i}": f"{_weights_hash(source, seed)} {source.spec}" for (arm, i), source in sources.items()}
 
 
 def _weights_hash(source: EncoderSource, seed: int) -> str:
@@ -215,9 +213,7 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
             return result.members[0].head.scores(features_of(data, wanted))
 
         def features_by(member: Encoder) -> NDArray[np.float32]:
-            return features(
-                member, data.store, wanted, size=size, frame=config.frame, device=config.device, label=None
-            )
+            return features(member, data.store, wanted, size=size, frame=config.frame, device=config.device, label=None)
 
         return member_scores(open_encoder(source, config.seed), result.members, features_by)
 

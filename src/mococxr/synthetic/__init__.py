@@ -9,12 +9,4 @@ from mococxr.synthetic.anatomy import Anatomy, draw_anatomy
 from mococxr.synthetic.image import FINDINGS, draw_phantom, write_phantoms
 from mococxr.synthetic.releases import write_chexpert, write_shenzhen
 
-__all__ = [
-    "FINDINGS",
-    "Anatomy",
-    "draw_anatomy",
-    "draw_phantom",
-    "write_chexpert",
-    "write_phantoms",
-    "write_shenzhen",
-]
+__all__ = ["FINDINGS", "Anatomy", "draw_anatomy", "draw_phantom", "write_chexpert", "write_phantoms", "write_shenzhen"]

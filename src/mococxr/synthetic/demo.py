@@ -72,8 +72,7 @@ def _claim(out: Path, settings: DemoSettings) -> str:
         differ = [f"{flag(name)} {plan.get(name)}" for name in asked if plan.get(name) != asked[name]]
         if differ:
             raise InputError(
-                f"{out} holds a demo with {', '.join(differ)}.",
-                "Repeat those settings, or name another --out.",
+                f"{out} holds a demo with {', '.join(differ)}.", "Repeat those settings, or name another --out."
             )
         return str(plan["init"])
     claim(out, PLAN, "a demo")
@@ -100,9 +99,7 @@ def _use(out: Path, store: Path, encoder: Path, seed: int) -> None:
         console.say(f"\n{model}: the classifier is fitted already.")
     else:
         commands.say_and_run("fit", store=store, encoder=str(encoder), target=TARGET, seed=seed, out=model)
-    commands.say_and_run(
-        "predict", model=model, images=_scored(out / "images", store), out=out / "scores.csv"
-    )
+    commands.say_and_run("predict", model=model, images=_scored(out / "images", store), out=out / "scores.csv")
 
 
 def _scored(images: Path, store: Path) -> list[Path]:
@@ -113,9 +110,7 @@ def _scored(images: Path, store: Path) -> list[Path]:
 
 def _close(out: Path, report: Path) -> None:
     console.say()
-    console.result(
-        f"Open {report} in a browser; {out / 'views.png'} and {out / 'store/contact.png'} are pictures."
-    )
+    console.result(f"Open {report} in a browser; {out / 'views.png'} and {out / 'store/contact.png'} are pictures.")
     console.result(
         "This demonstrates the way and proves nothing: the images are synthetic, and the setting was chosen so that "
         "there is something to see."

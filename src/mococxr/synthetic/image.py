@@ -16,16 +16,7 @@ import polars as pl
 
 from mococxr.errors import InputError
 from mococxr.files import write_csv
-from mococxr.synthetic.anatomy import (
-    IMAGE_HEIGHT,
-    IMAGE_WIDTH,
-    Anatomy,
-    Canvas,
-    cloud,
-    draw_anatomy,
-    generator,
-    soften,
-)
+from mococxr.synthetic.anatomy import IMAGE_HEIGHT, IMAGE_WIDTH, Anatomy, Canvas, cloud, draw_anatomy, generator, soften
 from mococxr.synthetic.parts import (
     atelectasis,
     bones,
@@ -42,15 +33,7 @@ from mococxr.synthetic.parts import (
 )
 from mococxr.workers import cores
 
-FINDINGS = (
-    "effusion",
-    "effusion_left",
-    "effusion_right",
-    "cardiomegaly",
-    "opacity",
-    "edema",
-    "atelectasis",
-)
+FINDINGS = ("effusion", "effusion_left", "effusion_right", "cardiomegaly", "opacity", "edema", "atelectasis")
 """Findings and their sides (the patient's). Plain `effusion` takes a side, or both, by chance."""
 VIEWS = ("PA", "AP", "lateral")
 
@@ -157,12 +140,7 @@ def _canvas(rng: np.random.Generator, height: int, pose: float) -> Canvas:
     width = round(height * IMAGE_WIDTH / IMAGE_HEIGHT)
     turn, shift_x, shift_y, scale = pose * np.clip(rng.standard_normal(4), -2, 2)
     angle, zoom = np.deg2rad(4.0 * turn), 1 + 0.04 * scale
-    spin = (
-        zoom
-        * width
-        / IMAGE_WIDTH
-        * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    )
+    spin = zoom * width / IMAGE_WIDTH * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = np.array([0.0, IMAGE_HEIGHT / 2])
     target = np.array([width * (0.5 + 0.03 * shift_x), height * (0.5 + 0.025 * shift_y)])
     return Canvas(height, width, np.column_stack([spin, target - spin @ middle]))
@@ -181,9 +159,7 @@ def _attenuation(
     """Brightness before development, about 0 (air outside) to 1 (bone behind the heart), float32."""
     tissue = torso(canvas, person)
     chest = lungs(canvas, person, breath)
-    dense = np.maximum(
-        heart(canvas, person, severity.heart, breath, magnified), mediastinum(canvas, person, magnified)
-    )
+    dense = np.maximum(heart(canvas, person, severity.heart, breath, magnified), mediastinum(canvas, person, magnified))
     air = chest * (1 - 0.93 * dense)
     air = air * (1 - effusion(canvas, person, 1, severity.left, breath))
     air = air * (1 - effusion(canvas, person, -1, severity.right, breath))
@@ -269,21 +245,14 @@ def write_phantoms(
         with ThreadPoolExecutor(jobs or cores()) as pool:
             list(pool.map(lambda row: _write_image(Path(folder), row, seed, size, look), rows))
     except OSError as error:
-        raise InputError(
-            f"Cannot write images to {pixels}: {error.strerror}.", "Name another folder."
-        ) from error
+        raise InputError(f"Cannot write images to {pixels}: {error.strerror}.", "Name another folder.") from error
     table = Path(folder) / "labels.csv"
     write_csv(table, pl.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], schema=COLUMNS))
     return table
 
 
 def _folder_check(
-    images: int,
-    images_per_patient: int,
-    labelled: float,
-    label_noise: float,
-    prevalence: float,
-    subtle: float,
+    images: int, images_per_patient: int, labelled: float, label_noise: float, prevalence: float, subtle: float
 ) -> None:
     for name, count in (("images", images), ("images_per_patient", images_per_patient)):
         if count < 1:
@@ -323,17 +292,9 @@ def _plan(
     return rows
 
 
-def _write_image(
-    folder: Path, row: Mapping[str, Any], seed: int, size: int, look: Mapping[str, float]
-) -> None:
+def _write_image(folder: Path, row: Mapping[str, Any], seed: int, size: int, look: Mapping[str, float]) -> None:
     image = draw_phantom(
-        seed,
-        row["index"],
-        size=size,
-        findings=row["findings"],
-        patient=row["number"],
-        view=row["view"],
-        **look,
+        seed, row["index"], size=size, findings=row["findings"], patient=row["number"], view=row["view"], **look
     )
     data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     (folder / row["path"]).write_bytes(with_text(data, "phantom", NOTE))

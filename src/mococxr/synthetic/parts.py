@@ -62,9 +62,7 @@ def heart(canvas: Canvas, person: Anatomy, severity: float, breath: float, magni
 def mediastinum(canvas: Canvas, person: Anatomy, magnified: bool) -> np.ndarray:
     """The upper mediastinum with the aortic knob, from the neck to the diaphragm."""
     m, a = person.mediastinum * (1.08 if magnified else 1.0), person.apex
-    column = closed(
-        [(-0.8 * m, -0.5), (-m, a + 0.4), (-m, a + 1.6), (0.9 * m, a + 1.6), (m, a + 0.4), (0.8 * m, -0.5)]
-    )
+    column = closed([(-0.8 * m, -0.5), (-m, a + 0.4), (-m, a + 1.6), (0.9 * m, a + 1.6), (m, a + 0.4), (0.8 * m, -0.5)])
     t = np.linspace(0, 2 * np.pi, 24)
     knob = np.stack([0.8 * m + person.knob * np.cos(t), a + 0.42 + 1.2 * person.knob * np.sin(t)], 1)
     return canvas.fill(column, knob, blur=0.012)
@@ -92,9 +90,7 @@ def opacity(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity:
     radius = (0.10 + 0.20 * severity) * own.uniform(0.85, 1.2, 2)
     x, y = canvas.body
     centre_y = person.apex + down * (person.base - person.apex)
-    distance = np.square((x - side * across * person.chest) / radius[0]) + np.square(
-        (y - centre_y) / radius[1]
-    )
+    distance = np.square((x - side * across * person.chest) / radius[0]) + np.square((y - centre_y) / radius[1])
     ragged = distance + 0.45 * cloud(own, canvas.height, canvas.width, 14)
     return (0.35 + 0.4 * severity) / (1 + np.exp(np.clip(4 * (ragged - 1), -30, 30)))
 
@@ -197,9 +193,7 @@ def bones(canvas: Canvas, person: Anatomy) -> np.ndarray:
         )
         for s in (1, -1)
     ]
-    return person.bone * (
-        cage + 1.3 * collars + 0.6 * canvas.fill(*blade, blur=0.01) + _spine(canvas, person)
-    )
+    return person.bone * (cage + 1.3 * collars + 0.6 * canvas.fill(*blade, blur=0.01) + _spine(canvas, person))
 
 
 def _spine(canvas: Canvas, person: Anatomy) -> np.ndarray:
@@ -233,12 +227,7 @@ def devices(canvas: Canvas, rng: np.random.Generator, grey: np.ndarray, chance: 
 
 
 def lateral_attenuation(
-    canvas: Canvas,
-    person: Anatomy,
-    rng: np.random.Generator,
-    severity: dict[str, float],
-    breath: float,
-    texture: float,
+    canvas: Canvas, person: Anatomy, rng: np.random.Generator, severity: dict[str, float], breath: float, texture: float
 ) -> np.ndarray:
     """Brightness of a lateral image before development, about 0..1, float32 (height, width).
 

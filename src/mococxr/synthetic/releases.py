@@ -96,10 +96,7 @@ def write_chexpert(
     root = Path(folder)
     train = _rows("train", seed, images=images)[:images]
     _plant_oddities(train)
-    others = {
-        "valid": _rows("valid", seed, studies=valid),
-        "test": _rows("test", seed, studies=test),
-    }
+    others = {"valid": _rows("valid", seed, studies=valid), "test": _rows("test", seed, studies=test)}
     every = [*train, *others["valid"], *others["test"]]
     _write_images(root, every, seed, size, jobs)
     for split, rows in (("train", train), ("valid", others["valid"])):
@@ -108,9 +105,7 @@ def write_chexpert(
     return root / RELEASE
 
 
-def write_shenzhen(
-    folder: Path, images: int = 160, *, seed: int = 0, size: int = 192, jobs: int | None = None
-) -> Path:
+def write_shenzhen(folder: Path, images: int = 160, *, seed: int = 0, size: int = 192, jobs: int | None = None) -> Path:
     """Write phantoms in the Shenzhen set's layout: `CXR_png/CHNCXR_0001_0.png` and `ClinicalReadings/`.
 
     The first half are clear, the second half hold a drawn opacity that stands for tuberculosis.
@@ -169,8 +164,7 @@ def _study(
     if kind > 0.97:
         sides = ["frontal", "frontal", "lateral"]
     truth = {
-        name: bool(rng.random() < _prevalence(name)) if rng.random() < CHANGE else here
-        for name, here in ill.items()
+        name: bool(rng.random() < _prevalence(name)) if rng.random() < CHANGE else here for name, here in ill.items()
     }
     severity = {DRAWN[name]: float(here * (0.2 + 0.8 * rng.random())) for name, here in truth.items()}
     devices = bool(rng.random() < 0.53)
@@ -240,9 +234,7 @@ def _table(rows: Sequence[Row]) -> pl.DataFrame:
     """The columns of `train.csv`."""
     columns = ("Sex", "Age", "Frontal/Lateral", "AP/PA", *SHARES)
     schema = dict.fromkeys(("Path", *columns), pl.String) | {"Age": pl.Int64}
-    return pl.DataFrame(
-        [{"Path": row["path"]} | {name: row[name] for name in columns} for row in rows], schema=schema
-    )
+    return pl.DataFrame([{"Path": row["path"]} | {name: row[name] for name in columns} for row in rows], schema=schema)
 
 
 def _studies(rows: Sequence[Row]) -> pl.DataFrame:
@@ -262,9 +254,7 @@ def _write_images(root: Path, rows: Sequence[Row], seed: int, size: int, jobs: i
         with ThreadPoolExecutor(jobs or cores()) as pool:
             list(pool.map(lambda row: _write_image(root / row["path"], row, seed, size), rows))
     except OSError as error:
-        raise InputError(
-            f"Cannot write images to {root}: {error.strerror}.", "Name another folder."
-        ) from error
+        raise InputError(f"Cannot write images to {root}: {error.strerror}.", "Name another folder.") from error
 
 
 def _write_image(path: Path, row: Row, seed: int, size: int) -> None:

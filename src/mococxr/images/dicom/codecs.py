@@ -115,13 +115,7 @@ def _j2k(frame: bytes) -> Stream:
         at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
     depth = depths.pop()
     return Stream(
-        "JPEG 2000",
-        bottom - top,
-        right - left,
-        samples,
-        (depth & 127) + 1,
-        depth > 127,
-        turned and samples == 3,
+        "JPEG 2000", bottom - top, right - left, samples, (depth & 127) + 1, depth > 127, turned and samples == 3
     )
 
 
@@ -176,9 +170,7 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
         planes = np.frombuffer(raw, _sample(stream))
         if planes.size != stream.samples * stream.rows * stream.columns:
             raise ImageError(CUT)
-        return np.ascontiguousarray(
-            planes.reshape(stream.samples, stream.rows, stream.columns).transpose(1, 2, 0)
-        )
+        return np.ascontiguousarray(planes.reshape(stream.samples, stream.rows, stream.columns).transpose(1, 2, 0))
     return _shaped(raw, stream)
 
 
@@ -236,9 +228,7 @@ def is_rle(frame: bytes) -> bool:
     return len(frame) >= 64 and 1 <= struct.unpack_from("<I", frame)[0] <= 15 and frame[4:8] == b"\x40\0\0\0"
 
 
-def decode_rle(
-    frame: bytes, rows: int, columns: int, samples: int, width: int
-) -> NDArray[np.unsignedinteger]:
+def decode_rle(frame: bytes, rows: int, columns: int, samples: int, width: int) -> NDArray[np.unsignedinteger]:
     """Decode an RLE frame, never beyond the size declared.
 
     Args:

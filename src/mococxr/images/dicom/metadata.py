@@ -184,12 +184,7 @@ _MODALITIES = frozenset(
     )
 )
 """The defined terms of PS3.3 C.7.3.1.1.1, and retired ones that archives still hold."""
-_CONVERSIONS = {
-    "SD": "a scanned document",
-    "DRW": "a drawing",
-    "SYN": "a synthetic image",
-    "DV": "a video still",
-}
+_CONVERSIONS = {"SD": "a scanned document", "DRW": "a drawing", "SYN": "a synthetic image", "DV": "a video still"}
 
 
 def rejection_reason(facts: Metadata) -> str | None:
@@ -201,9 +196,7 @@ def rejection_reason(facts: Metadata) -> str | None:
     """
     kind = facts.sop_class
     if not facts.pixels:
-        return (
-            f"no pixel data ({_name(kind)})" if kind and kind not in _IMAGES | _CAPTURES else "no pixel data"
-        )
+        return f"no pixel data ({_name(kind)})" if kind and kind not in _IMAGES | _CAPTURES else "no pixel data"
     types = set(facts.image_type)
     if types & _LOCALIZERS:
         return "a localizer"

@@ -111,9 +111,7 @@ def _layout(file: DicomFile, max_pixels: int) -> _Layout:
     if allocated not in (8, 16):
         raise ImageError(f"{allocated} bits a sample: this version reads 8 and 16")
     if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
-        raise ImageError(
-            f"the header contradicts itself: {stored} bits stored, high bit {high}, {allocated} allocated"
-        )
+        raise ImageError(f"the header contradicts itself: {stored} bits stored, high bit {high}, {allocated} allocated")
     if photometric in _HALVED and columns % 2:
         raise ImageError("4:2:2 chroma subsampling needs an even number of columns")
     frames = (elements.text("NumberOfFrames") or "1").strip()
@@ -207,9 +205,7 @@ def _stored_pixels(
     if found.ndim == 3 and luma and not rgb:
         found = found[..., 0]
     values = np.ascontiguousarray(found, dtype=found.dtype.newbyteorder("="))
-    return StoredPixels(
-        values, stored, shift, layout.signed, kind, kind.startswith("YBR_PARTIAL") and not rgb
-    )
+    return StoredPixels(values, stored, shift, layout.signed, kind, kind.startswith("YBR_PARTIAL") and not rgb)
 
 
 def _first_frame(file: DicomFile, frames: int) -> bytes:

@@ -96,9 +96,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> N
     return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8)
 
 
-def _stretch(
-    grey: NDArray[np.float64], counts: NDArray[np.int64], window: tuple[float, float]
-) -> NDArray[np.float64]:
+def _stretch(grey: NDArray[np.float64], counts: NDArray[np.int64], window: tuple[float, float]) -> NDArray[np.float64]:
     """Two percentiles (linear, as numpy's) of the greys that occur to 0 and 1; one grey has nothing to stretch."""
     order = np.argsort(grey, kind="stable")
     upto = np.cumsum(counts[order])
@@ -107,9 +105,7 @@ def _stretch(
     ends = []
     for share in window:
         rank = share / 100 * (upto[-1] - 1)
-        below, above = (
-            grey[order[np.searchsorted(upto, at, "right")]] for at in (np.floor(rank), np.ceil(rank))
-        )
+        below, above = (grey[order[np.searchsorted(upto, at, "right")]] for at in (np.floor(rank), np.ceil(rank)))
         ends.append(below + (above - below) * (rank - np.floor(rank)))
     return np.clip((grey - ends[0]) / (ends[1] - ends[0]), 0, 1) if ends[1] > ends[0] else grey
 
@@ -122,9 +118,7 @@ def _palette(elements: Elements, values: NDArray[np.int64]) -> Values:
     """
     colours = []
     for name in _PALETTE:
-        first, table, bits = _lookup_table(
-            elements, f"{name}Descriptor", f"{name}Data", "palette", byte_tables=True
-        )
+        first, table, bits = _lookup_table(elements, f"{name}Descriptor", f"{name}Data", "palette", byte_tables=True)
         top = 255.0 if bits <= 8 and table.max() < 256 else 65535.0
         colours.append(table[np.clip(values - first, 0, len(table) - 1)] / top)
     return colours[0] * 0.299 + colours[1] * 0.587 + colours[2] * 0.114
@@ -257,9 +251,7 @@ def _offered(elements: Elements, signed: bool) -> list[Choice]:
     tables = [_table_choice(item, signed) for item in elements.items("VOILUTSequence")]
     function = elements.code("VOILUTFunction") or "LINEAR"
     names = [name.lower() for name in elements.texts("WindowCenterWidthExplanation")]
-    pairs = list(
-        zip(elements.numbers("WindowCenter", "DS"), elements.numbers("WindowWidth", "DS"), strict=False)
-    )
+    pairs = list(zip(elements.numbers("WindowCenter", "DS"), elements.numbers("WindowWidth", "DS"), strict=False))
     names += [""] * len(pairs)
     if function not in _FUNCTIONS:
         return tables
