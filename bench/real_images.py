@@ -129,7 +129,7 @@ def extras(out: Path, split: int) -> None:
         folder = out / f"finetune{split}-{name}"
         study(folder, stores, name, {"moco": run}, target=[target], fraction=fractions, **tuning)
     for name in STUDIES:
-        study(out / f"cv{split}-{name}", stores, name, {"moco": run}, strength="cv")
+        study(out / f"cv{split}-{name}", stores, name, {"moco": run}, C="cv")
 
 
 def main() -> int:

@@ -103,11 +103,11 @@ PRETRAINING: dict[str, Fact] = {
 
 TRAINING: dict[str, Fact] = {
     "mode": Fact("linear and end to end, one task at a time", SAME),
-    "linear": Fact(
+    "linear_solver": Fact(
         "backbone frozen, one linear layer",
         "batch norm stays in train mode: batch statistics are used and the buffers drift",
         "The code made the numbers.",
-        "`study --linear solved`, `reproduce --variant solved`: a head solved on features of an encoder that is "
+        "`study --linear-solver lbfgs`, `reproduce --variant lbfgs`: a head solved on features of an encoder that is "
         "proved not to change; at lr 3e-5 a head is under-trained",
     ),
     "optimizer": Fact("Adam, no schedule, binary cross-entropy", SAME),
@@ -126,12 +126,12 @@ TRAINING: dict[str, Fact] = {
         "here 20 times in a run, evenly spaced.",
         "`study --checkpoints 0` keeps the last weights and uses no validation label",
     ),
-    "frame": Fact(
+    "crop_mode": Fact(
         "",
         "shorter side to 320; a random crop of 320 in training, a centred one in evaluation; no flip, no rotation; "
         "mean and std of the pretraining",
         "",
-        "`study --frame whole` shows all of an image",
+        "`study --crop-mode whole` shows all of an image",
     ),
     "uncertain": Fact(
         "-1 is left out of the loss and of the evaluation (U-Ignore)",
@@ -153,13 +153,13 @@ EVALUATION: dict[str, Fact] = {
     ),
     "draws": Fact("CheXpert 5, 5, 5, 1; Shenzhen 8, 4, 1", SAME),
     "unit": Fact("500 studies of 500 patients, one vote a study", SAME),
-    "vote": Fact("the maximum over the views of a study", SAME, "", "`study --vote mean`"),
+    "aggregate": Fact("the maximum over the views of a study", SAME, "", "`study --aggregate mean`"),
     "replicates": Fact(
         "500 paired resamples of the test studies; in each the mean over the draws; 2.5 and 97.5 percentiles. The "
         "draws are not resampled",
         SAME,
         "",
-        "the interval that holds the draws too stands beside it in every table (`low_draws`, `high_draws`)",
+        "the interval that holds the draws too stands beside it in every table (`low_total`, `high_total`)",
     ),
     "split": Fact(
         "Shenzhen 65, 15, 20 %",

@@ -61,7 +61,7 @@ def judged(gap: float | None, number: int) -> Row:
     low, high, p = gap - 0.026, gap + 0.024, min(1.0, 0.03 / (abs(gap) + 0.03))
     word = verdict_of({"low": low, "high": high})
     return {
-        "difference": gap, "low": low, "high": high, "p": p, "low_draws": low - 0.02, "high_draws": high + 0.02,
+        "difference": gap, "low": low, "high": high, "p": p, "low_total": low - 0.02, "high_total": high + 0.02,
         "p_bootstrap": p, "p_holm": min(1, p * number), "p_bh": min(1.0, 1.5 * p), "verdict": word,
         "words": f"{word.capitalize()}, over other test patients.", "low_bootstrap": low, "high_bootstrap": high,
         "method": "DeLong over test patients, of the mean over draws", "ap_difference": gap, "ap_low": low,
@@ -87,7 +87,7 @@ def _saved(row: Row) -> Row:
     images = 3400 * float(row["fraction"])
     words = f"What the arm reaches with {images:,.0f} labels takes the reference 412 "
     words += "(95 % interval over test patients: 180 to more than 3,400)."
-    found = {"equals_images": "412", "low": "180", "high": "more than 3,400", "factor": 412 / images}
+    found = {"reference_images": "412", "low": "180", "high": "more than 3,400", "factor": 412 / images}
     return _take(row, PAIR) | {"train_images": images} | found | {"words": words}
 
 
@@ -96,7 +96,7 @@ def _ends(name: str, value: float, half: float = 0.03) -> Row:
 
 
 def _calibration(row: Row) -> Row:
-    found = _take(row, KEYS) | {"draw": 0, "method": "platt", "validation_images": 200, "validation_positives": 110}
+    found = _take(row, KEYS) | {"draw": 0, "method": "platt", "n_validation": 200, "validation_positives": 110}
     found |= _ends("brier", 0.11) | _ends("ece", 0.04) | {"ece_if_perfect": 0.025, "slope": 0.93, "intercept": 0.08}
     found |= {"threshold": 0.41, "wanted_sensitivity": 0.9} | _ends("sensitivity", 0.91) | _ends("specificity", 0.78)
     return found | _ends("ppv", 0.85) | _ends("npv", 0.86) | {"prevalence": 300 / 514}
@@ -107,7 +107,7 @@ def _curve(row: Row) -> list[Row]:
     tilt = 0.1 if row["arm"] == "imagenet" else 0.03
     return [
         _take(row, KEYS)
-        | {"bin": i, "mean_probability": mean, "share": min(1.0, mean + tilt * math.sin(3 * mean)), "n": 103}
+        | {"bin": i, "mean_probability": mean, "observed": min(1.0, mean + tilt * math.sin(3 * mean)), "count": 103}
         | {"low": max(0.0, mean - 0.08), "high": min(1.0, mean + 0.12)}
         for i, mean in enumerate(means)
     ]

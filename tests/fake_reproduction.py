@@ -55,7 +55,7 @@ def fake_reproduction(
         own = [cell for cell in ran if cell.study == name]
         _study(out / "studies" / name, own, undefined, shift, changed or {})
         for variant in variants:
-            kept = [cell for cell in own if variant != "solved" or cell.mode == "linear"]
+            kept = [cell for cell in own if variant != "lbfgs" or cell.mode == "linear"]
             if kept:
                 _study(out / "studies" / f"{name}-{variant}", kept, undefined, shift + 0.05, {})
     ids = {cell.id for cell in ran}
@@ -85,7 +85,7 @@ def _study(folder: Path, cells: list[Cell], undefined: dict[str, str], shift: fl
     rows, values, lost = [], {}, []
     for cell in cells:
         place = {"arm": cell.arm, "mode": cell.mode, "target": cell.task, "fraction": cell.fraction}
-        row: dict[str, Any] = place | {"n_test": 160, "positives": 61, "reason": undefined.get(cell.id)}
+        row: dict[str, Any] = place | {"n_units": 160, "positives": 61, "reason": undefined.get(cell.id)}
         if cell.id in undefined:
             lost.append(place | {"reason": undefined[cell.id]})
         else:
@@ -99,7 +99,7 @@ def _study(folder: Path, cells: list[Cell], undefined: dict[str, str], shift: fl
     tables = dict.fromkeys(TABLES, ()) | {"cells": rows, "trials": [trial]}
     same_mode = [(mode, mode) for mode in ("linear", "finetune")]
     tables |= {"differences": _differences(same_mode, values, place, changed)}
-    tables |= {"across": _differences([("linear", "finetune")], values, place, changed)}
+    tables |= {"across_modes": _differences([("linear", "finetune")], values, place, changed)}
     write_tables(folder, tables)
     (folder / "study.json").write_text(json.dumps({"undefined": lost}))
     (folder / "settings.yaml").write_text("draws: 5\n")
@@ -115,7 +115,7 @@ def _differences(
         gap = values[mode, "moco"] - values[other, "imagenet"]
         numbers = {"difference": gap, "low": gap - 0.04, "high": gap + 0.04, "p": 0.01, "method": "made up"}
         numbers |= {"low_bootstrap": gap - 0.03, "high_bootstrap": gap + 0.03, "p_bootstrap": 0.01}
-        numbers |= {"low_draws": gap - 0.06, "high_draws": gap + 0.06, "ap_difference": gap}
+        numbers |= {"low_total": gap - 0.06, "high_total": gap + 0.06, "ap_difference": gap}
         numbers |= {"ap_low": gap - 0.1, "ap_high": gap + 0.1, "against_mode": other}
         rows.append(place | {"arm": "moco", "against": "imagenet", "mode": mode} | numbers | changed)
     return rows

@@ -77,13 +77,15 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         },
         "targets": {target: dict(count) for target in targets},
         "arms": {arm: common | about.get(arm, {}) for arm in arms},
-        "images_in_both": {"moco/moco": {"test_images": 514, "same": 0, "alike": 2}} if "moco" in arms else {},
+        "images_in_both": {"moco/moco": {"test_images": 514, "same": 0, "near_duplicates": 2}}
+        if "moco" in arms
+        else {},
         "reference": "imagenet",
         "primary": {"target": targets[0], "mode": "linear", "fraction": 0.01, "arm": arms[0]},
         "replicates": 500,
         "level": 0.95,
         "unit": "image",
-        "vote": "max",
+        "aggregate": "max",
         "uncertain": "ignore",
         "blank": "unknown",
         "validation_labels": {"linear": 0, "finetune": 200},
@@ -128,11 +130,11 @@ def fake_study(
                     trials += _trials((arm, mode, target, fraction), draws, gone, rng)
     differences = _differences(cells)
     tests = {
-        "differences": len(differences), "across": 0, "too_few": 0,
+        "differences": len(differences), "across_modes": 0, "too_few": 0,
         "words": f"{len(differences)} comparisons, adjusted together.",
     }  # fmt: skip
     entries = [{**dict(zip(KEYS, key, strict=True)), "draw": None, "reason": why} for key, why in undefined.items()]
-    tables = {"cells": cells, "trials": trials, "differences": differences, "across": []}
+    tables = {"cells": cells, "trials": trials, "differences": differences, "across_modes": []}
     write_tables(root, tables | further_tables(cells, differences))
     content = facts(arms, targets) | {"tests": tests} | (recorded or {}) | {"undefined": entries}
     (root / "study.json").write_text(json.dumps(content), encoding="utf-8")
@@ -149,7 +151,7 @@ def _cell(key: Key, draws: np.ndarray, gone: str | None) -> dict[str, Any]:
     ap = mean - 0.08
     return row | {
         "auroc": mean, "low": mean - 0.031, "high": min(1.0, mean + 0.027), "draw_sd": float(draws.std()),
-        "n_test": 514, "positives": 300, "average_precision": ap, "ap_low": ap - 0.05, "ap_high": ap + 0.04,
+        "n_units": 514, "positives": 300, "average_precision": ap, "ap_low": ap - 0.05, "ap_high": ap + 0.04,
         "draws": len(draws), "method": "DeLong over test patients", "low_bootstrap": mean - 0.03,
         "high_bootstrap": min(1.0, mean + 0.028), "patients": 310, "positive_patients": 180, "negative_patients": 150,
     }  # fmt: skip

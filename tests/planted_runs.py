@@ -93,8 +93,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "stale keys": {"momentum": 1.0},
 }
 FAULTS = [
-    "learning", "diverging", "too easy", "stale keys", "collapsed", "collapsing in dimension", "stuck",
-    "own key among the negatives, enqueued first",
+    "learning", "diverging", "too easy", "stale keys", "collapsed", "dimensional collapse", "stuck",
+    "self-negative, enqueued first",
 ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def plant(fault: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Plant a fault by its flags, or in the code where no flag can."""
     if fault == "collapsed":
         patch.setattr(moco, "Projector", _frozen_head(torch.Tensor.zero_))
-    elif fault == "collapsing in dimension":
+    elif fault == "dimensional collapse":
         patch.setattr(moco, "Projector", _frozen_head(_one_direction))
     elif fault == "stuck":
         patch.setattr(loader.BatchLoader, "views", _shuffled(loader.BatchLoader.views))

@@ -137,7 +137,7 @@ GIVEN: dict[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "one class only": (nothing, f"{FIT} --where Finding=1", ("Finding",)),
     "a fraction of 0": (nothing, but(FIT, "--fraction", "0"), ("--fraction",)),
     "a fraction of words": (nothing, but(FIT, "--fraction", "half"), ("--fraction", "half")),
-    "a strength of words": (nothing, but(FIT, "--strength", "strong"), ("--strength",)),
+    "a strength of words": (nothing, but(FIT, "--C", "strong"), ("--C",)),
     "an unknown column in where": (nothing, f"{FIT} --where view=PA", ("view",)),
     "something else where the model would be": (folder("out"), FIT, ("out",)),
     # predict

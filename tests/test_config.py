@@ -281,7 +281,7 @@ def test_a_seed_may_be_any_that_64_bits_hold(tmp_path: Path) -> None:
         run = tiny_run(store, tmp_path / f"run{i}", seed=seed, epochs=1, batch=2, key_groups=1, queue=None)
         fit = make(COMMANDS["fit"], {
             "store": store, "encoder": str(run), "target": "Effusion", "out": tmp_path / f"model{i}", "seed": seed,
-            "strength": "cv", "device": "cpu", "jobs": 1,
+            "C": "cv", "device": "cpu", "jobs": 1,
         })  # fmt: skip
         run_fit(fit)
     with pytest.raises(InputError, match=r"--seed must be between 0 and 2\^63 - 1"):

@@ -28,14 +28,14 @@ def test_a_centre_frame_is_the_middle_of_the_image_at_the_right_size():
 def test_a_frame_of_an_image_that_has_its_size_is_the_image():
     image = ramp(32, 32)
     assert (to_frame(image, 32) == image).all()
-    assert (to_frame(image, 32, "whole") == image).all()
+    assert (to_frame(image, 32, "full") == image).all()
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"), [((64, 96), (32, 64)), ((150, 64), (64, 32)), ((64, 70), (32, 32)), ((64, 192), (32, 96))]
 )
 def test_a_whole_frame_keeps_all_of_the_image_and_its_longer_side_is_a_multiple_of_32(shape, expected):
-    assert to_frame(ramp(*shape), 32, "whole").shape == expected
+    assert to_frame(ramp(*shape), 32, "full").shape == expected
 
 
 def test_a_frame_halved_in_size_is_the_mean_of_its_pixels():
@@ -44,26 +44,26 @@ def test_a_frame_halved_in_size_is_the_mean_of_its_pixels():
     assert np.abs(to_frame(image, 32).astype(float) - means).max() <= 0.51
 
 
-@pytest.mark.parametrize("frame", ["centre", "whole"])
-def test_an_image_from_a_file_gives_the_frame_that_the_store_gives(store, frame):
+@pytest.mark.parametrize("crop_mode", ["center", "full"])
+def test_an_image_from_a_file_gives_the_frame_that_the_store_gives(store, crop_mode):
     level = store.level(32)
     root = store.path.parent / "images"
     for row, path in enumerate(store.index["path"]):
-        ours = to_frame(image_level(read_image(root / path), 72, 32), 32, frame)
-        assert np.array_equal(ours, to_frame(level.pixels(row), 32, frame))
+        ours = to_frame(image_level(read_image(root / path), 72, 32), 32, crop_mode)
+        assert np.array_equal(ours, to_frame(level.pixels(row), 32, crop_mode))
 
 
 def test_features_follow_the_order_of_rows_and_leave_the_encoder_as_it_was(store):
     encoder = build(SPEC)
     before = state_hash(encoder)
     rows = np.array([5, 0, 9, 2])
-    found = features(encoder, store, rows, size=32, frame="whole", batch=3, label=None)
+    found = features(encoder, store, rows, size=32, crop_mode="full", batch=3, label=None)
     assert found.shape == (4, 256)
     assert found.dtype == np.float32
     assert state_hash(encoder) == before
     assert not encoder.training
     for i, row in enumerate(rows):
-        alone = features(encoder, store, [row], size=32, frame="whole", label=None)
+        alone = features(encoder, store, [row], size=32, crop_mode="full", label=None)
         assert np.allclose(found[i], alone[0], atol=1e-5)
 
 

@@ -333,7 +333,7 @@ def test_margins_are_judged_by_two_one_sided_tests(tmp_path):
 
 def test_the_next_study_is_planned_from_the_variance_that_was_seen(tmp_path):
     a, b = saved(table(images=2), tmp_path / "a.csv"), saved(table(1, images=2), tmp_path / "b.csv")
-    found = ask(a, against=b, plan_for=0.05)
+    found = ask(a, against=b, target_difference=0.05)
     reach = norm.ppf(0.975) + norm.ppf(0.8)
     wanted = found["comparison"]["variance"] * 120 * (reach / 0.05) ** 2
     assert found["planning"]["patients"] == int(np.ceil(wanted))
@@ -497,7 +497,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a margin alone": ({"margin": 0.05}, "needs two tables"),
     "unpaired alone": ({"unpaired": True}, "needs two tables"),
     "a margin of 0": ({"margin": 0.0, "against": "v.csv"}, "must be above 0"),
-    "a plan for nothing": ({"plan_for": 0.0}, "must be above 0"),
+    "a plan for nothing": ({"target_difference": 0.0}, "must be above 0"),
     "unpaired with a key": ({"unpaired": True, "against": "v.csv", "key": "path"}, "cannot be combined"),
     "two labels, one score": ({"label": ["TB", "sex"]}, "2 labels and 1 scores"),
     "no such group": ({"subgroup": ["hospital"]}, "no column 'hospital'"),

@@ -72,7 +72,7 @@ def make_model(folder: Path, name: str = SMALL, size: int = 32, members: int = 1
     about = {
         "format": FORMAT, "version": "0.1.0", "target": "Effusion", "mode": "linear",
         "encoder": {"name": "run", **vars(spec)},
-        "preprocessing": {"store_size": 3 * size, "size": size, "frame": "centre"} | how,
+        "preprocessing": {"store_size": 3 * size, "size": size, "crop_mode": "center"} | how,
         "training": {"images": 40, "patients": 20, "positives": 9, "negatives": 31, "uncertain": 0, "fraction": 0.05,
                      "draw": 3, "validation_images": 0, "notes": [SECRET]},
         "store": {"sha256": "1" * 64, "source": "nih", "phantom": False},
@@ -221,7 +221,7 @@ def test_the_onnx_graph_says_what_the_encoder_says_for_any_number_of_frames(tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_onnx_graph_averages_the_checkpoints_of_a_classifier(tmp_path, classes):
-    model = make_model(tmp_path / "model", members=3, classes=classes, frame="whole")
+    model = make_model(tmp_path / "model", members=3, classes=classes, crop_mode="full")
     out = mococxr.export(model, to="onnx", out=tmp_path / "out")
     agree(out, model, [(1, 32, 0), (5, 32, 0), (4, 32, 32)])
 
@@ -267,7 +267,8 @@ def blocks(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("to", "name", "how"), [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"frame": "whole"})]
+    ("to", "name", "how"),
+    [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"crop_mode": "full"})],
 )
 def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp_path, monkeypatch, to, name, how):
     model = make_model(tmp_path / "model", name, 32, **how)
@@ -279,8 +280,8 @@ def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp
         image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
         said: dict[str, Any] = {}
         exec(framing, said)
-        said["frame"] = said["frame_of"](image)
-        assert np.array_equal(said["frame"], ours.frame_of(image))
+        said["crop_mode"] = said["frame_of"](image)
+        assert np.array_equal(said["crop_mode"], ours.frame_of(image))
         exec(loading, said)
         wanted = ours.ensemble.scores([ours.frame_of(image)], torch.device("cpu"))
         np.testing.assert_allclose(said["probability"].detach().numpy(), wanted, atol=1e-5)
@@ -290,10 +291,10 @@ def test_the_card_of_an_encoder_loads_it_too(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", "resnet18", 64)
     out = mococxr.export(run, to="torchvision", out=tmp_path / "out")
     monkeypatch.chdir(out)
-    said: dict[str, Any] = {"frame": frames(64)[0]}
+    said: dict[str, Any] = {"crop_mode": frames(64)[0]}
     exec(blocks(out)[0], said)
     with torch.inference_mode():
-        wanted = mococxr.load_encoder(run)(torch.from_numpy(said["frame"])[None, None])
+        wanted = mococxr.load_encoder(run)(torch.from_numpy(said["crop_mode"])[None, None])
     torch.testing.assert_close(said["features"].detach(), wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -362,7 +363,7 @@ def make_study(folder: Path, sha256: str) -> Path:
     )
     rows = [
         {"arm": arm, "mode": mode, "target": "Effusion", "fraction": 0.05, "auroc": auroc, "low": 0.55, "high": 0.7,
-         "n_test": 300, "positives": 40}
+         "n_units": 300, "positives": 40}
         for arm, mode, auroc in [("moco", "linear", 0.612), ("moco", "finetune", 0.655), ("imagenet", "linear", 0.501)]
     ]  # fmt: skip
     write_tables(folder, dict.fromkeys(TABLES, ()) | {"cells": rows})
@@ -400,7 +401,7 @@ def test_several_checkpoints_are_no_single_network(tmp_path):
 
 
 def test_whole_images_need_a_graph_of_any_size(tmp_path):
-    model = make_model(tmp_path / "model", "tf_efficientnet_lite0", 32, frame="whole")
+    model = make_model(tmp_path / "model", "tf_efficientnet_lite0", 32, crop_mode="full")
     with pytest.raises(InputError, match="whole images"):
         mococxr.export(model, to="onnx", out=tmp_path / "out")
 

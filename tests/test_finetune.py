@@ -184,7 +184,7 @@ def test_training_frames_are_cut_at_whole_pixels_from_all_of_the_longer_side(tmp
 
 def test_a_training_frame_has_the_pixels_of_evaluation_whatever_the_stores_size():
     image = np.random.default_rng(0).integers(0, 256, (75, 50), dtype=np.uint8)
-    resized = to_frame(image, 40, "centre")
+    resized = to_frame(image, 40, "center")
     middle = (60 - 40) // 2
     assert np.array_equal(random_frame(image, 40, (middle + 0.5) / 21), resized)
     assert random_frame(image.T, 40, 0.999).shape == (40, 40)
@@ -259,7 +259,7 @@ def test_every_mode_keeps_the_contract(mode, store, target, encoder):
     assert not any(np.isin(rows, target.test).any() for rows in read)
     assert state_hash(encoder) == before
     assert (result.updates > 0) == MODES[mode].by_gradient(config)
-    images = [to_frame(store.level(32).pixels(int(row)), 32, "centre") for row in target.test]
+    images = [to_frame(store.level(32).pixels(int(row)), 32, "center") for row in target.test]
     cpu = torch.device("cpu")
     ensemble = Ensemble(build(encoder.spec, seed=3), result.members)
     scores = ensemble.scores(images, cpu)

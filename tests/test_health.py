@@ -67,21 +67,21 @@ def test_the_pair_auroc_is_scikit_learns_mean_over_images_with_ties():
     numbers = torch.randint(0, 6, (40, 1 + 20), generator=torch.Generator().manual_seed(0)).float()
     newest = torch.tensor([18, 19, 0, 1, 2])
     each = [roc_auc_score([1] + [0] * 5, [row[0], *row[1:][newest]]) for row in numbers]
-    assert float(diagnostics.pair_auroc(numbers, newest)) == pytest.approx(np.mean(each))
+    assert float(diagnostics.positive_auroc(numbers, newest)) == pytest.approx(np.mean(each))
 
 
 def test_only_a_negative_that_is_the_own_key_counts_as_tied():
     q, k, queue = sphere(10, 16), sphere(10, 16, seed=1), sphere(500, 16, seed=2)
-    assert diagnostics.tied(info_nce(q, k, queue, 0.2)[1]) == 0
+    assert diagnostics.duplicate_negatives(info_nce(q, k, queue, 0.2)[1]) == 0
     queue[123:128] = k[:5]
-    assert diagnostics.tied(info_nce(q, k, queue, 0.2)[1]) == 0.5
+    assert diagnostics.duplicate_negatives(info_nce(q, k, queue, 0.2)[1]) == 0.5
 
 
 def test_views_differ_by_nothing_if_equal_and_by_about_one_if_of_strangers():
     one = torch.randint(0, 256, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
-    assert diagnostics.view_change(torch.stack([one, one])) == 0
-    assert diagnostics.view_change(torch.stack([one, one.flip(0)])) == pytest.approx(1, abs=0.02)
-    assert diagnostics.view_change(torch.zeros(2, 4, 1, 8, 8, dtype=torch.uint8)) is None
+    assert diagnostics.view_difference(torch.stack([one, one])) == 0
+    assert diagnostics.view_difference(torch.stack([one, one.flip(0)])) == pytest.approx(1, abs=0.02)
+    assert diagnostics.view_difference(torch.zeros(2, 4, 1, 8, 8, dtype=torch.uint8)) is None
 
 
 def test_gradient_norm_and_distance_are_those_of_the_weights_in_one_row():
@@ -118,8 +118,9 @@ FIRST = {"loss": math.log(1025), "contrast_accuracy": 0.0, "effective_rank": 100
 def log_of(steps: int = 400, **last: Any) -> list[dict[str, Any]]:
     """A log of 40 lines that goes in a straight line from a fresh run's numbers to a sound run's, or to `last`."""
     sound = {
-        "loss": 2.0, "contrast_accuracy": 0.9, "effective_rank": 80.0, "pair_auroc": 0.95, "batch_std": 0.9,
-        "tied": 0.0, "view_change": 0.5, "lag": 0.05, "key_moved": 0.5, "weights_grown": 1.01, **last,
+        "loss": 2.0, "contrast_accuracy": 0.9, "effective_rank": 80.0, "positive_auroc": 0.95, "key_std": 0.9,
+        "duplicate_negatives": 0.0, "view_difference": 0.5, "query_key_distance": 0.05,
+        "key_progress": 0.5, "weight_norm_ratio": 1.01, **last,
     }  # fmt: skip
     log = []
     for i in range(40):
@@ -133,15 +134,15 @@ def log_of(steps: int = 400, **last: Any) -> list[dict[str, Any]]:
     ("word", "last", "reason", "remedy"),
     [
         ("learning", {}, "The loss is 2.00 (guessing: 6.93)", ""),
-        ("collapsed", {"batch_std": 0.001}, "nearly one feature", "--momentum"),
-        ("stuck", {"loss": 6.93, "pair_auroc": 0.51}, "ln(K+1) = 6.93", "mococxr views"),
-        ("stuck", {"lag": 0.0}, "do not move", "--lr"),
-        ("collapsing in dimension", {"effective_rank": 3.0}, "3.0 of 128", "--crop"),
-        ("diverging", {"weights_grown": 30.0}, "30 times", "--lr"),
-        ("diverging", {"lag": 0.9}, "90%", "--warmup"),
-        ("stale keys", {"key_moved": 0.0}, "0.0% of the way", "--momentum"),
-        ("too easy", {"view_change": 0.001}, "one picture", "--rotation"),
-        ("own key among the negatives", {"tied": 1.0}, "log 2 = 0.69", "--queue"),
+        ("collapsed", {"key_std": 0.001}, "nearly one feature", "--momentum"),
+        ("stuck", {"loss": 6.93, "positive_auroc": 0.51}, "ln(K+1) = 6.93", "mococxr views"),
+        ("stuck", {"query_key_distance": 0.0}, "do not move", "--lr"),
+        ("dimensional collapse", {"effective_rank": 3.0}, "3.0 of 128", "--crop"),
+        ("diverging", {"weight_norm_ratio": 30.0}, "30 times", "--lr"),
+        ("diverging", {"query_key_distance": 0.9}, "90%", "--warmup"),
+        ("stale keys", {"key_progress": 0.0}, "0.0% of the way", "--momentum"),
+        ("too easy", {"view_difference": 0.001}, "one picture", "--rotation"),
+        ("self-negative", {"duplicate_negatives": 1.0}, "log 2 = 0.69", "--queue"),
     ],
 )
 def test_each_fate_has_its_word_its_reason_and_its_remedy(word, last, reason, remedy):
@@ -165,22 +166,22 @@ def test_a_queue_that_outlives_the_memory_of_the_encoder_is_stale_and_the_preset
 
 
 def test_a_run_that_is_barely_begun_is_not_called_learning_but_what_is_certain_is_said():
-    assert judge([], RUN).word == "still warming"
+    assert judge([], RUN).word == "warming up"
     words = {judge(log_of()[:lines], RUN).word for lines in range(1, 5)}  # 40 steps; the queue is full after 32
-    assert words == {"still warming"}
+    assert words == {"warming up"}
     assert judge(log_of()[:8], RUN).word == "learning"
-    assert judge(log_of(view_change=0.001)[:2], RUN).word == "too easy"
-    assert judge(log_of(weights_grown=99.0)[:1], RUN).word == "diverging"
+    assert judge(log_of(view_difference=0.001)[:2], RUN).word == "too easy"
+    assert judge(log_of(weight_norm_ratio=99.0)[:1], RUN).word == "diverging"
 
 
 def test_a_slow_start_is_no_standstill():
     """The loss of guessing is no proof: shuffled pairs are told from a slow start by the pairs themselves."""
-    slow = log_of(loss=6.9, contrast_accuracy=0.002, pair_auroc=0.6)
-    assert judge(slow, RUN).word == "still warming"
-    assert judge([{**entry, "pair_auroc": 0.52} for entry in slow], RUN).word == "stuck"
+    slow = log_of(loss=6.9, contrast_accuracy=0.002, positive_auroc=0.6)
+    assert judge(slow, RUN).word == "warming up"
+    assert judge([{**entry, "positive_auroc": 0.52} for entry in slow], RUN).word == "stuck"
 
 
 def test_every_measure_of_a_single_key_or_an_odd_log_line_is_judged_without_failing():
-    nothing = {"batch_std": None, "view_change": None, "feature_std": None, "uniformity": None}
+    nothing = {"key_std": None, "view_difference": None, "feature_std": None, "uniformity": None}
     assert judge([{**entry, **nothing} for entry in log_of()], RUN).word == "learning"
     assert judge(log_of()[::7], RUN).word == "learning"

@@ -30,7 +30,7 @@ def square_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(fault: str, seed: int, store: Path, out: Path, patch: pytest.MonkeyPatch) -> None:
     words = [entry["verdict"] for entry in first_tenth(store, out, fault, seed, patch)]
-    said = [word for word in words if word != "still warming"]
+    said = [word for word in words if word != "warming up"]
     word = fault.split(",")[0]
     assert said, f"{fault}, seed {seed}: nothing was said in the first tenth"
     assert set(said) == {word}, f"{fault}, seed {seed}: {words}"

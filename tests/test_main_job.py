@@ -32,7 +32,7 @@ TRIALS = [
     "trial", "arm", "run", "mode", "target", "fraction", "draw", "train_images", "train_patients",
     "train_positives", "auroc", "average_precision", "partial_auroc", "status", "seconds",
 ]  # fmt: skip
-CELLS = ["arm", "mode", "target", "fraction", "auroc", "low", "high", "draw_sd", "n_test", "positives"]
+CELLS = ["arm", "mode", "target", "fraction", "auroc", "low", "high", "draw_sd", "n_units", "positives"]
 DIFFERENCES = ["arm", "against", "mode", "target", "fraction", "difference", "low", "high", "p", "method"]
 EVALUATION = {"n", "patients", "positives", "auroc", "average_precision", "against", "difference", "bootstrap"}
 

@@ -33,10 +33,10 @@ def test_the_known_components_of_simulated_studies_are_found():
     rng = np.random.default_rng(0)
     found = [metrics.variance_split(*trials(rng, spread, draws=8, runs=6)) for _ in range(120)]
     expected = spread**2 / np.array([1, 1, 1, 300, 300, 300, 300])
-    for name, truth in zip(("draws", "runs", "rest", "patients"), expected, strict=False):
+    for name, truth in zip(("draws", "runs", "draw_x_run", "patients"), expected, strict=False):
         mean = np.mean([getattr(split, name) for split in found])
         assert mean == pytest.approx(truth, rel=0.2), name
-    assert np.mean([split.interactions for split in found]) == pytest.approx(expected[4:].sum(), rel=0.1)
+    assert np.mean([split.patient_interactions for split in found]) == pytest.approx(expected[4:].sum(), rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_the_components_equal_the_analysis_of_variance_by_hand():
     ms_draw, ms_run, ms_rest = 2 * by_draw.var(ddof=1), 3 * by_run.var(ddof=1), (left**2).sum() / 2
     assert found.draws == pytest.approx((ms_draw - ms_rest) / 2)
     assert found.runs == pytest.approx((ms_run - ms_rest) / 3)
-    assert found.rest == pytest.approx(ms_rest)
+    assert found.draw_x_run == pytest.approx(ms_rest)
     assert found.patients == pytest.approx(np.linspace(-0.01, 0.01, 50).var(ddof=1))
-    assert found.interactions == pytest.approx(0, abs=1e-18)
+    assert found.patient_interactions == pytest.approx(0, abs=1e-18)
     total = (ms_draw + ms_run - ms_rest) / 6 + found.patients
     assert found.standard_error == pytest.approx(np.sqrt(total))
     doubt = (ms_draw / 6) ** 2 / 2 + (ms_run / 6) ** 2 / 1 + (ms_rest / 6) ** 2 / 2
@@ -81,7 +81,7 @@ def test_what_one_draw_or_one_run_cannot_tell_is_none_and_said():
     data = trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1), draws=5, runs=1)
     one_run = metrics.variance_split(*data)
     assert one_run.runs is None
-    assert one_run.rest is None
+    assert one_run.draw_x_run is None
     assert one_run.draws > 0
     assert "One pretraining run" in one_run.words[0]
     one_draw = metrics.variance_split(*trials(rng, (0.03, 0.02, 0.01, 0.4, 0.1, 0.1, 0.1), draws=1, runs=5))
@@ -154,7 +154,7 @@ def by_hand(ours, theirs, pair):
 
 
 def assert_equal(found, expected):
-    for name in ("value", "standard_error", "df", "low", "high", "draws", "runs", "rest", "patients"):
+    for name in ("value", "standard_error", "df", "low", "high", "draws", "runs", "draw_x_run", "patients"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9), name
 
 

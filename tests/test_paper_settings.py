@@ -54,7 +54,7 @@ def test_what_reproduce_uses_by_default_is_the_preset() -> None:
         assert defaults[name] == getattr(PRESETS["paper"], name)
     assert defaults["replicates"] == STUDY["replicates"]
     study = {field.name: field.default for field in dataclasses.fields(StudySettings)}
-    for name in ("lr", "optimizer", "weight_decay", "batch", "checkpoints", "frame", "uncertain", "vote"):
+    for name in ("lr", "optimizer", "weight_decay", "batch", "checkpoints", "crop_mode", "uncertain", "aggregate"):
         assert study[name] == STUDY[name]
 
 

@@ -28,7 +28,7 @@ COLUMNS = ["path", "patient", "study", "score", "calibrated", "decision"]
 
 
 @pytest.mark.parametrize(
-    "mode", [{}, {"frame": "whole"}, {"mode": "finetune", "epochs": 2.0, "lr": 1e-3, "checkpoints": 3}]
+    "mode", [{}, {"crop_mode": "full"}, {"mode": "finetune", "epochs": 2.0, "lr": 1e-3, "checkpoints": 3}]
 )
 def test_an_image_scores_the_same_from_its_file_as_from_the_store(store, tmp_path, mode):
     model = fit(store, tmp_path / "model", **mode)
@@ -52,9 +52,9 @@ def test_a_model_says_what_it_was_made_from(store, tmp_path):
     rows = draw_labelled(store, target, 0.5, 1, 0)
     assert about["training"]["images"] == len(rows)
     assert about["training"]["positives"] == int((target.labels[rows] == 1).sum())
-    assert about["training"]["strength"] == 0.01
+    assert about["training"]["C"] == 0.01
     assert about["store"]["sha256"] == store.sha256
-    assert about["preprocessing"] | {"store_size": 72, "size": 32, "frame": "centre"} == about["preprocessing"]
+    assert about["preprocessing"] | {"store_size": 72, "size": 32, "crop_mode": "center"} == about["preprocessing"]
 
 
 def test_images_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path, capsys):
@@ -136,7 +136,7 @@ def test_features_of_every_image_are_written_in_row_order(store, tmp_path):
         {"draw": -1},
         {"jobs": 0},
         {"batch": 0},
-        {"strength": "x"},
+        {"C": "x"},
         {"target": "Fin"},
         {"target": "sex"},
         {"target": "sex=X"},

@@ -68,7 +68,7 @@ def run_until(what: PrepareSettings, chunks: list[int]) -> None:
 
 @pytest.mark.parametrize("order", [[0, 1], [2, 0], [3, 1], [0, 2, 1, 3]])
 def test_a_stopped_run_goes_on_where_it_was_and_ends_in_the_same_store(folder, tmp_path, here, capsys, order):
-    whole = run(settings(folder, tmp_path / "whole"))
+    whole = run(settings(folder, tmp_path / "full"))
     run_until(settings(folder, tmp_path / "store"), order)
     assert not (tmp_path / "store").exists()
     here.clear()
@@ -95,7 +95,7 @@ def test_pixels_that_were_lost_are_decoded_again(folder, tmp_path, here, name, d
 
 
 def test_a_chunk_without_its_record_is_decoded_again(folder, tmp_path, here):
-    whole = run(settings(folder, tmp_path / "whole"))
+    whole = run(settings(folder, tmp_path / "full"))
     run_until(settings(folder, tmp_path / "store"), [0, 1])
     here.clear()
     record_file(staging_folder(tmp_path / "store"), 0).unlink()  # killed between the pixels and their record
@@ -199,7 +199,7 @@ def test_kill_9_leaves_no_half_store_and_the_same_command_completes_it(tmp_path,
     after = int(re.search(r"prepare: ([\d,]+) images in", said)[1].replace(",", ""))  # type: ignore[index]
     assert 0 < before < 2500
     assert before + after == 2500
-    whole = run(settings(folder, tmp_path / "whole"))
+    whole = run(settings(folder, tmp_path / "full"))
     assert store.sha256 == whole.sha256
     left, right = contents(store.path), contents(whole.path)
     left.pop("contact.png"), right.pop("contact.png")  # its title is the store's name

@@ -33,7 +33,7 @@ FIELDS = [
 @pytest.fixture(scope="module")
 def whole(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run from start to end, nothing in its way."""
-    return tiny_run(phantom_store, tmp_path_factory.mktemp("whole") / "run")
+    return tiny_run(phantom_store, tmp_path_factory.mktemp("full") / "run")
 
 
 def steps_of(run: Path) -> int:
@@ -73,7 +73,7 @@ def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
     assert facts["pretrained_on"]["patients"] == store.index["patient"].gather(images).n_unique()
     assert facts["steps"] == len(images) // 8 * 3
     assert facts["queue"] == 16
-    assert facts["verdict"] == "still warming"
+    assert facts["verdict"] == "warming up"
     assert {"torch", "timm", "numpy"} <= facts["libraries"].keys()
     about = json.loads((whole / "encoder.json").read_text())
     settings = from_yaml(whole / "settings.yaml")
@@ -99,7 +99,7 @@ def test_the_log_has_the_contracts_fields_and_no_step_is_missing(whole):
     for entry in entries:
         assert entry["epoch"] == round(entry["step"] / (steps / 3), 4)
         assert 0 <= entry["contrast_accuracy"] <= 1
-        assert entry.pop("verdict") == "still warming"
+        assert entry.pop("verdict") == "warming up"
         assert entry.pop("knn_auroc") is entry.pop("encoder_rank") is None  # nobody asked
         assert all(math.isfinite(value) for value in entry.values())
     assert entries[-1]["seconds"] > 0

@@ -24,7 +24,7 @@ from test_pretrain import assert_same_run, breaking_off
 @pytest.fixture(scope="module")
 def whole(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run from start to end, nothing in its way."""
-    return tiny_run(phantom_store, tmp_path_factory.mktemp("whole") / "run")
+    return tiny_run(phantom_store, tmp_path_factory.mktemp("full") / "run")
 
 
 def test_processes_started_again_by_their_launcher_go_on_and_those_of_another_do_not(

@@ -102,15 +102,15 @@ def test_measures_are_finite_numbers_in_the_columns_that_the_method_names(name):
 def test_a_method_judges_with_known_words(name):
     method = make_method(name, dim=128, batch=64, queue=256 if name == "moco" else None)
     line = {column: 0.5 for column in (*method.RUNNING, *method.MEASURES, *Monitor.COLUMNS)}
-    line |= {"effective_rank": 30.0, "queue_filled": 1.0, "weights_grown": 1.0}
-    assert method.judge([], 1000).word == "still warming"
+    line |= {"effective_rank": 30.0, "queue_filled": 1.0, "weight_norm_ratio": 1.0}
+    assert method.judge([], 1000).word == "warming up"
     sound = [{**line, "step": step, "loss": 0.5 - step / 1e4} for step in range(10, 1010, 10)]
     assert method.judge(sound, 1000).word == "learning"
     for fault, word in (
-        ({"weights_grown": 99.0}, "diverging"),
-        ({"view_change": 0.001}, "too easy"),
-        ({"feature_std": 0.0, "batch_std": 0.0}, "collapsed"),
-        ({"effective_rank": 1.0}, "collapsing in dimension"),
+        ({"weight_norm_ratio": 99.0}, "diverging"),
+        ({"view_difference": 0.001}, "too easy"),
+        ({"feature_std": 0.0, "key_std": 0.0}, "collapsed"),
+        ({"effective_rank": 1.0}, "dimensional collapse"),
     ):
         verdict = method.judge([{**entry, **fault} for entry in sound], 1000)
         assert verdict.word == word in WORDS

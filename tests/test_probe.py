@@ -99,5 +99,5 @@ def test_a_strength_is_a_number_above_zero_or_cv():
     assert parse_C("0.5") == 0.5
     assert parse_C("cv") == "cv"
     for bad in ("0", "-1", "inf", "nan", "strong"):
-        with pytest.raises(InputError, match="--strength"):
+        with pytest.raises(InputError, match="--C"):
             parse_C(bad)

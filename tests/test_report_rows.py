@@ -125,15 +125,15 @@ def test_a_difference_is_given_over_patients_and_over_all_that_was_repeated(
     everything = "Over other test patients, label subsets and pretraining runs"
     assert [over.label for over in verdict.over] == ["Over other test patients", everything]
     assert [over.interval[1:] for over in verdict.over] == [
-        (row["low"], row["high"]), (row["low_draws"], row["high_draws"]),
+        (row["low"], row["high"]), (row["low_total"], row["high_total"]),
     ]  # fmt: skip
     assert verdict.missing == "Two runs are too few to estimate run-to-run variance."
     verdict = headline.verdicts(changed(tmp_path / "a", "variance", count_runs=1, runs=""))[0]
     assert verdict.over[1].label == "Over other test patients and label subsets"
     assert verdict.missing == "Other pretraining runs are not included."
-    verdict = headline.verdicts(changed(tmp_path / "b", "differences", low_draws="", high_draws=""))[0]
+    verdict = headline.verdicts(changed(tmp_path / "b", "differences", low_total="", high_total=""))[0]
     assert (len(verdict.over), verdict.missing[:13]) == (1, "Label subsets")
-    verdict = headline.verdicts(changed(tmp_path / "c", "differences", low_draws=-0.01))[0]
+    verdict = headline.verdicts(changed(tmp_path / "c", "differences", low_total=-0.01))[0]
     assert verdict.chip == "Better, over test patients only"
     assert [over.word for over in verdict.over] == ["better", "no difference shown"]
 
@@ -255,7 +255,7 @@ def test_an_arm_says_what_it_is_what_trained_it_and_what_an_image_costs(tmp_path
 
 def test_runs_whose_name_is_a_path_are_found_under_their_arm(tmp_path: Path) -> None:
     runs = [{"run": name, "health": None} for name in ("a/exp1", "b/exp1")]
-    both = {"moco/a/exp1": {"test_images": 514, "same": 0, "alike": 2}, "moco/b/exp1": None}
+    both = {"moco/a/exp1": {"test_images": 514, "same": 0, "near_duplicates": 2}, "moco/b/exp1": None}
     study = small(tmp_path / "s", **about("arms", runs=runs), images_in_both=both)
     assert provenance.transfer(study).rows == [
         ["MoCo", "a/exp1", "pediatric", "pediatric", "514", "0", "2"],

@@ -129,7 +129,7 @@ def test_patterns_choose_cells_and_the_runs_that_they_start_from() -> None:
 
 
 def test_the_sounder_ways_are_studies_of_their_own_and_the_ablation_is_linear_only() -> None:
-    studies = {one.name: one for one in studies_of(every_cell("shenzhen", (), None), ("solved", "std"))}
+    studies = {one.name: one for one in studies_of(every_cell("shenzhen", (), None), ("lbfgs", "std"))}
     assert len(studies) == 7 + 7 + 6
     assert studies["tuberculosis-resnet18-1-solved"].modes == ("linear",)
     assert studies["tuberculosis-densenet121-0.25-std"].runs == {"imagenet": None, "moco": "densenet121-std"}
@@ -215,17 +215,17 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 def test_a_study_takes_the_papers_settings_from_their_one_place(
     commands: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = {"lr": 1e-3, "weight_decay": 0.1, "checkpoints": 3, "frame": "whole", "uncertain": "zeros"}
-    for name, value in (changed | {"optimizer": "adamw", "unit": "patient", "vote": "mean"}).items():
+    changed = {"lr": 1e-3, "weight_decay": 0.1, "checkpoints": 3, "crop_mode": "full", "uncertain": "zeros"}
+    for name, value in (changed | {"optimizer": "adamw", "unit": "patient", "aggregate": "mean"}).items():
         monkeypatch.setitem(STUDY, name, value)
     settings = ReproduceSettings(dataset="chexpert", root=tmp_path, out=tmp_path)
-    for one in studies_of(every_cell("chexpert", (), None)[:1], ("solved",)):
+    for one in studies_of(every_cell("chexpert", (), None)[:1], ("lbfgs",)):
         runner.run_study(settings, one)
     paper, solved = commands
     assert {name: paper[name] for name in STUDY if name != "mode"} == {
         name: value for name, value in STUDY.items() if name != "mode"
     }
-    assert (paper["mode"], paper["linear"], solved["linear"]) == (["linear"], "paper", "solved")
+    assert (paper["mode"], paper["linear"], solved["linear"]) == (["linear"], "paper", "lbfgs")
 
 
 def test_images_and_trials_go_where_they_are_sent_and_pretraining_stays_here(

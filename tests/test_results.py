@@ -27,7 +27,7 @@ def test_what_was_written_is_read_back_with_its_types(tmp_path: Path) -> None:
     results = read_results(fake_study(tmp_path / "s"))
     for name, columns in TABLES.items():
         assert results.frames[name].schema == {column: kind.dtype for column, kind in columns.items()}
-    assert results.rows("cells", arm="moco", target="Effusion", mode="linear")[0]["n_test"] == 514
+    assert results.rows("cells", arm="moco", target="Effusion", mode="linear")[0]["n_units"] == 514
 
 
 @pytest.mark.parametrize("name", TABLES)

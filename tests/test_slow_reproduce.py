@@ -44,7 +44,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole") / "out"
+    out = tmp_path_factory.mktemp("full") / "out"
     run("reproduce", settings(images, out))
     return out
 
@@ -57,7 +57,7 @@ def test_a_study_votes_by_its_highest_image_on_the_official_test_set(images: Pat
         for study, label in truth.select("Study", "Pleural Effusion").iter_rows()
     }
     cells = pl.read_csv(folder / "cells.csv")
-    assert cells["n_test"].to_list() == [len(known)] * 4
+    assert cells["n_units"].to_list() == [len(known)] * 4
     for row in cells.iter_rows(named=True):
         name = f"Pleural_Effusion*-{row['mode']}-{row['arm']}-0-0.3-0.parquet"
         images_ = pl.read_parquet(next(folder.glob(f"predictions/{name}")))
@@ -93,7 +93,7 @@ def test_more_cells_and_sounder_ways_are_added_and_what_is_done_stays(
     first = {"cells": ["pleural-effusion/resnet18/linear/*/imagenet"]}
     run("reproduce", settings(images, out, **first))
     assert not (out / "runs").exists()
-    run("reproduce", settings(images, out, variant=["solved"]))
+    run("reproduce", settings(images, out, variant=["lbfgs"]))
     assert "1 of 4 trials are done already" in capsys.readouterr().err
     kept = contents(out)
     for name, data in contents(whole).items():

@@ -38,7 +38,7 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study, local and never stopped."""
-    return study(place, tmp_path_factory.mktemp("whole") / "study", **LONGER)
+    return study(place, tmp_path_factory.mktemp("full") / "study", **LONGER)
 
 
 def test_a_node_killed_in_the_middle_costs_no_trial_and_none_is_there_twice(

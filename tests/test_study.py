@@ -198,11 +198,11 @@ def test_labels_of_one_class_make_undefined_cells_with_the_reason(place, tmp_pat
 
 
 def test_images_of_a_patient_vote(place, done, tmp_path):
-    out = study(place, tmp_path / "study", target=["Finding"], unit="patient", vote="mean")
+    out = study(place, tmp_path / "study", target=["Finding"], unit="patient", aggregate="mean")
     row = pl.read_csv(out / "trials.csv").row(0, named=True)
     voted = predictions(done, row["trial"]).group_by("patient").agg(pl.col("label").max(), pl.col("score").mean())
     assert np.isclose(row["auroc"], roc_auc_score(voted["label"], voted["score"]))
-    assert pl.read_csv(out / "cells.csv")["n_test"][0] == len(voted)
+    assert pl.read_csv(out / "cells.csv")["n_units"][0] == len(voted)
 
 
 def test_several_runs_of_an_arm_are_averaged(place, tmp_path):
@@ -229,7 +229,13 @@ def test_a_run_that_saw_test_patients_is_shouted_about(place, tmp_path):
 
 
 def test_training_by_gradient_counts_its_validation_labels_and_says_what_it_decided(place, tmp_path):
-    how = {"target": ["Finding"], "mode": ["finetune", "linear"], "linear": "paper", "fraction": [0.5], "draws": 1}
+    how = {
+        "target": ["Finding"],
+        "mode": ["finetune", "linear"],
+        "linear_solver": "gradient",
+        "fraction": [0.5],
+        "draws": 1,
+    }
     out = study(place, tmp_path / "study", **how, epochs=1.0)
     facts = json.loads((out / "study.json").read_text())
     val = Store.open(place / "store").splits.filter(pl.col("split") == "val")
@@ -261,7 +267,7 @@ def test_predictions_about_other_images_are_refused(place, tmp_path):
     "changed",
     [{"fraction": [0.0]}, {"fraction": [1.5]}, {"fraction": [0.5, 0.5]}, {"draws": 0}, {"target": ["Nothing"]},
      {"target": ["Finding", "Finding"]}, {"arm": ["random", "random"]}, {"arm": ["random", "moco=/nowhere"]},
-     {"against": "nobody"}, {"where": ["sex=X"]}, {"gpus": 0.5}, {"strength": "strong"}, {"arm": ["imagenet"]},
+     {"against": "nobody"}, {"where": ["sex=X"]}, {"gpus": 0.5}, {"C": "strong"}, {"arm": ["imagenet"]},
      {"arm": ["moco=RUN,RUN"]}, {"arm": ["=RUN"]}],
 )  # fmt: skip
 def test_settings_that_cannot_be_write_nothing(place, tmp_path, changed):

@@ -169,7 +169,7 @@ def both(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_linear_head_is_compared_with_the_reference_trained_by_gradient(both: Path) -> None:
-    table = pl.read_csv(both / "across.csv")
+    table = pl.read_csv(both / "across_modes.csv")
     assert len(table) == 1
     row = table.row(0, named=True)
     assert (row["arm"], row["mode"], row["against"], row["against_mode"]) == (
@@ -202,7 +202,7 @@ def test_other_metrics_differ_as_scikit_learn_says(both: Path, prefix: str, orac
     assert row[f"{prefix}_difference"] == pytest.approx(point, abs=1e-12)
     ends = [row[f"{prefix}_low"], row[f"{prefix}_high"]]
     assert ends == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=1e-9)
-    assert row["low_draws"] < row["high_draws"]
+    assert row["low_total"] < row["high_total"]
 
 
 def by_hand(folder, ours, theirs, measured):  # type: ignore[no-untyped-def]
@@ -225,11 +225,11 @@ def test_a_study_is_measured_again_without_training_when_only_the_measuring_chan
     place: Path, both: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = pl.read_csv(both / "cells.csv")
-    again = {"replicates": 30, "unit": "patient", "vote": "mean", "against": "moco"}
+    again = {"replicates": 30, "unit": "patient", "aggregate": "mean", "against": "moco"}
     study(place, both, **BOTH, **again)
     assert "8 of 8 trials are done already" in capsys.readouterr().err
     changed = pl.read_csv(both / "cells.csv")
-    assert changed["n_test"][0] < before["n_test"][0]
+    assert changed["n_units"][0] < before["n_units"][0]
     assert pl.read_csv(both / "differences.csv")["against"].to_list() == ["moco"] * 2
     assert "unit: patient" in (both / "settings.yaml").read_text()
     study(place, both, **BOTH)

@@ -100,7 +100,7 @@ def test_a_cell_is_the_mean_over_trials_with_an_interval_over_patients(study):
         assert row["high"] == pytest.approx(high, abs=0.006)
         assert row["low"] <= low + 1e-9  # the wider of this and the score interval
         assert row["high"] >= high - 1e-9
-        assert (row["patients"], row["positive_patients"], row["n_test"]) == (160, 48, 320)
+        assert (row["patients"], row["positive_patients"], row["n_units"]) == (160, 48, 320)
         assert "over patients" in row["method"]
         assert row["warning"] is None
 
@@ -164,16 +164,16 @@ def test_the_variance_is_split_over_draws_and_runs_as_an_analysis_of_variance_sa
     assert (row["count_draws"], row["count_runs"]) == (3, 2)
     assert row["difference"] == pytest.approx(table.mean(), abs=1e-12)
     left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
-    squares = {"rest": (left**2).sum() / 2, "draws": 2 * table.mean(axis=1).var(ddof=1)}
+    squares = {"draw_x_run": (left**2).sum() / 2, "draws": 2 * table.mean(axis=1).var(ddof=1)}
     squares["runs"] = 3 * table.mean(axis=0).var(ddof=1)
-    assert row["rest"] <= squares["rest"] + 1e-12
+    assert row["draw_x_run"] <= squares["draw_x_run"] + 1e-12
     assert row["draws"] <= max(0.0, squares["draws"]) / 2 + 1e-12
     assert row["standard_error"] ** 2 >= row["patients"]
     whole = read(study, "variance", fraction=1.0)[0]
-    assert (whole["count_draws"], whole["draws"], whole["rest"]) == (1, None, None)
+    assert (whole["count_draws"], whole["draws"], whole["draw_x_run"]) == (1, None, None)
     assert "One label subset" in whole["words"]
     wide = read(study, "differences", fraction=0.1)[0]
-    assert (wide["low_draws"], wide["high_draws"]) == (row["low"], row["high"])
+    assert (wide["low_total"], wide["high_total"]) == (row["low"], row["high"])
     assert "label subsets and pretraining runs" in wide["words"]
     assert "It says nothing about other label subsets." in read(study, "differences", fraction=1.0)[0]["words"]
 
@@ -187,12 +187,12 @@ def test_labels_saved_is_the_references_curve_read_backwards(study):
         reached = read(study, "cells", arm="moco", fraction=row["fraction"])[0]["auroc"]
         assert row["train_images"] == IMAGES[row["fraction"]]
         if reached > curve[-1]:
-            assert row["equals_images"] == "more than 2,000"
+            assert row["reference_images"] == "more than 2,000"
             assert row["factor"] is None
             seen.add("more")
         else:
             needed = np.exp(np.interp(reached, curve, counts))
-            assert float(row["equals_images"]) == pytest.approx(needed, rel=1e-5)
+            assert float(row["reference_images"]) == pytest.approx(needed, rel=1e-5)
             assert row["factor"] == pytest.approx(needed / row["train_images"], rel=1e-9)
             seen.add("exactly")
     assert seen == {"more", "exactly"}
@@ -216,7 +216,7 @@ def test_calibration_and_threshold_come_from_the_validation_images_and_are_judge
         trial = names(row["arm"], row["fraction"])[0]
         valid, tested = study.images(trial, "validation"), study.images(trial)
         scores, labels = (valid[name].to_numpy().astype(float) for name in ("score", "label"))
-        assert (row["draw"], row["validation_images"], row["validation_positives"]) == (0, 120, labels.sum())
+        assert (row["draw"], row["n_validation"], row["validation_positives"]) == (0, 120, labels.sum())
         ups = np.sort(scores[labels == 1])[::-1]
         assert row["threshold"] == just_below(scores, ups[int(np.ceil(0.9 * len(ups))) - 1])
         called = tested["score"].to_numpy() >= row["threshold"]
@@ -234,8 +234,8 @@ def test_calibration_and_threshold_come_from_the_validation_images_and_are_judge
         assert row["slope"] == pytest.approx(again.coef_[0, 0], abs=1e-3)
         assert 0.5 < row["slope"] < 2 < 1 / slope  # the scores were three times too sure
         bins = read(study, "reliability", arm=row["arm"], fraction=row["fraction"])
-        assert sum(one["n"] for one in bins) == 320
-        ece = sum(one["n"] * abs(one["share"] - one["mean_probability"]) for one in bins) / 320
+        assert sum(one["count"] for one in bins) == 320
+        ece = sum(one["count"] * abs(one["observed"] - one["mean_probability"]) for one in bins) / 320
         assert row["ece"] == pytest.approx(ece, abs=1e-12)
         for one in read(study, "prevalence", arm=row["arm"], fraction=row["fraction"]):
             hits, alarms = (one["prevalence"] * row["sensitivity"], (1 - one["prevalence"]) * (1 - row["specificity"]))
@@ -394,13 +394,15 @@ def test_without_validation_images_calibration_says_so(tmp_path):
 
 def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_images(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,))
-    judged(scored, Judging(unit="patient", vote="mean", replicates=100), fractions=(1.0,), subgroup=["view", "sex"])
+    judged(
+        scored, Judging(unit="patient", aggregate="mean", replicates=100), fractions=(1.0,), subgroup=["view", "sex"]
+    )
     rows = read(scored, "subgroups", arm="moco")
     views = scored.store.index.group_by("patient").agg(pl.col("view").unique(), pl.col("sex").first())
     one = views.filter(pl.col("view").list.len() == 1)
     assert sum(row["n"] for row in rows if row["attribute"] == "view") == len(one) < 160
     assert sum(row["n"] for row in rows if row["attribute"] == "sex") == 160
-    assert read(scored, "calibration")[0]["validation_images"] == 60
+    assert read(scored, "calibration")[0]["n_validation"] == 60
 
 
 @pytest.fixture(scope="module")

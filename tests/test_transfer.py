@@ -73,11 +73,11 @@ def test_a_run_keeps_hashes_and_fingerprints_of_its_images_and_no_names(stores, 
 
 def test_test_images_that_the_run_saw_are_counted_listed_and_shouted_about(stores, pretrained, tmp_path):
     facts = study(stores[1], tmp_path / "study", [f"moco={pretrained}", "random"])
-    assert facts["images_in_both"] == {f"moco/{pretrained.name}": {"test_images": 20, "same": 1, "alike": 1}}
+    assert facts["images_in_both"] == {f"moco/{pretrained.name}": {"test_images": 20, "same": 1, "near_duplicates": 1}}
     (warning,) = [text for text in facts["warnings"] if text.startswith("TEST IMAGES SEEN")]
     assert "1 are files" in warning
     listed = pl.read_csv(tmp_path / "study" / "copies.csv")
-    found = dict(zip(listed["path"], listed["found"], strict=True))
+    found = dict(zip(listed["path"], listed["match"], strict=True))
     assert found == {"images/30.png": "same file", "images/31.png": "looks the same"}
     index = stores[1].index
     assert [index["path"][row] for row in listed["row"]] == listed["path"].to_list()

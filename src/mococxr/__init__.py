@@ -58,7 +58,7 @@ class Store:
         return Store.open(path)
 
 
-def Images(store, split="train", *, size=None, frame="centre", transform=None):
+def Images(store, split="train", *, size=None, crop_mode="center", transform=None):
     """The images of a store as a `torch.utils.data.Dataset` of (frame, row).
 
     A frame is a uint8 tensor (1, size, size), cropped as an encoder would see it; `store.index` has the labels of a row.
@@ -72,15 +72,15 @@ def Images(store, split="train", *, size=None, frame="centre", transform=None):
         store: a folder made by `prepare`, or an open store.
         split: train, val or test, several of them, or None for all images.
         size: side of a frame, px; None takes the store's own.
-        frame: `centre`, or `whole` for frames of differing width.
+        crop_mode: `center`, or `full` for frames of differing width.
         transform: called on each frame, e.g. a transform of torchvision.
     """
     from mococxr.features import Images
 
-    return Images(store, split, size=size, frame=frame, transform=transform)
+    return Images(store, split, size=size, crop_mode=crop_mode, transform=transform)
 
 
-def Features(encoder, *, size=None, frame="centre", device="auto", batch=64):
+def Features(encoder, *, size=None, crop_mode="center", device="auto", batch=64):
     """An encoder as a scikit-learn transformer: images in, features out.
 
     It takes arrays (N, H, W) uint8, a list of (H, W) arrays of any sizes, or `Images`.
@@ -96,13 +96,13 @@ def Features(encoder, *, size=None, frame="centre", device="auto", batch=64):
     Args:
         encoder: a run folder or any other encoder that `--encoder` takes, or a torch module from `load_encoder`.
         size: side of the encoder's input, px; None takes the encoder's own.
-        frame: `centre` or `whole`, the input crop.
+        crop_mode: `center` or `full`, the input crop.
         device: auto, cpu, cuda or mps.
         batch: images per forward pass.
     """
     from mococxr.features import Features
 
-    return Features(encoder, size=size, frame=frame, device=device, batch=batch)
+    return Features(encoder, size=size, crop_mode=crop_mode, device=device, batch=batch)
 
 
 def read_image(source, *, depth="full", voi=None, frames="refuse"):

@@ -275,7 +275,7 @@ def embed(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     backbone: str | None = None,
     size: int | None = None,
-    frame: Literal["centre", "whole"] = "centre",
+    crop_mode: Literal["center", "full"] = "center",
 ) -> Path:
     """Write the features of every image of a store.
 
@@ -286,8 +286,8 @@ def embed(
         backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
             tells it. [default: the run's]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
-        frame: Input crop: the centred square of the shorter side, or the whole image with its aspect ratio
-            kept. [default: centre; arXiv 2010.05352]
+        crop_mode: Input crop: center, the square of the shorter side, or full, the whole image with its
+            aspect ratio kept. [default: center; arXiv 2010.05352]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k).
         out: Parquet table to write.
@@ -304,12 +304,12 @@ def fit(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     backbone: str | None = None,
     size: int | None = None,
-    frame: Literal["centre", "whole"] = "centre",
+    crop_mode: Literal["center", "full"] = "center",
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
     blank: Literal["negative", "unknown"] | None = None,
-    strength: str = "0.01",
-    linear: Literal["solved", "paper"] = "solved",
+    C: str = "0.01",
+    linear_solver: Literal["lbfgs", "gradient"] = "lbfgs",
     lr: float = 3e-05,
     optimizer: Literal["adam", "adamw"] = "adam",
     weight_decay: float = 0.0,
@@ -333,15 +333,15 @@ def fit(
         backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
             tells it. [default: the run's]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
-        frame: Input crop: the centred square of the shorter side, or the whole image with its aspect ratio
-            kept. [default: centre; arXiv 2010.05352]
+        crop_mode: Input crop: center, the square of the shorter side, or full, the whole image with its
+            aspect ratio kept. [default: center; arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
-        strength: Inverse regularisation C of the logistic regression on standardised features, or cv to
-            choose it by cross-validation among training patients. [default: 0.01]
-        linear: Logistic regression solved on frozen features, or the paper's gradient training in batch-norm
-            train mode. [default: solved]
+        C: Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by
+            cross-validation among training patients. [default: 0.01]
+        linear_solver: lbfgs: logistic regression on frozen features; gradient: the paper's epochs, with batch
+            norm in train mode. [default: lbfgs]
         lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
         optimizer: Optimiser. [default: adam; arXiv 2010.05352]
         weight_decay: Weight decay. [at least 0; default: 0; arXiv 2010.05352]
@@ -401,12 +401,12 @@ def study(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     backbone: str | None = None,
     size: int | None = None,
-    frame: Literal["centre", "whole"] = "centre",
+    crop_mode: Literal["center", "full"] = "center",
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
     blank: Literal["negative", "unknown"] | None = None,
-    strength: str = "0.01",
-    linear: Literal["solved", "paper"] = "solved",
+    C: str = "0.01",
+    linear_solver: Literal["lbfgs", "gradient"] = "lbfgs",
     lr: float = 3e-05,
     optimizer: Literal["adam", "adamw"] = "adam",
     weight_decay: float = 0.0,
@@ -419,7 +419,7 @@ def study(
     draws_from: str | PathLike[str] | None = None,
     test_on: str | PathLike[str] | None = None,
     unit: Literal["image", "study", "patient"] = "image",
-    vote: Literal["max", "mean"] = "max",
+    aggregate: Literal["max", "mean"] = "max",
     against: str | None = None,
     replicates: int = 2000,
     margin: float | None = None,
@@ -442,15 +442,15 @@ def study(
         backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
             tells it. [default: the run's]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
-        frame: Input crop: the centred square of the shorter side, or the whole image with its aspect ratio
-            kept. [default: centre; arXiv 2010.05352]
+        crop_mode: Input crop: center, the square of the shorter side, or full, the whole image with its
+            aspect ratio kept. [default: center; arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
-        strength: Inverse regularisation C of the logistic regression on standardised features, or cv to
-            choose it by cross-validation among training patients. [default: 0.01]
-        linear: Logistic regression solved on frozen features, or the paper's gradient training in batch-norm
-            train mode. [default: solved]
+        C: Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by
+            cross-validation among training patients. [default: 0.01]
+        linear_solver: lbfgs: logistic regression on frozen features; gradient: the paper's epochs, with batch
+            norm in train mode. [default: lbfgs]
         lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
         optimizer: Optimiser. [default: adam; arXiv 2010.05352]
         weight_decay: Weight decay. [at least 0; default: 0; arXiv 2010.05352]
@@ -475,7 +475,7 @@ def study(
         test_on: External validation: another store whose test images are scored. [default: the store's own
             test images]
         unit: Level at which test scores are compared. [default: image]
-        vote: How image scores of one study or patient are aggregated. [default: max; arXiv 2010.05352]
+        aggregate: How image scores of one study or patient are aggregated. [default: max; arXiv 2010.05352]
         against: Reference arm. [default: the first arm]
         replicates: Bootstrap resamples of the test patients. [at least 1; default: 2000]
         margin: Pre-specified AUROC margin for tests of equivalence and non-inferiority. [above 0 and below 1;
@@ -502,7 +502,7 @@ def reproduce(
     split: Sequence[float] = (0.65, 0.15, 0.2),
     split_file: str | PathLike[str] | None = None,
     cells: str | Sequence[str] = (),
-    variant: Literal["solved", "std"] | Sequence[Literal["solved", "std"]] = (),
+    variant: Literal["lbfgs", "std"] | Sequence[Literal["lbfgs", "std"]] = (),
     fraction: float | Sequence[float] = (),
     draws: int | None = None,
     replicates: int = 500,
@@ -577,7 +577,7 @@ def evaluate(
     against: str | PathLike[str] | None = None,
     unpaired: bool = False,
     margin: float | None = None,
-    plan_for: float = 0.03,
+    target_difference: float = 0.03,
     validation: str | PathLike[str] | None = None,
     threshold: str | None = None,
     prevalence: float | None = None,
@@ -605,8 +605,8 @@ def evaluate(
         unpaired: The second table has other patients. [default: off]
         margin: Pre-specified AUROC margin for tests of equivalence and non-inferiority. [above 0 and below 1;
             default: no such tests]
-        plan_for: AUROC difference for which the sample size of a future study is computed. [above 0 and below
-            1; default: 0.03]
+        target_difference: AUROC difference for which the sample size of a future study is computed. [above 0
+            and below 1; default: 0.03]
         validation: A table of other patients for fitting --threshold and --calibrate. [default: none]
         threshold: Decision threshold: a score, or youden or sensitivity=VALUE, chosen on --validation.
             [default: none]

@@ -45,19 +45,19 @@ PATIENCE = 1.0
 """Seconds of one image above which its cost is not measured again."""
 
 
-def to_frame(image: NDArray[np.uint8], size: int, frame: str = "centre") -> NDArray[np.uint8]:
+def to_frame(image: NDArray[np.uint8], size: int, crop_mode: str = "center") -> NDArray[np.uint8]:
     """What an encoder sees of an image.
 
     Args:
         image: (H, W) uint8, from a level at most twice as large as the frame.
         size: shorter side of the frame, px.
-        frame: `centre`: the shorter side becomes `size`, then a centred square, as the paper evaluates.
-            `whole`: all of the image, its longer side rounded to the nearest multiple of `GRID`.
+        crop_mode: `center`: the shorter side becomes `size`, then a centred square, as the paper evaluates.
+            `full`: all of the image, its longer side rounded to the nearest multiple of `GRID`.
 
     Returns:
-        (size, size) uint8, or (H', W') with min(H', W') == size for `whole`.
+        (size, size) uint8, or (H', W') with min(H', W') == size for `full`.
     """
-    if frame == "whole":
+    if crop_mode == "full":
         return _resize_whole(image, size)
     resized = resize_shorter(image, size)
     top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
@@ -65,7 +65,7 @@ def to_frame(image: NDArray[np.uint8], size: int, frame: str = "centre") -> NDAr
 
 
 def random_frame(image: NDArray[np.uint8], size: int, place: float) -> NDArray[np.uint8]:
-    """What training on labels shows of an image: as `centre` of `to_frame`, the square elsewhere on the longer side.
+    """What training on labels shows of an image: as `center` of `to_frame`, the square elsewhere on the longer side.
 
     Pixels are those of evaluation: one resize, and a cut at a whole pixel.
 
@@ -157,7 +157,7 @@ def features(
     rows: Sequence[int] | NDArray[np.integer],
     *,
     size: int,
-    frame: str = "centre",
+    crop_mode: str = "center",
     device: torch.device | str = "cpu",
     batch: int = 64,
     label: str | None = "features",
@@ -166,7 +166,7 @@ def features(
 
     Args:
         rows: row numbers of the store, N.
-        size, frame: as `to_frame`.
+        size, crop_mode: as `to_frame`.
         label: what the progress line is called; None shows none.
 
     Returns:
@@ -180,7 +180,7 @@ def features(
     before = state_hash(encoder)
     level = store.level(size)
     out = np.empty((len(rows), encoder.spec.feature_dim), dtype=np.float32)
-    images = (to_frame(level.pixels(int(row)), size, frame) for row in rows)
+    images = (to_frame(level.pixels(int(row)), size, crop_mode) for row in rows)
     with console.progress(label, len(rows)) if label else nullcontext() as bar:
         for position, feature in encode_frames(encoder, images, place, batch):
             out[position] = feature
@@ -246,20 +246,20 @@ class Images(Dataset[tuple[Any, int]]):
         split: str | Sequence[str] | None = "train",
         *,
         size: int | None = None,
-        frame: str = "centre",
+        crop_mode: str = "center",
         transform: Callable[[Tensor], Any] | None = None,
     ) -> None:
         self.store = store if isinstance(store, Store) else Store.open(Path(store))
         splits = (split,) if isinstance(split, str) else split
         self.rows = np.arange(len(self.store)) if splits is None else self.store.rows_in(*splits)
-        self.size, self.frame, self.transform = size or int(self.store.manifest["size"]), frame, transform
+        self.size, self.crop_mode, self.transform = size or int(self.store.manifest["size"]), crop_mode, transform
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, i: int) -> tuple[Any, int]:
         row = int(self.rows[i])
-        pixels = to_frame(self.store.level(self.size).pixels(row), self.size, self.frame)
+        pixels = to_frame(self.store.level(self.size).pixels(row), self.size, self.crop_mode)
         tensor = torch.from_numpy(np.array(pixels))[None]
         return tensor if self.transform is None else self.transform(tensor), row
 
@@ -272,11 +272,11 @@ class Features(TransformerMixin, BaseEstimator):
         encoder: Encoder | str | PathLike[str],
         *,
         size: int | None = None,
-        frame: str = "centre",
+        crop_mode: str = "center",
         device: str = "auto",
         batch: int = 64,
     ) -> None:
-        self.encoder, self.size, self.frame, self.device, self.batch = encoder, size, frame, device, batch
+        self.encoder, self.size, self.crop_mode, self.device, self.batch = encoder, size, crop_mode, device, batch
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
         """Open the encoder; nothing is learned from the images."""
@@ -307,7 +307,7 @@ class Features(TransformerMixin, BaseEstimator):
         else:
             pixels = np.ascontiguousarray(images[i], dtype=np.uint8)
             pixels = image_level(pixels, min(pixels.shape), size)
-        return to_frame(pixels, size, self.frame)
+        return to_frame(pixels, size, self.crop_mode)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True  # the encoder is fixed

@@ -65,8 +65,8 @@ _DIFFERENCE = (
     )
     | _text(method="how low, high and p were computed")
     | _number(
-        low_draws="lower limit over test patients, draws of labels and pretraining runs together",
-        high_draws="upper limit of the same; blank with one draw and one run",
+        low_total="lower limit over test patients, draws of labels and pretraining runs together",
+        high_total="upper limit of the same; blank with one draw and one run",
         ap_difference="difference of average precision",
         ap_low="its lower bootstrap limit",
         ap_high="its upper bootstrap limit",
@@ -116,7 +116,7 @@ TABLES: Mapping[str, Columns] = {
             high="upper limit over test patients (DeLong)",
             draw_sd="standard deviation over the draws of labels",
         )
-        | _count(n_test="units that are judged", positives="those that are positive")
+        | _count(n_units="units that are judged", positives="those that are positive")
         | _number(
             average_precision="mean average precision",
             ap_low="its lower bootstrap limit",
@@ -140,7 +140,7 @@ TABLES: Mapping[str, Columns] = {
         | _text(warning="why low and high may be off")
     ),
     "differences": _DIFFERENCE,
-    "across": _DIFFERENCE | _columns(pl.String, True, against_mode="how the reference's head is trained"),
+    "across_modes": _DIFFERENCE | _columns(pl.String, True, against_mode="how the reference's head is trained"),
     "variance": (
         _PAIR
         | _number(
@@ -148,8 +148,8 @@ TABLES: Mapping[str, Columns] = {
             patients="variance of one trial's difference over test patients",
             draws="over draws of labels; blank with one",
             runs="over pretraining runs; blank with one",
-            rest="over draws and runs together",
-            interactions="of these with the test patients",
+            draw_x_run="over draws and runs together",
+            patient_interactions="of these with the test patients",
             standard_error="of the difference, over all of them",
             df="degrees of freedom; blank where infinite",
             low="lower limit of the difference",
@@ -163,12 +163,12 @@ TABLES: Mapping[str, Columns] = {
         _PAIR
         | _number(train_images="labelled images of the arm")
         | _text(
-            equals_images="images with which the reference reaches the same: a number, at most N or more than N",
+            reference_images="images with which the reference reaches the same: a number, at most N or more than N",
             low="lower limit of the same",
             high="upper limit of the same",
         )
         | _number(
-            factor="equals_images by train_images",
+            factor="reference_images by train_images",
             factor_low="lower limit of the same",
             factor_high="upper limit of the same",
         )
@@ -179,7 +179,7 @@ TABLES: Mapping[str, Columns] = {
         _CELL
         | _count(draw="the draw that is judged: the first")
         | _text(method="how scores become probabilities")
-        | _count(validation_images="validation units that chose both", validation_positives="those positive")
+        | _count(n_validation="validation units that chose both", validation_positives="those positive")
         | _interval(brier="Brier score on the test units", ece="expected calibration error")
         | _number(ece_if_perfect="expected ECE of perfect probabilities on as many units")
         | _interval(slope="calibration slope", intercept="calibration intercept")
@@ -198,11 +198,11 @@ TABLES: Mapping[str, Columns] = {
         | _columns(pl.Int64, True, bin="number of the bin, from 0")
         | _number(
             mean_probability="mean predicted probability",
-            share="observed share of positives",
+            observed="observed share of positives",
             low="its lower limit",
             high="its upper limit",
         )
-        | _count(n="test units in the bin")
+        | _count(count="test units in the bin")
     ),
     "prevalence": (
         _CELL

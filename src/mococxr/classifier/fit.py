@@ -43,7 +43,7 @@ def run_embed(settings: EmbedSettings) -> Path:
     source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
     encoder, device = open_encoder(source), pick_device(settings.device)
     rows = np.arange(len(store))
-    found = features(encoder, store, rows, size=source.spec.size, frame=settings.frame, device=device)
+    found = features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
     column = pl.Series("features", found, dtype=pl.Array(pl.Float32, found.shape[1])).cast(pl.List(pl.Float32))
     write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
     console.say(f"{len(store):,} images, {found.shape[1]:,} numbers each: {settings.out}")
@@ -71,7 +71,7 @@ def run_fit(settings: FitSettings) -> Path:
     encoder = open_encoder(source, settings.seed)
 
     def features_by(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return features(encoder, store, rows, size=source.spec.size, frame=config.frame, device=config.device)
+        return features(encoder, store, rows, size=source.spec.size, crop_mode=config.crop_mode, device=config.device)
 
     try:
         rows = _training_rows(store, target, settings)
@@ -141,7 +141,7 @@ def _about(
             "voi": how.get("voi", "first"),
             "frames": how.get("frames", "first"),
             "size": size,
-            "frame": settings.frame,
+            "crop_mode": settings.crop_mode,
             "mean": spec.mean,
             "std": spec.std,
         },

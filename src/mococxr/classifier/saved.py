@@ -56,7 +56,7 @@ class Model:
     def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the encoder is shown of an image (H, W) uint8, as read from a file or from any store."""
         how = self.about["preprocessing"]
-        return to_frame(image_level(image, how["store_size"], how["size"]), how["size"], how["frame"])
+        return to_frame(image_level(image, how["store_size"], how["size"]), how["size"], how["crop_mode"])
 
     def predict(
         self, images: Iterable[NDArray[np.uint8]], *, prevalence: float | None = None, device: str = "auto"

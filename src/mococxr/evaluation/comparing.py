@@ -116,7 +116,7 @@ def compared(
     if settings.margin is not None:
         blocks["margin"] = _margin(pair, quoted, settings.margin, how.level)
     if not pair.unpaired:
-        blocks["planning"] = _planning(pair, quoted, settings.plan_for)
+        blocks["planning"] = _planning(pair, quoted, settings.target_difference)
     return blocks
 
 

@@ -53,7 +53,7 @@ class Artifact:
     @property
     def whole(self) -> bool:
         """Whether frames are whole images, of any longer side, and not squares."""
-        return bool(self.model and self.model.about["preprocessing"]["frame"] == "whole")
+        return bool(self.model and self.model.about["preprocessing"]["crop_mode"] == "full")
 
     @property
     def members(self) -> int:
@@ -155,7 +155,7 @@ def preprocessing(artifact: Artifact) -> Mapping[str, Any]:
     how = artifact.model.about["preprocessing"] if artifact.model else {}
     return {
         "size": artifact.size,
-        "frame": how.get("frame", "centre"),
+        "crop_mode": how.get("crop_mode", "center"),
         "store_size": how.get("store_size"),
         "channels": spec.channels,
         "mean": each_channel(spec.mean, spec.channels),

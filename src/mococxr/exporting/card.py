@@ -47,7 +47,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         facts=facts,
         frame=frame,
         factor=factor,
-        whole=frame["frame"] == "whole",
+        whole=frame["crop_mode"] == "full",
         about=about,
         members=artifact.members,
         spec=artifact.spec,

@@ -65,7 +65,7 @@ def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
     if artifact.whole and not free:
         raise InputError(
             f"The graph of {artifact.spec.architecture} takes frames of one size, and this model sees whole images.",
-            "Fit it with --frame centre, or take a network without size-dependent padding (resnet18).",
+            "Fit it with --crop-mode centre, or take a network without size-dependent padding (resnet18).",
         )
     output = "probability" if artifact.model else "features"
     graph = Graph(artifact).eval()

@@ -30,7 +30,10 @@ class Mode:
 
 MODES = {
     "linear": Mode(
-        "linear probe", train_linear, lambda config: config.linear == "paper", lambda config: config.linear != "paper"
+        "linear probe",
+        train_linear,
+        lambda config: config.linear_solver == "gradient",
+        lambda config: config.linear_solver != "gradient",
     ),
     "finetune": Mode("fine-tuning", train_finetune, lambda _: True, lambda _: False),
     "lpft": Mode("linear probe, then fine-tuning", train_lpft, lambda _: True, lambda _: True),

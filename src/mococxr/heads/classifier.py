@@ -121,9 +121,9 @@ class TrainConfig:
     """
 
     mode: str = "linear"
-    frame: str = "centre"
+    crop_mode: str = "center"
     C: float | str = 0.01
-    linear: str = "solved"
+    linear_solver: str = "lbfgs"
     lr: float = 3e-5
     optimizer: str = "adam"
     weight_decay: float = 0.0
@@ -138,13 +138,13 @@ def read_config(settings: TrainingSettings, device: str) -> TrainConfig:
     """Take the configuration out of a command's settings; the mode is the first of a study's.
 
     Raises:
-        InputError: a --strength that is neither a number nor cv.
+        InputError: a --C that is neither a number nor cv.
     """
     names = {item.name for item in dataclasses.fields(TrainConfig)} - {"mode", "C", "device"}
     values: dict[str, Any] = {name: getattr(settings, name) for name in names}
     mode = getattr(settings, "mode", "linear")
     mode = mode if isinstance(mode, str) else mode[0]
-    return TrainConfig(mode, C=parse_C(settings.strength), device=device, **values)
+    return TrainConfig(mode, C=parse_C(settings.C), device=device, **values)
 
 
 def parse_C(text: str) -> float | str:
@@ -160,7 +160,7 @@ def parse_C(text: str) -> float | str:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise InputError(f"--strength must be a number above 0, or cv (got {text!r}).", "For example 0.01.")
+        raise InputError(f"--C must be a number above 0, or cv (got {text!r}).", "For example 0.01.")
     return value
 
 

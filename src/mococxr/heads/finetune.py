@@ -57,7 +57,7 @@ def train_by_gradient(
 ) -> FitResult:
     """Train a copy of the encoder with a head; the encoder itself stays as it is.
 
-    Training frames are square crops always; `config.frame` is the crop of evaluation. On a CPU with the same number
+    Training frames are square crops always; `config.crop_mode` is the crop of evaluation. On a CPU with the same number
     of threads the same seed gives the same bits.
 
     Args:
@@ -163,7 +163,7 @@ class CheckpointSelector:
         member, data = model.member(), self._data
         validation = features(
             model.encoder, data.store, data.target.val,
-            size=data.size, frame=self._config.frame, device=self._config.device, label=None,
+            size=data.size, crop_mode=self._config.crop_mode, device=self._config.device, label=None,
         )  # fmt: skip
         self._kept.append((auroc(self._labels, member.head.scores(validation)), step, member))
         # Of two that are equally good the later one stays.

@@ -30,12 +30,12 @@ MAX_ITERATIONS = 2000
 
 
 def train_linear(data: TrainData, config: TrainConfig) -> FitResult:
-    """A solved head on frozen features; with `--linear paper`, the paper's recipe by gradient.
+    """A solved head on frozen features; with `--linear-solver gradient`, the paper's recipe by gradient.
 
     Raises:
         UndefinedError: one class only among the rows.
     """
-    if config.linear == "paper":
+    if config.linear_solver == "gradient":
         return train_by_gradient(data, config, frozen=True)
     features = data.features_of(data.rows)
     head = solve_linear(features, data.labels, C=config.C, patients=data.patients, seed=config.seed)

@@ -1,4 +1,4 @@
-"""Images into studies or patients: one vote each."""
+"""Images into studies or patients: one score each."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from mococxr.metrics.checks import Floats
 
 
-def vote(
+def aggregate(
     labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, how: str = "max"
 ) -> tuple[NDArray[np.int64], Floats, NDArray]:
     """Join the images of each group: label = 1 where any image is 1, score = highest or mean score.
 
-    The paper's vote is `max` over the views of a study. Images with an unknown label are left out beforehand.
+    The paper takes `max` over the views of a study. Images with an unknown label are left out beforehand.
 
     Args:
         labels: 1 or 0, shape (N,).
@@ -24,7 +24,7 @@ def vote(
     Returns:
         labels (G,), scores (G,) or (T, G), group ids (G,), sorted.
 
-    >>> labels, scores, studies = vote([0, 1, 0], [0.1, 0.7, 0.9], ["b", "b", "a"])
+    >>> labels, scores, studies = aggregate([0, 1, 0], [0.1, 0.7, 0.9], ["b", "b", "a"])
     >>> labels.tolist(), scores.tolist(), studies.tolist()
     ([0, 1], [0.9, 0.7], ['a', 'b'])
     """
@@ -35,9 +35,9 @@ def vote(
     if not np.isin(known, (0, 1)).all():
         raise ValueError("labels must be 1 or 0; leave other images out first")
     if np.isnan(values).any():
-        raise ValueError("an image without a score cannot vote")
+        raise ValueError("an image without a score cannot be aggregated")
     if how not in ("max", "mean"):
-        raise ValueError(f"no vote named {how!r}: max or mean")
+        raise ValueError(f"no aggregate named {how!r}: max or mean")
     if not first.size:
         return known.astype(np.int64), values, ids
     order = np.argsort(inverse, kind="stable")  # the rows of a group side by side, for reduceat

@@ -29,8 +29,8 @@ from mococxr.metrics.differences import Trials
 class VarianceSplit:
     """Mean over draws and runs, with the variance of that mean by its sources, and what one trial varies by.
 
-    `patients`, `draws`, `runs`, `rest`: variance of one trial's number from each source (interactions of the patients
-    are in `interactions`); None where there is one draw, or one run, which cannot tell. `low` and `high` are the
+    `patients`, `draws`, `runs`, `draw_x_run`: variance of one trial's number from each source (interactions of the patients
+    are in `patient_interactions`); None where there is one draw, or one run, which cannot tell. `low` and `high` are the
     interval of the mean over new patients, new draws and new runs, by Student's t with `df` degrees of freedom
     (Satterthwaite); sources that are None are not in it, and `words` says so.
     """
@@ -44,8 +44,8 @@ class VarianceSplit:
     patients: float
     draws: float | None
     runs: float | None
-    rest: float | None
-    interactions: float
+    draw_x_run: float | None
+    patient_interactions: float
     count_draws: int
     count_runs: int
     words: tuple[str, ...]

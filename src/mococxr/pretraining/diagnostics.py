@@ -80,7 +80,7 @@ class Run(NamedTuple):
 
 
 WORDS = (
-    "learning", "still warming", "collapsed", "collapsing in dimension", "diverging", "own key among the negatives",
+    "learning", "warming up", "collapsed", "dimensional collapse", "diverging", "self-negative",
     "stale keys", "stuck", "too easy",
 )  # fmt: skip
 """All that a verdict can say; each method says those that apply to it."""
@@ -96,7 +96,7 @@ class Verdict(NamedTuple):
     @property
     def bad(self) -> bool:
         """Whether the run had better be stopped."""
-        return self.word not in ("learning", "still warming")
+        return self.word not in ("learning", "warming up")
 
     def facts(self) -> dict[str, str | None]:
         """For a JSON file."""
@@ -126,11 +126,11 @@ def judge(log: Log, run: Run, certain: Sequence[Check], late: Sequence[Check]) -
             negatives (a queue full of keys, where there is one).
 
     Returns:
-        The first fault, else `still warming` or `learning`; with reason and remedy.
+        The first fault, else `warming up` or `learning`; with reason and remedy.
     """
     step = int(log[-1]["step"]) if log else 0
     if step < LEAST_STEPS:
-        return Verdict("still warming", f"{step:,} steps are too few to judge.", "Run longer.")
+        return Verdict("warming up", f"{step:,} steps are too few to judge.", "Run longer.")
     for check in certain:
         if fault := check(log, log, run):
             return fault
@@ -138,7 +138,7 @@ def judge(log: Log, run: Run, certain: Sequence[Check], late: Sequence[Check]) -
     steps_full = step - int(log[-len(full) - 1]["step"])
     if steps_full * run.batch < (LEAST_IMAGES if step < run.steps else LEAST_IMAGES / 2):
         what = "met a queue full of keys" if "queue_filled" in log[-1] else "been seen"
-        return Verdict("still warming", f"After {step:,} steps too few images have {what}.", "Run longer.")
+        return Verdict("warming up", f"After {step:,} steps too few images have {what}.", "Run longer.")
     length = max(steps_full / 10, LEAST_IMAGES / run.batch)
     window = [entry for entry in full if entry["step"] > step - length]
     for check in late:
@@ -154,7 +154,7 @@ def mean_of(log: Log, name: str) -> float:
 
 def growing(log: Log, _: Log, __: Run) -> Verdict | None:
     """Weights that grow far beyond their first length."""
-    grown = max(entry["weights_grown"] for entry in log)
+    grown = max(entry["weight_norm_ratio"] for entry in log)
     if grown <= GROWN:
         return None
     return Verdict("diverging", f"The weights have grown to {grown:.0f} times their length.", DIVERGING)
@@ -162,7 +162,7 @@ def growing(log: Log, _: Log, __: Run) -> Verdict | None:
 
 def same_picture(log: Log, _: Log, __: Run) -> Verdict | None:
     """Views that differ by next to nothing: there is nothing to learn from them."""
-    seen = [entry["view_change"] for entry in log if entry["view_change"] is not None]
+    seen = [entry["view_difference"] for entry in log if entry["view_difference"] is not None]
     if not seen or sum(seen) / len(seen) >= SAME_PICTURE:
         return None
     return Verdict(
@@ -175,7 +175,7 @@ def same_picture(log: Log, _: Log, __: Run) -> Verdict | None:
 def collapsed(_: Log, window: Log, run: Run) -> Verdict | None:
     """All images have one embedding."""
     # One feature for all: a spread that still rises, as after a start near one point, is no collapse.
-    name = "batch_std" if "batch_std" in window[-1] else "feature_std"
+    name = "key_std" if "key_std" in window[-1] else "feature_std"
     stds = [entry[name] for entry in window if entry[name] is not None]
     if not stds or sum(stds) / len(stds) >= POINT or stds[-1] > 1.5 * stds[0] > 0:
         return None
@@ -189,9 +189,9 @@ def collapsed(_: Log, window: Log, run: Run) -> Verdict | None:
 def stuck(_: Log, window: Log, run: Run) -> Verdict | None:
     """Weights that do not move, or a loss of guessing that no pair contradicts."""
     step = window[-1]["step"]
-    if window[-1].get("lag") == 0:
+    if window[-1].get("query_key_distance") == 0:
         return Verdict("stuck", "The weights do not move.", "Raise --lr.")
-    loss, pairs = mean_of(window, "loss"), mean_of(window, "pair_auroc")
+    loss, pairs = mean_of(window, "loss"), mean_of(window, "positive_auroc")
     if step < min(run.steps / 10, UNTOLD) or loss < GUESSING * run.chance or pairs > STRANGERS:
         return None
     return Verdict(
@@ -211,7 +211,7 @@ def flat(full: Log, window: Log, run: Run) -> Verdict | None:
     ):
         return None
     return Verdict(
-        "collapsing in dimension",
+        "dimensional collapse",
         f"The features fill {rank:.1f} of {run.dim} dimensions.",
         "Make the views stronger (--crop, --contrast), or lower --lr.",
     )
@@ -244,7 +244,7 @@ def _learning(full: Log, window: Log, run: Run, step: int) -> Verdict:
     falls = half and mean_of(full[half:], "loss") < mean_of(full[:half], "loss")
     guesses = run.queue and loss > GUESSING * run.chance
     if step < WARM_STEPS or guesses or not (falls or step > run.steps / 2):
-        return Verdict("still warming", f"After {step:,} steps {numbers}", "Run longer.")
+        return Verdict("warming up", f"After {step:,} steps {numbers}", "Run longer.")
     return Verdict("learning", numbers[0].upper() + numbers[1:])
 
 
@@ -261,7 +261,7 @@ def contrast_accuracy(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def pair_auroc(logits: Tensor, newest: Tensor) -> Tensor:
+def positive_auroc(logits: Tensor, newest: Tensor) -> Tensor:
     """AUROC of an image's own key against the keys of the step before, mean over images; 0.5 is guessing.
 
     It moves long before the contrast accuracy, which asks for the first of K + 1. Against the whole queue, pairs of
@@ -276,7 +276,7 @@ def pair_auroc(logits: Tensor, newest: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def tied(logits: Tensor, within: float = 1e-6) -> float:
+def duplicate_negatives(logits: Tensor, within: float = 1e-6) -> float:
     """Share of images with a negative that is their own key to rounding, |difference| <= `within` x (1 + |logit|).
 
     About 0 in a sound run, whatever it has learned (a stranger's cosine falls there once in 10^5 keys or so); 1 where a
@@ -288,7 +288,7 @@ def tied(logits: Tensor, within: float = 1e-6) -> float:
 
 
 @torch.no_grad()
-def view_change(views: Tensor) -> float | None:
+def view_difference(views: Tensor) -> float | None:
     """How much the two views of an image differ, over how much two images do: mean absolute differences of grey values.
 
     Args:

@@ -50,10 +50,10 @@ class MoCo(Trained):
     """
 
     words = Words("momentum contrast (MoCo v2)", "Chen et al. 2020, arXiv 2003.04297")
-    RUNNING = ("loss", "contrast_accuracy", "pair_auroc", "alignment")
+    RUNNING = ("loss", "contrast_accuracy", "positive_auroc", "alignment")
     MEASURES = (
-        "feature_std", "effective_rank", "uniformity", "batch_std", "tied", "lag", "key_moved",
-        "queue_filled", "queue_age",
+        "feature_std", "effective_rank", "uniformity", "key_std", "duplicate_negatives", "query_key_distance",
+        "key_progress", "queue_filled", "queue_age",
     )  # fmt: skip
 
     def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
@@ -143,7 +143,7 @@ class MoCo(Trained):
             [
                 result.loss.float(),
                 diagnostics.contrast_accuracy(logits),
-                diagnostics.pair_auroc(logits, self._newest(self.steps - 1)),
+                diagnostics.positive_auroc(logits, self._newest(self.steps - 1)),
                 diagnostics.alignment(logits, self.settings.temperature),
             ]
         )
@@ -163,10 +163,10 @@ class MoCo(Trained):
         moved = float((query - self.start).norm())
         return {
             **diagnostics.spread(self.queue.keys_KC[:filled]),
-            "batch_std": diagnostics.feature_std(newest) if len(newest) > 1 else None,
-            "tied": self.shared_mean(diagnostics.tied(result.logits)),
-            "lag": diagnostics.relative_distance(self.network, self.key),
-            "key_moved": float((key - self.start).norm()) / moved if moved else 1.0,
+            "key_std": diagnostics.feature_std(newest) if len(newest) > 1 else None,
+            "duplicate_negatives": self.shared_mean(diagnostics.duplicate_negatives(result.logits)),
+            "query_key_distance": diagnostics.relative_distance(self.network, self.key),
+            "key_progress": float((key - self.start).norm()) / moved if moved else 1.0,
             "queue_filled": filled / length,
             "queue_age": math.ceil(filled / batch),
         }
@@ -252,7 +252,7 @@ class KeyQueue(nn.Module):
 def info_nce(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """InfoNCE, mean over the batch, with the logits (N, 1 + K) it came from; the positive is column 0.
 
-    The queue must not hold these keys yet: an own key among the negatives keeps the loss above log 2.
+    The queue must not hold these keys yet: an self-negative keeps the loss above log 2.
     """
     positive = (q_NC * k_NC).sum(dim=1, keepdim=True)
     all_logits = torch.cat([positive, q_NC @ queue_KC.T], dim=1) / temperature
@@ -306,7 +306,7 @@ def _sent(numbers: Tensor, device: torch.device) -> Tensor:
 
 
 def judge(log: Log, run: Run) -> Verdict:
-    """One of collapsed, collapsing in dimension, diverging, learning, own key among the negatives, stale keys, still
+    """One of collapsed, dimensional collapse, diverging, learning, self-negative, stale keys, still
     warming, stuck, too easy; with reason and remedy.
     """
     d = diagnostics
@@ -316,7 +316,7 @@ def judge(log: Log, run: Run) -> Verdict:
 
 def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
     for entry in log:
-        lag = entry["lag"]
+        lag = entry["query_key_distance"]
         if lag > RUNAWAY and lag / min(entry["step"], run.memory) > RUNAWAY_A_STEP:
             why = f"In {entry['step']:,} steps the weights moved {lag:.0%} of their length from their average."
             return Verdict("diverging", why, DIVERGING)
@@ -325,10 +325,10 @@ def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
 
 def _stale(log: Log, _: Log, run: Run) -> Verdict | None:
     last, age = log[-1], run.queue / run.batch
-    if last["key_moved"] < FOLLOWED * last["step"] / run.steps:
+    if last["key_progress"] < FOLLOWED * last["step"] / run.steps:
         return Verdict(
             "stale keys",
-            f"After {last['step']:,} steps the momentum encoder has gone {last['key_moved']:.1%} of the way that the "
+            f"After {last['step']:,} steps the momentum encoder has gone {last['key_progress']:.1%} of the way that the "
             f"query encoder went (--momentum {run.momentum:g}).",
             f"Lower --momentum: for {run.steps:,} steps to {max(0.9, 1 - 10 / run.steps):.3g} or less.",
         )
@@ -342,11 +342,11 @@ def _stale(log: Log, _: Log, run: Run) -> Verdict | None:
 
 
 def _tied(_: Log, window: Log, __: Run) -> Verdict | None:
-    share = diagnostics.mean_of(window, "tied")
+    share = diagnostics.mean_of(window, "duplicate_negatives")
     if share <= 0.5:
         return None
     return Verdict(
-        "own key among the negatives",
+        "self-negative",
         f"{share:.0%} of images have a negative equal to their own key, so the loss cannot fall below log 2 = "
         f"{math.log(2):.2f}.",
         "Shorten --queue, or mend the images' order.",

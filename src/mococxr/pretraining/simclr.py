@@ -28,7 +28,7 @@ class SimCLR(Trained):
 
     words = Words("SimCLR", "Chen et al. 2020, arXiv 2002.05709")
     UNUSED = ("queue", "momentum", "key_groups", "accumulate")
-    RUNNING = ("loss", "contrast_accuracy", "pair_auroc", "alignment")
+    RUNNING = ("loss", "contrast_accuracy", "positive_auroc", "alignment")
     MEASURES = ("feature_std", "effective_rank", "uniformity")
 
     def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
@@ -58,7 +58,7 @@ class SimCLR(Trained):
             [
                 result.loss.float(),
                 diagnostics.contrast_accuracy(logits),
-                diagnostics.pair_auroc(logits, everything),
+                diagnostics.positive_auroc(logits, everything),
                 diagnostics.alignment(logits, self.settings.temperature),
             ]
         )

@@ -34,7 +34,7 @@ class Monitor:
     the weights that it starts from are those of the start.
     """
 
-    COLUMNS = ("view_change", "gradient_norm", "weights_grown")
+    COLUMNS = ("view_difference", "gradient_norm", "weight_norm_ratio")
     """What it measures of every method, beside the method's own columns."""
 
     def __init__(self, method: Method) -> None:
@@ -70,9 +70,9 @@ class Monitor:
         return {
             **{name: value / count for name, value in zip(method.RUNNING, sums, strict=True)},
             **method.measures(result),
-            "view_change": method.shared_mean(diagnostics.view_change(views)),
+            "view_difference": method.shared_mean(diagnostics.view_difference(views)),
             "gradient_norm": float(diagnostics.gradient_norm(method.network)),
-            "weights_grown": float(diagnostics.weight_sample(method.network).norm() / self.start.norm()),
+            "weight_norm_ratio": float(diagnostics.weight_sample(method.network).norm() / self.start.norm()),
         }
 
 

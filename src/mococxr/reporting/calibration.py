@@ -48,8 +48,7 @@ def _cell_name(study: StudyResults, row: Row) -> str:
 def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
     unit = units(study)
     fitted, positives = (
-        [row[f"validation_{name}"] for row in rows if row[f"validation_{name}"] is not None]
-        for name in ("images", "positives")
+        [row[name] for row in rows if row[name] is not None] for name in ("n_validation", "validation_positives")
     )
     lines = [
         f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. On the diagonal calibration "

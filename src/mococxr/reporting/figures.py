@@ -132,7 +132,7 @@ def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure
             lows, highs = (drawing.gaps([row[end] for row in points]) for end in ("low", "high"))
             axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.2, alpha=0.7)
             look = {"linewidth": 1.8, "markersize": 6, "markeredgewidth": 0.8}
-            handles.append(drawing.line(axes, xs, [row["share"] for row in points], style, **look))
+            handles.append(drawing.line(axes, xs, [row["observed"] for row in points], style, **look))
             labels.append(style.label)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_xlabel("predicted probability", color=drawing.INK)
@@ -178,7 +178,7 @@ def _draw_run(health: Row) -> matplotlib.figure.Figure:
 
 
 def _draw_loss_levels(axes: Axes, health: Row) -> None:
-    """Lines at the loss of guessing and at that of an image's own key among the negatives."""
+    """Lines at the loss of guessing and at that of an image's self-negative."""
     levels = ((chance_loss(health), "chance"), (health.get("own_key_floor"), "log 2: own key in queue"))
     for value, text in levels:
         if value is not None:

@@ -202,9 +202,9 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
     draws, runs = (variance.get(f"count_{name}") or 1 for name in ("draws", "runs"))
     sources = ["test patients", *["label subsets"] * (draws > 1), *["pretraining runs"] * (runs > 1)]
     intervals = [("Over other test patients", "low", "high", row["verdict"])]
-    if row["low_draws"] is not None and row["high_draws"] is not None:
-        side = "better" if row["low_draws"] > 0 else "worse" if row["high_draws"] < 0 else "no difference shown"
-        intervals.append((f"Over other {fmt.join_words(sources)}", "low_draws", "high_draws", side))
+    if row["low_total"] is not None and row["high_total"] is not None:
+        side = "better" if row["low_total"] > 0 else "worse" if row["high_total"] < 0 else "no difference shown"
+        intervals.append((f"Over other {fmt.join_words(sources)}", "low_total", "high_total", side))
     over = []
     for label, low, high, word in intervals:
         text = fmt.interval(row, "difference", sign=True, ends=(low, high))

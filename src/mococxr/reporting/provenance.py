@@ -142,7 +142,11 @@ def transfer(study: StudyResults) -> Table:
         "Pretrained on": lambda row: fmt.fact((study.facts["arms"][row["arm"]]["pretrained_on"] or {}).get("source")),
         "Tested on": lambda _: fmt.fact(study.test_store["source"]),
     }
-    counts = {"Test images": "test_images", "Exact duplicates in pretraining": "same", "Near-duplicates": "alike"}
+    counts = {
+        "Test images": "test_images",
+        "Exact duplicates in pretraining": "same",
+        "Near-duplicates": "near_duplicates",
+    }
     for title, name in counts.items():
         columns[title] = lambda row, name=name: fmt.fact(row["counts"][name]) if row["counts"] else "not checked"
     note = "By SHA-256 of the file, and by fingerprint; all are listed in copies.csv."
@@ -163,7 +167,7 @@ def data(study: StudyResults) -> dict[str, Any]:
         ("Split", fmt.fact(store["split_rule"])),
         ("Rows restricted to", fmt.fact(facts["settings"].get("where") or "no restriction")),
         ("Unit of analysis", facts["unit"]),
-        ("Aggregation", facts["vote"]),
+        ("Aggregation", facts["aggregate"]),
         ("Uncertain labels (-1)", facts["uncertain"]),
         ("Blank labels", facts["blank"]),
         ("Validation labels used", fmt.fact(facts["validation_labels"])),

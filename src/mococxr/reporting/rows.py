@@ -26,8 +26,8 @@ SOURCES = {
     "patients": "Test patients",
     "draws": "Label subsets",
     "runs": "Pretraining runs",
-    "rest": "Subset and run together",
-    "interactions": "Patients together with subsets or runs",
+    "draw_x_run": "Subset and run together",
+    "patient_interactions": "Patients together with subsets or runs",
 }
 """Column of `variance.csv` -> what would have to be exchanged."""
 WHOLE = 99.5
@@ -86,7 +86,7 @@ def variance(study: StudyResults) -> dict[str, Any]:
         "Difference, over all": lambda row: fmt.interval(row, "difference", sign=True),
         "Subsets × runs": lambda row: f"{fmt.count(row['count_draws'])} × {fmt.count(row['count_runs'])}",
     }
-    spreads = {"patients": "Patients", "draws": "Subsets", "runs": "Runs", "rest": "Subset with run"}
+    spreads = {"patients": "Patients", "draws": "Subsets", "runs": "Runs", "draw_x_run": "Subset with run"}
     columns |= {title: lambda row, name=name: _spread(row[name]) for name, title in spreads.items()}
     note = (
         "The last four columns: standard deviation of one trial's difference (in AUROC) over that source alone; –: only one "
@@ -147,7 +147,7 @@ def saved(study: StudyResults) -> dict[str, Any]:
     columns: Columns = {
         **compared(study),
         "Labelled images": lambda row: fmt.count(row["train_images"]),
-        "Labels the reference needs": lambda row: _images(row["equals_images"]),
+        "Labels the reference needs": lambda row: _images(row["reference_images"]),
         "Interval": lambda row: f"{_images(row['low'])} to {_images(row['high'])}",
         "Ratio": _times,
     }
@@ -181,7 +181,7 @@ def _times(row: Row) -> str:
 
 
 def comparisons(study: StudyResults, table: str) -> Table:
-    """Every row of `differences.csv` or `across.csv`; p-values that no row has are left out."""
+    """Every row of `differences.csv` or `across_modes.csv`; p-values that no row has are left out."""
     rows = study.rows(table)
     columns: Columns = {
         **compared(study),
@@ -204,7 +204,7 @@ def comparisons(study: StudyResults, table: str) -> Table:
 
 def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
     """How many comparisons there are of each verdict, and how their number is taken into account."""
-    rows = [*study.differences, *study.rows("across")]
+    rows = [*study.differences, *study.rows("across_modes")]
     words = [row["verdict"] for row in study.differences]
     order = ("better", "worse", "no difference shown", "too few", "undefined")
     counts = [f"{words.count(word)} {word}" for word in order if word in words]
@@ -306,7 +306,7 @@ def cells(study: StudyResults) -> Table:
         "Labels": lambda row: fmt.percent(row["fraction"]),
         "AUROC": lambda row: fmt.interval(row, "auroc"),
         "SD over subsets": lambda row: fmt.dash(row["draw_sd"]),
-        "Test n": lambda row: fmt.count(row["n_test"]),
+        "Test n": lambda row: fmt.count(row["n_units"]),
         "Positives": lambda row: fmt.count(row["positives"]),
     }
     for name, (title, ends) in measured(study).items():

@@ -29,7 +29,7 @@ SCHEMA = {
     **dict.fromkeys(("arm", "measure", "status", "reason"), pl.String),
     **dict.fromkeys(("measured", "low", "high", "published", "published_low", "published_high"), pl.Float64),
     "difference": pl.Float64, "intervals_overlap": pl.Boolean, "published_note": pl.String,
-    "low_draws": pl.Float64, "high_draws": pl.Float64, "n_test": pl.Int64, "positives": pl.Int64,
+    "low_total": pl.Float64, "high_total": pl.Float64, "n_units": pl.Int64, "positives": pl.Int64,
     "draws": pl.Int64, "draw_sd": pl.Float64,
 }  # fmt: skip
 """Columns of `tables/*.csv`; `difference` is measured less published."""
@@ -155,7 +155,7 @@ class Comparison:
             return row
         value, low, high = (source[column] for column in _COLUMNS[measure, arm in (DIFFERENCE, ACROSS)])
         row |= {"measured": value, "low": low, "high": high}
-        further = ("low_draws", "high_draws", "n_test", "positives", "draws", "draw_sd")
+        further = ("low_total", "high_total", "n_units", "positives", "draws", "draw_sd")
         row |= {name: source.get(name) for name in further}
         if row["published"] is not None:
             row["difference"] = value - row["published"]
@@ -187,7 +187,7 @@ class Comparison:
         keys: Row = {"target": task, "fraction": fraction, "mode": mode, "arm": sides[0][0]}
         table = "cells"
         if is_difference:
-            table, keys = ("across" if arm == ACROSS else "differences"), keys | {"against": "imagenet"}
+            table, keys = ("across_modes" if arm == ACROSS else "differences"), keys | {"against": "imagenet"}
             keys |= {"against_mode": against_mode} if arm == ACROSS else {}
         rows = study.rows(table, **keys)
         if rows and rows[0][_COLUMNS[measure, is_difference][0]] is not None:

@@ -34,7 +34,7 @@ PAPER_COUNTS: dict[str, dict[str, Any]] = {
 }
 """Counts of the paper's data: rows of `train.csv` and the test set of CheXpert; the images of Shenzhen."""
 VARIANT_WORDS = {
-    "solved": "Closed-form linear head on frozen features (batch norm in eval mode) instead of the paper's epochs",
+    "lbfgs": "Closed-form linear head on frozen features (batch norm in eval mode) instead of the paper's epochs",
     "std": "Images divided by their standard deviation 0.29255 instead of its square 0.085585",
 }
 METHODS = (
@@ -281,7 +281,7 @@ def _place(row: Row, scale: tuple[float, float], marks: dict[str, str]) -> dict[
     text["gap"] = "" if row["difference"] is None else fmt.signed(row["difference"])
     if row["intervals_overlap"] is not None:
         text["state"] = "overlap" if row["intervals_overlap"] else "no overlap"
-    text["subsets"] = fmt.between(row, "low_draws", "high_draws") if sign else ""
+    text["subsets"] = fmt.between(row, "low_total", "high_total") if sign else ""
     text["bars"] = _bars(row, scale, sign)
     return text
 
@@ -322,11 +322,11 @@ def _subset_line(compared: Comparison) -> str:
     heading = "Intervals that include the label subsets"
     groups = dict.fromkeys((c.task, c.backbone, c.mode) for c in compared.cells)
     rows = [compared.row(group, f, DIFFERENCE) for group in groups for f in compared.fractions(group)]
-    rows = [row for row in rows if row["low_draws"] is not None]
+    rows = [row for row in rows if row["low_total"] is not None]
     clear = [row for row in rows if row["low"] is not None and (row["low"] > 0 or row["high"] < 0)]
     if not rows:
         return f"{heading}: not defined for any difference here (two subsets are needed)."
-    lost = sum(row["low_draws"] <= 0 <= row["high_draws"] for row in clear)
+    lost = sum(row["low_total"] <= 0 <= row["high_total"] for row in clear)
     return (
         f"{heading}: of {len(clear)} differences whose interval excludes 0, {lost} no longer do ({len(rows)} "
         "differences have several subsets)."

@@ -213,7 +213,7 @@ def _trials(settings: ReproduceSettings, data: Data, study: Study, draw: int, dr
     cell = study.first
     images, positives = labelled(data, cell.task, drawn)
     both = 0 < positives < images
-    solved = study.variant == "solved"
+    solved = study.variant == "lbfgs"
     steps = count_updates(images, settings.batch, settings.train_epochs or cell.epochs) if both and not solved else 0
     read = min(EVALUATIONS, steps) * data.images_of["val"] + min(STUDY["checkpoints"], steps) * data.images_of["test"]
     if solved and draw == 0:  # features are read once for all draws

@@ -33,22 +33,22 @@ LEARNING_RATES = (1e-2, 1e-3, DEFAULT_LR, 1e-5)
 """Learning rates of pretraining that the paper compares: ResNet-18, linear, Shenzhen, all labels."""
 STUDY: dict[str, Any] = {
     "mode": MODES,
-    "linear": "paper",
+    "linear_solver": "gradient",
     "optimizer": "adam",
     "lr": 3e-5,
     "weight_decay": 0.0,
     "batch": 16,
     "checkpoints": 10,
-    "frame": "centre",
+    "crop_mode": "center",
     "uncertain": "ignore",
     "unit": "study",
-    "vote": "max",
+    "aggregate": "max",
     "replicates": 500,
 }
 """What `study` is asked for in every cell; on Shenzhen, where a patient has one image, the unit is the image."""
 HONEST_STD = 0.29255
 """The standard deviation of CheXpert's grey values, whose square the released code divides by."""
-VARIANTS = ("solved", "std")
+VARIANTS = ("lbfgs", "std")
 """Ways that we hold to be sounder, run beside the paper's."""
 
 
@@ -246,7 +246,7 @@ def studies_of(cells: Sequence[Cell], variants: Sequence[str]) -> list[Study]:
     std = {name: [cell for cell in members if "-lr" not in cell.arm] for name, members in folders.items()}
     return paper + [
         _study(name, variant, members)
-        for variant, members_of in (("solved", solved), ("std", std))
+        for variant, members_of in (("lbfgs", solved), ("std", std))
         if variant in variants
         for name, members in members_of.items()
         if members

@@ -170,7 +170,7 @@ def run_study(s: ReproduceSettings, study: Study) -> None:
         "epochs": s.train_epochs or cell.epochs, "replicates": s.replicates,
         "seed": s.seed, "device": s.device, "jobs": s.jobs, "executor": s.executor, "gpus": s.gpus,
     }  # fmt: skip
-    settings |= {"linear": "solved"} if study.variant == "solved" else {}
+    settings |= {"linear_solver": "lbfgs"} if study.variant == "lbfgs" else {}
     settings |= {"unit": "image"} if s.dataset == "shenzhen" else {}  # a patient has one image there
     if is_finished(folder, to_mapping(make(StudySettings, settings))):
         console.say(f"{folder}: done already.")

@@ -26,9 +26,9 @@ class EncoderSettings(OnDevice, WithJobs):
     size: int | None = setting(
         "Side of the encoder's input.", None, unit="px", low=1, high=4096, shown="each encoder's own", group="Encoder"
     )
-    frame: Literal["centre", "whole"] = setting(
-        "Input crop: the centred square of the shorter side, or the whole image with its aspect ratio kept.",
-        "centre",
+    crop_mode: Literal["center", "full"] = setting(
+        "Input crop: center, the square of the shorter side, or full, the whole image with its aspect ratio kept.",
+        "center",
         source=PAPER,
         group="Encoder",
     )
@@ -47,15 +47,15 @@ class TrainingSettings(EncoderSettings, Seeded):
     blank: Literal["negative", "unknown"] | None = setting(
         "How missing labels are treated.", None, shown="unknown; negative for CheXpert-like datasets", group="Labels"
     )
-    strength: str = setting(
+    C: str = setting(
         "Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by "
         "cross-validation among training patients.",
         "0.01",
         group="Linear probe",
     )
-    linear: Literal["solved", "paper"] = setting(
-        "Logistic regression solved on frozen features, or the paper's gradient training in batch-norm train mode.",
-        "solved",
+    linear_solver: Literal["lbfgs", "gradient"] = setting(
+        "lbfgs: logistic regression on frozen features; gradient: the paper's epochs, with batch norm in train mode.",
+        "lbfgs",
         group="Linear probe",
     )
     lr: float = setting("Learning rate.", 3e-5, above=0, source=PAPER, group="Gradient training")

@@ -43,7 +43,7 @@ class StudySettings(TrainingSettings, OnGpus):
     unit: Literal["image", "study", "patient"] = setting(
         "Level at which test scores are compared.", "image", group="Design"
     )
-    vote: Literal["max", "mean"] = setting(
+    aggregate: Literal["max", "mean"] = setting(
         "How image scores of one study or patient are aggregated.", "max", source=PAPER, group="Design"
     )
     against: str | None = setting("Reference arm.", None, shown="the first arm", group="Design")
@@ -109,7 +109,7 @@ class EvaluateSettings(Seeded):
         shown="no such tests",
         group="Comparison",
     )
-    plan_for: float = setting(
+    target_difference: float = setting(
         "AUROC difference for which the sample size of a future study is computed.",
         0.03,
         above=0,
@@ -172,7 +172,7 @@ class ReproduceSettings(OnDevice, WithJobs, Seeded, OnGpus):
         shown="all",
         group="Design",
     )
-    variant: tuple[Literal["solved", "std"], ...] = setting(
+    variant: tuple[Literal["lbfgs", "std"], ...] = setting(
         "Alternative settings to run beside the paper's (repeatable): solved, a logistic regression solved on frozen "
         "features; std, pretraining with the standard deviation 0.29255 instead of its square.",
         (),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mococxr.errors import RunError, UndefinedError
 from mococxr.measure.measures import MEASURES, Resampling, quoted_auroc
-from mococxr.metrics import Trials, bootstrap, cell, vote
+from mococxr.metrics import Trials, aggregate, bootstrap, cell
 from mococxr.results import UNDEFINED
 from mococxr.results import Row as Record
 from mococxr.studies.trial import predictions_path
@@ -33,7 +33,7 @@ class Judging:
     """How predictions are judged: settings of the same names. With others nothing is trained again."""
 
     unit: str = "image"
-    vote: str = "max"
+    aggregate: str = "max"
     replicates: int = 2000
     seed: int = 0
     margin: float | None = None
@@ -121,7 +121,7 @@ def measure(out: Path, records: Sequence[Record], how: Judging) -> Measured:
     if not done:
         return Measured(every, [], how)
     images, by_image = _predictions(out, done)
-    labels, scores_TG, patients = join_units(images, by_image, how.unit, how.vote)
+    labels, scores_TG, patients = join_units(images, by_image, how.unit, how.aggregate)
     try:
         for record, scores in zip(done, scores_TG, strict=True):
             record.update({name: words.value(labels, scores) for name, words in MEASURES.items()})
@@ -179,7 +179,7 @@ def _sizes(measured: Measured) -> Record:
     labels, patients = measured.labels, measured.patients
     if not labels.size:
         return {}
-    sizes = {"n_test": int(labels.size), "positives": int(labels.sum()), "patients": np.unique(patients).size}
+    sizes = {"n_units": int(labels.size), "positives": int(labels.sum()), "patients": np.unique(patients).size}
     return sizes | {
         f"{word}_patients": int(np.unique(patients[labels == value]).size)
         for word, value in (("positive", 1), ("negative", 0))
@@ -216,7 +216,7 @@ def join_units(
     if unit == "image":
         return labels, scores, patients
     numbers = _numbers(images, unit)
-    joined_labels, joined, _ = vote(labels, scores, numbers, how)
+    joined_labels, joined, _ = aggregate(labels, scores, numbers, how)
     _, first = np.unique(numbers, return_index=True)
     return joined_labels, joined, patients[first]
 

@@ -36,7 +36,7 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
     """A row of `differences.csv`: the arm of `key` less the reference arm in the same cell.
 
     Args:
-        against_mode: a row of `across.csv`: less the reference arm trained in this mode.
+        against_mode: a row of `across_modes.csv`: less the reference arm trained in this mode.
     """
     mode, target, fraction = key[1:]
     other = (reference, against_mode or mode, target, fraction)
@@ -50,7 +50,7 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
         return row | {"reason": reason, "verdict": "undefined", "words": f"Undefined: {reason}."}
     split = _split(ours, theirs)
     if split is not None and split.count_draws * split.count_runs > 1:
-        row.update(low_draws=split.low, high_draws=split.high)
+        row.update(low_total=split.low, high_total=split.high)
     few = too_few(measured.labels, measured.patients)
     try:
         found = _delong(measured, key, other)
@@ -127,12 +127,12 @@ def variance_row(key: Key, reference: str, measured: Measured) -> Record:
         lost = [measured.reason(one) for one in (key, other) if not measured.trials(one).draws]
         return row | {"reason": lost[0] if lost else str(error)}
     names = (
-        "patients", "draws", "runs", "rest", "interactions", "standard_error", "low", "high", "count_draws",
+        "patients", "draws", "runs", "draw_x_run", "patient_interactions", "standard_error", "low", "high", "count_draws",
         "count_runs",
     )  # fmt: skip
     row.update({name: getattr(split, name) for name in names})
     if split.count_draws * split.count_runs == 1:
-        row["interactions"] = None
+        row["patient_interactions"] = None
     row["df"] = split.df if np.isfinite(split.df) else None
     return row | {"difference": split.value, "words": " ".join(split.words)}
 
@@ -159,7 +159,7 @@ def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[
         )
     except UndefinedError as error:
         return row | {"reason": str(error)}
-    ends = {"equals_images": found.needed, "low": found.low, "high": found.high}
+    ends = {"reference_images": found.needed, "low": found.low, "high": found.high}
     row.update({name: _count(end) for name, end in ends.items()})
     factors = {"factor": found.needed, "factor_low": found.low, "factor_high": found.high}
     row.update({name: end.count / images for name, end in factors.items() if end.side == "exactly"})

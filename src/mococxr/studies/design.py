@@ -220,7 +220,7 @@ def check_modes(arms: Sequence[Arm], trained: Sequence[str]) -> None:
         if trained and any(source.kind == KIND for source in arm.sources):
             raise InputError(
                 f"Arm {arm.name} is a table of features: there is no encoder for --mode {' '.join(trained)}.",
-                "Take --mode linear with --linear solved, or name an encoder.",
+                "Take --mode linear with --linear-solver lbfgs, or name an encoder.",
             )
 
 

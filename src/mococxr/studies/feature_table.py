@@ -105,7 +105,7 @@ def _write_features(module: nn.Module, name: str, settings: Mapping[str, Any], p
     for place in dict.fromkeys(filter(None, (settings["store"], settings.get("test_on")))):
         store = Store.open(place)
         values = features(
-            encoder, store, np.arange(len(store)), size=size, frame=settings.get("frame") or "centre",
+            encoder, store, np.arange(len(store)), size=size, crop_mode=settings.get("crop_mode") or "center",
             device=pick_device(settings.get("device") or "auto"), label=f"features of {name}",
         )  # fmt: skip
         column = pl.Series("features", values).cast(pl.List(pl.Float32))

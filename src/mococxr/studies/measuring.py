@@ -69,7 +69,7 @@ def measure_study(
         measured = measure(out, [record for record in records if record["target"] == target], how)
         lost = max(lost, _add_target(tables, out, target, measured, asked, tested, groups))
         pilots[target] = measured
-    for name in ("differences", "across"):
+    for name in ("differences", "across_modes"):
         adjust(tables[name])
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
     primary = _primary(tables["cells"], asked.arms, asked.reference)
@@ -116,20 +116,25 @@ def _add_comparison(tables: dict[str, Rows], key: Key, measured: Measured, asked
     tables["labels_saved"].append(comparisons.saved_row(key, asked.reference, measured, asked.fractions))
     # A head on frozen features against full fine-tuning of the reference: the paper's own comparison across modes.
     if key[1] == "linear" and "finetune" in asked.modes:
-        tables["across"].append(comparisons.difference_row(key, asked.reference, measured, "finetune"))
+        tables["across_modes"].append(comparisons.difference_row(key, asked.reference, measured, "finetune"))
 
 
 def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
     """How many comparisons were tested, and what that was taken into account by."""
-    counts = {name: sum(row.get("p") is not None for row in tables[name]) for name in ("differences", "across")}
+    counts = {name: sum(row.get("p") is not None for row in tables[name]) for name in ("differences", "across_modes")}
     few = sum(row.get("verdict") == "too few" for name in counts for row in tables[name])
     words = (
         f"{counts['differences']:,} comparisons were tested (differences.csv)"
-        + (f", and {counts['across']:,} between modes (across.csv)" if counts["across"] else "")
+        + (f", and {counts['across_modes']:,} between modes (across_modes.csv)" if counts["across_modes"] else "")
         + ". p_holm (Holm) and p_bh (Benjamini-Hochberg) take into account how many there are in the file."
         + (f" {few:,} more were not tested: too few patients of a class." if few else "")
     )
-    return {"differences": counts["differences"], "across": counts["across"], "too_few": few, "words": words}
+    return {
+        "differences": counts["differences"],
+        "across_modes": counts["across_modes"],
+        "too_few": few,
+        "words": words,
+    }
 
 
 def _primary(cells: Sequence[Record], arms: Sequence[str], reference: str) -> Record | None:
@@ -237,7 +242,7 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, ope
     if validated is None:
         return row | {"reason": "there are no validation images with a label and a score"}, [], []
     labels, scores, patients = validated
-    row.update(validation_images=int(labels.size), validation_positives=int(labels.sum()))
+    row.update(n_validation=int(labels.size), validation_positives=int(labels.sum()))
     nothing = "neither calibration nor threshold is chosen"
     few = metrics.too_few(labels, patients, consequence=nothing, split="validation")
     if few is not None:
@@ -269,13 +274,13 @@ def _validation(out: Path, trial: str, measured: Measured) -> tuple[NDArray[np.i
     if not path.is_file():
         return None
     images = pl.read_parquet(path)
-    return join_units(images, images["score"].to_numpy(), measured.how.unit, measured.how.vote)
+    return join_units(images, images["score"].to_numpy(), measured.how.unit, measured.how.aggregate)
 
 
 def _curve(key: Key, block: Block) -> operating_Rows:
     return [
         cell_names(key)
-        | {"bin": i, "mean_probability": point["mean_probability"], "share": point["value"], "n": point["rows"]}
+        | {"bin": i, "mean_probability": point["mean_probability"], "observed": point["value"], "count": point["rows"]}
         | {"low": point["low"], "high": point["high"]}
         for i, point in enumerate(block["curve"])
     ]

@@ -32,7 +32,7 @@ DISTANCE = 16
 """Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); images that are no copies
 begin at 73 between adult and child images of two hospitals, at 51 among real images, at 18 among 2,000 phantoms."""
 COPIES = {
-    "arm": pl.String, "run": pl.String, "row": pl.Int64, "path": pl.String, "found": pl.String, "bits": pl.Int64,
+    "arm": pl.String, "run": pl.String, "row": pl.Int64, "path": pl.String, "match": pl.String, "hamming_distance": pl.Int64,
 }  # fmt: skip
 """Columns of `copies.csv`."""
 
@@ -282,8 +282,8 @@ def compare_images(out: Path, test: Store, arms: Sequence[Arm]) -> tuple[Facts, 
             prints = fingerprints(test.pixels(int(row)) for row in rows)
         both = _in_both(test, rows, prints, pl.read_parquet(seen))
         copies += [{"arm": arm, "run": run, **row} for row in both]
-        same = sum(row["found"] == "same file" for row in both)
-        facts[f"{arm}/{run}"] = {"test_images": len(rows), "same": same, "alike": len(both) - same}
+        same = sum(row["match"] == "same file" for row in both)
+        facts[f"{arm}/{run}"] = {"test_images": len(rows), "same": same, "near_duplicates": len(both) - same}
         if both:
             warnings.append(
                 f"{IMAGES_SEEN}of the {len(rows):,} test images, {same:,} are files that run {run} of arm {arm} was "
@@ -305,14 +305,16 @@ def _in_both(store: Store, rows: NDArray[np.int64], prints: NDArray[np.uint8], s
     others = np.unique(others[others.any(axis=1)], axis=0)
     pairs = candidate_pairs(prints, others, DISTANCE)
     pairs = pairs[prints[pairs[:, 0]].any(axis=1)]  # images without a picture all look the same
-    bits: dict[int, int] = {}
+    distances: dict[int, int] = {}
     for i, j in pairs.tolist():
         distance = int(np.unpackbits(prints[i] ^ others[j]).sum())
-        bits[i] = min(distance, bits.get(i, distance))
+        distances[i] = min(distance, distances.get(i, distance))
     both = []
     for i, (path, sha256) in enumerate(store.index.select("path", "sha256")[rows].iter_rows()):
         if sha256 in hashes:
-            both.append({"row": int(rows[i]), "path": path, "found": "same file", "bits": 0})
-        elif i in bits:
-            both.append({"row": int(rows[i]), "path": path, "found": "looks the same", "bits": bits[i]})
+            both.append({"row": int(rows[i]), "path": path, "match": "same file", "hamming_distance": 0})
+        elif i in distances:
+            both.append(
+                {"row": int(rows[i]), "path": path, "match": "looks the same", "hamming_distance": distances[i]}
+            )
     return both

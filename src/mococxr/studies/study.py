@@ -109,7 +109,7 @@ def _facts(
         "replicates": settings.replicates,
         "level": LEVEL,
         "unit": settings.unit,
-        "vote": settings.vote,
+        "aggregate": settings.aggregate,
         "uncertain": settings.uncertain,
         "blank": settings.blank or train.store.blank,
         "validation_labels": provenance.largest(records, "validation_images", "mode", design.modes),

@@ -119,10 +119,10 @@ def extract_features(context: TrialContext, job: FeatureJob, label: str | None =
             return table_features(source, data.store, data.rows)
         return features(
             open_encoder(source, config.seed), data.store, data.rows,
-            size=source.spec.size, frame=config.frame, device=config.device, label=label,
+            size=source.spec.size, crop_mode=config.crop_mode, device=config.device, label=label,
         )  # fmt: skip
 
-    made_from = (job.encoder, job.store, config.frame, config.device, data.rows.tobytes())
+    made_from = (job.encoder, job.store, config.crop_mode, config.device, data.rows.tobytes())
     return cached(context.out / "features", made_from, make)
 
 
@@ -213,7 +213,9 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
             return result.members[0].head.scores(features_of(data, wanted))
 
         def features_by(member: Encoder) -> NDArray[np.float32]:
-            return features(member, data.store, wanted, size=size, frame=config.frame, device=config.device, label=None)
+            return features(
+                member, data.store, wanted, size=size, crop_mode=config.crop_mode, device=config.device, label=None
+            )
 
         return member_scores(open_encoder(source, config.seed), result.members, features_by)
 
