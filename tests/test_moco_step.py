@@ -125,7 +125,7 @@ def test_keys_are_enqueued_after_the_loss(monkeypatch):
     method = make_moco(small_net(norm=False), temperature=0.01)
 
     def too_early(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        method.queue.enqueue(k)  # the fault: an self-negative
+        method.queue.enqueue(k)  # the fault: an own key among the negatives
         return info_nce(q, k, queue, temperature)
 
     monkeypatch.setattr(moco, "info_nce", too_early)

@@ -252,7 +252,7 @@ class KeyQueue(nn.Module):
 def info_nce(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """InfoNCE, mean over the batch, with the logits (N, 1 + K) it came from; the positive is column 0.
 
-    The queue must not hold these keys yet: an self-negative keeps the loss above log 2.
+    The queue must not hold these keys yet: an own key among the negatives keeps the loss above log 2.
     """
     positive = (q_NC * k_NC).sum(dim=1, keepdim=True)
     all_logits = torch.cat([positive, q_NC @ queue_KC.T], dim=1) / temperature
@@ -306,8 +306,8 @@ def _sent(numbers: Tensor, device: torch.device) -> Tensor:
 
 
 def judge(log: Log, run: Run) -> Verdict:
-    """One of collapsed, dimensional collapse, diverging, learning, self-negative, stale keys, still
-    warming, stuck, too easy; with reason and remedy.
+    """One of collapsed, dimensional collapse, diverging, learning, self-negative, stale keys,
+    stuck, too easy, warming up; with reason and remedy.
     """
     d = diagnostics
     certain = (d.growing, _running_away, _stale, d.same_picture)

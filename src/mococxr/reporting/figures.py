@@ -178,7 +178,7 @@ def _draw_run(health: Row) -> matplotlib.figure.Figure:
 
 
 def _draw_loss_levels(axes: Axes, health: Row) -> None:
-    """Lines at the loss of guessing and at that of an image's self-negative."""
+    """Lines at the loss of guessing and at that of an image's own key among the negatives."""
     levels = ((chance_loss(health), "chance"), (health.get("own_key_floor"), "log 2: own key in queue"))
     for value, text in levels:
         if value is not None:
