@@ -21,7 +21,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from archive_images import Archive, write_archive
-from mococxr.datasets import read_cohort
+from mococxr.datasets import read_dataset
 from mococxr.preparation.prepare import run
 from mococxr.settings import PrepareSettings
 from mococxr.store import Store
@@ -59,7 +59,7 @@ def main() -> None:
         root, key = Path(top) / "archive", Path(top) / "key"
         written = write_archive(root, given.images, sides=(given.side * 5 // 4, given.side))
         begun = time.perf_counter()
-        read_cohort(root, format="dicom", jobs=given.jobs)
+        read_dataset(root, format="dicom", jobs=given.jobs)
         print(f"headers: {given.images / (time.perf_counter() - begun):,.0f} files/s with {given.jobs} processes")
         store = run(PrepareSettings(source=root, out=Path(top) / "store", size=given.side, jobs=given.jobs, key=key))
         sys.exit(0 if check(store, written, key) else 1)

@@ -29,7 +29,7 @@ from mococxr.encoders import EncoderSpec, initial_encoder
 from mococxr.features import random_frame
 from mococxr.heads.finetune import paper_epochs
 from mococxr.heads.targets import read_target
-from mococxr.synthetic import write_phantoms
+from mococxr.synthetic import write_synthetic
 from mococxr.workers import cores
 from ratio import Row, alternate, main, row
 from runs import quietly
@@ -41,9 +41,9 @@ TARGET = "Effusion"
 
 
 def make_images(folder: Path, images: int) -> mococxr.Store:
-    """A store of phantoms with labels, and the second arm's weights beside it."""
+    """A store of synthetic images with labels, and the second arm's weights beside it."""
     with quietly():
-        write_phantoms(folder / "images", images, size=320, labelled=1.0, subtle=1.0)
+        write_synthetic(folder / "images", images, size=320, labelled=1.0, subtle=1.0)
         mococxr.prepare(folder / "images", out=folder / "store", size=SIZE, split=(0.5, 0.1, 0.4), jobs=1)
     weights = an_encoder(1).network.state_dict()
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "other.safetensors")

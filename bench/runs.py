@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 import mococxr
-from mococxr.synthetic import draw_phantom
+from mococxr.synthetic import draw_synthetic
 
 BATCH = 32
 QUEUE = 128
@@ -29,16 +29,16 @@ PICTURES = 48
 
 
 def write_images(folder: Path, images: int, side: int, suffix: str, pictures: int = PICTURES) -> Path:
-    """Phantoms of a shorter side of `side` px with grain: a few pictures, each under several names."""
+    """Synthetic images of a shorter side of `side` px with grain: a few pictures, each under several names."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(images):
-        file = folder / f"phantom{i:05d}{suffix}"
+        file = folder / f"synthetic{i:05d}{suffix}"
         if i >= pictures:
-            os.link(folder / f"phantom{i % pictures:05d}{suffix}", file)
+            os.link(folder / f"synthetic{i % pictures:05d}{suffix}", file)
             continue
         size = (side, side * 39 // 32)
-        image = cv2.resize(draw_phantom(0, i, size=390), size, interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(draw_synthetic(0, i, size=390), size, interpolation=cv2.INTER_CUBIC)
         grainy = image + rng.normal(0, 2, image.shape).astype(np.float32)
         options = [cv2.IMWRITE_JPEG_QUALITY, 92] if suffix == ".jpg" else []
         cv2.imwrite(str(file), grainy.clip(0, 255).astype(np.uint8), options)

@@ -22,11 +22,11 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, v2
 
 from mococxr.augment import Recipe, draw_views, matrix, uniforms
-from mococxr.synthetic import draw_phantom
+from mococxr.synthetic import draw_synthetic
 from ratio import Row, alternate, main, processor_rate, row
 
 SIZE, BATCH = 224, 32
-IMAGE = cv2.resize(draw_phantom(0, 0, size=390), (320, 390))
+IMAGE = cv2.resize(draw_synthetic(0, 0, size=390), (320, 390))
 RECIPE = Recipe(SIZE, flip=0.5, rotation=10.0, crop=(1.0, 1.0))
 Work = Callable[[int], object]
 

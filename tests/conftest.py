@@ -48,11 +48,11 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def phantom_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of 60 small phantoms, to be read only (tests/small_run.py)."""
-    from small_run import make_phantom_store
+def synthetic_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 60 small synthetic images, to be read only (tests/small_run.py)."""
+    from small_run import make_synthetic_store
 
-    return make_phantom_store(tmp_path_factory.mktemp("phantoms"))
+    return make_synthetic_store(tmp_path_factory.mktemp("synthetic images"))
 
 
 @pytest.fixture(scope="session")

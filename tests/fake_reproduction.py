@@ -35,7 +35,7 @@ def fake_reproduction(
     patterns: tuple[str, ...] = ("pleural-effusion/resnet18/*",),
     undefined: dict[str, str] | None = None,
     variants: tuple[str, ...] = (),
-    phantom: bool = True,
+    synthetic: bool = True,
     shift: float = 0.0,
     changed: dict[str, Any] | None = None,
     **recorded: Any,
@@ -44,7 +44,7 @@ def fake_reproduction(
 
     Args:
         out: where; dataset: which half of the paper; patterns: cells that were run.
-        undefined: cell id -> reason; variants: sounder ways run besides; phantom: what the record says.
+        undefined: cell id -> reason; variants: sounder ways run besides; synthetic: what the record says.
         shift: what every measured AUROC differs by from the printed one.
         changed: columns of every difference, in place of the drawn ones.
         recorded: in the place of what `reproduce.json` would say.
@@ -69,7 +69,7 @@ def fake_reproduction(
     ]  # fmt: skip
     record = {
         "version": "0.1.0", "dataset": dataset, "settings": {"size": 32, "init": "imagenet"}, "data": DATA[dataset],
-        "cells": listed, "phantom": phantom, "departures": [
+        "cells": listed, "synthetic": synthetic, "departures": [
             {"setting": "size", "paper": "320 px", "here": "32 px"},
             {"setting": "epochs", "paper": 20, "here": 2},
         ],

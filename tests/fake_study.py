@@ -64,7 +64,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
             "images": 4114,
             "patients": 2100,
             "patients_known": True,
-            "phantom": False,
+            "synthetic": False,
             "unreadable": 3,
             "not_used": 2,
             "split_rule": "shares 0.8 0.05 0.15 by patient, seed 0",

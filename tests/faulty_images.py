@@ -1,4 +1,4 @@
-"""A folder of phantoms with faults of every kind planted in it, and what was planted where."""
+"""A folder of synthetic images with faults of every kind planted in it, and what was planted where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from mococxr.commands import run
 from mococxr.store import Store
-from mococxr.synthetic import write_phantoms
+from mococxr.synthetic import write_synthetic
 
 TEXTS = (
     "SMITH JOHN 19470312", "DOE^JANE 12345678", "MILLER ANN F 03/12/1961", "ID 99-1234-77  M  062Y",
@@ -38,20 +38,20 @@ CHANGES = {
 
 
 def plant(folder: Path, images: int, counts: dict[str, int], size: int) -> tuple[Store, dict[str, list[str]]]:
-    """Phantoms with faults, as a store (train and test, half each).
+    """Synthetic images with faults, as a store (train and test, half each).
 
     Args:
         folder: to work in.
-        images: phantoms without copies.
+        images: synthetic images without copies.
         counts: how many of each of `CHANGES`; of `rescaled`, `recompressed` and `identical` copies of one
             patient; of `leaking` images, given to a second patient in the other split; of `torn` patients, who
             are put in both splits.
-        size: height of the phantoms; the store's size is their width.
+        size: height of the synthetic images; the store's size is their width.
 
     Returns:
         The store, and for each fault the paths that should be flagged (for `torn` the patients).
     """
-    table = pl.read_csv(write_phantoms(folder / "images", images, size=size, seed=4, jobs=2), infer_schema=False)
+    table = pl.read_csv(write_synthetic(folder / "images", images, size=size, seed=4, jobs=2), infer_schema=False)
     table = table.with_columns(split=_half(table["patient"]))
     rng = np.random.default_rng(1)
     rows = iter(rng.permutation(len(table)).tolist())
@@ -84,7 +84,7 @@ def _half(patients: pl.Series) -> pl.Series:
 def _copy(folder: Path, path: str, fault: str, number: int) -> str:
     """Write a copy of an image; returns its path."""
     image = cv2.imread(str(folder / path), cv2.IMREAD_GRAYSCALE)
-    name = path.replace("phantom-", f"phantom-{fault}-")
+    name = path.replace("synthetic-", f"synthetic-{fault}-")
     if fault == "rescaled":
         factor = 0.7 + 0.08 * (number % 10)
         cv2.imwrite(str(folder / name), cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))

@@ -15,7 +15,7 @@ from mococxr.commands import run
 from mococxr.pretraining import loader, moco
 from mococxr.pretraining.pretrain import run as pretrain
 from mococxr.settings import PretrainSettings
-from mococxr.synthetic import write_phantoms
+from mococxr.synthetic import write_synthetic
 
 STEPS, TENTH = 520, 52
 SETTINGS: dict[str, Any] = {
@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 
 def make_square_store(folder: Path) -> Path:
     """219 training images of 48 x 48 px: square, so that `--crop 1 1 --rotation 0 --flip 0` gives two equal views."""
-    write_phantoms(folder / "images", 300, size=64, jobs=1)
+    write_synthetic(folder / "images", 300, size=64, jobs=1)
     for path in sorted((folder / "images" / "images").glob("*.png")):
         image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         assert image is not None

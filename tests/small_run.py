@@ -1,4 +1,4 @@
-"""A tiny phantom store and a tiny run over it: what the tests of pretraining are made of."""
+"""A tiny synthetic store and a tiny run over it: what the tests of pretraining are made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 from mococxr.commands import run
 from mococxr.pretraining.pretrain import run as pretrain
 from mococxr.settings import PretrainSettings
-from mococxr.synthetic import write_phantoms
+from mococxr.synthetic import write_synthetic
 
 TIMES = ("seconds", "images_per_s")
 """Fields of the log that no rerun repeats."""
@@ -34,9 +34,9 @@ TINY: dict[str, Any] = {
 }
 
 
-def make_phantom_store(folder: Path, images: int = 60) -> Path:
-    """Prepare phantoms of 96 px at 64 px; a patient's one to three images are one study, 0.7 0.1 0.2 split."""
-    table = write_phantoms(folder / "images", images, size=96, jobs=1)
+def make_synthetic_store(folder: Path, images: int = 60) -> Path:
+    """Prepare synthetic images of 96 px at 64 px; a patient's one to three images are one study, 0.7 0.1 0.2 split."""
+    table = write_synthetic(folder / "images", images, size=96, jobs=1)
     frame = pl.read_csv(table, infer_schema=False)
     frame.with_columns(study="s-" + pl.col("patient")).write_csv(table)
     out = folder / "store"

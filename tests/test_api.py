@@ -26,7 +26,7 @@ import mococxr
 from mococxr import commands, errors
 from mococxr import features as interop
 from mococxr.settings import COMMANDS
-from mococxr.synthetic import write_phantoms
+from mococxr.synthetic import write_synthetic
 from small_store import BACKBONE
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +117,7 @@ def test_every_public_name_is_there_and_listed() -> None:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny store with a run, a model and a study made from it, as the examples name them."""
     folder = tmp_path_factory.mktemp("api")
-    write_phantoms(folder / "images", 12, size=72, prevalence=0.5, seed=3, jobs=1)
+    write_synthetic(folder / "images", 12, size=72, prevalence=0.5, seed=3, jobs=1)
     cpu = {"device": "cpu", "jobs": 1}
     store = folder / "store"
     mococxr.prepare(folder / "images", out=store, size=48, split=(0.5, 0, 0.5), jobs=1)

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from archive_images import Archive, grey_image, image, write_archive
-from mococxr.datasets import Cohort, read_cohort
+from mococxr.datasets import Dataset, read_dataset
 from mococxr.errors import InputError
 from mococxr.preparation.decode import Chunk, decode_chunk
 from mococxr.preparation.prepare import run
@@ -114,19 +114,19 @@ def test_a_stopped_archive_goes_on_where_it_was_and_ends_in_the_same_store(archi
 @pytest.mark.slow
 def test_headers_read_in_processes_say_the_same_in_the_same_order(archive, monkeypatch):
     root, _ = archive
-    here = read_cohort(root, format="dicom")
+    here = read_dataset(root, format="dicom")
     monkeypatch.setattr("mococxr.datasets.dicom_scan.FEW", 0)
-    there = read_cohort(root, format="dicom", jobs=2)
+    there = read_dataset(root, format="dicom", jobs=2)
     assert here.rows.equals(there.rows)
     assert here.rejected.equals(there.rejected)
 
 
 def test_a_header_longer_than_what_is_read_first_is_read_whole(small, tmp_path, monkeypatch):
     root = copy_of(small, tmp_path)
-    short = read_cohort(root, format="dicom")
+    short = read_dataset(root, format="dicom")
     for size in (200, 400, 700):
         monkeypatch.setattr("mococxr.datasets.dicom_scan.PREFIX", size)
-        assert read_cohort(root, format="dicom").rows.equals(short.rows)
+        assert read_dataset(root, format="dicom").rows.equals(short.rows)
 
 
 def test_what_is_not_an_image_is_counted_or_listed_with_its_reason(small, tmp_path):
@@ -146,21 +146,21 @@ def test_what_is_not_an_image_is_counted_or_listed_with_its_reason(small, tmp_pa
     image(grey, sop="1.9.1", Modality="CT").save_as(root / "ct", enforce_file_format=True)
     image(grey, sop="1.9.2", ImageType=["DERIVED", "SECONDARY", "LOCALIZER"]).save_as(root / "scout.dcm")
     image(grey, sop="1.9.3", patient="").save_as(root / "nobody.dcm", enforce_file_format=True)
-    cohort = read_cohort(root)
-    assert cohort.name == "dicom"
-    assert len(cohort.rows) == 4
-    reasons = dict(cohort.rejected.iter_rows())
+    dataset = read_dataset(root)
+    assert dataset.name == "dicom"
+    assert len(dataset.rows) == 4
+    reasons = dict(dataset.rejected.iter_rows())
     words = {"z copy": "second copy", "junk": "not a DICOM", "empty": "empty file", "pipe": "not a regular file",
              "link": "leads out", "ct": "another modality: CT", "scout.dcm": "localizer",
              "nobody.dcm": "no patient"}  # fmt: skip
     assert set(reasons) == set(words)
     for name, word in words.items():
         assert word in reasons[name]
-    said = "\n".join(cohort.notes)
+    said = "\n".join(dataset.notes)
     for kind in ("DICOMDIR 1", ".txt 1", ".xml 1", ".zip 1", "hidden files 1", "hidden folders 1"):
         assert kind in said
     assert "links to folders 1" in said
-    known = read_cohort(root, patients_unknown=True)
+    known = read_dataset(root, patients_unknown=True)
     assert len(known.rows) == 5
     assert not known.patients_known
 
@@ -169,10 +169,10 @@ def test_what_is_not_an_image_is_counted_or_listed_with_its_reason(small, tmp_pa
 def test_of_two_files_of_one_image_the_longer_is_read(small, tmp_path, cut):
     root = copy_of(small, tmp_path)
     (root / cut).write_bytes((root / "p0" / "IM0").read_bytes()[:-400])
-    cohort = read_cohort(root)
-    assert "p0/IM0" in cohort.rows["path"]
-    assert dict(cohort.rejected.iter_rows()).keys() == {cut}
-    assert any("4 of 5 files are images; 1 are not: a second copy" in note for note in cohort.notes)
+    dataset = read_dataset(root)
+    assert "p0/IM0" in dataset.rows["path"]
+    assert dict(dataset.rejected.iter_rows()).keys() == {cut}
+    assert any("4 of 5 files are images; 1 are not: a second copy" in note for note in dataset.notes)
 
 
 def test_a_word_that_is_no_modality_is_not_quoted(small, tmp_path):
@@ -180,12 +180,12 @@ def test_a_word_that_is_no_modality_is_not_quoted(small, tmp_path):
     for name, modality in (("ct", "CT"), ("person", "QUIMBY")):
         strange = image(np.zeros((40, 40), np.uint8), sop=f"1.9.{name == 'ct':d}", Modality=modality)
         strange.save_as(root / name, enforce_file_format=True)
-    reasons = dict(read_cohort(root).rejected.iter_rows())
+    reasons = dict(read_dataset(root).rejected.iter_rows())
     assert reasons == {"ct": "another modality: CT", "person": "another modality: unknown"}
 
 
 def test_days_count_from_the_first_study_and_images_are_numbered_in_their_study(small):
-    rows = read_cohort(small).rows
+    rows = read_dataset(small).rows
     assert rows["day"].to_list() == [0, 3, 0, 3]
     assert rows["acquisition"].to_list() == [2, 1, 2, 1] or rows["acquisition"].to_list() == [1, 2, 1, 2]
     dates = [text for name in rows.columns for text in rows[name].cast(pl.String) if text and "2020" in text]
@@ -205,13 +205,13 @@ LABELS = [
 def test_labels_are_found_by_the_keys_of_report_systems(small, tmp_path, column, keys, labels):
     values = [1, 0, 1, -1] if len(keys) == 4 else [1, 0, -1][: len(keys)]
     pl.DataFrame({column: keys, "Effusion": values, "remark": ["a"] * len(keys)}).write_csv(tmp_path / "l.csv")
-    cohort = read_cohort(small, labels=tmp_path / "l.csv")
-    assert cohort.name == "dicom"
-    assert cohort.labels == ("Effusion",)
-    assert cohort.rows["Effusion"].to_list() == labels
+    dataset = read_dataset(small, labels=tmp_path / "l.csv")
+    assert dataset.name == "dicom"
+    assert dataset.labels == ("Effusion",)
+    assert dataset.rows["Effusion"].to_list() == labels
     missing = labels.count(None)
-    assert any(f"of 4 images {4 - missing} have a row, {missing} none" in note for note in cohort.notes)
-    assert any(f"{'1' if 'none' in keys else '0'} rows have no image" in note for note in cohort.notes)
+    assert any(f"of 4 images {4 - missing} have a row, {missing} none" in note for note in dataset.notes)
+    assert any(f"{'1' if 'none' in keys else '0'} rows have no image" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_labels_are_found_by_the_keys_of_report_systems(small, tmp_path, column,
 def test_a_label_table_that_does_not_fit_is_refused_without_quoting_it(small, tmp_path, table, says):
     pl.DataFrame(table).write_csv(tmp_path / "l.csv")
     with pytest.raises(InputError, match=says) as caught:
-        read_cohort(small, format="dicom", labels=tmp_path / "l.csv")
+        read_dataset(small, format="dicom", labels=tmp_path / "l.csv")
     assert not any(value in str(caught.value) for value in ("DOE", "ROE", "ID0"))
 
 
@@ -259,7 +259,9 @@ def test_an_archive_without_a_whole_image_is_refused_with_the_reasons(small, tmp
 
 
 def test_a_key_that_is_none_is_refused_before_any_header_is_read(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("mococxr.preparation.prepare.read_cohort", lambda *_, **__: pytest.fail("the archive was read"))
+    monkeypatch.setattr(
+        "mococxr.preparation.prepare.read_dataset", lambda *_, **__: pytest.fail("the archive was read")
+    )
     (tmp_path / "key").write_text("no key")
     with pytest.raises(InputError, match="is not a key"):
         prepare(small, tmp_path / "store", key=tmp_path / "key")
@@ -273,8 +275,8 @@ def test_a_store_under_another_key_is_called_that(small, tmp_path):
         prepare(small, tmp_path / "store", split=(1, 0, 0), key=tmp_path / "other")
 
 
-def test_a_table_of_the_cohort_holds_nothing_of_the_header_but_what_is_named(small):
-    cohort: Cohort = read_cohort(small)
+def test_a_table_of_the_dataset_holds_nothing_of_the_header_but_what_is_named(small):
+    dataset: Dataset = read_dataset(small)
     fixed = ["path", "patient", "study", "view", "sex", "age", "split"]
-    assert cohort.rows.columns == [*fixed, "laterality", "device", "acquisition", "day"]
-    assert json.dumps(cohort.notes).count("ID0") == 0
+    assert dataset.rows.columns == [*fixed, "laterality", "device", "acquisition", "day"]
+    assert json.dumps(dataset.notes).count("ID0") == 0

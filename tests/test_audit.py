@@ -1,4 +1,4 @@
-"""`inspect`: faults planted in a store of phantoms are found, a clean store is called clean."""
+"""`inspect`: faults planted in a store of synthetic images are found, a clean store is called clean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mococxr.audit.inspect import Audit
 from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.store import Store
-from mococxr.synthetic import draw_phantom
+from mococxr.synthetic import draw_synthetic
 
 FLAG_OF = {"rescaled": "copy", "recompressed": "copy", "leaking": "copy-across-splits", "torn": "patient-in-two-splits"}
 LOOKS = ["inverted", "blank", "rotated", "not-chest", "text", "text-short"]
@@ -50,7 +50,7 @@ COUNTS = dict(inverted=4, blank=2, rotated=3, text=3, rescaled=2, recompressed=2
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, list[str]], Audit]:
-    """110 phantoms with faults, and their audit."""
+    """110 synthetic images with faults, and their audit."""
     folder = tmp_path_factory.mktemp("faulty")
     store, planted = plant(folder, 110, COUNTS, size=320)
     (store.path / "quarantine.csv").write_text(
@@ -71,7 +71,7 @@ def test_every_planted_fault_is_found_and_no_other_image_is_called_odd(faulty: A
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_planted_faults_of_the_issue_are_found_among_2000_phantoms(tmp_path: Path) -> None:
+def test_the_planted_faults_of_the_issue_are_found_among_2000_synthetic_images(tmp_path: Path) -> None:
     counts = dict(inverted=20, blank=5, rotated=10, text=10, rescaled=10, recompressed=10, identical=10)
     store, planted = plant(tmp_path, 1960, {**counts, "leaking": 5, "torn": 5}, size=300)
     audit = inspect(store.path, tmp_path / "out", jobs=2)
@@ -97,9 +97,11 @@ def test_what_needs_attention_gives_the_exit_status_3(
     assert (tmp_path / "d.html").read_bytes() == audit.page.read_bytes(), "the same store gives the same bytes"
 
 
-def test_a_clean_store_is_called_clean(phantom_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clean_store_is_called_clean(
+    synthetic_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.main(["inspect", str(phantom_store), "--out", str(tmp_path / "d.html"), "--jobs", "1"])
+        cli.main(["inspect", str(synthetic_store), "--out", str(tmp_path / "d.html"), "--jobs", "1"])
     facts = json.loads((tmp_path / "d.json").read_text())
     assert end.value.code == facts["exit_status"] == 0, facts["verdict"]
     assert capsys.readouterr().out.startswith("Nothing in these 60 images needs attention.")
@@ -130,7 +132,7 @@ def test_what_two_stores_share_is_found(faulty: Any, tmp_path: Path) -> None:
     paths = [f"other{row}.jpg" for row in rows] + ["own.png"]
     for row, name in zip(rows, paths, strict=False):
         cv2.imwrite(str(images / name), cv2.resize(np.asarray(store.pixels(row)), None, fx=0.8, fy=0.8))
-    cv2.imwrite(str(images / "own.png"), draw_phantom(77, 1))
+    cv2.imwrite(str(images / "own.png"), draw_synthetic(77, 1))
     patients = ["a", store.index["patient"][1], "b", "c", "d"]
     pl.DataFrame({"path": paths, "patient": patients}).write_csv(images / "labels.csv")
     run("prepare", {"source": images, "out": tmp_path / "other", "size": 267, "jobs": 1})
@@ -156,8 +158,8 @@ def test_patients_of_one_source_in_two_stores_are_a_leak(faulty: Any, tmp_path: 
         inspect(store.path, tmp_path, against=store.path)
 
 
-def test_nothing_is_written_where_the_settings_are_wrong(phantom_store: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_where_the_settings_are_wrong(synthetic_store: Path, tmp_path: Path) -> None:
     for given in ({"jobs": 0}, {"thumbnails": -1}, {"out": tmp_path / "d.json"}, {"against": tmp_path}):
         with pytest.raises(InputError):
-            run("inspect", {"store": phantom_store, "out": tmp_path / "d.html", **given})
+            run("inspect", {"store": synthetic_store, "out": tmp_path / "d.html", **given})
     assert not list(tmp_path.iterdir())

@@ -19,20 +19,20 @@ from mococxr.audit import pose
 from mococxr.audit.flags import Pair, copies_within, groups
 from mococxr.near_duplicates import fingerprints
 from mococxr.store.reader import NO_IMAGE
-from mococxr.synthetic import draw_phantom
+from mococxr.synthetic import draw_synthetic
 
 
 @pytest.fixture(scope="module")
 def images() -> list[np.ndarray]:
-    """80 phantoms, 320 by 267."""
-    return [draw_phantom(11, i, size=320) for i in range(80)]
+    """80 synthetic images, 320 by 267."""
+    return [draw_synthetic(11, i, size=320) for i in range(80)]
 
 
 def evened(images: list[np.ndarray]) -> list[np.ndarray]:
     return [pose.equalise(pose.shrink(image)) for image in images]
 
 
-@pytest.mark.parametrize("shown", [80, 20], ids=["learnt from images", "phantoms' word alone"])
+@pytest.mark.parametrize("shown", [80, 20], ids=["learnt from images", "synthetic images' word alone"])
 def test_an_image_in_any_pose_is_recognised(images: list[np.ndarray], shown: int) -> None:
     model = pose.learn(evened(images[:shown]), range(shown), frontal=True)
     assert model is not None
@@ -44,7 +44,7 @@ def test_an_image_in_any_pose_is_recognised(images: list[np.ndarray], shown: int
 
 
 def test_the_template_that_is_shipped_is_the_one_of_48_synthetic_images() -> None:
-    drawn = [pose.equalise(pose.shrink(draw_phantom(0, i, size=72))) for i in range(48)]
+    drawn = [pose.equalise(pose.shrink(draw_synthetic(0, i, size=72))) for i in range(48)]
     assert np.allclose(pose._first_template(), pose._fit(np.stack(drawn)), atol=1e-5)
 
 

@@ -290,9 +290,9 @@ def test_the_offline_extra_gives_trained_weights_under_the_right_names(offline):
 @torch.no_grad()
 def test_trained_features_tell_an_image_from_its_shift_less_than_from_noise(offline):
     """With tensors under wrong names the statistics of batch norm would not fit, and features would blow up."""
-    from mococxr.synthetic import draw_phantom
+    from mococxr.synthetic import draw_synthetic
 
-    drawn = torch.from_numpy(np.stack([draw_phantom(0, i, size=116)[:, :96] for i in range(4)]))[:, None]
+    drawn = torch.from_numpy(np.stack([draw_synthetic(0, i, size=116)[:, :96] for i in range(4)]))[:, None]
     moved, noise = drawn.roll(2, dims=3), images(4, 116, 96)
     a, b, c = (torch.nn.functional.normalize(offline(x), dim=1) for x in (drawn, moved, noise))
     assert (a * b).sum(1).min() > (a * c).sum(1).max() + 0.1

@@ -184,7 +184,7 @@ GIVEN: dict[str, tuple[Prepare, str, tuple[str, ...]]] = {
     ),
     # demo
     "something else where the demo would be": (folder("demo"), "demo", ("demo",)),
-    "too few phantoms": (nothing, "demo --images 3 --out out", ("200", "3")),
+    "too few synthetic images": (nothing, "demo --images 3 --out out", ("200", "3")),
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from mococxr.settings import (
     to_yaml,
 )
 from mococxr.settings.fields import Range
-from small_run import make_phantom_store, tiny_run
+from small_run import make_synthetic_store, tiny_run
 
 
 def values_of_numbers(kind: Any) -> bool:
@@ -276,7 +276,7 @@ def test_a_setting_keeps_all_that_is_said_of_it() -> None:
 
 def test_a_seed_may_be_any_that_64_bits_hold(tmp_path: Path) -> None:
     """A time stamp is a usual seed; products of it are taken modulo 2^63, and scikit-learn gets 32 bits."""
-    store = make_phantom_store(tmp_path, images=12)
+    store = make_synthetic_store(tmp_path, images=12)
     for i, seed in enumerate((20260101120000, 2**63 - 1)):
         run = tiny_run(store, tmp_path / f"run{i}", seed=seed, epochs=1, batch=2, key_groups=1, queue=None)
         fit = make(COMMANDS["fit"], {

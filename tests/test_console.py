@@ -80,10 +80,10 @@ def test_on_a_terminal_a_warning_stands_on_a_line_of_its_own_and_one_line_stays(
     ],
     ids=["success", "error", "Ctrl-C"],
 )
-def test_the_bar_of_pretrain_moves_and_the_cursor_comes_back(phantom_store, tmp_path, options, status, interrupt_at):
+def test_the_bar_of_pretrain_moves_and_the_cursor_comes_back(synthetic_store, tmp_path, options, status, interrupt_at):
     tiny: dict[str, Any] = {**TINY, "epochs": None, "lr": None, "save_every": 10_000, "log_every": None}
     given = [f"--{name.replace('_', '-')}={value}" for name, value in tiny.items() if value is not None]
-    command = ["-m", "mococxr", "pretrain", str(phantom_store), "--out", str(tmp_path / "run"), *given, *options]
+    command = ["-m", "mococxr", "pretrain", str(synthetic_store), "--out", str(tmp_path / "run"), *given, *options]
     text = seen_on_a_terminal(*command, status=status, interrupt_at=interrupt_at)
     positions = {int(n.replace(",", "")) for n in re.findall(r"([\d,]+)/[\d,]+ images", text)}
     assert status or len(positions) > 2, "the bar has moved"

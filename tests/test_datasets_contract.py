@@ -14,13 +14,13 @@ import pytest
 
 import small_sets
 from archive_images import write_archive
-from mococxr.datasets import DATASETS, Cohort, read_cohort
+from mococxr.datasets import READERS, Dataset, read_dataset
 from mococxr.datasets.tables import FIXED
 from mococxr.errors import InputError
 from mococxr.preparation.pseudonymised import pseudonymise
 from mococxr.privacy import Key
 from mococxr.settings.preparation import Format
-from test_cohorts_public import nih, release
+from test_datasets_public import nih, release
 
 
 def tuberculosis(prefix: str) -> Callable[[Path], object]:
@@ -56,58 +56,58 @@ TABLES = {"csv": "t.csv", "nih": "Data_Entry_2017.csv", "brax": "master_spreadsh
 
 
 def test_every_dataset_of_the_registry_is_checked_here_and_known_to_the_settings() -> None:
-    assert set(MADE) == set(DATASETS)
-    assert set(get_args(Format)) == {"auto", *DATASETS}
+    assert set(MADE) == set(READERS)
+    assert set(get_args(Format)) == {"auto", *READERS}
 
 
 @pytest.fixture(params=sorted(MADE))
-def cohort(request: pytest.FixtureRequest, tmp_path: Path) -> Cohort:
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
     MADE[request.param](tmp_path / "set")
-    cohort = read_cohort(tmp_path / "set", patients_unknown=True)
-    assert cohort.name == request.param, "it is known by its layout"
-    return cohort
+    dataset = read_dataset(tmp_path / "set", patients_unknown=True)
+    assert dataset.name == request.param, "it is known by its layout"
+    return dataset
 
 
-def test_rows_have_the_fixed_columns_then_labels_then_metadata(cohort: Cohort) -> None:
-    assert cohort.rows.columns == [*FIXED, *cohort.labels, *cohort.metadata]
-    assert cohort.rows.schema["age"] == pl.Float64
-    for name in cohort.labels:
-        assert cohort.rows.schema[name] == pl.Int8
-        assert cohort.rows[name].is_in([1, 0, -1]).all(), name
-    assert set(cohort.rows["sex"].drop_nulls()) <= {"M", "F"}
-    assert set(cohort.rows["split"].drop_nulls()) <= {"train", "val", "test"}
-    assert not (cohort.rows["age"] < 0).any()
+def test_rows_have_the_fixed_columns_then_labels_then_metadata(dataset: Dataset) -> None:
+    assert dataset.rows.columns == [*FIXED, *dataset.labels, *dataset.metadata]
+    assert dataset.rows.schema["age"] == pl.Float64
+    for name in dataset.labels:
+        assert dataset.rows.schema[name] == pl.Int8
+        assert dataset.rows[name].is_in([1, 0, -1]).all(), name
+    assert set(dataset.rows["sex"].drop_nulls()) <= {"M", "F"}
+    assert set(dataset.rows["split"].drop_nulls()) <= {"train", "val", "test"}
+    assert not (dataset.rows["age"] < 0).any()
 
 
-def test_paths_stay_inside_the_source_and_every_image_has_a_patient(cohort: Cohort) -> None:
-    paths = cohort.rows["path"]
+def test_paths_stay_inside_the_source_and_every_image_has_a_patient(dataset: Dataset) -> None:
+    paths = dataset.rows["path"]
     assert paths.is_unique().all()
     assert not paths.str.contains(r"^/|(^|/)\.\.?(/|$)|\\").any()
-    assert cohort.rows["patient"].null_count() == 0
-    assert any((cohort.root / path).is_file() for path in paths)
+    assert dataset.rows["patient"].null_count() == 0
+    assert any((dataset.root / path).is_file() for path in paths)
 
 
-def test_under_pseudonyms_no_identity_is_left(cohort: Cohort, tmp_path: Path) -> None:
-    known = {*cohort.rows["path"], *cohort.rows["patient"], *cohort.rows["study"].drop_nulls()}
-    hidden, _ = pseudonymise(cohort, Key.open(tmp_path / "key"), ())
-    assert set(hidden.metadata) == {name for name in cohort.metadata if name in cohort.safe}
+def test_under_pseudonyms_no_identity_is_left(dataset: Dataset, tmp_path: Path) -> None:
+    known = {*dataset.rows["path"], *dataset.rows["patient"], *dataset.rows["study"].drop_nulls()}
+    hidden, _ = pseudonymise(dataset, Key.open(tmp_path / "key"), ())
+    assert set(hidden.metadata) == {name for name in dataset.metadata if name in dataset.safe}
     names = hidden.rows.select("path", "patient", "study").drop_nulls().rows()
     assert not known & {value for row in names for value in row}
-    assert hidden.rows["patient"].n_unique() == cohort.rows["patient"].n_unique()
+    assert hidden.rows["patient"].n_unique() == dataset.rows["patient"].n_unique()
 
 
 @pytest.mark.parametrize("name", sorted(set(MADE) - {"dicom", "csv", "folder", "xrv"}))
 def test_a_label_that_is_not_there_is_refused_by_name(tmp_path: Path, name: str) -> None:
     MADE[name](tmp_path)
     with pytest.raises(InputError, match="has no label 'Marvel'"):
-        read_cohort(tmp_path, label=["Marvel"], patients_unknown=True)
+        read_dataset(tmp_path, label=["Marvel"], patients_unknown=True)
 
 
 @pytest.mark.parametrize("name", sorted(set(MADE) - {"folder"}))
 def test_a_source_without_its_files_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"hold|is not one") as error:
-        read_cohort(tmp_path / "empty", format=name, patients_unknown=True)
+        read_dataset(tmp_path / "empty", format=name, patients_unknown=True)
     assert error.value.way_out
 
 
@@ -118,9 +118,9 @@ def test_a_repeated_row_is_refused_by_its_line(tmp_path: Path, name: str) -> Non
     lines = table.read_text().splitlines()
     table.write_text("\n".join([*lines, lines[1]]) + "\n")
     with pytest.raises(InputError, match=rf"row {len(lines)} .*already appears in .*row 1 \(line 2\)"):
-        read_cohort(tmp_path, format=name)
+        read_dataset(tmp_path, format=name)
 
 
 def test_hidden_folders_hold_no_images(tmp_path: Path) -> None:
     small_sets.images(tmp_path, "ill/a.png", "well/b.png", ".ipynb_checkpoints/a-checkpoint.png")
-    assert read_cohort(tmp_path, patients_unknown=True).labels == ("ill", "well")
+    assert read_dataset(tmp_path, patients_unknown=True).labels == ("ill", "well")

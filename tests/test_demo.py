@@ -23,7 +23,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DemoSettings:
     """A demo of seconds, as where the extra imagenet-offline is not installed."""
     monkeypatch.setattr(demo, "BACKBONE", BACKBONE)
     monkeypatch.setattr(demo, "OFFLINE", "not_installed")
-    monkeypatch.setattr(demo, "PHANTOMS", {"size": 64, "prevalence": 0.5})
+    monkeypatch.setattr(demo, "IMAGES", {"size": 64, "prevalence": 0.5})
     monkeypatch.setattr(demo, "STORE_SIZE", 48)
     monkeypatch.setattr(demo, "VIEW_SIZE", 32)
     monkeypatch.setattr(demo, "DRAWS", 2)

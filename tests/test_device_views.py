@@ -11,7 +11,7 @@ from mococxr.augment import Recipe, draw_views, uniforms
 from mococxr.pretraining.dataset import SpacedShuffle, gather_images
 from mococxr.pretraining.loader import BatchLoader, pack
 from mococxr.store import Store
-from mococxr.synthetic import draw_phantom
+from mococxr.synthetic import draw_synthetic
 
 MEAN, MOST = (0.01, 1) if cv2.__version__ >= "5" else (0.5, 6)
 """Grey levels that a view on the device may differ by: on average, and in the worst pixel.
@@ -28,7 +28,7 @@ RECIPES = {
 
 def some_images() -> list[np.ndarray]:
     """Smooth images of several shapes; the sizes of a level: up to twice the view."""
-    images = [draw_phantom(0, number, size=112) for number in range(6)]
+    images = [draw_synthetic(0, number, size=112) for number in range(6)]
     return [image[: 112 - 4 * i, : 80 + 5 * i] for i, image in enumerate(images)]
 
 
@@ -58,8 +58,8 @@ def test_without_turning_or_scaling_a_view_on_the_device_is_the_image_itself():
 
 
 @pytest.mark.parametrize("positives", ["view", "study"])
-def test_a_feed_gives_the_same_batches_either_way(phantom_store, positives):
-    pool = gather_images([Store.open(phantom_store)], 32, "train")
+def test_a_feed_gives_the_same_batches_either_way(synthetic_store, positives):
+    pool = gather_images([Store.open(synthetic_store)], 32, "train")
     recipe = Recipe(32, 0.5, 10.0, (0.9, 1.0), 0.2, 0.2)
 
     def batches(views_on: str) -> list[torch.Tensor]:

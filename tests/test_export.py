@@ -45,7 +45,13 @@ def make_run(folder: Path, name: str = SMALL, size: int = 32, **spec: Any) -> Pa
     """A run folder whose records hold a place on somebody's machine."""
     on = {"source": ["nih"], "images": 3700, "patients": 1200, "splits": "train"}
     save_encoder(encoder_of(name, size, **spec), folder, {"init": "imagenet", "pretrained_on": on})
-    record = {"init": "imagenet", "weights": "timm's hub", "pretrained_on": on, "phantom": False, "verdict": "healthy"}
+    record = {
+        "init": "imagenet",
+        "weights": "timm's hub",
+        "pretrained_on": on,
+        "synthetic": False,
+        "verdict": "healthy",
+    }
     write_json(folder / "run.json", record | {"inputs": [{"store": SECRET, "source": "nih", "sha256": "0" * 64}]})
     atomic_write(
         folder / "settings.yaml", f"stores: [/home/{SECRET}/store]\nepochs: 12\nqueue: 1024\ncrop: [0.9, 1.0]\n"
@@ -75,8 +81,8 @@ def make_model(folder: Path, name: str = SMALL, size: int = 32, members: int = 1
         "preprocessing": {"store_size": 3 * size, "size": size, "crop_mode": "center"} | how,
         "training": {"images": 40, "patients": 20, "positives": 9, "negatives": 31, "uncertain": 0, "fraction": 0.05,
                      "draw": 3, "validation_images": 0, "notes": [SECRET]},
-        "store": {"sha256": "1" * 64, "source": "nih", "phantom": False},
-        "origin": {"sha256": "2" * 64, "run": {"init": "imagenet", "phantom": False}, "recipe": {}},
+        "store": {"sha256": "1" * 64, "source": "nih", "synthetic": False},
+        "origin": {"sha256": "2" * 64, "run": {"init": "imagenet", "synthetic": False}, "recipe": {}},
         "settings": {"store": f"/home/{SECRET}/store", "encoder": f"/home/{SECRET}/run"},
     }  # fmt: skip
     save_model(
@@ -325,7 +331,7 @@ def test_a_card_tells_what_it_is_and_not_who(tmp_path):
     run = make_run(tmp_path / "run", "resnet18", 64)
     text = (mococxr.export(run, to="torchvision", out=tmp_path / "e") / "README.md").read_text()
     for words in ("nih (3,700 images, 1,200 patients), split: train", "queue 1024", "not a medical device",
-                  "timm lists them under apache-2.0", "mean 0.449", "Phantoms (synthetic images): no"):  # fmt: skip
+                  "timm lists them under apache-2.0", "mean 0.449", "Synthetic images: no"):  # fmt: skip
         assert words in text
     model = make_model(tmp_path / "model")
     text = (mococxr.export(model, to="timm", out=tmp_path / "c") / "README.md").read_text()
@@ -339,14 +345,14 @@ def test_a_card_tells_what_it_is_and_not_who(tmp_path):
             assert digest in (tmp_path / folder / "README.md").read_text(), name
 
 
-def test_a_phantom_is_called_one(tmp_path):
+def test_a_synthetic_image_is_called_one(tmp_path):
     run = make_run(tmp_path / "run")
-    record = json.loads((run / "run.json").read_text()) | {"phantom": True}
+    record = json.loads((run / "run.json").read_text()) | {"synthetic": True}
     write_json(run / "run.json", record)
     text = (mococxr.export(run, to="timm", out=tmp_path / "out") / "README.md").read_text()
-    assert "PHANTOM" in text
+    assert "SYNTHETIC" in text
     assert "knows nothing of real images" in text
-    assert "Phantoms (synthetic images): yes" in text
+    assert "Synthetic images: yes" in text
 
 
 def make_study(folder: Path, sha256: str) -> Path:

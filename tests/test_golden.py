@@ -21,7 +21,7 @@ import torch
 
 from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
-from small_run import make_phantom_store, read_log, tiny_run
+from small_run import make_synthetic_store, read_log, tiny_run
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 PLAIN: dict[str, dict[str, Any]] = {
@@ -65,10 +65,10 @@ def this_machine() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def plain(phantom_store, tmp_path_factory) -> dict[str, np.ndarray]:
+def plain(synthetic_store, tmp_path_factory) -> dict[str, np.ndarray]:
     """The plain path of each network, from weights in a folder that other ways start from too."""
     place = tmp_path_factory.mktemp("plain")
-    return {name: losses(phantom_store, place / name, name, init=start(place, name)) for name in PLAIN}
+    return {name: losses(synthetic_store, place / name, name, init=start(place, name)) for name in PLAIN}
 
 
 def start(place: Path, network: str) -> str:
@@ -80,9 +80,9 @@ def start(place: Path, network: str) -> str:
 
 
 @pytest.mark.parametrize("network", PLAIN)
-def test_fifty_steps_have_the_losses_that_they_had(phantom_store, tmp_path, network):
+def test_fifty_steps_have_the_losses_that_they_had(synthetic_store, tmp_path, network):
     golden = json.loads(GOLDEN.read_text())
-    found = losses(phantom_store, tmp_path / "run", network, STEPS, init=start(tmp_path, network))
+    found = losses(synthetic_store, tmp_path / "run", network, STEPS, init=start(tmp_path, network))
     assert len(golden[network]) == len(found) == STEPS
     apart = np.abs(found - golden[network]).max()
     if golden["machine"] == this_machine():
@@ -96,9 +96,9 @@ def test_fifty_steps_have_the_losses_that_they_had(phantom_store, tmp_path, netw
     ids=[f"{row[0]}, {row[1]}" for row in LIKE_PLAIN],
 )
 def test_a_way_to_be_faster_stays_within_its_tolerance_of_the_plain_path(
-    phantom_store, tmp_path, plain, network, settings, steps, tolerance
+    synthetic_store, tmp_path, plain, network, settings, steps, tolerance
 ):
-    found = losses(phantom_store, tmp_path / "run", network, init=start(tmp_path, network), **settings)
+    found = losses(synthetic_store, tmp_path / "run", network, init=start(tmp_path, network), **settings)
     assert np.abs(found - plain[network])[:steps].max() <= tolerance
     assert np.isfinite(found).all()
 
@@ -106,23 +106,23 @@ def test_a_way_to_be_faster_stays_within_its_tolerance_of_the_plain_path(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 @pytest.mark.timeout(900)  # a compiler on a busy machine
-def test_compiled_encoders_stay_near_the_plain_path(phantom_store, tmp_path, plain):
+def test_compiled_encoders_stay_near_the_plain_path(synthetic_store, tmp_path, plain):
     """So near that weights and batch-norm statistics are as before the compiling passes too."""
     network = "batch norm"
-    found = losses(phantom_store, tmp_path / "run", network, init=start(tmp_path, network), compile=True)
+    found = losses(synthetic_store, tmp_path / "run", network, init=start(tmp_path, network), compile=True)
     assert np.abs(found - plain[network]).max() <= 2e-3
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_where_encoders_cannot_be_compiled_it_is_refused_before_anything_is_written(
-    phantom_store, tmp_path, monkeypatch
+    synthetic_store, tmp_path, monkeypatch
 ):
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("no C++ compiler here")
 
     monkeypatch.setattr("mococxr.pretraining.moco.Projector.forward", no_compiler)
     with pytest.raises(InputError, match=r"--compile cannot work here \(RuntimeError: no C\+\+ compiler here\)"):
-        tiny_run(phantom_store, tmp_path / "run", compile=True)
+        tiny_run(synthetic_store, tmp_path / "run", compile=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -130,7 +130,7 @@ def write() -> None:
     """Write the golden lists of this machine."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        store = make_phantom_store(place)
+        store = make_synthetic_store(place)
         lists = {net: losses(store, place / net, net, STEPS, init=start(place, net)).tolist() for net in PLAIN}
     GOLDEN.write_text(json.dumps({"machine": this_machine(), **lists}, indent=1) + "\n")
 

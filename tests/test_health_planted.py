@@ -54,10 +54,10 @@ def test_a_fault_is_named_by_the_right_word_with_each_of_ten_seeds(square_store,
             check(fault, seed, square_store, tmp_path / str(seed), patch)
 
 
-def test_a_run_that_dies_is_called_diverging_in_its_error_and_in_its_folder(phantom_store, tmp_path):
+def test_a_run_that_dies_is_called_diverging_in_its_error_and_in_its_folder(synthetic_store, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(RunError, match=r"^diverging: .* not finite at step \d+"):
-        tiny_run(phantom_store, out, lr=1e30, optimizer="sgd", warmup=0.0, save_every=100)
+        tiny_run(synthetic_store, out, lr=1e30, optimizer="sgd", warmup=0.0, save_every=100)
     facts = json.loads((out / "health.json").read_text())
     assert facts["verdict"] == "diverging"
     assert "--lr" in facts["remedy"]
@@ -68,9 +68,9 @@ def test_a_run_that_dies_is_called_diverging_in_its_error_and_in_its_folder(phan
 LOOKED = ("knn_auroc", "encoder_rank", "verdict")
 
 
-def test_looking_changes_no_byte_of_the_encoder_and_no_number_of_the_log(phantom_store, tmp_path):
-    plain = tiny_run(phantom_store, tmp_path / "plain", log_every=1)
-    seen = tiny_run(phantom_store, tmp_path / "seen", log_every=1, knn="Effusion")
+def test_looking_changes_no_byte_of_the_encoder_and_no_number_of_the_log(synthetic_store, tmp_path):
+    plain = tiny_run(synthetic_store, tmp_path / "plain", log_every=1)
+    seen = tiny_run(synthetic_store, tmp_path / "seen", log_every=1, knn="Effusion")
     assert (plain / "encoder.safetensors").read_bytes() == (seen / "encoder.safetensors").read_bytes()
     same = [[{k: v for k, v in e.items() if k not in LOOKED} for e in read_log(run)] for run in (plain, seen)]
     assert same[0] == same[1]
@@ -82,9 +82,9 @@ def test_looking_changes_no_byte_of_the_encoder_and_no_number_of_the_log(phantom
 
 
 @pytest.mark.parametrize(("by", "name"), [("knn", "knn_auroc"), ("rank", "encoder_rank")])
-def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(phantom_store, tmp_path, monkeypatch, by, name):
+def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(synthetic_store, tmp_path, monkeypatch, by, name):
     given = {"select": by, "knn": "Effusion", "lr": 0.01, "save_every": 1}
-    whole = tiny_run(phantom_store, tmp_path / "whole", **given)
+    whole = tiny_run(synthetic_store, tmp_path / "whole", **given)
     facts = json.loads((whole / "run.json").read_text())["health"]
     best = max(facts["looks"], key=lambda look: look[name])  # the first of equals
     assert facts["selected"] == {"by": by, "step": best["step"], "value": best[name]}
@@ -96,18 +96,18 @@ def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(phantom_store
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 10))
         with pytest.raises(OSError, match="images are gone"):
-            tiny_run(phantom_store, out, **given)
-    tiny_run(phantom_store, out, resume=True, **given)
+            tiny_run(synthetic_store, out, **given)
+    tiny_run(synthetic_store, out, resume=True, **given)
     assert_same_run(whole, out)
 
 
-def test_no_test_image_is_looked_at(phantom_store, tmp_path, monkeypatch):
+def test_no_test_image_is_looked_at(synthetic_store, tmp_path, monkeypatch):
     from mococxr.store import Level
 
-    store, read = Store.open(phantom_store), set()
+    store, read = Store.open(synthetic_store), set()
     real = Level.pixels
     monkeypatch.setattr(Level, "pixels", lambda self, row: read.add(int(row)) or real(self, row))
-    tiny_run(phantom_store, tmp_path / "run", knn="Effusion", epochs=1)
+    tiny_run(synthetic_store, tmp_path / "run", knn="Effusion", epochs=1)
     assert not read & set(store.rows_in("test").tolist())
     assert read & set(store.rows_in("val").tolist())
 
@@ -115,14 +115,14 @@ def test_no_test_image_is_looked_at(phantom_store, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "words"), [({"select": "knn"}, "--knn"), ({"knn": "Gout"}, "Gout"), ({"knn": "Effusion=7"}, "Effusion")]
 )
-def test_a_choice_without_labels_is_refused_before_anything_is_written(phantom_store, tmp_path, wrong, words):
+def test_a_choice_without_labels_is_refused_before_anything_is_written(synthetic_store, tmp_path, wrong, words):
     with pytest.raises(InputError, match=words):
-        tiny_run(phantom_store, tmp_path / "run", **wrong)
+        tiny_run(synthetic_store, tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_study_keeps_the_word_and_a_thinned_log_of_each_run(phantom_store, tmp_path):
-    run = tiny_run(phantom_store, tmp_path / "run", log_every=1, knn="Effusion")
+def test_a_study_keeps_the_word_and_a_thinned_log_of_each_run(synthetic_store, tmp_path):
+    run = tiny_run(synthetic_store, tmp_path / "run", log_every=1, knn="Effusion")
     entries = read_log(run, without=())
     (run / "log.jsonl").write_text(
         "".join(json.dumps({**entries[i // 40 % 15], "step": i, "knn_auroc": None}) + "\n" for i in range(500))

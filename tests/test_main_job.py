@@ -18,7 +18,7 @@ import torch
 import yaml
 
 import mococxr
-from mococxr.synthetic import write_phantoms
+from mococxr.synthetic import write_synthetic
 from small_images import contents
 from small_store import BACKBONE
 from small_world import quietly
@@ -42,7 +42,7 @@ def test_the_main_job_runs_without_network_and_leaves_what_the_contract_says(
     no_network: None,  # noqa: ARG001
 ) -> None:
     images, store, run = tmp_path / "images", tmp_path / "store", tmp_path / "run"
-    write_phantoms(images, 72, size=72, prevalence=0.5, seed=3, jobs=1)
+    write_synthetic(images, 72, size=72, prevalence=0.5, seed=3, jobs=1)
     quietly("prepare", images, "--out", store, "--size", 48, "--split", 0.5, 0, 0.5, "--jobs", 1)
     quietly("views", store, "--out", tmp_path / "sheet.png", "--size", 32, "--images", 2)
     quietly(
@@ -103,7 +103,7 @@ def check_run(folder: Path) -> None:
     facts = json.loads((folder / "run.json").read_text())
     assert {"version", "inputs", "verdict"} <= set(facts)
     assert facts["pretrained_on"]["splits"] == "train"
-    assert facts["phantom"] is True
+    assert facts["synthetic"] is True
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert entries[-1]["step"] == facts["steps"]
     assert all(set(entry) >= LOG for entry in entries)
@@ -165,7 +165,7 @@ def check_study(folder: Path) -> None:
     assert drawn.columns == ["row", "path", "patient"]
     page = (folder / "report.html").read_text()
     assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//|url\(\s*['\"]?https?:|@import", page)
-    assert "phantom" in page.lower()
+    assert "synthetic" in page.lower()
     assert "Effusion" in (folder / "report.md").read_text()
     assert list((folder / "figures").iterdir())
     assert yaml.safe_load((folder / "settings.yaml").read_text())["target"] == ["Effusion", "sex=M"]

@@ -27,8 +27,8 @@ from small_run import TINY, tiny
 
 
 @pytest.fixture(scope="module")
-def store(phantom_store: Path) -> Store:
-    return Store.open(phantom_store)
+def store(synthetic_store: Path) -> Store:
+    return Store.open(synthetic_store)
 
 
 def pool_of(studies: list[int]) -> PretrainSet:

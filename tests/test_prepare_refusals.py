@@ -90,7 +90,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_decoded(folder, tmp
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_cohort_without_one_readable_image_is_refused_and_leaves_nothing(folder, tmp_path):
+def test_a_dataset_without_one_readable_image_is_refused_and_leaves_nothing(folder, tmp_path):
     for image in (folder / "images").iterdir():
         image.write_text("no image")
     said = refused(folder, tmp_path / "store")

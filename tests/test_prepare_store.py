@@ -118,7 +118,7 @@ def test_the_manifest_counts_and_its_hashes_hold(prepared):
     assert counts["labels"]["Rare"] == {"positive": 35, "negative": 35, "uncertain": 0, "blank": 0}
     assert counts["enlarged"] > 0
     assert f"{counts['enlarged']} images were smaller than 32 px" in said
-    assert manifest["phantom"] is False
+    assert manifest["synthetic"] is False
     assert "jobs" not in manifest["settings"]
 
 
@@ -156,16 +156,16 @@ def test_the_same_command_again_decodes_nothing(prepared, capsys, monkeypatch):
     assert said[-1].startswith("8 images in quarantine")
 
 
-def test_phantoms_are_known_by_their_names_and_a_chunk_is_a_pixel_file(tmp_path):
+def test_synthetic_images_are_known_by_their_names_and_a_chunk_is_a_pixel_file(tmp_path):
     folder = tmp_path / "images"
     table = write_images(folder, 100)
     for i, path in enumerate(table["path"]):
-        (folder / path).rename(folder / path.replace("/image", "/phantom-"))
+        (folder / path).rename(folder / path.replace("/image", "/synthetic-"))
         if 32 <= i < 64:
-            (folder / path.replace("/image", "/phantom-")).write_bytes(b"")
-    table.with_columns(pl.col("path").str.replace("/image", "/phantom-")).write_csv(folder / "labels.csv")
+            (folder / path.replace("/image", "/synthetic-")).write_bytes(b"")
+    table.with_columns(pl.col("path").str.replace("/image", "/synthetic-")).write_csv(folder / "labels.csv")
     store = run(settings(folder, tmp_path / "store", size=64))
-    assert store.manifest["phantom"] is True
+    assert store.manifest["synthetic"] is True
     files = [(shard["file"], shard["first_row"], shard["images"]) for shard in store.manifest["shards"]]
     assert files == [("pixels-00000.bin", 0, 32), ("pixels-00002.bin", 32, 32), ("pixels-00003.bin", 64, 4)]
     for where in (store.path, store.path / "levels" / "32"):

@@ -31,9 +31,9 @@ FIELDS = [
 
 
 @pytest.fixture(scope="module")
-def whole(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run from start to end, nothing in its way."""
-    return tiny_run(phantom_store, tmp_path_factory.mktemp("full") / "run")
+    return tiny_run(synthetic_store, tmp_path_factory.mktemp("full") / "run")
 
 
 def steps_of(run: Path) -> int:
@@ -62,11 +62,11 @@ def assert_same(one: object, other: object, where: str = "state") -> None:
 # --- what a run leaves
 
 
-def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
+def test_a_run_folder_holds_what_the_contract_names(whole, synthetic_store):
     names = {path.name for path in whole.iterdir()}
     assert {"settings.yaml", "run.json", "log.jsonl", "encoder.safetensors", "encoder.json", "checkpoints"} <= names
     facts = json.loads((whole / "run.json").read_text())
-    store = Store.open(phantom_store)
+    store = Store.open(synthetic_store)
     images = store.rows_in("train")
     assert facts["inputs"][0]["sha256"] == store.sha256
     assert facts["pretrained_on"]["images"] == len(images)
@@ -83,11 +83,11 @@ def test_a_run_folder_holds_what_the_contract_names(whole, phantom_store):
     assert listed == set(store.index["patient"].gather(images))
 
 
-def test_the_settings_file_states_everything_and_repeats_the_run(whole, phantom_store, tmp_path):
+def test_the_settings_file_states_everything_and_repeats_the_run(whole, synthetic_store, tmp_path):
     settings = from_yaml(whole / "settings.yaml")
     assert None not in {name: v for name, v in settings.items() if name not in ("exclude_patients", "knn")}.values()
     chosen = {name: settings[name] for name in settings if name not in ("stores", "out")}
-    again = tiny_run(phantom_store, tmp_path / "again", **chosen)
+    again = tiny_run(synthetic_store, tmp_path / "again", **chosen)
     assert_same_run(whole, again)
 
 
@@ -133,8 +133,8 @@ def test_two_checkpoints_are_left_and_they_hold_the_queue(whole):
     assert state["method"]["queue"]["keys_KC"].shape == (16, 32)
 
 
-def test_another_seed_is_another_run(whole, phantom_store, tmp_path):
-    other = tiny_run(phantom_store, tmp_path / "run", seed=1, epochs=1)
+def test_another_seed_is_another_run(whole, synthetic_store, tmp_path):
+    other = tiny_run(synthetic_store, tmp_path / "run", seed=1, epochs=1)
     assert read_log(other)[0]["loss"] != read_log(whole)[0]["loss"]
 
 
@@ -169,15 +169,15 @@ def test_the_rate_in_the_log_is_the_schedules(whole):
     assert read_log(whole)[-1]["lr"] < 0.02 * 1e-3
 
 
-def test_the_optimiser_really_gets_the_rate(phantom_store, tmp_path, monkeypatch):
+def test_the_optimiser_really_gets_the_rate(synthetic_store, tmp_path, monkeypatch):
     """With a rate of zero but in the second half of the run nothing moves before it."""
     monkeypatch.setattr(trainer, "learning_rate", lambda step, steps, *_: 0.1 if step >= steps // 2 else 0.0)
-    run = tiny_run(phantom_store, tmp_path / "run", epochs=2, save_every=1, optimizer="sgd", weight_decay=0.0)
+    run = tiny_run(synthetic_store, tmp_path / "run", epochs=2, save_every=1, optimizer="sgd", weight_decay=0.0)
     first, last = run_folder.checkpoints(run / "checkpoints")
     states = [torch.load(path, weights_only=True)["method"]["query"]["head.0.weight"] for path in (first, last)]
     assert not torch.equal(*states)
     monkeypatch.setattr(trainer, "learning_rate", lambda *_: 0.0)
-    still = tiny_run(phantom_store, tmp_path / "still", epochs=1, optimizer="sgd", weight_decay=0.0)
+    still = tiny_run(synthetic_store, tmp_path / "still", epochs=1, optimizer="sgd", weight_decay=0.0)
     start = loop_start(still)
     weights = load_file(still / "encoder.safetensors")
     assert all(torch.equal(weights[name], start[name]) for name in start if "running" not in name and "num" not in name)
@@ -188,17 +188,17 @@ def test_the_optimiser_really_gets_the_rate(phantom_store, tmp_path, monkeypatch
 
 @pytest.mark.parametrize(("stop_at", "save_every"), [(3, 4), (7, 4), (13, 5)])
 def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(
-    whole, phantom_store, tmp_path, monkeypatch, stop_at, save_every
+    whole, synthetic_store, tmp_path, monkeypatch, stop_at, save_every
 ):
     """Neither the checkpoints nor the break fall together with the log lines, every third step."""
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, stop_at))
         with pytest.raises(OSError, match="images are gone"):
-            tiny_run(phantom_store, out, save_every=save_every)
+            tiny_run(synthetic_store, out, save_every=save_every)
     assert not (out / "run.json").exists()
     assert len(run_folder.checkpoints(out / "checkpoints")) == min(2, stop_at // save_every)
-    tiny_run(phantom_store, out, save_every=save_every, resume=True)
+    tiny_run(synthetic_store, out, save_every=save_every, resume=True)
     assert_same_run(whole, out)
 
 
@@ -214,16 +214,16 @@ def breaking_off(run, stop_at: int):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_at_the_next_step_and_the_run_goes_on_from_there(
-    whole, phantom_store, tmp_path, monkeypatch, number
+    whole, synthetic_store, tmp_path, monkeypatch, number
 ):
     out, before = tmp_path / "run", signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.BatchLoader, "run", signalling(feed_module.BatchLoader.run, number))
         with pytest.raises(RunError, match=r"Stopped after step 8 of 15, saved.\n.*--resume"):
-            tiny_run(phantom_store, out, save_every=100)
+            tiny_run(synthetic_store, out, save_every=100)
     assert run_folder.latest_checkpoint(out / "checkpoints")["step"] == 8
     assert signal.getsignal(number) is before
-    tiny_run(phantom_store, out, save_every=100, resume=True)
+    tiny_run(synthetic_store, out, save_every=100, resume=True)
     assert_same_run(whole, out)
 
 
@@ -237,39 +237,41 @@ def signalling(run, number: int):
     return sending
 
 
-def test_a_torn_log_line_and_a_damaged_checkpoint_do_not_stop_a_resumption(whole, phantom_store, tmp_path, monkeypatch):
+def test_a_torn_log_line_and_a_damaged_checkpoint_do_not_stop_a_resumption(
+    whole, synthetic_store, tmp_path, monkeypatch
+):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 10))
         with pytest.raises(OSError, match="images are gone"):
-            tiny_run(phantom_store, out)
+            tiny_run(synthetic_store, out)
     with open(out / "log.jsonl", "a") as file:
         file.write('{"step": 12, "lo')
     newest = run_folder.checkpoints(out / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:2000])
-    tiny_run(phantom_store, out, resume=True)
+    tiny_run(synthetic_store, out, resume=True)
     assert_same_run(whole, out)
 
 
-def test_a_finished_run_is_not_run_again(whole, phantom_store, capsys):
+def test_a_finished_run_is_not_run_again(whole, synthetic_store, capsys):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
-    tiny_run(phantom_store, whole, resume=True)
+    tiny_run(synthetic_store, whole, resume=True)
     assert "nothing to resume" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
-def test_a_run_is_not_written_over(whole, phantom_store):
+def test_a_run_is_not_written_over(whole, synthetic_store):
     with pytest.raises(InputError, match=r"is not empty.\n.*--resume"):
-        tiny_run(phantom_store, whole)
+        tiny_run(synthetic_store, whole)
 
 
 @pytest.mark.parametrize(
     "changed", [{"lr": 2e-3}, {"queue": 8}, {"temperature": 0.1}, {"seed": 3}, {"batch": 4}, {"epochs": 5}]
 )
-def test_a_run_is_not_resumed_with_other_settings(whole, phantom_store, tmp_path, changed):
+def test_a_run_is_not_resumed_with_other_settings(whole, synthetic_store, tmp_path, changed):
     out = begun(whole, tmp_path)
     with pytest.raises(InputError, match=f"other settings.*--{next(iter(changed))}"):
-        tiny_run(phantom_store, out, resume=True, **changed)
+        tiny_run(synthetic_store, out, resume=True, **changed)
 
 
 def begun(whole: Path, folder: Path) -> Path:
@@ -281,9 +283,9 @@ def begun(whole: Path, folder: Path) -> Path:
     return out
 
 
-def test_a_run_is_not_resumed_on_other_images(whole, phantom_store, tmp_path):
+def test_a_run_is_not_resumed_on_other_images(whole, synthetic_store, tmp_path):
     out = begun(whole, tmp_path)
     inputs = json.loads((out / "inputs.json").read_text())
     (out / "inputs.json").write_text(json.dumps([{**inputs[0], "sha256": "0" * 64}]))
     with pytest.raises(InputError, match="begun on other images"):
-        tiny_run(phantom_store, out, resume=True)
+        tiny_run(synthetic_store, out, resume=True)

@@ -22,27 +22,27 @@ from test_pretrain import assert_same_run, breaking_off
 
 
 @pytest.fixture(scope="module")
-def whole(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run from start to end, nothing in its way."""
-    return tiny_run(phantom_store, tmp_path_factory.mktemp("full") / "run")
+    return tiny_run(synthetic_store, tmp_path_factory.mktemp("full") / "run")
 
 
 def test_processes_started_again_by_their_launcher_go_on_and_those_of_another_do_not(
-    whole, phantom_store, tmp_path, monkeypatch
+    whole, synthetic_store, tmp_path, monkeypatch
 ):
     out = tmp_path / "run"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-7")
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
         with pytest.raises(OSError, match="images are gone"):
-            tiny_run(phantom_store, out)
+            tiny_run(synthetic_store, out)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-8")
     with pytest.raises(InputError, match="is not empty"):
-        tiny_run(phantom_store, out)
+        tiny_run(synthetic_store, out)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-7")
-    tiny_run(phantom_store, out)
+    tiny_run(synthetic_store, out)
     assert_same_run(whole, out)
-    tiny_run(phantom_store, out)  # started again after its last step: nothing is left to do
+    tiny_run(synthetic_store, out)  # started again after its last step: nothing is left to do
 
 
 @pytest.mark.parametrize("unnamed", ["none", ""])
@@ -54,12 +54,12 @@ def test_a_launch_without_a_name_is_known_by_its_launcher(unnamed):
     assert run_folder.launch_name({"TORCHELASTIC_RUN_ID": "job-7"}) == "job-7"
 
 
-def test_a_process_that_sees_other_images_than_the_first_is_refused(phantom_store, tmp_path, monkeypatch):
+def test_a_process_that_sees_other_images_than_the_first_is_refused(synthetic_store, tmp_path, monkeypatch):
     monkeypatch.setattr(
         run_folder, "broadcast_decision", lambda *_: [{"store": "store", "source": "here", "sha256": "0"}]
     )
     with pytest.raises(InputError, match=r"Process 0 sees other images than process 0 in .*store"):
-        tiny_run(phantom_store, tmp_path / "run")
+        tiny_run(synthetic_store, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -109,7 +109,7 @@ def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_
     assert len(set(left[:4])) == 4
 
 
-def test_what_a_run_settled_by_itself_stays_when_it_goes_on(whole, phantom_store):
-    settings = tiny(phantom_store, whole, queue=None, batch=0, resume=True)
+def test_what_a_run_settled_by_itself_stays_when_it_goes_on(whole, synthetic_store):
+    settings = tiny(synthetic_store, whole, queue=None, batch=0, resume=True)
     settled, finished = run_folder.resolve_resume(settings)
     assert (settled.queue, settled.batch, finished) == (16, 8, True)

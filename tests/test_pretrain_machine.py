@@ -158,23 +158,23 @@ def test_batch_auto_is_a_word_for_a_number_to_be_found():
 
 
 def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on_resuming(
-    phantom_store, tmp_path, monkeypatch
+    synthetic_store, tmp_path, monkeypatch
 ):
     """`--batch auto` on a CPU is the preset's."""
     monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=4))
-    run = tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1)
+    run = tiny_run(synthetic_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1)
     kept = from_yaml(run / "settings.yaml")
     assert (kept["batch"], kept["precision"]) == (4, "no")
     assert json.loads((run / "run.json").read_text())["steps"] == 11
     (run / "run.json").unlink()
     monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=8))
-    tiny_run(phantom_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1, resume=True)
+    tiny_run(synthetic_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1, resume=True)
     assert from_yaml(run / "settings.yaml")["batch"] == 4
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(phantom_store, tmp_path, method):
-    settings = tiny(phantom_store, tmp_path / "run", method=method, batch=AUTO, queue=None)
+def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(synthetic_store, tmp_path, method):
+    settings = tiny(synthetic_store, tmp_path / "run", method=method, batch=AUTO, queue=None)
     accelerator = hardware.make_accelerator("cpu", "no")
 
     def fits(batch: int) -> bool:

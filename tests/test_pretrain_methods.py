@@ -246,14 +246,14 @@ def test_a_simsiam_step_is_algorithm_1():
 
 
 @OTHERS
-def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(phantom_store, tmp_path, monkeypatch, name):
+def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(synthetic_store, tmp_path, monkeypatch, name):
     how = {"method": name, "queue": None}
-    whole, out = tiny_run(phantom_store, tmp_path / "whole", **how), tmp_path / "broken"
+    whole, out = tiny_run(synthetic_store, tmp_path / "whole", **how), tmp_path / "broken"
     with monkeypatch.context() as patch:
         patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
         with pytest.raises(OSError, match="images are gone"):
-            tiny_run(phantom_store, out, **how)
-    tiny_run(phantom_store, out, resume=True, **how)
+            tiny_run(synthetic_store, out, **how)
+    tiny_run(synthetic_store, out, resume=True, **how)
     assert_same_run(whole, out)
     facts = json.loads((whole / "run.json").read_text())
     assert facts["method"]["id"] == name
@@ -261,15 +261,15 @@ def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(phantom_s
     assert len(read_log(whole)) == 5
 
 
-def test_methods_are_studied_and_reported_side_by_side(phantom_store, tmp_path):
+def test_methods_are_studied_and_reported_side_by_side(synthetic_store, tmp_path):
     arms = []
     for name in METHODS:
         queue = 16 if name == "moco" else None
-        out = tiny_run(phantom_store, tmp_path / name, method=name, queue=queue, epochs=1, log_every=1)
+        out = tiny_run(synthetic_store, tmp_path / name, method=name, queue=queue, epochs=1, log_every=1)
         arms.append(f"{name}={out}")
     how = {"target": ["Effusion"], "fraction": [1.0], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1}
     out = tmp_path / "study"
-    run("study", {"store": phantom_store, "out": out, "arm": arms, **how})
+    run("study", {"store": synthetic_store, "out": out, "arm": arms, **how})
     facts = json.loads((out / "study.json").read_text())["arms"]
     assert {arm: facts[arm]["method"] for arm in facts} == {n: m.words.name for n, m in METHODS.items()}
     run("report", {"study": out})

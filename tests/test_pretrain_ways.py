@@ -26,14 +26,14 @@ from small_run import read_log, tiny, tiny_run
         ("sgd", 0.03, {"schedule": "constant", "brightness": 0.3, "contrast": 0.3, "channels": 1}),
     ],
 )
-def test_every_optimiser_schedule_head_and_kind_of_positive_runs(phantom_store, tmp_path, optimizer, lr, others):
-    run = tiny_run(phantom_store, tmp_path / "run", optimizer=optimizer, lr=lr, epochs=1, log_every=1, **others)
+def test_every_optimiser_schedule_head_and_kind_of_positive_runs(synthetic_store, tmp_path, optimizer, lr, others):
+    run = tiny_run(synthetic_store, tmp_path / "run", optimizer=optimizer, lr=lr, epochs=1, log_every=1, **others)
     entries = read_log(run)
     assert len(entries) == 5
     assert all(math.isfinite(entry["loss"]) for entry in entries)
 
 
-def test_positives_of_one_study_change_the_key_views_only(phantom_store, tmp_path, monkeypatch):
+def test_positives_of_one_study_change_the_key_views_only(synthetic_store, tmp_path, monkeypatch):
     taken: dict[str, list[torch.Tensor]] = {}
     step = MoCo.step
     for positives in ("view", "study"):
@@ -41,13 +41,13 @@ def test_positives_of_one_study_change_the_key_views_only(phantom_store, tmp_pat
         monkeypatch.setattr(
             MoCo, "step", lambda method, both, lr, _v=views: _v.extend(both.clone()) or step(method, both, lr)
         )
-        tiny_run(phantom_store, tmp_path / positives, positives=positives, epochs=1)
+        tiny_run(synthetic_store, tmp_path / positives, positives=positives, epochs=1)
     for number, (one, other) in enumerate(zip(*taken.values(), strict=True)):
         assert torch.equal(one, other) == (number % 2 == 0)
 
 
-def test_a_learnable_set_is_learned_and_the_loss_falls_below_guessing(phantom_store, tmp_path):
-    run = tiny_run(phantom_store, tmp_path / "run", epochs=12, lr=3e-3, momentum=0.9, rotation=0.0, flip=0.0)
+def test_a_learnable_set_is_learned_and_the_loss_falls_below_guessing(synthetic_store, tmp_path):
+    run = tiny_run(synthetic_store, tmp_path / "run", epochs=12, lr=3e-3, momentum=0.9, rotation=0.0, flip=0.0)
     log, chance = read_log(run), math.log(17)
     late = log[-len(log) // 3 :]
     # Over ten seeds, one thread, AVX2: 0.68 to 0.81 of chance (sd 0.04), right in 0.30 to 0.36 (sd 0.02, by chance 0.06).
@@ -58,8 +58,8 @@ def test_a_learnable_set_is_learned_and_the_loss_falls_below_guessing(phantom_st
     assert facts["loss"] == log[-1]["loss"]
 
 
-def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recorded(phantom_store, tmp_path, capsys):
-    run = tiny_run(phantom_store, tmp_path / "run", queue=None, epochs=1)
+def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recorded(synthetic_store, tmp_path, capsys):
+    run = tiny_run(synthetic_store, tmp_path / "run", queue=None, epochs=1)
     assert json.loads((run / "run.json").read_text())["queue"] == 32  # 44 images: five batches of 8 less one
     said = capsys.readouterr().err
     assert "queue K 32 (the preset's is 1,024)" in said
@@ -82,12 +82,12 @@ def planted(monkeypatch: pytest.MonkeyPatch, at: int, fault) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpoint(
-    phantom_store, tmp_path, monkeypatch
+    synthetic_store, tmp_path, monkeypatch
 ):
     out = tmp_path / "run"
     planted(monkeypatch, 10, lambda method: method.queue.keys_KC.fill_(math.nan))
     with pytest.raises(RunError, match=r"loss is not finite at step 10; .* checkpoint is .*step-00000008.pt") as told:
-        tiny_run(phantom_store, out)
+        tiny_run(synthetic_store, out)
     assert "--lr" in str(told.value)
     assert [path.name for path in run_folder.checkpoints(out / "checkpoints")] == [
         "step-00000004.pt",
@@ -97,7 +97,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_good_checkpo
     assert all(entry["step"] <= 9 for entry in read_log(out))
 
 
-def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(phantom_store, tmp_path, monkeypatch):
+def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(synthetic_store, tmp_path, monkeypatch):
     """The loss of step 8 is fine, but its descent is not; step 8 would be saved."""
 
     def spoil(method) -> None:
@@ -111,12 +111,12 @@ def test_weights_that_are_not_finite_never_become_the_last_good_checkpoint(phant
 
     planted(monkeypatch, 8, spoil)
     with pytest.raises(RunError, match=r"weights are not finite at step 8; .* checkpoint is .*step-00000004.pt"):
-        tiny_run(phantom_store, tmp_path / "run")
+        tiny_run(synthetic_store, tmp_path / "run")
 
 
-def test_a_learning_rate_without_sense_ends_in_words(phantom_store, tmp_path):
+def test_a_learning_rate_without_sense_ends_in_words(synthetic_store, tmp_path):
     with pytest.raises(RunError, match=r"not finite at step \d+; there is no checkpoint yet"):
-        tiny_run(phantom_store, tmp_path / "run", lr=1e30, optimizer="sgd", warmup=0.0, save_every=100)
+        tiny_run(synthetic_store, tmp_path / "run", lr=1e30, optimizer="sgd", warmup=0.0, save_every=100)
 
 
 # --- the door
@@ -135,20 +135,20 @@ def test_a_learning_rate_without_sense_ends_in_words(phantom_store, tmp_path):
         ({"stores": (Path("no-store"),)}, "no store at no-store"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(phantom_store, tmp_path, wrong, words):
+def test_what_cannot_work_is_refused_before_anything_is_written(synthetic_store, tmp_path, wrong, words):
     with pytest.raises(InputError, match=words):
-        tiny_run(phantom_store, tmp_path / "run", **wrong)
+        tiny_run(synthetic_store, tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_holds_no_run_is_not_resumed_into(phantom_store, tmp_path):
+def test_a_folder_that_holds_no_run_is_not_resumed_into(synthetic_store, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match=r"thesis\.txt"):
-        tiny_run(phantom_store, tmp_path, resume=True)
+        tiny_run(synthetic_store, tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_keys_are_made_in_the_precision_of_the_queries(phantom_store, tmp_path, monkeypatch):
+def test_keys_are_made_in_the_precision_of_the_queries(synthetic_store, tmp_path, monkeypatch):
     seen = []
     forward = torch.nn.Linear.forward
 
@@ -157,21 +157,21 @@ def test_keys_are_made_in_the_precision_of_the_queries(phantom_store, tmp_path, 
         return forward(self, values)
 
     monkeypatch.setattr(torch.nn.Linear, "forward", spy)
-    tiny_run(phantom_store, tmp_path / "run", epochs=1, precision="bf16")
+    tiny_run(synthetic_store, tmp_path / "run", epochs=1, precision="bf16")
     assert set(seen) == {(True, True), (False, True)}  # queries with gradients, keys without; both in bfloat16
 
 
-def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_of_its_step(phantom_store, tmp_path):
-    each = read_log(tiny_run(phantom_store, tmp_path / "each", log_every=1, epochs=2))
-    some = read_log(tiny_run(phantom_store, tmp_path / "some", log_every=4, epochs=2))
+def test_losses_are_means_since_the_last_line_and_the_gradients_length_is_that_of_its_step(synthetic_store, tmp_path):
+    each = read_log(tiny_run(synthetic_store, tmp_path / "each", log_every=1, epochs=2))
+    some = read_log(tiny_run(synthetic_store, tmp_path / "some", log_every=4, epochs=2))
     for line in some[:2]:
         before = each[line["step"] - 4 : line["step"]]
         assert line["gradient_norm"] == before[-1]["gradient_norm"] > 0
         assert line["loss"] == pytest.approx(sum(entry["loss"] for entry in before) / 4, rel=1e-6)
 
 
-def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(phantom_store, tmp_path):
-    methods = [METHODS["moco"](Net(nn.Flatten(), 64), tiny(phantom_store, tmp_path), alone()) for _ in range(2)]
+def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(synthetic_store, tmp_path):
+    methods = [METHODS["moco"](Net(nn.Flatten(), 64), tiny(synthetic_store, tmp_path), alone()) for _ in range(2)]
     for method, scale in zip(methods, (8.0, 2.0), strict=True):
         method.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         method.scaler.scale(torch.ones(1))

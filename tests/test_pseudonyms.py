@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import mococxr
-from mococxr.datasets import DATASETS, Cohort, read_cohort
+from mococxr.datasets import READERS, Dataset, read_dataset
 from mococxr.errors import WITHHELD, InputError, RunError, Shown
 from mococxr.preparation.prepare import run
 from mococxr.preparation.pseudonymised import pseudonymise
@@ -178,9 +178,9 @@ def test_days_counted_by_a_reader_are_kept_and_a_column_of_that_name_is_not(tmp_
     fixed = {"path": ["a"], "patient": ["A"], "study": ["S"]}
     rows = pl.DataFrame(fixed | {"day": [0], "remark": ["note"]})
     for name, names in (("mimic", ("day",)), ("csv", ())):
-        safe = DATASETS[name].safe
-        cohort = Cohort(name, "images", tmp_path, rows, (), metadata=("day", "remark"), safe=safe)
-        hidden, _ = pseudonymise(cohort, Key.open(tmp_path / "key"), ())
+        safe = READERS[name].safe
+        dataset = Dataset(name, "images", tmp_path, rows, (), metadata=("day", "remark"), safe=safe)
+        hidden, _ = pseudonymise(dataset, Key.open(tmp_path / "key"), ())
         assert hidden.metadata == names
         assert set(hidden.rows.columns) == {*fixed, *names}
 
@@ -227,12 +227,12 @@ def test_a_folder_named_after_a_patient_is_not_named_when_it_cannot_be_read(tmp_
     (tmp_path / "SMITH_JOHN").mkdir()
     closed(tmp_path / "SMITH_JOHN", monkeypatch)
     with pytest.raises(InputError, match="Permission denied") as caught:
-        read_cohort(tmp_path, format="folder", patients_unknown=True, redact=True)
+        read_dataset(tmp_path, format="folder", patients_unknown=True, redact=True)
     assert "SMITH" not in str(caught.value)
 
 
 def test_two_rows_of_one_film_are_refused_without_its_name(tmp_path):
     (tmp_path / "t.csv").write_text("path,patient\n00012_SMITH.png,1\n00012_SMITH.png,1\n")
     with pytest.raises(InputError, match=r"row 2 \(line 3\).*already appears in row 1") as caught:
-        read_cohort(tmp_path, redact=True)
+        read_dataset(tmp_path, redact=True)
     assert "SMITH" not in str(caught.value)

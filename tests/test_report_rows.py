@@ -57,7 +57,7 @@ PRETRAINED = {"source": "pediatric", "images": 3400, "patients": 1690}
     ("recorded", "titles"),
     [
         ({}, []),
-        (about("store", phantom=True), ["Phantom images"]),
+        (about("store", synthetic=True), ["Synthetic images"]),
         (about("store", patients_known=False), ["Patients unknown"]),
         (
             about("arms", pretrained_on=PRETRAINED | {"splits": "train+val"}),
@@ -281,13 +281,13 @@ def test_the_test_set_is_what_has_a_label_and_was_scored_and_not_the_whole_split
 
 def test_images_of_another_store_are_named_and_counted(tmp_path: Path) -> None:
     other = facts(ARMS, TARGETS)["store"] | {"source": "nih", "path_name": "store2"}
-    other |= {"splits": {"test": {"images": 77, "patients": 66}}, "split_rule": "all of it", "phantom": True}
+    other |= {"splits": {"test": {"images": 77, "patients": 66}}, "split_rule": "all of it", "synthetic": True}
     study = small(tmp_path / "s", test_store=other)
     assert headline.subtitle(study).endswith("Judged on another store, nih: 512 images, 309 patients.")
     data = provenance.data(study)
     assert data["tables"][0][1].rows[-1] == ["Test, of the other store", "77", "66"]
     assert ("Test images", "those of another store: nih (store store2; split: all of it)") in data["facts"]
-    assert headline.alerts(study)[0].title == "Phantom images"
+    assert headline.alerts(study)[0].title == "Synthetic images"
     assert {"33", "32"} & {row[1] for row in manuscript.checklist(study).rows} == {"33"}
 
 

@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shenzhen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shenzhen")
-    write_page(fake_reproduction(out, "shenzhen", ("*",), phantom=False, departures=[]))
+    write_page(fake_reproduction(out, "shenzhen", ("*",), synthetic=False, departures=[]))
     return out
 
 
@@ -139,7 +139,7 @@ def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, h
 @pytest.mark.usefixtures("no_pictures")
 def test_the_verdict_counts_by_rule(made: Path, tmp_path: Path) -> None:
     assert "Of 96 cells 15 were run, 1 is undefined. 15 of 15 measured intervals overlap" in text(made)
-    far = fake_reproduction(tmp_path / "far", patterns=("edema/*/0.1/*",), shift=-0.3, phantom=False)
+    far = fake_reproduction(tmp_path / "far", patterns=("edema/*/0.1/*",), shift=-0.3, synthetic=False)
     write_page(far)
     assert "Of 96 cells 4 were run. 0 of 4 measured intervals overlap the printed ones. 2 settings differ" in text(far)
     none = fake_reproduction(tmp_path / "none", patterns=("edema/*/0.1/moco",))
@@ -159,7 +159,7 @@ def test_the_claim_is_judged_at_the_smallest_share_that_has_a_difference(made: P
     assert "With 0.1 % of the labels, MoCo is above ImageNet" in text(made)
 
 
-def test_departures_and_phantoms_are_said_before_any_number(made: Path, shenzhen: Path) -> None:
+def test_departures_and_synthetic_images_are_said_before_any_number(made: Path, shenzhen: Path) -> None:
     said = text(made)
     assert said.index("Synthetic images") < said.index("Of 96 cells")
     assert said.index("size 320 px 32 px") < said.index("AUROC against labels")

@@ -56,7 +56,7 @@ def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: 
         "rows": 223_414, "patients": 64_540, "studies": 187_641, "table_is_papers": True, "test": None,
     }  # fmt: skip
     assert record["departures"] == []
-    assert record["phantom"] is False
+    assert record["synthetic"] is False
     sizes = {f: [len(pl.read_csv(out / f"draws/{f}-{i}.csv")) for i in range(5)] for f in ("0.001", "0.01")}
     assert sizes == {"0.001": [222, 253, 213, 225, 230], "0.01": [2259, 2244, 2195, 2232, 2188]}
     draw = pl.read_csv(out / "draws/0.001-3.csv")
@@ -82,7 +82,7 @@ def test_without_the_official_test_set_no_cell_can_be_run_and_each_says_why(rele
     record = plan(tmp_path / "out", release / "CheXpert-v1.0-small")
     assert all("--test-root" in cell["reason"] for cell in record["cells"])
     assert record["data"]["test"]["kind"] == "none"
-    assert record["phantom"] is True
+    assert record["synthetic"] is True
     record = plan(tmp_path / "with", release / "CheXpert-v1.0-small", test_root=release / "CheXpert")
     assert {cell["reason"] for cell in record["cells"]} == {"not reached yet"}
 

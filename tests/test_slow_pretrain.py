@@ -63,17 +63,17 @@ def kill_after(store: Path, out: Path, steps: int, **settings: object) -> None:
     assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
 
 
-def test_a_run_that_is_killed_anywhere_and_resumed_is_the_uninterrupted_run(phantom_store, tmp_path):
+def test_a_run_that_is_killed_anywhere_and_resumed_is_the_uninterrupted_run(synthetic_store, tmp_path):
     settings = {"epochs": 8, "save_every": 5, "log_every": 1}
-    whole = finish(phantom_store, tmp_path / "whole", **settings)
+    whole = finish(synthetic_store, tmp_path / "whole", **settings)
     out = tmp_path / "killed"
     chance = random.Random(time.time_ns())  # another place each time
     first = chance.randrange(1, 18)
     second = chance.randrange(first + 1, 36)
-    kill_after(phantom_store, out, first, **settings)
-    kill_after(phantom_store, out, second, resume=True, **settings)
+    kill_after(synthetic_store, out, first, **settings)
+    kill_after(synthetic_store, out, second, resume=True, **settings)
     assert not (out / "run.json").exists()
-    finish(phantom_store, out, resume=True, **settings)
+    finish(synthetic_store, out, resume=True, **settings)
     assert_same_run(whole, out)
     assert [entry["step"] for entry in read_log(out)] == list(range(1, 41))
 
@@ -86,13 +86,13 @@ FREE = {
 
 
 @pytest.fixture(scope="module")
-def one(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finish(phantom_store, tmp_path_factory.mktemp("one") / "run", **FREE)
+def one(synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(synthetic_store, tmp_path_factory.mktemp("one") / "run", **FREE)
 
 
 @pytest.fixture(scope="module")
-def two(phantom_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finish(phantom_store, tmp_path_factory.mktemp("two") / "run", processes=2, **FREE)
+def two(synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(synthetic_store, tmp_path_factory.mktemp("two") / "run", processes=2, **FREE)
 
 
 def assert_alike(single: Path, other: Path) -> None:
@@ -112,9 +112,9 @@ def assert_alike(single: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["simclr"])
-def test_two_processes_contrast_against_the_batch_of_both(phantom_store, tmp_path, method):
+def test_two_processes_contrast_against_the_batch_of_both(synthetic_store, tmp_path, method):
     how = FREE | {"method": method, "queue": None}
-    runs = [finish(phantom_store, tmp_path / str(n), processes=n, **how) for n in (1, 2)]
+    runs = [finish(synthetic_store, tmp_path / str(n), processes=n, **how) for n in (1, 2)]
     for ours, theirs in zip(*map(read_log, runs), strict=True):
         assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
         assert theirs["contrast_accuracy"] == pytest.approx(ours["contrast_accuracy"], abs=1e-6)
@@ -133,19 +133,19 @@ def test_two_processes_learn_what_one_does(one, two):
 
 
 def test_two_processes_compute_in_the_precision_asked_for_and_do_not_wait_for_weights_that_no_image_reaches(
-    phantom_store, tmp_path
+    synthetic_store, tmp_path
 ):
     small_encoders.transformers_folder(tmp_path / "dino", small_encoders.small_dinov2())  # it has a mask token
     brought = {"init": f"hf:{tmp_path / 'dino'}", "size": 28, "epochs": 1, "precision": "bf16"}
-    out = finish(phantom_store, tmp_path / "run", processes=2, **brought)
+    out = finish(synthetic_store, tmp_path / "run", processes=2, **brought)
     for rank in (0, 1):
         assert json.loads(Path(f"{out}-kinds-{rank}.json").read_text()) == ["torch.bfloat16"]
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_run_goes_on_with_another_number_of_processes(one, two, phantom_store, tmp_path, before, after):
+def test_a_run_goes_on_with_another_number_of_processes(one, two, synthetic_store, tmp_path, before, after):
     out = stopped_after(two if before == 2 else one, tmp_path / "begun", 5)
-    finish(phantom_store, out, processes=after, resume=True, **FREE)
+    finish(synthetic_store, out, processes=after, resume=True, **FREE)
     assert_alike(one, out)
     facts = json.loads((out / "run.json").read_text())
     assert (facts["steps"], facts["processes"]) == (10, after)
@@ -164,11 +164,11 @@ NORMED = {"epochs": 8, "log_every": 1, "save_every": 7, "precision": "no"}
 """A run of 40 steps with batch norm."""
 
 
-def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_been(phantom_store, tmp_path):
+def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_been(synthetic_store, tmp_path):
     """By the launcher alone, with nobody there to type --resume; on the way there is a half-written checkpoint."""
-    whole = finish(phantom_store, tmp_path / "whole", processes=2, **NORMED)
+    whole = finish(synthetic_store, tmp_path / "whole", processes=2, **NORMED)
     out = tmp_path / "killed"
-    with begin(phantom_store, out, random.randrange(8, 36), processes=2, restarts=1, **NORMED) as launcher:
+    with begin(synthetic_store, out, random.randrange(8, 36), processes=2, restarts=1, **NORMED) as launcher:
         killed = int(Path(f"{out}-pid-1").read_text())
         (out / "checkpoints" / ".step-00000039.pt.x.part").write_bytes(b"half")
         os.kill(killed, signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_be
     assert {queue[-1] for queue in queues} == {queues[0][-1]}
     assert len(queues[0]) == 40 > len(queues[2]) == len(queues[3]) >= 4  # gone on with, not done again
     assert [entry["step"] for entry in read_log(out)] == list(range(1, 41))
-    again = command(phantom_store, out, 2, restarts=1, **NORMED)
+    again = command(synthetic_store, out, 2, restarts=1, **NORMED)
     done = subprocess.run(again, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode != 0  # another launch does not write over it, even when it is started again
     assert done.stderr.count(f"{out} is not empty.") == 2

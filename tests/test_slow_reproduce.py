@@ -1,4 +1,4 @@
-"""A small reproduction on phantoms, seen closely: votes, views, draws, and how it grows by cells and ways."""
+"""A small reproduction on synthetic images, seen closely: votes, views, draws, and how it grows by cells and ways."""
 
 from __future__ import annotations
 

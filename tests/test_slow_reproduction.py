@@ -1,4 +1,4 @@
-"""The whole of both reproductions on phantoms laid out as the releases: twice the same, once through a kill -9."""
+"""The whole of both reproductions on synthetic images laid out as the releases: twice the same, once through a kill -9."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_shenzhen_starts_from_what_was_pretrained_on_chexpert(made: Made) -> Non
         assert not [text for text in facts["warnings"] if "does not say" in text]
 
 
-def test_every_table_and_figure_is_there_and_the_page_says_phantom(made: Made) -> None:
+def test_every_table_and_figure_is_there_and_the_page_says_synthetic(made: Made) -> None:
     for out, figures in ((made.chexpert[0], 24), (made.shenzhen[0], 8)):
         assert sorted(p.stem for p in (out / "tables").iterdir()) == sorted(spec.name for spec in TABLES)
         assert len(list((out / "figures").iterdir())) == figures

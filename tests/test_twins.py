@@ -10,13 +10,13 @@ import polars as pl
 import pytest
 
 from mococxr.near_duplicates import DISTANCE, FINGERPRINT, candidate_pairs, fingerprints, is_copy
-from mococxr.synthetic import draw_phantom
+from mococxr.synthetic import draw_synthetic
 
 
 @pytest.fixture(scope="module")
 def images() -> list[np.ndarray]:
-    """60 phantoms of 20 people."""
-    return [draw_phantom(3, i, patient=i // 3) for i in range(60)]
+    """60 synthetic images of 20 people."""
+    return [draw_synthetic(3, i, patient=i // 3) for i in range(60)]
 
 
 def rescaled(image: np.ndarray, factor: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from mococxr.augment import DRAWS, Recipe, draw_view, draw_views, matrix, uniforms
 from mococxr.store.levels import shrink
-from mococxr.synthetic import draw_phantom
+from mococxr.synthetic import draw_synthetic
 
 FLIP, ANGLE, AREA, X, Y, CONTRAST, BRIGHTNESS = range(DRAWS)
 STILL = Recipe(64, flip=0, rotation=0)
@@ -18,8 +18,8 @@ WILD = Recipe(64, flip=0.5, rotation=15, crop=(0.5, 1))
 
 
 def image(index: int = 0, height: int = 230) -> np.ndarray:
-    """A phantom as it stands in a store, (230, 192): three times as wide as a view of 64."""
-    return draw_phantom(3, index, size=height)
+    """A synthetic image as it stands in a store, (230, 192): three times as wide as a view of 64."""
+    return draw_synthetic(3, index, size=height)
 
 
 def slow_view(image: np.ndarray, recipe: Recipe, draws: np.ndarray) -> np.ndarray:

@@ -89,10 +89,10 @@ def test_opencv_has_its_threads_back_afterwards_whatever_happens():
 
 
 @pytest.mark.usefixtures("_three_threads")
-def test_opencv_keeps_to_one_thread_while_a_network_is_pretrained(phantom_store, tmp_path, monkeypatch):
+def test_opencv_keeps_to_one_thread_while_a_network_is_pretrained(synthetic_store, tmp_path, monkeypatch):
     seen, step = [], MoCo.step
     monkeypatch.setattr(MoCo, "step", lambda *given, **how: seen.append(cv2.getNumThreads()) or step(*given, **how))
-    tiny_run(phantom_store, tmp_path / "run", epochs=1)
+    tiny_run(synthetic_store, tmp_path / "run", epochs=1)
     assert set(seen) == {1}
     assert cv2.getNumThreads() == 3
 

@@ -108,7 +108,7 @@ def Features(encoder, *, size=None, crop_mode="center", device="auto", batch=64)
 def read_image(source, *, depth="full", voi=None, frames="refuse"):
     """Read one image as `prepare` would.
 
-    >>> mococxr.read_image("images/images/phantom-000001-2.png").shape
+    >>> mococxr.read_image("images/images/synthetic-000001-2.png").shape
     (72, 60)
 
     Args:
@@ -155,7 +155,7 @@ def load_classifier(folder):
     """Load a classifier made by `fit`.
 
     >>> classifier = mococxr.load_classifier("model")
-    >>> table = classifier.predict([mococxr.read_image("images/images/phantom-000001-2.png")])
+    >>> table = classifier.predict([mococxr.read_image("images/images/synthetic-000001-2.png")])
     >>> table.columns  # as `predict` writes them; polars
     ['score', 'calibrated', 'decision']
 

@@ -2,10 +2,10 @@
 
 A copy here is the same exposure stored again: rescaled, recompressed, brightened. Two exposures of one person,
 however alike, are two images. Measured on 1,000 images of adults (shorter side 320), 5,216 of children (224 x 224)
-and 600 phantoms; for each, 500 to 600 copies of a kind at scale 0.5 to 1.5, JPEG quality 30 to 80, gain 0.85 to
+and 600 synthetic images; for each, 500 to 600 copies of a kind at scale 0.5 to 1.5, JPEG quality 30 to 80, gain 0.85 to
 1.15 with an offset up to 20 grey levels, gamma 0.8 to 1.25:
 
-| | adults | children | phantoms |
+| | adults | children | synthetic |
 |---|---|---|---|
 | distance of a copy: median, 99 %, largest of the worst kind | 3, 18, 38 | 2, 9, 13 | 2, 9, 14 |
 | distance to the nearest image of another patient: smallest, median | 57, 87 | 46, 78 | 22, 46 |
@@ -26,7 +26,7 @@ FINGERPRINT = 32
 """Bytes of a fingerprint: 16 x 16 signs of low frequencies."""
 DISTANCE = 40
 """Bits of 256 in which the fingerprints of an image and its copy may differ. Real images that are no copies begin at
-46; phantoms, which are more alike, at 22: the pixel check decides."""
+46; synthetic images, which are more alike, at 22: the pixel check decides."""
 WHOLE, DETAIL = 0.95, 0.86
 """The least correlation of a copy, of the whole image and of its detail."""
 

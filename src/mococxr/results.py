@@ -326,9 +326,9 @@ class StudyResults:
         return all(store["patients_known"] for store in (self.facts["store"], self.test_store))
 
     @property
-    def phantom(self) -> bool:
+    def synthetic(self) -> bool:
         """Whether images that train or are judged were drawn by a program."""
-        return any(store["phantom"] for store in (self.facts["store"], self.test_store))
+        return any(store["synthetic"] for store in (self.facts["store"], self.test_store))
 
     def values(self, column: str) -> list[Any]:
         """The different values of a column of `cells.csv`, in order of first appearance."""

@@ -126,7 +126,7 @@ def _about(store: Store, flagger: Flagger) -> dict[str, Any]:
         "sha256": store.sha256,
         "source": store.source,
         "reader": store.manifest["reader"],
-        "phantom": bool(store.manifest["phantom"]),
+        "synthetic": bool(store.manifest["synthetic"]),
         "images": len(store),
         "patients": len(set(flagger.patients)) if store.patients_known else None,
         "quarantined": len(flagger.quarantined()),

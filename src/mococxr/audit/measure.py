@@ -153,7 +153,7 @@ def _one(image: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tu
 # pixels high: smaller ones merge and are not seen. What is counted are strokes, the bright runs along a line: a
 # letter has one or two.
 #
-# Measured: of 40 phantoms with a name and a number along an edge, letters 2.5 to 3.5 % of the height, 38 reached 12
+# Measured: of 40 synthetic images with a name and a number along an edge, letters 2.5 to 3.5 % of the height, 38 reached 12
 # strokes in a line; of 80 without none had a word. Of 1,000 images of adults 17 % carry words like AP, SUPINE or
 # PORTABLE (8 to 11 strokes), and 6 images reach 12 or 20; all that were looked at carry text.
 

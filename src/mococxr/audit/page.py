@@ -82,7 +82,7 @@ def to_html(facts: dict[str, Any], flags: pl.DataFrame, store: Store, other: Sto
 
 
 def _subtitle(about: dict[str, Any]) -> str:
-    kind = "phantom images (drawn by a program)" if about["phantom"] else "images"
+    kind = "synthetic images (drawn by a program)" if about["synthetic"] else "images"
     patients = "patients unknown" if about["patients"] is None else f"{about['patients']:,} patients"
     return f"{about['source']}: {about['images']:,} {kind}, {patients}"
 

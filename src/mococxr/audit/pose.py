@@ -2,14 +2,14 @@
 
 Images are judged at 24 x 24 pixels with local brightness and contrast evened out. Upright is what most images of
 the store are: one template is fitted by least squares to say 1 of each image as it lies and 0 of the same image
-turned or inverted. At first the images lie as a template of phantoms says, so that a store of which half is
+turned or inverted. At first the images lie as a template of synthetic images says, so that a store of which half is
 inverted is not learnt upside down. What a chest looks like is the mean image and 12 main directions around it.
 An image is judged by what was learnt from the other half of the rows, never from itself.
 
 Measured: of 1,000 images of adults and 5,216 of children two were called turned, one of them rightly, and 13 no
 chest: such as show a shoulder, a white frame, or a child lying askew. Of the same images (of children each third)
 98 and 97 % were recognised when turned by 180 degrees, 98 and 99 % by 90, 99 % inverted, 92 and 96 % both. Of 150
-cuts from photographs 96 and 100 % were called no chest. Of 10 planted turned and 20 inverted phantoms among 1,995
+cuts from photographs 96 and 100 % were called no chest. Of 10 planted turned and 20 inverted synthetic images among 1,995
 all were found, and no other was called so.
 """
 
@@ -111,7 +111,7 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
     Args:
         images: (24, 24) each.
         rows: their rows in the store: the two halves are kept apart.
-        frontal: they are frontal images: phantoms say at first how they lie, and all there is to say where
+        frontal: they are frontal images: synthetic images say at first how they lie, and all there is to say where
             the images are fewer than 60.
 
     Returns:
@@ -172,6 +172,6 @@ def _fit(upright_N: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def _first_template() -> Floats:
-    """The template of 48 synthetic images (`draw_phantom(0, i, size=72)`), fitted once and kept as numbers."""
+    """The template of 48 synthetic images (`draw_synthetic(0, i, size=72)`), fitted once and kept as numbers."""
     with (files("mococxr.audit") / "pose_template.csv").open() as file:
         return np.loadtxt(file, delimiter=",", dtype=np.float32)

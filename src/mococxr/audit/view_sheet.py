@@ -68,10 +68,10 @@ def pairs(store: Store, recipe: Recipe, row: int, image: int, epochs: int, seed:
 
 
 def _title(store: Store, preset: str, recipe: Recipe) -> str:
-    phantom = "PHANTOM (synthetic) - " if store.manifest.get("phantom") else ""
+    synthetic = "SYNTHETIC - " if store.manifest.get("synthetic") else ""
     low, high = recipe.crop
     return (
-        f"{phantom}preset {preset}: views of {recipe.size} px, rotation to {recipe.rotation:g} degrees either way, "
+        f"{synthetic}preset {preset}: views of {recipe.size} px, rotation to {recipe.rotation:g} degrees either way, "
         f"flip {recipe.flip:g}, crop area {low:g} to {high:g}, brightness {recipe.brightness:g}, "
         f"contrast {recipe.contrast:g}"
     )

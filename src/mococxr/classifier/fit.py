@@ -158,7 +158,7 @@ def _about(
             "strength": result.members[0].head.C or None,
             "notes": list(result.notes),
         },
-        "store": {"sha256": store.sha256, "source": store.source, "phantom": bool(store.manifest.get("phantom"))},
+        "store": {"sha256": store.sha256, "source": store.source, "synthetic": bool(store.manifest.get("synthetic"))},
         "settings": to_mapping(settings),
     }
 

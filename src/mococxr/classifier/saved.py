@@ -134,7 +134,7 @@ RUN = (
     "weights",
     "started_from",
     "pretrained_on",
-    "phantom",
+    "synthetic",
     "verdict",
     "steps",
 )

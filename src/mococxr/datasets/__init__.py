@@ -7,35 +7,35 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mococxr.datasets import brax, chexpert, dicom, mimic, nih, openi, own, padchest, rsna, shenzhen, tbx11k, vindr, xrv
-from mococxr.datasets.dataset import Cohort, DataSet, Request, finish
+from mococxr.datasets.dataset import Dataset, Reader, Request, finish
 from mococxr.datasets.tables import header
 from mococxr.errors import InputError, Shown
 from mococxr.privacy import redacted_errors
 
-__all__ = ["DATASETS", "Cohort", "read_cohort"]
+__all__ = ["READERS", "Dataset", "read_dataset"]
 
 _KNOWN = (
-    mimic.DATASET,
-    brax.DATASET,
-    chexpert.DATASET,
-    nih.DATASET,
-    padchest.DATASET,
-    vindr.DATASET,
-    rsna.DATASET,
-    tbx11k.DATASET,
-    openi.DATASET,
-    xrv.DATASET,
+    mimic.READER,
+    brax.READER,
+    chexpert.READER,
+    nih.READER,
+    padchest.READER,
+    vindr.READER,
+    rsna.READER,
+    tbx11k.READER,
+    openi.READER,
+    xrv.READER,
     shenzhen.SHENZHEN,
     shenzhen.MONTGOMERY,
-    dicom.DATASET,
+    dicom.READER,
     own.TABLE,
     own.FOLDER,
 )
-DATASETS: dict[str, DataSet] = {dataset.name: dataset for dataset in _KNOWN}
-"""`--format` -> dataset, in the order in which a source is tried; the last takes anything."""
+READERS: dict[str, Reader] = {reader.name: reader for reader in _KNOWN}
+"""`--format` -> reader, in the order in which a source is tried; the last takes anything."""
 
 
-def read_cohort(
+def read_dataset(
     source: Path,
     *,
     format: str = "auto",
@@ -44,12 +44,12 @@ def read_cohort(
     patients_unknown: bool = False,
     jobs: int = 1,
     redact: bool = False,
-) -> Cohort:
-    """Read the rows of a cohort; no image is decoded, and an image that is absent on disk is no error here.
+) -> Dataset:
+    """Read the rows of a dataset; no image is decoded, and an image that is absent on disk is no error here.
 
     Args:
         source: a folder of images, or a CSV table that lists them.
-        format: a key of `DATASETS`, or `auto` to look at the layout (the choice is the cohort's first note).
+        format: a key of `READERS`, or `auto` to look at the layout (the choice is the dataset's first note).
         labels: the label table, where it is not inside `source`.
         label: the label columns; none means every column of 1, 0, -1 and blank.
         patients_unknown: accept images without patient ids; each is then a patient of its own.
@@ -68,27 +68,27 @@ def read_cohort(
     name, notes = (format, ()) if format != "auto" else _detect(request)
     if name == "folder" and labels is not None:
         name, notes = "csv", (*notes, "Labels come from the table; class folders are not read.")
-    if name not in DATASETS:
-        known = ", ".join(["auto", *DATASETS])
+    if name not in READERS:
+        known = ", ".join(["auto", *READERS])
         raise InputError(
             "The format {format!r} is not known.", "Known formats: {known}.", format=format, known=Shown(known)
         )
-    dataset = DATASETS[name]
+    reader = READERS[name]
     with redacted_errors() if redact or name == "dicom" else nullcontext():
-        return finish(dataset, dataset.read(request), request, notes)
+        return finish(reader, reader.read(request), request, notes)
 
 
 def _detect(request: Request) -> tuple[str, tuple[str, ...]]:
     """The name of the dataset, and a note that says why."""
     if request.table is not None:
         names = header(request.table)
-        for dataset in DATASETS.values():
-            if dataset.has_columns(names) and dataset.find(request):
+        for reader in READERS.values():
+            if reader.has_columns(names) and reader.find(request):
                 why = f"{request.table.name} has the columns of that dataset"
-                return dataset.name, (f"The source is read as {dataset.name}: {why}.",)
-    rest = DATASETS if request.table is None else {"dicom": dicom.DATASET, "csv": own.TABLE}
-    for dataset in rest.values():
-        if entry := dataset.find(request):
-            why = "it holds no table that is known" if dataset is own.FOLDER else f"it holds {entry.name}"
-            return dataset.name, (f"The source is read as {dataset.name}: {why}.",)
+                return reader.name, (f"The source is read as {reader.name}: {why}.",)
+    rest = READERS if request.table is None else {"dicom": dicom.READER, "csv": own.TABLE}
+    for reader in rest.values():
+        if entry := reader.find(request):
+            why = "it holds no table that is known" if reader is own.FOLDER else f"it holds {entry.name}"
+            return reader.name, (f"The source is read as {reader.name}: {why}.",)
     raise AssertionError("a source that is neither a folder nor a table")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from mococxr.datasets import chexpert, tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, needed, newest_table
+from mococxr.datasets.dataset import Reader, Request, Rows, needed, newest_table
 from mococxr.datasets.tables import read_table
 
 _find = newest_table("master_spreadsheet*.csv*")  # the updated table is the last by name
@@ -40,4 +40,4 @@ def _read(request: Request) -> Rows:
     )
 
 
-DATASET = DataSet("brax", _find, _read, frozenset({"PngPath", "PatientID", "AccessionNumber"}), frozenset({"day"}))
+READER = Reader("brax", _find, _read, frozenset({"PngPath", "PatientID", "AccessionNumber"}), frozenset({"day"}))

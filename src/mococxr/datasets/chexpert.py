@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, images_under
+from mococxr.datasets.dataset import Reader, Request, Rows, images_under
 from mococxr.datasets.tables import Table, header, read_table
 from mococxr.errors import InputError, Shown
 
@@ -43,7 +43,7 @@ def _find(request: Request) -> Path | None:
     """The first table with CheXpert's columns."""
     for path in _tables(request):
         names = set(header(path))
-        if names & {"Path", "Study"} and DATASET.has_columns(names):
+        if names & {"Path", "Study"} and READER.has_columns(names):
             return path
     return None
 
@@ -200,4 +200,4 @@ def _images(parts: pl.DataFrame, request: Request) -> pl.DataFrame:
     return parts.with_columns(image=pl.Series(names)).explode("image")
 
 
-DATASET = DataSet("chexpert", _find, _read, frozenset({"Enlarged Cardiomediastinum", "Pleural Effusion"}))
+READER = Reader("chexpert", _find, _read, frozenset({"Enlarged Cardiomediastinum", "Pleural Effusion"}))

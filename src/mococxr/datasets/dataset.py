@@ -1,6 +1,6 @@
 """What a dataset module gives, what becomes of it, and the rules that hold for all of them.
 
-One more dataset is one module with a `DATASET = DataSet(...)` and one line of the registry in `__init__`. It finds its
+One more dataset is one module with a `READER = Reader(...)` and one line of the registry in `__init__`. It finds its
 tables and reads them to `Rows`; hashes, checks and the columns that every store has are the business of `finish`.
 """
 
@@ -21,7 +21,7 @@ from mococxr.images import SUFFIXES
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; see `read_cohort`. `jobs`: processes for a reader that opens many files."""
+    """What the user asked for; see `read_dataset`. `jobs`: processes for a reader that opens many files."""
 
     source: Path
     labels: Path | None
@@ -79,8 +79,8 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """A dataset as the registry knows it.
+class Reader:
+    """One kind of dataset as the registry knows it.
 
     Args:
         name: as `--format` has it.
@@ -103,7 +103,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Cohort:
+class Dataset:
     """The images of a dataset with their patients, complete and checked.
 
     Args:
@@ -140,7 +140,7 @@ class Cohort:
         return self.rows["path"] if self.file_paths is None else self.file_paths
 
 
-def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ...] = ()) -> Cohort:
+def finish(reader: Reader, found: Rows, request: Request, notes: tuple[str, ...] = ()) -> Dataset:
     """Complete and check what a reader found: fixed columns that it left out, paths, patients, studies, splits.
 
     Without a patient column each image becomes its own patient, where the user allows that.
@@ -157,7 +157,7 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
             "{source} holds no images that {dataset} can find.",
             "Check the source.",
             source=Shown(root),
-            dataset=Shown(dataset.name),
+            dataset=Shown(reader.name),
         )
     frame = frame.with_columns(path=clean_paths(frame["path"], describe))
     _refuse_duplicates(frame["path"], describe)
@@ -170,14 +170,14 @@ def finish(dataset: DataSet, found: Rows, request: Request, notes: tuple[str, ..
     frame, renamed = _unique_studies(frame)
     _refuse_split_patients(frame)
     tables = found.tables
-    return Cohort(
-        name=dataset.name,
-        source=found.source or dataset.name,
+    return Dataset(
+        name=reader.name,
+        source=found.source or reader.name,
         root=root,
         rows=frame.select(*FIXED, *found.labels, *found.metadata),
         labels=found.labels,
         metadata=found.metadata,
-        safe=dataset.safe,
+        safe=reader.safe,
         has_official_split=found.has_official_split,
         blank_means=found.blank_means,
         patients_known=not extra and found.patients_known,
@@ -347,7 +347,7 @@ def locate(names: pl.Series, root: Path, folders: Iterable[str], missing: pl.Ser
 
     Args:
         names: of images.
-        root: of the cohort.
+        root: of the dataset.
         folders: patterns of folders below the root; the first that holds an image of the name wins.
         missing: the path for an image that is in none of them; decoding will then name it.
     """

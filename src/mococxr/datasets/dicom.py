@@ -12,7 +12,7 @@ from collections import Counter
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows
+from mococxr.datasets.dataset import Reader, Request, Rows
 from mococxr.datasets.dicom_scan import Walk, facts_of, holds_dicom
 from mococxr.datasets.own import first_names, other_columns
 from mococxr.datasets.tables import Table, read_table
@@ -208,7 +208,7 @@ def _keys(table: Table, column: str, kind: str, request: Request) -> pl.Series:
     return values
 
 
-DATASET = DataSet(
+READER = Reader(
     "dicom",
     find=lambda request: request.source if request.source.is_dir() and holds_dicom(request.source) else None,
     read=_read,

@@ -34,7 +34,7 @@ FACTS = {
     "accession": pl.String, "view": pl.String, "laterality": pl.String, "sex": pl.String, "age": pl.Float64,
     "device": pl.String, "date": pl.String, "order": pl.String, "burned_in": pl.Boolean, "size": pl.Int64,
 }  # fmt: skip
-"""What is kept of a header until the cohort is made; `reason` says why a file is no image."""
+"""What is kept of a header until the dataset is made; `reason` says why a file is no image."""
 _FOREIGN = re.compile(
     r"\.(png|jpe?g|tiff?|bmp|gif|webp|svg|csv|tsv|txt|md|log|json|ya?ml|xml|html?|css|js|pdf|docx?|xlsx?|pptx?"
     r"|zip|gz|tgz|bz2|xz|7z|rar|tar|exe|dll|so|jar|class|ini|inf|bat|sh|py|db|sqlite|mp4|avi|nii|nrrd|mhd|raw)$",

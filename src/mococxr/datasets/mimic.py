@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import chexpert, tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows, tables_in
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError, Shown
 
@@ -127,7 +127,7 @@ def _with_patients(frame: pl.DataFrame, images: Table, request: Request) -> tupl
     return frame.with_columns(age=year - pl.col("born")).drop("born"), table
 
 
-DATASET = DataSet(
+READER = Reader(
     "mimic",
     find=lambda request: _table_of(request, "metadata"),
     read=_read,

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, locate, needed, newest_table
+from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
 from mococxr.datasets.tables import Table, read_lines, read_table
 from mococxr.errors import InputError, Shown
 
@@ -87,4 +87,4 @@ def _official_split(names: pl.Series, root: Path) -> pl.Expr | None:
     return split
 
 
-DATASET = DataSet("nih", _find, _read, frozenset({"Image Index", "Finding Labels", "Patient ID"}))
+READER = Reader("nih", _find, _read, frozenset({"Image Index", "Finding Labels", "Patient ID"}))

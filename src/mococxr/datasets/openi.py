@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, locate, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows, locate, tables_in
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError, Shown
 
@@ -187,4 +187,4 @@ def _findings(headings: pl.DataFrame, request: Request) -> tuple[tuple[str, ...]
     return labels, terms.select("patient", *values)
 
 
-DATASET = DataSet("openi", _find, _read, frozenset({"uid", "filename", "projection"}))
+READER = Reader("openi", _find, _read, frozenset({"uid", "filename", "projection"}))

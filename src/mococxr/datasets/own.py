@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, clean_paths, images_under
+from mococxr.datasets.dataset import Reader, Request, Rows, clean_paths, images_under
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError, Shown
 from mococxr.splits import SPLIT_WORDS
@@ -244,5 +244,5 @@ def _split_folders(parts: pl.Series) -> tuple[pl.Series, int]:
     return pl.repeat(None, len(parts), dtype=pl.String, eager=True), 0
 
 
-TABLE = DataSet("csv", _find_table, read_own)
-FOLDER = DataSet("folder", lambda request: request.source, _read_folder)
+TABLE = Reader("csv", _find_table, read_own)
+FOLDER = Reader("folder", lambda request: request.source, _read_folder)

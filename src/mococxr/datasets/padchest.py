@@ -16,7 +16,7 @@ from __future__ import annotations
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, locate, needed, newest_table
+from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError
 
@@ -122,6 +122,4 @@ def _findings(
     return labels, values, int(silent.sum())
 
 
-DATASET = DataSet(
-    "padchest", _find, _read, frozenset({"ImageID", "ImageDir", "PatientID", "Labels"}), frozenset({"day"})
-)
+READER = Reader("padchest", _find, _read, frozenset({"ImageID", "ImageDir", "PatientID", "Labels"}), frozenset({"day"}))

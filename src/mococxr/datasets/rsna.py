@@ -14,7 +14,7 @@ import polars as pl
 
 from mococxr import files
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, locate, needed, newest_table, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table, tables_in
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError
 
@@ -84,4 +84,4 @@ def _with_patients(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
     return rows.with_columns(patient=pl.col("1").cast(pl.String), study=study).drop("1", "2", "origin")
 
 
-DATASET = DataSet("rsna", _find, _read, frozenset({"patientId", "Target"}))
+READER = Reader("rsna", _find, _read, frozenset({"patientId", "Target"}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows
+from mococxr.datasets.dataset import Reader, Request, Rows
 from mococxr.errors import InputError, Shown
 
 LABEL = "Tuberculosis"
@@ -84,6 +84,6 @@ def _reading(path: Path) -> tuple[str | None, str | None, bool]:
 
 
 SHENZHEN, MONTGOMERY = (
-    DataSet(name, partial(_find, prefix=prefix), partial(_read, name=name, prefix=prefix))
+    Reader(name, partial(_find, prefix=prefix), partial(_read, name=name, prefix=prefix))
     for name, prefix in (("shenzhen", "CHNCXR"), ("montgomery", "MCUCXR"))
 )

@@ -17,7 +17,7 @@ from mococxr.errors import InputError, Shown
 from mococxr.splits import SPLIT_WORDS
 
 FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
-"""The columns every cohort has, in order, before its labels and its metadata."""
+"""The columns every dataset has, in order, before its labels and its metadata."""
 RESERVED = {*FIXED, "row", "height", "width", "sha256"}
 """Names of the store's own columns: a label or metadata column of such a name is renamed."""
 LABEL_VALUES = (1.0, 0.0, -1.0)

@@ -12,7 +12,7 @@ import polars as pl
 
 from mococxr import files
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows
+from mococxr.datasets.dataset import Reader, Request, Rows
 from mococxr.datasets.tables import Table, header, read_lines, read_table
 from mococxr.errors import InputError, Shown
 
@@ -31,7 +31,7 @@ def _lists(root: Path) -> dict[Path, str]:
 def _find(request: Request) -> Path | None:
     """The simplified table, whose name `data.csv` alone says nothing, or the official lists."""
     table = request.table or request.source / "data.csv"
-    return table if DATASET.has_columns(header(table)) else next(iter(_lists(request.root)), None)
+    return table if READER.has_columns(header(table)) else next(iter(_lists(request.root)), None)
 
 
 def _read(request: Request) -> Rows:
@@ -141,4 +141,4 @@ def _simplified(table: Table, root: Path) -> pl.DataFrame:
     return rows.group_by("path", maintain_order=True).agg(first, pl.col("active", "latent").any())
 
 
-DATASET = DataSet("tbx11k", _find, _read, frozenset({"fname", "target", "tb_type", "image_type"}))
+READER = Reader("tbx11k", _find, _read, frozenset({"fname", "target", "tb_type", "image_type"}))

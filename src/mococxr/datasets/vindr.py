@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import DataSet, Request, Rows, locate, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows, locate, tables_in
 from mococxr.datasets.tables import Table, header, read_table
 from mococxr.errors import InputError, Shown
 
@@ -34,7 +34,7 @@ def _tables(request: Request) -> dict[Path, str | None]:
 def _find(request: Request) -> Path | None:
     """The first table; the name `train.csv` alone says nothing."""
     named = _tables(request).items()
-    return next((path for path, split in named if split or DATASET.has_columns(header(path))), None)
+    return next((path for path, split in named if split or READER.has_columns(header(path))), None)
 
 
 def _read(request: Request) -> Rows:
@@ -98,4 +98,4 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
     return shares.rename({"Other disease": "Other diseases"}, strict=False)  # so named in the test table only
 
 
-DATASET = DataSet("vindr", _find, _read, frozenset({"image_id", "rad_id"}))
+READER = Reader("vindr", _find, _read, frozenset({"image_id", "rad_id"}))

@@ -21,7 +21,7 @@ import polars as pl
 
 from mococxr import console, files
 from mococxr.datasets import own, tables
-from mococxr.datasets.dataset import DataSet, Request, Rows
+from mococxr.datasets.dataset import Reader, Request, Rows
 from mococxr.errors import InputError, Shown
 
 TABLE = "xrv.csv"
@@ -150,4 +150,4 @@ def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
     return np.rint(share * 65535).clip(0, 65535).astype(np.uint16)
 
 
-DATASET = DataSet("xrv", _find, _read)
+READER = Reader("xrv", _find, _read)

@@ -55,8 +55,8 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         pretrained_on=_pretrained_on(run.get("pretrained_on")),
         method=run.get("method"),
         recipe=", ".join(f"{name} {_plain(value)}" for name, value in recipe.items()),
-        phantom=phantom(artifact),
-        phantom_word=_phantom_word(artifact),
+        synthetic=is_synthetic(artifact),
+        synthetic_word=_synthetic_word(artifact),
         validation_uses=_validation_uses(about) if about else "",
         study=study,
         number=lambda value: "undefined" if value is None else f"{value:.3f}",
@@ -64,25 +64,25 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     ).lstrip("\n")
 
 
-def phantom(artifact: Artifact) -> bool:
+def is_synthetic(artifact: Artifact) -> bool:
     """Whether any of its training saw synthetic images only."""
     run = artifact.origin.get("run") or {}
-    return bool(run.get("phantom")) or bool(artifact.model and artifact.model.about["store"]["phantom"])
+    return bool(run.get("synthetic")) or bool(artifact.model and artifact.model.about["store"]["synthetic"])
 
 
-def _phantom_word(artifact: Artifact) -> str:
-    if phantom(artifact):
+def _synthetic_word(artifact: Artifact) -> str:
+    if is_synthetic(artifact):
         return "yes"
     run = artifact.origin.get("run") or {}
     never = run.get("kind") != "imported" and artifact.origin.get("sha256") is None
-    return "no" if never or run.get("phantom") is False else "unknown"
+    return "no" if never or run.get("synthetic") is False else "unknown"
 
 
 def title(artifact: Artifact) -> str:
     """What it is, in a line."""
     model = artifact.model
     what = f"Classifier of chest images: {model.about['target']}" if model else "Encoder of chest images"
-    marked = ", PHANTOM" if phantom(artifact) else ""
+    marked = ", SYNTHETIC" if is_synthetic(artifact) else ""
     return f"{what} ({artifact.spec.architecture}, {artifact.size} px){marked}"
 
 
@@ -94,7 +94,7 @@ def _front(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         "pipeline_tag": "image-classification" if artifact.model else "image-feature-extraction",
         "license": "other",
         "license_name": "see-licence-of-what-it-started-from",
-        "tags": [*tags, "phantom"] if phantom(artifact) else tags,
+        "tags": [*tags, "synthetic"] if is_synthetic(artifact) else tags,
     }
     if study:
         source = str(study["test"]["source"])

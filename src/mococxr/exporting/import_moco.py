@@ -117,7 +117,7 @@ def _facts(
             "sets": [s.source] if s.source in SETS else [],
             "labels": False,
         },
-        "phantom": None,
+        "synthetic": None,
     }
 
 

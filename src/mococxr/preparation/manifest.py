@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from mococxr import console, files
-from mococxr.datasets import Cohort
+from mococxr.datasets import Dataset
 from mococxr.errors import InputError
 from mococxr.splits import SPLITS
 from mococxr.store.levels import level_folder, written_factors
@@ -26,7 +26,7 @@ SHOWN = 15
 
 def manifest(
     folder: Path,
-    cohort: Cohort,
+    dataset: Dataset,
     *,
     settings: Mapping[str, Any],
     size: int,
@@ -39,7 +39,7 @@ def manifest(
 
     Args:
         folder: the store, whole but for its manifest.
-        cohort: what it was made of.
+        dataset: what it was made of.
         settings: those that the content depends on.
         size: shorter side of a stored image, in pixels.
         rule: how patients were split, in words.
@@ -55,19 +55,19 @@ def manifest(
     return {
         "format": FORMAT,
         "mococxr": VERSION,
-        "source": cohort.source,
-        "reader": cohort.name,
-        "pseudonyms": cohort.file_paths is not None,
-        "phantom": all_phantoms(cohort),
+        "source": dataset.source,
+        "reader": dataset.name,
+        "pseudonyms": dataset.file_paths is not None,
+        "synthetic": all_synthetic(dataset),
         "size": size,
-        "patients_known": cohort.patients_known,
+        "patients_known": dataset.patients_known,
         "split_rule": rule,
-        "blank": cohort.blank_means,
-        "labels": list(cohort.labels),
-        "metadata": list(cohort.metadata),
+        "blank": dataset.blank_means,
+        "labels": list(dataset.labels),
+        "metadata": list(dataset.metadata),
         "counts": counts,
         "settings": settings,
-        "hashes": {"made_from": made_from, "inputs": cohort.inputs, "files": _hashes(folder, names)},
+        "hashes": {"made_from": made_from, "inputs": dataset.inputs, "files": _hashes(folder, names)},
         "levels": levels,
         "shards": shards,
     }
@@ -78,10 +78,10 @@ def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
         return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
 
 
-def all_phantoms(cohort: Cohort) -> bool:
-    """Whether every image says by its name that it is synthetic, or a `PHANTOM.txt` in their folder says so."""
-    named = cohort.files.str.contains(r"(^|/)phantom-[^/]*$").all()
-    return bool(named) or (Path(cohort.root) / "PHANTOM.txt").is_file()
+def all_synthetic(dataset: Dataset) -> bool:
+    """Whether every image says by its name that it is synthetic, or a `SYNTHETIC.txt` in their folder says so."""
+    named = dataset.files.str.contains(r"(^|/)synthetic-[^/]*$").all()
+    return bool(named) or (Path(dataset.root) / "SYNTHETIC.txt").is_file()
 
 
 def count(
@@ -157,12 +157,12 @@ def reasons(quarantine: pl.DataFrame) -> str:
     return "; ".join(f"{reason} ({n:,})" for reason, n in Counter(quarantine["reason"]).most_common(3))
 
 
-def none_readable(quarantine: pl.DataFrame, cohort: Cohort) -> InputError:
+def none_readable(quarantine: pl.DataFrame, dataset: Dataset) -> InputError:
     """The first image and its reason; under pseudonyms, which die with the run, the reasons alone."""
     many = f"None of the {len(quarantine):,} images"
     table = "Check that the paths in the table lead to the images."
-    if cohort.file_paths is None:
+    if dataset.file_paths is None:
         path, reason = quarantine.row(0)
-        return InputError(f"{many} in {cohort.root} can be read; the first, {path}: {reason}.", table)
+        return InputError(f"{many} in {dataset.root} can be read; the first, {path}: {reason}.", table)
     copied = "Their headers can be read: compare the size of some files with the originals."
-    return InputError(f"{many} can be read: {reasons(quarantine)}.", copied if cohort.name == "dicom" else table)
+    return InputError(f"{many} can be read: {reasons(quarantine)}.", copied if dataset.name == "dicom" else table)

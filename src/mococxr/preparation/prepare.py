@@ -1,4 +1,4 @@
-"""The command `prepare`: a cohort's images decoded once, split by patient, and kept as a store."""
+"""The command `prepare`: a dataset's images decoded once, split by patient, and kept as a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from mococxr import console, files, workers
 from mococxr.cluster import connected
-from mococxr.datasets import Cohort, read_cohort
+from mococxr.datasets import Dataset, read_dataset
 from mococxr.errors import InputError, RunError, Shown
 from mococxr.images import Reading
 from mococxr.preparation.decode import Chunk, chunk_size, decode_all, decode_on_ray
@@ -51,21 +51,21 @@ def run(settings: PrepareSettings) -> Store:
     out = Path(os.path.abspath(settings.out))
     _reading(settings)  # a depth or window of no known form is refused before anything is read
     with connected() if settings.executor == "ray" else nullcontext():
-        cohort, pseudonyms = _cohort(settings, out)
+        dataset, pseudonyms = _dataset(settings, out)
         with redacted_errors() if pseudonyms else nullcontext():
-            return _make(settings, out, cohort, pseudonyms)
+            return _make(settings, out, dataset, pseudonyms)
 
 
-def _make(settings: PrepareSettings, out: Path, cohort: Cohort, pseudonyms: Pseudonymisation | None) -> Store:
-    """The store of a cohort whose images have the names that they will have."""
-    _check_place(out, cohort)
-    for note in cohort.notes:
+def _make(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Pseudonymisation | None) -> Store:
+    """The store of a dataset whose images have the names that they will have."""
+    _check_place(out, dataset)
+    for note in dataset.notes:
         console.say(note)
     known_as = None if pseudonyms is None else pseudonyms.patients
-    plan = decide(cohort, settings.split_file, settings.split, settings.split_seed, known_as)
-    images = _fingerprint(cohort, settings, pseudonyms)
-    made_from = _made_from(images, plan, cohort)
-    if (existing := _existing(out, made_from, cohort)) is not None:
+    plan = decide(dataset, settings.split_file, settings.split, settings.split_seed, known_as)
+    images = _fingerprint(dataset, settings, pseudonyms)
+    made_from = _made_from(images, plan, dataset)
+    if (existing := _existing(out, made_from, dataset)) is not None:
         if pseudonyms is not None:
             pseudonyms.key.record(pseudonyms.table)
         return existing
@@ -73,14 +73,14 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, pseudonyms: Pseu
     try:
         if pseudonyms is not None:
             pseudonyms.save()
-        _decode(staging, cohort, settings)
-        return _finish(staging, out, cohort, plan, settings, made_from)
+        _decode(staging, dataset, settings)
+        return _finish(staging, out, dataset, plan, settings, made_from)
     except InputError:
         if pseudonyms is not None:
             pseudonyms.discard_new_key()
         raise
     except OSError as error:
-        need = bytes_needed(cohort.root, cohort.files, settings.size, staging.done)
+        need = bytes_needed(dataset.root, dataset.files, settings.size, staging.done)
         raise RunError(
             f"Cannot go on writing to {staging.folder}: {error.strerror}.\n"
             f"  {space_sentence(need)} Free some and run the same command again: "
@@ -90,21 +90,21 @@ def _make(settings: PrepareSettings, out: Path, cohort: Cohort, pseudonyms: Pseu
         staging.close()
 
 
-def _cohort(settings: PrepareSettings, out: Path) -> tuple[Cohort, Pseudonymisation | None]:
-    """The cohort, and what its names stand for where they are pseudonyms: with DICOM always."""
+def _dataset(settings: PrepareSettings, out: Path) -> tuple[Dataset, Pseudonymisation | None]:
+    """The dataset, and what its names stand for where they are pseudonyms: with DICOM always."""
     named = settings.key or out.with_name(f"{out.name}.key")
     asked = settings.pseudonymise or settings.format == "dicom" or settings.key is not None
     key = _open_key(named, out) if asked else None
-    cohort = read_cohort(
+    dataset = read_dataset(
         settings.source, format=settings.format, labels=settings.labels, label=settings.label,
         patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
         redact=settings.pseudonymise,
     )  # fmt: skip
-    if settings.pseudonymise or cohort.name == "dicom":
-        return pseudonymise(cohort, key or _open_key(named, out), settings.keep)
+    if settings.pseudonymise or dataset.name == "dicom":
+        return pseudonymise(dataset, key or _open_key(named, out), settings.keep)
     if settings.key is not None or settings.keep:
         raise InputError("--key and --keep go with --pseudonymise.", "Add it, or leave them out.")
-    return cohort, None
+    return dataset, None
 
 
 def _open_key(path: Path, out: Path) -> Key:
@@ -119,67 +119,67 @@ def _open_key(path: Path, out: Path) -> Key:
 
 
 def _finish(
-    staging: Staging, out: Path, cohort: Cohort, plan: SplitPlan, settings: PrepareSettings, made_from: str
+    staging: Staging, out: Path, dataset: Dataset, plan: SplitPlan, settings: PrepareSettings, made_from: str
 ) -> Store:
     """Write the tables, the manifest and the contact sheet, put the store in place, and say what it holds."""
-    index, quarantine = _tables(staging, cohort)
-    splits = plan.assign(index, cohort.labels)
+    index, quarantine = _tables(staging, dataset)
+    splits = plan.assign(index, dataset.labels)
     enlarged = sum(filter(None, staging.column("enlarged")))
-    counts = count(index, splits, cohort.labels, enlarged, len(quarantine))
+    counts = count(index, splits, dataset.labels, enlarged, len(quarantine))
     files.write_parquet(staging.store / "index.parquet", index)
     files.write_csv(staging.store / "splits.csv", splits)
     files.write_csv(staging.store / "quarantine.csv", quarantine)
     content = manifest(
-        staging.store, cohort,
-        settings=_stated(settings, cohort),
+        staging.store, dataset,
+        settings=_stated(settings, dataset),
         size=settings.size, rule=plan.rule, made_from=made_from, counts=counts, shards=staging.shards,
     )  # fmt: skip
     files.write_json(staging.store / "manifest.json", content)
     _write_contact(Store.open(staging.store), out.name)
     staging.finish(out)
-    say_counts(counts, settings.size, cohort.patients_known, plan.rule)
+    say_counts(counts, settings.size, dataset.patients_known, plan.rule)
     console.say(f"Store: {out} (look at {out / 'contact.png'})")
     say_quarantine(out, quarantine)
     return Store.open(out)
 
 
-def _stated(settings: PrepareSettings, cohort: Cohort) -> dict[str, Any]:
+def _stated(settings: PrepareSettings, dataset: Dataset) -> dict[str, Any]:
     """The settings that the content depends on; names of files only where they name no patient."""
-    left_out = {*_ELSEWHERE, *(_FILES if cohort.file_paths is not None else ())}
+    left_out = {*_ELSEWHERE, *(_FILES if dataset.file_paths is not None else ())}
     return {name: value for name, value in to_mapping(settings).items() if name not in left_out}
 
 
-def _tables(staging: Staging, cohort: Cohort) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _tables(staging: Staging, dataset: Dataset) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The index of the images that could be read, and the list of those that could not.
 
     Raises:
         InputError: none could.
     """
     kinds = {"height": pl.Int32, "width": pl.Int32, "sha256": pl.String, "reason": pl.String}
-    rows = cohort.rows.with_columns(pl.Series(name, staging.column(name), dtype=kind) for name, kind in kinds.items())
+    rows = dataset.rows.with_columns(pl.Series(name, staging.column(name), dtype=kind) for name, kind in kinds.items())
     quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
     if len(quarantine) == len(rows):
         staging.remove()
-        raise none_readable(quarantine, cohort)
-    if cohort.rejected is not None:
-        quarantine = pl.concat([quarantine, cohort.rejected])
+        raise none_readable(quarantine, dataset)
+    if dataset.rejected is not None:
+        quarantine = pl.concat([quarantine, dataset.rejected])
     readable = rows.filter(pl.col("height").is_not_null()).with_row_index("row").cast({"row": pl.Int64})
-    return readable.select(*_FIRST, *cohort.labels, *cohort.metadata), quarantine
+    return readable.select(*_FIRST, *dataset.labels, *dataset.metadata), quarantine
 
 
-def _check_place(out: Path, cohort: Cohort) -> None:
+def _check_place(out: Path, dataset: Dataset) -> None:
     """Refuse a place that holds something else, or that the next run would take for images."""
     files.claim(out, "manifest.json", "a store")
-    if cohort.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(cohort.root))):
+    if dataset.name in ("folder", "dicom") and out.is_relative_to(Path(os.path.abspath(dataset.root))):
         raise InputError("{out} lies inside the folder of images.", "Name a place outside it by --out.", out=Shown(out))
 
 
-def _fingerprint(cohort: Cohort, settings: PrepareSettings, pseudonyms: Pseudonymisation | None) -> str:
+def _fingerprint(dataset: Dataset, settings: PrepareSettings, pseudonyms: Pseudonymisation | None) -> str:
     """A hash of what decoding depends on: the images, each with its size and date, and how they are read."""
     seen = []
-    for path in cohort.files:
+    for path in dataset.files:
         try:
-            status = os.stat(cohort.root / path)
+            status = os.stat(dataset.root / path)
             seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
         except (OSError, ValueError):
             seen.append(path)
@@ -193,11 +193,11 @@ def _reading(settings: PrepareSettings) -> Reading:
     return Reading(settings.depth, settings.voi, settings.frames, settings.max_pixels)
 
 
-def _made_from(images: str, plan: SplitPlan, cohort: Cohort) -> str:
+def _made_from(images: str, plan: SplitPlan, dataset: Dataset) -> str:
     """A hash of all that a store depends on."""
     explicit = "" if plan.explicit is None else plan.explicit.write_csv()
-    kind = json.dumps([cohort.source, cohort.blank_means, cohort.labels, cohort.patients_known])
-    return _hash(images, plan.rule, explicit, kind, cohort.rows.write_csv())
+    kind = json.dumps([dataset.source, dataset.blank_means, dataset.labels, dataset.patients_known])
+    return _hash(images, plan.rule, explicit, kind, dataset.rows.write_csv())
 
 
 def _hash(*parts: str) -> str:
@@ -207,13 +207,13 @@ def _hash(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
+def _existing(out: Path, made_from: str, dataset: Dataset) -> Store | None:
     """The store that is at `out` already, if it is the one asked for."""
     if not (out / "manifest.json").is_file():
         return None
     store = Store.open(out)
     if store.manifest["hashes"].get("made_from") != made_from:
-        keys = store.manifest.get("pseudonyms") and cohort.file_paths is not None and store.source != cohort.source
+        keys = store.manifest.get("pseudonyms") and dataset.file_paths is not None and store.source != dataset.source
         other = "under another key" if keys else "from other images, labels or settings"
         raise InputError(
             "{out} holds a store made {other}.",
@@ -227,15 +227,15 @@ def _existing(out: Path, made_from: str, cohort: Cohort) -> Store | None:
     return store
 
 
-def _decode(staging: Staging, cohort: Cohort, settings: PrepareSettings) -> None:
+def _decode(staging: Staging, dataset: Dataset, settings: PrepareSettings) -> None:
     """Decode the chunks that are not decoded yet, after a look at the room there is."""
-    paths, before, size = cohort.files.to_list(), staging.done, chunk_size(len(cohort.rows))
+    paths, before, size = dataset.files.to_list(), staging.done, chunk_size(len(dataset.rows))
     if before:
         console.say(f"resuming: {before:,} images already done")
-    check_space(staging.folder, bytes_needed(cohort.root, cohort.files, settings.size, before))
+    check_space(staging.folder, bytes_needed(dataset.root, dataset.files, settings.size, before))
     reading = _reading(settings)
     parts = [tuple(paths[start : start + size]) for start in range(0, len(paths), size)]
-    chunks = [Chunk(i, cohort.root, part, settings.size, reading) for i, part in enumerate(parts)]
+    chunks = [Chunk(i, dataset.root, part, settings.size, reading) for i, part in enumerate(parts)]
     left = [chunk for chunk in chunks if chunk.number not in staging.records]
     with console.progress("prepare", len(paths), done=before) as bar:
 
@@ -259,7 +259,7 @@ def _write_contact(store: Store, name: str) -> None:
     split = dict(store.splits.iter_rows())
     rows = store.index.select("patient", "view").iter_rows()
     captions = [" ".join(filter(None, (split[patient], view))) for patient, view in rows]
-    phantom = "PHANTOM (synthetic) - " if store.manifest["phantom"] else ""
-    title = f"{phantom}{name}: {len(store):,} images, shorter side {store.manifest['size']} px"
+    synthetic = "SYNTHETIC - " if store.manifest["synthetic"] else ""
+    title = f"{synthetic}{name}: {len(store):,} images, shorter side {store.manifest['size']} px"
     sheet = contact_sheet(store.level(store.manifest["size"]), store.index["path"].to_list(), captions, title)
     files.atomic_write(store.path / "contact.png", cv2.imencode(".png", sheet)[1].tobytes())

@@ -1,4 +1,4 @@
-"""A cohort under pseudonyms: from here on only the key's owner can tell who and what a row is."""
+"""A dataset under pseudonyms: from here on only the key's owner can tell who and what a row is."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from mococxr import console
-from mococxr.datasets import Cohort
+from mococxr.datasets import Dataset
 from mococxr.errors import InputError
 from mococxr.privacy import LOOKUP, Key, redact
 
 
 @dataclass(frozen=True)
 class Pseudonymisation:
-    """What the pseudonyms of a cohort stand for.
+    """What the pseudonyms of a dataset stand for.
 
     Args:
         key: makes them.
@@ -46,70 +46,70 @@ class Pseudonymisation:
         )
 
 
-def pseudonymise(cohort: Cohort, key: Key, keep: tuple[str, ...]) -> tuple[Cohort, Pseudonymisation]:
-    """Replace every identity of a cohort; rows are put in the order of the pseudonyms, which says nothing.
+def pseudonymise(dataset: Dataset, key: Key, keep: tuple[str, ...]) -> tuple[Dataset, Pseudonymisation]:
+    """Replace every identity of a dataset; rows are put in the order of the pseudonyms, which says nothing.
 
     Args:
-        cohort: as its reader made it.
+        dataset: as its reader made it.
         key: makes the pseudonyms.
         keep: metadata columns of the user's table that may enter the store.
 
     Raises:
         InputError: a column to keep is not there.
     """
-    kept = _metadata(cohort, keep)
-    by_path = cohort.source + "/" + cohort.rows["path"]
-    rows = cohort.rows.with_columns(
+    kept = _metadata(dataset, keep)
+    by_path = dataset.source + "/" + dataset.rows["path"]
+    rows = dataset.rows.with_columns(
         real_path="path",
         real_patient="patient",
         real_study="study",
-        path=key.names("image", by_path if cohort.image_ids is None else cohort.image_ids),
-        patient=key.names("patient", cohort.rows["patient"]),
-        study=key.names("study", cohort.rows["study"]),
+        path=key.names("image", by_path if dataset.image_ids is None else dataset.image_ids),
+        patient=key.names("patient", dataset.rows["patient"]),
+        study=key.names("study", dataset.rows["study"]),
     ).sort("patient", "study", "path")
-    rejected = _rejected(cohort, key)
-    root = pl.lit(os.path.abspath(cohort.root)).alias("root")
+    rejected = _rejected(dataset, key)
+    root = pl.lit(os.path.abspath(dataset.root)).alias("root")
     table = pl.concat([rows.rename({"path": "image"}), rejected.rename({"path": "image"})], how="diagonal")
     pseudonyms = Pseudonymisation(key, table.with_columns(root).select(LOOKUP))
     return dataclasses.replace(
-        cohort,
+        dataset,
         source=key.fingerprint,
-        rows=rows.select(*(n for n in cohort.rows.columns if n not in cohort.metadata), *kept),
+        rows=rows.select(*(n for n in dataset.rows.columns if n not in dataset.metadata), *kept),
         metadata=kept,
-        notes=_notes(cohort, kept),
-        inputs={f"table-{i}": sha256 for i, sha256 in enumerate(cohort.inputs.values(), 1)},
+        notes=_notes(dataset, kept),
+        inputs={f"table-{i}": sha256 for i, sha256 in enumerate(dataset.inputs.values(), 1)},
         file_paths=rows["real_path"],
         rejected=rejected.select("path", "reason"),
         image_ids=None,
     ), pseudonyms
 
 
-def _metadata(cohort: Cohort, keep: tuple[str, ...]) -> tuple[str, ...]:
+def _metadata(dataset: Dataset, keep: tuple[str, ...]) -> tuple[str, ...]:
     for name in keep:
-        if name not in cohort.metadata:
-            columns = ", ".join(cohort.metadata) or "none"
+        if name not in dataset.metadata:
+            columns = ", ".join(dataset.metadata) or "none"
             raise InputError(
                 "--keep {name}: there is no such column.",
                 "Columns that are no labels: {columns}.",
                 name=name,
                 columns=columns,
             )
-    return tuple(name for name in cohort.metadata if name in {*keep, *cohort.safe})
+    return tuple(name for name in dataset.metadata if name in {*keep, *dataset.safe})
 
 
-def _rejected(cohort: Cohort, key: Key) -> pl.DataFrame:
+def _rejected(dataset: Dataset, key: Key) -> pl.DataFrame:
     """`path, reason, real_path` of what is no image, in the order of the pseudonyms."""
-    files = cohort.rejected
+    files = dataset.rejected
     if files is None:
         files = pl.DataFrame(schema={"path": pl.String, "reason": pl.String})
-    named = key.names("file", cohort.source + "/" + files["path"])
+    named = key.names("file", dataset.source + "/" + files["path"])
     return files.with_columns(real_path="path", path=named).sort("path")
 
 
-def _notes(cohort: Cohort, kept: tuple[str, ...]) -> tuple[str, ...]:
+def _notes(dataset: Dataset, kept: tuple[str, ...]) -> tuple[str, ...]:
     """What the reader had to say, without the values it quoted, and what is not taken over."""
-    shown = (*cohort.rows.columns,)
-    notes = [redact(note, shown) for note in cohort.notes]
-    if dropped := [name for name in cohort.metadata if name not in kept]:
+    shown = (*dataset.rows.columns,)
+    notes = [redact(note, shown) for note in dataset.notes]
+    if dropped := [name for name in dataset.metadata if name not in kept]:
         notes.append(f"Dropped, as they may identify a patient: {', '.join(dropped)}; keep one with --keep COLUMN.")
     return tuple(notes)

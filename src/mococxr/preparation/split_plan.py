@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from mococxr import console, files
-from mococxr.datasets import Cohort
+from mococxr.datasets import Dataset
 from mococxr.datasets.tables import read_table
 from mococxr.errors import InputError, Shown
 from mococxr.splits import explicit_split, split_patients
@@ -40,7 +40,7 @@ class SplitPlan:
 
 
 def decide(
-    cohort: Cohort,
+    dataset: Dataset,
     split_file: Path | None,
     shares: tuple[float, float, float],
     seed: int,
@@ -49,26 +49,26 @@ def decide(
     """Decide, and say what of a stated split is not used.
 
     Args:
-        cohort: whose patients are divided.
+        dataset: whose patients are divided.
         split_file: a stated split.
         shares: of train, val and test.
         seed: of the split by shares.
-        known_as: patients as the split file names them -> as the cohort does, where it uses pseudonyms.
+        known_as: patients as the split file names them -> as the dataset does, where it uses pseudonyms.
 
     Raises:
         InputError: a stated split does not fit the patients, or shares are impossible.
     """
-    if split_file is None and not cohort.has_official_split:
+    if split_file is None and not dataset.has_official_split:
         words = "/".join(f"{100 * share:g}" for share in shares) + " %"
         plan = SplitPlan(f"random by patient {words}, stratified by label, seed {seed}", None, shares, seed)
-        plan.assign(cohort.rows, cohort.labels)
+        plan.assign(dataset.rows, dataset.labels)
         return plan
     if split_file is None:
-        table, name = cohort.rows.select("patient", "split"), "the table's own split"
+        table, name = dataset.rows.select("patient", "split"), "the table's own split"
         rule = "as stated by the data set or its table"
     else:
         if _is_lists(split_file):
-            table = _read_lists(split_file, cohort)
+            table = _read_lists(split_file, dataset)
         else:
             read = read_table(split_file)
             table = read.frame.select(patient=read.column("patient"), split=read.column("split"))
@@ -76,7 +76,7 @@ def decide(
         if known_as is not None:
             table = table.with_columns(patient=known_as(table["patient"]))
             name, rule = "the split file", "as stated in a file"
-    explicit, notes = explicit_split(table, cohort.rows["patient"], name)
+    explicit, notes = explicit_split(table, dataset.rows["patient"], name)
     for note in notes:
         console.say(note)
     return SplitPlan(rule, explicit, shares, seed)
@@ -95,19 +95,19 @@ def _is_lists(split_file: Path) -> bool:
     return str(split_file).startswith(_INSTALLED) or split_file.suffix.lower() == ".json"
 
 
-def _read_lists(split_file: Path, cohort: Cohort) -> pl.DataFrame:
+def _read_lists(split_file: Path, dataset: Dataset) -> pl.DataFrame:
     """The lists as `patient, split`, for `explicit_split`.
 
-    A listed image is one of the cohort's by its path, else by its file name without suffix, where only one image of
-    the cohort has that name. An image that the cohort lacks stands for a patient of its own, who is then counted as
+    A listed image is one of the dataset's by its path, else by its file name without suffix, where only one image of
+    the dataset has that name. An image that the dataset lacks stands for a patient of its own, who is then counted as
     left out.
 
     Raises:
-        InputError: no such file, not of that form, or none of its images is in the cohort.
+        InputError: no such file, not of that form, or none of its images is in the dataset.
     """
-    path = _find_lists(split_file, cohort)
+    path = _find_lists(split_file, dataset)
     listed = _listed(path)
-    rows = pl.DataFrame({"path": cohort.files, "patient": cohort.rows["patient"]})
+    rows = pl.DataFrame({"path": dataset.files, "patient": dataset.rows["patient"]})
     rows = rows.with_columns(stem=_stem("path"))
     named = rows.filter(pl.col("stem").is_unique()).select("stem", by_name="patient")
     listed = listed.with_columns(stem=_stem("path")).join(rows.select("path", "patient"), on="path", how="left")
@@ -118,9 +118,9 @@ def _read_lists(split_file: Path, cohort: Cohort) -> pl.DataFrame:
             "Give the split of this data set ({name}).",
             count=len(listed),
             path=path,
-            source=Shown(cohort.root),
+            source=Shown(dataset.root),
             value=listed["path"][0],
-            name=Shown(cohort.name),
+            name=Shown(dataset.name),
         )
     return listed.select(patient=pl.coalesce("patient", "by_name", "path"), split="split")
 
@@ -130,15 +130,15 @@ def _stem(column: str) -> pl.Expr:
     return pl.col(column).str.extract(r"([^/]+?)(?:\.[^./]*)?$", 1)
 
 
-def _find_lists(split_file: Path, cohort: Cohort) -> Path:
-    """The file itself, or mednet's of that name for the cohort's data set."""
+def _find_lists(split_file: Path, dataset: Dataset) -> Path:
+    """The file itself, or mednet's of that name for the dataset."""
     text = str(split_file)
     if not text.startswith(_INSTALLED):
         return split_file
     spec = importlib.util.find_spec("mednet")
     folders = (spec.submodule_search_locations or ()) if spec else ()
     for folder in folders:
-        lists = Path(folder) / "config" / "classify" / "data" / cohort.name
+        lists = Path(folder) / "config" / "classify" / "data" / dataset.name
         names = sorted(path.stem for path in lists.glob("*.json"))
         if text.removeprefix(_INSTALLED) in names:
             return lists / f"{text.removeprefix(_INSTALLED)}.json"
@@ -146,7 +146,7 @@ def _find_lists(split_file: Path, cohort: Cohort) -> Path:
             "The installed mednet has no split {text!r} of {name}.",
             "It has {names}.",
             text=text,
-            name=Shown(cohort.name),
+            name=Shown(dataset.name),
             names=Shown(", ".join(names) or "none"),
         )
     raise InputError(

@@ -185,7 +185,7 @@ def _finish(
         "weights": origin,
         "started_from": started_from(s.init),
         "pretrained_on": pretrained_on,
-        "phantom": all(bool(store.manifest.get("phantom")) for store in stores),
+        "synthetic": all(bool(store.manifest.get("synthetic")) for store in stores),
         "inputs": inputs_of(stores),
         "steps": last["step"],
         "queue": s.queue,

@@ -136,7 +136,7 @@ def judged(study: StudyResults) -> str:
 def subtitle(study: StudyResults) -> str:
     """Where the training images come from, and the test images, should that be elsewhere."""
     store = study.facts["store"]
-    kind = "phantom images (drawn by a program)" if study.phantom else "images"
+    kind = "synthetic images (drawn by a program)" if study.synthetic else "images"
     text = f"{fmt.fact(store['source'])}: {counted(store, store['patients_known'], kind)}."
     if study.external:
         text += f" Judged on another store, {fmt.fact(study.test_store['source'])}: {judged(study)}."
@@ -309,9 +309,9 @@ def _difference(study: StudyResults, row: Row | None, reach: float) -> dict[str,
 def alerts(study: StudyResults) -> list[Alert]:
     """What must be known before any number is read; empty when there is nothing to warn of."""
     found = []
-    if study.phantom:
+    if study.synthetic:
         text = "Every image here was drawn by a program. This page demonstrates the method; it proves nothing."
-        found.append(Alert("Phantom images", text))
+        found.append(Alert("Synthetic images", text))
     if not study.patients_known:
         text = (
             "The images carry no patient identifiers, so images of one patient may be in both training and test, "

@@ -84,7 +84,7 @@ def _data(study: StudyResults) -> list[str]:
         text = counted(counts, known).replace(" images, ", " images of ")
         return text.replace("of patients unknown", "(patients unknown)")
 
-    drawn = ", phantoms drawn by a program" if study.phantom else ""
+    drawn = ", synthetic images drawn by a program" if study.synthetic else ""
     parts = [f"We used {of(store)} (source: {fmt.fact(store['source'])}){drawn}."]
     for name, why in (
         ("unreadable", "could not be read"),

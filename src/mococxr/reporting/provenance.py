@@ -160,7 +160,7 @@ def data(study: StudyResults) -> dict[str, Any]:
         ("Source", fmt.fact(store["source"])),
         ("Store", store["path_name"]),
         *([("Test images", _test_store(study))] if study.external else []),
-        ("Phantom images", fmt.fact(store["phantom"])),
+        ("Synthetic images", fmt.fact(store["synthetic"])),
         ("Patient identifiers", "known" if store["patients_known"] else "unknown"),
         ("Excluded files (unreadable)", fmt.fact(store["unreadable"])),
         ("Excluded files (reports, localizers, second copies)", fmt.fact(store["not_used"])),

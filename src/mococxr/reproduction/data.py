@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr.datasets import Cohort, read_cohort
+from mococxr.datasets import Dataset, read_dataset
 from mococxr.errors import InputError
 from mococxr.files import write_csv
-from mococxr.preparation.manifest import all_phantoms
+from mococxr.preparation.manifest import all_synthetic
 from mococxr.preparation.split_plan import decide
 from mococxr.reproduction.recipe import TASKS
 from mococxr.settings import ReproduceSettings
@@ -44,7 +44,7 @@ class Data:
         images_of: images in `val` and `test`, assumed where `assumed` says so.
         assumed: what of these counts is not known yet, in words.
         missing: what the run will need and is not there, in words; empty where all is.
-        phantom: images were drawn by a program, as their folder says.
+        synthetic: images were drawn by a program, as their folder says.
     """
 
     images: pl.DataFrame
@@ -53,7 +53,7 @@ class Data:
     studies: int | None
     assumed: tuple[str, ...]
     missing: str = ""
-    phantom: bool = False
+    synthetic: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Counts for reproduce.json."""
@@ -67,11 +67,11 @@ def read_chexpert(settings: ReproduceSettings) -> Data:
     Raises:
         InputError: no train.csv, or a table that is not CheXpert's.
     """
-    cohort = read_cohort(settings.root, format="chexpert")
-    rows = cohort.rows
-    if cohort.has_official_split:
+    dataset = read_dataset(settings.root, format="chexpert")
+    rows = dataset.rows
+    if dataset.has_official_split:
         _refuse_test_alone(rows, settings.root)
-    train = rows.filter(pl.col("split") == "train") if cohort.has_official_split else rows
+    train = rows.filter(pl.col("split") == "train") if dataset.has_official_split else rows
     paths = _written_paths(settings.root)
     if len(paths) != len(train):
         raise InputError(
@@ -81,7 +81,7 @@ def read_chexpert(settings: ReproduceSettings) -> Data:
     if not images_of["val"]:
         missing = f"{settings.root} has no valid.csv: the official validation images choose the checkpoints."
         assumed.append(f"valid.csv is not there: {OFFICIAL['val']} validation images are assumed")
-    tested = _test_cohort(settings)
+    tested = _test_dataset(settings)
     images_of["test"] = OFFICIAL["test"] if tested is None else tested.rows.height
     if settings.test_root is None:
         assumed.append(f"--test-root is not given: {OFFICIAL['test']} test images are assumed")
@@ -92,7 +92,7 @@ def read_chexpert(settings: ReproduceSettings) -> Data:
         train["study"].n_unique(),
         tuple(assumed),
         missing,
-        any(all_phantoms(one) for one in (cohort, tested) if one is not None),
+        any(all_synthetic(one) for one in (dataset, tested) if one is not None),
     )
 
 
@@ -117,33 +117,33 @@ def _labels(rows: pl.DataFrame, tasks: tuple[str, ...]) -> dict[str, NDArray[np.
     return {task: rows[task].fill_null(0).to_numpy().astype(np.int8) for task in tasks}
 
 
-def _test_cohort(settings: ReproduceSettings) -> Cohort | None:
+def _test_dataset(settings: ReproduceSettings) -> Dataset | None:
     """The official test images, and no others; None where they are not given."""
     if settings.test_root is None:
         return None
-    cohort = read_cohort(settings.test_root, format="chexpert")
-    rows = cohort.rows.filter(pl.col("split") == "test")
+    dataset = read_dataset(settings.test_root, format="chexpert")
+    rows = dataset.rows.filter(pl.col("split") == "test")
     if not len(rows):
         raise InputError(
             f"{settings.test_root} holds no test image.", "Give the folder of the official test set by --test-root."
         )
-    return dataclasses.replace(cohort, rows=rows)
+    return dataclasses.replace(dataset, rows=rows)
 
 
 def read_shenzhen(settings: ReproduceSettings) -> Data:
     """Shenzhen's images by name, divided as `prepare` will if it can read them all."""
-    cohort = read_cohort(settings.root, format="shenzhen")
-    splits = _shenzhen_split(cohort, settings)
-    rows = cohort.rows.drop("split").join(splits, on="patient", maintain_order="left")
+    dataset = read_dataset(settings.root, format="shenzhen")
+    splits = _shenzhen_split(dataset, settings)
+    rows = dataset.rows.drop("split").join(splits, on="patient", maintain_order="left")
     train = rows.filter(pl.col("split") == "train")
     images_of = {name: rows.filter(pl.col("split") == name).height for name in ("val", "test")}
     labels = _labels(train, (SHENZHEN_TASK,))
-    return Data(train.select("path", "patient"), labels, images_of, None, (), phantom=all_phantoms(cohort))
+    return Data(train.select("path", "patient"), labels, images_of, None, (), synthetic=all_synthetic(dataset))
 
 
-def _shenzhen_split(cohort: Cohort, settings: ReproduceSettings) -> pl.DataFrame:
-    plan = decide(cohort, settings.split_file, settings.split, settings.seed)
-    return plan.assign(cohort.rows, cohort.labels)
+def _shenzhen_split(dataset: Dataset, settings: ReproduceSettings) -> pl.DataFrame:
+    plan = decide(dataset, settings.split_file, settings.split, settings.seed)
+    return plan.assign(dataset.rows, dataset.labels)
 
 
 def chexpert_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:

@@ -78,7 +78,7 @@ def write_page(out: Path) -> Path:
 def _values(compared: Comparison) -> dict[str, Any]:
     """What the template shows, in its order."""
     record, dataset = compared.record, DATASETS[compared.dataset]
-    kind = "synthetic training images laid out as" if record["phantom"] else "training images of"
+    kind = "synthetic training images laid out as" if record["synthetic"] else "training images of"
     synthetic = Alert(
         "Synthetic images",
         "Every image here was drawn by a program. The page shows that the software works; its numbers are neither "
@@ -91,7 +91,7 @@ def _values(compared: Comparison) -> dict[str, Any]:
         "title": f"The paper's experiments on {dataset}, beside its printed numbers",
         "eyebrow": "MoCo-CXR · reproduction",
         "lead": f"{fmt.fact(record['data']['rows'])} {kind} {dataset}, beside the numbers printed in arXiv 2010.05352.",
-        "alerts": [synthetic] if record["phantom"] else [],
+        "alerts": [synthetic] if record["synthetic"] else [],
         "claims": [verdict(compared), *claims(compared)],
         "departures": tabulate(
             record["departures"],
@@ -149,7 +149,7 @@ def _be(count: int, one: str, many: str) -> str:
 
 
 def _caution(compared: Comparison) -> str:
-    if compared.record["phantom"]:
+    if compared.record["synthetic"]:
         return " The images are synthetic, so neither agreement nor disagreement says anything about the paper."
     count = len(compared.record["departures"])
     differ = _be(count, "setting differs", "settings differ")

@@ -76,7 +76,7 @@ class Reproduction:
             "dataset": s.dataset,
             "settings": to_mapping(s),
             "departures": departures(s, facts.get("table_is_papers"), len(self.data.images)),
-            "phantom": self.data.phantom,
+            "synthetic": self.data.synthetic,
             "data": facts,
             "cells": runner.cell_states(s.out, self.cells, self.selected_cells, self.blocked),
             "pretraining": runner.run_states(s.out, self.runs, self.selected_runs),

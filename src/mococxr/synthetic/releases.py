@@ -1,8 +1,8 @@
-"""Folders of phantoms laid out as two public releases are: CheXpert's and Shenzhen's.
+"""Folders of synthetic images laid out as two public releases are: CheXpert's and Shenzhen's.
 
 What a program must cope with in the real tables is in these: blanks and -1 in most columns, lateral images,
 studies of several images, patients of several studies out of order, a sex Unknown, an age of 0, `LL` and `RL`
-where AP or PA is meant. The shares of 1, 0 and -1 are those of CheXpert's `train.csv`. A file `PHANTOM.txt`
+where AP or PA is meant. The shares of 1, 0 and -1 are those of CheXpert's `train.csv`. A file `SYNTHETIC.txt`
 in each folder, and a comment in each image, say that nobody was X-rayed.
 """
 
@@ -20,10 +20,10 @@ import polars as pl
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv
 from mococxr.synthetic.anatomy import Anatomy, draw_anatomy, generator
-from mococxr.synthetic.image import NOTE, draw_phantom, with_text
+from mococxr.synthetic.image import NOTE, draw_synthetic, with_text
 from mococxr.workers import cores
 
-MARK = "PHANTOM.txt"
+MARK = "SYNTHETIC.txt"
 DRAWN = {
     "Cardiomegaly": "cardiomegaly",
     "Edema": "edema",
@@ -66,7 +66,7 @@ def write_chexpert(
     size: int = 192,
     jobs: int | None = None,
 ) -> Path:
-    """Write phantoms in CheXpert's layout; equal arguments give equal files.
+    """Write synthetic images in CheXpert's layout; equal arguments give equal files.
 
     `folder/CheXpert-v1.0-small` is the release (`train.csv`, `valid.csv`, `train/`, `valid/`) and
     `folder/CheXpert` the test set (`groundtruth.csv` with a row a study, `test/`).
@@ -106,7 +106,7 @@ def write_chexpert(
 
 
 def write_shenzhen(folder: Path, images: int = 160, *, seed: int = 0, size: int = 192, jobs: int | None = None) -> Path:
-    """Write phantoms in the Shenzhen set's layout: `CXR_png/CHNCXR_0001_0.png` and `ClinicalReadings/`.
+    """Write synthetic images in the Shenzhen set's layout: `CXR_png/CHNCXR_0001_0.png` and `ClinicalReadings/`.
 
     The first half are clear, the second half hold a drawn opacity that stands for tuberculosis.
 
@@ -258,13 +258,13 @@ def _write_images(root: Path, rows: Sequence[Row], seed: int, size: int, jobs: i
 
 
 def _write_image(path: Path, row: Row, seed: int, size: int) -> None:
-    image = draw_phantom(
+    image = draw_synthetic(
         seed, row["index"], size=size, findings=row["findings"], patient=row["person"], view=row["view"],
         gadgets=4.0 if row["devices"] else 0.0,
     )  # fmt: skip
     if path.suffix == ".png":
         data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-        path.write_bytes(with_text(data, "phantom", NOTE))
+        path.write_bytes(with_text(data, "synthetic", NOTE))
     else:
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
         path.write_bytes(_with_comment(data, NOTE))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import mococxr
-from mococxr.datasets import chexpert, read_cohort
+from mococxr.datasets import chexpert, read_dataset
 from mococxr.errors import InputError
 
 BATCHES = (
@@ -51,11 +51,11 @@ def batches(root: Path) -> list[str]:
 
 def test_the_batches_of_the_full_size_release_are_one_set(tmp_path: Path) -> None:
     paths = batches(tmp_path)
-    cohort = read_cohort(tmp_path)
-    assert (cohort.name, cohort.has_official_split) == ("chexpert", True)
-    assert cohort.rows["path"].to_list() == paths
-    assert cohort.rows["split"].to_list() == ["train", "train", "train", "val"]
-    assert cohort.rows["study"].to_list()[2] == "patient00001/study2"
+    dataset = read_dataset(tmp_path)
+    assert (dataset.name, dataset.has_official_split) == ("chexpert", True)
+    assert dataset.rows["path"].to_list() == paths
+    assert dataset.rows["split"].to_list() == ["train", "train", "train", "val"]
+    assert dataset.rows["study"].to_list()[2] == "patient00001/study2"
 
 
 def test_an_image_that_no_batch_holds_is_kept_and_missed_later(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_an_image_that_no_batch_holds_is_kept_and_missed_later(tmp_path: Path) -
     (tmp_path / paths[1]).unlink()
     (tmp_path / paths[1]).parent.rmdir()
     (tmp_path / paths[1]).parents[1].rmdir()
-    found = read_cohort(tmp_path).rows["path"].to_list()
+    found = read_dataset(tmp_path).rows["path"].to_list()
     assert found[0] == paths[0]
     assert found[1].endswith("patient30000/study1/view1_frontal.jpg")
 
@@ -87,9 +87,9 @@ def released_test(root: Path, form: str) -> Path:
 @pytest.mark.parametrize("folder", ["", "CheXpert"])
 def test_the_test_set_is_read_alone_whichever_table_it_has(tmp_path: Path, form: str, folder: str) -> None:
     released_test(tmp_path / folder, form)
-    cohort = read_cohort(tmp_path)
-    assert (cohort.name, cohort.has_official_split) == ("chexpert", True)
-    rows = cohort.rows.sort("path")
+    dataset = read_dataset(tmp_path)
+    assert (dataset.name, dataset.has_official_split) == ("chexpert", True)
+    rows = dataset.rows.sort("path")
     prefix = f"{folder}/test/" if folder else "test/"
     assert rows["path"].to_list() == [prefix + name for name in TEST_IMAGES]
     assert rows["split"].to_list() == ["test"] * 3
@@ -101,14 +101,14 @@ def test_the_test_set_is_read_alone_whichever_table_it_has(tmp_path: Path, form:
 
 def test_a_test_table_elsewhere_and_the_folder_of_its_patients_are_enough(tmp_path: Path) -> None:
     released_test(tmp_path, "study")
-    cohort = read_cohort(tmp_path / "test", labels=tmp_path / "groundtruth.csv")
-    assert sorted(cohort.rows["path"]) == list(TEST_IMAGES)
+    dataset = read_dataset(tmp_path / "test", labels=tmp_path / "groundtruth.csv")
+    assert sorted(dataset.rows["path"]) == list(TEST_IMAGES)
 
 
 def test_a_test_study_without_images_is_not_lost(tmp_path: Path) -> None:
     released_test(tmp_path, "study")
     (tmp_path / "test" / TEST_IMAGES[2]).unlink()
-    assert "test/patient64742/study1/view1_frontal.jpg" in read_cohort(tmp_path).rows["path"]
+    assert "test/patient64742/study1/view1_frontal.jpg" in read_dataset(tmp_path).rows["path"]
     store = mococxr.prepare(tmp_path, out=tmp_path / "store", size=16, jobs=1)
     assert store.splits["split"].unique().to_list() == ["test"]
     quarantine = pl.read_csv(store.path / "quarantine.csv")
@@ -119,17 +119,17 @@ def test_a_wrong_value_in_a_table_of_studies_is_named_by_its_line(tmp_path: Path
     table = released_test(tmp_path, "study") / "groundtruth.csv"
     table.write_text(table.read_text().replace(",1.0", ",maybe", 1))
     with pytest.raises(InputError, match=r"groundtruth.csv, row 2 \(line 3\), column 'No Finding': 'maybe'"):
-        read_cohort(tmp_path)
+        read_dataset(tmp_path)
     table.write_text(table.read_text().replace("/study1,maybe", "/../x,1", 1))
     with pytest.raises(InputError, match=r"row 2 \(line 3\), column 'Study'"):
-        read_cohort(tmp_path)
+        read_dataset(tmp_path)
 
 
 def test_a_label_that_the_test_table_lacks_is_left_out_and_named(tmp_path: Path) -> None:
     batches(tmp_path)
     table = released_test(tmp_path, "image") / "test_labels.csv"
     table.write_text(table.read_text().replace("Fracture", "Remark"))
-    cohort = read_cohort(tmp_path)
-    assert set(cohort.labels) == set(chexpert.LABELS) - {"Fracture"}
-    assert cohort.rows["split"].to_list() == ["train"] * 3 + ["val"] + ["test"] * 3
-    assert "Labels dropped, since not every table has them: Fracture." in cohort.notes
+    dataset = read_dataset(tmp_path)
+    assert set(dataset.labels) == set(chexpert.LABELS) - {"Fracture"}
+    assert dataset.rows["split"].to_list() == ["train"] * 3 + ["val"] + ["test"] * 3
+    assert "Labels dropped, since not every table has them: Fracture." in dataset.notes

@@ -1,4 +1,4 @@
-"""Phantoms in the layout of public releases: the real tables' form, labels that the images bear out."""
+"""Synthetic images in the layout of public releases: the real tables' form, labels that the images bear out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.datasets import read_cohort
+from mococxr.datasets import read_dataset
 from mococxr.datasets.chexpert import LABELS
 from mococxr.errors import InputError
 from mococxr.synthetic import write_chexpert, write_shenzhen
@@ -62,15 +62,15 @@ def test_validation_and_test_labels_are_complete(release: Path) -> None:
 
 
 def test_the_reader_takes_the_release_and_the_test_set_as_it_takes_the_real_ones(release: Path) -> None:
-    both = read_cohort(release)
+    both = read_dataset(release)
     assert both.name == "chexpert"
     assert both.has_official_split
     assert both.rows["split"].value_counts(sort=True)["split"].to_list() == ["train", "val"]
-    tested = read_cohort(release.parent / "CheXpert")
+    tested = read_dataset(release.parent / "CheXpert")
     assert set(tested.rows["split"]) == {"test"}
     assert tested.rows["study"].n_unique() == 40 == tested.rows["patient"].n_unique() < len(tested.rows)
-    for cohort in (both, tested):
-        assert all((cohort.root / path).is_file() for path in cohort.rows["path"])
+    for dataset in (both, tested):
+        assert all((dataset.root / path).is_file() for path in dataset.rows["path"])
     assert not set(both.rows["patient"]) & set(tested.rows["patient"])
 
 
@@ -86,9 +86,9 @@ def test_the_images_bear_out_their_labels(release: Path) -> None:
 
 def test_every_image_and_folder_says_that_it_is_synthetic(release: Path) -> None:
     for folder in (release, release.parent, release.parent / "CheXpert"):
-        assert "not a patient" in (folder / "PHANTOM.txt").read_text()
+        assert "not a patient" in (folder / "SYNTHETIC.txt").read_text()
     for path in table(release)["Path"][:5]:
-        assert b"Synthetic phantom" in (release.parent / path).read_bytes()[:200]
+        assert b"Synthetic image" in (release.parent / path).read_bytes()[:200]
 
 
 def test_equal_arguments_write_equal_files_whatever_the_threads(tmp_path: Path) -> None:
@@ -100,12 +100,12 @@ def test_equal_arguments_write_equal_files_whatever_the_threads(tmp_path: Path) 
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
 
 
-def test_shenzhen_phantoms_are_read_as_shenzhen(tmp_path: Path) -> None:
-    cohort = read_cohort(write_shenzhen(tmp_path, 20, size=48))
-    assert cohort.name == "shenzhen"
-    assert cohort.rows["Tuberculosis"].sum() == 10
-    assert cohort.rows["age"].null_count() == 0
-    assert (tmp_path / "PHANTOM.txt").is_file()
+def test_synthetic_shenzhen_images_are_read_as_shenzhen(tmp_path: Path) -> None:
+    dataset = read_dataset(write_shenzhen(tmp_path, 20, size=48))
+    assert dataset.name == "shenzhen"
+    assert dataset.rows["Tuberculosis"].sum() == 10
+    assert dataset.rows["age"].null_count() == 0
+    assert (tmp_path / "SYNTHETIC.txt").is_file()
 
 
 @pytest.mark.parametrize("bad", [{"images": 3}, {"valid": 0}, {"test": 0}])

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import small_sets
-from mococxr.datasets import read_cohort
+from mococxr.datasets import read_dataset
 from mococxr.errors import InputError
-from test_cohorts_chexpert import batches, released_test
-from test_cohorts_public import nih
+from test_datasets_chexpert import batches, released_test
+from test_datasets_public import nih
 
 ROUNDS = int(os.environ.get("MOCOCXR_DAMAGE", "15"))
 """Tables a data set; more of them, and others, by the environment."""
@@ -105,7 +105,7 @@ def test_a_damaged_table_is_read_or_refused_in_words(tmp_path: Path, name: str) 
         path = root / dice.choice(texts).relative_to(tmp_path / "full")
         path.write_bytes(damaged(path.read_text(), dice))
         try:
-            cohort = read_cohort(
+            dataset = read_dataset(
                 root / ("images" if name == "csv" else ""),
                 labels=root / "t.csv" if name == "csv" else None,
                 format=kind,
@@ -114,6 +114,6 @@ def test_a_damaged_table_is_read_or_refused_in_words(tmp_path: Path, name: str) 
         except InputError as error:
             refused += bool(error.problem and error.way_out)
         else:
-            assert not cohort.rows["path"].str.contains(r"(^|/)\.\.(/|$)|^/").any()
+            assert not dataset.rows["path"].str.contains(r"(^|/)\.\.(/|$)|^/").any()
         shutil.rmtree(root)
     assert 0 < refused < ROUNDS

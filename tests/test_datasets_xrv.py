@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import mococxr
-from mococxr.datasets import read_cohort
+from mococxr.datasets import read_dataset
 from mococxr.errors import InputError
 
 NAN = float("nan")
@@ -92,7 +92,7 @@ def test_the_images_are_written_once_and_found_again(tmp_path: Path) -> None:
     given.images = ["broken"] * 6  # type: ignore[list-item]  # asked again, it could give no image
     store = mococxr.prepare(given, format="xrv", out=tmp_path / "store", size=16, jobs=1)
     assert len(store) == 6
-    assert read_cohort(tmp_path / "store.images", format="auto").name == "xrv"
+    assert read_dataset(tmp_path / "store.images", format="auto").name == "xrv"
 
 
 def test_an_image_that_the_dataset_cannot_give_is_in_quarantine(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_dataset_out_of_range_or_with_augmentation_is_refused(tmp_path: Path) 
 
 def test_on_the_command_line_xrv_shows_the_lines_for_python(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        read_cohort(tmp_path, format="xrv")
+        read_dataset(tmp_path, format="xrv")
     assert 'mococxr.prepare(dataset, format="xrv"' in error.value.way_out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mococxr.datasets import chexpert, read_cohort
+from mococxr.datasets import chexpert, read_dataset
 from mococxr.errors import InputError
 
 CHEXPERT = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(chexpert.LABELS)
@@ -48,11 +48,11 @@ def release(folder: Path) -> Path:
 
 
 def test_chexpert_is_read_in_its_own_layout(tmp_path: Path) -> None:
-    cohort = read_cohort(release(tmp_path))
-    rows = cohort.rows
-    assert (cohort.name, cohort.source, cohort.blank_means) == ("chexpert", "chexpert", "negative")
-    assert cohort.has_official_split
-    assert cohort.labels == chexpert.LABELS
+    dataset = read_dataset(release(tmp_path))
+    rows = dataset.rows
+    assert (dataset.name, dataset.source, dataset.blank_means) == ("chexpert", "chexpert", "negative")
+    assert dataset.has_official_split
+    assert dataset.labels == chexpert.LABELS
     assert rows["path"][0] == "train/patient00001/study1/view1_frontal.jpg"
     assert (tmp_path / rows["path"][0]).exists()
     assert rows["patient"].to_list() == ["patient00001", "patient00001", "patient00002", "patient64541"]
@@ -62,22 +62,22 @@ def test_chexpert_is_read_in_its_own_layout(tmp_path: Path) -> None:
     assert rows["age"].to_list() == [68, 69, 0, 73]
     assert rows["split"].to_list() == ["train", "train", "train", "val"]
     assert rows["Cardiomegaly"].to_list() == [-1, 0, None, None]
-    assert set(cohort.inputs) == {"train.csv", "valid.csv"}
+    assert set(dataset.inputs) == {"train.csv", "valid.csv"}
 
 
 def test_chexpert_images_are_found_whatever_the_folders_are_called(tmp_path: Path) -> None:
     image = "train/patient00001/study1/view1_frontal.jpg"
     for parent, folder in (("renamed", "data"), ("parent", "CheXpert-v1.0-small")):
         inner = release(tmp_path / parent / folder)
-        assert read_cohort(inner).rows["path"][0] == image
-        assert read_cohort(inner / "train.csv", format="chexpert").rows["path"][0] == image
-    outer = read_cohort(tmp_path / "parent")
+        assert read_dataset(inner).rows["path"][0] == image
+        assert read_dataset(inner / "train.csv", format="chexpert").rows["path"][0] == image
+    outer = read_dataset(tmp_path / "parent")
     assert outer.rows["path"][0] == f"CheXpert-v1.0-small/{image}"
     beside = tmp_path / "beside"
     inner = release(beside / "CheXpert-v1.0-small")
     for name in ("train.csv", "valid.csv"):
         (inner / name).rename(beside / name)
-    assert read_cohort(beside).rows["path"][0] == f"CheXpert-v1.0-small/{image}"
+    assert read_dataset(beside).rows["path"][0] == f"CheXpert-v1.0-small/{image}"
 
 
 def test_a_chexpert_test_table_is_read_as_test(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_chexpert_test_table_is_read_as_test(tmp_path: Path) -> None:
     (tmp_path / "test_labels.csv").write_text(
         "Path," + ",".join(chexpert.LABELS) + "\ntest/patient64741/study1/view1_frontal.jpg" + ",1" * 14 + "\n"
     )
-    last = read_cohort(tmp_path).rows.row(-1, named=True)
+    last = read_dataset(tmp_path).rows.row(-1, named=True)
     assert (last["split"], last["view"], last["patient"]) == ("test", "Frontal", "patient64741")
 
 
@@ -93,20 +93,20 @@ def test_a_chexpert_path_that_names_no_patient_is_refused_by_its_line(tmp_path: 
     release(tmp_path)
     (tmp_path / "valid.csv").write_text(chexpert_rows("somewhere/image.jpg,Male,73,Frontal,PA"))
     with pytest.raises(InputError, match=r"valid.csv, row 1 \(line 2\), column 'Path': 'somewhere/image.jpg'"):
-        read_cohort(tmp_path)
+        read_dataset(tmp_path)
     (tmp_path / "valid.csv").unlink()
-    cohort = read_cohort(tmp_path)
-    assert not cohort.has_official_split
-    assert cohort.rows["split"].null_count() == 3
+    dataset = read_dataset(tmp_path)
+    assert not dataset.has_official_split
+    assert dataset.rows["split"].null_count() == 3
 
 
 def test_the_real_chexpert_table_is_read_whole_and_in_seconds(tmp_path: Path) -> None:
     path = wheel_table("chexpert_train.csv.gz")
     started = time.perf_counter()
-    cohort = read_cohort(tmp_path, labels=path)
+    dataset = read_dataset(tmp_path, labels=path)
     assert time.perf_counter() - started < 30
-    rows = cohort.rows
-    assert cohort.name == "chexpert"
+    rows = dataset.rows
+    assert dataset.name == "chexpert"
     assert rows.height == 223_414
     assert rows["patient"].n_unique() == 64_540
     assert rows["study"].n_unique() == 187_641
@@ -144,9 +144,9 @@ def nih(root: Path) -> Path:
 
 
 def test_chestxray14_is_read_in_its_own_layout(tmp_path: Path) -> None:
-    cohort = read_cohort(nih(tmp_path))
-    rows = cohort.rows
-    assert (cohort.name, cohort.source, cohort.has_official_split) == ("nih", "nih", False)
+    dataset = read_dataset(nih(tmp_path))
+    rows = dataset.rows
+    assert (dataset.name, dataset.source, dataset.has_official_split) == ("nih", "nih", False)
     assert rows["path"].to_list() == [
         "images_001/images/00000001_000.png",
         "images/00000001_001.png",
@@ -156,7 +156,7 @@ def test_chestxray14_is_read_in_its_own_layout(tmp_path: Path) -> None:
     assert rows["age"].to_list() == [58, 0.25, 81]
     assert rows["Emphysema"].to_list() == [1, 0, None]
     assert rows["No Finding"].to_list() == [0, 1, None]
-    assert len(cohort.labels) == 15
+    assert len(dataset.labels) == 15
     assert rows["original_width"].to_list() == [2682, 2682, 2500]
 
 
@@ -164,25 +164,25 @@ def test_the_official_lists_of_chestxray14_are_its_split(tmp_path: Path) -> None
     nih(tmp_path)
     (tmp_path / "train_val_list.txt").write_text("00000001_000.png\n00000001_001.png\n")
     (tmp_path / "test_list.txt").write_text("00000002_000.png")
-    cohort = read_cohort(tmp_path)
-    assert cohort.has_official_split
-    assert cohort.rows["split"].to_list() == ["train", "train", "test"]
+    dataset = read_dataset(tmp_path)
+    assert dataset.has_official_split
+    assert dataset.rows["split"].to_list() == ["train", "train", "test"]
 
 
 def test_a_finding_that_chestxray14_does_not_have_is_refused(tmp_path: Path) -> None:
     path = nih(tmp_path) / "Data_Entry_2017.csv"
     path.write_text(path.read_text().replace("No Finding", "Mass|Gout"))
     with pytest.raises(InputError, match=r"row 2 \(line 3\), column 'Finding Labels': 'Mass\|Gout'"):
-        read_cohort(tmp_path)
+        read_dataset(tmp_path)
 
 
 def test_the_real_chestxray14_table_is_read_whole(tmp_path: Path) -> None:
-    cohort = read_cohort(tmp_path, labels=wheel_table("Data_Entry_2017_v2020.csv.gz"))
-    assert cohort.rows.height == 112_120
-    assert cohort.rows["patient"].n_unique() == 30_805
-    assert cohort.rows["Hernia"].sum() == 227
-    assert cohort.rows["No Finding"].sum() == 60_361
-    assert cohort.rows["age"].null_count() == 0
+    dataset = read_dataset(tmp_path, labels=wheel_table("Data_Entry_2017_v2020.csv.gz"))
+    assert dataset.rows.height == 112_120
+    assert dataset.rows["patient"].n_unique() == 30_805
+    assert dataset.rows["Hernia"].sum() == 227
+    assert dataset.rows["No Finding"].sum() == 60_361
+    assert dataset.rows["age"].null_count() == 0
 
 
 @pytest.mark.parametrize("name", ["shenzhen", "montgomery"])
@@ -197,17 +197,17 @@ def test_the_tuberculosis_sets_are_read_in_their_own_layout(tmp_path: Path, name
         (tmp_path / "CXR_png" / f"{stem}.png").write_bytes(b"")
     (tmp_path / "CXR_png" / "Thumbs.db").write_bytes(b"")
     (tmp_path / "ClinicalReadings" / f"{prefix}_0002_1.txt").write_text(text)
-    cohort = read_cohort(tmp_path)
-    assert (cohort.name, cohort.source, cohort.labels) == (name, name, ("Tuberculosis",))
-    assert cohort.rows.select("path", "patient", "sex", "age", "Tuberculosis").rows() == [
+    dataset = read_dataset(tmp_path)
+    assert (dataset.name, dataset.source, dataset.labels) == (name, name, ("Tuberculosis",))
+    assert dataset.rows.select("path", "patient", "sex", "age", "Tuberculosis").rows() == [
         (f"CXR_png/{prefix}_0001_0.png", f"{prefix}_0001", None, None, 0),
         (f"CXR_png/{prefix}_0002_1.png", f"{prefix}_0002", "M", 45.0, 1),
     ]
-    assert cohort.metadata == ()
-    assert "1 images have no clinical reading" in "\n".join(cohort.notes)
+    assert dataset.metadata == ()
+    assert "1 images have no clinical reading" in "\n".join(dataset.notes)
 
 
 @pytest.mark.parametrize("name", ["chexpert", "nih", "shenzhen", "montgomery"])
 def test_a_named_layout_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="holds no"):
-        read_cohort(tmp_path, format=name)
+        read_dataset(tmp_path, format=name)

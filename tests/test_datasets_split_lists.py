@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mococxr.datasets import Cohort, read_cohort
+from mococxr.datasets import Dataset, read_dataset
 from mococxr.errors import InputError
 from mococxr.preparation.split_plan import decide
 
@@ -20,15 +20,15 @@ LISTS = {
 }
 
 
-def images(root: Path, names: list[str], folder: str = "CXR_png") -> Cohort:
-    """A cohort of empty images of these names."""
+def images(root: Path, names: list[str], folder: str = "CXR_png") -> Dataset:
+    """A dataset of empty images of these names."""
     (root / folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         (root / folder / name).touch()
-    return read_cohort(root)
+    return read_dataset(root)
 
 
-def four(root: Path, folder: str = "CXR_png") -> Cohort:
+def four(root: Path, folder: str = "CXR_png") -> Dataset:
     return images(root, [Path(name).name for part in LISTS.values() for name, _ in part], folder)
 
 
@@ -38,9 +38,9 @@ def written(root: Path, lists: object) -> Path:
     return path
 
 
-def divided(cohort: Cohort, split_file: Path) -> dict[str, str]:
-    plan = decide(cohort, split_file, (0.5, 0.1, 0.4), 0)
-    return dict(plan.assign(cohort.rows, cohort.labels).iter_rows())
+def divided(dataset: Dataset, split_file: Path) -> dict[str, str]:
+    plan = decide(dataset, split_file, (0.5, 0.1, 0.4), 0)
+    return dict(plan.assign(dataset.rows, dataset.labels).iter_rows())
 
 
 @pytest.mark.parametrize("folder", ["CXR_png", "."])
@@ -64,10 +64,10 @@ def test_an_image_in_two_lists_is_refused(tmp_path: Path) -> None:
 def test_an_image_in_no_list_is_refused_and_a_listed_image_that_is_not_here_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cohort = four(tmp_path)
+    dataset = four(tmp_path)
     with pytest.raises(InputError, match=r"no split for 1 patients, e.g. 'CHNCXR_0004'"):
-        divided(cohort, written(tmp_path, {**LISTS, "test": []}))
-    divided(cohort, written(tmp_path, {**LISTS, "test": [*LISTS["test"], ["CXR_png/CHNCXR_0009_0.png", 0]]}))
+        divided(dataset, written(tmp_path, {**LISTS, "test": []}))
+    divided(dataset, written(tmp_path, {**LISTS, "test": [*LISTS["test"], ["CXR_png/CHNCXR_0009_0.png", 0]]}))
     assert "1 patients have no image here" in capsys.readouterr().err
 
 
@@ -95,10 +95,10 @@ def mednet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_split_of_an_installed_mednet_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mednet(tmp_path, monkeypatch)
-    cohort = four(tmp_path / "images")
-    assert divided(cohort, Path("mednet:default"))["CHNCXR_0003"] == "val"
+    dataset = four(tmp_path / "images")
+    assert divided(dataset, Path("mednet:default"))["CHNCXR_0003"] == "val"
     with pytest.raises(InputError, match="no split 'mednet:fold-3' of shenzhen"):
-        divided(cohort, Path("mednet:fold-3"))
+        divided(dataset, Path("mednet:fold-3"))
 
 
 def real_lists(name: str) -> list[Path]:
@@ -119,12 +119,12 @@ def test_the_real_published_splits_have_their_published_counts(
     found = real_lists(name)
     assert len(found) == 11
     listed = json.loads(found[0].read_text())
-    cohort = images(tmp_path, [Path(path).name for part in listed.values() for path, _ in part])
+    dataset = images(tmp_path, [Path(path).name for part in listed.values() for path, _ in part])
     for lists in found:
-        parts = pl.DataFrame(list(divided(cohort, lists).items()), schema=["patient", "split"], orient="row")
+        parts = pl.DataFrame(list(divided(dataset, lists).items()), schema=["patient", "split"], orient="row")
         assert len(parts) == sum(counts)
         if lists.stem == "default":
-            rows = cohort.rows.drop("split").join(parts, on="patient")
+            rows = dataset.rows.drop("split").join(parts, on="patient")
             per = rows.group_by("split").agg(pl.len(), pl.col("Tuberculosis").sum()).sort("split")
             assert [per.row(n)[1] for n in (1, 2, 0)] == list(counts)
             assert positives is None or [per.row(n)[2] for n in (1, 2, 0)] == list(positives)
