@@ -29,7 +29,7 @@ format: setup ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 
 test: setup ## the tests, without those marked slow
-	$(ONE_THREAD) $(BIN)/pytest -n 2 -m "not slow"
+	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 slow: setup ## kill and resume, several processes, real images in short
 	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m slow

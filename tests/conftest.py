@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+
+from mococxr import workers
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -36,6 +40,49 @@ def _same_number_of_threads() -> Iterator[None]:
     yield
     if before is not None:
         sys.modules["torch"].set_num_threads(before)
+
+
+class WarmPool:
+    """Stands for a new pool of one process, and leaves the process to the next test: to start it costs seconds."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self.pool = pool
+        self.futures: list[Future[Any]] = []
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        self.futures.append(self.pool.submit(work, *arguments))
+        return self.futures[-1]
+
+    def shutdown(self, *, cancel_futures: bool = False) -> None:
+        wait([future for future in self.futures if not (cancel_futures and future.cancel())])
+
+    def __enter__(self) -> WarmPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_warm_process() -> Iterator[None]:
+    """A pool of one process that needs no set-up is the same process in all tests, until it dies."""
+    start = workers.process_pool
+    kept: list[ProcessPoolExecutor] = []
+
+    def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> Any:
+        if jobs > 1 or setup is not None:
+            return start(jobs, setup)
+        try:
+            kept[0].submit(os.chdir, os.getcwd()).result()
+        except (IndexError, BrokenProcessPool):
+            kept[:] = [start(1)]
+        return WarmPool(kept[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "process_pool", process_pool)
+        yield
+    for pool in kept:
+        pool.shutdown()
 
 
 @pytest.fixture(scope="session")

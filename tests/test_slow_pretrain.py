@@ -98,25 +98,26 @@ def two(synthetic_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def assert_alike(single: Path, other: Path) -> None:
     """Losses, keys in their places and weights are those of one process, but for the order of sums."""
     for ours, theirs in zip(*(read_log(run) for run in (single, other)), strict=True):
-        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
+        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-4)
         assert theirs["contrast_accuracy"] == pytest.approx(ours["contrast_accuracy"], abs=1e-6)
         assert (theirs["step"], theirs["lr"]) == (ours["step"], ours["lr"])
     states = [run_folder.latest_checkpoint(run / "checkpoints") for run in (single, other)]
     keys = [state["method"]["queue"]["keys_KC"].numpy() for state in states]
     apart = np.linalg.norm(keys[0][:, None] - keys[0], axis=2) + np.eye(len(keys[0]))
     assert apart.min() > 1e-3  # so that a key in another's place would be seen
-    np.testing.assert_allclose(*keys, atol=1e-5)
+    np.testing.assert_allclose(*keys, atol=1e-4)
     assert states[0]["method"]["steps"] == states[1]["method"]["steps"] == 10
     for name, tensor in states[0]["method"]["query"].items():
         np.testing.assert_allclose(states[1]["method"]["query"][name], tensor, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("method", ["simclr"])
-def test_two_processes_contrast_against_the_batch_of_both(synthetic_store, tmp_path, method):
-    how = FREE | {"method": method, "queue": None}
+def test_two_processes_contrast_against_the_batch_of_both(synthetic_store, tmp_path):
+    """Gradients flow through both views, so rounding grows, to 1.4e-5 in step 9; without those of the other process, or
+    with its embeddings left out, the losses part by 4e-2 in step 2."""
+    how = FREE | {"method": "simclr", "queue": None}
     runs = [finish(synthetic_store, tmp_path / str(n), processes=n, **how) for n in (1, 2)]
     for ours, theirs in zip(*map(read_log, runs), strict=True):
-        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5)
+        assert theirs["loss"] == pytest.approx(ours["loss"], abs=1e-5 if ours["step"] == 1 else 2e-4)
         assert theirs["contrast_accuracy"] == pytest.approx(ours["contrast_accuracy"], abs=1e-6)
     states = [run_folder.latest_checkpoint(run / "checkpoints")["method"]["network"] for run in runs]
     for name, tensor in states[0].items():
