@@ -63,19 +63,27 @@ class WarmPool:
         self.shutdown()
 
 
+NEW_POOL = workers.process_pool
+
+
+@pytest.fixture
+def _new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of how processes start and die: every pool is a new one."""
+    monkeypatch.setattr(workers, "process_pool", NEW_POOL)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_warm_process() -> Iterator[None]:
     """A pool of one process that needs no set-up is the same process in all tests, until it dies."""
-    start = workers.process_pool
     kept: list[ProcessPoolExecutor] = []
 
     def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> Any:
         if jobs > 1 or setup is not None:
-            return start(jobs, setup)
+            return NEW_POOL(jobs, setup)
         try:
             kept[0].submit(os.chdir, os.getcwd()).result()
         except (IndexError, BrokenProcessPool):
-            kept[:] = [start(1)]
+            kept[:] = [NEW_POOL(1)]
         return WarmPool(kept[0])
 
     with pytest.MonkeyPatch.context() as patch:

@@ -99,6 +99,7 @@ def test_a_dataset_without_one_readable_image_is_refused_and_leaves_nothing(fold
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.usefixtures("_new_processes")
 def test_a_script_that_forgot_its_guard_is_told_so(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("mococxr.workers._init_worker", os._exit)  # takes another its argument: an error in the child
     with pytest.raises(RunError, match="__main__"):

@@ -18,6 +18,8 @@ from mococxr.pretraining.moco import MoCo
 from mococxr.workers import opencv_on_one_thread, surviving_map
 from small_run import tiny_run
 
+pytestmark = pytest.mark.usefixtures("_new_processes")
+
 
 def test_a_process_that_dies_costs_the_item_it_died_of_and_no_other():
     work = partial(square, deadly=(5, 11))

@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -102,6 +103,17 @@ def render(template: str, form: Literal["html", "md"] = "html", *, styles: str =
         styles: the path of a CSS file in the package that is added to `pages/page.css`.
         values: what the template and `base` show: `title`, `eyebrow`, `lead`, `alerts`, and the template's own.
     """
+    environment = _environment(form)
+    values["page"] = environment.get_template(f"pages/{form}.j2").module
+    values["base"] = f"pages/base.{form}.j2"
+    style = Markup("".join(_read(name) for name in (STYLES, styles) if name))
+    text = environment.get_template(template).render(style=style, **{"alerts": [], "eyebrow": "", **values})
+    return text if form == "html" else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+@cache
+def _environment(form: Literal["html", "md"]) -> jinja2.Environment:
+    """Of HTML or of Markdown; it keeps the templates that it has compiled."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read),
         autoescape=True,
@@ -112,11 +124,7 @@ def render(template: str, form: Literal["html", "md"] = "html", *, styles: str =
     )
     environment.filters |= {"one_line": _one_line, "fence": _fence}
     environment.globals |= {"fmt": fmt, "bar_of": _bar_of}
-    values["page"] = environment.get_template(f"pages/{form}.j2").module
-    values["base"] = f"pages/base.{form}.j2"
-    style = Markup("".join(_read(name) for name in (STYLES, styles) if name))
-    text = environment.get_template(template).render(style=style, **{"alerts": [], "eyebrow": "", **values})
-    return text if form == "html" else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return environment
 
 
 def _bar_of(interval: tuple[float, float, float], reach: float) -> IntervalBar:
