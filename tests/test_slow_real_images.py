@@ -61,4 +61,4 @@ def test_an_image_scores_the_same_from_its_file_as_from_the_store(nih: Path, rea
     mococxr.predict(model, [nih], out=tmp_path / "store.csv")
     from_files = pl.read_csv(tmp_path / "files.csv")["score"].to_list()
     from_store = pl.read_csv(tmp_path / "store.csv")["score"].to_list()[::100]
-    assert from_files == pytest.approx(from_store, abs=1e-5)  # float32, other batches
+    assert from_files == pytest.approx(from_store, abs=1e-4)  # float32, other batches
