@@ -77,7 +77,7 @@ def _variance(row: Row) -> Row:
     words = None if several else "One draw of labels: what another draw would give is not in the interval."
     return base | {
         "difference": row["difference"], "patients": 3e-4, "draws": 1e-4 if several else None, "runs": 5e-5,
-        "rest": 2e-5 if several else None, "interactions": 1e-5, "standard_error": 0.02, "df": 7.5,
+        "draw_x_run": 2e-5 if several else None, "patient_interactions": 1e-5, "standard_error": 0.02, "df": 7.5,
         "low": row["low"] - 0.02, "high": row["high"] + 0.02, "count_draws": 5 if several else 1, "count_runs": 2,
         "words": words,
     }  # fmt: skip

@@ -152,14 +152,14 @@ def test_the_parts_of_a_bar_are_the_shares_of_the_variance(study: StudyResults, 
     bar, row = rows.variance(study)["bars"][0], headline.headline_row(study, "Pneumonia", "variance")
     assert row is not None
     whole = sum(row[name] for name in rows.SOURCES)
-    assert sum(part.share for part in bar.parts) == pytest.approx(100, abs=0.1)
-    assert bar.parts[0].share == pytest.approx(100 * row["patients"] / whole, abs=0.01)
-    assert "± 0.017" in bar.parts[0].text
+    assert sum(part["share"] for part in bar["parts"]) == pytest.approx(100, abs=0.1)
+    assert bar["parts"][0]["share"] == pytest.approx(100 * row["patients"] / whole, abs=0.01)
+    assert "± 0.017" in bar["parts"][0]["text"]
     single = changed(tmp_path / "s", "variance", runs="", draws="", count_runs=1, count_draws=1, words="Only one.")
     part = rows.variance(single)
-    assert [part.label for part in part["bars"][0].parts][:1] == ["Test patients"]
+    assert [piece["label"] for piece in part["bars"][0]["parts"]][:1] == ["Test patients"]
     sources = ("Label subsets", "Pretraining runs")
-    assert part["bars"][0].missing == [f"{name}: only one, not estimated" for name in sources]
+    assert part["bars"][0]["missing"] == [f"{name}: only one, not estimated" for name in sources]
     assert part["words"] == ["Only one."]
 
 

@@ -52,8 +52,8 @@ _CONDITION = _columns(pl.String, True, mode="how the head is trained", target="l
     pl.Float64, True, fraction="share of the labelled training patients"
 )
 _CELL = _ARM | _CONDITION
-CELL_KEYS = tuple(_CELL)
 _PAIR = _ARM | _columns(pl.String, True, against="reference arm") | _CONDITION
+CELL_KEYS, PAIR_KEYS = tuple(_CELL), tuple(_PAIR)
 _REASON = _text(reason="why a number of the row is blank")
 _DIFFERENCE = (
     _PAIR

@@ -16,13 +16,11 @@ class Mode:
     """One way to train a classifier.
 
     Args:
-        name: in words, for tables and sentences.
         train: trains it.
         by_gradient: whether it trains by gradient, and so takes a GPU and changes the encoder.
         reads_features: whether it reads features of the frozen encoder, which `study` then computes once.
     """
 
-    name: str
     train: Callable[[TrainData, TrainConfig], FitResult]
     by_gradient: Callable[[TrainConfig], bool]
     reads_features: Callable[[TrainConfig], bool]
@@ -30,13 +28,12 @@ class Mode:
 
 MODES = {
     "linear": Mode(
-        "linear probe",
         train_linear,
         lambda config: config.linear_solver == "gradient",
         lambda config: config.linear_solver != "gradient",
     ),
-    "finetune": Mode("fine-tuning", train_finetune, lambda _: True, lambda _: False),
-    "lpft": Mode("linear probe, then fine-tuning", train_lpft, lambda _: True, lambda _: True),
+    "finetune": Mode(train_finetune, lambda _: True, lambda _: False),
+    "lpft": Mode(train_lpft, lambda _: True, lambda _: True),
 }
 """`--mode` -> what it does. `settings.classifiers.Mode` lists the same names, which a test compares."""
 

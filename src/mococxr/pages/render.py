@@ -69,28 +69,31 @@ class Alert:
     text: str
 
 
-def tabulate(
-    rows: Iterable[Any],
-    columns: Mapping[str, Callable[[Any], str]],
-    text: int = 1,
-    note: str = "",
-    bar: Callable[[Any], IntervalBar | None] | None = None,
-    bar_head: str = "",
-) -> Table:
-    """A table of rows: heading -> text of a row, in the order of the columns."""
-    rows = list(rows)
-    lines = [[cell(row) for cell in columns.values()] for row in rows]
-    return Table(list(columns), lines, text, note, [bar(row) for row in rows] if bar else [], bar_head)
+Column = str | tuple[str, Callable[[Any], str]] | Callable[[Any], str]
+"""The name of a value in a row; that and its form, a dash where there is no value; or a function of the row."""
 
 
-def interval_bar(low: float, middle: float, high: float, zero: float, scale: tuple[float, float]) -> IntervalBar:
+def tabulate(rows: Iterable[Any], columns: Mapping[str, Column], text: int = 1, note: str = "") -> Table:
+    """A table of rows: heading -> what stands in the column, in order."""
+    return Table(list(columns), [[_cell(row, column) for column in columns.values()] for row in rows], text, note)
+
+
+def _cell(row: Any, column: Column) -> str:
+    if isinstance(column, str):
+        return fmt.fact(row[column])
+    return fmt.dash(row[column[0]], column[1]) if isinstance(column, tuple) else column(row)
+
+
+def interval_bar(
+    low: float, middle: float, high: float, zero: float, scale: tuple[float, float], state: str = ""
+) -> IntervalBar:
     """An interval on a scale from `scale[0]` to `scale[1]`; its state is the side of `zero` on which it lies."""
     start, end = scale
 
     def position(value: float) -> float:
         return round(100 * (min(max(value, start), end) - start) / (end - start), 2)
 
-    state = "gain" if low > zero else "loss" if high < zero else "none"
+    state = state or ("gain" if low > zero else "loss" if high < zero else "none")
     return IntervalBar(position(low), position(high), position(middle), position(zero), state)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Table, tabulate
-from mococxr.reporting.headline import arm_label, headline_cells, labels_used, mode_name, units
-from mococxr.reporting.rows import CELL, Columns, of_cell
+from mococxr.reporting.headline import arm_label, condition, headline_cells, units
+from mococxr.reporting.rows import Columns, cell_key, of_cell
 from mococxr.results import Row, StudyResults
 
 OF = 1000
@@ -15,40 +15,32 @@ OF = 1000
 
 
 def calibration(study: StudyResults) -> dict[str, Any]:
-    """Calibration and operating point of the cells of the verdicts (`calibration.csv`, `prevalence.csv`)."""
+    """Calibration and operating point of the cells of the verdicts: a summary, sentences, and tables that have rows."""
     rows = [row for target in study.targets for row in headline_cells(study, "calibration", target)]
     points = [row for row in rows if row["sensitivity"] is not None]
-    unit = units(study)
+    unit, first = units(study), rows[0]
     tables = []
     if points:
-        caption = f"At the threshold, of {OF:,} test {unit}: {_cell_name(study, points[0])}"
-        tables.append((caption, _confusion(points[0], unit)))
+        point = points[0]
+        cell = f"{arm_label(study, point['arm'])}, {point['target']}, {condition(study, point)}"
+        tables.append((f"At the threshold, of {OF:,} test {unit}: {cell}", _confusion(point, unit)))
     if any(row["brier"] is not None for row in rows):
         tables.append(("Probabilities (calibration.csv)", _probabilities(study, rows)))
     if points:
         tables.append(("At the threshold (calibration.csv)", _threshold(study, rows)))
     if study.rows("prevalence"):
-        caption = "Predictive values at other prevalences (prevalence.csv)"
-        tables.append((caption, _prevalence(study)))
-    first = rows[0]
+        tables.append(("Predictive values at other prevalences (prevalence.csv)", _prevalence(study)))
     summary = f"{arm_label(study, first['arm'])}: {fmt.fact(first['reason'])}"
     if first["sensitivity"] is not None:
-        summary = (
-            f"{arm_label(study, first['arm'])}, {first['target']}: sensitivity "
-            f"{fmt.share(first['sensitivity'])}, specificity {fmt.share(first['specificity'])} at the threshold."
-        )
-    return {"summary": summary, "lines": _calibration_lines(study, rows), "tables": tables}
+        rates = f"sensitivity {fmt.share(first['sensitivity'])}, specificity {fmt.share(first['specificity'])}"
+        summary = f"{arm_label(study, first['arm'])}, {first['target']}: {rates} at the threshold."
+    return {"summary": summary, "lines": _lines(study, rows, unit), "tables": tables}
 
 
-def _cell_name(study: StudyResults, row: Row) -> str:
-    used = labels_used(study, row["target"], row["fraction"])
-    return f"{arm_label(study, row['arm'])}, {row['target']}, {mode_name(row['mode']).lower()}, {used}"
-
-
-def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
-    unit = units(study)
-    fitted, positives = (
-        [row[name] for row in rows if row[name] is not None] for name in ("n_validation", "validation_positives")
+def _lines(study: StudyResults, rows: list[Row], unit: str) -> list[str]:
+    fitted, positives, sensitivities = (
+        [row[name] for row in rows if row[name] is not None]
+        for name in ("n_validation", "validation_positives", "wanted_sensitivity")
     )
     lines = [
         f"A calibrated probability of 30 % means that 30 of 100 such {unit} have the finding. On the diagonal calibration "
@@ -65,10 +57,9 @@ def _calibration_lines(study: StudyResults, rows: list[Row]) -> list[str]:
             "Each row is about one classifier, that of the first label subset and the first pretraining run; AUROC "
             "elsewhere on this page is a mean over all."
         )
-    wanted = [row["wanted_sensitivity"] for row in rows if row["wanted_sensitivity"] is not None]
-    if wanted:
+    if sensitivities:
         lines.append(
-            f"The threshold is the one that reaches a sensitivity of {fmt.share(min(wanted))} on the validation "
+            f"The threshold is the one that reaches a sensitivity of {fmt.share(min(sensitivities))} on the validation "
             f"{unit}; on test {unit} it may reach more or less."
         )
     reasons = [(row, row["reason"].rstrip(".")) for row in rows if row["reason"]]
@@ -79,8 +70,7 @@ def _confusion(row: Row, unit: str) -> Table:
     """What is called and what is there, of `OF` units at the prevalence of the test set."""
     with_it = round(OF * row["prevalence"])
     without = OF - with_it
-    true_positives = round(with_it * row["sensitivity"])
-    true_negatives = round(without * row["specificity"])
+    true_positives, true_negatives = round(with_it * row["sensitivity"]), round(without * row["specificity"])
     rows = [
         ["Called positive", f"{true_positives:,} TP", f"{without - true_negatives:,} FP"],
         ["Called negative", f"{with_it - true_positives:,} FN", f"{true_negatives:,} TN"],
@@ -91,15 +81,13 @@ def _confusion(row: Row, unit: str) -> Table:
 
 
 def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
-    numbers = {"Brier score": "brier", "ECE": "ece"}
-    plain = {"Expected if perfect": "ece_if_perfect", "Slope": "slope", "Intercept": "intercept"}
     columns: Columns = {
         **of_cell(study),
-        **{
-            title: lambda row, name=name: fmt.DASH if row[name] is None else fmt.interval(row, name)
-            for title, name in numbers.items()
-        },
-        **{title: lambda row, name=name: fmt.dash(row[name]) for title, name in plain.items()},
+        "Brier score": lambda row: fmt.DASH if row["brier"] is None else fmt.interval(row, "brier"),
+        "ECE": lambda row: fmt.DASH if row["ece"] is None else fmt.interval(row, "ece"),
+        "Expected if perfect": ("ece_if_perfect", fmt.number),
+        "Slope": ("slope", fmt.number),
+        "Intercept": ("intercept", fmt.number),
     }
     note = (
         "Brier score: mean squared error of the probability, 0 is perfect. ECE (expected calibration error): mean distance "
@@ -111,16 +99,18 @@ def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
 
 def _further(study: StudyResults, rows: list[Row], table: str) -> str:
     """Where the cells stand that are not shown."""
-    every, shown = ({tuple(row[name] for name in CELL) for row in part} for part in (study.rows(table), rows))
-    return f" {len(every - shown):,} further cells are in {table}.csv." if every - shown else ""
+    left = set(map(cell_key, study.rows(table))) - set(map(cell_key, rows))
+    return f" {len(left):,} further cells are in {table}.csv." if left else ""
 
 
 def _threshold(study: StudyResults, rows: list[Row]) -> Table:
-    names = {"Sensitivity": "sensitivity", "Specificity": "specificity", "PPV": "ppv", "NPV": "npv"}
     columns: Columns = {
         **of_cell(study),
-        "Threshold": lambda row: fmt.dash(row["threshold"], fmt.threshold),
-        **{title: lambda row, name=name: fmt.share_interval(row, name) for title, name in names.items()},
+        "Threshold": ("threshold", fmt.threshold),
+        "Sensitivity": lambda row: fmt.share_interval(row, "sensitivity"),
+        "Specificity": lambda row: fmt.share_interval(row, "specificity"),
+        "PPV": lambda row: fmt.share_interval(row, "ppv"),
+        "NPV": lambda row: fmt.share_interval(row, "npv"),
     }
     common = {row["target"]: row["prevalence"] for row in rows if row["prevalence"] is not None}
     shares = "; ".join(f"{target} {fmt.share(value)}" for target, value in common.items())
@@ -134,11 +124,11 @@ def _threshold(study: StudyResults, rows: list[Row]) -> Table:
 
 def _prevalence(study: StudyResults) -> Table:
     """PPV and NPV at other prevalences, for the cells of the verdicts where they are among the rows."""
-    every = study.rows("prevalence")
-    rows = [row for target in study.targets for row in headline_cells(study, "prevalence", target)] or every
+    rows = [row for target in study.targets for row in headline_cells(study, "prevalence", target)]
+    rows = rows or study.rows("prevalence")
     columns: Columns = {
         **of_cell(study),
-        "Prevalence": lambda row: fmt.percent(row["prevalence"]),
+        "Prevalence": ("prevalence", fmt.percent),
         "PPV": lambda row: fmt.share_interval(row, "ppv"),
         "NPV": lambda row: fmt.share_interval(row, "npv"),
     }

@@ -9,10 +9,11 @@ import matplotlib.figure
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mococxr.measure.measures import MEASURES
 from mococxr.pages import figures as drawing
 from mococxr.pages import format as fmt
 from mococxr.pages.figures import ArmStyle, Figure
-from mococxr.reporting.headline import arm_label, headline_cells, mode_name
+from mococxr.reporting.headline import MODES, arm_label, headline_cells
 from mococxr.reporting.provenance import chance_loss, runs_with_health
 from mococxr.reporting.rows import measured
 from mococxr.results import Row, StudyResults
@@ -32,27 +33,24 @@ def draw_curves(study: StudyResults) -> dict[str, dict[str, list[Figure]]]:
     return {
         name: {
             target: [
-                _curve(study, name, title, ends, f"{number + 1:02d}", target, mode)
+                drawing.make_figure(
+                    f"{name}-{number + 1:02d}-{target}-{mode}",
+                    f"{target} · {MODES[mode].name}",
+                    f"{MEASURES[name].name} against the share of training labels",
+                    partial(_draw_curve, study, name, ends, target, mode),
+                    MEASURES[name].name,
+                )
                 for mode in study.values("mode")
                 if study.rows("cells", target=target, mode=mode)
             ]
             for number, target in enumerate(study.targets)
         }
-        for name, (title, ends) in measured(study).items()
+        for name, ends in measured(study).items()
     }
 
 
-def _curve(
-    study: StudyResults, measure: str, title: str, ends: tuple[str, str], number: str, target: str, mode: str
-) -> Figure:
-    shows = f"{title} against the share of training labels"
-    draw = partial(_draw_curve, study, measure, title, ends, target, mode)
-    name = f"{measure}-{number}-{target}-{mode}"
-    return drawing.make_figure(name, f"{target} · {mode_name(mode)}", shows, draw, title)
-
-
 def _draw_curve(
-    study: StudyResults, measure: str, title: str, ends: tuple[str, str], target: str, mode: str
+    study: StudyResults, measure: str, ends: tuple[str, str], target: str, mode: str
 ) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
     fractions = study.fractions(target)
@@ -72,7 +70,7 @@ def _draw_curve(
     values = [row[name] for row in study.rows("cells", target=target) for name in (measure, *ends)]
     values += [row[measure] for row in study.rows("trials", target=target)]
     limits = drawing.value_limits(values)  # those of all modes, so that they can be compared by eye
-    drawing.set_value_axis(axes, title, limits, 0.5 if measure == "auroc" else None)
+    drawing.set_value_axis(axes, MEASURES[measure].name, limits, 0.5 if measure == "auroc" else None)
     if all(row[measure] is None for row in study.rows("cells", target=target, mode=mode)):
         drawing.note(axes, "undefined")
     drawing.legend(figure, handles, labels)
@@ -96,14 +94,8 @@ def _draw_repeats(axes: Axes, style: ArmStyle, trials: list[Row], measure: str) 
     """Each draw as a small ring beside its mean: the spread that the interval does not hold."""
     xs = [row["fraction"] * style.ring_shift for row in trials]
     ys = drawing.gaps([row[measure] for row in trials])
-    look: dict[str, Any] = {
-        "markersize": 3.4,
-        "markerfacecolor": "none",
-        "markeredgewidth": 0.8,
-        "alpha": 0.75,
-        "zorder": 3,
-    }
-    axes.plot(xs, ys, linestyle="none", marker="o", markeredgecolor=style.colour, **look)
+    look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.4, "markerfacecolor": "none"}
+    axes.plot(xs, ys, markeredgecolor=style.colour, markeredgewidth=0.8, alpha=0.75, zorder=3, **look)
 
 
 def draw_reliability(study: StudyResults) -> list[Figure]:
@@ -112,11 +104,14 @@ def draw_reliability(study: StudyResults) -> list[Figure]:
     for number, target in enumerate(study.targets):
         rows = [row for row in headline_cells(study, "reliability", target) if row["mean_probability"] is not None]
         if rows:
-            shows = "observed frequency against the predicted probability"
-            title = f"{target} · {mode_name(rows[0]['mode'])}"
-            draw = partial(_draw_reliability, study, rows)
-            name = f"reliability-{number + 1:02d}-{target}"
-            figures.append(drawing.make_figure(name, title, shows, draw, "reliability"))
+            figure = drawing.make_figure(
+                f"reliability-{number + 1:02d}-{target}",
+                f"{target} · {MODES[rows[0]['mode']].name}",
+                "observed frequency against the predicted probability",
+                partial(_draw_reliability, study, rows),
+                "reliability",
+            )
+            figures.append(figure)
     return figures
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mococxr.pages import format as fmt
-from mococxr.pages.render import Alert, IntervalBar, interval_bar
-from mococxr.results import Row, StudyResults
+from mococxr.pages.render import Alert, interval_bar
+from mococxr.results import PAIR_KEYS, Row, StudyResults
 
-PAIR = ("arm", "against", "mode", "target", "fraction")
 PROPER_NAMES = {"moco": "MoCo", "moco-cxr": "MoCo-CXR", "imagenet": "ImageNet", "medaug": "MedAug"}
 UNITS = {"image": "images", "study": "studies", "patient": "patients"}
 STATES = {"better": "gain", "worse": "loss", "no difference shown": "none"}
@@ -27,12 +26,11 @@ FEW_PATIENTS = 10
 
 @dataclass(frozen=True)
 class Mode:
-    """A head mode in words: its name, what is done in it, and what an arm brings to it."""
+    """A head mode in words: its name, what is done in it, what its arms reach, and how it was trained."""
 
     name: str
     explained: str
-    subject: str
-    noun: str
+    reaches: str
     trained: str
 
 
@@ -40,22 +38,19 @@ MODES = {
     "linear": Mode(
         "Linear classifier",
         "a linear classifier learns on top of an encoder that stays as it is",
-        "a linear classifier on {arm} features reaches",
-        " features",
+        "a linear classifier on {arm} features reaches AUROC {} against {} from {against} features",
         "a linear classifier was trained on the features of each encoder",
     ),
     "finetune": Mode(
         "Fine-tuning",
         "fine-tuning changes the encoder too",
-        "fine-tuning from {arm} weights reaches",
-        " weights",
+        "fine-tuning from {arm} weights reaches AUROC {} against {} from {against} weights",
         "each encoder was fine-tuned",
     ),
     "lpft": Mode(
         "Linear probe, then fine-tuning",
         "fine-tuning starts from the head of a linear probe and changes the encoder too",
-        "a linear probe followed by fine-tuning from {arm} weights reaches",
-        " weights",
+        "a linear probe followed by fine-tuning from {arm} weights reaches AUROC {} against {} from {against} weights",
         "each encoder was fine-tuned from the head of a linear probe",
     ),
 }
@@ -85,16 +80,16 @@ class Verdict:
     missing: str = ""
 
 
-def mode_name(mode: str) -> str:
-    """`linear` -> `Linear classifier`."""
-    return MODES[mode].name if mode in MODES else mode
-
-
 def arm_label(study: StudyResults, arm: str) -> str:
     """An arm's name as it is spelt in print (`moco` -> `MoCo`), unless that would make two arms one."""
     proper = PROPER_NAMES.get(arm.lower(), arm)
     same = [other for other in study.values("arm") if PROPER_NAMES.get(other.lower(), other) == proper]
     return proper if len(same) < 2 else arm
+
+
+def pair_label(study: StudyResults, row: Row, against: str = " / ") -> str:
+    """The arm and its reference: `MoCo / ImageNet`."""
+    return arm_label(study, row["arm"]) + against + arm_label(study, row["against"])
 
 
 def interval_name(study: StudyResults) -> str:
@@ -108,6 +103,11 @@ def labels_used(study: StudyResults, target: str, fraction: float) -> str:
     images, patients = (fmt.span([trial[f"train_{unit}"] for trial in trials]) for unit in ("images", "patients"))
     labels = "all labels" if fraction == 1 else f"{fmt.percent(fraction)} of the labels"
     return f"{labels} ({images} images" + (f", {patients} patients)" if study.patients_known else ")")
+
+
+def condition(study: StudyResults, row: Row) -> str:
+    """How a cell was trained: `linear classifier, 1 % of the labels (34 images, 20 patients)`."""
+    return f"{MODES[row['mode']].name.lower()}, {labels_used(study, row['target'], row['fraction'])}"
 
 
 def units(study: StudyResults) -> str:
@@ -125,8 +125,8 @@ def judged(study: StudyResults) -> str:
     """The test images that have a label and were scored, by target: `512 images, 309 patients`."""
     texts = {}
     for target in study.targets:
-        about = study.facts["targets"][target]
-        counts = {"images": about["test_images"], "patients": about["test_patients"]}
+        facts = study.facts["targets"][target]
+        counts = {"images": facts["test_images"], "patients": facts["test_patients"]}
         texts[target] = counted(counts, study.patients_known)
     if len(set(texts.values())) == 1:
         return texts[study.targets[0]]
@@ -158,7 +158,7 @@ def headline_row(study: StudyResults, target: str, table: str = "differences") -
         return (*(row[name] != primary[name] for name in names), row["fraction"])
 
     row = min(rows, key=distance)
-    return next(iter(study.rows(table, **{name: row[name] for name in PAIR})), None)
+    return next(iter(study.rows(table, **{name: row[name] for name in PAIR_KEYS})), None)
 
 
 def headline_cells(study: StudyResults, table: str, target: str) -> list[Row]:
@@ -217,14 +217,11 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
 
 
 def _opening(study: StudyResults, row: Row) -> str:
-    cells = [study.cell(row[name], row["mode"], row["target"], row["fraction"]) for name in ("arm", "against")]
-    arm_value, reference_value = (fmt.number(cell["auroc"] if cell else None) for cell in cells)
-    arm, against = arm_label(study, row["arm"]), arm_label(study, row["against"])
-    mode = MODES.get(row["mode"]) or Mode(row["mode"], "", f"{row['mode']} from {{arm}} reaches", "", "")
-    return (
-        f"With {labels_used(study, row['target'], row['fraction'])}, {mode.subject.format(arm=arm)} AUROC "
-        f"{arm_value} against {reference_value} from {against}{mode.noun}"
-    )
+    arms = {name: arm_label(study, row[name]) for name in ("arm", "against")}
+    cells = [study.cell(row[name], row["mode"], row["target"], row["fraction"]) for name in arms]
+    values = (fmt.number(cell["auroc"] if cell else None) for cell in cells)
+    reached = MODES[row["mode"]].reaches.format(*values, **arms)
+    return f"With {labels_used(study, row['target'], row['fraction'])}, {reached}"
 
 
 def _finding(study: StudyResults, row: Row) -> str:
@@ -269,8 +266,8 @@ def differences(study: StudyResults, target: str) -> dict[str, Any] | None:
     pairs = dict.fromkeys((row["mode"], row["arm"], row["against"]) for row in study.rows("differences", target=target))
     rows = [
         {
-            "mode": mode_name(mode),
-            "arms": f"{arm_label(study, arm)} / {arm_label(study, against)}",
+            "mode": MODES[mode].name,
+            "arms": pair_label(study, {"arm": arm, "against": against}),
             "cells": [_difference(study, study.difference(arm, against, mode, target, f), reach) for f in fractions],
         }
         for mode, arm, against in pairs
@@ -290,43 +287,42 @@ def _difference(study: StudyResults, row: Row | None, reach: float) -> dict[str,
     if row["difference"] is None:
         return {"pair": pair, "parts": [pair, fmt.UNDEFINED], "bar": None, "reason": "; ".join(reasons)}
     limits = fmt.between(row, "low", "high", fmt.signed)
-    within = f"({limits})" if limits else "(interval undefined)"
-    state = "none"
     if row["verdict"] in ("too few", "undefined"):
         reasons.append(row["reason"] or row["words"] or "")
     bar = None
     if limits:
-        bar = interval_bar(row["low"], row["difference"], row["high"], 0.0, (-reach, reach))
-        state = "none" if reasons else bar.state
-        bar = IntervalBar(bar.low, bar.high, bar.middle, bar.zero, state)
-    difference = fmt.signed(row["difference"])
+        state = "none" if reasons else ""
+        bar = interval_bar(row["low"], row["difference"], row["high"], 0.0, (-reach, reach), state)
+    difference, within = fmt.signed(row["difference"]), f"({limits or 'interval undefined'})"
     return {
-        "pair": pair, "difference": difference, "within": within, "word": row["verdict"], "bar": bar, "state": state,
-        "reason": "; ".join(filter(None, reasons)), "parts": [pair, difference, within, row["verdict"]],
+        "pair": pair, "difference": difference, "within": within, "word": row["verdict"], "bar": bar,
+        "state": bar.state if bar else "none", "reason": "; ".join(filter(None, reasons)),
+        "parts": [pair, difference, within, row["verdict"]],
     }  # fmt: skip
 
 
 def alerts(study: StudyResults) -> list[Alert]:
     """What must be known before any number is read; empty when there is nothing to warn of."""
-    found = []
+    return list(_alerts(study))
+
+
+def _alerts(study: StudyResults) -> Iterator[Alert]:
     if study.synthetic:
         text = "Every image here was drawn by a program. This page demonstrates the method; it proves nothing."
-        found.append(Alert("Synthetic images", text))
+        yield Alert("Synthetic images", text)
     if not study.patients_known:
-        text = (
+        yield Alert(
+            "Patients unknown",
             "The images carry no patient identifiers, so images of one patient may be in both training and test, "
-            "scores may be too high, and intervals too narrow."
+            "scores may be too high, and intervals too narrow.",
         )
-        found.append(Alert("Patients unknown", text))
-    found += [*_leaks(study), *_few(study)]
-    undefined = sum(row["auroc"] is None for row in study.cells)
-    if undefined:
-        title = f"{undefined} of {len(study.cells)} cells {'is' if undefined == 1 else 'are'} undefined"
-        text = (
-            "The data do not define a number there; none was put in its place. The reasons are listed under Warnings."
+    yield from _leaks(study)
+    yield from _few(study)
+    if undefined := sum(row["auroc"] is None for row in study.cells):
+        yield Alert(
+            f"{undefined} of {len(study.cells)} cells {'is' if undefined == 1 else 'are'} undefined",
+            "The data do not define a number there; none was put in its place. The reasons are listed under Warnings.",
         )
-        found.append(Alert(title, text))
-    return found
 
 
 def seen_splits(study: StudyResults, arm: str) -> list[str]:

@@ -10,18 +10,16 @@ from mococxr.pages import format as fmt
 from mococxr.pages.render import Table
 from mococxr.reporting.headline import (
     MODES,
-    PAIR,
     arm_label,
     counted,
     headline_row,
     interval_name,
     judged,
-    mode_name,
     primary_words,
     verdicts,
 )
 from mococxr.reporting.rows import saved_words
-from mococxr.results import Row, StudyResults
+from mococxr.results import CELL_KEYS, PAIR_KEYS, Row, StudyResults
 
 METHODS, RESULTS = "the methods paragraph", "the results paragraph"
 TITLES = {
@@ -105,20 +103,20 @@ def _data(study: StudyResults) -> list[str]:
 
 
 def _encoder(study: StudyResults, arm: str) -> str:
-    about = study.facts["arms"][arm]
-    frame = f"{about['timm']} at {about['size']} pixels" if about["size"] else "a table of features"
+    facts = study.facts["arms"][arm]
+    frame = f"{facts['timm']} at {facts['size']} pixels" if facts["size"] else "a table of features"
     text = f"{arm_label(study, arm)} ({frame}"
-    images = about["pretrained_on"]
+    images = facts["pretrained_on"]
     if images is not None:
         used = f"{fmt.fact(images['images'])} images of {fmt.fact(images['patients'])} patients"
-        times = f" in {len(about['runs'])} runs" if len(about["runs"]) > 1 else ""
-        start = f"{fmt.fact(about['init'])} weights"
-        by = f" by {about['method']}" if about.get("method") else ""
+        times = f" in {len(facts['runs'])} runs" if len(facts["runs"]) > 1 else ""
+        start = f"{fmt.fact(facts['init'])} weights"
+        by = f" by {facts['method']}" if facts.get("method") else ""
         text += f", pretrained{by} without labels on {used} of {fmt.fact(images['source'])}{times}, from {start}"
-    elif about["kind"] in ("imagenet", "random"):
-        text += f", {about['init']} weights"
-    elif about["trained_on"]:
-        text += f", published weights trained on {about['trained_on']}"
+    elif facts["kind"] in ("imagenet", "random"):
+        text += f", {facts['init']} weights"
+    elif facts["trained_on"]:
+        text += f", published weights trained on {facts['trained_on']}"
     return f"{text})"
 
 
@@ -130,7 +128,7 @@ def _training(study: StudyResults) -> list[str]:
         f"{fmt.first_upper(how)}, with {shares} of the labelled training patients and "
         f"{fmt.span(trials['draw'])} label subsets per share, the same for every encoder."
     )
-    used = [f"{n:,} ({mode_name(mode).lower()})" for mode, n in study.facts["validation_labels"].items()]
+    used = [f"{n:,} ({MODES[mode].name.lower()})" for mode, n in study.facts["validation_labels"].items()]
     return [text, f"Labels of validation images used in training: {fmt.join_words(used)}."]
 
 
@@ -172,7 +170,11 @@ def results(study: StudyResults) -> str:
     for verdict in verdicts(study):
         parts.append(f"{verdict.target}: {verdict.sentence}")
         row = headline_row(study, verdict.target)
-        parts += [*_tested(row), *_further(study, row)] if row is not None else []
+        if row is None:
+            continue
+        if row["p"] is not None:
+            parts.append(f"p {_equals(row['p'])}{_adjusted(row)}.")
+        parts += _further(study, row)
     for target in study.targets:
         positive, negative = (study.facts["targets"][target][f"test_{word}s"] for word in ("positive", "negative"))
         parts.append(f"Test images of {target}: {positive:,} positive, {negative:,} negative.")
@@ -182,12 +184,8 @@ def results(study: StudyResults) -> str:
     return " ".join(parts)
 
 
-def _tested(row: Row) -> list[str]:
-    """`p = 0.012; 0.036 adjusted by Holm.`, where there was a test."""
-    if row["p"] is None:
-        return []
-    adjusted = f"; {fmt.p_value(row['p_holm'])} adjusted by Holm" if row["p_holm"] is not None else ""
-    return [f"p {_equals(row['p'])}{adjusted}."]
+def _adjusted(row: Row) -> str:
+    return f"; {fmt.p_value(row['p_holm'])} adjusted by Holm" if row["p_holm"] is not None else ""
 
 
 def _equals(p: float) -> str:
@@ -197,8 +195,8 @@ def _equals(p: float) -> str:
 
 def _further(study: StudyResults, row: Row) -> list[str]:
     """Labels saved, all sources of variance, calibration and subgroups of one comparison."""
-    pair = {name: row[name] for name in PAIR}
-    cell = {name: row[name] for name in ("arm", "mode", "target", "fraction")}
+    pair = {name: row[name] for name in PAIR_KEYS}
+    cell = {name: row[name] for name in CELL_KEYS}
     arm = arm_label(study, row["arm"])
     parts = []
     for variance in study.rows("variance", **pair):
@@ -230,7 +228,7 @@ def checklist(study: StudyResults) -> Table:
     """Items answered, with where: only those whose facts this study holds."""
     calibrated = bool(study.frames["calibration"]["sensitivity"].count())
     grouped = bool(study.frames["subgroups"]["auroc"].count())
-    runs = any(about["runs"] for about in study.facts["arms"].values())
+    runs = any(arm["runs"] for arm in study.facts["arms"].values())
     items = [
         ("5a", "7", "Where the data come from", METHODS, True),
         ("7", "9", "Preparation of the images, and what was left out", METHODS, True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mococxr.pages import format as fmt
-from mococxr.pages.render import Table, tabulate
+from mococxr.pages.render import Column, Table, tabulate
 from mococxr.reporting.headline import arm_label, judged, seen_splits, subtitle
 from mococxr.results import Row, StudyResults
 
@@ -17,19 +17,20 @@ HEALTH = {
     "knn_auroc": ("kNN AUROC", 3),
 }
 """Last value of a run -> its name on the page, and decimals."""
+COPIES = {"Test images": "test_images", "Exact duplicates in pretraining": "same", "Near-duplicates": "near_duplicates"}
+"""Columns of the images that are in a run and in the test set."""
 LEARNING = "learning"
 """The verdict of a run on which nothing is amiss."""
 
 
 def runs_with_health(study: StudyResults) -> list[tuple[str, Row]]:
     """`MoCo, run 2` (the arm alone where it has one run) and the health of each run that recorded any."""
-    found = []
+    pairs = []
     for arm in study.values("arm"):
-        health = [run["health"] for run in study.facts["arms"][arm]["runs"] if run["health"] is not None]
-        several = len(health) > 1
+        records = [run["health"] for run in study.facts["arms"][arm]["runs"] if run["health"] is not None]
         label = arm_label(study, arm)
-        found += [(f"{label}, run {i + 1}" if several else label, one) for i, one in enumerate(health)]
-    return found
+        pairs += [(f"{label}, run {i + 1}" if len(records) > 1 else label, health) for i, health in enumerate(records)]
+    return pairs
 
 
 def chance_loss(health: Row) -> float | None:
@@ -48,13 +49,13 @@ def pretraining(study: StudyResults) -> dict[str, Any]:
     others = ", ".join(dict.fromkeys(word for word in verdicts if word != LEARNING))
     summary = f"{verdicts.count(LEARNING)} of {len(runs)} runs: learning"
     summary += f"; the others: {others}." if others else "."
-    rows = [{"name": name, **health} for name, health in runs]
-    columns = {"Run": lambda row: row["name"], "Verdict": lambda row: row["verdict"]} | {
-        title: lambda row, name=name, digits=digits: _last(row, name, digits)
+    columns: dict[str, Column] = {"Run": "name", "Verdict": "verdict"} | {
+        title: lambda health, name=name, digits=digits: _last(health, name, digits)
         for name, (title, digits) in HEALTH.items()
     }
     note = "–: not measured. kNN AUROC: labels of validation images from their nearest neighbours, where there are any."
-    return {"summary": summary, "lines": lines, "table": tabulate(rows, columns, 2, note)}
+    table = tabulate([{"name": name, **health} for name, health in runs], columns, 2, note)
+    return {"summary": summary, "lines": lines, "table": table}
 
 
 def _last(health: Row, name: str, digits: int) -> str:
@@ -68,62 +69,60 @@ def _last(health: Row, name: str, digits: int) -> str:
 
 def arms(study: StudyResults) -> Table:
     """What each encoder is, what it was trained on, what an image costs."""
-    about = study.facts["arms"]
-    columns = {
-        "Arm": lambda arm: arm_label(study, arm) + (" (reference)" if arm == study.facts["reference"] else ""),
-        "Encoder": lambda arm: _encoder(about[arm]),
+    facts, reference = study.facts["arms"], study.facts["reference"]
+    columns: dict[str, Column] = {
+        "Arm": lambda arm: arm_label(study, arm) + (" (reference)" if arm == reference else ""),
+        "Encoder": lambda arm: _encoder(facts[arm]),
         "Trained on": lambda arm: _trained_on(study, arm),
-        "Inference time per image": lambda arm: _cost(about[arm]),
-        "Pretraining": lambda arm: _runs(about[arm]),
+        "Inference time per image": lambda arm: _cost(facts[arm]),
+        "Pretraining": lambda arm: _runs(facts[arm]),
     }
-    devices = " and ".join(sorted({about[arm]["device"] for arm in study.values("arm")}))
+    devices = " and ".join(sorted({facts[arm]["device"] for arm in study.values("arm")}))
     note = f"Inference time: one forward pass at the arm's own size, measured on {devices} when the study ended."
     return tabulate(study.values("arm"), columns, len(columns), note)
 
 
-def _encoder(about: Row) -> str:
+def _encoder(arm: Row) -> str:
     """`runs/moco: resnet18 at 96 px, started from imagenet`."""
-    if about["size"] is None:
-        return f"{about['encoder']}: a table of features"
-    started = about["kind"] in ("run", "imagenet", "random")
-    start = f", started from {fmt.fact(about['init'])}" if started else ""
-    return f"{about['encoder']}: {about['timm']} at {about['size']} px{start}"
+    if arm["size"] is None:
+        return f"{arm['encoder']}: a table of features"
+    start = f", started from {fmt.fact(arm['init'])}" if arm["kind"] in ("run", "imagenet", "random") else ""
+    return f"{arm['encoder']}: {arm['timm']} at {arm['size']} px{start}"
 
 
 def _trained_on(study: StudyResults, arm: str) -> str:
     """The images of a run, and before them those behind the weights that it started from."""
-    about = study.facts["arms"][arm]
-    published = about["trained_on"]
-    if about["kind"] != "run":
+    facts = study.facts["arms"][arm]
+    published, images = facts["trained_on"], facts["pretrained_on"]
+    if facts["kind"] != "run":
         return published or "no chest images"
     before = f"; initialised from: {published}" if published and published != "no chest images" else ""
-    images = about["pretrained_on"]
     if images is None:
         return fmt.NOT_RECORDED + before
     seen = " and ".join(seen_splits(study, arm))
     parts = [f"{fmt.fact(images['images'])} images", f"{fmt.fact(images['patients'])} patients"]
     parts.append(f"split: {fmt.fact(images['splits'])}" + (f" (saw {seen} patients)" if seen else ""))
-    if about["seconds"] is not None:
-        parts.append(f"{about['seconds'] / 60:,.0f} min")
+    if facts["seconds"] is not None:
+        parts.append(f"{facts['seconds'] / 60:,.0f} min")
     return f"{fmt.fact(images['source'])}: {', '.join(parts)}{before}"
 
 
-def _cost(about: Row) -> str:
-    seconds = about["seconds_per_image"]
+def _cost(arm: Row) -> str:
+    seconds = arm["seconds_per_image"]
     if seconds is None:
         return fmt.DASH
     time = f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
-    return f"{time}, {about['parameters'] / 1e6:,.1f} million parameters"
+    return f"{time}, {arm['parameters'] / 1e6:,.1f} million parameters"
 
 
-def _runs(about: Row) -> str:
+def _runs(arm: Row) -> str:
     """`2 runs: learning`."""
-    if about["kind"] != "run":
+    if arm["kind"] != "run":
         return fmt.DASH
-    number = len(about["runs"])
-    verdicts = dict.fromkeys(run["health"]["verdict"] for run in about["runs"] if run["health"])
-    words = "; ".join(verdicts) or fmt.fact(about["verdict"])
-    method = f" of {about['method']}" if about.get("method") else ""
+    number = len(arm["runs"])
+    verdicts = dict.fromkeys(run["health"]["verdict"] for run in arm["runs"] if run["health"])
+    words = "; ".join(verdicts) or fmt.fact(arm["verdict"])
+    method = f" of {arm['method']}" if arm.get("method") else ""
     return f"{'1 run' if number == 1 else f'{number} runs'}{method}: {words}"
 
 
@@ -131,35 +130,31 @@ def transfer(study: StudyResults) -> Table:
     """Source and target of each run, and the test images that are in both."""
     checked = study.facts["images_in_both"]
     rows = [
-        {"arm": arm, "run": run["run"], "counts": checked[f"{arm}/{run['run']}"]}
+        {
+            "arm": arm_label(study, arm),
+            "run": run["run"],
+            "source": (study.facts["arms"][arm]["pretrained_on"] or {}).get("source"),
+            "target": study.test_store["source"],
+            "counts": checked[f"{arm}/{run['run']}"] or dict.fromkeys(COPIES.values(), "not checked"),
+        }
         for arm in study.values("arm")
         for run in study.facts["arms"][arm]["runs"]
         if f"{arm}/{run['run']}" in checked
     ]
-    columns: dict[str, Any] = {
-        "Arm": lambda row: arm_label(study, row["arm"]),
-        "Run": lambda row: row["run"],
-        "Pretrained on": lambda row: fmt.fact((study.facts["arms"][row["arm"]]["pretrained_on"] or {}).get("source")),
-        "Tested on": lambda _: fmt.fact(study.test_store["source"]),
-    }
-    counts = {
-        "Test images": "test_images",
-        "Exact duplicates in pretraining": "same",
-        "Near-duplicates": "near_duplicates",
-    }
-    for title, name in counts.items():
-        columns[title] = lambda row, name=name: fmt.fact(row["counts"][name]) if row["counts"] else "not checked"
+    columns: dict[str, Column] = {"Arm": "arm", "Run": "run", "Pretrained on": "source", "Tested on": "target"}
+    columns |= {title: lambda row, name=name: fmt.fact(row["counts"][name]) for title, name in COPIES.items()}
     note = "By SHA-256 of the file, and by fingerprint; all are listed in copies.csv."
     return tabulate(rows, columns, 4, note)
 
 
 def data(study: StudyResults) -> dict[str, Any]:
     """Where the images come from, how they were divided, and how many labels there are."""
-    store, facts = study.facts["store"], study.facts
+    store, facts, test = study.facts["store"], study.facts, study.test_store
+    other = f"{fmt.fact(test['source'])} (store {test['path_name']}; split: {fmt.fact(test['split_rule'])})"
     pairs = [
         ("Source", fmt.fact(store["source"])),
         ("Store", store["path_name"]),
-        *([("Test images", _test_store(study))] if study.external else []),
+        *([("Test images", f"those of another store: {other}")] if study.external else []),
         ("Synthetic images", fmt.fact(store["synthetic"])),
         ("Patient identifiers", "known" if store["patients_known"] else "unknown"),
         ("Excluded files (unreadable)", fmt.fact(store["unreadable"])),
@@ -180,12 +175,6 @@ def data(study: StudyResults) -> dict[str, Any]:
     return {"summary": f"{subtitle(study)} Test, with a label: {judged(study)}.", "facts": pairs, "tables": tables}
 
 
-def _test_store(study: StudyResults) -> str:
-    store = study.test_store
-    split = fmt.fact(store["split_rule"])
-    return f"those of another store: {fmt.fact(store['source'])} (store {store['path_name']}; split: {split})"
-
-
 def _splits(study: StudyResults) -> Table:
     """Images and patients of the three splits."""
     store = study.facts["store"]
@@ -197,7 +186,7 @@ def _splits(study: StudyResults) -> Table:
     rows.append(("All", store))
     if study.external:
         rows.append(("Test, of the other store", study.test_store["splits"]["test"]))
-    columns = {
+    columns: dict[str, Column] = {
         "Split": lambda row: row[0],
         "Images": lambda row: fmt.fact(row[1]["images"]),
         "Patients": lambda row: fmt.fact(row[1]["patients"]),
@@ -207,7 +196,8 @@ def _splits(study: StudyResults) -> Table:
 
 def _targets(study: StudyResults) -> Table:
     """Positives and negatives of each target."""
-    names = {
+    columns: dict[str, Column] = {
+        "Target": "target",
         "Training +": "train_positives",
         "Training −": "train_negatives",
         "Test +": "test_positives",
@@ -217,10 +207,7 @@ def _targets(study: StudyResults) -> Table:
         "unknown": "unknown",
         "uncertain": "uncertain",
     }
-    columns: dict[str, Any] = {"Target": str}
-    for title, name in names.items():
-        columns[title] = lambda target, name=name: fmt.fact(study.facts["targets"][target][name])
-    return tabulate(study.targets, columns)
+    return tabulate([{"target": target} | study.facts["targets"][target] for target in study.targets], columns)
 
 
 def _budgets(study: StudyResults) -> Table:
@@ -230,7 +217,7 @@ def _budgets(study: StudyResults) -> Table:
         for target in study.targets
         for fraction in study.fractions(target)
     ]
-    columns: dict[str, Any] = {
+    columns: dict[str, Column] = {
         "Target": lambda row: row[0],
         "Labels": lambda row: fmt.percent(row[1]),
         "Subsets": lambda row: fmt.count(len({trial["draw"] for trial in row[2]})),

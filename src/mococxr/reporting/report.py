@@ -51,6 +51,7 @@ def _values(study: StudyResults) -> dict[str, Any]:
     ends = [abs(end) for verdict in verdicts for over in verdict.over for end in over.interval]
     labels = [headline.arm_label(study, arm) for arm in study.values("arm")]
     heading = fmt.join_words(study.targets)
+    source = f", of {fmt.fact(study.test_store['source'])}" if study.external else ""
     return {
         "study": study,
         "headline": headline,
@@ -68,21 +69,14 @@ def _values(study: StudyResults) -> dict[str, Any]:
         "reach": 1.05 * max([*ends, 0.01]),
         "arms": labels,
         "planned": [f"{target}: {plan['words']}" for target, plan in study.facts["planning"].items()],
-        "facts": _facts(study, labels),
+        "facts": [
+            ("Arms", ", ".join(labels)),
+            ("Share of the labels", ", ".join(map(fmt.percent, sorted(study.values("fraction"))))),
+            ("Test set", headline.judged(study) + source),
+            ("Made", fmt.time(study.facts["created"])),
+        ],
         **_sentences(study),
     }
-
-
-def _facts(study: StudyResults, labels: list[str]) -> list[tuple[str, str]]:
-    from mococxr.reporting.headline import judged
-
-    source = f", of {fmt.fact(study.test_store['source'])}" if study.external else ""
-    return [
-        ("Arms", ", ".join(labels)),
-        ("Share of the labels", ", ".join(fmt.percent(fraction) for fraction in sorted(study.values("fraction")))),
-        ("Test set", judged(study) + source),
-        ("Made", fmt.time(study.facts["created"])),
-    ]
 
 
 def _sentences(study: StudyResults) -> dict[str, str]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from mococxr.measure.measures import MEASURES
 from mococxr.pages import format as fmt
-from mococxr.pages.render import IntervalBar, Table, interval_bar, tabulate
+from mococxr.pages.render import Column, IntervalBar, Table, interval_bar, tabulate
 from mococxr.reporting.headline import (
     arm_label,
+    condition,
     headline_cells,
     headline_row,
     interval_name,
-    labels_used,
-    mode_name,
+    pair_label,
     units,
 )
-from mococxr.results import Row, StudyResults
+from mococxr.results import CELL_KEYS, Row, StudyResults
 
-CELL = ("arm", "mode", "target", "fraction")
 SOURCES = {
     "patients": "Test patients",
     "draws": "Label subsets",
@@ -33,20 +31,18 @@ SOURCES = {
 WHOLE = 99.5
 """From this share on, in per cent, a part is all there is."""
 FLAG = "⚑"
-Columns = dict[str, Callable[..., str]]
+Columns = dict[str, Column]
 
 
-def compared(study: StudyResults) -> Columns:
+def of_pair(study: StudyResults) -> Columns:
     """The first columns of a table of comparisons."""
     return {
-        "Target, mode": lambda row: f"{row['target']}, {_modes(row)}",
-        "Arms": lambda row: f"{arm_label(study, row['arm'])} / {arm_label(study, row['against'])}",
-        "Labels": lambda row: fmt.percent(row["fraction"]),
+        "Target, mode": lambda row: (
+            f"{row['target']}, {row['mode']}" + (f" / {row['against_mode']}" if "against_mode" in row else "")
+        ),
+        "Arms": lambda row: pair_label(study, row),
+        "Labels": ("fraction", fmt.percent),
     }
-
-
-def _modes(row: Row) -> str:
-    return f"{row['mode']} / {row['against_mode']}" if "against_mode" in row else row["mode"]
 
 
 def of_cell(study: StudyResults) -> Columns:
@@ -54,40 +50,26 @@ def of_cell(study: StudyResults) -> Columns:
     return {
         "Target, mode": lambda row: f"{row['target']}, {row['mode']}",
         "Arm": lambda row: arm_label(study, row["arm"]),
-        "Labels": lambda row: fmt.percent(row["fraction"]),
+        "Labels": ("fraction", fmt.percent),
     }
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of a bar: `share` of its width in per cent, `text` its size in words, `style` its colour and hatching."""
-
-    label: str
-    share: float
-    text: str
-    style: int
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A whole and its parts. Parts that could not be measured have no share and say so in `missing`."""
-
-    caption: str
-    parts: list[Part]
-    missing: list[str]
+def cell_key(row: Row) -> tuple[Any, ...]:
+    """Arm, mode, target and fraction of a row."""
+    return tuple(row[name] for name in CELL_KEYS)
 
 
 def variance(study: StudyResults) -> dict[str, Any]:
     """What makes a difference uncertain: patients, draws of labels, pretraining runs (`variance.csv`)."""
     main = [row for target in study.targets if (row := headline_row(study, target, "variance"))]
     defined = [row for row in main if _whole(row) > 0]
+    spreads = {"Patients": "patients", "Subsets": "draws", "Runs": "runs", "Subset with run": "draw_x_run"}
     columns: Columns = {
-        **compared(study),
+        **of_pair(study),
         "Difference, over all": lambda row: fmt.interval(row, "difference", sign=True),
         "Subsets × runs": lambda row: f"{fmt.count(row['count_draws'])} × {fmt.count(row['count_runs'])}",
+        **{title: (name, _spread) for title, name in spreads.items()},
     }
-    spreads = {"patients": "Patients", "draws": "Subsets", "runs": "Runs", "draw_x_run": "Subset with run"}
-    columns |= {title: lambda row, name=name: _spread(row[name]) for name, title in spreads.items()}
     note = (
         "The last four columns: standard deviation of one trial's difference (in AUROC) over that source alone; –: only one "
         "was run, so this component cannot be estimated."
@@ -98,16 +80,20 @@ def variance(study: StudyResults) -> dict[str, Any]:
             words.setdefault(row["words"], []).append(row["target"])
     lines = [f"{fmt.join_words(names)}: {text}" if len(main) > 1 else text for text, names in words.items()]
     table = tabulate(study.rows("variance"), columns, 2, note)
-    bars = [_bar(study, row) for row in defined]
-    return {"summary": _main_source(defined), "bars": bars, "words": lines, "table": table}
+    return {
+        "summary": _main_source(defined),
+        "bars": [_bar(study, row) for row in defined],
+        "words": lines,
+        "table": table,
+    }
 
 
 def _whole(row: Row) -> float:
     return sum(row[name] or 0.0 for name in SOURCES)
 
 
-def _spread(part: float | None) -> str:
-    return fmt.dash(part, lambda value: fmt.number(math.sqrt(max(0.0, value))))
+def _spread(part: float) -> str:
+    return fmt.number(math.sqrt(max(0.0, part)))  # an estimated component may be negative
 
 
 def _shares(row: Row) -> dict[str, float]:
@@ -125,37 +111,37 @@ def _main_source(rows: list[Row]) -> str:
     return f"{text}; {' and '.join(single)} could not be estimated: there was only one." if single else f"{text}."
 
 
-def _bar(study: StudyResults, row: Row) -> Bar:
+def _bar(study: StudyResults, row: Row) -> dict[str, Any]:
+    """The variance of one difference as a bar: its parts in per cent, and which could not be measured."""
     styles = {name: i + 1 for i, name in enumerate(SOURCES)}
     parts = [
-        Part(SOURCES[name], round(share, 2), f"{share:.0f} %, ± {_spread(row[name])}", styles[name])
+        {"label": SOURCES[name], "share": round(share, 2), "style": styles[name],
+         "text": f"{share:.0f} %, ± {_spread(row[name])}"}
         for name, share in _shares(row).items()
         if share >= 100 - WHOLE
-    ]
+    ]  # fmt: skip
     missing = [f"{SOURCES[name]}: only one, not estimated" for name in ("draws", "runs") if row[name] is None]
-    arms = f"{arm_label(study, row['arm'])} against {arm_label(study, row['against'])}"
-    condition = f"{row['target']}, {mode_name(row['mode']).lower()}, "
-    condition += labels_used(study, row["target"], row["fraction"])
     limits = fmt.between(row, "low", "high", fmt.signed)
     over = f" {fmt.signed(row['difference'])} ({interval_name(study)} over all of these: {limits})" if limits else ""
-    return Bar(f"{arms}: {condition}.{over}", parts, missing)
+    caption = f"{pair_label(study, row, ' against ')}: {row['target']}, {condition(study, row)}.{over}"
+    return {"caption": caption, "parts": parts, "missing": missing}
 
 
 def saved(study: StudyResults) -> dict[str, Any]:
     """How many labels the reference needs to reach what an arm reaches (`labels_saved.csv`)."""
     main = [row for target in study.targets if (row := headline_row(study, target, "labels_saved"))]
     columns: Columns = {
-        **compared(study),
-        "Labelled images": lambda row: fmt.count(row["train_images"]),
-        "Labels the reference needs": lambda row: _images(row["reference_images"]),
-        "Interval": lambda row: f"{_images(row['low'])} to {_images(row['high'])}",
-        "Ratio": _times,
+        **of_pair(study),
+        "Labelled images": ("train_images", fmt.count),
+        "Labels the reference needs": ("reference_images", _images),
+        "Interval": lambda row: " to ".join(fmt.dash(row[end], _images) for end in ("low", "high")),
+        "Ratio": _ratio,
     }
-    said = [row for row in main if row["words"]]
-    summary = saved_words(study, main[0]) if main and main[0]["words"] else "See the table."
-    if main and not main[0]["words"]:
-        summary = f"Not defined: {fmt.fact(main[0]['reason'])}."
-    lines = [f"{row['target']}: {saved_words(study, row)}" for row in said]
+    summary = "See the table."
+    if main:
+        first = main[0]
+        summary = saved_words(study, first) if first["words"] else f"Not defined: {fmt.fact(first['reason'])}."
+    lines = [f"{row['target']}: {saved_words(study, row)}" for row in main if row["words"]]
     return {"summary": summary, "lines": lines, "table": tabulate(study.rows("labels_saved"), columns, 2)}
 
 
@@ -167,15 +153,15 @@ def saved_words(study: StudyResults, row: Row) -> str:
     return text.replace("The reference does not reach it", f"{against} does not reach what {arm} reaches")
 
 
-def _images(value: str | None) -> str:
+def _images(value: str) -> str:
     """A number of images, or the bound that stands in its place."""
     try:
-        return f"{float((value or '').replace(',', '')):,.0f}"
+        return f"{float(value.replace(',', '')):,.0f}"
     except ValueError:
-        return value or fmt.DASH
+        return value
 
 
-def _times(row: Row) -> str:
+def _ratio(row: Row) -> str:
     limits = fmt.between(row, "factor_low", "factor_high", lambda value: f"{value:,.1f}")
     return fmt.dash(row["factor"], lambda value: f"{value:,.1f}") + (f" ({limits})" if limits else "")
 
@@ -183,21 +169,21 @@ def _times(row: Row) -> str:
 def comparisons(study: StudyResults, table: str) -> Table:
     """Every row of `differences.csv` or `across_modes.csv`; p-values that no row has are left out."""
     rows = study.rows(table)
+    adjusted = {
+        "p (Holm)": "p_holm",
+        "p (BH)": "p_bh",
+        "p (non-inferiority)": "p_noninferior",
+        "p (equivalence)": "p_equivalent",
+    }
     columns: Columns = {
-        **compared(study),
+        **of_pair(study),
         "Difference": lambda row: fmt.interval(row, "difference", sign=True),
         "p": lambda row: fmt.p_value(row["p"]),
+        **{
+            title: (name, fmt.p_value) for title, name in adjusted.items() if any(row[name] is not None for row in rows)
+        },
+        "Verdict": "verdict",
     }
-    adjusted = {
-        "p_holm": "p (Holm)",
-        "p_bh": "p (BH)",
-        "p_noninferior": "p (non-inferiority)",
-        "p_equivalent": "p (equivalence)",
-    }
-    for name, title in adjusted.items():
-        if any(row[name] is not None for row in rows):
-            columns[title] = lambda row, name=name: fmt.dash(row[name], fmt.p_value)
-    columns["Verdict"] = lambda row: row["verdict"]
     methods = dict.fromkeys(row["method"] or fmt.NOT_RECORDED for row in rows)
     return tabulate(rows, columns, 2, f"Method: {'; '.join(methods)}.")
 
@@ -231,22 +217,21 @@ def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
 
 def subgroups(study: StudyResults) -> dict[str, Any]:
     """AUROC of each subgroup, its interval drawn, and the gap to the largest one (`subgroups.csv`)."""
-    rows = [row for target in study.targets for row in headline_cells(study, "subgroups", target)]
     cells: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        cells.setdefault(tuple(row[name] for name in CELL), []).append(row)
+    for target in study.targets:
+        for row in headline_cells(study, "subgroups", target):
+            cells.setdefault(cell_key(row), []).append(row)
     tables = []
-    for (arm, mode, target, fraction), part in cells.items():
-        condition = f"{mode_name(mode).lower()}, {labels_used(study, target, fraction)}"
-        tables.append((f"{target}, {arm_label(study, arm)}: {condition}", _subgroup_table(part, units(study))))
-    more = len({tuple(row[name] for name in CELL) for row in study.rows("subgroups")}) - len(tables)
-    first = next(iter(cells.values()))
-    measured, flagged = ([row for row in first if row["auroc"] is not None], [row for row in first if row["flagged"]])
-    summary = (
-        f"{arm_label(study, first[0]['arm'])}, {first[0]['target']}: {len(flagged)} of {len(measured)} groups flagged"
-    )
-    named = "; ".join(f"{row['attribute']} {row['group']}, {fmt.signed(row['gap'])}" for row in flagged)
-    summary += f": {named}." if flagged else "."
+    for rows in cells.values():
+        first = rows[0]
+        caption = f"{first['target']}, {arm_label(study, first['arm'])}: {condition(study, first)}"
+        tables.append((caption, _subgroup_table(rows, units(study))))
+    more = len(set(map(cell_key, study.rows("subgroups")))) - len(tables)
+    rows = next(iter(cells.values()))
+    measured, flagged = ([row for row in rows if row["auroc"] is not None], [row for row in rows if row["flagged"]])
+    names = "; ".join(f"{row['attribute']} {row['group']}, {fmt.signed(row['gap'])}" for row in flagged)
+    counts = f"{len(flagged)} of {len(measured)} groups flagged"
+    summary = f"{arm_label(study, rows[0]['arm'])}, {rows[0]['target']}: {counts}{f': {names}' if names else ''}."
     if not measured:
         summary = "No group has enough patients for a number."
     return {"summary": summary, "tables": tables, "more": more}
@@ -258,14 +243,14 @@ def _subgroup_table(rows: list[Row], unit: str) -> Table:
     scale = (min(ends) - margin, max(ends) + margin)
     largest = {row["attribute"]: row["auroc"] for row in rows if row["against_group"] == row["group"]}
     columns: Columns = {
-        "": lambda row: row["attribute"],
-        "Group": lambda row: row["group"],
-        unit.capitalize(): lambda row: fmt.count(row["n"]),
-        "Patients": lambda row: fmt.count(row["patients"]),
-        "Positive": lambda row: fmt.count(row["positives"]),
+        "": "attribute",
+        "Group": "group",
+        unit.capitalize(): ("n", fmt.count),
+        "Patients": ("patients", fmt.count),
+        "Positive": ("positives", fmt.count),
         "AUROC": lambda row: fmt.fact(row["reason"]) if row["auroc"] is None else fmt.interval(row, "auroc"),
         "Gap": lambda row: fmt.DASH if row["gap"] is None else fmt.interval(row, "gap", sign=True),
-        "p (Holm)": lambda row: fmt.dash(row["p_holm"], fmt.p_value),
+        "p (Holm)": ("p_holm", fmt.p_value),
         "Flag": lambda row: f"{FLAG} {'lower' if row['gap'] < 0 else 'higher'}" if row["flagged"] else "",
     }
 
@@ -273,52 +258,58 @@ def _subgroup_table(rows: list[Row], unit: str) -> Table:
         if row["low"] is None or row["high"] is None:
             return None
         reference: Any = largest.get(row["attribute"], row["auroc"])
-        drawn = interval_bar(row["low"], row["auroc"], row["high"], reference, scale)
         state = ("loss" if row["gap"] < 0 else "gain") if row["flagged"] else "none"
-        return IntervalBar(drawn.low, drawn.high, drawn.middle, drawn.zero, state)
+        return interval_bar(row["low"], row["auroc"], row["high"], reference, scale, state)
 
     note = (
         f"Drawn: the group's interval, all on one scale from {fmt.number(scale[0], 2)} to {fmt.number(scale[1], 2)}; the "
         "grey line is the AUROC of the largest group of its kind."
     )
-    return tabulate(rows, columns, 2, note, bar, "Interval")
+    return replace(tabulate(rows, columns, 2, note), bars=[bar(row) for row in rows], bar_head="Interval")
 
 
 def planning(study: StudyResults) -> Table:
     """How many test patients would show a difference of interest."""
     columns: Columns = {
-        "Target": lambda row: row["target"],
-        "Target difference": lambda row: fmt.fact(row["difference"]),
-        "Power": lambda row: fmt.fact(row["power"]),
-        "Test patients needed": lambda row: fmt.fact(row["patients"]),
-        "This study: positive": lambda row: fmt.fact(study.facts["targets"][row["target"]]["test_positive_patients"]),
-        "negative": lambda row: fmt.fact(study.facts["targets"][row["target"]]["test_negative_patients"]),
+        "Target": "target",
+        "Target difference": "difference",
+        "Power": "power",
+        "Test patients needed": "patients",
+        "This study: positive": "test_positive_patients",
+        "negative": "test_negative_patients",
     }
-    return tabulate([{"target": name} | plan for name, plan in study.facts["planning"].items()], columns)
+    rows = [study.facts["targets"][name] | {"target": name} | plan for name, plan in study.facts["planning"].items()]
+    return tabulate(rows, columns)
 
 
 def cells(study: StudyResults) -> Table:
     """Every cell of `cells.csv`, with every measure."""
-    columns: Columns = {
-        "Target": lambda row: row["target"],
-        "Mode": lambda row: row["mode"],
-        "Arm": lambda row: arm_label(study, row["arm"]),
-        "Labels": lambda row: fmt.percent(row["fraction"]),
+    columns: Columns = _cell_names(study) | {
         "AUROC": lambda row: fmt.interval(row, "auroc"),
-        "SD over subsets": lambda row: fmt.dash(row["draw_sd"]),
-        "Test n": lambda row: fmt.count(row["n_units"]),
-        "Positives": lambda row: fmt.count(row["positives"]),
+        "SD over subsets": ("draw_sd", fmt.number),
+        "Test n": ("n_units", fmt.count),
+        "Positives": ("positives", fmt.count),
     }
-    for name, (title, ends) in measured(study).items():
+    for name, ends in measured(study).items():
         if name != "auroc":
-            columns[fmt.first_upper(title)] = lambda row, name=name, ends=ends: fmt.interval(row, name, ends=ends)
+            title = fmt.first_upper(MEASURES[name].name)
+            columns[title] = lambda row, name=name, ends=ends: fmt.interval(row, name, ends=ends)
     return tabulate(study.cells, columns, 3, f"In brackets: {interval_name(study)}.")
 
 
-def measured(study: StudyResults) -> dict[str, tuple[str, tuple[str, str]]]:
-    """The measures that the study has: column -> its name, and the columns of its interval."""
+def _cell_names(study: StudyResults) -> Columns:
     return {
-        name: (words.name, (f"{words.prefix}low", f"{words.prefix}high"))
+        "Target": "target",
+        "Mode": "mode",
+        "Arm": lambda row: arm_label(study, row["arm"]),
+        "Labels": ("fraction", fmt.percent),
+    }
+
+
+def measured(study: StudyResults) -> dict[str, tuple[str, str]]:
+    """The measures that the study has: column -> the columns of its interval."""
+    return {
+        name: (f"{words.prefix}low", f"{words.prefix}high")
         for name, words in MEASURES.items()
         if name == "auroc" or study.frames["cells"][name].count()
     }
@@ -326,16 +317,9 @@ def measured(study: StudyResults) -> dict[str, tuple[str, tuple[str, str]]]:
 
 def undefined(study: StudyResults) -> Table:
     """The undefined cells, then the single draws that are undefined in cells that have a number."""
-    rows = [row | {"reason": study.reason(*(row[name] for name in CELL)), "draw": "all"}
-            for row in study.cells if row["auroc"] is None]  # fmt: skip
-    whole = {tuple(row[name] for name in CELL) for row in rows}
-    rows += [row for row in study.facts["undefined"] if tuple(row[name] for name in CELL) not in whole]
-    columns: Columns = {
-        "Target": lambda row: row["target"],
-        "Mode": lambda row: row["mode"],
-        "Arm": lambda row: arm_label(study, row["arm"]),
-        "Labels": lambda row: fmt.percent(row["fraction"]),
-        "Draw": lambda row: fmt.fact(row["draw"]),
-        "Reason": lambda row: fmt.fact(row["reason"]),
-    }
-    return tabulate(rows, columns, 6)
+    rows = [
+        row | {"reason": study.reason(*cell_key(row)), "draw": "all"} for row in study.cells if row["auroc"] is None
+    ]
+    whole = set(map(cell_key, rows))
+    rows += [row for row in study.facts["undefined"] if cell_key(row) not in whole]
+    return tabulate(rows, _cell_names(study) | {"Draw": "draw", "Reason": "reason"}, 6)
