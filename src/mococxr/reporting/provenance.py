@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from mococxr.pages import format as fmt
@@ -49,21 +50,19 @@ def pretraining(study: StudyResults) -> dict[str, Any]:
     others = ", ".join(dict.fromkeys(word for word in verdicts if word != LEARNING))
     summary = f"{verdicts.count(LEARNING)} of {len(runs)} runs: learning"
     summary += f"; the others: {others}." if others else "."
-    columns: dict[str, Column] = {"Run": "name", "Verdict": "verdict"} | {
-        title: lambda health, name=name, digits=digits: _last(health, name, digits)
-        for name, (title, digits) in HEALTH.items()
-    }
+    columns: dict[str, Column] = {"Run": "name", "Verdict": "verdict"}
+    columns |= {title: partial(_last, measure=name, digits=digits) for name, (title, digits) in HEALTH.items()}
     note = "–: not measured. kNN AUROC: labels of validation images from their nearest neighbours, where there are any."
     table = tabulate([{"name": name, **health} for name, health in runs], columns, 2, note)
     return {"summary": summary, "lines": lines, "table": table}
 
 
-def _last(health: Row, name: str, digits: int) -> str:
+def _last(health: Row, measure: str, digits: int) -> str:
     """The last known value of a measure of a run."""
-    logged = [entry[name] for entry in health["log"] if entry.get(name) is not None]
-    value = health.get(name) if health.get(name) is not None else next(reversed(logged), None)
+    logged = [entry[measure] for entry in health["log"] if entry.get(measure) is not None]
+    value = health.get(measure) if health.get(measure) is not None else next(reversed(logged), None)
     text = fmt.DASH if value is None else f"{value:.{digits}f}"
-    chance = chance_loss(health) if name == "loss" and value is not None else None
+    chance = chance_loss(health) if measure == "loss" and value is not None else None
     return f"{text} (chance {chance:.2f})" if chance else text
 
 
@@ -135,14 +134,13 @@ def transfer(study: StudyResults) -> Table:
             "run": run["run"],
             "source": (study.facts["arms"][arm]["pretrained_on"] or {}).get("source"),
             "target": study.test_store["source"],
-            "counts": checked[f"{arm}/{run['run']}"] or dict.fromkeys(COPIES.values(), "not checked"),
         }
+        | (checked[f"{arm}/{run['run']}"] or dict.fromkeys(COPIES.values(), "not checked"))
         for arm in study.values("arm")
         for run in study.facts["arms"][arm]["runs"]
         if f"{arm}/{run['run']}" in checked
     ]
-    columns: dict[str, Column] = {"Arm": "arm", "Run": "run", "Pretrained on": "source", "Tested on": "target"}
-    columns |= {title: lambda row, name=name: fmt.fact(row["counts"][name]) for title, name in COPIES.items()}
+    columns = {"Arm": "arm", "Run": "run", "Pretrained on": "source", "Tested on": "target"} | COPIES
     note = "By SHA-256 of the file, and by fingerprint; all are listed in copies.csv."
     return tabulate(rows, columns, 4, note)
 
@@ -213,17 +211,18 @@ def _targets(study: StudyResults) -> Table:
 def _budgets(study: StudyResults) -> Table:
     """How many labels each fraction stands for, over the draws of `trials.csv`."""
     rows = [
-        (target, fraction, study.rows("trials", target=target, fraction=fraction))
+        {"target": target, "fraction": fraction, "trials": study.rows("trials", target=target, fraction=fraction)}
         for target in study.targets
         for fraction in study.fractions(target)
     ]
     columns: dict[str, Column] = {
-        "Target": lambda row: row[0],
-        "Labels": lambda row: fmt.percent(row[1]),
-        "Subsets": lambda row: fmt.count(len({trial["draw"] for trial in row[2]})),
+        "Target": "target",
+        "Labels": ("fraction", fmt.percent),
+        "Subsets": lambda row: fmt.count(len({trial["draw"] for trial in row["trials"]})),
+        "Images": lambda row: fmt.span(trial["train_images"] for trial in row["trials"]),
+        "Patients": lambda row: fmt.span(trial["train_patients"] for trial in row["trials"]),
+        "Positives": lambda row: fmt.span(trial["train_positives"] for trial in row["trials"]),
     }
-    for name in ("images", "patients", "positives"):
-        columns[name.capitalize()] = lambda row, name=name: fmt.span(trial[f"train_{name}"] for trial in row[2])
     return tabulate(rows, columns)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mococxr.measure.measures import MEASURES
@@ -293,7 +294,7 @@ def cells(study: StudyResults) -> Table:
     for name, ends in measured(study).items():
         if name != "auroc":
             title = fmt.first_upper(MEASURES[name].name)
-            columns[title] = lambda row, name=name, ends=ends: fmt.interval(row, name, ends=ends)
+            columns[title] = partial(fmt.interval, name=name, ends=ends)
     return tabulate(study.cells, columns, 3, f"In brackets: {interval_name(study)}.")
 
 
