@@ -8,9 +8,10 @@ One more method is a file with one class, a line of `pretrain.METHODS`, and its 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,84 +47,6 @@ class Words(NamedTuple):
     source: str
 
 
-class Method(Protocol):
-    """A self-supervised method: the loop knows a loss, a dict of measures, and a state."""
-
-    words: ClassVar[Words]
-    UNUSED: ClassVar[tuple[str, ...]]
-    """Settings that the method does not read: given with it, they are refused."""
-    RUNNING: ClassVar[tuple[str, ...]]
-    """Columns of the log that are means over the steps since the last line; the first is the loss."""
-    MEASURES: ClassVar[tuple[str, ...]]
-    """Columns of the log that are measured at the line."""
-
-    chance: float | None
-    """Loss of guessing; None where a loss has no such value."""
-    network: nn.Module
-    """What gradient descent moves: its weights are checked, and its gradients measured."""
-    networks: list[nn.Module]
-    """All that have weights."""
-    device: torch.device
-    rank: int
-    world: int
-    gather: Callable[[Tensor], Tensor]
-    """Tensor of this process -> those of all, concatenated by rank."""
-
-    def shared_mean(self, value: float | None) -> float | None:
-        """A number of each process -> their mean, where all have one."""
-        ...
-
-    @classmethod
-    def settle(cls, settings: PretrainSettings, images: int) -> PretrainSettings:
-        """Settings checked against the number of images, what depends on it filled in.
-
-        Raises:
-            InputError: they do not fit.
-        """
-        ...
-
-    def pass_once(self, images: Tensor) -> None:
-        """Every kind of pass that a step makes, over black images, for the compiler."""
-        ...
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder that the run is for."""
-        ...
-
-    def step(self, views: Tensor, lr: float) -> StepResult:
-        """One update from two views of each image, (2, n, 1, S, S) uint8."""
-        ...
-
-    def running(self, result: StepResult) -> Tensor:
-        """The values of `RUNNING` for a step, (len(RUNNING),), without waiting for the device."""
-        ...
-
-    def measures(self, result: StepResult) -> dict[str, float | None]:
-        """The values of `MEASURES` now; every process calls it at the same step."""
-        ...
-
-    def judge(self, log: Log, steps: int) -> Verdict:
-        """One of `diagnostics.WORDS` on a run of `steps` steps from its log so far."""
-        ...
-
-    def remarks(self) -> list[str]:
-        """What the user is told before the first step."""
-        ...
-
-    def facts(self) -> dict[str, Any]:
-        """What `run.json` keeps of the method, for readers of its measures."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on and that is no function of seed and step."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        ...
-
-
 class OneProcess:
     """An accelerator's face for a process that computes alone: for trials, which others need not share."""
 
@@ -155,23 +78,34 @@ class OneProcess:
         loss.backward()
 
 
-class Trained:
-    """Base class of the methods. The part that every method shares: one network under one optimiser, over all processes.
+class Method(ABC):
+    """A self-supervised method: the loop knows a loss, a dict of measures, and a state.
+
+    Base class of all: one network under one optimiser, over all processes. A method adds the class constants and the
+    abstract members.
 
     Args:
-        network: what gradient descent moves; its `encoder` is the run's.
+        network: what gradient descent moves: its weights are checked, its gradients measured, its `encoder` is the run's.
         settings: of the run.
         accelerator: device, precision, processes.
     """
 
+    words: ClassVar[Words]
     UNUSED: ClassVar[tuple[str, ...]] = ()
+    """Settings that the method does not read: given with it, they are refused."""
+    RUNNING: ClassVar[tuple[str, ...]]
+    """Columns of the log that are means over the steps since the last line; the first is the loss."""
+    MEASURES: ClassVar[tuple[str, ...]]
+    """Columns of the log that are measured at the line."""
+    chance: float | None = None
+    """Loss of guessing; None where a loss has no such value."""
 
     def __init__(self, network: nn.Module, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         s = settings
         self.settings, self.device = s, accelerator.device
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.network = network.train().to(accelerator.device)
-        self.networks = [self.network]
+        self.networks = [self.network]  # all that have weights: a method may add more
         if s.compile:
             # In place: the names of the weights, and so the checkpoints, are those of a run without.
             self.encoder.compile()
@@ -183,13 +117,18 @@ class Trained:
         self.scaler = accelerator.scaler
         self.backward, self.autocast = accelerator.backward, accelerator.autocast
         self.no_sync: Callable[[], AbstractContextManager[Any]] = lambda: accelerator.no_sync(self.wrapped)
+        # Tensor of this process -> those of all, concatenated by rank.
         self.gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
         if isinstance(accelerator, Accelerator) and self.world > 1:
             self.gather = lambda tensor: accelerator.gather(tensor.contiguous())
 
     @classmethod
     def settle(cls, settings: PretrainSettings, images: int) -> PretrainSettings:
-        """The settings as they are, if an epoch has a batch."""
+        """Settings checked against the number of images, what depends on it filled in.
+
+        Raises:
+            InputError: they do not fit.
+        """
         if images < settings.batch:
             raise InputError(
                 f"{images} images are too few for batches of {settings.batch}.",
@@ -197,12 +136,32 @@ class Trained:
             )
         return settings
 
+    @abstractmethod
+    def step(self, views: Tensor, lr: float) -> StepResult:
+        """One update from two views of each image, (2, n, 1, S, S) uint8."""
+
+    @abstractmethod
+    def running(self, result: StepResult) -> Tensor:
+        """The values of `RUNNING` for a step, (len(RUNNING),), without waiting for the device."""
+
+    @abstractmethod
+    def measures(self, result: StepResult) -> dict[str, float | None]:
+        """The values of `MEASURES` now; every process calls it at the same step."""
+
+    @abstractmethod
+    def judge(self, log: Log, steps: int) -> Verdict:
+        """One of `diagnostics.WORDS` on a run of `steps` steps from its log so far."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` keeps of the method, for readers of its measures."""
+        return {"guessing": self.chance}
+
     def remarks(self) -> list[str]:
-        """Nothing in particular."""
+        """What the user is told before the first step."""
         return []
 
     def pass_once(self, images: Tensor) -> None:
-        """A forward and a backward pass over both views."""
+        """Every kind of pass that a step makes, over black images, for the compiler."""
         output = self.wrapped(torch.cat([images, images]))
         self.backward(sum(part.sum() for part in (output if isinstance(output, tuple) else (output,))))
 

@@ -25,7 +25,7 @@ from mococxr.errors import InputError
 from mococxr.pretraining import diagnostics
 from mococxr.pretraining.dataset import largest_queue
 from mococxr.pretraining.diagnostics import DIVERGING, Log, Run, Verdict
-from mococxr.pretraining.method import OneProcess, Projector, StepResult, Trained, Words, seeded
+from mococxr.pretraining.method import Method, OneProcess, Projector, StepResult, Words, seeded
 from mococxr.settings import QUEUES, PretrainSettings
 
 RUNAWAY, RUNAWAY_A_STEP = 0.8, 0.008
@@ -39,7 +39,7 @@ OLD = 25.0
 memories, 57.8 at 2.6, 55.2 at 26, no convergence at 256."""
 
 
-class MoCo(Trained):
+class MoCo(Method):
     """Query encoder, its momentum copy, and the queue of keys.
 
     Keys come before queries, so that they are computed while no graph of the queries is held. Nothing in a step waits

@@ -43,8 +43,8 @@ from mococxr.store import Store
 from mococxr.version import VERSION
 from mococxr.workers import keep_memory, opencv_on_one_thread
 
-METHODS: dict[str, Any] = {"moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
-"""`--method` -> class with the members of `Method`."""
+METHODS: dict[str, type[Any]] = {"moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
+"""`--method` -> its class."""
 NOT_HEALTH = {"epoch", "lr", "images_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from mococxr.encoders import Encoder
 from mococxr.pretraining import diagnostics
 from mococxr.pretraining.diagnostics import Log, Run, Verdict
-from mococxr.pretraining.method import OneProcess, Projector, StepResult, Trained, Words, seeded
+from mococxr.pretraining.method import Method, OneProcess, Projector, StepResult, Words, seeded
 from mococxr.settings import PretrainSettings
 
 
-class SimCLR(Trained):
+class SimCLR(Method):
     """One network under the NT-Xent loss; the negatives are the batch, so a large `--batch` replaces MoCo's queue."""
 
     words = Words("SimCLR", "Chen et al. 2020, arXiv 2002.05709")
@@ -72,10 +72,6 @@ class SimCLR(Trained):
         s, d = self.settings, diagnostics
         late = (d.collapsed, d.flat, d.stuck, d.easy_at_once)
         return d.judge(log, Run(steps, s.batch, 2 * s.batch - 2, s.dim), (d.growing, d.same_picture), late)
-
-    def facts(self) -> dict[str, Any]:
-        """What guessing would give."""
-        return {"guessing": self.chance}
 
 
 def nt_xent(

@@ -8,8 +8,6 @@ norm takes the statistics of each process (synchronised in the paper), and `--sc
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -18,18 +16,17 @@ from torch import Tensor, nn
 from mococxr.encoders import Encoder
 from mococxr.pretraining import diagnostics
 from mococxr.pretraining.diagnostics import Log, Run, Verdict
-from mococxr.pretraining.method import OneProcess, StepResult, Trained, Words, seeded
+from mococxr.pretraining.method import Method, OneProcess, StepResult, Words, seeded
 from mococxr.settings import PretrainSettings
 
 
-class SimSiam(Trained):
+class SimSiam(Method):
     """Encoder, projector and predictor under the symmetric negative cosine."""
 
     words = Words("SimSiam", "Chen and He 2021, arXiv 2011.10566")
     UNUSED = ("queue", "momentum", "key_groups", "accumulate", "temperature", "head")
     RUNNING = ("loss",)
     MEASURES = ("feature_std", "effective_rank", "uniformity")
-    chance = None
 
     def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         with seeded(settings.seed):
@@ -60,10 +57,6 @@ class SimSiam(Trained):
         s, d = self.settings, diagnostics
         run = Run(steps, s.batch, 0, s.dim)
         return d.judge(log, run, (d.growing, d.same_picture), (d.collapsed, d.flat))
-
-    def facts(self) -> dict[str, Any]:
-        """Guessing has no loss here."""
-        return {"guessing": None}
 
 
 class Siamese(nn.Module):
