@@ -120,7 +120,7 @@ def test_a_queue_of_any_length_takes_batches_of_any_size_and_loses_nothing(lengt
         keys = unit(count, seed=number)
         queue.enqueue(keys)
         slow.extend(keys.tolist())
-        assert queue.keys_KC.roll(-int(queue.place), 0).tolist() == list(slow)
+        assert queue.keys_KC.roll(-int(queue.next_row), 0).tolist() == list(slow)
 
 
 def test_the_queue_travels_with_the_state_and_starts_from_its_seed():
@@ -134,4 +134,4 @@ def test_the_queue_travels_with_the_state_and_starts_from_its_seed():
     for one in (queue, other):
         one.enqueue(unit(4, seed=9))
     assert torch.equal(queue.keys_KC, other.keys_KC)
-    assert int(other.place) == 2
+    assert int(other.next_row) == 2

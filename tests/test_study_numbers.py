@@ -21,7 +21,8 @@ from mococxr.metrics import patient_resamples
 from mococxr.results import write_tables
 from mococxr.store import Store
 from mococxr.studies.cells import Judging
-from mococxr.studies.measuring import Asked, Numbers, attributes, measure_study
+from mococxr.studies.design import Arm, Design, TargetData
+from mococxr.studies.measuring import attributes, measure_study
 from mococxr.studies.study import summary
 from scored_study import IMAGES, Scored, scored_study
 from small_store import BACKBONE, make_store
@@ -30,18 +31,19 @@ from test_metrics_operating import just_below
 FRACTIONS = (0.01, 0.1, 1.0)
 
 
-def judged(scored: Scored, how: Judging | None = None, **changed) -> Numbers:
+def judged(scored: Scored, how: Judging | None = None, **changed) -> tuple[dict, dict]:
     asked = {
         "arms": ["imagenet", "moco"], "reference": "imagenet", "modes": ["linear"], "targets": ["Finding"],
         "fractions": FRACTIONS,
     } | changed  # fmt: skip
     groups = attributes(scored.store, changed.pop("subgroup", []))
     asked.pop("subgroup", None)
-    numbers = measure_study(
-        scored.out, scored.records, Asked(**asked), how or Judging(replicates=80), scored.store, groups
-    )
-    write_tables(scored.out, numbers.tables)
-    return numbers
+    arms = [Arm(name, (), ()) for name in asked.pop("arms")]
+    images = TargetData(scored.store, {}, np.empty(0, dtype=np.int64))
+    design = Design(train=images, test=images, arms=arms, draws=(), draws_hash=None, **asked)
+    tables, facts = measure_study(scored.out, scored.records, design, how or Judging(replicates=80), groups)
+    write_tables(scored.out, tables)
+    return tables, facts
 
 
 def read(scored: Scored, name: str, **wanted) -> list[dict]:
@@ -298,7 +300,7 @@ def test_groups_are_judged_on_the_mean_over_trials_and_small_ones_get_words(stud
 
 def test_three_positive_patients_give_words_no_p_and_no_asterisk(tmp_path):
     scored = scored_study(tmp_path, patients=100, prevalence=0.03, gain={"imagenet": 0.5, "moco": 4.0})
-    numbers = judged(scored)
+    tables, facts = judged(scored)
     for row in read(scored, "differences"):
         assert row["verdict"] == "too few"
         assert [row[name] for name in ("p", "p_bootstrap", "p_holm", "p_bh")] == [None] * 4
@@ -309,12 +311,12 @@ def test_three_positive_patients_give_words_no_p_and_no_asterisk(tmp_path):
         assert "3 positive test patients" in row["warning"]
     assert all("Too few" in row["reason"] for row in read(scored, "labels_saved"))
     assert all("too few" in row["reason"].lower() and row["brier"] is None for row in read(scored, "calibration"))
-    said = summary(numbers)
+    said = summary(tables, facts["primary"])
     assert "*" not in said
     assert said.count("(too few)") == 3
     assert said.splitlines()[-1].endswith("no test is made of the difference.")
-    assert numbers.facts["planning"]["Finding"]["patients"] is None
-    assert numbers.facts["tests"]["too_few"] == 3
+    assert facts["planning"]["Finding"]["patients"] is None
+    assert facts["tests"]["too_few"] == 3
 
 
 def test_one_positive_patient_has_a_point_and_the_reason_why_there_is_no_interval(tmp_path):
@@ -329,8 +331,8 @@ def test_one_positive_patient_has_a_point_and_the_reason_why_there_is_no_interva
 
 
 def test_the_summary_marks_what_is_shown_and_ends_with_the_primary_comparison(study):
-    numbers = judged(study, Judging(replicates=80, margin=0.02))
-    lines = summary(numbers).splitlines()
+    tables, facts = judged(study, Judging(replicates=80, margin=0.02))
+    lines = summary(tables, facts["primary"]).splitlines()
     rows = {row["fraction"]: row for row in read(study, "differences")}
     for line, fraction in zip(lines, FRACTIONS, strict=False):
         assert line.endswith("*") == (rows[fraction]["verdict"] in ("better", "worse"))
@@ -340,8 +342,8 @@ def test_the_summary_marks_what_is_shown_and_ends_with_the_primary_comparison(st
 
 
 def test_as_many_patients_as_are_planned_would_give_the_planned_power(study):
-    numbers = judged(study, Judging(replicates=80, margin=0.02))
-    plan = numbers.facts["planning"]["Finding"]
+    _, facts = judged(study, Judging(replicates=80, margin=0.02))
+    plan = facts["planning"]["Finding"]
     row = read(study, "differences", fraction=0.01)[0]
     error = (row["high"] - row["low"]) / 2 / 1.959964
     moved = error * np.sqrt(160 / plan["patients"])
@@ -351,17 +353,17 @@ def test_as_many_patients_as_are_planned_would_give_the_planned_power(study):
 def test_near_guessing_no_patients_are_counted_and_the_next_share_of_labels_is_taken(tmp_path):
     shares = (0.1, 1.0)
     scored = scored_study(tmp_path, gain={"imagenet": 0.45, "moco": 1.6}, fractions=shares, seed=1)
-    numbers = judged(scored, fractions=shares)
-    plan = numbers.facts["planning"]["Finding"]
+    _, facts = judged(scored, fractions=shares)
+    plan = facts["planning"]["Finding"]
     first, last = read(scored, "cells", arm="imagenet")
-    assert numbers.facts["primary"]["fraction"] == 0.1
+    assert facts["primary"]["fraction"] == 0.1
     assert first["auroc"] < 0.6 <= last["auroc"]
     row = read(scored, "differences", fraction=1.0)[0]
     error = (row["high"] - row["low"]) / 2 / norm.ppf(0.975)
     assert plan["patients"] == pytest.approx(160 * (error * (norm.ppf(0.975) + norm.ppf(0.8)) / 0.03) ** 2, abs=1)
     assert "Worked out at 100 % of the labels, the least with which both arms reach" in plan["words"]
     lost = scored_study(tmp_path / "lost", gain={"imagenet": 0.1, "moco": 0.2}, fractions=(0.1,))
-    plan = judged(lost, fractions=(0.1,)).facts["planning"]["Finding"]
+    plan = judged(lost, fractions=(0.1,))[1]["planning"]["Finding"]
     assert plan["patients"] is None
     assert "at no share of the labels do both arms reach an AUROC of 0.6" in plan["words"]
 

@@ -103,12 +103,12 @@ def matrix(
     mirror = np.where(flip < recipe.flip, -1.0, 1.0)
     # A crop turns about its own centre; the half pixels make the corners of both frames meet.
     half = (recipe.size - 1) / 2
-    found = np.empty((*draws.shape[:-1], 2, 3))
-    found[..., 0, 0], found[..., 0, 1] = mirror * cos, -sin
-    found[..., 1, 0], found[..., 1, 1] = mirror * sin, cos
-    found[..., 0, 2] = centre_x - 0.5 - half * (mirror * cos - sin)
-    found[..., 1, 2] = centre_y - 0.5 - half * (mirror * sin + cos)
-    return found
+    maps = np.empty((*draws.shape[:-1], 2, 3))
+    maps[..., 0, 0], maps[..., 0, 1] = mirror * cos, -sin
+    maps[..., 1, 0], maps[..., 1, 1] = mirror * sin, cos
+    maps[..., 0, 2] = centre_x - 0.5 - half * (mirror * cos - sin)
+    maps[..., 1, 2] = centre_y - 0.5 - half * (mirror * sin + cos)
+    return maps
 
 
 def tones(recipe: Recipe, draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -157,8 +157,8 @@ def draw_views(
     views = np.empty((len(images), *size), dtype=np.uint8) if out is None else out
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     maps = matrix(recipe, np.array([image.shape for image in images]).reshape(-1, 2), draws)
-    for image, one, view in zip(images, maps, views, strict=True):
-        cv2.warpAffine(image, one, size, dst=view, flags=flags)
+    for image, mapping, view in zip(images, maps, views, strict=True):
+        cv2.warpAffine(image, mapping, size, dst=view, flags=flags)
     if recipe.brightness or recipe.contrast:
         for view, levels in zip(views, _levels(recipe, views, draws), strict=True):
             cv2.LUT(view, levels, dst=view)

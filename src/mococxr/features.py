@@ -64,28 +64,28 @@ def to_frame(image: NDArray[np.uint8], size: int, crop_mode: str = "center") -> 
     return resized[top : top + size, left : left + size]
 
 
-def random_frame(image: NDArray[np.uint8], size: int, place: float) -> NDArray[np.uint8]:
+def random_frame(image: NDArray[np.uint8], size: int, position: float) -> NDArray[np.uint8]:
     """What training on labels shows of an image: as `center` of `to_frame`, the square elsewhere on the longer side.
 
     Pixels are those of evaluation: one resize, and a cut at a whole pixel.
 
     Args:
-        place: where the square lies: 0 at one end, just under 1 at the other.
+        position: where the square lies: 0 at one end, just under 1 at the other.
 
     Returns:
         (size, size) uint8.
     """
     resized = resize_shorter(image, size)
-    top, left = (int(place * (side - size + 1)) for side in resized.shape)
+    top, left = (int(position * (side - size + 1)) for side in resized.shape)
     return resized[top : top + size, left : left + size]
 
 
 def _resize_whole(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     height, width = image.shape
     longer = max(size, GRID * round(max(height, width) * size / min(height, width) / GRID))
-    wanted = (size, longer) if height > width else (longer, size)  # OpenCV takes (width, height)
-    shrinks = wanted[0] <= width and wanted[1] <= height
-    return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
+    shape = (size, longer) if height > width else (longer, size)  # OpenCV takes (width, height)
+    shrinks = shape[0] <= width and shape[1] <= height
+    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def image_level(image: NDArray[np.uint8], stored: int, size: int) -> NDArray[np.uint8]:
@@ -105,10 +105,10 @@ def pick_device(name: str = "auto") -> torch.device:
     Raises:
         InputError: the device named is not there.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present))
-    if not there.get(name, False):
+        return torch.device(next(kind for kind, there_is in present.items() if there_is))
+    if not present.get(name, False):
         raise InputError(f"There is no device {name!r} here.", "Leave --device out, or take cpu.")
     return torch.device(name)
 
@@ -175,14 +175,14 @@ def features(
     Raises:
         RunError: the encoder's state changed on the way, or a feature is not finite.
     """
-    place = torch.device(device) if not isinstance(device, torch.device) else device
-    encoder = encoder.to(place).eval()
+    device = torch.device(device)
+    encoder = encoder.to(device).eval()
     before = state_hash(encoder)
     level = store.level(size)
     out = np.empty((len(rows), encoder.spec.feature_dim), dtype=np.float32)
     images = (to_frame(level.pixels(int(row)), size, crop_mode) for row in rows)
     with console.progress(label, len(rows)) if label else nullcontext() as bar:
-        for position, feature in encode_frames(encoder, images, place, batch):
+        for position, feature in encode_frames(encoder, images, device, batch):
             out[position] = feature
             if bar:
                 bar.advance()
@@ -201,13 +201,13 @@ def seconds_per_image(encoder: Encoder, size: int, device: torch.device | str = 
     Args:
         size: side of the frames, px.
     """
-    place = torch.device(device)
-    encoder = encoder.to(place).eval()
+    device = torch.device(device)
+    encoder = encoder.to(device).eval()
     frames = [np.full((size, size), 40 * i, dtype=np.uint8) for i in range(batch)]
     taken = []
     for group in (frames[:1], frames[:1], frames, frames):
         begun = time.perf_counter()
-        list(_encode_batch(encoder, list(enumerate(group)), place))
+        list(_encode_batch(encoder, list(enumerate(group)), device))
         taken.append((time.perf_counter() - begun) / len(group))
         if len(taken) > 1 and taken[1] > PATIENCE:
             break

@@ -56,8 +56,8 @@ def fingerprints(images: Iterable[Bytes]) -> Bytes:
     Returns:
         uint8 (N, 32).
     """
-    found = [_fingerprint(image) for image in images]
-    return np.stack(found) if found else np.zeros((0, FINGERPRINT), np.uint8)
+    prints = [_fingerprint(image) for image in images]
+    return np.stack(prints) if prints else np.zeros((0, FINGERPRINT), np.uint8)
 
 
 def _fingerprint(image: Bytes) -> Bytes:
@@ -89,14 +89,14 @@ def candidate_pairs(a_N32: Bytes, b_M32: Bytes | None = None, distance: int = DI
     within = b_M32 is None
     other_M32 = a_N32 if b_M32 is None else b_M32
     bits = 8 * FINGERPRINT
-    found = [np.zeros((0, 2), np.int64)]
+    blocks = [np.zeros((0, 2), np.int64)]
     for top in range(0, len(a_N32), _BLOCK):
         rows = _signs(a_N32[top : top + _BLOCK])
         for left in range(top if within else 0, len(other_M32), _BLOCK):
             agreement = rows @ _signs(other_M32[left : left + _BLOCK]).T
             pairs = np.argwhere(agreement >= bits - 2 * distance) + np.array([top, left])
-            found.append(pairs[pairs[:, 0] < pairs[:, 1]] if within else pairs)
-    every = np.concatenate(found)
+            blocks.append(pairs[pairs[:, 0] < pairs[:, 1]] if within else pairs)
+    every = np.concatenate(blocks)
     return every[np.lexsort((every[:, 1], every[:, 0]))]
 
 

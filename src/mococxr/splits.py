@@ -79,20 +79,20 @@ def _counts(patients: int, shares: Sequence[float]) -> list[int]:
             "Give three shares that are not negative and add up to 1, e.g. 0.5 0.1 0.4.",
             shares=" ".join(f"{share:g}" for share in shares),
         )
-    wanted = [i for i, share in enumerate(shares) if share > 0]
-    if patients < len(wanted):
+    filled = [i for i, share in enumerate(shares) if share > 0]
+    if patients < len(filled):
         raise InputError(
             "{patients} patients cannot fill {count} splits.",
             "Give more patients, or a share of 0 for a split that may stay empty.",
             patients=patients,
-            count=len(wanted),
+            count=len(filled),
         )
     exact = [share * patients for share in shares]
     counts = [int(np.floor(x + 1e-9)) for x in exact]
-    by_remainder = sorted(wanted, key=lambda i: (counts[i] - exact[i], i))
+    by_remainder = sorted(filled, key=lambda i: (counts[i] - exact[i], i))
     for i in by_remainder[: patients - sum(counts)]:
         counts[i] += 1
-    for i in wanted:
+    for i in filled:
         if counts[i] == 0:
             counts[counts.index(max(counts))] -= 1
             counts[i] = 1
@@ -102,8 +102,8 @@ def _counts(patients: int, shares: Sequence[float]) -> list[int]:
 def _stratified_order(counts: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Split numbers in dealing order: each spread evenly over the whole, then shuffled in small blocks."""
     split = np.repeat(np.arange(len(counts)), counts)
-    place = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
-    dealt = split[np.argsort(place, kind="stable")]
+    position = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
+    dealt = split[np.argsort(position, kind="stable")]
     for start in range(0, len(dealt), _BLOCK):
         rng.shuffle(dealt[start : start + _BLOCK])
     return dealt
@@ -131,8 +131,8 @@ def explicit_split(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple
     _check_names(stated, name)
     stated = stated.with_columns(pl.col("split").replace_strict(SPLIT_WORDS))
     _check_one_each(stated, name)
-    wanted = patients.unique().sort()
-    absent = wanted.filter(~wanted.is_in(stated["patient"].unique().implode()))
+    needed = patients.unique().sort()
+    absent = needed.filter(~needed.is_in(stated["patient"].unique().implode()))
     if len(absent):
         raise InputError(
             "{name} has no split for {count:,} patients, e.g. {patient!r}.",
@@ -142,8 +142,8 @@ def explicit_split(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple
             patient=absent[0],
             names=Shown(", ".join(SPLITS)),
         )
-    chosen = stated.unique("patient").filter(pl.col("patient").is_in(wanted.implode()))
-    unused = stated["patient"].n_unique() - len(wanted)
+    chosen = stated.unique("patient").filter(pl.col("patient").is_in(needed.implode()))
+    unused = stated["patient"].n_unique() - len(needed)
     notes = [f"{name}: {unused:,} patients have no image here and were skipped."] if unused else []
     return chosen.select("patient", "split").sort("patient"), notes
 
@@ -242,22 +242,22 @@ def paper_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> list[n
         Row numbers in order, for each draw.
     """
     widths = [count for _, count in PAPER_SHARES]
-    given = dict(PAPER_SHARES).get(fraction, 0)
-    found = []
-    if given:
-        place = [share for share, _ in PAPER_SHARES].index(fraction)
+    paper_count = dict(PAPER_SHARES).get(fraction, 0)
+    drawn = []
+    if paper_count:
+        before = [share for share, _ in PAPER_SHARES].index(fraction)
         walk = _as_python_draws(0).random((rows, sum(widths)))
-        own = walk[:, sum(widths[:place]) :][:, : min(draws, given)]
-        found = [np.flatnonzero(column < fraction) for column in own.T]
-    for draw in range(len(found), draws):
+        columns = walk[:, sum(widths[:before]) :][:, : min(draws, paper_count)]
+        drawn = [np.flatnonzero(column < fraction) for column in columns.T]
+    for draw in range(len(drawn), draws):
         rng = np.random.default_rng([round(fraction * 1e6), draw, seed])
-        found.append(np.flatnonzero(rng.random(rows) < fraction))
-    return found
+        drawn.append(np.flatnonzero(rng.random(rows) < fraction))
+    return drawn
 
 
 def _as_python_draws(seed: int) -> np.random.Generator:
     """A Mersenne twister of numpy in the state of Python's: its numbers are those of `random.Random(seed).random()`."""
-    *key, place = random.Random(seed).getstate()[1]
+    *key, position = random.Random(seed).getstate()[1]
     twister = np.random.MT19937()
-    twister.state = {"bit_generator": "MT19937", "state": {"key": np.array(key, dtype=np.uint32), "pos": place}}
+    twister.state = {"bit_generator": "MT19937", "state": {"key": np.array(key, dtype=np.uint32), "pos": position}}
     return np.random.Generator(twister)

@@ -43,10 +43,10 @@ def run_embed(settings: EmbedSettings) -> Path:
     source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
     encoder, device = open_encoder(source), pick_device(settings.device)
     rows = np.arange(len(store))
-    found = features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
-    column = pl.Series("features", found, dtype=pl.Array(pl.Float32, found.shape[1])).cast(pl.List(pl.Float32))
+    values = features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
+    column = pl.Series("features", values, dtype=pl.Array(pl.Float32, values.shape[1])).cast(pl.List(pl.Float32))
     write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
-    console.say(f"{len(store):,} images, {found.shape[1]:,} numbers each: {settings.out}")
+    console.say(f"{len(store):,} images, {values.shape[1]:,} numbers each: {settings.out}")
     return Path(settings.out)
 
 
@@ -85,14 +85,14 @@ def run_fit(settings: FitSettings) -> Path:
     scores = member_scores(encoder, result.members, partial(features_by, rows=val)) if len(val) else np.empty(0)
     patients = store.index["patient"].to_numpy()[val]
     blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
-    about = {
+    record = {
         **_about(settings, store, target, rows, result, encoder.spec),
         **blocks,
         "validation_used_for": _uses(result, blocks),
         "origin": origin_of(source.path, short_name(settings.encoder)),
     }
-    save_model(Path(settings.out), Ensemble(encoder, result.members), about)
-    _tell(about, [*result.notes], Path(settings.out))
+    save_model(Path(settings.out), Ensemble(encoder, result.members), record)
+    _tell(record, [*result.notes], Path(settings.out))
     return Path(settings.out)
 
 
@@ -102,10 +102,10 @@ def _uses(result: FitResult, blocks: dict[str, dict[str, Any]]) -> list[str]:
     return (["checkpoints"] if result.validation_images else []) + fitted
 
 
-def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
-    lines, warnings = describe(about)
-    if len(about["validation_used_for"]) > 1 and "checkpoints" in about["validation_used_for"]:
-        what = " and ".join(about["validation_used_for"][1:])
+def _tell(record: dict[str, Any], notes: list[str], out: Path) -> None:
+    lines, warnings = describe(record)
+    if len(record["validation_used_for"]) > 1 and "checkpoints" in record["validation_used_for"]:
+        what = " and ".join(record["validation_used_for"][1:])
         notes.append(
             f"the validation images that chose the checkpoints gave the {what} too: judge them on other images"
         )
@@ -113,7 +113,7 @@ def _tell(about: dict[str, Any], notes: list[str], out: Path) -> None:
         console.warn(note)
     for line in lines:
         console.say(line)
-    training = about["training"]
+    training = record["training"]
     console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
 
 

@@ -63,13 +63,13 @@ class Image:
         """A file's image under the names that `prepare` gives it with the same key."""
         if not is_dicom(data):
             return replace(self, path=key.name("image", self.path), real=self)
-        found = header(data)
+        names = header(data)
         return replace(
             self,
-            path=key.name("image", found.sop or self.path),
-            patient=key.name("patient", found.patient) if found.patient else None,
-            study=key.name("study", found.study) if found.study else None,
-            real=replace(self, patient=found.patient, study=found.study),
+            path=key.name("image", names.sop or self.path),
+            patient=key.name("patient", names.patient) if names.patient else None,
+            study=key.name("study", names.study) if names.study else None,
+            real=replace(self, patient=names.patient, study=names.study),
         )
 
     def resolved(self) -> tuple[str | None, ...] | None:
@@ -222,13 +222,13 @@ def _one_by_one(images: list[Image], work: Work, jobs: int) -> list[Read]:
 
 def read_chunk(images: Sequence[Image], reading: Reading, size: int, key: Key | None) -> list[Read]:
     """Read some images, here."""
-    found: list[Read] = []
+    answers: list[Read] = []
     for image in images:
         try:
             pixels, named = image.read(reading, key)
-            found.append((named, pixels if image.store else resize_shorter(pixels, size)))
+            answers.append((named, pixels if image.store else resize_shorter(pixels, size)))
         except ImageError as error:
-            found.append((image, error))
+            answers.append((image, error))
         except MemoryError:
-            found.append((image, ImageError("not enough memory to decode it")))
-    return found
+            answers.append((image, ImageError("not enough memory to decode it")))
+    return answers

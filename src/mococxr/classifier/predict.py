@@ -60,7 +60,7 @@ def run_predict(settings: PredictSettings) -> Path:
     lost = [{"path": image.path, "reason": str(error)} for image, error in bad]
     write_csv(out, _table(model, good, scores, settings.prevalence))
     _write_quarantine(out.with_name(f"{out.name}.quarantine.csv"), lost)
-    console.say(f"{len(good):,} images scored for {model.about['target']}: {out}")
+    console.say(f"{len(good):,} images scored for {model.record['target']}: {out}")
     for note in _blanks(model):
         console.say(note)
     if lost:
@@ -72,7 +72,7 @@ def run_predict(settings: PredictSettings) -> Path:
 def _check_prevalence(model: Model, prevalence: float | None) -> None:
     if prevalence is None:
         return
-    if calibrator_of(model.about) is None:
+    if calibrator_of(model.record) is None:
         raise InputError(
             f"--prevalence {prevalence:g}: this model has no calibrated probability to move.",
             "Fit it again on a store with labelled validation images, or leave --prevalence out.",
@@ -92,11 +92,11 @@ def _table(model: Model, images: list[Image], scores: list[float], prevalence: f
 
 def _blanks(model: Model) -> list[str]:
     """Why a column is blank, one sentence each."""
-    made = {"calibrated": calibrator_of(model.about), "decision": threshold_of(model.about)}
+    made = {"calibrated": calibrator_of(model.record), "decision": threshold_of(model.record)}
     notes = []
     for column, block in (("calibrated", "calibration"), ("decision", "threshold")):
         if made[column] is None:
-            kept = model.about.get(block) or {}
+            kept = model.record.get(block) or {}
             reason = kept.get("reason") or f"The model has no {block}: it was fitted by an earlier version."
             notes.append(f"Column {column} is blank. {reason}")
     return notes
@@ -111,13 +111,13 @@ def _scored(
     scored: list[float] = []
     lost: list[tuple[Image, ImageError]] = []
     frames: list[NDArray[np.uint8]] = []
-    size = model.about["preprocessing"]["store_size"]
+    size = model.record["preprocessing"]["store_size"]
     with console.progress("predict", len(images)) as bar:
-        for image, found in decoded(images, reading=model.reading, size=size, key=key, jobs=settings.jobs):
-            if isinstance(found, ImageError):
-                lost.append((quarantined(image, key), found))
+        for image, answer in decoded(images, reading=model.reading, size=size, key=key, jobs=settings.jobs):
+            if isinstance(answer, ImageError):
+                lost.append((quarantined(image, key), answer))
             else:
-                frames.append(model.frame_of(found))
+                frames.append(model.frame_of(answer))
                 read.append(image)
             if len(frames) == BLOCK:
                 scored += model.ensemble.scores(frames, device).tolist()

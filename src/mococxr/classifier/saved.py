@@ -44,18 +44,18 @@ def save_model(folder: Path, ensemble: Ensemble, record: dict[str, Any]) -> None
 class Model:
     """A fitted classifier: what `model.json` says, and the checkpoints that are averaged."""
 
-    about: dict[str, Any]
+    record: dict[str, Any]
     ensemble: Ensemble
 
     @property
     def reading(self) -> Reading:
         """How files become images, as the store was made."""
-        how = self.about["preprocessing"]
+        how = self.record["preprocessing"]
         return Reading(how["depth"], how["voi"], how["frames"])
 
     def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the encoder is shown of an image (H, W) uint8, as read from a file or from any store."""
-        how = self.about["preprocessing"]
+        how = self.record["preprocessing"]
         return to_frame(image_level(image, how["store_size"], how["size"]), how["size"], how["crop_mode"])
 
     def predict(
@@ -77,12 +77,12 @@ class Model:
         """
         blank = [None] * len(scores)
         columns: dict[str, Any] = {"score": scores, "calibrated": blank, "decision": blank}
-        if (calibrator := calibrator_of(self.about)) is not None:
+        if (calibrator := calibrator_of(self.record)) is not None:
             columns["calibrated"] = calibrator.apply(metrics.as_logits(scores))
             if prevalence is not None:
-                was = self.about["calibration"]["prevalence"]
+                was = self.record["calibration"]["prevalence"]
                 columns["calibrated"] = metrics.at_prevalence(columns["calibrated"], was, prevalence)
-        if (threshold := threshold_of(self.about)) is not None:
+        if (threshold := threshold_of(self.record)) is not None:
             columns["decision"] = (scores >= threshold).astype(np.int8)
         return columns
 
@@ -95,32 +95,32 @@ def load_model(folder: Path) -> Model:
     """
     if not (folder / "model.json").is_file():
         raise InputError(f"{folder} holds no model.json.", "Name a folder that `mococxr fit` has made.")
-    about, path = read_json(folder / "model.json"), folder / "model.safetensors"
-    if about.get("format") != FORMAT:
+    record, path = read_json(folder / "model.json"), folder / "model.safetensors"
+    if record.get("format") != FORMAT:
         raise InputError(
-            f"{folder} has model format {about.get('format')} (mococxr {about.get('version')}).",
+            f"{folder} has model format {record.get('format')} (mococxr {record.get('version')}).",
             f"This version ({VERSION}) reads format {FORMAT}: fit the model again.",
         )
-    if not path.is_file() or sha256_file(path) != about["weights_sha256"]:
+    if not path.is_file() or sha256_file(path) != record["weights_sha256"]:
         raise InputError(f"{path} is missing or not the one that model.json names.", "Fit the model again.")
-    encoder = build(spec_of(about["encoder"], str(folder / "model.json")))
-    return Model(about, Ensemble.from_state(encoder, load_file(path), about["members"]))
+    encoder = build(spec_of(record["encoder"], str(folder / "model.json")))
+    return Model(record, Ensemble.from_state(encoder, load_file(path), record["members"]))
 
 
 # --- calibration and threshold
 
 
-def calibrator_of(about: Mapping[str, Any]) -> Calibrator | None:
+def calibrator_of(record: Mapping[str, Any]) -> Calibrator | None:
     """The calibrator that `model.json` keeps; None where it keeps none."""
-    block = about.get("calibration") or {}
+    block = record.get("calibration") or {}
     if not block.get("method"):
         return None
     return Calibrator(block["method"], **block["parameters"])
 
 
-def threshold_of(about: Mapping[str, Any]) -> float | None:
+def threshold_of(record: Mapping[str, Any]) -> float | None:
     """The threshold that `model.json` keeps."""
-    return (about.get("threshold") or {}).get("value")
+    return (record.get("threshold") or {}).get("value")
 
 
 # --- how the encoder came to be
@@ -171,5 +171,5 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
 
 
 def _read(path: Path, reader: Any) -> Facts:
-    found = reader(path) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    content = reader(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}

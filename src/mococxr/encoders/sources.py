@@ -339,22 +339,22 @@ def _open_xrv(source: EncoderSource, seed: int) -> Encoder:
 def _resolve_file(name: str, defaults: Defaults) -> EncoderSource | None:
     network, _, rest = name.partition(":")
     if Path(name).is_file():
-        file, wanted = Path(name), defaults.network
+        file, backbone = Path(name), defaults.network
     elif rest and timm.is_model(network):
-        file, wanted = Path(rest), network
+        file, backbone = Path(rest), network
     else:
         return None
     if not file.is_file():
         raise InputError(f"There is no weights file {file}.", f"Name {_all_words()}.")
     inside = spec_inside(file)
-    if inside and wanted in (None, inside.architecture):
+    if inside and backbone in (None, inside.architecture):
         return EncoderSource(name, "file", inside, files=(file,))
-    if not wanted:
+    if not backbone:
         raise InputError(f"{file} does not say which network it is for.", f"Write NETWORK:{file}, or --backbone.")
-    check_name(wanted)
-    published = timm.get_pretrained_cfg(wanted)
+    check_name(backbone)
+    published = timm.get_pretrained_cfg(backbone)
     grey = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # ImageNet's, where timm states none
-    spec = _timm_spec(grey if published is None else vars(published), wanted)
+    spec = _timm_spec(grey if published is None else vars(published), backbone)
     return EncoderSource(name, "file", spec, files=(file,))
 
 

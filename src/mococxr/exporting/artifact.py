@@ -48,12 +48,12 @@ class Artifact:
     @property
     def size(self) -> int:
         """Shorter side of the frames it is shown, px."""
-        return int(self.model.about["preprocessing"]["size"]) if self.model else self.spec.size
+        return int(self.model.record["preprocessing"]["size"]) if self.model else self.spec.size
 
     @property
     def whole(self) -> bool:
         """Whether frames are whole images, of any longer side, and not squares."""
-        return bool(self.model and self.model.about["preprocessing"]["crop_mode"] == "full")
+        return bool(self.model and self.model.record["preprocessing"]["crop_mode"] == "full")
 
     @property
     def members(self) -> int:
@@ -81,7 +81,7 @@ def read_artifact(folder: Path) -> Artifact:
     """
     if (folder / "model.json").is_file():
         model = load_model(folder)
-        return Artifact(model.ensemble.encoder, model, model.about["weights_sha256"], model.about.get("origin") or {})
+        return Artifact(model.ensemble.encoder, model, model.record["weights_sha256"], model.record.get("origin") or {})
     if not (folder / "encoder.json").is_file():
         raise InputError(
             f"{folder} is neither a run nor a model: it has no encoder.json and no model.json.",
@@ -152,7 +152,7 @@ def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
 def preprocessing(artifact: Artifact) -> Mapping[str, Any]:
     """What must be done to an image before the network: plain values for `export.json`."""
     spec = artifact.spec
-    how = artifact.model.about["preprocessing"] if artifact.model else {}
+    how = artifact.model.record["preprocessing"] if artifact.model else {}
     return {
         "size": artifact.size,
         "crop_mode": how.get("crop_mode", "center"),

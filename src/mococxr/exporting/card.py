@@ -35,7 +35,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     """
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(files("mococxr.exporting").joinpath("card.md.j2").read_text("utf-8"))
-    about = artifact.model.about if artifact.model else None
+    about = artifact.model.record if artifact.model else None
     run, recipe = artifact.origin.get("run") or {}, artifact.origin.get("recipe") or {}
     frame = facts["preprocessing"]
     factor = 1  # the halvings that a store makes of its images
@@ -67,7 +67,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
 def is_synthetic(artifact: Artifact) -> bool:
     """Whether any of its training saw synthetic images only."""
     run = artifact.origin.get("run") or {}
-    return bool(run.get("synthetic")) or bool(artifact.model and artifact.model.about["store"]["synthetic"])
+    return bool(run.get("synthetic")) or bool(artifact.model and artifact.model.record["store"]["synthetic"])
 
 
 def _synthetic_word(artifact: Artifact) -> str:
@@ -81,7 +81,7 @@ def _synthetic_word(artifact: Artifact) -> str:
 def title(artifact: Artifact) -> str:
     """What it is, in a line."""
     model = artifact.model
-    what = f"Classifier of chest images: {model.about['target']}" if model else "Encoder of chest images"
+    what = f"Classifier of chest images: {model.record['target']}" if model else "Encoder of chest images"
     marked = ", SYNTHETIC" if is_synthetic(artifact) else ""
     return f"{what} ({artifact.spec.architecture}, {artifact.size} px){marked}"
 
@@ -161,7 +161,7 @@ def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
         )
     cells = study.frames["cells"].filter(pl.col("arm") == name, pl.col("auroc").is_not_null())
     if artifact.model:
-        about = artifact.model.about
+        about = artifact.model.record
         cells = cells.filter(pl.col("target") == about["target"], pl.col("mode") == about["mode"])
     if not len(cells):
         raise InputError(f"{folder} has no number for the arm {name} that is about this.", "Leave --study out.")

@@ -36,7 +36,7 @@ def run(settings: ExportSettings) -> Path:
     claim(out)
     artifact = read_artifact(Path(settings.path))
     study = measured(settings.study, settings.arm, artifact) if settings.study else None
-    about = artifact.model.about if artifact.model else {}
+    about = artifact.model.record if artifact.model else {}
     with whole_folder(out) as folder:
         made = WRITERS[settings.to](artifact, folder)
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}

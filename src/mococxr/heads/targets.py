@@ -62,12 +62,12 @@ def read_target(
     Raises:
         InputError: no such column or value, or a column that is no label.
     """
-    wanted = _restricted(store, where)
+    kept = _restricted(store, where)
     raw = _raw(store, name, blank or store.blank)
-    is_uncertain = (raw == -1) & wanted
+    is_uncertain = (raw == -1) & kept
     meaning = {"ignore": LEFT_OUT, "zeros": 0, "ones": 1, "multiclass": UNCERTAIN_CLASS}[uncertain]
     values = np.where(raw == -1, meaning, np.where(np.isnan(raw), LEFT_OUT, raw)).astype(np.int8)
-    labels = np.where(wanted, values, LEFT_OUT).astype(np.int8)
+    labels = np.where(kept, values, LEFT_OUT).astype(np.int8)
     rows = {split: store.rows_in(split) for split in ("train", "val", "test")}
     return Target(
         name,
@@ -75,7 +75,7 @@ def read_target(
         rows["train"][labels[rows["train"]] != LEFT_OUT],
         rows["val"][np.isin(labels[rows["val"]], (0, 1))],
         rows["test"][np.isin(labels[rows["test"]], (0, 1))],
-        int((np.isnan(raw) & wanted).sum()),
+        int((np.isnan(raw) & kept).sum()),
         int(is_uncertain.sum()),
     )
 

@@ -60,9 +60,9 @@ class PretrainSet:
     def studies(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """The images in the order of their studies, the study at each of these places, and the place of each image."""
         by_study = np.argsort(self.study_N, kind="stable")
-        place = np.empty_like(by_study)
-        place[by_study] = np.arange(len(self))
-        return by_study, self.study_N[by_study], place
+        position_of = np.empty_like(by_study)
+        position_of[by_study] = np.arange(len(self))
+        return by_study, self.study_N[by_study], position_of
 
     def pixels(self, image: int) -> NDArray[np.uint8]:
         """One image, (H, W) uint8."""
@@ -83,15 +83,15 @@ def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude:
     excluded = read_patients(exclude) if exclude else set()
     held_out = _held_out(stores, pretrain_on)
     out = held_out.vstack(_listed(stores, excluded))
-    images = pl.concat(_images_of(store, place, pretrain_on, out) for place, store in enumerate(stores))
+    images = pl.concat(_images_of(store, i, pretrain_on, out) for i, store in enumerate(stores))
     if images.is_empty():
         raise InputError(
             f"No image is left to pretrain on (--pretrain-on {pretrain_on}, {len(excluded)} patients excluded).",
             "Prepare with a larger training share, or exclude fewer patients.",
         )
-    own = pl.when(pl.col("study").is_null()).then(pl.int_range(pl.len()))
+    alone = pl.when(pl.col("study").is_null()).then(pl.int_range(pl.len()))
     # Numbers in the place of names first: a struct of names is copied whole to be ranked.
-    names = (pl.col("source", "patient", "study").rank("dense"), own.alias("own"))
+    names = (pl.col("source", "patient", "study").rank("dense"), alone.alias("alone"))
     groups = images.select(names).select(pl.struct(pl.all()).rank("dense").cast(pl.Int64)).to_series()
     named = pl.Series(sorted(excluded), dtype=pl.String)
     known = pl.concat(store.splits["patient"] for store in stores)
@@ -106,7 +106,7 @@ def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude:
     )
 
 
-def _images_of(store: Store, place: int, pretrain_on: str, out: pl.DataFrame) -> pl.DataFrame:
+def _images_of(store: Store, number: int, pretrain_on: str, out: pl.DataFrame) -> pl.DataFrame:
     """The rows of one store that may be seen, without patients who are out: (row, patient, study, store, source)."""
     may = store.splits.filter(
         pl.col("split").is_in(SPLITS[pretrain_on]), ~pl.col("patient").is_in(_names(out, store).implode())
@@ -114,7 +114,7 @@ def _images_of(store: Store, place: int, pretrain_on: str, out: pl.DataFrame) ->
     return (
         store.columns("row", "patient", "study")
         .filter(pl.col("patient").is_in(may.implode()))
-        .with_columns(store=pl.lit(place, dtype=pl.Int64), source=pl.lit(store.source))
+        .with_columns(store=pl.lit(number, dtype=pl.Int64), source=pl.lit(store.source))
     )
 
 
@@ -139,14 +139,13 @@ def _leaks(stores: Sequence[Store], images: pl.DataFrame, held_out: pl.DataFrame
     run would hold.
     """
     rows = {
-        place: store.columns("row", "sha256").select("row", file=pl.col("sha256").hash())
-        for place, store in enumerate(stores)
+        i: store.columns("row", "sha256").select("row", file=pl.col("sha256").hash()) for i, store in enumerate(stores)
     }
     kept_out = pl.concat(
-        rows[place].filter(store.columns("patient")["patient"].is_in(_names(held_out, store).implode())).select("file")
-        for place, store in enumerate(stores)
+        rows[i].filter(store.columns("patient")["patient"].is_in(_names(held_out, store).implode())).select("file")
+        for i, store in enumerate(stores)
     )["file"].unique()
-    seen = (rows[place].join(images.filter(store=place), on="row", how="semi") for place in rows)
+    seen = (rows[i].join(images.filter(store=i), on="row", how="semi") for i in rows)
     return sum(int(part["file"].is_in(kept_out.implode()).sum()) for part in seen)
 
 
@@ -218,12 +217,12 @@ class SpacedShuffle:
         held, order, left = last[used - waiting : used], np.empty_like(last), len(free)
         # Through memory views a million images cost half a second and no list of a million numbers.
         slots, waits, places = free.data, held.data, order.data
-        for place, draw in enumerate(draws.data):
+        for position, draw in enumerate(draws.data):
             pick = int(draw * left)
-            places[place] = slots[pick]
+            places[position] = slots[pick]
             slots[pick] = slots[left - 1]
-            if place < waiting:
-                slots[left - 1] = waits[place]
+            if position < waiting:
+                slots[left - 1] = waits[position]
             else:
                 left -= 1
         return order
@@ -234,10 +233,10 @@ def study_partners(dataset: PretrainSet, images: NDArray[np.int64], seed: int, e
 
     Source: MedAug (Vu et al. 2021, arXiv 2102.10663): positives from the same study.
     """
-    by_study, sorted_study, place = dataset.studies
+    by_study, sorted_study, position_of = dataset.studies
     first = np.searchsorted(sorted_study, dataset.study_N[images], side="left")
     count = np.searchsorted(sorted_study, dataset.study_N[images], side="right") - first
-    own = place[images] - first
+    position = position_of[images] - first
     step = 1 + np.floor(uniforms(seed, epoch, images, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(np.int64)
-    chosen = by_study[first + (own + step) % np.maximum(count, 1)]
+    chosen = by_study[first + (position + step) % np.maximum(count, 1)]
     return np.where(count > 1, chosen, images)

@@ -271,8 +271,8 @@ def positive_auroc(logits: Tensor, newest: Tensor) -> Tensor:
         logits: (N, 1 + K), the positive in column 0.
         newest: places in the queue of the keys that entered last.
     """
-    own, others = logits[:, :1], logits[:, 1:][:, newest]
-    return ((own > others).float().mean() + (own >= others).float().mean()) / 2
+    positive, others = logits[:, :1], logits[:, 1:][:, newest]
+    return ((positive > others).float().mean() + (positive >= others).float().mean()) / 2
 
 
 @torch.no_grad()
@@ -282,9 +282,9 @@ def duplicate_negatives(logits: Tensor, within: float = 1e-6) -> float:
     About 0 in a sound run, whatever it has learned (a stranger's cosine falls there once in 10^5 keys or so); 1 where a
     key is enqueued before its loss, and where all is one point.
     """
-    own = logits[:, :1]
-    nearest = (logits[:, 1:] - own).abs().amin(dim=1)
-    return float((nearest <= within * (1 + own[:, 0].abs())).float().mean())
+    positive = logits[:, :1]
+    nearest = (logits[:, 1:] - positive).abs().amin(dim=1)
+    return float((nearest <= within * (1 + positive[:, 0].abs())).float().mean())
 
 
 @torch.no_grad()
@@ -297,9 +297,9 @@ def view_difference(views: Tensor) -> float | None:
     Returns:
         0 where the views are equal, about 1 where they have nothing in common; None where all images are equal.
     """
-    one, other = (side.float() for side in views)
-    strangers = float((one - one.roll(1, dims=0)).abs().mean())
-    return float((one - other).abs().mean()) / strangers if strangers else None
+    first, other = (side.float() for side in views)
+    strangers = float((first - first.roll(1, dims=0)).abs().mean())
+    return float((first - other).abs().mean()) / strangers if strangers else None
 
 
 @torch.no_grad()
@@ -349,16 +349,16 @@ def gradient_norm(network: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def relative_distance(one: nn.Module, other: nn.Module, each: int = 512) -> float:
+def relative_distance(first: nn.Module, other: nn.Module, each: int = 512) -> float:
     """Distance of two networks' parameters over the length of the first's.
 
     Of a parameter with more than `each` weights so many are looked at, evenly spaced, and stand for all.
     """
     apart = length = torch.zeros(())
-    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
-        seen = _spaced(mine, each).float()
-        stand_for = mine.numel() / seen.numel()
-        apart = apart.to(seen.device) + stand_for * (seen - _spaced(theirs, each).float()).square().sum()
+    for a, b in zip(first.parameters(), other.parameters(), strict=True):
+        seen = _spaced(a, each).float()
+        stand_for = a.numel() / seen.numel()
+        apart = apart.to(seen.device) + stand_for * (seen - _spaced(b, each).float()).square().sum()
         length = length.to(seen.device) + stand_for * seen.square().sum()
     return float((apart / length.clamp_min(1e-30)).sqrt())
 

@@ -49,13 +49,13 @@ class AdaptiveThreads:
         self._leave = Semaphore(workers)
         self._waited, self._looked, self._begun = 0.0, 0, clock()
 
-    def start(self, work: Callable[..., Any], *given: Any) -> Future[Any]:
+    def start(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Have something done, in turn."""
-        return self.threads.submit(self._with_leave, work, *given)
+        return self.threads.submit(self._with_leave, work, *arguments)
 
-    def _with_leave(self, work: Callable[..., Any], *given: Any) -> Any:
+    def _with_leave(self, work: Callable[..., Any], *arguments: Any) -> Any:
         with self._leave:
-            return work(*given)
+            return work(*arguments)
 
     def result(self, future: Future[Any]) -> Any:
         """What was asked for, when it is there; the wait is noted."""
@@ -114,8 +114,8 @@ class BatchLoader:
     def batch_of(self, step: int) -> NDArray[np.int64]:
         """The images of a step on all processes, (batch,), by rank; the latest `REMEMBERED` steps cost nothing."""
         if step not in self._batches:
-            epoch, place = divmod(step, self.steps_per_epoch)
-            self._batches[step] = self.order.epoch(epoch)[place * self.batch :][: self.batch]
+            epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+            self._batches[step] = self.order.epoch(epoch)[step_in_epoch * self.batch :][: self.batch]
             self._batches.pop(step - REMEMBERED, None)
         return self._batches[step]
 
@@ -205,9 +205,9 @@ def pack(
     shapes = np.array([[image.shape for image in images] for images in sides])
     images = torch.zeros(*shapes.shape[:2], 1, *shapes.max(axis=(0, 1)), dtype=torch.uint8, pin_memory=pinned)
     frames = images.numpy()
-    for side, place in np.ndindex(*shapes.shape[:2]):
-        height, width = shapes[side, place]
-        frames[side, place, 0, :height, :width] = sides[side][place]
+    for side, i in np.ndindex(*shapes.shape[:2]):
+        height, width = shapes[side, i]
+        frames[side, i, 0, :height, :width] = sides[side][i]
     maps = [matrix(recipe, shapes[min(side, len(shapes) - 1)], draws[side]) for side in (0, 1)]
     levels = None
     if recipe.brightness or recipe.contrast:

@@ -231,13 +231,13 @@ class KeyQueue(nn.Module):
     """
 
     keys_KC: Tensor
-    place: Tensor
+    next_row: Tensor
 
     def __init__(self, length: int, dim: int, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed % 2**63)
         self.register_buffer("keys_KC", F.normalize(torch.randn(length, dim, generator=generator), dim=1))
-        self.register_buffer("place", torch.zeros((), dtype=torch.long))
+        self.register_buffer("next_row", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def enqueue(self, k_NC: Tensor) -> None:
@@ -245,8 +245,8 @@ class KeyQueue(nn.Module):
         length, count = len(self.keys_KC), len(k_NC)
         kept = k_NC[-length:]
         steps = torch.arange(count - len(kept), count, device=k_NC.device)
-        self.keys_KC[(self.place + steps) % length] = kept.to(self.keys_KC.dtype)
-        self.place.copy_((self.place + count) % length)
+        self.keys_KC[(self.next_row + steps) % length] = kept.to(self.keys_KC.dtype)
+        self.next_row.copy_((self.next_row + count) % length)
 
 
 def info_nce(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -290,8 +290,8 @@ def shuffled_keys(
     if groups == 1 and world == 1:
         return key(everyone)
     order = _sent(torch.randperm(len(everyone), generator=generator), images.device)
-    mine = order.chunk(world)[rank]
-    keys = gather(torch.cat([key(everyone[part]) for part in mine.tensor_split(groups)]))
+    share = order.chunk(world)[rank]
+    keys = gather(torch.cat([key(everyone[part]) for part in share.tensor_split(groups)]))
     return keys[torch.argsort(order)]
 
 

@@ -32,7 +32,7 @@ FREE_ON_RESUME = {
 """Settings that may differ between a run and its resumption: they change no number but by rounding."""
 LAUNCH = ".launch"
 """The name of the launch that last began or resumed the run: its restarts go on without `--resume`."""
-FORMAT = 4
+FORMAT = 5
 """Raised when what a checkpoint holds changes: one of another format is refused."""
 KEPT = 2
 """Checkpoints left on disk: the newest, and one before it in case the newest is damaged."""
@@ -220,7 +220,7 @@ def _images(dataset: PretrainSet, stores: Sequence[Store], size: int) -> pl.Data
     def marks(block: range) -> pl.Series:
         part = slice(block.start, block.stop)
         images = zip(dataset.store_N[part].tolist(), dataset.row_N[part].tolist(), strict=True)
-        prints = fingerprints(levels[place].pixels(row) for place, row in images)
+        prints = fingerprints(levels[i].pixels(row) for i, row in images)
         return pl.Series("fingerprint", [mark.tobytes() for mark in prints], dtype=pl.Binary)
 
     threads = min(len(blocks), cores())
@@ -230,8 +230,7 @@ def _images(dataset: PretrainSet, stores: Sequence[Store], size: int) -> pl.Data
             parts.append(part)
             bar.advance(len(block))
     sha256 = pl.concat(
-        store.columns("sha256")["sha256"].gather(dataset.row_N[dataset.store_N == place])
-        for place, store in enumerate(stores)
+        store.columns("sha256")["sha256"].gather(dataset.row_N[dataset.store_N == i]) for i, store in enumerate(stores)
     )
     return pl.DataFrame([sha256, pl.concat(parts)])
 

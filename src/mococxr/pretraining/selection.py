@@ -174,7 +174,7 @@ def _some(images: list[Image], labels: list[int]) -> tuple[list[Image], NDArray[
     array = np.array(labels, dtype=np.int8)
     order = np.random.default_rng(0).permutation(len(array))
     chosen = np.sort(np.concatenate([order[array[order] == label][:MOST] for label in (0, 1)]))
-    return [images[place] for place in chosen.tolist()], array[chosen]
+    return [images[i] for i in chosen.tolist()], array[chosen]
 
 
 def _features(encoder: Encoder, images: Sequence[Image], device: torch.device) -> Tensor:
@@ -203,6 +203,6 @@ def knn_scores(
         (M,) 0..1, higher is more likely positive.
     """
     near, images = (torch.nn.functional.normalize(side.float(), dim=1) for side in (near_ND, images_MD))
-    cosine, place = (images @ near.T).topk(min(neighbours, len(near)), dim=1)
+    cosine, nearest = (images @ near.T).topk(min(neighbours, len(near)), dim=1)
     weight = torch.softmax(cosine / temperature, dim=1)
-    return (weight * labels_N.to(weight.device)[place].float()).sum(dim=1)
+    return (weight * labels_N.to(weight.device)[nearest].float()).sum(dim=1)

@@ -88,11 +88,11 @@ def nt_xent(
         The loss, and the logits (2n, 2N - 1) it came from: the positive first, then the 2N - 2 negatives.
     """
     count, total = len(a_nC), len(all_a_NC)
-    own = rank * count + torch.arange(count, device=a_nC.device)[:, None]
+    itself = rank * count + torch.arange(count, device=a_nC.device)[:, None]
     # Columns other than the view itself (own) and its partner (own + N): arithmetic, since a mask would wait for a GPU.
     negatives = torch.arange(2 * total - 2, device=a_nC.device).expand(count, -1)
-    negatives = negatives + (negatives >= own)
-    negatives = negatives + (negatives >= own + total)
+    negatives = negatives + (negatives >= itself)
+    negatives = negatives + (negatives >= itself + total)
     sides = []
     for anchor, partner, same, other in ((a_nC, b_nC, all_a_NC, all_b_NC), (b_nC, a_nC, all_b_NC, all_a_NC)):
         positive = (anchor * partner).sum(dim=1, keepdim=True)

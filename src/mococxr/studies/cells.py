@@ -85,13 +85,13 @@ class Measured:
 
     def first(self, key: Key) -> Record | None:
         """The record of the first draw and run of a cell that is done."""
-        found = [self.done[i] for i in self.members(key)]
-        return min(found, key=lambda record: (record["draw"], record["run_index"]), default=None)
+        records = [self.done[i] for i in self.members(key)]
+        return min(records, key=lambda record: (record["draw"], record["run_index"]), default=None)
 
     def reason(self, key: Key) -> str:
         """Why a cell has no number: what its first undefined trial says."""
-        said = [r["status"] for r in self.records if key_of(r) == key and r["status"] != "done"]
-        return said[0].removeprefix(UNDEFINED) if said else "no resample of the test patients has both classes"
+        reasons = [r["status"] for r in self.records if key_of(r) == key and r["status"] != "done"]
+        return reasons[0].removeprefix(UNDEFINED) if reasons else "no resample of the test patients has both classes"
 
 
 def key_of(record: Record) -> Key:
@@ -227,8 +227,8 @@ def unit_values(images: pl.DataFrame, values: pl.Series, unit: str) -> pl.Series
         return values
     table = pl.DataFrame({"unit": _numbers(images, unit), "value": values})
     known = pl.col("value").drop_nulls()
-    one = pl.when(known.n_unique() == 1).then(known.first())
-    return table.group_by("unit").agg(one.alias("value")).sort("unit")["value"]
+    single = pl.when(known.n_unique() == 1).then(known.first())
+    return table.group_by("unit").agg(single.alias("value")).sort("unit")["value"]
 
 
 def _numbers(images: pl.DataFrame, unit: str) -> NDArray[np.int64]:

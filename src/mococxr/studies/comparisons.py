@@ -11,8 +11,6 @@ from mococxr.measure.comparison import SOURCES, margin_block, planning_block, ve
 from mococxr.measure.measures import MEASURES
 from mococxr.metrics import (
     Difference,
-    Labels,
-    Trials,
     VarianceSplit,
     clustered_paired,
     labels_saved,
@@ -45,23 +43,27 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
     try:
         row.update(_by_bootstrap(measured, key, other))
     except UndefinedError as error:
-        lost = [measured.reason(one) for one in (key, other) if not measured.trials(one).draws]
-        reason = lost[0] if lost else str(error)
+        reason = _why_not(measured, (key, other), error)
         return row | {"reason": reason, "verdict": "undefined", "words": f"Undefined: {reason}."}
-    split = _split(ours, theirs)
-    if split is not None and split.count_draws * split.count_runs > 1:
+    try:
+        split = split_difference(ours, theirs, LEVEL)
+    except UndefinedError:
+        split = None
+    if split is not None and split.count_draws * split.count_runs == 1:
+        split = None  # one trial says nothing beyond the patients
+    if split is not None:
         row.update(low_total=split.low, high_total=split.high)
     few = too_few(measured.labels, measured.patients)
     try:
-        found = _delong(measured, key, other)
+        tested = _delong(measured, key, other)
     except UndefinedError as error:
         reason = few or f"no test: {error}"
         word = "too few" if few else "undefined"
         return row | {"reason": reason, "verdict": word, "words": few or f"Undefined: {error}."}
-    row.update(low=found.low, high=found.high)
+    row.update(low=tested.low, high=tested.high)
     if few is not None:
         return row | {"reason": few, "verdict": "too few", "words": few}
-    return row | {"p": found.p} | _judged(found, split, measured) | _margins(found, measured.how.margin)
+    return row | {"p": tested.p} | _judged(tested, split, measured)
 
 
 def _names(key: Key, reference: str) -> Record:
@@ -86,35 +88,29 @@ def _by_bootstrap(measured: Measured, key: Key, other: Key) -> Record:
 
 def _delong(measured: Measured, key: Key, other: Key) -> Difference:
     draws = sorted({*measured.trials(key).draws} & {*measured.trials(other).draws}, key=str)
-    scores = [measured.scores(one, draws) for one in (key, other)]  # type: ignore[arg-type]
+    scores = [measured.scores(cell, draws) for cell in (key, other)]  # type: ignore[arg-type]
     return clustered_paired(measured.labels, scores[0], scores[1], measured.patients, LEVEL)
 
 
-def _split(ours: Trials, theirs: Trials) -> VarianceSplit | None:
-    try:
-        return split_difference(ours, theirs, LEVEL)
-    except UndefinedError:
-        return None
-
-
-def _judged(found: Difference, split: VarianceSplit | None, measured: Measured) -> Record:
-    """Verdict and words: over test patients, and what the interval over more sources says."""
-    wider, over = None, [SOURCES[0]]
-    if split is not None and split.count_draws * split.count_runs > 1:
-        wider = (split.low, split.high)
+def _judged(difference: Difference, split: VarianceSplit | None, measured: Measured) -> Record:
+    """Verdict and words, over test patients and by the interval over more sources; p against the margin."""
+    wider, over, few = None, [SOURCES[0]], tuple[str, ...]()
+    if split is not None:
+        wider, few = (split.low, split.high), split.few
         over += [name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1]
-    sentence = verdict(found, measured.labels, measured.patients, wider, over)
-    few = split.few if wider is not None and split is not None else ()
-    return {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}
+    sentence = verdict(difference, measured.labels, measured.patients, wider, over)
+    row: Record = {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}
+    margin = row["margin"] = measured.how.margin
+    if margin is not None and difference.variance:
+        block = margin_block(difference.difference, difference.variance, margin, LEVEL)
+        row |= {"p_noninferior": block["noninferior"]["p"], "p_equivalent": block["equivalent"]["p"]}
+    return row
 
 
-def _margins(found: Difference, margin: float | None) -> Record:
-    if margin is None or not found.variance:
-        return {"margin": margin}
-    block = margin_block(found.difference, found.variance, margin, LEVEL)
-    return {
-        "margin": margin, "p_noninferior": block["noninferior"]["p"], "p_equivalent": block["equivalent"]["p"]
-    }  # fmt: skip
+def _why_not(measured: Measured, cells: Sequence[Key], error: UndefinedError) -> str:
+    """Why two cells have no difference: what the first of them without a number says, else the error."""
+    reasons = [measured.reason(cell) for cell in cells if not measured.members(cell)]
+    return reasons[0] if reasons else str(error)
 
 
 def variance_row(key: Key, reference: str, measured: Measured) -> Record:
@@ -124,8 +120,7 @@ def variance_row(key: Key, reference: str, measured: Measured) -> Record:
     try:
         split = split_difference(measured.trials(key), measured.trials(other), LEVEL)
     except UndefinedError as error:
-        lost = [measured.reason(one) for one in (key, other) if not measured.trials(one).draws]
-        return row | {"reason": lost[0] if lost else str(error)}
+        return row | {"reason": _why_not(measured, (key, other), error)}
     names = (
         "patients", "draws", "runs", "draw_x_run", "patient_interactions", "standard_error", "low", "high", "count_draws",
         "count_runs",
@@ -142,32 +137,26 @@ def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[
     row = _names(key, reference)
     few = too_few(measured.labels, measured.patients, consequence="no saving of labels is computed")
     curve = [(reference, key[1], key[2], fraction) for fraction in sorted(fractions)]
-    curve = [one for one in curve if measured.members(one)]
+    curve = [cell for cell in curve if measured.members(cell)]
     if not measured.members(key) or few is not None or len(curve) < 2:
         short = f"arm {reference} has {len(curve)} fraction with a number, and a curve needs two"
         return row | {"reason": measured.reason(key) if not measured.members(key) else few or short}
     images = _images(measured, key)
-    points = [measured.trials(one).mean() for one in curve]
+    points, replicates_FB = zip(*(measured.trials(cell).mean() for cell in curve), strict=True)
     value, replicates = measured.trials(key).mean()
-    counts = [_images(measured, one) for one in curve]
+    counts = [_images(measured, cell) for cell in curve]
     row["train_images"] = images
     if (np.diff(counts) <= 0).any():
         return row | {"reason": "two fractions have as many training images: there is no curve between them"}
     try:
-        found = labels_saved(
-            images, value, replicates, counts, [v for v, _ in points], np.stack([b for _, b in points]), LEVEL
-        )
+        saved = labels_saved(images, value, replicates, counts, points, np.stack(replicates_FB), LEVEL)
     except UndefinedError as error:
         return row | {"reason": str(error)}
-    ends = {"reference_images": found.needed, "low": found.low, "high": found.high}
-    row.update({name: _count(end) for name, end in ends.items()})
-    factors = {"factor": found.needed, "factor_low": found.low, "factor_high": found.high}
+    ends = {"reference_images": saved.needed, "low": saved.low, "high": saved.high}
+    row.update({name: f"{end.count:.6g}" if end.side == "exactly" else str(end) for name, end in ends.items()})
+    factors = {"factor": saved.needed, "factor_low": saved.low, "factor_high": saved.high}
     row.update({name: end.count / images for name, end in factors.items() if end.side == "exactly"})
-    return row | {"words": found.words}
-
-
-def _count(found: Labels) -> str:
-    return f"{found.count:.6g}" if found.side == "exactly" else str(found)
+    return row | {"words": saved.words}
 
 
 def _images(measured: Measured, key: Key) -> float:
@@ -180,36 +169,36 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
 
     That is the cell of `key`, or the next larger of the `fractions` where both arms are away from guessing.
     """
-    about = {"difference": WANTED, "power": 0.8, "patients": None}
+    empty = {"difference": WANTED, "power": 0.8, "patients": None}
     few = too_few(measured.labels, measured.patients, consequence="no number of patients is computed")
     if few is not None and measured.labels.size:
-        return about | {"words": few}
+        return empty | {"words": few}
     pair = _telling(key, reference, measured, fractions)
     if pair is None:
-        return about | {"words": f"No number of patients: at no share of the labels do both arms reach {GUESSING}."}
-    lost = [measured.reason(one) for one in pair if not measured.members(one)]
+        return empty | {"words": f"No number of patients: at no share of the labels do both arms reach {GUESSING}."}
+    lost = [measured.reason(cell) for cell in pair if not measured.members(cell)]
     try:
         if lost:
             raise UndefinedError(lost[0])
-        found = _delong(measured, *pair)
-        plan = planning_block(found.variance, measured.labels, measured.patients, WANTED)
+        tested = _delong(measured, *pair)
+        plan = planning_block(tested.variance, measured.labels, measured.patients, WANTED)
     except UndefinedError as error:
-        return about | {"words": f"Undefined: {error}."}
+        return empty | {"words": f"Undefined: {error}."}
     words = [f"{plan['words']} Label subsets and pretraining runs are assumed to be as many."]
     if pair[0] != key:
         words.append(
             f"Worked out at {100 * pair[0][3]:g} % of the labels, the least with which both arms reach {GUESSING}."
         )
-    return about | {"patients": plan["patients"], "words": " ".join(words)}
+    return empty | {"patients": plan["patients"], "words": " ".join(words)}
 
 
 def _telling(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> tuple[Key, Key] | None:
     """The cells of both arms to plan from; those of `key` where one of them has no number; None: all near guessing."""
-    for fraction in sorted(one for one in fractions if one >= key[3]):
+    for fraction in sorted(share for share in fractions if share >= key[3]):
         pair = (*key[:3], fraction), (reference, *key[1:3], fraction)
-        if not all(measured.members(one) for one in pair):
+        if not all(measured.members(cell) for cell in pair):
             if fraction == key[3]:
                 return pair
-        elif min(measured.trials(one).mean()[0] for one in pair) >= NEAR_CHANCE:
+        elif min(measured.trials(cell).mean()[0] for cell in pair) >= NEAR_CHANCE:
             return pair
     return None

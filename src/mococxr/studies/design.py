@@ -118,15 +118,15 @@ def read_design(settings: StudySettings) -> Design:
         raise InputError(f"--against {settings.against!r} is not an arm.", f"The arms are {', '.join(names)}.")
     train, test = _target_data(settings, store, test_store)
     targets = list(train.targets.values())
-    given = None
+    given_hash = None
     if settings.draws_from is None:
         draws = make_draws(store, targets, settings.fraction, settings.draws, settings.seed)
     else:
         draws = read_draws(settings.draws_from, store, targets, settings.fraction)
-        given = hash_of(draws)
+        given_hash = hash_of(draws)
     design = Design(
         train, test, tuple(arms), settings.against or names[0], settings.mode, settings.target, settings.fraction,
-        tuple(draws), given,
+        tuple(draws), given_hash,
     )  # fmt: skip
     ids = [trial.id for trial, _ in design.trials]
     if len(set(ids)) < len(ids):
@@ -271,8 +271,8 @@ def check_test_store(store: Store, tested: Store) -> None:
             f"--test-on {tested.path}: none of its images is a test image.",
             "Prepare it with --split 0 0 1 to judge all of its images, or with a split that has test patients.",
         )
-    own = store.splits.filter(pl.col("split") != "test")["patient"]
-    shared = patients.is_in(own.implode()).sum() if store.source == tested.source else 0
+    others = store.splits.filter(pl.col("split") != "test")["patient"]
+    shared = patients.is_in(others.implode()).sum() if store.source == tested.source else 0
     if shared:
         raise InputError(
             f"--test-on {tested.path}: {shared:,} of its {len(patients):,} test patients train or validate in "

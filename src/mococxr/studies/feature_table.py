@@ -88,11 +88,11 @@ def modules_on_disk(settings: Mapping[str, Any]) -> dict[str, Any]:
         return dict(settings)
     texts = []
     for name, encoder in arms.items():
-        place = encoder
+        source = encoder
         if isinstance(encoder, nn.Module):
-            place = Path(f"{settings['out']}.arms", f"{name}.parquet")
-            _write_features(encoder, str(name), settings, place)
-        texts.append(f"{name}={place}")
+            source = Path(f"{settings['out']}.arms", f"{name}.parquet")
+            _write_features(encoder, str(name), settings, source)
+        texts.append(f"{name}={source}")
     return {**settings, "arm": texts}
 
 
@@ -102,8 +102,8 @@ def _write_features(module: nn.Module, name: str, settings: Mapping[str, Any], p
         raise InputError(f"Arm {name!r} is a module that does not say its input size.", "Give size=, in px.")
     encoder = _encoder_of(module, size)
     tables = []
-    for place in dict.fromkeys(filter(None, (settings["store"], settings.get("test_on")))):
-        store = Store.open(place)
+    for path_of_store in dict.fromkeys(filter(None, (settings["store"], settings.get("test_on")))):
+        store = Store.open(path_of_store)
         values = features(
             encoder, store, np.arange(len(store)), size=size, crop_mode=settings.get("crop_mode") or "center",
             device=pick_device(settings.get("device") or "auto"), label=f"features of {name}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,79 +23,61 @@ from mococxr.settings.fields import nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
 from mococxr.studies.cells import Floats, Judging, Key, Measured, cell_names, cell_row, join_units, measure, unit_values
+from mococxr.studies.design import Design
 from mococxr.studies.trial import validation_path
 
 Rows = list[Record]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is compared with what: arms, modes and targets by name, in the order given."""
-
-    arms: Sequence[str]
-    reference: str
-    modes: Sequence[str]
-    targets: Sequence[str]
-    fractions: Sequence[float]
-
-    def keys(self, target: str) -> list[Key]:
-        """The cells of a target."""
-        return [(a, m, target, f) for m, a, f in product(self.modes, self.arms, sorted(self.fractions))]
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """Rows of every table by its name, the most undefined resamples of a cell, and facts for study.json."""
-
-    tables: dict[str, Rows]
-    undefined_resamples: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
 def measure_study(
-    out: Path, records: Sequence[Record], asked: Asked, how: Judging, tested: Store, groups: Mapping[str, pl.Series]
-) -> Numbers:
+    out: Path, records: Sequence[Record], design: Design, how: Judging, groups: Mapping[str, pl.Series]
+) -> tuple[dict[str, Rows], Record]:
     """Judge all trials.
 
     Args:
         records: of all trials; each gets its numbers here.
-        tested: the store of the test images.
-        groups: column -> group of each of its images.
+        groups: column -> group of each image of the store of the test images.
+
+    Returns:
+        Rows of every table by its name, and facts for study.json.
     """
     tables: dict[str, Rows] = {name: [] for name in TABLES}
     lost, pilots = 0, {}
-    for target in asked.targets:
+    for target in design.targets:
         measured = measure(out, [record for record in records if record["target"] == target], how)
-        lost = max(lost, _add_target(tables, out, target, measured, asked, tested, groups))
+        lost = max(lost, _add_target(tables, out, target, measured, design, groups))
         pilots[target] = measured
     for name in ("differences", "across_modes"):
         adjust(tables[name])
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
-    primary = _primary(tables["cells"], asked.arms, asked.reference)
+    primary = _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
     planned = {}
     if primary is not None:
         planned = {
             target: comparisons.planning(
                 (primary["arm"], primary["mode"], target, primary["fraction"]),
-                asked.reference,
+                design.reference,
                 measured,
-                asked.fractions,
+                design.fractions,
             )
             for target, measured in pilots.items()
         }
-    said = {"primary": primary, "planning": planned, "tests": _tests(tables)}
-    return Numbers(tables, lost, said)
+    facts = {"undefined_resamples": lost, "primary": primary, "planning": planned, "tests": _tests(tables)}
+    return tables, facts
 
 
 def _add_target(
-    tables: dict[str, Rows], out: Path, target: str, measured: Measured, asked: Asked, tested: Store,
-    groups: Mapping[str, pl.Series],
-) -> int:  # fmt: skip
+    tables: dict[str, Rows], out: Path, target: str, measured: Measured, design: Design, groups: Mapping[str, pl.Series]
+) -> int:
     """Add the rows of one target to the tables; the most undefined resamples of a cell."""
-    own = target.partition("=")[0] if "=" in target else None  # its groups would be of one class each
+    asked_column = target.partition("=")[0] if "=" in target else None  # its groups would be of one class each
     lost = 0
-    units = of_units({name: one for name, one in groups.items() if name != own}, tested, measured)
-    for key in asked.keys(target):
+    units = of_units(
+        {name: values for name, values in groups.items() if name != asked_column}, design.test.store, measured
+    )
+    arms = [arm.name for arm in design.arms]
+    for mode, arm, fraction in product(design.modes, arms, sorted(design.fractions)):
+        key = (arm, mode, target, fraction)
         row, undefined = cell_row(key, measured)
         lost = max(lost, undefined)
         tables["cells"].append(row)
@@ -105,18 +86,14 @@ def _add_target(
         tables["reliability"] += curve
         tables["prevalence"] += elsewhere
         tables["subgroups"] += subgroup_rows(key, measured, units)
-        if key[0] != asked.reference:
-            _add_comparison(tables, key, measured, asked)
+        if arm != design.reference:
+            tables["differences"].append(comparisons.difference_row(key, design.reference, measured))
+            tables["variance"].append(comparisons.variance_row(key, design.reference, measured))
+            tables["labels_saved"].append(comparisons.saved_row(key, design.reference, measured, design.fractions))
+            # A head on frozen features against full fine-tuning of the reference: the paper's comparison across modes.
+            if mode == "linear" and "finetune" in design.modes:
+                tables["across_modes"].append(comparisons.difference_row(key, design.reference, measured, "finetune"))
     return lost
-
-
-def _add_comparison(tables: dict[str, Rows], key: Key, measured: Measured, asked: Asked) -> None:
-    tables["differences"].append(comparisons.difference_row(key, asked.reference, measured))
-    tables["variance"].append(comparisons.variance_row(key, asked.reference, measured))
-    tables["labels_saved"].append(comparisons.saved_row(key, asked.reference, measured, asked.fractions))
-    # A head on frozen features against full fine-tuning of the reference: the paper's own comparison across modes.
-    if key[1] == "linear" and "finetune" in asked.modes:
-        tables["across_modes"].append(comparisons.difference_row(key, asked.reference, measured, "finetune"))
 
 
 def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
@@ -156,42 +133,42 @@ USUAL = ("sex", "age", "view", "device", "source", "hospital")
 """Columns that are looked at where nobody names others, and where the test images have two known values or more."""
 
 
-def attributes(store: Store, wanted: Sequence[str]) -> dict[str, pl.Series]:
+def attributes(store: Store, names: Sequence[str]) -> dict[str, pl.Series]:
     """Column -> group of each image of the store, as text; null where it is not known.
 
     Args:
         store: of the test images.
-        wanted: columns; none for those of `USUAL` that the store has and that have at least two values.
+        names: columns; none for those of `USUAL` that the store has and that have at least two values.
 
     Raises:
         InputError: a column that the store lacks, that has no value, or that has more than 20 values.
     """
     index = store.index
     test = pl.Series(store.rows_in("test"))
-    found = {}
-    for name in wanted or [name for name in USUAL if name in index.columns]:
+    series_of = {}
+    for name in names or [name for name in USUAL if name in index.columns]:
         if name not in index.columns:
             raise InputError(f"--subgroup {name}: {store.path} has no such column.", nearest(name, index.columns))
         groups = as_groups(index[name])
         count = groups.gather(test).drop_nulls().n_unique()
-        if wanted and not 1 <= count <= MAX_GROUPS:
+        if names and not 1 <= count <= MAX_GROUPS:
             raise InputError(
                 f"--subgroup {name}: the test images have {count:,} values of it.",
                 f"A column of groups has 1 to {MAX_GROUPS}.",
             )
-        if wanted or 2 <= count <= MAX_GROUPS:
-            found[name] = groups
-    return found
+        if names or 2 <= count <= MAX_GROUPS:
+            series_of[name] = groups
+    return series_of
 
 
-def of_units(found: Mapping[str, pl.Series], store: Store, measured: Measured) -> dict[str, pl.Series]:
+def of_units(groups: Mapping[str, pl.Series], store: Store, measured: Measured) -> dict[str, pl.Series]:
     """Column -> group of each unit that is judged; a unit whose images differ (views of a patient) is in none."""
     if measured.images is None:
         return {}
-    place = store.index.select("path", "row")
-    rows = measured.images.select("path").join(place, on="path", how="left", maintain_order="left")["row"]
+    row_of = store.index.select("path", "row")
+    rows = measured.images.select("path").join(row_of, on="path", how="left", maintain_order="left")["row"]
     return {
-        name: unit_values(measured.images, values.gather(rows), measured.how.unit) for name, values in found.items()
+        name: unit_values(measured.images, values.gather(rows), measured.how.unit) for name, values in groups.items()
     }
 
 
@@ -227,10 +204,9 @@ METHOD = "platt"
 PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of positives for which `prevalence.csv` has the predictive values."""
 RATES = ("sensitivity", "specificity", "ppv", "npv")
-operating_Rows = list[Record]
 
 
-def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, operating_Rows, operating_Rows]:
+def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Rows, Rows]:
     """A row of `calibration.csv`, and the rows of `reliability.csv` and `prevalence.csv`, of the cell's first draw."""
     how = measured.how
     row = cell_names(key) | {"method": METHOD, "wanted_sensitivity": how.sensitivity}
@@ -277,7 +253,7 @@ def _validation(out: Path, trial: str, measured: Measured) -> tuple[NDArray[np.i
     return join_units(images, images["score"].to_numpy(), measured.how.unit, measured.how.aggregate)
 
 
-def _curve(key: Key, block: Block) -> operating_Rows:
+def _curve(key: Key, block: Block) -> Rows:
     return [
         cell_names(key)
         | {"bin": i, "mean_probability": point["mean_probability"], "observed": point["value"], "count": point["rows"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mococxr.studies import folder, provenance
 from mococxr.studies.cells import LEVEL, Judging, undefined_entries
 from mococxr.studies.design import Design, check_modes, read_design
 from mococxr.studies.executors import Local, OnRay, executor_of
-from mococxr.studies.measuring import Asked, Numbers, attributes, measure_study
+from mococxr.studies.measuring import attributes, measure_study
 from mococxr.studies.trial import TrialContext, encoder_hashes, feature_jobs
 from mococxr.version import VERSION
 
@@ -46,17 +46,15 @@ def run(settings: StudySettings) -> Path:
         folder.save_draws(out, train, design.draws)
         records = _train(executor, context, design, hashes)
 
-    names = [arm.name for arm in design.arms]
-    asked = Asked(names, design.reference, design.modes, design.targets, design.fractions)
     how = Judging(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Judging)})
-    numbers = measure_study(out, records, asked, how, test, groups)
+    tables, judged = measure_study(out, records, design, how, groups)
 
-    write_tables(out, numbers.tables)
-    facts = _facts(settings, design, context, records, numbers)
+    write_tables(out, tables)
+    facts = _facts(settings, design, context, records, judged)
     write_json(out / "study.json", facts)  # last: it says that the tables are whole
     for warning in facts["warnings"]:
         console.warn(warning)
-    console.result(summary(numbers))
+    console.result(summary(tables, judged["primary"]))
     return out
 
 
@@ -85,7 +83,7 @@ def _train(
 
 
 def _facts(
-    settings: StudySettings, design: Design, context: TrialContext, records: Sequence[dict[str, Any]], numbers: Numbers
+    settings: StudySettings, design: Design, context: TrialContext, records: Sequence[dict[str, Any]], judged: Row
 ) -> dict[str, Any]:
     train, test = design.train, design.test
     shared, copied = provenance.compare_images(context.out, test.store, design.arms)
@@ -114,32 +112,31 @@ def _facts(
         "blank": settings.blank or train.store.blank,
         "validation_labels": provenance.largest(records, "validation_images", "mode", design.modes),
         "undefined": undefined_entries(records),
-        "undefined_resamples": numbers.undefined_resamples,
         "calibration_labels": provenance.largest(records, "validation_scored", "target", design.targets),
         "images_in_both": shared,
         "warnings": warnings,
         "settings": to_mapping(settings),
-        **numbers.facts,
+        **judged,
     }
 
 
-def summary(numbers: Numbers) -> str:
+def summary(tables: Mapping[str, Sequence[Row]], primary: Row | None) -> str:
     """A line for each target, mode and fraction, then the primary comparison in words.
 
     An asterisk marks an interval over test patients that does not hold 0; there is none where patients are too few.
     """
     lines: dict[tuple[Any, ...], list[str]] = {}
-    for row in numbers.tables["cells"]:
+    for row in tables["cells"]:
         value = "undefined" if row.get("auroc") is None else f"{row['auroc']:.3f}"
         lines.setdefault(_condition(row), []).append(f"{row['arm']} {value}")
-    for row in numbers.tables["differences"]:
+    for row in tables["differences"]:
         lines[_condition(row)].append(f"{row['arm']} - {row['against']} {_difference(row)}")
     table = [f"{t}  {m}  {100 * f:g} %  " + "  ".join(parts) for (t, m, f), parts in lines.items()]
-    primary = numbers.facts["primary"] or {"arm": None}
+    primary = primary or {"arm": None}
     words = [
         f"{row['arm']} against {row['against']} ({row['target']}, {row['mode']}, {100 * row['fraction']:g} % of the "
         f"labels): {row['words']}"
-        for row in numbers.tables["differences"]
+        for row in tables["differences"]
         if all(row[name] == value for name, value in primary.items())
     ]
     return "\n".join([*table, *words])

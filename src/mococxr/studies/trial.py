@@ -198,9 +198,9 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
     source = context.sources[trial.arm, trial.run_index]
     config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size
 
-    def features_of(data: TargetData, wanted: Rows) -> NDArray[np.float32]:
+    def features_of(data: TargetData, chosen: Rows) -> NDArray[np.float32]:
         kept = np.load(context.features[trial.arm, trial.run_index, data.store.sha256], mmap_mode="r")
-        return np.asarray(kept[np.searchsorted(data.rows, wanted)])
+        return np.asarray(kept[np.searchsorted(data.rows, chosen)])
 
     train = TrainData(
         context.train.store, context.train.targets[trial.target], rows, size,
@@ -208,13 +208,13 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
     )  # fmt: skip
     result = train_classifier(train, config)
 
-    def scores_of(data: TargetData, wanted: Rows) -> NDArray[np.float64]:
+    def scores_of(data: TargetData, chosen: Rows) -> NDArray[np.float64]:
         if is_closed_form(trial.mode, config):  # the encoder is as it was: its features are there
-            return result.members[0].head.scores(features_of(data, wanted))
+            return result.members[0].head.scores(features_of(data, chosen))
 
         def features_by(member: Encoder) -> NDArray[np.float32]:
             return features(
-                member, data.store, wanted, size=size, crop_mode=config.crop_mode, device=config.device, label=None
+                member, data.store, chosen, size=size, crop_mode=config.crop_mode, device=config.device, label=None
             )
 
         return member_scores(open_encoder(source, config.seed), result.members, features_by)
