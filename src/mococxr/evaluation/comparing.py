@@ -14,7 +14,17 @@ from mococxr import metrics
 from mococxr.errors import InputError, UndefinedError
 from mococxr.evaluation.predictions import Floats, Rows, Table, paired
 from mococxr.measure import comparison
-from mococxr.measure.measures import MEASURES, Block, Replicates, Resampling, quoted_auroc, replicated
+from mococxr.measure.measures import (
+    ENDS,
+    MEASURES,
+    Block,
+    Replicates,
+    Resampling,
+    or_reason,
+    picked,
+    quoted_auroc,
+    replicated,
+)
 
 if TYPE_CHECKING:
     from mococxr.settings import EvaluateSettings
@@ -27,16 +37,13 @@ def measured(rows: Rows, how: Resampling) -> tuple[Block, Replicates]:
     """What is measured on one table, and the replicates of the AUROC, which its comparison with another needs."""
     results = {name: replicated(name, rows.labels, rows.scores, rows.patients, how) for name in MEASURES}
     area = results.pop("auroc")
-    delong: Block
-    try:
-        estimate = metrics.delong_interval(rows.labels, rows.scores, level=how.level)
-        delong = {name: getattr(estimate, name) for name in ("variance", "low", "high")}
-    except UndefinedError as error:
-        delong = {"variance": None, "low": None, "high": None, "reason": str(error)}
-    try:
-        quoted = quoted_auroc(rows.labels, rows.scores, rows.patients, how.level)
-    except UndefinedError as error:
-        quoted = {"value": area.value, "low": None, "high": None, "method": None, "reason": str(error)}
+    delong = or_reason(
+        lambda: picked(metrics.delong_interval(rows.labels, rows.scores, level=how.level), ENDS), dict.fromkeys(ENDS)
+    )
+    quoted = or_reason(
+        lambda: quoted_auroc(rows.labels, rows.scores, rows.patients, how.level),
+        {"value": area.value, "low": None, "high": None, "method": None},
+    )
     block = {
         "predictions": rows.name,
         "n": int(rows.labels.size),
@@ -103,7 +110,10 @@ def compared(
     value = replicates.value - others.value
     counted = _by_bootstrap(pair, replicates, others, how)
     clustered = pair.first.clustered or (pair.unpaired and pair.second.clustered)
-    difference = _primary(value, _delong_by_row(pair, how.level), counted, clustered)
+    by_row = or_reason(
+        lambda: picked(pair.delong(how.level, by_patient=False), (*NO_NUMBERS, "variance", "covariance")), NO_NUMBERS
+    )
+    difference = _primary(value, by_row, counted, clustered)
     quoted = _quoted(pair, value, how.level)
     if pair.too_few:  # a p from a few patients would be quoted: it is nowhere
         for block in (difference, difference.get("delong"), quoted, counted):
@@ -113,10 +123,16 @@ def compared(
     paired_by = None if pair.unpaired else settings.key or "position"
     blocks = {"paired_by": paired_by, "too_few": pair.too_few, "against": against}
     blocks |= {"difference": difference, "comparison": quoted}
-    if settings.margin is not None:
-        blocks["margin"] = _margin(pair, quoted, settings.margin, how.level)
+    reason, variance, first = pair.too_few or quoted.get("reason"), quoted["variance"], pair.first
+    if (margin := settings.margin) is not None:
+        empty = {"margin": margin, "noninferior": None, "equivalent": None}
+        blocks["margin"] = or_reason(lambda: comparison.margin_block(value, variance, margin, how.level), empty, reason)
     if not pair.unpaired:
-        blocks["planning"] = _planning(pair, quoted, settings.target_difference)
+        target = settings.target_difference
+        empty = {"difference": target, "power": None, "patients": None, "words": None}
+        blocks["planning"] = or_reason(
+            lambda: comparison.planning_block(variance, first.labels, first.patients, target), empty, reason
+        )
     return blocks
 
 
@@ -137,14 +153,6 @@ def left_out(pair: Pair, first: Replicates, second: Replicates) -> Floats | None
     return np.concatenate([a - second.value, first.value - b]) if pair.unpaired else a - b
 
 
-def _delong_by_row(pair: Pair, level: float) -> Block:
-    try:
-        result = pair.delong(level, by_patient=False)
-    except UndefinedError as error:
-        return {**NO_NUMBERS, "reason": str(error)}
-    return {name: getattr(result, name) for name in ("low", "high", "z", "p", "variance", "covariance")}
-
-
 def _quoted(pair: Pair, value: float, level: float) -> Block:
     """The comparison to quote: DeLong over patients, and its verdict in words."""
     method = "DeLong over patients" + (", unpaired" if pair.unpaired else "")
@@ -156,26 +164,5 @@ def _quoted(pair: Pair, value: float, level: float) -> Block:
     rows = pair.second if pair.unpaired and pair.second.too_few else pair.first
     verdict = comparison.verdict(result, rows.labels, rows.patients, sources=comparison.SOURCES[:1])
     words = verdict.sentence if verdict.word == "too few" else f"{verdict.sentence} {RETRAINING}"
-    numbers = {name: getattr(result, name) for name in ("low", "high", "z", "p", "variance")}
+    numbers = picked(result, (*NO_NUMBERS, "variance"))
     return {"value": value, **numbers, "method": method, "verdict": verdict.word, "words": words}
-
-
-def _margin(pair: Pair, quoted: Block, margin: float, level: float) -> Block:
-    reason = pair.too_few or quoted.get("reason")
-    try:
-        if reason:
-            raise UndefinedError(reason)
-        return comparison.margin_block(quoted["value"], quoted["variance"], margin, level)
-    except UndefinedError as error:
-        return {"margin": margin, "noninferior": None, "equivalent": None, "reason": str(error)}
-
-
-def _planning(pair: Pair, quoted: Block, difference: float) -> Block:
-    reason = pair.too_few or quoted.get("reason")
-    try:
-        if reason:
-            raise UndefinedError(reason)
-        return comparison.planning_block(quoted["variance"], pair.first.labels, pair.first.patients, difference)
-    except UndefinedError as error:
-        empty = {"difference": difference, "power": None, "patients": None, "words": None}
-        return {**empty, "reason": str(error)}

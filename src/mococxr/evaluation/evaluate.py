@@ -15,7 +15,7 @@ import polars as pl
 from mococxr import console, files, metrics
 from mococxr.errors import InputError, UndefinedError
 from mococxr.evaluation.comparing import compared, make_pair, measured
-from mococxr.evaluation.predictions import Floats, PredictionFile, Rows, Table
+from mococxr.evaluation.predictions import PredictionFile, Rows, Table
 from mococxr.evaluation.summary import summary
 from mococxr.measure import comparison, operating, subgroups
 from mococxr.measure.measures import Block, Resampling, averages
@@ -217,41 +217,37 @@ def _calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Re
     }
     try:
         if kind == "none":
-            probabilities = _as_they_are(tested, column)
+            _check_probabilities(tested, column)
+            probabilities = tested.scores
         else:
             assert validation is not None  # checked with the settings
-            block["scores_taken_for"], (inputs, outputs) = _logits(validation, tested)
+            probable = _are_probabilities(validation, tested)
+            block["scores_taken_for"] = "probabilities" if probable else "logits"
+            as_logits = metrics.as_logits if probable else np.asarray
             try:
+                inputs = as_logits(validation.scores)
                 fitted = metrics.fit_calibrator(kind, validation.labels, inputs, validation.patients)
             except UndefinedError as error:
                 raise UndefinedError(f"No calibration is fitted: {error}") from error
             block["parameters"] = fitted.parameters()
-            probabilities = fitted.apply(outputs)
+            probabilities = fitted.apply(as_logits(tested.scores))
         judged = operating.calibration_block(tested.labels, probabilities, tested.patients, how)
     except UndefinedError as error:
         return {**block, "reason": str(error)}
     return {**block, **judged}
 
 
-def _are_probabilities(rows: Rows) -> bool:
-    return bool(((rows.scores >= 0) & (rows.scores <= 1)).all())
+def _are_probabilities(*tables: Rows) -> bool:
+    return all(bool(((rows.scores >= 0) & (rows.scores <= 1)).all()) for rows in tables)
 
 
-def _as_they_are(rows: Rows, column: str) -> Floats:
+def _check_probabilities(rows: Rows, column: str) -> None:
     if not _are_probabilities(rows):
         worst = float(rows.scores[np.argmax(np.abs(rows.scores - 0.5))])
         raise InputError(
             f"{rows.name}, column {column!r}: the scores are not probabilities, one is {worst:g}.",
             "Calibrate them first: --calibrate platt --validation TABLE.",
         )
-    return rows.scores
-
-
-def _logits(validation: Rows, tested: Rows) -> tuple[str, tuple[Floats, Floats]]:
-    """What the scores of both tables are taken for, and their logits."""
-    if _are_probabilities(validation) and _are_probabilities(tested):
-        return "probabilities", (metrics.as_logits(validation.scores), metrics.as_logits(tested.scores))
-    return "logits", (validation.scores, tested.scores)
 
 
 def _groups(table: Table, name: str) -> pl.Series:

@@ -7,7 +7,7 @@ Letters: N rows, L labels, B replicates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -53,6 +53,24 @@ class Resampling:
     stratified: bool = False
 
 
+ENDS = ("variance", "low", "high")
+
+
+def picked(result: object, names: Iterable[str]) -> Block:
+    """Some fields of a result."""
+    return {name: getattr(result, name) for name in names}
+
+
+def or_reason(make: Callable[[], Block], empty: Block, reason: str | None = None) -> Block:
+    """What `make` gives; where that is undefined, or a `reason` is known before, `empty` with the reason."""
+    if reason is None:
+        try:
+            return make()
+        except UndefinedError as error:
+            reason = str(error)
+    return {**empty, "reason": reason}
+
+
 @dataclass(frozen=True)
 class Replicates:
     """A number, its replicates (B,), and the number without each patient in turn (U,), where BCa needs it."""
@@ -63,11 +81,11 @@ class Replicates:
 
     def ends(self, how: Resampling) -> Block:
         """Variance of the defined replicates, and the ends of the interval."""
-        try:
-            estimate = metrics.interval(self.values_B, self.value, how.level, how.method, self.left_out_U)
-        except UndefinedError as error:
-            return {"variance": None, "low": None, "high": None, "reason": str(error)}
-        return {name: getattr(estimate, name) for name in ("variance", "low", "high")}
+
+        def ends() -> Block:
+            return picked(metrics.interval(self.values_B, self.value, how.level, how.method, self.left_out_U), ENDS)
+
+        return or_reason(ends, dict.fromkeys(ENDS))
 
 
 def replicated(name: str, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, how: Resampling) -> Replicates:
