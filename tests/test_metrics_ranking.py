@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics import aggregate, auroc, auroc_measure, average_precision, average_precision_measure
+from mococxr.metrics import auroc, auroc_measure, average_precision, average_precision_measure
+from mococxr.studies.cells import join_units
 
 MEASURES = [
     (auroc, auroc_measure, roc_auc_score),
@@ -66,8 +68,8 @@ def test_a_row_that_cannot_be_ranked_is_refused(measure):
 
 
 def test_the_vote_of_a_study_is_its_highest_score_and_any_finding():
-    labels, scores, studies = aggregate([0, 1, 0, 0], [0.1, 0.2, 0.9, 0.3], ["b", "b", "a", "b"])
-    assert studies.tolist() == ["a", "b"]
+    images = pl.DataFrame({"patient": ["p"] * 4, "study": ["b", "b", "a", "b"], "label": [0, 1, 0, 0]})
+    labels, scores, _ = join_units(images, np.array([0.1, 0.2, 0.9, 0.3]), "study", "max")
     assert labels.tolist() == [0, 1]
     assert scores.tolist() == [0.9, 0.3]
 
@@ -75,16 +77,9 @@ def test_the_vote_of_a_study_is_its_highest_score_and_any_finding():
 def test_the_mean_vote_of_many_trials_equals_a_loop_over_groups():
     rng = np.random.default_rng(0)
     labels, scores, groups = rng.integers(0, 2, 60), rng.normal(size=(3, 60)), rng.integers(0, 17, 60)
-    voted, joined, ids = aggregate(labels, scores, groups, "mean")
+    images = pl.DataFrame({"patient": groups, "study": groups, "label": labels})
+    voted, joined, ids = join_units(images, scores, "patient", "mean")
+    assert ids.tolist() == sorted(set(groups.tolist()))
     for g, group in enumerate(ids):
         np.testing.assert_allclose(joined[:, g], scores[:, groups == group].mean(axis=1), rtol=1e-13)
         assert voted[g] == labels[groups == group].max()
-
-
-def test_an_image_without_a_score_or_label_cannot_vote():
-    with pytest.raises(ValueError, match="without a score"):
-        aggregate([0, 1], [0.5, np.nan], ["a", "a"])
-    with pytest.raises(ValueError, match="1 or 0"):
-        aggregate([0, -1], [0.5, 0.5], ["a", "a"])
-    with pytest.raises(ValueError, match="max or mean"):
-        aggregate([0, 1], [0.5, 0.5], ["a", "a"], "median")

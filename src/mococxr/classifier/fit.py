@@ -74,7 +74,7 @@ def run_fit(settings: FitSettings) -> Path:
         return features(encoder, store, rows, size=source.spec.size, crop_mode=config.crop_mode, device=config.device)
 
     try:
-        rows = _training_rows(store, target, settings)
+        rows = draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
         data = TrainData(store, target, rows, source.spec.size, lambda: encoder, partial(features_by, encoder))
         result = train_classifier(data, config)
     except UndefinedError as error:
@@ -115,10 +115,6 @@ def _tell(record: dict[str, Any], notes: list[str], out: Path) -> None:
         console.say(line)
     training = record["training"]
     console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
-
-
-def _training_rows(store: Store, target: Target, settings: FitSettings) -> NDArray[np.int64]:
-    return draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
 
 
 def _about(
@@ -165,8 +161,6 @@ def _about(
 
 # --- calibration and threshold
 
-Facts = dict[str, Any]
-
 
 def read_rule(threshold_by: str, sensitivity: float | None) -> ThresholdRule | None:
     """The rule of `--threshold-by` and `--sensitivity`; None for no threshold.
@@ -181,11 +175,10 @@ def read_rule(threshold_by: str, sensitivity: float | None) -> ThresholdRule | N
         )
     if threshold_by == "none":
         return None
-    by_sensitivity = threshold_by == "sensitivity"
-    return ThresholdRule(threshold_by, sensitivity=(sensitivity or SENSITIVITY) if by_sensitivity else None)
+    return ThresholdRule(threshold_by, None, (sensitivity or SENSITIVITY) if threshold_by == "sensitivity" else None)
 
 
-def describe(blocks: Mapping[str, Facts]) -> tuple[list[str], list[str]]:
+def describe(blocks: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[str]]:
     """What `fit` says of the two blocks, and what it warns of."""
     lines, warnings = [], []
     calibration, threshold = blocks["calibration"], blocks["threshold"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mococxr import console
 from mococxr.classifier.fit import set_threads
 from mococxr.classifier.inputs import Image, decoded, images_of, quarantined
-from mococxr.classifier.saved import Model, calibrator_of, load_model, threshold_of
+from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, threshold_of
 from mococxr.errors import ImageError, InputError
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
@@ -22,14 +22,7 @@ from mococxr.settings import PredictSettings
 
 BLOCK = 256
 """Images that are encoded together."""
-SCHEMA = {
-    "path": pl.String,
-    "patient": pl.String,
-    "study": pl.String,
-    "score": pl.Float64,
-    "calibrated": pl.Float64,
-    "decision": pl.Int8,
-}
+SCHEMA = {"path": pl.String, "patient": pl.String, "study": pl.String, **SCORES}
 
 
 def run_predict(settings: PredictSettings) -> Path:
@@ -47,7 +40,11 @@ def run_predict(settings: PredictSettings) -> Path:
     set_threads(settings.jobs)
     check_place(settings.out)
     model = load_model(Path(settings.model))
-    _check_prevalence(model, settings.prevalence)
+    if settings.prevalence is not None and calibrator_of(model.record) is None:
+        raise InputError(
+            f"--prevalence {settings.prevalence:g}: this model has no calibrated probability to move.",
+            "Fit it again on a store with labelled validation images, or leave --prevalence out.",
+        )
     key = None if settings.key is None else Key.open(settings.key)
     images = [image for path in settings.images for image in images_of(Path(path), key)]
     if not images:
@@ -59,7 +56,10 @@ def run_predict(settings: PredictSettings) -> Path:
     out = Path(settings.out)
     lost = [{"path": image.path, "reason": str(error)} for image, error in bad]
     write_csv(out, _table(model, good, scores, settings.prevalence))
-    _write_quarantine(out.with_name(f"{out.name}.quarantine.csv"), lost)
+    quarantine = out.with_name(f"{out.name}.quarantine.csv")
+    quarantine.unlink(missing_ok=True)  # where all could be read, a list left by an earlier run goes
+    if lost:
+        write_csv(quarantine, pl.DataFrame(lost))
     console.say(f"{len(good):,} images scored for {model.record['target']}: {out}")
     for note in _blanks(model):
         console.say(note)
@@ -67,16 +67,6 @@ def run_predict(settings: PredictSettings) -> Path:
         images_lost = "1 image" if len(lost) == 1 else f"{len(lost):,} images"
         console.say(f"{images_lost} could not be read: {out}.quarantine.csv says why.")
     return out
-
-
-def _check_prevalence(model: Model, prevalence: float | None) -> None:
-    if prevalence is None:
-        return
-    if calibrator_of(model.record) is None:
-        raise InputError(
-            f"--prevalence {prevalence:g}: this model has no calibrated probability to move.",
-            "Fit it again on a store with labelled validation images, or leave --prevalence out.",
-        )
 
 
 def _table(model: Model, images: list[Image], scores: list[float], prevalence: float | None) -> pl.DataFrame:
@@ -96,9 +86,8 @@ def _blanks(model: Model) -> list[str]:
     notes = []
     for column, block in (("calibrated", "calibration"), ("decision", "threshold")):
         if made[column] is None:
-            kept = model.record.get(block) or {}
-            reason = kept.get("reason") or f"The model has no {block}: it was fitted by an earlier version."
-            notes.append(f"Column {column} is blank. {reason}")
+            kept = model.record[block]
+            notes.append(f"Column {column} is blank. {kept['reason']}")
     return notes
 
 
@@ -135,11 +124,3 @@ def _keep(key: Key, images: list[Image]) -> None:
     rows = [row for image in images if (row := image.resolved()) is not None]
     key.record(pl.DataFrame(rows, schema=dict.fromkeys(LOOKUP, pl.String), orient="row"))
     console.say(f"{key.lookup} resolves the pseudonyms.")
-
-
-def _write_quarantine(path: Path, lost: list[dict[str, str]]) -> None:
-    """The images that could not be read; where all could, a list left by an earlier run goes."""
-    if lost:
-        write_csv(path, pl.DataFrame(lost))
-    else:
-        path.unlink(missing_ok=True)

@@ -113,9 +113,7 @@ def load_model(folder: Path) -> Model:
 def calibrator_of(record: Mapping[str, Any]) -> Calibrator | None:
     """The calibrator that `model.json` keeps; None where it keeps none."""
     block = record.get("calibration") or {}
-    if not block.get("method"):
-        return None
-    return Calibrator(block["method"], **block["parameters"])
+    return Calibrator(block["method"], **block["parameters"]) if block.get("method") else None
 
 
 def threshold_of(record: Mapping[str, Any]) -> float | None:
@@ -126,18 +124,9 @@ def threshold_of(record: Mapping[str, Any]) -> float | None:
 # --- how the encoder came to be
 
 RUN = (
-    "kind",
-    "method",
-    "version",
-    "backbone",
-    "init",
-    "weights",
-    "started_from",
-    "pretrained_on",
-    "synthetic",
-    "verdict",
+    "kind", "method", "version", "backbone", "init", "weights", "started_from", "pretrained_on", "synthetic", "verdict",
     "steps",
-)
+)  # fmt: skip
 CHECKPOINT = ("kind", "sha256", "architecture", "epoch", "head")
 RECIPE = (
     "preset", "size", "epochs", "batch", "queue", "momentum", "temperature", "lr", "optimizer", "schedule", "head",

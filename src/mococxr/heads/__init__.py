@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData
-from mococxr.heads.finetune import train_finetune
+from mococxr.heads.finetune import train_by_gradient
 from mococxr.heads.linear import train_linear
 from mococxr.heads.lpft import train_lpft
 
@@ -27,12 +27,8 @@ class Mode:
 
 
 MODES = {
-    "linear": Mode(
-        train_linear,
-        lambda config: config.linear_solver == "gradient",
-        lambda config: config.linear_solver != "gradient",
-    ),
-    "finetune": Mode(train_finetune, lambda _: True, lambda _: False),
+    "linear": Mode(train_linear, lambda c: c.linear_solver == "gradient", lambda c: c.linear_solver != "gradient"),
+    "finetune": Mode(train_by_gradient, lambda _: True, lambda _: False),
     "lpft": Mode(train_lpft, lambda _: True, lambda _: True),
 }
 """`--mode` -> what it does. `settings.classifiers.Mode` lists the same names, which a test compares."""

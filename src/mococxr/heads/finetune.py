@@ -47,11 +47,6 @@ def count_updates(images: int, batch: int, epochs: float | None) -> int:
     return max(1, math.ceil(images * (paper_epochs(images) if epochs is None else epochs) / batch))
 
 
-def train_finetune(data: TrainData, config: TrainConfig) -> FitResult:
-    """Fine-tuning of all layers, from the encoder's weights and a head of random numbers."""
-    return train_by_gradient(data, config)
-
-
 def train_by_gradient(
     data: TrainData, config: TrainConfig, *, frozen: bool = False, start: LinearHead | None = None
 ) -> FitResult:

@@ -30,7 +30,6 @@ from mococxr.metrics.differences import (
     paired_differences,
     patients_needed,
 )
-from mococxr.metrics.grouping import aggregate
 from mococxr.metrics.intervals import (
     Estimate,
     Resamples,

@@ -81,8 +81,8 @@ def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude:
         InputError: no image is left.
     """
     excluded = read_patients(exclude) if exclude else set()
-    held_out = _held_out(stores, pretrain_on)
-    out = held_out.vstack(_listed(stores, excluded))
+    kept_out = held_out(stores, pretrain_on)
+    out = kept_out.vstack(listed(stores, excluded))
     images = pl.concat(_images_of(store, i, pretrain_on, out) for i, store in enumerate(stores))
     if images.is_empty():
         raise InputError(
@@ -102,14 +102,14 @@ def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude:
         study_N=groups.to_numpy(),
         patients=images.select("source", "patient").unique().sort("source", "patient"),
         unknown_excluded=len(named.filter(~named.is_in(known.implode()))),
-        leaks=_leaks(stores, images, held_out),
+        leaks=_leaks(stores, images, kept_out),
     )
 
 
 def _images_of(store: Store, number: int, pretrain_on: str, out: pl.DataFrame) -> pl.DataFrame:
     """The rows of one store that may be seen, without patients who are out: (row, patient, study, store, source)."""
     may = store.splits.filter(
-        pl.col("split").is_in(SPLITS[pretrain_on]), ~pl.col("patient").is_in(_names(out, store).implode())
+        pl.col("split").is_in(SPLITS[pretrain_on]), ~pl.col("patient").is_in(names_in(out, store).implode())
     )["patient"]
     return (
         store.columns("row", "patient", "study")
@@ -118,7 +118,7 @@ def _images_of(store: Store, number: int, pretrain_on: str, out: pl.DataFrame) -
     )
 
 
-def _held_out(stores: Sequence[Store], pretrain_on: str) -> pl.DataFrame:
+def held_out(stores: Sequence[Store], pretrain_on: str) -> pl.DataFrame:
     """Patients whom one of the stores keeps out of pretraining: another store of their source may not let them in."""
     return pl.concat(
         store.splits.filter(~pl.col("split").is_in(SPLITS[pretrain_on])).select("patient", source=pl.lit(store.source))
@@ -126,7 +126,7 @@ def _held_out(stores: Sequence[Store], pretrain_on: str) -> pl.DataFrame:
     )
 
 
-def _listed(stores: Sequence[Store], names: set[str]) -> pl.DataFrame:
+def listed(stores: Sequence[Store], names: set[str]) -> pl.DataFrame:
     """Patients of these names, whatever store knows them: (patient, source)."""
     sources = pl.DataFrame({"source": sorted({store.source for store in stores})})
     return pl.DataFrame({"patient": sorted(names)}, schema={"patient": pl.String}).join(sources, how="cross")
@@ -142,14 +142,14 @@ def _leaks(stores: Sequence[Store], images: pl.DataFrame, held_out: pl.DataFrame
         i: store.columns("row", "sha256").select("row", file=pl.col("sha256").hash()) for i, store in enumerate(stores)
     }
     kept_out = pl.concat(
-        rows[i].filter(store.columns("patient")["patient"].is_in(_names(held_out, store).implode())).select("file")
+        rows[i].filter(store.columns("patient")["patient"].is_in(names_in(held_out, store).implode())).select("file")
         for i, store in enumerate(stores)
     )["file"].unique()
     seen = (rows[i].join(images.filter(store=i), on="row", how="semi") for i in rows)
     return sum(int(part["file"].is_in(kept_out.implode()).sum()) for part in seen)
 
 
-def _names(patients: pl.DataFrame, store: Store) -> pl.Series:
+def names_in(patients: pl.DataFrame, store: Store) -> pl.Series:
     """The patients (source, patient) whom a store may know."""
     return patients.filter(source=store.source)["patient"]
 

@@ -312,6 +312,12 @@ def alignment(logits: Tensor, temperature: float) -> Tensor:
     return (2 - 2 * temperature * logits[:, 0].float()).mean()
 
 
+def contrast_measures(loss: Tensor, logits: Tensor, newest: Tensor, temperature: float) -> Tensor:
+    """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,), without waiting for the device."""
+    measures = (contrast_accuracy(logits), positive_auroc(logits, newest), alignment(logits, temperature))
+    return torch.stack([loss.float(), *measures])
+
+
 @torch.no_grad()
 def uniformity(z_NC: Tensor) -> float:
     """Log of the mean over pairs of exp(-2 x squared distance) (Wang and Isola 2020, t = 2); N >= 2 unit features.

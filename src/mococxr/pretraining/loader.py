@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Semaphore
 from typing import Any
 
@@ -72,6 +72,7 @@ class AdaptiveThreads:
         return batch
 
 
+@dataclass
 class BatchLoader:
     """The batches of this process, in the order of the run.
 
@@ -84,27 +85,23 @@ class BatchLoader:
             device.
     """
 
-    def __init__(
-        self,
-        dataset: PretrainSet,
-        recipe: Recipe,
-        order: SpacedShuffle,
-        *,
-        batch: int,
-        seed: int,
-        positives: str = "view",
-        rank: int = 0,
-        world: int = 1,
-        workers: tuple[int, int] = (1, 1),
-        pinned: bool = False,
-        views_on: str = "cpu",
-    ) -> None:
-        self.dataset, self.recipe, self.order = dataset, recipe, order
-        self.batch, self.seed, self.positives = batch, seed, positives
-        self.rank, self.world, self.workers, self.pinned = rank, world, workers, pinned
-        self.make = self.stored if views_on == "device" else self.views
-        self.steps_per_epoch = order.used // batch
-        self._batches: dict[int, NDArray[np.int64]] = {}
+    dataset: PretrainSet
+    recipe: Recipe
+    order: SpacedShuffle
+    batch: int
+    seed: int
+    positives: str = "view"
+    rank: int = 0
+    world: int = 1
+    workers: tuple[int, int] = (1, 1)
+    pinned: bool = False
+    views_on: str = "cpu"
+    _batches: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch."""
+        return self.order.used // self.batch
 
     def images(self, step: int) -> tuple[int, NDArray[np.int64]]:
         """The epoch of a step, and this process's images in it."""
@@ -141,13 +138,13 @@ class BatchLoader:
 
     def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor | PackedImages]]:
         """(step, batch) for the steps from `start` up to `stop`, made ready ahead; `batch.to(device)` is its views."""
-        crew = AdaptiveThreads(*self.workers)
+        crew, make = AdaptiveThreads(*self.workers), self.stored if self.views_on == "device" else self.views
         with crew.threads:
             ahead: deque[tuple[int, Future[Any]]] = deque()
             try:
                 for step in range(start, stop):
                     # The order is asked for here, in turn: the threads only draw.
-                    ahead.append((step, crew.start(self.make, *self.images(step))))
+                    ahead.append((step, crew.start(make, *self.images(step))))
                     if len(ahead) > PREFETCH + crew.workers:
                         step_ready, future = ahead.popleft()
                         yield step_ready, crew.result(future)

@@ -138,15 +138,8 @@ class MoCo(Method):
 
     def running(self, result: StepResult) -> Tensor:
         """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,)."""
-        logits = result.logits
-        return torch.stack(
-            [
-                result.loss.float(),
-                diagnostics.contrast_accuracy(logits),
-                diagnostics.positive_auroc(logits, self._newest(self.steps - 1)),
-                diagnostics.alignment(logits, self.settings.temperature),
-            ]
-        )
+        newest = self._newest(self.steps - 1)
+        return diagnostics.contrast_measures(result.loss, result.logits, newest, self.settings.temperature)
 
     def _newest(self, steps: int) -> Tensor:
         """Places in the queue of the keys of the last of so many steps."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ METHODS: dict[str, type[Any]] = {"moco": MoCo, "simclr": SimCLR, "simsiam": SimS
 """`--method` -> its class."""
 NOT_HEALTH = {"epoch", "lr", "images_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
+LIBRARIES = ("torch", "timm", "accelerate", "numpy", "opencv-python-headless")
 
 
 def run(settings: PretrainSettings) -> Path:
@@ -75,7 +77,10 @@ def run(settings: PretrainSettings) -> Path:
         _announce(settings, images, method, origin, accelerator, loader.steps_per_epoch)
         open_folder(settings, images, stores)
     accelerator.wait_for_everyone()
-    _start_tracker(accelerator, settings)
+    if settings.tracker != "none":
+        items = to_mapping(settings).items()
+        plain = {name: value if isinstance(value, int | float | str | bool) else str(value) for name, value in items}
+        accelerator.init_trackers("mococxr", config=plain)
     if accelerator.device.type == "cpu":
         keep_memory()
     with opencv_on_one_thread():
@@ -120,13 +125,6 @@ def build_method(settings: PretrainSettings, accelerator: Accelerator | OneProce
     if s.compile:
         compile_now(method, s.batch // accelerator.num_processes, s.size)
     return method, origin
-
-
-def _start_tracker(accelerator: Accelerator, settings: PretrainSettings) -> None:
-    if settings.tracker == "none":
-        return
-    plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in to_mapping(settings).items()}
-    accelerator.init_trackers("mococxr", config=plain)
 
 
 def _announce(
@@ -199,7 +197,7 @@ def _finish(
         "processes": accelerator.num_processes,
         "processes_from_step": log.worlds,
         "precision": accelerator.mixed_precision,
-        "libraries": _libraries(),
+        "libraries": {name: version(name) for name in LIBRARIES},
     }
     write_json(s.out / "run.json", facts)
     console.say(str(log.verdict))
@@ -221,10 +219,3 @@ def _health(s: PretrainSettings, method: Method, log: RunLog, selection: Selecti
             {name: entry[name] for name in columns} for entry in log.entries if entry["encoder_rank"] is not None
         ],
     }
-
-
-def _libraries() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("torch", "timm", "accelerate", "numpy", "opencv-python-headless")
-    return {name: version(name) for name in names}

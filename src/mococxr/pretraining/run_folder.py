@@ -80,10 +80,21 @@ def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerato
         InputError: any of these.
     """
     if accelerator.is_main_process:
-        _check_out(settings, stores)
+        if not settings.resume:
+            claim(settings.out, way_out="Name another --out, or resume it with --resume.")
+        elif (settings.out / "settings.yaml").is_file():
+            _check_same(settings, stores)
+        else:
+            begun = {"inputs.json", "patients.csv"}  # what a run killed in its first moment leaves
+            if strange := sorted({path.name for path in settings.out.glob("[!.]*")} - begun):
+                raise InputError(
+                    f"{settings.out} holds no run to resume: there is {strange[0]} and no settings.yaml.",
+                    "Name the folder of a run, or one that is not there yet.",
+                )
     if broadcast_decision(accelerator, lambda: inputs_of(stores)) != inputs_of(stores):
         raise InputError(
-            f"Process {accelerator.process_index} sees other images than process 0 in {_listed(settings.stores)}.",
+            f"Process {accelerator.process_index} sees other images than process 0 in "
+            f"{', '.join(map(str, settings.stores))}.",
             "Give every machine the same stores, on a shared file system or as copies of one.",
         )
 
@@ -91,25 +102,6 @@ def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerato
 def inputs_of(stores: Sequence[Store]) -> list[dict[str, str]]:
     """What names the images of a run: source and hash of each store."""
     return [{"store": store.path.name, "source": store.source, "sha256": store.sha256} for store in stores]
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return ", ".join(map(str, paths))
-
-
-def _check_out(settings: PretrainSettings, stores: Sequence[Store]) -> None:
-    out = settings.out
-    if not settings.resume:
-        return claim(out, way_out="Name another --out, or resume it with --resume.")
-    if not (out / "settings.yaml").is_file():
-        begun = {"inputs.json", "patients.csv"}  # what a run killed in its first moment leaves
-        if strange := sorted({path.name for path in out.glob("[!.]*")} - begun):
-            raise InputError(
-                f"{out} holds no run to resume: there is {strange[0]} and no settings.yaml.",
-                "Name the folder of a run, or one that is not there yet.",
-            )
-        return
-    _check_same(settings, stores)
 
 
 def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,7 +21,7 @@ from mococxr.features import encode_frames, to_frame
 from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
 from mococxr.pretraining import diagnostics
-from mococxr.pretraining.dataset import PretrainSet, read_patients
+from mococxr.pretraining.dataset import PretrainSet, held_out, listed, names_in, read_patients
 from mococxr.store import Level, Store
 
 EVALUATIONS = 10
@@ -127,7 +126,8 @@ def make_selection(
 
 
 def _labelled(knn: str, stores: Sequence[Store], dataset: PretrainSet, exclude: Path | None) -> Labelled:
-    out = _never(stores, read_patients(exclude) if exclude else set())
+    # Whatever the run sees, test patients and those left out are looked at in no store.
+    out = held_out(stores, "train+val").vstack(listed(stores, read_patients(exclude) if exclude else set()))
     sides: dict[str, tuple[list[Image], list[int]]] = {"train": ([], []), "val": ([], [])}
     refused = None
     for store, level in zip(stores, dataset.levels, strict=True):
@@ -136,7 +136,7 @@ def _labelled(knn: str, stores: Sequence[Store], dataset: PretrainSet, exclude: 
         except InputError as error:
             refused = error
             continue
-        kept = ~_named(store, out)
+        kept = ~store.index["patient"].is_in(names_in(out, store).implode()).to_numpy()
         for split, (images, labels) in sides.items():
             rows = [row for row in target.known(split).tolist() if kept[row]]
             images += [(level, row) for row in rows]
@@ -151,22 +151,6 @@ def _labelled(knn: str, stores: Sequence[Store], dataset: PretrainSet, exclude: 
                 "Name another label, or prepare with more patients in that split.",
             )
     return Labelled(*_some(*sides["train"]), *_some(*sides["val"]))
-
-
-def _never(stores: Sequence[Store], excluded: set[str]) -> pl.DataFrame:
-    """Patients (source, patient) who are looked at in no store: those of a test split, and those left out."""
-    return pl.concat(
-        store.splits.filter((pl.col("split") == "test") | pl.col("patient").is_in(list(excluded))).select(
-            "patient", source=pl.lit(store.source)
-        )
-        for store in stores
-    )
-
-
-def _named(store: Store, patients: pl.DataFrame) -> NDArray[np.bool_]:
-    """Rows of a store that belong to some patients (source, patient)."""
-    names = patients.filter(source=store.source)["patient"]
-    return store.index["patient"].is_in(names.implode()).to_numpy()
 
 
 def _some(images: list[Image], labels: list[int]) -> tuple[list[Image], NDArray[np.int8]]:

@@ -52,16 +52,8 @@ class SimCLR(Method):
 
     def running(self, result: StepResult) -> Tensor:
         """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,)."""
-        logits = result.logits
-        everything = torch.arange(logits.shape[1] - 1, device=logits.device)
-        return torch.stack(
-            [
-                result.loss.float(),
-                diagnostics.contrast_accuracy(logits),
-                diagnostics.positive_auroc(logits, everything),
-                diagnostics.alignment(logits, self.settings.temperature),
-            ]
-        )
+        everything = torch.arange(result.logits.shape[1] - 1, device=result.logits.device)
+        return diagnostics.contrast_measures(result.loss, result.logits, everything, self.settings.temperature)
 
     def measures(self, result: StepResult) -> dict[str, float | None]:
         """Spread of the batch's embeddings."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mococxr.errors import RunError, UndefinedError
 from mococxr.measure.measures import MEASURES, Resampling, quoted_auroc
-from mococxr.metrics import Trials, aggregate, bootstrap, cell
+from mococxr.metrics import Trials, bootstrap, cell
 from mococxr.results import UNDEFINED
 from mococxr.results import Row as Record
 from mococxr.studies.trial import predictions_path
@@ -210,15 +210,21 @@ def join_units(
         images: `patient, study, label`, one row an image; a study counts within its patient only.
         scores: (N,) or (T, N).
         unit: `image`, `study` or `patient`.
-        how: `max` or `mean` over the images of a unit; a unit is positive where any image is.
+        how: `max` (the paper's, over the views of a study) or `mean` over the images of a unit; a unit is positive where
+            any image is.
     """
     labels, patients = images["label"].to_numpy().astype(np.int64), images["patient"].to_numpy()
     if unit == "image":
         return labels, scores, patients
-    numbers = _numbers(images, unit)
-    joined_labels, joined, _ = aggregate(labels, scores, numbers, how)
-    _, first = np.unique(numbers, return_index=True)
-    return joined_labels, joined, patients[first]
+    _, first, group = np.unique(_numbers(images, unit), return_index=True, return_inverse=True)
+    order = np.argsort(group, kind="stable")  # the images of a unit side by side, for reduceat
+    counts = np.bincount(group)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    if how == "max":
+        joined = np.maximum.reduceat(scores[..., order], starts, axis=-1)
+    else:
+        joined = np.add.reduceat(scores[..., order], starts, axis=-1) / counts
+    return np.maximum.reduceat(labels[order], starts), joined, patients[first]
 
 
 def unit_values(images: pl.DataFrame, values: pl.Series, unit: str) -> pl.Series:
