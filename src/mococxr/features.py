@@ -58,7 +58,11 @@ def to_frame(image: NDArray[np.uint8], size: int, crop_mode: str = "center") -> 
         (size, size) uint8, or (H', W') with min(H', W') == size for `full`.
     """
     if crop_mode == "full":
-        return _resize_whole(image, size)
+        height, width = image.shape
+        longer = max(size, GRID * round(max(height, width) * size / min(height, width) / GRID))
+        shape = (size, longer) if height > width else (longer, size)  # OpenCV takes (width, height)
+        shrinks = shape[0] <= width and shape[1] <= height
+        return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
     resized = resize_shorter(image, size)
     top, left = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
     return resized[top : top + size, left : left + size]
@@ -78,14 +82,6 @@ def random_frame(image: NDArray[np.uint8], size: int, position: float) -> NDArra
     resized = resize_shorter(image, size)
     top, left = (int(position * (side - size + 1)) for side in resized.shape)
     return resized[top : top + size, left : left + size]
-
-
-def _resize_whole(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    height, width = image.shape
-    longer = max(size, GRID * round(max(height, width) * size / min(height, width) / GRID))
-    shape = (size, longer) if height > width else (longer, size)  # OpenCV takes (width, height)
-    shrinks = shape[0] <= width and shape[1] <= height
-    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def image_level(image: NDArray[np.uint8], stored: int, size: int) -> NDArray[np.uint8]:

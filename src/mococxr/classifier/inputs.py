@@ -94,15 +94,13 @@ def images_of(path: Path, key: Key | None) -> Iterator[Image]:
     """
     if (path / "manifest.json").is_file():
         yield from _of_store(Store.open(path), key)
-    elif path.is_dir() and holds_dicom(path):
+    elif path.is_dir():
         walk = Walk()
-        for name in sorted({*walk.files(path), *_by_suffix(path, key)}, key=_natural):
+        in_archive = walk.files(path) if holds_dicom(path) else ()
+        for name in sorted({*in_archive, *_by_suffix(path, key)}, key=_natural):
             yield Image(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
         if walk.closed:
             _refuse(path / walk.closed[0], "it cannot be read", key)
-    elif path.is_dir():
-        for name in sorted(_by_suffix(path, key), key=_natural):
-            yield Image(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
     elif path.exists():
         yield Image(str(path) if key is None else path.name, path)
     else:
@@ -115,16 +113,13 @@ def _of_store(store: Store, key: Key | None) -> Iterator[Image]:
     hide = key is not None and not store.manifest.get("pseudonyms")
     for i, (path, patient, study) in enumerate(rows.iter_rows()):
         image = Image(path, None, patient, study, store, i)
-        yield _renamed(image, key) if hide and key is not None else image
-
-
-def _renamed(image: Image, key: Key) -> Image:
-    """An image of known names under pseudonyms."""
-    patient, study = (
-        None if identity is None else key.name(kind, identity)
-        for kind, identity in (("patient", image.patient), ("study", image.study))
-    )
-    return replace(image, path=key.name("image", image.path), patient=patient, study=study, real=image)
+        if hide and key is not None:
+            patient, study = (
+                None if identity is None else key.name(kind, identity)
+                for kind, identity in (("patient", patient), ("study", study))
+            )
+            image = Image(key.name("image", path), None, patient, study, store, i, real=image)
+        yield image
 
 
 def _by_suffix(folder: Path, key: Key | None) -> Iterator[str]:

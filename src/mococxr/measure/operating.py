@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from mococxr import metrics
 from mococxr.errors import UndefinedError
 from mococxr.measure.measures import Block, Resampling
-from mococxr.metrics import Calibration, OperatingPoint
+from mococxr.metrics import OperatingPoint
 from mococxr.metrics.checks import Floats
 
 SENSITIVITY = 0.9
@@ -92,15 +91,12 @@ def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray,
     replicates = min(how.replicates, MAX_REPLICATES, max(MIN_REPLICATES, MAX_ROWS // labels.size))
     result = metrics.calibration(labels, probabilities, patients, replicates=replicates, seed=how.seed, level=how.level)
     numbers = {name: getattr(result, name).block() for name in CALIBRATION}
-    return {**numbers, "ece_if_perfect": result.ece_if_perfect, "curve": _curve(result)}
-
-
-def _curve(result: Calibration) -> list[dict[str, Any]]:
-    return [
+    curve = [
         {"mean_probability": point.mean_probability, **point.observed.block(), "rows": point.rows,
          "patients": point.patients}
         for point in result.curve
     ]  # fmt: skip
+    return {**numbers, "ece_if_perfect": result.ece_if_perfect, "curve": curve}
 
 
 def fit_blocks(

@@ -151,11 +151,11 @@ def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tu
 
 
 def _targets(store: Store, settings: StudySettings) -> dict[str, Target]:
-    def read(name: str) -> Target:
-        return read_target(store, name, where=settings.where, uncertain=settings.uncertain, blank=settings.blank)
-
     try:
-        return {name: read(name) for name in settings.target}
+        return {
+            name: read_target(store, name, where=settings.where, uncertain=settings.uncertain, blank=settings.blank)
+            for name in settings.target
+        }
     except InputError as error:
         if settings.test_on is None:
             raise
@@ -225,11 +225,7 @@ def check_modes(arms: Sequence[Arm], trained: Sequence[str]) -> None:
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
-    """Refuse no fraction, or two that files and trials could not tell apart.
-
-    Raises:
-        InputError: none, or two that are one when written in 6 digits.
-    """
+    """Refuse no fraction, or two that files and trials could not tell apart: that are one in 6 digits."""
     if not fractions or len({f"{fraction:g}" for fraction in fractions}) < len(fractions):
         raise InputError("--fraction is empty or has a value twice.", "Give each fraction once, in 6 digits.")
 
@@ -247,11 +243,7 @@ def _trial_id(draw: Draw, mode: str, arm: str, run_index: int) -> str:
 
 
 def check_unit(store: Store, unit: str) -> None:
-    """Refuse a unit that the store cannot make.
-
-    Raises:
-        InputError: studies are asked for and images have none.
-    """
+    """Refuse studies as units where images have none."""
     if unit == "study" and store.index["study"].null_count():
         missing = store.index["study"].null_count()
         raise InputError(
@@ -260,11 +252,7 @@ def check_unit(store: Store, unit: str) -> None:
 
 
 def check_test_store(store: Store, tested: Store) -> None:
-    """Refuse test images of another store that there are none of, or whose patients train.
-
-    Raises:
-        InputError: no image of `tested` is in its test split, or a test patient trains or validates in `store`.
-    """
+    """Refuse another store without a test image, or with test patients who train or validate in `store`."""
     patients = tested.splits.filter(pl.col("split") == "test")["patient"]
     if not len(patients):
         raise InputError(

@@ -107,15 +107,11 @@ def finished(out: Path, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
         path = record_path(out, trial.id)
         if path.is_file():
             record = read_json(path)
-            if record["status"] != "done" or _scored(out, record):
+            scores = [predictions_path(out, trial.id)] if record["status"] == "done" else []
+            scores += [validation_path(out, trial.id)] if record["validation_scored"] else []
+            if all(table.is_file() for table in scores):
                 records[trial.id] = record
     return records
-
-
-def _scored(out: Path, record: dict[str, Any]) -> bool:
-    """Whether the scores that a record speaks of are there."""
-    validated = not record["validation_scored"] or validation_path(out, record["id"]).is_file()
-    return validated and predictions_path(out, record["id"]).is_file()
 
 
 def is_finished(out: Path, settings: dict[str, Any]) -> bool:

@@ -7,9 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import InputError, UndefinedError
@@ -22,7 +20,7 @@ from mococxr.results import Row as Record
 from mococxr.settings.fields import nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
-from mococxr.studies.cells import Floats, Judging, Key, Measured, cell_names, cell_row, join_units, measure, unit_values
+from mococxr.studies.cells import Judging, Key, Measured, cell_names, cell_row, join_units, measure, unit_values
 from mococxr.studies.design import Design
 from mococxr.studies.trial import validation_path
 
@@ -106,12 +104,7 @@ def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
         + ". p_holm (Holm) and p_bh (Benjamini-Hochberg) take into account how many there are in the file."
         + (f" {few:,} more were not tested: too few patients of a class." if few else "")
     )
-    return {
-        "differences": counts["differences"],
-        "across_modes": counts["across_modes"],
-        "too_few": few,
-        "words": words,
-    }
+    return {**counts, "too_few": few, "words": words}
 
 
 def _primary(cells: Sequence[Record], arms: Sequence[str], reference: str) -> Record | None:
@@ -214,10 +207,11 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Row
     if first is None:
         return row | {"reason": measured.reason(key)}, [], []
     row.update(draw=first["draw"], prevalence=float(measured.labels.mean()))
-    validated = _validation(out, first["id"], measured)
-    if validated is None:
+    path = validation_path(out, first["id"])
+    if not path.is_file():
         return row | {"reason": "there are no validation images with a label and a score"}, [], []
-    labels, scores, patients = validated
+    images = pl.read_parquet(path)
+    labels, scores, patients = join_units(images, images["score"].to_numpy(), how.unit, how.aggregate)
     row.update(n_validation=int(labels.size), validation_positives=int(labels.sum()))
     nothing = "neither calibration nor threshold is chosen"
     few = metrics.too_few(labels, patients, consequence=nothing, split="validation")
@@ -241,22 +235,10 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Row
     except UndefinedError as error:
         return row | {"reason": f"no calibration: {error}"}, [], prevalence
     row |= {"ece_if_perfect": block["ece_if_perfect"]} | columns(block, operating.CALIBRATION)
-    return row, _curve(key, block), prevalence
-
-
-def _validation(out: Path, trial: str, measured: Measured) -> tuple[NDArray[np.int64], Floats, NDArray] | None:
-    """Labels, scores and patients of the validation units of a trial; None where there are none."""
-    path = validation_path(out, trial)
-    if not path.is_file():
-        return None
-    images = pl.read_parquet(path)
-    return join_units(images, images["score"].to_numpy(), measured.how.unit, measured.how.aggregate)
-
-
-def _curve(key: Key, block: Block) -> Rows:
-    return [
+    curve = [
         cell_names(key)
         | {"bin": i, "mean_probability": point["mean_probability"], "observed": point["value"], "count": point["rows"]}
         | {"low": point["low"], "high": point["high"]}
         for i, point in enumerate(block["curve"])
     ]
+    return row, curve, prevalence

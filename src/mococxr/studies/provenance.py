@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,7 @@ def target_facts(train: Store, trained: Target, test: Store, judged: Target) -> 
 
 def note_warnings(records: Sequence[Facts]) -> list[str]:
     """What training had to decide, each with the number of trials it concerns."""
-    counts: dict[str, int] = {}
-    for record in records:
-        for note in record["notes"]:
-            text = f"{record['mode']}: {note}"
-            counts[text] = counts.get(text, 0) + 1
+    counts = Counter(f"{record['mode']}: {note}" for record in records for note in record["notes"])
     return [f"{note} ({count:,} trial{'s' if count > 1 else ''})." for note, count in counts.items()]
 
 

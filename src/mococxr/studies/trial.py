@@ -24,7 +24,6 @@ from mococxr.features import cached, features, state_hash
 from mococxr.files import write_json, write_parquet
 from mococxr.heads import MODES, is_closed_form, train_classifier
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData, member_scores
-from mococxr.heads.targets import Target
 from mococxr.results import UNDEFINED
 from mococxr.studies.design import TargetData, Trial
 from mococxr.studies.feature_table import KIND, table_features
@@ -79,23 +78,17 @@ class FeatureJob:
 
 def encoder_hashes(sources: Mapping[tuple[str, int], EncoderSource], seed: int) -> dict[str, str]:
     """`arm/run index` -> hash of the weights (of a table: of its file) and of how images reach them."""
-    return {f"{arm}/{i}": f"{_weights_hash(source, seed)} {source.spec}" for (arm, i), source in sources.items()}
 
+    def weights(source: EncoderSource) -> str:
+        return state_hash(open_encoder(source, seed)) if source.kind != KIND else next(iter(source.hashes().values()))
 
-def _weights_hash(source: EncoderSource, seed: int) -> str:
-    if source.kind == KIND:
-        return next(iter(source.hashes().values()))
-    return state_hash(open_encoder(source, seed))
+    return {f"{arm}/{i}": f"{weights(source)} {source.spec}" for (arm, i), source in sources.items()}
 
 
 def feature_jobs(
     context: TrialContext, todo: Sequence[tuple[Trial, Draw]], hashes: Mapping[str, str]
 ) -> list[FeatureJob]:
-    """The features that these trials need, each once.
-
-    Args:
-        hashes: `arm/run index` -> hash of the encoder.
-    """
+    """The features that these trials need, each once; `hashes` as `encoder_hashes`."""
     needed = [
         FeatureJob(trial.arm, trial.run_index, data.store.sha256, hashes[f"{trial.arm}/{trial.run_index}"])
         for trial, draw in todo
@@ -149,13 +142,21 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
     """
     started = time.perf_counter()
     rows = np.array(draw.rows, dtype=np.int64)
-    record = {**dataclasses.asdict(trial), **_counts(context.train, trial.target, rows)}
-    record.update(status="done", notes=[], validation_images=0, validation_scored=0)
+    record: dict[str, Any] = {
+        **dataclasses.asdict(trial),
+        "train_images": len(rows),
+        "train_patients": context.train.store.index["patient"][rows].n_unique(),
+        "train_positives": int((context.train.targets[trial.target].labels[rows] == 1).sum()),
+        **{"status": "done", "notes": [], "validation_images": 0, "validation_scored": 0},
+    }
     try:
         if draw.undefined:
             raise UndefinedError(draw.undefined)
         tested = context.test.targets[trial.target]
-        _check_test(tested)
+        positives = int((tested.labels[tested.test] == 1).sum())
+        for count, word in ((positives, "positive"), (len(tested.test) - positives, "negative")):
+            if not count:
+                raise UndefinedError(f"none of the {len(tested.test)} labelled test images is {word}")
         result, scores_of = _train(context, trial, rows)
         record.update(notes=list(result.notes), validation_images=result.validation_images)
         val = context.train.targets[trial.target].val
@@ -170,21 +171,6 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
     record["seconds"] = round(time.perf_counter() - started, 3)
     write_json(record_path(context.out, trial.id), record)
     return record
-
-
-def _counts(data: TargetData, target: str, rows: Rows) -> dict[str, int]:
-    return {
-        "train_images": len(rows),
-        "train_patients": data.store.index["patient"][rows].n_unique(),
-        "train_positives": int((data.targets[target].labels[rows] == 1).sum()),
-    }
-
-
-def _check_test(target: Target) -> None:
-    positives = int((target.labels[target.test] == 1).sum())
-    for count, word in ((positives, "positive"), (len(target.test) - positives, "negative")):
-        if not count:
-            raise UndefinedError(f"none of the {len(target.test)} labelled test images is {word}")
 
 
 def _predictions(data: TargetData, target: str, rows: Rows, scores: NDArray[np.float64]) -> pl.DataFrame:
