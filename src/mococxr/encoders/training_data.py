@@ -22,18 +22,8 @@ SETS = {
 _FROM_NIH = ("nih", "rsna", "siim")
 """These contain images of NIH ChestX-ray14: an encoder that saw one may have seen the others."""
 
-_IN_A_NAME = {
-    "nih": ("nih", "chestxray14", "chestxray8", "cxr14"),
-    "chexpert": ("chexpert",),
-    "mimic": ("mimic",),
-    "padchest": ("padchest",),
-    "openi": ("openi", "indiana"),
-    "rsna": ("rsna",),
-    "siim": ("siim",),
-    "vindr": ("vindr", "vinbig"),
-    "brax": ("brax",),
-}
-"""How the source of a store tells which set it is, in small letters and digits."""
+_OTHER_NAMES = {"nih": ("chestxray14", "chestxray8", "cxr14"), "openi": ("indiana",), "vindr": ("vinbig",)}
+"""How the source of a store tells which set it is, in small letters and digits, besides by the key of `SETS`."""
 
 _XRV = {
     # "google" in the library's list is Google's labels of NIH images.
@@ -119,7 +109,7 @@ def shared_sets(source: str, sets: tuple[str, ...]) -> tuple[str, ...]:
         sets: keys of `SETS`.
     """
     plain = re.sub(r"[^a-z0-9]", "", source.lower())
-    matching = {name for name, words in _IN_A_NAME.items() if any(word in plain for word in words)}
+    matching = {name for name in SETS if any(word in plain for word in (name, *_OTHER_NAMES.get(name, ())))}
     if matching & set(_FROM_NIH):
         matching |= set(_FROM_NIH)
     return tuple(name for name in sets if name in matching)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -207,18 +207,6 @@ class TrainData:
         """
         if not {0, 1} <= set(self.labels.tolist()):
             raise UndefinedError(f"one class only among {len(self.rows)} training images")
-
-
-class Classifier(Protocol):
-    """What scores images, and what is kept of it."""
-
-    def scores(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> NDArray[np.float64]:
-        """Probability of the finding for each frame (H, W), (N,)."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """All its tensors by name."""
-        ...
 
 
 _HEAD = ("mean", "scale", "weight", "bias")
