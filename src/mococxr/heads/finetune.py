@@ -68,7 +68,7 @@ def train_by_gradient(
     data.check_classes()
     labels = data.labels
     selector = CheckpointSelector(data, config)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # the caller's random numbers go on as if nothing had been drawn
         torch.manual_seed(config.seed)
         if torch.device(config.device).type == "cpu":
             keep_memory()
@@ -88,6 +88,7 @@ def train_by_gradient(
                 # Asked only here, since the answer waits for the device.
                 _check_finite(loss, step)
                 selector.offer(model, step)
+    # Where nothing chose, the last weights are the classifier.
     return FitResult(selector.best() or [model.member()], updates, selector.images, selector.notes)
 
 

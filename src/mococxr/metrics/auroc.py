@@ -218,7 +218,7 @@ def _parts(labels: ArrayLike, scores_KN: Floats, patients: ArrayLike | None) -> 
     unit_N = np.unique(as_patients(patients, positive.size), return_inverse=True)[1]
     outranked_KP = np.stack([share_below(row[positive], row[~positive]) for row in scores_KN])
     outranking_KM = np.stack([1.0 - share_below(row[~positive], row[positive]) for row in scores_KN])
-    areas_K = outranked_KP.mean(axis=1)
+    areas_K = outranked_KP.mean(axis=1)  # the mean over the negatives is the same number
     size = int(unit_N.max()) + 1
     sides, covariances, counts = [], [], []
     for placements_KX, units in ((outranked_KP, unit_N[positive]), (outranking_KM, unit_N[~positive])):

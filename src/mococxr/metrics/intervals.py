@@ -136,7 +136,7 @@ def _all_but_one(size: int) -> Iterator[NDArray[np.intp]]:
 
 def _counts(rng: np.random.Generator, replicates: int, size: int) -> NDArray[np.intp]:
     """How often each of `size` things is drawn in `size` draws with replacement, shape (replicates, size)."""
-    drawn = rng.integers(0, size, size=(replicates, size))
+    drawn = rng.integers(0, size, size=(replicates, size))  # which patients; counted below
     drawn += np.arange(replicates)[:, None] * size  # so that one bincount counts all replicates
     return np.bincount(drawn.ravel(), minlength=replicates * size).reshape(replicates, size)
 

@@ -104,6 +104,7 @@ def variance_split(
     mean_B = moved_BDS.mean(axis=(1, 2))  # what all trials have in common: the test patients
     shared = float(mean_B.var(ddof=1))
     inside = [max(0.0, part) if part == part else 0.0 for part in interaction]
+    # The mean over trials still holds a share of what the patients do to single draws and runs.
     patients = max(0.0, shared - inside[0] / count_draws - inside[1] / count_runs - inside[2] / cells)
     standard_error, df = _of_mean(observed, patients, shared, count_draws, count_runs)
     quantile = float(stdtrit(df, 0.5 + level / 2)) if np.isfinite(df) else float(ndtri(0.5 + level / 2))

@@ -200,7 +200,7 @@ class SpacedShuffle:
     def epoch(self, epoch: int) -> NDArray[np.int64]:
         """The images of one epoch, (used,). Epochs are best asked for in turn."""
         if epoch < self._epoch:
-            self._epoch = -1
+            self._epoch = -1  # each order follows from the one before: begin again
         while self._epoch < epoch:
             self._epoch += 1
             draws = np.random.default_rng((self.seed, self._epoch, 0x0DE5)).random(self.images)
@@ -237,6 +237,5 @@ def study_partners(dataset: PretrainSet, images: NDArray[np.int64], seed: int, e
     first = np.searchsorted(sorted_study, dataset.study_N[images], side="left")
     count = np.searchsorted(sorted_study, dataset.study_N[images], side="right") - first
     position = position_of[images] - first
-    step = 1 + np.floor(uniforms(seed, epoch, images, side=2)[:, 0] * np.maximum(count - 1, 0)).astype(np.int64)
-    chosen = by_study[first + (position + step) % np.maximum(count, 1)]
-    return np.where(count > 1, chosen, images)
+    step = 1 + np.floor(uniforms(seed, epoch, images, side=2)[:, 0] * (count - 1)).astype(np.int64)  # sides 0, 1: views
+    return by_study[first + (position + step) % count]

@@ -131,7 +131,8 @@ def _largest_batch(
     most = max(2, images // FEWEST_STEPS // world)
     fits = fits_on_gpu(lambda batch: trial_step(s, batch, OneProcess(accelerator), build), device)
     largest = largest_that_fits(fits, most)
-    torch.cuda.empty_cache()
+    torch.cuda.empty_cache()  # what the trials held is free for the run
+    # Shares are equal: the GPU with the least memory decides.
     smallest = int(accelerator.gather(torch.tensor([largest], device=device)).min())
     console.say(f"batch {smallest * world}: {smallest} images a GPU, the largest power of two that fits")
     return smallest * world

@@ -152,7 +152,7 @@ class BatchLoader:
                     step_ready, future = ahead.popleft()
                     yield step_ready, crew.result(future)
             finally:
-                for _, future in ahead:
+                for _, future in ahead:  # a run that stops here waits for no views that nobody takes
                     future.cancel()
 
 
@@ -235,9 +235,10 @@ def sample(images: Tensor, maps: Tensor, size: int, levels: Tensor | None = None
     at = maps[..., None, None]
     from_x = at[:, 0, 0] * x + at[:, 0, 1] * y + at[:, 0, 2]
     from_y = at[:, 1, 0] * x + at[:, 1, 1] * y + at[:, 1, 2]
+    # Without align_corners -1 and 1 are the outer edges of the image, so that pixel centres lie half a pixel inside.
     grid = torch.stack([(2 * from_x + 1) / width - 1, (2 * from_y + 1) / height - 1], dim=-1)
     views = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    views = views.round_()
+    views = views.round_()  # as OpenCV, which gives whole grey levels to the tones
     if levels is not None:
         gain, shift = levels[:, :, None, None, None].unbind(1)
         mean = views.mean(dim=(1, 2, 3), keepdim=True)

@@ -103,9 +103,10 @@ class MoCo(Method):
         a part, and its running averages move once a part.
         """
         s, (views_q, views_k) = self.settings, views
-        parts = min(s.accumulate, len(views_q) // 2)
+        parts = min(s.accumulate, len(views_q) // 2)  # batch norm needs two images in each
         self.set_rate(lr)
         momentum_update(self.network, self.key, s.momentum)
+        # No graph is held yet: keys and queries need not share the memory.
         with self.autocast():
             groups = min(s.key_groups, len(views_k) // 2)
             keys = shuffled_keys(self.key, views_k, groups, self.shuffle, self.gather, self.rank, self.world)
@@ -144,7 +145,7 @@ class MoCo(Method):
     def _newest(self, steps: int) -> Tensor:
         """Places in the queue of the keys of the last of so many steps."""
         length, entered = len(self.queue.keys_KC), steps * self.settings.batch
-        first = entered - min(length, self.settings.batch)
+        first = entered - min(length, self.settings.batch)  # of a batch longer than K the last K stay
         return torch.arange(first, entered, device=self.device) % length
 
     def measures(self, result: StepResult) -> dict[str, float | None]:
@@ -201,7 +202,7 @@ class MoCo(Method):
 def key_copy(query: Projector) -> Projector:
     """The key encoder at the start: encoder, head and buffers as the query's, moved by no gradient."""
     key = copy.deepcopy(query)
-    key.requires_grad_(False)
+    key.requires_grad_(False)  # it follows by averaging alone
     return key
 
 
@@ -280,12 +281,12 @@ def shuffled_keys(
         (N x world, C): keys by rank, then by place.
     """
     everyone = gather(images)
-    if groups == 1 and world == 1:
+    if groups == 1 and world == 1:  # one pass over all: a permutation would change nothing
         return key(everyone)
     order = _sent(torch.randperm(len(everyone), generator=generator), images.device)
     share = order.chunk(world)[rank]
     keys = gather(torch.cat([key(everyone[part]) for part in share.tensor_split(groups)]))
-    return keys[torch.argsort(order)]
+    return keys[torch.argsort(order)]  # the inverse permutation
 
 
 def _sent(numbers: Tensor, device: torch.device) -> Tensor:

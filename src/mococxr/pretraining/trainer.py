@@ -47,7 +47,7 @@ class Monitor:
         """Record a step, numbered from 0."""
         self.sums[:-1] += self.method.running(result)
         self.sums[-1] += 1
-        first = (self.bad == 0) & ~torch.isfinite(result.loss)
+        first = (self.bad == 0) & ~torch.isfinite(result.loss)  # kept on the device: asking would wait for it
         self.bad = torch.where(first, torch.full_like(self.bad, step + 1), self.bad)
 
     def bad_step(self) -> int | None:
@@ -164,6 +164,7 @@ class TrainingRun:
             self.method.load_state_dict(state["method"])
             self.monitor.sums = state["sums"].to(self.method.device)
             self.selection.best = state["best"]
+            # Seconds count from the first launch, without the time in between.
             start, self.begun = int(state["step"]), self.begun - float(state["seconds"])
         if self.accelerator.is_main_process:
             console.say(f"resuming at step {start:,} of {self.steps:,}" if start else "no checkpoint yet")
@@ -246,11 +247,12 @@ class RunLog:
         judge: Callable[[diagnostics.Log], diagnostics.Verdict],
     ) -> None:
         self.path, self.worlds, self.steps, self.judge = path, worlds, steps, judge
+        # Lines after the checkpoint are of steps that are made again.
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         self.entries = [entry for line in lines if (entry := _whole(line)) and entry["step"] <= step]
         atomic_write(path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
         self.verdict = judge(self.entries)
-        self.warned = {str(entry["verdict"]) for entry in self.entries}
+        self.warned = {str(entry["verdict"]) for entry in self.entries}  # a resumed run repeats no warning
 
     def add(self, entry: dict[str, Any]) -> str:
         """Append one step, judged; returns the word."""

@@ -114,7 +114,7 @@ _shared: list[TrialContext] = []
 
 def _start_worker(context: TrialContext) -> None:
     _shared[:] = [context]
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # sums do not depend on --jobs
 
 
 def _do_one(planned: tuple[Trial, Draw]) -> dict[str, Any]:

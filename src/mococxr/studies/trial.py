@@ -160,7 +160,7 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
         result, scores_of = _train(context, trial, rows)
         record.update(notes=list(result.notes), validation_images=result.validation_images)
         val = context.train.targets[trial.target].val
-        if len(val):
+        if len(val):  # calibration and threshold are chosen from these when the study is measured
             table = _predictions(context.train, trial.target, val, scores_of(context.train, val))
             write_parquet(validation_path(context.out, trial.id), table)
             record["validation_scored"] = len(val)
