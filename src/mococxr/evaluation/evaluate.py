@@ -161,13 +161,7 @@ def _label_block(
 
 
 def _check_disjoint(tested: Rows, validation: Rows, named: bool) -> str | None:
-    """Refuse a validation table that is the table of predictions; a warning where patients are in both.
-
-    Args:
-        tested: the rows that are judged.
-        validation: the rows that a threshold or calibration is fitted to.
-        named: whether a column names the patients.
-    """
+    """Refuse a validation table that is the table of predictions; a warning where patients (if `named`) are in both."""
     judged, fitted = (
         np.sort(np.stack([rows.labels, rows.scores], axis=1).view("f8,f8").ravel()) for rows in (tested, validation)
     )

@@ -121,10 +121,7 @@ def choose_precision(device: torch.device, network: Callable[[], nn.Module]) -> 
 def _largest_batch(
     s: PretrainSettings, images: int, accelerator: Accelerator, build: Callable[[PretrainSettings, OneProcess], Method]
 ) -> int:
-    """The largest power of two of images a process that its GPU holds, times the processes; else the preset's.
-
-    An epoch keeps `FEWEST_STEPS` steps.
-    """
+    """The largest power of two of images a process that its GPU holds, times the processes; else the preset's."""
     device, world = accelerator.device, accelerator.num_processes
     if device.type != "cuda":
         return PRESETS[s.preset].batch

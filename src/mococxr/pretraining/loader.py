@@ -1,7 +1,7 @@
 """Batches of views: made ready ahead by threads, as uint8, one channel.
 
 OpenCV releases the interpreter while it warps, so threads suffice; they share the memory-mapped images. Views are made
-here, or on the device from images that go there as they are stored (`device_views`).
+here, or on the device from images that go there as they are stored (`PackedImages`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class BatchLoader:
     Args:
         batch: images a step over all processes; `batch // world` of them come here.
         positives: view or study.
-        workers: threads that make views, at first and at most (`machine.view_threads`).
+        workers: threads that make views, at first and at most (`hardware.view_threads`).
         pinned: in page-locked memory, for copies to a GPU that do not wait.
         views_on: `cpu`: batches are views. `device`: they are stored images, which become views when they go to the
             device.

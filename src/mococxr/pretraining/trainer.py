@@ -1,4 +1,4 @@
-"""What is measured on the way, and it moves no number: sums on the device at every step, the rest at the log lines."""
+"""The loop: steps, log lines, checkpoints, verdicts. What is measured on the way moves no number."""
 
 from __future__ import annotations
 

@@ -201,11 +201,7 @@ class OnRay:
         return cluster, (cluster.broadcast(context),)
 
     def _kept(self, answer: Any, what: str) -> Any:
-        """What a task has made; a machine whose GPU torch does not see is named once.
-
-        Raises:
-            RunError: the task's process died each time.
-        """
+        """What a task has made, unless its process died each time; a machine without the GPU it says is named once."""
         if isinstance(answer, WorkerDied):
             raise RunError(
                 f"The process that made {what} died {RETRIES + 1} times ({answer.reason}).\n  Memory may be short: "

@@ -115,12 +115,9 @@ def _write_features(module: nn.Module, name: str, settings: Mapping[str, Any], p
 
 def _encoder_of(module: nn.Module, size: int) -> Encoder:
     """The module behind the face of an encoder, whose frames are 0 to 1 of one channel."""
+    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
-        answer = module.eval()(torch.zeros(1, 1, size, size, device=_device_of(module)))
+        answer = module.eval()(torch.zeros(1, 1, size, size, device=device))
     if not isinstance(answer, torch.Tensor) or answer.ndim != 2:
         raise InputError("The module of an arm does not give features of shape (N, D).", "Pool and flatten its output.")
     return Encoder(module, EncoderSpec("module", size, 1, 0.0, 1.0, feature_dim=answer.shape[1])).eval()
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    return next((weight.device for weight in module.parameters()), torch.device("cpu"))

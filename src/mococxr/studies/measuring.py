@@ -108,10 +108,7 @@ def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
 
 
 def _primary(cells: Sequence[Record], arms: Sequence[str], reference: str) -> Record | None:
-    """The comparison of the verdict, by rule and not by result.
-
-    The first target and mode, the first arm that is not the reference, the smallest fraction that is defined.
-    """
+    """The comparison of the verdict, by rule: first target, mode and arm, and the smallest fraction with a number."""
     others = [name for name in arms if name != reference]
     if not cells or not others:
         return None

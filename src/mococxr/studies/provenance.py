@@ -176,10 +176,7 @@ def _pretrained_on(store: Store, record: Facts) -> Facts | None:
 
 
 def _published(source: EncoderSource) -> TrainedOn | None:
-    """What the published weights that an encoder is, or that its run started from, were trained on.
-
-    None where a run does not say what it started from.
-    """
+    """What the published weights that an encoder is, or that its run says it started from, were trained on."""
     if source.kind != "run":
         return trained_on(source.name)
     record = _run_record(source)
