@@ -207,7 +207,10 @@ def _of_files(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[
 
 def _one_by_one(images: list[Image], work: Work, jobs: int) -> list[Read]:
     """A chunk whose process died: the image that kills it gets that as its reason."""
-    died = lambda image: [(image[0], ImageError(CRASHED))]  # noqa: E731
+
+    def died(image: list[Image]) -> list[Read]:
+        return [(image[0], ImageError(CRASHED))]
+
     alone = surviving_map(work, [[image] for image in images], jobs, ordered=True, died=died)
     return [answer[0] for _, answer in alone]
 
