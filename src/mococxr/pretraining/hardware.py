@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +23,7 @@ from mococxr.settings import AUTO, PRESETS, PretrainSettings
 from mococxr.workers import cores
 
 T = TypeVar("T")
+Build: TypeAlias = Callable[[PretrainSettings, OneProcess], Method]
 FEWEST_STEPS = 8
 """Steps that an epoch keeps where the batch is searched."""
 FULLEST = 0.9
@@ -79,11 +80,7 @@ def broadcast_decision(accelerator: Accelerator, decide: Callable[[], T]) -> T:
 
 
 def resolve_auto(
-    settings: PretrainSettings,
-    images: int,
-    accelerator: Accelerator,
-    network: Callable[[], nn.Module],
-    build: Callable[[PretrainSettings, OneProcess], Method],
+    settings: PretrainSettings, images: int, accelerator: Accelerator, network: Callable[[], nn.Module], build: Build
 ) -> PretrainSettings:
     """The settings with a precision and a batch, the same on all processes; `settings.yaml` keeps them so.
 
@@ -118,9 +115,7 @@ def choose_precision(device: torch.device, network: Callable[[], nn.Module]) -> 
     return "bf16" if fast else "no"
 
 
-def _largest_batch(
-    s: PretrainSettings, images: int, accelerator: Accelerator, build: Callable[[PretrainSettings, OneProcess], Method]
-) -> int:
+def _largest_batch(s: PretrainSettings, images: int, accelerator: Accelerator, build: Build) -> int:
     """The largest power of two of images a process that its GPU holds, times the processes; else the preset's."""
     device, world = accelerator.device, accelerator.num_processes
     if device.type != "cuda":
@@ -135,9 +130,7 @@ def _largest_batch(
     return smallest * world
 
 
-def trial_step(
-    s: PretrainSettings, batch: int, alone: OneProcess, build: Callable[[PretrainSettings, OneProcess], Method]
-) -> None:
+def trial_step(s: PretrainSettings, batch: int, alone: OneProcess, build: Build) -> None:
     """One step of this process alone on black images with networks of its own, which nothing keeps."""
     parts = {name: min(getattr(s, name), batch // 2) for name in ("key_groups", "accumulate")}
     method = build(dataclasses.replace(s, batch=batch, compile=False, **parts), alone)

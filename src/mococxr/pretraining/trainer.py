@@ -7,9 +7,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -76,6 +77,7 @@ class Monitor:
         }
 
 
+Judge: TypeAlias = Callable[[diagnostics.Log], diagnostics.Verdict]
 LOG, HEALTH = "log.jsonl", "health.json"
 ASK_EVERY = 8
 """Steps between two questions whether to stop, where several processes must agree: the answer waits for the device."""
@@ -125,29 +127,23 @@ def train(
     return run.log
 
 
+@dataclass
 class TrainingRun:
-    """What the loop writes: log lines, checkpoints, verdicts; and what it goes on from.
+    """What the loop of `steps` steps writes: log lines, checkpoints, verdicts; and what it goes on from."""
 
-    Args:
-        steps: of the whole run.
-    """
+    settings: PretrainSettings
+    method: Method
+    loader: BatchLoader
+    accelerator: Accelerator
+    selection: Selection
+    steps: int
+    log: RunLog | None = None
 
-    def __init__(
-        self,
-        settings: PretrainSettings,
-        method: Method,
-        loader: BatchLoader,
-        accelerator: Accelerator,
-        selection: Selection,
-        steps: int,
-    ) -> None:
-        self.settings, self.method, self.loader = settings, method, loader
-        self.accelerator, self.selection, self.steps = accelerator, selection, steps
-        self.folder = settings.out / "checkpoints"
-        self.monitor = Monitor(method)
+    def __post_init__(self) -> None:
+        self.folder = self.settings.out / "checkpoints"
+        self.monitor = Monitor(self.method)
         self.begun = time.perf_counter()
-        self.log: RunLog | None = None
-        if not settings.resume:
+        if not self.settings.resume:
             self._open_log(0, None)
 
     def _open_log(self, step: int, state: dict[str, Any] | None) -> None:
@@ -181,15 +177,10 @@ class TrainingRun:
         if self.selection.due(done, self.steps):
             evaluated = self.selection.evaluate(done, self.method.encoder, self.method.device)
         seconds = time.perf_counter() - self.begun
-        entry = {
-            "step": done,
-            "epoch": round(done / self.loader.steps_per_epoch, 4),
-            **measured,
-            **evaluated,
-            "lr": lr,
-            "images_per_s": round(done * self.settings.batch / max(seconds, 1e-9), 2),
-            "seconds": round(seconds, 3),
-        }
+        epoch = round(done / self.loader.steps_per_epoch, 4)
+        entry = {"step": done, "epoch": epoch, **measured, **evaluated, "lr": lr}
+        speed = round(done * self.settings.batch / max(seconds, 1e-9), 2)
+        entry |= {"images_per_s": speed, "seconds": round(seconds, 3)}
         word = self.log.add(entry)
         self.accelerator.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=done)
         return _shown(entry, word)
@@ -238,14 +229,7 @@ class RunLog:
         judge: the method's verdict on a log.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        step: int,
-        worlds: list[list[int]],
-        steps: int,
-        judge: Callable[[diagnostics.Log], diagnostics.Verdict],
-    ) -> None:
+    def __init__(self, path: Path, step: int, worlds: list[list[int]], steps: int, judge: Judge) -> None:
         self.path, self.worlds, self.steps, self.judge = path, worlds, steps, judge
         # Lines after the checkpoint are of steps that are made again.
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

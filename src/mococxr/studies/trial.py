@@ -147,8 +147,8 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
         "train_images": len(rows),
         "train_patients": context.train.store.index["patient"][rows].n_unique(),
         "train_positives": int((context.train.targets[trial.target].labels[rows] == 1).sum()),
-        **{"status": "done", "notes": [], "validation_images": 0, "validation_scored": 0},
     }
+    record.update(status="done", notes=[], validation_images=0, validation_scored=0)
     try:
         if draw.undefined:
             raise UndefinedError(draw.undefined)
