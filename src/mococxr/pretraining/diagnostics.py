@@ -106,11 +106,6 @@ class Verdict(NamedTuple):
         return f"{self.word}: {self.reason} {self.remedy}".strip()
 
 
-def not_finite(what: str, step: int) -> Verdict:
-    """The verdict on a run that died of a number that is none."""
-    return Verdict("diverging", f"{what} not finite at step {step:,}.", "Start a new run with a smaller --lr.")
-
-
 Check = Callable[[Log, Log, Run], Verdict | None]
 """A fault in words, from a log, its latest part and the run; None where the log does not show it."""
 
@@ -205,10 +200,8 @@ def stuck(_: Log, window: Log, run: Run) -> Verdict | None:
 def flat(full: Log, window: Log, run: Run) -> Verdict | None:
     """Embeddings that fill few dimensions, and no more than at first (dimensional collapse)."""
     rank = mean_of(window, "effective_rank")
-    if (
-        rank > FLAT * min(run.dim, run.queue or run.batch)
-        or window[-1]["effective_rank"] > 1.2 * full[0]["effective_rank"]
-    ):
+    limit = FLAT * min(run.dim, run.queue or run.batch)
+    if rank > limit or window[-1]["effective_rank"] > 1.2 * full[0]["effective_rank"]:
         return None
     return Verdict(
         "dimensional collapse",

@@ -208,12 +208,12 @@ class TrainingRun:
             raise self._not_finite("The loss is", step)
 
     def _not_finite(self, what: str, step: int) -> RunError:
-        verdict = diagnostics.not_finite(what, step)
+        reason, remedy = f"{what} not finite at step {step:,}", "Start a new run with a smaller --lr."
         if self.log:
-            self.log.died(verdict, step)
+            self.log.died(diagnostics.Verdict("diverging", f"{reason}.", remedy), step)
         good = checkpoints(self.folder)
         where = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
-        return RunError(f"{verdict.word}: {verdict.reason[:-1]}; {where}.\n  {verdict.remedy}")
+        return RunError(f"diverging: {reason}; {where}.\n  {remedy}")
 
 
 class RunLog:
