@@ -8,7 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 import polars as pl
+import pytest
 
+from mococxr import commands
 from mococxr.commands import run
 from mococxr.store import Store
 
@@ -50,3 +52,11 @@ def make_store(folder: Path, patients: int = 60, **settings: Any) -> Store:
     out = folder / "store"
     run("prepare", {"source": folder / "images", "out": out, "size": 72, "jobs": 1, **settings})
     return Store.open(out)
+
+
+def run_study(given: dict[str, Any]) -> Path:
+    """`study` without its page, which takes longer than a small study; returns its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "THEN", {})
+        run("study", given)
+    return Path(given["out"])

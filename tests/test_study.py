@@ -21,7 +21,7 @@ from mococxr.settings import COMMANDS, make
 from mococxr.store import Store
 from mococxr.studies.design import slug
 from mococxr.studies.folder import is_finished
-from small_store import BACKBONE, HOW, make_store
+from small_store import BACKBONE, HOW, make_store, run_study
 
 SMALL = {
     "target": ["Finding", "sex=M"],
@@ -61,13 +61,14 @@ def settings(place, out, **changed):
 
 
 def study(place, out, **changed):
-    run("study", settings(place, out, **changed))
-    return out
+    return run_study(settings(place, out, **changed))
 
 
 @pytest.fixture(scope="module")
 def done(place, tmp_path_factory):
-    return study(place, tmp_path_factory.mktemp("done") / "study")
+    out = study(place, tmp_path_factory.mktemp("done") / "study")
+    run("report", {"study": out})
+    return out
 
 
 def contents(folder, *names):
@@ -142,7 +143,7 @@ def test_a_deleted_trial_alone_is_done_again_and_gives_the_same_bytes(done, plac
     times = {file.name: file.stat().st_mtime_ns for file in (done / "predictions").iterdir()}
     gone = sorted((done / "predictions").iterdir())[3]
     gone.unlink()
-    study(place, done)
+    run("study", settings(place, done))
     assert "15 of 16 trials are done already" in capsys.readouterr().err
     assert contents(done, "predictions/*", "cells.csv", "differences.csv", "draws/*") == before
     changed = [file.name for file in (done / "predictions").iterdir() if file.stat().st_mtime_ns != times[file.name]]
@@ -194,6 +195,7 @@ def test_labels_of_one_class_make_undefined_cells_with_the_reason(place, tmp_pat
     assert len(facts["undefined"]) == 4
     assert all("is positive" in entry["reason"] for entry in facts["undefined"])
     assert all(status.startswith("undefined: ") for status in pl.read_csv(out / "trials.csv")["status"])
+    run("report", {"study": out})
     assert "undefined" in (out / "report.md").read_text()
 
 

@@ -17,7 +17,7 @@ from mococxr.errors import InputError
 from mococxr.features import to_frame
 from mococxr.store import Store
 from mococxr.studies import provenance, trial
-from small_store import BACKBONE, make_store
+from small_store import BACKBONE, make_store, run_study
 
 LEAN: dict[str, Any] = {
     "target": "Finding", "fraction": 1.0, "replicates": 20, "device": "cpu", "jobs": 1, "size": 32,
@@ -62,7 +62,7 @@ def test_a_table_without_the_images_or_for_fine_tuning_is_refused(place: Path, t
         path = tmp_path / f"{i}.parquet"
         content.write_parquet(path)
         with pytest.raises(InputError, match=words):
-            run("study", {**given, "arm": f"mine={path}", **changed})
+            run_study({**given, "arm": f"mine={path}", **changed})
         assert not (tmp_path / "study" / "cells.csv").exists()
 
 
@@ -70,7 +70,7 @@ def test_a_torch_module_is_an_arm_by_its_features(place: Path, tmp_path: Path) -
     module = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())
     arms = {"mine": module, "random": "random"}
     more = {"backbone": BACKBONE, "out": tmp_path / "study"}
-    run("study", {"store": place / "store", "arm": arms, **LEAN, **more})
+    run_study({"store": place / "store", "arm": arms, **LEAN, **more})
     table = pl.read_parquet(tmp_path / "study.arms" / "mine.parquet")
     store = Store.open(place / "store")
     frame = to_frame(store.level(32).pixels(3), 32)
@@ -78,7 +78,7 @@ def test_a_torch_module_is_an_arm_by_its_features(place: Path, tmp_path: Path) -
     np.testing.assert_allclose(table["features"][3].to_numpy(), expected.numpy(), rtol=1e-5)
     assert set(pl.read_csv(tmp_path / "study" / "cells.csv")["arm"]) == {"mine", "random"}
     with pytest.raises(InputError, match=r"shape \(N, D\)"):
-        run("study", {"store": place / "store", "arm": {"a": nn.Identity()}, **LEAN, "out": tmp_path / "other"})
+        run_study({"store": place / "store", "arm": {"a": nn.Identity()}, **LEAN, "out": tmp_path / "other"})
 
 
 def test_a_solved_trial_opens_no_encoder_and_jobs_limits_its_threads(
@@ -101,7 +101,7 @@ def test_a_solved_trial_opens_no_encoder_and_jobs_limits_its_threads(
     more = {"fraction": [0.5, 1.0], "draws": 4, "backbone": BACKBONE, "out": tmp_path / "study"}
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    run("study", {"store": place / "store", "arm": arms, **LEAN, **more})
+    run_study({"store": place / "store", "arm": arms, **LEAN, **more})
     torch.set_num_threads(before)
     assert len(opened) == 4, "once for its hash and once for its features, whatever the number of trials"
     assert threads == [1, 1]
@@ -113,7 +113,7 @@ def test_a_missing_and_a_repeated_target_are_told_apart(
 ) -> None:
     given = {"store": place / "store", "arm": "random", "out": tmp_path / "s", **HOW_RANDOM}
     with pytest.raises(InputError, match=f"--target.* {words}"):
-        run("study", {**given, **LEAN, "target": target})
+        run_study({**given, **LEAN, "target": target})
 
 
 HOW_RANDOM = {"backbone": BACKBONE}

@@ -16,7 +16,7 @@ from mococxr.errors import InputError
 from mococxr.heads.targets import read_target
 from mococxr.metrics import patient_resamples
 from mococxr.store import Store
-from small_store import BACKBONE, make_store
+from small_store import BACKBONE, make_store, run_study
 
 SMALL = {
     "target": ["Finding"], "arm": ["random", "moco=RUN"], "fraction": [0.3, 1.0], "draws": 2, "replicates": 60,
@@ -42,8 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(place: Path, out: Path, **changed: object) -> Path:
     given = {"store": place / "store", "out": out, **SMALL, **changed}
     given["arm"] = [arm.replace("RUN", str(place / "run")) for arm in given["arm"]]  # type: ignore[attr-defined]
-    run("study", given)
-    return out
+    return run_study(given)
 
 
 def predictions(folder: Path) -> dict[str, pl.DataFrame]:

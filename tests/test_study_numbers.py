@@ -14,7 +14,6 @@ from scipy.stats import false_discovery_control, norm, t
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from mococxr.commands import run
 from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
 from mococxr.metrics import patient_resamples
@@ -25,7 +24,7 @@ from mococxr.studies.design import Arm, Design, TargetData
 from mococxr.studies.measuring import attributes, measure_study
 from mococxr.studies.study import summary
 from scored_study import IMAGES, Scored, scored_study
-from small_store import BACKBONE, make_store
+from small_store import BACKBONE, make_store, run_study
 from test_metrics_operating import just_below
 
 FRACTIONS = (0.01, 0.1, 1.0)
@@ -420,8 +419,7 @@ def command(place: Path, out: Path, **changed) -> Path:
         "store": place / "store", "out": out, "target": ["Finding"], "arm": ["random", f"moco={place / 'run'}"],
         "fraction": [1.0], "replicates": 50, "device": "cpu", "jobs": 1,
     }  # fmt: skip
-    run("study", given | changed)
-    return out
+    return run_study(given | changed)
 
 
 @pytest.fixture(scope="module")

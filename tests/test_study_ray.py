@@ -17,7 +17,7 @@ from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import RunError
 from mococxr.studies import executors, trial
 from mococxr.studies.folder import is_finished
-from small_store import BACKBONE, make_store
+from small_store import BACKBONE, make_store, run_study
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,7 @@ def study(place: Path, out: Path, **changed: object) -> Path:
         "store": place / "store", "out": out, "target": ["Finding"], "fraction": [0.3, 1.0], "draws": 2,
         "arm": [f"one={place / 'run1'}", f"two={place / 'run2'}"], "replicates": 50, "device": "cpu", "jobs": 1,
     }  # fmt: skip
-    run("study", given | changed)
-    return out
+    return run_study(given | changed)
 
 
 def numbers(folder: Path) -> dict[str, object]:
@@ -70,7 +69,9 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="module")
 def local(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study(place, tmp_path_factory.mktemp("local") / "study")
+    out = study(place, tmp_path_factory.mktemp("local") / "study")
+    run("report", {"study": out})
+    return out
 
 
 def test_a_study_over_a_cluster_finds_what_a_local_one_finds(

@@ -17,7 +17,7 @@ from mococxr.near_duplicates import candidate_pairs, fingerprints
 from mococxr.store import Store
 from mococxr.studies.provenance import DISTANCE
 from small_encoders import CNN, images, small_dinov2, timm_repository, transformers_folder
-from small_store import make_store
+from small_store import make_store, run_study
 
 PRETRAIN = {"batch": 4, "queue": 8, "epochs": 1, "size": 32, "device": "cpu", "precision": "no", "backbone": CNN}
 STUDY = {"target": ["Finding"], "fraction": [1.0], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1}
@@ -55,7 +55,7 @@ def pretrained(stores, tmp_path_factory):
 
 
 def study(store, out, arms, **changed):
-    run("study", {"store": store.path, "out": out, "arm": [str(arm) for arm in arms], **STUDY, **changed})
+    run_study({"store": store.path, "out": out, "arm": [str(arm) for arm in arms], **STUDY, **changed})
     return json.loads((out / "study.json").read_text())
 
 
@@ -83,6 +83,7 @@ def test_test_images_that_the_run_saw_are_counted_listed_and_shouted_about(store
     assert [index["path"][row] for row in listed["row"]] == listed["path"].to_list()
     assert facts["arms"]["moco"]["pretrained_on"]["source"] == stores[0].source
     assert facts["store"]["source"] == stores[1].source != stores[0].source
+    run("report", {"study": tmp_path / "study"})
     report = (tmp_path / "study" / "report.md").read_text()
     assert stores[0].source in report
     assert stores[1].source in report
