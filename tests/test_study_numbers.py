@@ -18,8 +18,8 @@ from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
 from mococxr.metrics import patient_resamples
 from mococxr.results import write_tables
+from mococxr.settings import StudySettings, make
 from mococxr.store import Store
-from mococxr.studies.cells import Judging
 from mococxr.studies.design import Arm, Design, TargetData
 from mococxr.studies.measuring import attributes, measure_study
 from mococxr.studies.study import summary
@@ -30,7 +30,11 @@ from test_metrics_operating import just_below
 FRACTIONS = (0.01, 0.1, 1.0)
 
 
-def judged(scored: Scored, how: Judging | None = None, **changed) -> tuple[dict, dict]:
+def judging(**changed) -> StudySettings:
+    return make(StudySettings, {"store": "s", "out": "o", "arm": ["imagenet"], "target": ["Finding"], **changed})
+
+
+def judged(scored: Scored, how: StudySettings | None = None, **changed) -> tuple[dict, dict]:
     asked = {
         "arms": ["imagenet", "moco"], "reference": "imagenet", "modes": ["linear"], "targets": ["Finding"],
         "fractions": FRACTIONS,
@@ -40,7 +44,7 @@ def judged(scored: Scored, how: Judging | None = None, **changed) -> tuple[dict,
     arms = [Arm(name, (), ()) for name in asked.pop("arms")]
     images = TargetData(scored.store, {}, np.empty(0, dtype=np.int64))
     design = Design(train=images, test=images, arms=arms, draws=(), draws_hash=None, **asked)
-    tables, facts = measure_study(scored.out, scored.records, design, how or Judging(replicates=80), groups)
+    tables, facts = measure_study(scored.out, scored.records, design, how or judging(replicates=80), groups)
     write_tables(scored.out, tables)
     return tables, facts
 
@@ -61,7 +65,7 @@ def study(tmp_path_factory) -> Scored:
     scored = scored_study(
         tmp_path_factory.mktemp("scored"), runs={"moco": 2}, gain={"imagenet": 0.8, "moco": 1.2}, too_sure=3.0
     )
-    judged(scored, Judging(replicates=80, margin=0.02))
+    judged(scored, judging(replicates=80, margin=0.02))
     return scored
 
 
@@ -269,7 +273,7 @@ def test_a_target_that_is_a_value_of_a_column_is_not_judged_in_the_groups_of_tha
 
 
 def test_groups_are_judged_on_the_mean_over_trials_and_small_ones_get_words(study):
-    judged(study, Judging(replicates=80, margin=0.02), subgroup=["sex", "age", "site"])
+    judged(study, judging(replicates=80, margin=0.02), subgroup=["sex", "age", "site"])
     index = study.store.index
     for arm, runs in (("imagenet", 1), ("moco", 2)):
         rows = read(study, "subgroups", arm=arm, fraction=0.1)
@@ -330,7 +334,7 @@ def test_one_positive_patient_has_a_point_and_the_reason_why_there_is_no_interva
 
 
 def test_the_summary_marks_what_is_shown_and_ends_with_the_primary_comparison(study):
-    tables, facts = judged(study, Judging(replicates=80, margin=0.02))
+    tables, facts = judged(study, judging(replicates=80, margin=0.02))
     lines = summary(tables, facts["primary"]).splitlines()
     rows = {row["fraction"]: row for row in read(study, "differences")}
     for line, fraction in zip(lines, FRACTIONS, strict=False):
@@ -341,7 +345,7 @@ def test_the_summary_marks_what_is_shown_and_ends_with_the_primary_comparison(st
 
 
 def test_as_many_patients_as_are_planned_would_give_the_planned_power(study):
-    _, facts = judged(study, Judging(replicates=80, margin=0.02))
+    _, facts = judged(study, judging(replicates=80, margin=0.02))
     plan = facts["planning"]["Finding"]
     row = read(study, "differences", fraction=0.01)[0]
     error = (row["high"] - row["low"]) / 2 / 1.959964
@@ -374,7 +378,7 @@ def test_a_threshold_that_calls_all_images_positive_leaves_npv_out_with_the_reas
         lowest = (images["label"] == 1) & (images["label"].cum_sum() == 1)
         images = images.with_columns(score=pl.when(lowest).then(0.0).otherwise(pl.col("score")))
         images.write_parquet(scored.out / "validation" / f"{trial}.parquet")
-    judged(scored, Judging(replicates=80, sensitivity=1.0), fractions=(1.0,))
+    judged(scored, judging(replicates=80, sensitivity=1.0), fractions=(1.0,))
     for name in ("calibration", "prevalence"):
         for row in read(scored, name):
             assert row["ppv"] is not None
@@ -396,7 +400,7 @@ def test_without_validation_images_calibration_says_so(tmp_path):
 def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_images(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,))
     judged(
-        scored, Judging(unit="patient", aggregate="mean", replicates=100), fractions=(1.0,), subgroup=["view", "sex"]
+        scored, judging(unit="patient", aggregate="mean", replicates=100), fractions=(1.0,), subgroup=["view", "sex"]
     )
     rows = read(scored, "subgroups", arm="moco")
     views = scored.store.index.group_by("patient").agg(pl.col("view").unique(), pl.col("sex").first())

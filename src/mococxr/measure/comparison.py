@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from mococxr import metrics
 from mococxr.errors import UndefinedError
 from mococxr.measure.measures import Block
-from mococxr.metrics import Difference, MarginTest
+from mococxr.metrics import Difference
 
 SOURCES = ("test patients", "label subsets", "pretraining runs")
 """What a difference may vary by."""
@@ -90,11 +90,7 @@ def margin_block(difference: float, variance: float, margin: float, level: float
     alpha = 1 - level
     inferior = metrics.non_inferior(difference, margin, variance, alpha / 2)
     same = metrics.equivalent(difference, margin, variance, alpha)
-    return {"margin": margin, "noninferior": _tested(inferior), "equivalent": _tested(same)}
-
-
-def _tested(result: MarginTest) -> Block:
-    return {name: value for name, value in dataclasses.asdict(result).items() if name != "margin"}
+    return {"margin": margin, "noninferior": dataclasses.asdict(inferior), "equivalent": dataclasses.asdict(same)}
 
 
 def planning_block(variance: float | None, labels: NDArray, patients: NDArray, difference: float) -> Block:

@@ -139,7 +139,6 @@ class MarginTest:
     low: float
     high: float
     level: float
-    margin: float
 
 
 def non_inferior(difference: float, margin: float, variance: float, alpha: float = 0.025) -> MarginTest:
@@ -164,7 +163,7 @@ def non_inferior(difference: float, margin: float, variance: float, alpha: float
         words = f"worse by more than {margin:g}"
     else:
         words = f"not shown: a loss of {margin:g} is within the interval"
-    return MarginTest(words, low > -margin, p_below, low, high, 1 - 2 * alpha, margin)
+    return MarginTest(words, low > -margin, p_below, low, high, 1 - 2 * alpha)
 
 
 def equivalent(difference: float, margin: float, variance: float, alpha: float = 0.05) -> MarginTest:
@@ -183,7 +182,7 @@ def equivalent(difference: float, margin: float, variance: float, alpha: float =
         words = f"different by more than {margin:g}"
     else:
         words = f"not shown: a difference of {margin:g} is within the interval"
-    return MarginTest(words, shown, max(p_below, p_above), low, high, 1 - 2 * alpha, margin)
+    return MarginTest(words, shown, max(p_below, p_above), low, high, 1 - 2 * alpha)
 
 
 def _tails(difference: float, margin: float, variance: float, alpha: float) -> tuple[float, float, float, float]:

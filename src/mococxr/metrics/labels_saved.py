@@ -28,19 +28,11 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelsSaved:
-    """Labels that the reference `needed` to reach the arm's number at `labels` labels, with an interval.
+    """Labels that the reference `needed` to reach the arm's number, with an interval; `words` is one sentence."""
 
-    `factor` is needed / labels where needed is a number. `words` is one sentence.
-    """
-
-    labels: float
     needed: Labels
     low: Labels
     high: Labels
-    factor: float | None
-    level: float
-    replicates: int
-    undefined: int
     words: str
 
 
@@ -93,13 +85,12 @@ def labels_saved(
     low = needed_B[int(np.floor((1 - level) / 2 * last))]
     high = needed_B[int(np.ceil((1 + level) / 2 * last))]
     estimate, first, final = (_bounded(float(value), counts) for value in (needed, low, high))
-    factor = estimate.count / labels if estimate.side == "exactly" else None
     over = f"{100 * level:g} % interval over test patients"
     words = f"What the arm reaches with {labels:,.0f} labels takes the reference {estimate}"
     words += f" ({over}: {first} to {final})."
     if estimate.side == "more than":
         words = f"The reference does not reach it with all {counts[-1]:,.0f} labels ({over}: from {first} on)."
-    return LabelsSaved(labels, estimate, first, final, factor, level, last + 1, int((~defined).sum()), words)
+    return LabelsSaved(estimate, first, final, words)
 
 
 def _bounded(value: float, counts: Floats) -> Labels:

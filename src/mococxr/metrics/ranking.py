@@ -63,10 +63,7 @@ def auroc_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArr
         scores_N: finite scores.
         unit_N: the unit (patient) of each row, an index into the weights.
     """
-    negatives_M = np.flatnonzero(~positive_N)
-    negatives_M = negatives_M[np.argsort(scores_N[negatives_M], kind="stable")]
-    positives_P = np.flatnonzero(positive_N)
-    positives_P = positives_P[np.argsort(scores_N[positives_P], kind="stable")]  # neighbours read neighbours
+    positives_P, negatives_M = _rising(positive_N, scores_N)
     below_P = np.searchsorted(scores_N[negatives_M], scores_N[positives_P], side="left")
     upto_P = np.searchsorted(scores_N[negatives_M], scores_N[positives_P], side="right")
     tied_P = np.flatnonzero(below_P != upto_P)
@@ -83,6 +80,12 @@ def auroc_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArr
         return safe_divide(below_PB.sum(axis=0), weights_PB.sum(axis=0) * beaten[-1])
 
     return weighted
+
+
+def _rising(positive_N: NDArray[np.bool_], scores_N: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The positive and the negative rows, each in the order of their scores: neighbours then read neighbours."""
+    order_N = np.argsort(scores_N, kind="stable")
+    return order_N[positive_N[order_N]], order_N[~positive_N[order_N]]
 
 
 def average_precision_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]) -> Weighted:
@@ -137,9 +140,7 @@ def partial_auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def partial_auroc_measure(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np.intp]) -> Weighted:
     """Prepare the partial AUROC of one score column for many weightings; arguments as `auroc_measure`."""
-    negatives_M, positives_P = np.flatnonzero(~positive_N), np.flatnonzero(positive_N)
-    negatives_M = negatives_M[np.argsort(scores_N[negatives_M], kind="stable")]
-    positives_P = positives_P[np.argsort(scores_N[positives_P], kind="stable")]
+    positives_P, negatives_M = _rising(positive_N, scores_N)
     rising_P, rising_M = scores_N[positives_P], scores_N[negatives_M]
     last_G = np.append(np.flatnonzero(np.diff(rising_P)), rising_P.size - 1)  # tied positives are missed together
     below_G = np.searchsorted(rising_M, rising_P[last_G], side="left")

@@ -20,6 +20,7 @@ from mococxr.measure.measures import MEASURES, Resampling, quoted_auroc
 from mococxr.metrics import Trials, bootstrap, cell
 from mococxr.results import UNDEFINED
 from mococxr.results import Row as Record
+from mococxr.settings import StudySettings
 from mococxr.studies.trial import predictions_path
 
 LEVEL = 0.95
@@ -29,30 +30,13 @@ Key = tuple[str, str, str, float]
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How predictions are judged: settings of the same names. With others nothing is trained again."""
-
-    unit: str = "image"
-    aggregate: str = "max"
-    replicates: int = 2000
-    seed: int = 0
-    margin: float | None = None
-    sensitivity: float = 0.9
-    group_minimum: int = 10
-
-    @property
-    def resampling(self) -> Resampling:
-        """How patients are resampled."""
-        return Resampling(self.replicates, self.seed, LEVEL)
-
-
-@dataclass(frozen=True)
 class Measured:
     """All trials of one target, those that are done on the same units and resamples: T trials, G units, B replicates.
 
     Args:
         records: every trial; one that is not done says in `status` why.
         done: the trials that the arrays are about, in their order.
+        how: settings of how predictions are judged; with others nothing is trained again.
         images: the test images, `path, patient, study, label`.
         labels, patients: of the units; empty where no trial is done.
         replicates: of every metric (a key of `MEASURES`), shape (T, B).
@@ -60,12 +44,17 @@ class Measured:
 
     records: list[Record]
     done: list[Record]
-    how: Judging
+    how: StudySettings
     images: pl.DataFrame | None = None
     labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     scores_TG: Floats = field(default_factory=lambda: np.empty((0, 0)))
     patients: NDArray = field(default_factory=lambda: np.empty(0))
     replicates: dict[str, Floats] = field(default_factory=dict)
+
+    @property
+    def resampling(self) -> Resampling:
+        """How patients are resampled."""
+        return Resampling(self.how.replicates, self.how.seed, LEVEL)
 
     def members(self, key: Key) -> list[int]:
         """The trials of one cell, by their place in `done`."""
@@ -104,7 +93,7 @@ def cell_names(key: Key) -> Record:
     return dict(zip(("arm", "mode", "target", "fraction"), key, strict=True))
 
 
-def measure(out: Path, records: Sequence[Record], how: Judging) -> Measured:
+def measure(out: Path, records: Sequence[Record], how: StudySettings) -> Measured:
     """Judge all finished trials of one target on the same resamples of its test patients.
 
     Args:

@@ -17,10 +17,10 @@ from mococxr.measure.measures import Block, columns
 from mococxr.measure.subgroups import MAX_GROUPS, as_groups, subgroup_blocks
 from mococxr.results import TABLES
 from mococxr.results import Row as Record
-from mococxr.settings.fields import nearest
+from mococxr.settings import StudySettings, nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
-from mococxr.studies.cells import Judging, Key, Measured, cell_names, cell_row, join_units, measure, unit_values
+from mococxr.studies.cells import Key, Measured, cell_names, cell_row, join_units, measure, unit_values
 from mococxr.studies.design import Design
 from mococxr.studies.trial import validation_path
 
@@ -28,7 +28,7 @@ Rows = list[Record]
 
 
 def measure_study(
-    out: Path, records: Sequence[Record], design: Design, how: Judging, groups: Mapping[str, pl.Series]
+    out: Path, records: Sequence[Record], design: Design, how: StudySettings, groups: Mapping[str, pl.Series]
 ) -> tuple[dict[str, Rows], Record]:
     """Judge all trials.
 
@@ -167,7 +167,7 @@ def subgroup_rows(key: Key, measured: Measured, groups: Mapping[str, pl.Series])
     if not measured.members(key):
         return []
     blocks = subgroup_blocks(
-        groups, measured.labels, measured.scores(key), measured.patients, measured.how.resampling,
+        groups, measured.labels, measured.scores(key), measured.patients, measured.resampling,
         measured.how.group_minimum,
     )  # fmt: skip
     return [
@@ -217,7 +217,7 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Row
     tested = measured.labels, measured.scores_TG[measured.done.index(first)], measured.patients
     rule = operating.ThresholdRule("sensitivity", sensitivity=how.sensitivity)
     threshold = operating.choose_threshold(rule, labels, scores, patients)
-    blocks, point = operating.point_block(threshold, *tested, how.resampling)
+    blocks, point = operating.point_block(threshold, *tested, measured.resampling)
     row |= {"threshold": threshold} | columns(blocks, RATES)
     row["reason"] = operating.why_undefined(blocks, RATES)
     prevalence = [
@@ -228,7 +228,7 @@ def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Row
     try:
         calibrator = metrics.fit_calibrator(METHOD, labels, metrics.as_logits(scores), patients)
         probabilities = calibrator.apply(metrics.as_logits(tested[1]))
-        block = operating.calibration_block(tested[0], probabilities, tested[2], how.resampling)
+        block = operating.calibration_block(tested[0], probabilities, tested[2], measured.resampling)
     except UndefinedError as error:
         return row | {"reason": f"no calibration: {error}"}, [], prevalence
     row |= {"ece_if_perfect": block["ece_if_perfect"]} | columns(block, operating.CALIBRATION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from mococxr.heads.classifier import read_config
 from mococxr.results import Row, write_tables
 from mococxr.settings import StudySettings, to_mapping, to_yaml
 from mococxr.studies import folder, provenance
-from mococxr.studies.cells import LEVEL, Judging, undefined_entries
+from mococxr.studies.cells import LEVEL, undefined_entries
 from mococxr.studies.design import Design, check_modes, read_design
 from mococxr.studies.executors import Local, OnRay, executor_of
 from mococxr.studies.measuring import attributes, measure_study
@@ -46,8 +45,7 @@ def run(settings: StudySettings) -> Path:
         folder.save_draws(out, train, design.draws)
         records = _train(executor, context, design, hashes)
 
-    how = Judging(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Judging)})
-    tables, judged = measure_study(out, records, design, how, groups)
+    tables, judged = measure_study(out, records, design, settings, groups)
 
     write_tables(out, tables)
     facts = _facts(settings, design, context, records, judged)
