@@ -202,7 +202,7 @@ def logistic_fits(
     failed = np.zeros(a.shape, dtype=bool)
     for _ in range(NEWTON_STEPS):
         step_a, step_b = _newton(a, b, z, y, weights_NB, fixed)
-        failed |= ~np.isfinite(step_a + step_b)
+        failed |= ~np.isfinite(step_a + step_b)  # one class has no weight, or the curvature is gone
         step_a, step_b = np.where(failed, 0.0, step_a), np.where(failed, 0.0, step_b)
         if max(np.abs(step_a).max(), np.abs(step_b).max()) > LONG_STEP:
             size = _shortened(a, b, step_a, step_b, z, y, weights_NB)
@@ -211,7 +211,7 @@ def logistic_fits(
         moved = np.abs(step_a) + np.abs(step_b)
         if np.all(moved < 1e-7):  # the next step would be its square
             break
-    failed |= moved > 1e-6
+    failed |= moved > 1e-6  # still on the way: separated classes have no finite solution
     a, b = np.where(failed, np.nan, a), np.where(failed, np.nan, b)
     return (a, b) if fixed else (a - b * middle / scale, b / scale)
 
@@ -344,7 +344,7 @@ def _if_perfect(
 
 def _observed(y: Floats, replicates_B: Floats, clustered: bool, level: float) -> Estimate:
     share = float(y.mean())
-    if clustered and 0 < share < 1:
+    if clustered and 0 < share < 1:  # where all are alike, so is every resample: the bootstrap has no width
         return percentile_estimate(share, replicates_B, level)
     return Estimate(share, *wilson(float(y.sum()), y.size, level), "Wilson")
 

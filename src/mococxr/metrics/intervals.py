@@ -204,7 +204,7 @@ def _replicates(
     if unit_N.size != positive.size:
         raise ValueError(f"{unit_N.size} patients for {positive.size} rows")
     columns = [measure(positive, row, unit_N) for row in scores]
-    step = max(1, BLOCK // positive.size)
+    step = max(1, BLOCK // positive.size)  # replicates at a time
     pieces = []
     for block_BU in blocks:
         for start in range(0, len(block_BU), step):

@@ -84,6 +84,7 @@ def operating_point(
     counts = kinds_N4.sum(axis=0)
     if np.unique(ids).size < ids.size:
         counted_B4 = resampled_sums(kinds_N4, patient_resamples(ids, replicates, seed))
+        # Of each kind of row: where every resample agrees, a patient counts once.
         patients_4 = np.array([np.unique(ids[kind]).size for kind in kinds_N4.T])
         numbers = _clustered(counts, counted_B4, patients_4, level)
     else:

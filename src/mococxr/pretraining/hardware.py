@@ -133,6 +133,7 @@ def _largest_batch(s: PretrainSettings, images: int, accelerator: Accelerator, b
 def trial_step(s: PretrainSettings, batch: int, alone: OneProcess, build: Build) -> None:
     """One step of this process alone on black images with networks of its own, which nothing keeps."""
     parts = {name: min(getattr(s, name), batch // 2) for name in ("key_groups", "accumulate")}
+    # Not compiled: that takes minutes, and this is one step.
     method = build(dataclasses.replace(s, batch=batch, compile=False, **parts), alone)
     black = torch.zeros(2, batch, 1, s.size, s.size, dtype=torch.uint8, device=alone.device)
     method.step(black, s.lr)

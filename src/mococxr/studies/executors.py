@@ -87,7 +87,7 @@ class Local:
         context = self._context
         by_gradient = any(not is_closed_form(trial.mode, context.config) for trial, _ in todo)
         slow = by_gradient or context.config.C == "cv"
-        if self._jobs == 1 or len(todo) == 1 or not slow:
+        if self._jobs == 1 or len(todo) == 1 or not slow:  # a solved head takes less time than a process to start
             # One thread a trial by gradient, so that its sums do not depend on --jobs.
             with _threads(1 if by_gradient and context.config.device == "cpu" else None):
                 yield from (do_trial(context, trial, draw) for trial, draw in todo)

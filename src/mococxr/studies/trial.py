@@ -169,7 +169,7 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
     except UndefinedError as error:
         record["status"] = f"{UNDEFINED}{error}"
     record["seconds"] = round(time.perf_counter() - started, 3)
-    write_json(record_path(context.out, trial.id), record)
+    write_json(record_path(context.out, trial.id), record)  # last: it says that the trial is whole
     return record
 
 
@@ -186,7 +186,9 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
 
     def features_of(data: TargetData, chosen: Rows) -> NDArray[np.float32]:
         kept = np.load(context.features[trial.arm, trial.run_index, data.store.sha256], mmap_mode="r")
-        return np.asarray(kept[np.searchsorted(data.rows, chosen)])
+        return np.asarray(
+            kept[np.searchsorted(data.rows, chosen)]
+        )  # `rows` is sorted, and holds all that are asked for
 
     train = TrainData(
         context.train.store, context.train.targets[trial.target], rows, size,
