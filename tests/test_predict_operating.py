@@ -192,17 +192,6 @@ def test_without_validation_images_a_model_is_fitted_all_the_same(small_store, t
     assert about["validation_used_for"] == []
 
 
-def test_a_model_of_an_earlier_version_still_predicts_and_says_what_it_lacks(store, tmp_path, capsys):
-    about = fit(store, tmp_path / "model")
-    for name in ("calibration", "threshold", "validation_used_for"):
-        del about[name]
-    (tmp_path / "model" / "model.json").write_text(json.dumps(about))
-    scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
-    assert scores["score"].null_count() == 0
-    assert scores["calibrated"].null_count() == scores["decision"].null_count() == len(scores)
-    assert "no calibration: it was fitted by an earlier version" in capsys.readouterr().err
-
-
 def test_images_that_chose_checkpoints_and_threshold_both_are_said(store, tmp_path, capsys):
     how = {"mode": "finetune", "epochs": 1.0, "lr": 1e-3, "checkpoints": 2}
     about = fit(store, tmp_path / "model", **how)
