@@ -151,7 +151,7 @@ def _about(
             "draw": settings.draw,
             "updates": result.updates,
             "validation_images": result.validation_images,
-            "strength": result.members[0].head.C or None,
+            "C": result.members[0].head.C or None,
             "notes": list(result.notes),
         },
         "store": {"sha256": store.sha256, "source": store.source, "synthetic": bool(store.manifest.get("synthetic"))},
