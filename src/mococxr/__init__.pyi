@@ -34,7 +34,7 @@ def demo(*, seed: int = 0, out: str | PathLike[str] = "demo", images: int = 2400
     Args:
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         out: Output folder. [default: demo]
-        images: Number of synthetic images. [images; at least 200; default: 2400]
+        images: Number of synthetic images. [at least 200; default: 2400]
         epochs: Pretraining: passes over the images. [epochs; at least 1; default: 10]
     """
 
@@ -82,33 +82,32 @@ def prepare(
     Args:
         source: A folder of images, or a CSV table that lists them; in Python also a torchxrayvision dataset.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
-        executor: Run the parallel work on this machine, or on a Ray cluster that shares its file system.
-            [default: local]
+        executor: Run parallel work on this machine, or on a Ray cluster with a shared file system. [default:
+            local]
         out: Store folder to create.
         format: Layout of the source; auto detects it. [default: auto]
         labels: Label table, if it is not inside the source. [default: none]
-        label: Label column (repeatable); any value other than 1, 0, -1 and blank is then an error. [default:
-            every column of 1, 0, -1 and blank]
+        label: Label column (repeatable), of 1, 0, -1 and blank only. [default: every column of 1, 0, -1 and
+            blank]
         size: Shorter side of a stored image. [px; between 16 and 4096; default: 320; arXiv 2010.05352]
-        depth: Mapping of 16-bit images to 8 bit: full (the declared range), or two percentiles of the image
-            as LOW:HIGH, e.g. 0.5:99.5. [default: full]
-        voi: DICOM window or VOI table to apply: first, widest, none (the whole stored range), a number from
-            1, or name:TEXT. [default: first]
-        frames: Multi-frame DICOM files: use the first frame, or exclude the file. [default: first]
-        max_pixels: Images with more pixels are excluded before they are decoded. [pixels; at least 1;
-            default: 120000000]
+        depth: Mapping of 16 to 8 bit: full (the declared range), or percentiles of the image as LOW:HIGH.
+            [default: full]
+        voi: DICOM window or VOI table: first, widest, none (the whole stored range), a number from 1, or
+            name:TEXT. [default: first]
+        frames: Multi-frame DICOM: use the first frame, or exclude. [default: first]
+        max_pixels: Images with more pixels are excluded unread. [pixels; at least 1; default: 120000000]
         split: Fractions of patients for training, validation and test. [between 0 and 1; default: 0.5 0.1
             0.4]
-        split_file: A given split instead of --split: a table `patient,split` (train, val, test), a JSON file
-            with a list of images per split, or mednet:NAME from the installed mednet package, e.g.
-            mednet:default. [default: none]
+        split_file: Split to use instead of --split: a table `patient,split` (train, val, test), a JSON file
+            with a list of images per split, or mednet:NAME (e.g. mednet:default) from the installed mednet
+            package. [default: none]
         split_seed: Random seed of the split by --split. [between 0 and 2^63 - 1; default: 0]
-        patients_unknown: Accept images without patient identifiers: each image then counts as its own
-            patient, and the report says so. [default: off]
-        pseudonymise: Replace patient, study and image names by keyed hashes and keep only the labels of the
-            table; always on for DICOM. [default: off]
-        key: Key file of the pseudonyms, created if absent; one key gives a patient the same pseudonym in
-            every store. [default: OUT.key beside the store]
+        patients_unknown: Accept images without patient identifiers; each then counts as a patient, and
+            reports say so. [default: off]
+        pseudonymise: Replace patient, study and image names by keyed hashes and drop other metadata; always
+            for DICOM. [default: off]
+        key: Key file of the pseudonyms, created if absent; share it to link patients across stores. [default:
+            OUT.key]
         keep: A further column of the table to keep in a pseudonymised store (repeatable). [default: none]
     """
 
@@ -128,9 +127,9 @@ def inspect(
         store: A store made by `prepare`.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         out: HTML page to write; NAME.json and flags.csv are written beside it.
-        against: A second store that should share no patient and no image with the first, e.g. an external
-            test set. [default: none]
-        thumbnails: Images shown per finding; the table lists all of them. [images; at least 0; default: 12]
+        against: A second store that should share no patient and no image, e.g. an external test set.
+            [default: none]
+        thumbnails: Images shown per finding; flags.csv lists all. [images; at least 0; default: 12]
     """
 
 def views(
@@ -142,7 +141,7 @@ def views(
     size: int | None = None,
     images: int = 6,
 ) -> Path:
-    """Draw a sheet of augmented views as pretraining would see them, to check before a GPU hour is spent.
+    """Draw a sheet of augmented views as pretraining would see them.
 
     Args:
         store: A store made by `prepare`.
@@ -150,7 +149,7 @@ def views(
         out: PNG file to write.
         preset: Preset whose augmentation is shown. [default: tuned]
         size: Side of a view. [px; between 16 and 4096; default: the preset's]
-        images: Number of images to show, one per row. [images; at least 1; default: 6]
+        images: Number of images to show, one per row. [at least 1; default: 6]
     """
 
 def pretrain(
@@ -206,61 +205,62 @@ def pretrain(
     Args:
         stores: One store, or several to pretrain on together.
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
-        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        device: Compute device; auto: a GPU if available. [default: auto]
         backbone: Encoder architecture: any timm name. [paper: resnet18; tuned: tf_efficientnet_lite0]
         init: Initial weights: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k). imagenet,
             random, a run and a weights file are loaded into --backbone; any other brings its own architecture
             and normalisation. [default: imagenet]
-        channels: Input channels; the grey image is repeated into each. [between 1 and 64; default: 3]
+        channels: Input channels, each the grey image. [between 1 and 64; default: 3]
         size: Side of a view. [px; between 16 and 4096; paper: 320; tuned: 96]
         epochs: Passes over the images. [epochs; between 1 and 100000; paper: 20; tuned: 12]
-        batch: Batch size over all processes; auto: the largest power of two that fits the GPU, or on a CPU
-            the preset's. [images; between 2 and 1048576; paper: 16; tuned: 32]
+        batch: Batch size over all processes; auto: the largest power of two that fits the GPU; on a CPU the
+            preset's. [images; between 2 and 1048576; paper: 16; tuned: 32]
         lr: Learning rate. [above 0; paper: 0.0001; tuned: 0.0005]
         momentum: Momentum m of the key encoder. [between 0 and 1; paper: 0.999; tuned: 0.99]
         temperature: Temperature T of the contrastive loss. [between 0.0001 and 100; default: 0.2]
         head: Projection head: mlp as in MoCo v2, linear as in v1. [default: mlp]
         dim: Embedding dimension C. [between 1 and 65536; default: 128]
-        key_groups: Shuffled groups per device in which batch norm sees the keys, against leakage by batch
-            norm; 1 turns it off. [at least 1; paper: 1; tuned: 2]
+        key_groups: Shuffled key groups per device, against information leakage by batch norm; 1 turns it off.
+            [at least 1; paper: 1; tuned: 2]
         optimizer: Optimiser. [paper: adam; tuned: adamw]
         weight_decay: Weight decay (L2 for adam and sgd, decoupled for adamw). [at least 0; default: 0.0001]
         schedule: Learning rate schedule. [paper: step; tuned: cosine]
-        milestones: Step schedule: fractions of the run after which the learning rate falls to a tenth.
-            [between 0 and 1; paper: 0.6 0.9; tuned: none]
-        warmup: Fraction of the run in which the learning rate rises from 0. [between 0 and 1; paper: 0;
-            tuned: 0.02]
+        milestones: Step schedule: fractions of the run after which the learning rate drops tenfold. [between
+            0 and 1; paper: 0.6 0.9; tuned: none]
+        warmup: Fraction of the run with linear learning rate warm-up. [between 0 and 1; paper: 0; tuned:
+            0.02]
         flip: Probability of a horizontal flip. [between 0 and 1; default: 0.5]
         rotation: Largest rotation in either direction. [degrees; between 0 and 180; default: 10]
-        crop: Smallest and largest area of a random crop, as fractions of the largest centred square. [above 0
-            and at most 1; paper: 1 1; tuned: 0.9 1]
+        crop: Smallest and largest area of a random crop, as fractions of the largest square. [above 0 and at
+            most 1; paper: 1 1; tuned: 0.9 1]
         brightness: Brightness jitter, relative. [between 0 and 1; default: 0]
         contrast: Contrast jitter, relative. [between 0 and 1; default: 0]
-        mean: Mean subtracted from grey values in 0 to 1. [between 0 and 1; paper: 0.502; tuned: 0.449]
-        std: Divisor of the grey values after that. [above 0; paper: 0.085585; tuned: 0.226]
-        positives: Positive pairs: two views of one image, or two images of one study (MedAug). [default:
-            view]
+        mean: Mean of the grey values (0 to 1), for normalisation. [between 0 and 1; paper: 0.502; tuned:
+            0.449]
+        std: Standard deviation of the grey values, for normalisation. [above 0; paper: 0.085585; tuned:
+            0.226]
+        positives: Positive pairs: views of one image, or of two images of one study. [default: view]
         out: Run folder to create.
-        method: Self-supervised method: momentum contrast (MoCo), SimCLR or SimSiam. [default: moco]
+        method: Self-supervised method. [default: moco]
         preset: Preset that supplies every setting not given. [default: tuned]
-        accumulate: Parts that the queries of a step are computed in, one after the other, to fit a larger
-            batch; batch norm sees one part at a time. [parts; at least 1; default: 1]
-        queue: Queue length K; more keys than the images allow are refused. [keys; at least 1; default: paper
-            24576, tuned 1024, or as many as the images allow]
-        views_on: Where views are computed: on CPU threads, or on the device, which then holds the stored
-            images; results differ by rounding only. [default: cpu]
+        accumulate: Parts in which the queries of a step are computed, to fit a larger batch; batch norm sees
+            one part. [at least 1; default: 1]
+        queue: Queue length K. [keys; at least 1; default: paper 24576, tuned 1024, or as many as the images
+            allow]
+        views_on: Compute views on CPU threads, or on the device, which then holds the images; same up to
+            rounding. [default: cpu]
         pretrain_on: Splits whose images are used. [default: train]
         exclude_patients: File of patients to exclude, one per line. [default: none]
-        knn: Label for online kNN evaluation, LABEL or COLUMN=VALUE: AUROC on validation patients from nearest
-            training patients. It does not influence training. [default: none]
-        select: Which encoder to keep: the last, or of ten checkpoints the best by --knn AUROC or by effective
-            rank. [default: last]
-        save_every: Steps between checkpoints. [steps; at least 1; default: 200]
-        log_every: Steps between log lines. [steps; at least 1; default: 10]
-        tracker: Experiment tracker that also receives the log. [default: none]
+        knn: Label (or COLUMN=VALUE) for online kNN evaluation by validation AUROC; it does not influence
+            training. [default: none]
+        select: Encoder to keep: the last, or of ten checkpoints the best by --knn AUROC or by effective rank.
+            [default: last]
+        save_every: Interval between checkpoints. [steps; at least 1; default: 200]
+        log_every: Interval between log lines. [steps; at least 1; default: 10]
+        tracker: Experiment tracker. [default: none]
         resume: Resume from the last checkpoint in --out. [default: off]
-        precision: Mixed precision; auto uses bf16 where it is faster. [default: auto]
+        precision: Mixed precision; auto: bf16 where faster. [default: auto]
         compile: Compile the encoders (torch.compile). [default: off]
         workers: Threads that compute views; auto: one per core with a GPU, else as many as keep up with
             training. [threads; between 0 and 1024; default: auto]
@@ -282,12 +282,12 @@ def embed(
     Args:
         store: A store made by `prepare`.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
-        device: Where to compute; auto takes a GPU if there is one. [default: auto]
-        backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
-            tells it. [default: the run's]
+        device: Compute device; auto: a GPU if available. [default: auto]
+        backbone: timm architecture of the encoders imagenet, random and weights files. [default: that of a
+            run among them]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
-        crop_mode: Input crop: center, the square of the shorter side, or full, the whole image with its
-            aspect ratio kept. [default: center; arXiv 2010.05352]
+        crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
+            arXiv 2010.05352]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k).
         out: Parquet table to write.
@@ -323,44 +323,42 @@ def fit(
     threshold_by: Literal["sensitivity", "youden", "none"] = "sensitivity",
     sensitivity: float | None = None,
 ) -> Path:
-    """Train the classifier to keep, with calibration and an operating point.
+    """Train a classifier for use, with calibrated probabilities and an operating point.
 
     Args:
         store: A store made by `prepare`.
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
-        device: Where to compute; auto takes a GPU if there is one. [default: auto]
-        backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
-            tells it. [default: the run's]
+        device: Compute device; auto: a GPU if available. [default: auto]
+        backbone: timm architecture of the encoders imagenet, random and weights files. [default: that of a
+            run among them]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
-        crop_mode: Input crop: center, the square of the shorter side, or full, the whole image with its
-            aspect ratio kept. [default: center; arXiv 2010.05352]
+        crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
+            arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
-        C: Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by
-            cross-validation among training patients. [default: 0.01]
-        linear_solver: lbfgs: logistic regression on frozen features; gradient: the paper's epochs, with batch
-            norm in train mode. [default: lbfgs]
+        C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
+            [default: 0.01]
+        linear_solver: Logistic regression on frozen features, or the paper's epochs with batch norm in train
+            mode. [default: lbfgs]
         lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
         optimizer: Optimiser. [default: adam; arXiv 2010.05352]
         weight_decay: Weight decay. [at least 0; default: 0; arXiv 2010.05352]
         batch: Batch size. [images; at least 1; default: 16; arXiv 2010.05352]
-        epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images,
-            the paper's 220, 95, 41 and 18]
-        checkpoints: Number of checkpoints, best by validation AUROC, whose probabilities are averaged; 0 uses
-            the final weights and no validation labels. [at least 0; default: 10; arXiv 2010.05352]
+        epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
+        checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
+            [at least 0; default: 10; arXiv 2010.05352]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k).
         target: Label to predict: a column, or COLUMN=VALUE.
-        mode: Linear probe on frozen features, fine-tuning of all layers, or fine-tuning from the probe's head
-            (lpft). [default: linear]
+        mode: Linear probe, fine-tuning of all layers, or from the probe's head (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
-        draw: Which label subset of that fraction. [at least 0; default: 0]
-        calibrate: Calibration of the probabilities on validation images. [default: platt]
-        threshold_by: Threshold from validation images: at a given sensitivity, or at Youden's J. [default:
+        draw: Index of the label subset of that fraction. [at least 0; default: 0]
+        calibrate: Calibration on validation images. [default: platt]
+        threshold_by: Threshold on validation images: at --sensitivity, or at Youden's J. [default:
             sensitivity]
-        sensitivity: Sensitivity that the threshold should reach. [above 0 and at most 1; default: 0.9]
+        sensitivity: Sensitivity at the threshold. [above 0 and at most 1; default: 0.9]
         out: Model folder to create.
     """
 
@@ -380,12 +378,11 @@ def predict(
         model: A model folder made by `fit`.
         images: Image files, folders of images, or a store.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
-        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        device: Compute device; auto: a GPU if available. [default: auto]
         out: CSV table to write.
-        prevalence: Prevalence of the finding where the images come from; calibrated probabilities are
-            adjusted to it. [above 0 and below 1; default: that of the validation images]
-        key: Pseudonym key as in `prepare`: image, patient and study names are written as keyed hashes.
-            [default: names as they are]
+        prevalence: Prevalence for calibrated probabilities. [above 0 and below 1; default: that of the
+            validation images]
+        key: Key of `prepare`, to write image, patient and study as pseudonyms. [default: names as they are]
     """
 
 def study(
@@ -432,60 +429,59 @@ def study(
 
     Args:
         store: A store made by `prepare`.
-        executor: Run the parallel work on this machine, or on a Ray cluster that shares its file system.
-            [default: local]
-        gpus: With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.
-            [GPUs; between 0 and 1; default: 0.25 if the cluster has GPUs]
+        executor: Run parallel work on this machine, or on a Ray cluster with a shared file system. [default:
+            local]
+        gpus: With --executor ray: GPUs per task; 0: CPU. [GPUs; between 0 and 1; default: 0.25 if the cluster
+            has GPUs]
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
-        device: Where to compute; auto takes a GPU if there is one. [default: auto]
-        backbone: timm architecture, needed if the encoder is imagenet, random or a weights file and no run
-            tells it. [default: the run's]
+        device: Compute device; auto: a GPU if available. [default: auto]
+        backbone: timm architecture of the encoders imagenet, random and weights files. [default: that of a
+            run among them]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
-        crop_mode: Input crop: center, the square of the shorter side, or full, the whole image with its
-            aspect ratio kept. [default: center; arXiv 2010.05352]
+        crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
+            arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
-        C: Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by
-            cross-validation among training patients. [default: 0.01]
-        linear_solver: lbfgs: logistic regression on frozen features; gradient: the paper's epochs, with batch
-            norm in train mode. [default: lbfgs]
+        C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
+            [default: 0.01]
+        linear_solver: Logistic regression on frozen features, or the paper's epochs with batch norm in train
+            mode. [default: lbfgs]
         lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
         optimizer: Optimiser. [default: adam; arXiv 2010.05352]
         weight_decay: Weight decay. [at least 0; default: 0; arXiv 2010.05352]
         batch: Batch size. [images; at least 1; default: 16; arXiv 2010.05352]
-        epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images,
-            the paper's 220, 95, 41 and 18]
-        checkpoints: Number of checkpoints, best by validation AUROC, whose probabilities are averaged; 0 uses
-            the final weights and no validation labels. [at least 0; default: 10; arXiv 2010.05352]
+        epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
+        checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
+            [at least 0; default: 10; arXiv 2010.05352]
         target: Label to predict: a column, or COLUMN=VALUE (repeatable).
         arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
             seeds (repeatable). An encoder is one of: imagenet, random, a run folder, hf:OWNER/NAME or
             hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
             (resnet50.a1_in1k); or FEATURES.parquet, a table that `embed` wrote.
         out: Study folder (created, or resumed).
-        mode: Linear probe on frozen features, fine-tuning of all layers, fine-tuning from the probe's head
-            (lpft); or several. [default: linear]
-        fraction: Fractions of the labelled training patients. [above 0 and at most 1; default: 0.01 0.1 1;
-            arXiv 2010.05352]
+        mode: Linear probe, fine-tuning of all layers, fine-tuning from the probe's head (lpft), or several.
+            [default: linear]
+        fraction: Fractions of labelled training patients. [above 0 and at most 1; default: 0.01 0.1 1; arXiv
+            2010.05352]
         draws: Label subsets per fraction; fraction 1 has one. [at least 1; default: 5; arXiv 2010.05352]
-        draws_from: Folder of given label subsets, FRACTION-I.csv with path and patient, instead of --draws.
-            [default: none]
+        draws_from: Folder of label subsets FRACTION-I.csv (path, patient), instead of --draws. [default:
+            none]
         test_on: External validation: another store whose test images are scored. [default: the store's own
             test images]
         unit: Level at which test scores are compared. [default: image]
         aggregate: How image scores of one study or patient are aggregated. [default: max; arXiv 2010.05352]
         against: Reference arm. [default: the first arm]
         replicates: Bootstrap resamples of the test patients. [at least 1; default: 2000]
-        margin: Pre-specified AUROC margin for tests of equivalence and non-inferiority. [above 0 and below 1;
-            default: no such tests]
-        sensitivity: Sensitivity at which the threshold is set on validation images. [above 0 and at most 1;
-            default: 0.9]
-        subgroup: Column of subgroups to evaluate separately (repeatable). [default: sex, age in bands, view,
-            device, source, hospital, each if it has 2 or more values]
-        group_minimum: Smallest number of positive and of negative patients in a subgroup. [patients; at least
-            2; default: 10]
+        margin: Pre-specified AUROC margin of equivalence and non-inferiority. [above 0 and below 1; default:
+            no such tests]
+        sensitivity: Sensitivity at the threshold, set on validation images. [above 0 and at most 1; default:
+            0.9]
+        subgroup: Column of subgroups (repeatable). [default: sex, age bands, view, device, source, hospital,
+            where they vary]
+        group_minimum: Fewest positive and negative patients in a subgroup. [patients; at least 2; default:
+            10]
     """
 
 def reproduce(
@@ -519,47 +515,43 @@ def reproduce(
 
     Args:
         dataset: Dataset: chexpert or shenzhen.
-        executor: Run the parallel work on this machine, or on a Ray cluster that shares its file system.
-            [default: local]
-        gpus: With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.
-            [GPUs; between 0 and 1; default: 0.25 if the cluster has GPUs]
+        executor: Run parallel work on this machine, or on a Ray cluster with a shared file system. [default:
+            local]
+        gpus: With --executor ray: GPUs per task; 0: CPU. [GPUs; between 0 and 1; default: 0.25 if the cluster
+            has GPUs]
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
-        device: Where to compute; auto takes a GPU if there is one. [default: auto]
+        device: Compute device; auto: a GPU if available. [default: auto]
         root: Dataset folder, as released.
         out: Output folder (created, or resumed).
-        test_root: CheXpert: folder of the official test set; without it, cells that need it are skipped.
-            [default: none]
-        split: Shenzhen: fractions of images for training, validation and test. [between 0 and 1; default:
-            0.65 0.15 0.2; arXiv 2010.05352]
-        split_file: Shenzhen: a published split or one of its folds, as in `prepare --split-file`. [default:
-            none]
-        cells: Cells to run, as TASK/BACKBONE/MODE/FRACTION/ARM or pretraining/RUN; * and ? match as in file
-            names (repeatable). [default: all]
-        variant: Alternative settings to run beside the paper's (repeatable): solved, a logistic regression
-            solved on frozen features; std, pretraining with the standard deviation 0.29255 instead of its
-            square. [default: none]
+        test_root: CheXpert: folder of the official test set, which some cells need. [default: none]
+        split: Shenzhen: fractions for training, validation and test. [between 0 and 1; default: 0.65 0.15
+            0.2; arXiv 2010.05352]
+        split_file: Shenzhen: a published split or fold, as in `prepare --split-file`. [default: none]
+        cells: Cells to run: TASK/BACKBONE/MODE/FRACTION/ARM or pretraining/RUN, with * and ? (repeatable).
+            [default: all]
+        variant: Also run (repeatable): lbfgs, logistic regression on frozen features; std, pretraining with
+            std 0.29255. [default: none]
         fraction: Label fractions. [above 0 and at most 1; default: 0.001 0.01 0.1 1 on CheXpert, 0.0625 0.25
             1 on Shenzhen; arXiv 2010.05352]
-        draws: Label subsets per fraction; fraction 1 has one. [at least 1; default: 5 on CheXpert; 8 and 4 on
-            Shenzhen; arXiv 2010.05352]
+        draws: Label subsets per fraction. [at least 1; default: 5 on CheXpert; 8 and 4 on Shenzhen; 1 of all;
+            arXiv 2010.05352]
         replicates: Bootstrap resamples of the test patients. [at least 1; default: 500; arXiv 2010.05352]
         size: Side of images and views. [px; between 16 and 4096; default: 320; arXiv 2010.05352]
-        init: Initial weights of both arms: imagenet, or any encoder that `pretrain` takes. [default:
-            imagenet; arXiv 2010.05352]
-        pretrained: Shenzhen: output folder of `reproduce chexpert`, or RUN=ENCODER with RUN as in --cells
-            'pretraining/*' (repeatable), e.g. resnet18=DIR. [default: none]
-        queue: Pretraining: queue length. [keys; at least 1; default: 24576, or as many as the images allow;
-            arXiv 2010.05352]
+        init: Initial weights of both arms, as in `pretrain`. [default: imagenet; arXiv 2010.05352]
+        pretrained: Shenzhen: output of `reproduce chexpert`, or RUN=ENCODER (repeatable), e.g. resnet18=DIR.
+            [default: none]
+        queue: Queue length K. [keys; at least 1; default: 24576, or as many as the images allow; arXiv
+            2010.05352]
         epochs: Pretraining: passes over the images. [epochs; at least 1; default: 20; arXiv 2010.05352]
         batch: Batch size, in pretraining and on labels. [images; at least 2; default: 16; arXiv 2010.05352]
-        train_epochs: Training on labels: passes over the labelled images. [epochs; above 0; default: 220, 95,
-            41 and 18 on CheXpert, else 220 (n/223)^-0.365 for n images; arXiv 2010.05352]
-        dry_run: Plan only: write label subsets and plan.csv, time a few steps, read no image. [default: off]
+        train_epochs: Passes over the labelled images. [epochs; above 0; default: 220, 95, 41 and 18 on
+            CheXpert, else 220 (n/223)^-0.365 for n images; arXiv 2010.05352]
+        dry_run: Plan only: write label subsets and plan.csv, time a few steps. [default: off]
     """
 
 def report(study: str | PathLike[str]) -> None:
-    """Write the report of a study again.
+    """Rewrite the report of a study.
 
     Args:
         study: A study folder.
@@ -599,22 +591,20 @@ def evaluate(
         score: Column of scores, one per label (repeatable).
         patient: Column of patient identifiers. [default: each row is its own patient]
         key: Column by which the rows of two tables are paired. [default: by position]
-        subgroup: Column of subgroups, each compared with the largest (repeatable); a column age is divided
-            into bands. [default: none]
+        subgroup: Column of subgroups, each compared with the largest (repeatable); age is divided into bands.
+            [default: none]
         against: A second table to compare with, on the same images. [default: none]
         unpaired: The second table has other patients. [default: off]
-        margin: Pre-specified AUROC margin for tests of equivalence and non-inferiority. [above 0 and below 1;
-            default: no such tests]
-        target_difference: AUROC difference for which the sample size of a future study is computed. [above 0
-            and below 1; default: 0.03]
-        validation: A table of other patients for fitting --threshold and --calibrate. [default: none]
-        threshold: Decision threshold: a score, or youden or sensitivity=VALUE, chosen on --validation.
-            [default: none]
-        prevalence: With --threshold: PPV and NPV also at this prevalence. [above 0 and below 1; default:
+        margin: Pre-specified AUROC margin of equivalence and non-inferiority. [above 0 and below 1; default:
+            no such tests]
+        target_difference: AUROC difference for the sample size of a future study. [above 0 and below 1;
+            default: 0.03]
+        validation: Table of other patients, to fit --threshold and --calibrate. [default: none]
+        threshold: Decision threshold: a score, or youden or sensitivity=VALUE on --validation. [default:
             none]
-        calibration: Assess calibration: Brier score, calibration error, slope, intercept, reliability curve.
-            [default: off]
-        calibrate: Calibrate the scores on --validation first; implies --calibration. [default: none]
+        prevalence: Prevalence at which to give PPV and NPV, too. [above 0 and below 1; default: none]
+        calibration: Brier score, calibration error, slope, intercept and reliability curve. [default: off]
+        calibrate: Calibrate on --validation first; implies --calibration. [default: none]
         replicates: Bootstrap resamples of the patients. [at least 1; default: 2000]
         bootstrap: Type of bootstrap interval. [default: percentile]
         stratify: Resample patients with and without the finding separately. [default: off]
@@ -642,9 +632,9 @@ def import_checkpoint(
             2010.05352]
         mean: Grey mean of its normalisation, one value or one per channel. [between 0 and 1; default: 0.502;
             released code of arXiv 2010.05352]
-        std: Divisor of its normalisation, one value or one per channel; the released code uses the variance.
-            [between 1e-6 and 1; default: 0.085585; released code of arXiv 2010.05352]
-        source: Dataset it was pretrained on, as stores name it (e.g. chexpert). [default: unknown]
+        std: Divisor of its normalisation; the released code uses the variance. [between 1e-6 and 1; default:
+            0.085585; released code of arXiv 2010.05352]
+        source: Dataset it was pretrained on, e.g. chexpert. [default: unknown]
     """
 
 def export(

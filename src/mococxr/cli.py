@@ -49,9 +49,9 @@ CONFIG_HELP = "YAML file of settings, e.g. the settings.yaml of a run; options g
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status: 0 done, 2 bad input or settings, 3 findings, 1 anything else."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    sys.exit(_status([word for word in given if word != "--debug"], debug))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    sys.exit(_status([word for word in words if word != "--debug"], debug))
 
 
 def _status(words: list[str], debug: bool) -> int:
@@ -144,8 +144,8 @@ def _function(command: str) -> Callable[..., None]:
     stand in the file of `--config`, and is checked when the settings are made.
     """
 
-    def call(*values: Any, **given: Any) -> None:
-        named = {name: value for name, value in given.items() if value is not None}
+    def call(*values: Any, **flags: Any) -> None:
+        named = {name: value for name, value in flags.items() if value is not None}
         config = named.pop("config", None)
         done = commands.run(command, _merge(config, _by_position(command, values) | named))
         if status := getattr(done, "exit_status", DONE):
@@ -154,7 +154,7 @@ def _function(command: str) -> Callable[..., None]:
     kinds = commands.types_of(command)
     by_position, by_name = commands.fields_of(command)
     first = [_parameter(command, f, kinds[f.name]) for f in by_position]
-    flags = [_parameter(command, f, kinds[f.name]) for f in by_name]
+    rest = [_parameter(command, f, kinds[f.name]) for f in by_name]
     config = inspect.Parameter(
         "config",
         inspect.Parameter.KEYWORD_ONLY,
@@ -163,10 +163,10 @@ def _function(command: str) -> Callable[..., None]:
             Path | None, Parameter(help=CONFIG_HELP, show_default=False, group=_GROUPS["Execution"], metavar="FILE")
         ],
     )
-    call.__signature__ = inspect.Signature([*first, *flags, config])  # type: ignore[attr-defined]
+    call.__signature__ = inspect.Signature([*first, *rest, config])  # type: ignore[attr-defined]
     call.__name__ = command
     call.__doc__ = inspect.getdoc(COMMANDS[command])
-    call.__annotations__ = {p.name: p.annotation for p in [*first, *flags, config]}
+    call.__annotations__ = {p.name: p.annotation for p in [*first, *rest, config]}
     return call
 
 
@@ -174,37 +174,37 @@ def _by_position(command: str, values: tuple[Any, ...]) -> dict[str, Any]:
     """The values given by position under the names of their settings; the last may take all that is left."""
     names = [f.name for f in commands.fields_of(command)[0]]
     kinds = commands.types_of(command)
-    given: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for order, name in enumerate(names):
         if _many(kinds[name]):
             if values[order:]:
-                given[name] = values[order:]
+                by_name[name] = values[order:]
         elif len(values) > order and values[order] is not None:
-            given[name] = values[order]
-    return given
+            by_name[name] = values[order]
+    return by_name
 
 
-def _merge(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+def _merge(config: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     """Settings from the file, then from the flags, which win; a preset stands behind both."""
-    if config is None and given.get("resume"):
-        kept = Path(given["out"]) / "settings.yaml" if "out" in given else None
+    if config is None and flags.get("resume"):
+        kept = Path(flags["out"]) / "settings.yaml" if "out" in flags else None
         config = kept if kept is not None and kept.is_file() else None
     if config is None:
-        return given
+        return flags
     stated = from_yaml(config)
-    preset, wanted = stated.get("preset"), given.get("preset")
-    if preset is not None and wanted is not None and preset != wanted:
+    preset, asked = stated.get("preset"), flags.get("preset")
+    if preset is not None and asked is not None and preset != asked:
         raise InputError(
-            f"--preset {wanted} contradicts {config}, whose settings come from the preset {preset}.",
+            f"--preset {asked} contradicts {config}, whose settings come from the preset {preset}.",
             "Leave one of the two out; settings in the file win over any preset.",
         )
-    return stated | given
+    return stated | flags
 
 
 GROUP_ORDER = (
     "Required", "Images", "Labels", "Split", "Privacy", "Design", "Columns", "Comparison", "Classifier",
     "Operating point", "Statistics", "Encoder", "Method", "Contrastive learning", "Augmentation", "Optimisation",
-    "Linear probe", "Gradient training", "Checkpoints and logging", "Output", "Execution",
+    "Linear probe", "Gradient training", "Checkpoints and logging", "Model card", "Output", "Execution",
 )  # fmt: skip
 _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUP_ORDER)}
 
@@ -213,8 +213,10 @@ def _parameter(command: str, field: Field[Any], kind: Any) -> inspect.Parameter:
     """One setting as a parameter that cyclopts understands."""
     plain = _plain_type(kind)
     group = "Required" if commands.is_required(field) else field.metadata["group"]
-    about = Parameter(
+    parameter = Parameter(
         help=commands.describe(command, field),
+        # cyclopts would write --C in lower case
+        name=None if field.metadata["positional"] else flag(field.name),
         show_default=False,
         negative="",
         group=_GROUPS[group],
@@ -226,9 +228,9 @@ def _parameter(command: str, field: Field[Any], kind: Any) -> inspect.Parameter:
         plain = str  # cyclopts would take 2.5 as 2; `make` refuses it
     if field.metadata["positional"] and _many(kind):
         item = typing.get_args(kind)[0]
-        return inspect.Parameter(field.name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[item, about])
+        return inspect.Parameter(field.name, inspect.Parameter.VAR_POSITIONAL, annotation=Annotated[item, parameter])
     where = inspect.Parameter.POSITIONAL_ONLY if field.metadata["positional"] else inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(field.name, where, default=None, annotation=Annotated[plain | None, about])
+    return inspect.Parameter(field.name, where, default=None, annotation=Annotated[plain | None, parameter])
 
 
 def _many(kind: Any) -> bool:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, Seeded, WithJobs, setting
+from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, Seeded, WithJobs, setting, under
 from mococxr.settings.preparation import STORE
 
 Mode = Literal["linear", "finetune", "lpft"]
+_images, _labels, _privacy = under("Images", "Labels", "Privacy")
+_operating_point, _encoder, _card = under("Operating point", "Encoder", "Model card")
+_probe, _gradient = under("Linear probe", "Gradient training")
 _CODE = "released code of arXiv 2010.05352"
 
 
@@ -17,20 +20,14 @@ _CODE = "released code of arXiv 2010.05352"
 class EncoderSettings(OnDevice, WithJobs):
     """How images reach an encoder."""
 
-    backbone: str | None = setting(
-        "timm architecture, needed if the encoder is imagenet, random or a weights file and no run tells it.",
-        None,
-        shown="the run's",
-        group="Encoder",
+    backbone: str | None = _encoder(
+        "timm architecture of the encoders imagenet, random and weights files.", None, shown="that of a run among them"
     )
-    size: int | None = setting(
-        "Side of the encoder's input.", None, unit="px", low=1, high=4096, shown="each encoder's own", group="Encoder"
+    size: int | None = _encoder(
+        "Side of the encoder's input.", None, unit="px", low=1, high=4096, shown="each encoder's own"
     )
-    crop_mode: Literal["center", "full"] = setting(
-        "Input crop: center, the square of the shorter side, or full, the whole image with its aspect ratio kept.",
-        "center",
-        source=PAPER,
-        group="Encoder",
+    crop_mode: Literal["center", "full"] = _encoder(
+        "Input crop: the central square, or the full image with its aspect ratio.", "center", source=PAPER
     )
 
 
@@ -38,45 +35,31 @@ class EncoderSettings(OnDevice, WithJobs):
 class TrainingSettings(EncoderSettings, Seeded):
     """How a classifier learns from labels: shared by `fit` and `study`."""
 
-    where: tuple[str, ...] = setting(
-        "Use only images with COLUMN=VALUE (repeatable).", (), shown="all images", group="Labels"
+    where: tuple[str, ...] = _labels("Use only images with COLUMN=VALUE (repeatable).", (), shown="all images")
+    uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = _labels(
+        "How uncertain labels (-1) are treated.", "ignore", source=PAPER
     )
-    uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = setting(
-        "How uncertain labels (-1) are treated.", "ignore", source=PAPER, group="Labels"
+    blank: Literal["negative", "unknown"] | None = _labels(
+        "How missing labels are treated.", None, shown="unknown; negative for CheXpert-like datasets"
     )
-    blank: Literal["negative", "unknown"] | None = setting(
-        "How missing labels are treated.", None, shown="unknown; negative for CheXpert-like datasets", group="Labels"
+    C: str = _probe(
+        "Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.", "0.01"
     )
-    C: str = setting(
-        "Inverse regularisation C of the logistic regression on standardised features, or cv to choose it by "
-        "cross-validation among training patients.",
-        "0.01",
-        group="Linear probe",
+    linear_solver: Literal["lbfgs", "gradient"] = _probe(
+        "Logistic regression on frozen features, or the paper's epochs with batch norm in train mode.", "lbfgs"
     )
-    linear_solver: Literal["lbfgs", "gradient"] = setting(
-        "lbfgs: logistic regression on frozen features; gradient: the paper's epochs, with batch norm in train mode.",
-        "lbfgs",
-        group="Linear probe",
+    lr: float = _gradient("Learning rate.", 3e-5, above=0, source=PAPER)
+    optimizer: Literal["adam", "adamw"] = _gradient("Optimiser.", "adam", source=PAPER)
+    weight_decay: float = _gradient("Weight decay.", 0.0, low=0, source=PAPER)
+    batch: int = _gradient("Batch size.", 16, unit="images", low=1, source=PAPER)
+    epochs: float | None = _gradient(
+        "Passes over the labelled images.", None, unit="epochs", above=0, shown="220 (n/223)^-0.365 for n images"
     )
-    lr: float = setting("Learning rate.", 3e-5, above=0, source=PAPER, group="Gradient training")
-    optimizer: Literal["adam", "adamw"] = setting("Optimiser.", "adam", source=PAPER, group="Gradient training")
-    weight_decay: float = setting("Weight decay.", 0.0, low=0, source=PAPER, group="Gradient training")
-    batch: int = setting("Batch size.", 16, unit="images", low=1, source=PAPER, group="Gradient training")
-    epochs: float | None = setting(
-        "Passes over the labelled images.",
-        None,
-        unit="epochs",
-        above=0,
-        shown="220 (n/223)^-0.365 for n images, the paper's 220, 95, 41 and 18",
-        group="Gradient training",
-    )
-    checkpoints: int = setting(
-        "Number of checkpoints, best by validation AUROC, whose probabilities are averaged; 0 uses the final weights "
-        "and no validation labels.",
+    checkpoints: int = _gradient(
+        "Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.",
         10,
         low=0,
         source=PAPER,
-        group="Gradient training",
     )
 
 
@@ -91,31 +74,23 @@ class EmbedSettings(EncoderSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(TrainingSettings):
-    """Train the classifier to keep, with calibration and an operating point."""
+    """Train a classifier for use, with calibrated probabilities and an operating point."""
 
     store: Path = setting(STORE, positional=True)
     encoder: str = setting(f"Encoder: {ENCODERS}.")
     target: str = setting("Label to predict: a column, or COLUMN=VALUE.")
     mode: Mode = setting(
-        "Linear probe on frozen features, fine-tuning of all layers, or fine-tuning from the probe's head (lpft).",
-        "linear",
-        group="Classifier",
+        "Linear probe, fine-tuning of all layers, or from the probe's head (lpft).", "linear", group="Classifier"
     )
-    fraction: float = setting(
-        "Fraction of the labelled training patients to use.", 1.0, above=0, high=1, group="Labels"
+    fraction: float = _labels("Fraction of the labelled training patients to use.", 1.0, above=0, high=1)
+    draw: int = _labels("Index of the label subset of that fraction.", 0, low=0)
+    calibrate: Literal["platt", "isotonic", "temperature", "none"] = _operating_point(
+        "Calibration on validation images.", "platt"
     )
-    draw: int = setting("Which label subset of that fraction.", 0, low=0, group="Labels")
-    calibrate: Literal["platt", "isotonic", "temperature", "none"] = setting(
-        "Calibration of the probabilities on validation images.", "platt", group="Operating point"
+    threshold_by: Literal["sensitivity", "youden", "none"] = _operating_point(
+        "Threshold on validation images: at --sensitivity, or at Youden's J.", "sensitivity"
     )
-    threshold_by: Literal["sensitivity", "youden", "none"] = setting(
-        "Threshold from validation images: at a given sensitivity, or at Youden's J.",
-        "sensitivity",
-        group="Operating point",
-    )
-    sensitivity: float | None = setting(
-        "Sensitivity that the threshold should reach.", None, above=0, high=1, shown="0.9", group="Operating point"
-    )
+    sensitivity: float | None = _operating_point("Sensitivity at the threshold.", None, above=0, high=1, shown="0.9")
     out: Path = setting("Model folder to create.")
 
 
@@ -126,19 +101,11 @@ class PredictSettings(OnDevice, WithJobs):
     model: Path = setting("A model folder made by `fit`.", positional=True)
     images: tuple[Path, ...] = setting("Image files, folders of images, or a store.", positional=True)
     out: Path = setting("CSV table to write.")
-    prevalence: float | None = setting(
-        "Prevalence of the finding where the images come from; calibrated probabilities are adjusted to it.",
-        None,
-        above=0,
-        below=1,
-        shown="that of the validation images",
-        group="Operating point",
+    prevalence: float | None = _operating_point(
+        "Prevalence for calibrated probabilities.", None, above=0, below=1, shown="that of the validation images"
     )
-    key: Path | None = setting(
-        "Pseudonym key as in `prepare`: image, patient and study names are written as keyed hashes.",
-        None,
-        shown="names as they are",
-        group="Privacy",
+    key: Path | None = _privacy(
+        "Key of `prepare`, to write image, patient and study as pseudonyms.", None, shown="names as they are"
     )
 
 
@@ -149,28 +116,18 @@ class ImportSettings:
     kind: Literal["moco-cxr"] = setting("Kind of checkpoint; moco-cxr also reads MoCo's.", positional=True)
     file: Path = setting("Checkpoint file, e.g. checkpoint_0019.pth.tar.", positional=True)
     out: Path = setting("Run folder to create.")
-    size: int = setting(
-        "Input size it was trained with.", 320, unit="px", low=32, high=4096, source=_CODE, group="Encoder"
+    size: int = _encoder("Input size it was trained with.", 320, unit="px", low=32, high=4096, source=_CODE)
+    mean: tuple[float, ...] = _encoder(
+        "Grey mean of its normalisation, one value or one per channel.", (0.5020,), low=0, high=1, source=_CODE
     )
-    mean: tuple[float, ...] = setting(
-        "Grey mean of its normalisation, one value or one per channel.",
-        (0.5020,),
-        low=0,
-        high=1,
-        source=_CODE,
-        group="Encoder",
-    )
-    std: tuple[float, ...] = setting(
-        "Divisor of its normalisation, one value or one per channel; the released code uses the variance.",
+    std: tuple[float, ...] = _encoder(
+        "Divisor of its normalisation; the released code uses the variance.",
         (0.085585,),
         low=1e-6,
         high=1,
         source=_CODE,
-        group="Encoder",
     )
-    source: str | None = setting(
-        "Dataset it was pretrained on, as stores name it (e.g. chexpert).", None, shown="unknown", group="Images"
-    )
+    source: str | None = _images("Dataset it was pretrained on, e.g. chexpert.", None, shown="unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +137,5 @@ class ExportSettings:
     path: Path = setting("A run folder, or a model folder made by `fit`.", positional=True)
     to: Literal["timm", "torchvision", "onnx"] = setting("Target library.")
     out: Path = setting("Folder to create.")
-    study: Path | None = setting(
-        "Study of this encoder whose results go into the model card.", None, group="Comparison"
-    )
-    arm: str | None = setting("Its arm in that study.", None, shown="the arm with the same weights", group="Comparison")
+    study: Path | None = _card("Study of this encoder whose results go into the model card.", None)
+    arm: str | None = _card("Its arm in that study.", None, shown="the arm with the same weights")

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -100,6 +100,11 @@ def setting(
         "words": dict(words or {}),
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def under(*groups: str) -> list[partial[Any]]:
+    """`setting`, under each of these headings of `--help`."""
+    return [partial(setting, group=group) for group in groups]
 
 
 def flag(name: str) -> str:
@@ -283,6 +288,7 @@ def from_yaml(path: Path) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in content.items()}
 
 
+(_execution,) = under("Execution")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -290,33 +296,29 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class OnDevice:
     """Where a network computes."""
 
-    device: Device = setting("Where to compute; auto takes a GPU if there is one.", "auto", group="Execution")
+    device: Device = setting("Compute device; auto: a GPU if available.", "auto", group="Execution")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithJobs:
     """How many processes or threads work."""
 
-    jobs: int | None = setting(
-        "Number of parallel processes and threads.", None, low=1, shown="one per core", group="Execution"
-    )
+    jobs: int | None = _execution("Number of parallel processes and threads.", None, low=1, shown="one per core")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seeded:
     """One seed decides everything random."""
 
-    seed: int = setting("Random seed.", 0, low=0, high=LARGEST_SEED, group="Execution")
+    seed: int = _execution("Random seed.", 0, low=0, high=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnExecutor:
     """Local processes, or a cluster."""
 
-    executor: Literal["local", "ray"] = setting(
-        "Run the parallel work on this machine, or on a Ray cluster that shares its file system.",
-        "local",
-        group="Execution",
+    executor: Literal["local", "ray"] = _execution(
+        "Run parallel work on this machine, or on a Ray cluster with a shared file system.", "local"
     )
 
 
@@ -324,12 +326,11 @@ class OnExecutor:
 class OnGpus(OnExecutor):
     """How the tasks of a cluster share its GPUs."""
 
-    gpus: float | None = setting(
-        "With --executor ray: GPU share per fine-tuning trial and per feature extraction; 0 uses the CPU.",
+    gpus: float | None = _execution(
+        "With --executor ray: GPUs per task; 0: CPU.",
         None,
         unit="GPUs",
         low=0,
         high=1,
         shown="0.25 if the cluster has GPUs",
-        group="Execution",
     )

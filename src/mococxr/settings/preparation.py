@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mococxr.settings.fields import LARGEST_SEED, PAPER, OnExecutor, Seeded, WithJobs, setting
+from mococxr.settings.fields import LARGEST_SEED, PAPER, OnExecutor, Seeded, WithJobs, setting, under
 
 Format = Literal[
     "auto", "csv", "dicom", "folder", "chexpert", "nih", "shenzhen", "montgomery", "mimic", "vindr", "padchest", "rsna",
     "tbx11k", "openi", "brax", "xrv",
 ]  # fmt: skip
+_images, _labels, _split, _privacy = under("Images", "Labels", "Split", "Privacy")
+_comparison, _augmentation, _output = under("Comparison", "Augmentation", "Output")
 STORE = "A store made by `prepare`."
 
 
@@ -24,68 +26,39 @@ class PrepareSettings(OnExecutor, WithJobs):
     )
     out: Path = setting("Store folder to create.")
     format: Format = setting("Layout of the source; auto detects it.", "auto", group="Images")
-    labels: Path | None = setting("Label table, if it is not inside the source.", None, group="Labels")
-    label: tuple[str, ...] = setting(
-        "Label column (repeatable); any value other than 1, 0, -1 and blank is then an error.",
-        (),
-        shown="every column of 1, 0, -1 and blank",
-        group="Labels",
+    labels: Path | None = _labels("Label table, if it is not inside the source.", None)
+    label: tuple[str, ...] = _labels(
+        "Label column (repeatable), of 1, 0, -1 and blank only.", (), shown="every column of 1, 0, -1 and blank"
     )
-    size: int = setting(
-        "Shorter side of a stored image.", 320, unit="px", low=16, high=4096, source=PAPER, group="Images"
+    size: int = _images("Shorter side of a stored image.", 320, unit="px", low=16, high=4096, source=PAPER)
+    depth: str = _images(
+        "Mapping of 16 to 8 bit: full (the declared range), or percentiles of the image as LOW:HIGH.", "full"
     )
-    depth: str = setting(
-        "Mapping of 16-bit images to 8 bit: full (the declared range), or two percentiles of the image as LOW:HIGH, "
-        "e.g. 0.5:99.5.",
-        "full",
-        group="Images",
-    )
-    voi: str = setting(
-        "DICOM window or VOI table to apply: first, widest, none (the whole stored range), a number from 1, or "
-        "name:TEXT.",
+    voi: str = _images(
+        "DICOM window or VOI table: first, widest, none (the whole stored range), a number from 1, or name:TEXT.",
         "first",
-        group="Images",
     )
-    frames: Literal["first", "refuse"] = setting(
-        "Multi-frame DICOM files: use the first frame, or exclude the file.", "first", group="Images"
+    frames: Literal["first", "refuse"] = _images("Multi-frame DICOM: use the first frame, or exclude.", "first")
+    max_pixels: int = _images("Images with more pixels are excluded unread.", 120_000_000, unit="pixels", low=1)
+    split: tuple[float, float, float] = _split(
+        "Fractions of patients for training, validation and test.", (0.5, 0.1, 0.4), low=0, high=1
     )
-    max_pixels: int = setting(
-        "Images with more pixels are excluded before they are decoded.",
-        120_000_000,
-        unit="pixels",
-        low=1,
-        group="Images",
-    )
-    split: tuple[float, float, float] = setting(
-        "Fractions of patients for training, validation and test.", (0.5, 0.1, 0.4), low=0, high=1, group="Split"
-    )
-    split_file: Path | None = setting(
-        "A given split instead of --split: a table `patient,split` (train, val, test), a JSON file with a list of "
-        "images per split, or mednet:NAME from the installed mednet package, e.g. mednet:default.",
+    split_file: Path | None = _split(
+        "Split to use instead of --split: a table `patient,split` (train, val, test), a JSON file with a list of images per "
+        "split, or mednet:NAME (e.g. mednet:default) from the installed mednet package.",
         None,
-        group="Split",
     )
-    split_seed: int = setting("Random seed of the split by --split.", 0, low=0, high=LARGEST_SEED, group="Split")
-    patients_unknown: bool = setting(
-        "Accept images without patient identifiers: each image then counts as its own patient, and the report says so.",
-        False,
-        group="Images",
+    split_seed: int = _split("Random seed of the split by --split.", 0, low=0, high=LARGEST_SEED)
+    patients_unknown: bool = _images(
+        "Accept images without patient identifiers; each then counts as a patient, and reports say so.", False
     )
-    pseudonymise: bool = setting(
-        "Replace patient, study and image names by keyed hashes and keep only the labels of the table; always on for "
-        "DICOM.",
-        False,
-        group="Privacy",
+    pseudonymise: bool = _privacy(
+        "Replace patient, study and image names by keyed hashes and drop other metadata; always for DICOM.", False
     )
-    key: Path | None = setting(
-        "Key file of the pseudonyms, created if absent; one key gives a patient the same pseudonym in every store.",
-        None,
-        shown="OUT.key beside the store",
-        group="Privacy",
+    key: Path | None = _privacy(
+        "Key file of the pseudonyms, created if absent; share it to link patients across stores.", None, shown="OUT.key"
     )
-    keep: tuple[str, ...] = setting(
-        "A further column of the table to keep in a pseudonymised store (repeatable).", (), group="Privacy"
-    )
+    keep: tuple[str, ...] = _privacy("A further column of the table to keep in a pseudonymised store (repeatable).", ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,24 +70,18 @@ class InspectSettings(WithJobs):
 
     store: Path = setting(STORE, positional=True)
     out: Path = setting("HTML page to write; NAME.json and flags.csv are written beside it.")
-    against: Path | None = setting(
-        "A second store that should share no patient and no image with the first, e.g. an external test set.",
-        None,
-        group="Comparison",
+    against: Path | None = _comparison(
+        "A second store that should share no patient and no image, e.g. an external test set.", None
     )
-    thumbnails: int = setting(
-        "Images shown per finding; the table lists all of them.", 12, unit="images", low=0, group="Output"
-    )
+    thumbnails: int = _output("Images shown per finding; flags.csv lists all.", 12, unit="images", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewsSettings(Seeded):
-    """Draw a sheet of augmented views as pretraining would see them, to check before a GPU hour is spent."""
+    """Draw a sheet of augmented views as pretraining would see them."""
 
     store: Path = setting(STORE, positional=True)
     out: Path = setting("PNG file to write.")
-    preset: Literal["paper", "tuned"] = setting("Preset whose augmentation is shown.", "tuned", group="Augmentation")
-    size: int | None = setting(
-        "Side of a view.", None, unit="px", low=16, high=4096, shown="the preset's", group="Augmentation"
-    )
-    images: int = setting("Number of images to show, one per row.", 6, unit="images", low=1, group="Images")
+    preset: Literal["paper", "tuned"] = _augmentation("Preset whose augmentation is shown.", "tuned")
+    size: int | None = _augmentation("Side of a view.", None, unit="px", low=16, high=4096, shown="the preset's")
+    images: int = _images("Number of images to show, one per row.", 6, low=1)
