@@ -95,12 +95,15 @@ def test_the_images_are_written_once_and_found_again(tmp_path: Path) -> None:
     assert read_dataset(tmp_path / "store.images", format="auto").name == "xrv"
 
 
-def test_an_image_that_the_dataset_cannot_give_is_in_quarantine(tmp_path: Path) -> None:
+def test_an_image_that_the_dataset_cannot_give_is_in_quarantine_and_why_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = dataset()
     given.images[1] = "broken"  # type: ignore[call-overload]
     store = mococxr.prepare(given, format="xrv", out=tmp_path / "store", size=16, jobs=1)
     assert len(store) == 5
     assert pl.read_csv(store.path / "quarantine.csv")["path"].to_list() == ["images/0000001.png"]
+    assert "could not give 1 images, e.g. image 1: AttributeError: 'str'" in capsys.readouterr().err
 
 
 def test_a_dataset_out_of_range_or_with_augmentation_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import polars as pl
 import pytest
 
 from archive_images import Archive, grey_image, image, write_archive
-from mococxr.datasets import Dataset, read_dataset
+from mococxr.datasets import Dataset, dicom_scan, read_dataset
 from mococxr.errors import InputError
 from mococxr.preparation.decode import Chunk, decode_chunk
 from mococxr.preparation.prepare import run
@@ -127,6 +128,29 @@ def test_a_header_longer_than_what_is_read_first_is_read_whole(small, tmp_path, 
     for size in (200, 400, 700):
         monkeypatch.setattr("mococxr.datasets.dicom_scan.PREFIX", size)
         assert read_dataset(root, format="dicom").rows.equals(short.rows)
+
+
+def test_a_file_that_comes_in_small_pieces_is_not_taken_for_a_short_one(small, monkeypatch):
+    """As on some network file systems, where a read may give less than was asked for."""
+
+    class Slow(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            return super().readinto(memoryview(buffer)[:100])
+
+        def read(self, size: int = -1) -> bytes:
+            return super().read(min(size, 100) if size > 0 else size)
+
+    def open_slowly(path: str, mode: str, buffering: int = -1) -> Any:
+        assert mode == "rb"
+        return io.BufferedReader(Slow(path)) if buffering else Slow(path)
+
+    paths = sorted(str(path.relative_to(small)) for path in small.rglob("*") if path.is_file())
+    before = dicom_scan.read_block(small, paths)
+    monkeypatch.setattr(dicom_scan, "PREFIX", 700)
+    monkeypatch.setattr(dicom_scan, "open", open_slowly, raising=False)
+    assert dicom_scan.read_block(small, paths) == before
+    assert len(before) == 4
+    assert not any(row["reason"] for row in before)
 
 
 def test_what_is_not_an_image_is_counted_or_listed_with_its_reason(small, tmp_path):

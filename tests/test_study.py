@@ -288,6 +288,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(place, tmp_path):
 def test_names_become_file_names_that_differ():
     assert slug("Finding") == "Finding"
     assert len({slug("a/b"), slug("a b"), slug("a_b"), slug("..")}) == 4
+    assert len({slug("a" * 60), slug("a" * 61), slug("a" * 60 + "b")}) == 3
     assert all("/" not in slug(text) and not slug(text).startswith(".") for text in ("../x", "a=b", "Ödem"))
 
 

@@ -220,14 +220,16 @@ def test_published_weights_that_may_have_seen_the_test_images_are_warned_of():
         source = "nih"
         manifest = {"size": 320}  # noqa: RUF012
 
+    class Small(Nih):
+        manifest = {"size": 200}  # noqa: RUF012
+
     source = EncoderSource("xrv:densenet121-res224-rsna", "xrv", EncoderSpec("densenet121", 224))
     (warning,) = encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))])
     assert "with labels, on RSNA Pneumonia" in warning
     Nih.source = "pediatric"
-    Nih.manifest["size"] = 200
-    (warning,) = encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))])
-    assert "224 px, larger" in warning
-    Nih.manifest["size"] = 320
+    for stores in ((Small, Nih), (Nih, Small)):  # the images that train and those that test
+        (warning,) = encoder_warnings(*stores, [Arm("theirs", (source,), ("theirs",))])
+        assert "224 px, larger than the images of the store (200 px)" in warning
     assert encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))]) == []
 
 

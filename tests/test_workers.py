@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from deadly_folder import broken, square
 from mococxr.errors import RunError
 from mococxr.pretraining import hardware
 from mococxr.pretraining.moco import MoCo
-from mococxr.workers import opencv_on_one_thread, surviving_map
+from mococxr.workers import cores, opencv_on_one_thread, surviving_map
 from small_run import tiny_run
 
 pytestmark = pytest.mark.usefixtures("_new_processes")
@@ -40,6 +41,14 @@ def test_an_item_that_kills_its_process_ends_the_run_unless_something_is_to_be_d
 def test_an_error_of_the_work_is_raised_here():
     with pytest.raises(OSError, match="no room for 0"):
         list(surviving_map(broken, [0], 1))
+
+
+def test_cores_that_this_process_may_not_use_do_not_count(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == 64
 
 
 TOUCH = """
