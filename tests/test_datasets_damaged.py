@@ -95,14 +95,14 @@ def whole(root: Path, name: str) -> str:
 @pytest.mark.parametrize("name", SETS)
 def test_a_damaged_table_is_read_or_refused_in_words(tmp_path: Path, name: str) -> None:
     kind = whole(tmp_path / "whole", name)
-    found = (tmp_path / "full").rglob("*")
+    found = (tmp_path / "whole").rglob("*")
     texts = sorted(path for path in found if path.suffix in (".csv", ".json", ".txt", ".xml"))
     dice = random.Random(f"{name}{SEED}")
     refused = 0
     for number in range(ROUNDS):
         root = tmp_path / f"{number}"
         shutil.copytree(tmp_path / "whole", root)
-        path = root / dice.choice(texts).relative_to(tmp_path / "full")
+        path = root / dice.choice(texts).relative_to(tmp_path / "whole")
         path.write_bytes(damaged(path.read_text(), dice))
         try:
             dataset = read_dataset(

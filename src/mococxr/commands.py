@@ -48,29 +48,29 @@ THEN = {"study": "mococxr.reporting.report:report_study"}
 """Command -> the function that its result goes to."""
 
 
-def run(command: str, given: Mapping[str, Any]) -> Any:
-    """Do what `command` says with the settings given.
+def run(command: str, values: Mapping[str, Any]) -> Any:
+    """Do what `command` says with these settings.
 
     Args:
         command: one of `COMMANDS`.
-        given: setting name -> value; the rest have their defaults.
+        values: setting name -> value; the rest have their defaults.
 
     Raises:
         InputError: an unknown or missing setting, or a value of the wrong type; nothing was written.
     """
     name, to_disk = OBJECTS.get(command, ("", ""))
-    if not isinstance(given.get(name, ""), str | os.PathLike):
-        given = _named(to_disk)(given)
-    settings: Any = make(COMMANDS[command], given)
+    if not isinstance(values.get(name, ""), str | os.PathLike):
+        values = _named(to_disk)(values)
+    settings: Any = make(COMMANDS[command], values)
     result = _named(ENTRIES[command])(settings)
     return _named(THEN[command])(result) if command in THEN else result
 
 
-def _named(place: str) -> Callable[..., Any]:
+def _named(path: str) -> Callable[..., Any]:
     """The function at `module:function`."""
-    module, name = place.split(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    module, name = path.split(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def fields_of(command: str) -> tuple[list[Field[Any]], list[Field[Any]]]:
@@ -95,25 +95,25 @@ def describe(command: str, field: Field[Any]) -> str:
     return fields.describe(field, getattr(COMMANDS[command], "presets", None))
 
 
-def command_line(command: str, given: Mapping[str, Any]) -> str:
+def command_line(command: str, values: Mapping[str, Any]) -> str:
     """The line that a user would type for these settings."""
     by_position, by_name = fields_of(command)
     words = ["mococxr", command]
     for field in by_position:
-        words += _words(given[field.name])
+        words += _words(values[field.name])
     for field in by_name:
-        if field.name not in given:
+        if field.name not in values:
             continue
-        for values in _by_flag(field, given[field.name]):
-            words += [flag(field.name), *_words(values)]
+        for value in _by_flag(field, values[field.name]):
+            words += [flag(field.name), *_words(value)]
     return " ".join(words)
 
 
 def say_and_run(command: str, **settings: Any) -> Any:
     """Say a command as a user would type it, and do it; a setting of None is left out."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    console.say(f"\n$ {command_line(command, given)}")
-    return run(command, given)
+    stated = {name: value for name, value in settings.items() if value is not None}
+    console.say(f"\n$ {command_line(command, stated)}")
+    return run(command, stated)
 
 
 def _by_flag(field: Field[Any], value: Any) -> list[Any]:
@@ -141,15 +141,15 @@ def function(command: str) -> Callable[..., Any]:
     by_position, by_name = fields_of(command)
     positions = [field.name for field in by_position]
 
-    def call(*values: Any, **given: Any) -> Any:
+    def call(*values: Any, **named: Any) -> Any:
         by_order = dict(zip(positions, values, strict=False))
-        twice = sorted(by_order.keys() & given.keys())
+        twice = sorted(by_order.keys() & named.keys())
         if len(values) > len(positions) or twice:
             fault = f"two values for {twice[0]}" if twice else "too many values by position"
             raise InputError(
                 f"{command}() got {fault}.", f"By position it takes {', '.join(positions) or 'nothing'}; name the rest."
             )
-        return run(command, by_order | given)
+        return run(command, by_order | named)
 
     name = PYTHON_NAMES.get(command, command)
     call.__signature__ = _signature(command)  # type: ignore[attr-defined]

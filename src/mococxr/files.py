@@ -104,8 +104,8 @@ def claim(out: Path, marker: str = "", what: str = "", way_out: str = "Name anot
 def _no_room(error: Exception) -> bool:
     """Whether a library's error means a full disk; PyTorch says only that less was written than it gave."""
     text = str(error)
-    said = any(f"os error {number})" in text for number in _FULL) or "unexpected pos" in text
-    return said or (isinstance(error, OSError) and error.errno in _FULL)
+    worded = any(f"os error {number})" in text for number in _FULL) or "unexpected pos" in text
+    return worded or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def _flush_to_disk(path: Path) -> None:

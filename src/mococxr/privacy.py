@@ -212,5 +212,5 @@ def redacted_traceback(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    place = "?" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-    return f"unexpected: {type(error).__name__} in {place}; its text is withheld, it may name a patient."
+    line = "?" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    return f"unexpected: {type(error).__name__} in {line}; its text is withheld, it may name a patient."

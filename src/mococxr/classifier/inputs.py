@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr import workers
+from mococxr.datasets.dataset import images_under
 from mococxr.datasets.dicom_scan import Walk, holds_dicom
 from mococxr.errors import ImageError, InputError
-from mococxr.images import SUFFIXES, Reading, decode_image, read_bytes, resize_shorter
+from mococxr.images import Reading, decode_image, read_bytes, resize_shorter
 from mococxr.images.dicom import header
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
@@ -122,17 +123,9 @@ def _of_store(store: Store, key: Key | None) -> Iterator[Image]:
         yield image
 
 
-def _by_suffix(folder: Path, key: Key | None) -> Iterator[str]:
+def _by_suffix(folder: Path, key: Key | None) -> list[str]:
     """Images of the known suffixes, relative to the folder."""
-
-    def shut(error: OSError) -> None:
-        _refuse(Path(error.filename), str(error.strerror), key)
-
-    for top, folders, names in os.walk(folder, onerror=shut):
-        folders[:] = [name for name in folders if name[0] != "."]
-        for name in names:
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
-                yield Path(top, name).relative_to(folder).as_posix()
+    return images_under(folder, closed=lambda error: _refuse(Path(error.filename), str(error.strerror), key))
 
 
 def _refuse(folder: Path, why: str, key: Key | None) -> None:

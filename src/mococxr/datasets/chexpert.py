@@ -139,18 +139,11 @@ def _parts_of(table: Table, request: Request) -> pl.DataFrame:
     paths = table.frame[column]
     parts = paths.str.extract_groups(_STUDY + (r"/([^/]+)$" if per_image else "/?()$")).struct.unnest()
     parts.columns = _PARTS
-    strange = parts["inside"].is_null()
-    if strange.any():
-        at = strange.arg_max() or 0
-        form = ".../train/patientN/studyN/image" if per_image else ".../train/patientN/studyN"
-        raise InputError(
-            "{row}, column {column!r}: {path!r} is not {form}.",
-            "CheXpert's own paths are needed; read other tables with --format csv.",
-            row=table.describe_row(at),
-            column=column,
-            path=paths[at],
-            form=Shown(form),
-        )
+    tables.refuse_rows(
+        parts["inside"].is_null(), table.describe_row, "{row}, column {column!r}: {path!r} is not {form}.",
+        "CheXpert's own paths are needed; read other tables with --format csv.",
+        column=column, path=paths, form=Shown(".../train/patientN/studyN" + ("/image" if per_image else "")),
+    )  # fmt: skip
     parts = parts.with_row_index("at")
     homes = {split: _homes(parts, split, table, request) for split in parts["split"].unique().sort()}
     parts = pl.concat([_at_home(part, homes[part["split"][0]], request) for part in parts.partition_by("split")])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets.tables import FIXED, DescribeRow, Table
+from mococxr.datasets.tables import FIXED, DescribeRow, Table, refuse_rows
 from mococxr.errors import InputError, Shown
 from mococxr.images import SUFFIXES
 
@@ -98,8 +98,8 @@ class Reader:
 
     def has_columns(self, names: Iterable[str]) -> bool:
         """Whether a table with these columns may be one of this dataset."""
-        wanted = {name.lower() for name in self.columns}
-        return bool(wanted) and wanted <= {name.lower() for name in names}
+        known = {name.lower() for name in self.columns}
+        return bool(known) and known <= {name.lower() for name in names}
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Dataset:
         return self.rows["path"] if self.file_paths is None else self.file_paths
 
 
-def finish(reader: Reader, found: Rows, request: Request, notes: tuple[str, ...] = ()) -> Dataset:
+def finish(reader: Reader, read: Rows, request: Request, notes: tuple[str, ...] = ()) -> Dataset:
     """Complete and check what a reader found: fixed columns that it left out, paths, patients, studies, splits.
 
     Without a patient column each image becomes its own patient, where the user allows that.
@@ -151,7 +151,7 @@ def finish(reader: Reader, found: Rows, request: Request, notes: tuple[str, ...]
     Raises:
         InputError: no image, a duplicate or escaping path, no or blank patient, a patient in two splits.
     """
-    root, frame, describe = found.root or request.root, found.frame, found.describe_row
+    root, frame, describe = read.root or request.root, read.frame, read.describe_row
     if not frame.height:
         raise InputError(
             "{source} holds no images that {dataset} can find.",
@@ -161,7 +161,7 @@ def finish(reader: Reader, found: Rows, request: Request, notes: tuple[str, ...]
         )
     frame = frame.with_columns(path=clean_paths(frame["path"], describe))
     _refuse_duplicates(frame["path"], describe)
-    frame, extra = _with_patients(frame, found, request)
+    frame, extra = _with_patients(frame, read, request)
     frame = frame.with_columns(
         pl.lit(None, pl.Float64 if name == "age" else pl.String).alias(name)
         for name in FIXED
@@ -169,35 +169,38 @@ def finish(reader: Reader, found: Rows, request: Request, notes: tuple[str, ...]
     )
     frame, renamed = _unique_studies(frame)
     _refuse_split_patients(frame)
-    tables = found.tables
+    tables = read.tables
     return Dataset(
         name=reader.name,
-        source=found.source or reader.name,
+        source=read.source or reader.name,
         root=root,
-        rows=frame.select(*FIXED, *found.labels, *found.metadata),
-        labels=found.labels,
-        metadata=found.metadata,
+        rows=frame.select(*FIXED, *read.labels, *read.metadata),
+        labels=read.labels,
+        metadata=read.metadata,
         safe=reader.safe,
-        has_official_split=found.has_official_split,
-        blank_means=found.blank_means,
-        patients_known=not extra and found.patients_known,
-        notes=(*notes, *(note for table in tables for note in table.notes), *found.notes, *extra, *renamed),
-        inputs={table.path.name: table.sha256 for table in tables} | dict(found.inputs),
-        rejected=found.rejected,
-        image_ids=found.image_ids,
+        has_official_split=read.has_official_split,
+        blank_means=read.blank_means,
+        patients_known=not extra and read.patients_known,
+        notes=(*notes, *(note for table in tables for note in table.notes), *read.notes, *extra, *renamed),
+        inputs={table.path.name: table.sha256 for table in tables} | dict(read.inputs),
+        rejected=read.rejected,
+        image_ids=read.image_ids,
     )
 
 
-def _with_patients(frame: pl.DataFrame, found: Rows, request: Request) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The rows with a patient each, and a note where each image had to become its own patient."""
     if "patient" in frame.columns:
-        _refuse_blank_patients(frame["patient"], found.describe_row)
+        refuse_rows(
+            frame["patient"].is_null(), read.describe_row, "{row}: the patient is blank ({count:,} such rows).",
+            "Fill it in or drop the row; if none is known, drop the column and give --patients-unknown.",
+        )  # fmt: skip
         return frame, ()
     if not request.patients_unknown:
         raise InputError(
             "{source}: the images have no patient identifiers, so a split could put one patient in two parts.",
             "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
-            source=Shown(found.root or request.root),
+            source=Shown(read.root or request.root),
         )
     note = "Patients are not known: each image counts as a patient of its own."
     return frame.with_columns(patient="path"), (note,)
@@ -209,10 +212,7 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
     Raises:
         InputError: a blank path, or one that leaves the root.
     """
-    if paths.null_count():
-        raise InputError(
-            "{row}: the path is blank.", "Fill it in or drop the row.", row=describe_row(paths.is_null().arg_max() or 0)
-        )
+    refuse_rows(paths.is_null(), describe_row, "{row}: the path is blank.", "Fill it in or drop the row.")
     clean = paths.str.replace_all("\\", "/", literal=True).str.replace_all(r"/(\./|/)*", "/")
     clean = clean.str.replace(r"^(\./)+", "")
     if clean.str.contains("..", literal=True).any():
@@ -220,43 +220,21 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
         tidy = clean.filter(dotted).map_elements(posixpath.normpath, return_dtype=pl.String)
         clean = clean.scatter(dotted.arg_true(), tidy) if len(tidy) else clean
     outside = clean.str.contains(r"^(/|[A-Za-z]:|\.\.(/|$))") | (clean == "") | (clean == ".")
-    if outside.any():
-        at = outside.arg_max() or 0
-        raise InputError(
-            "{row}: the path {path!r} lies outside the folder of the images.",
-            "Give paths inside the source, relative to the table's folder or to the source.",
-            row=describe_row(at),
-            path=paths[at],
-        )
+    refuse_rows(
+        outside, describe_row, "{row}: the path {path!r} lies outside the folder of the images.",
+        "Give paths inside the source, relative to the table's folder or to the source.", path=paths,
+    )  # fmt: skip
     return clean
 
 
 def _refuse_duplicates(paths: pl.Series, describe_row: DescribeRow) -> None:
     """One image, one row."""
     again = ~paths.is_first_distinct()
-    if again.any():
-        at = again.arg_max() or 0
-        first = (paths == paths[at]).arg_max() or 0
-        raise InputError(
-            "{row}: the path {path!r} already appears in {first}.",
-            "Keep one row an image ({count:,} rows repeat a path).",
-            row=describe_row(at),
-            path=paths[at],
-            first=describe_row(first),
-            count=again.sum(),
-        )
-
-
-def _refuse_blank_patients(patients: pl.Series, describe_row: DescribeRow) -> None:
-    """Every image has a patient."""
-    if patients.null_count():
-        at = patients.is_null().arg_max() or 0
-        raise InputError(
-            "{row}: the patient is blank ({count:,} such rows).",
-            "Fill it in or drop the row; if none is known, drop the column and give --patients-unknown.",
-            row=describe_row(at),
-            count=patients.null_count(),
-        )
+    first = (paths == paths[again.arg_max() or 0]).arg_max() or 0
+    refuse_rows(
+        again, describe_row, "{row}: the path {path!r} already appears in {first}.",
+        "Keep one row an image ({count:,} rows repeat a path).", path=paths, first=describe_row(first),
+    )  # fmt: skip
 
 
 def _unique_studies(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -286,16 +264,19 @@ def _refuse_split_patients(rows: pl.DataFrame) -> None:
 # --- finding files
 
 
-def images_under(root: Path, folder: str = "") -> list[str]:
+def images_under(root: Path, folder: str = "", closed: Callable[[OSError], None] | None = None) -> list[str]:
     """The images in a folder of the root and below it, by suffix: sorted posix paths relative to the root.
 
     Hidden files and folders (`.ipynb_checkpoints`) are skipped.
+
+    Args:
+        closed: called for a folder that cannot be read, instead of the error below.
 
     Raises:
         InputError: a folder on the way cannot be read.
     """
     images = []
-    for where, folders, names in os.walk(root / folder, onerror=_refuse_closed):
+    for where, folders, names in os.walk(root / folder, onerror=closed or _refuse_closed):
         folders[:] = [name for name in folders if name[0] != "."]
         prefix = Path(where).relative_to(root).as_posix()
         kept = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]

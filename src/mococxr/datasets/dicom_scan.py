@@ -92,13 +92,13 @@ def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
     walk = Walk()
     first = list(islice(walk.files(folder), looked_at))
     others = sum(n for kind, n in walk.skipped.items() if kind in SUFFIXES)
-    found = 0
+    images = 0
     for path in first:
         try:
-            found += is_dicom(_front(folder, path, 512)[0])
+            images += is_dicom(_front(folder, path, 512)[0])
         except ImageError:
             continue
-    return 2 * found > len(first) + others
+    return 2 * images > len(first) + others
 
 
 def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:

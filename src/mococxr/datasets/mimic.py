@@ -75,15 +75,8 @@ def _of_studies(table: Table, labels: tuple[str, ...]) -> pl.DataFrame:
         InputError: a study that appears twice, or a value that is no label.
     """
     study = table["study_id"]
-    again = ~study.is_first_distinct()
-    if again.any():
-        at = again.arg_max() or 0
-        raise InputError(
-            "{row}: the study {study!r} appears twice.",
-            "Keep one row a study.",
-            row=table.describe_row(at),
-            study=study[at],
-        )
+    again, row = ~study.is_first_distinct(), table.describe_row
+    tables.refuse_rows(again, row, "{row}: the study {study!r} appears twice.", "Keep one row a study.", study=study)
     values = [tables.label_values(table[name], table.describe_row) for name in labels]
     return pl.DataFrame([study.alias("study"), *values])
 
@@ -97,16 +90,10 @@ def _with_split(frame: pl.DataFrame, images: Table, request: Request) -> tuple[p
     split = tables.split_names(table["split"], table.describe_row)
     named = pl.DataFrame({"image": table["dicom_id"], "split": split}).unique("image")
     frame = frame.join(named, on="image", how="left", maintain_order="left")
-    if frame["split"].null_count():
-        at = frame["split"].is_null().arg_max() or 0
-        image = frame["image"][at]
-        raise InputError(
-            "{row}: {file} has no split for {image!r}.",
-            "Use tables of one release.",
-            row=images.describe_row(at),
-            file=Shown(path.name),
-            image=image,
-        )
+    tables.refuse_rows(
+        frame["split"].is_null(), images.describe_row, "{row}: {file} has no split for {image!r}.",
+        "Use tables of one release.", file=Shown(path.name), image=frame["image"],
+    )  # fmt: skip
     return frame, table
 
 

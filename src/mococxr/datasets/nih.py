@@ -9,7 +9,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
 from mococxr.datasets.tables import Table, read_lines, read_table
-from mococxr.errors import InputError, Shown
+from mococxr.errors import Shown
 
 LABELS = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration",
@@ -64,15 +64,10 @@ def _findings(table: Table, labels: tuple[str, ...]) -> list[pl.Series]:
     text = table["Finding Labels"]
     findings = text.str.split("|").list.eval(pl.element().str.strip_chars())
     strange = ~findings.list.set_difference(pl.Series([list(LABELS)])).list.len().eq(0) & text.is_not_null()
-    if strange.any():
-        at = strange.arg_max() or 0
-        raise InputError(
-            "{row}, column 'Finding Labels': {value!r} is not a list of findings.",
-            "Findings are: {names}.",
-            row=table.describe_row(at),
-            value=text[at],
-            names=Shown(", ".join(LABELS)),
-        )
+    tables.refuse_rows(
+        strange, table.describe_row, "{row}, column 'Finding Labels': {value!r} is not a list of findings.",
+        "Findings are: {names}.", value=text, names=Shown(", ".join(LABELS)),
+    )  # fmt: skip
     return [findings.list.contains(name).cast(pl.Int8).alias(name) for name in labels]
 
 

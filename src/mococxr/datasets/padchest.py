@@ -18,7 +18,6 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError
 
 FINDINGS = {
     "Normal": ("normal",),
@@ -89,14 +88,10 @@ def _terms(text: pl.Series, table: Table) -> pl.Series:
     """
     text = text.set(text == "nan", None)
     strange = (~text.str.contains(r"""^\[(\s*('[^']*'|"[^"]*")\s*,?)*\s*\]$""")).fill_null(False)
-    if strange.any():
-        at = strange.arg_max() or 0
-        raise InputError(
-            "{row}, column 'Labels': {value!r} is not a list of terms.",
-            "Write ['term', 'term'].",
-            row=table.describe_row(at),
-            value=text[at],
-        )
+    tables.refuse_rows(
+        strange, table.describe_row, "{row}, column 'Labels': {value!r} is not a list of terms.",
+        "Write ['term', 'term'].", value=text,
+    )  # fmt: skip
     terms = text.fill_null("[]").str.extract_all(r"""'[^']*'|"[^"]*\"""")
     terms = terms.list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2).str.strip_chars())
     return terms.list.eval(pl.element().filter(pl.element() != ""))

@@ -44,8 +44,8 @@ class Table:
 
     def describe_row(self, row: int) -> str:
         """Where a row (from 0) is found; the line is right where no value holds a line break."""
-        place = f"row {row + 1} (line {row + 2})"
-        return Shown(f"{self.path.name}, {place}", redacted=place)
+        position = f"row {row + 1} (line {row + 2})"
+        return Shown(f"{self.path.name}, {position}", redacted=position)
 
     def column(self, name: str) -> str:
         """The column of that name: as written, else whatever its case.
@@ -186,23 +186,34 @@ def is_label(text: pl.Series) -> bool:
     return bool((known_labels(text) | text.is_null()).all())
 
 
+def refuse_rows(wrong: pl.Series, describe_row: DescribeRow, problem: str, way_out: str, **values: object) -> None:
+    """Refuse the first row where `wrong` holds; the sentences may name it as `{row}`, and how many are as `{count}`.
+
+    Args:
+        problem, way_out: see `InputError`.
+        values: the other names in them; a series stands for its value in that row.
+
+    Raises:
+        InputError: there is one.
+    """
+    if wrong.any():
+        at = wrong.arg_max() or 0
+        values = {name: value[at] if isinstance(value, pl.Series) else value for name, value in values.items()}
+        raise InputError(problem, way_out, row=describe_row(at), count=wrong.sum(), **values)
+
+
 def label_values(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
     """A column of 1, 0, -1 and blank -> Int8, blank as null.
 
     Raises:
         InputError: any other value; the text names row and column.
     """
-    wrong = ~known_labels(text) & text.is_not_null()
-    if wrong.any():
-        at = wrong.arg_max() or 0
-        raise InputError(
-            "{row}, column {column!r}: {value!r} is not a label ({count:,} such values).",
-            "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct it or name other label columns.",
-            row=describe_row(at),
-            column=text.name,
-            value=text[at],
-            count=wrong.sum(),
-        )
+    refuse_rows(
+        ~known_labels(text) & text.is_not_null(), describe_row,
+        "{row}, column {column!r}: {value!r} is not a label ({count:,} such values).",
+        "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct it or name other label columns.",
+        column=text.name, value=text,
+    )  # fmt: skip
     return text.cast(pl.Float64).cast(pl.Int8)
 
 
@@ -250,16 +261,11 @@ def split_names(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
         InputError: a word that names no split.
     """
     named = text.str.to_lowercase().replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String)
-    wrong = named.is_null() & text.is_not_null()
-    if wrong.any():
-        at = wrong.arg_max() or 0
-        raise InputError(
-            "{row}, column {column!r}: {value!r} is not the name of a split.",
-            "Write train, val or test, or leave it blank.",
-            row=describe_row(at),
-            column=text.name,
-            value=text[at],
-        )
+    refuse_rows(
+        named.is_null() & text.is_not_null(), describe_row,
+        "{row}, column {column!r}: {value!r} is not the name of a split.",
+        "Write train, val or test, or leave it blank.", column=text.name, value=text,
+    )  # fmt: skip
     return named
 
 

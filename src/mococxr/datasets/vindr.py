@@ -77,11 +77,8 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
     column = next((name for name in table.frame.columns if name.lower() == "rad_id"), None)
     reader = table.frame[column] if column else pl.repeat("consensus", len(image), eager=True)
     frame = pl.DataFrame({"image": image, "reader": reader})
-    if image.null_count() or reader.null_count():
-        at = (image.is_null() | reader.is_null()).arg_max() or 0
-        raise InputError(
-            "{row}: the image or the reader is blank.", "Fill it in or drop the row.", row=table.describe_row(at)
-        )
+    blank, problem = image.is_null() | reader.is_null(), "{row}: the image or the reader is blank."
+    tables.refuse_rows(blank, table.describe_row, problem, "Fill it in or drop the row.")
     if long:
         seen = table.frame["class_name"].fill_null("")
         names = sorted(set(seen) - {""})

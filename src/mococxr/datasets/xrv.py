@@ -52,7 +52,7 @@ def _read(request: Request) -> Rows:
     return own.read_own(Request(request.root, table, request.label, request.patients_unknown))
 
 
-def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
+def on_disk(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `prepare` with a dataset object as `source` -> the same with the folder it was written to.
 
     The folder is `OUT.images`, beside the store. Images that are there from an earlier call are kept if the table is
@@ -61,12 +61,12 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: no dataset, no `out`, random augmentation, or images outside -1024..1024.
     """
-    dataset, out = given.get("source"), given.get("out")
+    dataset, out = settings.get("source"), settings.get("out")
     if not all(hasattr(dataset, name) for name in ("pathologies", "labels", "csv", "__getitem__")):
         raise InputError(
             "{kind} is neither a path nor a dataset of torchxrayvision.", _HOW, kind=Shown(type(dataset).__name__)
         )
-    if given.get("format", "xrv") not in ("xrv", "auto") or out is None:
+    if settings.get("format", "xrv") not in ("xrv", "auto") or out is None:
         raise InputError("A dataset object is prepared with format='xrv' and an `out`.", _HOW)
     if getattr(dataset, "data_aug", None) is not None:
         raise InputError("The dataset has data_aug: its images would differ each time.", "Make it without.")
@@ -89,7 +89,7 @@ def on_disk(given: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if failed:  # `prepare` knows only that the file is not there
         console.warn(f"The dataset object could not give {len(failed):,} images, e.g. {failed[0]}")
-    return {**given, "source": folder, "format": "xrv"}
+    return {**settings, "source": folder, "format": "xrv"}
 
 
 def _table(dataset: Any) -> pl.DataFrame:

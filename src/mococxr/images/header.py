@@ -289,14 +289,14 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, i
     if count > _MAX_ENTRIES:
         raise ImageError("damaged TIFF: a directory of more entries than there are tags")
     values: dict[str, tuple[int, ...]] = {}
-    for place in range(start, start + count * entry, entry):
-        tag, kind = struct.unpack_from(order + "HH", data, place)
+    for offset in range(start, start + count * entry, entry):
+        tag, kind = struct.unpack_from(order + "HH", data, offset)
         if tag in _TIFF_TAGS and kind in _TIFF_TYPES and _TIFF_TAGS[tag] not in values:
-            many = struct.unpack_from(word, data, place + 4)[0]
+            many = struct.unpack_from(word, data, offset + 4)[0]
             if many > _MAX_VALUES:
                 raise ImageError("damaged TIFF: an entry of more values than an image needs")
             size = struct.calcsize(_TIFF_TYPES[kind]) * many
-            inside = place + head
+            inside = offset + head
             where = inside if size <= entry - head else struct.unpack_from(word, data, inside)[0]
             if many and where + size <= len(data):
                 values[_TIFF_TAGS[tag]] = struct.unpack_from(f"{order}{many}{_TIFF_TYPES[kind]}", data, where)

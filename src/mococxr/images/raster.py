@@ -58,8 +58,8 @@ def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
     short = min(height, width)
     if short == size:
         return image
-    wanted = (max(size, round(width * size / short)), max(size, round(height * size / short)))
-    return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA if size < short else cv2.INTER_LINEAR)
+    shape = (max(size, round(width * size / short)), max(size, round(height * size / short)))
+    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if size < short else cv2.INTER_LINEAR)
 
 
 def _to_grey(pixels: np.ndarray, associated_alpha: bool) -> np.ndarray:

@@ -30,7 +30,6 @@ from mococxr.store.contact_sheet import contact_sheet
 from mococxr.store.reader import FORMAT, Store
 from mococxr.version import VERSION
 
-"""Smallest and largest shorter side of a stored image, in pixels."""
 _ELSEWHERE = ("out", "jobs", "executor")
 """Settings that do not change what the store holds."""
 _FILES = ("source", "labels", "split_file", "key")

@@ -127,12 +127,12 @@ def types_of(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def make(kind: type[S], given: Mapping[str, Any]) -> S:
+def make(kind: type[S], plain: Mapping[str, Any]) -> S:
     """Build settings from plain values, each checked against its field's type and range.
 
     Args:
         kind: a settings dataclass of this room.
-        given: setting name -> value, as flags, YAML or keyword arguments give them; None counts as not given.
+        plain: setting name -> value, as flags, YAML or keyword arguments give them; None counts as not set.
 
     Raises:
         InputError: an unknown name (with the nearest known ones), a missing one, a value of the wrong type or
@@ -141,7 +141,7 @@ def make(kind: type[S], given: Mapping[str, Any]) -> S:
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     types_ = types_of(kind)  # type: ignore[arg-type]
     values = {}
-    for name, value in given.items():
+    for name, value in plain.items():
         if name not in fields:
             raise InputError(f"There is no setting {name!r}.", nearest(name, fields))
         if value is not None:

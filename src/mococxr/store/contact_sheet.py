@@ -31,9 +31,9 @@ def contact_sheet(images: Level, paths: list[str], captions: list[str], title: s
     width = max(columns * (TILE + GAP) + GAP, 480)
     sheet = np.zeros((CAPTION + -(-len(rows) // columns) * (TILE + CAPTION + GAP) + GAP, width), np.uint8)
     write(sheet, title, GAP, 22, 0.5, width)
-    for place, i in enumerate(rows):
-        top = CAPTION + place // columns * (TILE + CAPTION + GAP)
-        left = GAP + place % columns * (TILE + GAP)
+    for number, i in enumerate(rows):
+        top = CAPTION + number // columns * (TILE + CAPTION + GAP)
+        left = GAP + number % columns * (TILE + GAP)
         sheet[top : top + TILE, left : left + TILE] = tile(images.pixels(i))
         write(sheet, PurePosixPath(paths[i]).stem, left, top + TILE + 13, 0.36, TILE)
         write(sheet, captions[i], left, top + TILE + 28, 0.36, TILE)

@@ -6,7 +6,6 @@ import struct
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,6 @@ from mococxr.workers import cores
 FINDINGS = ("effusion", "effusion_left", "effusion_right", "cardiomegaly", "opacity", "edema", "atelectasis")
 """Findings and their sides (the patient's). Plain `effusion` takes a side, or both, by chance."""
 VIEWS = ("PA", "AP", "lateral")
-
-
-@dataclass(frozen=True)
-class _Severity:
-    left: float
-    right: float
-    heart: float
-    opacity: float
-    edema: float
-    atelectasis: float
 
 
 def draw_synthetic(
@@ -85,55 +74,39 @@ def draw_synthetic(
     Raises:
         InputError: an unknown finding or view, a severity outside 0..1, a size under 32.
     """
-    _check(size, findings or {}, view)
-    person = draw_anatomy(seed, index if patient is None else patient)
-    rng, own = generator(seed, 1, index), generator(seed, 2, index)
-    severity = _severity(findings or {}, own)
-    breath = 0.04 * rng.standard_normal() - (0.04 if view == "AP" else 0.0)
-    canvas = _canvas(rng, size, pose)
-    if view == "lateral":
-        grey = lateral_attenuation(canvas, person, rng, _from_the_side(severity), breath, texture)
-    else:
-        grey = _attenuation(canvas, person, rng, own, severity, breath, view == "AP", texture)
-        grey = devices(canvas, rng, grey, gadgets)
-    return _develop(grey, rng, exposure, noise)
-
-
-def _check(size: int, findings: Mapping[str, float], view: str) -> None:
     if size < 32:
         raise InputError(f"A synthetic image of {size} pixels is too small.", "Ask for 32 pixels or more.")
     if view not in VIEWS:
         raise InputError(f"Unknown view {view!r}.", f"Synthetic images are drawn as {', '.join(VIEWS)}.")
-    for name, value in findings.items():
+    for name, value in (findings or {}).items():
         if name not in FINDINGS:
             raise InputError(f"Unknown finding {name!r}.", f"Known findings: {', '.join(FINDINGS)}.")
         if not 0 <= value <= 1:
             raise InputError(f"Severity {value} of {name} is outside 0..1.", "Give a number from 0 to 1.")
+    person = draw_anatomy(seed, index if patient is None else patient)
+    # Two streams: what a finding draws must not move the rest of the image.
+    rng, finding_rng = generator(seed, 1, index), generator(seed, 2, index)
+    severity = _severity(findings or {}, finding_rng)
+    breath = 0.04 * rng.standard_normal() - (0.04 if view == "AP" else 0.0)
+    canvas = _canvas(rng, size, pose)
+    if view == "lateral":
+        grey = lateral_attenuation(canvas, person, rng, severity, breath, texture)
+    else:
+        grey = _attenuation(canvas, person, rng, finding_rng, severity, breath, view == "AP", texture)
+        grey = devices(canvas, rng, grey, gadgets)
+    return _develop(grey, rng, exposure, noise)
 
 
-def _severity(findings: Mapping[str, float], own: np.random.Generator) -> _Severity:
-    side, second = own.random(2)
+def _severity(findings: Mapping[str, float], chance: np.random.Generator) -> dict[str, float]:
+    """Severity of each finding with plain `effusion` on its side; `chance` is the image's own."""
+    side, second = chance.random(2)
     fluid = findings.get("effusion", 0.0)
     left = fluid if side < 0.45 else fluid * second * (side > 0.8)
     right = fluid if side >= 0.45 else fluid * second * (side < 0.1)
-    return _Severity(
-        left=max(left, findings.get("effusion_left", 0.0)),
-        right=max(right, findings.get("effusion_right", 0.0)),
-        heart=findings.get("cardiomegaly", 0.0),
-        opacity=findings.get("opacity", 0.0),
-        edema=findings.get("edema", 0.0),
-        atelectasis=findings.get("atelectasis", 0.0),
-    )
-
-
-def _from_the_side(severity: _Severity) -> dict[str, float]:
-    return {
-        "fluid": max(severity.left, severity.right),
-        "heart": severity.heart,
-        "opacity": severity.opacity,
-        "edema": severity.edema,
-        "bands": severity.atelectasis,
-    }
+    return dict.fromkeys(FINDINGS, 0.0) | dict(findings) | {
+        "effusion_left": max(left, findings.get("effusion_left", 0.0)),
+        "effusion_right": max(right, findings.get("effusion_right", 0.0)),
+    }  # fmt: skip
 
 
 def _canvas(rng: np.random.Generator, height: int, pose: float) -> Canvas:
@@ -150,8 +123,8 @@ def _attenuation(
     canvas: Canvas,
     person: Anatomy,
     rng: np.random.Generator,
-    own: np.random.Generator,
-    severity: _Severity,
+    finding_rng: np.random.Generator,
+    severity: Mapping[str, float],
     breath: float,
     magnified: bool,
     texture: float,
@@ -159,13 +132,15 @@ def _attenuation(
     """Brightness before development, about 0 (air outside) to 1 (bone behind the heart), float32."""
     tissue = torso(canvas, person)
     chest = lungs(canvas, person, breath)
-    dense = np.maximum(heart(canvas, person, severity.heart, breath, magnified), mediastinum(canvas, person, magnified))
+    dense = np.maximum(
+        heart(canvas, person, severity["cardiomegaly"], breath, magnified), mediastinum(canvas, person, magnified)
+    )
     air = chest * (1 - 0.93 * dense)
-    air = air * (1 - effusion(canvas, person, 1, severity.left, breath))
-    air = air * (1 - effusion(canvas, person, -1, severity.right, breath))
-    air = air * (1 - opacity(canvas, person, own, severity.opacity))
-    air = air * (1 - edema(canvas, person, severity.edema))
-    air = air * (1 - atelectasis(canvas, person, own, severity.atelectasis))
+    air = air * (1 - effusion(canvas, person, 1, severity["effusion_left"], breath))
+    air = air * (1 - effusion(canvas, person, -1, severity["effusion_right"], breath))
+    air = air * (1 - opacity(canvas, person, finding_rng, severity["opacity"]))
+    air = air * (1 - edema(canvas, person, severity["edema"]))
+    air = air * (1 - atelectasis(canvas, person, finding_rng, severity["atelectasis"]))
     branches = vessels(canvas, person, rng) * texture
     mottle = texture * (
         0.5 * cloud(rng, canvas.height, canvas.width, 9) + 0.5 * cloud(rng, canvas.height, canvas.width, 24)
@@ -209,11 +184,7 @@ def write_synthetic(
     prevalence: float = 0.4,
     subtle: float = 1.0,
     jobs: int | None = None,
-    exposure: float = 1.0,
-    pose: float = 1.0,
-    noise: float = 1.0,
-    texture: float = 1.0,
-    gadgets: float = 1.0,
+    **look: float,
 ) -> Path:
     """Write `folder/images/synthetic-*.png` and then `folder/labels.csv`; equal arguments give equal files.
 
@@ -228,7 +199,7 @@ def write_synthetic(
         prevalence: share of patients with each finding.
         subtle: 1 spreads severity evenly; larger makes more of the positive cases slight.
         jobs: threads; by default one a core.
-        exposure, pose, noise, texture, gadgets: spread of what is no finding (see `draw_synthetic`).
+        look: exposure, pose, noise, texture, gadgets (see `draw_synthetic`).
 
     Returns:
         The path of the table.
@@ -236,24 +207,6 @@ def write_synthetic(
     Raises:
         InputError: a number out of range, or a folder that cannot be written to.
     """
-    _folder_check(images, images_per_patient, labelled, label_noise, prevalence, subtle)
-    rows = _plan(images, seed, images_per_patient, labelled, label_noise, prevalence, subtle)
-    look = {"exposure": exposure, "pose": pose, "noise": noise, "texture": texture, "gadgets": gadgets}
-    pixels = Path(folder) / "images"
-    try:
-        pixels.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(jobs or cores()) as pool:
-            list(pool.map(lambda row: _write_image(Path(folder), row, seed, size, look), rows))
-    except OSError as error:
-        raise InputError(f"Cannot write images to {pixels}: {error.strerror}.", "Name another folder.") from error
-    table = Path(folder) / "labels.csv"
-    write_csv(table, pl.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], schema=COLUMNS))
-    return table
-
-
-def _folder_check(
-    images: int, images_per_patient: int, labelled: float, label_noise: float, prevalence: float, subtle: float
-) -> None:
     for name, count in (("images", images), ("images_per_patient", images_per_patient)):
         if count < 1:
             raise InputError(f"{name} is {count}.", "Give a whole number of 1 or more.")
@@ -262,12 +215,17 @@ def _folder_check(
             raise InputError(f"{name} is {share}.", "Give a share from 0 to 1.")
     if subtle <= 0:
         raise InputError(f"subtle is {subtle}.", "Give a number above 0.")
+    rows = _plan(images, seed, images_per_patient, labelled, label_noise, prevalence, subtle)
+    write_images(Path(folder), seed, {row["path"]: row["drawn"] | {"size": size} | look for row in rows}, jobs)
+    table = Path(folder) / "labels.csv"
+    write_csv(table, pl.DataFrame([{name: row[name] for name in COLUMNS} for row in rows], schema=COLUMNS))
+    return table
 
 
 def _plan(
     images: int, seed: int, most: int, labelled: float, label_noise: float, prevalence: float, subtle: float
 ) -> list[dict[str, Any]]:
-    """One row an image: the table's columns, and what the drawing needs."""
+    """One row an image: the table's columns, and `drawn`, arguments of `draw_synthetic`."""
     rows: list[dict[str, Any]] = []
     patient = 0
     while len(rows) < images:
@@ -280,28 +238,47 @@ def _plan(
             severity = np.where(ill, np.clip(core * np.exp(0.25 * rng.standard_normal(2)), 0.05, 1), 0.0)
             label = np.where(rng.random(2) < label_noise, ~ill, ill).astype(int).tolist()
             cloudy = float(rng.random() ** 2) if rng.random() < 0.25 else 0.0
-            name = f"synthetic-{patient + 1:06d}"
+            name, view = f"synthetic-{patient + 1:06d}", "AP" if rng.random() < 0.35 else "PA"
+            findings = {"effusion": severity[0], "cardiomegaly": severity[1], "opacity": cloudy}
             rows.append({
                 "path": f"images/{name}-{number + 1}.png", "patient": name, "study": f"{name}-{number + 1}",
-                "view": "AP" if rng.random() < 0.35 else "PA", "sex": person.sex, "age": person.age,
+                "view": view, "sex": person.sex, "age": person.age,
                 "Effusion": label[0] if known else None, "Cardiomegaly": label[1] if known else None,
-                "index": len(rows), "number": patient,
-                "findings": {"effusion": severity[0], "cardiomegaly": severity[1], "opacity": cloudy},
+                "drawn": {"index": len(rows), "patient": patient, "view": view, "findings": findings},
             })  # fmt: skip
         patient += 1
     return rows
 
 
-def _write_image(folder: Path, row: Mapping[str, Any], seed: int, size: int, look: Mapping[str, float]) -> None:
-    image = draw_synthetic(
-        seed, row["index"], size=size, findings=row["findings"], patient=row["number"], view=row["view"], **look
-    )
-    data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    (folder / row["path"]).write_bytes(with_text(data, "synthetic", NOTE))
+def write_images(folder: Path, seed: int, images: Mapping[str, Mapping[str, Any]], jobs: int | None) -> None:
+    """Draw images and write them, PNG or JPEG; each says within the file that nobody was X-rayed.
 
+    Args:
+        images: path below the folder -> arguments of `draw_synthetic`.
+        jobs: threads; None is one a core.
 
-def with_text(png: bytes, keyword: str, text: str) -> bytes:
-    """Put a tEXt chunk after the header of a PNG (signature 8 bytes, IHDR 25)."""
-    body = b"tEXt" + keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return png[:33] + chunk + png[33:]
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+
+    def write(path: str) -> None:
+        image = draw_synthetic(seed, **images[path])
+        if path.endswith(".png"):
+            data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+            # a tEXt chunk after the signature (8 bytes) and IHDR (25)
+            text = b"tEXtsynthetic\0" + NOTE.encode()
+            chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+            data = data[:33] + chunk + data[33:]
+        else:
+            data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+            # a comment segment after the start marker (2 bytes)
+            data = data[:2] + b"\xff\xfe" + (len(NOTE) + 2).to_bytes(2, "big") + NOTE.encode() + data[2:]
+        (folder / path).write_bytes(data)
+
+    try:
+        for parent in {(folder / path).parent for path in images}:
+            parent.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(jobs or cores()) as pool:
+            list(pool.map(write, images))
+    except OSError as error:
+        raise InputError(f"Cannot write images to {folder}: {error.strerror}.", "Name another folder.") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from mococxr.synthetic.anatomy import Anatomy, Canvas, arc, closed, cloud
@@ -81,17 +83,17 @@ def effusion(canvas: Canvas, person: Anatomy, side: int, severity: float, breath
     return (0.78 + 0.16 * severity) * canvas.fill(np.concatenate([top, bottom]), blur=0.030)
 
 
-def opacity(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity: float) -> np.ndarray:
+def opacity(canvas: Canvas, person: Anatomy, rng: np.random.Generator, severity: float) -> np.ndarray:
     """A patchy consolidation in one lung; place and form by the image's own chance."""
     if severity <= 0:
         return np.zeros((canvas.height, canvas.width), np.float32)
-    side = 1 if own.random() < 0.5 else -1
-    across, down = own.uniform(0.40, 0.75), own.uniform(0.30, 0.78)
-    radius = (0.10 + 0.20 * severity) * own.uniform(0.85, 1.2, 2)
+    side = 1 if rng.random() < 0.5 else -1
+    across, down = rng.uniform(0.40, 0.75), rng.uniform(0.30, 0.78)
+    radius = (0.10 + 0.20 * severity) * rng.uniform(0.85, 1.2, 2)
     x, y = canvas.body
     centre_y = person.apex + down * (person.base - person.apex)
     distance = np.square((x - side * across * person.chest) / radius[0]) + np.square((y - centre_y) / radius[1])
-    ragged = distance + 0.45 * cloud(own, canvas.height, canvas.width, 14)
+    ragged = distance + 0.45 * cloud(rng, canvas.height, canvas.width, 14)
     return (0.35 + 0.4 * severity) / (1 + np.exp(np.clip(4 * (ragged - 1), -30, 30)))
 
 
@@ -103,12 +105,12 @@ def edema(canvas: Canvas, person: Anatomy, severity: float) -> np.ndarray:
     return 0.62 * severity * np.exp(-np.square(across) - np.square(down))
 
 
-def atelectasis(canvas: Canvas, person: Anatomy, own: np.random.Generator, severity: float) -> np.ndarray:
+def atelectasis(canvas: Canvas, person: Anatomy, rng: np.random.Generator, severity: float) -> np.ndarray:
     """Plates of collapsed lung above one diaphragm; side and slope by the image's own chance."""
     if severity <= 0:
         return np.zeros((canvas.height, canvas.width), np.float32)
-    side = 1 if own.random() < 0.5 else -1
-    slopes = own.uniform(-0.10, 0.14, 2)
+    side = 1 if rng.random() < 0.5 else -1
+    slopes = rng.uniform(-0.10, 0.14, 2)
     low, reach = person.base - person.dome_right - 0.16, 0.86 * person.chest
     plates = [
         arc([(side * 0.30 * reach, y), (side * 0.65 * reach, y + slope / 2), (side * reach, y + slope)])
@@ -148,49 +150,20 @@ def bones(canvas: Canvas, person: Anatomy) -> np.ndarray:
         y, reach = a - 0.02 + 0.163 * k, c * min(1.0, 0.66 + 0.12 * k)
         for s in (1, -1):
             lift, drop = 0.10 + 0.01 * k, person.rib_drop * (0.55 + 0.08 * k)
-            back.append(
-                arc(
-                    [
-                        (s * 0.07, y),
-                        (s * 0.5 * reach, y - lift),
-                        (s * reach, y + 0.1 * drop),
-                        (s * 1.03 * reach, y + drop),
-                    ]
-                )
-            )
+            wall = (s * 1.03 * reach, y + drop)
+            back.append(arc([(s * 0.07, y), (s * 0.5 * reach, y - lift), (s * reach, y + 0.1 * drop), wall]))
             if 1 <= k <= 6:
-                front.append(
-                    arc(
-                        [
-                            (s * 1.03 * reach, y + drop),
-                            (s * 0.9 * reach, y + drop + 0.2),
-                            (s * 0.42 * reach, y + drop + 0.28),
-                        ]
-                    )
-                )
+                front.append(arc([wall, (s * 0.9 * reach, y + drop + 0.2), (s * 0.42 * reach, y + drop + 0.28)]))
     cage = canvas.stroke(back, rib, 0.006) - 0.45 * canvas.stroke(back, 0.55 * rib, 0.006)
     cage = cage + 0.45 * canvas.stroke(front, 1.15 * rib, 0.010)
+    up = person.clavicle
     collar = [
-        arc(
-            [
-                (s * 0.09, a + 0.16),
-                (s * 0.3, a + 0.17 - 0.3 * person.clavicle),
-                (s * 0.5, a + 0.10 - person.clavicle),
-                (s * 0.86, a + 0.06 - person.clavicle),
-            ]
-        )
+        arc([(s * 0.09, a + 0.16), (s * 0.3, a + 0.17 - 0.3 * up), (s * 0.5, a + 0.10 - up), (s * 0.86, a + 0.06 - up)])
         for s in (1, -1)
     ]
     collars = canvas.stroke(collar, 0.062, 0.006) - 0.35 * canvas.stroke(collar, 0.034, 0.006)
     blade = [
-        closed(
-            [
-                (s * (c + 0.03), a + 0.12),
-                (s * (c + 0.20), a + 0.10),
-                (s * (c + 0.10), a + 0.75),
-                (s * (c - 0.02), a + 0.55),
-            ]
-        )
+        closed([(s * (c + out), a + down) for out, down in ((0.03, 0.12), (0.20, 0.10), (0.10, 0.75), (-0.02, 0.55))])
         for s in (1, -1)
     ]
     return person.bone * (cage + 1.3 * collars + 0.6 * canvas.fill(*blade, blur=0.01) + _spine(canvas, person))
@@ -227,7 +200,12 @@ def devices(canvas: Canvas, rng: np.random.Generator, grey: np.ndarray, chance: 
 
 
 def lateral_attenuation(
-    canvas: Canvas, person: Anatomy, rng: np.random.Generator, severity: dict[str, float], breath: float, texture: float
+    canvas: Canvas,
+    person: Anatomy,
+    rng: np.random.Generator,
+    severity: Mapping[str, float],
+    breath: float,
+    texture: float,
 ) -> np.ndarray:
     """Brightness of a lateral image before development, about 0..1, float32 (height, width).
 
@@ -235,17 +213,17 @@ def lateral_attenuation(
         canvas: pixels and pose.
         person: who it is.
         rng: the image's own chance, for mottle.
-        severity: 0..1 each: `fluid` (behind the diaphragm), `heart`, `opacity`, `edema`, `bands`.
+        severity: 0..1 of each finding; fluid lies behind the diaphragm, whatever its side.
         breath: shift of the diaphragm in body units.
         texture: strength of the mottle.
     """
     base = person.base + breath
-    air = _lungs(canvas, person, base) * (1 - 0.85 * _heart(canvas, base, severity["heart"]))
-    air = air * (1 - _fluid(canvas, base, severity["fluid"]))
+    air = _lungs(canvas, person, base) * (1 - 0.85 * _heart(canvas, base, severity["cardiomegaly"]))
+    air = air * (1 - _fluid(canvas, base, max(severity["effusion_left"], severity["effusion_right"])))
     air = air * (1 - _haze(canvas, -0.02, person.apex + 0.72, 0.40, 0.6 * severity["edema"]))
     air = air * (1 - _haze(canvas, 0.22, person.apex + 0.95, 0.24, 0.7 * severity["opacity"]))
     band = canvas.stroke([arc([(-0.25, base - 0.30), (0.1, base - 0.36), (0.4, base - 0.26)])], 0.04, 0.01)
-    air = air * (1 - 0.7 * severity["bands"] * band)
+    air = air * (1 - 0.7 * severity["atelectasis"] * band)
     mottle = cloud(rng, canvas.height, canvas.width, 16)
     air = air * np.clip(1 - 0.08 * texture * mottle, 0, 1)
     tissue = _body(canvas, person)

@@ -9,19 +9,16 @@ in each folder, and a comment in each image, say that nobody was X-rayed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import polars as pl
 
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv
 from mococxr.synthetic.anatomy import Anatomy, draw_anatomy, generator
-from mococxr.synthetic.image import NOTE, draw_synthetic, with_text
-from mococxr.workers import cores
+from mococxr.synthetic.image import NOTE, write_images
 
 MARK = "SYNTHETIC.txt"
 DRAWN = {
@@ -98,7 +95,7 @@ def write_chexpert(
     _plant_oddities(train)
     others = {"valid": _rows("valid", seed, studies=valid), "test": _rows("test", seed, studies=test)}
     every = [*train, *others["valid"], *others["test"]]
-    _write_images(root, every, seed, size, jobs)
+    _draw(root, every, seed, size, jobs)
     for split, rows in (("train", train), ("valid", others["valid"])):
         write_csv(root / RELEASE / f"{split}.csv", _table(rows))
     write_csv(root / "CheXpert" / "groundtruth.csv", _studies(others["test"]))
@@ -128,14 +125,13 @@ def write_shenzhen(folder: Path, images: int = 160, *, seed: int = 0, size: int 
         ill = int(number >= images / 2)
         rng, person = generator(seed, 5, number), draw_anatomy(seed, number)
         stem = f"CHNCXR_{number + 1:04d}_{ill}"
-        rows.append({
-            "path": f"CXR_png/{stem}.png", "index": number, "person": number, "view": "PA", "devices": False,
-            "findings": {"opacity": ill * float(0.15 + 0.85 * rng.random())},
-        })  # fmt: skip
+        findings = {"opacity": ill * float(0.15 + 0.85 * rng.random())}
+        drawn = {"index": number, "patient": number, "view": "PA", "gadgets": 0.0, "findings": findings}
+        rows.append({"path": f"CXR_png/{stem}.png", "drawn": drawn})
         sex = "male" if person.sex == "M" else "female"
         reading = "opacity drawn by a program" if ill else "normal"
         atomic_write(root / f"ClinicalReadings/{stem}.txt", f"{sex} {person.age}yrs\n{reading}\n")
-    _write_images(root, rows, seed, size, jobs)
+    _draw(root, rows, seed, size, jobs)
     return root
 
 
@@ -164,26 +160,29 @@ def _study(
     if kind > 0.97:
         sides = ["frontal", "frontal", "lateral"]
     truth = {
-        name: bool(rng.random() < _prevalence(name)) if rng.random() < CHANGE else here for name, here in ill.items()
+        name: bool(rng.random() < _prevalence(name)) if rng.random() < CHANGE else present
+        for name, present in ill.items()
     }
-    severity = {DRAWN[name]: float(here * (0.2 + 0.8 * rng.random())) for name, here in truth.items()}
+    severity = {DRAWN[name]: float(present * (0.2 + 0.8 * rng.random())) for name, present in truth.items()}
     devices = bool(rng.random() < 0.53)
     known = _whole_truth(truth, devices)
     labels = known if split != "train" else _reported(rng, known)
     pa = rng.random() < (0.45 if "lateral" in sides else 0.07)
-    place = f"patient{number:05d}/study{study}"
-    home = "CheXpert" if split == "test" else RELEASE
-    return [
-        {
-            "path": f"{home}/{split}/{place}/view{view}_{side}.jpg", "study": f"{split}/{place}",
-            "index": number * 100 + study * 10 + view, "person": number, "devices": devices,
-            "view": "lateral" if side == "lateral" else "PA" if pa else "AP", "findings": severity,
+    study_path = f"patient{number:05d}/study{study}"
+    release = "CheXpert" if split == "test" else RELEASE
+    rows = []
+    for view, side in enumerate(sides, 1):
+        position = None if side == "lateral" else "PA" if pa else "AP"
+        rows.append({
+            "path": f"{release}/{split}/{study_path}/view{view}_{side}.jpg", "study": f"{split}/{study_path}",
+            "drawn": {
+                "index": number * 100 + study * 10 + view, "patient": number, "view": position or "lateral",
+                "findings": severity, "gadgets": 4.0 if devices else 0.0,
+            },
             "Sex": "Male" if person.sex == "M" else "Female", "Age": min(person.age, 90),
-            "Frontal/Lateral": side.capitalize(),
-            "AP/PA": None if side == "lateral" else "PA" if pa else "AP", **labels,
-        }
-        for view, side in enumerate(sides, 1)
-    ]  # fmt: skip
+            "Frontal/Lateral": side.capitalize(), "AP/PA": position, **labels,
+        })  # fmt: skip
+    return rows
 
 
 def _prevalence(name: str) -> float:
@@ -195,7 +194,7 @@ def _prevalence(name: str) -> float:
 def _whole_truth(truth: dict[str, bool], devices: bool) -> dict[str, str]:
     """All 14 labels as they are; what follows from the drawn findings, follows."""
     opaque = truth["Edema"] or truth["Consolidation"] or truth["Atelectasis"]
-    there = {
+    present = {
         **truth,
         "Lung Opacity": opaque,
         "Pneumonia": truth["Consolidation"],
@@ -203,7 +202,7 @@ def _whole_truth(truth: dict[str, bool], devices: bool) -> dict[str, str]:
         "No Finding": not any(truth.values()),
         "Support Devices": devices,
     }
-    return {name: "1.0" if there.get(name, False) else "0.0" for name in SHARES}
+    return {name: "1.0" if present.get(name, False) else "0.0" for name in SHARES}
 
 
 def _reported(rng: np.random.Generator, truth: dict[str, str]) -> dict[str, str | None]:
@@ -211,13 +210,13 @@ def _reported(rng: np.random.Generator, truth: dict[str, str]) -> dict[str, str 
     labels: dict[str, str | None] = {}
     for name, value in truth.items():
         positive, negative, uncertain = SHARES[name]
-        here = 1.04 * positive + uncertain / 2
+        share = _prevalence(name)
         chance = rng.random()
         if value == "1.0":
-            said, unsure = positive / here, uncertain / 2 / here
+            certain, unsure = positive / share, uncertain / 2 / share
         else:
-            said, unsure = negative / (1 - here), uncertain / 2 / (1 - here)
-        labels[name] = value if chance < said else "-1.0" if chance < said + unsure else None
+            certain, unsure = negative / (1 - share), uncertain / 2 / (1 - share)
+        labels[name] = value if chance < certain else "-1.0" if chance < certain + unsure else None
     return labels
 
 
@@ -245,32 +244,8 @@ def _studies(rows: Sequence[Row]) -> pl.DataFrame:
     )
 
 
-def _write_images(root: Path, rows: Sequence[Row], seed: int, size: int, jobs: int | None) -> None:
-    try:
-        for folder in {(root / row["path"]).parent for row in rows}:
-            folder.mkdir(parents=True, exist_ok=True)
-        for home in {root, *(root / Path(row["path"]).parts[0] for row in rows)}:
-            atomic_write(home / MARK, NOTE + "\n")
-        with ThreadPoolExecutor(jobs or cores()) as pool:
-            list(pool.map(lambda row: _write_image(root / row["path"], row, seed, size), rows))
-    except OSError as error:
-        raise InputError(f"Cannot write images to {root}: {error.strerror}.", "Name another folder.") from error
-
-
-def _write_image(path: Path, row: Row, seed: int, size: int) -> None:
-    image = draw_synthetic(
-        seed, row["index"], size=size, findings=row["findings"], patient=row["person"], view=row["view"],
-        gadgets=4.0 if row["devices"] else 0.0,
-    )  # fmt: skip
-    if path.suffix == ".png":
-        data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-        path.write_bytes(with_text(data, "synthetic", NOTE))
-    else:
-        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-        path.write_bytes(_with_comment(data, NOTE))
-
-
-def _with_comment(jpeg: bytes, text: str) -> bytes:
-    """Put a comment segment after the first two bytes of a JPEG."""
-    body = text.encode("ascii")
-    return jpeg[:2] + b"\xff\xfe" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+def _draw(root: Path, rows: Sequence[Row], seed: int, size: int, jobs: int | None) -> None:
+    """Write the images of the rows, and a note in each folder that the release has."""
+    for folder in {root, *(root / Path(row["path"]).parts[0] for row in rows)}:
+        atomic_write(folder / MARK, NOTE + "\n")
+    write_images(root, seed, {row["path"]: row["drawn"] | {"size": size} for row in rows}, jobs)

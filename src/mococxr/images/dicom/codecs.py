@@ -135,13 +135,13 @@ def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsi
     if stream.precision > 16:
         raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
     try:
-        found = _DECODERS[stream.kind](frame, stream, colours)
+        samples = _DECODERS[stream.kind](frame, stream, colours)
     except ImportError as error:
         raise ImageError(f"{stream.kind} pixel data: {_WAY_OUT}") from error
     shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
-    if found.shape not in (shape, shape[:2]):
+    if samples.shape not in (shape, shape[:2]):
         raise ImageError(DAMAGED)
-    return found
+    return samples
 
 
 def _baseline(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
@@ -165,8 +165,8 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
     """JPEG-LS, by CharLS."""
     import jpeg_ls
 
-    raw, about = _called(lambda: jpeg_ls.decode_pixel_data(frame))
-    if stream.samples > 1 and about["interleave_mode"] == 0:
+    raw, parameters = _called(lambda: jpeg_ls.decode_pixel_data(frame))
+    if stream.samples > 1 and parameters["interleave_mode"] == 0:
         planes = np.frombuffer(raw, _sample(stream))
         if planes.size != stream.samples * stream.rows * stream.columns:
             raise ImageError(CUT)
@@ -178,23 +178,23 @@ def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsigned
     """JPEG 2000 and high-throughput JPEG 2000, by OpenJPEG."""
     import openjpeg
 
-    found = _called(lambda: openjpeg.decode(frame[frame.find(_J2K) :], j2k_format=0))
-    if found.dtype.itemsize > 2:
+    samples = _called(lambda: openjpeg.decode(frame[frame.find(_J2K) :], j2k_format=0))
+    if samples.dtype.itemsize > 2:
         raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
-    return np.ascontiguousarray(found).view(_sample(stream))
+    return np.ascontiguousarray(samples).view(_sample(stream))
 
 
 def _called(decoder: Callable[[], Any]) -> Any:
     """Call a native decoder; ImageError where it raises, or says that the data are damaged or cut short."""
     with caught_stderr() as messages:
         try:
-            found = decoder()
+            decoded = decoder()
         except Exception as error:  # what a wrapped library raises is not specified
             raise ImageError(DAMAGED) from error
     message = "".join(messages)
     if any(word in message.lower() for word in ("corrupt", "premature", "truncat", "invalid")):
         raise ImageError(f"{DAMAGED}: {last_line(message)}")
-    return found
+    return decoded
 
 
 def _sample(stream: Stream) -> str:
@@ -205,10 +205,10 @@ def _sample(stream: Stream) -> str:
 def _shaped(raw: bytes | bytearray, stream: Stream) -> NDArray[np.unsignedinteger]:
     """Decoded bytes as an image; a decoder that gave fewer than declared met the end of the data."""
     shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
-    found = np.frombuffer(raw, _sample(stream))
-    if found.size != np.prod(shape):
+    samples = np.frombuffer(raw, _sample(stream))
+    if samples.size != np.prod(shape):
         raise ImageError(CUT)
-    return found.reshape(shape)
+    return samples.reshape(shape)
 
 
 _DECODERS: dict[str, Callable[[bytes, Stream, str], NDArray[np.unsignedinteger]]] = {

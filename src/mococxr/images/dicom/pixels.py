@@ -139,10 +139,10 @@ def _plain(file: DicomFile, layout: _Layout) -> StoredPixels:
     """Uncompressed pixel data."""
     assert file.pixels is not None
     start, declared = file.pixels.start, file.pixels.length
-    there = min(declared, len(file.body) - start)
+    present = min(declared, len(file.body) - start)
     needed = layout.frame_bytes * max(layout.frames, 1)
-    if there < needed:
-        raise ImageError(f"truncated: {max(there, 0):,} of {needed:,} bytes of pixel data")
+    if present < needed:
+        raise ImageError(f"truncated: {max(present, 0):,} of {needed:,} bytes of pixel data")
     width = layout.allocated // 8
     raw = memoryview(file.body)[start : start + layout.frame_bytes]
     cells = np.frombuffer(raw, ("<" if file.little else ">") + f"u{width}")
@@ -168,23 +168,23 @@ def _compressed(file: DicomFile, layout: _Layout) -> StoredPixels:
         if not is_rle(frame):
             named = UID_dictionary.get(file.syntax or "", ("an unknown kind",))[0]
             raise ImageError(f"compressed pixel data that no decoder here reads ({named})")
-        found = decode_rle(frame, layout.rows, layout.columns, layout.samples, layout.allocated // 8)
-        return _stored_pixels(found, layout, layout.stored, _shift(layout))
+        samples = decode_rle(frame, layout.rows, layout.columns, layout.samples, layout.allocated // 8)
+        return _stored_pixels(samples, layout, layout.stored, _shift(layout))
     if (stream.rows, stream.columns, stream.samples) != (layout.rows, layout.columns, layout.samples):
         raise ImageError(
             f"the compressed image has {stream.columns} x {stream.rows} x {stream.samples} samples, the header "
             f"says {layout.columns} x {layout.rows} x {layout.samples}"
         )
-    found = decode_stream(frame, stream, layout.photometric)
+    samples = decode_stream(frame, stream, layout.photometric)
     if layout.stored > stream.precision:
-        found = _widened(found, stream.precision, layout.signed)
+        samples = _widened(samples, stream.precision, layout.signed)
     shift = _shift(layout) if stream.precision > layout.high else 0
-    return _stored_pixels(found, layout, layout.stored, shift, rgb=stream.turned)
+    return _stored_pixels(samples, layout, layout.stored, shift, rgb=stream.turned)
 
 
-def _widened(found: NDArray[np.unsignedinteger], precision: int, signed: bool) -> NDArray[np.unsignedinteger]:
+def _widened(samples: NDArray[np.unsignedinteger], precision: int, signed: bool) -> NDArray[np.unsignedinteger]:
     """Samples of a stream that has fewer bits than the header declares, in 16 bits, their sign carried on."""
-    wide = found.astype(np.uint16)
+    wide = samples.astype(np.uint16)
     if not signed:
         return wide
     spare = 16 - precision
@@ -197,14 +197,14 @@ def _shift(layout: _Layout) -> int:
 
 
 def _stored_pixels(
-    found: NDArray[np.unsignedinteger], layout: _Layout, stored: int, shift: int, rgb: bool = False
+    samples: NDArray[np.unsignedinteger], layout: _Layout, stored: int, shift: int, rgb: bool = False
 ) -> StoredPixels:
     """Cells in the machine's byte order; of a colour that carries its luma only that."""
     kind = layout.photometric
     luma = kind.startswith("YBR_FULL") or kind.startswith("YBR_PARTIAL")
-    if found.ndim == 3 and luma and not rgb:
-        found = found[..., 0]
-    values = np.ascontiguousarray(found, dtype=found.dtype.newbyteorder("="))
+    if samples.ndim == 3 and luma and not rgb:
+        samples = samples[..., 0]
+    values = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("="))
     return StoredPixels(values, stored, shift, layout.signed, kind, kind.startswith("YBR_PARTIAL") and not rgb)
 
 
