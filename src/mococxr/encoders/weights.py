@@ -119,7 +119,7 @@ def url_file(url: str, folder: Path) -> Path:
     path = folder / urlsplit(url).path.rsplit("/", 1)[-1]
     if not path.is_file():
         if not reachable(url):
-            raise InputError(f"{path.name} is not here, and there is no network.", f"Put {url} at {path}.")
+            raise InputError(f"{path.name} is not on this machine, and there is no network.", f"Put {url} at {path}.")
         prefix = re.search(r"-([0-9a-f]{8,64})\.", path.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -163,12 +163,12 @@ def read_patients(path: Path) -> set[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {path}: {error}.", "Name a text file with one patient a line.") from error
+        raise InputError(f"Cannot read {path}: {error}.", "Name a text file with one patient per line.") from error
     names = {line.split(",")[0].strip().strip('"') for line in lines} - {""}
     if lines and lines[0].split(",")[0].strip().lower() in {"patient", "patient_id", "patientid"}:
         names.discard(lines[0].split(",")[0].strip())
     if not names:
-        raise InputError(f"{path} lists no patient.", "Write one patient a line, or leave --exclude-patients out.")
+        raise InputError(f"{path} lists no patient.", "Write one patient per line, or leave --exclude-patients out.")
     return names
 
 

@@ -150,13 +150,13 @@ def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
         fits = max(batch // world, 2) * world
         raise InputError(
             f"--batch {batch} cannot be shared evenly by {world} processes.",
-            f"Start {fewer} instead, which goes on with any run, or begin one with --batch {fits}.",
+            f"Start {fewer} instead, which can resume any run, or start one with --batch {fits}.",
         )
     for name, asked in (("key-groups", groups), ("accumulate", parts)):
         if batch // world // asked < 2:
             raise InputError(
                 f"--{name} {asked} leaves less than two images a pass where {world} processes share a batch of {batch}.",
-                "Start fewer processes, or begin a run with a larger --batch.",
+                "Start fewer processes, or start a run with a larger --batch.",
             )
 
 

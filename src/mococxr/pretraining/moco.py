@@ -343,5 +343,5 @@ def _tied(_: Log, window: Log, __: Run) -> Verdict | None:
         "self-negative",
         f"{share:.0%} of images have a negative equal to their own key, so the loss cannot fall below log 2 = "
         f"{math.log(2):.2f}.",
-        "Shorten --queue, or mend the images' order.",
+        "Shorten --queue, or fix the order of the images.",
     )

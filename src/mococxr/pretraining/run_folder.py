@@ -111,10 +111,10 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
     differ = [name for name in now if name not in FREE_ON_RESUME and now[name] != earlier[name]]
     if differ:
         shown = ", ".join(f"{flag(name)} {earlier[name]} -> {now[name]}" for name in differ[:5])
-        raise InputError(f"{out} was begun with other settings ({shown}).", "Leave them out, or name another --out.")
+        raise InputError(f"{out} was started with other settings ({shown}).", "Leave them out, or name another --out.")
     inputs = read_json(out / "inputs.json")
     if inputs != inputs_of(stores):
-        raise InputError(f"{out} was begun on other images: {inputs}.", "Name the same stores, or another --out.")
+        raise InputError(f"{out} was started on other images: {inputs}.", "Name the same stores, or another --out.")
 
 
 def open_folder(settings: PretrainSettings, dataset: PretrainSet, stores: Sequence[Store]) -> None:
@@ -166,11 +166,11 @@ def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
         if state.get("format") != FORMAT:
             raise InputError(
                 f"{path} was written by another version of mococxr (format {state.get('format')}, not {FORMAT}).",
-                "Go on with that version, or start the run anew in another --out.",
+                "Continue with that version, or start the run again in another --out.",
             )
         return state
     if reasons:
-        raise InputError(f"No checkpoint in {folder} can be read ({', '.join(reasons)}).", "Start the run anew.")
+        raise InputError(f"No checkpoint in {folder} can be read ({', '.join(reasons)}).", "Start the run again.")
     return None
 
 

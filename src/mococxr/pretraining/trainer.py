@@ -123,7 +123,7 @@ def train(
             if done % s.save_every == 0 or last or stop:
                 run.save(done)
             if stop and not last:
-                raise RunError(f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume goes on from there.")
+                raise RunError(f"Stopped after step {done:,} of {steps:,}, saved.\n  --resume continues from there.")
     return run.log
 
 

@@ -57,7 +57,7 @@ def table_features(source: EncoderSource, store: Store, rows: NDArray[np.int64])
         )
     values = table["features"].explode().to_numpy().reshape(len(rows), source.spec.feature_dim).astype(np.float32)
     if not np.isfinite(values).all():
-        raise InputError(f"{source.name} has features that are not finite.", "Remove these images or mend them.")
+        raise InputError(f"{source.name} has features that are not finite.", "Remove or fix these images.")
     return values
 
 
