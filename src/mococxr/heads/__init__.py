@@ -17,7 +17,7 @@ class Mode:
 
     Args:
         train: trains it.
-        by_gradient: whether it trains by gradient, and so takes a GPU and changes the encoder.
+        by_gradient: whether it trains by gradient, and so takes a GPU and changes the encoder; else the head is solved.
         reads_features: whether it reads features of the frozen encoder, which `study` then computes once.
     """
 
@@ -42,8 +42,3 @@ def train_classifier(data: TrainData, config: TrainConfig) -> FitResult:
         RunError: the loss is not finite.
     """
     return MODES[config.mode].train(data, config)
-
-
-def is_closed_form(mode: str, config: TrainConfig) -> bool:
-    """True where the head is solved on cached features, False where training is by gradient."""
-    return not MODES[mode].by_gradient(config)

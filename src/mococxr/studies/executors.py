@@ -24,7 +24,7 @@ from mococxr.encoders import EncoderSource
 from mococxr.errors import InputError, RunError
 from mococxr.features import pick_device
 from mococxr.files import sha256_file
-from mococxr.heads import is_closed_form
+from mococxr.heads import MODES
 from mococxr.store import Store
 from mococxr.studies.design import TargetData, Trial
 from mococxr.studies.folder import INPUTS
@@ -55,15 +55,12 @@ def joined(name: str, device: str, gpus: float | None) -> Iterator[tuple[Any, fl
 def executor_of(
     name: str, context: TrialContext, jobs: int | None, device: str, gpus: float | None
 ) -> Iterator[Local | OnRay]:
-    """The executor `local` or `ray`; its connection ends with the block.
+    """The executor `local` or `ray`, whose connection ends with the block; errors as `joined`, nothing was written.
 
     Args:
         jobs: trials at a time; None is as many as there is room for.
         device: as asked for: on Ray `auto` is looked up by each task on the machine that it runs on.
         gpus: share of a GPU for each task that needs one, on Ray; None is `SHARE` where there are GPUs.
-
-    Raises:
-        InputError: as `joined`; nothing was written.
     """
     with joined(name, device, gpus) as cluster:
         yield (Local(context, jobs) if cluster is None else OnRay(cluster[0], context, jobs, device, cluster[1]))
@@ -85,7 +82,7 @@ class Local:
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
         """Do the trials and yield their records as they come; in several processes where they are slow."""
         context = self._context
-        by_gradient = any(not is_closed_form(trial.mode, context.config) for trial, _ in todo)
+        by_gradient = any(MODES[trial.mode].by_gradient(context.config) for trial, _ in todo)
         slow = by_gradient or context.config.C == "cv"
         if self._jobs == 1 or len(todo) == 1 or not slow:  # a solved head takes less time than a process to start
             # One thread a trial by gradient, so that its sums do not depend on --jobs.
@@ -188,8 +185,8 @@ class OnRay:
         cluster, shared = self._begin()
         tasks = []
         for trial, draw in todo:
-            on_cpu = is_closed_form(trial.mode, self._context.config)
-            gpus, device = (0.0, "cpu") if on_cpu else (self._gpus, self._device)
+            by_gradient = MODES[trial.mode].by_gradient(self._context.config)
+            gpus, device = (self._gpus, self._device) if by_gradient else (0.0, "cpu")
             tasks.append(Task(trial.id, _trial, (trial, draw, device), shared, gpus=gpus))
         with closing(cluster.run_unordered(tasks, self._jobs)) as answers:
             for trial, answer in answers:

@@ -25,6 +25,8 @@ from mococxr.studies.design import Design
 from mococxr.studies.trial import validation_path
 
 Rows = list[Record]
+ACROSS = {"linear": "finetune"}
+"""Mode of an arm -> mode of the reference in `across_modes.csv`: the paper's frozen features against fine-tuning."""
 
 
 def measure_study(
@@ -88,9 +90,8 @@ def _add_target(
             tables["differences"].append(comparisons.difference_row(key, design.reference, measured))
             tables["variance"].append(comparisons.variance_row(key, design.reference, measured))
             tables["labels_saved"].append(comparisons.saved_row(key, design.reference, measured, design.fractions))
-            # A head on frozen features against full fine-tuning of the reference: the paper's comparison across modes.
-            if mode == "linear" and "finetune" in design.modes:
-                tables["across_modes"].append(comparisons.difference_row(key, design.reference, measured, "finetune"))
+            if (other := ACROSS.get(mode)) in design.modes:
+                tables["across_modes"].append(comparisons.difference_row(key, design.reference, measured, other))
     return lost
 
 

@@ -22,7 +22,7 @@ from mococxr.encoders import Encoder, EncoderSource, open_encoder
 from mococxr.errors import UndefinedError
 from mococxr.features import cached, features, state_hash
 from mococxr.files import write_json, write_parquet
-from mococxr.heads import MODES, is_closed_form, train_classifier
+from mococxr.heads import MODES, train_classifier
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData, member_scores
 from mococxr.results import UNDEFINED
 from mococxr.studies.design import TargetData, Trial
@@ -197,7 +197,7 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
     result = train_classifier(train, config)
 
     def scores_of(data: TargetData, chosen: Rows) -> NDArray[np.float64]:
-        if is_closed_form(trial.mode, config):  # the encoder is as it was: its features are there
+        if not MODES[trial.mode].by_gradient(config):  # the encoder is as it was: its features are there
             return result.members[0].head.scores(features_of(data, chosen))
 
         def features_by(member: Encoder) -> NDArray[np.float32]:
