@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,15 +45,15 @@ KINDS = (
     Kind("copy-with-other-labels", ERROR, "copies of one image with labels that contradict each other",
          f"Look at the image, correct its labels in {_TABLE}, and prepare again."),
     Kind("corrupt", ERROR, "files in quarantine: not read, not in the store",
-         "Read the reasons in the store's quarantine.csv; mend or fetch the files and prepare again, or leave them "
+         "Read the reasons in the store's quarantine.csv; fix or fetch the files and prepare again, or leave them "
          "out of the source."),
     Kind("blank", ERROR, "images without a picture",
          f"Delete their rows in {_TABLE} and prepare again."),
     Kind("inverted", ERROR, "images that look inverted (white lungs)",
          "Look at them; invert the files, or delete their rows in the table, and prepare again."),
-    Kind("rotated", ERROR, "images that look turned by 90 or 180 degrees",
-         "Look at them; turn the files upright, or delete their rows in the table, and prepare again."),
-    Kind("not-chest", ERROR, "images that hardly look like the others of the store",
+    Kind("rotated", ERROR, "images that look rotated by 90 or 180 degrees",
+         "Look at them; rotate the files upright, or delete their rows in the table, and prepare again."),
+    Kind("not-chest", ERROR, "images that look unlike the others of the store",
          f"Look at them; delete the rows of those that show no chest in {_TABLE} and prepare again."),
     Kind("text", ERROR, "images with burned-in text, more than a marker and a word",
          "Read it on the original images; where it names a person, black it out in the files and prepare again."),
@@ -62,7 +62,7 @@ KINDS = (
     Kind("copy", INFO, "copies of one image, of one patient",
          f"Nothing leaks; delete the rows of the copies in {_TABLE} where images are to count once."),
     Kind("no-split", INFO, "images whose patient is in no split",
-         "They are used for nothing; add the patient to the store's splits.csv if they should be."),
+         "They are not used; add the patient to the store's splits.csv if they should be."),
     Kind("no-image", INFO, "files in quarantine that are no images: localizers, other modalities, second copies",
          "Nothing to do; the store's quarantine.csv lists them."),
     Kind("text-short", INFO, "images with a burned-in word, e.g. PORTABLE",
@@ -79,10 +79,10 @@ OUTLYING = 6.0
 
 def to_frame(rows: Iterable[Row]) -> pl.DataFrame:
     """The flags as a table, in order of kind and row."""
-    order = {kind.flag: place for place, kind in enumerate(KINDS)}
+    order = {kind.flag: number for number, kind in enumerate(KINDS)}
     schema = {"row": pl.Int64, **dict.fromkeys(COLUMNS[1:], pl.String)}
-    found = sorted(rows, key=lambda row: (order[row[3]], row[0] is None, row[0] or 0, row[1], row[5]))
-    return pl.DataFrame(found, schema=schema, orient="row")
+    ordered = sorted(rows, key=lambda row: (order[row[3]], row[0] is None, row[0] or 0, row[1], row[5]))
+    return pl.DataFrame(ordered, schema=schema, orient="row")
 
 
 class Flagger:
@@ -110,43 +110,35 @@ class Flagger:
             for path, reason, unreadable in self.store.quarantine.iter_rows()
         ]
 
-    def splitting(self) -> list[Row]:
+    def splitting(self) -> Iterator[Row]:
         """Patients in two splits or in none."""
-        found = []
         for row, patient in enumerate(self.patients):
             splits = self.splits.get(patient, [])
             if len(splits) > 1:
-                found.append(self.row(row, "patient-in-two-splits", f"its patient is in {' and '.join(splits)}"))
+                yield self.row(row, "patient-in-two-splits", f"its patient is in {' and '.join(splits)}")
             elif not splits:
-                found.append(self.row(row, "no-split", "its patient is in no row of splits.csv"))
-        return found
+                yield self.row(row, "no-split", "its patient is in no row of splits.csv")
 
-    def looks(self, measured: Measured) -> list[Row]:
-        """Blank, inverted, turned, no chest, text, outliers."""
-        found = []
+    def looks(self, measured: Measured) -> Iterator[Row]:
+        """Blank, inverted, rotated, no chest, text, outliers."""
         for row, image in enumerate(measured.table.iter_rows(named=True)):
             if image["blank"]:
-                found.append(self.row(row, "blank", f"all grey: mean {image['mean']:.0f}, deviation {image['sd']:.1f}"))
+                yield self.row(row, "blank", f"all grey: mean {image['mean']:.0f}, deviation {image['sd']:.1f}")
                 continue
             if image["explained"] is not None and image["explained"] < pose.EXPLAINED:
                 share, usual = (f"{100 * part:.0f} %" for part in (image["explained"], pose.EXPLAINED))
-                reason = f"{share} of it is like the store's images; {usual} at least is usual"
-                found.append(self.row(row, "not-chest", reason))
+                yield self.row(row, "not-chest", f"{share} of it is like the store's images; {usual} at least is usual")
             if image["inverted"]:
-                found.append(self.row(row, "inverted", "lungs look white, bones black"))
+                yield self.row(row, "inverted", "lungs look white, bones black")
             if image["turned"]:
-                found.append(self.row(row, "rotated", f"looks turned by {_DEGREES[image['turned']]}"))
-            found += self._text(row, image["longest"], image["strokes"])
-        return found + self._outliers(measured)
+                yield self.row(row, "rotated", f"looks rotated by {_DEGREES[image['turned']]}")
+            if (image["strokes"] or 0) >= look.WORD:
+                much = image["longest"] >= look.LONG_LINE or image["strokes"] >= look.MUCH_TEXT
+                reason = f"lines of letters: {image['longest']} strokes in the longest, {image['strokes']} in all"
+                yield self.row(row, "text" if much else "text-short", reason)
+        yield from self._outliers(measured)
 
-    def _text(self, row: int, longest: int | None, strokes: int | None) -> list[Row]:
-        if strokes is None or longest is None or strokes < look.WORD:
-            return []
-        much = longest >= look.LONG_LINE or strokes >= look.MUCH_TEXT
-        reason = f"lines of letters: {longest} strokes in the longest, {strokes} in all"
-        return [self.row(row, "text" if much else "text-short", reason)]
-
-    def _outliers(self, measured: Measured) -> list[Row]:
+    def _outliers(self, measured: Measured) -> Iterator[Row]:
         reasons: dict[int, list[str]] = {}
         seeing = measured.table.filter(~pl.col("blank"))
         for name in STATISTICS if len(seeing) >= pose.ENOUGH else ():
@@ -155,21 +147,19 @@ class Flagger:
             for row in np.flatnonzero((away > OUTLYING) & ~measured.table["blank"].to_numpy()):
                 value = measured.table[name][int(row)]
                 reasons.setdefault(int(row), []).append(f"{name} {value:.3g} (median {middle:.3g})")
-        return [self.row(row, "outlier", ", ".join(why)) for row, why in sorted(reasons.items())]
+        for number, why in sorted(reasons.items()):
+            yield self.row(number, "outlier", ", ".join(why))
 
-    def copied(self, pairs: Sequence[Pair]) -> list[Row]:
+    def copied(self, pairs: Sequence[Pair]) -> Iterator[Row]:
         """Copies within the store: across splits, patients, labels, or harmless."""
-        found = []
-        files = {row for pair in pairs if pair.bytes for row in (pair.a, pair.b)}
-        for group in groups(list(pairs)):
+        same_bytes = {row for pair in pairs if pair.bytes for row in (pair.a, pair.b)}
+        for group in groups(pairs):
             flags = self._flags_of(group)
+            many = f", {len(group)} times in all" if len(group) > 2 else ""
             for row in group:
-                same = "the same bytes" if row in files else "the same image, stored otherwise"
-                many = f", {len(group)} times in all" if len(group) > 2 else ""
                 other = self.paths[next(other for other in group if other != row)]
-                for flag, why in flags or [("identical" if row in files else "copy", "")]:
-                    found.append(self.row(row, flag, f"{same}{many}{why}", other))
-        return found
+                for flag, why in flags or [("identical" if row in same_bytes else "copy", "")]:
+                    yield self.row(row, flag, f"{_SAME[row in same_bytes]}{many}{why}", other)
 
     def _flags_of(self, group: list[int]) -> list[tuple[str, str]]:
         flags = []
@@ -185,27 +175,22 @@ class Flagger:
             flags.append(("copy-with-other-labels", f", other labels: {_some(torn)}"))
         return flags
 
-    def shared(self, other: Store, pairs: Sequence[Pair]) -> list[Row]:
+    def shared(self, other: Store, pairs: Sequence[Pair]) -> Iterator[Row]:
         """Patients and images that another store has too."""
-        found = []
         theirs = set(other.index["patient"].to_list())
         if other.source == self.store.source and self.store.patients_known and other.patients_known:
-            for row in (row for row, patient in enumerate(self.patients) if patient in theirs):
-                reason = f"its patient is in {other.path.name} too, of the same source"
-                found.append(self.row(row, "patient-in-both-stores", reason))
+            reason = f"its patient is in {other.path.name} too, of the same source"
+            for row, patient in enumerate(self.patients):
+                if patient in theirs:
+                    yield self.row(row, "patient-in-both-stores", reason)
         paths, patients = (other.index[name].to_list() for name in ("path", "patient"))
         for pair in pairs:
-            same = "the same bytes" if pair.bytes else "the same image, stored otherwise"
-            who = (
-                "there too of this patient"
-                if patients[pair.b] == self.patients[pair.a]
-                else "there of another patient's name"
-            )
-            reason = f"{same}, {who}"
-            found.append(self.row(pair.a, "image-in-both-stores", reason, paths[pair.b]))
-        return found
+            same_patient = patients[pair.b] == self.patients[pair.a]
+            patient = "of this patient there too" if same_patient else "under another patient's name there"
+            yield self.row(pair.a, "image-in-both-stores", f"{_SAME[pair.bytes]}, {patient}", paths[pair.b])
 
 
+_SAME = {True: "the same bytes", False: "the same image, stored otherwise"}
 _DEGREES = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}
 _LEAST = {"mean": 3.0, "sd": 2.0, "black": 0.02, "white": 0.02, "entropy": 0.1}
 """Deviations are taken to be this at least, so that stores of images all alike flag no trifles."""
@@ -225,27 +210,21 @@ class Pair:
     bytes: bool
 
 
-Rows = npt.NDArray[np.int64]
-
-
 def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArray[np.bool_]) -> list[Pair]:
     """Pairs of images of one store that are one image, in order.
 
     Of n images with the same bytes each is paired with the first of them; images without a picture are compared
     by their bytes only.
     """
-    numbers = _numbered(store.index["sha256"])
-    first = _first_of(numbers)
-    again = np.flatnonzero(first != np.arange(len(first)))
-    seeing = np.flatnonzero(~blank & (first == np.arange(len(first))))
+    rows = np.arange(len(blank))
+    # The first row of the same bytes, for each row.
+    numbers = store.index["sha256"].rank("dense").to_numpy()
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    first = first[inverse]
+    pairs = [Pair(int(first[row]), int(row), True) for row in np.flatnonzero(first != rows)]
+    seeing = np.flatnonzero(~blank & (first == rows))
     candidates = seeing[candidate_pairs(prints[seeing])]
-    found = [Pair(int(first[row]), int(row), True) for row in again]
-    with console.progress("compare", len(candidates), unit="pairs") as bar:
-        for a, b in candidates.tolist():
-            if is_copy(store.pixels(a), store.pixels(b)):
-                found.append(Pair(a, b, False))
-            bar.advance()
-    return sorted(found, key=lambda pair: (pair.a, pair.b))
+    return _confirmed("compare", store, store, candidates, pairs)
 
 
 def copies_across(
@@ -257,20 +236,27 @@ def copies_across(
     """
     hashes = {sha256: row for row, sha256 in reversed(list(enumerate(other.index["sha256"].to_list())))}
     bytes_of = [hashes.get(sha256) for sha256 in store.index["sha256"].to_list()]
-    found = [Pair(a, b, True) for a, b in enumerate(bytes_of) if b is not None]
-    mine = np.flatnonzero(np.array([b is None for b in bytes_of], bool) & prints.any(axis=1))
-    theirs = np.flatnonzero(others.any(axis=1))
-    candidates = candidate_pairs(prints[mine], others[theirs])
-    with console.progress("compare stores", len(candidates), unit="pairs") as bar:
-        for i, j in candidates.tolist():
-            a, b = int(mine[i]), int(theirs[j])
+    pairs = [Pair(a, b, True) for a, b in enumerate(bytes_of) if b is not None]
+    rows = np.flatnonzero(np.array([b is None for b in bytes_of], bool) & prints.any(axis=1))
+    other_rows = np.flatnonzero(others.any(axis=1))
+    candidates = candidate_pairs(prints[rows], others[other_rows])
+    candidates = np.stack([rows[candidates[:, 0]], other_rows[candidates[:, 1]]], axis=1)
+    return _confirmed("compare stores", store, other, candidates, pairs)
+
+
+def _confirmed(
+    what: str, store: Store, other: Store, candidates: npt.NDArray[np.int64], pairs: list[Pair]
+) -> list[Pair]:
+    """`pairs` and the candidates (P, 2) whose pixels agree, in order."""
+    with console.progress(what, len(candidates), unit="pairs") as bar:
+        for a, b in candidates.tolist():
             if is_copy(store.pixels(a), other.pixels(b)):
-                found.append(Pair(a, b, False))
+                pairs.append(Pair(a, b, False))
             bar.advance()
-    return sorted(found, key=lambda pair: (pair.a, pair.b))
+    return sorted(pairs, key=lambda pair: (pair.a, pair.b))
 
 
-def groups(pairs: list[Pair]) -> list[list[int]]:
+def groups(pairs: Sequence[Pair]) -> list[list[int]]:
     """Rows that are one image through some chain of pairs: each group sorted, groups by their first row."""
     leader: dict[int, int] = {}
 
@@ -286,13 +272,3 @@ def groups(pairs: list[Pair]) -> list[list[int]]:
     for row in sorted(leader):
         members.setdefault(find(row), []).append(row)
     return sorted(members.values())
-
-
-def _numbered(hashes: pl.Series) -> Rows:
-    return hashes.rank("dense").to_numpy().astype(np.int64) - 1
-
-
-def _first_of(numbers: Rows) -> Rows:
-    """For each row the first row of the same number."""
-    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
-    return np.asarray(first[inverse], np.int64)

@@ -85,14 +85,14 @@ def gather(store: Store, other: Store | None, jobs: int) -> tuple[dict[str, Any]
     flagger = Flagger(store)
     measured = measuring.measure(store, jobs)
     copies = copies_within(store, measured.prints, measured.table["blank"].to_numpy())
-    rows = flagger.quarantined() + flagger.splitting() + flagger.looks(measured) + flagger.copied(copies)
+    rows = [*flagger.quarantined(), *flagger.splitting(), *flagger.looks(measured), *flagger.copied(copies)]
     if other is not None:
         rows += flagger.shared(other, copies_across(store, measured.prints, other, measuring.only_prints(other)))
     flags = to_frame(rows)
     words = measured.table["strokes"] >= measuring.WORD
     columns = labels.columns(store, words if words.any() else None)
     shortcuts = labels.shortcuts(store, columns)
-    findings = _findings(flags, sum(one.warns for one in shortcuts))
+    findings = _findings(flags, sum(shortcut.warns for shortcut in shortcuts))
     errors = [finding for finding in findings if finding["severity"] == ERROR]
     facts = {
         "verdict": _verdict(errors, len(store)),
@@ -105,9 +105,10 @@ def gather(store: Store, other: Store | None, jobs: int) -> tuple[dict[str, Any]
         "labels": labels.label_table(store),
         "labels_together": labels.together(store),
         "shortcuts": [
-            {"label": one.label, "column": one.column, "auroc": one.auroc, "warns": one.warns, "enough": one.enough,
-             "rates": [{"value": value, "positive": rate, "images": n} for value, rate, n in one.rates]}
-            for one in shortcuts
+            {"label": shortcut.label, "column": shortcut.column, "auroc": shortcut.auroc, "warns": shortcut.warns,
+             "enough": shortcut.enough,
+             "rates": [{"value": value, "positive": rate, "images": n} for value, rate, n in shortcut.rates]}
+            for shortcut in shortcuts
         ],
         "pixels": labels.pixel_table(measured.table.select(measuring.STATISTICS)),
     }  # fmt: skip
@@ -160,7 +161,7 @@ def _findings(flags: pl.DataFrame, shortcuts: int) -> list[dict[str, Any]]:
 def _verdict(errors: list[dict[str, Any]], images: int) -> str:
     if not errors:
         return f"Nothing in these {images:,} images needs attention."
-    named = [f"{one['what'].split(':')[0].split(' (')[0]} ({one['count']:,})" for one in errors]
+    named = [f"{error['what'].split(':')[0].split(' (')[0]} ({error['count']:,})" for error in errors]
     more = f" and {len(named) - 4} more" if len(named) > 4 else ""
     noun = "finding needs" if len(named) == 1 else "findings need"
     return f"{len(named)} {noun} attention before training: {', '.join(named[:4])}{more}."

@@ -20,7 +20,7 @@ WARN, LEAST = 0.60, 20
 POLICIES = tuple((uncertain, blank) for blank in ("unknown", "negative") for uncertain in ("ignore", "zeros", "ones"))
 """What -1 and what a blank count as."""
 
-_NOBODY = "not known"
+_UNKNOWN = "not known"
 _ORDER = ("train", "val", "test")
 
 
@@ -62,28 +62,26 @@ def columns(store: Store, words: pl.Series | None = None) -> pl.DataFrame:
         store: the store.
         words: whether each image carries burned-in words; null where that is not known.
     """
-    found = {"split": split_of(store)}
-    for name in ("view", "sex"):
-        found[name] = store.index[name].cast(pl.String)
-    found["age"] = age_bands(store.index["age"])
+    table = {"split": split_of(store), **{name: store.index[name].cast(pl.String) for name in ("view", "sex")}}
+    table["age"] = age_bands(store.index["age"])
     for name in store.manifest["metadata"]:
         values = store.index[name]
         if 1 <= values.drop_nulls().n_unique() <= FEW:
-            found[name] = values.cast(pl.String)
+            table[name] = values.cast(pl.String)
     if words is not None:
-        found["burned-in words"] = words.cast(pl.String).replace({"true": "yes", "false": "no"})
-    return pl.DataFrame(found)
+        table["burned-in words"] = words.cast(pl.String).replace({"true": "yes", "false": "no"})
+    return pl.DataFrame(table)
 
 
 def count(table: pl.DataFrame) -> dict[str, dict[str, int]]:
     """Column -> value -> images, columns without any value left out; null as `not known`, and last."""
-    found = {}
+    counts = {}
     for name in table.columns:
-        values = table[name].fill_null(_NOBODY).value_counts(name="images")
-        pairs = sorted(values.iter_rows(), key=lambda pair: (pair[0] == _NOBODY, _natural(pair[0])))
-        if [value for value, _ in pairs] != [_NOBODY]:
-            found[name] = dict(pairs)
-    return found
+        values = table[name].fill_null(_UNKNOWN).value_counts(name="images")
+        pairs = sorted(values.iter_rows(), key=lambda pair: (pair[0] == _UNKNOWN, _natural(pair[0])))
+        if [value for value, _ in pairs] != [_UNKNOWN]:
+            counts[name] = dict(pairs)
+    return counts
 
 
 def _natural(text: str) -> tuple[float, str]:
@@ -97,7 +95,7 @@ def label_table(store: Store) -> dict[str, dict[str, Any]]:
     """Label -> positive, negative, uncertain, blank, and under each policy (`ignore, unknown`) how many are known
     and which share of those is positive (None where none is known).
     """
-    found: dict[str, dict[str, Any]] = {}
+    table: dict[str, dict[str, Any]] = {}
     for name in store.labels:
         values = store.index[name]
         stored = {
@@ -113,21 +111,14 @@ def label_table(store: Store) -> dict[str, dict[str, Any]]:
             zeros += stored["blank"] if blank == "negative" else 0
             share = ones / (ones + zeros) if ones + zeros else None
             policies[f"{uncertain}, {blank}"] = {"known": ones + zeros, "positive": ones, "share": share}
-        found[name] = {**stored, "policies": policies}
-    return found
+        table[name] = {**stored, "policies": policies}
+    return table
 
 
 def together(store: Store) -> dict[str, dict[str, int]]:
     """Label -> label -> images positive for both; on the diagonal the images positive for the one."""
-    positive = (
-        np.stack([(store.index[name] == 1).fill_null(False).to_numpy() for name in store.labels], axis=1)
-        if store.labels
-        else np.zeros((len(store), 0))
-    )
-    counts = positive.astype(np.float64).T @ positive.astype(np.float64)
-    return {
-        row: {column: int(counts[i, j]) for j, column in enumerate(store.labels)} for i, row in enumerate(store.labels)
-    }
+    positive = {name: (store.index[name] == 1).fill_null(False) for name in store.labels}
+    return {row: {column: int((positive[row] & positive[column]).sum()) for column in positive} for row in positive}
 
 
 def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
@@ -137,13 +128,13 @@ def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
     Uncertain and blank labels, and images whose value is not known, are left out. It warns from 0.60, with 20
     images of each class at least and three standard errors of chance between it and 0.5.
     """
-    found = []
+    defined = []
     for label in store.labels:
         values = store.index[label].cast(pl.Float64).fill_null(-1).to_numpy()
         for column in table.columns:
             if column != "split" and (shortcut := _shortcut(label, values, column, table[column])) is not None:
-                found.append(shortcut)
-    return sorted(found, key=lambda one: (not one.enough, -one.auroc, one.label, one.column))
+                defined.append(shortcut)
+    return sorted(defined, key=lambda item: (not item.enough, -item.auroc, item.label, item.column))
 
 
 def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: pl.Series) -> Shortcut | None:

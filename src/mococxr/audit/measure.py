@@ -123,24 +123,23 @@ Part = tuple[list[tuple[object, ...]], npt.NDArray[np.uint8]]
 def look(task: Task) -> Part:
     """Measure the images from row `start` on, one a model: rows as in `_SCHEMA`, and fingerprints."""
     store, start, models = task
-    images = [store.pixels(start + place) for place in range(len(models))]
-    rows = [_one(image, start + place, model) for place, (image, model) in enumerate(zip(images, models, strict=True))]
+    images = [store.pixels(start + i) for i in range(len(models))]
+    rows = [_measure(image, start + i, model) for i, (image, model) in enumerate(zip(images, models, strict=True))]
     return rows, fingerprints(images)
 
 
-def _one(image: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tuple[object, ...]:
+def _measure(image: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -> tuple[object, ...]:
     shares = np.bincount(image.ravel(), minlength=256) / image.size
     levels = np.arange(256)
     mean = float(shares @ levels)
     sd = float(shares @ (levels - mean) ** 2) ** 0.5
-    there = shares[shares > 0]
-    numbers = (mean, sd, float(shares[:_DARK].sum()), float(shares[_BRIGHT:].sum()), float(-there @ np.log2(there)))
+    filled = shares[shares > 0]  # 0 log 0 is 0
+    numbers = (mean, sd, float(shares[:_DARK].sum()), float(shares[_BRIGHT:].sum()), float(-filled @ np.log2(filled)))
     longest, every = text_strokes(image) or (None, None)
     small = pose.shrink(image)
-    if small.std() < pose.FLAT:
-        return (*numbers, True, None, None, None, longest, every)
-    if model is None:
-        return (*numbers, False, None, None, None, longest, every)
+    blank = bool(small.std() < pose.FLAT)
+    if blank or model is None:
+        return (*numbers, blank, None, None, None, longest, every)
     evened = pose.equalise(small)
     turned, inverted = pose.verdict(model.fits(evened, row))
     chest = None if model.means is None else model.explained(evened, row)
@@ -169,9 +168,9 @@ def text_strokes(image: Image) -> tuple[int, int] | None:
     raised = cv2.subtract(image, cv2.morphologyEx(image, cv2.MORPH_OPEN, _SQUARE))
     white = cv2.inRange(image, np.array(_SATURATED), np.array(255))
     mask = (raised > _CONTRAST) | ((raised > _FAINT) & (white > 0))
-    found = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:, :4].astype(np.int64)
-    fits = (found[:, 3] >= _HEIGHTS[0]) & (found[:, 3] <= _HEIGHTS[1]) & (found[:, 2] <= _WIDEST)
-    boxes = found[fits]
+    # The first component is the background.
+    boxes = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:, :4].astype(np.int64)
+    boxes = boxes[(boxes[:, 3] >= _HEIGHTS[0]) & (boxes[:, 3] <= _HEIGHTS[1]) & (boxes[:, 2] <= _WIDEST)]
     lines = _lines(boxes[np.argsort(boxes[:, 0], kind="stable")])
     counts = [(_count(np.asarray(raised, np.uint8), line), line) for line in lines]
     return _longest([(count, line) for count, line in counts if count]), sum(count for count, _ in counts)

@@ -13,7 +13,7 @@ import polars as pl
 
 from mococxr.audit.flags import KINDS
 from mococxr.pages import format as fmt
-from mococxr.pages.render import Table, render
+from mococxr.pages.render import Column, Table, render, tabulate
 from mococxr.store import Store
 
 MOST_LABELS = 24
@@ -59,7 +59,7 @@ def to_html(facts: dict[str, Any], flags: pl.DataFrame, store: Store, other: Sto
         other: the other store, or None.
         most: images shown of each finding.
     """
-    gallery = [_shown(one, flags, store, other, most) for one in facts["findings"] if one["flag"] != "shortcut"]
+    findings = [finding for finding in facts["findings"] if finding["flag"] != "shortcut"]
     return render(
         "audit/audit.html.j2",
         styles="audit/audit.css",
@@ -69,32 +69,32 @@ def to_html(facts: dict[str, Any], flags: pl.DataFrame, store: Store, other: Sto
         lead=_subtitle(facts["store"]),
         facts=facts,
         headline=_headline(facts),
-        gallery=gallery,
+        gallery=[_shown(finding, flags, store, other, most) for finding in findings],
         counts=[(name, _values(values, facts["store"]["images"])) for name, values in facts["counts"].items()],
         labels=_labels(facts),
         policies=_policies(facts),
         pairs=_pairs(facts["labels_together"]),
         shortcuts=_shortcuts(facts["shortcuts"]),
-        warned=[_sentence(one) for one in facts["shortcuts"] if one["warns"]][:_MOST_SHORTCUTS],
+        warned=[_sentence(shortcut) for shortcut in facts["shortcuts"] if shortcut["warns"]][:_MOST_SHORTCUTS],
         pixels=_pixels(facts["pixels"]),
         kinds=KINDS,
     )
 
 
-def _subtitle(about: dict[str, Any]) -> str:
-    kind = "synthetic images (drawn by a program)" if about["synthetic"] else "images"
-    patients = "patients unknown" if about["patients"] is None else f"{about['patients']:,} patients"
-    return f"{about['source']}: {about['images']:,} {kind}, {patients}"
+def _subtitle(facts: dict[str, Any]) -> str:
+    kind = "synthetic images (drawn by a program)" if facts["synthetic"] else "images"
+    patients = "patients unknown" if facts["patients"] is None else f"{facts['patients']:,} patients"
+    return f"{facts['source']}: {facts['images']:,} {kind}, {patients}"
 
 
 def _headline(facts: dict[str, Any]) -> list[tuple[str, str]]:
     splits = facts["counts"].get("split", {})
-    about, other = facts["store"], facts["against"]
+    store, other = facts["store"], facts["against"]
     lines = [
         ("Images by split", ", ".join(f"{name} {n:,}" for name, n in splits.items())),
-        ("In quarantine", f"{about['quarantined']:,}"),
-        ("Stored at", f"{about['size']} px"),
-        ("Changed since prepare", ", ".join(about["changed_since_prepare"]) or "nothing"),
+        ("In quarantine", f"{store['quarantined']:,}"),
+        ("Stored at", f"{store['size']} px"),
+        ("Changed since prepare", ", ".join(store["changed_since_prepare"]) or "nothing"),
     ]
     return [*lines, ("Against", f"{other['name']}, {other['images']:,} images")] if other else lines
 
@@ -106,8 +106,8 @@ def _shown(finding: dict[str, Any], flags: pl.DataFrame, store: Store, other: St
         listed = [f"{path}: {why}" for path, why in rows.head(most).select("path", "reason").iter_rows()]
         return Shown(finding, [], listed, len(rows) - len(listed))
     second = other if finding["flag"] == "image-in-both-stores" and other is not None else store
-    wanted = rows["other"].unique().implode()
-    partners = dict(second.index.filter(pl.col("path").is_in(wanted)).select("path", "row").iter_rows())
+    others = rows["other"].unique().implode()
+    partners = dict(second.index.filter(pl.col("path").is_in(others)).select("path", "row").iter_rows())
     written = set(flags.filter(pl.col("flag") == "text")["path"])
     images: list[Thumbnail] = []
     seen: set[str] = set()
@@ -157,21 +157,24 @@ def _pairs(together: dict[str, dict[str, int]]) -> dict[str, Any]:
     return {"names": names, "rows": rows, "left": len(together) - len(names)}
 
 
-def _sentence(one: dict[str, Any]) -> str:
+def _sentence(shortcut: dict[str, Any]) -> str:
     """`Pneumonia by view alone: AUROC 0.62 (positive: AP: 40 %, PA: 64 %)`"""
-    rates = ", ".join(f"{rate['value']}: {rate['positive']:.0%}".replace("%", " %") for rate in one["rates"])
-    return f"{one['label']} by {one['column']} alone: AUROC {one['auroc']:.2f} (positive: {rates})"
+    rates = ", ".join(f"{rate['value']}: {100 * rate['positive']:.0f} %" for rate in shortcut["rates"])
+    return f"{shortcut['label']} by {shortcut['column']} alone: AUROC {shortcut['auroc']:.2f} (positive: {rates})"
 
 
 def _shortcuts(shortcuts: list[dict[str, Any]]) -> Table:
-    rows = [
-        [one["label"], one["column"], f"{one['auroc']:.2f}", "yes" if one["warns"] else "no"]
-        for one in shortcuts[:_MOST_SHORTCUTS]
-        if one["enough"]
-    ]
+    rows = [shortcut for shortcut in shortcuts[:_MOST_SHORTCUTS] if shortcut["enough"]]
     left = len(shortcuts) - len(rows)
-    note = f"{left} more, weaker or of too few images, are in the JSON file." if left else ""
-    return Table(["Label", "Column", "AUROC of the column alone", "Warned of"], rows, 2, note)
+    columns: dict[str, Column] = {
+        "Label": "label",
+        "Column": "column",
+        "AUROC of the column alone": ("auroc", "{:.2f}".format),
+        "Warned of": "warns",
+    }
+    return tabulate(
+        rows, columns, 2, f"{left} more, weaker or of too few images, are in the JSON file." if left else ""
+    )
 
 
 def _pixels(pixels: dict[str, dict[str, float]]) -> Table:

@@ -117,16 +117,14 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
     Returns:
         None where nothing can be said.
     """
-    found, places = list(images), np.fromiter(rows, dtype=np.int64)
-    if len(found) < ENOUGH:
-        return _unlearnt(frontal)
-    halves = [np.flatnonzero(half_of(places) == half) for half in (0, 1)]
+    images, numbers = list(images), np.fromiter(rows, dtype=np.int64)
+    halves = [np.flatnonzero(half_of(numbers) == half) for half in (0, 1)]
     fewest = min(map(len, halves))
-    if fewest < ENOUGH // 4:
-        return _unlearnt(frontal)
+    if len(images) < ENOUGH or fewest < ENOUGH // 4:
+        return Model(np.stack([_first_template()] * 2)) if frontal else None
     many = min(_DIRECTIONS, fewest // 5)
     template = _first_template() if frontal else None
-    learnt = [_learn_half([found[place] for place in half], template, many) for half in halves]
+    learnt = [_learn_half([images[i] for i in half], template, many) for half in halves]
     templates, means, directions = (np.stack(part) for part in zip(*learnt, strict=True))
     return Model(templates, means, directions)
 
@@ -134,10 +132,6 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
 def half_of(row: Rows) -> Rows:
     """0 or 1 for a row of a store, as if drawn: views and copies may alternate in a table."""
     return (row * 2654435761 >> 16) & 1
-
-
-def _unlearnt(frontal: bool) -> Model | None:
-    return Model(np.stack([_first_template()] * 2)) if frontal else None
 
 
 def _learn_half(images: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:
@@ -154,20 +148,20 @@ def _learn_half(images: list[Floats], template: Floats | None, many: int) -> tup
 def _turned_upright(images: list[Floats], template: Floats) -> Floats:
     """The images, those that clearly lie otherwise turned back."""
     model = Model(np.stack([template, template]))
-    found = []
-    for image in images:
-        quarters, inverted = verdict(model.fits(image, 0))
-        found.append((-1 if inverted else 1) * np.rot90(image, -quarters))
-    return np.stack(found)
+    poses = [verdict(model.fits(image, 0)) for image in images]
+    return np.stack([
+        (-1 if inverted else 1) * np.rot90(image, -quarters)
+        for image, (quarters, inverted) in zip(images, poses, strict=True)
+    ])  # fmt: skip
 
 
 def _fit(upright_N: Floats) -> Floats:
     """The template: ridge regression of 7/8 on upright images and -1/8 on each other pose of them."""
     posed = np.concatenate([sign * np.rot90(upright_N, quarters, axes=(1, 2)) for quarters, sign in POSES])
     flat = posed.reshape(len(posed), _PIXELS).astype(np.float64)
-    wanted = np.repeat([7 / 8] + [-1 / 8] * 7, len(upright_N))
+    targets = np.repeat([7 / 8] + [-1 / 8] * 7, len(upright_N))
     gram = flat.T @ flat + _RIDGE * len(flat) * np.eye(_PIXELS)
-    return np.linalg.solve(gram, flat.T @ wanted).reshape(SIDE, SIDE).astype(np.float32)
+    return np.linalg.solve(gram, flat.T @ targets).reshape(SIDE, SIDE).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -88,8 +88,8 @@ def _draw(
     write(sheet, "image", GAP, 2 * CAPTION - 4, 0.4, TILE)
     for i, left in enumerate(lefts):
         write(sheet, f"epoch {i // 2}, {('query', 'key')[i % 2]}", left, 2 * CAPTION - 4, 0.4, TILE)
-    for place, image in enumerate(chosen.tolist()):
-        top, row = head + place * step, int(rows[image])
+    for i, image in enumerate(chosen.tolist()):
+        top, row = head + i * step, int(rows[image])
         views = pairs(store, recipe, row, image, EPOCHS, seed)
         pictures = [store.pixels(row), *views.reshape(-1, recipe.size, recipe.size)]
         for picture, left in zip(pictures, [GAP, *lefts], strict=True):
