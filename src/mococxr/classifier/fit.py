@@ -85,21 +85,16 @@ def run_fit(settings: FitSettings) -> Path:
     scores = member_scores(encoder, result.members, partial(features_by, rows=val)) if len(val) else np.empty(0)
     patients = store.index["patient"].to_numpy()[val]
     blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
+    checkpoints = ["checkpoints"] if result.validation_images else []
     record = {
         **_about(settings, store, target, rows, result, encoder.spec),
         **blocks,
-        "validation_used_for": _uses(result, blocks),
+        "validation_used_for": checkpoints + [name for name, block in blocks.items() if block["reason"] is None],
         "origin": origin_of(source.path, short_name(settings.encoder)),
     }
     save_model(Path(settings.out), Ensemble(encoder, result.members), record)
     _tell(record, [*result.notes], Path(settings.out))
     return Path(settings.out)
-
-
-def _uses(result: FitResult, blocks: dict[str, dict[str, Any]]) -> list[str]:
-    """What validation labels were read for."""
-    fitted = [name for name, block in blocks.items() if block["reason"] is None]
-    return (["checkpoints"] if result.validation_images else []) + fitted
 
 
 def _tell(record: dict[str, Any], notes: list[str], out: Path) -> None:

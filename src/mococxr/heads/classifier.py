@@ -17,7 +17,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from mococxr.encoders import Encoder
-from mococxr.errors import InputError, UndefinedError
+from mococxr.errors import InputError
 from mococxr.features import encode_frames
 from mococxr.heads.targets import Target
 
@@ -198,15 +198,6 @@ class TrainData:
     def unlabelled(self) -> Rows:
         """Training rows whose labels may not be used: for methods that learn from images without labels too."""
         return np.setdiff1d(self.store.rows_in("train"), self.rows)
-
-    def check_classes(self) -> None:
-        """Refuse labels of one class.
-
-        Raises:
-            UndefinedError: there is no positive or no negative among the rows.
-        """
-        if not {0, 1} <= set(self.labels.tolist()):
-            raise UndefinedError(f"one class only among {len(self.rows)} training images")
 
 
 _HEAD = ("mean", "scale", "weight", "bias")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mococxr.augment import uniforms
 from mococxr.encoders import Encoder
-from mococxr.errors import RunError
+from mococxr.errors import RunError, UndefinedError
 from mococxr.features import features, random_frame
 from mococxr.heads.classifier import EnsembleMember, FitResult, Labels, LinearHead, Rows, TrainConfig, TrainData
 from mococxr.metrics import auroc
@@ -65,8 +65,9 @@ def train_by_gradient(
         UndefinedError: one class only among the training images.
         RunError: the loss is not finite.
     """
-    data.check_classes()
     labels = data.labels
+    if not {0, 1} <= set(labels.tolist()):
+        raise UndefinedError(f"one class only among {len(labels)} training images")
     selector = CheckpointSelector(data, config)
     with torch.random.fork_rng():  # the caller's random numbers go on as if nothing had been drawn
         torch.manual_seed(config.seed)
@@ -86,7 +87,8 @@ def train_by_gradient(
             optimizer.step()
             if step in stops or step == updates:
                 # Asked only here, since the answer waits for the device.
-                _check_finite(loss, step)
+                if not torch.isfinite(loss):
+                    raise RunError(f"The loss is {loss.item()} at update {step}: lower --lr.")
                 selector.offer(model, step)
     # Where nothing chose, the last weights are the classifier.
     return FitResult(selector.best() or [model.member()], updates, selector.images, selector.notes)
@@ -195,8 +197,3 @@ def batches(
             ]
             yield (torch.from_numpy(np.stack(images)[:, None]), torch.from_numpy(labels[chosen].astype(np.int64)))
         epoch += 1
-
-
-def _check_finite(loss: Tensor, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise RunError(f"The loss is {loss.item()} at update {step}: lower --lr.")

@@ -104,17 +104,13 @@ class BatchLoader:
         return self.order.used // self.batch
 
     def images(self, step: int) -> tuple[int, NDArray[np.int64]]:
-        """The epoch of a step, and this process's images in it."""
-        share = self.batch // self.world
-        return step // self.steps_per_epoch, self.batch_of(step)[self.rank * share :][:share]
-
-    def batch_of(self, step: int) -> NDArray[np.int64]:
-        """The images of a step on all processes, (batch,), by rank; the latest `REMEMBERED` steps cost nothing."""
+        """The epoch of a step, and this process's images in it; the latest `REMEMBERED` steps cost nothing."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if step not in self._batches:
-            epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
             self._batches[step] = self.order.epoch(epoch)[step_in_epoch * self.batch :][: self.batch]
             self._batches.pop(step - REMEMBERED, None)
-        return self._batches[step]
+        share = self.batch // self.world
+        return epoch, self._batches[step][self.rank * share :][:share]
 
     def views(self, epoch: int, images: NDArray[np.int64]) -> Tensor:
         """Both views of some images: (2, n, 1, S, S) uint8, query side first."""
