@@ -1,4 +1,4 @@
-"""Miniatures of public data sets, each in its own layout; the images are empty files."""
+"""Miniatures of public datasets, each in its own layout; the images are empty files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of data sets that somebody damaged: read, or refused in words, whatever was done to them."""
+"""Tables of datasets that somebody damaged: read, or refused in words, whatever was done to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from test_datasets_chexpert import batches, released_test
 from test_datasets_public import nih
 
 ROUNDS = int(os.environ.get("MOCOCXR_DAMAGE", "15"))
-"""Tables a data set; more of them, and others, by the environment."""
+"""Tables a dataset; more of them, and others, by the environment."""
 SEED = os.environ.get("MOCOCXR_DAMAGE_SEED", "")
 SETS = [
     "chexpert",
@@ -73,7 +73,7 @@ def damaged(text: str, dice: random.Random) -> bytes:
 
 
 def whole(root: Path, name: str) -> str:
-    """A data set without faults; returns the format that reads it."""
+    """A dataset without faults; returns the format that reads it."""
     if name in ("chexpert", "test_set"):
         batches(root) if name == "chexpert" else released_test(root, "study")
         return "chexpert"

@@ -102,7 +102,7 @@ def test_the_split_of_an_installed_mednet_goes_by_its_name(tmp_path: Path, monke
 
 
 def real_lists(name: str) -> list[Path]:
-    """The real lists of a data set, where mednet is installed."""
+    """The real lists of a dataset, where mednet is installed."""
     found = importlib.util.find_spec("mednet")
     if found is None or not found.submodule_search_locations:
         pytest.skip("mednet is not installed")

@@ -191,7 +191,7 @@ def test_a_split_file_wins_over_a_split_column_and_that_over_shares(tmp_path):
     table.with_columns(split=halves).write_csv(folder / "labels.csv")
     store = run(settings(folder, tmp_path / "column"))
     assert dict(store.splits.iter_rows()) == dict(zip(table["patient_id"], halves, strict=True))
-    assert store.manifest["split_rule"] == "as stated by the data set or its table"
+    assert store.manifest["split_rule"] == "as stated by the dataset or its table"
     stated = pl.DataFrame({"patient": table["patient_id"], "split": ["val"] * 12})
     stated.write_csv(tmp_path / "mine.csv")
     store = run(settings(folder, tmp_path / "file", split_file=tmp_path / "mine.csv"))

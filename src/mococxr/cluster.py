@@ -91,6 +91,7 @@ def connected() -> Iterator[Any]:
         InputError: Ray is not installed, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # as later versions of Ray do, without the warning that this one gives
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -173,6 +174,7 @@ class Cluster:
 
     def _start(self, task: Task, retries: int) -> Any:
         remote = self._ray.remote(num_cpus=task.cpus, num_gpus=task.gpus, max_retries=retries)(_work)
+        # as bytes: nothing of ours is unpickled over there before the versions are compared
         packed = pickle.dumps((task.work, task.arguments))
         return remote.remote(VERSION, pickle.dumps(self._shared), packed, *task.shared)
 

@@ -86,7 +86,7 @@ class Key:
         return identities.replace_strict(known, new, default=None, return_dtype=pl.String)
 
     def keep(self) -> None:
-        """Write the key where it is not kept yet, for its owner's eyes only (mode 0600).
+        """Write the key where it is not kept yet, readable by its owner only (mode 0600).
 
         Raises:
             InputError: another run has made a key there meanwhile, or the place cannot be written to.

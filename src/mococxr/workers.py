@@ -63,6 +63,7 @@ def surviving_map(
         with process_pool(min(jobs, len(waiting)), setup) as pool:
             try:
                 while waiting or running:
+                    # twice as many, so that no process waits for the parent's next word
                     while waiting and len(running) < 2 * jobs:
                         running[pool.submit(work, waiting[0][1])] = waiting[0]
                         waiting.popleft()

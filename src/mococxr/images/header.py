@@ -63,23 +63,17 @@ def read_header(data: bytes) -> RasterHeader:
 
 def _guess(data: bytes) -> str:
     """Say what the file seems to be instead, where its first bytes tell."""
-    known = {
-        b"GIF8": "GIF",
-        b"RIFF": "WebP or another RIFF file",
-        b"%PDF": "PDF",
-        b"PK\x03\x04": "a zip archive: unpack it",
-        b"\x1f\x8b": "a gzip archive: unpack it",
-        b"BZh": "a bzip2 archive: unpack it",
-        b"\xfd7zXZ\0": "an xz archive: unpack it",
-        b"7z\xbc\xaf": "a 7z archive: unpack it",
-        b"Rar!": "a rar archive: unpack it",
-        b"\x28\xb5\x2f\xfd": "a zstd archive: unpack it",
-    }
-    known |= {b"\0\0\0\x0cjP": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"<": "markup text"}
+    archives = {
+        b"PK\x03\x04": "a zip", b"\x1f\x8b": "a gzip", b"BZh": "a bzip2", b"\xfd7zXZ\0": "an xz", b"7z\xbc\xaf": "a 7z",
+        b"Rar!": "a rar", b"\x28\xb5\x2f\xfd": "a zstd",
+    }  # fmt: skip
+    known = {magic: f"{name} archive: unpack it" for magic, name in archives.items()}
+    known |= {b"GIF8": "GIF", b"RIFF": "WebP or another RIFF file", b"%PDF": "PDF", b"<": "markup text"}
+    known |= dict.fromkeys((b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000")
     for magic, name in known.items():
         if data.startswith(magic):
             return f" (it looks like {name})"
-    if data[257:262] == b"ustar":
+    if data[257:262] == b"ustar":  # a tar archive's mark stands behind its first file's name
         return " (it looks like a tar archive: unpack it)"
     head = data[:512]
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
@@ -94,6 +88,7 @@ def _png(data: bytes) -> RasterHeader:
     for _ in range(_MAX_PARTS):
         length, kind = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + length] if kind in (b"sBIT", b"eXIf") else b""
+        # sBIT of a palette (colour type 3) speaks of its entries, not of the samples
         if kind == b"sBIT" and depth == 16 and colour != 3 and body and 8 <= body[0] <= 16:
             shift = 16 - body[0]
         elif kind == b"eXIf":
@@ -128,7 +123,7 @@ def _jpeg(data: bytes) -> RasterHeader:
         at += 2 + length
     else:
         raise ImageError("damaged JPEG: more segments than an image has")
-    if data.rfind(b"\xff\xd9", at) < 0:
+    if data.rfind(b"\xff\xd9", at) < 0:  # bytes may follow it: some writers pad their files
         raise ImageError(CUT_SHORT)
     return RasterHeader("JPEG", width, height, orientation)
 
@@ -220,22 +215,10 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 # --- the directories of a TIFF file, and of an Exif block, which is one: tag name -> values
 
 _TIFF_TAGS = {
-    254: "NewSubfileType",
-    256: "ImageWidth",
-    257: "ImageLength",
-    258: "BitsPerSample",
-    262: "PhotometricInterpretation",
-    273: "StripOffsets",
-    274: "Orientation",
-    277: "SamplesPerPixel",
-    279: "StripByteCounts",
-    281: "MaxSampleValue",
-    284: "PlanarConfiguration",
-    324: "TileOffsets",
-    325: "TileByteCounts",
-    338: "ExtraSamples",
-    339: "SampleFormat",
-}
+    254: "NewSubfileType", 256: "ImageWidth", 257: "ImageLength", 258: "BitsPerSample", 262: "PhotometricInterpretation",
+    273: "StripOffsets", 274: "Orientation", 277: "SamplesPerPixel", 279: "StripByteCounts", 281: "MaxSampleValue",
+    284: "PlanarConfiguration", 324: "TileOffsets", 325: "TileByteCounts", 338: "ExtraSamples", 339: "SampleFormat",
+}  # fmt: skip
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MAX_PAGES = 64
 _MAX_ENTRIES, _MAX_VALUES = 4096, 1 << 17
@@ -266,7 +249,7 @@ def read_tags(data: bytes) -> list[TiffTags]:
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
     pages: list[TiffTags] = []
-    seen: set[int] = set()
+    seen: set[int] = set()  # a hostile file may chain its directories in a circle
     while at and at not in seen and len(pages) < _MAX_PAGES:
         seen.add(at)
         page, at = _directory(data, at, order, big)
@@ -307,9 +290,6 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, i
 _READERS = {
     b"\x89PNG\r\n\x1a\n": _png,
     b"\xff\xd8\xff": _jpeg,
-    b"II*\0": _tiff,
-    b"MM\0*": _tiff,
-    b"II+\0": _tiff,
-    b"MM\0+": _tiff,
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),  # with a plus BigTIFF
     b"BM": _bmp,
 }

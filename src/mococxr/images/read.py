@@ -35,12 +35,7 @@ def read_image(
 
     Args:
         source: a PNG, JPEG, TIFF, BMP or DICOM file, or its bytes; the first bytes decide which, not the suffix.
-        depth: `full` maps the declared range of an image of more than 8 bits to 0..255; `LOW:HIGH` maps these two
-            percentiles of the image to 0 and 255. Images of 8 bits stay as they are.
-        voi: which window or table of a DICOM file is applied: `first` (None), `widest`, `none`, a number from 1, or
-            `name:TEXT`.
-        frames: `first` takes the first frame of a DICOM file of several, `refuse` refuses such a file.
-        max_pixels: images with more pixels are refused before anything is allocated.
+        depth, voi, frames, max_pixels: see `Reading`; `voi` None is `first`.
 
     Returns:
         uint8 (H, W), upright, pixels square, larger = whiter as displayed.
@@ -102,7 +97,7 @@ def read_bytes(path: Path, root: Path | None = None) -> bytes:
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ImageError("cannot be read: its name is no path") from error
+        raise ImageError("cannot be read: its name is not a path") from error
 
 
 @lru_cache(maxsize=16)

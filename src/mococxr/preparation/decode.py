@@ -28,7 +28,7 @@ RECORD = ("height", "width", "sha256", "enlarged", "reason")
 
 
 def chunk_size(images: int) -> int:
-    """Images that are decoded together and share a pixel file, for a data set of so many.
+    """Images that are decoded together and share a pixel file, for a dataset of so many.
 
     What a killed run loses, for each process, is less than this: about a minute of decoding. Every pixel file that is
     read keeps a file descriptor, of which a process has 1,024: a million images make 245 files a level.

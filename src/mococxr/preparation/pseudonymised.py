@@ -90,7 +90,7 @@ def _metadata(dataset: Dataset, keep: tuple[str, ...]) -> tuple[str, ...]:
             columns = ", ".join(dataset.metadata) or "none"
             raise InputError(
                 "--keep {name}: there is no such column.",
-                "Columns that are no labels: {columns}.",
+                "Columns that are not labels: {columns}.",
                 name=name,
                 columns=columns,
             )

@@ -65,7 +65,7 @@ def decide(
         return plan
     if split_file is None:
         table, name = dataset.rows.select("patient", "split"), "the table's own split"
-        rule = "as stated by the data set or its table"
+        rule = "as stated by the dataset or its table"
     else:
         if _is_lists(split_file):
             table = _read_lists(split_file, dataset)
@@ -88,6 +88,7 @@ def decide(
 # the user's is read, or by `mednet:default`, `mednet:fold-3` the one in an installed mednet; its code is not run.
 
 _INSTALLED = "mednet:"
+_FORM = 'The form is {{"train": [["image.png", 0], ...], "validation": [...], "test": [...]}}.'
 
 
 def _is_lists(split_file: Path) -> bool:
@@ -115,7 +116,7 @@ def _read_lists(split_file: Path, dataset: Dataset) -> pl.DataFrame:
     if not listed.select(pl.any_horizontal(pl.col("patient", "by_name").is_not_null()).any()).item():
         raise InputError(
             "None of the {count:,} images in {path} is in {source}, e.g. {value!r}.",
-            "Give the split of this data set ({name}).",
+            "Give the split of this dataset ({name}).",
             count=len(listed),
             path=path,
             source=Shown(dataset.root),
@@ -165,18 +166,10 @@ def _listed(path: Path) -> pl.DataFrame:
             image = entry[0] if isinstance(entry, list) and entry else entry
             if not isinstance(image, str) or not image:
                 raise InputError(
-                    "{path}, {split!r}, entry {number}: {value!r} is no image.",
-                    'The form is {{"train": [["image.png", 0], ...], "validation": [...], "test": [...]}}.',
-                    path=path,
-                    split=split,
-                    number=number,
-                    value=str(entry)[:80],
-                )
+                    "{path}, {split!r}, entry {number}: {value!r} is not an image.",
+                    _FORM, path=path, split=split, number=number, value=str(entry)[:80],
+                )  # fmt: skip
             images.append((PurePosixPath(image.replace("\\", "/")).as_posix(), split))
     if not images:
-        raise InputError(
-            "{path} lists no images.",
-            'The form is {{"train": [["image.png", 0], ...], "validation": [...], "test": [...]}}.',
-            path=path,
-        )
+        raise InputError("{path} lists no images.", _FORM, path=path)
     return pl.DataFrame(images, schema={"path": pl.String, "split": pl.String}, orient="row")

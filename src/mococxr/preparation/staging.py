@@ -143,6 +143,7 @@ def _locked(path: Path) -> BinaryIO:
 
     handle = open(path, "wb")  # noqa: SIM115 - held open for the life of the run
     try:
+        # not a file that names a process: the system lets go of a lock also when its process is killed
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         handle.close()

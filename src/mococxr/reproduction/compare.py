@@ -110,7 +110,7 @@ class Comparison:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Every cell of the paper on this data set, then those that this run has besides."""
+        """Every cell of the paper on this dataset, then those that this run has besides."""
         cells = cells_of(self.dataset)
         known = {cell.id for cell in cells}
         tasks = {task_name(task): task for task in TASKS[self.dataset]}
@@ -124,7 +124,7 @@ class Comparison:
         return {record["id"]: record for record in self.record["cells"]}
 
     def fractions(self, group: Group) -> list[float]:
-        """Label fractions of a group, ascending; the paper's where the group is not of this data set."""
+        """Label fractions of a group, ascending; the paper's where the group is not of this dataset."""
         cells = self.cells if group[0] in TASKS[self.dataset] else cells_of(_other(self.dataset))
         return sorted({cell.fraction for cell in cells if (cell.task, cell.backbone, cell.mode) == group})
 

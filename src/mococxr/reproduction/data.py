@@ -1,4 +1,4 @@
-"""The data set as its tables tell it, before any image is read: rows, draws, and what the paper had."""
+"""The dataset as its tables tell it, before any image is read: rows, draws, and what the paper had."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Data:
 
     Args:
         images: `path` and `patient` as the table writes them, one row an image, in its order.
-        labels: task -> 1, 0, -1 (uncertain) for each of these rows; blanks stand as the data set means them.
+        labels: task -> 1, 0, -1 (uncertain) for each of these rows; blanks stand as the dataset means them.
         images_of: images in `val` and `test`, assumed where `assumed` says so.
         assumed: what of these counts is not known yet, in words.
         missing: what the run will need and is not there, in words; empty where all is.

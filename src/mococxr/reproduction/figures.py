@@ -22,7 +22,7 @@ MEASURES = {"auroc": "AUROC", "average_precision": "average precision"}
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure of the page; `ran`: whether any of its points was measured; `main`: of the data set's main task."""
+    """A figure of the page; `ran`: whether any of its points was measured; `main`: of the dataset's main task."""
 
     figure: draw.Figure
     measure: str

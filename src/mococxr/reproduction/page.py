@@ -215,7 +215,7 @@ def data_table(compared: Comparison) -> Table:
 
 
 def sheet(compared: Comparison, table: PaperTable) -> dict[str, Any]:
-    """A table of the page: its groups of this run's data set, and the reasons that its marks refer to."""
+    """A table of the page: its groups of this run's dataset, and the reasons that its marks refer to."""
     groups = [group for group in table.groups if group[0] in TASKS[compared.dataset]]
     rows = [row for row in compared.rows(table) if row["task"] in TASKS[compared.dataset]]
     reasons = dict.fromkeys(row["reason"] for row in rows if row["status"] != DONE)

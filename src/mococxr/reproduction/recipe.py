@@ -18,7 +18,7 @@ TASKS = {
     "chexpert": ("Pleural Effusion", "Atelectasis", "Cardiomegaly", "Consolidation", "Edema"),
     "shenzhen": ("Tuberculosis",),
 }
-"""The labels of each data set; the paper's main one first, the only one on both networks."""
+"""The labels of each dataset; the paper's main one first, the only one on both networks."""
 BACKBONES = ("resnet18", "densenet121")
 MODES = ("linear", "finetune")
 SUBSETS: dict[str, dict[float, tuple[int, int | None]]] = {
@@ -147,7 +147,7 @@ def run_name(backbone: str, lr: float) -> str:
 
 
 def cells_of(dataset: str) -> list[Cell]:
-    """Every cell of a data set that the paper prints, in the order of its tables."""
+    """Every cell of a dataset that the paper prints, in the order of its tables."""
     main, *others = TASKS[dataset]
     pairs = [(main, backbone) for backbone in BACKBONES] + [(task, BACKBONES[0]) for task in others]
     cells = [

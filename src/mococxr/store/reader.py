@@ -46,7 +46,7 @@ class Store:
         """Open a store made by `prepare`.
 
         Raises:
-            InputError: there is none, a file is missing or damaged, or a newer version wrote it.
+            InputError: there is none, a file is missing or damaged, or a version with another format wrote it.
         """
         path = Path(path)
         _check_is_store(path)

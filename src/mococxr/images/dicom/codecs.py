@@ -62,7 +62,7 @@ def read_stream(frame: bytes) -> Stream | None:
         stream = reader(frame)
     except (struct.error, IndexError) as error:
         raise ImageError(CUT) from error
-    if b"\xff\xd9" not in frame[-64:]:
+    if b"\xff\xd9" not in frame[-64:]:  # the end marker, which padding may follow
         raise ImageError(CUT)
     return stream
 
@@ -105,7 +105,7 @@ def _j2k(frame: bytes) -> Stream:
     steps = {frame[start + 42 + 3 * i + j] for i in range(samples) for j in (1, 2)}
     if len(depths) != 1 or steps != {1} or right <= left or bottom <= top or not tile_w or not tile_h:
         raise ImageError("a JPEG 2000 stream whose components differ, or of no size")
-    if -(-right // tile_w) * -(-bottom // tile_h) > 65_535:
+    if -(-right // tile_w) * -(-bottom // tile_h) > 65_535:  # T.800 numbers tiles in 16 bits
         raise ImageError("a JPEG 2000 stream of more tiles than there can be")
     at = start + 4 + struct.unpack_from(">H", frame, start + 4)[0]
     turned = False
@@ -248,6 +248,7 @@ def decode_rle(frame: bytes, rows: int, columns: int, samples: int, width: int) 
     for i, (start, end) in enumerate(zip(offsets[:many], ends, strict=True)):
         if not 64 <= start <= end <= len(frame):
             raise ImageError(f"{DAMAGED}: RLE segments outside the frame")
+        # the most significant byte of a sample has the first segment
         planes[i // width, width - 1 - i % width] = _unpack_bits(frame, start, end, rows * columns)
     cells = np.ascontiguousarray(planes.transpose(2, 0, 1)).view("u1" if width == 1 else "<u2")
     return cells.reshape((rows, columns) if samples == 1 else (rows, columns, samples))
@@ -267,7 +268,7 @@ def _unpack_bits(frame: bytes, at: int, end: int, size: int) -> NDArray[np.uint8
         elif head > 128:
             part = frame[at + 1 : at + 2] * (257 - head)
             at += 2
-        else:
+        else:  # 128 stands for nothing
             part = b""
             at += 1
         parts.append(part)

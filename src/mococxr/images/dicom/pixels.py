@@ -69,7 +69,12 @@ class _Layout:
     def frame_bytes(self) -> int:
         """Bytes of an uncompressed frame."""
         whole = self.rows * self.columns * self.samples * (self.allocated // 8)
-        return whole * 2 // 3 if self.photometric in _HALVED else whole
+        return whole * 2 // 3 if self.photometric in _HALVED else whole  # two pixels share their chroma
+
+    @property
+    def low_bit(self) -> int:
+        """Bits below the stored ones."""
+        return self.high + 1 - self.stored
 
 
 def read_pixels(file: DicomFile, refuse_frames: bool, max_pixels: int) -> StoredPixels:
@@ -130,7 +135,7 @@ def _allocated(file: DicomFile, samples: int) -> int:
     """Bits a sample where the header does not say: by the length of uncompressed data."""
     assert file.pixels is not None
     for width in (1, 2):
-        if file.pixels.length in (samples * width, samples * width + 1):
+        if file.pixels.length in (samples * width, samples * width + 1):  # an odd length is padded by a byte
             return 8 * width
     raise ImageError("the header does not say how many bits a sample has")
 
@@ -146,18 +151,16 @@ def _plain(file: DicomFile, layout: _Layout) -> StoredPixels:
     width = layout.allocated // 8
     raw = memoryview(file.body)[start : start + layout.frame_bytes]
     cells = np.frombuffer(raw, ("<" if file.little else ">") + f"u{width}")
-    if width == 1 and not file.little and file.pixels.kind == "OW":
+    if width == 1 and not file.little and file.pixels.kind == "OW":  # big-endian words hold pixels two by two
         cells = np.frombuffer(bytes(raw) + b"\0" * (len(raw) % 2), np.uint16).byteswap().view(np.uint8)
         cells = cells[: len(raw)]
     if layout.photometric in _HALVED:
         luma = cells.reshape(layout.rows, -1, 4)[..., :2].reshape(layout.rows, layout.columns)
-        return _stored_pixels(np.ascontiguousarray(luma), layout, layout.stored, _shift(layout))
+        return _stored_pixels(np.ascontiguousarray(luma), layout, layout.low_bit)
     shape = (layout.rows, layout.columns)
     if layout.samples == 3 and layout.planar:
         cells = cells.reshape(3, *shape).transpose(1, 2, 0)
-    return _stored_pixels(
-        cells.reshape(shape if layout.samples == 1 else (*shape, 3)), layout, layout.stored, _shift(layout)
-    )
+    return _stored_pixels(cells.reshape(shape if layout.samples == 1 else (*shape, 3)), layout, layout.low_bit)
 
 
 def _compressed(file: DicomFile, layout: _Layout) -> StoredPixels:
@@ -169,7 +172,7 @@ def _compressed(file: DicomFile, layout: _Layout) -> StoredPixels:
             named = UID_dictionary.get(file.syntax or "", ("an unknown kind",))[0]
             raise ImageError(f"compressed pixel data that no decoder here reads ({named})")
         samples = decode_rle(frame, layout.rows, layout.columns, layout.samples, layout.allocated // 8)
-        return _stored_pixels(samples, layout, layout.stored, _shift(layout))
+        return _stored_pixels(samples, layout, layout.low_bit)
     if (stream.rows, stream.columns, stream.samples) != (layout.rows, layout.columns, layout.samples):
         raise ImageError(
             f"the compressed image has {stream.columns} x {stream.rows} x {stream.samples} samples, the header "
@@ -178,8 +181,9 @@ def _compressed(file: DicomFile, layout: _Layout) -> StoredPixels:
     samples = decode_stream(frame, stream, layout.photometric)
     if layout.stored > stream.precision:
         samples = _widened(samples, stream.precision, layout.signed)
-    shift = _shift(layout) if stream.precision > layout.high else 0
-    return _stored_pixels(samples, layout, layout.stored, shift, rgb=stream.turned)
+    # a stream of fewer bits than the header's high bit holds the values alone
+    low_bit = layout.low_bit if stream.precision > layout.high else 0
+    return _stored_pixels(samples, layout, low_bit, rgb=stream.turned)
 
 
 def _widened(samples: NDArray[np.unsignedinteger], precision: int, signed: bool) -> NDArray[np.unsignedinteger]:
@@ -191,13 +195,8 @@ def _widened(samples: NDArray[np.unsignedinteger], precision: int, signed: bool)
     return ((wide << spare).view(np.int16) >> spare).view(np.uint16)
 
 
-def _shift(layout: _Layout) -> int:
-    """Bits below the stored ones."""
-    return layout.high + 1 - layout.stored
-
-
 def _stored_pixels(
-    samples: NDArray[np.unsignedinteger], layout: _Layout, stored: int, shift: int, rgb: bool = False
+    samples: NDArray[np.unsignedinteger], layout: _Layout, low_bit: int, rgb: bool = False
 ) -> StoredPixels:
     """Cells in the machine's byte order; of a colour that carries its luma only that."""
     kind = layout.photometric
@@ -205,7 +204,7 @@ def _stored_pixels(
     if samples.ndim == 3 and luma and not rgb:
         samples = samples[..., 0]
     values = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("="))
-    return StoredPixels(values, stored, shift, layout.signed, kind, kind.startswith("YBR_PARTIAL") and not rgb)
+    return StoredPixels(values, layout.stored, low_bit, layout.signed, kind, kind.startswith("YBR_PARTIAL") and not rgb)
 
 
 def _first_frame(file: DicomFile, frames: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -74,6 +75,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> N
     """The grey 0..255 of every entry that the pixels' type can hold."""
     every, bits = np.arange(1 << 8 * stored.values.itemsize), stored.bits_stored
     codes = (every >> stored.low_bit) & ((1 << bits) - 1)
+    # two's complement within the stored bits, not within the type
     values = codes - ((codes >> (bits - 1)) << bits) if stored.signed else codes
     image = np.ones(len(every), bool)
     if stored.photometric == "PALETTE COLOR":
@@ -93,6 +95,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> N
     if reading.window is not None and bits > 8:
         counts = np.bincount(stored.values.ravel(), minlength=len(every))
         grey = _stretch(grey, counts * image, reading.window)
+    # halves go up: np.rint would send every second one down
     return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8)
 
 
@@ -235,6 +238,7 @@ def _modality(elements: Elements, values: NDArray[np.int64]) -> tuple[Values, fl
         intercept = 0.0
     scaled = values.astype(np.float64) * slope + intercept
     low, high = float(scaled.min()), float(scaled.max())
+    # float64 tells whole numbers apart up to 9e15
     if not abs(low) + abs(high) < 1e15 or high - low < 1e-9 * max(abs(low), abs(high)):
         raise ImageError("rescale values that leave no grey scale")
     return scaled, low, high
@@ -257,7 +261,7 @@ def _offered(elements: Elements, signed: bool) -> list[Choice]:
         return tables
     least = 1.0 if function == "LINEAR" else 1e-9
     windows = [
-        Choice(name, width, _window(center, width, function))
+        Choice(name, width, partial(_FUNCTIONS[function], center=center, width=width))
         for (center, width), name in zip(pairs, names, strict=False)
         if abs(center) < 1e15 and least <= width < 1e15
     ]
@@ -300,11 +304,6 @@ def _table(item: Elements, signed: bool) -> tuple[int, Values, float]:
     return first - (1 << 16) if signed and first >> 15 else first, table, float(top)
 
 
-def _window(center: float, width: float, function: str) -> Callable[[Values], Values]:
-    """A window as a function of modality values."""
-    return lambda scaled: _FUNCTIONS[function](scaled, center, width)
-
-
 def _linear(scaled: Values, center: float, width: float) -> Values:
     """PS3.3 C.11.2.1.2.1: the window of width w holds w whole values; of width 1 it is a threshold."""
     if width == 1:
@@ -322,8 +321,4 @@ def _sigmoid(scaled: Values, center: float, width: float) -> Values:
     return 1 / (1 + np.exp(np.clip(-4 * (scaled - center) / width, -700, 700)))
 
 
-_FUNCTIONS: dict[str, Callable[[Values, float, float], Values]] = {
-    "LINEAR": _linear,
-    "LINEAR_EXACT": _linear_exact,
-    "SIGMOID": _sigmoid,
-}
+_FUNCTIONS: dict[str, Callable[..., Values]] = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}
