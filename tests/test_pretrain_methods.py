@@ -29,6 +29,7 @@ from mococxr.pretraining.simsiam import negative_cosine
 from mococxr.pretraining.trainer import Monitor
 from mococxr.settings import PretrainSettings
 from small_run import TINY, read_log, tiny_run
+from small_store import run_study
 from test_moco import images, small_net
 from test_pretrain import assert_same, assert_same_run, breaking_off
 
@@ -269,7 +270,7 @@ def test_methods_are_studied_and_reported_side_by_side(synthetic_store, tmp_path
         arms.append(f"{name}={out}")
     how = {"target": ["Effusion"], "fraction": [1.0], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1}
     out = tmp_path / "study"
-    run("study", {"store": synthetic_store, "out": out, "arm": arms, **how})
+    run_study({"store": synthetic_store, "out": out, "arm": arms, **how})
     facts = json.loads((out / "study.json").read_text())["arms"]
     assert {arm: facts[arm]["method"] for arm in facts} == {n: m.words.name for n, m in METHODS.items()}
     run("report", {"study": out})

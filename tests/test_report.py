@@ -213,11 +213,14 @@ def test_each_section_gives_its_summary_before_it_is_opened(page: str) -> None:
     assert first.count("<figure") == 2
 
 
-def test_the_same_folder_gives_the_same_bytes_and_leaves_no_global_state_behind(tmp_path: Path) -> None:
+def test_the_command_says_where_the_page_is_writes_the_same_bytes_again_and_leaves_no_global_state_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before, outputs = dict(matplotlib.rcParams), []
     for name in ("a", "b"):
         folder = fake_study(tmp_path / name, **SMALL)
-        write_report(folder)
+        run(SimpleNamespace(study=folder))
+        assert capsys.readouterr().out.strip() == str(folder / "report.html")
         written = [folder / "report.html", folder / "report.md", *sorted((folder / "figures").iterdir())]
         outputs.append({path.name: path.read_bytes() for path in written})
     assert outputs[0] == outputs[1]
@@ -261,12 +264,6 @@ def test_a_damaged_row_is_named(tmp_path: Path, old: str, new: str, problem: str
     (folder / "cells.csv").write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=re.escape(problem)):
         write_report(folder)
-
-
-def test_the_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = fake_study(tmp_path / "s", **SMALL)
-    run(SimpleNamespace(study=folder))
-    assert capsys.readouterr().out.strip() == str(folder / "report.html")
 
 
 def test_planning_and_tests_of_the_facts_are_quoted(study: Path, page: str) -> None:

@@ -17,6 +17,7 @@ from mococxr.reproduction.compare import TABLES, published, read_comparison
 from mococxr.reproduction.page import write_page
 from mococxr.reproduction.recipe import cells_of
 
+SMALL = ("pleural-effusion/resnet18/linear/0.1/*",)
 GONE = "pleural-effusion/resnet18/linear/0.001/moco"
 
 
@@ -42,13 +43,19 @@ def text(out: Path) -> str:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("chexpert")
     reason = "draws 0 to 4 hold <no> positive image"
-    write_page(fake_reproduction(out, variants=("lbfgs", "std"), undefined={GONE: reason}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mococxr.reproduction.page.draw_curves", lambda _: [])
+        write_page(fake_reproduction(out, variants=("lbfgs", "std"), undefined={GONE: reason}))
     return out
 
 
 @pytest.fixture(scope="module")
 def shenzhen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("shenzhen")
+    return write_shenzhen(tmp_path_factory.mktemp("shenzhen"))
+
+
+def write_shenzhen(out: Path) -> Path:
+    """The half of the paper with few figures, which are drawn."""
     write_page(fake_reproduction(out, "shenzhen", ("*",), synthetic=False, departures=[]))
     return out
 
@@ -106,7 +113,7 @@ def test_what_was_not_run_or_is_undefined_has_a_reason_and_no_number(made: Path)
 
 @pytest.mark.usefixtures("no_pictures")
 def test_linear_against_end_to_end_takes_both_modes_to_be_run(tmp_path: Path) -> None:
-    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    out = fake_reproduction(tmp_path, patterns=SMALL)
     write_page(out)
     row = next(r for r in rows(out, "table3") if r["fraction"] == "0.1" and r["backbone"] == "resnet18")
     assert (row["status"], row["reason"]) == ("not run", "not among --cells")
@@ -114,7 +121,7 @@ def test_linear_against_end_to_end_takes_both_modes_to_be_run(tmp_path: Path) ->
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_number_that_the_study_left_blank_is_undefined_whatever_the_record_says(tmp_path: Path) -> None:
-    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    out = fake_reproduction(tmp_path, patterns=SMALL)
     table = out / "studies/pleural-effusion-resnet18-0.1/cells.csv"
     lines = table.read_text().splitlines()
     head, cells = lines[0].split(","), lines[1].split(",")
@@ -132,7 +139,7 @@ def test_a_number_that_the_study_left_blank_is_undefined_whatever_the_record_say
 )
 def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, high: str, said: str) -> None:
     ends = {"low_bootstrap": float(low), "high_bootstrap": float(high)}
-    write_page(fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",), changed=ends))
+    write_page(fake_reproduction(tmp_path, patterns=SMALL, changed=ends))
     assert f"With 10 % of the labels, {said}" in text(tmp_path)
 
 
@@ -196,7 +203,7 @@ def test_the_sounder_ways_stand_beside_the_papers_with_their_effect(made: Path, 
     assert re.search(r"Closed-form linear head .*: over 7 cells AUROC moves by \+0\.\d+ to \+0\.\d+; MoCo less", said)
     assert re.search(r"standard deviation .*: over 15 cells AUROC moves", said)
     assert "of 5 differences whose interval excludes 0" in said
-    assert "not run (--variant solved)" in text(shenzhen)
+    assert "not run (--variant lbfgs)" in text(shenzhen)
 
 
 def test_the_linear_against_end_to_end_table_and_the_ablation_are_filled(shenzhen: Path) -> None:
@@ -208,8 +215,10 @@ def test_the_linear_against_end_to_end_table_and_the_ablation_are_filled(shenzhe
     assert {r["status"] for r in ablation} == {"done"}
 
 
-def test_the_page_stands_alone_and_is_well_formed(made: Path) -> None:
-    page = (made / "index.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("dataset", ["chexpert", "shenzhen"])
+def test_the_page_stands_alone_and_is_well_formed(dataset: str, made: Path, shenzhen: Path) -> None:
+    out = made if dataset == "chexpert" else shenzhen
+    page = (out / "index.html").read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
     assert "<script" not in page
     open_tags: list[str] = []
@@ -229,22 +238,20 @@ def test_the_page_stands_alone_and_is_well_formed(made: Path) -> None:
     Reader().feed(page)
     assert open_tags == []
     for name in re.findall(r'href="([^"#]+)"', page):
-        assert (made / name).exists() or name.endswith("report.html")
+        assert (out / name).exists() or name.endswith("report.html")
 
 
-def test_the_same_folder_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    reason = "draws 0 to 4 hold <no> positive image"
-    again = fake_reproduction(tmp_path / "again", variants=("lbfgs", "std"), undefined={GONE: reason})
-    write_page(again)
-    files = [p.relative_to(made) for d in ("tables", "figures") for p in sorted((made / d).iterdir())]
-    assert len(files) == 7 + 12 + 4
+def test_the_same_folder_gives_the_same_bytes(shenzhen: Path, tmp_path: Path) -> None:
+    again = write_shenzhen(tmp_path / "again")
+    files = [p.relative_to(shenzhen) for d in ("tables", "figures") for p in sorted((shenzhen / d).iterdir())]
+    assert sum(file.parts[0] == "figures" for file in files) >= 4
     for file in (*files, Path("index.html")):
-        assert (made / file).read_bytes() == (again / file).read_bytes(), file
+        assert (shenzhen / file).read_bytes() == (again / file).read_bytes(), file
 
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_share_that_the_paper_has_not_gets_its_column(tmp_path: Path) -> None:
-    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    out = fake_reproduction(tmp_path, patterns=SMALL)
     for name in ("cells.csv", "differences.csv", "trials.csv"):
         path = out / "studies/pleural-effusion-resnet18-0.1" / name
         path.write_text(path.read_text().replace(",0.1,", ",0.5,"))
@@ -261,7 +268,7 @@ def test_a_share_that_the_paper_has_not_gets_its_column(tmp_path: Path) -> None:
 
 
 def test_a_cell_called_done_without_its_study_stops_before_anything_is_written(tmp_path: Path) -> None:
-    out = fake_reproduction(tmp_path, patterns=("pleural-effusion/resnet18/linear/0.1/*",))
+    out = fake_reproduction(tmp_path, patterns=SMALL)
     (out / "studies/pleural-effusion-resnet18-0.1/study.json").unlink()
     with pytest.raises(InputError, match="not a finished study"):
         write_page(out)
