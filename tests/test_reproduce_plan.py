@@ -131,7 +131,7 @@ def test_patterns_choose_cells_and_the_runs_that_they_start_from() -> None:
 def test_the_sounder_ways_are_studies_of_their_own_and_the_ablation_is_linear_only() -> None:
     studies = {one.name: one for one in studies_of(every_cell("shenzhen", (), None), ("lbfgs", "std"))}
     assert len(studies) == 7 + 7 + 6
-    assert studies["tuberculosis-resnet18-1-solved"].modes == ("linear",)
+    assert studies["tuberculosis-resnet18-1-lbfgs"].modes == ("linear",)
     assert studies["tuberculosis-densenet121-0.25-std"].runs == {"imagenet": None, "moco": "densenet121-std"}
     assert studies["tuberculosis-resnet18-1-lr"].modes == ("linear",)
     assert set(studies["tuberculosis-resnet18-1"].runs) == {"imagenet", "moco"}
@@ -225,7 +225,7 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
     assert {name: paper[name] for name in STUDY if name != "mode"} == {
         name: value for name, value in STUDY.items() if name != "mode"
     }
-    assert (paper["mode"], paper["linear"], solved["linear"]) == (["linear"], "paper", "lbfgs")
+    assert (paper["mode"], paper["linear_solver"], solved["linear_solver"]) == (["linear"], "paper", "lbfgs")
 
 
 def test_images_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
