@@ -225,7 +225,7 @@ def test_a_study_takes_the_papers_settings_from_their_one_place(
     assert {name: paper[name] for name in STUDY if name != "mode"} == {
         name: value for name, value in STUDY.items() if name != "mode"
     }
-    assert (paper["mode"], paper["linear_solver"], solved["linear_solver"]) == (["linear"], "paper", "lbfgs")
+    assert (paper["mode"], paper["linear_solver"], solved["linear_solver"]) == (["linear"], "gradient", "lbfgs")
 
 
 def test_images_and_trials_go_where_they_are_sent_and_pretraining_stays_here(
