@@ -136,14 +136,15 @@ def logits(artifact: Artifact, frames: NDArray[np.uint8]) -> NDArray[np.float64]
         return head.logits(artifact.encoder(torch.from_numpy(frames[:, None])).double().numpy())
 
 
-def difference(wanted: NDArray[np.float64], found: NDArray[Any]) -> float:
+def difference(source: NDArray[np.float64], exported: NDArray[Any]) -> float:
     """Largest difference of what was exported from what it was made of, where all is large in units of the largest.
 
     Raises:
         RunError: it is above `TOLERANCE`, or not finite.
     """
-    scale = max(1.0, float(np.abs(wanted).max()))
-    largest = float(np.abs(wanted - np.asarray(found, dtype=np.float64).reshape(wanted.shape)).max()) / scale
+    scale = max(1.0, float(np.abs(source).max()))
+    largest = float(np.abs(source - np.asarray(exported, dtype=np.float64).reshape(source.shape)).max()) / scale
+    # Written so that NaN, which compares as false, is refused too.
     if not largest <= TOLERANCE:
         raise RunError(f"What was exported differs by {largest:.2g} from what it was made of; nothing was kept.")
     return largest

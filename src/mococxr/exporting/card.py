@@ -35,7 +35,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     """
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(files("mococxr.exporting").joinpath("card.md.j2").read_text("utf-8"))
-    about = artifact.model.record if artifact.model else None
+    fit = artifact.model.record if artifact.model else None
     run, recipe = artifact.origin.get("run") or {}, artifact.origin.get("recipe") or {}
     frame = facts["preprocessing"]
     factor = 1  # the halvings that a store makes of its images
@@ -48,7 +48,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         frame=frame,
         factor=factor,
         whole=frame["crop_mode"] == "full",
-        about=about,
+        about=fit,
         members=artifact.members,
         spec=artifact.spec,
         run=run,
@@ -57,7 +57,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         recipe=", ".join(f"{name} {_plain(value)}" for name, value in recipe.items()),
         synthetic=is_synthetic(artifact),
         synthetic_word=_synthetic_word(artifact),
-        validation_uses=_validation_uses(about) if about else "",
+        validation_uses=_validation_uses(fit) if fit else "",
         study=study,
         number=lambda value: "undefined" if value is None else f"{value:.3f}",
         licence=starting_licence(run, artifact.spec.architecture),
@@ -128,11 +128,11 @@ def _plain(value: Any) -> str:
     return " to ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _validation_uses(about: Facts) -> str:
+def _validation_uses(fit: Facts) -> str:
     """What validation labels were used for, in half a sentence."""
-    images = about["training"]["validation_images"]
-    names = about.get("validation_used_for", ["checkpoints"] if images else [])
-    count = images or next((about[name]["validation_images"] for name in names if name != "checkpoints"), 0)
+    images = fit["training"]["validation_images"]
+    names = fit.get("validation_used_for", ["checkpoints"] if images else [])
+    count = images or next((fit[name]["validation_images"] for name in names if name != "checkpoints"), 0)
     if not names:
         return "No validation label was used"
     return f"{count:,} labelled validation images {' and '.join(USES[name] for name in names)}"
@@ -161,8 +161,8 @@ def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
         )
     cells = study.frames["cells"].filter(pl.col("arm") == name, pl.col("auroc").is_not_null())
     if artifact.model:
-        about = artifact.model.record
-        cells = cells.filter(pl.col("target") == about["target"], pl.col("mode") == about["mode"])
+        fit = artifact.model.record
+        cells = cells.filter(pl.col("target") == fit["target"], pl.col("mode") == fit["mode"])
     if not len(cells):
         raise InputError(f"{folder} has no number for the arm {name} that is about this.", "Leave --study out.")
     return {"arm": name, "test": study.facts["test_store"] or study.facts["store"], "cells": cells.to_dicts()}

@@ -36,7 +36,7 @@ def run(settings: ExportSettings) -> Path:
     claim(out)
     artifact = read_artifact(Path(settings.path))
     study = measured(settings.study, settings.arm, artifact) if settings.study else None
-    about = artifact.model.record if artifact.model else {}
+    fit = artifact.model.record if artifact.model else {}
     with whole_folder(out) as folder:
         made = WRITERS[settings.to](artifact, folder)
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
@@ -46,7 +46,7 @@ def run(settings: ExportSettings) -> Path:
             "to": settings.to,
             **made,
             "preprocessing": preprocessing(artifact),
-            **{name: about.get(name) for name in ("calibration", "threshold")},
+            **{name: fit.get(name) for name in ("calibration", "threshold")},
             "made_from_sha256": artifact.sha256,
             "files_sha256": files,
         }

@@ -34,11 +34,11 @@ def run_import(settings: ImportSettings) -> Path:
     claim(out)
     content = read_checkpoint(path)
     arch = content.get("arch")
-    found = split_checkpoint(tensors_of(content, path), str(arch) if arch is not None else None, str(path))
-    encoder = _encoder(found, settings)
-    left = found.left_out | _beside(content)
-    _write(out, settings, encoder, found, _facts(settings, content, found, left, encoder))
-    _announce(out, encoder, found, left)
+    checkpoint = split_checkpoint(tensors_of(content, path), str(arch) if arch is not None else None, str(path))
+    encoder = _encoder(checkpoint, settings)
+    left = checkpoint.left_out | _beside(content)
+    _write(out, settings, encoder, checkpoint, _facts(settings, content, checkpoint, left, encoder))
+    _announce(out, encoder, checkpoint, left)
     return out
 
 
@@ -49,12 +49,12 @@ def _per_channel(values: tuple[float, ...], name: str) -> float | tuple[float, .
     return values[0] if len(values) == 1 else values
 
 
-def _encoder(found: MoCoCheckpoint, s: ImportSettings) -> Encoder:
+def _encoder(checkpoint: MoCoCheckpoint, s: ImportSettings) -> Encoder:
     """The network of timm with these weights, in eval mode, proved to give finite features."""
     mean, std = _per_channel(s.mean, "mean"), _per_channel(s.std, "std")
-    encoder = build(EncoderSpec(architecture=found.pair.timm, size=s.size, channels=3, mean=mean, std=std))
+    encoder = build(EncoderSpec(architecture=checkpoint.pair.timm, size=s.size, channels=3, mean=mean, std=std))
     keys = list(encoder.network.state_dict())
-    load_weights(encoder, found.pair.to_timm(found.encoder, keys), str(s.file))
+    load_weights(encoder, checkpoint.pair.to_timm(checkpoint.encoder, keys), str(s.file))
     encoder.eval()
     with torch.inference_mode():
         grey = encoder(torch.full((1, 1, 64, 64), 128, dtype=torch.uint8))
@@ -87,7 +87,7 @@ def _tensor_names(value: Any, name: str) -> list[str]:
 def _facts(
     s: ImportSettings,
     content: Mapping[str, Any],
-    found: MoCoCheckpoint,
+    checkpoint: MoCoCheckpoint,
     left: Mapping[str, list[str]],
     encoder: Encoder,
 ) -> dict[str, Any]:
@@ -104,11 +104,11 @@ def _facts(
         "checkpoint": {
             "kind": s.kind,
             "sha256": sha256_file(s.file),
-            "architecture": found.pair.torchvision,
-            "architecture_from": "arch" if found.stated else "the tensors",
+            "architecture": checkpoint.pair.torchvision,
+            "architecture_from": "arch" if checkpoint.stated else "the tensors",
             "epoch": int(epoch) if isinstance(epoch, int | float) else None,
-            "head": found.head_kind,
-            "tensors_read": len(found.encoder),
+            "head": checkpoint.head_kind,
+            "tensors_read": len(checkpoint.encoder),
             "left_out": dict(left),
         },
         "pretrained_on": pretrained_on if s.source else None,
@@ -121,25 +121,25 @@ def _facts(
     }
 
 
-def _write(out: Path, s: ImportSettings, encoder: Encoder, found: MoCoCheckpoint, facts: dict[str, Any]) -> None:
-    about = {"init": None, "pretrained_on": facts["pretrained_on"], "imported": facts["checkpoint"]["sha256"]}
-    save_encoder(encoder, out, about)
-    if found.head:
+def _write(out: Path, s: ImportSettings, encoder: Encoder, checkpoint: MoCoCheckpoint, facts: dict[str, Any]) -> None:
+    record = {"init": None, "pretrained_on": facts["pretrained_on"], "imported": facts["checkpoint"]["sha256"]}
+    save_encoder(encoder, out, record)
+    if checkpoint.head:
         with atomic(out / "head.safetensors") as temporary:
-            save_file({key: value.contiguous() for key, value in found.head.items()}, temporary)
+            save_file({key: value.contiguous() for key, value in checkpoint.head.items()}, temporary)
     atomic_write(out / "settings.yaml", to_yaml(s))
     write_json(out / "run.json", facts)
 
 
-def _announce(out: Path, encoder: Encoder, found: MoCoCheckpoint, left: Mapping[str, list[str]]) -> None:
-    origin = "as it says" if found.stated else "as its tensors say; it names none"
+def _announce(out: Path, encoder: Encoder, checkpoint: MoCoCheckpoint, left: Mapping[str, list[str]]) -> None:
+    origin = "as it says" if checkpoint.stated else "as its tensors say; it names none"
     console.say(
-        f"{found.pair.torchvision} ({origin}), {len(found.encoder)} tensors -> timm's {encoder.spec.architecture}"
+        f"{checkpoint.pair.torchvision} ({origin}), {len(checkpoint.encoder)} tensors -> timm's {encoder.spec.architecture}"
     )
     for group, names in left.items():
         first = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
         console.say(f"left out: {group}, {len(names):,} ({first})")
-    kept = " The projection head is kept in head.safetensors." if found.head else ""
+    kept = " The projection head is kept in head.safetensors." if checkpoint.head else ""
     console.say(f"all of them are named in run.json.{kept}")
     console.say(
         f"preprocessing taken: {encoder.spec.size} px, mean {encoder.spec.mean}, std {encoder.spec.std}; "

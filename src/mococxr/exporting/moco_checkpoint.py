@@ -81,14 +81,14 @@ def split_checkpoint(tensors: Mapping[str, Tensor], arch: str | None, path: str)
     faults = {f"encoder_q.{what}": keys for what, keys in _faults(body, template, pair).items()}
     kind, head_faults = _head_kind(head)
     faults |= head_faults
-    strangers = [key for key in plain if not key.startswith(("encoder_q.", "encoder_k."))]
-    faults |= _other_faults(plain, strangers) | _key_faults(key_side, query)
+    others = [key for key in plain if not key.startswith(("encoder_q.", "encoder_k."))]
+    faults |= _other_faults(plain, others) | _key_faults(key_side, query)
     _refuse(faults, pair, path)
     written = {key.removeprefix("module."): key for key in tensors}
     left = {
         "key encoder": [written[f"encoder_k.{key}"] for key in key_side],
         "projection head": [written[f"encoder_q.{pair.classifier}.{key}"] for key in head],
-        "queue": [written[key] for key in strangers],
+        "queue": [written[key] for key in others],
     }
     encoder = {key: body[key].to(like.dtype).contiguous() for key, like in template.items()}
     return MoCoCheckpoint(pair, arch is not None, encoder, head, kind, {k: v for k, v in left.items() if v})
@@ -124,24 +124,22 @@ def _network(arch: str | None, query: Mapping[str, Tensor], path: str) -> Archit
 
 
 def _faults(body: Mapping[str, Tensor], template: Mapping[str, Tensor], pair: ArchitecturePair) -> dict[str, list[str]]:
-    both = [key for key in template if key in body]
+    both = [(key, body[key], like) for key, like in template.items() if key in body]
     return {
         f"* missing for torchvision's {pair.torchvision}": [key for key in template if key not in body],
         "* unknown": [key for key in body if key not in template],
         "* of another shape": [
-            f"{key} {tuple(body[key].shape)} for {tuple(template[key].shape)}"
-            for key in both
-            if body[key].shape != template[key].shape
+            f"{key} {tuple(value.shape)} for {tuple(like.shape)}"
+            for key, value, like in both
+            if value.shape != like.shape
         ],
         "* of another kind": [
-            f"{key} {body[key].dtype}"
-            for key in both
-            if body[key].is_floating_point() != template[key].is_floating_point()
+            f"{key} {value.dtype}" for key, value, like in both if value.is_floating_point() != like.is_floating_point()
         ],
         "* negative variances": [
             key
-            for key in both
-            if key.endswith("running_var") and body[key].is_floating_point() and bool((body[key] < 0).any())
+            for key, value, _ in both
+            if key.endswith("running_var") and value.is_floating_point() and bool((value < 0).any())
         ],
     }
 
@@ -174,20 +172,20 @@ def _key_faults(key_side: Mapping[str, Tensor], query: Mapping[str, Tensor]) -> 
     }
 
 
-def _other_faults(plain: Mapping[str, Tensor], strangers: Iterable[str]) -> dict[str, list[str]]:
+def _other_faults(plain: Mapping[str, Tensor], others: Iterable[str]) -> dict[str, list[str]]:
     bad = [k for k, v in plain.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
-    return {"unknown": [k for k in strangers if k not in ("queue", "queue_ptr")], "not finite": bad}
+    return {"unknown": [k for k in others if k not in ("queue", "queue_ptr")], "not finite": bad}
 
 
 def _refuse(faults: Mapping[str, list[str]], pair: ArchitecturePair, path: str) -> None:
-    found = [
+    listed = [
         f"{what}: {', '.join(keys[:SHOWN])}" + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
         for what, keys in faults.items()
         if keys
     ]
-    if found:
+    if listed:
         raise InputError(
-            f"{path} is no whole checkpoint of MoCo with {pair.torchvision} ({'; '.join(found)}).",
+            f"{path} is no whole checkpoint of MoCo with {pair.torchvision} ({'; '.join(listed)}).",
             "Get the file again, or one of another epoch; nothing was written.",
         )
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mococxr.errors import InputError, RunError
@@ -47,7 +46,7 @@ class Graph(nn.Module):
         if not len(self.heads):
             return self.encoders[0](frames)
         pairs = zip(self.encoders, self.heads, strict=True)
-        return torch.stack([torch.sigmoid(head(one(frames))[:, 0]) for one, head in pairs]).mean(dim=0)
+        return torch.stack([torch.sigmoid(head(encoder(frames))[:, 0]) for encoder, head in pairs]).mean(dim=0)
 
 
 def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
@@ -60,12 +59,14 @@ def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
         InputError: the extra is not installed, or whole images meet a network of one frame size.
         RunError: onnxruntime does not say what PyTorch says.
     """
-    _check_extra()
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"{', '.join(missing)} is not installed.", "pip install 'mococxr[onnx]'")
     free = artifact.spec.package == "timm" and not any(type(m).__name__ in _SAME for m in artifact.encoder.modules())
     if artifact.whole and not free:
         raise InputError(
             f"The graph of {artifact.spec.architecture} takes frames of one size, and this model sees whole images.",
-            "Fit it with --crop-mode centre, or take a network without size-dependent padding (resnet18).",
+            "Fit it with --crop-mode center, or take a network without size-dependent padding (resnet18).",
         )
     output = "probability" if artifact.model else "features"
     graph = Graph(artifact).eval()
@@ -73,12 +74,6 @@ def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
     if free and any(isinstance(side, int) for side in _open(folder / FILE).get_inputs()[0].shape[2:]):
         _export(graph, artifact, False, output, folder / FILE)  # the exporter found a constant in it
     return {"file": FILE, "opset": OPSET, "output": output, **_prove(artifact, folder / FILE)}
-
-
-def _check_extra() -> None:
-    missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(n) is None]
-    if missing:
-        raise InputError(f"{', '.join(missing)} is not installed.", "pip install 'mococxr[onnx]'")
 
 
 def _export(graph: Graph, artifact: Artifact, free: bool, output: str, path: Path) -> None:
@@ -113,8 +108,8 @@ def _prove(artifact: Artifact, path: Path) -> dict[str, Any]:
     tried = [five, five[:1]]
     if not isinstance(shape[2], int) and not isinstance(shape[3], int):
         tried.append(np.concatenate([five, five[:, :, :32]], axis=2))
-    found = [_answer(session, frames) for frames in tried]
-    largest = max(difference(artifact.answers(x), y) for x, y in zip(tried, found, strict=True))
+    exported = [session.run(None, {"frames": frames[:, None]})[0] for frames in tried]
+    largest = max(difference(artifact.answers(x), y) for x, y in zip(tried, exported, strict=True))
     sides = [str(side) for side in shape[2:]]
     return {"input": f"frames: uint8 (batch, 1, {', '.join(sides)})", "difference": largest}
 
@@ -126,7 +121,3 @@ def _open(path: Path) -> Any:
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _answer(session: Any, frames: NDArray[np.uint8]) -> NDArray[Any]:
-    return np.asarray(session.run(None, {"frames": frames[:, None]})[0])

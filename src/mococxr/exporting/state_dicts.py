@@ -26,9 +26,8 @@ def _answers(artifact: Artifact, network: nn.Module) -> float:
     """How far a plain network is from the artifact, on frames that it normalises as the card says."""
     frames = noise_frames(artifact)
     with torch.inference_mode():
-        found = network.eval()(normalised(artifact, frames)).double()
-    wanted = logits(artifact, frames) if artifact.outputs else artifact.answers(frames)
-    return difference(wanted, found.numpy())
+        exported = network.eval()(normalised(artifact, frames)).double().numpy()
+    return difference(logits(artifact, frames) if artifact.outputs else artifact.answers(frames), exported)
 
 
 # --- timm
@@ -75,15 +74,14 @@ def _named(layer: str, head: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
 def _config(artifact: Artifact, options: dict[str, Any]) -> dict[str, Any]:
     """`config.json` as timm writes it for the hub."""
     spec, name = artifact.spec, artifact.spec.architecture.partition(".")[0]
-    given = {key: value for key, value in options.items() if key != "num_classes"}
-    if given.get("in_chans") == 3:
-        del given["in_chans"]
-    flexible = bool(given.get("dynamic_img_size")) or not timm.get_pretrained_cfg_value(name, "fixed_input_size")
+    model_args = {key: value for key, value in options.items() if (key, value) != ("in_chans", 3)}
+    del model_args["num_classes"]
+    flexible = bool(model_args.get("dynamic_img_size")) or not timm.get_pretrained_cfg_value(name, "fixed_input_size")
     return {
         "architecture": name,
         "num_classes": artifact.outputs,
         "num_features": spec.feature_dim,
-        **({"model_args": given} if given else {}),
+        **({"model_args": model_args} if model_args else {}),
         "pretrained_cfg": {
             "custom_load": False,
             "input_size": [spec.channels, artifact.size, artifact.size],
