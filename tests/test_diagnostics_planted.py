@@ -19,8 +19,8 @@ from planted_runs import FAULTS, first_tenth, make_square_store
 from small_run import read_log, tiny_run
 from test_pretrain import assert_same_run, breaking_off
 
-SLOW_SEEDS = range(100, 110)
-"""Not the seeds that thresholds were chosen on."""
+SLOW_SEEDS = range(100, 110, 2)
+"""Every other of the ten seeds of docs/health.md, on which no threshold was chosen."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_fault_is_named_within_the_first_tenth_of_a_run(square_store, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named_by_the_right_word_with_each_of_ten_seeds(square_store, tmp_path, fault):
+def test_a_fault_is_named_by_the_right_word_with_each_of_five_seeds(square_store, tmp_path, fault):
     for seed in SLOW_SEEDS:
         with pytest.MonkeyPatch.context() as patch:
             check(fault, seed, square_store, tmp_path / str(seed), patch)
