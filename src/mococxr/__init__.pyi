@@ -95,7 +95,7 @@ def prepare(
         voi: DICOM window or VOI table: first, widest, none (the whole stored range), a number from 1, or
             name:TEXT. [default: first]
         frames: Multi-frame DICOM: use the first frame, or exclude. [default: first]
-        max_pixels: Images with more pixels are excluded unread. [pixels; at least 1; default: 120000000]
+        max_pixels: Images with more pixels are excluded. [pixels; at least 1; default: 120000000]
         split: Fractions of patients for training, validation and test. [between 0 and 1; default: 0.5 0.1
             0.4]
         split_file: Split to use instead of --split: a table `patient,split` (train, val, test), a JSON file
@@ -106,7 +106,7 @@ def prepare(
             reports say so. [default: off]
         pseudonymise: Replace patient, study and image names by keyed hashes and drop other metadata; always
             for DICOM. [default: off]
-        key: Key file of the pseudonyms, created if absent; share it to link patients across stores. [default:
+        key: Key file of the pseudonyms, created if absent; stores under one key share pseudonyms. [default:
             OUT.key]
         keep: A further column of the table to keep in a pseudonymised store (repeatable). [default: none]
     """
@@ -283,8 +283,8 @@ def embed(
         store: A store made by `prepare`.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
-        backbone: timm architecture of the encoders imagenet, random and weights files. [default: that of a
-            run among them]
+        backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
+            is one]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
@@ -330,8 +330,8 @@ def fit(
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
-        backbone: timm architecture of the encoders imagenet, random and weights files. [default: that of a
-            run among them]
+        backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
+            is one]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
@@ -380,8 +380,8 @@ def predict(
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
         out: CSV table to write.
-        prevalence: Prevalence for calibrated probabilities. [above 0 and below 1; default: that of the
-            validation images]
+        prevalence: Prevalence to adjust calibrated probabilities to. [above 0 and below 1; default: that of
+            the validation images]
         key: Key of `prepare`, to write image, patient and study as pseudonyms. [default: names as they are]
     """
 
@@ -436,8 +436,8 @@ def study(
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
-        backbone: timm architecture of the encoders imagenet, random and weights files. [default: that of a
-            run among them]
+        backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
+            is one]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]

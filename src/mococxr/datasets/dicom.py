@@ -14,7 +14,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import Reader, Request, Rows
 from mococxr.datasets.dicom_scan import Walk, facts_of, holds_dicom
-from mococxr.datasets.own import first_names, other_columns
+from mococxr.datasets.own import first_names, other_columns, relative_to
 from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError, Shown
 
@@ -203,9 +203,7 @@ def _keys(table: Table, column: str, kind: str, request: Request) -> pl.Series:
     if kind != "path":
         return values
     values = values.str.replace_all("\\", "/", literal=True).str.replace(r"^(\./)+", "")
-    for root in (request.root.absolute(), request.root.resolve()):
-        values = values.str.strip_prefix(root.as_posix().rstrip("/") + "/")
-    return values
+    return relative_to(values, request.root)
 
 
 READER = Reader(

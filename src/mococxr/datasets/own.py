@@ -155,7 +155,7 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     source, beside = Path(os.path.abspath(request.root)), Path(os.path.abspath(beside))
     paths = paths.str.replace_all("\\", "/", literal=True)
     if source == beside:
-        return request.root, _relative(paths, request.root, source)
+        return request.root, relative_to(paths, request.root, source)
     is_beside = pl.Series([path is not None and os.path.exists(beside / path) for path in paths], dtype=pl.Boolean)
     used = [folder for folder, any_image in ((beside, is_beside.any()), (source, not is_beside.all())) if any_image]
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
@@ -172,10 +172,10 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     ).to_series()
     absolute = paths.str.starts_with("/")
     joined = pl.select(pl.when(absolute).then(paths).otherwise(prefix + "/" + paths)).to_series()
-    return root, _relative(joined, root, root)
+    return root, relative_to(joined, root, root)
 
 
-def _relative(paths: pl.Series, *roots: Path) -> pl.Series:
+def relative_to(paths: pl.Series, *roots: Path) -> pl.Series:
     """Absolute paths under the root, made relative to it; the others are left for `finish` to refuse."""
     for root in roots:
         paths = paths.str.strip_prefix(root.absolute().as_posix().rstrip("/") + "/")

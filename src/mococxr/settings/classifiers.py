@@ -21,7 +21,7 @@ class EncoderSettings(OnDevice, WithJobs):
     """How images reach an encoder."""
 
     backbone: str | None = _encoder(
-        "timm architecture of the encoders imagenet, random and weights files.", None, shown="that of a run among them"
+        "timm architecture, for imagenet, random and weights files.", None, shown="that of a run, if there is one"
     )
     size: int | None = _encoder(
         "Side of the encoder's input.", None, unit="px", low=1, high=4096, shown="each encoder's own"
@@ -102,7 +102,11 @@ class PredictSettings(OnDevice, WithJobs):
     images: tuple[Path, ...] = setting("Image files, folders of images, or a store.", positional=True)
     out: Path = setting("CSV table to write.")
     prevalence: float | None = _operating_point(
-        "Prevalence for calibrated probabilities.", None, above=0, below=1, shown="that of the validation images"
+        "Prevalence to adjust calibrated probabilities to.",
+        None,
+        above=0,
+        below=1,
+        shown="that of the validation images",
     )
     key: Path | None = _privacy(
         "Key of `prepare`, to write image, patient and study as pseudonyms.", None, shown="names as they are"

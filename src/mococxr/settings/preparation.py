@@ -39,7 +39,7 @@ class PrepareSettings(OnExecutor, WithJobs):
         "first",
     )
     frames: Literal["first", "refuse"] = _images("Multi-frame DICOM: use the first frame, or exclude.", "first")
-    max_pixels: int = _images("Images with more pixels are excluded unread.", 120_000_000, unit="pixels", low=1)
+    max_pixels: int = _images("Images with more pixels are excluded.", 120_000_000, unit="pixels", low=1)
     split: tuple[float, float, float] = _split(
         "Fractions of patients for training, validation and test.", (0.5, 0.1, 0.4), low=0, high=1
     )
@@ -56,7 +56,7 @@ class PrepareSettings(OnExecutor, WithJobs):
         "Replace patient, study and image names by keyed hashes and drop other metadata; always for DICOM.", False
     )
     key: Path | None = _privacy(
-        "Key file of the pseudonyms, created if absent; share it to link patients across stores.", None, shown="OUT.key"
+        "Key file of the pseudonyms, created if absent; stores under one key share pseudonyms.", None, shown="OUT.key"
     )
     keep: tuple[str, ...] = _privacy("A further column of the table to keep in a pseudonymised store (repeatable).", ())
 
