@@ -115,7 +115,7 @@ class Study:
     """One ordinary study folder, with the cells that it gives numbers for.
 
     Args:
-        variant: `paper`, `solved` or `std`.
+        variant: `paper`, `lbfgs` or `std`.
         runs: arm -> pretraining run that it starts from; None for the arm without.
     """
 
