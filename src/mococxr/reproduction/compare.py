@@ -145,8 +145,7 @@ class Comparison:
         Raises:
             InputError: a cell that is called done and has no study.
         """
-        place = dict(zip(KEYS, (*group, fraction, arm, measure), strict=True))
-        row = dict.fromkeys(SCHEMA) | place
+        row = dict.fromkeys(SCHEMA) | dict(zip(KEYS, (*group, fraction, arm, measure), strict=True))
         if printed := published().get((*group, fraction, arm, measure)):
             row |= {"published": printed["value"], "published_low": printed["low"]}
             row |= {"published_high": printed["high"], "published_note": printed["note"]}
@@ -211,17 +210,17 @@ class Comparison:
 
     def variants(self) -> list[tuple[str, Row, Row]]:
         """Every place that was measured in a sounder way too: its name, the paper's way, the sounder way."""
-        found = []
+        pairs = []
         for name in VARIANTS:
             for cell in self.cells:
                 if f"{cell.study}-{name}" not in self.studies:
                     continue
                 for arm in (cell.arm, *([DIFFERENCE] if cell.arm == "moco" else [])):
-                    place = ((cell.task, cell.backbone, cell.mode), cell.fraction, arm)
-                    sounder = self.row(*place, variant=name)
+                    key = ((cell.task, cell.backbone, cell.mode), cell.fraction, arm)
+                    sounder = self.row(*key, variant=name)
                     if sounder["measured"] is not None:
-                        found.append((name, self.row(*place), sounder))
-        return found
+                        pairs.append((name, self.row(*key), sounder))
+        return pairs
 
 
 def _other(dataset: str) -> str:

@@ -92,7 +92,7 @@ def read_chexpert(settings: ReproduceSettings) -> Data:
         train["study"].n_unique(),
         tuple(assumed),
         missing,
-        any(all_synthetic(one) for one in (dataset, tested) if one is not None),
+        all_synthetic(dataset) or (tested is not None and all_synthetic(tested)),
     )
 
 
@@ -146,12 +146,12 @@ def _shenzhen_split(dataset: Dataset, settings: ReproduceSettings) -> pl.DataFra
     return plan.assign(dataset.rows, dataset.labels)
 
 
-def chexpert_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
+def chexpert_draws(data: Data, counts: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
     """The paper's draws, for each share as many as wanted; see `splits.paper_draws`."""
-    return {f: paper_draws(len(data.images), f, draws, seed) for f, draws in wanted.items()}
+    return {f: paper_draws(len(data.images), f, draws, seed) for f, draws in counts.items()}
 
 
-def patient_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
+def patient_draws(data: Data, counts: Mapping[float, int], seed: int) -> dict[float, list[Rows]]:
     """Draws by patient (an image is one), as `study` makes them; the authors' are not known."""
     known = pl.DataFrame({"patient": data.images["patient"], "label": data.labels[SHENZHEN_TASK]})
     return {
@@ -159,7 +159,7 @@ def patient_draws(data: Data, wanted: Mapping[float, int], seed: int) -> dict[fl
             known["patient"].is_in(sample_patients(known, fraction, i, seed)).arg_true().to_numpy().astype(np.int64)
             for i in range(draws)
         ]
-        for fraction, draws in wanted.items()
+        for fraction, draws in counts.items()
     }
 
 

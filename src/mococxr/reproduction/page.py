@@ -9,7 +9,7 @@ import polars as pl
 
 from mococxr.files import atomic_write, write_csv
 from mococxr.pages import format as fmt
-from mococxr.pages.render import Alert, Table, render, tabulate
+from mococxr.pages.render import Alert, IntervalBar, Table, interval_bar, render, tabulate
 from mococxr.reproduction.compare import (
     ACROSS,
     DIFFERENCE,
@@ -94,9 +94,7 @@ def _values(compared: Comparison) -> dict[str, Any]:
         "alerts": [synthetic] if record["synthetic"] else [],
         "claims": [verdict(compared), *claims(compared)],
         "departures": tabulate(
-            record["departures"],
-            {"Setting": _fact("setting"), "The paper": _fact("paper"), "Here": _fact("here")},
-            text=3,
+            record["departures"], {"Setting": "setting", "The paper": "paper", "Here": "here"}, text=3
         ),
         "data": data_table(compared),
         "notes": [*([] if start == "ImageNet" else [renamed]), *record["notes"]],
@@ -106,17 +104,13 @@ def _values(compared: Comparison) -> dict[str, Any]:
         "missing": missing_cells(compared),
         "runs": tabulate(
             record["pretraining"],
-            {"Pretraining": _fact("run"), "Status": _fact("status"), "Reason": lambda run: run["reason"]},
+            {"Pretraining": "run", "Status": "status", "Reason": lambda run: run["reason"]},
             text=3,
         ),
         "machine": machine_facts(compared),
         "methods": _methods(compared),
         "studies": [(name, f"studies/{name}/report.html") for name in compared.studies],
     }
-
-
-def _fact(name: str) -> Any:
-    return lambda row: fmt.fact(row[name])
 
 
 def _methods(compared: Comparison) -> list[str]:
@@ -144,8 +138,8 @@ def verdict(compared: Comparison) -> Row:
     return _claim("Cells", "none", chip, sentence + _caution(compared))
 
 
-def _be(count: int, one: str, many: str) -> str:
-    return one if count == 1 else many
+def _be(count: int, singular: str, plural: str) -> str:
+    return singular if count == 1 else plural
 
 
 def _caution(compared: Comparison) -> str:
@@ -165,12 +159,12 @@ def claims(compared: Comparison) -> list[Row]:
     """Whether MoCo is above ImageNet at the smallest fraction that was run, in each setting of the main task."""
     main = TASKS[compared.dataset][0]
     groups = dict.fromkeys((c.task, c.backbone, c.mode) for c in compared.cells if c.task == main)
-    found = []
-    for group in groups:
-        rows = [compared.row(group, fraction, DIFFERENCE) for fraction in compared.fractions(group)]
-        done = [row for row in rows if row["status"] == DONE]
-        found += [_difference_claim(group, done[0], _start(compared))] if done else []
-    return found
+    differences = ([compared.row(group, f, DIFFERENCE) for f in compared.fractions(group)] for group in groups)
+    smallest = {
+        group: next((row for row in rows if row["status"] == DONE), None)
+        for group, rows in zip(groups, differences, strict=True)
+    }
+    return [_difference_claim(group, row, _start(compared)) for group, row in smallest.items() if row is not None]
 
 
 def _difference_claim(group: Group, row: Row, start: str) -> Row:
@@ -241,16 +235,16 @@ def _block(
 ) -> dict[str, Any]:
     """A group of a table: a heading, its columns, and a row for each arm."""
     fractions = table.fractions or compared.fractions(group)
-    own = {(row["arm"], row["fraction"]): row for row in rows if _group_of(row) == group}
-    levels = [end for (arm, _), row in own.items() if not _is_difference(arm) for end in _ends(row)]
-    gaps = [abs(end) for (arm, _), row in own.items() if _is_difference(arm) for end in _ends(row)]
+    members = {(row["arm"], row["fraction"]): row for row in rows if _group_of(row) == group}
+    levels = [end for (arm, _), row in members.items() if not _is_difference(arm) for end in _ends(row)]
+    gaps = [abs(end) for (arm, _), row in members.items() if _is_difference(arm) for end in _ends(row)]
     scale = (max(0.0, min(levels) - 0.01), min(1.0, max(levels) + 0.01)) if levels else (0.0, 1.0)
     widest = 1.05 * max(gaps, default=0.1)
     lines = []
     for arm in table.arms:
         ends = (-widest, widest) if _is_difference(arm) else scale
         name = ARMS.get(arm) or f"MoCo, learning rate {arm.removeprefix('moco-lr')}"
-        lines.append((name, [_place(own[arm, fraction], ends, marks) for fraction in fractions]))
+        lines.append((name, [_place(members[arm, fraction], ends, marks) for fraction in fractions]))
     heading = group_name((*group[:2], "") if ACROSS in table.arms else group)
     return {"title": heading, "columns": [fmt.percent(f) for f in fractions], "rows": lines}
 
@@ -287,31 +281,26 @@ def _place(row: Row, scale: tuple[float, float], marks: dict[str, str]) -> dict[
 
 
 def _bars(row: Row, scale: tuple[float, float], sign: bool) -> dict[str, Any] | None:
-    """Two intervals on one scale, in per cent of its width: measured above, printed below."""
-    low, high = scale
+    """Two intervals on one scale, measured above, printed below, and where 0 is."""
 
-    def percent(value: float) -> float:
-        return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
-
-    def bar(*names: str) -> list[float] | None:
-        values = [row[name] for name in names]
-        return None if None in values else [percent(value) for value in values]
+    def bar(*names: str) -> IntervalBar | None:
+        start, middle, end = (row[name] for name in names)
+        return None if None in (start, middle, end) else interval_bar(start, middle, end, 0.0, scale)
 
     measured, printed = bar("low", "measured", "high"), bar("published_low", "published", "published_high")
-    zero = percent(0) if sign else None
-    return {"measured": measured, "printed": printed, "zero": zero} if measured else None
+    return {"measured": measured, "printed": printed, "zero": measured.zero if sign else None} if measured else None
 
 
 def _variant_line(name: str, variants: list[tuple[str, Row, Row]]) -> str:
     """What a sounder way changes, in a sentence."""
-    own = [(paper, sounder) for variant, paper, sounder in variants if variant == name]
-    own = [(paper, sounder) for paper, sounder in own if paper["measured"] is not None]
-    moves = [b["measured"] - a["measured"] for a, b in own if not _is_difference(a["arm"])]
+    members = [(paper, sounder) for variant, paper, sounder in variants if variant == name]
+    members = [(paper, sounder) for paper, sounder in members if paper["measured"] is not None]
+    moves = [b["measured"] - a["measured"] for a, b in members if not _is_difference(a["arm"])]
     if not moves:
         return f"{VARIANT_WORDS[name]}: not run (--variant {name})."
     low, high = fmt.signed(min(moves)), fmt.signed(max(moves))
     line = f"{VARIANT_WORDS[name]}: over {len(moves)} cells AUROC moves by {low} to {high}"
-    for paper, sounder in [pair for pair in own if _is_difference(pair[0]["arm"])][:1]:
+    for paper, sounder in [pair for pair in members if _is_difference(pair[0]["arm"])][:1]:
         where = f"{paper['task']}, {NETWORKS[paper['backbone']]}, {fmt.percent(paper['fraction'])}"
         before, after = (fmt.interval(row, "measured", sign=True, ends=("low", "high")) for row in (paper, sounder))
         line += f"; MoCo less ImageNet ({where}) goes from {before} to {after}"

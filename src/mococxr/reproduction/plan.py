@@ -66,24 +66,24 @@ def measure(
     """
     with tempfile.TemporaryDirectory(prefix="mococxr-") as folder:
         store = _noise(Path(folder), size, images=max(3 * batch, 8))
-        found = {}
+        paces = {}
         for name in backbones:
             spec = EncoderSpec(name, size, mean=mean, std=std)
             encoder = build(spec, seed=0)
             kept = torch.get_num_threads()
             pretrain = _pretrain(store, spec, batch, queue, device)
-            place = pick_device(device)
-            torch.set_num_threads(1 if place.type == "cpu" else kept)
+            compute = pick_device(device)
+            torch.set_num_threads(1 if compute.type == "cpu" else kept)
             try:
-                found[name] = Pace(
+                paces[name] = Pace(
                     pretrain,
-                    _by_gradient(encoder, store, batch, place, frozen=True),
-                    _by_gradient(encoder, store, batch, place, frozen=False),
-                    _evaluation(encoder, store, batch, place),
+                    _by_gradient(encoder, store, batch, compute, frozen=True),
+                    _by_gradient(encoder, store, batch, compute, frozen=False),
+                    _evaluation(encoder, store, batch, compute),
                 )
             finally:
                 torch.set_num_threads(kept)
-    return found
+    return paces
 
 
 def _noise(folder: Path, size: int, images: int) -> Store:
@@ -94,9 +94,9 @@ def _noise(folder: Path, size: int, images: int) -> Store:
         cv2.imwrite(str(folder / f"{i}.png"), image)
     table = {"path": [f"{i}.png" for i in range(images)], "patient": [f"p{i}" for i in range(images)]}
     pl.DataFrame(table | {"Finding": [i % 2 for i in range(images)]}).write_csv(folder / "images.csv")
-    given = {"source": folder / "images.csv", "out": folder / "store", "size": size, "split": (1, 0, 0), "jobs": 1}
+    settings = {"source": folder / "images.csv", "out": folder / "store", "size": size, "split": (1, 0, 0), "jobs": 1}
     with contextlib.redirect_stderr(io.StringIO()):  # what is said of these images is of no use to anyone
-        return commands.run("prepare", given)
+        return commands.run("prepare", settings)
 
 
 def _timed(do: Callable[[], Any], device: torch.device) -> float:
@@ -109,12 +109,12 @@ def _timed(do: Callable[[], Any], device: torch.device) -> float:
 
 def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: str) -> float:
     """Seconds of a step of pretraining, its views included."""
-    given = {
+    options = {
         "stores": [store.path], "out": ".", "preset": "paper", "backbone": spec.architecture, "init": "random",
         "size": spec.size, "batch": batch, "queue": queue, "device": device,
         "precision": PRECISION,
     }  # fmt: skip
-    settings = make(PretrainSettings, given)
+    settings = make(PretrainSettings, options)
     images = gather_images([store], spec.size, "train", None)
     accelerator = make_accelerator(settings.device, settings.precision)
     method = build_method(settings, accelerator)[0]
@@ -139,32 +139,34 @@ def _steady(step: Callable[[], None], device: torch.device) -> float:
     return _timed(steps, device) / STEPS
 
 
-def _by_gradient(encoder: Encoder, store: Store, batch: int, place: torch.device, frozen: bool) -> float:
+def _by_gradient(encoder: Encoder, store: Store, batch: int, compute: torch.device, frozen: bool) -> float:
     """Seconds of an update on labels: of one, or of some more less that one."""
     rows = np.arange(2 * batch)
     labels, none = (np.arange(len(store)) % 2).astype(np.int8), rows[:0]
     target = Target("timing", labels, rows, none, none, 0, 0)
     data = TrainData(store, target, rows, encoder.spec.size, lambda: encoder, lambda _: np.empty((0, 0), np.float32))
-    config = TrainConfig(batch=batch, checkpoints=0, device=str(place))
+    config = TrainConfig(batch=batch, checkpoints=0, device=str(compute))
 
     def train(updates: int) -> float:
         return _timed(
             lambda: train_by_gradient(
                 data, dataclasses.replace(config, epochs=updates * batch / len(rows)), frozen=frozen
             ),
-            place,
+            compute,
         )  # fmt: skip
 
     first = train(1)
     return first if first > ENOUGH else max((train(1 + STEPS) - first) / STEPS, 1e-6)
 
 
-def _evaluation(encoder: Encoder, store: Store, batch: int, place: torch.device) -> float:
+def _evaluation(encoder: Encoder, store: Store, batch: int, compute: torch.device) -> float:
     """Seconds an image, read from the store and encoded."""
 
     def read(images: int) -> float:
         rows = np.arange(images)
-        return _timed(lambda: features(encoder, store, rows, size=encoder.spec.size, device=place, label=None), place)
+        return _timed(
+            lambda: features(encoder, store, rows, size=encoder.spec.size, device=compute, label=None), compute
+        )
 
     first = read(min(batch, len(store)))
     if first > ENOUGH:
@@ -218,10 +220,10 @@ def _trials(settings: ReproduceSettings, data: Data, study: Study, draw: int, dr
     read = min(EVALUATIONS, steps) * data.images_of["val"] + min(STUDY["checkpoints"], steps) * data.images_of["test"]
     if solved and draw == 0:  # features are read once for all draws
         read = len(data.images) + data.images_of["test"]
-    for one in study.cells:
-        trial = "-".join(map(slug, (one.task, one.mode, one.arm))) + f"-0-{one.fraction:g}-{draw}"
-        step = pace.finetune if one.mode == "finetune" else pace.linear
-        yield _row(one.id, f"{study.name}/{trial}", images, steps, 0.0 if solved else step, read * pace.image)
+    for member in study.cells:
+        trial = "-".join(map(slug, (member.task, member.mode, member.arm))) + f"-0-{member.fraction:g}-{draw}"
+        step = pace.finetune if member.mode == "finetune" else pace.linear
+        yield _row(member.id, f"{study.name}/{trial}", images, steps, 0.0 if solved else step, read * pace.image)
 
 
 def _row(cell: str, trial: str, images: int, steps: int, pace: float, evaluation: float) -> Row:

@@ -204,8 +204,8 @@ def cell_states(
             status, reason = UNDEFINED, row["reason"] or "no label subset has both classes"
         else:
             status, reason = DONE, ""
-        place = {"id": cell.id, "study": cell.study, "mode": cell.mode, "arm": cell.arm}
-        states.append(place | {"status": status, "reason": reason})
+        names = {"id": cell.id, "study": cell.study, "mode": cell.mode, "arm": cell.arm}
+        states.append(names | {"status": status, "reason": reason})
     return states
 
 
