@@ -1,14 +1,17 @@
 """Do the intervals hold what they say? Simulated studies with a known answer: python bench/coverage.py [--seconds 600]
 
 Scores are binormal with a random effect of the patient; the true AUROC is a closed form, because an image of a positive
-and an image of a negative belong to different patients. Three parts:
+and an image of a negative belong to different patients. The parts:
 
 1. `interval`: 95 % intervals of one AUROC over patients, prevalence, images a patient and AUROC.
 2. `draws`: intervals of the difference of two arms where draws of labels differ too.
 3. `paired`: how often the paired test finds a difference, where there is none and where there is one.
+4. `few`: intervals of a difference with few positives and AUROC near 1.
+5. `margin`: how often a loss as large as the margin is called "not worse" (one-sided 2.5 %), in the same cells.
+6. `gap`: how often the gap of a small group to a large one with the same AUROC is flagged.
 
-A cell that is done stands in OUT/cells.jsonl and is not done again. When all are done, the tables are written into
-docs/statistics.md; until then they are printed.
+A cell that is done stands in OUT/cells.jsonl and is not done again. When all cells of a part are done, its table is
+written into docs/statistics.md; until then it is printed.
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ from mococxr.errors import UndefinedError
 Cell = dict[str, Any]
 Found = dict[str, tuple[float, float]]
 PAGE = Path(__file__).resolve().parent.parent / "docs/statistics.md"
-BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
+FEW = (
+    (10, 90, 0.99, 0.99), (10, 90, 0.99, 0.92), (10, 190, 0.97, 0.99), (12, 60, 0.99, 0.92), (15, 185, 0.99, 0.92),
+    (30, 300, 0.99, 0.92), (50, 450, 0.99, 0.92), (15, 185, 0.85, 0.75), (100, 300, 0.85, 0.80),
+)  # fmt: skip
+"""Positives, negatives, and the two AUROC; their scores have the correlation 0.8 inside a class."""
 SHARED = 0.5
 """Share of a score's variance that belongs to the patient."""
 
@@ -50,7 +57,10 @@ def cells() -> list[Cell]:
         for n, p, f, d in product((100, 200, 1000), (0.5, 0.25), (1, 5), (0.0, 0.05))
         if round(n * p) >= 50
     ]
-    return found
+    names = ("positives", "negatives", "auroc", "against")
+    found += [{"part": part} | dict(zip(names, cell, strict=True)) for part in ("few", "margin") for cell in FEW]
+    groups = ((10, 40, 0.95), (15, 60, 0.95), (25, 100, 0.95), (10, 40, 0.85), (200, 800, 0.85))
+    return found + [{"part": "gap", "positives": p, "negatives": n, "auroc": a} for p, n, a in groups]
 
 
 def study(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,11 +153,50 @@ def one_paired(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[F
     found = metrics.bootstrap(labels, [a, b], patients, replicates, seed)
     point = metrics.auroc(labels, a) - metrics.auroc(labels, b)
     ways: dict[str, Callable[[], Any]] = {
-        "DeLong, images": lambda: metrics.clustered_paired(labels, a, b),
-        "DeLong, patients": lambda: metrics.clustered_paired(labels, a, b, patients),
+        "DeLong, images": lambda: metrics.clustered_paired(labels, a, b).delong,
+        "DeLong, patients": lambda: metrics.clustered_paired(labels, a, b, patients).delong,
         "percentile, patients": lambda: metrics.interval(found[0] - found[1], point),
     }
     return ends(ways), 0.0
+
+
+def pair_of(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels and the scores of two classifiers, an image a patient."""
+    labels = np.repeat([1, 0], [cell["positives"], cell["negatives"]])
+    shared, noise = rng.normal(size=labels.size), rng.normal(size=(2, labels.size))
+    areas = np.array([[cell["auroc"]], [cell["against"]]])
+    a, b = np.sqrt(0.8) * shared + np.sqrt(0.2) * noise + np.sqrt(2) * ndtri(areas) * labels
+    return labels, a, b
+
+
+def one_of_few(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:  # noqa: ARG001
+    """Intervals of a difference of AUROC where a class is small."""
+    found = metrics.clustered_paired(*pair_of(cell, rng))
+    plain = found.delong or found
+    return {"default": (found.low, found.high), "DeLong": (plain.low, plain.high)}, cell["auroc"] - cell["against"]
+
+
+def one_margin(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:  # noqa: ARG001
+    """One-sided intervals of worse less better, against a margin as large as the loss; without one, 0.02."""
+    labels, a, b = pair_of(cell, rng)
+    loss = cell["auroc"] - cell["against"]
+    found = metrics.clustered_paired(labels, b, a) if loss > 0 else metrics.clustered_paired(labels, a, b)
+    plain = found.delong or found
+    return {"default": (found.low, np.inf), "DeLong": (plain.low, np.inf)}, -abs(loss)
+
+
+def one_gap(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
+    """Intervals of the gap between a small group and one of 200 positives and 800 negatives."""
+    labels = np.repeat([1, 0, 1, 0], [cell["positives"], cell["negatives"], 200, 800])
+    small = np.arange(labels.size) < cell["positives"] + cell["negatives"]
+    scores = rng.normal(size=labels.size) + np.sqrt(2) * ndtri(cell["auroc"]) * labels
+    gap = metrics.subgroups(labels, scores, np.where(small, "small", "large")).gaps[0]
+    drawn = metrics.patient_resamples(np.arange(labels.size), replicates, int(rng.integers(1 << 31)))
+    large_B, small_B = (
+        metrics.resampled(metrics.auroc_measure, labels, scores[None], drawn, rows)[0] for rows in (~small, small)
+    )
+    plain = metrics.interval(small_B - large_B, 0.0)
+    return {"default": (gap.low, gap.high), "percentile": (plain.low, plain.high)}, 0.0
 
 
 def ends(ways: dict[str, Callable[[], Any]]) -> Found:
@@ -162,7 +211,10 @@ def ends(ways: dict[str, Callable[[], Any]]) -> Found:
     return found
 
 
-ONE = {"interval": one_interval, "draws": one_of_draws, "paired": one_paired}
+ONE = {
+    "interval": one_interval, "draws": one_of_draws, "paired": one_paired, "few": one_of_few, "margin": one_margin,
+    "gap": one_gap,
+}  # fmt: skip
 
 
 def measure(cell: Cell, rounds: int, replicates: int, every: int, seconds: float) -> Cell:
@@ -193,19 +245,19 @@ def measure(cell: Cell, rounds: int, replicates: int, every: int, seconds: float
     return {"cell": cell, "rounds": done, "replicates": replicates, "ways": result}
 
 
-def tables(results: list[Cell]) -> str:
-    """Markdown, one table a part."""
-    titles = {
-        "interval": "Share of simulated studies whose 95 % interval holds the true AUROC",
-        "draws": "Share whose 95 % interval holds the true difference of two arms, over new patients and new draws",
-        "paired": "Share in which the paired test at 5 % finds a difference",
-    }
-    parts = []
-    for part, title in titles.items():
-        mine = [result for result in results if result["cell"]["part"] == part]
-        if mine:
-            parts.append("\n".join([f"### {title}", "", *rows(mine, flipped=part == "paired")]))
-    return "\n\n".join(parts)
+TITLES = {
+    "interval": "Share of simulated studies whose 95 % interval holds the true AUROC",
+    "draws": "Share whose 95 % interval holds the true difference of two arms, over new patients and new draws",
+    "paired": "Share in which the paired test at 5 % finds a difference",
+    "few": "Share whose 95 % interval holds the true difference of two arms, few positives",
+    "margin": "Share in which a loss as large as the margin is called not worse (2.5 % wanted)",
+    "gap": "Share in which the gap of a group to one of 200 positives and 800 negatives is flagged (5 % wanted)",
+}
+
+
+def table(part: str, results: list[Cell]) -> str:
+    """Markdown of one part."""
+    return "\n".join([f"### {TITLES[part]}", "", *rows(results, flipped=part in ("paired", "margin", "gap"))])
 
 
 def rows(results: list[Cell], flipped: bool) -> Iterator[str]:
@@ -248,13 +300,18 @@ def main() -> None:
         with file.open("a") as stream:
             stream.write(json.dumps(results[-1]) + "\n")
         print(json.dumps(results[-1]), flush=True)
-    text = tables(sorted(results, key=lambda result: cells().index(result["cell"])))
-    print(text)
-    if len(results) == len(cells()):
-        page = PAGE.read_text()
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        state = f"All {len(results)} cells; ± is the Monte Carlo error."
-        PAGE.write_text(f"{before}{BEGIN}\n\n{state}\n\n{text}\n\n{END}{after}")
+    for part in TITLES:
+        cells_of = [cell for cell in cells() if cell["part"] == part]
+        measured = {json.dumps(result["cell"]): result for result in results}
+        made = [measured[name] for cell in cells_of if (name := json.dumps(cell)) in measured]
+        if not made:
+            continue
+        text = table(part, made)
+        print(text)
+        if len(made) == len(cells_of):
+            before, rest = PAGE.read_text().split(f"<!-- {part}: begin -->")
+            after = rest.split(f"<!-- {part}: end -->")[1]
+            PAGE.write_text(f"{before}<!-- {part}: begin -->\n\n{text}\n\n<!-- {part}: end -->{after}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def judged(gap: float | None, number: int) -> Row:
     low, high, p = gap - 0.026, gap + 0.024, min(1.0, 0.03 / (abs(gap) + 0.03))
     word = verdict_of({"low": low, "high": high})
     return {
-        "difference": gap, "low": low, "high": high, "p": p, "low_total": low - 0.02, "high_total": high + 0.02,
+        "difference": gap, "low": low, "high": high, "p": p, "p_total": min(1.0, 2 * p),
+        "low_total": low - 0.02, "high_total": high + 0.02,
         "p_bootstrap": p, "p_holm": min(1, p * number), "p_bh": min(1.0, 1.5 * p), "verdict": word,
         "words": f"{word.capitalize()}, over other test patients.", "low_bootstrap": low, "high_bootstrap": high,
         "method": "DeLong over test patients, of the mean over draws", "ap_difference": gap, "ap_low": low,

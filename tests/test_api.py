@@ -128,7 +128,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made: dict[str, Any] = {"encoder": str(folder / "run"), "target": "Effusion", **cpu}
     mococxr.fit(store, out=folder / "model", **made)
     mococxr.study(
-        store, target="Effusion", arm="random=" + str(folder / "run"), fraction=1, replicates=20,
+        store, target="Effusion", arm="random=" + str(folder / "run"), fraction=1, replicates=200,
         out=folder / "study", **cpu,
     )  # fmt: skip
     return folder

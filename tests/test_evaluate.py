@@ -66,7 +66,10 @@ def test_the_difference_of_two_tables_is_delongs_paired_test(tmp_path):
     oracle = metrics.clustered_paired(ours["Effusion"], ours["score"], other["score"])
     difference = found["difference"]
     assert difference["value"] == pytest.approx(oracle.difference, abs=1e-15)
-    assert [difference[name] for name in ("low", "high", "z", "p")] == [oracle.low, oracle.high, oracle.z, oracle.p]
+    names = ("low", "high", "z", "p")
+    assert [difference[name] for name in names] == [getattr(oracle.delong, name) for name in names]
+    assert [found["comparison"][name] for name in ("low", "high", "p")] == [oracle.low, oracle.high, oracle.p]
+    assert found["comparison"]["delong"]["z"] == oracle.delong.z
     assert difference["method"] == "delong"
     assert found["against"]["auroc"] == measured(b, patient="patient")["auroc"]
 
@@ -102,8 +105,8 @@ def test_rows_pair_by_key_whatever_their_order_and_file_type(tmp_path):
     ours, other = predictions(), predictions(seed=1)
     a = saved(ours, tmp_path / "a.csv")
     other.sample(fraction=1, shuffle=True, seed=1).write_parquet(tmp_path / "b[1].parquet")
-    shuffled = measured(a, against=tmp_path / "b[1].parquet", key="path", replicates=50)
-    straight = measured(a, against=saved(other, tmp_path / "b.csv"), replicates=50)
+    shuffled = measured(a, against=tmp_path / "b[1].parquet", key="path", replicates=200)
+    straight = measured(a, against=saved(other, tmp_path / "b.csv"), replicates=200)
     assert shuffled["difference"] == straight["difference"]
     assert (shuffled["paired_by"], straight["paired_by"]) == ("path", "position")
 

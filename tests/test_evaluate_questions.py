@@ -323,12 +323,14 @@ def test_a_group_that_is_served_worse_is_flagged_and_a_small_one_gets_words(tmp_
 def test_margins_are_judged_by_two_one_sided_tests(tmp_path):
     a, b = saved(table(), tmp_path / "a.csv"), saved(table(1), tmp_path / "b.csv")
     found = ask(a, against=b, margin=0.08)
-    value, error = found["comparison"]["value"], found["comparison"]["variance"] ** 0.5
-    lower, upper = norm.sf((value + 0.08) / error), norm.cdf((value - 0.08) / error)
-    assert found["margin"]["noninferior"]["p"] == pytest.approx(lower, abs=1e-12)
-    assert found["margin"]["equivalent"]["p"] == pytest.approx(max(lower, upper), abs=1e-12)
-    assert found["margin"]["noninferior"]["low"] == pytest.approx(value - norm.ppf(0.975) * error, abs=1e-12)
-    assert found["margin"]["equivalent"]["low"] == pytest.approx(value - norm.ppf(0.95) * error, abs=1e-12)
+    comparison, margin = found["comparison"], found["margin"]
+    value, error = comparison["value"], comparison["variance"] ** 0.5
+    lower, upper = norm.sf((value + 0.08) / error), norm.cdf((value - 0.08) / error)  # of DeLong's interval alone
+    assert 1.3 * lower > margin["noninferior"]["p"] >= lower - 1e-12
+    assert 1.3 * max(lower, upper) > margin["equivalent"]["p"] >= max(lower, upper) - 1e-12
+    assert margin["noninferior"]["low"] == comparison["low"]  # one-sided at 2.5 %: the 95 % interval
+    assert comparison["low"] < margin["equivalent"]["low"] < value
+    assert margin["noninferior"]["shown"] == (margin["noninferior"]["p"] < 0.025) == (comparison["low"] > -0.08)
 
 
 def test_the_next_study_is_planned_from_the_variance_that_was_seen(tmp_path):
@@ -371,9 +373,12 @@ def test_tables_of_different_patients_are_compared_unpaired(tmp_path):
     a, b = saved(ours, tmp_path / "a.csv"), saved(theirs, tmp_path / "b.csv")
     found = ask(a, against=b, unpaired=True)
     wanted = metrics.clustered_unpaired(*arrays(ours), None, *arrays(theirs), None)
-    for block in ("difference", "comparison"):
-        for name in ("low", "high", "z", "p"):
-            assert found[block][name] == pytest.approx(getattr(wanted, name), abs=1e-12)
+    for block, result, names in (
+        ("difference", wanted.delong, ("low", "high", "z", "p")),
+        ("comparison", wanted, ("low", "high", "p")),
+    ):
+        for name in names:
+            assert found[block][name] == pytest.approx(getattr(result, name), abs=1e-12)
     assert found["difference"]["method"] == "delong"
     assert found["against"]["n"] == 300
     assert (found["paired_by"], found["planning"]) == (None, None)
@@ -416,7 +421,7 @@ def test_unpaired_tables_whose_patients_have_several_images_count_patients(tmp_p
         for labels, scores in [arrays(frame)]
     ]
     assert found.variance == pytest.approx(sum(parts), abs=1e-15)
-    assert found.df == pytest.approx(sum(parts) ** 2 / sum(part**2 / 59 for part in parts), rel=1e-12)
+    assert found.delong.df == pytest.approx(sum(parts) ** 2 / sum(part**2 / 59 for part in parts), rel=1e-12)
     asked = ask(saved(ours, tmp_path / "a.csv"), against=saved(theirs, tmp_path / "b.csv"), unpaired=True)
     assert asked["comparison"]["p"] == found.p
     assert asked["difference"]["method"] == "bootstrap"
@@ -470,7 +475,7 @@ def test_a_table_is_read_once_however_many_labels_are_asked_of_it(tmp_path, monk
     a, b = (saved(frame, tmp_path / "a.csv"), saved(frame.with_columns(score=1 - pl.col("score")), tmp_path / "b.csv"))
     read, paths = PredictionFile.read, []
     monkeypatch.setattr(PredictionFile, "read", lambda path: paths.append(path) or read(path))
-    ask(a, against=b, label=["TB", "Edema", "Mass"], score=["score"] * 3, replicates=20)
+    ask(a, against=b, label=["TB", "Edema", "Mass"], score=["score"] * 3, replicates=200)
     assert sorted(paths) == [a, b]
 
 

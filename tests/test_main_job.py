@@ -55,7 +55,7 @@ def test_the_main_job_runs_without_network_and_leaves_what_the_contract_says(
     quietly("predict", tmp_path / "model", store, "--out", tmp_path / "stored.csv", *CPU)
     quietly(
         "study", store, "--target", "Effusion", "--target", "sex=M", "--arm", "random", "--arm", f"moco={run}",
-        "--fraction", 0.5, 1, "--draws", 2, "--replicates", 100, "--out", tmp_path / "study", *CPU,
+        "--fraction", 0.5, 1, "--draws", 2, "--replicates", 200, "--out", tmp_path / "study", *CPU,
     )  # fmt: skip
     (tmp_path / "study" / "report.html").unlink()
     quietly("report", tmp_path / "study")

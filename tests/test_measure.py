@@ -42,18 +42,23 @@ def test_three_positives_give_words_and_no_p():
 
 
 @pytest.mark.parametrize(
-    ("ends", "wider", "sentence"),
-    [((0.01, 0.05), (0.002, 0.06), "The same holds over other test patients and label subsets (+0.002 to +0.060)."),
-     ((0.01, 0.05), (-0.02, 0.08),
-      "But no difference shown over other test patients and label subsets (-0.020 to +0.080)."),
-     ((-0.01, 0.05), (-0.02, 0.06), "The same holds over other test patients and label subsets (-0.020 to +0.060)."),
-     ((-0.01, 0.05), (0.001, 0.04), "But better over other test patients and label subsets (+0.001 to +0.040).")],
-)  # fmt: skip
-def test_a_second_interval_over_more_sources_is_stated_and_changes_no_verdict(ends, wider, sentence):
-    result = verdict(difference(*ends), LABELS, PATIENTS, wider, SOURCES[:2])
-    assert result.word == verdict(difference(*ends), LABELS, PATIENTS).word
-    assert f" {sentence} It says nothing about other pretraining runs." in result.sentence
-    assert "nothing" not in verdict(difference(*ends), LABELS, PATIENTS, wider).sentence
+    ("ends", "wider", "word", "alone"),
+    [
+        ((0.01, 0.05), (0.002, 0.06), "better", "the same"),
+        ((0.01, 0.05), (-0.02, 0.08), "no difference shown", "better"),
+        ((-0.01, 0.05), (-0.02, 0.06), "no difference shown", "the same"),
+        ((-0.05, -0.01), (-0.06, -0.002), "worse", "the same"),
+    ],
+)
+def test_an_interval_over_more_sources_leads_and_that_over_patients_stands_beside_it(ends, wider, word, alone):
+    total = metrics.Difference(sum(wider) / 2, *wider, p=0.2)
+    result = verdict(difference(*ends), LABELS, PATIENTS, total, SOURCES[:2])
+    assert (result.word, result.p) == (word, 0.2)
+    assert f"{word.capitalize()} over other test patients and label subsets: " in result.sentence
+    assert f"({wider[0]:+.3f} to {wider[1]:+.3f}). " in result.sentence
+    assert f"Over other test patients alone: {alone} ({ends[0]:+.3f} to {ends[1]:+.3f})." in result.sentence
+    assert result.sentence.endswith("It says nothing about other pretraining runs.")
+    assert "nothing" not in verdict(difference(*ends), LABELS, PATIENTS, total).sentence
 
 
 @pytest.mark.parametrize(("name", "oracle"), [("auroc", roc_auc_score), ("average_precision", average_precision_score)])

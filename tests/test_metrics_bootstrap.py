@@ -94,8 +94,9 @@ def test_a_resample_of_one_class_is_nan_and_counted_and_never_a_number():
     assert undefined.mean() == pytest.approx(0.75**4 + 0.25**4, abs=0.03)
     np.testing.assert_array_equal(np.isnan(precision), undefined)
     assert (found[~undefined] == 1).all()
-    ends = interval(found, 1.0)
-    assert (ends.low, ends.high) == (1, 1)
+    with pytest.raises(UndefinedError, match="every resample gives the same number"):
+        interval(found, 1.0)
+    assert interval([np.nan, 0.2, 0.4], 0.3, 0.9).ends() == pytest.approx((0.3, 0.21, 0.39))
     with pytest.raises(UndefinedError, match="none of the 3"):
         interval([np.nan] * 3, 0.5)
 

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, log_expit, logit
 from sklearn.calibration import _SigmoidCalibration, calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
@@ -143,6 +143,23 @@ def test_the_reliability_curve_equals_scikit_learn_and_its_gaps_make_the_ece():
     weights = np.array([point.rows for point in found.curve])
     assert found.ece.value == pytest.approx((weights * np.abs(observed - mean)).sum() / 300, abs=1e-12)
     assert found.brier.value == pytest.approx(brier_score_loss(labels, probabilities), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["hard", "votes of 4", "saturated"])
+def test_scores_of_0_and_1_have_the_intercept_that_root_finding_gives(kind):
+    rng = np.random.default_rng(2)
+    labels = (np.arange(120) % 3 == 0).astype(int)
+    u = np.clip(0.3 * labels + 0.7 * rng.random(120), 0, 1)
+    scores = {
+        "hard": (u > 0.5) * 1.0,
+        "votes of 4": np.round(4 * u) / 4,
+        "saturated": np.where(u > 0.6, 1, np.where(u < 0.3, 0, u)),
+    }[kind]
+    logits = logit(np.clip(scores, 1e-7, 1 - 1e-7))
+    root = brentq(lambda a: expit(logits + a).sum() - labels.sum(), -40, 40)
+    found = metrics.calibration(labels, scores, replicates=50)
+    assert found.intercept.value == pytest.approx(root, abs=1e-9)
+    assert found.intercept.low < root < found.intercept.high
 
 
 def test_equal_probabilities_share_a_bin():

@@ -141,6 +141,7 @@ def test_outside_the_measured_range_the_answer_is_a_bound():
     assert "with all 500 labels" in above.words
     below = metrics.labels_saved(50, 0.6, 0.6 + still, counts, curve, curve[:, None] + np.zeros((2, 20)))
     assert str(below.needed) == str(below.low) == "at most 50"
+    assert below.words == "No saving: the reference reaches it with the fewest labels measured (50)."
     mixed = metrics.labels_saved(
         50, 0.79, np.where(np.arange(20) < 4, 0.81, 0.79), counts, curve, curve[:, None] + np.zeros((2, 20))
     )
@@ -154,6 +155,7 @@ def test_a_curve_that_hardly_rises_is_read_without_overflow():
     reached = np.array([0.1, 0.7, 0.7, 0.9, 0.9, 0.9])
     found = metrics.labels_saved(10, 0.9, reached, [10, 20, 30], curve, drawn)
     assert (str(found.low), str(found.high)) == ("at most 10", "more than 30")
+    assert found.words.startswith("Not determined: anything from 10 to more than 30 labels")
 
 
 def test_a_flat_curve_below_the_target_needs_more_than_all_and_undefined_resamples_do_not_count():
@@ -186,7 +188,7 @@ def test_the_planned_number_of_patients_has_the_asked_power(prevalence, correlat
     seen = 0
     for _ in range(700):
         labels, (a, b) = pilot(plan.patients, prevalence, correlation, rng)
-        seen += metrics.clustered_paired(labels, b, a).p < 0.05
+        seen += metrics.clustered_paired(labels, b, a).delong.p < 0.05
     assert seen / 700 == pytest.approx(0.8, abs=0.055)
     twice = metrics.patients_needed(variance, 40_000, labels.sum(), 0.1)
     assert plan.patients == pytest.approx(4 * twice.patients, abs=4)

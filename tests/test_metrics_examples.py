@@ -21,7 +21,16 @@ def test_the_examples_of_a_file_run(name):
     assert result.failed == 0
 
 
-INSIDE = {"resampled", "jackknife", "cell", "percentile_estimate", "value_of", "split_difference", "variance_split"}
+INSIDE = {
+    "resampled",
+    "jackknife",
+    "cell",
+    "paired_replicates",
+    "percentile_estimate",
+    "value_of",
+    "split_difference",
+    "variance_split",
+}
 """Public functions whose arguments are too long for an example, or that serve the others."""
 
 

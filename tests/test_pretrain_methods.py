@@ -268,7 +268,7 @@ def test_methods_are_studied_and_reported_side_by_side(synthetic_store, tmp_path
         queue = 16 if name == "moco" else None
         out = tiny_run(synthetic_store, tmp_path / name, method=name, queue=queue, epochs=1, log_every=1)
         arms.append(f"{name}={out}")
-    how = {"target": ["Effusion"], "fraction": [1.0], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1}
+    how = {"target": ["Effusion"], "fraction": [1.0], "draws": 1, "replicates": 200, "device": "cpu", "jobs": 1}
     out = tmp_path / "study"
     run_study({"store": synthetic_store, "out": out, "arm": arms, **how})
     facts = json.loads((out / "study.json").read_text())["arms"]

@@ -153,7 +153,7 @@ def test_no_planted_identifier_comes_out_of_any_command(tmp_path, capfd):
         ("predict", model, store, "--out", made / "stored.csv", *CPU),
         ("predict", model, archive, "--key", key, "--out", made / "scores.csv", *CPU),
         ("study", store, "--target", "Finding", "--arm", "random", "--arm", f"moco={run}", "--fraction", 1,
-         "--replicates", 50, "--out", study, *CPU),
+         "--replicates", 200, "--out", study, *CPU),
         ("report", study),
     ]  # fmt: skip
     if "inspect" in ENTRIES:

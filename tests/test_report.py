@@ -129,8 +129,8 @@ def test_every_cell_and_comparison_is_in_its_table(study: Path, page: str) -> No
             assert row[4:6] == [f"{rounded(cell['auroc'])} {within}", rounded(cell["draw_sd"])]
     for row, comparison in zip(rows_of(page, "comparisons"), read(study / "differences.csv"), strict=True):
         if comparison["p"]:
-            assert row[4:7] == [f"{float(comparison[name]):.3f}" for name in ("p", "p_holm", "p_bh")]
-        assert row[7] == comparison["verdict"]
+            assert row[4:8] == [f"{float(comparison[name]):.3f}" for name in ("p", "p_total", "p_holm", "p_bh")]
+        assert row[8] == comparison["verdict"]
 
 
 def test_the_markdown_says_what_the_page_says(study: Path, page: str, markdown: str) -> None:

@@ -97,6 +97,9 @@ OPENING = "With 1 % of the labels (34 images, 20 patients), a linear classifier 
          ": +0.074, but no interval is defined, so nothing is shown either way."),
         ({"difference": -0.05, "low": -0.09, "high": -0.01, "verdict": "worse"}, "loss",
          "−0.050 (95 % interval −0.090 to −0.010), so MoCo did worse."),
+        ({"difference": 0.074, "low": 0.05, "high": 0.098, "low_total": -0.02, "high_total": 0.15,
+          "verdict": "no difference shown"}, "none",
+         "(95 % interval −0.020 to +0.150). The interval includes 0: no difference was shown."),
         ({"verdict": "too few", "reason": "only 3 positive test patients"}, "undefined",
          ". Only 3 positive test patients."),
     ],
@@ -104,7 +107,8 @@ OPENING = "With 1 % of the labels (34 images, 20 patients), a linear classifier 
 def test_the_sentence_says_what_the_verdict_of_the_study_says(
     tmp_path: Path, values: dict[str, Any], state: str, ending: str
 ) -> None:
-    (verdict,) = headline.verdicts(changed(tmp_path / "s", "differences", **values))
+    alone = {"low_total": "", "high_total": "", "p_total": ""}
+    (verdict,) = headline.verdicts(changed(tmp_path / "s", "differences", **alone | values))
     assert (verdict.state, verdict.sentence[: len(OPENING)]) == (state, OPENING)
     assert verdict.sentence.endswith(ending)
 
@@ -131,18 +135,20 @@ def test_a_difference_is_given_over_patients_and_over_all_that_was_repeated(
     verdict = headline.verdicts(changed(tmp_path / "a", "variance", count_runs=1, runs=""))[0]
     assert verdict.over[1].label == "Over other test patients and label subsets"
     assert verdict.missing == "Other pretraining runs are not included."
-    verdict = headline.verdicts(changed(tmp_path / "b", "differences", low_total="", high_total=""))[0]
+    verdict = headline.verdicts(changed(tmp_path / "b", "differences", low_total="", high_total="", p_total=""))[0]
     assert (len(verdict.over), verdict.missing[:13]) == (1, "Label subsets")
-    verdict = headline.verdicts(changed(tmp_path / "c", "differences", low_total=-0.01))[0]
     assert verdict.chip == "Better, over test patients only"
+    row = {"low_total": -0.01, "verdict": "no difference shown"}
+    verdict = headline.verdicts(changed(tmp_path / "c", "differences", **row))[0]
+    assert verdict.chip == "No difference shown"
     assert [over.word for over in verdict.over] == ["better", "no difference shown"]
 
 
 def test_too_few_patients_give_words_and_no_p(tmp_path: Path) -> None:
     few = "Only 3 positive test patients: no test is made"
-    blank = {"verdict": "too few", "p": "", "p_holm": "", "p_bh": "", "reason": few, "words": few}
+    blank = {"verdict": "too few", "p": "", "p_total": "", "p_holm": "", "p_bh": "", "reason": few, "words": few}
     study = changed(tmp_path / "s", "differences", **blank)
-    assert rows.comparisons(study, "differences").rows[0][4:] == ["undefined", "–", "–", "too few"]
+    assert rows.comparisons(study, "differences").rows[0][4:] == ["undefined", "–", "–", "–", "too few"]
     assert f"Too little data in 1 of 2: {few}" in rows.comparison_lines(study)[1]
     cell = headline.differences(study, "Effusion")["rows"][0]["cells"][0]  # type: ignore[index]
     assert (cell["state"], cell["bar"].state, cell["reason"]) == ("none", "none", few)
@@ -302,8 +308,9 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: StudyResults) -> None
         assert fact in methods
     for verdict in headline.verdicts(study):
         assert verdict.sentence in results
-    assert "Brier score 0.110; sensitivity 0.910 and specificity 0.780 at threshold 0.410." in results
-    assert re.search(r"p = 0\.\d{3}; 1\.000 adjusted by Holm\.", results)
+    rates = "sensitivity 0.910 (0.880 to 0.940) and specificity 0.780 (0.750 to 0.810) at threshold 0.410"
+    assert f"Brier score 0.110 (0.080 to 0.140); {rates} (chosen on 200 validation labels)." in results
+    assert re.search(r"p = 0\.\d{3} over label subsets and pretraining runs too; 1\.000 adjusted by Holm\.", results)
     gap = "In age 5 to 9 the AUROC of MoCo differed from that in 0 to 4 by −0.060 (−0.090 to −0.030); p = 0.010"
     assert gap.replace("0 to 4", study.rows("subgroups", group="5 to 9")[0]["against_group"]) in results
     assert "None" not in methods + results

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = {
     "dataset": "chexpert", "size": 32, "epochs": 1, "queue": 32, "train_epochs": 1.0, "init": "random",
-    "fraction": [0.3], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1,
+    "fraction": [0.3], "draws": 1, "replicates": 200, "device": "cpu", "jobs": 1,
     "cells": ["pleural-effusion/resnet18/*"],
 }  # fmt: skip
 KEPT = ("draws/*.csv", "studies/*/predictions/*", "studies/*/cells.csv", "studies/*/differences.csv", "tables/*.csv")

@@ -20,7 +20,7 @@ from mococxr.studies import provenance, trial
 from small_store import BACKBONE, make_store, run_study
 
 LEAN: dict[str, Any] = {
-    "target": "Finding", "fraction": 1.0, "replicates": 20, "device": "cpu", "jobs": 1, "size": 32,
+    "target": "Finding", "fraction": 1.0, "replicates": 200, "device": "cpu", "jobs": 1, "size": 32,
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from mococxr.store import Store
 from small_store import BACKBONE, make_store, run_study
 
 SMALL = {
-    "target": ["Finding"], "arm": ["random", "moco=RUN"], "fraction": [0.3, 1.0], "draws": 2, "replicates": 60,
+    "target": ["Finding"], "arm": ["random", "moco=RUN"], "fraction": [0.3, 1.0], "draws": 2, "replicates": 200,
     "device": "cpu", "jobs": 1,
 }  # fmt: skip
 BOTH = {"mode": ["linear", "finetune"], "epochs": 1.0, "fraction": [0.3]}
@@ -224,7 +224,7 @@ def test_a_study_is_measured_again_without_training_when_only_the_measuring_chan
     place: Path, both: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = pl.read_csv(both / "cells.csv")
-    again = {"replicates": 30, "unit": "patient", "aggregate": "mean", "against": "moco"}
+    again = {"replicates": 200, "unit": "patient", "aggregate": "mean", "against": "moco"}
     study(place, both, **BOTH, **again)
     assert "8 of 8 trials are done already" in capsys.readouterr().err
     changed = pl.read_csv(both / "cells.csv")

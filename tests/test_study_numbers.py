@@ -16,7 +16,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
-from mococxr.metrics import patient_resamples
+from mococxr.metrics import clustered_paired, patient_resamples
 from mococxr.results import write_tables
 from mococxr.settings import StudySettings, make
 from mococxr.store import Store
@@ -44,7 +44,7 @@ def judged(scored: Scored, how: StudySettings | None = None, **changed) -> tuple
     arms = [Arm(name, (), ()) for name in asked.pop("arms")]
     images = TargetData(scored.store, {}, np.empty(0, dtype=np.int64))
     design = Design(train=images, test=images, arms=arms, draws=(), draws_hash=None, **asked)
-    tables, facts = measure_study(scored.out, scored.records, design, how or judging(replicates=80), groups)
+    tables, facts = measure_study(scored.out, scored.records, design, how or judging(replicates=200), groups)
     write_tables(scored.out, tables)
     return tables, facts
 
@@ -65,7 +65,7 @@ def study(tmp_path_factory) -> Scored:
     scored = scored_study(
         tmp_path_factory.mktemp("scored"), runs={"moco": 2}, gain={"imagenet": 0.8, "moco": 1.2}, too_sure=3.0
     )
-    judged(scored, judging(replicates=80, margin=0.02))
+    judged(scored, judging(replicates=200, margin=0.02))
     return scored
 
 
@@ -116,19 +116,32 @@ def test_a_difference_and_its_p_are_those_of_delong_over_patients_by_loops(study
         theirs, _, _ = kernel_mean(study, names("imagenet", row["fraction"]))
         gap, error = (ours - theirs).mean(), np.sqrt(slow_variance(ours - theirs, ups, downs).sum())
         assert row["difference"] == pytest.approx(gap, abs=1e-12)
-        assert (row["low"], row["high"]) == pytest.approx((gap - 1.959964 * error, gap + 1.959964 * error), abs=1e-7)
-        assert row["p"] == pytest.approx(2 * norm.sf(abs(gap) / error), rel=1e-7)
-        assert row["p_noninferior"] == pytest.approx(norm.sf((gap + 0.02) / error), rel=1e-7)
-        both = norm.sf((gap + 0.02) / error), norm.cdf((gap - 0.02) / error)
-        assert row["p_equivalent"] == pytest.approx(max(both), rel=1e-7)
-        word = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "no difference shown"
-        assert row["verdict"] == word
+        plain = gap + 1.959964 * error * np.array([-1, 1])  # the wider of this and MOVER's
+        assert plain[0] - 0.01 < row["low"] <= plain[0] + 1e-7
+        assert plain[1] + 0.01 > row["high"] >= plain[1] - 1e-7
+        below, above = norm.sf((gap + 0.02) / error), norm.cdf((gap - 0.02) / error)
+        for name, p in (
+            ("p", 2 * norm.sf(abs(gap) / error)),
+            ("p_noninferior", below),
+            ("p_equivalent", max(below, above)),
+        ):
+            assert p > 0.5 or max(3 * p, 1e-3) > row[name] >= p * (1 - 1e-7), name
+        assert (row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0)
+        low, high = (row["low"], row["high"]) if row["p_total"] is None else (row["low_total"], row["high_total"])
+        assert row["verdict"] == ("better" if low > 0 else "worse" if high < 0 else "no difference shown")
+
+
+def test_the_interval_over_draws_and_runs_too_is_never_narrower_than_that_over_patients_and_leads(study):
+    for row in read(study, "differences"):
+        assert row["low_total"] <= row["low"] < row["high"] <= row["high_total"]
+        assert row["p_total"] >= row["p"]
+        assert (row["p_total"] < 0.05) == (row["low_total"] > 0 or row["high_total"] < 0)
 
 
 def test_the_papers_interval_is_the_percentile_one_of_resampled_patients(study):
     row = read(study, "differences", fraction=0.1)[0]
     first = study.images(names("moco", 0.1)[0])
-    resamples = patient_resamples(first["patient"].to_numpy(), 80, 0)
+    resamples = patient_resamples(first["patient"].to_numpy(), 200, 0)
 
     def mean_area(arm: str, runs: int, weights: np.ndarray) -> float:
         tables = [study.images(one) for one in names(arm, 0.1, runs)]
@@ -141,12 +154,12 @@ def test_the_papers_interval_is_the_percentile_one_of_resampled_patients(study):
     ends = np.percentile(gaps, [2.5, 97.5])
     assert (row["low_bootstrap"], row["high_bootstrap"]) == pytest.approx(tuple(ends), abs=1e-12)
     count = min(np.sum(np.array(gaps) <= 0), np.sum(np.array(gaps) >= 0))
-    assert row["p_bootstrap"] == pytest.approx(2 * (1 + count) / 81)
+    assert row["p_bootstrap"] == pytest.approx(2 * (1 + count) / 201)
 
 
 def test_p_is_adjusted_for_the_comparisons_of_the_file(study):
     rows = read(study, "differences")
-    p = np.array([row["p"] for row in rows])
+    p = np.array([row["p"] if row["p_total"] is None else row["p_total"] for row in rows])
     assert [row["p_bh"] for row in rows] == pytest.approx(false_discovery_control(p).tolist(), rel=1e-12)
     order, running, slow = np.argsort(p), 0.0, {}
     for rank, place in enumerate(order):
@@ -273,7 +286,7 @@ def test_a_target_that_is_a_value_of_a_column_is_not_judged_in_the_groups_of_tha
 
 
 def test_groups_are_judged_on_the_mean_over_trials_and_small_ones_get_words(study):
-    judged(study, judging(replicates=80, margin=0.02), subgroup=["sex", "age", "site"])
+    judged(study, judging(replicates=200, margin=0.02), subgroup=["sex", "age", "site"])
     index = study.store.index
     for arm, runs in (("imagenet", 1), ("moco", 2)):
         rows = read(study, "subgroups", arm=arm, fraction=0.1)
@@ -334,7 +347,7 @@ def test_one_positive_patient_has_a_point_and_the_reason_why_there_is_no_interva
 
 
 def test_the_summary_marks_what_is_shown_and_ends_with_the_primary_comparison(study):
-    tables, facts = judged(study, judging(replicates=80, margin=0.02))
+    tables, facts = judged(study, judging(replicates=200, margin=0.02))
     lines = summary(tables, facts["primary"]).splitlines()
     rows = {row["fraction"]: row for row in read(study, "differences")}
     for line, fraction in zip(lines, FRACTIONS, strict=False):
@@ -344,11 +357,21 @@ def test_the_summary_marks_what_is_shown_and_ends_with_the_primary_comparison(st
     assert "over other test patients" in lines[-1]
 
 
+def plain_error(scored, fraction: float) -> float:
+    """DeLong's standard error of the difference of two arms."""
+    trials = {
+        arm: [r for r in scored.records if r["arm"] == arm and r["fraction"] == fraction]
+        for arm in ("moco", "imagenet")
+    }
+    tables = {arm: [scored.images(r["id"]) for r in records] for arm, records in trials.items()}
+    first, scores = tables["moco"][0], {arm: np.stack([t["score"] for t in of]) for arm, of in tables.items()}
+    return clustered_paired(first["label"], scores["moco"], scores["imagenet"], first["patient"]).variance ** 0.5
+
+
 def test_as_many_patients_as_are_planned_would_give_the_planned_power(study):
-    _, facts = judged(study, judging(replicates=80, margin=0.02))
+    _, facts = judged(study, judging(replicates=200, margin=0.02))
     plan = facts["planning"]["Finding"]
-    row = read(study, "differences", fraction=0.01)[0]
-    error = (row["high"] - row["low"]) / 2 / 1.959964
+    error = plain_error(study, 0.01)
     moved = error * np.sqrt(160 / plan["patients"])
     assert norm.sf(1.959964 - 0.03 / moved) == pytest.approx(0.8, abs=0.005)
 
@@ -361,8 +384,7 @@ def test_near_guessing_no_patients_are_counted_and_the_next_share_of_labels_is_t
     first, last = read(scored, "cells", arm="imagenet")
     assert facts["primary"]["fraction"] == 0.1
     assert first["auroc"] < 0.6 <= last["auroc"]
-    row = read(scored, "differences", fraction=1.0)[0]
-    error = (row["high"] - row["low"]) / 2 / norm.ppf(0.975)
+    error = plain_error(scored, 1.0)
     assert plan["patients"] == pytest.approx(160 * (error * (norm.ppf(0.975) + norm.ppf(0.8)) / 0.03) ** 2, abs=1)
     assert "Worked out at 100 % of the labels, the least with which both arms reach" in plan["words"]
     lost = scored_study(tmp_path / "lost", gain={"imagenet": 0.1, "moco": 0.2}, fractions=(0.1,))
@@ -378,7 +400,7 @@ def test_a_threshold_that_calls_all_images_positive_leaves_npv_out_with_the_reas
         lowest = (images["label"] == 1) & (images["label"].cum_sum() == 1)
         images = images.with_columns(score=pl.when(lowest).then(0.0).otherwise(pl.col("score")))
         images.write_parquet(scored.out / "validation" / f"{trial}.parquet")
-    judged(scored, judging(replicates=80, sensitivity=1.0), fractions=(1.0,))
+    judged(scored, judging(replicates=200, sensitivity=1.0), fractions=(1.0,))
     for name in ("calibration", "prevalence"):
         for row in read(scored, name):
             assert row["ppv"] is not None
@@ -400,7 +422,7 @@ def test_without_validation_images_calibration_says_so(tmp_path):
 def test_patients_that_are_judged_as_one_unit_have_the_group_of_all_their_images(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,))
     judged(
-        scored, judging(unit="patient", aggregate="mean", replicates=100), fractions=(1.0,), subgroup=["view", "sex"]
+        scored, judging(unit="patient", aggregate="mean", replicates=200), fractions=(1.0,), subgroup=["view", "sex"]
     )
     rows = read(scored, "subgroups", arm="moco")
     views = scored.store.index.group_by("patient").agg(pl.col("view").unique(), pl.col("sex").first())
@@ -421,7 +443,7 @@ def place(tmp_path_factory) -> Path:
 def command(place: Path, out: Path, **changed) -> Path:
     given = {
         "store": place / "store", "out": out, "target": ["Finding"], "arm": ["random", f"moco={place / 'run'}"],
-        "fraction": [1.0], "replicates": 50, "device": "cpu", "jobs": 1,
+        "fraction": [1.0], "replicates": 200, "device": "cpu", "jobs": 1,
     }  # fmt: skip
     return run_study(given | changed)
 

@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(place: Path, out: Path, **changed: object) -> Path:
     given: dict[str, Any] = {
         "store": place / "store", "out": out, "target": ["Finding"], "fraction": [0.3, 1.0], "draws": 2,
-        "arm": [f"one={place / 'run1'}", f"two={place / 'run2'}"], "replicates": 50, "device": "cpu", "jobs": 1,
+        "arm": [f"one={place / 'run1'}", f"two={place / 'run2'}"], "replicates": 200, "device": "cpu", "jobs": 1,
     }  # fmt: skip
     return run_study(given | changed)
 
@@ -107,7 +107,7 @@ def test_images_are_read_once_for_each_encoder_whatever_the_fractions_and_draws(
     assert len(read) == 4
     assert numbers(there) == numbers(here)
     tasks = len(ray.started)
-    study(place, there, **much, executor="ray", replicates=60)
+    study(place, there, **much, executor="ray", replicates=200)
     assert len(ray.started) == tasks, "nothing is done again"
 
 

@@ -20,7 +20,7 @@ from small_encoders import CNN, images, small_dinov2, timm_repository, transform
 from small_store import make_store, run_study
 
 PRETRAIN = {"batch": 4, "queue": 8, "epochs": 1, "size": 32, "device": "cpu", "precision": "no", "backbone": CNN}
-STUDY = {"target": ["Finding"], "fraction": [1.0], "draws": 1, "replicates": 50, "device": "cpu", "jobs": 1}
+STUDY = {"target": ["Finding"], "fraction": [1.0], "draws": 1, "replicates": 200, "device": "cpu", "jobs": 1}
 
 
 @pytest.fixture(scope="module")

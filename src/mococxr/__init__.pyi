@@ -473,7 +473,7 @@ def study(
         unit: Level at which test scores are compared. [default: image]
         aggregate: How image scores of one study or patient are aggregated. [default: max; arXiv 2010.05352]
         against: Reference arm. [default: the first arm]
-        replicates: Bootstrap resamples of the test patients. [at least 1; default: 2000]
+        replicates: Bootstrap resamples of the test patients. [at least 200; default: 2000]
         margin: Pre-specified AUROC margin of equivalence and non-inferiority. [above 0 and below 1; default:
             no such tests]
         sensitivity: Sensitivity at the threshold, set on validation images. [above 0 and at most 1; default:
@@ -536,7 +536,7 @@ def reproduce(
             1 on Shenzhen; arXiv 2010.05352]
         draws: Label subsets per fraction. [at least 1; default: 5 on CheXpert; 8 and 4 on Shenzhen; 1 of all;
             arXiv 2010.05352]
-        replicates: Bootstrap resamples of the test patients. [at least 1; default: 500; arXiv 2010.05352]
+        replicates: Bootstrap resamples of the test patients. [at least 200; default: 500; arXiv 2010.05352]
         size: Side of images and views. [px; between 16 and 4096; default: 320; arXiv 2010.05352]
         init: Initial weights of both arms, as in `pretrain`. [default: imagenet; arXiv 2010.05352]
         pretrained: Shenzhen: output of `reproduce chexpert`, or RUN=ENCODER (repeatable), e.g. resnet18=DIR.
@@ -605,7 +605,7 @@ def evaluate(
         prevalence: Prevalence at which to give PPV and NPV, too. [above 0 and below 1; default: none]
         calibration: Brier score, calibration error, slope, intercept and reliability curve. [default: off]
         calibrate: Calibrate on --validation first; implies --calibration. [default: none]
-        replicates: Bootstrap resamples of the patients. [at least 1; default: 2000]
+        replicates: Bootstrap resamples of the patients. [at least 200; default: 2000]
         bootstrap: Type of bootstrap interval. [default: percentile]
         stratify: Resample patients with and without the finding separately. [default: off]
         level: Confidence level of the intervals. [above 0 and below 1; default: 0.95]

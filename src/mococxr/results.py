@@ -59,14 +59,15 @@ _DIFFERENCE = (
     _PAIR
     | _number(
         difference="AUROC of the arm less that of the reference",
-        low="lower limit over test patients (DeLong)",
-        high="upper limit over test patients (DeLong)",
-        p="DeLong over test patients; blank with fewer than 10 patients of a class",
+        low="lower limit over test patients",
+        high="upper limit over test patients",
+        p="over test patients, belongs to low and high; blank with fewer than 10 patients of a class",
     )
     | _text(method="how low, high and p were computed")
     | _number(
         low_total="lower limit over test patients, draws of labels and pretraining runs together",
         high_total="upper limit of the same; blank with one draw and one run",
+        p_total="p over the same; where it stands, the verdict rests on it",
         ap_difference="difference of average precision",
         ap_low="its lower bootstrap limit",
         ap_high="its upper bootstrap limit",
@@ -79,8 +80,8 @@ _DIFFERENCE = (
         low_bootstrap="lower limit, percentiles over resampled test patients",
         high_bootstrap="upper limit of the same",
         p_bootstrap="p of the same resamples",
-        p_holm="p by Holm, over the rows of the file",
-        p_bh="p by Benjamini-Hochberg, over the rows of the file",
+        p_holm="p_total (or else p) by Holm, over the rows of the file",
+        p_bh="the same by Benjamini-Hochberg",
         margin="--margin",
         p_noninferior="p that the arm is worse by the margin or more",
         p_equivalent="p that the two differ by the margin or more",
@@ -112,8 +113,8 @@ TABLES: Mapping[str, Columns] = {
         _CELL
         | _number(
             auroc="mean AUROC over the trials",
-            low="lower limit over test patients (DeLong)",
-            high="upper limit over test patients (DeLong)",
+            low="lower limit over test patients",
+            high="upper limit over test patients",
             draw_sd="standard deviation over the draws of labels",
         )
         | _count(n_units="units that are judged", positives="those that are positive")

@@ -5,6 +5,7 @@ planning.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,8 @@ class Pair:
         """The sentence where a class has too few patients in one of the tables."""
         return self.first.too_few or (self.second.too_few if self.unpaired else None)
 
-    def delong(self, level: float, by_patient: bool) -> metrics.Difference:
-        """DeLong's test, over patients or with every row for a patient; errors as `clustered_paired`."""
+    def compare(self, level: float, by_patient: bool) -> metrics.Difference:
+        """The difference over patients, or with every row for a patient; errors as `clustered_paired`."""
         a, b = self.first, self.second
         ids = (a.patients, b.patients) if by_patient else (None, None)
         if self.unpaired:
@@ -111,10 +112,10 @@ def compared(
     counted = _by_bootstrap(pair, replicates, others, how)
     clustered = pair.first.clustered or (pair.unpaired and pair.second.clustered)
     by_row = or_reason(
-        lambda: picked(pair.delong(how.level, by_patient=False), (*NO_NUMBERS, "variance", "covariance")), NO_NUMBERS
+        lambda: _plain(pair.compare(how.level, by_patient=False), (*NO_NUMBERS, "variance", "covariance")), NO_NUMBERS
     )
     difference = _primary(value, by_row, counted, clustered)
-    quoted = _quoted(pair, value, how.level)
+    quoted, result = _quoted(pair, value, how.level)
     if pair.too_few:  # a p from a few patients would be quoted: it is nowhere
         for block in (difference, difference.get("delong"), quoted, counted):
             if block is not None:
@@ -125,8 +126,10 @@ def compared(
     blocks |= {"difference": difference, "comparison": quoted}
     reason, variance, first = pair.too_few or quoted.get("reason"), quoted["variance"], pair.first
     if (margin := settings.margin) is not None:
-        empty = {"margin": margin, "noninferior": None, "equivalent": None}
-        blocks["margin"] = or_reason(lambda: comparison.margin_block(value, variance, margin, how.level), empty, reason)
+        empty: Block = {"margin": margin, "noninferior": None, "equivalent": None}
+        blocks["margin"] = empty | {"reason": reason}
+        if result is not None and reason is None:
+            blocks["margin"] = comparison.margin_block(result, margin, how.level)
     if not pair.unpaired:
         target = settings.target_difference
         empty = {"difference": target, "power": None, "patients": None, "words": None}
@@ -153,16 +156,26 @@ def left_out(pair: Pair, first: Replicates, second: Replicates) -> Floats | None
     return np.concatenate([a - second.value, first.value - b]) if pair.unpaired else a - b
 
 
-def _quoted(pair: Pair, value: float, level: float) -> Block:
-    """The comparison to quote: DeLong over patients, and its verdict in words."""
-    method = "DeLong over patients" + (", unpaired" if pair.unpaired else "")
+def _plain(result: metrics.Difference, names: Iterable[str]) -> Block:
+    """DeLong's own numbers, as other programs print them."""
+    if result.delong is None:
+        raise UndefinedError("the difference has no variance: each column separates the classes fully")
+    return picked(result.delong, names)
+
+
+def _quoted(pair: Pair, value: float, level: float) -> tuple[Block, metrics.Difference | None]:
+    """The comparison to quote, over patients, and its verdict in words; beside it DeLong's own test."""
+    method = "DeLong joined with MOVER over patients" + (", unpaired" if pair.unpaired else "")
+    plain = (*NO_NUMBERS, "variance", "covariance", "df")
     try:
-        result = pair.delong(level, by_patient=True)
+        result = pair.compare(level, by_patient=True)
     except UndefinedError as error:
-        return {"value": value, **NO_NUMBERS, "variance": None, "method": method, "verdict": "undefined",
-                "words": f"No verdict: {error}.", "reason": str(error)}  # fmt: skip
+        numbers = dict.fromkeys((*ENDS[1:], "p", "variance", "delong"))
+        return {"value": value, **numbers, "method": method, "verdict": "undefined",
+                "words": f"No verdict: {error}.", "reason": str(error)}, None  # fmt: skip
     rows = pair.second if pair.unpaired and pair.second.too_few else pair.first
     verdict = comparison.verdict(result, rows.labels, rows.patients, sources=comparison.SOURCES[:1])
     words = verdict.sentence if verdict.word == "too few" else f"{verdict.sentence} {RETRAINING}"
-    numbers = picked(result, (*NO_NUMBERS, "variance"))
-    return {"value": value, **numbers, "method": method, "verdict": verdict.word, "words": words}
+    numbers = picked(result, (*ENDS[1:], "p", "variance"))
+    numbers["delong"] = or_reason(lambda: _plain(result, plain), dict.fromkeys(plain))
+    return {"value": value, **numbers, "method": method, "verdict": verdict.word, "words": words}, result

@@ -33,36 +33,37 @@ def verdict(
     result: Difference,
     labels: ArrayLike,
     patients: ArrayLike,
-    wider: tuple[float, float] | None = None,
+    wider: Difference | None = None,
     wider_over: Sequence[str] = SOURCES,
     sources: Sequence[str] = SOURCES,
 ) -> Verdict:
     """The sentence beside a difference of AUROC over test patients.
 
     Args:
-        result: the difference with its interval and p.
+        result: the difference with its interval and p over test patients.
         labels, patients: of the test rows, for the count of patients of each class.
-        wider: the ends of a second interval, over more sources, `wider_over`; it changes no verdict, but is stated.
+        wider: the same over more sources, `wider_over`: where there is one, it gives word and p, since an interval over
+            patients alone leaves 0 out in up to half of all studies without a difference (`docs/statistics.md`).
         sources: all that such a number varies by, of `SOURCES`: for two tables of scores the test patients alone.
     """
     few = metrics.too_few(labels, patients)
     if few is not None:
         return Verdict("too few", few, None)
-    numbers = f"{result.difference:+.3f} ({result.low:+.3f} to {result.high:+.3f})"
-    word = _word(result.low, result.high)
-    sentence = f"{word.capitalize()} over other {SOURCES[0]}: {numbers}."
+    leading, covered = (result, SOURCES[:1]) if wider is None else (wider, wider_over)
+    word = _word(leading)
+    numbers = f"{result.difference:+.3f} ({leading.low:+.3f} to {leading.high:+.3f})"
+    sentence = f"{word.capitalize()} over other {_listed(covered)}: {numbers}."
     if wider is not None:
-        second = _word(*wider)
-        link = "The same holds" if second == word else f"But {second}"
-        sentence += f" {link} over other {_listed(wider_over)} ({wider[0]:+.3f} to {wider[1]:+.3f})."
-    covered = {SOURCES[0], *(wider_over if wider is not None else ())}
+        second = _word(result)
+        alone = "the same" if second == word else second
+        sentence += f" Over other {SOURCES[0]} alone: {alone} ({result.low:+.3f} to {result.high:+.3f})."
     if missing := [source for source in sources if source not in covered]:
         sentence += f" It says nothing about other {_listed(missing, 'or')}."
-    return Verdict(word, sentence, result.p)
+    return Verdict(word, sentence, leading.p)
 
 
-def _word(low: float, high: float) -> str:
-    return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+def _word(result: Difference) -> str:
+    return "better" if result.low > 0 else "worse" if result.high < 0 else "no difference shown"
 
 
 def _listed(names: Sequence[str], word: str = "and") -> str:
@@ -72,24 +73,19 @@ def _listed(names: Sequence[str], word: str = "and") -> str:
 
 
 def adjust(rows: Sequence[Block]) -> None:
-    """Put `p_holm` and `p_bh` beside the `p` of each row: adjusted for all rows that have a p."""
-    p_C = [np.nan if row.get("p") is None else row["p"] for row in rows]
+    """Put `p_holm` and `p_bh` beside the leading p of each row (`p_total`, or else `p`), for all rows that have one."""
+    leading = [row.get("p") if row.get("p_total") is None else row["p_total"] for row in rows]
+    p_C = [np.nan if p is None else p for p in leading]
     for name, adjusted in (("p_holm", metrics.holm(p_C)), ("p_bh", metrics.benjamini_hochberg(p_C))):
         for row, p in zip(rows, adjusted, strict=True):
             row[name] = None if np.isnan(p) else float(p)
 
 
-def margin_block(difference: float, variance: float, margin: float, level: float = 0.95) -> Block:
-    """Non-inferiority and equivalence (two one-sided tests) of a difference against a margin fixed in advance.
-
-    Raises:
-        UndefinedError: the difference has no variance.
-    """
-    if not variance:
-        raise UndefinedError("the difference has no variance")
+def margin_block(difference: Difference, margin: float, level: float = 0.95) -> Block:
+    """Non-inferiority and equivalence (two one-sided tests) of a difference against a margin fixed in advance."""
     alpha = 1 - level
-    inferior = metrics.non_inferior(difference, margin, variance, alpha / 2)
-    same = metrics.equivalent(difference, margin, variance, alpha)
+    inferior = metrics.non_inferior(difference, margin, alpha=alpha / 2)
+    same = metrics.equivalent(difference, margin, alpha=alpha)
     return {"margin": margin, "noninferior": dataclasses.asdict(inferior), "equivalent": dataclasses.asdict(same)}
 
 

@@ -6,7 +6,8 @@ Opens no file and prints nothing. Wrong shapes and values are a `ValueError`; a 
 define is an `UndefinedError` with the reason, or a counted NaN replicate.
 """
 
-from mococxr.metrics.auroc import Difference, auroc_interval, clustered_paired, clustered_unpaired, delong_interval
+from mococxr.metrics.auroc import auroc_interval, delong_interval
+from mococxr.metrics.auroc_difference import DeLong, Difference, clustered_paired, clustered_unpaired
 from mococxr.metrics.calibration import (
     Bin,
     Calibration,
@@ -28,6 +29,7 @@ from mococxr.metrics.differences import (
     holm,
     non_inferior,
     paired_differences,
+    paired_replicates,
     patients_needed,
 )
 from mococxr.metrics.intervals import (

@@ -1,4 +1,4 @@
-"""The AUROC with its interval, and the difference of two, over patients: DeLong's method.
+"""The AUROC with its interval over patients: DeLong's method.
 
 Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44:837 (1988); for patients with several images Obuchowski,
 Biometrics 53:567 (1997), which is the same where each patient has one row. The placement of a positive is the share of
@@ -20,40 +20,57 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
+from scipy.optimize import brentq
+from scipy.special import expit, logit, ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import Floats, as_columns, as_labels, as_patients, check_level
 from mococxr.metrics.intervals import Estimate
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
-ROUNDING = 1e-14
-"""Variance of a difference of AUROC below which the two score columns rank the rows alike."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A number of a less that of b, with its interval and the two-sided p of "no difference".
-
-    `variance` is that of the difference, `variance_a`, `variance_b` and `covariance` those of the two numbers (0 for
-    different patients); `z` is the difference over its standard error. `df`: degrees of freedom of Student's t, None
-    where `p` comes from the normal distribution. By the bootstrap there are the first four alone.
+class Area:
+    """An AUROC with what its interval takes: DeLong's variance, of the positives and of the negatives, their patients,
+    and the independent images that the rows of each class count for.
     """
 
-    difference: float
-    low: float
-    high: float
-    p: float
-    z: float | None = None
-    variance: float | None = None
-    variance_a: float | None = None
-    variance_b: float | None = None
-    covariance: float | None = None
-    df: float | None = None
+    value: float
+    variance: float
+    parts: tuple[float, float]
+    patients: tuple[int, int]
+    images: tuple[float, float]
+
+    def ends(self, tail: float) -> tuple[float, float]:
+        """The interval to quote (see the top of this file), with `tail` left out on either side."""
+        low, high = score_interval(self.value, *self.images, float(-ndtri(tail)))
+        if not self.logit:
+            return low, high
+        first, second = self.parts
+        # Welch and Satterthwaite: the smaller class decides how well the variance is known.
+        df = max(
+            1.0,
+            (first + second) ** 2 / sum(part**2 / (n - 1) for part, n in zip(self.parts, self.patients, strict=True)),
+        )
+        half = float(-stdtrit(df, tail)) * np.sqrt(self.variance) / (self.value * (1 - self.value))
+        # On the logit scale the interval cannot leave 0 to 1, and is right for areas near them.
+        ends = expit(logit(self.value) + np.array([-half, half]))
+        return min(low, float(ends[0])), max(high, float(ends[1]))
+
+    def estimate(self, level: float = 0.95) -> Estimate:
+        """The AUROC with that interval; `variance` is DeLong's."""
+        method = ("DeLong over patients (logit, t) joined with the " if self.logit else "") + "binormal score interval"
+        return Estimate(self.value, *self.ends((1 - level) / 2), method, None, self.variance)
+
+    @property
+    def logit(self) -> bool:
+        """Whether DeLong's variance gives an interval: not where the classes are separated fully."""
+        return 0 < self.value < 1 and self.variance > 0
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
     """Areas (K,), their covariance (K, K), and its parts from the positives and from the negatives."""
 
     areas_K: Floats
@@ -62,12 +79,12 @@ class _Parts:
     negative_KK: Floats
     patients: tuple[int, int]
 
-    def mean(self, share_LK: Floats) -> _Parts:
+    def mean(self, share_LK: Floats) -> Parts:
         """The parts of L weighted means of the columns."""
         total, first, second = (
             share_LK @ part @ share_LK.T for part in (self.covariance_KK, self.positive_KK, self.negative_KK)
         )
-        return _Parts(share_LK @ self.areas_K, total, first, second, self.patients)
+        return Parts(share_LK @ self.areas_K, total, first, second, self.patients)
 
 
 def auroc_interval(
@@ -89,26 +106,21 @@ def auroc_interval(
     (0.722, 0.009, 0.999)
     """
     check_level(level)
+    return area(labels, scores, patients).estimate(level)
+
+
+def area(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None) -> Area:
+    """What the interval of an AUROC takes. Arguments and errors as `auroc_interval`."""
     columns = as_columns(scores)
     ids = as_patients(patients, columns.shape[1])
-    parts_K = _parts(labels, columns, ids)
+    parts_K = parts_of(labels, columns, ids)
     mean = parts_K.mean(np.full((1, len(columns)), 1 / len(columns)))
-    value = float(mean.areas_K[0])
-    variance = float(max(mean.covariance_KK[0, 0], 0.0))  # rounding may leave -1e-20
-    positives, negatives = mean.patients
+    total, first, second = (float(part[0, 0]) for part in (mean.covariance_KK, mean.positive_KK, mean.negative_KK))
     images = _effective_n(columns, as_labels(labels), ids) / _trial_correlation(parts_K.covariance_KK)
-    low, high = score_interval(value, float(images[0]), float(images[1]), float(ndtri(0.5 + level / 2)))
-    method = "binormal score interval"
-    if 0 < value < 1 and variance > 0:
-        first, second = mean.positive_KK[0, 0], mean.negative_KK[0, 0]
-        # Welch and Satterthwaite: the smaller class decides how well the variance is known.
-        df = max(1.0, (first + second) ** 2 / (first**2 / (positives - 1) + second**2 / (negatives - 1)))
-        half = float(stdtrit(df, 0.5 + level / 2)) * np.sqrt(variance) / (value * (1 - value))
-        # On the logit scale the interval cannot leave 0 to 1, and is right for areas near them.
-        ends = expit(logit(value) + np.array([-half, half]))
-        low, high = min(low, float(ends[0])), max(high, float(ends[1]))
-        method = "DeLong over patients (logit, t) joined with the binormal score interval"
-    return Estimate(value, low, high, method, None, variance)
+    # Rounding may leave a variance of -1e-20.
+    return Area(
+        float(mean.areas_K[0]), max(total, 0.0), (first, second), mean.patients, (float(images[0]), float(images[1]))
+    )
 
 
 def delong_interval(
@@ -123,88 +135,11 @@ def delong_interval(
     (0.722, 0.08)
     """
     columns = as_columns(scores)
-    parts = _parts(labels, columns, as_patients(patients, columns.shape[1]))
+    parts = parts_of(labels, columns, as_patients(patients, columns.shape[1]))
     mean = parts.mean(np.full((1, len(columns)), 1 / len(columns)))
     value, variance = float(mean.areas_K[0]), float(mean.covariance_KK[0, 0])
     half = _normal_half_width(variance, level)
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), "DeLong", None, variance)
-
-
-def clustered_paired(
-    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, patients: ArrayLike | None = None, level: float = 0.95
-) -> Difference:
-    """DeLong's comparison of two score columns on the same rows: a less b, its normal interval and test.
-
-    Two columns that rank the rows alike differ by exactly 0 with variance 0: z is 0 and p is 1.
-
-    Args:
-        labels: 1 or 0, shape (N,).
-        scores_a, scores_b: shape (N,), or (T, N) for the mean AUROC of T trials; T may differ between the two.
-        patients: patient of each row, shape (N,); None where each row is a patient of its own.
-        level: coverage.
-
-    Raises:
-        UndefinedError: a class has rows of fewer than two patients, or the difference is not 0 but has no variance.
-
-    >>> result = clustered_paired([1, 1, 1, 0, 0, 0], [3, 2, 1, 2, 0, 0], [1, 3, 0, 2, 1, 0], list("abcdef"))
-    >>> round(result.difference, 3), round(result.p, 3)
-    (0.278, 0.264)
-    """
-    columns_a, columns_b = as_columns(scores_a), as_columns(scores_b)
-    shares = np.zeros((2, len(columns_a) + len(columns_b)))
-    shares[0, : len(columns_a)], shares[1, len(columns_a) :] = 1 / len(columns_a), 1 / len(columns_b)
-    parts = _parts(labels, np.concatenate([columns_a, columns_b]), patients).mean(shares)
-    areas, covariance = parts.areas_K, parts.covariance_KK
-    difference, (first, second) = float(areas[0] - areas[1]), covariance.diagonal()
-    variance = float(first + second - 2 * covariance[0, 1])
-    if variance <= ROUNDING:  # equal rankings must give exactly 0 and p = 1, not 1e-17 over 1e-9
-        if abs(difference) > 1e-12:
-            raise UndefinedError("the difference has no variance: each column separates the classes fully")
-        difference = variance = 0.0
-    z = difference / float(np.sqrt(variance)) if variance else 0.0
-    half, p = _normal_half_width(variance, level), float(2 * ndtr(-abs(z)))
-    low, high = difference - half, difference + half
-    return Difference(difference, low, high, p, z, variance, float(first), float(second), float(covariance[0, 1]))
-
-
-def clustered_unpaired(
-    labels_a: ArrayLike,
-    scores_a: ArrayLike,
-    patients_a: ArrayLike | None,
-    labels_b: ArrayLike,
-    scores_b: ArrayLike,
-    patients_b: ArrayLike | None,
-    level: float = 0.95,
-) -> Difference:
-    """DeLong's comparison on different patients: a less b, its normal interval, and p from Welch's t over patients.
-
-    Args:
-        labels_a, labels_b: 1 or 0, each of its own length.
-        scores_a, scores_b: finite.
-        patients_a, patients_b: patient of each row, nobody in both; None where each row is a patient of its own.
-        level: coverage.
-
-    Raises:
-        UndefinedError: a class has rows of fewer than two patients, or the difference has no variance.
-
-    >>> labels, scores = [1, 1, 1, 0, 0, 0], [3, 2, 0, 1, 1, 0]
-    >>> result = clustered_unpaired(labels, scores, None, labels, [1, 2, 0, 1, 2, 0], None)
-    >>> round(result.difference, 3), round(result.p, 3)
-    (0.222, 0.584)
-    """
-    sides = [(labels_a, as_columns(scores_a), patients_a), (labels_b, as_columns(scores_b), patients_b)]
-    parts = [_parts(*side) for side in sides]
-    areas = [float(part.areas_K[0]) for part in parts]
-    variances = [float(max(part.covariance_KK[0, 0], 0.0)) for part in parts]
-    difference, variance = areas[0] - areas[1], variances[0] + variances[1]
-    if not variance > 0:
-        raise UndefinedError("the difference has no variance: each column separates the classes fully")
-    # Degrees of freedom count patients, not rows, as pROC counts its rows.
-    sizes = [np.unique(as_patients(ids, columns.shape[1])).size for _, columns, ids in sides]
-    spread = sum(part**2 / (size - 1) for part, size in zip(variances, sizes, strict=True))
-    df, z, half = (variance**2 / spread, difference / float(np.sqrt(variance)), _normal_half_width(variance, level))
-    low, high, p = difference - half, difference + half, float(2 * stdtr(df, -abs(z)))
-    return Difference(difference, low, high, p, z, variance, variances[0], variances[1], 0.0, df)
 
 
 def _normal_half_width(variance: float, level: float) -> float:
@@ -212,7 +147,7 @@ def _normal_half_width(variance: float, level: float) -> float:
     return float(ndtri(0.5 + level / 2) * np.sqrt(variance))
 
 
-def _parts(labels: ArrayLike, scores_KN: Floats, patients: ArrayLike | None) -> _Parts:
+def parts_of(labels: ArrayLike, scores_KN: Floats, patients: ArrayLike | None) -> Parts:
     """AUROC of every column, and the covariance of these areas over patients (Obuchowski 1997)."""
     positive = as_labels(labels, scores_KN.shape[1])
     unit_N = np.unique(as_patients(patients, positive.size), return_inverse=True)[1]
@@ -235,7 +170,7 @@ def _parts(labels: ArrayLike, scores_KN: Floats, patients: ArrayLike | None) -> 
         counts.append(count)
     cross_KK = size / (size - 1) * sides[0] @ sides[1].T  # of patients with images of both classes
     total_KK = covariances[0] + covariances[1] + cross_KK + cross_KK.T
-    return _Parts(areas_K, total_KK, covariances[0], covariances[1], (counts[0], counts[1]))
+    return Parts(areas_K, total_KK, covariances[0], covariances[1], (counts[0], counts[1]))
 
 
 def share_below(values: Floats, others: Floats) -> Floats:
@@ -314,18 +249,12 @@ def score_interval(area: float, positives: float, negatives: float, z: float) ->
     the binormal variance); so the interval has a width even where `area` is 0 or 1.
     """
 
-    def outside(theta: Floats) -> NDArray[np.bool_]:
-        return np.abs(area - theta) > z * np.sqrt(binormal_variance(theta, positives, negatives))
+    def beyond(theta: float) -> float:
+        return abs(area - theta) - z * float(np.sqrt(binormal_variance(theta, positives, negatives)))
 
     edge = 1e-12  # ndtri of 0 or 1 is infinite
     middle = min(max(area, edge), 1 - edge)
-    ends = np.array([edge, 1 - edge])
-    inner = np.array([middle, middle])
-    if outside(inner).any():  # so near 0 or 1 that the rounding above moved it
+    if beyond(middle) > 0:  # so near 0 or 1 that the line above moved it
         return float(area), float(area)
-    for _ in range(60):  # bisection down to the last bit
-        half = (ends + inner) / 2
-        out = outside(half)
-        ends, inner = np.where(out, half, ends), np.where(out, inner, half)
-    low, high = (ends + inner) / 2
+    low, high = (brentq(beyond, middle, end, xtol=1e-15) if beyond(end) > 0 else end for end in (edge, 1 - edge))
     return (0.0 if low < 2 * edge else float(low)), (1.0 if high > 1 - 2 * edge else float(high))

@@ -31,7 +31,7 @@ NEAREST = 1e-7
 """Probabilities are kept this far from 0 and 1 where a logit is taken."""
 
 NEWTON_STEPS = 60
-"""Newton needs some ten; classes that are separated fully have no finite solution and use all."""
+"""Newton needs some ten; classes that are separated fully have no finite solution and use all 60."""
 
 LONG_STEP = 0.5
 """Steps up to this, in standard deviations, are taken as they are."""
@@ -213,7 +213,19 @@ def logistic_fits(
             break
     failed |= moved > 1e-6  # still on the way: separated classes have no finite solution
     a, b = np.where(failed, np.nan, a), np.where(failed, np.nan, b)
+    if slope is not None and failed.any():
+        a[failed] = _intercepts(slope * z, y, weights_NB[:, failed])
     return (a, b) if fixed else (a - b * middle / scale, b / scale)
+
+
+def _intercepts(line_N1: Floats, y_N1: Floats, weights_NB: Floats) -> Floats:
+    """The intercepts (B,) beside a fixed line, by bisection: where scores are 0 and 1, Newton's curvature is 0."""
+    low, high = (np.full(weights_NB.shape[1], end) for end in (-100.0, 100.0))
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = (weights_NB * (y_N1 - expit(middle + line_N1))).sum(axis=0) > 0
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.where((weights_NB * y_N1).any(axis=0) & (weights_NB * (1 - y_N1)).any(axis=0), (low + high) / 2, np.nan)
 
 
 def _shortened(a: Floats, b: Floats, step_a: Floats, step_b: Floats, z: Floats, y: Floats, weights: Floats) -> Floats:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 from scipy.stats import false_discovery_control
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.auroc import Difference
+from mococxr.metrics.auroc_difference import Difference, tail_at
 from mococxr.metrics.checks import Floats
 from mococxr.metrics.intervals import Estimate, interval
 
@@ -96,15 +96,21 @@ def paired_differences(arm: Trials, reference: Trials, level: float = 0.95) -> D
     >>> round(paired_differences(arm, reference).difference, 3)
     0.1
     """
+    difference, replicates_B = paired_replicates(arm, reference)
+    if not difference and not np.nan_to_num(replicates_B).any() and np.nan_to_num(np.ptp(arm.replicates, axis=1)).any():
+        return Difference(0.0, 0.0, 0.0, 1.0)  # the two are alike in every resample, and are not alike in all of them
+    _, low, high = interval(replicates_B, difference, level).ends()
+    return Difference(difference, low, high, bootstrap_p(replicates_B))
+
+
+def paired_replicates(arm: Trials, reference: Trials) -> tuple[float, Floats]:
+    """The difference of `paired_differences` and its replicates (B,). Errors as there, but for undefined replicates."""
     common = sorted(set(arm.draws) & set(reference.draws), key=str)
     points_a, replicates_a = arm.by_draw(common)
     points_b, replicates_b = reference.by_draw(common)
     if replicates_a.shape != replicates_b.shape:
         raise ValueError("the two arms were not judged on the same resamples")
-    difference = float(points_a.mean() - points_b.mean())
-    replicates_B = replicates_a.mean(axis=0) - replicates_b.mean(axis=0)
-    _, low, high = interval(replicates_B, difference, level).ends()
-    return Difference(difference, low, high, bootstrap_p(replicates_B))
+    return float(points_a.mean() - points_b.mean()), replicates_a.mean(axis=0) - replicates_b.mean(axis=0)
 
 
 def bootstrap_p(differences_B: ArrayLike) -> float:
@@ -141,17 +147,20 @@ class MarginTest:
     level: float
 
 
-def non_inferior(difference: float, margin: float, variance: float, alpha: float = 0.025) -> MarginTest:
+def non_inferior(
+    difference: Difference | float, margin: float, variance: float | None = None, alpha: float = 0.025
+) -> MarginTest:
     """Is the arm not worse than the reference by `margin` or more? The margin must be fixed before looking.
 
     Args:
-        difference: arm less reference.
+        difference: arm less reference, from `clustered_paired` or `clustered_unpaired`: the test is that of its
+            interval. Or a number, with its `variance`: the normal test, too sure with few positives.
         margin: above 0.
-        variance: of the difference (`clustered_paired`), for the normal test.
+        variance: of a difference that is a number.
         alpha: one-sided level.
 
     Raises:
-        UndefinedError: the difference has no variance.
+        UndefinedError: the difference has no interval.
 
     >>> non_inferior(0.01, margin=0.05, variance=0.02**2).conclusion
     'not worse by 0.05 or more'
@@ -166,7 +175,9 @@ def non_inferior(difference: float, margin: float, variance: float, alpha: float
     return MarginTest(words, low > -margin, p_below, low, high, 1 - 2 * alpha)
 
 
-def equivalent(difference: float, margin: float, variance: float, alpha: float = 0.05) -> MarginTest:
+def equivalent(
+    difference: Difference | float, margin: float, variance: float | None = None, alpha: float = 0.05
+) -> MarginTest:
     """Do two arms differ by less than `margin` either way? Two one-sided tests (Schuirmann 1987).
 
     Arguments and errors as `non_inferior`; the interval is at 1 - 2 alpha, 90 % as a rule.
@@ -185,16 +196,24 @@ def equivalent(difference: float, margin: float, variance: float, alpha: float =
     return MarginTest(words, shown, max(p_below, p_above), low, high, 1 - 2 * alpha)
 
 
-def _tails(difference: float, margin: float, variance: float, alpha: float) -> tuple[float, float, float, float]:
+def _tails(
+    difference: Difference | float, margin: float, variance: float | None, alpha: float
+) -> tuple[float, float, float, float]:
     """P of "at or below -margin", p of "at or above margin", and the interval at 1 - 2 alpha."""
     if not margin > 0 or not 0 < alpha < 0.5:
         raise ValueError("a margin above 0 and alpha below 0.5 are needed")
-    error = float(np.sqrt(variance))
-    if error == 0:
+    if isinstance(difference, Difference):
+        value, ends = difference.difference, difference.ends
+    else:
+        value, error = difference, float(np.sqrt(variance or 0.0))
+        ends = (
+            (lambda tail: (value + error * float(ndtri(tail)), value - error * float(ndtri(tail)))) if error else None
+        )
+    if ends is None:
         raise UndefinedError("the difference has no variance: no test against a margin")
-    half = float(ndtri(1 - alpha)) * error  # one-sided at alpha, so the interval is at 1 - 2 alpha
-    p_below, p_above = (float(ndtr(-(margin + sign * difference) / error)) for sign in (1, -1))
-    return p_below, p_above, difference - half, difference + half
+    below, above = tail_at(ends, value, -margin), tail_at(ends, value, margin)
+    p_below, p_above = below if value > -margin else 1 - below, above if value < margin else 1 - above
+    return p_below, p_above, *ends(alpha)
 
 
 def holm(p_C: ArrayLike) -> Floats:

@@ -249,7 +249,8 @@ def interval(
         left_out: the number without each patient in turn (`jackknife`), for `bca`.
 
     Raises:
-        UndefinedError: no replicate is defined, or `bca` has no finite correction.
+        UndefinedError: no replicate is defined, all are one number (then they tell of no spread, as where the classes
+            are separated fully), or `bca` has no finite correction.
 
     >>> result = interval(range(101), point=50)
     >>> round(result.low, 3), round(result.high, 3)
@@ -260,6 +261,8 @@ def interval(
     check_level(level)
     if not defined.size:
         raise UndefinedError(f"none of the {values.size} resamples holds both classes")
+    if np.ptp(defined) == 0:
+        raise UndefinedError("every resample gives the same number, so that they tell of no interval")
     shares = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "bca":
         shares = _bca_shares(defined, point, shares, left_out)

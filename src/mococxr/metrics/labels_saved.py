@@ -86,11 +86,22 @@ def labels_saved(
     high = needed_B[int(np.ceil((1 + level) / 2 * last))]
     estimate, first, final = (_bounded(float(value), counts) for value in (needed, low, high))
     over = f"{100 * level:g} % interval over test patients"
-    words = f"What the arm reaches with {labels:,.0f} labels takes the reference {estimate}"
-    words += f" ({over}: {first} to {final})."
-    if estimate.side == "more than":
-        words = f"The reference does not reach it with all {counts[-1]:,.0f} labels ({over}: from {first} on)."
+    reach = (
+        f"What the arm reaches with {labels:,.0f} labels takes the reference {estimate} ({over}: {first} to {final})."
+    )
+    words = _beyond(estimate, first, final, over) or reach
     return LabelsSaved(estimate, first, final, words)
+
+
+def _beyond(estimate: Labels, first: Labels, final: Labels, over: str) -> str | None:
+    """The sentence where an end lies outside what was measured."""
+    if first.side == "at most" and final.side == "more than":
+        return f"Not determined: anything from {first.count:,.0f} to more than {final.count:,.0f} labels ({over})."
+    if final.side == "at most":
+        return f"No saving: the reference reaches it with the fewest labels measured ({final.count:,.0f})."
+    if estimate.side == "more than":
+        return f"The reference does not reach it with all {estimate.count:,.0f} labels ({over}: {first} or more)."
+    return None
 
 
 def _bounded(value: float, counts: Floats) -> Labels:

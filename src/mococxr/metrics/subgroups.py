@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +15,11 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.auroc import auroc_interval
+from mococxr.metrics.auroc import Area, area
+from mococxr.metrics.auroc_difference import mover, tail_at
 from mococxr.metrics.checks import TOO_FEW, Floats, as_columns, as_labels, as_patients, too_few
-from mococxr.metrics.differences import bootstrap_p, holm
-from mococxr.metrics.intervals import Estimate, interval, patient_resamples, resampled
+from mococxr.metrics.differences import holm
+from mococxr.metrics.intervals import Estimate, patient_resamples, resampled
 from mococxr.metrics.ranking import auroc_measure
 
 AGE_EDGES = (0, 2, 12, 18, 40, 60, 80, 200)
@@ -89,8 +91,9 @@ def subgroups(
 ) -> Subgroups:
     """AUROC of each group with its interval, and its gap to one of them.
 
-    Groups may share patients (views) or not (sex): all come from the same resamples of all patients, so that either
-    way the gap's interval is right. A group with fewer than `minimum` positive or negative patients gets the reason.
+    A gap's interval joins those of the two groups (`mover`), so that a small group is not flagged for being small; where
+    groups share patients (views), by the correlation of their AUROC over the same resamples of all patients. A group
+    with fewer than `minimum` positive or negative patients gets the reason.
 
     Args:
         labels: 1 or 0, shape (N,).
@@ -100,7 +103,8 @@ def subgroups(
         against: the group that the others are compared with; None for the one with the most patients of those that have
             an AUROC.
         minimum: patients of each class that a group needs.
-        replicates, seed, level: of the gaps' intervals.
+        replicates, seed: of the resamples, where groups share patients.
+        level: of the intervals.
 
     >>> result = subgroups([1, 0] * 4, [3, 1, 2, 2, 4, 0, 1, 3], ["f"] * 4 + ["m"] * 4, minimum=2, replicates=50)
     >>> result.against, [(group.name, group.auroc.value) for group in result.groups]
@@ -114,20 +118,31 @@ def subgroups(
     if group_N.shape != (size,):
         raise ValueError(f"{group_N.size} groups for {size} rows")
     members = {str(name): group_N == name for name in sorted(np.unique(group_N), key=_natural)}
-    results = [_group(name, positive[m], columns[:, m], ids[m], minimum, level) for name, m in members.items()]
+    measured = {name: _group(name, positive[m], columns[:, m], ids[m], minimum, level) for name, m in members.items()}
+    results = [group for group, _ in measured.values()]
+    areas = {name: result for name, (_, result) in measured.items() if result is not None}
     if against is not None and against not in members:
         raise ValueError(f"no group named {against!r}: {', '.join(members)}")
-    measured = [group for group in results if group.auroc.value is not None]
-    if against is None and measured:
-        against = max(measured, key=lambda group: group.patients).name
+    if against is None and areas:
+        against = max((group for group in results if group.name in areas), key=lambda group: group.patients).name
     if against is None:
         return Subgroups(tuple(results), None, ())
-    drawn = patient_resamples(ids, replicates, seed)  # of all patients: a gap is paired where groups share some
-    replicates_of = {
-        group.name: resampled(auroc_measure, positive, columns, drawn, members[group.name]).mean(axis=0)
-        for group in measured
-    }
-    return Subgroups(tuple(results), against, tuple(_gaps(results, against, replicates_of, level)))
+    correlations = dict.fromkeys(areas, 0.0)
+    shared = [name for name in areas if name != against and np.isin(ids[members[name]], ids[members[against]]).any()]
+    if shared and against in areas:
+        drawn = patient_resamples(ids, replicates, seed)
+        of = {
+            name: resampled(auroc_measure, positive, columns, drawn, members[name]).mean(axis=0)
+            for name in (against, *shared)
+        }
+        correlations |= {name: _correlation(of[name], of[against]) for name in shared}
+    return Subgroups(tuple(results), against, tuple(_gaps(results, against, areas, correlations, level)))
+
+
+def _correlation(a_B: Floats, b_B: Floats) -> float:
+    defined = ~(np.isnan(a_B) | np.isnan(b_B))
+    a, b = a_B[defined], b_B[defined]
+    return float(np.corrcoef(a, b)[0, 1]) if a.size > 1 and a.std() > 0 and b.std() > 0 else 0.0
 
 
 def _natural(name: str) -> tuple[float, str]:
@@ -136,31 +151,36 @@ def _natural(name: str) -> tuple[float, str]:
     return (float(digits[0]) if digits else np.inf), name
 
 
-def _group(name: str, positive: NDArray[np.bool_], scores: Floats, ids: NDArray, minimum: int, level: float) -> Group:
+def _group(
+    name: str, positive: NDArray[np.bool_], scores: Floats, ids: NDArray, minimum: int, level: float
+) -> tuple[Group, Area | None]:
     size = (int(positive.size), int(np.unique(ids).size), int(np.unique(ids[positive]).size))
     reason = too_few(positive, ids, minimum, "no AUROC of this group is computed")
-    if reason is not None:
-        return Group(name, *size, Estimate(None, reason=reason))
-    try:
-        return Group(name, *size, auroc_interval(positive, scores, ids, level))
-    except UndefinedError as error:
-        return Group(name, *size, Estimate(None, reason=str(error)))
+    if reason is None:
+        try:
+            measured = area(positive, scores, ids)
+            return Group(name, *size, measured.estimate(level)), measured
+        except UndefinedError as error:
+            reason = str(error)
+    return Group(name, *size, Estimate(None, reason=reason)), None
 
 
-def _gaps(results: list[Group], against: str, replicates: dict[str, Floats], level: float) -> list[Gap]:
+def _gaps(
+    results: list[Group], against: str, areas: dict[str, Area], correlations: dict[str, float], level: float
+) -> list[Gap]:
     by_name = {group.name: group for group in results}
     gaps = []
-    for name, group in by_name.items():
+    for name in by_name:
         if name == against:
             continue
-        missing = [by_name[side].auroc.reason for side in (name, against) if side not in replicates]
+        missing = [by_name[side].auroc.reason for side in (name, against) if side not in areas]
         if missing:
             gaps.append(Gap(name, against, reason=missing[0]))
             continue
-        gap_B = replicates[name] - replicates[against]
-        difference = group.auroc.ends()[0] - by_name[against].auroc.ends()[0]
-        _, low, high = interval(gap_B, difference, level).ends()
+        ends = partial(mover, areas[name], areas[against], correlations[name])
+        low, high = ends((1 - level) / 2)
+        difference = areas[name].value - areas[against].value
         flagged = low > 0 or high < 0  # by the interval, which p_holm then tempers
-        gaps.append(Gap(name, against, difference, low, high, bootstrap_p(gap_B), flagged=flagged))
+        gaps.append(Gap(name, against, difference, low, high, 2 * tail_at(ends, difference, 0.0), flagged=flagged))
     adjusted = holm([np.nan if gap.p is None else gap.p for gap in gaps])
     return [gap if gap.p is None else replace(gap, p_holm=float(p)) for gap, p in zip(gaps, adjusted, strict=True)]

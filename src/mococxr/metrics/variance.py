@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import Floats
@@ -51,6 +51,14 @@ class VarianceSplit:
     words: tuple[str, ...]
 
     @property
+    def p(self) -> float:
+        """Two-sided p of "the mean is 0" over all of the sources."""
+        if not self.standard_error:
+            return 1.0 if not self.value else 0.0
+        z = -abs(self.value) / self.standard_error
+        return float(2 * (stdtr(self.df, z) if np.isfinite(self.df) else ndtr(z)))
+
+    @property
     def few(self) -> tuple[str, ...]:
         """A sentence for each source with two values only, or three without variance (it is in `words` too)."""
         sources = (("label subsets", self.count_draws, self.draws), ("pretraining runs", self.count_runs, self.runs))
@@ -77,6 +85,7 @@ def variance_split(
     points_T: ArrayLike,
     replicates_TB: ArrayLike,
     level: float = 0.95,
+    over_patients: float = 0.0,
 ) -> VarianceSplit:
     """Split the variance of a mean over trials; for a difference of two arms, give the differences as trials.
 
@@ -86,6 +95,8 @@ def variance_split(
         points_T: the number of each trial.
         replicates_TB: its bootstrap replicates, all trials on the same resamples of the patients; NaN where undefined.
         level: coverage of the interval.
+        over_patients: variance of the mean over patients by another method (DeLong's): that of the resamples is taken to
+            be no less, so that the interval over all sources is no narrower than that over patients.
 
     Raises:
         UndefinedError: no draw has all runs, or fewer than two replicates are defined.
@@ -102,7 +113,7 @@ def variance_split(
     # NaN: a side of length 1; what the table shows holds the patients' interaction, which is taken out.
     draw, run, rest = (max(0.0, a - b) if a == a else None for a, b in zip(total, interaction, strict=True))
     mean_B = moved_BDS.mean(axis=(1, 2))  # what all trials have in common: the test patients
-    shared = float(mean_B.var(ddof=1))
+    shared = max(float(mean_B.var(ddof=1)), over_patients)
     inside = [max(0.0, part) if part == part else 0.0 for part in interaction]
     # The mean over trials still holds a share of what the patients do to single draws and runs.
     patients = max(0.0, shared - inside[0] / count_draws - inside[1] / count_runs - inside[2] / cells)
@@ -117,7 +128,7 @@ def variance_split(
     return replace(split, words=(*split.words, *split.few))
 
 
-def split_difference(arm: Trials, reference: Trials, level: float = 0.95) -> VarianceSplit:
+def split_difference(arm: Trials, reference: Trials, level: float = 0.95, over_patients: float = 0.0) -> VarianceSplit:
     """`variance_split` of arm less reference, over the draws that both have.
 
     Runs of two arms have nothing in common: as many runs on both sides are paired in their order; where one
@@ -141,7 +152,8 @@ def split_difference(arm: Trials, reference: Trials, level: float = 0.95) -> Var
     difference_SD = sides["arm"] - sides["reference"]
     table_T = difference_SD.reshape(size * len(draws), -1)
     names = [(run, draw) for run in range(size) for draw in draws]
-    split = variance_split([d for _, d in names], [r for r, _ in names], table_T[:, 0], table_T[:, 1:], level)
+    draws_T, runs_T = [d for _, d in names], [r for r, _ in names]
+    split = variance_split(draws_T, runs_T, table_T[:, 0], table_T[:, 1:], level, over_patients)
     return replace(split, words=(*words, *split.words))
 
 

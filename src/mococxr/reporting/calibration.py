@@ -86,8 +86,8 @@ def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
         "Brier score": lambda row: fmt.DASH if row["brier"] is None else fmt.interval(row, "brier"),
         "ECE": lambda row: fmt.DASH if row["ece"] is None else fmt.interval(row, "ece"),
         "Expected if perfect": ("ece_if_perfect", fmt.number),
-        "Slope": ("slope", fmt.number),
-        "Intercept": ("intercept", fmt.number),
+        "Slope": lambda row: fmt.DASH if row["slope"] is None else fmt.interval(row, "slope"),
+        "Intercept": lambda row: fmt.DASH if row["intercept"] is None else fmt.interval(row, "intercept"),
     }
     note = (
         "Brier score: mean squared error of the probability, 0 is perfect. ECE (expected calibration error): mean distance "

@@ -97,17 +97,19 @@ def interval_name(study: StudyResults) -> str:
     return f"{fmt.percent(study.facts['level'])} interval"
 
 
-def labels_used(study: StudyResults, target: str, fraction: float) -> str:
-    """`1 % of the labels (34 images, 20 patients)`."""
+def labels_used(study: StudyResults, target: str, fraction: float, mode: str | None = None) -> str:
+    """`1 % of the labels (34 images, 20 patients)`, with the validation labels that training in `mode` looked at."""
     trials = study.rows("trials", target=target, fraction=fraction)
     images, patients = (fmt.span([trial[f"train_{unit}"] for trial in trials]) for unit in ("images", "patients"))
     labels = "all labels" if fraction == 1 else f"{fmt.percent(fraction)} of the labels"
-    return f"{labels} ({images} images" + (f", {patients} patients)" if study.patients_known else ")")
+    used = f"{labels} ({images} images" + (f", {patients} patients)" if study.patients_known else ")")
+    chosen = study.facts["validation_labels"].get(mode, 0)
+    return used + (f" and {chosen:,} validation labels" if chosen else "")
 
 
 def condition(study: StudyResults, row: Row) -> str:
     """How a cell was trained: `linear classifier, 1 % of the labels (34 images, 20 patients)`."""
-    return f"{MODES[row['mode']].name.lower()}, {labels_used(study, row['target'], row['fraction'])}"
+    return f"{MODES[row['mode']].name.lower()}, {labels_used(study, row['target'], row['fraction'], row['mode'])}"
 
 
 def units(study: StudyResults) -> str:
@@ -190,8 +192,12 @@ def _verdict(study: StudyResults, target: str) -> Verdict:
     word = row["verdict"]
     over, missing = _over(study, row) if word in STATES else ([], "")
     chip = word.capitalize()
-    if len(over) > 1 and over[-1].word != word:
-        chip += ", over test patients only"
+    if word in ("better", "worse"):
+        if not primary and row["p_holm"] is not None and row["p_holm"] >= 0.05:
+            count = sum(other["p_holm"] is not None for other in study.differences)
+            chip += f", not after adjusting for {count} comparisons"
+        elif len(over) == 1:
+            chip += ", over test patients only"
     sentence = f"{_opening(study, row)}{_finding(study, row)}"
     return Verdict(target, primary, STATES.get(word, "undefined"), chip, sentence, over, missing)
 
@@ -201,12 +207,12 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
     variance = headline_row(study, row["target"], "variance") or {}
     draws, runs = (variance.get(f"count_{name}") or 1 for name in ("draws", "runs"))
     sources = ["test patients", *["label subsets"] * (draws > 1), *["pretraining runs"] * (runs > 1)]
-    intervals = [("Over other test patients", "low", "high", row["verdict"])]
+    intervals = [("Over other test patients", "low", "high")]
     if row["low_total"] is not None and row["high_total"] is not None:
-        side = "better" if row["low_total"] > 0 else "worse" if row["high_total"] < 0 else "no difference shown"
-        intervals.append((f"Over other {fmt.join_words(sources)}", "low_total", "high_total", side))
+        intervals.append((f"Over other {fmt.join_words(sources)}", "low_total", "high_total"))
     over = []
-    for label, low, high, word in intervals:
+    for label, low, high in intervals:
+        word = "better" if row[low] > 0 else "worse" if row[high] < 0 else "no difference shown"
         text = fmt.interval(row, "difference", sign=True, ends=(low, high))
         over.append(Over(label, text, (row["difference"], row[low], row[high]), word))
     if len(over) < 2:
@@ -221,7 +227,7 @@ def _opening(study: StudyResults, row: Row) -> str:
     cells = [study.cell(row[name], row["mode"], row["target"], row["fraction"]) for name in arms]
     values = (fmt.number(cell["auroc"] if cell else None) for cell in cells)
     reached = MODES[row["mode"]].reaches.format(*values, **arms)
-    return f"With {labels_used(study, row['target'], row['fraction'])}, {reached}"
+    return f"With {labels_used(study, row['target'], row['fraction'], row['mode'])}, {reached}"
 
 
 def _finding(study: StudyResults, row: Row) -> str:
@@ -235,7 +241,8 @@ def _finding(study: StudyResults, row: Row) -> str:
         return f": {fmt.signed(row['difference'])}. {fmt.first_upper(str(row['reason']).rstrip('.'))}."
     if row["low"] is None or row["high"] is None:
         return f": {fmt.signed(row['difference'])}, but no interval is defined, so nothing is shown either way."
-    limits = fmt.between(row, "low", "high", fmt.signed)
+    ends = ("low", "high") if row["low_total"] is None else ("low_total", "high_total")
+    limits = fmt.between(row, *ends, fmt.signed)
     numbers = f"{fmt.signed(row['difference'])} ({interval_name(study)} {limits})"
     if row["verdict"] == "better":
         return f": {numbers}."
@@ -252,8 +259,9 @@ def _alone(study: StudyResults, target: str) -> str:
     row = min(defined, key=lambda row: row["fraction"])
     limits = fmt.between(row, "low", "high")
     within = f" ({interval_name(study)} {limits})" if limits else ""
+    used = labels_used(study, target, row["fraction"], row["mode"])
     return (
-        f"With {labels_used(study, target, row['fraction'])}, {arm_label(study, row['arm'])} ({row['mode']}) reaches "
+        f"With {used}, {arm_label(study, row['arm'])} ({row['mode']}) reaches "
         f"AUROC {fmt.number(row['auroc'])}{within}. There is no other arm to compare it with."
     )
 

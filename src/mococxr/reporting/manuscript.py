@@ -173,7 +173,7 @@ def results(study: StudyResults) -> str:
         if row is None:
             continue
         if row["p"] is not None:
-            parts.append(f"p {_equals(row['p'])}{_adjusted(row)}.")
+            parts.append(_tested(row))
         parts += _further(study, row)
     for target in study.targets:
         positive, negative = (study.facts["targets"][target][f"test_{word}s"] for word in ("positive", "negative"))
@@ -184,8 +184,15 @@ def results(study: StudyResults) -> str:
     return " ".join(parts)
 
 
-def _adjusted(row: Row) -> str:
-    return f"; {fmt.p_value(row['p_holm'])} adjusted by Holm" if row["p_holm"] is not None else ""
+def _tested(row: Row) -> str:
+    total = row["p_total"] is not None
+    over = (
+        "label subsets and pretraining runs too"
+        if total
+        else "test patients, the trained classifiers taken as they are"
+    )
+    adjusted = f"; {fmt.p_value(row['p_holm'])} adjusted by Holm" if row["p_holm"] is not None else ""
+    return f"p {_equals(row['p_total'] if total else row['p'])} over {over}{adjusted}."
 
 
 def _equals(p: float) -> str:
@@ -206,10 +213,13 @@ def _further(study: StudyResults, row: Row) -> list[str]:
             parts.append(f"Over patients, label subsets and runs together ({used}): {difference} ({over}).")
     parts += [saved_words(study, saved) for saved in study.rows("labels_saved", **pair) if saved["words"]]
     for point in study.rows("calibration", **cell):
-        texts = [f"Brier score {fmt.number(point['brier'])}"] if point["brier"] is not None else []
+        texts = [f"Brier score {fmt.interval(point, 'brier')}"] if point["brier"] is not None else []
         if point["sensitivity"] is not None and point["specificity"] is not None:
-            rates = f"sensitivity {fmt.number(point['sensitivity'])} and specificity {fmt.number(point['specificity'])}"
-            texts.append(f"{rates} at threshold {fmt.threshold(point['threshold'])}")
+            rates = (
+                f"sensitivity {fmt.interval(point, 'sensitivity')} and specificity {fmt.interval(point, 'specificity')}"
+            )
+            chosen = f"(chosen on {fmt.count(point['n_validation'])} validation labels)"
+            texts.append(f"{rates} at threshold {fmt.threshold(point['threshold'])} {chosen}")
         parts += [f"{arm}: {'; '.join(texts)}."] if texts else []
     for group in study.rows("subgroups", **cell):
         if group["flagged"]:

@@ -108,7 +108,7 @@ def _main_source(rows: list[Row]) -> str:
     shares = _shares(rows[0])
     name = max(shares, key=lambda source: shares[source])
     single = [SOURCES[source].lower() for source in ("draws", "runs") if rows[0][source] is None]
-    text = f"Most of the variance comes from the choice of {SOURCES[name].lower()} ({shares[name]:.0f} %)"
+    text = f"The largest part of the variance comes from the choice of {SOURCES[name].lower()} ({shares[name]:.0f} %)"
     return f"{text}; {' and '.join(single)} could not be estimated: there was only one." if single else f"{text}."
 
 
@@ -171,6 +171,7 @@ def comparisons(study: StudyResults, table: str) -> Table:
     """Every row of `differences.csv` or `across_modes.csv`; p-values that no row has are left out."""
     rows = study.rows(table)
     adjusted = {
+        "p (over all)": "p_total",
         "p (Holm)": "p_holm",
         "p (BH)": "p_bh",
         "p (non-inferiority)": "p_noninferior",
@@ -198,8 +199,10 @@ def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
     lines = [study.facts["tests"]["words"]]
     if any(row["p_holm"] is not None for row in rows):
         lines.append(
-            "With many comparisons some differences appear by chance. p (Holm) controls the chance of any false positive; "
-            "p (BH, Benjamini-Hochberg) controls the share of false positives among the differences called significant."
+            "p is over test patients, p (over all) over repeated label subsets and pretraining runs too. With many "
+            "comparisons some differences appear by chance. Holm below 0.05: the chance of even one false positive among "
+            "all is at most 5 %. BH (Benjamini-Hochberg) below 0.05: of the differences so marked at most 5 % are "
+            "expected to be false (roughly, since test patients are shared)."
         )
     lines += [
         f"Pre-specified margin: {fmt.number(margin)} AUROC. p (non-inferiority): the arm is worse by more than the margin; "

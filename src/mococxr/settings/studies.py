@@ -45,7 +45,7 @@ class StudySettings(TrainingSettings, OnGpus):
         "How image scores of one study or patient are aggregated.", "max", source=PAPER
     )
     against: str | None = _design("Reference arm.", None, shown="the first arm")
-    replicates: int = _statistics("Bootstrap resamples of the test patients.", 2000, low=1)
+    replicates: int = _statistics("Bootstrap resamples of the test patients.", 2000, low=200)
     margin: float | None = _statistics(
         "Pre-specified AUROC margin of equivalence and non-inferiority.", None, above=0, below=1, shown="no such tests"
     )
@@ -94,7 +94,7 @@ class EvaluateSettings(Seeded):
     calibrate: Literal["none", "platt", "isotonic", "temperature"] = _operating_point(
         "Calibrate on --validation first; implies --calibration.", "none"
     )
-    replicates: int = _statistics("Bootstrap resamples of the patients.", 2000, low=1)
+    replicates: int = _statistics("Bootstrap resamples of the patients.", 2000, low=200)
     bootstrap: Literal["percentile", "bca"] = _statistics("Type of bootstrap interval.", "percentile")
     stratify: bool = _statistics("Resample patients with and without the finding separately.", False)
     level: float = _statistics("Confidence level of the intervals.", 0.95, above=0, below=1)
@@ -132,7 +132,7 @@ class ReproduceSettings(OnDevice, WithJobs, Seeded, OnGpus):
     draws: int | None = _design(
         "Label subsets per fraction.", None, low=1, shown="5 on CheXpert; 8 and 4 on Shenzhen; 1 of all", source=PAPER
     )
-    replicates: int = _statistics("Bootstrap resamples of the test patients.", 500, low=1, source=PAPER)
+    replicates: int = _statistics("Bootstrap resamples of the test patients.", 500, low=200, source=PAPER)
     size: int = _images("Side of images and views.", 320, unit="px", low=16, high=4096, source=PAPER)
     init: str = _encoder("Initial weights of both arms, as in `pretrain`.", "imagenet", source=PAPER)
     pretrained: tuple[str, ...] = _encoder(

@@ -147,14 +147,15 @@ def cell_row(key: Key, measured: Measured) -> tuple[Record, int]:
     row.update({name: measured.trials(key, name).mean()[0] for name in MEASURES})
     row["draws"] = len(set(trials.draws))
     undefined = int(np.isnan(trials.mean()[1]).sum())
-    try:
-        for name, words in MEASURES.items():
+    row["draw_sd"] = trials.spread()
+    for name, words in MEASURES.items():
+        try:
             _, low, high = cell(measured.trials(key, name), LEVEL).ends()
-            suffix = "_bootstrap" if name == "auroc" else ""  # its own low and high are by DeLong
-            row.update({f"{words.prefix}low{suffix}": low, f"{words.prefix}high{suffix}": high})
-        row["draw_sd"] = trials.spread()
-    except UndefinedError as error:
-        row["reason"] = f"no bootstrap interval: {error}"
+        except UndefinedError as error:
+            row["reason"] = f"no bootstrap interval: {error}"
+            continue
+        suffix = "_bootstrap" if name == "auroc" else ""  # its own low and high are by DeLong
+        row.update({f"{words.prefix}low{suffix}": low, f"{words.prefix}high{suffix}": high})
     try:
         area = quoted_auroc(measured.labels, measured.scores(key), measured.patients, LEVEL)
         row.update({name: area[name] for name in ("low", "high", "method", "warning")})

@@ -15,13 +15,14 @@ from mococxr.metrics import (
     clustered_paired,
     labels_saved,
     paired_differences,
+    paired_replicates,
     split_difference,
     too_few,
 )
 from mococxr.results import Row as Record
 from mococxr.studies.cells import LEVEL, Key, Measured
 
-METHOD = "DeLong over test patients, of the mean over draws"
+METHOD = "DeLong joined with MOVER over test patients, of the mean over draws"
 WANTED = 0.03
 """The difference of AUROC for which `planning` counts patients."""
 NEAR_CHANCE = 0.6
@@ -39,20 +40,11 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
     mode, target, fraction = key[1:]
     other = (reference, against_mode or mode, target, fraction)
     row = _names(key, reference) | {"method": METHOD, "against_mode": other[1]}
-    ours, theirs = measured.trials(key), measured.trials(other)
     try:
         row.update(_by_bootstrap(measured, key, other))
     except UndefinedError as error:
         reason = _why_not(measured, (key, other), error)
         return row | {"reason": reason, "verdict": "undefined", "words": f"Undefined: {reason}."}
-    try:
-        split = split_difference(ours, theirs, LEVEL)
-    except UndefinedError:
-        split = None
-    if split is not None and split.count_draws * split.count_runs == 1:
-        split = None  # one trial says nothing beyond the patients
-    if split is not None:
-        row.update(low_total=split.low, high_total=split.high)
     few = too_few(measured.labels, measured.patients)
     try:
         tested = _delong(measured, key, other)
@@ -61,9 +53,28 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
         word = "too few" if few else "undefined"
         return row | {"reason": reason, "verdict": word, "words": few or f"Undefined: {error}."}
     row.update(low=tested.low, high=tested.high)
+    split, total = _over_all(measured, key, other, tested)
+    if total is not None:
+        row.update(low_total=total.low, high_total=total.high)
     if few is not None:
         return row | {"reason": few, "verdict": "too few", "words": few}
-    return row | {"p": tested.p} | _judged(tested, split, measured)
+    row |= {"p": tested.p, "p_total": total.p if total is not None else None}
+    return row | _judged(tested, split, total, measured)
+
+
+def _over_all(
+    measured: Measured, key: Key, other: Key, tested: Difference
+) -> tuple[VarianceSplit | None, Difference | None]:
+    """The difference over draws and runs too, where one of them was repeated; never surer than over patients alone."""
+    trials = measured.trials(key), measured.trials(other)
+    try:
+        split = split_difference(*trials, LEVEL, tested.variance or 0.0)
+    except UndefinedError:
+        return None, None
+    if split.count_draws * split.count_runs == 1:
+        return None, None  # one trial says nothing beyond the patients
+    low, high = min(split.low, tested.low), max(split.high, tested.high)
+    return split, Difference(tested.difference, low, high, max(split.p, tested.p))
 
 
 def _names(key: Key, reference: str) -> Record:
@@ -75,14 +86,17 @@ def _by_bootstrap(measured: Measured, key: Key, other: Key) -> Record:
     """The difference, with the paper's interval and p: percentiles over resampled test patients."""
     row: Record = {}
     for name, words in MEASURES.items():
-        result = paired_differences(measured.trials(key, name), measured.trials(other, name), LEVEL)
-        if name == "auroc":  # its own low, high and p are by DeLong
-            few = too_few(measured.labels, measured.patients)
-            row = {"difference": result.difference, "p_bootstrap": None if few else result.p}
-            row |= {"low_bootstrap": result.low, "high_bootstrap": result.high}
-        else:
-            ends = {"difference": result.difference, "low": result.low, "high": result.high}
-            row |= {words.prefix + column: value for column, value in ends.items()}
+        ours, theirs = measured.trials(key, name), measured.trials(other, name)
+        row[f"{words.prefix}difference"] = paired_replicates(ours, theirs)[0]
+        try:
+            result = paired_differences(ours, theirs, LEVEL)
+        except UndefinedError as error:
+            row["reason"] = f"no bootstrap interval: {error}"
+            continue
+        suffix = "_bootstrap" if name == "auroc" else ""  # its own low, high and p are by DeLong
+        row |= {f"{words.prefix}low{suffix}": result.low, f"{words.prefix}high{suffix}": result.high}
+        if name == "auroc" and not too_few(measured.labels, measured.patients):
+            row["p_bootstrap"] = result.p
     return row
 
 
@@ -92,17 +106,19 @@ def _delong(measured: Measured, key: Key, other: Key) -> Difference:
     return clustered_paired(measured.labels, scores[0], scores[1], measured.patients, LEVEL)
 
 
-def _judged(difference: Difference, split: VarianceSplit | None, measured: Measured) -> Record:
-    """Verdict and words, over test patients and by the interval over more sources; p against the margin."""
-    wider, over, few = None, [SOURCES[0]], tuple[str, ...]()
+def _judged(
+    difference: Difference, split: VarianceSplit | None, total: Difference | None, measured: Measured
+) -> Record:
+    """Verdict and words, by the interval over most sources; p against the margin."""
+    over, few = [SOURCES[0]], tuple[str, ...]()
     if split is not None:
-        wider, few = (split.low, split.high), split.few
+        few = split.few
         over += [name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1]
-    sentence = verdict(difference, measured.labels, measured.patients, wider, over)
+    sentence = verdict(difference, measured.labels, measured.patients, total, over)
     row: Record = {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}
     margin = row["margin"] = measured.how.margin
-    if margin is not None and difference.variance:
-        block = margin_block(difference.difference, difference.variance, margin, LEVEL)
+    if margin is not None:
+        block = margin_block(difference, margin, LEVEL)
         row |= {"p_noninferior": block["noninferior"]["p"], "p_equivalent": block["equivalent"]["p"]}
     return row
 
@@ -146,6 +162,8 @@ def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[
     value, replicates = measured.trials(key).mean()
     counts = [_images(measured, cell) for cell in curve]
     row["train_images"] = images
+    if value < NEAR_CHANCE or max(points) < NEAR_CHANCE:
+        return row | {"reason": f"an AUROC below {NEAR_CHANCE:g}: near guessing there is no saving to speak of"}
     if (np.diff(counts) <= 0).any():
         return row | {"reason": "two fractions have as many training images: there is no curve between them"}
     try:
@@ -160,8 +178,9 @@ def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[
 
 
 def _images(measured: Measured, key: Key) -> float:
-    """Labelled images of a cell, the mean over its draws."""
-    return float(np.mean([measured.done[i]["train_images"] for i in measured.members(key)]))
+    """Labels that a cell was made with, the mean over its draws: those it trained on and those that chose checkpoints."""
+    records = [measured.done[i] for i in measured.members(key)]
+    return float(np.mean([record["train_images"] + record["validation_images"] for record in records]))
 
 
 def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:

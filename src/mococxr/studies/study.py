@@ -121,7 +121,7 @@ def _facts(
 def summary(tables: Mapping[str, Sequence[Row]], primary: Row | None) -> str:
     """A line for each target, mode and fraction, then the primary comparison in words.
 
-    An asterisk marks an interval over test patients that does not hold 0; there is none where patients are too few.
+    An asterisk marks an interval that leaves 0 out; there is none where patients are too few.
     """
     lines: dict[tuple[Any, ...], list[str]] = {}
     for row in tables["cells"]:
@@ -137,7 +137,8 @@ def summary(tables: Mapping[str, Sequence[Row]], primary: Row | None) -> str:
         for row in tables["differences"]
         if all(row[name] == value for name, value in primary.items())
     ]
-    return "\n".join([*table, *words])
+    legend = ["*: the interval leaves 0 out."] if any(line.endswith("*") for line in table) else []
+    return "\n".join([*table, *legend, *words])
 
 
 def _condition(row: Row) -> tuple[Any, ...]:
@@ -148,7 +149,8 @@ def _difference(row: Row) -> str:
     if row.get("difference") is None:
         return "undefined"
     text = f"{row['difference']:+.3f}"
-    if row.get("low") is not None:
-        text += f" ({row['low']:+.3f}, {row['high']:+.3f})"
+    low, high = ("low", "high") if row.get("low_total") is None else ("low_total", "high_total")
+    if row.get(low) is not None:
+        text += f" ({row[low]:+.3f}, {row[high]:+.3f})"
     mark = {"better": "*", "worse": "*", "too few": " (too few)"}
     return text + mark.get(row["verdict"], "")

@@ -1,0 +1,197 @@
+"""The difference of two AUROC over patients, on the same rows or on different patients, with its interval and p.
+
+Letters: N rows, T trials (label subsets, runs) whose mean AUROC is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.stats import rankdata
+
+from mococxr.metrics.auroc import Area, area, parts_of
+from mococxr.metrics.checks import Floats, as_columns, as_patients, check_level
+
+ROUNDING = 1e-14
+"""Variance of a difference of AUROC below which the two score columns rank the rows alike."""
+
+Ends = Callable[[float], tuple[float, float]]
+"""The ends of an interval that leaves out `tail` (0 to 0.5) on either side."""
+
+
+@dataclass(frozen=True)
+class DeLong:
+    """DeLong's plain test of a difference, as other programs print it; `df` of Student's t, None for the normal test."""
+
+    low: float
+    high: float
+    z: float
+    p: float
+    variance: float
+    variance_a: float
+    variance_b: float
+    covariance: float
+    df: float | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number of a less that of b, with the interval to quote and the two-sided p of "no difference" that belongs to it.
+
+    `p` is twice the tail at which the interval's end meets 0: it is below 0.05 where the 95 % interval leaves 0 out, and
+    nowhere else. Of AUROC there are also `ends`, the interval at any level, and `delong`, the plain test, None where the
+    classes are separated fully and so there is none. By the bootstrap there are the first four alone.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    delong: DeLong | None = None
+    ends: Ends | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def variance(self) -> float | None:
+        """DeLong's variance of the difference; None where it has none."""
+        return self.delong.variance if self.delong else None
+
+
+def clustered_paired(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, patients: ArrayLike | None = None, level: float = 0.95
+) -> Difference:
+    """The difference of the AUROC of two score columns on the same rows, a less b, over patients.
+
+    Its interval takes the wider end, on either side, of DeLong's and of MOVER's (Zou and Donner, Statistics in Medicine
+    27:1693, 2008), which joins the intervals of the two AUROC by DeLong's correlation: DeLong's alone holds 79 to 92 %
+    with 10 to 50 positives and an AUROC near 1 (`docs/statistics.md`). `delong` is DeLong's own test.
+    Two columns that rank the rows alike differ by exactly 0, and p is 1.
+
+    Args:
+        labels: 1 or 0, shape (N,).
+        scores_a, scores_b: shape (N,), or (T, N) for the mean AUROC of T trials; T may differ between the two.
+        patients: patient of each row, shape (N,); None where each row is a patient of its own.
+        level: coverage.
+
+    Raises:
+        UndefinedError: a class has rows of fewer than two patients.
+
+    >>> result = clustered_paired([1, 1, 1, 0, 0, 0], [3, 2, 1, 2, 0, 0], [1, 3, 0, 2, 1, 0], list("abcdef"))
+    >>> round(result.difference, 3), round(result.delong.p, 3), round(result.p, 3)
+    (0.278, 0.264, 0.359)
+    """
+    columns_a, columns_b = as_columns(scores_a), as_columns(scores_b)
+    shares = np.zeros((2, len(columns_a) + len(columns_b)))
+    shares[0, : len(columns_a)], shares[1, len(columns_a) :] = 1 / len(columns_a), 1 / len(columns_b)
+    parts = parts_of(labels, np.concatenate([columns_a, columns_b]), patients).mean(shares)
+    covariance = parts.covariance_KK
+    difference, (first, second) = float(parts.areas_K[0] - parts.areas_K[1]), covariance.diagonal().tolist()
+    shared = float(covariance[0, 1])
+    variance, correlation = first + second - 2 * shared, 0.0
+    if variance <= ROUNDING:  # equal rankings must give exactly 0 and p = 1, not 1e-17 over 1e-9
+        variance = 0.0
+        if _rank_alike(columns_a, columns_b):
+            same = DeLong(0.0, 0.0, 0.0, 1.0, 0.0, first, second, shared)
+            return Difference(0.0, 0.0, 0.0, 1.0, same, lambda _: (0.0, 0.0))
+    elif first > 0 and second > 0:
+        correlation = float(np.clip(shared / np.sqrt(first * second), -1, 1))
+    a, b = (area(labels, columns, patients) for columns in (columns_a, columns_b))
+    return _compared(difference, level, lambda tail: mover(a, b, correlation, tail), (variance, first, second, shared))
+
+
+def clustered_unpaired(
+    labels_a: ArrayLike,
+    scores_a: ArrayLike,
+    patients_a: ArrayLike | None,
+    labels_b: ArrayLike,
+    scores_b: ArrayLike,
+    patients_b: ArrayLike | None,
+    level: float = 0.95,
+) -> Difference:
+    """The difference of AUROC on different patients, a less b: interval as `clustered_paired`, by Welch's t.
+
+    Args:
+        labels_a, labels_b: 1 or 0, each of its own length.
+        scores_a, scores_b: finite.
+        patients_a, patients_b: patient of each row, nobody in both; None where each row is a patient of its own.
+        level: coverage.
+
+    Raises:
+        UndefinedError: a class has rows of fewer than two patients.
+
+    >>> labels, scores = [1, 1, 1, 0, 0, 0], [3, 2, 0, 1, 1, 0]
+    >>> result = clustered_unpaired(labels, scores, None, labels, [1, 2, 0, 1, 2, 0], None)
+    >>> round(result.difference, 3), round(result.delong.p, 3)
+    (0.222, 0.584)
+    """
+    tables = [(labels_a, as_columns(scores_a), patients_a), (labels_b, as_columns(scores_b), patients_b)]
+    a, b = (area(*table) for table in tables)
+    # Degrees of freedom count patients, not rows, as pROC counts its rows.
+    sizes = [np.unique(as_patients(ids, columns.shape[1])).size for _, columns, ids in tables]
+    variance = a.variance + b.variance
+    spread = sum(side.variance**2 / (size - 1) for side, size in zip((a, b), sizes, strict=True))
+    df = variance**2 / spread if spread else None
+    return _compared(
+        a.value - b.value, level, lambda tail: mover(a, b, 0.0, tail), (variance, a.variance, b.variance, 0.0), df
+    )
+
+
+def mover(a: Area, b: Area, correlation: float, tail: float) -> tuple[float, float]:
+    """The interval of a less b from those of a and b (method of variance estimates recovery, Zou and Donner 2008)."""
+    (low_a, high_a), (low_b, high_b) = a.ends(tail), b.ends(tail)
+    difference = a.value - b.value
+
+    def reach(x: float, y: float) -> float:
+        return float(np.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y)))
+
+    return difference - reach(a.value - low_a, high_b - b.value), difference + reach(high_a - a.value, b.value - low_b)
+
+
+def _compared(
+    difference: float, level: float, wider: Ends, variances: tuple[float, float, float, float], df: float | None = None
+) -> Difference:
+    """DeLong's interval (normal, or by Student's t with `df`) joined with a wider one."""
+    check_level(level)
+    error = float(np.sqrt(variances[0]))
+    z = difference / error if error else 0.0
+
+    def plain(tail: float) -> tuple[float, float]:
+        half = error * float(-ndtri(tail) if df is None else -stdtrit(df, tail))
+        return difference - half, difference + half
+
+    def ends(tail: float) -> tuple[float, float]:
+        (low, high), (least, most) = plain(tail), wider(tail)
+        return min(low, least), max(high, most)
+
+    tail = (1 - level) / 2
+    delong, p = None, 2 * tail_at(wider, difference, 0.0)
+    if error:
+        plain_p = float(2 * ndtr(-abs(z)) if df is None else 2 * stdtr(df, -abs(z)))
+        delong = DeLong(*plain(tail), z, plain_p, *variances, df)
+        p = max(p, plain_p)  # an interval that joins two leaves 0 out only where both do
+    return Difference(difference, *ends(tail), p, delong, ends)
+
+
+def tail_at(ends: Ends, value: float, limit: float) -> float:
+    """The tail (0 to 0.5) at which the interval about `value` has its end at `limit`: a one-sided p."""
+    if value == limit:
+        return 0.5
+    side = 0 if value > limit else 1
+
+    def inside(z: float) -> float:
+        return (ends(float(ndtr(-z)))[side] - limit) * (1 - 2 * side)
+
+    most = 30.0  # standard errors: a tail of 5e-198
+    if inside(0.0) <= 0:
+        return 0.5
+    return float(ndtr(-(brentq(inside, 0.0, most, xtol=1e-9) if inside(most) < 0 else most)))
+
+
+def _rank_alike(a_TN: Floats, b_TN: Floats) -> bool:
+    """Whether two sets of score columns order the rows in the same ways."""
+    a, b = (np.unique(rankdata(columns, axis=1), axis=0) for columns in (a_TN, b_TN))
+    return np.array_equal(a, b)
