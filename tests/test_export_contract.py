@@ -65,7 +65,13 @@ def test_every_library_is_checked_here_and_known_to_the_settings() -> None:
     assert set(LOADERS) == set(WRITERS) == set(get_args(get_type_hints(ExportSettings)["to"]))
 
 
-@pytest.fixture(scope="module", params=[(to, kind) for to in WRITERS for kind in ("encoder", "classifier")])
+def rows() -> list[Any]:
+    """Library and kind; tracing a graph takes ten times as long as the rest."""
+    pairs = [(to, kind) for to in WRITERS for kind in ("encoder", "classifier")]
+    return [pytest.param(pair, marks=[pytest.mark.slow] if pair[0] == "onnx" else []) for pair in pairs]
+
+
+@pytest.fixture(scope="module", params=rows())
 def exported(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path, bool]:
     """The library, what was exported, its folder, and whether it is a classifier."""
     to, kind = request.param
