@@ -99,4 +99,4 @@ def test_more_cells_and_sounder_ways_are_added_and_what_is_done_stays(
     for name, data in contents(whole).items():
         if not name.startswith("tables/"):
             assert kept[name] == data
-    assert len(pl.read_csv(out / "studies/pleural-effusion-resnet18-0.3-solved/cells.csv")) == 2
+    assert len(pl.read_csv(out / "studies/pleural-effusion-resnet18-0.3-lbfgs/cells.csv")) == 2

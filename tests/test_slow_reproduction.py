@@ -23,7 +23,7 @@ from mococxr.synthetic import write_chexpert, write_shenzhen
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SMALL = (
-    "--size", "32", "--epochs", "1", "--train-epochs", "1", "--queue", "64", "--draws", "2", "--replicates", "50",
+    "--size", "32", "--epochs", "1", "--train-epochs", "1", "--queue", "64", "--draws", "2", "--replicates", "200",
     "--init", "random", "--device", "cpu", "--jobs", "1",
 )  # fmt: skip
 TRIALS = 5
