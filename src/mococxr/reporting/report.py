@@ -100,8 +100,9 @@ def _sentences(study: StudyResults) -> dict[str, str]:
             "subsets. The axis of labels is logarithmic; the panels of one target share their scale."
         ),
         "difference_note": (
-            f"Each cell: AUROC of the arm / of the reference, then the difference and its {level}. Better and worse: "
-            "over other test patients like these, the interval leaves out 0."
+            f"Each cell: AUROC of the arm / of the reference, then the difference and its {level} over test "
+            f"{cases}. Better and worse: the interval over all that was repeated (label subsets and pretraining runs too) "
+            "leaves out 0."
         ),
     }
 
