@@ -132,7 +132,8 @@ def test_a_difference_and_its_p_are_those_of_delong_over_patients_by_loops(study
 
 
 def test_the_interval_over_draws_and_runs_too_is_never_narrower_than_that_over_patients_and_leads(study):
-    for row in read(study, "differences"):
+    for row, source in zip(read(study, "differences"), read(study, "variance"), strict=True):
+        assert (source["low"], source["high"]) == (row["low_total"], row["high_total"])
         assert row["low_total"] <= row["low"] < row["high"] <= row["high_total"]
         assert row["p_total"] >= row["p"]
         assert (row["p_total"] < 0.05) == (row["low_total"] > 0 or row["high_total"] < 0)

@@ -47,7 +47,7 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
         return row | {"reason": reason, "verdict": "undefined", "words": f"Undefined: {reason}."}
     few = too_few(measured.labels, measured.patients)
     try:
-        tested = _delong(measured, key, other)
+        tested = _over_patients(measured, key, other)
     except UndefinedError as error:
         reason = few or f"no test: {error}"
         word = "too few" if few else "undefined"
@@ -73,8 +73,12 @@ def _over_all(
         return None, None
     if split.count_draws * split.count_runs == 1:
         return None, None  # one trial says nothing beyond the patients
-    low, high = min(split.low, tested.low), max(split.high, tested.high)
-    return split, Difference(tested.difference, low, high, max(split.p, tested.p))
+    return split, Difference(tested.difference, *_widened(split, tested), max(split.p, tested.p))
+
+
+def _widened(split: VarianceSplit, tested: Difference) -> tuple[float, float]:
+    """The interval over all sources, no narrower than that over patients, which is made in another way."""
+    return min(split.low, tested.low), max(split.high, tested.high)
 
 
 def _names(key: Key, reference: str) -> Record:
@@ -93,15 +97,17 @@ def _by_bootstrap(measured: Measured, key: Key, other: Key) -> Record:
         except UndefinedError as error:
             row["reason"] = f"no bootstrap interval: {error}"
             continue
-        suffix = "_bootstrap" if name == "auroc" else ""  # its own low, high and p are by DeLong
+        suffix = "_bootstrap" if name == "auroc" else ""  # its own low, high and p are over patients, by formula
         row |= {f"{words.prefix}low{suffix}": result.low, f"{words.prefix}high{suffix}": result.high}
         if name == "auroc" and not too_few(measured.labels, measured.patients):
             row["p_bootstrap"] = result.p
     return row
 
 
-def _delong(measured: Measured, key: Key, other: Key) -> Difference:
+def _over_patients(measured: Measured, key: Key, other: Key) -> Difference:
     draws = sorted({*measured.trials(key).draws} & {*measured.trials(other).draws}, key=str)
+    if not draws:
+        raise UndefinedError("the arms have no label subset in common")
     scores = [measured.scores(cell, draws) for cell in (key, other)]  # type: ignore[arg-type]
     return clustered_paired(measured.labels, scores[0], scores[1], measured.patients, LEVEL)
 
@@ -134,14 +140,16 @@ def variance_row(key: Key, reference: str, measured: Measured) -> Record:
     other = (reference, *key[1:])
     row = _names(key, reference)
     try:
-        split = split_difference(measured.trials(key), measured.trials(other), LEVEL)
+        tested = _over_patients(measured, key, other)
+        split = split_difference(measured.trials(key), measured.trials(other), LEVEL, tested.variance or 0.0)
     except UndefinedError as error:
         return row | {"reason": _why_not(measured, (key, other), error)}
     names = (
-        "patients", "draws", "runs", "draw_x_run", "patient_interactions", "standard_error", "low", "high", "count_draws",
+        "patients", "draws", "runs", "draw_x_run", "patient_interactions", "standard_error", "count_draws",
         "count_runs",
     )  # fmt: skip
     row.update({name: getattr(split, name) for name in names})
+    row["low"], row["high"] = _widened(split, tested)
     if split.count_draws * split.count_runs == 1:
         row["patient_interactions"] = None
     row["df"] = split.df if np.isfinite(split.df) else None
@@ -199,7 +207,7 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
     try:
         if lost:
             raise UndefinedError(lost[0])
-        tested = _delong(measured, *pair)
+        tested = _over_patients(measured, *pair)
         plan = planning_block(tested.variance, measured.labels, measured.patients, WANTED)
     except UndefinedError as error:
         return empty | {"words": f"Undefined: {error}."}
