@@ -247,7 +247,7 @@ def many(folder: Path, count: int) -> list[Image]:
         cv2.imwrite(str(folder / f"{i}.png"), rng.integers(0, 256, (90 + i % 7, 80 + i % 5), dtype=np.uint8))
         if i % 10 == 3:
             (folder / f"{i}.png").write_bytes(b"no picture")
-    return list(images_of(folder, None))
+    return images_of(folder, None)[0]
 
 
 def told(found: list[inputs.Read]) -> list[tuple[str, object]]:
@@ -258,7 +258,7 @@ def test_processes_give_the_images_in_order_with_the_same_pixels_as_one(tmp_path
     monkeypatch.setattr(inputs, "WORTH", 0.0)
     monkeypatch.setattr(inputs, "CHUNK", 4)
     files = many(tmp_path / "images", 50)
-    images = [*files[:20], *images_of(store.path, None), *files[20:]]
+    images = [*files[:20], *images_of(store.path, None)[0], *files[20:]]
     how = {"reading": Reading(), "size": 72, "key": None}
     alone = told(list(inputs.decoded(images, jobs=1, **how)))
     assert [path for path, _ in alone] == [image.path for image in images]

@@ -376,7 +376,7 @@ def predict(
 
     Args:
         model: A model folder made by `fit`.
-        images: Image files, folders of images, or a store.
+        images: Image files, folders of images, lists of images (CSV or TXT), or a store.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
         out: CSV table to write.

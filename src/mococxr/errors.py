@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+WITHHELD = "(withheld)"
+
 
 class Shown(str):
-    """Text that names nobody: it is shown also where values are withheld."""
+    """Text that names nobody, or that knows what of it does: `redacted` is shown where values are withheld."""
 
     redacted: str
 
@@ -24,7 +26,21 @@ class _Withheld:
     __repr__ = __str__ = lambda _: WITHHELD
 
 
-WITHHELD = "(withheld)"
+def message(template: str, **values: object) -> Shown:
+    """A sentence with its values, as by `str.format`; without any, the template is taken as it is.
+
+    Its redacted form keeps numbers and what is `Shown`, and withholds every other value: it may name a patient.
+    """
+    if not values:
+        return template if isinstance(template, Shown) else Shown(template)
+    safe = {name: _safe(value) for name, value in values.items()}
+    return Shown(template.format(**values), redacted=template.format(**safe))
+
+
+def _safe(value: object) -> object:
+    if isinstance(value, Shown):
+        return value.redacted
+    return value if isinstance(value, int | float) else _Withheld()
 
 
 class InputError(Exception):
@@ -33,32 +49,20 @@ class InputError(Exception):
     Args:
         problem: one sentence that names the file, row, field or setting at fault; `{name}` stands for a value.
         way_out: one sentence that says what to do about it.
-        values: put into both sentences as by `str.format`. Without any, the sentences are taken as they are.
+        values: put into both sentences, see `message`.
     """
 
     def __init__(self, problem: str, way_out: str, **values: object) -> None:
-        self.templates, self.values = (problem, way_out), values
-        self.problem, self.way_out = _filled(self.templates, values)
+        self.problem, self.way_out = message(problem, **values), message(way_out, **values)
         super().__init__(f"{self.problem}\n  {self.way_out}")
 
     def redacted(self) -> InputError:
         """The same error without values that may name a patient: numbers stay, and text that is `Shown`."""
-        return InputError(*_filled(self.templates, {name: _safe(value) for name, value in self.values.items()}))
+        return InputError(self.problem.redacted, self.way_out.redacted)
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[InputError], tuple[Shown, Shown]]:
         """Travel whole between processes."""
         return InputError, (self.problem, self.way_out)
-
-
-def _filled(templates: tuple[str, str], values: dict[str, object]) -> tuple[str, str]:
-    problem, way_out = templates
-    return (problem.format(**values), way_out.format(**values)) if values else templates
-
-
-def _safe(value: object) -> object:
-    if isinstance(value, Shown):
-        return value.redacted
-    return value if isinstance(value, int | float) else _Withheld()
 
 
 class ImageError(Exception):

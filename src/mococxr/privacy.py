@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hmac
 import os
-import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import console, files
-from mococxr.errors import WITHHELD, ImageError, InputError, RunError, Shown, UndefinedError
+from mococxr.errors import ImageError, InputError, RunError, Shown, UndefinedError
 
 SECRET_BYTES = 32
 DIGITS = 24
@@ -177,30 +176,18 @@ def _read_secret(path: Path) -> bytes:
     return secret
 
 
-def redact(text: str, shown: Mapping[str, object] | tuple[str, ...] = ()) -> str:
-    """A message without the values it quotes: what stands in quotes or as an example may name a patient."""
-    text = re.sub(r"e\.g\. .*?(?=; |\.?$|\))", f"e.g. {WITHHELD}", text, flags=re.MULTILINE)
-    return re.sub(
-        r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"",
-        lambda quoted: quoted[0] if (quoted[1] or quoted[2]) in shown else WITHHELD,
-        text,
-    )
-
-
 @contextmanager
 def redacted_errors() -> Iterator[None]:
-    """Let no value out by an error: those of the package lose what they quote, the others all but kind and place.
+    """Let no value out by an error: those of the package lose their values, the others all but kind and place.
 
     Raises:
-        InputError: in the place of one, without the values it quoted.
+        InputError: in the place of one, redacted.
         RunError: in the place of any error that is not the package's own.
     """
     try:
         yield
     except InputError as error:
-        if error.values:
-            raise error.redacted() from None
-        raise InputError(redact(error.problem), redact(error.way_out)) from None
+        raise error.redacted() from None
     except (RunError, ImageError, UndefinedError):
         raise
     except Exception as error:  # whatever it is, its text is not for a log

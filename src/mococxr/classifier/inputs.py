@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mococxr import workers
-from mococxr.datasets.dataset import images_under
-from mococxr.datasets.dicom_scan import Walk, holds_dicom
-from mococxr.errors import ImageError, InputError
-from mococxr.images import Reading, decode_image, read_bytes, resize_shorter
-from mococxr.images.dicom import header
+from mococxr.datasets.dicom_scan import holds_dicom
+from mococxr.datasets.own import NAMES, first_names
+from mococxr.datasets.tables import header, read_lines, read_table
+from mococxr.datasets.walk import UNFIT, Walk, any_image, by_suffix, fits, printable
+from mococxr.errors import ImageError, InputError, Shown
+from mococxr.images import Reading, decode_image, dicom, read_bytes, resize_shorter
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
 from mococxr.store import Store
 from mococxr.workers import CRASHED, surviving_map
+
+_LISTS = (".csv", ".tsv", ".txt", ".xlsx")
+"""Suffixes of files that list images."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Image:
 
     Args:
         path: as it is written to the table.
-        file: where it lies, if it is a file.
+        file: where it lies; None in a store, and where no table can hold its name.
         patient: where known.
         study: where known.
         store: if it stands in one.
@@ -57,14 +62,16 @@ class Image:
         """
         if self.store is not None:
             return self.store.pixels(self.row), self
-        data = read_bytes(self.file or Path(self.path))
+        if self.file is None:
+            raise ImageError(UNFIT)
+        data = read_bytes(self.file)
         return decode_image(data, reading), self if key is None else self._hidden(data, key)
 
     def _hidden(self, data: bytes, key: Key) -> Image:
         """A file's image under the names that `prepare` gives it with the same key."""
         if not is_dicom(data):
             return replace(self, path=key.name("image", self.path), real=self)
-        names = header(data)
+        names = dicom.header(data)
         return replace(
             self,
             path=key.name("image", names.sop or self.path),
@@ -84,28 +91,59 @@ class Image:
         return self.path, self.patient, self.study, path, self.real.patient, self.real.study, root
 
 
-def images_of(path: Path, key: Key | None) -> Iterator[Image]:
-    """The images by one name: a store's in row order, a folder's (with its subfolders) in natural order.
+def images_of(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ...]]:
+    """The images by one name, and what was passed by: a store's in row order, a folder's (with its subfolders) in
+    natural order, those of a list (a table with a column `path`, or a path a line) in its order.
 
     Images are found by suffix, and in a folder of DICOM files whatever they are called. Under a key an
     image in a folder is known by the folder's name and its path in it, as to `prepare`.
 
     Raises:
-        InputError: there is nothing, or a folder cannot be read.
+        InputError: there is nothing, a folder cannot be read, or a list is none.
     """
     if (path / "manifest.json").is_file():
-        yield from _of_store(Store.open(path), key)
-    elif path.is_dir():
-        walk = Walk()
-        in_archive = walk.files(path) if holds_dicom(path) else ()
-        for name in sorted({*in_archive, *_by_suffix(path, key)}, key=_natural):
-            yield Image(str(path / name) if key is None else f"{path.resolve().name}/{name}", path / name)
-        if walk.closed:
-            _refuse(path / walk.closed[0], "it cannot be read", key)
-    elif path.exists():
-        yield Image(str(path) if key is None else path.name, path)
+        return list(_of_store(Store.open(path), key)), ()
+    if path.is_dir():
+        walk = Walk(path, any_image if holds_dicom(path) else by_suffix)
+        images = [_named(path, name, path / name, key) for name in sorted(walk.files(), key=_natural)]
+        walk.refuse_closed()
+        return images + [_named(path, name, None, key) for name in walk.unfit], walk.notes()
+    if not path.exists():
+        raise InputError(
+            "There is nothing at {path}.", "Name image files, folders of images, a list, or a store.", path=Shown(path)
+        )
+    if path.name.lower().removesuffix(".gz").endswith(_LISTS) and not is_dicom(path.open("rb").read(512)):
+        return _listed(path, key), ()
+    name = printable(path.name if key else str(path))
+    return [Image(name, path if fits(path.name) else None)], ()
+
+
+def _named(folder: Path, name: str, file: Path | None, key: Key | None) -> Image:
+    """An image of a folder."""
+    return Image(str(folder / name) if key is None else f"{folder.resolve().name}/{name}", file)
+
+
+def _listed(path: Path, key: Key | None) -> list[Image]:
+    """The images of a list; one lies beside the list, or else where its path leads from here."""
+    columns = header(path)
+    if "path" not in first_names(columns, NAMES) and (len(columns) == 1 or path.suffix.lower() == ".txt"):
+        frame = pl.DataFrame({"path": read_lines(path)}, schema={"path": pl.String})
     else:
-        raise InputError(f"There is nothing at {path}.", "Name image files, folders of images, or a store.")
+        table = read_table(path)
+        known = {kind: table.frame[name] for kind, name in first_names(table.frame.columns, NAMES).items()}
+        if "path" not in known:
+            raise InputError(
+                "{table} has no column of paths.", "Name one `path`, or list one path a line.", table=Shown(path)
+            )
+        frame = pl.DataFrame(known).filter(pl.col("path").is_not_null())
+    images = []
+    for row in frame.iter_rows(named=True):
+        name = row["path"].replace("\\", "/")
+        beside = path.parent / name
+        file = beside if os.path.exists(beside) or not os.path.exists(name) else Path(name)
+        shown = row["path"] if key is None else _named(path.parent, name, None, key).path
+        images.append(Image(shown, file, None if key else row.get("patient"), None if key else row.get("study")))
+    return images
 
 
 def _of_store(store: Store, key: Key | None) -> Iterator[Image]:
@@ -121,17 +159,6 @@ def _of_store(store: Store, key: Key | None) -> Iterator[Image]:
             )
             image = Image(key.name("image", path), None, patient, study, store, i, real=image)
         yield image
-
-
-def _by_suffix(folder: Path, key: Key | None) -> list[str]:
-    """Images of the known suffixes, relative to the folder."""
-    return images_under(folder, closed=lambda error: _refuse(Path(error.filename), str(error.strerror), key))
-
-
-def _refuse(folder: Path, why: str, key: Key | None) -> None:
-    """Raise InputError for a folder, which is not named under a key: it may be called after a patient."""
-    named = "a folder in it" if key is not None else f"the folder {folder}"
-    raise InputError(f"Cannot read {named}: {why}.", "Check its permissions.")
 
 
 def _natural(path: str) -> list[tuple[int, str]]:

@@ -13,7 +13,7 @@ from mococxr import console
 from mococxr.classifier.fit import set_threads
 from mococxr.classifier.inputs import Image, decoded, images_of, quarantined
 from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, threshold_of
-from mococxr.errors import ImageError, InputError
+from mococxr.errors import ImageError, InputError, Shown
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
 from mococxr.images import SUFFIXES
@@ -34,8 +34,8 @@ def run_predict(settings: PredictSettings) -> Path:
     thing said.
 
     Raises:
-        InputError: no model, no image, nothing there by a name given, or a prevalence that cannot be used; nothing was
-            written.
+        InputError: no model, no image, none that can be read, nothing there by a name given, or a prevalence that cannot
+            be used; nothing was written.
     """
     set_threads(settings.jobs)
     check_place(settings.out)
@@ -46,11 +46,17 @@ def run_predict(settings: PredictSettings) -> Path:
             "Fit it again on a store with labelled validation images, or leave --prevalence out.",
         )
     key = None if settings.key is None else Key.open(settings.key)
-    images = [image for path in settings.images for image in images_of(Path(path), key)]
-    if not images:
-        raise InputError("There is no image to score.", f"A folder is searched for {', '.join(SUFFIXES)}.")
     with nullcontext() if key is None else redacted_errors():
+        images = _images(settings, key)
         good, scores, bad = _scored(model, images, settings, key)
+        if not good:
+            raise InputError(
+                "None of the {count:,} images can be read; the first, {path}: {reason}.",
+                "Check the paths and the files.",
+                count=len(bad),
+                path=bad[0][0].path,
+                reason=Shown(bad[0][1]),
+            )
     if key is not None:
         _keep(key, [*good, *(image for image, _ in bad)])
     out = Path(settings.out)
@@ -67,6 +73,29 @@ def run_predict(settings: PredictSettings) -> Path:
         images_lost = "1 image" if len(lost) == 1 else f"{len(lost):,} images"
         console.say(f"{images_lost} could not be read: {out}.quarantine.csv says why.")
     return out
+
+
+def _images(settings: PredictSettings, key: Key | None) -> list[Image]:
+    """The images by all the names; what was passed by is said.
+
+    Raises:
+        InputError: there is none; see also `images_of`.
+    """
+    images: list[Image] = []
+    notes: list[Shown] = []
+    for path in settings.images:
+        more, passed_by = images_of(Path(path), key)
+        images, notes = images + more, [*notes, *passed_by]
+    if not images:
+        raise InputError(
+            "There is no image to score.",
+            "A folder is searched for {suffixes}. {passed_by}",
+            suffixes=Shown(", ".join(SUFFIXES)),
+            passed_by=Shown(" ".join(notes), " ".join(note.redacted for note in notes)),
+        )
+    for note in notes:
+        console.say(note if key is None else note.redacted)
+    return images
 
 
 def _table(model: Model, images: list[Image], scores: list[float], prevalence: float | None) -> pl.DataFrame:

@@ -9,7 +9,8 @@ from pathlib import Path
 from mococxr.datasets import brax, chexpert, dicom, mimic, nih, openi, own, padchest, rsna, shenzhen, tbx11k, vindr, xrv
 from mococxr.datasets.dataset import Dataset, Reader, Request, finish
 from mococxr.datasets.tables import header
-from mococxr.errors import InputError, Shown
+from mococxr.datasets.walk import fits, printable
+from mococxr.errors import InputError, Shown, message
 from mococxr.privacy import redacted_errors
 
 __all__ = ["READERS", "Dataset", "read_dataset"]
@@ -43,7 +44,7 @@ def read_dataset(
     label: Sequence[str] = (),
     patients_unknown: bool = False,
     jobs: int = 1,
-    redact: bool = False,
+    pseudonyms: bool = False,
 ) -> Dataset:
     """Read the rows of a dataset; no image is decoded, and an image that is absent on disk is no error here.
 
@@ -54,41 +55,48 @@ def read_dataset(
         label: the label columns; none means every column of 1, 0, -1 and blank.
         patients_unknown: accept images without patient ids; each is then a patient of its own.
         jobs: processes for a reader that opens the images' headers (DICOM).
-        redact: no error quotes a value of a table or a path below the source; always so with DICOM.
+        pseudonyms: the dataset will get pseudonyms: no error quotes a value of a table or a path below the source (always
+            so with DICOM), and names of folders become labels only where `label` names them.
 
     Raises:
         InputError: the source, a table, a row or a value is wrong; the text names it and the way out.
     """
-    source = Path(source)
+    source, labels = Path(source), None if labels is None else Path(labels)
     if not source.exists():
         raise InputError("{source} does not exist.", "Check the path of the source.", source=Shown(source))
-    if labels is not None and not Path(labels).is_file():
-        raise InputError("{labels} is not a file.", "Check the path of the label table.", labels=labels)
-    request = Request(source, None if labels is None else Path(labels), tuple(label), patients_unknown, jobs)
-    name, notes = (format, ()) if format != "auto" else _detect(request)
+    if labels is not None and not labels.is_file():
+        raise InputError("{labels} is not a file.", "Check the path of the label table.", labels=Shown(labels))
+    if not fits(source.resolve().name):
+        raise InputError("No table can hold the name of {source}.", "Rename it.", source=Shown(printable(str(source))))
+    request = Request(source, labels, tuple(label), patients_unknown, jobs, pseudonyms)
+    with redacted_errors() if pseudonyms else nullcontext():
+        name, notes = (format, ()) if format != "auto" else _detect(request)
     if name == "folder" and labels is not None:
-        name, notes = "csv", (*notes, "Labels come from the table; class folders are not read.")
+        name, notes = "csv", (*notes, Shown("Labels come from the table; class folders are not read."))
     if name not in READERS:
         known = ", ".join(["auto", *READERS])
         raise InputError(
-            "The format {format!r} is not known.", "Known formats: {known}.", format=format, known=Shown(known)
+            "The format {format!r} is not known.", "Known formats: {known}.", format=Shown(format), known=Shown(known)
         )
     reader = READERS[name]
-    with redacted_errors() if redact or name == "dicom" else nullcontext():
+    with redacted_errors() if pseudonyms or name == "dicom" else nullcontext():
         return finish(reader, reader.read(request), request, notes)
 
 
-def _detect(request: Request) -> tuple[str, tuple[str, ...]]:
+def _detect(request: Request) -> tuple[str, tuple[Shown, ...]]:
     """The name of the dataset, and a note that says why."""
+    text = "The source is read as {reader}: {why}."
     if request.table is not None:
         names = header(request.table)
         for reader in READERS.values():
             if reader.has_columns(names) and reader.find(request):
-                why = f"{request.table.name} has the columns of that dataset"
-                return reader.name, (f"The source is read as {reader.name}: {why}.",)
+                why = Shown(f"{request.table.name} has the columns of that dataset")
+                return reader.name, (message(text, reader=Shown(reader.name), why=why),)
     rest = READERS if request.table is None else {"dicom": dicom.READER, "csv": own.TABLE}
     for reader in rest.values():
         if entry := reader.find(request):
-            why = "it holds no table that is known" if reader is own.FOLDER else f"it holds {entry.name}"
-            return reader.name, (f"The source is read as {reader.name}: {why}.",)
+            typed = entry in (request.source, request.table)
+            why = message("it holds {entry}", entry=Shown(entry.name) if typed else entry.name)
+            why = Shown("it holds no table that is known") if reader is own.FOLDER else why
+            return reader.name, (message(text, reader=Shown(reader.name), why=why),)
     raise AssertionError("a source that is neither a folder nor a table")

@@ -14,8 +14,9 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import Reader, Request, Rows, images_under
+from mococxr.datasets.dataset import Reader, Request, Rows
 from mococxr.datasets.tables import Table, header, read_table
+from mococxr.datasets.walk import Walk
 from mococxr.errors import InputError, Shown
 
 LABELS = (
@@ -77,15 +78,15 @@ def _read(request: Request) -> Rows:
     )
 
 
-def _with_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, bool, tuple[str, ...]]:
+def _with_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, bool, tuple[Shown, ...]]:
     """The rows, whether their split is the official one, and what to say of it."""
     splits = set(rows["split"].unique())
     if splits == {"test"}:
-        return rows, True, ("Only the test table is there: all its images are test images.",)
+        return rows, True, (Shown("Only the test table is there: all its images are test images."),)
     if len(splits) < 2:
-        note = f"Only the {splits.pop()} table is there: its images are split anew."
+        note = Shown(f"Only the {splits.pop()} table is there: its images are split anew.")
         return rows.with_columns(split=pl.lit(None, pl.String)), False, (note,)
-    note = "The public release has no test set: the official split is train and val."
+    note = Shown("The public release has no test set: the official split is train and val.")
     return rows, True, () if "test" in splits else (note,)
 
 
@@ -188,8 +189,10 @@ def _images(parts: pl.DataFrame, request: Request) -> pl.DataFrame:
     """A row for each image that the studies have on disk."""
     names = []
     for home, patient, study in parts.select("home", "patient", "study").iter_rows():
-        images = images_under(request.root, f"{home}{patient}/{study}")
-        names.append([os.path.basename(image) for image in images] or ["view1_frontal.jpg"])
+        walk = Walk(request.root)
+        images = [os.path.basename(image) for image in walk.files(f"{home}{patient}/{study}")]
+        walk.refuse_closed()
+        names.append(sorted(images) or ["view1_frontal.jpg"])
     return parts.with_columns(image=pl.Series(names)).explode("image")
 
 

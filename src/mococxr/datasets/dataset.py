@@ -21,13 +21,19 @@ from mococxr.images import SUFFIXES
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; see `read_dataset`. `jobs`: processes for a reader that opens many files."""
+    """What the user asked for; see `read_dataset`.
+
+    Args:
+        jobs: processes for a reader that opens many files.
+        pseudonyms: the dataset gets pseudonyms, so no name of a folder may become that of a label unasked.
+    """
 
     source: Path
     labels: Path | None
     label: tuple[str, ...]
     patients_unknown: bool
     jobs: int = 1
+    pseudonyms: bool = False
 
     @property
     def root(self) -> Path:
@@ -68,7 +74,7 @@ class Rows:
     describe_row: DescribeRow = lambda row: f"image {row + 1}"
     tables: tuple[Table, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Shown, ...] = ()
     root: Path | None = None
     source: str = ""
     has_official_split: bool = False
@@ -128,7 +134,7 @@ class Dataset:
     has_official_split: bool = False
     blank_means: str = "unknown"
     patients_known: bool = True
-    notes: tuple[str, ...] = ()
+    notes: tuple[Shown, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     rejected: pl.DataFrame | None = None
     image_ids: pl.Series | None = None
@@ -140,7 +146,7 @@ class Dataset:
         return self.rows["path"] if self.file_paths is None else self.file_paths
 
 
-def finish(reader: Reader, read: Rows, request: Request, notes: tuple[str, ...] = ()) -> Dataset:
+def finish(reader: Reader, read: Rows, request: Request, notes: tuple[Shown, ...] = ()) -> Dataset:
     """Complete and check what a reader found: fixed columns that it left out, paths, patients, studies, splits.
 
     Without a patient column each image becomes its own patient, where the user allows that.
@@ -155,9 +161,10 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[str, ...] 
     if not frame.height:
         raise InputError(
             "{source} holds no images that {dataset} can find.",
-            "Check the source.",
+            "Check the source. {passed_by}",
             source=Shown(root),
             dataset=Shown(reader.name),
+            passed_by=Shown(" ".join(read.notes), " ".join(note.redacted for note in read.notes)),
         )
     frame = frame.with_columns(path=clean_paths(frame["path"], describe))
     _refuse_duplicates(frame["path"], describe)
@@ -188,7 +195,7 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[str, ...] 
     )
 
 
-def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[pl.DataFrame, tuple[Shown, ...]]:
     """The rows with a patient each, and a note where each image had to become its own patient."""
     if "patient" in frame.columns:
         refuse_rows(
@@ -202,7 +209,7 @@ def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[p
             "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
             source=Shown(read.root or request.root),
         )
-    note = "Patients are not known: each image counts as a patient of its own."
+    note = Shown("Patients are not known: each image counts as a patient of its own.")
     return frame.with_columns(patient="path"), (note,)
 
 
@@ -237,13 +244,13 @@ def _refuse_duplicates(paths: pl.Series, describe_row: DescribeRow) -> None:
     )  # fmt: skip
 
 
-def _unique_studies(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _unique_studies(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Shown, ...]]:
     """Study ids that are numbered within a patient become `patient/study`."""
     owners = rows.filter(pl.col("study").is_not_null()).group_by("study").agg(pl.col("patient").n_unique())
     if not (owners["patient"] > 1).any():
         return rows, ()
     rows = rows.with_columns(study=pl.format("{}/{}", "patient", "study"))
-    return rows, ("Study ids repeat between patients: studies are named patient/study.",)
+    return rows, (Shown("Study ids repeat between patients: studies are named patient/study."),)
 
 
 def _refuse_split_patients(rows: pl.DataFrame) -> None:
@@ -262,38 +269,6 @@ def _refuse_split_patients(rows: pl.DataFrame) -> None:
 
 
 # --- finding files
-
-
-def images_under(root: Path, folder: str = "", closed: Callable[[OSError], None] | None = None) -> list[str]:
-    """The images in a folder of the root and below it, by suffix: sorted posix paths relative to the root.
-
-    Hidden files and folders (`.ipynb_checkpoints`) are skipped.
-
-    Args:
-        closed: called for a folder that cannot be read, instead of the error below.
-
-    Raises:
-        InputError: a folder on the way cannot be read.
-    """
-    images = []
-    for where, folders, names in os.walk(root / folder, onerror=closed or _refuse_closed):
-        folders[:] = [name for name in folders if name[0] != "."]
-        prefix = Path(where).relative_to(root).as_posix()
-        kept = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]
-        images += kept if prefix == "." else [f"{prefix}/{name}" for name in kept]
-    return sorted(images)
-
-
-def _refuse_closed(error: OSError) -> None:
-    """A folder that is not there holds no images; one that is there and cannot be read may."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return
-    raise InputError(
-        "Cannot read the folder {filename}: {reason}.",
-        "Check its permissions.",
-        filename=error.filename,
-        reason=Shown(error.strerror),
-    ) from error
 
 
 def tables_in(root: Path, pattern: str) -> list[Path]:

@@ -13,18 +13,17 @@ import polars as pl
 
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import Reader, Request, Rows
-from mococxr.datasets.dicom_scan import Walk, facts_of, holds_dicom
+from mococxr.datasets.dicom_scan import facts_of, holds_dicom
 from mococxr.datasets.own import first_names, other_columns, relative_to
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError, Shown
+from mococxr.datasets.walk import Walk, any_name
+from mococxr.errors import InputError, Shown, message
 
 OWN = ("laterality", "device", "acquisition", "day")
 """What the headers give beside the fixed columns: a letter, maker and model, the image's number in its study, and
 days since the patient's first study."""
 COPY = "a second copy of an image: its instance identifier is in the archive already"
-CLOSED = "a folder that cannot be read"
 NAMELESS = "no patient identifier in the header"
-UNFIT = "a file name that no table can hold"
 KEYS = {
     "path": ("path", "image", "file", "filename"),
     "sop": ("sopinstanceuid", "sop", "instance"),
@@ -42,15 +41,12 @@ def _read(request: Request) -> Rows:
         raise InputError(
             "{source} is not a folder.", "Give the folder of the archive; a table by --labels.", source=Shown(root)
         )
-    walk = Walk()
-    paths = sorted(walk.files(root))
-    facts = facts_of(root, [path for path in paths if _fits(path)], request.jobs)
-    unfit = [path.encode(errors="replace").decode() for path in paths if not _fits(path)]
+    walk = Walk(root, any_name)
+    facts = facts_of(root, sorted(walk.files()), request.jobs)
     facts, unknown = _named(_once(facts), request.patients_unknown)
     images = facts.filter(pl.col("reason").is_null()).sort("path")
     rejected = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
-    others = {"path": [*unfit, *walk.closed], "reason": [UNFIT] * len(unfit) + [CLOSED] * len(walk.closed)}
-    rejected = pl.concat([rejected, pl.DataFrame(others, schema=rejected.schema)]).sort("path")
+    rejected = pl.concat([rejected, walk.rejected()]).sort("path")
     if not images.height:
         raise InputError(
             "The archive holds no image: {reasons}.",
@@ -65,7 +61,8 @@ def _read(request: Request) -> Rows:
     name = root.resolve().name
     notes = _summary(walk, images, rejected)
     if unknown:
-        notes += (f"{unknown:,} images name no patient: each of their studies counts as a patient of its own.",)
+        text = "{count:,} images name no patient: each of their studies counts as a patient of its own."
+        notes += (message(text, count=unknown),)
     labels: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     table = None if request.labels is None else read_table(request.labels)
@@ -84,12 +81,6 @@ def _read(request: Request) -> Rows:
         rejected=rejected,
         image_ids=pl.select(pl.coalesce(images["sop"], f"{name}/" + images["path"])).to_series(),
     )
-
-
-def _fits(path: str) -> bool:
-    """Whether a path is text, and one path on every system."""
-    strange = any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in path)
-    return not strange and "\\" not in path and path[1:2] != ":"
 
 
 def _once(facts: pl.DataFrame) -> pl.DataFrame:
@@ -116,17 +107,14 @@ def _reasons(rejected: pl.DataFrame) -> str:
     return ", ".join(f"{reason} ({n:,})" for reason, n in Counter(rejected["reason"]).most_common(3))
 
 
-def _summary(walk: Walk, images: pl.DataFrame, rejected: pl.DataFrame) -> tuple[str, ...]:
+def _summary(walk: Walk, images: pl.DataFrame, rejected: pl.DataFrame) -> tuple[Shown, ...]:
     """What was met and what became of it, in numbers."""
-    met = len(images) + len(rejected)
     others = f"; {len(rejected):,} are not: {_reasons(rejected)}" if len(rejected) else ""
-    notes = [f"{len(images):,} of {met:,} files are images{others}."]
-    if skipped := +walk.skipped:
-        kinds = ", ".join(f"{kind} {n:,}" for kind, n in skipped.most_common(8))
-        notes.append(f"Not opened: {kinds}.")
+    notes = (Shown(f"{len(images):,} of {len(images) + len(rejected):,} files are images{others}."), *walk.notes())
     if burned_in := images["burned_in"].sum():
-        notes.append(f"{burned_in:,} images declare burned-in text in their headers: names may be in their pixels.")
-    return tuple(notes)
+        text = "{count:,} images declare burned-in text in their headers: names may be in their pixels."
+        notes += (message(text, count=burned_in),)
+    return notes
 
 
 # --- labels of an archive's images: a table keyed as report systems key theirs, by image, request, study or patient
@@ -134,7 +122,7 @@ def _summary(walk: Walk, images: pl.DataFrame, rejected: pl.DataFrame) -> tuple[
 
 def _labels_of(
     table: Table, images: pl.DataFrame, request: Request
-) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...], tuple[Shown, ...]]:
     """The table's values for each image, blank where it has no row.
 
     Args:
@@ -176,10 +164,11 @@ def _labels_of(
         )
     joined = pl.DataFrame({"_key": image_keys}).join(values, on="_key", how="left", maintain_order="left")
     matched = int((image_keys.is_in(values["_key"].implode()) & image_keys.is_not_null()).sum())
-    note = (
-        f"Labels by {column}: of {len(images):,} images {matched:,} have a row, {len(images) - matched:,} none; "
-        f"{len(values) - len(used):,} rows have no image."
-    )
+    note = message(
+        "Labels by {column}: of {count:,} images {matched:,} have a row, {none:,} none; {unused:,} rows have no image.",
+        column=Shown(column), count=len(images), matched=matched, none=len(images) - matched,
+        unused=len(values) - len(used),
+    )  # fmt: skip
     return joined.drop("_key"), tuple(labels.columns), tuple(metadata.columns), (note, *remarks)
 
 

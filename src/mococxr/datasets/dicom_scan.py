@@ -1,13 +1,10 @@
-"""The files of a DICOM archive and what their headers say: a walk, then a pass over headers in processes."""
+"""What the headers of a DICOM archive's files say: a pass over them, in processes."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from mococxr import console
+from mococxr.datasets.walk import Walk, any_name
 from mococxr.errors import ImageError
 from mococxr.images import SUFFIXES, read_bytes
 from mococxr.images.dicom import Metadata, header, rejection_reason
@@ -35,62 +33,13 @@ FACTS = {
     "device": pl.String, "date": pl.String, "order": pl.String, "burned_in": pl.Boolean, "size": pl.Int64,
 }  # fmt: skip
 """What is kept of a header until the dataset is made; `reason` says why a file is no image."""
-_FOREIGN = re.compile(
-    r"\.(png|jpe?g|tiff?|bmp|gif|webp|svg|csv|tsv|txt|md|log|json|ya?ml|xml|html?|css|js|pdf|docx?|xlsx?|pptx?"
-    r"|zip|gz|tgz|bz2|xz|7z|rar|tar|exe|dll|so|jar|class|ini|inf|bat|sh|py|db|sqlite|mp4|avi|nii|nrrd|mhd|raw)$",
-    re.IGNORECASE,
-)
-"""Suffixes of files that are opened by nobody here."""
 _PLAIN = re.compile(r"[^A-Za-z0-9 .,+/_()-]+")
-
-
-@dataclass
-class Walk:
-    """What a walk through an archive met beside the files that may be images.
-
-    Args:
-        skipped: kind of file -> how many were not opened.
-        closed: folders that cannot be read, relative to the root.
-    """
-
-    skipped: Counter[str] = field(default_factory=Counter)
-    closed: list[str] = field(default_factory=list)
-
-    def files(self, root: Path) -> Iterator[str]:
-        """Files that may be images, whatever they are called, as paths relative to the root, folder by folder."""
-        top = os.fspath(root)
-
-        def shut(error: OSError) -> None:
-            self.closed.append(os.path.relpath(error.filename or top, top))
-
-        for where, folders, names in os.walk(top, onerror=shut):
-            hidden = [name for name in folders if name.startswith(".")]
-            links = [n for n in folders if n not in hidden and os.path.islink(os.path.join(where, n))]
-            self.skipped.update({"hidden folders": len(hidden), "links to folders": len(links)})
-            folders[:] = sorted(set(folders) - {*hidden, *links})
-            prefix = os.path.relpath(where, top)
-            for name in sorted(names):
-                kind = _kind(name)
-                if kind is None:
-                    yield name if prefix == "." else f"{prefix}/{name}"
-                else:
-                    self.skipped[kind] += 1
-
-
-def _kind(name: str) -> str | None:
-    """What a file is by its name alone, where that is no image of an archive."""
-    if name.startswith("."):
-        return "hidden files"
-    if name.upper() == "DICOMDIR":
-        return "DICOMDIR"
-    suffix = _FOREIGN.search(name)
-    return None if suffix is None else suffix[0].lower()
 
 
 def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
     """Whether most of the first files are DICOM, those counted that are images of another kind by their suffix."""
-    walk = Walk()
-    first = list(islice(walk.files(folder), looked_at))
+    walk = Walk(folder, any_name)
+    first = list(islice(walk.files(), looked_at))
     others = sum(n for kind, n in walk.skipped.items() if kind in SUFFIXES)
     images = 0
     for path in first:

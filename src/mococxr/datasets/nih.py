@@ -51,7 +51,7 @@ def _read(request: Request) -> Rows:
         describe_row=table.describe_row,
         tables=(table,),
         has_official_split=split is not None,
-        notes=() if split is None else ("The official list train_val_list.txt is read as train.",),
+        notes=() if split is None else (Shown("The official list train_val_list.txt is read as train."),),
     )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import Reader, Request, Rows, clean_paths, images_under
+from mococxr.datasets.dataset import Reader, Request, Rows, clean_paths
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError, Shown
+from mococxr.datasets.walk import Walk
+from mococxr.errors import InputError, Shown, message
 from mococxr.splits import SPLIT_WORDS
 
 NAMES = {
@@ -44,7 +45,7 @@ def read_own(request: Request) -> Rows:
             known=Shown(", ".join(NAMES["path"])),
         )
     rows = pl.DataFrame({name: table.frame[column] for name, column in fixed.items()})
-    notes: list[str] = []
+    notes: list[Shown] = []
     if "age" in rows.columns:
         rows, notes = _with_ages(rows)
     if "split" in rows.columns:
@@ -61,7 +62,7 @@ def read_own(request: Request) -> Rows:
         root=root,
         source=root.resolve().name,
         has_official_split="split" in rows.columns and rows["split"].null_count() < rows.height,
-        notes=(*_unlisted(paths, root, request.source.is_dir()), *notes, *remarks),
+        notes=(*_unlisted(paths, root, request.source.is_dir(), table.path), *notes, *remarks),
     )
 
 
@@ -99,18 +100,18 @@ def first_names(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> d
     return {kind: some[0] for kind, some in columns_of.items() if some}
 
 
-def _with_ages(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+def _with_ages(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Shown]]:
     """Ages as numbers; the words among them are counted."""
     years = tables.ages(rows["age"])
     lost = years.null_count() - rows["age"].null_count()
     example = rows["age"].filter(years.is_null() & rows["age"].is_not_null())
-    notes = [f"{lost:,} ages are not numbers from 0: treated as unknown, e.g. {example[0]!r}."] if lost else []
-    return rows.with_columns(age=years), notes
+    text = "{count:,} ages are not numbers from 0: treated as unknown, e.g. {value!r}."
+    return rows.with_columns(age=years), [message(text, count=lost, value=example[0])] if lost else []
 
 
 def other_columns(
     table: Table, fixed: dict[str, str], asked: tuple[str, ...]
-) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Shown]]:
     """The label columns and the metadata columns, and what is to be said of them."""
     others = [name for name in table.frame.columns if name not in fixed.values()]
     stated = [table.column(name) for name in dict.fromkeys(asked)]
@@ -120,22 +121,23 @@ def other_columns(
                 "{table}: {name!r} is read as a fixed column, not as a label.",
                 "Use --target {name}=VALUE in a study.",
                 table=table.path,
-                name=name,
+                name=Shown(name),
             )
     chosen = stated or [name for name in others if tables.is_label(table.frame[name])]
     rest = [name for name in others if name not in chosen]
     new = tables.unreserved(others)
     labels = pl.DataFrame([tables.label_values(table.frame[name], table.describe_row) for name in chosen])
     metadata = pl.DataFrame([tables.typed(table.frame[name]) for name in rest])
-    notes = [f"The column {old!r} is kept as {name!r}: the store has one of that name." for old, name in new.items()]
+    kept = "The column {old!r} is kept as {name!r}: the store has one of that name."
+    notes = [message(kept, old=Shown(old), name=Shown(name)) for old, name in new.items()]
     if rest:
-        notes.append(f"Metadata, not labels: {', '.join(rest)}.")
+        notes.append(message("Metadata, not labels: {names}.", names=", ".join(rest)))
     if not stated:
         notes += [remark for name in rest if (remark := _nearly(table, name))]
     return labels.rename(new, strict=False), metadata.rename(new, strict=False), notes
 
 
-def _nearly(table: Table, name: str) -> str | None:
+def _nearly(table: Table, name: str) -> Shown | None:
     """A remark on a metadata column that is a label column but for a few values."""
     text = table.frame[name]
     wrong = ~tables.known_labels(text) & text.is_not_null()
@@ -143,8 +145,10 @@ def _nearly(table: Table, name: str) -> str | None:
     if not filled or wrong.sum() > (1 - NEARLY) * filled:
         return None
     at = wrong.arg_max() or 0
-    example = f"{text[at]!r} in {table.describe_row(at)}"
-    return f"The column {name!r} looks like a label column except for {wrong.sum():,} values, e.g. {example}."
+    return message(
+        "The column {name!r} looks like a label column except for {count:,} values, e.g. {value!r} in {row}.",
+        name=name, count=wrong.sum(), value=text[at], row=table.describe_row(at),
+    )  # fmt: skip
 
 
 def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.Series]:
@@ -156,7 +160,7 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     paths = paths.str.replace_all("\\", "/", literal=True)
     if source == beside:
         return request.root, relative_to(paths, request.root, source)
-    is_beside = pl.Series([path is not None and os.path.exists(beside / path) for path in paths], dtype=pl.Boolean)
+    is_beside = pl.Series([path is not None and _holds(beside, path, source) for path in paths], dtype=pl.Boolean)
     used = [folder for folder, any_image in ((beside, is_beside.any()), (source, not is_beside.all())) if any_image]
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
     if root == Path(root.anchor):
@@ -175,6 +179,12 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     return root, relative_to(joined, root, root)
 
 
+def _holds(beside: Path, path: str, source: Path) -> bool:
+    """Whether a listed image lies beside the table, and not by a link that leads into the source."""
+    first, second = beside / path, source / path
+    return os.path.exists(first) and not (os.path.exists(second) and os.path.samefile(first, second))
+
+
 def relative_to(paths: pl.Series, *roots: Path) -> pl.Series:
     """Absolute paths under the root, made relative to it; the others are left for `finish` to refuse."""
     for root in roots:
@@ -183,17 +193,25 @@ def relative_to(paths: pl.Series, *roots: Path) -> pl.Series:
     return paths.alias("path")
 
 
-def _unlisted(paths: pl.Series, root: Path, whole: bool) -> tuple[str, ...]:
-    """A note on images on disk that are in no row: in the whole source folder, or where listed images lie."""
+def _unlisted(paths: pl.Series, root: Path, whole: bool, table: Path) -> tuple[Shown, ...]:
+    """Notes on what is on disk and in no row: in the whole source folder, or where listed images lie."""
     tops = [""] if whole else paths.str.extract(r"^([^/]+)/", 1).drop_nulls().unique().sort().to_list()
-    on_disk = pl.Series([path for top in tops for path in images_under(root, top)], dtype=pl.String).sort()
-    extra = on_disk.filter(~on_disk.is_in(paths.implode()))
-    if not len(extra):
-        return ()
-    return (
-        f"{len(extra):,} images on disk are not in the table and were skipped, e.g. {extra[0]!r}; "
-        "to use them without labels, add rows with blank labels.",
-    )
+    walk = Walk(root)
+    schema = {"path": pl.String, "kind": pl.String}
+    on_disk = pl.DataFrame([entry for top in tops for entry in walk.entries(top)], schema=schema, orient="row")
+    read = [*paths, os.path.relpath(table, root).replace(os.sep, "/")]
+    extra = on_disk.filter(~pl.col("path").is_in(read))
+    walk.skipped.update(extra["kind"].drop_nulls().to_list())
+    images = extra.filter(pl.col("kind").is_null())["path"]
+    images = pl.concat([images, pl.Series(walk.unfit, dtype=pl.String)]).sort()
+    notes = walk.notes()
+    if walk.closed:
+        notes += (message("Folders that cannot be read: {names}.", names=", ".join(walk.closed)),)
+    if len(images):
+        text = "{count:,} images on disk are not in the table and were skipped, e.g. {path!r}; "
+        text += "to use them without labels, add rows with blank labels."
+        notes = (message(text, count=len(images), path=images[0]), *notes)
+    return notes
 
 
 # --- class folders
@@ -209,10 +227,12 @@ def _read_folder(request: Request) -> Rows:
         raise InputError(
             "{source} is not a folder.", "Give a folder, or --format csv for a table.", source=Shown(request.source)
         )
-    paths = pl.Series("path", images_under(request.source), dtype=pl.String)
+    walk = Walk(request.source)
+    paths = pl.Series("path", sorted(walk.files()), dtype=pl.String)
+    walk.refuse_closed()
     parts = paths.str.split("/")
-    splits, depth = _split_folders(parts)
-    classes = parts.list.get(depth).set(parts.list.len() <= depth + 1, None)
+    splits, depth = _split_folders(parts, request.source)
+    classes = parts.list.get(depth, null_on_oob=True).set(parts.list.len() <= depth + 1, None)
     names = [name for name in classes.drop_nulls().unique().sort() if name.lower() not in UNLABELLED]
     labels = tables.choose_labels(request.label, names, str(request.source)) if len(names) > 1 else ()
     if request.label and not labels:
@@ -221,26 +241,54 @@ def _read_folder(request: Request) -> Rows:
             "Leave out --label, or give a table by --labels.",
             source=Shown(request.source),
         )
+    note = Shown("No class folders: images without labels.")
+    if labels and request.pseudonyms and not request.label:
+        labels = ()
+        note = Shown("Folder names may name patients: those that are findings become labels by --label NAME.")
+    elif labels:
+        note = message("Classes by folder: {names}.", names=", ".join(labels))
     renamed = tables.unreserved(labels)
     columns = {
         renamed.get(name, name): pl.when(classes.is_in(names)).then((classes == name).cast(pl.Int8)) for name in labels
     }
-    classes_note = f"Classes by folder: {', '.join(labels)}."
     return Rows(
         pl.DataFrame([paths, splits.alias("split")]).with_columns(**columns),
         tuple(columns),
         source=request.source.resolve().name,
         has_official_split=depth == 1,
-        notes=(classes_note if labels else "No class folders: images without labels.",),
+        notes=(*((note,) if len(paths) else ()), *walk.notes()),
+        rejected=walk.rejected(),
     )
 
 
-def _split_folders(parts: pl.Series) -> tuple[pl.Series, int]:
-    """The split of each image, and the folder levels that takes: 1 where every first folder names a split."""
-    first = parts.list.first().str.to_lowercase()
-    named = first.replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String)
-    if len(parts) and not named.null_count() and (parts.list.len() > 1).all():
-        return named, 1
+def _split_folders(parts: pl.Series, source: Path) -> tuple[pl.Series, int]:
+    """The split of each image, and the folder levels that takes: 1 where every first folder names a split.
+
+    Raises:
+        InputError: folders named as splits lie beside others, or below them.
+    """
+    first, second = (
+        parts.list.get(level, null_on_oob=True).set(parts.list.len() <= level + 1, None) for level in (0, 1)
+    )
+    splits, deeper = (
+        folder.str.to_lowercase().replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String)
+        for folder in (first, second)
+    )
+    if len(parts) and not splits.null_count():
+        return splits, 1
+    if splits.null_count() + deeper.null_count() < 2 * len(parts):
+        above = first.filter(deeper.is_not_null())
+        named = [*first.filter(splits.is_not_null()), *second.filter(deeper.is_not_null())]
+        others = first.filter(splits.is_null()).fill_null("images")
+        raise InputError(
+            "{source} has folders named as splits ({splits}) with others beside or above them ({others}): are they splits?",
+            "Give as SOURCE a folder that holds nothing but splits, such as {source}/{above}, or a table that has a column "
+            "split (--labels FILE).",
+            source=Shown(source),
+            splits=Shown(", ".join(sorted(set(named), key=str.lower))),
+            others=", ".join(sorted(set(others))[:5]),
+            above=above[0] if len(above) else "...",
+        )
     return pl.repeat(None, len(parts), dtype=pl.String, eager=True), 0
 
 

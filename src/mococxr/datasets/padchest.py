@@ -18,6 +18,7 @@ import polars as pl
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
 from mococxr.datasets.tables import Table, read_table
+from mococxr.errors import Shown
 
 FINDINGS = {
     "Normal": ("normal",),
@@ -76,7 +77,7 @@ def _read(request: Request) -> Rows:
         metadata=("projection", "labelled_by", "suboptimal", "day"),
         describe_row=table.describe_row,
         tables=(table,),
-        notes=(f"{without:,} images have no usable label list and are kept without labels.",),
+        notes=(Shown(f"{without:,} images have no usable label list and are kept without labels."),),
     )
 
 

@@ -16,7 +16,7 @@ from mococxr import files
 from mococxr.datasets import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table, tables_in
 from mococxr.datasets.tables import Table, read_table
-from mococxr.errors import InputError
+from mococxr.errors import InputError, message
 
 LABELS = ("Lung Opacity", "Normal")
 """Target, and the class `Normal` of the table of classes."""
@@ -48,7 +48,7 @@ def _read(request: Request) -> Rows:
         tables=tuple(used),
         inputs={origin.name: files.sha256_file(origin)} if origin else {},
         source="nih" if origin else "",
-        notes=(f"Patients are those of ChestX-ray14, by {origin.name}.",) if origin else (),
+        notes=(message("Patients are those of ChestX-ray14, by {table}.", table=origin.name),) if origin else (),
     )
 
 

@@ -68,7 +68,7 @@ def _read(request: Request, name: str, prefix: str) -> Rows:
         (LABEL,),
         describe_row=lambda row: images[row].name,
         inputs={"names": hashlib.sha256("\n".join(stems).encode()).hexdigest()},
-        notes=(f"{missing:,} images have no clinical reading: sex and age are unknown.",) if missing else (),
+        notes=(Shown(f"{missing:,} images have no clinical reading: sex and age are unknown."),) if missing else (),
     )
 
 

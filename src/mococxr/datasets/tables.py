@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.errors import InputError, Shown
+from mococxr.errors import InputError, Shown, message
 from mococxr.splits import SPLIT_WORDS
 
 FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
@@ -40,7 +40,7 @@ class Table:
     path: Path
     frame: pl.DataFrame
     sha256: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Shown, ...] = ()
 
     def describe_row(self, row: int) -> str:
         """Where a row (from 0) is found; the line is right where no value holds a line break."""
@@ -63,7 +63,7 @@ class Table:
             "{path} has no column {name!r}.",
             "It has, among others: {names}.",
             path=self.path,
-            name=name,
+            name=Shown(name),
             names=", ".join(near),
         )
 
@@ -139,12 +139,12 @@ def _bytes(path: Path) -> bytes:
         ) from error
 
 
-def _text(data: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
+def _text(data: bytes, path: Path) -> tuple[str, tuple[Shown, ...]]:
     """UTF-8 with or without its mark, else Latin-1 (which reads any bytes, so it is said)."""
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError:
-        return data.decode("latin-1"), (f"{path.name} is not UTF-8: it was read as Latin-1.",)
+        return data.decode("latin-1"), (message("{table} is not UTF-8: it was read as Latin-1.", table=path.name),)
 
 
 def _separator(line: str) -> str:
@@ -212,7 +212,7 @@ def label_values(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
         ~known_labels(text) & text.is_not_null(), describe_row,
         "{row}, column {column!r}: {value!r} is not a label ({count:,} such values).",
         "Labels are 1, 0, -1 (uncertain) and blank (unknown): correct it or name other label columns.",
-        column=text.name, value=text,
+        column=Shown(text.name), value=text,
     )  # fmt: skip
     return text.cast(pl.Float64).cast(pl.Int8)
 
@@ -264,7 +264,7 @@ def split_names(text: pl.Series, describe_row: DescribeRow) -> pl.Series:
     refuse_rows(
         named.is_null() & text.is_not_null(), describe_row,
         "{row}, column {column!r}: {value!r} is not the name of a split.",
-        "Write train, val or test, or leave it blank.", column=text.name, value=text,
+        "Write train, val or test, or leave it blank.", column=Shown(text.name), value=text,
     )  # fmt: skip
     return named
 
@@ -307,18 +307,18 @@ def choose_labels(asked: Sequence[str], available: Sequence[str], where: str) ->
                 "{where} has no label {name!r}.",
                 "Its labels are: {names}.",
                 where=where,
-                name=name,
+                name=Shown(name),
                 names=", ".join(available),
             )
     return tuple(dict.fromkeys(asked)) or tuple(available)
 
 
-def common_labels(tables: Sequence[Sequence[str]]) -> tuple[list[str], tuple[str, ...]]:
+def common_labels(tables: Sequence[Sequence[str]]) -> tuple[list[str], tuple[Shown, ...]]:
     """The labels that every table has, in the order of the first, and a note on those that only some have.
 
     A label that the test images lack cannot be tested, and its blanks would pass for negatives.
     """
     common = [name for name in tables[0] if all(name in names for names in tables)]
     lost = sorted({name for names in tables for name in names} - set(common))
-    note = f"Labels dropped, since not every table has them: {', '.join(lost)}."
+    note = message("Labels dropped, since not every table has them: {names}.", names=", ".join(lost))
     return common, (note,) if lost else ()

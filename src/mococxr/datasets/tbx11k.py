@@ -59,7 +59,7 @@ def _read(request: Request) -> Rows:
         tables=used,
         inputs=inputs,
         has_official_split=rows["split"].n_unique() > 1,
-        notes=("The test images have no public labels: the official split is train and val.",),
+        notes=(Shown("The test images have no public labels: the official split is train and val."),),
     )
 
 

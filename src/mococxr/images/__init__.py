@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from mococxr.images.grey_levels import MAX_PIXELS, Reading
 from mococxr.images.raster import resize_shorter
-from mococxr.images.read import decode_image, read_bytes, read_image, shape_of
+from mococxr.images.read import LEADS_OUT, decode_image, read_bytes, read_image, shape_of
 
 __all__ = [
+    "LEADS_OUT",
     "MAX_PIXELS",
     "SUFFIXES",
     "Reading",
@@ -21,6 +22,6 @@ __all__ = [
     "shape_of",
 ]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".dcm", ".dicom")
 """What is taken for an image in a folder that is searched; a file named by a table or by the user may be called
 anything, as its first bytes decide."""

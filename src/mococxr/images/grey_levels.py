@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
 
 MAX_PIXELS = 120_000_000
 """Pixels above which an image is refused before it is decoded (the largest detectors give about 20 million)."""
@@ -48,7 +48,9 @@ def parse_voi(text: str) -> Voi:
     if plain.startswith("name:") and plain[5:].strip():
         return Voi("name", name=plain[5:].strip().lower())
     raise InputError(
-        f"The window to apply is {text!r}.", "Give `first`, `widest`, `none`, a number from 1, or `name:TEXT`."
+        "The window to apply is {text!r}.",
+        "Give `first`, `widest`, `none`, a number from 1, or `name:TEXT`.",
+        text=Shown(text),
     )
 
 
@@ -67,7 +69,9 @@ def parse_window(text: str) -> tuple[float, float] | None:
         window = (1.0, 0.0)
     if not 0 <= window[0] < window[1] <= 100:
         raise InputError(
-            f"The depth is {text!r}.", "Give `full`, or two percentiles such as `0.5:99.5` (0 <= LOW < HIGH <= 100)."
+            "The depth is {text!r}.",
+            "Give `full`, or two percentiles such as `0.5:99.5` (0 <= LOW < HIGH <= 100).",
+            text=Shown(text),
         )
     return window
 
@@ -100,7 +104,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.frames not in FRAMES:
-            raise InputError(f"frames is {self.frames!r}.", f"Give one of {', '.join(FRAMES)}.")
+            raise InputError("frames is {frames!r}.", "Give `first` or `refuse`.", frames=Shown(self.frames))
         object.__setattr__(self, "window", parse_window(self.depth))
         object.__setattr__(self, "choice", parse_voi(self.voi))
 

@@ -19,6 +19,7 @@ from mococxr.images.header import read_header
 from mococxr.images.raster import decode_raster
 
 DEFAULT = Reading()
+LEADS_OUT = "a link that leads out of the source folder"
 MAX_BYTES = 1 << 30
 """Bytes above which a file is not read at all."""
 
@@ -82,7 +83,7 @@ def read_bytes(path: Path, root: Path | None = None) -> bytes:
     """
     try:
         if root is not None and not _inside(os.path.realpath(path), _real(os.fspath(root))):
-            raise ImageError("a link that leads out of the source folder")
+            raise ImageError(LEADS_OUT)
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise ImageError("a folder, not a file")

@@ -12,7 +12,8 @@ import polars as pl
 
 from mococxr import console, files
 from mococxr.datasets import Dataset
-from mococxr.errors import InputError
+from mococxr.errors import InputError, Shown
+from mococxr.images import LEADS_OUT
 from mococxr.splits import SPLITS
 from mococxr.store.levels import level_folder, written_factors
 from mococxr.store.reader import FORMAT
@@ -159,10 +160,15 @@ def reasons(quarantine: pl.DataFrame) -> str:
 
 def none_readable(quarantine: pl.DataFrame, dataset: Dataset) -> InputError:
     """The first image and its reason; under pseudonyms, which die with the run, the reasons alone."""
-    many = f"None of the {len(quarantine):,} images"
-    table = "Check that the paths in the table lead to the images."
+    way_out = "Check that the paths in the table lead to the images."
+    if (quarantine["reason"] == LEADS_OUT).all():
+        way_out = "Give the folder that the links lead to as SOURCE, and a table by --labels."
+    count = len(quarantine)
     if dataset.file_paths is None:
         path, reason = quarantine.row(0)
-        return InputError(f"{many} in {dataset.root} can be read; the first, {path}: {reason}.", table)
-    copied = "Their headers can be read: compare the size of some files with the originals."
-    return InputError(f"{many} can be read: {reasons(quarantine)}.", copied if dataset.name == "dicom" else table)
+        text = "None of the {count:,} images in {root} can be read; the first, {path}: {reason}."
+        return InputError(text, way_out, count=count, root=Shown(dataset.root), path=path, reason=Shown(reason))
+    if dataset.name == "dicom":
+        way_out = "Their headers can be read: compare the size of some files with the originals."
+    text = "None of the {count:,} images can be read: {reasons}."
+    return InputError(text, way_out, count=count, reasons=Shown(reasons(quarantine)))

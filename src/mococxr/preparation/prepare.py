@@ -97,7 +97,7 @@ def _dataset(settings: PrepareSettings, out: Path) -> tuple[Dataset, Pseudonymis
     dataset = read_dataset(
         settings.source, format=settings.format, labels=settings.labels, label=settings.label,
         patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
-        redact=settings.pseudonymise,
+        pseudonyms=settings.pseudonymise,
     )  # fmt: skip
     if settings.pseudonymise or dataset.name == "dicom":
         return pseudonymise(dataset, key or _open_key(named, out), settings.keep)

@@ -10,8 +10,8 @@ import polars as pl
 
 from mococxr import console
 from mococxr.datasets import Dataset
-from mococxr.errors import InputError
-from mococxr.privacy import LOOKUP, Key, redact
+from mococxr.errors import InputError, Shown, message
+from mococxr.privacy import LOOKUP, Key
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def _metadata(dataset: Dataset, keep: tuple[str, ...]) -> tuple[str, ...]:
             raise InputError(
                 "--keep {name}: there is no such column.",
                 "Columns that are not labels: {columns}.",
-                name=name,
-                columns=columns,
+                name=Shown(name),
+                columns=Shown(columns),
             )
     return tuple(name for name in dataset.metadata if name in {*keep, *dataset.safe})
 
@@ -106,10 +106,10 @@ def _rejected(dataset: Dataset, key: Key) -> pl.DataFrame:
     return files.with_columns(real_path="path", path=named).sort("path")
 
 
-def _notes(dataset: Dataset, kept: tuple[str, ...]) -> tuple[str, ...]:
-    """What the reader had to say, without the values it quoted, and what is not taken over."""
-    shown = (*dataset.rows.columns,)
-    notes = [redact(note, shown) for note in dataset.notes]
+def _notes(dataset: Dataset, kept: tuple[str, ...]) -> tuple[Shown, ...]:
+    """What the reader had to say, without values that may name a patient, and what is not taken over."""
+    notes = [Shown(note.redacted) for note in dataset.notes]
     if dropped := [name for name in dataset.metadata if name not in kept]:
-        notes.append(f"Dropped, as they may identify a patient: {', '.join(dropped)}; keep one with --keep COLUMN.")
+        text = "Dropped, as they may identify a patient: {names}; keep one with --keep COLUMN."
+        notes.append(message(text, names=Shown(", ".join(dropped))))
     return tuple(notes)

@@ -99,7 +99,9 @@ class PredictSettings(OnDevice, WithJobs):
     """Score images with a fitted classifier."""
 
     model: Path = setting("A model folder made by `fit`.", positional=True)
-    images: tuple[Path, ...] = setting("Image files, folders of images, or a store.", positional=True)
+    images: tuple[Path, ...] = setting(
+        "Image files, folders of images, lists of images (CSV or TXT), or a store.", positional=True
+    )
     out: Path = setting("CSV table to write.")
     prevalence: float | None = _operating_point(
         "Prevalence to adjust calibrated probabilities to.",
