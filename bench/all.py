@@ -25,7 +25,7 @@ from ratio import HEAD, Row
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- table: written by bench/all.py -->", "<!-- end of the table -->"
-SCRIPTS = ("views", "bootstrap", "lightly_beside", "step", "ranks", "linear_study", "large")
+SCRIPTS = ("views", "bootstrap", "evaluate", "lightly_beside", "step", "ranks", "linear_study", "large")
 SHOWN = ("torch", "torchvision", "opencv-python-headless", "lightly", "albumentations", "kornia", "scikit-learn")
 
 

@@ -9,6 +9,8 @@ and an image of a negative belong to different patients. The parts:
 4. `few`: intervals of a difference with few positives and AUROC near 1.
 5. `margin`: how often a loss as large as the margin is called "not worse" (one-sided 2.5 %), in the same cells.
 6. `gap`: how often the gap of a small group to a large one with the same AUROC is flagged.
+7. `calibration`: intervals of Brier score, calibration error, slope, intercept, and of sensitivity and specificity at a
+   threshold, for probabilities that are right (slope 1, shift 0), too extreme or too mild, and wrong by a shift.
 
 A cell that is done stands in OUT/cells.jsonl and is not done again. When all cells of a part are done, its table is
 written into docs/statistics.md; until then it is printed.
@@ -20,12 +22,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.optimize import brentq
+from scipy.special import expit, ndtr, ndtri
 
 from mococxr import metrics
 from mococxr.errors import UndefinedError
@@ -60,7 +64,12 @@ def cells() -> list[Cell]:
     names = ("positives", "negatives", "auroc", "against")
     found += [{"part": part} | dict(zip(names, cell, strict=True)) for part in ("few", "margin") for cell in FEW]
     groups = ((10, 40, 0.95), (15, 60, 0.95), (25, 100, 0.95), (10, 40, 0.85), (200, 800, 0.85))
-    return found + [{"part": "gap", "positives": p, "negatives": n, "auroc": a} for p, n, a in groups]
+    found += [{"part": "gap", "positives": p, "negatives": n, "auroc": a} for p, n, a in groups]
+    sizes, lines = ((100, 0.2), (250, 0.1), (400, 0.3), (1000, 0.1)), ((1.0, 0.0), (0.6, 0.3), (1.6, -0.5))
+    return found + [
+        {"part": "calibration", "patients": n, "prevalence": p, "images": f, "slope": b, "shift": a}
+        for (n, p), f, (b, a) in product(sizes, (1, 5), lines)
+    ]
 
 
 def study(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -199,6 +208,54 @@ def one_gap(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Foun
     return {"default": (gap.low, gap.high), "percentile": (plain.low, plain.high)}, 0.0
 
 
+SPREAD = 1.5
+"""Standard deviation of the logits of the part `calibration`; half of their variance belongs to the patient."""
+
+
+@cache
+def calibrated_truth(prevalence: float, slope: float, shift: float) -> dict[str, float]:
+    """What holds of all patients, by summing over the logits, and the mean of the logits that gives the prevalence."""
+    z = np.linspace(-8, 8, 100_001)
+    weights = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+
+    def chance(mean: float) -> np.ndarray:
+        return expit(shift + slope * (mean + SPREAD * z))
+
+    mean = brentq(lambda mean: weights @ chance(mean) - prevalence, -20, 20)
+    said, right = expit(mean + SPREAD * z), chance(mean)
+    tenths = np.split(weights * (right - said), np.searchsorted(z, ndtri(np.arange(1, 10) / 10)))
+    called = z >= 0.8
+    return {
+        "mean": mean,
+        "Brier": float(weights @ (right * (1 - right) + (right - said) ** 2)),
+        "ECE": float(sum(abs(part.sum()) for part in tenths)),
+        "slope": slope,
+        "intercept": brentq(lambda a: weights @ expit(a + mean + SPREAD * z) - prevalence, -20, 20),
+        "sensitivity": float(weights[called] @ right[called] / prevalence),
+        "specificity": float(weights[~called] @ (1 - right[~called]) / (1 - prevalence)),
+    }
+
+
+def one_calibration(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
+    """Each interval less its own truth. The images of a patient are positive by one random number."""
+    truth = calibrated_truth(cell["prevalence"], cell["slope"], cell["shift"])
+    patients = np.repeat(np.arange(cell["patients"]), rng.integers(1, cell["images"] + 1, cell["patients"]))
+    own, luck = rng.normal(size=cell["patients"])[patients], rng.random(cell["patients"])[patients]
+    z = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * rng.normal(size=patients.size)
+    logits = truth["mean"] + SPREAD * z
+    labels = (luck < expit(cell["shift"] + cell["slope"] * logits)).astype(int)
+    seed = int(rng.integers(1 << 31))
+    found = metrics.calibration(labels, expit(logits), patients, replicates=replicates, seed=seed)
+    threshold = truth["mean"] + SPREAD * 0.8
+    point = metrics.operating_point(labels, logits, threshold, patients)
+    numbers = {"Brier": found.brier, "ECE": found.ece, "slope": found.slope, "intercept": found.intercept}
+    numbers |= {"sensitivity": point.sensitivity, "specificity": point.specificity}
+    return {
+        name: (np.nan, np.nan) if made.low is None else (made.low - truth[name], made.high - truth[name])
+        for name, made in numbers.items()
+    }, 0.0
+
+
 def ends(ways: dict[str, Callable[[], Any]]) -> Found:
     """Both ends by each way; NaN where the data do not define them."""
     found: Found = {}
@@ -213,7 +270,7 @@ def ends(ways: dict[str, Callable[[], Any]]) -> Found:
 
 ONE = {
     "interval": one_interval, "draws": one_of_draws, "paired": one_paired, "few": one_of_few, "margin": one_margin,
-    "gap": one_gap,
+    "gap": one_gap, "calibration": one_calibration,
 }  # fmt: skip
 
 
@@ -223,7 +280,7 @@ def measure(cell: Cell, rounds: int, replicates: int, every: int, seconds: float
     Args:
         every: of so many studies of the part `interval` one has the bootstraps too, which are slow on many images.
     """
-    seed = np.random.SeedSequence([int(1000 * v) if not isinstance(v, str) else len(v) for v in cell.values()])
+    seed = np.random.SeedSequence([abs(int(1000 * v)) if not isinstance(v, str) else len(v) for v in cell.values()])
     rng = np.random.default_rng(seed)
     begun, held, widths, done = time.process_time(), {}, {}, 0
     while done < rounds and time.process_time() - begun < seconds:
@@ -251,6 +308,7 @@ TITLES = {
     "paired": "Share in which the paired test at 5 % finds a difference",
     "few": "Share whose 95 % interval holds the true difference of two arms, few positives",
     "margin": "Share in which a loss as large as the margin is called not worse (2.5 % wanted)",
+    "calibration": "Share whose 95 % interval holds the truth: calibration, and a threshold",
     "gap": "Share in which the gap of a group to one of 200 positives and 800 negatives is flagged (5 % wanted)",
 }
 

@@ -172,7 +172,7 @@ def test_images_of_one_patient_widen_the_interval_at_a_threshold(tmp_path):
     again = pl.concat([frame] * 4)
     once = ask(saved(frame, tmp_path / "a.csv"), threshold="0.4")["operating_point"]["sensitivity"]
     four = ask(saved(again, tmp_path / "b.csv"), threshold="0.4")["operating_point"]["sensitivity"]
-    assert four["method"] == "bootstrap over patients"
+    assert four["method"] == "Wilson over patients"
     assert four["high"] - four["low"] > 0.8 * (once["high"] - once["low"])
 
 
@@ -522,3 +522,14 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(name, tmp_path, monkey
         ask(Path("a.csv"), json="o.json", **asked)
     assert refusal.value.way_out
     assert not Path("o.json").exists()
+
+
+def test_a_score_that_is_turned_round_and_resamples_that_are_fewer_are_said(tmp_path):
+    frame = table().with_columns(score=1 - pl.col("score"))
+    notes = ask(saved(frame, tmp_path / "a.csv"))["notes"]
+    assert any("may be turned round" in note for note in notes)
+    large = pl.concat([table()] * 50)  # 12,000 rows
+    found = ask(saved(large, tmp_path / "b.csv"), replicates=2000)
+    assert found["bootstrap"]["replicates"] == 10_000_000 // 12_000
+    assert any("833 resamples instead of 2,000" in note for note in found["notes"])
+    assert not any("turned round" in note for note in found["notes"])

@@ -28,6 +28,7 @@ INSIDE = {
     "paired_replicates",
     "percentile_estimate",
     "value_of",
+    "values_of",
     "split_difference",
     "variance_split",
 }

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import mococxr.metrics as metrics
+from mococxr.metrics.ranking import curve_of
 
 
 def sample(seed: int, n: int = 60, digits: int = 1):
@@ -37,7 +38,7 @@ def test_it_equals_scikit_learns_of_the_classes_exchanged_with_weights_too(seed,
     assert metrics.partial_auroc(labels, scores) == pytest.approx(oracle, abs=1e-12)
     weights = np.random.default_rng(seed).integers(0, 4, n)
     weights[np.argmax(labels)] = weights[np.argmin(labels)] = 1
-    weighted = metrics.partial_auroc_measure(labels == 1, scores, np.arange(n))(weights[:, None] * 1.0)
+    weighted = metrics.partial_auroc_measure(curve_of(labels == 1, scores, np.arange(n))(weights[:, None] * 1.0))
     oracle = roc_auc_score(1 - labels, -scores, max_fpr=0.1, sample_weight=weights)
     assert weighted == pytest.approx(oracle, abs=1e-12)
 

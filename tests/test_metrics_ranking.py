@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics import auroc, auroc_measure, average_precision, average_precision_measure
+from mococxr.metrics.ranking import curve_of
 from mococxr.studies.cells import join_units
 
 MEASURES = [
@@ -35,7 +36,8 @@ def scored(draw):
 def test_a_measure_equals_scikit_learn_with_ties_and_weights(ours, measure, oracle, data):
     labels, scores, weights = data
     assert ours(labels, scores) == pytest.approx(oracle(labels, scores), abs=1e-12)
-    weighted = measure(labels == 1, scores, np.arange(labels.size))(np.stack([weights, weights / 7], axis=1))
+    curve = curve_of(labels == 1, scores, np.arange(labels.size))
+    weighted = measure(curve(np.stack([weights, weights / 7], axis=1)))
     assert weighted == pytest.approx(oracle(labels, scores, sample_weight=weights), abs=1e-12)
 
 

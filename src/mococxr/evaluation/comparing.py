@@ -15,17 +15,7 @@ from mococxr import metrics
 from mococxr.errors import InputError, UndefinedError
 from mococxr.evaluation.predictions import Floats, Rows, Table, paired
 from mococxr.measure import comparison
-from mococxr.measure.measures import (
-    ENDS,
-    MEASURES,
-    Block,
-    Replicates,
-    Resampling,
-    or_reason,
-    picked,
-    quoted_auroc,
-    replicated,
-)
+from mococxr.measure.measures import ENDS, Block, Replicates, Resampling, or_reason, picked, quoted_auroc, replicated
 
 if TYPE_CHECKING:
     from mococxr.settings import EvaluateSettings
@@ -36,7 +26,7 @@ NO_NUMBERS = {"low": None, "high": None, "z": None, "p": None}
 
 def measured(rows: Rows, how: Resampling) -> tuple[Block, Replicates]:
     """What is measured on one table, and the replicates of the AUROC, which its comparison with another needs."""
-    results = {name: replicated(name, rows.labels, rows.scores, rows.patients, how) for name in MEASURES}
+    results = replicated(rows.labels, rows.scores, rows.patients, how)
     area = results.pop("auroc")
     delong = or_reason(
         lambda: picked(metrics.delong_interval(rows.labels, rows.scores, level=how.level), ENDS), dict.fromkeys(ENDS)
@@ -77,13 +67,19 @@ class Pair:
         """The sentence where a class has too few patients in one of the tables."""
         return self.first.too_few or (self.second.too_few if self.unpaired else None)
 
-    def compare(self, level: float, by_patient: bool) -> metrics.Difference:
-        """The difference over patients, or with every row for a patient; errors as `clustered_paired`."""
+    def compare(self, level: float) -> metrics.Difference:
+        """The difference over patients; errors as `clustered_paired`."""
         a, b = self.first, self.second
-        ids = (a.patients, b.patients) if by_patient else (None, None)
         if self.unpaired:
-            return metrics.clustered_unpaired(a.labels, a.scores, ids[0], b.labels, b.scores, ids[1], level)
-        return metrics.clustered_paired(a.labels, a.scores, b.scores, ids[0], level)
+            return metrics.clustered_unpaired(a.labels, a.scores, a.patients, b.labels, b.scores, b.patients, level)
+        return metrics.clustered_paired(a.labels, a.scores, b.scores, a.patients, level)
+
+    def by_row(self, level: float) -> metrics.DeLong | None:
+        """DeLong's test with every row for a patient; errors as `clustered_paired`."""
+        a, b = self.first, self.second
+        if self.unpaired:
+            return metrics.delong_unpaired(a.labels, a.scores, b.labels, b.scores, level)
+        return metrics.delong_paired(a.labels, a.scores, b.scores, level=level)
 
 
 def make_pair(table: Table, rows: Rows, second: Table, settings: EvaluateSettings) -> Pair:
@@ -92,10 +88,10 @@ def make_pair(table: Table, rows: Rows, second: Table, settings: EvaluateSetting
         moved = paired(table, second, settings.key)
         return Pair(rows, dataclasses.replace(rows, name=str(moved.path), scores=moved.scores[table.known]), False)
     others = second.rows()
-    shared = np.intersect1d(rows.patients, others.patients) if settings.patient is not None else np.empty(0)
-    if shared.size:
+    shared = rows.shared_patients(others)
+    if shared:
         raise InputError(
-            f"{shared.size} patients are in both {rows.name} and {others.name}, first {str(shared[0])!r}: --unpaired "
+            f"{len(shared)} patients are in both {rows.name} and {others.name}, first {shared[0]!r}: --unpaired "
             "needs different patients.",
             "Leave --unpaired out if the rows pair; or leave these patients out of one table.",
         )
@@ -111,9 +107,7 @@ def compared(
     value = replicates.value - others.value
     counted = _by_bootstrap(pair, replicates, others, how)
     clustered = pair.first.clustered or (pair.unpaired and pair.second.clustered)
-    by_row = or_reason(
-        lambda: _plain(pair.compare(how.level, by_patient=False), (*NO_NUMBERS, "variance", "covariance")), NO_NUMBERS
-    )
+    by_row = or_reason(lambda: _plain(pair.by_row(how.level), (*NO_NUMBERS, "variance", "covariance")), NO_NUMBERS)
     difference = _primary(value, by_row, counted, clustered)
     quoted, result = _quoted(pair, value, how.level)
     if pair.too_few:  # a p from a few patients would be quoted: it is nowhere
@@ -156,11 +150,11 @@ def left_out(pair: Pair, first: Replicates, second: Replicates) -> Floats | None
     return np.concatenate([a - second.value, first.value - b]) if pair.unpaired else a - b
 
 
-def _plain(result: metrics.Difference, names: Iterable[str]) -> Block:
+def _plain(result: metrics.DeLong | None, names: Iterable[str]) -> Block:
     """DeLong's own numbers, as other programs print them."""
-    if result.delong is None:
+    if result is None:
         raise UndefinedError("the difference has no variance: each column separates the classes fully")
-    return picked(result.delong, names)
+    return picked(result, names)
 
 
 def _quoted(pair: Pair, value: float, level: float) -> tuple[Block, metrics.Difference | None]:
@@ -168,7 +162,7 @@ def _quoted(pair: Pair, value: float, level: float) -> tuple[Block, metrics.Diff
     method = "DeLong joined with MOVER over patients" + (", unpaired" if pair.unpaired else "")
     plain = (*NO_NUMBERS, "variance", "covariance", "df")
     try:
-        result = pair.compare(level, by_patient=True)
+        result = pair.compare(level)
     except UndefinedError as error:
         numbers = dict.fromkeys((*ENDS[1:], "p", "variance", "delong"))
         return {"value": value, **numbers, "method": method, "verdict": "undefined",
@@ -177,5 +171,5 @@ def _quoted(pair: Pair, value: float, level: float) -> tuple[Block, metrics.Diff
     verdict = comparison.verdict(result, rows.labels, rows.patients, sources=comparison.SOURCES[:1])
     words = verdict.sentence if verdict.word == "too few" else f"{verdict.sentence} {RETRAINING}"
     numbers = picked(result, (*ENDS[1:], "p", "variance"))
-    numbers["delong"] = or_reason(lambda: _plain(result, plain), dict.fromkeys(plain))
+    numbers["delong"] = or_reason(lambda: _plain(result.delong, plain), dict.fromkeys(plain))
     return {"value": value, **numbers, "method": method, "verdict": verdict.word, "words": words}, result

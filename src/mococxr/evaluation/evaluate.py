@@ -16,8 +16,9 @@ from mococxr import console, files, metrics
 from mococxr.errors import InputError, UndefinedError
 from mococxr.evaluation.comparing import compared, make_pair, measured
 from mococxr.evaluation.predictions import PredictionFile, Rows, Table
+from mococxr.evaluation.summary import summary
 from mococxr.measure import comparison, operating, subgroups
-from mococxr.measure.measures import MEASURES, Block, Resampling, averages
+from mococxr.measure.measures import Block, Resampling, averages
 from mococxr.measure.operating import ThresholdRule
 
 if TYPE_CHECKING:
@@ -127,6 +128,10 @@ def _label_block(
 ) -> Block:  # fmt: skip
     """Everything about one label."""
     rows = table.rows()
+    second = None
+    if settings.against is not None:
+        second = inputs[settings.against].table(table.label, score, settings.patient, settings.key)
+    how = how.on(max(other.labels.size for other in (table, second) if other is not None))
     first, replicates = measured(rows, how)
     bootstrap: Block = {
         **dataclasses.asdict(how),
@@ -141,15 +146,14 @@ def _label_block(
         "against": None, "difference": None, "comparison": None, "margin": None, "planning": None,
         "bootstrap": bootstrap, "operating_point": None, "calibration": None,
     }  # fmt: skip
-    if settings.against is not None:
-        second = inputs[settings.against].table(table.label, score, settings.patient, settings.key)
+    if second is not None:
         pair = make_pair(table, rows, second, settings)
         block.update(compared(pair, replicates, bootstrap, settings, how))
-    notes = _notes(block)
+    notes = _notes(block, settings.replicates)
     validation = None
     if settings.validation is not None:
         validation = inputs[settings.validation].table(table.label, score, settings.patient, None).rows()
-        overlap = _check_disjoint(rows, validation, settings.patient is not None)
+        overlap = _check_disjoint(rows, validation)
         notes += [overlap] if overlap else []
     if rule is not None:
         block["operating_point"] = _operating_block(rule, rows, validation, settings.prevalence, how)
@@ -160,22 +164,20 @@ def _label_block(
     return {**block, "notes": notes}
 
 
-def _check_disjoint(tested: Rows, validation: Rows, named: bool) -> str | None:
-    """Refuse a validation table that is the table of predictions; a warning where patients (if `named`) are in both."""
-    judged, fitted = (
-        np.sort(np.stack([rows.labels, rows.scores], axis=1).view("f8,f8").ravel()) for rows in (tested, validation)
-    )
-    if np.array_equal(judged, fitted):
+def _check_disjoint(tested: Rows, validation: Rows) -> str | None:
+    """Refuse a validation table that is the table of predictions; a warning where patients are in both."""
+    judged, fitted = (np.stack([rows.scores, rows.labels]) for rows in (tested, validation))
+    if judged.shape == fitted.shape and (judged[:, np.lexsort(judged)] == fitted[:, np.lexsort(fitted)]).all():
         raise InputError(
             f"{validation.name} holds the labels and scores of {tested.name}: a threshold or calibration that is "
             "fitted and judged on the same rows looks better than it is.",
             "Give --validation a table of other patients, or --threshold a number fixed in advance.",
         )
-    shared = np.intersect1d(tested.patients.astype(str), validation.patients.astype(str)).size if named else 0
+    shared = tested.shared_patients(validation)
     if not shared:
         return None
     return (
-        f"{shared} patients of {tested.name} are in {validation.name} too: if they are the same people, what was "
+        f"{len(shared)} patients of {tested.name} are in {validation.name} too: if they are the same people, what was "
         "fitted to it looks better than it is."
     )
 
@@ -256,8 +258,12 @@ def _groups(table: Table, name: str) -> pl.Series:
     return known
 
 
-def _notes(block: Block) -> list[str]:
-    """What a reader must know besides the numbers, one sentence each."""
+BELOW_CHANCE = 0.4
+"""An AUROC below it, with an interval that leaves 0.5 out, is worth a look at the direction of the score."""
+
+
+def _notes(block: Block, asked: int) -> list[str]:
+    """What a reader must know besides the numbers, one sentence each; `asked` are resamples."""
     notes = []
     if block["patients_assumed"]:
         notes.append("No --patient was given: each row was taken for a patient of its own.")
@@ -268,122 +274,14 @@ def _notes(block: Block) -> list[str]:
     if bootstrap["undefined"]:
         share = f"{bootstrap['undefined']} of {bootstrap['replicates']}"
         notes.append(f"{share} resamples held one class only; they were left out.")
+    if bootstrap["replicates"] < asked:
+        notes.append(
+            f"{bootstrap['replicates']:,} resamples instead of {asked:,}: so many are taken of {block['n']:,} rows. The "
+            "AUROC to report and the comparison use none."
+        )
+    if (high := block["interval"]["high"]) is not None and high < 0.5 and block["interval"]["value"] < BELOW_CHANCE:
+        notes.append(
+            f"The AUROC of {block['score']} is {block['interval']['value']:.3f}, below that of chance: the score may be "
+            f"turned round (higher for rows without {block['label']}), or the labels may be."
+        )
     return [*notes, block["too_few"]] if block["too_few"] else notes
-
-
-# --- the small table that is printed
-
-WIDE = 46
-METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
-OTHERS = [name for name in MEASURES if name != "auroc"]
-"""The metrics that have no interval but that of the bootstrap."""
-
-
-def summary(result: Block) -> str:
-    """Of one label, or of several with their averages."""
-    if "labels" not in result:
-        return "\n".join(_label_lines(result))
-    lines = []
-    for block in result["labels"]:
-        lines += [f"{block['label']}", *(f"  {line}" for line in _label_lines(block)), ""]
-    lines.append(f"{len(result['labels'])} labels together")
-    for average in ("macro", "micro"):
-        for metric, block in result[average].items():
-            lines.append("  " + _line(f"{average} {MEASURES[metric].name}", block))
-    return "\n".join(lines)
-
-
-def _label_lines(result: Block) -> list[str]:
-    quoted = result["interval"]
-    lines = [
-        f"{result['n']} rows of {result['patients']} patients, {result['positives']} rows positive",
-        f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
-        _line("AUROC", {**quoted, "method": None}) + ("  (report this one)" if quoted["low"] is not None else ""),
-        _line(f"  {METHODS[result['auroc']['method']]}", {**result["auroc"], "method": None}),
-        *(_line(MEASURES[name].name, result[name]) for name in OTHERS),
-    ]
-    if result["against"]:
-        lines += _compared_lines(result)
-    if result["operating_point"]:
-        lines += _operating_lines(result["operating_point"])
-    if result["calibration"]:
-        lines += _calibration_lines(result["calibration"])
-    for block in result["subgroups"]:
-        lines += _group_lines(block)
-    return lines
-
-
-def _line(name: str, block: Block) -> str:
-    if block["value"] is None:
-        return f"{name:{WIDE}}{'':8}  not defined: {block['reason']}"
-    if block["low"] is None:
-        return f"{name:{WIDE}}{block['value']:8.3f}  not defined: {block['reason']}"
-    by = f" by {block['method']}" if block.get("method") else ""
-    return f"{name:{WIDE}}{block['value']:8.3f}  {block['low']:.3f} to {block['high']:.3f}{by}"
-
-
-def _compared_lines(result: Block) -> list[str]:
-    quoted = result["comparison"]
-    difference = _line("AUROC difference", quoted)
-    if quoted["p"] is not None:
-        difference += f", p {quoted['p']:.2g}"
-        if quoted.get("p_holm") is not None:
-            difference += f" (Holm over the labels {quoted['p_holm']:.2g})"
-    lines = [
-        _line("AUROC, against", {**result["against"]["interval"], "method": None}),
-        *(_line(f"{MEASURES[name].name}, against", result["against"][name]) for name in OTHERS),
-        difference,
-        quoted["words"],
-    ]
-    if margin := result["margin"]:
-        lines += [f"Margin {margin['margin']:g}: {_margin_words(margin)}."]
-    if planning := result["planning"]:
-        lines.append(planning["words"] or f"No plan for a next study: {planning['reason']}")
-    return lines
-
-
-def _margin_words(margin: Block) -> str:
-    if margin.get("reason"):
-        return f"not judged. {margin['reason']}".rstrip(".")
-    tests = (("non-inferiority", margin["noninferior"]), ("equivalence", margin["equivalent"]))
-    return "; ".join(f"{name}: {test['conclusion']} (p {test['p']:.2g})" for name, test in tests)
-
-
-def _operating_lines(point: Block) -> list[str]:
-    if point["threshold"] is None:
-        return [f"Threshold: none. {point['reason']}"]
-    rule = {"given": "as given", "youden": "by Youden's index"}.get(
-        point["by"], f"for sensitivity {point['wanted_sensitivity']}"
-    )
-    chosen = f", chosen on {point['validation']}" if point["validation"] else ""
-    lines = [f"Threshold {point['threshold']:.6g} {rule}{chosen}"]
-    shown = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
-    lines += [_line(f"  {words}", point[name]) for name, words in shown.items()]
-    lines.append(_line("  Youden's index", point["youden"]))
-    if elsewhere := point["elsewhere"]:
-        share = f"at {100 * elsewhere['prevalence']:g} % positive"
-        lines += [_line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")]
-    return lines
-
-
-def _calibration_lines(block: Block) -> list[str]:
-    name = "Calibration of the scores as they are" if block["method"] == "none" else f"Calibrated ({block['method']})"
-    if block.get("reason"):
-        return [f"{name}: not judged. {block['reason']}"]
-    lines = [name, _line("  Brier score", block["brier"]), _line("  calibration error", block["ece"])]
-    lines[-1] += f" (expected if perfect {block['ece_if_perfect']:.3f})"
-    return [*lines, _line("  slope", block["slope"]), _line("  intercept", block["intercept"])]
-
-
-def _group_lines(block: Block) -> list[str]:
-    lines = [f"By {block['column']}"]
-    for group in block["groups"]:
-        size = f"{group['patients']} patients, {group['positives']} positive"
-        lines.append(f"{_line('  ' + group['name'], {**group['auroc'], 'method': None})}  ({size})")
-    for gap in block["gaps"]:
-        if gap["difference"] is not None:
-            numbers = {"value": gap["difference"], "low": gap["low"], "high": gap["high"]}
-            flag = ", flagged" if gap["flagged"] else ""
-            name = f"  {gap['group']} minus {gap['against']}"
-            lines.append(f"{_line(name, numbers)}, Holm p {gap['p_holm']:.2g}{flag}")
-    return lines

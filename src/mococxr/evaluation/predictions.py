@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import InputError
+from mococxr.metrics.checks import count_patients
 
 Floats = NDArray[np.float64]
 ONE_ROW_EACH = "Give both tables one row per image, in the same order or paired by --key COLUMN."
@@ -22,17 +23,21 @@ ONE_ROW_EACH = "Give both tables one row per image, in the same order or paired 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a table that are judged: labels 1 or 0, both present, finite scores, patients; all (N,)."""
+    """The rows of a table that are judged: labels 1 or 0, both present, finite scores, patients; all (N,).
+
+    Patients are numbers from 0, in the order of their names (`names`, (U,)); None where each row is one.
+    """
 
     name: str
     labels: Floats
     scores: Floats
-    patients: NDArray
+    patients: NDArray[np.intp]
+    names: pl.Series | None = None
 
     @property
     def count(self) -> int:
         """Patients."""
-        return int(np.unique(self.patients).size)
+        return count_patients(self.patients)
 
     @property
     def clustered(self) -> bool:
@@ -43,6 +48,12 @@ class Rows:
     def too_few(self) -> str | None:
         """The sentence where a class has too few patients."""
         return metrics.too_few(self.labels, self.patients)
+
+    def shared_patients(self, other: Rows) -> list[str]:
+        """The patients that are in both, sorted; none where they have no names."""
+        if self.names is None or other.names is None:
+            return []
+        return self.names.filter(self.names.is_in(other.names.implode())).to_list()
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,12 @@ class Table:
                 f"{self.path}, column {self.label!r}: {problem}.",
                 "AUROC needs at least one row of each class: check the column, or add rows.",
             )
-        patients = np.flatnonzero(known) if self.patients is None else self.patients[known]
-        return Rows(str(self.path), labels, self.scores[known], patients)
+        if self.patients is None:
+            return Rows(str(self.path), labels, self.scores[known], np.arange(labels.size))
+        cells = pl.Series(self.patients[known])
+        names = cells.unique().sort()
+        patients = cells.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.intp)
+        return Rows(str(self.path), labels, self.scores[known], patients, names)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mococxr import metrics
 from mococxr.errors import UndefinedError
-from mococxr.metrics import Estimate, Measure, Resamples
+from mococxr.metrics import Curve, Estimate, Measure, Resamples
 from mococxr.metrics.checks import Floats
 
 Block: TypeAlias = dict[str, Any]
@@ -52,8 +52,21 @@ class Resampling:
     method: str = "percentile"
     stratified: bool = False
 
+    def on(self, rows: int) -> Resampling:
+        """The same with as many resamples as `MAX_ROWS` rows together allow, `MIN_REPLICATES` at the least."""
+        return replace(self, replicates=min(self.replicates, max(MIN_REPLICATES, MAX_ROWS // rows)))
+
+
+MIN_REPLICATES, MAX_ROWS = 200, 10_000_000
+"""2,000 resamples of up to 5,000 rows. Of more rows fewer do: the interval is then so short that its second digit does
+not depend on them."""
 
 ENDS = ("variance", "low", "high")
+
+
+def every(curve: Curve) -> Floats:
+    """All of `MEASURES` of each weighting, (K, B)."""
+    return np.stack([words.measure(curve) for words in MEASURES.values()])
 
 
 def picked(result: object, names: Iterable[str]) -> Block:
@@ -88,18 +101,21 @@ class Replicates:
         return or_reason(ends, dict.fromkeys(ENDS))
 
 
-def replicated(name: str, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, how: Resampling) -> Replicates:
-    """A metric of one score column on the resamples of the patients.
+def replicated(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, how: Resampling) -> dict[str, Replicates]:
+    """Every metric of one score column on the same resamples of the patients.
 
     Raises:
         UndefinedError: one class is absent.
     """
     y, ids, columns = np.asarray(labels), np.asarray(patients), np.asarray(scores)[None]
-    measure = MEASURES[name].measure
-    left_out = metrics.jackknife(y, columns, ids, measure)[0] if how.method == "bca" else None
+    left_out_KU = metrics.jackknife(y, columns, ids, every)[0] if how.method == "bca" else [None] * len(MEASURES)
     strata = np.isin(ids, ids[y == 1]) if how.stratified else None  # a patient with any positive row
-    values_B = metrics.bootstrap(y, columns, ids, how.replicates, how.seed, strata, measure)[0]
-    return Replicates(MEASURES[name].value(y, scores), values_B, left_out)
+    values_KB = metrics.bootstrap(y, columns, ids, how.replicates, how.seed, strata, every)[0]
+    values_K = metrics.values_of(every, y, columns[0])
+    return {
+        name: Replicates(float(value), values_B, left_out_U)
+        for name, value, values_B, left_out_U in zip(MEASURES, values_K, values_KB, left_out_KU, strict=True)
+    }
 
 
 def quoted_auroc(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, level: float) -> Block:
@@ -143,33 +159,37 @@ def averages(
         how: replicates, seed and level are used.
     """
     ids = np.arange(len(labels_NL)) if patients is None else patients
+    how = how.on(labels_NL.size)
     drawn = metrics.patient_resamples(ids, how.replicates, how.seed)
     # Rows and labels in one list: a row keeps its patient under every label.
     flat = replace(drawn, unit_N=np.repeat(drawn.unit_N, labels_NL.shape[1]))
+    each = [_resampled(labels_NL[:, i], scores_NL[:, i], drawn, f"label {i}: ") for i in range(labels_NL.shape[1])]
+    together = _resampled(labels_NL.ravel(), scores_NL.ravel(), flat)
+    reasons = "; ".join(result for result in each if isinstance(result, str))
     blocks: dict[str, dict[str, Block]] = {"macro": {}, "micro": {}}
     for name in MEASURES:
-        results = [
-            _resampled(name, labels_NL[:, i], scores_NL[:, i], drawn, f"label {i}: ") for i in range(labels_NL.shape[1])
-        ]
-        reasons = [result for result in results if isinstance(result, str)]
-        measured = [result for result in results if not isinstance(result, str)]
-        macro: Replicates | str = "; ".join(reasons)
+        macro: Replicates | str = reasons
         if not reasons:
-            values_B = np.array([result.values_B for result in measured]).mean(axis=0)
-            macro = Replicates(float(np.mean([result.value for result in measured])), values_B)
-        micro = _resampled(name, labels_NL.ravel(), scores_NL.ravel(), flat)
-        blocks["macro"][name], blocks["micro"][name] = _shown(macro, how), _shown(micro, how)
+            of_name = [result[name] for result in each if not isinstance(result, str)]
+            values_B = np.array([result.values_B for result in of_name]).mean(axis=0)
+            macro = Replicates(float(np.mean([result.value for result in of_name])), values_B)
+        blocks["macro"][name] = _shown(macro, how)
+        blocks["micro"][name] = _shown(together if isinstance(together, str) else together[name], how)
     return blocks
 
 
-def _resampled(name: str, labels: Floats, scores: Floats, drawn: Resamples, prefix: str = "") -> Replicates | str:
-    """A metric of the rows with a known label, or the reason why there is none."""
+def _resampled(labels: Floats, scores: Floats, drawn: Resamples, prefix: str = "") -> dict[str, Replicates] | str:
+    """Every metric of the rows with a known label, or the reason why there is none."""
     known = ~np.isnan(labels)
     try:
-        values_B = metrics.resampled(MEASURES[name].measure, labels, scores[None], drawn, known)[0]
-        return Replicates(MEASURES[name].value(labels[known], scores[known]), values_B)
+        values_KB = metrics.resampled(every, labels, scores[None], drawn, known)[0]
     except UndefinedError as error:
         return f"{prefix}{error}"
+    values_K = metrics.values_of(every, labels[known], scores[known])
+    return {
+        name: Replicates(float(value), values_B)
+        for name, value, values_B in zip(MEASURES, values_K, values_KB, strict=True)
+    }
 
 
 def _shown(result: Replicates | str, how: Resampling) -> Block:

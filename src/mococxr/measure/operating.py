@@ -21,9 +21,8 @@ COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negative
 RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden")
 CALIBRATION = ("brier", "ece", "slope", "intercept")
 
-MAX_REPLICATES, MIN_REPLICATES, MAX_ROWS = 1000, 200, 2_000_000
-"""Resamples behind the numbers of calibration, each of which takes two logistic regressions: at the most, at the least,
-and on many rows as many as make `MAX_ROWS` rows together."""
+MAX_REPLICATES = 1000
+"""Sets of labels that are drawn for the calibration error, at the most."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def point_block(
     threshold: float, labels: NDArray, scores: Floats, patients: NDArray, how: Resampling
 ) -> tuple[Block, OperatingPoint]:
     """What the threshold does on rows that did not choose it: counts, and the `RATES` with intervals."""
-    point = metrics.operating_point(labels, scores, threshold, patients, how.level, how.replicates, how.seed)
+    point = metrics.operating_point(labels, scores, threshold, patients, how.level)
     counts = {name: getattr(point, name) for name in COUNTS}
     return counts | {name: getattr(point, name).block() for name in RATES}, point
 
@@ -78,8 +77,8 @@ def why_undefined(blocks: Block, names: Iterable[str]) -> str | None:
 
 
 def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray, how: Resampling) -> Block:
-    """How right probabilities are on rows that did not fit them: the numbers of `CALIBRATION`, `ece_if_perfect`, and
-    `curve`, the bins of the reliability curve.
+    """How right probabilities are on rows that did not fit them: the numbers of `CALIBRATION`, `ece_if_perfect`,
+    `curve` (the bins of the reliability curve) and `replicates` (sets of labels drawn for the calibration error).
 
     Raises:
         UndefinedError: a class has too few patients.
@@ -87,8 +86,7 @@ def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray,
     few = metrics.too_few(labels, patients, consequence="no calibration is judged")
     if few is not None:
         raise UndefinedError(few)
-    # Enough for two digits of an interval; the logistic fits would take minutes otherwise.
-    replicates = min(how.replicates, MAX_REPLICATES, max(MIN_REPLICATES, MAX_ROWS // labels.size))
+    replicates = min(MAX_REPLICATES, how.on(labels.size).replicates)
     result = metrics.calibration(labels, probabilities, patients, replicates=replicates, seed=how.seed, level=how.level)
     numbers = {name: getattr(result, name).block() for name in CALIBRATION}
     curve = [
@@ -96,7 +94,7 @@ def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray,
          "patients": point.patients}
         for point in result.curve
     ]  # fmt: skip
-    return {**numbers, "ece_if_perfect": result.ece_if_perfect, "curve": curve}
+    return {**numbers, "ece_if_perfect": result.ece_if_perfect, "curve": curve, "replicates": replicates}
 
 
 def fit_blocks(

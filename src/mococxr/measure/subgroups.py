@@ -43,7 +43,7 @@ def subgroup_blocks(
         groups: column -> group of each row (N,), null where unknown (that row is left out and counted).
         labels, patients: of the rows, (N,).
         scores: (N,), or (T, N) for the mean over trials.
-        how: replicates, seed and level are used.
+        how: its level is used.
         minimum: patients of each class that a group needs.
     """
     blocks = [_column(name, values, labels, scores, patients, how, minimum) for name, values in groups.items()]
@@ -63,7 +63,7 @@ def _column(
     try:
         result = metrics.subgroups(
             labels[known], scores[..., known], values.drop_nulls().to_numpy().astype(str), patients[known],
-            minimum=minimum, replicates=how.replicates, seed=how.seed, level=how.level,
+            minimum=minimum, level=how.level,
         )  # fmt: skip
     except UndefinedError as error:  # the known rows are of one class
         return {**block, "against": None, "groups": [], "gaps": [], "reason": str(error)}

@@ -7,7 +7,14 @@ define is an `UndefinedError` with the reason, or a counted NaN replicate.
 """
 
 from mococxr.metrics.auroc import auroc_interval, delong_interval
-from mococxr.metrics.auroc_difference import DeLong, Difference, clustered_paired, clustered_unpaired
+from mococxr.metrics.auroc_difference import (
+    DeLong,
+    Difference,
+    clustered_paired,
+    clustered_unpaired,
+    delong_paired,
+    delong_unpaired,
+)
 from mococxr.metrics.calibration import (
     Bin,
     Calibration,
@@ -40,6 +47,7 @@ from mococxr.metrics.intervals import (
     jackknife,
     patient_resamples,
     percentile_estimate,
+    proportion,
     resampled,
     wilson,
 )
@@ -53,6 +61,7 @@ from mococxr.metrics.operating import (
     threshold_for_sensitivity,
 )
 from mococxr.metrics.ranking import (
+    Curve,
     Measure,
     auroc,
     auroc_measure,
@@ -61,6 +70,7 @@ from mococxr.metrics.ranking import (
     partial_auroc,
     partial_auroc_measure,
     value_of,
+    values_of,
 )
 from mococxr.metrics.subgroups import Gap, Group, Subgroups, age_bands, subgroups
 from mococxr.metrics.variance import VarianceSplit, split_difference, variance_split

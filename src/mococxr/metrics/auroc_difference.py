@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
-from scipy.stats import rankdata
 
-from mococxr.metrics.auroc import Area, area, parts_of
-from mococxr.metrics.checks import Floats, as_columns, as_patients, check_level
+from mococxr.metrics.auroc import Area, Parts, area, area_of, delong_interval, parts_of
+from mococxr.metrics.checks import Floats, as_columns, as_labels, as_patients, check_level, count_patients
 
 ROUNDING = 1e-14
 """Variance of a difference of AUROC below which the two score columns rank the rows alike."""
@@ -84,23 +83,77 @@ def clustered_paired(
     >>> round(result.difference, 3), round(result.delong.p, 3), round(result.p, 3)
     (0.278, 0.264, 0.359)
     """
+    check_level(level)
     columns_a, columns_b = as_columns(scores_a), as_columns(scores_b)
+    parts, difference, variances = _paired(labels, columns_a, columns_b, patients)
+    variance, first, second, shared = variances
+    correlation = 0.0
+    if variance == 0 and _rank_alike(columns_a, columns_b):
+        same = DeLong(0.0, 0.0, 0.0, 1.0, *variances)
+        return Difference(0.0, 0.0, 0.0, 1.0, same, lambda _: (0.0, 0.0))
+    if variance > 0 and first > 0 and second > 0:
+        correlation = float(np.clip(shared / np.sqrt(first * second), -1, 1))
+    size, positive, ids = len(columns_a), as_labels(labels), as_patients(patients, columns_a.shape[1])
+    a = area_of(parts.some(slice(size)), positive, columns_a, ids)
+    b = area_of(parts.some(slice(size, None)), positive, columns_b, ids)
+    return _compared(difference, level, lambda tail: mover(a, b, correlation, tail), variances)
+
+
+def delong_paired(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, patients: ArrayLike | None = None, level: float = 0.95
+) -> DeLong | None:
+    """DeLong's plain test alone, the `delong` of `clustered_paired`; arguments and errors as there.
+
+    >>> round(delong_paired([1, 1, 1, 0, 0, 0], [3, 2, 1, 2, 0, 0], [1, 3, 0, 2, 1, 0]).p, 3)
+    0.264
+    """
+    check_level(level)
+    columns_a, columns_b = as_columns(scores_a), as_columns(scores_b)
+    _, difference, variances = _paired(labels, columns_a, columns_b, patients)
+    if variances[0] == 0 and _rank_alike(columns_a, columns_b):
+        return DeLong(0.0, 0.0, 0.0, 1.0, *variances)
+    return _delong(difference, (1 - level) / 2, variances)
+
+
+def delong_unpaired(
+    labels_a: ArrayLike, scores_a: ArrayLike, labels_b: ArrayLike, scores_b: ArrayLike, level: float = 0.95
+) -> DeLong | None:
+    """DeLong's plain test alone where each row is a patient, the `delong` of `clustered_unpaired`; errors as there.
+
+    >>> labels, scores = [1, 1, 1, 0, 0, 0], [3, 2, 0, 1, 1, 0]
+    >>> round(delong_unpaired(labels, scores, labels, [1, 2, 0, 1, 2, 0]).p, 3)
+    0.584
+    """
+    check_level(level)
+    a, b = (delong_interval(*table) for table in ((labels_a, scores_a), (labels_b, scores_b)))
+    sides, sizes = (a.variance or 0.0, b.variance or 0.0), (np.size(scores_a), np.size(scores_b))
+    variances = (sum(sides), *sides, 0.0)
+    return _delong(a.ends()[0] - b.ends()[0], (1 - level) / 2, variances, _welch(sides, sizes))
+
+
+def _welch(variances: tuple[float, float], patients: tuple[int, int]) -> float | None:
+    """Degrees of freedom of a difference on different patients; they count patients, not rows, as pROC counts its rows."""
+    spread = sum(variance**2 / (size - 1) for variance, size in zip(variances, patients, strict=True))
+    return sum(variances) ** 2 / spread if spread else None
+
+
+Variances = tuple[float, float, float, float]
+"""Of the difference, of a, of b, and the covariance of a and b."""
+
+
+def _paired(
+    labels: ArrayLike, columns_a: Floats, columns_b: Floats, patients: ArrayLike | None
+) -> tuple[Parts, float, Variances]:
+    """The parts of all columns, a first; the difference of the means; its variances."""
     shares = np.zeros((2, len(columns_a) + len(columns_b)))
     shares[0, : len(columns_a)], shares[1, len(columns_a) :] = 1 / len(columns_a), 1 / len(columns_b)
-    parts = parts_of(labels, np.concatenate([columns_a, columns_b]), patients).mean(shares)
-    covariance = parts.covariance_KK
-    difference, (first, second) = float(parts.areas_K[0] - parts.areas_K[1]), covariance.diagonal().tolist()
-    shared = float(covariance[0, 1])
-    variance, correlation = first + second - 2 * shared, 0.0
-    if variance <= ROUNDING:  # equal rankings must give exactly 0 and p = 1, not 1e-17 over 1e-9
-        variance = 0.0
-        if _rank_alike(columns_a, columns_b):
-            same = DeLong(0.0, 0.0, 0.0, 1.0, 0.0, first, second, shared)
-            return Difference(0.0, 0.0, 0.0, 1.0, same, lambda _: (0.0, 0.0))
-    elif first > 0 and second > 0:
-        correlation = float(np.clip(shared / np.sqrt(first * second), -1, 1))
-    a, b = (area(labels, columns, patients) for columns in (columns_a, columns_b))
-    return _compared(difference, level, lambda tail: mover(a, b, correlation, tail), (variance, first, second, shared))
+    parts = parts_of(labels, np.concatenate([columns_a, columns_b]), patients)
+    mean = parts.mean(shares)
+    (first, second), shared = mean.covariance_KK.diagonal().tolist(), float(mean.covariance_KK[0, 1])
+    variance = first + second - 2 * shared
+    # Equal rankings must give exactly 0 and p = 1, not 1e-17 over 1e-9.
+    variances = 0.0 if variance <= ROUNDING else variance, first, second, shared
+    return parts, float(mean.areas_K[0] - mean.areas_K[1]), variances
 
 
 def clustered_unpaired(
@@ -128,16 +181,13 @@ def clustered_unpaired(
     >>> round(result.difference, 3), round(result.delong.p, 3)
     (0.222, 0.584)
     """
-    tables = [(labels_a, as_columns(scores_a), patients_a), (labels_b, as_columns(scores_b), patients_b)]
+    check_level(level)
+    tables = ((labels_a, as_columns(scores_a), patients_a), (labels_b, as_columns(scores_b), patients_b))
     a, b = (area(*table) for table in tables)
-    # Degrees of freedom count patients, not rows, as pROC counts its rows.
-    sizes = [np.unique(as_patients(ids, columns.shape[1])).size for _, columns, ids in tables]
-    variance = a.variance + b.variance
-    spread = sum(side.variance**2 / (size - 1) for side, size in zip((a, b), sizes, strict=True))
-    df = variance**2 / spread if spread else None
-    return _compared(
-        a.value - b.value, level, lambda tail: mover(a, b, 0.0, tail), (variance, a.variance, b.variance, 0.0), df
-    )
+    first, second = (count_patients(as_patients(ids, columns.shape[1])) for _, columns, ids in tables)
+    variances = (a.variance + b.variance, a.variance, b.variance, 0.0)
+    df = _welch((a.variance, b.variance), (first, second))
+    return _compared(a.value - b.value, level, lambda tail: mover(a, b, 0.0, tail), variances, df)
 
 
 def mover(a: Area, b: Area, correlation: float, tail: float) -> tuple[float, float]:
@@ -151,29 +201,32 @@ def mover(a: Area, b: Area, correlation: float, tail: float) -> tuple[float, flo
     return difference - reach(a.value - low_a, high_b - b.value), difference + reach(high_a - a.value, b.value - low_b)
 
 
-def _compared(
-    difference: float, level: float, wider: Ends, variances: tuple[float, float, float, float], df: float | None = None
-) -> Difference:
-    """DeLong's interval (normal, or by Student's t with `df`) joined with a wider one."""
-    check_level(level)
+def _delong(difference: float, tail: float, variances: Variances, df: float | None = None) -> DeLong | None:
+    """DeLong's test (normal, or by Student's t with `df`); None where the difference has no variance."""
     error = float(np.sqrt(variances[0]))
-    z = difference / error if error else 0.0
+    if not error:
+        return None
+    z = difference / error
+    half = error * float(-ndtri(tail) if df is None else -stdtrit(df, tail))
+    p = float(2 * ndtr(-abs(z)) if df is None else 2 * stdtr(df, -abs(z)))
+    return DeLong(difference - half, difference + half, z, p, *variances, df)
 
-    def plain(tail: float) -> tuple[float, float]:
-        half = error * float(-ndtri(tail) if df is None else -stdtrit(df, tail))
-        return difference - half, difference + half
+
+def _compared(
+    difference: float, level: float, wider: Ends, variances: Variances, df: float | None = None
+) -> Difference:
+    """DeLong's interval joined with a wider one."""
 
     def ends(tail: float) -> tuple[float, float]:
-        (low, high), (least, most) = plain(tail), wider(tail)
-        return min(low, least), max(high, most)
+        low, high = wider(tail)
+        plain = _delong(difference, tail, variances, df)
+        return (min(low, plain.low), max(high, plain.high)) if plain else (low, high)
 
-    tail = (1 - level) / 2
-    delong, p = None, 2 * tail_at(wider, difference, 0.0)
-    if error:
-        plain_p = float(2 * ndtr(-abs(z)) if df is None else 2 * stdtr(df, -abs(z)))
-        delong = DeLong(*plain(tail), z, plain_p, *variances, df)
-        p = max(p, plain_p)  # an interval that joins two leaves 0 out only where both do
-    return Difference(difference, *ends(tail), p, delong, ends)
+    delong = _delong(difference, (1 - level) / 2, variances, df)
+    p = 2 * tail_at(wider, difference, 0.0)
+    if delong:
+        p = max(p, delong.p)  # an interval that joins two leaves 0 out only where both do
+    return Difference(difference, *ends((1 - level) / 2), p, delong, ends)
 
 
 def tail_at(ends: Ends, value: float, limit: float) -> float:
@@ -193,5 +246,5 @@ def tail_at(ends: Ends, value: float, limit: float) -> float:
 
 def _rank_alike(a_TN: Floats, b_TN: Floats) -> bool:
     """Whether two sets of score columns order the rows in the same ways."""
-    a, b = (np.unique(rankdata(columns, axis=1), axis=0) for columns in (a_TN, b_TN))
+    a, b = (np.unique([np.unique(row, return_inverse=True)[1] for row in columns], axis=0) for columns in (a_TN, b_TN))
     return np.array_equal(a, b)

@@ -11,30 +11,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
+from scipy.optimize import brentq
+from scipy.special import expit, logit, stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import TOO_FEW, Floats, as_labels, as_patients, as_scores, too_few
-from mococxr.metrics.intervals import (
-    BLOCK,
-    DRAWN,
-    Estimate,
-    Resamples,
-    patient_resamples,
-    percentile_estimate,
-    resampled_sums,
-    wilson,
-)
-from mococxr.metrics.ranking import safe_divide
+from mococxr.metrics.checks import TOO_FEW, Floats, as_labels, as_patients, as_scores, count_patients, too_few
+from mococxr.metrics.intervals import DRAWN, Estimate, proportion
 
 NEAREST = 1e-7
 """Probabilities are kept this far from 0 and 1 where a logit is taken."""
 
 NEWTON_STEPS = 60
 """Newton needs some ten; classes that are separated fully have no finite solution and use all 60."""
-
-LONG_STEP = 0.5
-"""Steps up to this, in standard deviations, are taken as they are."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +127,13 @@ def _platt(x: Floats, y: Floats) -> Calibrator:
     """Platt (1999): the positives' target is (n + 1) / (n + 2), the negatives' 1 / (n + 2)."""
     positives, negatives = float(y.sum()), float((1 - y).sum())
     soft = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    intercept, slope = (float(fitted[0]) for fitted in logistic_fits(x, soft, np.ones((x.size, 1))))
+    intercept, slope = logistic_fit(x, soft)
     if not slope > 0:
         raise UndefinedError("the scores do not rise with the label on the validation rows")
     return Calibrator("platt", slope, intercept)
 
 
 def _temperature(x: Floats, y: Floats) -> Calibrator:
-    from scipy.optimize import brentq
-
     ones = np.ones_like(x)
 
     def loss_slope(slope: float) -> float:  # the derivative of the loss; it rises with the slope
@@ -176,85 +162,37 @@ def _isotonic(x: Floats, y: Floats) -> Calibrator:
 KINDS = {"platt": _platt, "isotonic": _isotonic, "temperature": _temperature}
 
 
-def logistic_fits(
-    x_N: Floats, y_N: Floats, weights_NB: Floats, slope: float | None = None, start: tuple[float, float] = (0.0, 0.0)
-) -> tuple[Floats, Floats]:
-    """Logistic regression on one number for many weightings of the rows at once: intercept (B,) and slope (B,).
-
-    Maximum likelihood by Newton's steps, halved where they make it worse.
+def logistic_fit(x_N: Floats, y_N: Floats) -> tuple[float, float]:
+    """Logistic regression on one number: intercept and slope of maximum likelihood, by Newton's steps, halved where they
+    make it worse.
 
     Args:
         x_N: the number; it is centred and scaled inside.
         y_N: labels or soft labels, 0 to 1.
-        weights_NB: of the rows.
-        slope: fixed; None to fit it.
-        start: intercept and slope to begin at.
 
     Returns:
-        NaN where there is no finite solution: one class without weight, or classes that are separated.
+        NaN where there is no finite solution: one class, or classes that are separated.
     """
-    middle, scale = (float(x_N.mean()), float(x_N.std()) or 1.0) if slope is None else (0.0, 1.0)
-    z = ((x_N - middle) / scale)[:, None]
-    y = y_N[:, None]
-    fixed = slope is not None
-    begin = (start[0], slope) if slope is not None else (start[0] + start[1] * middle, start[1] * scale)
-    a, b = (np.full(weights_NB.shape[1], float(value)) for value in begin)
-    failed = np.zeros(a.shape, dtype=bool)
+    middle, scale = float(x_N.mean()), float(x_N.std()) or 1.0
+    design_N2 = np.stack([np.ones_like(x_N), (x_N - middle) / scale], axis=1)
+
+    def loss(line_N: Floats) -> float:
+        return float((np.logaddexp(0, line_N) - y_N * line_N).sum())
+
+    fitted_2, step_2 = np.zeros(2), np.ones(2)
     for _ in range(NEWTON_STEPS):
-        step_a, step_b = _newton(a, b, z, y, weights_NB, fixed)
-        failed |= ~np.isfinite(step_a + step_b)  # one class has no weight, or the curvature is gone
-        step_a, step_b = np.where(failed, 0.0, step_a), np.where(failed, 0.0, step_b)
-        if max(np.abs(step_a).max(), np.abs(step_b).max()) > LONG_STEP:
-            size = _shortened(a, b, step_a, step_b, z, y, weights_NB)
-            step_a, step_b = size * step_a, size * step_b
-        a, b = a + step_a, b + step_b
-        moved = np.abs(step_a) + np.abs(step_b)
-        if np.all(moved < 1e-7):  # the next step would be its square
-            break
-    failed |= moved > 1e-6  # still on the way: separated classes have no finite solution
-    a, b = np.where(failed, np.nan, a), np.where(failed, np.nan, b)
-    if slope is not None and failed.any():
-        a[failed] = _intercepts(slope * z, y, weights_NB[:, failed])
-    return (a, b) if fixed else (a - b * middle / scale, b / scale)
-
-
-def _intercepts(line_N1: Floats, y_N1: Floats, weights_NB: Floats) -> Floats:
-    """The intercepts (B,) beside a fixed line, by bisection: where scores are 0 and 1, Newton's curvature is 0."""
-    low, high = (np.full(weights_NB.shape[1], end) for end in (-100.0, 100.0))
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = (weights_NB * (y_N1 - expit(middle + line_N1))).sum(axis=0) > 0
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.where((weights_NB * y_N1).any(axis=0) & (weights_NB * (1 - y_N1)).any(axis=0), (low + high) / 2, np.nan)
-
-
-def _shortened(a: Floats, b: Floats, step_a: Floats, step_b: Floats, z: Floats, y: Floats, weights: Floats) -> Floats:
-    """How much of each step to take: all of it, or a half, a quarter, ... where more makes the loss greater."""
-
-    def loss(size: Floats | float) -> Floats:
-        line = (a + size * step_a) + (b + size * step_b) * z
-        return (weights * (np.logaddexp(0, line) - y * line)).sum(axis=0)
-
-    before, size = loss(0.0), np.ones_like(a)
-    for _ in range(6):
-        worse = loss(size) > before + 1e-9 * np.abs(before)
-        if not worse.any():
-            break
-        size = np.where(worse, size / 2, size)
-    return size
-
-
-def _newton(a: Floats, b: Floats, z: Floats, y: Floats, weights: Floats, fixed: bool) -> tuple[Floats, Floats]:
-    p = expit(a + b * z)
-    residual, curvature = weights * (y - p), weights * p * (1 - p)
-    g0, h00 = residual.sum(axis=0), curvature.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if fixed:
-            return g0 / h00, np.zeros_like(b)
-        g1, h01 = (residual * z).sum(axis=0), (curvature * z).sum(axis=0)
-        h11 = (curvature * z * z).sum(axis=0)
-        det = h00 * h11 - h01**2
-        return (h11 * g0 - h01 * g1) / det, (h00 * g1 - h01 * g0) / det
+        p = expit(design_N2 @ fitted_2)
+        curvature_22 = (design_N2 * (p * (1 - p))[:, None]).T @ design_N2
+        if not np.linalg.cond(curvature_22) < 1e12:  # one class, one value, or on the way to infinity
+            return float("nan"), float("nan")
+        step_2 = np.linalg.solve(curvature_22, design_N2.T @ (y_N - p))
+        before = loss(design_N2 @ fitted_2) + 1e-9
+        while np.abs(step_2).max() > 0.01 and loss(design_N2 @ (fitted_2 + step_2)) > before:
+            step_2 = step_2 / 2
+        fitted_2 = fitted_2 + step_2
+        if np.abs(step_2).max() < 1e-9:
+            return float(fitted_2[0] - fitted_2[1] * middle / scale), float(fitted_2[1] / scale)
+    return float("nan"), float("nan")
 
 
 @dataclass(frozen=True)
@@ -301,7 +239,8 @@ def calibration(
         probabilities: 0 to 1, shape (N,).
         patients: patient of each row; None where each row is a patient of its own.
         bins: of the curve, as many rows in each; equal probabilities stay in one bin, and empty bins are left out.
-        replicates, seed, level: of the intervals; the bins are those of all rows in every resample.
+        replicates, seed: of the labels that are drawn for the ECE.
+        level: of the intervals.
 
     Raises:
         ValueError: a probability outside 0 to 1.
@@ -313,26 +252,16 @@ def calibration(
     p = as_scores(probabilities)
     y, logits = as_labels(labels, p.size).astype(np.float64), as_logits(p)
     ids = as_patients(patients, p.size)
-    drawn = patient_resamples(ids, replicates, seed)
+    unit_N, few = np.unique(ids, return_inverse=True)[1], min(count_patients(ids[y == label]) for label in (0, 1))
     bin_N = bin_of(p, bins)
-    member_NG = bin_N[:, None] == np.arange(bin_N.max() + 1)
-    columns = np.concatenate([member_NG, member_NG * y[:, None], member_NG * p[:, None], (p - y)[:, None] ** 2], axis=1)
-    sums_B = resampled_sums(columns, drawn)
-    count_BG, positive_BG, total_BG = np.split(sums_B[:, :-1], 3, axis=1)
-    size_B, clustered = count_BG.sum(axis=1), drawn.patients_U.size < p.size
-    observed_BG = safe_divide(positive_BG, count_BG)
     curve = []
-    for g, member in enumerate(member_NG.T):
-        observed = _observed(y[member], observed_BG[:, g], clustered, level)
-        rows, count = int(member.sum()), int(np.unique(ids[member]).size)
-        curve.append(Bin(float(p[member].mean()), observed, rows, count))
-    perfect_B = _if_perfect(p, member_NG, drawn.unit_N, replicates, seed)
-    gap = float(np.abs((p - y) @ member_NG).sum() / p.size)
-    gap_B = np.abs(total_BG - positive_BG).sum(axis=1) / size_B
-    intercept, slope = _lines(logits, y, drawn, level)
-    brier = percentile_estimate(float(((p - y) ** 2).mean()), sums_B[:, -1] / size_B, level)
-    ece = _basic_interval(gap, gap_B, perfect_B, level)
-    return Calibration(brier, ece, float(perfect_B.mean()), slope, intercept, tuple(curve))
+    for g in range(int(bin_N.max()) + 1):
+        member = bin_N == g
+        observed = proportion(y[member], unit_N[member], level)
+        curve.append(Bin(float(p[member].mean()), observed, int(member.sum()), count_patients(unit_N[member])))
+    ece, if_perfect = _ece(p, y, _recalibrated(logits, y), bin_N, unit_N, replicates, seed, level)
+    intercept, slope = _intercept(logits, y, unit_N, few, level), _slope(logits, y, unit_N, few, level)
+    return Calibration(_brier((p - y) ** 2, unit_N, few, level), ece, if_perfect, slope, intercept, tuple(curve))
 
 
 def bin_of(probabilities: Floats, bins: int) -> NDArray[np.intp]:
@@ -341,60 +270,100 @@ def bin_of(probabilities: Floats, bins: int) -> NDArray[np.intp]:
     return np.unique(np.searchsorted(edges, probabilities, side="left"), return_inverse=True)[1]
 
 
-def _if_perfect(
-    p: Floats, member_NG: NDArray[np.bool_], unit_N: NDArray[np.intp], replicates: int, seed: int
-) -> Floats:
-    """ECE (B,) of labels that are drawn with the probabilities themselves, by one random number a patient."""
-    rng = np.random.default_rng(seed)
-    size, step = int(unit_N.max()) + 1, max(1, DRAWN // p.size)
+def _ece(
+    p: Floats, y: Floats, right: Floats, bin_N: NDArray[np.intp], unit_N: NDArray[np.intp], replicates: int, seed: int,
+    level: float,
+) -> tuple[Estimate, float]:  # fmt: skip
+    """The ECE with its interval, and what perfect probabilities would show on the mean.
+
+    Noise makes an ECE too large, by how much depends on the unknown true gaps of the bins: percentiles of resamples never
+    hold a true 0. Two bounds hold whatever the gaps are: an ECE is too large by the sum of the sizes of the bins' noise at
+    the most, and too small by their sum with the signs of the gaps. The noise is that of labels drawn with the
+    recalibrated probabilities `right`.
+    """
+    gap_G = _gaps(p, y, bin_N)
+    value, rng = float(np.abs(gap_G).sum()) / p.size, np.random.default_rng(seed)
+    perfect_BG, noise_BG = (gaps / p.size for gaps in _gaps_drawn((p, right), bin_N, unit_N, replicates, rng))
+    above = float(np.quantile(np.abs(noise_BG).sum(axis=1), 0.5 + level / 2))
+    below = float(np.quantile(noise_BG @ np.sign(gap_G), 0.5 + level / 2))
+    ends = max(0.0, value - above), min(1.0, value + max(0.0, below))
+    return Estimate(value, *ends, "bounds by simulated labels"), float(np.abs(perfect_BG).sum(axis=1).mean())
+
+
+def _recalibrated(logits: Floats, y: Floats) -> Floats:
+    """Probabilities by logistic regression on the logits; as they are where it has no finite solution."""
+    intercept, slope = logistic_fit(logits, y)
+    return expit(logits) if np.isnan(slope) else expit(intercept + slope * logits)
+
+
+def _gaps(p: Floats, y: Floats, bin_N: NDArray[np.intp]) -> Floats:
+    """Probabilities less labels, summed over each bin (G,)."""
+    return np.asarray(np.bincount(bin_N, weights=p - y), dtype=np.float64)
+
+
+def _gaps_drawn(
+    chances: tuple[Floats, ...], bin_N: NDArray[np.intp], unit_N: NDArray[np.intp], replicates: int,
+    rng: np.random.Generator,
+) -> list[Floats]:  # fmt: skip
+    """The same of labels that are drawn with these very chances, by one random number a patient (B, G), for each."""
+    order = np.argsort(bin_N, kind="stable")
+    unit_N, starts = unit_N[order], np.flatnonzero(np.diff(bin_N[order], prepend=-1))
+    in_bins = [chance[order].astype(np.float32) for chance in chances]  # half the memory to run through
+    size, step = int(unit_N.max()) + 1, max(1, DRAWN // order.size)
     pieces = []
     for start in range(0, replicates, step):
-        uniform = rng.random((min(step, replicates - start), size))[:, unit_N]
-        pieces.append(np.abs((p - (uniform < p)) @ member_NG).sum(axis=1) / p.size)
-    return np.concatenate(pieces)
+        uniform = rng.random((min(step, replicates - start), size), dtype=np.float32).take(unit_N, axis=1)
+        pieces.append([np.add.reduceat(uniform < chance, starts, axis=1, dtype=np.int32) for chance in in_bins])
+    expected = [np.bincount(bin_N, weights=chance) for chance in chances]
+    return [one - hits_BG for one, hits_BG in zip(expected, np.concatenate(pieces, axis=1), strict=True)]
 
 
-def _observed(y: Floats, replicates_B: Floats, clustered: bool, level: float) -> Estimate:
-    share = float(y.mean())
-    if clustered and 0 < share < 1:  # where all are alike, so is every resample: the bootstrap has no width
-        return percentile_estimate(share, replicates_B, level)
-    return Estimate(share, *wilson(float(y.sum()), y.size, level), "Wilson")
+def _brier(square_N: Floats, unit_N: NDArray[np.intp], few: int, level: float) -> Estimate:
+    """The mean square with its interval over patients on the scale of the logarithm (Student's t): squares are skewed."""
+    value = float(square_N.mean())
+    error = float(np.sqrt((np.bincount(unit_N, weights=square_N - value) ** 2).sum())) / square_N.size
+    if few < 2 or not value * error > 0:
+        return Estimate(value, reason=f"too few patients ({few} of a class), or all squares are equal")
+    factor = np.exp(-float(stdtrit(few - 1, (1 - level) / 2)) * error / value)
+    return Estimate(value, value / factor, min(1.0, value * factor), "over patients, logarithm, t")
 
 
-def _basic_interval(value: float, replicates_B: Floats, perfect_B: Floats, level: float) -> Estimate:
-    """The bootstrap interval turned over (basic): a resample's ECE lies as far above that of the data as the ECE of
-    the data lies above the true one. It begins at 0 where perfect probabilities would show as much.
-    """
-    plain = percentile_estimate(value, replicates_B, level)
-    if plain.low is None or plain.high is None:
-        return plain
-    usual = value <= float(np.quantile(perfect_B, 0.5 + level / 2))
-    low = 0.0 if usual else max(0.0, 2 * value - plain.high)
-    high = max(value if usual else 0.0, 2 * value - plain.low)
-    return Estimate(value, low, high, "basic bootstrap over patients")
+def _intercept(logits: Floats, y: Floats, unit_N: NDArray[np.intp], few: int, level: float) -> Estimate:
+    """The intercept beside a slope of 1, with the ends at which the residuals, summed by patient, do not sum to 0."""
+    most = float(-stdtrit(few - 1, (1 - level) / 2)) if few > 1 else np.inf
+
+    def excess(shift: float) -> float:
+        return float((y - expit(shift + logits)).sum())
+
+    def standardised(shift: float, quantile: float) -> float:
+        sums_U = np.bincount(unit_N, weights=y - expit(shift + logits))
+        return float(sums_U.sum() / np.sqrt((sums_U**2).sum())) - quantile
+
+    # Probabilities are kept 1e-7 from 0 and 1, so that logits lie within 17.
+    value = float(brentq(excess, -60, 60, xtol=1e-12))
+    if standardised(-60, most) < 0 or standardised(60, -most) > 0:
+        return Estimate(value, reason=f"too few patients ({few} of a class)")
+    low, high = (
+        float(brentq(standardised, *sorted((value, end)), args=(q,), xtol=1e-9))
+        for end, q in ((-60, most), (60, -most))
+    )
+    return Estimate(value, low, high, "score test over patients")
 
 
-def _lines(logits: Floats, y: Floats, drawn: Resamples, level: float) -> tuple[Estimate, Estimate]:
-    """Intercept (slope fixed at 1) and slope."""
-    shift, shift_B = (fits[0] for fits in _fits(logits, y, drawn, 1.0))
-    slope, slope_B = (fits[1] for fits in _fits(logits, y, drawn))
-    intercept = percentile_estimate(float(shift[0]), shift_B, level)
-    if not np.isnan(slope[0]):
-        return intercept, percentile_estimate(float(slope[0]), slope_B, level)
+def _slope(logits: Floats, y: Floats, unit_N: NDArray[np.intp], few: int, level: float) -> Estimate:
+    """The slope with the sandwich interval over patients, each left out in turn to first order (Student's t)."""
     if np.ptp(logits) == 0:
-        return intercept, Estimate(None, reason="all probabilities are equal: no slope is defined")
-    return intercept, Estimate(None, reason="the probabilities separate the classes fully: no slope is finite")
-
-
-def _fits(
-    x_N: Floats, y_N: Floats, resamples: Resamples, slope: float | None = None
-) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
-    """`logistic_fits` of all rows, and on every resample, a bounded number of resamples at a time."""
-    whole = logistic_fits(x_N, y_N, np.ones((x_N.size, 1)), slope)
-    start = (float(np.nan_to_num(whole[0][0])), float(np.nan_to_num(whole[1][0])))
-    step = max(1, BLOCK // x_N.size)
-    pieces = []
-    for first in range(0, len(resamples.weights_BU), step):
-        weights_NB = resamples.weights_BU[first : first + step][:, resamples.unit_N].T.astype(np.float64)
-        pieces.append(logistic_fits(x_N, y_N, weights_NB, slope, start))
-    return whole, (np.concatenate([a for a, _ in pieces]), np.concatenate([b for _, b in pieces]))
+        return Estimate(None, reason="all probabilities are equal: no slope is defined")
+    intercept, slope = logistic_fit(logits, y)
+    if np.isnan(slope):
+        return Estimate(None, reason="the probabilities separate the classes fully: no slope is finite")
+    p = expit(intercept + slope * logits)
+    curvature, design_N2 = p * (1 - p), np.stack([np.ones_like(logits), logits], axis=1)
+    inverse_22 = np.linalg.inv((design_N2 * curvature[:, None]).T @ design_N2)
+    moved_N2 = design_N2 @ inverse_22
+    leverage_U = np.bincount(unit_N, weights=curvature * (moved_N2 * design_N2).sum(axis=1))
+    moved_U = np.bincount(unit_N, weights=moved_N2[:, 1] * (y - p)) / np.maximum(1 - leverage_U, 0.05)
+    half = float(-stdtrit(few - 1, (1 - level) / 2)) * float(np.sqrt((moved_U**2).sum())) if few > 1 else np.inf
+    if not np.isfinite(half):
+        return Estimate(slope, reason=f"too few patients ({few} of a class)")
+    return Estimate(slope, slope - half, slope + half, "sandwich over patients, t")

@@ -68,6 +68,14 @@ def as_patients(patients: ArrayLike | None, size: int) -> NDArray:
     return ids
 
 
+def count_patients(patients: ArrayLike) -> int:
+    """How many patients there are; of small whole numbers counted without sorting."""
+    ids = np.asarray(patients)
+    if ids.dtype.kind in "iu" and ids.size and ids.min() >= 0 and ids.max() < 16 * ids.size:
+        return int(np.count_nonzero(np.bincount(ids)))
+    return int(np.unique(ids).size)
+
+
 def check_level(level: float) -> None:
     """Refuse a level of confidence that is no share, such as 95.
 
@@ -100,7 +108,7 @@ def too_few(
     'Too few to judge: 1 positive test patient, fewer than 2; no test is made of the difference.'
     """
     values, ids = np.asarray(labels), np.asarray(patients)
-    counts = {name: np.unique(ids[values == label]).size for name, label in (("positive", 1), ("negative", 0))}
+    counts = {name: count_patients(ids[values == label]) for name, label in (("positive", 1), ("negative", 0))}
     name = min(counts, key=lambda key: counts[key])
     if counts[name] >= minimum:
         return None

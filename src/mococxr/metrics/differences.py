@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
-from scipy.stats import false_discovery_control
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.auroc_difference import Difference, tail_at
@@ -240,7 +239,14 @@ def benjamini_hochberg(p_C: ArrayLike) -> Floats:
     >>> benjamini_hochberg([0.01, 0.04, np.nan]).tolist()
     [0.02, 0.04, nan]
     """
-    return _adjusted(p_C, false_discovery_control)
+
+    def step_up(p: Floats) -> Floats:
+        order = np.argsort(-p, kind="stable")
+        adjusted = np.empty_like(p)
+        adjusted[order] = np.minimum.accumulate(p[order] * p.size / np.arange(p.size, 0, -1))
+        return np.minimum(1.0, adjusted)
+
+    return _adjusted(p_C, step_up)
 
 
 def _adjusted(p_C: ArrayLike, method: Callable[[Floats], Floats]) -> Floats:

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
-from scipy.stats import binomtest
+from scipy.special import ndtr, ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import Floats, as_labels, as_scores, check_level
-from mococxr.metrics.ranking import Measure, auroc_measure
+from mococxr.metrics.checks import Floats, as_labels, as_scores, check_level, count_patients
+from mococxr.metrics.ranking import Measure, auroc_measure, curve_of
 
 BLOCK = 1 << 16
 """Rows times replicates handled at a time: half a MiB of float64, which stays in the processor's cache."""
@@ -90,8 +89,8 @@ def patient_resamples(patients: ArrayLike, replicates: int, seed: int, strata: A
     [2, 2, 2]
     """
     patients_U, unit_N, groups = _units(patients, replicates, strata)
-    kind = np.uint16 if unit_N.size < 1 << 16 else np.uint32  # kept whole: 2000 x 50,000 counts are 200 MB
-    weights_BU = np.concatenate([block.astype(kind) for block in _drawn(groups, replicates, seed)])
+    # A byte a count: that of U patients one is drawn more than 255 times has a chance below 1 in 255!.
+    weights_BU = np.concatenate([block.astype(np.uint8) for block in _drawn(groups, replicates, seed)])
     return Resamples(weights_BU, unit_N, patients_U)
 
 
@@ -157,7 +156,8 @@ def bootstrap(
         scores_TN: a score for each row and trial, all finite.
         patients: patient of each row, shape (N,).
         replicates, seed, strata: as `patient_resamples`.
-        measure: AUROC by default; with the same seed another measure is of the same resamples.
+        measure: AUROC by default; with the same seed another measure is of the same resamples. One that gives K
+            numbers, (K, B), makes the result (T, K, B).
 
     Raises:
         ValueError: shapes that differ, or a row that a trial did not score.
@@ -198,34 +198,19 @@ def _replicates(
     unit_N: NDArray[np.intp],
     blocks: Iterator[NDArray[np.integer]],
 ) -> Floats:
-    """A measure of every score column for every weighting of the units, shape (T, B)."""
+    """A measure of every score column for every weighting of the units, shape (T, ..., B)."""
     scores = as_scores(scores_TN, ndim=2)
     positive = as_labels(labels, scores.shape[1])
     if unit_N.size != positive.size:
         raise ValueError(f"{unit_N.size} patients for {positive.size} rows")
-    columns = [measure(positive, row, unit_N) for row in scores]
+    curves = [curve_of(positive, row, unit_N) for row in scores]
     step = max(1, BLOCK // positive.size)  # replicates at a time
     pieces = []
     for block_BU in blocks:
         for start in range(0, len(block_BU), step):
             weights_UB = np.ascontiguousarray(block_BU[start : start + step].T, dtype=np.float64)
-            pieces.append(np.stack([weighted(weights_UB) for weighted in columns]))
-    return np.concatenate(pieces, axis=1)
-
-
-def resampled_sums(columns_NC: ArrayLike, resamples: Resamples) -> Floats:
-    """The sum of each column over the rows of every resample, shape (B, C)."""
-    columns = np.asarray(columns_NC, dtype=np.float64)
-    size = resamples.patients_U.size
-    by_patient_UC = np.stack(
-        [np.bincount(resamples.unit_N, weights=column, minlength=size) for column in columns.T], axis=1
-    )
-    step = max(1, DRAWN // size)
-    blocks = [
-        resamples.weights_BU[start : start + step].astype(np.float64) @ by_patient_UC
-        for start in range(0, len(resamples.weights_BU), step)
-    ]
-    return np.concatenate(blocks)
+            pieces.append(np.stack([measure(weighted(weights_UB)) for weighted in curves]))
+    return np.concatenate(pieces, axis=-1)
 
 
 def interval(
@@ -312,6 +297,41 @@ def wilson(successes: float, total: float, level: float = 0.95) -> tuple[float, 
     check_level(level)
     if total == 0 == successes:
         raise UndefinedError("the proportion of zero rows is undefined")
-    # The exact ends at 0 and at the total are 0 and 1, which the formula would miss by rounding; SciPy sets them.
-    ends = binomtest(int(successes), int(total)).proportion_ci(level, method="wilson")
-    return float(ends.low), float(ends.high)
+    if not 0 <= successes <= total:
+        raise ValueError(f"{successes} of {total} is no proportion")
+    # By formula: the import of scipy.stats alone takes as long as all numbers of a small table.
+    z2, share = float(ndtri(0.5 + level / 2)) ** 2 / total, successes / total
+    middle, half = share + z2 / 2, np.sqrt(z2 * (share * (1 - share) + z2 / 4))
+    # At 0 and at the total the ends are 0 and 1, which the formula would miss by rounding.
+    low = 0.0 if successes == 0 else float((middle - half) / (1 + z2))
+    return low, 1.0 if successes == total else float((middle + half) / (1 + z2))
+
+
+def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Estimate:
+    """A share of rows with Wilson's interval over patients.
+
+    Where patients have several rows, the share counts for as many independent rows as have its variance over patients
+    (Korn and Graubard, Survey Methodology 24:193, 1998, with Student's t); at 0 and at 1, for one row a patient.
+
+    Args:
+        hits: 1 or 0, shape (N,).
+        patients: patient of each row, numbered from 0.
+        level: coverage.
+
+    >>> estimate = proportion([1, 1, 1, 1, 0, 1], [0, 0, 1, 1, 2, 2])
+    >>> round(estimate.low, 3), round(estimate.high, 3)
+    (0.149, 0.993)
+    """
+    hit_N, unit_N = np.asarray(hits, dtype=np.float64), np.asarray(patients, dtype=np.intp)
+    count = count_patients(unit_N)
+    if count == hit_N.size:
+        low, high = wilson(float(hit_N.sum()), hit_N.size, level)
+        return Estimate(float(hit_N.mean()) if hit_N.size else None, low, high, "Wilson")
+    share, rows = float(hit_N.mean()), float(count)
+    sums_U = np.bincount(unit_N, weights=hit_N - share)
+    variance = count / max(1, count - 1) * float((sums_U**2).sum()) / hit_N.size**2
+    if variance > 0 and count > 1:
+        z, t = float(ndtri(0.5 + level / 2)), float(stdtrit(count - 1, 0.5 + level / 2))
+        rows = min(float(hit_N.size), share * (1 - share) / variance) * (z / t) ** 2
+    low, high = wilson(share * rows, rows, level)
+    return Estimate(share, low, high, "Wilson over patients")

@@ -1,23 +1,19 @@
 """What a threshold does: sensitivity, specificity, predictive values; how to choose it; another prevalence.
 
 A row is called positive where its score is at or above the threshold. A threshold is chosen on validation rows and
-judged on others. Letters: N rows, B replicates.
+judged on others. Letters: N rows, U patients.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores
-from mococxr.metrics.intervals import Estimate, patient_resamples, percentile_estimate, resampled_sums, wilson
-from mococxr.metrics.ranking import safe_divide
-
-FLAT = "Wilson over patients: every resample gives the same"
+from mococxr.metrics.intervals import Estimate, proportion
 
 
 @dataclass(frozen=True)
@@ -49,20 +45,13 @@ class PredictiveValues:
 
 
 def operating_point(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    threshold: float,
-    patients: ArrayLike | None = None,
-    level: float = 0.95,
-    replicates: int = 2000,
-    seed: int = 0,
+    labels: ArrayLike, scores: ArrayLike, threshold: float, patients: ArrayLike | None = None, level: float = 0.95
 ) -> OperatingPoint:
     """Judge a threshold that was chosen elsewhere.
 
-    One row a patient: Wilson's intervals; that of F1 is Wilson's of TP / (TP + FP + FN), of which F1 is a function;
-    that of Youden's J is Newcombe's of a difference (Statistics in Medicine 17:873, 1998, method 10). Patients with
-    several rows: the bootstrap over patients; where all resamples agree (100 % sensitivity) that would have no width,
-    and Wilson's interval is given with each patient counted once.
+    Shares have Wilson's interval over patients (`proportion`); that of F1 is of TP / (TP + FP + FN), of which F1 is a
+    function. Youden's J is the difference of two shares, by their intervals (Newcombe, Statistics in Medicine 17:873,
+    1998, method 10) and, where patients have images of both classes, their correlation.
 
     Args:
         labels: 1 or 0, both present, shape (N,).
@@ -70,7 +59,6 @@ def operating_point(
         threshold: of the score.
         patients: patient of each row; None where each row is a patient of its own.
         level: coverage.
-        replicates, seed: of the bootstrap.
 
     >>> point = operating_point([1, 1, 1, 0, 0], [0.9, 0.8, 0.3, 0.4, 0.1], threshold=0.5)
     >>> point.true_positives, point.false_positives, round(point.sensitivity.value, 3), point.ppv.value
@@ -78,85 +66,47 @@ def operating_point(
     """
     values = as_scores(scores)
     positive = as_labels(labels, values.size)
-    ids = as_patients(patients, values.size)
+    unit_N = np.unique(as_patients(patients, values.size), return_inverse=True)[1]
     called = values >= threshold
-    kinds_N4 = np.stack([positive & called, ~positive & called, ~positive & ~called, positive & ~called], axis=1)
-    counts = kinds_N4.sum(axis=0)
-    if np.unique(ids).size < ids.size:
-        counted_B4 = resampled_sums(kinds_N4, patient_resamples(ids, replicates, seed))
-        # Of each kind of row: where every resample agrees, a patient counts once.
-        patients_4 = np.array([np.unique(ids[kind]).size for kind in kinds_N4.T])
-        numbers = _clustered(counts, counted_B4, patients_4, level)
-    else:
-        numbers = _wilson_numbers(counts, level)
-    tp, fp, tn, fn = (int(count) for count in counts)
-    return OperatingPoint(float(threshold), level, tp, fp, tn, fn, **numbers)
+    right, either = positive == called, positive | called
+    rows_of = {"sensitivity": positive, "specificity": ~positive, "ppv": called, "npv": ~called, "f1": either}
+    shares = {name: _share(name, right[rows], unit_N[rows], level) for name, rows in rows_of.items()}
+    shares["accuracy"] = _share("accuracy", right, unit_N, level)
+    shares["youden"] = _youden(shares["sensitivity"], shares["specificity"], positive, right, unit_N)
+    tp, tn = int((positive & called).sum()), int((~positive & ~called).sum())
+    fp, fn = int(called.sum()) - tp, int(positive.sum()) - tp
+    return OperatingPoint(float(threshold), level, tp, fp, tn, fn, **shares)
 
 
-def _shares(counts: Floats) -> dict[str, tuple[Floats, Floats]]:
-    """Numerator and denominator of each proportion; the counts (tp, fp, tn, fn) on the last axis."""
-    tp, fp, tn, fn = np.moveaxis(np.asarray(counts), -1, 0)
-    return {
-        "sensitivity": (tp, tp + fn),
-        "specificity": (tn, tn + fp),
-        "ppv": (tp, tp + fp),
-        "npv": (tn, tn + fn),
-        "accuracy": (tp + tn, tp + fp + tn + fn),
-        "f1": (tp, tp + fp + fn),
-    }
-
-
-def _f1(jaccard: Any) -> Any:
-    """F1 as a function of TP / (TP + FP + FN)."""
-    return 2 * jaccard / (1 + jaccard)
-
-
-def _share(name: str, top: float, bottom: float, level: float, method: str = "Wilson") -> Estimate:
-    if bottom == 0:
+def _share(name: str, hits: NDArray[np.bool_], unit_N: NDArray[np.intp], level: float) -> Estimate:
+    if not hits.size:
         reasons = {"ppv": "no row is called positive", "npv": "no row is called negative"}
         return Estimate(None, reason=reasons.get(name, "there are no such rows"))
-    value, (low, high) = top / bottom, wilson(top, bottom, level)
-    if name == "f1":
-        name_of_method = method if method == FLAT else f"{method} of TP / (TP + FP + FN)"
-        return Estimate(_f1(value), _f1(low), _f1(high), name_of_method)
-    return Estimate(value, low, high, method)
+    estimate = proportion(hits, unit_N, level)
+    if name != "f1":
+        return estimate
+    value, low, high = (2 * share / (1 + share) for share in estimate.ends())
+    return Estimate(value, low, high, f"{estimate.method} of TP / (TP + FP + FN)")
 
 
-def _wilson_numbers(counts: Floats, level: float) -> dict[str, Estimate]:
-    numbers = {name: _share(name, float(t), float(b), level) for name, (t, b) in _shares(counts).items()}
-    numbers["youden"] = _youden(numbers["sensitivity"], numbers["specificity"])
-    return numbers
-
-
-def _youden(sensitivity: Estimate, specificity: Estimate) -> Estimate:
-    """Newcombe's interval of sensitivity + specificity - 1 from the intervals of the two."""
+def _youden(
+    sensitivity: Estimate, specificity: Estimate, positive: NDArray[np.bool_], right: NDArray[np.bool_],
+    unit_N: NDArray[np.intp],
+) -> Estimate:  # fmt: skip
+    """Sensitivity + specificity - 1 by the intervals of the two."""
     (a, a_low, a_high), (b, b_low, b_high) = sensitivity.ends(), specificity.ends()
-    value = a + b - 1
-    low, high = value - np.hypot(a - a_low, b - b_low), value + np.hypot(a_high - a, b_high - b)
-    return Estimate(value, float(low), float(high), "Newcombe")
+    moved = [
+        np.bincount(unit_N, weights=np.where(rows, right - share, 0.0)) / rows.sum()
+        for rows, share in ((positive, a), (~positive, b))
+    ]
+    lengths = float(np.sqrt((moved[0] @ moved[0]) * (moved[1] @ moved[1])))
+    correlation = float(moved[0] @ moved[1]) / lengths if lengths > 0 else 0.0
 
+    def reach(x: float, y: float) -> float:
+        return float(np.sqrt(max(0.0, x * x + y * y + 2 * correlation * x * y)))
 
-def _clustered(counts: Floats, counted_B4: Floats, patients_4: Floats, level: float) -> dict[str, Estimate]:
-    """Bootstrap intervals; `patients_4` counts the patients that have a row of each kind."""
-    numbers = {}
-    drawn, by_patient = _shares(counted_B4), _shares(patients_4)
-    for name, (top, bottom) in _shares(counts).items():
-        plain = _share(name, float(top), float(bottom), level)
-        replicates_B = safe_divide(*drawn[name])
-        if plain.value is None:
-            numbers[name] = plain
-        elif np.nanmin(replicates_B) == np.nanmax(replicates_B):  # 100 %: the bootstrap has no width
-            flat = _share(name, float(by_patient[name][0]), float(by_patient[name][1]), level, FLAT)
-            numbers[name] = replace(flat, value=plain.value)
-        else:
-            replicates_B = _f1(replicates_B) if name == "f1" else replicates_B
-            numbers[name] = percentile_estimate(plain.value, replicates_B, level)
-    youden = _youden(numbers["sensitivity"], numbers["specificity"])
-    if FLAT not in (numbers["sensitivity"].method, numbers["specificity"].method):
-        youden_B = safe_divide(*drawn["sensitivity"]) + safe_divide(*drawn["specificity"]) - 1
-        youden = percentile_estimate(youden.ends()[0], youden_B, level)
-    numbers["youden"] = youden
-    return numbers
+    low, high = a + b - 1 - reach(a - a_low, b - b_low), a + b - 1 + reach(a_high - a, b_high - b)
+    return Estimate(a + b - 1, low, high, "Newcombe")
 
 
 def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, sensitivity: float) -> float:
@@ -216,8 +166,7 @@ def predictive_values(point: OperatingPoint, prevalence: float) -> PredictiveVal
 
     Sensitivity and specificity are taken to stay as they are, which a change of setting may not grant. Odds of PPV =
     odds of the prevalence x sensitivity / (1 - specificity); the interval of the logarithm of that ratio is made from
-    the intervals of its two parts (Zou and Donner, Statistics in Medicine 27:1693, 2008). Where that interval would
-    be 0 to 1 (hardly a row is called negative, and none of them is positive), there is no number but a reason.
+    the intervals of its two parts (Zou and Donner, Statistics in Medicine 27:1693, 2008).
 
     Args:
         point: from `operating_point`.
@@ -259,8 +208,4 @@ def _posterior(
         value = a - b
         low, high = value - np.hypot(a - a_low, b_high - b), value + np.hypot(a_high - a, b - b_low)
     shares = expit(odds + np.array([value, low, high]))
-    if shares[1] <= 0 and shares[2] >= 1:
-        return Estimate(
-            None, reason=f"too few rows are called {called}: any value from 0 to 100 % is compatible with them"
-        )
     return Estimate(float(shares[0]), float(shares[1]), float(shares[2]), "from sensitivity and specificity")

@@ -1,6 +1,6 @@
 """Does the classifier serve every group alike? AUROC by group, and the gaps between groups; bands of age.
 
-Letters: N rows, B replicates.
+Letters: N rows, T trials, U patients.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.auroc import Area, area
+from mococxr.metrics.auroc import Area, area, influence
 from mococxr.metrics.auroc_difference import mover, tail_at
-from mococxr.metrics.checks import TOO_FEW, Floats, as_columns, as_labels, as_patients, too_few
+from mococxr.metrics.checks import TOO_FEW, Floats, as_columns, as_labels, as_patients, count_patients, too_few
 from mococxr.metrics.differences import holm
-from mococxr.metrics.intervals import Estimate, patient_resamples, resampled
-from mococxr.metrics.ranking import auroc_measure
+from mococxr.metrics.intervals import Estimate
 
 AGE_EDGES = (0, 2, 12, 18, 40, 60, 80, 200)
 """Edges of the bands of age in years; a band holds its lower edge, and nothing from the last one on."""
@@ -39,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Gap:
-    """AUROC of a group less that of the `against` group, on the same resamples of the patients.
+    """AUROC of a group less that of the `against` group.
 
     `flagged`: the interval excludes 0. With many groups some gap will by chance: `p_holm` is adjusted for all gaps.
     `reason` is given where there is no number.
@@ -85,15 +84,13 @@ def subgroups(
     patients: ArrayLike | None = None,
     against: str | None = None,
     minimum: int = TOO_FEW,
-    replicates: int = 2000,
-    seed: int = 0,
     level: float = 0.95,
 ) -> Subgroups:
     """AUROC of each group with its interval, and its gap to one of them.
 
     A gap's interval joins those of the two groups (`mover`), so that a small group is not flagged for being small; where
-    groups share patients (views), by the correlation of their AUROC over the same resamples of all patients. A group
-    with fewer than `minimum` positive or negative patients gets the reason.
+    groups share patients (views), by the correlation of their AUROC over the patients (DeLong's). A group with fewer than
+    `minimum` positive or negative patients gets the reason.
 
     Args:
         labels: 1 or 0, shape (N,).
@@ -103,10 +100,9 @@ def subgroups(
         against: the group that the others are compared with; None for the one with the most patients of those that have
             an AUROC.
         minimum: patients of each class that a group needs.
-        replicates, seed: of the resamples, where groups share patients.
         level: of the intervals.
 
-    >>> result = subgroups([1, 0] * 4, [3, 1, 2, 2, 4, 0, 1, 3], ["f"] * 4 + ["m"] * 4, minimum=2, replicates=50)
+    >>> result = subgroups([1, 0] * 4, [3, 1, 2, 2, 4, 0, 1, 3], ["f"] * 4 + ["m"] * 4, minimum=2)
     >>> result.against, [(group.name, group.auroc.value) for group in result.groups]
     ('f', [('f', 0.875), ('m', 0.75)])
     """
@@ -128,21 +124,28 @@ def subgroups(
     if against is None:
         return Subgroups(tuple(results), None, ())
     correlations = dict.fromkeys(areas, 0.0)
-    shared = [name for name in areas if name != against and np.isin(ids[members[name]], ids[members[against]]).any()]
-    if shared and against in areas:
-        drawn = patient_resamples(ids, replicates, seed)
-        of = {
-            name: resampled(auroc_measure, positive, columns, drawn, members[name]).mean(axis=0)
-            for name in (against, *shared)
-        }
-        correlations |= {name: _correlation(of[name], of[against]) for name in shared}
+    unit_N = np.unique(ids, return_inverse=True)[1]
+    shared = [name for name in areas if against in areas and _share_patients(unit_N, members[name], members[against])]
+    if shared != [against]:
+        moved = {name: _moved(positive, columns, unit_N, members[name]) for name in shared}
+        correlations |= {name: _correlation(moved[name], moved[against]) for name in shared}
     return Subgroups(tuple(results), against, tuple(_gaps(results, against, areas, correlations, level)))
 
 
-def _correlation(a_B: Floats, b_B: Floats) -> float:
-    defined = ~(np.isnan(a_B) | np.isnan(b_B))
-    a, b = a_B[defined], b_B[defined]
-    return float(np.corrcoef(a, b)[0, 1]) if a.size > 1 and a.std() > 0 and b.std() > 0 else 0.0
+def _share_patients(unit_N: NDArray[np.intp], rows: NDArray[np.bool_], others: NDArray[np.bool_]) -> bool:
+    size = int(unit_N.max()) + 1
+    return bool((np.bincount(unit_N[rows], minlength=size) * np.bincount(unit_N[others], minlength=size)).any())
+
+
+def _moved(positive: NDArray[np.bool_], columns: Floats, unit_N: NDArray[np.intp], rows: NDArray[np.bool_]) -> Floats:
+    """What each patient moves the mean AUROC of some rows by (U,)."""
+    _, sides_KU, _ = influence(positive[rows], columns[:, rows], unit_N[rows], int(unit_N.max()) + 1)
+    return (sides_KU[0] + sides_KU[1]).mean(axis=0)
+
+
+def _correlation(a_U: Floats, b_U: Floats) -> float:
+    length = float(np.sqrt((a_U @ a_U) * (b_U @ b_U)))
+    return float(a_U @ b_U) / length if length > 0 else 0.0
 
 
 def _natural(name: str) -> tuple[float, str]:
@@ -154,7 +157,7 @@ def _natural(name: str) -> tuple[float, str]:
 def _group(
     name: str, positive: NDArray[np.bool_], scores: Floats, ids: NDArray, minimum: int, level: float
 ) -> tuple[Group, Area | None]:
-    size = (int(positive.size), int(np.unique(ids).size), int(np.unique(ids[positive]).size))
+    size = (int(positive.size), count_patients(ids), count_patients(ids[positive]))
     reason = too_few(positive, ids, minimum, "no AUROC of this group is computed")
     if reason is None:
         try:

@@ -1,0 +1,120 @@
+"""The small table that `evaluate` prints."""
+
+from __future__ import annotations
+
+from mococxr.measure.measures import MEASURES, Block
+
+WIDE = 46
+METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
+OTHERS = [name for name in MEASURES if name != "auroc"]
+"""The metrics that have no interval but that of the bootstrap."""
+
+
+def summary(result: Block) -> str:
+    """Of one label, or of several with their averages."""
+    if "labels" not in result:
+        return "\n".join(_label_lines(result))
+    lines = []
+    for block in result["labels"]:
+        lines += [f"{block['label']}", *(f"  {line}" for line in _label_lines(block)), ""]
+    lines.append(f"{len(result['labels'])} labels together")
+    for average in ("macro", "micro"):
+        for metric, block in result[average].items():
+            lines.append("  " + _line(f"{average} {MEASURES[metric].name}", block))
+    return "\n".join(lines)
+
+
+def _label_lines(result: Block) -> list[str]:
+    quoted = result["interval"]
+    lines = [
+        f"{result['n']} rows of {result['patients']} patients, {result['positives']} rows positive",
+        f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
+        _line("AUROC", {**quoted, "method": None}) + ("  (report this one)" if quoted["low"] is not None else ""),
+        _line(f"  {METHODS[result['auroc']['method']]}", {**result["auroc"], "method": None}),
+        *(_line(MEASURES[name].name, result[name]) for name in OTHERS),
+    ]
+    if result["against"]:
+        lines += _compared_lines(result)
+    if result["operating_point"]:
+        lines += _operating_lines(result["operating_point"])
+    if result["calibration"]:
+        lines += _calibration_lines(result["calibration"])
+    for block in result["subgroups"]:
+        lines += _group_lines(block)
+    return lines
+
+
+def _line(name: str, block: Block) -> str:
+    if block["value"] is None:
+        return f"{name:{WIDE}}{'':8}  not defined: {block['reason']}"
+    if block["low"] is None:
+        return f"{name:{WIDE}}{block['value']:8.3f}  not defined: {block['reason']}"
+    by = f" by {block['method']}" if block.get("method") else ""
+    return f"{name:{WIDE}}{block['value']:8.3f}  {block['low']:.3f} to {block['high']:.3f}{by}"
+
+
+def _compared_lines(result: Block) -> list[str]:
+    quoted = result["comparison"]
+    difference = _line("AUROC difference", quoted)
+    if quoted["p"] is not None:
+        difference += f", p {quoted['p']:.2g}"
+        if quoted.get("p_holm") is not None:
+            difference += f" (Holm over the labels {quoted['p_holm']:.2g})"
+    lines = [
+        _line("AUROC, against", {**result["against"]["interval"], "method": None}),
+        *(_line(f"{MEASURES[name].name}, against", result["against"][name]) for name in OTHERS),
+        difference,
+        quoted["words"],
+    ]
+    if margin := result["margin"]:
+        lines += [f"Margin {margin['margin']:g}: {_margin_words(margin)}."]
+    if planning := result["planning"]:
+        lines.append(planning["words"] or f"No plan for a next study: {planning['reason']}")
+    return lines
+
+
+def _margin_words(margin: Block) -> str:
+    if margin.get("reason"):
+        return f"not judged. {margin['reason']}".rstrip(".")
+    tests = (("non-inferiority", margin["noninferior"]), ("equivalence", margin["equivalent"]))
+    return "; ".join(f"{name}: {test['conclusion']} (p {test['p']:.2g})" for name, test in tests)
+
+
+def _operating_lines(point: Block) -> list[str]:
+    if point["threshold"] is None:
+        return [f"Threshold: none. {point['reason']}"]
+    rule = {"given": "as given", "youden": "by Youden's index"}.get(
+        point["by"], f"for sensitivity {point['wanted_sensitivity']}"
+    )
+    chosen = f", chosen on {point['validation']}" if point["validation"] else ""
+    lines = [f"Threshold {point['threshold']:.6g} {rule}{chosen}"]
+    shown = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
+    lines += [_line(f"  {words}", point[name]) for name, words in shown.items()]
+    lines.append(_line("  Youden's index", point["youden"]))
+    if elsewhere := point["elsewhere"]:
+        share = f"at {100 * elsewhere['prevalence']:g} % positive"
+        lines += [_line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")]
+    return lines
+
+
+def _calibration_lines(block: Block) -> list[str]:
+    name = "Calibration of the scores as they are" if block["method"] == "none" else f"Calibrated ({block['method']})"
+    if block.get("reason"):
+        return [f"{name}: not judged. {block['reason']}"]
+    lines = [name, _line("  Brier score", block["brier"]), _line("  calibration error", block["ece"])]
+    lines[-1] += f" (expected if perfect {block['ece_if_perfect']:.3f})"
+    return [*lines, _line("  slope", block["slope"]), _line("  intercept", block["intercept"])]
+
+
+def _group_lines(block: Block) -> list[str]:
+    lines = [f"By {block['column']}"]
+    for group in block["groups"]:
+        size = f"{group['patients']} patients, {group['positives']} positive"
+        lines.append(f"{_line('  ' + group['name'], {**group['auroc'], 'method': None})}  ({size})")
+    for gap in block["gaps"]:
+        if gap["difference"] is not None:
+            numbers = {"value": gap["difference"], "low": gap["low"], "high": gap["high"]}
+            flag = ", flagged" if gap["flagged"] else ""
+            name = f"  {gap['group']} minus {gap['against']}"
+            lines.append(f"{_line(name, numbers)}, Holm p {gap['p_holm']:.2g}{flag}")
+    return lines
