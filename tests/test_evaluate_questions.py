@@ -333,6 +333,16 @@ def test_margins_are_judged_by_two_one_sided_tests(tmp_path):
     assert margin["noninferior"]["shown"] == (margin["noninferior"]["p"] < 0.025) == (comparison["low"] > -0.08)
 
 
+def test_nothing_is_shown_against_a_margin_where_the_reference_may_guess(tmp_path, capsys):
+    a = saved(table(), tmp_path / "a.csv")
+    margin = ask(a, against=saved(table(1), tmp_path / "b.csv"), margin=0.08)["margin"]
+    printed = capsys.readouterr().out
+    assert f"alpha 0.025); equivalence: {margin['equivalent']['conclusion']}" in printed
+    guessing = ask(a, against=saved(table(1, gain=0.0), tmp_path / "c.csv"), margin=0.08)["margin"]
+    assert (guessing["margin"], guessing["noninferior"], guessing["equivalent"]) == (0.08, None, None)
+    assert "not shown to be better than chance" in guessing["reason"]
+
+
 def test_the_next_study_is_planned_from_the_variance_that_was_seen(tmp_path):
     a, b = saved(table(images=2), tmp_path / "a.csv"), saved(table(1, images=2), tmp_path / "b.csv")
     found = ask(a, against=b, target_difference=0.05)

@@ -12,6 +12,7 @@ import pytest
 
 from fake_numbers import read, write
 from fake_study import facts, fake_study
+from mococxr.pages import format as fmt
 from mococxr.pages.render import render
 from mococxr.reporting import headline, manuscript, provenance, rows
 from mococxr.reporting.calibration import OF, calibration
@@ -132,7 +133,9 @@ def test_a_difference_is_given_over_patients_and_over_all_that_was_repeated(
         (row["low"], row["high"]), (row["low_total"], row["high_total"]),
     ]  # fmt: skip
     assert verdict.missing == "Two runs are too few to estimate run-to-run variance."
+    assert verdict.chip == "Better, for these two pretrainings"
     verdict = headline.verdicts(changed(tmp_path / "a", "variance", count_runs=1, runs=""))[0]
+    assert verdict.chip == "Better, for this one pretraining"
     assert verdict.over[1].label == "Over other test patients and label subsets"
     assert verdict.missing == "Other pretraining runs are not included."
     verdict = headline.verdicts(changed(tmp_path / "b", "differences", low_total="", high_total="", p_total=""))[0]
@@ -308,6 +311,15 @@ def test_the_paragraphs_hold_the_facts_and_no_other(study: StudyResults) -> None
         assert fact in methods
     for verdict in headline.verdicts(study):
         assert verdict.sentence in results
+    for row in study.cells[:1]:
+        assert f"{headline.arm_label(study, row['arm'])} {fmt.interval(row, 'auroc')}" in results
+    assert results.count("Brier score 0.110") == 2 * len(headline.verdicts(study))  # of the arm and of its reference
+    for fact in (
+        "Obuchowski 1997",
+        f"{study.facts['replicates']:,} resamples of the test patients",
+        "alone (200 validation labels)",
+    ):
+        assert fact in methods
     rates = "sensitivity 0.910 (0.880 to 0.940) and specificity 0.780 (0.750 to 0.810) at threshold 0.410"
     assert f"Brier score 0.110 (0.080 to 0.140); {rates} (chosen on 200 validation labels)." in results
     assert re.search(r"p = 0\.\d{3} over label subsets and pretraining runs too; 1\.000 adjusted by Holm\.", results)

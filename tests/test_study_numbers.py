@@ -394,6 +394,15 @@ def test_near_guessing_no_patients_are_counted_and_the_next_share_of_labels_is_t
     assert "at no share of the labels do both arms reach an AUROC of 0.6" in plan["words"]
 
 
+def test_nothing_is_shown_against_a_margin_where_the_reference_may_guess(tmp_path):
+    scored = scored_study(tmp_path, gain={"imagenet": 0.0, "moco": 1.6}, fractions=(1.0,))
+    judged(scored, judging(replicates=200, margin=0.05), fractions=(1.0,))
+    (row,) = read(scored, "differences")
+    assert row["p"] is not None
+    assert (row["margin"], row["p_noninferior"], row["p_equivalent"]) == (0.05, None, None)
+    assert row["margin_words"].startswith("Not judged: the reference is not shown to be better than chance")
+
+
 def test_a_threshold_that_calls_all_images_positive_leaves_npv_out_with_the_reason(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,))
     for trial in ("Finding-linear-imagenet-0-1-0", "Finding-linear-moco-0-1-0"):

@@ -86,7 +86,11 @@ _DIFFERENCE = (
         p_noninferior="p that the arm is worse by the margin or more",
         p_equivalent="p that the two differ by the margin or more",
     )
-    | _text(verdict="better, worse, no difference shown, too few, undefined", words="the verdict in a sentence")
+    | _text(
+        margin_words="what is shown against the margin and at which level, or why nothing is",
+        verdict="better, worse, no difference shown, too few, undefined",
+        words="the verdict in a sentence",
+    )
 )
 
 TABLES: Mapping[str, Columns] = {

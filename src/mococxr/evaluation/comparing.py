@@ -121,9 +121,12 @@ def compared(
     reason, variance, first = pair.too_few or quoted.get("reason"), quoted["variance"], pair.first
     if (margin := settings.margin) is not None:
         empty: Block = {"margin": margin, "noninferior": None, "equivalent": None}
-        blocks["margin"] = empty | {"reason": reason}
-        if result is not None and reason is None:
-            blocks["margin"] = comparison.margin_block(result, margin, how.level)
+        low = against["interval"]["low"]
+        blocks["margin"] = or_reason(
+            lambda: comparison.margin_block(result, margin, low, how.level),  # type: ignore[arg-type]
+            empty,
+            reason or (None if result else "the difference has no interval"),
+        )
     if not pair.unpaired:
         target = settings.target_difference
         empty = {"difference": target, "power": None, "patients": None, "words": None}

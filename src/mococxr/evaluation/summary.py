@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mococxr.measure.comparison import margin_words
 from mococxr.measure.measures import MEASURES, Block
 
 WIDE = 46
@@ -76,8 +77,7 @@ def _compared_lines(result: Block) -> list[str]:
 def _margin_words(margin: Block) -> str:
     if margin.get("reason"):
         return f"not judged. {margin['reason']}".rstrip(".")
-    tests = (("non-inferiority", margin["noninferior"]), ("equivalence", margin["equivalent"]))
-    return "; ".join(f"{name}: {test['conclusion']} (p {test['p']:.2g})" for name, test in tests)
+    return margin_words(margin)
 
 
 def _operating_lines(point: Block) -> list[str]:

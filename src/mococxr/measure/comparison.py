@@ -81,12 +81,32 @@ def adjust(rows: Sequence[Block]) -> None:
             row[name] = None if np.isnan(p) else float(p)
 
 
-def margin_block(difference: Difference, margin: float, level: float = 0.95) -> Block:
-    """Non-inferiority and equivalence (two one-sided tests) of a difference against a margin fixed in advance."""
+def margin_block(difference: Difference, margin: float, reference_low: float | None, level: float = 0.95) -> Block:
+    """Non-inferiority and equivalence (two one-sided tests) of a difference against a margin fixed in advance.
+
+    Args:
+        reference_low: lower limit of the AUROC of what the difference is against.
+
+    Raises:
+        UndefinedError: the reference may be guessing, and not worse than a guess shows nothing (assay sensitivity, ICH
+            E10).
+    """
+    if reference_low is None or reference_low <= 0.5:
+        raise UndefinedError("the reference is not shown to be better than chance, and the margin would show nothing")
     alpha = 1 - level
     inferior = metrics.non_inferior(difference, margin, alpha=alpha / 2)
     same = metrics.equivalent(difference, margin, alpha=alpha)
     return {"margin": margin, "noninferior": dataclasses.asdict(inferior), "equivalent": dataclasses.asdict(same)}
+
+
+def margin_words(block: Block) -> str:
+    """What is shown against the margin, each test with its p and the one-sided level that it is held against."""
+    tests = (("Non-inferiority", block["noninferior"]), ("equivalence", block["equivalent"]))
+    texts = (
+        f"{name}: {test['conclusion']} (one-sided p {test['p']:.2g}, alpha {(1 - test['level']) / 2:.3g})"
+        for name, test in tests
+    )
+    return "; ".join(texts)
 
 
 def planning_block(variance: float | None, labels: NDArray, patients: NDArray, difference: float) -> Block:

@@ -198,6 +198,8 @@ def _verdict(study: StudyResults, target: str) -> Verdict:
             chip += f", not after adjusting for {count} comparisons"
         elif len(over) == 1:
             chip += ", over test patients only"
+        elif missing and study.facts["arms"][row["arm"]]["runs"]:
+            chip += ", for this one pretraining" if "Other pretraining" in missing else ", for these two pretrainings"
     sentence = f"{_opening(study, row)}{_finding(study, row)}"
     return Verdict(target, primary, STATES.get(word, "undefined"), chip, sentence, over, missing)
 
@@ -301,11 +303,13 @@ def _difference(study: StudyResults, row: Row | None, reach: float) -> dict[str,
     if limits:
         state = "none" if reasons else ""
         bar = interval_bar(row["low"], row["difference"], row["high"], 0.0, (-reach, reach), state)
-    difference, within = fmt.signed(row["difference"]), f"({limits or 'interval undefined'})"
+    difference, within, word = fmt.signed(row["difference"]), f"({limits or 'interval undefined'})", row["verdict"]
+    if word in ("better", "worse") and row["p_holm"] is not None and row["p_holm"] >= 0.05:
+        word += ", not after Holm"
     return {
-        "pair": pair, "difference": difference, "within": within, "word": row["verdict"], "bar": bar,
+        "pair": pair, "difference": difference, "within": within, "word": word, "bar": bar,
         "state": bar.state if bar else "none", "reason": "; ".join(filter(None, reasons)),
-        "parts": [pair, difference, within, row["verdict"]],
+        "parts": [pair, difference, within, word],
     }  # fmt: skip
 
 

@@ -136,7 +136,9 @@ def _statistics(study: StudyResults) -> list[str]:
     how = f" ({cells})" if (cells := _methods_of(study.cells)) else ""
     parts = [
         f"The area under the ROC curve (AUROC) was measured by {study.facts['unit']} on the test part and averaged over "
-        f"label subsets, with {interval_name(study)}s{how}."
+        f"label subsets, with {interval_name(study)}s{how}: DeLong's variance over patients (Obuchowski 1997), joined with "
+        "the score interval (Newcombe 2006). Average precision and partial AUROC have percentiles of "
+        f"{study.facts['replicates']:,} resamples of the test patients."
     ]
     if study.differences:
         how = f" ({pairs})" if (pairs := _methods_of(study.differences)) else ""
@@ -147,8 +149,9 @@ def _statistics(study: StudyResults) -> list[str]:
         parts.append("The variance of differences was split into test patients, label subsets and pretraining runs.")
     if study.frames["calibration"]["sensitivity"].count():
         parts.append(
-            "For the first label subset and pretraining run, thresholds were chosen on validation images alone and "
-            "judged on test images."
+            "For the first label subset and pretraining run, thresholds were chosen on validation images alone "
+            f"({fmt.span(study.frames['calibration']['n_validation'].drop_nulls())} validation labels) and judged on test "
+            "images, with Wilson's intervals over patients."
         )
     if study.frames["calibration"]["brier"].count():
         parts.append(
@@ -172,6 +175,7 @@ def results(study: StudyResults) -> str:
         row = headline_row(study, verdict.target)
         if row is None:
             continue
+        parts += _areas(study, row)
         if row["p"] is not None:
             parts.append(_tested(row))
         parts += _further(study, row)
@@ -182,6 +186,17 @@ def results(study: StudyResults) -> str:
     if undefined:
         parts.append(f"{undefined} of {len(study.cells)} cells are undefined and left out.")
     return " ".join(parts)
+
+
+def _areas(study: StudyResults, row: Row) -> list[str]:
+    """The AUROC of both arms with their intervals."""
+    cells = [study.cell(row[side], row["mode"], row["target"], row["fraction"]) for side in ("arm", "against")]
+    texts = [
+        f"{arm_label(study, cell['arm'])} {fmt.interval(cell, 'auroc')}"
+        for cell in cells
+        if cell and cell["low"] is not None
+    ]
+    return [f"AUROC with {interval_name(study)}: {', '.join(texts)}."] if texts else []
 
 
 def _tested(row: Row) -> str:
@@ -212,7 +227,8 @@ def _further(study: StudyResults, row: Row) -> list[str]:
             difference = fmt.signed(variance["difference"])
             parts.append(f"Over patients, label subsets and runs together ({used}): {difference} ({over}).")
     parts += [saved_words(study, saved) for saved in study.rows("labels_saved", **pair) if saved["words"]]
-    for point in study.rows("calibration", **cell):
+    both = [cell, cell | {"arm": row["against"]}]
+    for point in [point for one in both for point in study.rows("calibration", **one)]:
         texts = [f"Brier score {fmt.interval(point, 'brier')}"] if point["brier"] is not None else []
         if point["sensitivity"] is not None and point["specificity"] is not None:
             rates = (
@@ -220,7 +236,7 @@ def _further(study: StudyResults, row: Row) -> list[str]:
             )
             chosen = f"(chosen on {fmt.count(point['n_validation'])} validation labels)"
             texts.append(f"{rates} at threshold {fmt.threshold(point['threshold'])} {chosen}")
-        parts += [f"{arm}: {'; '.join(texts)}."] if texts else []
+        parts += [f"{arm_label(study, point['arm'])}: {'; '.join(texts)}."] if texts else []
     for group in study.rows("subgroups", **cell):
         if group["flagged"]:
             adjusted = ""
@@ -242,7 +258,13 @@ def checklist(study: StudyResults) -> Table:
     items = [
         ("5a", "7", "Where the data come from", METHODS, True),
         ("7", "9", "Preparation of the images, and what was left out", METHODS, True),
-        ("10", "21", "Whether the test set is large enough", TITLES["planning"], bool(study.facts["planning"])),
+        (
+            "10",
+            "21",
+            "Test patients for a next study (that of this one is yours to give)",
+            TITLES["planning"],
+            bool(study.facts["planning"]),
+        ),
         ("11", "12", "Uncertain and blank labels", METHODS, True),
         ("12a", "19", "How the data were divided", METHODS, True),
         ("12a", "20", "No patient in two partitions", METHODS, study.patients_known),
@@ -257,7 +279,7 @@ def checklist(study: StudyResults) -> Table:
         ("–", "23", "Software and its version", METHODS, True),
         ("18f", "–", "The command that repeats the analysis", TITLES["repeat"], True),
         ("–", "30", "Spread over label subsets and runs", TITLES["variance"], bool(study.rows("variance"))),
-        ("20a", "35", "Numbers of images and patients", METHODS, True),
+        ("20a", "35", "Numbers of images and patients, by split; files left out", METHODS, True),
         ("21", "–", "Positives and negatives in each analysis", TITLES["data"], True),
         ("23a", "37", "Performance with intervals", RESULTS, True),
         ("–", "38", "Diagnostic performance at a threshold", TITLES["calibration"], calibrated),

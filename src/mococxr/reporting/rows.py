@@ -186,6 +186,8 @@ def comparisons(study: StudyResults, table: str) -> Table:
         },
         "Verdict": "verdict",
     }
+    if any(row["margin_words"] for row in rows):
+        columns["Against the margin"] = "margin_words"
     methods = dict.fromkeys(row["method"] or fmt.NOT_RECORDED for row in rows)
     return tabulate(rows, columns, 2, f"Method: {'; '.join(methods)}.")
 
@@ -205,8 +207,10 @@ def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
             "expected to be false (roughly, since test patients are shared)."
         )
     lines += [
-        f"Pre-specified margin: {fmt.number(margin)} AUROC. p (non-inferiority): the arm is worse by more than the margin; "
-        "p (equivalence): the two differ by more than the margin."
+        f"Pre-specified margin: {fmt.number(margin)} AUROC. p (non-inferiority), one-sided, held against 0.025: the arm is "
+        "worse by more than the margin; p (equivalence), the larger of two one-sided, held against 0.05: the two differ by "
+        "more than the margin. Neither is adjusted for the number of comparisons; there is none against a reference whose "
+        "interval holds 0.5."
         for margin in sorted({row["margin"] for row in rows if row["margin"] is not None})
     ]
     few = [row["reason"] or row["words"] for row in study.differences if row["verdict"] == "too few"]

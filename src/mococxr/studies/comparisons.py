@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mococxr.errors import UndefinedError
-from mococxr.measure.comparison import SOURCES, margin_block, planning_block, verdict
-from mococxr.measure.measures import MEASURES
+from mococxr.measure.comparison import SOURCES, margin_block, margin_words, planning_block, verdict
+from mococxr.measure.measures import MEASURES, quoted_auroc
 from mococxr.metrics import (
     Difference,
     VarianceSplit,
@@ -59,7 +59,7 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
     if few is not None:
         return row | {"reason": few, "verdict": "too few", "words": few}
     row |= {"p": tested.p, "p_total": total.p if total is not None else None}
-    return row | _judged(tested, split, total, measured)
+    return row | _judged(tested, split, total, measured) | _against_margin(tested, other, measured)
 
 
 def _over_all(
@@ -115,18 +115,28 @@ def _over_patients(measured: Measured, key: Key, other: Key) -> Difference:
 def _judged(
     difference: Difference, split: VarianceSplit | None, total: Difference | None, measured: Measured
 ) -> Record:
-    """Verdict and words, by the interval over most sources; p against the margin."""
+    """Verdict and words, by the interval over most sources."""
     over, few = [SOURCES[0]], tuple[str, ...]()
     if split is not None:
         few = split.few
         over += [name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1]
     sentence = verdict(difference, measured.labels, measured.patients, total, over)
     row: Record = {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}
-    margin = row["margin"] = measured.how.margin
-    if margin is not None:
-        block = margin_block(difference, margin, LEVEL)
-        row |= {"p_noninferior": block["noninferior"]["p"], "p_equivalent": block["equivalent"]["p"]}
     return row
+
+
+def _against_margin(difference: Difference, other: Key, measured: Measured) -> Record:
+    """The tests against `--margin`, in numbers and words, where there is one."""
+    margin = measured.how.margin
+    if margin is None:
+        return {}
+    try:
+        low = quoted_auroc(measured.labels, measured.scores(other), measured.patients, LEVEL)["low"]
+        block = margin_block(difference, margin, low, LEVEL)
+    except UndefinedError as error:
+        return {"margin": margin, "margin_words": f"Not judged: {error}."}
+    tests = {f"p_{name}": block[name]["p"] for name in ("noninferior", "equivalent")}
+    return {"margin": margin, "margin_words": f"{margin_words(block)}.", **tests}
 
 
 def _why_not(measured: Measured, cells: Sequence[Key], error: UndefinedError) -> str:
