@@ -37,6 +37,7 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
         "variance": [_variance(row) for row in differences],
         "labels_saved": [_saved(row) for row in differences],
         "calibration": [_calibration(row) for row in cells],
+        "threshold_differences": [one for row in differences for one in _at_thresholds(row)],
         "reliability": [one for row in cells for one in _curve(row)],
         "prevalence": [one for row in cells for one in _prevalence(row)],
         "subgroups": [one for row in cells for one in _groups(row)],
@@ -101,6 +102,16 @@ def _calibration(row: Row) -> Row:
     found |= _ends("brier", 0.11) | _ends("ece", 0.04) | {"ece_if_perfect": 0.025, "slope": 0.93, "intercept": 0.08}
     found |= {"threshold": 0.41, "wanted_sensitivity": 0.9} | _ends("sensitivity", 0.91) | _ends("specificity", 0.78)
     return found | _ends("ppv", 0.85) | _ends("npv", 0.86) | {"prevalence": 300 / 514}
+
+
+def _at_thresholds(row: Row) -> list[Row]:
+    gaps = (("sensitivity", 0.04, 12, 6), ("specificity", -0.01, 3, 5))
+    return [
+        _take(row, PAIR)
+        | {"rate": rate, "difference": gap, "low": gap - 0.05, "high": gap + 0.05, "p": 0.238}
+        | {"only_arm": more, "only_reference": less, "method": "exact McNemar; intervals joined by correlation"}
+        for rate, gap, more, less in gaps
+    ]
 
 
 def _curve(row: Row) -> list[Row]:

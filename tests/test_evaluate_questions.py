@@ -157,6 +157,22 @@ def test_youdens_threshold_of_the_validation_table_is_that_of_its_roc_curve(tmp_
     assert point["validation"] == str(v)
 
 
+def test_two_tables_are_compared_at_a_threshold_that_both_have(tmp_path, capsys):
+    ours, other = table(), table(1)
+    a, b = saved(ours, tmp_path / "a.csv"), saved(other, tmp_path / "b.csv")
+    found = ask(a, against=b, threshold="0.4")["operating_point"]["difference"]
+    labels, score = arrays(ours)
+    called, others = score >= 0.4, arrays(other)[1] >= 0.4
+    sick = labels == 1
+    gained, lost = int((called & ~others & sick).sum()), int((others & ~called & sick).sum())
+    assert found["sensitivity"]["value"] == pytest.approx((gained - lost) / sick.sum(), abs=1e-12)
+    assert found["sensitivity"]["p"] == pytest.approx(binomtest(gained, gained + lost).pvalue, abs=1e-12)
+    assert "sensitivity, less that of --against" in capsys.readouterr().out
+    learned = ask(a, against=b, threshold="youden", validation=saved(table(3, first=900), tmp_path / "v.csv"))
+    assert learned["operating_point"]["difference"]["reason"].startswith("only a threshold that is a number")
+    assert ask(a, threshold="0.4")["operating_point"]["difference"] is None
+
+
 def test_predictive_values_elsewhere_follow_bayes(tmp_path):
     point = ask(saved(table(), tmp_path / "a.csv"), threshold="0.4", prevalence=0.03)["operating_point"]
     hit, clear = point["sensitivity"]["value"], point["specificity"]["value"]

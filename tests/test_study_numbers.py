@@ -261,6 +261,23 @@ def test_calibration_and_threshold_come_from_the_validation_images_and_are_judge
             assert one["ppv"] == pytest.approx(hits / (hits + alarms))
 
 
+def test_sensitivity_and_specificity_are_compared_each_arm_at_its_own_threshold(study):
+    rows = read(study, "threshold_differences")
+    assert len(rows) == 2 * len(read(study, "differences"))
+    for row in rows:
+        right = []
+        for arm in (row["arm"], row["against"]):
+            images = study.images(names(arm, row["fraction"])[0])
+            (point,) = read(study, "calibration", arm=arm, fraction=row["fraction"])
+            called = images["score"].to_numpy() >= point["threshold"]
+            rows_of = images["label"].to_numpy() == (row["rate"] == "sensitivity")
+            right.append((called == (row["rate"] == "sensitivity"))[rows_of])
+        assert row["difference"] == pytest.approx(right[0].mean() - right[1].mean(), abs=1e-12)
+        assert row["only_arm"] == (right[0] & ~right[1]).sum()
+        assert row["only_reference"] == (right[1] & ~right[0]).sum()
+        assert row["low"] <= row["difference"] <= row["high"]
+
+
 def test_test_labels_change_neither_calibration_nor_threshold(tmp_path):
     one, two = (scored_study(tmp_path / name, fractions=(1.0,)) for name in "ab")
     for file in (two.out / "predictions").iterdir():

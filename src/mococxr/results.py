@@ -198,6 +198,19 @@ TABLES: Mapping[str, Columns] = {
         | _number(prevalence="share of positive test units")
         | _REASON
     ),
+    "threshold_differences": (
+        _PAIR
+        | _columns(pl.String, True, rate="sensitivity or specificity, each arm at its own threshold")
+        | _number(
+            difference="rate of the arm less that of the reference",
+            low="its lower limit over test patients",
+            high="its upper limit",
+            p="over test patients; blank with fewer than 10 patients of a class",
+        )
+        | _count(only_arm="test units that the arm alone calls right", only_reference="the reference alone")
+        | _text(method="how p, low and high were computed")
+        | _REASON
+    ),
     "reliability": (
         _CELL
         | _columns(pl.Int64, True, bin="number of the bin, from 0")

@@ -14,7 +14,7 @@ import polars as pl
 
 from mococxr import console, files, metrics
 from mococxr.errors import InputError, UndefinedError
-from mococxr.evaluation.comparing import compared, make_pair, measured
+from mococxr.evaluation.comparing import Pair, compared, make_pair, measured
 from mococxr.evaluation.predictions import PredictionFile, Rows, Table
 from mococxr.evaluation.summary import summary
 from mococxr.measure import comparison, operating, subgroups
@@ -146,6 +146,7 @@ def _label_block(
         "against": None, "difference": None, "comparison": None, "margin": None, "planning": None,
         "bootstrap": bootstrap, "operating_point": None, "calibration": None,
     }  # fmt: skip
+    pair = None
     if second is not None:
         pair = make_pair(table, rows, second, settings)
         block.update(compared(pair, replicates, bootstrap, settings, how))
@@ -157,6 +158,7 @@ def _label_block(
         notes += [overlap] if overlap else []
     if rule is not None:
         block["operating_point"] = _operating_block(rule, rows, validation, settings.prevalence, how)
+        block["operating_point"]["difference"] = _at_threshold(rule, pair, how)
     if settings.calibration or settings.calibrate != "none":
         block["calibration"] = _calibration_block(settings.calibrate, rows, validation, how, score)
     groups = {name: _groups(table, name) for name in table.groups}
@@ -201,6 +203,18 @@ def _operating_block(
     numbers, point = operating.point_block(threshold, tested.labels, tested.scores, tested.patients, how)
     elsewhere = None if prevalence is None else operating.predictive_blocks(point, [prevalence])[0]
     return {"threshold": threshold, **block, **numbers, "elsewhere": elsewhere}
+
+
+def _at_threshold(rule: ThresholdRule, pair: Pair | None, how: Resampling) -> Block | None:
+    """Sensitivity and specificity of the first table less those of the second, at a threshold that both have."""
+    if pair is None:
+        return None
+    if pair.unpaired or rule.value is None:
+        why = "the tables do not pair" if pair.unpaired else "only a threshold that is a number holds for both tables"
+        return {"sensitivity": None, "specificity": None, "reason": why}
+    scores = (pair.first.scores, pair.second.scores)
+    labels, patients = pair.first.labels, pair.first.patients
+    return dict(operating.paired_blocks(labels, scores, (rule.value, rule.value), patients, how.level))
 
 
 def _calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Resampling, column: str) -> Block:

@@ -91,6 +91,11 @@ def _operating_lines(point: Block) -> list[str]:
     shown = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
     lines += [_line(f"  {words}", point[name]) for name, words in shown.items()]
     lines.append(_line("  Youden's index", point["youden"]))
+    difference = point["difference"] or {}
+    for name in ("sensitivity", "specificity"):
+        if found := difference.get(name):
+            p = "" if found["p"] is None else f", p {found['p']:.2g}"
+            lines.append(_line(f"  {name}, less that of --against", {**found, "method": None}) + p)
     if elsewhere := point["elsewhere"]:
         share = f"at {100 * elsewhere['prevalence']:g} % positive"
         lines += [_line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -55,6 +56,22 @@ def point_block(
     point = metrics.operating_point(labels, scores, threshold, patients, how.level)
     counts = {name: getattr(point, name) for name in COUNTS}
     return counts | {name: getattr(point, name).block() for name in RATES}, point
+
+
+def paired_blocks(
+    labels: NDArray, scores: tuple[Floats, Floats], thresholds: tuple[float, float], patients: NDArray, level: float
+) -> dict[str, Block]:
+    """`sensitivity` and `specificity` of the first score less those of the second, each at its own threshold."""
+    few = metrics.too_few(labels, patients)
+    blocks = {}
+    for name, label in (("sensitivity", 1), ("specificity", 0)):
+        rows = labels == label
+        a, b = ((score[rows] >= threshold) == label for score, threshold in zip(scores, thresholds, strict=True))
+        found = dataclasses.asdict(metrics.paired_shares(a, b, patients[rows], level))
+        blocks[name] = {"value": found.pop("difference"), **found}
+        if few is not None:
+            blocks[name].update(p=None, reason=few)
+    return blocks
 
 
 def predictive_blocks(point: OperatingPoint, prevalences: Iterable[float]) -> list[Block]:

@@ -60,6 +60,7 @@ from mococxr.metrics.operating import (
     threshold_by_youden,
     threshold_for_sensitivity,
 )
+from mococxr.metrics.paired_shares import ShareDifference, paired_shares
 from mococxr.metrics.ranking import (
     Curve,
     Measure,

@@ -6,9 +6,9 @@ from typing import Any
 
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Table, tabulate
-from mococxr.reporting.headline import arm_label, condition, headline_cells, units
-from mococxr.reporting.rows import Columns, cell_key, of_cell
-from mococxr.results import Row, StudyResults
+from mococxr.reporting.headline import arm_label, condition, headline_cells, headline_row, units
+from mococxr.reporting.rows import Columns, cell_key, of_cell, of_pair
+from mococxr.results import PAIR_KEYS, Row, StudyResults
 
 OF = 1000
 """The test images, studies or patients of which the table at the threshold speaks."""
@@ -28,6 +28,8 @@ def calibration(study: StudyResults) -> dict[str, Any]:
         tables.append(("Probabilities (calibration.csv)", _probabilities(study, rows)))
     if points:
         tables.append(("At the threshold (calibration.csv)", _threshold(study, rows)))
+    if points and study.rows("threshold_differences"):
+        tables.append(("Arm less reference at their thresholds (threshold_differences.csv)", _differences(study)))
     if study.rows("prevalence"):
         tables.append(("Predictive values at other prevalences (prevalence.csv)", _prevalence(study)))
     summary = f"{arm_label(study, first['arm'])}: {fmt.fact(first['reason'])}"
@@ -120,6 +122,27 @@ def _threshold(study: StudyResults, rows: list[Row]) -> Table:
         f"without it, at the prevalence of this test set ({shares or 'unknown'})."
     )
     return tabulate(rows, columns, 2, note)
+
+
+def _differences(study: StudyResults) -> Table:
+    """Sensitivity and specificity of the arm less those of the reference, for the comparisons of the verdicts."""
+    heads = [row for target in study.targets if (row := headline_row(study, target))]
+    pairs = [{name: row[name] for name in PAIR_KEYS} for row in heads]
+    rows = [row for pair in pairs for row in study.rows("threshold_differences", **pair)]
+    columns: Columns = {
+        **of_pair(study),
+        "Rate": "rate",
+        "Difference": lambda row: fmt.DASH if row["difference"] is None else fmt.interval(row, "difference", sign=True),
+        "Right by the arm alone": ("only_arm", fmt.count),
+        "by the reference alone": ("only_reference", fmt.count),
+        "p": ("p", fmt.p_value),
+    }
+    reasons = dict.fromkeys([row["method"] or row["reason"] for row in rows])
+    note = (
+        "Each arm at the threshold that it got on its own validation scores, on the same test "
+        f"{units(study)}; of the first label subset and pretraining run. {'; '.join(reasons)}."
+    )
+    return tabulate(rows, columns, 3, note)
 
 
 def _prevalence(study: StudyResults) -> Table:

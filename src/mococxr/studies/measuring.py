@@ -20,7 +20,7 @@ from mococxr.results import Row as Record
 from mococxr.settings import StudySettings, nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
-from mococxr.studies.cells import Key, Measured, cell_names, cell_row, join_units, measure, unit_values
+from mococxr.studies.cells import LEVEL, Key, Measured, cell_names, cell_row, join_units, measure, unit_values
 from mococxr.studies.design import Design
 from mococxr.studies.trial import validation_path
 
@@ -71,7 +71,7 @@ def _add_target(
 ) -> int:
     """Add the rows of one target to the tables; the most undefined resamples of a cell."""
     asked_column = target.partition("=")[0] if "=" in target else None  # its groups would be of one class each
-    lost = 0
+    lost, thresholds = 0, dict[Key, float | None]()
     units = of_units(
         {name: values for name, values in groups.items() if name != asked_column}, design.test.store, measured
     )
@@ -86,12 +86,16 @@ def _add_target(
         tables["reliability"] += curve
         tables["prevalence"] += elsewhere
         tables["subgroups"] += subgroup_rows(key, measured, units)
+        thresholds[key] = calibrated.get("threshold")
         if arm != design.reference:
             tables["differences"].append(comparisons.difference_row(key, design.reference, measured))
             tables["variance"].append(comparisons.variance_row(key, design.reference, measured))
             tables["labels_saved"].append(comparisons.saved_row(key, design.reference, measured, design.fractions))
             if (other := ACROSS.get(mode)) in design.modes:
                 tables["across_modes"].append(comparisons.difference_row(key, design.reference, measured, other))
+    for key in thresholds:
+        if key[0] != design.reference:
+            tables["threshold_differences"] += threshold_rows(key, design.reference, measured, thresholds)
     return lost
 
 
@@ -189,6 +193,29 @@ def _row(group: Block, block: Block) -> Record:
         row |= {"gap": gap["difference"], "gap_low": gap["low"], "gap_high": gap["high"]}
         row |= {"p_holm": gap["p_holm"], "flagged": int(gap["flagged"])}
     return row
+
+
+def threshold_rows(
+    key: Key, reference: str, measured: Measured, thresholds: Mapping[Key, float | None]
+) -> list[Record]:
+    """Rows of `threshold_differences.csv`: the arm of `key` less the reference, of the classifiers whose thresholds
+    `calibration.csv` has.
+    """
+    other = (reference, *key[1:])
+    names = cell_names(key) | {"against": reference}
+    values, firsts = (thresholds[key], thresholds[other]), [measured.first(cell) for cell in (key, other)]
+    if values[0] is None or values[1] is None:
+        reason = "an arm has no threshold (calibration.csv says why)"
+        return [names | {"rate": rate, "reason": reason} for rate in RATES[:2]]
+    scores = [measured.scores_TG[measured.done.index(first)] for first in firsts if first is not None]
+    blocks = operating.paired_blocks(
+        measured.labels, (scores[0], scores[1]), (values[0], values[1]), measured.patients, LEVEL
+    )
+    renamed = {"value": "difference", "only_a": "only_arm", "only_b": "only_reference"}
+    return [
+        names | {"rate": rate} | {renamed.get(name, name): value for name, value in block.items()}
+        for rate, block in blocks.items()
+    ]
 
 
 METHOD = "platt"
