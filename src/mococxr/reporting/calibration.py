@@ -142,7 +142,7 @@ def _differences(study: StudyResults) -> Table:
         "Each arm at the threshold that it got on its own validation scores, on the same test "
         f"{units(study)}; of the first label subset and pretraining run. {'; '.join(reasons)}."
     )
-    return tabulate(rows, columns, 3, note)
+    return tabulate(rows, columns, 4, note)
 
 
 def _prevalence(study: StudyResults) -> Table:

@@ -170,7 +170,26 @@ def data(study: StudyResults) -> dict[str, Any]:
         ("Targets (images, unless patients are named)", _targets(study)),
         ("Labels at each fraction", _budgets(study)),
     ]
+    if study.rows("flow"):
+        tables.append(("Flow of images and who is in them, by target, split and label (flow.csv)", _flow(study)))
     return {"summary": f"{subtitle(study)} Test, with a label: {judged(study)}.", "facts": pairs, "tables": tables}
+
+
+def _flow(study: StudyResults) -> Table:
+    columns: dict[str, Column] = {
+        "Target": "target",
+        "Split": "split",
+        "Label": "label",
+        **{name.capitalize(): (name, fmt.count) for name in ("images", "patients", "studies")},
+        **{f"Left out: {name}": (name, fmt.count) for name in ("restricted", "uncertain", "unlabelled")},
+        "Age (quartiles)": lambda row: (
+            fmt.DASH
+            if row["age_median"] is None
+            else f"{row['age_median']:.0f} ({row['age_q1']:.0f} to {row['age_q3']:.0f})"
+        ),
+        **{name.capitalize(): name for name in ("sex", "view", "device") if study.frames["flow"][name].count()},
+    }
+    return tabulate(study.rows("flow"), columns, 3, "Files that could not be read are counted above, for the store.")
 
 
 def _splits(study: StudyResults) -> Table:

@@ -143,7 +143,7 @@ def _by_gradient(encoder: Encoder, store: Store, batch: int, compute: torch.devi
     """Seconds of an update on labels: of one, or of some more less that one."""
     rows = np.arange(2 * batch)
     labels, none = (np.arange(len(store)) % 2).astype(np.int8), rows[:0]
-    target = Target("timing", labels, rows, none, none, 0, 0)
+    target = Target("timing", labels, rows, none, none, 0, 0, np.zeros_like(labels))
     data = TrainData(store, target, rows, encoder.spec.size, lambda: encoder, lambda _: np.empty((0, 0), np.float32))
     config = TrainConfig(batch=batch, checkpoints=0, device=str(compute))
 

@@ -18,6 +18,7 @@ from mococxr.studies import folder, provenance
 from mococxr.studies.cells import LEVEL, undefined_entries
 from mococxr.studies.design import Design, check_modes, read_design
 from mococxr.studies.executors import Local, OnRay, executor_of
+from mococxr.studies.flow import flow_rows
 from mococxr.studies.measuring import attributes, measure_study
 from mococxr.studies.trial import TrialContext, encoder_hashes, feature_jobs
 from mococxr.version import VERSION
@@ -47,7 +48,7 @@ def run(settings: StudySettings) -> Path:
 
     tables, judged = measure_study(out, records, design, settings, groups)
 
-    write_tables(out, tables)
+    write_tables(out, tables | {"flow": flow_rows(design)})
     facts = _facts(settings, design, context, records, judged)
     write_json(out / "study.json", facts)  # last: it says that the tables are whole
     for warning in facts["warnings"]:
