@@ -151,6 +151,15 @@ def test_scores_of_0_and_1_have_the_intercept_that_root_finding_gives(kind):
     assert found.intercept.low < root < found.intercept.high
 
 
+@pytest.mark.parametrize("kind", ["all 0", "constant", "hard", "reversed"])
+def test_the_interval_of_an_ece_has_a_width_where_no_line_fits(kind):
+    labels = (np.arange(120) % 3 == 0).astype(int)
+    scores = {"all 0": 0 * labels, "constant": np.full(120, 1 / 3), "hard": labels, "reversed": 1 - labels}[kind]
+    found = metrics.calibration(labels, scores.astype(float), replicates=100).ece
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low > 0.01
+
+
 def test_equal_probabilities_share_a_bin():
     place = bin_of(np.array([0.2] * 50 + [0.7] * 50), 10)
     assert np.unique(place[:50]).size == np.unique(place[50:]).size == 1

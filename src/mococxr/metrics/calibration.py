@@ -259,7 +259,7 @@ def calibration(
         member = bin_N == g
         observed = proportion(y[member], unit_N[member], level)
         curve.append(Bin(float(p[member].mean()), observed, int(member.sum()), count_patients(unit_N[member])))
-    ece, if_perfect = _ece(p, y, _recalibrated(logits, y), bin_N, unit_N, replicates, seed, level)
+    ece, if_perfect = _ece(p, y, _recalibrated(logits, y, bin_N), bin_N, unit_N, replicates, seed, level)
     intercept, slope = _intercept(logits, y, unit_N, few, level), _slope(logits, y, unit_N, few, level)
     return Calibration(_brier((p - y) ** 2, unit_N, few, level), ece, if_perfect, slope, intercept, tuple(curve))
 
@@ -285,15 +285,19 @@ def _ece(
     value, rng = float(np.abs(gap_G).sum()) / p.size, np.random.default_rng(seed)
     perfect_BG, noise_BG = (gaps / p.size for gaps in _gaps_drawn((p, right), bin_N, unit_N, replicates, rng))
     above = float(np.quantile(np.abs(noise_BG).sum(axis=1), 0.5 + level / 2))
-    below = float(np.quantile(noise_BG @ np.sign(gap_G), 0.5 + level / 2))
+    below = float(np.quantile(noise_BG @ np.where(gap_G < 0, -1.0, 1.0), 0.5 + level / 2))
     ends = max(0.0, value - above), min(1.0, value + max(0.0, below))
     return Estimate(value, *ends, "bounds by simulated labels"), float(np.abs(perfect_BG).sum(axis=1).mean())
 
 
-def _recalibrated(logits: Floats, y: Floats) -> Floats:
-    """Probabilities by logistic regression on the logits; as they are where it has no finite solution."""
+def _recalibrated(logits: Floats, y: Floats, bin_N: NDArray[np.intp]) -> Floats:
+    """Probabilities by logistic regression on the logits; where it has no finite solution, the share of each bin, half a
+    row of either class added so that none is certain.
+    """
     intercept, slope = logistic_fit(logits, y)
-    return expit(logits) if np.isnan(slope) else expit(intercept + slope * logits)
+    if not np.isnan(slope):
+        return expit(intercept + slope * logits)
+    return ((np.bincount(bin_N, weights=y) + 0.5) / (np.bincount(bin_N) + 1))[bin_N]
 
 
 def _gaps(p: Floats, y: Floats, bin_N: NDArray[np.intp]) -> Floats:
