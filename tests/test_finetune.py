@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import torch.nn.functional as F
 from mococxr.encoders import EncoderSpec, build
 from mococxr.errors import RunError, UndefinedError
 from mococxr.features import features, random_frame, state_hash, to_frame
-from mococxr.heads import MODES, train_classifier
+from mococxr.heads import MODES, finetune, train_classifier
 from mococxr.heads.classifier import Ensemble, TrainConfig, TrainData, member_scores
-from mococxr.heads.finetune import batches, count_updates, paper_epochs, train_by_gradient
+from mococxr.heads.finetune import batch_sizes, batches, count_updates, paper_epochs, train_by_gradient
 from mococxr.heads.linear import solve_linear
 from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
@@ -63,10 +64,40 @@ def test_the_length_rule_gives_the_papers_epochs(images, epochs):
     assert round(paper_epochs(images)) == epochs
 
 
-def test_updates_are_images_times_epochs_over_batch_rounded_up():
-    assert count_updates(33, 16, 2.0) == 5
+def authors_updates(images, batch, epochs):
+    """The authors' loop: batches of a pass, the last of them with what is left."""
+    updates = 0
+    for _ in range(epochs):
+        for _ in range(0, images, batch):
+            updates += 1
+    return updates
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 16])
+def test_updates_are_those_of_the_authors_loop_at_every_number_of_labels(batch):
+    for images in [*range(2, 80), 108, 212, 222, 22_454]:
+        assert count_updates(images, batch, 100.0) == authors_updates(images, batch, 100), images
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8, 16])
+def test_training_passes_over_every_image_exactly_as_often_as_asked(monkeypatch, batch):
+    """The smallest numbers of labels are those where a rest weighs most."""
+    monkeypatch.setattr(finetune, "random_frame", lambda pixels, size, offset: np.zeros((1, 1), np.uint8))
+    level = SimpleNamespace(pixels=lambda row: None)
+    for images in range(2, 40):
+        rows, passes = np.arange(images), 3
+        # The label of an image is its number, so that a batch says which images are in it.
+        loader = batches(level, rows, rows.astype(np.int8), 1, batch, 0)
+        taken = [next(loader)[1].tolist() for _ in range(count_updates(images, batch, passes))]
+        assert np.bincount(np.concatenate(taken)).tolist() == [passes] * images
+        assert batch == 1 or min(map(len, taken)) > 1  # batch norm
+
+
+def test_parts_of_a_pass_are_rounded_up():
+    assert count_updates(33, 16, 2.5) == 8
     assert count_updates(2, 16, 0.1) == 1
-    assert count_updates(223, 16, None) == 3067
+    assert count_updates(160, 16, 1.1) == 11  # though 1.1 x 10 is a little more in binary
+    assert count_updates(223, 16, None) == 14 * 220
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(store, target, encoder):
@@ -163,12 +194,12 @@ def test_uncertain_labels_can_be_a_class_of_their_own(store, target, encoder):
     assert trained.members[0].head.classes == 3
 
 
-def test_a_last_batch_of_one_image_is_left_out_and_every_other_image_comes_once_an_epoch(store):
-    labels = np.zeros(9, np.int8)
-    loader = batches(store.level(32), np.arange(9), labels, 32, 4, 0)
-    assert [len(next(loader)[0]) for _ in range(4)] == [4, 4, 4, 4]
-    loader = batches(store.level(32), np.arange(10), labels.repeat(2)[:10], 32, 4, 0)
-    assert [len(next(loader)[0]) for _ in range(3)] == [4, 4, 2]
+@pytest.mark.parametrize(
+    ("images", "batch", "sizes"),
+    [(9, 4, [4, 3, 2]), (10, 4, [4, 4, 2]), (8, 4, [4, 4]), (5, 2, [2, 3]), (3, 2, [3]), (3, 16, [3]), (3, 1, [1] * 3)],
+)
+def test_a_rest_of_one_image_takes_a_second_from_the_batch_before(images, batch, sizes):
+    assert batch_sizes(images, batch) == sizes
 
 
 def test_training_frames_are_cut_at_whole_pixels_from_all_of_the_longer_side(tmp_path):

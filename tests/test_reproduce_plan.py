@@ -73,7 +73,7 @@ def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: 
     uncertain = (table["Pleural Effusion"] == "-1.0").sum()
     whole = rows.filter(pl.col("cell") == "pleural-effusion/resnet18/finetune/1/moco")
     assert whole["train_images"].to_list() == [223_414 - uncertain]
-    assert whole["steps"].to_list() == [-(-(223_414 - uncertain) * 18 // 16)]
+    assert whole["steps"].to_list() == [-(-(223_414 - uncertain) // 16) * 18]
     assert {cell["status"] for cell in record["cells"]} == {"not run"}
     assert len(record["cells"]) == 96
 

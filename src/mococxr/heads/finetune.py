@@ -42,9 +42,22 @@ def paper_epochs(images: int) -> float:
     return 220 * (images / 223) ** -0.365
 
 
+def batch_sizes(images: int, batch: int) -> list[int]:
+    """Images in each update of a pass: ceil(images / batch) of them, as the authors' loop counts; each image comes once.
+
+    A rest of one image takes another from the batch before (15 and 2 of 17), since batch norm needs two; after
+    batches of two it joins the last of them.
+    """
+    whole, rest = divmod(images, batch)
+    if rest != 1 or not whole:
+        return [batch] * whole + [rest] * bool(rest)
+    return [batch] * (whole - 1) + ([batch - 1, 2] if batch > 2 else [batch + 1])
+
+
 def count_updates(images: int, batch: int, epochs: float | None) -> int:
-    """Optimiser updates: images x epochs / batch, rounded up; `epochs` None is `paper_epochs`."""
-    return max(1, math.ceil(images * (paper_epochs(images) if epochs is None else epochs) / batch))
+    """Optimiser updates of so many passes, a part of one rounded up; `epochs` None is `paper_epochs`."""
+    passes = paper_epochs(images) if epochs is None else epochs
+    return max(1, math.ceil(passes * len(batch_sizes(images, batch)) - 1e-9))  # 1.1 x 10 is 11, not 12
 
 
 def train_by_gradient(
@@ -182,14 +195,12 @@ def _optimizer(model: _Network, frozen: bool, config: TrainConfig) -> torch.opti
 def batches(
     level: Level, rows: Rows, labels: Labels, size: int, batch: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, each epoch in its own order; a last batch of one image is left out (batch norm)."""
+    """Batches of `batch_sizes` without end, each epoch in its own order."""
+    ends = np.cumsum(batch_sizes(len(rows), batch))[:-1]
     epoch = 0
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-        for start in range(0, len(rows), batch):
-            chosen = order[start : start + batch]
-            if len(chosen) == 1 and len(rows) > 1 and batch > 1:
-                continue
+        for chosen in np.split(order, ends):
             offsets = uniforms(seed, epoch, rows[chosen], 0)[:, 0]
             images = [
                 random_frame(level.pixels(int(row)), size, offset)
