@@ -69,20 +69,20 @@ def _shuffled(make: Any) -> Any:
 def _own_keys_first(descend: Any) -> Any:
     """A step that enqueues the keys before the loss and not after it."""
 
-    def wrong(method: Any, views: Any, lr: float) -> Any:
+    def wrong(method: Any, views: Any, lr: float, groups: Any) -> Any:
         queue, contrast = method.queue, moco.info_nce
         taken: list[torch.Tensor] = []
         real = type(queue).enqueue
 
-        def early(q: Any, k: Any, keys: torch.Tensor, temperature: float) -> Any:
-            real(queue, k)
+        def early(q: Any, k: Any, keys: torch.Tensor, temperature: float, same: torch.Tensor) -> Any:
+            real(queue, k, groups)
             taken.append(k)
-            return contrast(q, k, keys.clone(), temperature)  # the queue's own tensor, which now holds k
+            return contrast(q, k, keys.clone(), temperature, same)  # the queue's own tensor, which now holds k
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(moco, "info_nce", early)
-            patch.setattr(type(queue), "enqueue", lambda _, keys: None if taken else real(queue, keys))
-            return descend(method, views, lr)
+            patch.setattr(type(queue), "enqueue", lambda _, *keys: None if taken else real(queue, *keys))
+            return descend(method, views, lr, groups)
 
     return wrong
 

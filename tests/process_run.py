@@ -30,10 +30,10 @@ def main(store: str, out: str, settings: str) -> None:
     kind = METHODS[how.get("method", "moco")]
     step = kind.step
 
-    def watched(method: Any, views: torch.Tensor, lr: float) -> Any:
+    def watched(method: Any, views: torch.Tensor, *given: Any) -> Any:
         head = method.network.head if hasattr(method.network, "head") else method.network.projector
         hook = head.register_forward_hook(lambda _, __, output: kinds.add(str(output.dtype)))
-        result = step(method, views, lr)
+        result = step(method, views, *given)
         hook.remove()
         keys = method.queue.keys_KC if hasattr(method, "queue") else result.embeddings
         hashes.append(hashlib.sha256(keys.numpy().tobytes()).hexdigest())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from mococxr.pretraining import diagnostics
 from mococxr.pretraining.diagnostics import Run, contrast_accuracy, effective_rank, feature_std
-from mococxr.pretraining.moco import info_nce, judge
+from mococxr.pretraining.moco import info_nce, judge, left_out_negatives
 from mococxr.pretraining.selection import knn_scores
 
 
@@ -75,6 +75,22 @@ def test_only_a_negative_that_is_the_own_key_counts_as_tied():
     assert diagnostics.duplicate_negatives(info_nce(q, k, queue, 0.2)[1]) == 0
     queue[123:128] = k[:5]
     assert diagnostics.duplicate_negatives(info_nce(q, k, queue, 0.2)[1]) == 0.5
+
+
+def test_keys_that_are_left_out_are_counted_and_measured_as_no_strangers():
+    q, k, queue = sphere(10, 16), sphere(10, 16, seed=1), sphere(50, 16, seed=2)
+    queue[:10] = k
+    assert left_out_negatives(info_nce(q, k, queue, 0.2)[1]) == 0
+    same = torch.zeros(10, 50, dtype=torch.bool)
+    same[range(10), range(10)] = True
+    same[3] = False
+    logits = info_nce(q, k, queue, 0.2, same)[1]
+    assert left_out_negatives(logits) == pytest.approx(0.9)
+    assert diagnostics.duplicate_negatives(logits) == pytest.approx(0.1)
+    newest = torch.arange(5, 15)
+    pairs = [(row[0] > other) + 0.5 * (row[0] == other) for row in logits for other in row[1:][newest] if other > -1e9]
+    assert len(pairs) == 95
+    assert float(diagnostics.positive_auroc(logits, newest)) == pytest.approx(float(torch.tensor(pairs).mean()))
 
 
 def test_views_differ_by_nothing_if_equal_and_by_about_one_if_of_strangers():

@@ -82,8 +82,8 @@ def test_updates_are_those_of_the_authors_loop_at_every_number_of_labels(batch):
 @pytest.mark.parametrize("batch", [1, 2, 3, 8, 16])
 def test_training_passes_over_every_image_exactly_as_often_as_asked(monkeypatch, batch):
     """The smallest numbers of labels are those where a rest weighs most."""
-    monkeypatch.setattr(finetune, "random_frame", lambda pixels, size, offset: np.zeros((1, 1), np.uint8))
-    level = SimpleNamespace(pixels=lambda row: None)
+    monkeypatch.setattr(finetune, "random_frame", lambda *_: np.zeros((1, 1), np.uint8))
+    level = SimpleNamespace(pixels=lambda _: None)
     for images in range(2, 40):
         rows, passes = np.arange(images), 3
         # The label of an image is its number, so that a batch says which images are in it.

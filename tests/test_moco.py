@@ -116,11 +116,14 @@ def test_features_lie_on_the_unit_sphere_in_single_precision():
 def test_a_queue_of_any_length_takes_batches_of_any_size_and_loses_nothing(length, batches):
     queue = KeyQueue(length, 16)
     slow = deque(queue.keys_KC.tolist(), maxlen=length)
+    slow_numbers = deque([-1] * length, maxlen=length)
     for number, count in enumerate(batches):
-        keys = unit(count, seed=number)
-        queue.enqueue(keys)
+        keys, numbers = unit(count, seed=number), torch.arange(count) + 100 * number
+        queue.enqueue(keys, numbers)
         slow.extend(keys.tolist())
+        slow_numbers.extend(numbers.tolist())
         assert queue.keys_KC.roll(-int(queue.next_row), 0).tolist() == list(slow)
+        assert queue.numbers_K.roll(-int(queue.next_row), 0).tolist() == list(slow_numbers)
 
 
 def test_the_queue_travels_with_the_state_and_starts_from_its_seed():
@@ -128,10 +131,11 @@ def test_the_queue_travels_with_the_state_and_starts_from_its_seed():
     assert torch.equal(queue.keys_KC, KeyQueue(7, 16, seed=3).keys_KC)
     assert not torch.equal(queue.keys_KC, KeyQueue(7, 16, seed=4).keys_KC)
     np.testing.assert_allclose(queue.keys_KC.norm(dim=1), 1, atol=1e-6)
-    queue.enqueue(unit(5))
+    queue.enqueue(unit(5), torch.arange(5))
     other = KeyQueue(7, 16)
     other.load_state_dict(queue.state_dict())
     for one in (queue, other):
-        one.enqueue(unit(4, seed=9))
+        one.enqueue(unit(4, seed=9), torch.arange(4))
     assert torch.equal(queue.keys_KC, other.keys_KC)
+    assert torch.equal(queue.numbers_K, other.numbers_K)
     assert int(other.next_row) == 2

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,14 @@ from torch import Tensor, nn
 
 from method_parts import Net, alone
 from mococxr.pretraining import moco
+from mococxr.pretraining.dataset import gather_images, study_partners
+from mococxr.pretraining.hardware import make_accelerator
+from mococxr.pretraining.loader import make_loader
 from mococxr.pretraining.method import StepResult
 from mococxr.pretraining.moco import MoCo, info_nce, shuffled_keys
 from mococxr.settings import PretrainSettings
+from mococxr.store import Store
+from small_run import tiny
 from test_moco import Pixels, images, small_net
 
 
@@ -30,8 +36,8 @@ def make_moco(encoder: nn.Module, queue: int = 16, **others: Any) -> MoCo:
     return MoCo(Net(encoder, 64), settings, alone())
 
 
-def step(method: MoCo, images_q: Tensor, images_k: Tensor) -> StepResult:
-    return method.step(torch.stack([images_q, images_k]), method.settings.lr)
+def step(method: MoCo, images_q: Tensor, images_k: Tensor, groups: Tensor | None = None) -> StepResult:
+    return method.step(torch.stack([images_q, images_k]), method.settings.lr, groups)
 
 
 # --- shuffled keys
@@ -124,9 +130,9 @@ def test_keys_are_enqueued_after_the_loss(monkeypatch):
     assert one_step(make_moco(small_net(norm=False), temperature=0.01)) < 0.1
     method = make_moco(small_net(norm=False), temperature=0.01)
 
-    def too_early(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        method.queue.enqueue(k)  # the fault: an own key among the negatives
-        return info_nce(q, k, queue, temperature)
+    def too_early(q: Tensor, k: Tensor, queue: Tensor, temperature: float, same: Tensor) -> tuple[Tensor, Tensor]:
+        method.queue.enqueue(k, torch.arange(8))  # the fault: an own key among the negatives
+        return info_nce(q, k, queue, temperature, same)
 
     monkeypatch.setattr(moco, "info_nce", too_early)
     assert one_step(method) >= math.log(2)
@@ -188,6 +194,97 @@ def test_the_positive_of_each_process_is_its_own_key():
     for method in methods:
         np.testing.assert_allclose(method.queue.keys_KC, whole.queue.keys_KC, atol=1e-6)
     assert torch.equal(methods[0].queue.keys_KC, methods[1].queue.keys_KC)
+
+
+# --- keys that are no negatives
+
+
+def masked(numbers_q: list[int], queue: deque[int]) -> np.ndarray:
+    """The rule, pair by pair: a key of the query's own group is no negative."""
+    return np.array([[number == other for other in queue] for number in numbers_q])
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("queue", [5, 16, 30])
+def test_keys_of_the_same_group_are_no_negatives_whatever_their_age(queue, parts):
+    method, chance = make_moco(small_net(norm=False), queue=queue, accumulate=parts), np.random.default_rng(0)
+    slow = deque([-1] * queue, maxlen=queue)
+    seen = 0
+    for round_ in range(8):
+        numbers = chance.integers(0, 12, 8).tolist()
+        place = int(method.queue.next_row)
+        result = step(method, images(8, seed=round_), images(8, seed=round_ + 50), torch.tensor(numbers))
+        out = masked(numbers, slow)
+        seen += out.sum()
+        assert np.array_equal((result.logits[:, 1:] == -math.inf).numpy(), np.roll(out, place, axis=1))
+        assert torch.isfinite(result.loss)
+        slow.extend(numbers)
+    assert seen >= 20
+
+
+def test_the_loss_is_that_of_a_slow_loop_over_the_negatives_that_are_left():
+    q, k, queue = (torch.nn.functional.normalize(images(n, seed=n).float().flatten(1), dim=1) for n in (6, 6, 9))
+    same = torch.rand(6, 9, generator=torch.Generator().manual_seed(0)) < 0.4
+    same[2] = True  # nothing but its positive is left
+    q = q.requires_grad_()
+    loss, _ = info_nce(q, k[:6], queue, 0.2, same)
+    terms = []
+    for i in range(6):
+        positive = torch.exp(q[i] @ k[i] / 0.2)
+        others = [torch.exp(q[i] @ queue[j] / 0.2) for j in range(9) if not same[i, j]]
+        terms.append(-torch.log(positive / (positive + sum(others))))
+    slow = torch.stack(terms).mean()
+    assert float(loss.detach()) == pytest.approx(float(slow.detach()), abs=1e-5)
+    (expected,) = torch.autograd.grad(slow, q, retain_graph=True)
+    (gradient,) = torch.autograd.grad(loss, q)
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_with_positives_of_a_study_no_key_of_the_study_is_a_negative(synthetic_store, tmp_path, world):
+    """Three epochs of the orders and partners that a run takes; the images shown on the key side in a slow queue."""
+    settings = tiny(synthetic_store, tmp_path, positives="study", queue=24, backbone="test_vit")
+    dataset = gather_images([Store.open(synthetic_store)], 32, "train")
+    loaders = [dataclasses.replace(make_loader(settings, dataset, make_accelerator("cpu", "no")), rank=rank, world=world)
+               for rank in range(world)]  # fmt: skip
+    methods = [make_moco(small_net(norm=False), queue=24, positives="study") for _ in range(world)]
+    slow: deque[int] = deque([-1] * 24, maxlen=24)
+    own = strangers = 0
+    for number in range(3 * loaders[0].steps_per_epoch):
+        epoch, _ = loaders[0].images(number)
+        shown = np.concatenate([loader.images(number)[1] for loader in loaders])
+        place = int(methods[0].queue.next_row)
+
+        def process(rank: int, gather: Callable[[Tensor], Tensor], number: int = number) -> Tensor:
+            method, share = methods[rank], 8 // world
+            method.gather, method.rank, method.world = gather, rank, world
+            part = slice(share * rank, share * (rank + 1))
+            views = images(8, seed=number)[part], images(8, seed=number + 99)[part]
+            return step(method, *views, loaders[rank].groups(number)).logits
+
+        logits = torch.cat(in_world_of(world, process))
+        studies = dataset.study_N[shown].tolist()
+        out = masked(studies, deque(dataset.study_N[key] if key >= 0 else -1 for key in slow))
+        assert np.array_equal((logits[:, 1:] == -math.inf).numpy(), np.roll(out, place, axis=1))
+        own += sum(image in slow for image in shown.tolist())
+        strangers += (~out).sum()
+        slow.extend(study_partners(dataset, shown, settings.seed, epoch).tolist())
+    assert own > 5  # images whose very own key is in the queue: the order alone does not keep it out
+    assert strangers > 0
+
+
+def test_negatives_never_come_from_less_than_the_positives_do(synthetic_store, tmp_path):
+    dataset = gather_images([Store.open(synthetic_store)], 32, "train")
+
+    def kind(**settings: Any) -> str:
+        return make_loader(
+            tiny(synthetic_store, tmp_path, **settings), dataset, make_accelerator("cpu", "no")
+        ).negatives_from
+
+    assert kind() == "image"
+    assert kind(positives="study") == "study"
+    assert kind(negatives_from="study") == "study"
+    assert kind(positives="study", negatives_from="patient") == "patient"
 
 
 # --- a step in parts

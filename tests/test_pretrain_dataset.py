@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +17,7 @@ from mococxr.errors import InputError
 from mococxr.pretraining.dataset import (
     PretrainSet,
     SpacedShuffle,
+    free_queue,
     gather_images,
     largest_queue,
     read_patients,
@@ -21,7 +25,9 @@ from mococxr.pretraining.dataset import (
 )
 from mococxr.pretraining.hardware import make_accelerator
 from mococxr.pretraining.loader import make_loader
-from mococxr.pretraining.pretrain import run
+from mococxr.pretraining.moco import MoCo
+from mococxr.pretraining.pretrain import METHODS, run
+from mococxr.settings import PretrainSettings
 from mococxr.store import Store
 from small_run import TINY, tiny
 
@@ -34,7 +40,7 @@ def store(synthetic_store: Path) -> Store:
 def pool_of(studies: list[int]) -> PretrainSet:
     """A pool without pixels: images and their studies."""
     rows = np.arange(len(studies))
-    return PretrainSet((), np.zeros_like(rows), rows, np.array(studies), pl.DataFrame())
+    return PretrainSet((), np.zeros_like(rows), rows, np.array(studies), np.array(studies), pl.DataFrame())
 
 
 # --- the order of images
@@ -234,6 +240,72 @@ def test_lists_that_name_nobody_or_everybody_are_refused(store, tmp_path):
 
 
 # --- the length of the queue
+
+
+def meeting_again(orders: SpacedShuffle, batch: int, epochs: int = 6) -> float:
+    """Share of the pairs in one batch that are in one batch in the next epoch too."""
+    pairs, again = [], []
+    for epoch in range(epochs):
+        rows = orders.epoch(epoch).reshape(-1, batch)
+        pairs.append({frozenset(pair) for row in rows.tolist() for pair in itertools.combinations(row, 2)})
+    again = [len(before & now) / len(before) for before, now in itertools.pairwise(pairs)]
+    return float(np.mean(again))
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "preset"), [(1000, 32, 1024), (500, 32, 1024), (2000, 16, 24_576), (130, 32, 1024)]
+)
+def test_a_queue_that_is_cut_to_fit_leaves_the_order_nearly_a_plain_shuffle(store, tmp_path, images, batch, preset):
+    settings = tiny(store.path, tmp_path, preset="paper" if preset > 1024 else "tuned", batch=batch, queue=None)
+    settled = MoCo.settle(settings, images)
+    assert settled.queue == free_queue(images, batch) < largest_queue(images, batch)
+    feed = make_loader(settled, pool_of(list(range(images))), make_accelerator("cpu", "no"))
+    assert feed.warnings == []
+    plain = (batch - 1) / (images - 1)  # a given other image of a batch is in it again with this chance
+    assert meeting_again(feed.order, batch) < 1.5 * plain
+    asked = dataclasses.replace(settled, queue=largest_queue(images, batch))
+    frozen = make_loader(asked, pool_of(list(range(images))), make_accelerator("cpu", "no"))
+    assert meeting_again(frozen.order, batch) > 2 * plain
+    assert "much the same in every epoch" in frozen.warnings[0]
+
+
+def test_with_images_enough_the_queue_is_the_presets(store, tmp_path):
+    for preset, images, queue in (
+        ("tuned", 3700, 1024),
+        ("tuned", 2112, 1024),
+        ("tuned", 2111, 1009),
+        ("paper", 223_414, 24_576),
+    ):
+        settings = tiny(store.path, tmp_path, preset=preset, batch=32 if preset == "tuned" else 16, queue=None)
+        assert MoCo.settle(settings, images).queue == queue
+
+
+def works(images: int, way_out: str, **settings: Any) -> bool:
+    """Whether the batch, or the number of images, that a message offers is taken."""
+    offered = int(re.search(r"(?:--batch|at least) (\d+)", way_out)[1])
+    settings |= {"batch": offered} if "--batch" in way_out else {}
+    images = images if "--batch" in way_out else offered
+    return (
+        METHODS[settings["method"]].settle(PretrainSettings(stores=(), out=Path("-"), **settings), images) is not None
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_the_way_out_of_too_few_images_works(method, groups):
+    refused = 0
+    for images, batch in itertools.product(range(1, 30), (2, 4, 6, 8, 16, 32)):
+        if groups > batch // 2 or images // batch >= (2 if method == "moco" else 1):
+            continue
+        refused += 1
+        settings = {"method": method, "batch": batch, "key_groups": groups}
+        with pytest.raises(InputError, match="too few") as error:
+            METHODS[method].settle(PretrainSettings(stores=(), out=Path("-"), **settings), images)
+        way_out = error.value.way_out
+        if "--batch" not in way_out:  # the least number of images takes the least batch
+            settings["batch"] = 2 * groups
+        assert works(images, way_out, **settings), (images, batch, way_out)
+    assert refused > 20
 
 
 def test_the_longest_queue_leaves_out_the_last_batch_of_every_image():

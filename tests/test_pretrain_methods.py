@@ -122,7 +122,8 @@ def test_a_method_judges_with_known_words(name):
 def test_settings_that_a_method_does_not_read_are_refused(name):
     unused = METHODS[name].UNUSED
     refuse_unused(PretrainSettings(method=name, stores=(), out=Path("-")), unused)
-    changed = {"queue": 64, "momentum": 0.5, "key_groups": 1, "accumulate": 2, "temperature": 0.7, "head": "linear"}
+    changed = {"queue": 64, "momentum": 0.5, "key_groups": 1, "accumulate": 2, "temperature": 0.7, "head": "linear",
+               "negatives_from": "study"}  # fmt: skip
     for setting in unused:
         settings = PretrainSettings(method=name, stores=(), out=Path("-"), **{setting: changed[setting]})
         with pytest.raises(InputError, match=f"--{setting.replace('_', '-')} is not used by --method {name}"):
@@ -168,10 +169,25 @@ def test_nt_xent_is_lightlys_and_that_of_a_slow_loop(temperature):
     )  # one point: guessing among 2N - 1
 
 
-def test_the_processes_together_have_nt_xent_of_the_whole_batch():
+def test_views_of_the_same_group_are_no_negatives_in_nt_xent():
     a, b = views_of_embeddings()
-    whole, logits = nt_xent(a, b, a, b, 0.2)
-    parts = [nt_xent(a[i : i + 4], b[i : i + 4], a, b, 0.2, rank) for rank, i in enumerate((0, 4, 8))]
+    numbers = [0, 1, 2, 3, 0, 1, 0, 7, 8, 9, 9, 9]
+    loss, logits = nt_xent(a, b, a, b, 0.2, 0, torch.tensor(numbers))
+    z, terms, left = torch.cat([a, b]).double(), [], []
+    for i in range(24):
+        partner = (i + 12) % 24
+        others = [k for k in range(24) if k == partner or numbers[k % 12] != numbers[i % 12]]
+        terms.append(-torch.log(torch.exp(z[i] @ z[partner] / 0.2) / sum(torch.exp(z[i] @ z[k] / 0.2) for k in others)))
+        left.append(len(others))
+    assert float(loss) == pytest.approx(float(torch.stack(terms).mean()), abs=1e-6)
+    assert torch.isfinite(logits).sum(dim=1).tolist() == left
+
+
+@pytest.mark.parametrize("numbers", [None, torch.tensor([0, 1, 2, 3, 0, 1, 0, 7, 8, 9, 9, 9])])
+def test_the_processes_together_have_nt_xent_of_the_whole_batch(numbers):
+    a, b = views_of_embeddings()
+    whole, logits = nt_xent(a, b, a, b, 0.2, 0, numbers)
+    parts = [nt_xent(a[i : i + 4], b[i : i + 4], a, b, 0.2, rank, numbers) for rank, i in enumerate((0, 4, 8))]
     assert float(sum(loss for loss, _ in parts) / 3) == pytest.approx(float(whole), abs=1e-6)
     torch.testing.assert_close(torch.cat([part.chunk(2)[0] for _, part in parts]), logits[:12])
 

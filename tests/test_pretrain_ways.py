@@ -39,7 +39,7 @@ def test_positives_of_one_study_change_the_key_views_only(synthetic_store, tmp_p
     for positives in ("view", "study"):
         views = taken[positives] = []
         monkeypatch.setattr(
-            MoCo, "step", lambda method, both, lr, _v=views: _v.extend(both.clone()) or step(method, both, lr)
+            MoCo, "step", lambda method, both, *given, _v=views: _v.extend(both.clone()) or step(method, both, *given)
         )
         tiny_run(synthetic_store, tmp_path / positives, positives=positives, epochs=1)
     for number, (one, other) in enumerate(zip(*taken.values(), strict=True)):
@@ -60,10 +60,12 @@ def test_a_learnable_set_is_learned_and_the_loss_falls_below_guessing(synthetic_
 
 def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recorded(synthetic_store, tmp_path, capsys):
     run = tiny_run(synthetic_store, tmp_path / "run", queue=None, epochs=1)
-    assert json.loads((run / "run.json").read_text())["queue"] == 32  # 44 images: five batches of 8 less one
+    assert (
+        json.loads((run / "run.json").read_text())["queue"] == 13
+    )  # 44 images: after half of the 40 of an epoch one may come again
     said = capsys.readouterr().err
-    assert "queue K 32 (the preset's is 1,024)" in said
-    assert run_folder.latest_checkpoint(run / "checkpoints")["method"]["queue"]["keys_KC"].shape == (32, 32)
+    assert "queue K 13 (the preset's is 1,024)" in said
+    assert run_folder.latest_checkpoint(run / "checkpoints")["method"]["queue"]["keys_KC"].shape == (13, 32)
 
 
 # --- numbers that are no longer finite
@@ -73,10 +75,10 @@ def planted(monkeypatch: pytest.MonkeyPatch, at: int, fault) -> None:
     """Let one step of the run go wrong."""
     step, count = MoCo.step, iter(range(1, 10_000))
 
-    def faulty(method, views, lr):
+    def faulty(method, *given):
         if next(count) == at:
             fault(method)
-        return step(method, views, lr)
+        return step(method, *given)
 
     monkeypatch.setattr(MoCo, "step", faulty)
 

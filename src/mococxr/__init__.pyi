@@ -183,6 +183,7 @@ def pretrain(
     mean: float | None = None,
     std: float | None = None,
     positives: Literal["view", "study"] | None = None,
+    negatives_from: Literal["image", "study", "patient"] | None = None,
     method: Literal["moco", "simclr", "simsiam"] = "moco",
     preset: Literal["paper", "tuned"] = "tuned",
     accumulate: int = 1,
@@ -241,13 +242,15 @@ def pretrain(
         std: Standard deviation of the grey values, for normalisation. [above 0; paper: 0.085585; tuned:
             0.226]
         positives: Positive pairs: views of one image, or of two images of one study. [default: view]
+        negatives_from: Negatives never come from the same image, study or patient; with --positives study
+            never from the same study. [default: image]
         out: Run folder to create.
         method: Self-supervised method. [default: moco]
         preset: Preset that supplies every setting not given. [default: tuned]
         accumulate: Parts in which the queries of a step are computed, to fit a larger batch; batch norm sees
             one part. [at least 1; default: 1]
-        queue: Queue length K. [keys; at least 1; default: paper 24576, tuned 1024, or as many as the images
-            allow]
+        queue: Queue length K. [keys; at least 1; default: paper 24576, tuned 1024, or as many as half an
+            epoch allows]
         views_on: Compute views on CPU threads, or on the device, which then holds the images; same up to
             rounding. [default: cpu]
         pretrain_on: Splits whose images are used. [default: train]
@@ -541,7 +544,7 @@ def reproduce(
         init: Initial weights of both arms, as in `pretrain`. [default: imagenet; arXiv 2010.05352]
         pretrained: Shenzhen: output of `reproduce chexpert`, or RUN=ENCODER (repeatable), e.g. resnet18=DIR.
             [default: none]
-        queue: Queue length K. [keys; at least 1; default: 24576, or as many as the images allow; arXiv
+        queue: Queue length K. [keys; at least 1; default: 24576, or as many as half an epoch allows; arXiv
             2010.05352]
         epochs: Pretraining: passes over the images. [epochs; at least 1; default: 20; arXiv 2010.05352]
         batch: Batch size, in pretraining and on labels. [images; at least 2; default: 16; arXiv 2010.05352]

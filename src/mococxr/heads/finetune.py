@@ -140,7 +140,7 @@ class _Network(nn.Module):
     def member(self) -> EnsembleMember:
         """A copy of the present state."""
         state = self.encoder.network.state_dict()
-        weight, bias = (t.detach().double().cpu().numpy().copy() for t in (self.head.weight, self.head.bias))
+        weight, bias = (t.detach().cpu().double().numpy().copy() for t in (self.head.weight, self.head.bias))
         head = LinearHead(np.zeros(weight.shape[1]), np.ones(weight.shape[1]), weight, bias)
         return EnsembleMember({key: value.detach().cpu().clone() for key, value in state.items()}, head)
 

@@ -265,7 +265,9 @@ def positive_auroc(logits: Tensor, newest: Tensor) -> Tensor:
         newest: places in the queue of the keys that entered last.
     """
     positive, others = logits[:, :1], logits[:, 1:][:, newest]
-    return ((positive > others).float().mean() + (positive >= others).float().mean()) / 2
+    compared = others > -math.inf  # those left out are no strangers
+    wins = ((positive > others).float() + (positive >= others).float()) / 2
+    return (wins * compared).sum() / compared.sum().clamp_min(1)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mococxr.augment import Recipe, draw_views, matrix, tones, uniforms
-from mococxr.pretraining.dataset import PretrainSet, SpacedShuffle, study_partners
+from mococxr.pretraining.dataset import PretrainSet, SpacedShuffle, free_queue, study_partners
 from mococxr.pretraining.hardware import processes_here, view_threads
 from mococxr.settings import PretrainSettings
 
@@ -30,8 +30,15 @@ PREFETCH = 3
 """Batches drawn before they are wanted."""
 REMEMBERED = 256
 """Steps whose images are kept: more than are ever drawn ahead."""
+NEARLY_FIXED = 0.75
+"""Share of an epoch after which an image may come again, at which two images of a batch meet in the next epoch twice as
+often as in a plain shuffle (`free_queue`)."""
 LOOK, PATIENCE = 16, 0.02
 """Steps between two looks at how long the run waited for views, and the share of the time that it may."""
+
+
+KINDS = ("image", "study", "patient")
+"""What the images of a group have in common, the smallest first."""
 
 
 class AdaptiveThreads:
@@ -79,6 +86,7 @@ class BatchLoader:
     Args:
         batch: images a step over all processes; `batch // world` of them come here.
         positives: view or study.
+        negatives_from: image, study or patient: what the keys of are no negatives of an image.
         workers: threads that make views, at first and at most (`hardware.view_threads`).
         pinned: in page-locked memory, for copies to a GPU that do not wait.
         views_on: `cpu`: batches are views. `device`: they are stored images, which become views when they go to the
@@ -91,6 +99,7 @@ class BatchLoader:
     batch: int
     seed: int
     positives: str = "view"
+    negatives_from: str = "image"
     rank: int = 0
     world: int = 1
     workers: tuple[int, int] = (1, 1)
@@ -102,6 +111,23 @@ class BatchLoader:
     def steps_per_epoch(self) -> int:
         """Whole batches of an epoch."""
         return self.order.used // self.batch
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a run is to be warned of."""
+        gap, used = self.order.min_gap, self.order.used
+        if gap <= NEARLY_FIXED * used or self.steps_per_epoch == 1:
+            return []
+        return [
+            f"An image comes again only after {gap:,} of {used:,} others, so that their order is much the same in every "
+            f"epoch. --queue {free_queue(len(self.dataset), self.batch):,} or a smaller --batch leaves it free."
+        ]
+
+    def groups(self, step: int) -> Tensor:
+        """A number for each image of a step, those of all processes, by rank: images of one number are no negatives of
+        each other. Only of steps whose images were asked for.
+        """
+        return torch.from_numpy(self.dataset.groups(self._batches[step], self.negatives_from))
 
     def images(self, step: int) -> tuple[int, NDArray[np.int64]]:
         """The epoch of a step, and this process's images in it; the latest `REMEMBERED` steps cost nothing."""
@@ -253,6 +279,7 @@ def make_loader(s: PretrainSettings, dataset: PretrainSet, accelerator: Accelera
         batch=s.batch,
         seed=s.seed,
         positives=s.positives,
+        negatives_from=max(s.negatives_from, "image" if s.positives == "view" else s.positives, key=KINDS.index),
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         workers=view_threads(accelerator.device, processes_here(accelerator.num_processes), s.workers),

@@ -123,22 +123,26 @@ class Method(ABC):
             self.gather = lambda tensor: accelerator.gather(tensor.contiguous())
 
     @classmethod
-    def settle(cls, settings: PretrainSettings, images: int) -> PretrainSettings:
+    def settle(cls, settings: PretrainSettings, images: int, world: int = 1) -> PretrainSettings:
         """Settings checked against the number of images, what depends on it filled in.
+
+        Args:
+            world: processes that share a batch.
 
         Raises:
             InputError: they do not fit.
         """
-        if images < settings.batch:
-            raise InputError(
-                f"{images} images are too few for batches of {settings.batch}.",
-                f"Give --batch {max(2, images // 4)} or less, or more images.",
-            )
+        refuse_too_few(settings, images, 1, world)
         return settings
 
     @abstractmethod
-    def step(self, views: Tensor, lr: float) -> StepResult:
-        """One update from two views of each image, (2, n, 1, S, S) uint8."""
+    def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:
+        """One update from two views of each image, (2, n, 1, S, S) uint8.
+
+        Args:
+            groups: a number for each image of all processes, (N,): images of one number are no negatives of each
+                other. None: no two have one.
+        """
 
     @abstractmethod
     def running(self, result: StepResult) -> Tensor:
@@ -225,6 +229,13 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """Numbers on a device; the program does not wait for a GPU that is still at work on earlier steps."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)
+
+
 def learning_rate(
     step: int, steps: int, lr: float, schedule: str, milestones: Sequence[float] = (), warmup: float = 0.0
 ) -> float:
@@ -273,6 +284,26 @@ def leave_out_unused(network: nn.Module, size: int) -> None:
     network.train()
     unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, unused)
+
+
+def refuse_too_few(settings: PretrainSettings, images: int, batches: int, world: int) -> None:
+    """Refuse images that do not make so many batches.
+
+    Args:
+        world: processes that share a batch.
+
+    Raises:
+        InputError: with a batch that the other settings allow, or the number of images that it takes.
+    """
+    s = settings
+    if images // s.batch >= batches:
+        return
+    least = 2 * max(s.key_groups, s.accumulate) * world  # two images a pass; multiples of it can be shared, too
+    needs = "" if batches == 1 else f": an epoch needs {batches} of them"
+    way_out = f"Give at least {batches * least} images."
+    if images >= batches * least:
+        way_out = f"Give --batch {max(least, images // 4 // least * least)}, or more images."
+    raise InputError(f"{images} images are too few for batches of {s.batch}{needs}.", way_out)
 
 
 def refuse_unused(settings: PretrainSettings, unused: Sequence[str]) -> None:

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from mococxr.encoders import Encoder
 from mococxr.errors import InputError
 from mococxr.pretraining import diagnostics
-from mococxr.pretraining.dataset import largest_queue
+from mococxr.pretraining.dataset import free_queue, largest_queue
 from mococxr.pretraining.diagnostics import DIVERGING, Log, Run, Verdict
-from mococxr.pretraining.method import Method, OneProcess, Projector, StepResult, Words, seeded
+from mococxr.pretraining.method import Method, OneProcess, Projector, StepResult, Words, refuse_too_few, seeded, sent
 from mococxr.settings import QUEUES, PretrainSettings
 
 RUNAWAY, RUNAWAY_A_STEP = 0.8, 0.008
@@ -52,8 +52,8 @@ class MoCo(Method):
     words = Words("momentum contrast (MoCo v2)", "Chen et al. 2020, arXiv 2003.04297")
     RUNNING = ("loss", "contrast_accuracy", "positive_auroc", "alignment")
     MEASURES = (
-        "feature_std", "effective_rank", "uniformity", "key_std", "duplicate_negatives", "query_key_distance",
-        "key_progress", "queue_filled", "queue_age",
+        "feature_std", "effective_rank", "uniformity", "key_std", "duplicate_negatives", "left_out_negatives",
+        "query_key_distance", "key_progress", "queue_filled", "queue_age",
     )  # fmt: skip
 
     def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
@@ -75,16 +75,13 @@ class MoCo(Method):
         self.chance = math.log(length + 1)
 
     @classmethod
-    def settle(cls, settings: PretrainSettings, images: int) -> PretrainSettings:
-        """Settle K: the one asked for if the images allow it, else the preset's or the most that they allow."""
-        most = largest_queue(images, settings.batch)
-        if most < 1:
-            raise InputError(
-                f"{images} images are too few for batches of {settings.batch}: a queue needs a second batch.",
-                f"Give --batch {max(2, images // 4)} or less, or more images.",
-            )
+    def settle(cls, settings: PretrainSettings, images: int, world: int = 1) -> PretrainSettings:
+        """Settle K: the one asked for if the images allow it, else the preset's or what leaves their order free."""
+        refuse_too_few(settings, images, 2, world)
         if settings.queue is None:
-            return dataclasses.replace(settings, queue=min(QUEUES[settings.preset], most))
+            longest = free_queue(images, settings.batch)
+            return dataclasses.replace(settings, queue=min(QUEUES[settings.preset], longest))
+        most = largest_queue(images, settings.batch)
         if settings.queue > most:
             raise InputError(
                 f"--queue {settings.queue:,} is too long for {images:,} images in batches of {settings.batch}: an image "
@@ -93,8 +90,10 @@ class MoCo(Method):
             )
         return settings
 
-    def step(self, views: Tensor, lr: float) -> StepResult:
+    def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:
         """MoCo, algorithm 1: momentum update, keys, queries, loss, descent, and enqueue last.
+
+        Keys in the queue that share a number of `groups` with the query are no negatives of it.
 
         With `--accumulate` the queries pass in parts, each backward before the next, and the gradients add up; the
         memory for activations falls with the parts. All else is done once a step; all parts meet the same queue. A
@@ -103,29 +102,37 @@ class MoCo(Method):
         a part, and its running averages move once a part.
         """
         s, (views_q, views_k) = self.settings, views
+        numbers = self._numbers(groups, len(views_q) * self.world)
         parts = min(s.accumulate, len(views_q) // 2)  # batch norm needs two images in each
         self.set_rate(lr)
         momentum_update(self.network, self.key, s.momentum)
         # No graph is held yet: keys and queries need not share the memory.
         with self.autocast():
-            groups = min(s.key_groups, len(views_k) // 2)
-            keys = shuffled_keys(self.key, views_k, groups, self.shuffle, self.gather, self.rank, self.world)
-        keys_of_process = keys[self.rank * len(views_q) : (self.rank + 1) * len(views_q)]
+            passes = min(s.key_groups, len(views_k) // 2)
+            keys = shuffled_keys(self.key, views_k, passes, self.shuffle, self.gather, self.rank, self.world)
+        share = slice(self.rank * len(views_q), (self.rank + 1) * len(views_q))
         self.optimizer.zero_grad(set_to_none=True)
         losses, all_logits = [], []
-        sides = zip(views_q.tensor_split(parts), keys_of_process.tensor_split(parts), strict=True)
-        for part, (images, k) in enumerate(sides):
+        sides = zip(*(of.tensor_split(parts) for of in (views_q, keys[share], numbers[share])), strict=True)
+        for part, (images, k, numbers_q) in enumerate(sides):
             # Processes add up their gradients once, in the last part.
             with nullcontext() if part == parts - 1 else self.no_sync():
-                loss, part_logits = info_nce(self.wrapped(images), k, self.queue.keys_KC, s.temperature)
+                same_NK = numbers_q[:, None] == self.queue.numbers_K
+                loss, part_logits = info_nce(self.wrapped(images), k, self.queue.keys_KC, s.temperature, same_NK)
                 loss = loss * (len(images) / len(views_q))
                 self.backward(loss)
             losses.append(loss.detach())
             all_logits.append(part_logits.detach())
         self.optimizer.step()
-        self.queue.enqueue(keys)  # after the loss: a queue that held these keys would keep it above log 2
+        self.queue.enqueue(keys, numbers)  # after the loss: a queue that held these keys would keep it above log 2
         self.steps += 1
         return StepResult(torch.stack(losses).sum(), torch.cat(all_logits))
+
+    def _numbers(self, groups: Tensor | None, images: int) -> Tensor:
+        """The groups on the device; without, numbers that nobody else has, now or in the queue."""
+        if groups is None:
+            groups = torch.arange(images) + self.steps * images
+        return sent(groups, self.device)
 
     def pass_once(self, images: Tensor) -> None:
         """Queries in their parts, keys in their groups."""
@@ -159,6 +166,7 @@ class MoCo(Method):
             **diagnostics.spread(self.queue.keys_KC[:filled]),
             "key_std": diagnostics.feature_std(newest) if len(newest) > 1 else None,
             "duplicate_negatives": self.shared_mean(diagnostics.duplicate_negatives(result.logits)),
+            "left_out_negatives": self.shared_mean(left_out_negatives(result.logits)),
             "query_key_distance": diagnostics.relative_distance(self.network, self.key),
             "key_progress": float((key - self.start).norm()) / moved if moved else 1.0,
             "queue_filled": filled / length,
@@ -225,31 +233,42 @@ class KeyQueue(nn.Module):
     """
 
     keys_KC: Tensor
+    numbers_K: Tensor
     next_row: Tensor
 
     def __init__(self, length: int, dim: int, seed: int = 0) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed % 2**63)
         self.register_buffer("keys_KC", F.normalize(torch.randn(length, dim, generator=generator), dim=1))
+        self.register_buffer("numbers_K", torch.full((length,), -1))  # before keys stand there: nobody's
         self.register_buffer("next_row", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def enqueue(self, k_NC: Tensor) -> None:
-        """Put a batch of keys in, wrapping around; of a batch longer than K the last K stay."""
+    def enqueue(self, k_NC: Tensor, numbers_N: Tensor) -> None:
+        """Put a batch of keys and their groups' numbers in, wrapping around; of a batch longer than K the last K stay."""
         length, count = len(self.keys_KC), len(k_NC)
         kept = k_NC[-length:]
         steps = torch.arange(count - len(kept), count, device=k_NC.device)
-        self.keys_KC[(self.next_row + steps) % length] = kept.to(self.keys_KC.dtype)
+        rows = (self.next_row + steps) % length
+        self.keys_KC[rows], self.numbers_K[rows] = kept.to(self.keys_KC.dtype), numbers_N[-length:]
         self.next_row.copy_((self.next_row + count) % length)
 
 
-def info_nce(q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def info_nce(
+    q_NC: Tensor, k_NC: Tensor, queue_KC: Tensor, temperature: float, same_NK: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """InfoNCE, mean over the batch, with the logits (N, 1 + K) it came from; the positive is column 0.
 
     The queue must not hold these keys yet: an own key among the negatives keeps the loss above log 2.
+
+    Args:
+        same_NK: True where a key of the queue is no negative of a query: its logit is -inf.
     """
     positive = (q_NC * k_NC).sum(dim=1, keepdim=True)
-    all_logits = torch.cat([positive, q_NC @ queue_KC.T], dim=1) / temperature
+    negatives = q_NC @ queue_KC.T
+    if same_NK is not None:
+        negatives = negatives.masked_fill(same_NK, -math.inf)
+    all_logits = torch.cat([positive, negatives], dim=1) / temperature
     target = torch.zeros(len(q_NC), dtype=torch.long, device=q_NC.device)
     return F.cross_entropy(all_logits, target), all_logits
 
@@ -283,17 +302,15 @@ def shuffled_keys(
     everyone = gather(images)
     if groups == 1 and world == 1:  # one pass over all: a permutation would change nothing
         return key(everyone)
-    order = _sent(torch.randperm(len(everyone), generator=generator), images.device)
+    order = sent(torch.randperm(len(everyone), generator=generator), images.device)
     share = order.chunk(world)[rank]
     keys = gather(torch.cat([key(everyone[part]) for part in share.tensor_split(groups)]))
     return keys[torch.argsort(order)]  # the inverse permutation
 
 
-def _sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """Numbers on a device; the program does not wait for a GPU that is still at work on earlier steps."""
-    if device.type != "cuda":
-        return numbers.to(device)
-    return numbers.pin_memory().to(device, non_blocking=True)
+def left_out_negatives(all_logits: Tensor) -> float:
+    """Share of images that met a key of their own group in the queue, whose logit is -inf, so that it is no negative."""
+    return float((all_logits[:, 1:] == -math.inf).any(dim=1).float().mean())
 
 
 # --- words of health

@@ -24,7 +24,7 @@ from mococxr.pretraining.hardware import (
     make_accelerator,
     resolve_auto,
 )
-from mococxr.pretraining.loader import make_loader
+from mococxr.pretraining.loader import BatchLoader, make_loader
 from mococxr.pretraining.method import Method, OneProcess, refuse_unused
 from mococxr.pretraining.moco import MoCo
 from mococxr.pretraining.run_folder import (
@@ -74,7 +74,7 @@ def run(settings: PretrainSettings) -> Path:
     method, origin = build_method(settings, accelerator)
     loader = make_loader(settings, images, accelerator)
     if accelerator.is_main_process:
-        _announce(settings, images, method, origin, accelerator, loader.steps_per_epoch)
+        _announce(settings, images, method, origin, accelerator, loader)
         open_folder(settings, images, stores)
     accelerator.wait_for_everyone()
     if settings.tracker != "none":
@@ -103,7 +103,7 @@ def settle(settings: PretrainSettings, images: int, accelerator: Accelerator) ->
         return build_method(changed, alone)[0]
 
     settings = resolve_auto(settings, images, accelerator, lambda: start_encoder(settings)[0], trial)
-    return METHODS[settings.method].settle(settings, images)
+    return METHODS[settings.method].settle(settings, images, accelerator.num_processes)
 
 
 def start_encoder(s: PretrainSettings) -> tuple[encoders.Encoder, str]:
@@ -128,14 +128,9 @@ def build_method(settings: PretrainSettings, accelerator: Accelerator | OneProce
 
 
 def _announce(
-    s: PretrainSettings,
-    images: PretrainSet,
-    method: Method,
-    origin: str,
-    accelerator: Accelerator,
-    steps_per_epoch: int,
+    s: PretrainSettings, images: PretrainSet, method: Method, origin: str, accelerator: Accelerator, loader: BatchLoader
 ) -> None:
-    spec = method.encoder.spec
+    spec, steps_per_epoch = method.encoder.spec, loader.steps_per_epoch
     console.say(
         f"pretraining {spec.architecture} by {method.words.name} from {origin} on {len(images):,} images of "
         f"{len(images.patients):,} patients ({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of "
@@ -147,7 +142,7 @@ def _announce(
         console.say(f"network and grey scale are those of {s.init}, not of the settings: {spec.architecture}, {grey}")
     for sentence in (*method.remarks(), *([f"chance-level loss {method.chance:.2f}"] if method.chance else [])):
         console.say(sentence)
-    for sentence in images.warnings:
+    for sentence in (*images.warnings, *loader.warnings):
         console.warn(sentence)
 
 

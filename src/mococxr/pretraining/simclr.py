@@ -19,7 +19,7 @@ from torch import Tensor
 from mococxr.encoders import Encoder
 from mococxr.pretraining import diagnostics
 from mococxr.pretraining.diagnostics import Log, Run, Verdict
-from mococxr.pretraining.method import Method, OneProcess, Projector, StepResult, Words, seeded
+from mococxr.pretraining.method import Method, OneProcess, Projector, StepResult, Words, seeded, sent
 from mococxr.settings import PretrainSettings
 
 
@@ -38,14 +38,15 @@ class SimCLR(Method):
         super().__init__(network, s, accelerator)
         self.chance = math.log(2 * s.batch - 1)
 
-    def step(self, views: Tensor, lr: float) -> StepResult:
-        """Both views in one pass, NT-Xent against the views of all processes, descent."""
+    def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:
+        """Both views in one pass, NT-Xent against the views of all processes but those of the same group, descent."""
         self.set_rate(lr)
         self.optimizer.zero_grad(set_to_none=True)
         # One pass: DistributedDataParallel allows one forward a backward, and batch norm sees both views.
         a_nC, b_nC = self.wrapped(views.flatten(0, 1)).chunk(2)
         all_a_NC, all_b_NC = (gather_with_gradient(side, self.rank, self.world) for side in (a_nC, b_nC))
-        loss, logits = nt_xent(a_nC, b_nC, all_a_NC, all_b_NC, self.settings.temperature, self.rank)
+        numbers_N = None if groups is None else sent(groups, self.device)
+        loss, logits = nt_xent(a_nC, b_nC, all_a_NC, all_b_NC, self.settings.temperature, self.rank, numbers_N)
         self.backward(loss)
         self.optimizer.step()
         return StepResult(loss.detach(), logits.detach(), all_a_NC.detach())
@@ -67,7 +68,13 @@ class SimCLR(Method):
 
 
 def nt_xent(
-    a_nC: Tensor, b_nC: Tensor, all_a_NC: Tensor, all_b_NC: Tensor, temperature: float, rank: int = 0
+    a_nC: Tensor,
+    b_nC: Tensor,
+    all_a_NC: Tensor,
+    all_b_NC: Tensor,
+    temperature: float,
+    rank: int = 0,
+    numbers_N: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Normalised temperature-scaled cross entropy (SimCLR, equation 1), mean over both views of this process's images.
 
@@ -75,6 +82,7 @@ def nt_xent(
         a_nC, b_nC: unit embeddings of the two views on this process.
         all_a_NC, all_b_NC: those of all processes, by rank.
         rank: of this process.
+        numbers_N: images of one number are no negatives of each other: their logits are -inf.
 
     Returns:
         The loss, and the logits (2n, 2N - 1) it came from: the positive first, then the 2N - 2 negatives.
@@ -85,11 +93,14 @@ def nt_xent(
     negatives = torch.arange(2 * total - 2, device=a_nC.device).expand(count, -1)
     negatives = negatives + (negatives >= itself)
     negatives = negatives + (negatives >= itself + total)
+    left_out = torch.zeros((), dtype=torch.bool, device=a_nC.device)
+    if numbers_N is not None:
+        left_out = numbers_N[itself] == numbers_N.repeat(2)[negatives]
     sides = []
     for anchor, partner, same, other in ((a_nC, b_nC, all_a_NC, all_b_NC), (b_nC, a_nC, all_b_NC, all_a_NC)):
         positive = (anchor * partner).sum(dim=1, keepdim=True)
         cosines = anchor @ torch.cat([same, other]).T
-        sides.append(torch.cat([positive, cosines.gather(1, negatives)], dim=1))
+        sides.append(torch.cat([positive, cosines.gather(1, negatives).masked_fill(left_out, -math.inf)], dim=1))
     logits = torch.cat(sides) / temperature
     return F.cross_entropy(logits, torch.zeros(2 * count, dtype=torch.long, device=logits.device)), logits
 

@@ -24,7 +24,7 @@ class SimSiam(Method):
     """Encoder, projector and predictor under the symmetric negative cosine."""
 
     words = Words("SimSiam", "Chen and He 2021, arXiv 2011.10566")
-    UNUSED = ("queue", "momentum", "key_groups", "accumulate", "temperature", "head")
+    UNUSED = ("queue", "momentum", "key_groups", "accumulate", "temperature", "head", "negatives_from")
     RUNNING = ("loss",)
     MEASURES = ("feature_std", "effective_rank", "uniformity")
 
@@ -33,7 +33,7 @@ class SimSiam(Method):
             network = Siamese(encoder, encoder.spec.feature_dim, settings.dim)
         super().__init__(network, settings, accelerator)
 
-    def step(self, views: Tensor, lr: float) -> StepResult:
+    def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:  # noqa: ARG002 - no negatives
         """Algorithm 1: each view's prediction against the other's embedding, which gets no gradient."""
         self.set_rate(lr)
         self.optimizer.zero_grad(set_to_none=True)

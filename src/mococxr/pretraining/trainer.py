@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ class Monitor:
             **{name: value / count for name, value in zip(method.RUNNING, sums, strict=True)},
             **method.measures(result),
             "view_difference": method.shared_mean(diagnostics.view_difference(views)),
-            "gradient_norm": float(diagnostics.gradient_norm(method.network)),
+            "gradient_norm": _finite(float(diagnostics.gradient_norm(method.network))),
             "weight_norm_ratio": float(diagnostics.weight_sample(method.network).norm() / self.start.norm()),
         }
 
@@ -113,7 +114,7 @@ def train(
             seed_generators(device, (s.seed * 1_000_003 + step) * 4096 + method.rank)
             views = batch.to(device, non_blocking=True)
             lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
-            result = method.step(views, lr)
+            result = method.step(views, lr, loader.groups(step))
             run.monitor.add(step, result)
             done, last = step + 1, step + 1 == steps
             if done % s.log_every == 0 or last or selection.due(done, steps):
@@ -270,6 +271,11 @@ class RunLog:
 
     def _keep(self, step: int) -> None:
         write_json(self.path.with_name(HEALTH), {"step": step, **self.verdict.facts()})
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON has it: none where a step of fp16 overflowed, which the scaler skips."""
+    return value if math.isfinite(value) else None
 
 
 def _whole(line: str) -> dict[str, Any] | None:

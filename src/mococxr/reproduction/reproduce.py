@@ -16,7 +16,7 @@ from mococxr import console
 from mococxr.errors import InputError
 from mococxr.features import pick_device
 from mococxr.files import read_json, write_json
-from mococxr.pretraining.dataset import largest_queue
+from mococxr.pretraining.dataset import free_queue
 from mococxr.reproduction import data as tables
 from mococxr.reproduction import plan, runner
 from mococxr.reproduction.data import PAPERS, PAPERS_TEST, Data, Rows
@@ -256,8 +256,8 @@ def departures(s: ReproduceSettings, table_is_papers: bool | None, rows: int) ->
     changed: list[tuple[str, Any, Any]] = [
         (name, paper, getattr(s, name)) for name, paper in PAPER.items() if getattr(s, name) not in (paper, None)
     ]
-    if s.queue is None and s.dataset == "chexpert" and largest_queue(rows, s.batch) < PAPER["queue"]:
-        changed.append(("queue", PAPER["queue"], "the most that the images allow"))
+    if s.queue is None and s.dataset == "chexpert" and free_queue(rows, s.batch) < PAPER["queue"]:
+        changed.append(("queue", PAPER["queue"], "the most that leave the order of the images free"))
     fractions = tuple(SUBSETS[s.dataset])
     if s.fraction and set(s.fraction) != set(fractions):
         changed.append(("fraction", fractions, s.fraction))

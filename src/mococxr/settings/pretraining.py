@@ -69,6 +69,10 @@ class Preset:
     positives: Literal["view", "study"] = _contrastive(
         "Positive pairs: views of one image, or of two images of one study.", "view"
     )
+    negatives_from: Literal["image", "study", "patient"] = _contrastive(
+        "Negatives never come from the same image, study or patient; with --positives study never from the same study.",
+        "image",
+    )
 
 
 TUNED = Preset()
@@ -109,7 +113,7 @@ class PretrainSettings(Preset, OnDevice, Seeded):
         "Parts in which the queries of a step are computed, to fit a larger batch; batch norm sees one part.", 1, low=1
     )
     queue: int | None = _contrastive(
-        "Queue length K.", None, unit="keys", low=1, shown="paper 24576, tuned 1024, or as many as the images allow"
+        "Queue length K.", None, unit="keys", low=1, shown="paper 24576, tuned 1024, or as many as half an epoch allows"
     )
     views_on: Literal["cpu", "device"] = _augmentation(
         "Compute views on CPU threads, or on the device, which then holds the images; same up to rounding.", "cpu"

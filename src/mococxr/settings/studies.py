@@ -139,7 +139,7 @@ class ReproduceSettings(OnDevice, WithJobs, Seeded, OnGpus):
         "Shenzhen: output of `reproduce chexpert`, or RUN=ENCODER (repeatable), e.g. resnet18=DIR.", ()
     )
     queue: int | None = _contrastive(
-        "Queue length K.", None, unit="keys", low=1, shown="24576, or as many as the images allow", source=PAPER
+        "Queue length K.", None, unit="keys", low=1, shown="24576, or as many as half an epoch allows", source=PAPER
     )
     epochs: int = _optimisation("Pretraining: passes over the images.", 20, unit="epochs", low=1, source=PAPER)
     batch: int = _optimisation("Batch size, in pretraining and on labels.", 16, unit="images", low=2, source=PAPER)
