@@ -50,7 +50,13 @@ SAME = "–"
 
 PRETRAINING: dict[str, Fact] = {
     "backbone": Fact("ResNet-18 and DenseNet-121", SAME, "`reproduce` runs both."),
-    "init": Fact("ImageNet weights", SAME),
+    "init": Fact(
+        "ImageNet weights",
+        "torchvision's (timm's tag `tv_in1k`), at the start of both arms",
+        "timm's own for that name, which come from other recipes (`a1_in1k` for resnet18, `ra_in1k` for densenet121): a "
+        "departure of `reproduce` in both arms, of a size that was not measured.",
+        "`pretrain --init FILE`, `reproduce --init FILE`: weights of torchvision",
+    ),
     "channels": Fact("grey replicated to 3 channels", SAME),
     "size": Fact("224", "shorter side to 320, crop of 320", "The code made the numbers."),
     "epochs": Fact("20", SAME),
@@ -85,7 +91,8 @@ PRETRAINING: dict[str, Fact] = {
         "uniform within 10 degrees either way, corners black",
         "turns the image, then crops",
         "A view turns about its own centre, not the image's: one step instead of two. On images of 390 by 320 the two "
-        "squares lie at most 6 pixels apart, and their corners are black where the image ends, in both.",
+        "squares lie at most 6 pixels apart, and their corners are black where the image ends, in both. The code turns by "
+        "the nearest pixel, here bilinearly: on 40 chest images the Laplacian keeps 0.75 of its spread, 1.09 with theirs.",
     ),
     "crop": Fact(
         "no crop by scale",
@@ -147,9 +154,10 @@ TRAINING: dict[str, Fact] = {
     ),
     "checkpoints": Fact(
         "the probabilities of up to 10 checkpoints kept by validation AUROC, averaged",
-        SAME,
-        "Chosen on the validation images, image by image, never on test images. How often it evaluates is not known: "
-        "here 20 times in a run, evenly spaced.",
+        "saves where the images seen, 16 an update, are a multiple of min(int(2^17 f), 8192) for a share f; validation "
+        "AUROC by study, with the largest logit of its images; the best 10 are kept",
+        "Chosen on the validation images, image by image, never on test images, at 20 evenly spaced looks: half of them are "
+        "kept, so earlier states enter the mean than theirs.",
         "`study --checkpoints 0` keeps the last weights and uses no validation label",
     ),
     "crop_mode": Fact(
@@ -176,22 +184,31 @@ EVALUATION: dict[str, Fact] = {
         "CheXpert 0.1, 1, 10, 100 %; Shenzhen 6.25, 25, 100 %",
         "each image of train.csv, in the order of the table, by one random number of Python's generator seeded with 0; "
         "by image, not by patient, not stratified, not nested",
-        "CheXpert: the same draws row for row. The rule for Shenzhen is not known: drawn by patient.",
+        "CheXpert: the same draws row for row. Shenzhen's code takes each image by chance and draws again until there are "
+        "0.9 to 1.2 negatives a positive; here an exact number by patient, nested between shares, with any mix (0.42 "
+        "to 4.40 at 6.25 %).",
     ),
     "draws": Fact("CheXpert 5, 5, 5, 1; Shenzhen 8, 4, 1", SAME),
     "unit": Fact("500 studies of 500 patients, one vote a study", SAME),
-    "aggregate": Fact("the maximum over the views of a study", SAME, "", "`study --aggregate mean`"),
+    "aggregate": Fact(
+        "the maximum over the views of a study",
+        "in each checkpoint; then the mean over checkpoints",
+        "The mean over checkpoints first: AUROC differs by 0.001 (0.002 at most in 40 simulated sets of 500 studies).",
+        "`study --aggregate mean`",
+    ),
     "replicates": Fact(
         "500 paired resamples of the test studies; in each the mean over the draws; 2.5 and 97.5 percentiles. The "
         "draws are not resampled",
-        SAME,
-        "",
+        "point values are the means of the replicates; limits are the 12th and 487th of 500",
+        "Point values are those of the data, limits interpolated quantiles: printed differences are up to 0.004 off the "
+        "difference of printed AUROCs.",
         "the interval that holds the draws too stands beside it in every table (`low_total`, `high_total`)",
     ),
     "split": Fact(
         "Shenzhen 65, 15, 20 %",
-        "drawn without a seed, so it cannot be made again",
-        "A seeded split of the same shares.",
+        "drawn without a seed, so it cannot be made again; labels from words of the reading, so that an abnormal one "
+        "without such a word counts as no finding",
+        "A seeded split of the same shares; the label is the last digit of the file name.",
         "`reproduce shenzhen --split-file`: the published split or its folds",
     ),
 }
