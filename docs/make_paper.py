@@ -24,7 +24,9 @@ released code differ, or the paper is silent, we take the code: it made the prin
 preset `paper` and `reproduce` use unless a flag says otherwise; every departure is listed on the page that
 `reproduce` writes. *not stated* means that we do not know it; a dash, that no difference from the paper is known.
 On a GPU `reproduce` pretrains in float32, as it trains on labels; `pretrain` alone takes bfloat16 there unless told
-`--precision no`. Which of the two the authors used is not known.
+`--precision no`. Which of the two the authors used is not known. On compute capability 8.0 and later torch's convolutions
+are TF32 in float32, too; the paper's GPU had none. The authors reshuffle each epoch plainly; their centred crop
+rounds halves to even and ours down, a pixel at half of the odd remainders.
 """
 
 

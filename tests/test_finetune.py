@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -302,3 +304,13 @@ def test_every_mode_keeps_the_contract(mode, store, target, encoder):
     assert np.array_equal(restored.scores(images, cpu), scores)
     with pytest.raises(UndefinedError, match="one class"):
         train_classifier(replace(data, rows=data.rows[data.labels == 0]), config)
+
+
+def test_no_tensor_becomes_float64_before_it_is_on_the_cpu():
+    """A Mac's GPU has no float64: asking for it there is an error after all training."""
+    sources = Path(finetune.__file__).parents[1].rglob("*.py")
+    sources = [file for file in sources if file.parent.name != "exporting"]  # which computes on the CPU alone
+    lines = [(file.name, line) for file in sources for line in file.read_text(encoding="utf-8").splitlines()]
+    named = [(name, line) for name, line in lines if re.search(r"\.double\(\)|torch\.(float64|double)", line)]
+    assert named
+    assert [line for line in named if not re.search(r"\.cpu\(\)\.double\(\)", line[1])] == []

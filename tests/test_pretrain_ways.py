@@ -12,7 +12,7 @@ from torch import nn
 
 from method_parts import Net, alone
 from mococxr.errors import InputError, RunError
-from mococxr.pretraining import run_folder
+from mococxr.pretraining import diagnostics, run_folder
 from mococxr.pretraining.moco import MoCo
 from mococxr.pretraining.pretrain import METHODS
 from small_run import read_log, tiny, tiny_run
@@ -179,3 +179,10 @@ def test_a_resumed_run_in_fp16_goes_on_with_the_scale_that_it_had(synthetic_stor
         method.scaler.scale(torch.ones(1))
     methods[1].load_state_dict(methods[0].state_dict())
     assert methods[1].scaler.get_scale() == 8.0
+
+
+def test_a_gradient_that_overflowed_is_no_number_in_the_log(synthetic_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(diagnostics, "gradient_norm", lambda _: torch.tensor(math.inf))
+    run = tiny_run(synthetic_store, tmp_path / "run", epochs=1)
+    assert "Infinity" not in (run / "log.jsonl").read_text()
+    assert {entry["gradient_norm"] for entry in read_log(run)} == {None}
