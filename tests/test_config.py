@@ -26,6 +26,7 @@ from mococxr.settings import (
     PretrainSettings,
     StudySettings,
     describe,
+    fields,
     flag,
     from_yaml,
     make,
@@ -153,7 +154,7 @@ def test_a_name_like_no_other_is_refused_with_all_that_are_known() -> None:
         ({"crop": [0.5]}, "--crop takes 2 values, not 1"),
         ({"crop": 0.5}, "--crop takes 2 values, not 1"),
         ({"crop": ["a", 1]}, "--crop"),
-        ({"resume": "yes"}, "--resume must be true or false"),
+        ({"resume": "maybe"}, "--resume must be true or false"),
         ({"preset": "papre"}, "paper"),
         ({"stores": None}, "'stores' is missing"),
         ({"out": None}, "'out' is missing"),
@@ -286,3 +287,36 @@ def test_a_seed_may_be_any_that_64_bits_hold(tmp_path: Path) -> None:
         run_fit(fit)
     with pytest.raises(InputError, match=r"--seed must be between 0 and 2\^63 - 1"):
         make(PretrainSettings, {"stores": "s", "out": "r", "seed": 2**63})
+
+
+def test_words_and_numbers_in_yaml_are_what_they_look_like(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "s.yaml").write_text(
+        "\ufeffstores: [~/a, b]\nout: ~/run\nseed: 010\nepochs: 1e1\nresume: no\nprecision: no\ninit: ~/w.pth\nqueue:\n",
+        encoding="utf-8",
+    )
+    s = make(PretrainSettings, from_yaml(tmp_path / "s.yaml"))
+    assert (s.stores, s.out, s.init) == ((Path("/home/me/a"), Path("b")), Path("/home/me/run"), "/home/me/w.pth")
+    assert (s.seed, s.epochs, s.resume, s.precision, s.queue) == (10, 10, False, "no", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [("m=~/a,~/b", "m=/home/me/a,/home/me/b"), ("resnet18:~/w.pth", "resnet18:/home/me/w.pth"), ("a~/b", "a~/b")],
+)
+def test_a_home_inside_the_name_of_an_arm_is_expanded(text, expanded, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert make(StudySettings, {"store": "s", "out": "o", "target": "t", "arm": text}).arm == (expanded,)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1", float("nan")])
+def test_no_option_takes_a_number_that_is_none_or_below_zero(number):
+    for kind in COMMANDS.values():
+        for field in dataclasses.fields(kind):
+            type_ = fields.types_of(kind)[field.name]
+            if not {int, float} & {type_, *typing.get_args(type_)}:
+                continue
+            many = typing.get_origin(type_) is tuple and typing.get_args(type_)[-1] is not Ellipsis
+            value = (number,) * len(typing.get_args(type_)) if many else number
+            with pytest.raises(InputError, match="must be"):
+                fields._checked(field, type_, value)

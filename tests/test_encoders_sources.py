@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from mococxr.encoders import (
     weights,
     xrv,
 )
+from mococxr.encoders.weights_file import read_weights
 from mococxr.errors import InputError
 from mococxr.files import sha256_file
 from small_encoders import (
@@ -30,6 +34,7 @@ from small_encoders import (
     VIT,
     hub_cache,
     images,
+    lively,
     small_dinov2,
     timm_repository,
     timm_weights,
@@ -250,8 +255,10 @@ def test_models_that_give_no_fixed_feature_or_are_not_whole_are_refused(tmp_path
         resolve_encoder(f"hf:{tmp_path / 'part'}")
     dinov2(tmp_path / "grey")
     (tmp_path / "grey" / "preprocessor_config.json").unlink()
-    with pytest.raises(InputError, match="preprocessor_config"):
+    with pytest.raises(InputError, match=r"preprocessor_config.*--size, --mean and --std"):
         resolve_encoder(f"hf:{tmp_path / 'grey'}")
+    spec = resolve_encoder(f"hf:{tmp_path / 'grey'}", size=56, mean=(0.5,), std=(0.25,)).spec
+    assert (spec.size, spec.mean, spec.std) == (56, 0.5, 0.25)
     with pytest.raises(InputError, match="Write hf:"):
         resolve_encoder(str(tmp_path / "grey"))
 
@@ -332,8 +339,103 @@ def test_a_module_file_runs_no_code(tmp_path, monkeypatch, legacy):
     module = torch.nn.Linear(2, 3)
     module.trap = Evil()
     torch.save(module, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
-    assert xrv.read_module(tmp_path / "evil.pt").keys() == {"weight", "bias"}
+    assert read_weights(tmp_path / "evil.pt").keys() == {"weight", "bias"}
     assert not (tmp_path / "pwned").exists()
+
+
+# --- weights files of other trainers
+
+
+def body_and_more():
+    network = lively(timm.create_model(CNN, num_classes=5))
+    body = {key: value for key, value in network.state_dict().items() if not key.startswith("classifier.")}
+    return network, body
+
+
+def named(prefix, table):
+    return {prefix + key: value for key, value in table.items()}
+
+
+NETWORK, BODY = body_and_more()
+OTHER = {key: value + 1 for key, value in BODY.items()}
+NUMBERS = {"best": np.float64(0.7), "args": argparse.Namespace(lr=0.1, out=Path("x")), "when": datetime.now(UTC)}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        BODY,
+        NETWORK,
+        torch.nn.DataParallel(NETWORK),
+        {"model": NETWORK, "epoch": 3},
+        {"state_dict": named("module.", NETWORK.state_dict()), **NUMBERS},
+        {"state_dict": {**named("model.backbone.", BODY), **named("model.head.0.", {"weight": torch.ones(2, 2)})}},
+        named("_orig_mod.", NETWORK.state_dict()),
+        {"state_dict": {**named("module.encoder_k.", OTHER), **named("module.encoder_q.", BODY)}},
+        {"state_dict": {**named("module.base_encoder.", BODY), **named("module.momentum_encoder.", OTHER)}},
+        {**named("online_network.encoder.", BODY), **named("target_network.encoder.", OTHER)},
+        {"student": named("module.backbone.", OTHER), "teacher": named("backbone.", BODY)},
+        {"model_state_dict": BODY, "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+        {"state_dict_ema": BODY, "state_dict": OTHER},
+        {"epoch": 1, "net": {key: value for key, value in BODY.items() if "num_batches" not in key}},
+        {f"backbone.{i}.{key.split('.')[-1]}": value for i, (key, value) in enumerate(BODY.items())},
+        {**BODY, "mask_token": torch.ones(4), "decoder.0.weight": torch.ones(2, 2)},
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_a_weights_file_is_read_however_its_trainer_wrapped_and_stored_it(stored, tmp_path):
+    torch.save(stored, tmp_path / "theirs.pth")
+    encoder = open_encoder(resolve_encoder(f"{CNN}:{tmp_path / 'theirs.pth'}", size=64))
+    state = encoder.network.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in BODY.items() if "num_batches" not in key)
+
+
+def test_what_was_taken_off_and_left_out_is_said(tmp_path, capsys):
+    torch.save({"model": named("net.", NETWORK.state_dict()), "x": 1}, tmp_path / "theirs.pth")
+    open_encoder(resolve_encoder(f"{CNN}:{tmp_path / 'theirs.pth'}", size=64))
+    assert f"the tensors after 'net.' fit {CNN}; left out: classifier." in capsys.readouterr().err
+
+
+RESNET = timm.create_model("resnet18", num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "name", "words"),
+    [
+        (named("net.", RESNET.state_dict()), f"{CNN}:", ("after 'net'", "net.conv1.weight", "write resnet18:")),
+        (RESNET.state_dict(), "", ("does not say which network", "write resnet18:")),
+        ({"a.weight": torch.ones(2)}, f"{CNN}:", ("1 tensors", "a.weight", "Write NETWORK:")),
+        ({**named("a.", BODY), **named("b.", BODY)}, f"{CNN}:", ("holds 2 networks: a., b.",)),
+        ({**BODY, "blocks.9.0.weight": torch.ones(2)}, f"{CNN}:", ("not in the network: blocks.9.0.weight",)),
+        ({"epoch": 3, "args": [1]}, f"{CNN}:", ("no table of tensors (it holds epoch, args)", "model.state_dict()")),
+        (b"junk", f"{CNN}:", ("Cannot read weights",)),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_a_weights_file_that_does_not_fit_is_refused_with_what_to_write(stored, name, words, tmp_path):
+    file = tmp_path / "theirs.pth"
+    file.write_bytes(stored) if isinstance(stored, bytes) else torch.save(stored, file)
+    with pytest.raises(InputError) as refused:
+        open_encoder(resolve_encoder(f"{name}{file}", size=64))
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+    assert "\x1b" not in str(refused.value)
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_torchscript_program_is_not_run(tmp_path):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 3), torch.ones(1, 2)), tmp_path / "script.pt")
+    with pytest.raises(InputError, match="TorchScript"):
+        read_weights(tmp_path / "script.pt")
+
+
+def test_a_file_that_states_no_grey_values_takes_those_given(tmp_path):
+    torch.save(BODY, tmp_path / "theirs.pth")
+    name = f"{CNN}:{tmp_path / 'theirs.pth'}"
+    spec = resolve_encoder(name, size=64, mean=(0.0,), std=(0.1, 0.2, 0.3)).spec
+    assert (spec.mean, spec.std) == (0.0, (0.1, 0.2, 0.3))
+    with pytest.raises(InputError, match="--mean must be one value or three"):
+        resolve_encoder(name, size=64, mean=(0.1, 0.2))
 
 
 # --- the hub's cache, hashes, no network

@@ -286,6 +286,6 @@ def begun(whole: Path, folder: Path) -> Path:
 def test_a_run_is_not_resumed_on_other_images(whole, synthetic_store, tmp_path):
     out = begun(whole, tmp_path)
     inputs = json.loads((out / "inputs.json").read_text())
-    (out / "inputs.json").write_text(json.dumps([{**inputs[0], "sha256": "0" * 64}]))
+    (out / "inputs.json").write_text(json.dumps([{**inputs[0], "images_sha256": "0" * 64}]))
     with pytest.raises(InputError, match="started on other images"):
         tiny_run(synthetic_store, out, resume=True)

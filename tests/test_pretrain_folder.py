@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from mococxr.augment import Recipe
+from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import run_folder
@@ -56,7 +58,7 @@ def test_a_launch_without_a_name_is_known_by_its_launcher(unnamed):
 
 def test_a_process_that_sees_other_images_than_the_first_is_refused(synthetic_store, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        run_folder, "broadcast_decision", lambda *_: [{"store": "store", "source": "here", "sha256": "0"}]
+        run_folder, "broadcast_decision", lambda *_: [{"store": "store", "source": "here", "images_sha256": "0"}]
     )
     with pytest.raises(InputError, match=r"Process 0 sees other images than process 0 in .*store"):
         tiny_run(synthetic_store, tmp_path / "run")
@@ -113,3 +115,46 @@ def test_what_a_run_settled_by_itself_stays_when_it_goes_on(whole, synthetic_sto
     settings = tiny(synthetic_store, whole, queue=None, batch=0, resume=True)
     settled, finished = run_folder.resolve_resume(settings)
     assert (settled.queue, settled.batch, finished) == (16, 8, True)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(whole, synthetic_store, tmp_path):
+    out = tmp_path / "run"
+    with run_folder.sole_run(out), pytest.raises(InputError, match="Another process is training in"):
+        tiny_run(synthetic_store, out)
+    assert not out.exists()
+    with run_folder.sole_run(whole), pytest.raises(InputError, match="Another process"), run_folder.sole_run(whole):
+        pass
+
+
+def test_a_run_that_was_refused_leaves_a_folder_as_it_was(synthetic_store, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        tiny_run(synthetic_store, tmp_path / "notes")
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["mine.txt"]
+
+
+def test_pretraining_runs_in_a_thread_and_gives_the_same(whole, synthetic_store, tmp_path):
+    worker = threading.Thread(target=tiny_run, args=(synthetic_store, tmp_path / "run"))
+    worker.start()
+    worker.join()
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_a_renamed_store_with_other_labels_is_resumed_and_one_with_other_images_is_not(
+    synthetic_store, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
+        with pytest.raises(OSError, match="images are gone"):
+            tiny_run(synthetic_store, out)
+    source = synthetic_store.parent / "images"
+    table = pl.read_csv(source / "labels.csv", infer_schema=False)
+    table.with_columns(Edema=pl.lit("1")).write_csv(tmp_path / "labels.csv")
+    how = {"source": source, "labels": tmp_path / "labels.csv", "size": 64, "jobs": 1, "split": (0.7, 0.1, 0.2)}
+    run("prepare", {**how, "out": tmp_path / "renamed"})
+    run("prepare", {**how, "out": tmp_path / "larger", "size": 72})
+    with pytest.raises(InputError, match="started on other images: store"):
+        tiny_run(tmp_path / "larger", out, resume=True)
+    assert tiny_run(tmp_path / "renamed", out, resume=True) == out

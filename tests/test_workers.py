@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -114,3 +115,14 @@ def test_a_seeded_network_draws_what_torch_would_have_it_draw():
         wanted = torch.rand(5)
         hardware.seed_generators(torch.device("cpu"), 11)
         assert torch.equal(torch.rand(5), wanted)
+
+
+def in_a_daemon() -> None:
+    os._exit(7 if list(surviving_map(square, range(3), 2, ordered=True)) == [(0, 0), (1, 1), (2, 4)] else 1)
+
+
+def test_a_daemon_process_starts_its_workers_too():
+    daemon = multiprocessing.get_context("spawn").Process(target=in_a_daemon, daemon=True)
+    daemon.start()
+    daemon.join()
+    assert daemon.exitcode == 7

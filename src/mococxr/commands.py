@@ -6,7 +6,7 @@ The command line (`mococxr.cli`) and the Python functions (`mococxr.prepare(...)
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import os
 import shlex
@@ -58,6 +58,8 @@ def run(command: str, values: Mapping[str, Any]) -> Any:
     Raises:
         InputError: an unknown or missing setting, or a value of the wrong type; nothing was written.
     """
+    if importlib.util.find_spec("fcntl") is None:  # locks, read-at-offset and bounded decoders are POSIX's
+        raise InputError("MoCo-CXR runs on Linux and macOS.", "On Windows run it inside WSL 2 or in a container.")
     name, to_disk = OBJECTS.get(command, ("", ""))
     if not isinstance(values.get(name, ""), str | os.PathLike):
         values = _named(to_disk)(values)

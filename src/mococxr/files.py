@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from mococxr import console
 from mococxr.errors import InputError, RunError, Shown
 
 if TYPE_CHECKING:
@@ -97,9 +98,36 @@ def claim(out: Path, marker: str = "", what: str = "", way_out: str = "Name anot
     """
     out = Path(out)
     check_place(out / (marker or "settings.yaml"))
-    if out.is_dir() and any(out.iterdir()) and not (marker and (out / marker).is_file()):
+    if out.is_dir() and {path.name for path in out.iterdir()} - {LOCK} and not (marker and (out / marker).is_file()):
         problem = "{out} is not {what}, and is not empty." if what else "{out} is not empty."
         raise InputError(problem, way_out, out=Shown(out), what=Shown(what))
+
+
+LOCK = ".lock"
+"""The file in an output folder that is locked while a run works there."""
+
+
+def lock(path: Path, busy: InputError | None = None) -> BinaryIO:
+    """Hold a lock until the file that is returned is closed, or until this process ends, however it ends.
+
+    Args:
+        path: a file of its own for the lock, made where it is not there.
+        busy: raised where another process holds it; None waits for it.
+    """
+    import fcntl
+
+    # a file that names a process would outlive one that was killed; and NFS locks only what is open for writing
+    mode = os.O_RDONLY if path.is_file() and not os.access(path, os.W_OK) else os.O_RDWR | os.O_CREAT
+    handle = os.fdopen(os.open(path, mode, 0o644), "rb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+    except BlockingIOError:
+        handle.close()
+        assert busy is not None
+        raise busy from None
+    except OSError as error:
+        console.warn(f"{path.parent} is on a disk without locks ({error.strerror}): let no other run work there.")
+    return handle
 
 
 def _no_room(error: Exception) -> bool:

@@ -119,7 +119,7 @@ class Key:
         """
         if self.kept or not self.path.is_file() or _read_secret(self.path) != self.secret:
             return
-        with _alone(self.path):
+        with files.lock(self.path):
             if self.lookup.is_file() and pl.read_csv(self.lookup, infer_schema=False).height > rows.height:
                 return
             self.lookup.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ class Key:
             InputError: the table that is there is not one of these.
         """
         rows = rows.select(pl.col(name).cast(pl.String) for name in LOOKUP)
-        with _alone(self.path):
+        with files.lock(self.path):
             if self.lookup.is_file():
                 before = pl.read_csv(self.lookup, infer_schema=False)
                 if before.columns != list(LOOKUP):
@@ -143,16 +143,6 @@ class Key:
                 rows = rows.unique(["image", "root", "real_path"], keep="last", maintain_order=True)
             with files.atomic(self.lookup, mode=0o600) as temporary:
                 rows.write_csv(temporary)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """While no other run does the same with that key."""
-    import fcntl
-
-    with open(path, "rb") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _read_secret(path: Path) -> bytes:

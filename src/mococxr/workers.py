@@ -105,6 +105,9 @@ def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> Proces
     """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_worker, initargs=(setup,))
+    # Python forbids a daemon children, since they would outlive it: these end with their parent
+    state = getattr(multiprocessing.current_process(), "_config", {})
+    daemon = state.pop("daemon", None)
     try:
         for _ in range(jobs):  # start them all now: CPython does not see one die that it started after its last look
             pool.submit(os.getpid)
@@ -115,6 +118,9 @@ def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> Proces
             f"Worker processes cannot be started: {error}\n"
             '  In a Python script, put the work under `if __name__ == "__main__":`.'
         ) from error
+    finally:
+        if daemon is not None:
+            state["daemon"] = daemon
     return pool
 
 

@@ -40,7 +40,7 @@ def run_embed(settings: EmbedSettings) -> Path:
     set_threads(settings.jobs)
     check_place(settings.out)
     store = Store.open(settings.store)
-    source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
+    source = resolve_encoder(settings.encoder, **settings.encoder_options)
     encoder, device = open_encoder(source), pick_device(settings.device)
     rows = np.arange(len(store))
     values = features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
@@ -67,7 +67,7 @@ def run_fit(settings: FitSettings) -> Path:
     target = read_target(
         store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
     )
-    source = resolve_encoder(settings.encoder, backbone=settings.backbone, size=settings.size)
+    source = resolve_encoder(settings.encoder, **settings.encoder_options)
     encoder = open_encoder(source, settings.seed)
 
     def features_by(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:

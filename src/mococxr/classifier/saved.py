@@ -24,7 +24,7 @@ from mococxr.files import atomic, read_json, sha256_file, write_json
 from mococxr.heads.classifier import Ensemble
 from mococxr.images import Reading
 from mococxr.metrics import Calibrator
-from mococxr.settings import from_yaml
+from mococxr.settings import PretrainSettings, from_yaml, make, to_mapping
 from mococxr.version import VERSION
 
 Facts = dict[str, Any]
@@ -153,7 +153,8 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
         run["checkpoint"] = {name: record["checkpoint"].get(name) for name in CHECKPOINT}
     if isinstance(run.get("init"), str):
         run["init"] = Path(run["init"]).name
-    settings = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
+    stated = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
+    settings = to_mapping(make(PretrainSettings, stated)) if stated else {}
     unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same
     recipe = {name: settings[name] for name in RECIPE if settings.get(name) is not None and name not in unused}
     return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}

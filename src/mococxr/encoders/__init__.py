@@ -16,6 +16,7 @@ from mococxr.encoders.spec import (
     OFFLINE_BACKBONE,
     EncoderSpec,
     display_name,
+    grey_value,
     short_name,
     spec_of,
 )

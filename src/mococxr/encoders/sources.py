@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import timm
+from torch import Tensor
 
 from mococxr.encoders import transformer
 from mococxr.encoders.encoder import Encoder, build, check_name, load_weights, read_spec, wrap
-from mococxr.encoders.spec import BUILT_IN, IMAGENET_MEAN, IMAGENET_STD, EncoderSpec
+from mococxr.encoders.spec import BUILT_IN, IMAGENET_MEAN, IMAGENET_STD, EncoderSpec, Grey, grey_value
 from mococxr.encoders.weights import (
     TIMM_FILES,
     fit_stem,
@@ -31,12 +32,11 @@ from mococxr.encoders.weights import (
     imagenet_file,
     load_imagenet,
     load_timm,
-    read_weights,
     spec_inside,
     timm_facts,
     timm_file,
-    without_classifier,
 )
+from mococxr.encoders.weights_file import fit_names, network_of, read_weights
 from mococxr.encoders.xrv import xrv_file, xrv_spec, xrv_weights
 from mococxr.errors import InputError
 from mococxr.files import read_json, sha256_file
@@ -76,11 +76,14 @@ class Defaults:
         backbone: timm name for `imagenet`, `random` and a weights file; None takes that of `like`.
         size: side of a frame, px; None takes the encoder's own, or for `imagenet` and `random` that of `like`.
         like: the spec of the first run among the arms; `imagenet` and `random` follow its channels and grey.
+        mean, std: of an encoder that states neither: a weights file, or a folder without a preprocessor file.
     """
 
     backbone: str | None = None
     size: int | None = None
     like: EncoderSpec | None = None
+    mean: Grey | None = None
+    std: Grey | None = None
 
     @property
     def network(self) -> str | None:
@@ -108,17 +111,23 @@ class Kind:
 
 
 def resolve_encoder(
-    name: str, *, backbone: str | None = None, size: int | None = None, like: EncoderSpec | None = None
+    name: str,
+    *,
+    backbone: str | None = None,
+    size: int | None = None,
+    like: EncoderSpec | None = None,
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
 ) -> EncoderSource:
     """What the name of an encoder means; weights that are named and not here are fetched now.
 
     Args:
-        backbone, size, like: as in `Defaults`.
+        backbone, size, like, mean, std: as in `Defaults`.
 
     Raises:
         InputError: there is no such encoder, or it is not available here, or nothing says how to build it.
     """
-    defaults = Defaults(backbone, size, like)
+    defaults = Defaults(backbone, size, like, grey_value(mean, "--mean"), grey_value(std, "--std"))
     for kind in SOURCES.values():
         if source := kind.resolve(name, defaults):
             return replace(source, spec=replace(source.spec, size=size or source.spec.size))
@@ -182,7 +191,7 @@ def initial_encoder(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, s
     Raises:
         InputError: no such encoder, or weights that do not fit.
     """
-    source = resolve_encoder(init, backbone=spec.architecture, size=spec.size)
+    source = resolve_encoder(init, backbone=spec.architecture, size=spec.size, mean=spec.mean, std=spec.std)
     load = SOURCES[source.kind].load
     if load is None or source.spec.package != "timm":
         encoder = open_encoder(source)
@@ -282,7 +291,7 @@ def _open_timm(source: EncoderSource, _: int) -> Encoder:
 # --- repositories of the Hugging Face hub
 
 
-def _resolve_hub(name: str, _: Defaults) -> EncoderSource | None:
+def _resolve_hub(name: str, defaults: Defaults) -> EncoderSource | None:
     if not name.startswith("hf:"):
         return None
     repository = name.removeprefix("hf:")
@@ -293,10 +302,21 @@ def _resolve_hub(name: str, _: Defaults) -> EncoderSource | None:
         arguments = json.dumps(facts["model_args"], sort_keys=True) if facts.get("model_args") else ""
         spec = _timm_spec(facts.get("pretrained_cfg", facts), facts["architecture"], arguments)
         return EncoderSource(name, "hf", spec, files=(hub_file(repository, TIMM_FILES), config))
-    grey = transformer.grey_of(hub_file(repository, ("preprocessor_config.json", "processor_config.json")))
+    grey = _grey_of_hub(repository, defaults)
     shards = _shards(repository)
     hub_spec = transformer.read_folder(config.parent, grey)[1]
     return EncoderSource(name, "hf", hub_spec, files=(*shards, config))
+
+
+def _grey_of_hub(repository: str, defaults: Defaults) -> EncoderSpec:
+    """Size, mean and std that a repository states; where it states none, those given."""
+    try:
+        file = hub_file(repository, ("preprocessor_config.json", "processor_config.json"))
+    except InputError as error:
+        if defaults.size and defaults.mean is not None and defaults.std is not None:
+            return EncoderSpec("", defaults.size, mean=defaults.mean, std=defaults.std)
+        raise InputError(error.problem, f"{error.way_out} Or give --size, --mean and --std.") from error
+    return transformer.grey_of(file)
 
 
 def _shards(repository: str) -> tuple[Path, ...]:
@@ -350,24 +370,32 @@ def _resolve_file(name: str, defaults: Defaults) -> EncoderSource | None:
     if inside and backbone in (None, inside.architecture):
         return EncoderSource(name, "file", inside, files=(file,))
     if not backbone:
-        raise InputError(f"{file} does not say which network it is for.", f"Write NETWORK:{file}, or --backbone.")
+        fits = network_of(read_weights(file))
+        advice = f"They fit {fits}: write {fits}:{file}." if fits else f"Write NETWORK:{file}, or --backbone."
+        raise InputError(f"{file} does not say which network it is for.", advice)
     check_name(backbone)
     published = timm.get_pretrained_cfg(backbone)
     grey = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # ImageNet's, where timm states none
     spec = _timm_spec(grey if published is None else vars(published), backbone)
+    stated = {name: value for name in ("mean", "std") if (value := getattr(defaults, name)) is not None}
+    spec = replace(spec, **stated)
     return EncoderSource(name, "file", spec, files=(file,))
 
 
 def _open_file(source: EncoderSource, seed: int) -> Encoder:
     encoder = build(source.spec, seed)
-    load_weights(encoder, without_classifier(read_weights(source.files[0]), source.spec.architecture), source.name)
+    load_weights(encoder, _of_file(source, encoder), source.name)
     return encoder
 
 
 def _load_file(source: EncoderSource, encoder: Encoder) -> str:
-    weights = without_classifier(read_weights(source.files[0]), encoder.spec.architecture)
-    load_weights(encoder, fit_stem(weights, encoder), str(source.files[0]))
+    load_weights(encoder, fit_stem(_of_file(source, encoder), encoder), str(source.files[0]))
     return f"the file {source.files[0].name}"
+
+
+def _of_file(source: EncoderSource, encoder: Encoder) -> dict[str, Tensor]:
+    weights = read_weights(source.files[0])
+    return fit_names(weights, encoder.network, encoder.spec.architecture, source.name)
 
 
 SOURCES: dict[str, Kind] = {

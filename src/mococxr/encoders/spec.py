@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,18 @@ BUILT_IN = ("imagenet", "random")
 
 Grey = float | tuple[float, ...]
 """One number for all channels, or one for each."""
+
+
+def grey_value(values: float | Sequence[float], flag: str) -> Grey | None:
+    """A setting of one number, or one for each of three channels; None where it has none.
+
+    Raises:
+        InputError: another number of values.
+    """
+    values = (values,) if isinstance(values, float | int) else tuple(values)
+    if len(values) not in (0, 1, 3):
+        raise InputError(f"{flag} must be one value or three (got {len(values)}).", "Give one value for grey.")
+    return values if len(values) == 3 else values[0] if values else None
 
 
 @dataclass(frozen=True)

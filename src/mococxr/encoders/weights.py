@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mococxr.encoders.encoder import Encoder, build, load_weights, timm_options, wrap
 from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, spec_of
+from mococxr.encoders.weights_file import read_weights
 from mococxr.errors import InputError
 from mococxr.files import sha256_file
 
@@ -141,27 +141,6 @@ def reachable(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors or PyTorch file; no code in the file is run.
-
-    Raises:
-        InputError: unreadable, or not a flat table of tensors.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many kinds on a damaged file
-        raise InputError(
-            f"Cannot read weights from {path}: {error}.".replace("\n", " ")[:400],
-            "Name a .safetensors or PyTorch file.",
-        ) from error
-    stored = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
-    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise InputError(f"{path} holds no table of tensors.", "Name a file with a network's state_dict.")
-    return stored
 
 
 def spec_inside(file: Path) -> EncoderSpec | None:
@@ -317,11 +296,3 @@ def fit_stem(weights: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tenso
             fitted[key] = summed.expand(-1, channels, -1, -1).clone()
             break  # only the first layer sees the image
     return fitted
-
-
-def without_classifier(weights: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
-    """Weights of a timm network without its classifier."""
-    classifier = timm.get_pretrained_cfg_value(network, "classifier") or "fc"
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    outside = tuple(f"{name}." for name in names)
-    return {key: value for key, value in weights.items() if not key.startswith(outside)}

@@ -2,21 +2,18 @@
 
 Their DenseNet is timm's `densenet121` and their ResNet torchvision's `resnet50`, each with one input channel, so
 torchxrayvision itself is not needed. The features are those before the classifier (its `features2`; for the ResNet
-`features`). Most of its files are whole pickled modules; here they are read without any of their code.
+`features`). Most of its files are whole pickled modules; `read_weights` reads them without any of their code.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from mococxr.encoders.spec import EncoderSpec
 from mococxr.encoders.weights import url_file
+from mococxr.encoders.weights_file import read_weights
 from mococxr.errors import InputError
 
 RELEASE = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
@@ -54,80 +51,6 @@ def xrv_file(name: str) -> Path:
 
 def xrv_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a file of torchxrayvision, without the classifier."""
-    weights = read_module(path)
+    weights = read_weights(path)
     outside = ("classifier.", "fc.", "op_threshs")
     return {key: value for key, value in weights.items() if not key.startswith(outside)}
-
-
-def read_module(path: Path) -> dict[str, Tensor]:
-    """Tensors of a PyTorch file that holds a table of tensors, or a whole pickled module of any class.
-
-    No class or function that the file names is imported or called but those that rebuild tensors: every other
-    one becomes an empty stand-in that only keeps what was stored in it.
-
-    Raises:
-        InputError: unreadable, or nothing in it is a tensor.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the source of a stand-in cannot be compared
-            stored = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Listed)
-    except Exception as error:  # torch raises many kinds on a damaged file
-        raise InputError(
-            f"Cannot read weights from {path}: {error}.".replace("\n", " ")[:400], "Delete the file and get it again."
-        ) from error
-    weights = dict(_tensors(stored, ""))
-    if not weights:
-        raise InputError(f"{path} holds no tensors.", "Delete the file and get it again.")
-    return weights
-
-
-def _tensors(module: Any, prefix: str) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers of a stand-in and of all in it, under the names that `state_dict` gives."""
-    if isinstance(module, dict):
-        return [(key, value) for key, value in module.items() if isinstance(value, Tensor)]
-    inside = vars(module) if isinstance(module, _StandIn) else {}
-    tensors = {**inside.get("_parameters", {}), **inside.get("_buffers", {})}
-    named = [(prefix + key, value.detach()) for key, value in tensors.items() if isinstance(value, Tensor)]
-    for key, child in inside.get("_modules", {}).items():
-        named += _tensors(child, f"{prefix}{key}.")
-    return named
-
-
-class _StandIn:
-    """In the place of every class of the file."""
-
-    dump_patches = False
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):
-            self.__dict__.update(state)
-
-
-_REBUILD = {
-    ("collections", "OrderedDict"),
-    ("torch._utils", "_rebuild_tensor"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch", "Size"),
-}
-
-
-class _Listed:
-    """What `torch.load` takes for the module pickle."""
-
-    class Unpickler(pickle.Unpickler):
-        """Finds what rebuilds tensors, and a stand-in for everything else."""
-
-        def find_class(self, module: str, name: str) -> Any:
-            storage = module == "torch" and name.endswith("Storage") and hasattr(torch, name)
-            if storage or (module, name) in _REBUILD:
-                return super().find_class(module, name)
-            return type(name, (_StandIn,), {})
-
-    @classmethod
-    def load(cls, file: Any, **options: Any) -> Any:
-        """As `pickle.load`."""
-        return cls.Unpickler(file, **options).load()

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mococxr import console
-from mococxr.encoders import SETS, Encoder, EncoderSpec, build, load_weights, save_encoder
+from mococxr.encoders import SETS, Encoder, EncoderSpec, build, grey_value, load_weights, save_encoder
 from mococxr.errors import InputError
 from mococxr.exporting.moco_checkpoint import MoCoCheckpoint, read_checkpoint, split_checkpoint, tensors_of
 from mococxr.files import atomic, atomic_write, claim, sha256_file, write_json
-from mococxr.settings import ImportSettings, flag, to_yaml
+from mococxr.settings import ImportSettings, to_yaml
 from mococxr.version import VERSION
 
 
@@ -42,16 +42,9 @@ def run_import(settings: ImportSettings) -> Path:
     return out
 
 
-def _per_channel(values: tuple[float, ...], name: str) -> float | tuple[float, ...]:
-    """One value, or one for each of three channels."""
-    if len(values) not in (1, 3):
-        raise InputError(f"{flag(name)} must be one value or three (got {len(values)}).", "Give one value for grey.")
-    return values[0] if len(values) == 1 else values
-
-
 def _encoder(checkpoint: MoCoCheckpoint, s: ImportSettings) -> Encoder:
     """The network of timm with these weights, in eval mode, proved to give finite features."""
-    mean, std = _per_channel(s.mean, "mean"), _per_channel(s.std, "std")
+    mean, std = grey_value(s.mean, "--mean") or 0.0, grey_value(s.std, "--std") or 1.0
     encoder = build(EncoderSpec(architecture=checkpoint.pair.timm, size=s.size, channels=3, mean=mean, std=std))
     keys = list(encoder.network.state_dict())
     load_weights(encoder, checkpoint.pair.to_timm(checkpoint.encoder, keys), str(s.file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,7 @@ def manifest(
     for factor in (1, *levels):
         where = level_folder(folder, size, factor).relative_to(folder)
         names += [(where / shard["file"]).as_posix() for shard in shards]
+    hashes = _hashes(folder, names)
     return {
         "format": FORMAT,
         "mococxr": VERSION,
@@ -68,7 +70,12 @@ def manifest(
         "metadata": list(dataset.metadata),
         "counts": counts,
         "settings": settings,
-        "hashes": {"made_from": made_from, "inputs": dataset.inputs, "files": _hashes(folder, names)},
+        "hashes": {
+            "made_from": made_from,
+            "inputs": dataset.inputs,
+            "images": _images_hash(folder, hashes),
+            "files": hashes,
+        },
         "levels": levels,
         "shards": shards,
     }
@@ -77,6 +84,14 @@ def manifest(
 def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
     with ThreadPoolExecutor(min(8, cores())) as pool:
         return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
+
+
+def _images_hash(folder: Path, hashes: Mapping[str, str]) -> str:
+    """What pretraining sees, in one hash: pixels, whose they are, which split; neither labels nor paths."""
+    shown = pl.read_parquet(folder / "index.parquet", columns=["patient", "study", "height", "width", "sha256"])
+    pixels = [value for name, value in sorted(hashes.items()) if name not in _TABLES]
+    text = "\n".join([*pixels, hashes["splits.csv"], shown.write_csv()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def all_synthetic(dataset: Dataset) -> bool:

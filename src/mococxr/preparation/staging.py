@@ -59,7 +59,12 @@ class Staging:
         folder = staging_folder(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            staging = cls(folder, _locked(folder / "lock"), size)
+            busy = InputError(
+                "Another process is preparing this store: it works in {folder}.",
+                "Wait for it, or name another --out.",
+                folder=Shown(folder),
+            )
+            staging = cls(folder, files.lock(folder / "lock", busy), size)
             staging._begin(key)
         except OSError as error:
             raise InputError(
@@ -135,24 +140,6 @@ class Staging:
             if size and (not file.is_file() or file.stat().st_size != size):
                 return False
         return True
-
-
-def _locked(path: Path) -> BinaryIO:
-    """Hold the lock until this process ends, however it ends."""
-    import fcntl
-
-    handle = open(path, "wb")  # noqa: SIM115 - held open for the life of the run
-    try:
-        # not a file that names a process: the system lets go of a lock also when its process is killed
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise InputError(
-            "Another process is preparing this store: it works in {folder}.",
-            "Wait for it, or name another --out.",
-            folder=Shown(path.parent),
-        ) from error
-    return handle
 
 
 def bytes_needed(root: Path, paths: pl.Series, size: int, done: int) -> int:

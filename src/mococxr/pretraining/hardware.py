@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import platform
 from collections.abc import Callable
@@ -41,6 +42,10 @@ def make_accelerator(device: str, precision: str, tracker: str = "none", out: Pa
     on_cpu = target.type == "cpu"
     if precision == "auto":
         precision = "bf16" if bf16_support(target) else "no"
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        raise InputError(
+            f"--tracker {tracker} needs the package {tracker}.", f"pip install {tracker}, or leave it out."
+        )
     if precision == "fp16" and on_cpu:
         raise InputError("--precision fp16 takes a GPU.", "Give bf16 or no, or leave it out.")
     _init_processes("gloo" if on_cpu else "nccl")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from mococxr.pretraining.run_folder import (
     inputs_of,
     open_folder,
     resolve_resume,
+    sole_run,
     started_from,
     write_images,
 )
@@ -64,7 +66,13 @@ def run(settings: PretrainSettings) -> Path:
     if finished:
         accelerator.end_training()
         return out
-    stores = [Store.open(path) for path in settings.stores]
+    with sole_run(out) if accelerator.is_main_process else nullcontext():
+        _pretrain(settings, accelerator)
+    return out
+
+
+def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
+    stores, out = [Store.open(path) for path in settings.stores], settings.out
     check_folder(settings, stores, accelerator)
     images = gather_images(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
     settings = settle(settings, len(images), accelerator)
@@ -88,7 +96,6 @@ def run(settings: PretrainSettings) -> Path:
     if log:
         _finish(settings, method, images, stores, log, selection, origin, accelerator)
     accelerator.end_training()
-    return out
 
 
 def settle(settings: PretrainSettings, images: int, accelerator: Accelerator) -> PretrainSettings:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ from accelerate import Accelerator
 from mococxr import console
 from mococxr.encoders import SETS, TrainedOn, trained_on
 from mococxr.errors import InputError
-from mococxr.files import atomic, atomic_write, claim, read_json, write_csv, write_json, write_parquet
+from mococxr.files import (
+    LOCK,
+    atomic,
+    atomic_write,
+    check_place,
+    claim,
+    lock,
+    read_json,
+    write_csv,
+    write_json,
+    write_parquet,
+)
 from mococxr.near_duplicates import fingerprints
 from mococxr.pretraining.dataset import PretrainSet
 from mococxr.pretraining.hardware import broadcast_decision
@@ -73,6 +85,27 @@ def resolve_resume(settings: PretrainSettings) -> tuple[PretrainSettings, bool]:
     return settings, finished
 
 
+@contextmanager
+def sole_run(out: Path) -> Iterator[None]:
+    """While no other process trains in the folder; what was refused before it began leaves nothing there.
+
+    Raises:
+        InputError: another process trains in it.
+    """
+    check_place(out / LOCK)
+    new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    busy = InputError(f"Another process is training in {out}.", "Wait for it, stop it, or name another --out.")
+    with lock(out / LOCK, busy):
+        try:
+            yield
+        finally:
+            if not (out / "settings.yaml").is_file():
+                (out / LOCK).unlink()
+                if new and not any(out.iterdir()):
+                    out.rmdir()
+
+
 def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerator: Accelerator) -> None:
     """Refuse to write over a run, to resume one with other settings or images, or to share one among different images.
 
@@ -91,7 +124,7 @@ def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerato
                     f"{settings.out} holds no run to resume: there is {strange[0]} and no settings.yaml.",
                     "Name the folder of a run, or one that is not there yet.",
                 )
-    if broadcast_decision(accelerator, lambda: inputs_of(stores)) != inputs_of(stores):
+    if not same_images(broadcast_decision(accelerator, lambda: inputs_of(stores)), inputs_of(stores)):
         raise InputError(
             f"Process {accelerator.process_index} sees other images than process 0 in "
             f"{', '.join(map(str, settings.stores))}.",
@@ -101,7 +134,15 @@ def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerato
 
 def inputs_of(stores: Sequence[Store]) -> list[dict[str, str]]:
     """What names the images of a run: source and hash of each store."""
-    return [{"store": store.path.name, "source": store.source, "sha256": store.sha256} for store in stores]
+    return [
+        {"store": store.path.name, "source": store.source, "sha256": store.sha256, "images_sha256": store.images_sha256}
+        for store in stores
+    ]
+
+
+def same_images(a: Sequence[Mapping[str, str]], b: Sequence[Mapping[str, str]]) -> bool:
+    """Whether two lists of `inputs_of` show a run the same; names of folders and labels may differ."""
+    return [(x["source"], x["images_sha256"]) for x in a] == [(x["source"], x["images_sha256"]) for x in b]
 
 
 def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
@@ -113,8 +154,9 @@ def _check_same(settings: PretrainSettings, stores: Sequence[Store]) -> None:
         shown = ", ".join(f"{flag(name)} {earlier[name]} -> {now[name]}" for name in differ[:5])
         raise InputError(f"{out} was started with other settings ({shown}).", "Leave them out, or name another --out.")
     inputs = read_json(out / "inputs.json")
-    if inputs != inputs_of(stores):
-        raise InputError(f"{out} was started on other images: {inputs}.", "Name the same stores, or another --out.")
+    if not same_images(inputs, inputs_of(stores)):
+        before = ", ".join(f"{store['store']} ({store['images_sha256'][:8]})" for store in inputs)
+        raise InputError(f"{out} was started on other images: {before}.", "Name the same stores, or another --out.")
 
 
 def open_folder(settings: PretrainSettings, dataset: PretrainSet, stores: Sequence[Store]) -> None:

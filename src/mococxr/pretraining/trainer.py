@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -309,7 +310,9 @@ def stop_signals() -> Iterator[dict[str, str]]:
             raise KeyboardInterrupt  # a second time: at once
         asked["signal"] = signal.Signals(number).name
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    # Python gives signals to the main thread alone: in any other the caller's handlers stay
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM) if in_main}
     try:
         yield asked
     finally:

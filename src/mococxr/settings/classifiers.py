@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, Seeded, WithJobs, setting, under
 from mococxr.settings.preparation import STORE
@@ -26,9 +26,22 @@ class EncoderSettings(OnDevice, WithJobs):
     size: int | None = _encoder(
         "Side of the encoder's input.", None, unit="px", low=1, high=4096, shown="each encoder's own"
     )
+    mean: tuple[float, ...] = _encoder(
+        "Grey mean, one value or one per channel, of an encoder that states none.",
+        (),
+        shown="ImageNet's",
+        low=0,
+        high=1,
+    )
+    std: tuple[float, ...] = _encoder("Grey standard deviation, as --mean.", (), shown="ImageNet's", low=1e-6, high=1)
     crop_mode: Literal["center", "full"] = _encoder(
         "Input crop: the central square, or the full image with its aspect ratio.", "center", source=PAPER
     )
+
+    @property
+    def encoder_options(self) -> dict[str, Any]:
+        """What completes the name of an encoder that does not say everything."""
+        return {"backbone": self.backbone, "size": self.size, "mean": self.mean, "std": self.std}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
+from decimal import Decimal
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -199,19 +202,27 @@ def _sequence(value: Any, inner: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     return tuple(convert(item, kind, name) for item, kind in zip(items, inner, strict=True))
 
 
+_BOOL = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _KINDS = {int: "a whole number", float: "a number", str: "text", Path: "a path", bool: "true or false"}
 
 
 def _scalar(value: Any, kind: Any, name: str) -> Any:
     problem = InputError(f"{flag(name)} must be {_KINDS[kind]} (got {value!r}).", "")
-    if kind is bool and isinstance(value, bool):
-        return value
-    cut = kind is int and isinstance(value, float) and not value.is_integer()
-    if kind is bool or cut or value is None or isinstance(value, bool | list | tuple | Mapping):
+    if kind is bool:
+        if (word := str(value).lower()) in _BOOL:
+            return _BOOL[word]
+        raise problem
+    if value is None or isinstance(value, bool | list | tuple | Mapping):
         raise problem
     try:
-        return kind(value)
-    except (TypeError, ValueError) as error:
+        if kind is int and not isinstance(value, int):
+            value = Decimal(value)  # 1e3 is a whole number, and digits beyond 2^53 are kept
+            if value % 1:
+                raise problem
+        if kind is str:  # arms and encoders hold paths: NAME=~/run,~/other
+            return re.sub(r"(?<![^=:,])~(?=/)", lambda _: os.path.expanduser("~"), str(value))
+        return value_of.expanduser() if isinstance(value_of := kind(value), Path) else value_of
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:  # no number; ~USER without a home
         raise problem from error
 
 
@@ -269,14 +280,22 @@ def to_yaml(settings: Any) -> str:
     return yaml.safe_dump(to_mapping(settings), sort_keys=False, allow_unicode=True)
 
 
+class _Loader(yaml.SafeLoader):
+    """Scalars as they stand in the file: each setting knows its type, and YAML 1.1 reads `no`, `010`, `1:30` oddly."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+
+
 def from_yaml(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file, names with dashes or underscores.
+    """The settings in a YAML file as text, lists and None, names with dashes or underscores; `make` gives them types.
 
     Raises:
         InputError: the file is absent, is not YAML, or is not a table of settings.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), _Loader)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path given to --config.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

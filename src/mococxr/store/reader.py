@@ -106,6 +106,11 @@ class Store:
         return table.select("path", "reason", unreadable=pl.Series(unreadable, dtype=pl.Boolean))
 
     @property
+    def images_sha256(self) -> str:
+        """Hash of what pretraining sees: pixels, patients, studies and splits; other labels leave it as it is."""
+        return str(self.manifest["hashes"]["images"])
+
+    @property
     def labels(self) -> list[str]:
         """The names of the label columns."""
         return list(self.manifest["labels"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -112,7 +113,7 @@ def read_design(settings: StudySettings) -> Design:
     store = Store.open(settings.store)
     test_store = store if settings.test_on is None else Store.open(settings.test_on)
     check_unit(test_store, settings.unit)
-    arms = read_arms(settings.arm, settings.backbone, settings.size)
+    arms = read_arms(settings.arm, settings.encoder_options)
     names = [arm.name for arm in arms]
     if settings.against is not None and settings.against not in names:
         raise InputError(f"--against {settings.against!r} is not an arm.", f"The arms are {', '.join(names)}.")
@@ -167,14 +168,14 @@ def _rows(targets: dict[str, Target], *splits: str) -> NDArray[np.int64]:
     return np.unique(np.concatenate(parts)).astype(np.int64)
 
 
-def read_arms(texts: Sequence[str], backbone: str | None, size: int | None) -> list[Arm]:
+def read_arms(texts: Sequence[str], options: Mapping[str, Any]) -> list[Arm]:
     """Arms in the order given.
 
     Args:
         texts: `NAME`, `NAME=ENCODER` or `NAME=RUN1,RUN2`; a bare one is an encoder, named after
             the last part of its name. An encoder that ends in `.parquet` is a table of features.
-        backbone, size: for `imagenet` and `random`; None takes those of the first run among the arms. A size given
-            holds for every arm; otherwise each has its own.
+        options: as `EncoderSettings.encoder_options`. `imagenet` and `random` take what is not given from the first
+            run among the arms. A size given holds for every arm; otherwise each has its own.
 
     Raises:
         InputError: a name twice, an encoder that is not there, or one that nobody says how to build.
@@ -187,13 +188,13 @@ def read_arms(texts: Sequence[str], backbone: str | None, size: int | None) -> l
     encoders = [encoder for _, several in named for encoder in several]
     runs = [encoder for encoder in encoders if Path(encoder, "encoder.json").is_file()]
     like = resolve_encoder(runs[0]).spec if runs else None
-    return [_arm(name, several, backbone, size, like) for name, several in named]
+    return [_arm(name, several, like, options) for name, several in named]
 
 
-def _arm(name: str, encoders: list[str], backbone: str | None, size: int | None, like: EncoderSpec | None) -> Arm:
+def _arm(name: str, encoders: list[str], like: EncoderSpec | None, options: Mapping[str, Any]) -> Arm:
     sources = tuple(
         table_source(encoder) if encoder.endswith(".parquet")
-        else resolve_encoder(encoder, backbone=backbone, size=size, like=like)
+        else resolve_encoder(encoder, like=like, **options)
         for encoder in encoders
     )  # fmt: skip
     last = [short_name(encoder) for encoder in encoders]
