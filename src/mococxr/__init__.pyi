@@ -278,6 +278,8 @@ def embed(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     backbone: str | None = None,
     size: int | None = None,
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
     crop_mode: Literal["center", "full"] = "center",
 ) -> Path:
     """Write the features of every image of a store.
@@ -289,6 +291,9 @@ def embed(
         backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
             is one]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
+            default: ImageNet's]
+        std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
@@ -307,6 +312,8 @@ def fit(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     backbone: str | None = None,
     size: int | None = None,
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
     crop_mode: Literal["center", "full"] = "center",
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
@@ -336,6 +343,9 @@ def fit(
         backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
             is one]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
+            default: ImageNet's]
+        std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
@@ -401,6 +411,8 @@ def study(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     backbone: str | None = None,
     size: int | None = None,
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
     crop_mode: Literal["center", "full"] = "center",
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
@@ -442,6 +454,9 @@ def study(
         backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
             is one]
         size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
+            default: ImageNet's]
+        std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE (repeatable). [default: all images]

@@ -84,7 +84,6 @@ def _quieten_libraries() -> None:
     warnings.simplefilter("ignore")
     logging.basicConfig(handlers=[logging.NullHandler()])
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _in_words(error: Exception) -> str:

@@ -85,12 +85,12 @@ def connected() -> Iterator[Any]:
     """Ray, connected: to the cluster of RAY_ADDRESS or of this machine, else to one started for this run.
 
     The connection ends with the block, unless the program that calls us has made it. Ray's statistics of use
-    are switched off for what is started here; a cluster that is there already was set up by whoever started it.
+    are switched off for what is started here (`mococxr/__init__.py`); a cluster that is there already was set up by whoever
+    started it.
 
     Raises:
         InputError: Ray is not installed, or the cluster does not answer.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # as later versions of Ray do, without the warning that this one gives
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
