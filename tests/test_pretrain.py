@@ -20,7 +20,7 @@ from mococxr.pretraining import run_folder, trainer
 from mococxr.pretraining.method import learning_rate
 from mococxr.pretraining.moco import MoCo
 from mococxr.pretraining.trainer import Monitor
-from mococxr.settings import from_yaml
+from mococxr.settings import PretrainSettings, from_yaml, make
 from mococxr.store import Store
 from small_run import read_log, tiny_run
 
@@ -76,7 +76,7 @@ def test_a_run_folder_holds_what_the_contract_names(whole, synthetic_store):
     assert facts["verdict"] == "warming up"
     assert {"torch", "timm", "numpy"} <= facts["libraries"].keys()
     about = json.loads((whole / "encoder.json").read_text())
-    settings = from_yaml(whole / "settings.yaml")
+    settings = vars(make(PretrainSettings, from_yaml(whole / "settings.yaml")))
     assert about["architecture"] == settings["backbone"]
     assert all(about[name] == settings[name] for name in ("size", "channels", "mean", "std"))
     listed = set(pl.read_csv(whole / "patients.csv", infer_schema=False)["patient"])
@@ -84,7 +84,7 @@ def test_a_run_folder_holds_what_the_contract_names(whole, synthetic_store):
 
 
 def test_the_settings_file_states_everything_and_repeats_the_run(whole, synthetic_store, tmp_path):
-    settings = from_yaml(whole / "settings.yaml")
+    settings = vars(make(PretrainSettings, from_yaml(whole / "settings.yaml")))
     assert None not in {name: v for name, v in settings.items() if name not in ("exclude_patients", "knn")}.values()
     chosen = {name: settings[name] for name in settings if name not in ("stores", "out")}
     again = tiny_run(synthetic_store, tmp_path / "again", **chosen)

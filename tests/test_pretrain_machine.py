@@ -163,13 +163,13 @@ def test_what_the_machine_settles_stands_in_the_settings_as_numbers_and_stays_on
     """`--batch auto` on a CPU is the preset's."""
     monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=4))
     run = tiny_run(synthetic_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1)
-    kept = from_yaml(run / "settings.yaml")
-    assert (kept["batch"], kept["precision"]) == ("4", "no")
+    kept = vars(make(PretrainSettings, from_yaml(run / "settings.yaml")))
+    assert (kept["batch"], kept["precision"]) == (4, "no")
     assert json.loads((run / "run.json").read_text())["steps"] == 11
     (run / "run.json").unlink()
     monkeypatch.setitem(hardware.PRESETS, "tuned", dataclasses.replace(hardware.PRESETS["tuned"], batch=8))
     tiny_run(synthetic_store, tmp_path / "run", batch=AUTO, key_groups=1, epochs=1, resume=True)
-    assert from_yaml(run / "settings.yaml")["batch"] == 4
+    assert make(PretrainSettings, from_yaml(run / "settings.yaml")).batch == 4
 
 
 @pytest.mark.parametrize("method", METHODS)

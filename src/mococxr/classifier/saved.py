@@ -154,7 +154,8 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
     if isinstance(run.get("init"), str):
         run["init"] = Path(run["init"]).name
     stated = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
-    settings = to_mapping(make(PretrainSettings, stated)) if stated else {}
+    typed = to_mapping(make(PretrainSettings, {"stores": "", "out": ""} | stated))  # where they were tells nothing
+    settings = {name: typed[name] for name in stated}
     unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same
     recipe = {name: settings[name] for name in RECIPE if settings.get(name) is not None and name not in unused}
     return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}

@@ -29,6 +29,7 @@ from mococxr.encoders.weights import (
     TIMM_FILES,
     fit_stem,
     hub_file,
+    hub_grey,
     imagenet_file,
     load_imagenet,
     load_timm,
@@ -302,21 +303,10 @@ def _resolve_hub(name: str, defaults: Defaults) -> EncoderSource | None:
         arguments = json.dumps(facts["model_args"], sort_keys=True) if facts.get("model_args") else ""
         spec = _timm_spec(facts.get("pretrained_cfg", facts), facts["architecture"], arguments)
         return EncoderSource(name, "hf", spec, files=(hub_file(repository, TIMM_FILES), config))
-    grey = _grey_of_hub(repository, defaults)
+    grey = hub_grey(repository, defaults.size, defaults.mean, defaults.std)
     shards = _shards(repository)
     hub_spec = transformer.read_folder(config.parent, grey)[1]
     return EncoderSource(name, "hf", hub_spec, files=(*shards, config))
-
-
-def _grey_of_hub(repository: str, defaults: Defaults) -> EncoderSpec:
-    """Size, mean and std that a repository states; where it states none, those given."""
-    try:
-        file = hub_file(repository, ("preprocessor_config.json", "processor_config.json"))
-    except InputError as error:
-        if defaults.size and defaults.mean is not None and defaults.std is not None:
-            return EncoderSpec("", defaults.size, mean=defaults.mean, std=defaults.std)
-        raise InputError(error.problem, f"{error.way_out} Or give --size, --mean and --std.") from error
-    return transformer.grey_of(file)
 
 
 def _shards(repository: str) -> tuple[Path, ...]:

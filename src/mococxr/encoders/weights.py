@@ -23,8 +23,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mococxr.encoders import transformer
 from mococxr.encoders.encoder import Encoder, build, load_weights, timm_options, wrap
-from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, spec_of
+from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, Grey, spec_of
 from mococxr.encoders.weights_file import read_weights
 from mococxr.errors import InputError
 from mococxr.files import sha256_file
@@ -70,6 +71,16 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
             f"Cannot get {names[0]} of {name} ({type(error).__name__}).", _by_hand(repository, names[0])
         ) from error
     raise InputError(f"{name} has none of {', '.join(names)}.", "Name another repository, or a weights file.")
+
+
+def hub_grey(repository: str, size: int | None, mean: Grey | None, std: Grey | None) -> EncoderSpec:
+    """Size, mean and std that a repository of transformers states, in a spec without a name; else those given."""
+    try:
+        return transformer.grey_of(hub_file(repository, ("preprocessor_config.json", "processor_config.json")))
+    except InputError as error:
+        if size and mean is not None and std is not None:
+            return EncoderSpec("", size, mean=mean, std=std)
+        raise InputError(error.problem, f"{error.way_out} Or give --size, --mean and --std.") from error
 
 
 def _in_folder(folder: Path, names: Sequence[str]) -> Path:

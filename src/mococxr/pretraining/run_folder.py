@@ -96,14 +96,15 @@ def sole_run(out: Path) -> Iterator[None]:
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     busy = InputError(f"Another process is training in {out}.", "Wait for it, stop it, or name another --out.")
-    with lock(out / LOCK, busy):
+    with lock(out / LOCK, busy) as held:
+        if not os.fstat(held.fileno()).st_nlink:  # it was removed by the run that ended just now
+            raise busy
         try:
             yield
         finally:
-            if not (out / "settings.yaml").is_file():
-                (out / LOCK).unlink()
-                if new and not any(out.iterdir()):
-                    out.rmdir()
+            (out / LOCK).unlink()
+            if new and not any(out.iterdir()):
+                out.rmdir()
 
 
 def check_folder(settings: PretrainSettings, stores: Sequence[Store], accelerator: Accelerator) -> None:
