@@ -18,14 +18,16 @@ and type checkers are in `__init__.pyi`, written by `docs/make_stubs.py`.
 
 import os as _os
 
-# Before any library is imported, in every command and for whoever imports the package: nobody is told that we run.
-for _switch in ("ORT_DISABLE_TELEMETRY=1", "HF_HUB_DISABLE_TELEMETRY=1", "RAY_USAGE_STATS_ENABLED=0", "DO_NOT_TRACK=1",
-                "MLFLOW_DISABLE_TELEMETRY=true", "WANDB_ERROR_REPORTING=false"):  # fmt: skip
-    _os.environ.setdefault(*_switch.split("="))
+from mococxr.commands import function as _function
+from mococxr.errors import ImageError, InputError, RunError, UndefinedError
+from mococxr.version import VERSION as __version__
 
-from mococxr.commands import function as _function  # noqa: E402
-from mococxr.errors import ImageError, InputError, RunError, UndefinedError  # noqa: E402
-from mococxr.version import VERSION as __version__  # noqa: E402
+# Nothing above imports a library that reports its use; each of these reads its switch when it is imported.
+for _switch in (
+    "ORT_DISABLE_TELEMETRY=1", "HF_HUB_DISABLE_TELEMETRY=1", "RAY_USAGE_STATS_ENABLED=0", "DO_NOT_TRACK=1",
+    "MLFLOW_DISABLE_TELEMETRY=true", "WANDB_ERROR_REPORTING=false",
+):  # fmt: skip
+    _os.environ.setdefault(*_switch.split("="))
 
 demo = _function("demo")
 prepare = _function("prepare")

@@ -24,7 +24,7 @@ from mococxr.files import atomic, read_json, sha256_file, write_json
 from mococxr.heads.classifier import Ensemble
 from mococxr.images import Reading
 from mococxr.metrics import Calibrator
-from mococxr.settings import PretrainSettings, from_yaml, make, to_mapping
+from mococxr.settings import PretrainSettings, from_yaml, typed
 from mococxr.version import VERSION
 
 Facts = dict[str, Any]
@@ -154,8 +154,7 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
     if isinstance(run.get("init"), str):
         run["init"] = Path(run["init"]).name
     stated = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
-    typed = to_mapping(make(PretrainSettings, {"stores": "", "out": ""} | stated))  # where they were tells nothing
-    settings = {name: typed[name] for name in stated}
+    settings = typed(PretrainSettings, stated)
     unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same
     recipe = {name: settings[name] for name in RECIPE if settings.get(name) is not None and name not in unused}
     return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}

@@ -93,9 +93,9 @@ def _operating_lines(point: Block) -> list[str]:
     lines.append(_line("  Youden's index", point["youden"]))
     difference = point["difference"] or {}
     for name in ("sensitivity", "specificity"):
-        if found := difference.get(name):
-            p = "" if found["p"] is None else f", p {found['p']:.2g}"
-            lines.append(_line(f"  {name}, less that of --against", {**found, "method": None}) + p)
+        if paired := difference.get(name):
+            p = "" if paired["p"] is None else f", p {paired['p']:.2g}"
+            lines.append(_line(f"  {name}, less that of --against", {**paired, "method": None}) + p)
     if elsewhere := point["elsewhere"]:
         share = f"at {100 * elsewhere['prevalence']:g} % positive"
         lines += [_line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")]

@@ -67,8 +67,8 @@ def paired_blocks(
     for name, label in (("sensitivity", 1), ("specificity", 0)):
         rows = labels == label
         a, b = ((score[rows] >= threshold) == label for score, threshold in zip(scores, thresholds, strict=True))
-        found = dataclasses.asdict(metrics.paired_shares(a, b, patients[rows], level))
-        blocks[name] = {"value": found.pop("difference"), **found}
+        numbers = dataclasses.asdict(metrics.paired_shares(a, b, patients[rows], level))
+        blocks[name] = {"value": numbers.pop("difference"), **numbers}
         if few is not None:
             blocks[name].update(p=None, reason=few)
     return blocks

@@ -15,6 +15,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from mococxr.metrics.auroc import Area, Parts, area, area_of, delong_interval, parts_of
 from mococxr.metrics.checks import Floats, as_columns, as_labels, as_patients, check_level, count_patients
+from mococxr.metrics.intervals import difference_ends
 
 ROUNDING = 1e-14
 """Variance of a difference of AUROC below which the two score columns rank the rows alike."""
@@ -191,14 +192,8 @@ def clustered_unpaired(
 
 
 def mover(a: Area, b: Area, correlation: float, tail: float) -> tuple[float, float]:
-    """The interval of a less b from those of a and b (method of variance estimates recovery, Zou and Donner 2008)."""
-    (low_a, high_a), (low_b, high_b) = a.ends(tail), b.ends(tail)
-    difference = a.value - b.value
-
-    def reach(x: float, y: float) -> float:
-        return float(np.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y)))
-
-    return difference - reach(a.value - low_a, high_b - b.value), difference + reach(high_a - a.value, b.value - low_b)
+    """The interval of a less b from those of a and b (`difference_ends`)."""
+    return difference_ends((a.value, *a.ends(tail)), (b.value, *b.ends(tail)), correlation)
 
 
 def _delong(difference: float, tail: float, variances: Variances, df: float | None = None) -> DeLong | None:

@@ -319,7 +319,7 @@ def _gaps_drawn(
         uniform = rng.random((min(step, replicates - start), size), dtype=np.float32).take(unit_N, axis=1)
         pieces.append([np.add.reduceat(uniform < chance, starts, axis=1, dtype=np.int32) for chance in in_bins])
     expected = [np.bincount(bin_N, weights=chance) for chance in chances]
-    return [one - hits_BG for one, hits_BG in zip(expected, np.concatenate(pieces, axis=1), strict=True)]
+    return [sums_G - hits_BG for sums_G, hits_BG in zip(expected, np.concatenate(pieces, axis=1), strict=True)]
 
 
 def _brier(square_N: Floats, unit_N: NDArray[np.intp], few: int, level: float) -> Estimate:

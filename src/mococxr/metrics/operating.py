@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores
-from mococxr.metrics.intervals import Estimate, proportion
+from mococxr.metrics.intervals import Estimate, correlation_over, difference_ends, proportion
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,12 @@ def _youden(
     unit_N: NDArray[np.intp],
 ) -> Estimate:  # fmt: skip
     """Sensitivity + specificity - 1 by the intervals of the two."""
-    (a, a_low, a_high), (b, b_low, b_high) = sensitivity.ends(), specificity.ends()
+    a, b = sensitivity.ends()[0], specificity.ends()[0]
     moved = [
         np.bincount(unit_N, weights=np.where(rows, right - share, 0.0)) / rows.sum()
         for rows, share in ((positive, a), (~positive, b))
     ]
-    lengths = float(np.sqrt((moved[0] @ moved[0]) * (moved[1] @ moved[1])))
-    correlation = float(moved[0] @ moved[1]) / lengths if lengths > 0 else 0.0
-
-    def reach(x: float, y: float) -> float:
-        return float(np.sqrt(max(0.0, x * x + y * y + 2 * correlation * x * y)))
-
-    low, high = a + b - 1 - reach(a - a_low, b - b_low), a + b - 1 + reach(a_high - a, b_high - b)
+    low, high = difference_ends(sensitivity.ends(), _complement(specificity.ends()), -correlation_over(*moved))
     return Estimate(a + b - 1, low, high, "Newcombe")
 
 
@@ -206,6 +200,6 @@ def _posterior(
         value, low, high = np.inf, a_low - b_high, np.inf
     else:
         value = a - b
-        low, high = value - np.hypot(a - a_low, b_high - b), value + np.hypot(a_high - a, b - b_low)
+        low, high = difference_ends((a, a_low, a_high), (b, b_low, b_high))
     shares = expit(odds + np.array([value, low, high]))
     return Estimate(float(shares[0]), float(shares[1]), float(shares[2]), "from sensitivity and specificity")

@@ -10,7 +10,7 @@ from scipy.special import bdtr, ndtr
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import as_patients, count_patients
-from mococxr.metrics.intervals import proportion
+from mococxr.metrics.intervals import correlation_over, difference_ends, proportion
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ def paired_shares(
     Raises:
         UndefinedError: no rows.
 
-    >>> found = paired_shares([1] * 9 + [0], [1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-    >>> round(found.difference, 2), found.only_a, found.only_b, round(found.p, 4)
+    >>> result = paired_shares([1] * 9 + [0], [1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    >>> round(result.difference, 2), result.only_a, result.only_b, round(result.p, 4)
     (0.5, 5, 0, 0.0625)
     """
     a_N, b_N = (np.asarray(right, dtype=np.float64) for right in (right_a, right_b))
@@ -52,15 +52,9 @@ def paired_shares(
         raise UndefinedError("there are no such rows")
     ids = as_patients(patients, a_N.size)
     unit_N = np.unique(ids, return_inverse=True)[1]
-    (a, a_low, a_high), (b, b_low, b_high) = (proportion(right, unit_N, level).ends() for right in (a_N, b_N))
+    ends_a, ends_b = (proportion(right, unit_N, level).ends() for right in (a_N, b_N))
     moved_a, moved_b = (np.bincount(unit_N, weights=right - right.mean()) for right in (a_N, b_N))
-    lengths = float(np.sqrt((moved_a @ moved_a) * (moved_b @ moved_b)))
-    correlation = float(moved_a @ moved_b) / lengths if lengths > 0 else 0.0
-
-    def reach(x: float, y: float) -> float:
-        return float(np.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y)))
-
-    low, high = a - b - reach(a - a_low, b_high - b), a - b + reach(a_high - a, b - b_low)
+    low, high = difference_ends(ends_a, ends_b, correlation_over(moved_a, moved_b))
     only_a, only_b = int((a_N > b_N).sum()), int((b_N > a_N).sum())
     gained_U = np.bincount(unit_N, weights=a_N - b_N)
     if count_patients(unit_N) == unit_N.size:
@@ -68,4 +62,6 @@ def paired_shares(
     else:
         squares = float((gained_U**2).sum())
         p, test = 2 * float(ndtr(-abs(gained_U.sum()) / np.sqrt(squares))) if squares else 1.0, "Obuchowski"
-    return ShareDifference(a - b, low, high, p, f"{test}; intervals joined by correlation", only_a, only_b)
+    return ShareDifference(
+        ends_a[0] - ends_b[0], low, high, p, f"{test}; intervals joined by correlation", only_a, only_b
+    )

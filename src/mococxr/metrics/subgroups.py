@@ -19,7 +19,7 @@ from mococxr.metrics.auroc import Area, area, influence
 from mococxr.metrics.auroc_difference import mover, tail_at
 from mococxr.metrics.checks import TOO_FEW, Floats, as_columns, as_labels, as_patients, count_patients, too_few
 from mococxr.metrics.differences import holm
-from mococxr.metrics.intervals import Estimate
+from mococxr.metrics.intervals import Estimate, correlation_over
 
 AGE_EDGES = (0, 2, 12, 18, 40, 60, 80, 200)
 """Edges of the bands of age in years; a band holds its lower edge, and nothing from the last one on."""
@@ -128,7 +128,7 @@ def subgroups(
     shared = [name for name in areas if against in areas and _share_patients(unit_N, members[name], members[against])]
     if shared != [against]:
         moved = {name: _moved(positive, columns, unit_N, members[name]) for name in shared}
-        correlations |= {name: _correlation(moved[name], moved[against]) for name in shared}
+        correlations |= {name: correlation_over(moved[name], moved[against]) for name in shared}
     return Subgroups(tuple(results), against, tuple(_gaps(results, against, areas, correlations, level)))
 
 
@@ -141,11 +141,6 @@ def _moved(positive: NDArray[np.bool_], columns: Floats, unit_N: NDArray[np.intp
     """What each patient moves the mean AUROC of some rows by (U,)."""
     _, sides_KU, _ = influence(positive[rows], columns[:, rows], unit_N[rows], int(unit_N.max()) + 1)
     return (sides_KU[0] + sides_KU[1]).mean(axis=0)
-
-
-def _correlation(a_U: Floats, b_U: Floats) -> float:
-    length = float(np.sqrt((a_U @ a_U) * (b_U @ b_U)))
-    return float(a_U @ b_U) / length if length > 0 else 0.0
 
 
 def _natural(name: str) -> tuple[float, str]:

@@ -295,7 +295,7 @@ def notes(s: ReproduceSettings, data: Mapping[str, Any], assumed: Sequence[str])
     else:
         lines.append(
             "The paper prints no epochs for Shenzhen: 220 (n/223)^-0.365 for n images, fitted to CheXpert's, are "
-            "used. Its label subsets are not known: these are seeded, by patient."
+            "used. Its label subsets cannot be drawn again, since their seed is not known: these are seeded, by patient."
         )
     if data.get("missing_images"):
         lines.append(f"{data['missing_images']:,} images could not be read (stores/*/quarantine.csv).")

@@ -12,7 +12,7 @@ from mococxr.settings.classifiers import (
     PredictSettings,
     TrainingSettings,
 )
-from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml
+from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml, typed
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, PretrainSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
@@ -65,4 +65,5 @@ __all__ = [
     "setting",
     "to_mapping",
     "to_yaml",
+    "typed",
 ]

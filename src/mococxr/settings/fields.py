@@ -141,20 +141,26 @@ def make(kind: type[S], plain: Mapping[str, Any]) -> S:
         InputError: an unknown name (with the nearest known ones), a missing one, a value of the wrong type or
             out of range, or values that contradict one another.
     """
+    values = typed(kind, plain)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    types_ = types_of(kind)  # type: ignore[arg-type]
-    values = {}
-    for name, value in plain.items():
-        if name not in fields:
-            raise InputError(f"There is no setting {name!r}.", nearest(name, fields))
-        if value is not None:
-            values[name] = _checked(fields[name], types_[name], value)
     for name, field in fields.items():
         if name not in values and field.default is MISSING:
             raise InputError(f"The setting {name!r} is missing.", f"Give it: {field.metadata['help']}")
     if presets := getattr(kind, "presets", None):
         values = vars(presets[values.get("preset", fields["preset"].default)]) | values
     return kind(**values)
+
+
+def typed(kind: type, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Some settings, each as its field's type and in its range; errors as `make`, but any may be missing."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    values = {}
+    for name, value in plain.items():
+        if name not in fields:
+            raise InputError(f"There is no setting {name!r}.", nearest(name, fields))
+        if value is not None:
+            values[name] = _checked(fields[name], types_of(kind)[name], value)
+    return values
 
 
 def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
@@ -221,7 +227,7 @@ def _scalar(value: Any, kind: Any, name: str) -> Any:
                 raise problem
         if kind is str:  # arms and encoders hold paths: NAME=~/run,~/other
             return re.sub(r"(?<![^=:,])~(?=/)", lambda _: os.path.expanduser("~"), str(value))
-        return value_of.expanduser() if isinstance(value_of := kind(value), Path) else value_of
+        return Path(value).expanduser() if kind is Path else kind(value)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:  # no number; ~USER without a home
         raise problem from error
 
