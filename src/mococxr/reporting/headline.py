@@ -198,7 +198,7 @@ def _verdict(study: StudyResults, target: str) -> Verdict:
             chip += f", not after adjusting for {count} comparisons"
         elif len(over) == 1:
             chip += ", over test patients only"
-        elif missing and study.facts["arms"][row["arm"]]["runs"]:
+        elif missing and study.facts["arms"][row["arm"]]["kind"] == "run":
             chip += ", for this one pretraining" if "Other pretraining" in missing else ", for these two pretrainings"
     sentence = f"{_opening(study, row)}{_finding(study, row)}"
     return Verdict(target, primary, STATES.get(word, "undefined"), chip, sentence, over, missing)

@@ -171,25 +171,35 @@ def data(study: StudyResults) -> dict[str, Any]:
         ("Labels at each fraction", _budgets(study)),
     ]
     if study.rows("flow"):
-        tables.append(("Flow of images and who is in them, by target, split and label (flow.csv)", _flow(study)))
+        tables.append(("Flow of images, by target, split and label (flow.csv)", _flow(study)))
+        tables.append(("Who is in them (flow.csv)", _demographics(study)))
     return {"summary": f"{subtitle(study)} Test, with a label: {judged(study)}.", "facts": pairs, "tables": tables}
 
 
+_FLOW: dict[str, Column] = {name.capitalize(): name for name in ("target", "split", "label")}
+
+
 def _flow(study: StudyResults) -> Table:
-    columns: dict[str, Column] = {
-        "Target": "target",
-        "Split": "split",
-        "Label": "label",
-        **{name.capitalize(): (name, fmt.count) for name in ("images", "patients", "studies")},
-        **{f"Left out: {name}": (name, fmt.count) for name in ("restricted", "uncertain", "unlabelled")},
-        "Age (quartiles)": lambda row: (
-            fmt.DASH
-            if row["age_median"] is None
-            else f"{row['age_median']:.0f} ({row['age_q1']:.0f} to {row['age_q3']:.0f})"
-        ),
-        **{name.capitalize(): name for name in ("sex", "view", "device") if study.frames["flow"][name].count()},
-    }
-    return tabulate(study.rows("flow"), columns, 3, "Files that could not be read are counted above, for the store.")
+    """Images that count, by label, and those of the split that do not."""
+    counts = ("images", "patients", "studies", "restricted", "uncertain", "unlabelled")
+    columns = _FLOW | {name.capitalize(): (name, fmt.count) for name in counts}
+    note = (
+        "The last three columns are left out, of all images of the split: by --where, as uncertain, without a label. "
+        "Files that could not be read are counted above, for the store."
+    )
+    return tabulate(study.rows("flow"), columns, 3, note)
+
+
+def _demographics(study: StudyResults) -> Table:
+    """Sex, view, device and age of the same images."""
+    texts = [name for name in ("sex", "view", "device") if study.frames["flow"][name].count()]
+    columns = _FLOW | {name.capitalize(): name for name in texts}
+    columns["Age (quartiles)"] = lambda row: (
+        fmt.DASH
+        if row["age_median"] is None
+        else f"{row['age_median']:.0f} ({row['age_q1']:.0f} to {row['age_q3']:.0f})"
+    )
+    return tabulate(study.rows("flow"), columns, 3 + len(texts), "Of images, where known.")
 
 
 def _splits(study: StudyResults) -> Table:
