@@ -44,7 +44,9 @@ def make_images(folder: Path, images: int) -> mococxr.Store:
     """A store of synthetic images with labels, and the second arm's weights beside it."""
     with quietly():
         write_synthetic(folder / "images", images, size=320, labelled=1.0, subtle=1.0)
-        mococxr.prepare(folder / "images", out=folder / "store", size=SIZE, split=(0.5, 0.1, 0.4), jobs=1)
+        mococxr.prepare(
+            folder / "images", out=folder / "store", size=SIZE, split=(0.5, 0.1, 0.4), stratify=True, jobs=1
+        )
     weights = an_encoder(1).network.state_dict()
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "other.safetensors")
     return mococxr.Store.open(folder / "store")

@@ -35,7 +35,10 @@ def make_square_store(folder: Path) -> Path:
         side = min(image.shape)
         cv2.imwrite(str(path), image[:side, :side])
     out = folder / "store"
-    run("prepare", {"source": folder / "images", "out": out, "size": 48, "jobs": 1, "split": (0.7, 0.15, 0.15)})
+    run(
+        "prepare",
+        {"source": folder / "images", "out": out, "size": 48, "jobs": 1, "split": (0.7, 0.15, 0.15), "stratify": True},
+    )
     return out
 
 

@@ -40,7 +40,10 @@ def make_synthetic_store(folder: Path, images: int = 60) -> Path:
     frame = pl.read_csv(table, infer_schema=False)
     frame.with_columns(study="s-" + pl.col("patient")).write_csv(table)
     out = folder / "store"
-    run("prepare", {"source": folder / "images", "out": out, "size": 64, "jobs": 1, "split": (0.7, 0.1, 0.2)})
+    run(
+        "prepare",
+        {"source": folder / "images", "out": out, "size": 64, "jobs": 1, "split": (0.7, 0.1, 0.2), "stratify": True},
+    )
     return out
 
 

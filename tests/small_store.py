@@ -50,7 +50,7 @@ def make_store(folder: Path, patients: int = 60, **settings: Any) -> Store:
         cv2.imwrite(str(folder / "images" / row["path"]), draw_image(rng, row["Finding"] == 1, shape))
     table.write_csv(folder / "images" / "labels.csv")
     out = folder / "store"
-    run("prepare", {"source": folder / "images", "out": out, "size": 72, "jobs": 1, **settings})
+    run("prepare", {"source": folder / "images", "out": out, "size": 72, "jobs": 1, "stratify": True, **settings})
     return Store.open(out)
 
 

@@ -178,9 +178,8 @@ PREPARING: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
         lambda h: change(h, split=["train", "test"] * 6), PREPARE, ("000", "split"),
     ),
     "an unknown split": (lambda h: change(h, split=["trian"] * 12), PREPARE, ("trian",)),
-    "a split file without a patient": (
-        lambda h: split_file(h, "patient,split\n000,train\n"), f"{PREPARE} --split-file split.csv",
-        ("split.csv", "001"),
+    "a split file of others": (
+        lambda h: split_file(h, "patient,split\n0,train\n"), f"{PREPARE} --split-file split.csv", ("split.csv",),
     ),
     "no split file": (nothing, f"{PREPARE} --split-file absent.csv", ("absent.csv",)),
     "no label table": (nothing, f"{PREPARE} --labels absent.csv", ("absent.csv",)),

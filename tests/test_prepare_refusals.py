@@ -52,10 +52,10 @@ def test_more_splits_than_patients_are_refused(tmp_path):
     assert "2 patients cannot fill 3 splits" in refused(tmp_path / "images", tmp_path / "store")
 
 
-def test_a_split_file_that_lacks_a_patient_names_one(folder, tmp_path):
-    pl.DataFrame({"patient": ["000"], "split": ["train"]}).write_csv(tmp_path / "split.csv")
+def test_a_split_file_of_other_patients_is_refused(folder, tmp_path):
+    pl.DataFrame({"patient": ["0", "1"], "split": ["train", "test"]}).write_csv(tmp_path / "split.csv")
     said = refused(folder, tmp_path / "store", split_file=tmp_path / "split.csv")
-    assert "split.csv has no split for 5 patients, e.g. '001'" in said
+    assert f"None of the 2 patients in {tmp_path / 'split.csv'} has an image here" in said
 
 
 def test_a_place_that_holds_something_else_is_refused(folder, tmp_path):

@@ -152,7 +152,8 @@ def test_a_renamed_store_with_other_labels_is_resumed_and_one_with_other_images_
     source = synthetic_store.parent / "images"
     table = pl.read_csv(source / "labels.csv", infer_schema=False)
     table.with_columns(Edema=pl.lit("1")).write_csv(tmp_path / "labels.csv")
-    how = {"source": source, "labels": tmp_path / "labels.csv", "size": 64, "jobs": 1, "split": (0.7, 0.1, 0.2)}
+    how = {"source": source, "labels": tmp_path / "labels.csv", "size": 64, "jobs": 1,
+           "split": (0.7, 0.1, 0.2), "stratify": True}  # fmt: skip
     run("prepare", {**how, "out": tmp_path / "renamed"})
     run("prepare", {**how, "out": tmp_path / "larger", "size": 72})
     with pytest.raises(InputError, match="started on other images: store"):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def nih(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of the 1,000 adult images."""
     store = tmp_path_factory.mktemp("real") / "store"
-    mococxr.prepare(real_data / "nih", out=store, size=96, split=(0.5, 0.1, 0.4))
+    mococxr.prepare(real_data / "nih", out=store, size=96, split=(0.5, 0.1, 0.4), stratify=True)
     return store
 
 

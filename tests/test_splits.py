@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +10,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mococxr.errors import InputError, UndefinedError
-from mococxr.splits import SPLITS, explicit_split, sample_patients, split_patients
+from mococxr.splits import SPLITS, explicit_split, hashed_split, sample_patients, stratified_split
+
+PARTS = (0.5, 0.1, 0.4)
+
+
+def test_a_patients_split_is_its_hash_under_the_seed_whoever_else_is_there():
+    names = pl.Series(["Jörg", "", "007", *map(str, range(300))])
+    split = dict(hashed_split(pl.concat([names, names]), PARTS, 3).iter_rows())
+    assert list(split) == sorted(names)
+    for name in names:
+        at = int(hmac.new(b"split 3", name.encode(), hashlib.sha256).hexdigest()[:16], 16) / 2**64
+        assert split[name] == ("train" if at < 0.5 else "val" if at < 0.6 else "test")
+        assert hashed_split(pl.Series([name]), PARTS, 3).rows() == [(name, split[name])]
+
+
+def test_hashed_shares_are_met_in_expectation_and_another_seed_is_another_split():
+    names = pl.Series([f"P{i:05d}" for i in range(20_000)])
+    drawn = [hashed_split(names, PARTS, seed)["split"] for seed in range(3)]
+    for split in drawn:
+        for name, share in zip(SPLITS, PARTS, strict=True):
+            assert abs((split == name).mean() - share) < 4 * (share * (1 - share) / len(names)) ** 0.5
+    agree = sum(share**2 for share in PARTS)
+    assert abs((drawn[0] == drawn[1]).mean() - agree) < 4 * (agree * (1 - agree) / len(names)) ** 0.5
+    assert set(hashed_split(names, (0.3, 0, 0.7), 0)["split"]) == {"train", "test"}
+    assert set(hashed_split(names, (0.1 + 0.2, 0.7, 0), 0)["split"]) == {"train", "val"}
+
 
 LABEL = st.sampled_from([1, 0, -1, None])
 
@@ -33,7 +61,7 @@ def shares(draw: st.DrawFn) -> tuple[float, float, float]:
 @settings(max_examples=60, deadline=None)
 @given(images(), shares(), st.integers(0, 5))
 def test_every_patient_is_in_exactly_one_split_of_the_right_size(rows, parts, seed):
-    split = split_patients(rows, ["A", "B"], parts, seed)
+    split = stratified_split(rows, ["A", "B"], parts, seed)
     assert split["patient"].to_list() == sorted(set(rows["patient"]))
     sizes = dict(split.group_by("split").len().iter_rows())
     for name, share in zip(SPLITS, parts, strict=True):
@@ -48,15 +76,15 @@ def test_every_patient_is_in_exactly_one_split_of_the_right_size(rows, parts, se
 def test_a_split_does_not_depend_on_the_order_of_the_rows(rows, seed, random):
     order = list(range(len(rows)))
     random.shuffle(order)
-    assert split_patients(rows, ["A", "B"], (0.5, 0.1, 0.4), seed).equals(
-        split_patients(rows[order], ["B", "A"], (0.5, 0.1, 0.4), seed)
+    assert stratified_split(rows, ["A", "B"], (0.5, 0.1, 0.4), seed).equals(
+        stratified_split(rows[order], ["B", "A"], (0.5, 0.1, 0.4), seed)
     )
 
 
 def test_exact_shares_are_exact():
     rows = pl.DataFrame({"patient": [f"p{i}" for i in range(1000)], "A": [i % 3 == 0 for i in range(1000)]})
     sizes = dict(
-        split_patients(rows.cast({"A": pl.Int8}), ["A"], (0.5, 0.1, 0.4), 0)
+        stratified_split(rows.cast({"A": pl.Int8}), ["A"], (0.5, 0.1, 0.4), 0)
         .group_by("split").len().iter_rows()
     )  # fmt: skip
     assert sizes == {"train": 500, "val": 100, "test": 400}
@@ -71,7 +99,7 @@ def test_rare_and_common_findings_are_spread_evenly_for_every_seed():
          "common": rng.random(n) < 0.5}
     ).cast({"rare": pl.Int8, "some": pl.Int8, "common": pl.Int8})  # fmt: skip
     for seed in range(5):
-        split = split_patients(rows, ["common", "rare", "some"], (0.5, 0.1, 0.4), seed)
+        split = stratified_split(rows, ["common", "rare", "some"], (0.5, 0.1, 0.4), seed)
         joined = rows.join(split, on="patient")
         for label, slack in (("rare", 2), ("some", 5), ("common", 10)):
             for name, share in zip(SPLITS, (0.5, 0.1, 0.4), strict=True):
@@ -84,22 +112,22 @@ def test_another_seed_gives_another_split_even_where_no_two_patients_are_alike()
         *[pl.Series(f"l{b}", [(i >> b) & 1 for i in range(64)], dtype=pl.Int8) for b in range(6)]
     )
     labels = [f"l{b}" for b in range(6)]
-    several = {tuple(split_patients(rows, labels, (0.5, 0.1, 0.4), seed)["split"]) for seed in range(8)}
+    several = {tuple(stratified_split(rows, labels, (0.5, 0.1, 0.4), seed)["split"]) for seed in range(8)}
     assert len(several) == 8
 
 
 @pytest.mark.parametrize("parts", [(0.5, 0.5, 0.5), (-0.1, 0.6, 0.5), (0.5, 0.1, 0.1), (float("nan"), 0.5, 0.5)])
 def test_impossible_shares_are_refused(parts):
     with pytest.raises(InputError, match="--split"):
-        split_patients(pl.DataFrame({"patient": ["a", "b", "c"]}), [], parts, 0)
+        stratified_split(pl.DataFrame({"patient": ["a", "b", "c"]}), [], parts, 0)
 
 
 def test_a_split_with_a_share_gets_a_patient_or_an_error():
     rows = pl.DataFrame({"patient": list("abc")})
-    assert set(split_patients(rows, [], (0.98, 0.01, 0.01), 0)["split"]) == set(SPLITS)
+    assert set(stratified_split(rows, [], (0.98, 0.01, 0.01), 0)["split"]) == set(SPLITS)
     with pytest.raises(InputError, match="2 patients cannot fill 3 splits"):
-        split_patients(rows[:2], [], (0.5, 0.1, 0.4), 0)
-    assert set(split_patients(rows[:2], [], (0.5, 0, 0.5), 0)["split"]) == {"train", "test"}
+        stratified_split(rows[:2], [], (0.5, 0.1, 0.4), 0)
+    assert set(stratified_split(rows[:2], [], (0.5, 0, 0.5), 0)["split"]) == {"train", "test"}
 
 
 def given_table(*pairs: tuple[str, str | None]) -> pl.DataFrame:
@@ -108,9 +136,13 @@ def given_table(*pairs: tuple[str, str | None]) -> pl.DataFrame:
 
 def test_a_stated_split_is_taken_as_it_is():
     table = given_table(("b", "Test"), ("a", "train"), ("a", " train "), ("c", "valid"), ("x", "val"))
-    split, notes = explicit_split(table, pl.Series(["a", "b", "c", "a"]), "s.csv")
+    split, new, unused = explicit_split(table, pl.Series(["a", "b", "c", "a"]), "s.csv")
     assert dict(split.iter_rows()) == {"a": "train", "b": "test", "c": "val"}
-    assert notes == ["s.csv: 1 patients have no image here and were skipped."]
+    assert (new, unused) == (0, 1)
+    rest = given_table(("a", "test"), ("b", "train"), ("new", "val"))
+    split, new, unused = explicit_split(table, pl.Series(["a", "b", "new"]), "s.csv", rest)
+    assert dict(split.iter_rows()) == {"a": "train", "b": "test", "new": "val"}
+    assert (new, unused) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def prepare(
     split: Sequence[float] = (0.5, 0.1, 0.4),
     split_file: str | PathLike[str] | None = None,
     split_seed: int = 0,
+    stratify: bool = False,
     patients_unknown: bool = False,
     pseudonymise: bool = False,
     key: str | PathLike[str] | None = None,
@@ -96,12 +97,16 @@ def prepare(
             name:TEXT. [default: first]
         frames: Multi-frame DICOM: use the first frame, or exclude. [default: first]
         max_pixels: Images with more pixels are excluded. [pixels; at least 1; default: 120000000]
-        split: Fractions of patients for training, validation and test. [between 0 and 1; default: 0.5 0.1
-            0.4]
-        split_file: Split to use instead of --split: a table `patient,split` (train, val, test), a JSON file
-            with a list of images per split, or mednet:NAME (e.g. mednet:default) from the installed mednet
+        split: Fractions of patients for training, validation and test: each patient's split by a hash of its
+            identifier and --split-seed, so that it stays whatever images and labels are added. [between 0 and
+            1; default: 0.5 0.1 0.4]
+        split_file: Split to use instead of --split: a table `patient,split` (train, val, test), such as an
+            earlier store's splits.csv (patients whom it does not name are split by --split), a JSON file with
+            a list of images per split, or mednet:NAME (e.g. mednet:default) from the installed mednet
             package. [default: none]
         split_seed: Random seed of the split by --split. [between 0 and 2^63 - 1; default: 0]
+        stratify: Stratify the split by label, in exact fractions; patients may then move when images or
+            labels change. [default: off]
         patients_unknown: Accept images without patient identifiers; each then counts as a patient, and
             reports say so. [default: off]
         pseudonymise: Replace patient, study and image names by keyed hashes and drop other metadata; always

@@ -145,6 +145,11 @@ class Key:
                 rows.write_csv(temporary)
 
 
+def are_pseudonyms(kind: str, names: pl.Series) -> pl.Series:
+    """True where a name has the form of a pseudonym of that kind."""
+    return names.str.contains(rf"^{kind}-[0-9a-f]{{{DIGITS}}}$")
+
+
 def _read_secret(path: Path) -> bytes:
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii").strip())

@@ -1,10 +1,11 @@
 """Who trains, who validates, who tests, and whose labels a study may use: always by patient, always seeded.
 
-Nothing here depends on the order of rows: patients are sorted before anything is drawn.
+Nothing here depends on the order of rows: patients are hashed one by one, or sorted before anything is drawn.
 """
 
 from __future__ import annotations
 
+import hmac
 import random
 from collections.abc import Sequence
 
@@ -22,7 +23,45 @@ _BLOCK = 10
 """Neighbouring patients among whom the splits are shuffled; small, so that strata stay even."""
 
 
-def split_patients(rows: pl.DataFrame, labels: Sequence[str], shares: Sequence[float], seed: int) -> pl.DataFrame:
+def hashed_split(patients: pl.Series, shares: Sequence[float], seed: int) -> pl.DataFrame:
+    """Give each patient a split by its identifier and the seed alone: whoever else is there, and whatever the labels.
+
+    HMAC-SHA256 of the identifier, under the seed as key, is a number in 0..1; the shares, one after the other, divide
+    that range. So they are met in expectation.
+
+    Args:
+        patients: identifiers as their owner writes them; the same one may come often.
+        shares: of train, val and test, in 0..1, adding up to 1.
+        seed: another seed gives another split.
+
+    Returns:
+        `patient, split`, sorted by patient.
+
+    Raises:
+        InputError: impossible shares.
+
+    >>> hashed_split(pl.Series(["b", "a", "b"]), (0.5, 0.1, 0.4), 0).rows()
+    [('a', 'train'), ('b', 'train')]
+    """
+    filled = _filled(shares)
+    names = patients.unique().sort()
+    limits = np.cumsum([shares[i] for i in filled])[:-1]
+    key = f"split {seed}".encode()
+    digests = (hmac.digest(key, name.encode(), "sha256") for name in names)
+    at = np.fromiter((int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, len(names)) / 2.0**64
+    parts = [SPLITS[filled[i]] for i in np.searchsorted(limits, at, side="right").tolist()]
+    return pl.DataFrame({"patient": names, "split": pl.Series(parts, dtype=pl.String)})
+
+
+def filling_seed(patients: pl.Series, shares: Sequence[float], tries: int = 200) -> int | None:
+    """The first seed by which `hashed_split` leaves no split with a share empty, or None."""
+    needed = len(_filled(shares))
+    if patients.n_unique() > 1000:  # of so many only a share of next to nothing gets none
+        return None
+    return next((n for n in range(tries) if hashed_split(patients, shares, n)["split"].n_unique() == needed), None)
+
+
+def stratified_split(rows: pl.DataFrame, labels: Sequence[str], shares: Sequence[float], seed: int) -> pl.DataFrame:
     """Deal patients out to train, val and test in exact shares, as even as possible in every label.
 
     Patients are sorted by their labels (positive, known, unknown), the rarest finding first, in random order
@@ -68,20 +107,8 @@ def _rarest_first(states: pl.DataFrame, labels: Sequence[str]) -> list[str]:
 
 def _counts(patients: int, shares: Sequence[float]) -> list[int]:
     """Patients a split, by largest remainder; every share above 0 gets one, from the largest split."""
-    if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
-        raise InputError(
-            "--split cannot be {shares}.",
-            "Give three shares that are not negative and add up to 1, e.g. 0.5 0.1 0.4.",
-            shares=" ".join(f"{share:g}" for share in shares),
-        )
-    filled = [i for i, share in enumerate(shares) if share > 0]
-    if patients < len(filled):
-        raise InputError(
-            "{patients} patients cannot fill {count} splits.",
-            "Give more patients, or a share of 0 for a split that may stay empty.",
-            patients=patients,
-            count=len(filled),
-        )
+    filled = _filled(shares)
+    refuse_few(patients, shares)
     exact = [share * patients for share in shares]
     counts = [int(np.floor(x + 1e-9)) for x in exact]
     by_remainder = sorted(filled, key=lambda i: (counts[i] - exact[i], i))
@@ -94,6 +121,37 @@ def _counts(patients: int, shares: Sequence[float]) -> list[int]:
     return counts
 
 
+def _filled(shares: Sequence[float]) -> list[int]:
+    """Numbers of the splits that have a share.
+
+    Raises:
+        InputError: impossible shares.
+    """
+    if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
+        raise InputError(
+            "--split cannot be {shares}.",
+            "Give three shares that are not negative and add up to 1, e.g. 0.5 0.1 0.4.",
+            shares=Shown(" ".join(f"{share:g}" for share in shares)),
+        )
+    return [i for i, share in enumerate(shares) if share > 0]
+
+
+def refuse_few(patients: int, shares: Sequence[float]) -> None:
+    """Refuse fewer patients than splits that have a share.
+
+    Raises:
+        InputError: so few, or impossible shares.
+    """
+    if patients < (count := len(_filled(shares))):
+        raise InputError(
+            "{patients} patients cannot fill {count} splits.",
+            "Give more patients, or a share of 0 for a split that may stay empty (--split). Where an anonymiser wrote one "
+            "identifier into all images, --patients-unknown lets each study, or else each image, count as a patient.",
+            patients=patients,
+            count=count,
+        )
+
+
 def _stratified_order(counts: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Split numbers in dealing order: each spread evenly over the whole, then shuffled in small blocks."""
     split = np.repeat(np.arange(len(counts)), counts)
@@ -104,19 +162,24 @@ def _stratified_order(counts: Sequence[int], rng: np.random.Generator) -> npt.ND
     return dealt
 
 
-def explicit_split(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple[pl.DataFrame, list[str]]:
+def explicit_split(
+    table: pl.DataFrame, patients: pl.Series, name: str, rest: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, int, int]:
     """A split that somebody stated: checked, and reduced to the patients there are.
 
     Args:
         table: `patient, split` as text, any number of rows a patient; rows without a split say nothing.
         patients: the patients that need a split.
         name: what the table is called in messages, e.g. its file name.
+        rest: `patient, split` of all patients, for those that the table does not name; None where it must name all.
 
     Returns:
-        `patient, split` sorted by patient, and notes for the console.
+        `patient, split` sorted by patient; how many of them come from `rest`; how many patients of the table are not
+        among `patients`.
 
     Raises:
-        InputError: an unknown name, a patient in two splits, a patient without one; each names the culprit.
+        InputError: an unknown name, a patient in two splits, a patient without one, or a table that names nobody who is
+            here; each names the culprit.
     """
     stated = (
         table.select("patient", split=pl.col("split").str.strip_chars().str.to_lowercase())
@@ -128,7 +191,7 @@ def explicit_split(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple
     _check_one_each(stated, name)
     needed = patients.unique().sort()
     absent = needed.filter(~needed.is_in(stated["patient"].unique().implode()))
-    if len(absent):
+    if len(absent) and (rest is None or len(absent) == len(needed)):
         raise InputError(
             "{name} has no split for {count:,} patients, e.g. {patient!r}.",
             "Give each of them one of {names}.",
@@ -137,10 +200,11 @@ def explicit_split(table: pl.DataFrame, patients: pl.Series, name: str) -> tuple
             patient=absent[0],
             names=Shown(", ".join(SPLITS)),
         )
-    chosen = stated.unique("patient").filter(pl.col("patient").is_in(needed.implode()))
-    unused = stated["patient"].n_unique() - len(needed)
-    notes = [f"{name}: {unused:,} patients have no image here and were skipped."] if unused else []
-    return chosen.select("patient", "split").sort("patient"), notes
+    chosen = stated.unique("patient").filter(pl.col("patient").is_in(needed.implode())).select("patient", "split")
+    unused = stated["patient"].n_unique() - len(chosen)
+    if rest is not None:
+        chosen = pl.concat([chosen, rest.filter(pl.col("patient").is_in(absent.implode()))])
+    return chosen.sort("patient"), len(absent), unused
 
 
 def _check_names(stated: pl.DataFrame, name: str) -> None:

@@ -60,8 +60,10 @@ def _make(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Ps
     _check_place(out, dataset)
     for note in dataset.notes:
         console.say(note)
-    known_as = None if pseudonyms is None else pseudonyms.patients
-    plan = decide(dataset, settings.split_file, settings.split, settings.split_seed, known_as)
+    plan = decide(
+        dataset, settings.split_file, settings.split, settings.split_seed,
+        stratify=settings.stratify, pseudonyms=pseudonyms,
+    )  # fmt: skip
     images = _fingerprint(dataset, settings, pseudonyms)
     made_from = _made_from(images, plan, dataset)
     if (existing := _existing(out, made_from, dataset)) is not None:
@@ -137,6 +139,8 @@ def _finish(
     _write_contact(Store.open(staging.store), out.name)
     staging.finish(out)
     say_counts(counts, settings.size, dataset.patients_known, plan.rule)
+    for text in plan.warnings(index, splits, dataset.labels):
+        console.warn(text)
     console.say(f"Store: {out} (look at {out / 'contact.png'})")
     say_quarantine(out, quarantine)
     return Store.open(out)

@@ -32,6 +32,11 @@ class Pseudonymisation:
         new = self.key.names("patient", identities)
         return pl.select(pl.when(known).then(identities).otherwise(new)).to_series()
 
+    def identities(self, patients: pl.Series) -> pl.Series:
+        """What patients of the dataset are called in truth."""
+        real = self.table.select("patient", "real_patient").drop_nulls().unique("patient")
+        return patients.replace_strict(real["patient"], real["real_patient"])
+
     def discard_new_key(self) -> None:
         """Undo `save` where it made a new key: nothing has been written under it."""
         self.key.forget(self.table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,12 @@ from mococxr import console, files
 from mococxr.datasets import Dataset
 from mococxr.datasets.tables import read_table
 from mococxr.errors import InputError, Shown
-from mococxr.splits import explicit_split, split_patients
+from mococxr.preparation.pseudonymised import Pseudonymisation
+from mococxr.privacy import are_pseudonyms
+from mococxr.splits import SPLITS, explicit_split, filling_seed, hashed_split, refuse_few, stratified_split
+
+SHOWN = 12
+"""Labels named in one warning."""
 
 
 @dataclass(frozen=True)
@@ -22,21 +27,54 @@ class SplitPlan:
 
     Args:
         rule: the decision in words.
-        explicit: `patient, split` of every patient, or None for shares.
-        shares: of train, val and test.
+        explicit: `patient, split` of every patient, or None where labels of the images that can be read decide.
+        shares: of train, val and test; None where somebody stated the split.
         seed: of the split by shares.
+        seed_that_fills: a seed by which no split with a share is empty, where one is by this seed.
     """
 
     rule: str
     explicit: pl.DataFrame | None
-    shares: tuple[float, float, float]
-    seed: int
+    shares: tuple[float, float, float] | None = None
+    seed: int = 0
+    seed_that_fills: int | None = None
 
     def assign(self, rows: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
         """`patient, split` for the patients of these rows."""
-        if self.explicit is None:
-            return split_patients(rows, labels, self.shares, self.seed)
-        return self.explicit.filter(pl.col("patient").is_in(rows["patient"].unique().implode()))
+        if self.explicit is not None:
+            return self.explicit.filter(pl.col("patient").is_in(rows["patient"].unique().implode()))
+        assert self.shares is not None
+        return stratified_split(rows, labels, self.shares, self.seed)
+
+    def warnings(self, rows: pl.DataFrame, splits: pl.DataFrame, labels: Sequence[str]) -> list[str]:
+        """What a split lacks: patients, or positive images of a label that has some elsewhere.
+
+        Args:
+            rows: the images that were read.
+            splits: `patient, split` of their patients.
+        """
+        images = rows.select("patient", *labels).join(splits, on="patient")
+        filled = set(splits["split"])
+        texts = []
+        if empty := [
+            f"{name} ({100 * share:g} %)"
+            for name, share in zip(SPLITS, self.shares or (0, 0, 0), strict=True)
+            if share > 0 and name not in filled
+        ]:
+            texts.append(f"none of the {len(splits):,} patients is in {' or '.join(empty)}. {self._way_out()}")
+        for name in (name for name in SPLITS if name in filled):
+            part = images.filter(pl.col("split") == name)
+            positives = {label: int((images[label] == 1).sum()) for label in labels if not (part[label] == 1).any()}
+            lacking = [f"{label} ({count:,} elsewhere)" for label, count in positives.items() if count]
+            if lacking:
+                more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+                shown = ", ".join(lacking[:SHOWN]) + more
+                texts.append(f"none of the {len(part):,} images in {name} is positive for {shown}.")
+        return texts
+
+    def _way_out(self) -> str:
+        seed = "" if self.seed_that_fills is None else f"--split-seed {self.seed_that_fills} fills every split; "
+        return f"{seed}--stratify deals patients out in exact fractions; --split-file states a split."
 
 
 def decide(
@@ -44,42 +82,105 @@ def decide(
     split_file: Path | None,
     shares: tuple[float, float, float],
     seed: int,
-    known_as: Callable[[pl.Series], pl.Series] | None = None,
+    *,
+    stratify: bool = False,
+    pseudonyms: Pseudonymisation | None = None,
 ) -> SplitPlan:
-    """Decide, and say what of a stated split is not used.
+    """Decide, and say what of a stated split is not used, and who gets a split that it does not state.
 
     Args:
         dataset: whose patients are divided.
         split_file: a stated split.
         shares: of train, val and test.
         seed: of the split by shares.
-        known_as: patients as the split file names them -> as the dataset does, where it uses pseudonyms.
+        stratify: by label and in exact shares, in place of patient by patient.
+        pseudonyms: what the patients of the dataset are called in truth: their splits hang on that.
 
     Raises:
         InputError: a stated split does not fit the patients, or shares are impossible.
     """
-    if split_file is None and not dataset.has_official_split:
-        words = "/".join(f"{100 * share:g}" for share in shares) + " %"
+    if stratify and split_file is not None:
+        raise InputError("--stratify goes with --split, and --split-file states a split.", "Leave out one of them.")
+    if split_file is None and dataset.has_official_split:
+        table = dataset.rows.select("patient", "split")
+        explicit, _, _ = explicit_split(table, dataset.rows["patient"], "the table's own split")
+        return SplitPlan("as stated by the dataset or its table", explicit)
+    words = "/".join(f"{100 * share:g}" for share in shares) + " %"
+    if stratify:
         plan = SplitPlan(f"random by patient {words}, stratified by label, seed {seed}", None, shares, seed)
         plan.assign(dataset.rows, dataset.labels)
         return plan
-    if split_file is None:
-        table, name = dataset.rows.select("patient", "split"), "the table's own split"
-        rule = "as stated by the dataset or its table"
+    by_hash, fills = _by_hash(dataset, shares, seed, pseudonyms)
+    if split_file is not None:
+        return _stated(dataset, split_file, by_hash, f"by hash {words}, seed {seed}", pseudonyms)
+    refuse_few(len(by_hash), shares)
+    plan = SplitPlan(f"by hash of patient {words}, seed {seed}", by_hash, shares, seed, fills)
+    if shares[0] > 0 and "train" not in set(by_hash["split"]):
+        text = "By --split-seed {seed} none of the {count:,} patients is in train."
+        raise InputError(text, "Of these three, {ways}", seed=seed, count=len(by_hash), ways=Shown(plan._way_out()))
+    return plan
+
+
+def _by_hash(
+    dataset: Dataset, shares: tuple[float, float, float], seed: int, pseudonyms: Pseudonymisation | None
+) -> tuple[pl.DataFrame, int | None]:
+    """Every patient's split by who it is in truth, and a seed that fills all splits where this one does not."""
+    patients = dataset.rows["patient"].unique().sort()
+    real = patients if pseudonyms is None else pseudonyms.identities(patients)
+    split = hashed_split(real, shares, seed)
+    by_hash = pl.DataFrame({"patient": patients, "real": real})
+    by_hash = by_hash.join(split, left_on="real", right_on="patient").select("patient", "split").sort("patient")
+    empty = split["split"].n_unique() < sum(share > 0 for share in shares)
+    return by_hash, filling_seed(real, shares) if empty else None
+
+
+def _stated(
+    dataset: Dataset, split_file: Path, by_hash: pl.DataFrame, hash_words: str, pseudonyms: Pseudonymisation | None
+) -> SplitPlan:
+    """The split that a file states. A table may leave patients out, as that of an earlier store does those who came
+    later; published lists must name all, or they would not be what was published.
+    """
+    name, rule, lists = split_file.name, f"as stated in {split_file.name}", _is_lists(split_file)
+    if lists:
+        table = _read_lists(split_file, dataset)
     else:
-        if _is_lists(split_file):
-            table = _read_lists(split_file, dataset)
-        else:
-            read = read_table(split_file)
-            table = read.frame.select(patient=read.column("patient"), split=read.column("split"))
-        name, rule = split_file.name, f"as stated in {split_file.name}"
-        if known_as is not None:
-            table = table.with_columns(patient=known_as(table["patient"]))
-            name, rule = "the split file", "as stated in a file"
-    explicit, notes = explicit_split(table, dataset.rows["patient"], name)
-    for note in notes:
-        console.say(note)
-    return SplitPlan(rule, explicit, shares, seed)
+        read = read_table(split_file)
+        table = read.frame.select(patient=read.column("patient"), split=read.column("split"))
+        _refuse_strangers(table["patient"].drop_nulls(), dataset, split_file, pseudonyms)
+    if pseudonyms is not None:
+        table = table.with_columns(patient=pseudonyms.patients(table["patient"]))
+        name, rule = "the split file", "as stated in a file"
+    explicit, new, unused = explicit_split(table, dataset.rows["patient"], name, None if lists else by_hash)
+    if unused:
+        console.say(f"{name}: {unused:,} patients have no image here and were skipped.")
+    if new:
+        console.say(
+            f"{new:,} of {len(explicit):,} patients are not in {name}: their split is {hash_words} (--split, --split-seed)."
+        )
+        rule += f", {new:,} patients {hash_words}"
+    return SplitPlan(rule, explicit)
+
+
+def _refuse_strangers(
+    patients: pl.Series, dataset: Dataset, split_file: Path, pseudonyms: Pseudonymisation | None
+) -> None:
+    """Refuse a table none of whose patients is here.
+
+    Raises:
+        InputError: so; of pseudonyms it says which key they need.
+    """
+    names = patients if pseudonyms is None else pseudonyms.patients(patients)
+    if names.is_in(dataset.rows["patient"].implode()).any() or not len(patients):
+        return
+    way_out = "Check that it is of this data set, and that leading zeros were not lost."
+    if are_pseudonyms("patient", patients).all():
+        way_out = "Its patients are pseudonyms: give the --key of the store that it is of, with --pseudonymise."
+    raise InputError(
+        "None of the {count:,} patients in {path} has an image here.",
+        way_out,
+        count=patients.n_unique(),
+        path=Shown(split_file),
+    )
 
 
 # --- a split published as lists of images: `{"train": [[path, label], ...], "validation": [...], "test": [...]}`.

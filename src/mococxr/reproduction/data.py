@@ -142,7 +142,7 @@ def read_shenzhen(settings: ReproduceSettings) -> Data:
 
 
 def _shenzhen_split(dataset: Dataset, settings: ReproduceSettings) -> pl.DataFrame:
-    plan = decide(dataset, settings.split_file, settings.split, settings.seed)
+    plan = decide(dataset, settings.split_file, settings.split, settings.seed, stratify=settings.split_file is None)
     return plan.assign(dataset.rows, dataset.labels)
 
 

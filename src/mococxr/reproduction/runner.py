@@ -62,6 +62,7 @@ def prepare_stores(s: ReproduceSettings) -> dict[str, Store]:
     source: dict[str, Any] = {"source": s.root, "out": store_path(s), "format": s.dataset}
     if s.dataset == "shenzhen":
         source |= {"split": s.split, "split_seed": s.seed, "split_file": s.split_file}
+        source["stratify"] = s.split_file is None
     stores: dict[str, Store] = {"store": commands.say_and_run("prepare", **source, **shared)}
     if s.dataset == "shenzhen" or (s.test_root and s.test_root.resolve() == s.root.resolve()):
         stores["tested"] = stores["store"]

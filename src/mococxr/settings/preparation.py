@@ -41,14 +41,22 @@ class PrepareSettings(OnExecutor, WithJobs):
     frames: Literal["first", "refuse"] = _images("Multi-frame DICOM: use the first frame, or exclude.", "first")
     max_pixels: int = _images("Images with more pixels are excluded.", 120_000_000, unit="pixels", low=1)
     split: tuple[float, float, float] = _split(
-        "Fractions of patients for training, validation and test.", (0.5, 0.1, 0.4), low=0, high=1
+        "Fractions of patients for training, validation and test: each patient's split by a hash of its identifier and "
+        "--split-seed, so that it stays whatever images and labels are added.",
+        (0.5, 0.1, 0.4),
+        low=0,
+        high=1,
     )
     split_file: Path | None = _split(
-        "Split to use instead of --split: a table `patient,split` (train, val, test), a JSON file with a list of images per "
-        "split, or mednet:NAME (e.g. mednet:default) from the installed mednet package.",
+        "Split to use instead of --split: a table `patient,split` (train, val, test), such as an earlier store's splits.csv "
+        "(patients whom it does not name are split by --split), a JSON file with a list of images per split, or mednet:NAME "
+        "(e.g. mednet:default) from the installed mednet package.",
         None,
     )
     split_seed: int = _split("Random seed of the split by --split.", 0, low=0, high=LARGEST_SEED)
+    stratify: bool = _split(
+        "Stratify the split by label, in exact fractions; patients may then move when images or labels change.", False
+    )
     patients_unknown: bool = _images(
         "Accept images without patient identifiers; each then counts as a patient, and reports say so.", False
     )

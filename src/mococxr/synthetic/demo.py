@@ -49,7 +49,9 @@ def run(settings: DemoSettings) -> Path:
         )
     images, store, encoder = _draw(out / "images", settings), out / "store", out / "run"
     seed = settings.seed
-    commands.say_and_run("prepare", source=images, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed)
+    commands.say_and_run(
+        "prepare", source=images, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed, stratify=True
+    )
     commands.say_and_run("views", store=store, out=out / "views.png", size=VIEW_SIZE, seed=seed)
     commands.say_and_run(
         "pretrain", stores=[store], out=encoder, backbone=BACKBONE, init=init, size=VIEW_SIZE, epochs=settings.epochs,
