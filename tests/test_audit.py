@@ -21,7 +21,7 @@ from mococxr.store import Store
 from mococxr.synthetic import draw_synthetic
 
 FLAG_OF = {"rescaled": "copy", "recompressed": "copy", "leaking": "copy-across-splits", "torn": "patient-in-two-splits"}
-LOOKS = ["inverted", "blank", "rotated", "not-chest", "text", "text-short"]
+LOOKS = ["inverted", "blank", "narrow", "rotated", "not-chest", "text", "text-short"]
 
 
 def inspect(store: Path, out: Path, **settings: Any) -> Audit:

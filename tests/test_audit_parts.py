@@ -43,6 +43,22 @@ def test_an_image_in_any_pose_is_recognised(images: list[np.ndarray], shown: int
         assert said == {(quarters, sign < 0)}
 
 
+def test_a_picture_in_few_greys_is_narrow_and_not_blank(images: list[np.ndarray]) -> None:
+    def verdict(image: np.ndarray) -> tuple[bool, bool]:
+        row = dict(zip(look._SCHEMA, look._measure(image.astype(np.uint8), 0, None), strict=True))
+        return row["blank"], row["narrow"]
+
+    for image in images[:5]:
+        assert verdict(image) == (False, False)
+        for bits in range(10, 15):
+            few = image.astype(int) >> 16 - bits
+            assert verdict(few)[1], bits
+            assert verdict(255 - few)[1], bits
+        assert verdict(image // 3 + 60) == (False, False)
+    noise = np.random.default_rng(0).integers(0, 3, (320, 260))
+    assert verdict(noise) == verdict(np.full((320, 260), 200)) == (True, False)
+
+
 def test_the_template_that_is_shipped_is_the_one_of_48_synthetic_images() -> None:
     drawn = [pose.equalise(pose.shrink(draw_synthetic(0, i, size=72))) for i in range(48)]
     assert np.allclose(pose._first_template(), pose._fit(np.stack(drawn)), atol=1e-5)
@@ -197,7 +213,7 @@ def test_few_real_images_are_called_odd_and_every_identical_pair_is_found(real_d
     for name, identical in (("nih", 1), ("pediatric", 24)):
         store = run("prepare", {"source": real_data / name, "out": tmp_path / name, "jobs": 2})
         audit = run("inspect", {"store": store.path, "out": tmp_path / f"{name}.d" / "audit.html", "jobs": 2})
-        odd = ["inverted", "blank", "rotated", "not-chest", "text"]
+        odd = ["inverted", "blank", "narrow", "rotated", "not-chest", "text"]
         flagged = audit.flags.filter(pl.col("flag").is_in(odd))["path"].n_unique()
         assert flagged <= 0.02 * len(store)
         twice = store.index.filter(pl.col("sha256").is_duplicated())

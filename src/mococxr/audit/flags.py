@@ -49,6 +49,9 @@ KINDS = (
          "out of the source."),
     Kind("blank", ERROR, "images without a picture",
          f"Delete their rows in {_TABLE} and prepare again."),
+    Kind("narrow", ERROR, "images that use few of the greys",
+         "Where their files have more than 8 bits, prepare again with --depth 0.5:99.5 (values of 12 bits in words of 16 "
+         "are nearly black); else look at them, and delete the rows of those that show nothing."),
     Kind("inverted", ERROR, "images that look inverted (white lungs)",
          "Look at them; invert the files, or delete their rows in the table, and prepare again."),
     Kind("rotated", ERROR, "images that look rotated by 90 or 180 degrees",
@@ -120,10 +123,14 @@ class Flagger:
                 yield self.row(row, "no-split", "its patient is in no row of splits.csv")
 
     def looks(self, measured: Measured) -> Iterator[Row]:
-        """Blank, inverted, rotated, no chest, text, outliers."""
+        """Blank, narrow, inverted, rotated, no chest, text, outliers."""
         for row, image in enumerate(measured.table.iter_rows(named=True)):
+            spread = f"mean {image['mean']:.0f}, deviation {image['sd']:.1f}"
+            if image["narrow"]:
+                yield self.row(row, "narrow", f"98 % of it lies within {look.FEW_GREYS} of 256 greys: {spread}")
+            elif image["blank"]:
+                yield self.row(row, "blank", f"all grey: {spread}")
             if image["blank"]:
-                yield self.row(row, "blank", f"all grey: mean {image['mean']:.0f}, deviation {image['sd']:.1f}")
                 continue
             if image["explained"] is not None and image["explained"] < pose.EXPLAINED:
                 share, usual = (f"{100 * part:.0f} %" for part in (image["explained"], pose.EXPLAINED))

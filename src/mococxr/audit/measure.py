@@ -21,6 +21,12 @@ STATISTICS = ("mean", "sd", "black", "white", "entropy")
 LEARN_FROM = 1024
 """Images of a kind of view that the detectors learn from, evenly spread over the rows."""
 
+FEW_GREYS = 64
+"""Grey levels between which 98 % of the pixels of a narrow image lie. Of 700 radiographs of three data sets none has under
+89; of values of 12 bits in 16 it is 12."""
+_EVEN = 0.25
+"""Grey levels of deviation, at 24 x 24, under which there is no picture in few greys either; 9 bits in 16 have 0.36."""
+
 TEXT_SIDE, TEXT_LEAST = 320, 224
 LONG_LINE, MUCH_TEXT = 12, 20
 """Strokes of one line, or of all, from which a text may name a person: more than AP, SUPINE and PORTABLE."""
@@ -44,7 +50,8 @@ class Measured:
     """What was measured of a store.
 
     Args:
-        table: a row an image: `STATISTICS`; `blank` (no picture); `turned` (quarter turns counter-clockwise that
+        table: a row an image: `STATISTICS`; `blank` (no picture to be judged); `narrow` (a
+            picture of few greys); `turned` (quarter turns counter-clockwise that
             the image seems to have been given), `inverted`, both null where not judged; `explained`, the share
             of the image that is chest, null where not judged; `longest` and `strokes` of text, null where the
             image is too small.
@@ -95,7 +102,7 @@ def _advancing(store: Store, bar: console.Progress) -> Iterator[npt.NDArray[np.u
 
 _SCHEMA = {
     **dict.fromkeys(STATISTICS, pl.Float64),
-    "blank": pl.Boolean, "turned": pl.Int8, "inverted": pl.Boolean, "explained": pl.Float64,
+    "blank": pl.Boolean, "narrow": pl.Boolean, "turned": pl.Int8, "inverted": pl.Boolean, "explained": pl.Float64,
     "longest": pl.Int32, "strokes": pl.Int32,
 }  # fmt: skip
 
@@ -138,12 +145,14 @@ def _measure(image: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -
     longest, every = text_strokes(image) or (None, None)
     small = pose.shrink(image)
     blank = bool(small.std() < pose.FLAT)
+    low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99))
+    narrow = bool(high - low < FEW_GREYS and small.std() >= _EVEN)
     if blank or model is None:
-        return (*numbers, blank, None, None, None, longest, every)
+        return (*numbers, blank, narrow, None, None, None, longest, every)
     evened = pose.equalise(small)
     turned, inverted = pose.verdict(model.fits(evened, row))
     chest = None if model.means is None else model.explained(evened, row)
-    return (*numbers, False, turned, inverted, chest, longest, every)
+    return (*numbers, False, narrow, turned, inverted, chest, longest, every)
 
 
 # Lines of letters burned into an image: small bright strokes of one height, side by side.

@@ -1,20 +1,23 @@
 """One file -> one grey image.
 
-`read_image` for a path or bytes; `read_bytes` then `decode_image` where the caller also wants the bytes (a hash, say)
-from one read of the file. Every reason an image cannot be read is an `ImageError`.
+`read_image` for a path or bytes; `read_bytes` then `decode` where the caller also wants the bytes (a hash, say) from one
+read of the file, or the remarks. Every reason an image cannot be read is an `ImageError`.
 """
 
 from __future__ import annotations
 
-from mococxr.images.grey_levels import MAX_PIXELS, Reading
+from mococxr.images.grey_levels import MAX_PIXELS, REMARKS, Decoded, Reading
 from mococxr.images.raster import resize_shorter
-from mococxr.images.read import LEADS_OUT, decode_image, read_bytes, read_image, shape_of
+from mococxr.images.read import LEADS_OUT, decode, decode_image, read_bytes, read_image, shape_of
 
 __all__ = [
     "LEADS_OUT",
     "MAX_PIXELS",
+    "REMARKS",
     "SUFFIXES",
+    "Decoded",
     "Reading",
+    "decode",
     "decode_image",
     "read_bytes",
     "read_image",

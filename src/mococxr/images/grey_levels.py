@@ -1,10 +1,12 @@
-"""How files become 8-bit grey: the settings of reading, and images of more than 8 bits -> 8 bits by a table."""
+"""How files become 8-bit grey: the settings of reading, what is remarked, and more than 8 bits -> 8 by a table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mococxr.errors import InputError, Shown
 
@@ -12,6 +14,55 @@ MAX_PIXELS = 120_000_000
 """Pixels above which an image is refused before it is decoded (the largest detectors give about 20 million)."""
 FRAMES = ("first", "refuse")
 """What becomes of a DICOM file of several frames: its first is the image, or it is refused."""
+WINDOW_MISSES, NARROW, FEWER_BITS = "window-misses", "narrow", "fewer-bits"
+REMARKS = {
+    WINDOW_MISSES: "the window or table of the header shows next to nothing; the next one was used, else the whole "
+    "range that the header declares",
+    NARROW: "98 % of the pixels lie within less than half of the range that the file declares, so they are dark, or "
+    "pale: values of 12 bits in words of 16, perhaps. --depth 0.5:99.5 stretches each image",
+    FEWER_BITS: "the compressed data have fewer bits than the header says; black to white is the range of those bits",
+}
+"""What is said of an image that is read, where its file leaves something in doubt."""
+HALF = 0.5
+"""Share of the declared range under which an image of more than 8 bits is narrow."""
+SHOWN = 1 / 8
+"""Share of the greys under which a window shows next to nothing."""
+_BULK = (0.01, 0.99)
+"""Shares of the pixels between whose greys an image lies: markers and dead pixels are beyond."""
+_SAMPLE = 1 << 20
+"""Pixels, about, that are looked at for these."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image that was read.
+
+    Args:
+        pixels: uint8 (H, W), upright, pixels square, larger = whiter.
+        remarks: keys of `REMARKS`, sorted.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    remarks: tuple[str, ...] = ()
+
+
+def sample(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Every n-th row and column (H', W'), a million pixels or so: enough for shares."""
+    step = max(1, round((values.size / _SAMPLE) ** 0.5))
+    return values[::step, ::step]
+
+
+def extent(grey: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> float:
+    """How far apart the greys are between which 98 % of the pixels lie, one percent left out at either end.
+
+    Args:
+        grey: (N,) of every entry.
+        counts: (N,) pixels that have it.
+    """
+    order = np.argsort(grey, kind="stable")
+    upto = np.cumsum(counts[order])
+    low, high = (grey[order[min(np.searchsorted(upto, share * upto[-1]), len(order) - 1)]] for share in _BULK)
+    return float(high - low)
 
 
 @dataclass(frozen=True)
@@ -111,7 +162,7 @@ class Reading:
 
 def to_eight_bits(
     grey: np.ndarray, shift: int, top: int | None, white_is_zero: bool, window: tuple[float, float] | None
-) -> np.ndarray:
+) -> Decoded:
     """Map grey values to 0..255, rounded to the nearest.
 
     Args:
@@ -123,10 +174,10 @@ def to_eight_bits(
             An image whose two percentiles are one value has nothing to stretch and keeps the whole range.
 
     Returns:
-        uint8 (H, W).
+        uint8 (H, W), and whether it is narrow.
     """
     if grey.dtype == np.uint8:
-        return grey
+        return Decoded(grey)
     full = (1 << (16 - shift)) - 1
     largest = int(grey.max()) >> shift
     highest = top if top is not None and largest <= top else full
@@ -139,4 +190,6 @@ def to_eight_bits(
         if ends[1] > ends[0]:
             low, high = float(ends[0]), float(ends[1])
     table = np.floor(np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
-    return table[grey]
+    counts = np.bincount(sample(grey).ravel(), minlength=len(values))
+    narrow = window is None and extent(values / highest, counts) < HALF
+    return Decoded(table[grey], (NARROW,) if narrow else ())

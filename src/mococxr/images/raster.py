@@ -12,21 +12,22 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 
 import cv2
 import numpy as np
 
 from mococxr.errors import ImageError
-from mococxr.images.grey_levels import to_eight_bits
+from mococxr.images.grey_levels import Decoded, to_eight_bits
 from mococxr.images.header import CUT_SHORT, check_size, read_header
 
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG")
 _native_stderr = threading.Lock()
 
 
-def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: int) -> np.ndarray:
-    """Decode a picture from the bytes of its file; result and errors as in `images.decode_image`.
+def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: int) -> Decoded:
+    """Decode a picture from the bytes of its file; result and errors as in `images.decode`.
 
     Args:
         window: percentiles of an image of more than 8 bits that become 0 and 255; None is its whole declared range.
@@ -40,7 +41,7 @@ def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: i
     check_size(header.width, header.height, max_pixels)
     grey = _to_grey(decode_opencv(data), header.associated_alpha)
     eight = to_eight_bits(grey, header.shift, header.top, header.white_is_zero, window)
-    return np.ascontiguousarray(_upright(eight, header.orientation))
+    return replace(eight, pixels=np.ascontiguousarray(_upright(eight.pixels, header.orientation)))
 
 
 def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from mococxr.errors import ImageError
 from mococxr.images import dicom
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.images.dicom.render import decode_dicom
-from mococxr.images.grey_levels import MAX_PIXELS, Reading
+from mococxr.images.grey_levels import MAX_PIXELS, Decoded, Reading
 from mococxr.images.header import read_header
 from mococxr.images.raster import decode_raster
 
@@ -50,7 +50,12 @@ def read_image(
 
 
 def decode_image(data: bytes, reading: Reading = DEFAULT) -> npt.NDArray[np.uint8]:
-    """Decode an image from the bytes of its file; result as of `read_image`.
+    """The pixels alone of `decode`; result and errors as of `read_image`."""
+    return decode(data, reading).pixels
+
+
+def decode(data: bytes, reading: Reading = DEFAULT) -> Decoded:
+    """Decode an image from the bytes of its file: its pixels, and what is to be remarked of them.
 
     Raises:
         ImageError: the image cannot be read, or is a DICOM object that is no chest image; the text is the reason.

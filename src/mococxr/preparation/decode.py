@@ -18,13 +18,13 @@ from typing import Any
 
 from mococxr import console, files
 from mococxr.errors import ImageError, RunError
-from mococxr.images import Reading, decode_image, read_bytes, resize_shorter
+from mococxr.images import Reading, decode, read_bytes, resize_shorter
 from mococxr.store.levels import Image, level_folder, shard_name, shrink, written_factors
 from mococxr.workers import CRASHED, surviving_map
 
 SLENDER = 20
 """Ratio of the sides above which a picture is no chest image: it would need that much more room."""
-RECORD = ("height", "width", "sha256", "enlarged", "reason")
+RECORD = ("height", "width", "sha256", "enlarged", "remarks", "reason")
 
 
 def chunk_size(images: int) -> int:
@@ -86,8 +86,8 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
             try:
                 if i in chunk.refused:
                     raise ImageError(chunk.refused[i])
-                image, row["sha256"], row["enlarged"] = _decode(chunk, source)
-                row["height"], row["width"] = image.shape
+                image, facts = _decode(chunk, source)
+                row |= facts
                 for output, factor in zip(outputs, factors, strict=True):
                     output.write((image if factor == 1 else shrink(image, factor)).data)
             except ImageError as error:
@@ -100,11 +100,12 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
     return chunk.number
 
 
-def _decode(chunk: Chunk, path: str) -> tuple[Image, str, bool]:
-    """The stored image, the hash of its file, and whether it had to be enlarged."""
+def _decode(chunk: Chunk, path: str) -> tuple[Image, dict[str, Any]]:
+    """The stored image, and what its record says of it."""
     data = read_bytes(chunk.root / path, chunk.root)
     try:
-        full = decode_image(data, chunk.reading)
+        decoded = decode(data, chunk.reading)
+        full = decoded.pixels
         if max(full.shape) > SLENDER * min(full.shape):
             raise ImageError(
                 f"{full.shape[1]:,} x {full.shape[0]:,} pixels: aspect ratio above {SLENDER}:1, not a chest image"
@@ -112,7 +113,13 @@ def _decode(chunk: Chunk, path: str) -> tuple[Image, str, bool]:
         image = resize_shorter(full, chunk.size)
     except MemoryError as error:
         raise ImageError("not enough memory to decode it") from error
-    return image, hashlib.sha256(data).hexdigest(), min(full.shape) < chunk.size
+    return image, {
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "enlarged": min(full.shape) < chunk.size,
+        "remarks": decoded.remarks,
+    }
 
 
 def _probe(chunk: Chunk, path: str) -> None:

@@ -14,7 +14,7 @@ import polars as pl
 from mococxr import console, files
 from mococxr.datasets import Dataset
 from mococxr.errors import InputError, Shown
-from mococxr.images import LEADS_OUT
+from mococxr.images import LEADS_OUT, REMARKS
 from mococxr.splits import SPLITS
 from mococxr.store.levels import level_folder, written_factors
 from mococxr.store.reader import FORMAT
@@ -101,7 +101,12 @@ def all_synthetic(dataset: Dataset) -> bool:
 
 
 def count(
-    index: pl.DataFrame, splits: pl.DataFrame, labels: Sequence[str], enlarged: int, quarantined: int
+    index: pl.DataFrame,
+    splits: pl.DataFrame,
+    labels: Sequence[str],
+    enlarged: int,
+    remarks: Mapping[str, int],
+    quarantined: int,
 ) -> dict[str, Any]:
     """Counts of a store: images, patients, studies, per split, and per label.
 
@@ -110,6 +115,7 @@ def count(
         splits: `patient, split`.
         labels: the label columns.
         enlarged: images that were smaller than the stored size.
+        remarks: what was remarked of images -> how many.
         quarantined: images that could not be read.
     """
     parts = index.select("patient").join(splits, on="patient", how="left")
@@ -123,6 +129,7 @@ def count(
         "studies": index["study"].drop_nulls().n_unique(),
         "quarantined": quarantined,
         "enlarged": enlarged,
+        "remarks": dict(sorted(remarks.items())),
         "splits": by_split,
         "labels": {name: _values(index[name]) for name in labels},
     }
@@ -140,6 +147,8 @@ def say_counts(counts: dict[str, Any], size: int, patients_known: bool, split_ru
     console.say(f"{counts['images']:,} images, {counts['patients']:,} patients{known}{studies}")
     if counts["enlarged"]:
         console.warn(f"{counts['enlarged']:,} images were smaller than {size} px and have been enlarged.")
+    for remark, images in counts["remarks"].items():
+        console.warn(f"{images:,} {'image' if images == 1 else 'images'}: {REMARKS[remark]}.")
     console.say(f"Splits {split_rule}:")
     console.say(_table(["split", "images", "patients"], [[n, *c.values()] for n, c in counts["splits"].items()]))
     labels = sorted(counts["labels"].items(), key=lambda item: -item[1]["positive"])

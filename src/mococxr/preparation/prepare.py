@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mococxr.cluster import connected
 from mococxr.datasets import Dataset, read_dataset
 from mococxr.errors import InputError, RunError, Shown
 from mococxr.images import Reading
-from mococxr.preparation.decode import Chunk, chunk_size, decode_all, decode_on_ray
+from mococxr.preparation.decode import RECORD, Chunk, chunk_size, decode_all, decode_on_ray
 from mococxr.preparation.manifest import count, manifest, none_readable, say_counts, say_quarantine
 from mococxr.preparation.pseudonymised import Pseudonymisation, pseudonymise
 from mococxr.preparation.split_plan import SplitPlan, decide
@@ -70,7 +71,7 @@ def _make(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Ps
         if pseudonyms is not None:
             pseudonyms.key.record(pseudonyms.table)
         return existing
-    staging = Staging.open(out, images + VERSION, settings.size)
+    staging = Staging.open(out, images + VERSION + ",".join(RECORD), settings.size)
     try:
         if pseudonyms is not None:
             pseudonyms.save()
@@ -126,7 +127,8 @@ def _finish(
     index, quarantine = _tables(staging, dataset)
     splits = plan.assign(index, dataset.labels)
     enlarged = sum(filter(None, staging.column("enlarged")))
-    counts = count(index, splits, dataset.labels, enlarged, len(quarantine))
+    remarks = Counter(remark for remarks in staging.column("remarks") for remark in remarks or ())
+    counts = count(index, splits, dataset.labels, enlarged, remarks, len(quarantine))
     files.write_parquet(staging.store / "index.parquet", index)
     files.write_csv(staging.store / "splits.csv", splits)
     files.write_csv(staging.store / "quarantine.csv", quarantine)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -23,6 +24,8 @@ from mococxr.images.raster import caught_stderr, decode_opencv, last_line
 DAMAGED = "damaged compressed pixel data"
 CUT = "truncated: the compressed pixel data end before the image does"
 _WAY_OUT = "needs a decoder that is not installed: pip install 'mococxr[dicom]'"
+_END, _PADDING = b"\xff\xd9", b"\0\xff \r\n"
+"""The end marker of a stream, and the bytes with which writers fill up behind it."""
 _J2K, _JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
 
 
@@ -62,7 +65,8 @@ def read_stream(frame: bytes) -> Stream | None:
         stream = reader(frame)
     except (struct.error, IndexError) as error:
         raise ImageError(CUT) from error
-    if b"\xff\xd9" not in frame[-64:]:  # the end marker, which padding may follow
+    end = frame.rfind(_END)
+    if end < 0 or (len(frame) - end > 64 and frame[end + 2 :].strip(_PADDING)):
         raise ImageError(CUT)
     return stream
 
@@ -135,7 +139,7 @@ def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsi
     if stream.precision > 16:
         raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
     try:
-        samples = _DECODERS[stream.kind](frame, stream, colours)
+        samples = _DECODERS[stream.kind](frame[: frame.rfind(_END) + 2], stream, colours)
     except ImportError as error:
         raise ImageError(f"{stream.kind} pixel data: {_WAY_OUT}") from error
     shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
@@ -162,10 +166,18 @@ def _gdcm(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinte
 
 
 def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:  # noqa: ARG001
-    """JPEG-LS, by CharLS."""
+    """JPEG-LS, by CharLS; zeros before the end marker, by which some writers fill up, are not data to it."""
     import jpeg_ls
 
-    raw, parameters = _called(lambda: jpeg_ls.decode_pixel_data(frame))
+    data = frame[:-2].rstrip(b"\0")
+    zeros = len(frame) - 2 - len(data)
+    for kept in (zeros, *range(min(zeros, 2))):  # a stream may end in a zero of its own
+        try:
+            raw, parameters = _called(partial(jpeg_ls.decode_pixel_data, data + bytes(kept) + _END))
+            break
+        except ImageError:
+            if not zeros or kept == min(zeros, 2) - 1:
+                raise
     if stream.samples > 1 and parameters["interleave_mode"] == 0:
         planes = np.frombuffer(raw, _sample(stream))
         if planes.size != stream.samples * stream.rows * stream.columns:

@@ -6,7 +6,7 @@ against the file, the stream's own header against the DICOM header.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from mococxr.images.header import check_size
 KEYWORDS = [
     "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation", "PhotometricInterpretation", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "LargestImagePixelValue",
 ]  # fmt: skip
 _PHOTOMETRIC = (
     "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "ARGB", "CMYK",
@@ -40,6 +41,7 @@ class StoredPixels:
         signed: the value is two's complement.
         photometric: PhotometricInterpretation; where it is missing, by the number of samples.
         video_range: luma from 16 to 235, as in video.
+        fewer_bits: a compressed stream has fewer than the header says, and they count.
     """
 
     values: NDArray[np.unsignedinteger]
@@ -48,6 +50,7 @@ class StoredPixels:
     signed: bool
     photometric: str
     video_range: bool = False
+    fewer_bits: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,20 +182,12 @@ def _compressed(file: DicomFile, layout: _Layout) -> StoredPixels:
             f"says {layout.columns} x {layout.rows} x {layout.samples}"
         )
     samples = decode_stream(frame, stream, layout.photometric)
-    if layout.stored > stream.precision:
-        samples = _widened(samples, stream.precision, layout.signed)
     # a stream of fewer bits than the header's high bit holds the values alone
     low_bit = layout.low_bit if stream.precision > layout.high else 0
-    return _stored_pixels(samples, layout, low_bit, rgb=stream.turned)
-
-
-def _widened(samples: NDArray[np.unsignedinteger], precision: int, signed: bool) -> NDArray[np.unsignedinteger]:
-    """Samples of a stream that has fewer bits than the header declares, in 16 bits, their sign carried on."""
-    wide = samples.astype(np.uint16)
-    if not signed:
-        return wide
-    spare = 16 - precision
-    return ((wide << spare).view(np.int16) >> spare).view(np.uint16)
+    # no value can need more bits than the stream has, whatever the header says
+    fitting = replace(layout, stored=min(layout.stored, stream.precision))
+    pixels = _stored_pixels(samples, fitting, low_bit, rgb=stream.turned)
+    return replace(pixels, fewer_bits=stream.precision < layout.stored)
 
 
 def _stored_pixels(
@@ -229,12 +224,38 @@ def _first_frame(file: DicomFile, frames: int) -> bytes:
 
 def padding(elements: Elements, stored: int, signed: bool) -> tuple[int, int] | None:
     """The range of values that are no image (PixelPaddingValue and its limit), lowest first; None where none is."""
-    first = elements.numbers("PixelPaddingValue")[:1]
-    if not first:
+    first = _possible(elements, "PixelPaddingValue", stored, signed)
+    if first is None:
         return None
-    limit = (elements.numbers("PixelPaddingRangeLimit") or first)[:1]
-    ends = []
-    for value in (int(first[0]), int(limit[0])):
-        value &= (1 << stored) - 1
-        ends.append(value - (1 << stored) if signed and value >> (stored - 1) else value)
-    return min(ends), max(ends)
+    limit = _possible(elements, "PixelPaddingRangeLimit", stored, signed)
+    return (first, first) if limit is None else (min(first, limit), max(first, limit))
+
+
+def _possible(elements: Elements, keyword: str, stored: int, signed: bool) -> int | None:
+    """A value that a pixel can have; None where there is none, or one that the stored bits cannot hold."""
+    numbers = elements.numbers(keyword)
+    if not numbers:
+        return None
+    value = int(numbers[0]) & 0xFFFF
+    if not signed:
+        return value if value < 1 << stored else None
+    if value >> (stored - 1) == 1:  # two's complement within the stored bits, as some write it, or 16 bits that are all
+        return value - (1 << stored)
+    value -= value >> 15 << 16
+    return value if -(1 << stored - 1) <= value < 1 << stored - 1 else None
+
+
+def declared_top(elements: Elements, stored: StoredPixels, image: NDArray[np.bool_]) -> int | None:
+    """The largest value by LargestImagePixelValue, where the header says that every bit of the words is used.
+
+    Only all ones (4095) are believed: another number is the largest value that occurs, which says nothing of the depth.
+
+    Args:
+        image: of every entry that the pixels' type can hold, whether it is no padding.
+    """
+    top = elements.integer("LargestImagePixelValue") or 0
+    if stored.signed or stored.bits_stored < 16 or not 255 < top < 1 << 15 or top & (top + 1):
+        return None
+    occurs = np.zeros(len(image), bool)
+    occurs[stored.values] = True
+    return None if (occurs & image)[top + 1 :].any() else top

@@ -8,6 +8,7 @@ range that the header declares goes to 0..1, not the values that happen to occur
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +20,18 @@ from mococxr.errors import ImageError
 from mococxr.images.dicom import metadata, pixels
 from mococxr.images.dicom.elements import DEFLATED, DicomFile, Elements, read_file
 from mococxr.images.dicom.pixels import StoredPixels
-from mococxr.images.grey_levels import Reading, Voi
+from mococxr.images.grey_levels import (
+    FEWER_BITS,
+    HALF,
+    NARROW,
+    SHOWN,
+    WINDOW_MISSES,
+    Decoded,
+    Reading,
+    Voi,
+    extent,
+    sample,
+)
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 """The first that a file has counts."""
@@ -30,14 +42,16 @@ KEYWORDS = [
     "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "PresentationLUTShape",
 ]  # fmt: skip
 Values = NDArray[np.float64]
+_LEVELS = 2
+"""Grey levels that the whole range must show at least to take the place of a window that shows nothing."""
 _SQUARE = 0.01
 """Difference of the sides of a pixel up to which it counts as square."""
 _LONGEST = 4.0
 """Ratio of the sides of a pixel above which they are not believed."""
 
 
-def decode_dicom(data: bytes, reading: Reading) -> NDArray[np.uint8]:
-    """Decode an image; result and errors as in `images.decode_image`."""
+def decode_dicom(data: bytes, reading: Reading) -> Decoded:
+    """Decode an image; result and errors as in `images.decode`."""
     file = read_file(data, KEYWORDS)
     reason = metadata.rejection_reason(metadata.metadata_of(file))
     if reason is not None:
@@ -45,15 +59,17 @@ def decode_dicom(data: bytes, reading: Reading) -> NDArray[np.uint8]:
     return render(data, file, reading)
 
 
-def render(data: bytes, file: DicomFile, reading: Reading) -> NDArray[np.uint8]:
+def render(data: bytes, file: DicomFile, reading: Reading) -> Decoded:
     """The pixels of a DICOM object as grey, whether it is a chest image or not."""
     if file.syntax == DEFLATED:
         file = read_file(data, KEYWORDS, inflated=4 * reading.max_pixels + (16 << 20))
     stored = pixels.read_pixels(file, reading.frames == "refuse", reading.max_pixels)
     if stored.values.ndim == 3:
         stored = _luma(stored)
-    table = _grey_table(file.elements, stored, reading)
-    return _square(_looked_up(table, stored.values), file.elements)
+    table, remarks = _grey_table(file.elements, stored, reading)
+    if stored.fewer_bits:
+        remarks.add(FEWER_BITS)
+    return Decoded(_square(_looked_up(table, stored.values), file.elements), tuple(sorted(remarks)))
 
 
 def _looked_up(table: NDArray[np.uint8], values: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
@@ -68,35 +84,40 @@ def _luma(stored: StoredPixels) -> StoredPixels:
     """Colours to luma (ITU-R BT.601), of the same depth."""
     whole = stored.values >> stored.low_bit if stored.low_bit else stored.values
     luma = np.asarray(cv2.cvtColor(np.ascontiguousarray(whole), cv2.COLOR_RGB2GRAY), stored.values.dtype)
-    return StoredPixels(luma, stored.bits_stored, 0, False, "RGB")
+    return StoredPixels(luma, stored.bits_stored, 0, False, "RGB", fewer_bits=stored.fewer_bits)
 
 
-def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> NDArray[np.uint8]:
-    """The grey 0..255 of every entry that the pixels' type can hold."""
+def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> tuple[NDArray[np.uint8], set[str]]:
+    """The grey 0..255 of every entry that the pixels' type can hold, and what is to be remarked."""
     every, bits = np.arange(1 << 8 * stored.values.itemsize), stored.bits_stored
     codes = (every >> stored.low_bit) & ((1 << bits) - 1)
     # two's complement within the stored bits, not within the type
     values = codes - ((codes >> (bits - 1)) << bits) if stored.signed else codes
-    image = np.ones(len(every), bool)
+    image, remarks, least = np.ones(len(every), bool), set(), HALF
+    counts = np.bincount(sample(stored.values).ravel(), minlength=len(every))
     if stored.photometric == "PALETTE COLOR":
-        grey = _palette(elements, values)
+        grey, least = _palette(elements, values), 0.0
     elif stored.photometric.startswith("MONOCHROME"):
-        grey = _grey_of(elements, values, reading.choice)
-        if _inverted(elements, stored.photometric):
-            grey = 1 - grey
         ends = pixels.padding(elements, bits, stored.signed)
         if ends is not None:
             image = (values < ends[0]) | (values > ends[1])
+        counts = counts * image
+        scale = _grey_of(elements, values, pixels.declared_top(elements, stored, image), reading.choice, counts)
+        grey = 1 - scale.grey if _inverted(elements, stored.photometric) else scale.grey
+        least = SHOWN if scale.chosen else HALF
+        if scale.missed:
+            remarks.add(WINDOW_MISSES)
     elif stored.video_range:
         unit = (1 << bits) / 256
         grey = np.clip((values / unit - 16) / 219, 0, 1)
     else:
         grey = values / ((1 << bits) - 1)
     if reading.window is not None and bits > 8:
-        counts = np.bincount(stored.values.ravel(), minlength=len(every))
-        grey = _stretch(grey, counts * image, reading.window)
+        grey = _stretch(grey, np.bincount(stored.values.ravel(), minlength=len(every)) * image, reading.window)
+    elif bits > 8 and extent(grey, counts) < least:
+        remarks.add(NARROW)
     # halves go up: np.rint would send every second one down
-    return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8)
+    return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8), remarks
 
 
 def _stretch(grey: NDArray[np.float64], counts: NDArray[np.int64], window: tuple[float, float]) -> NDArray[np.float64]:
@@ -205,28 +226,57 @@ def _inverted(elements: Elements, photometric: str) -> bool:
     return shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else photometric == "MONOCHROME1"
 
 
-def _grey_of(elements: Elements, values: NDArray[np.int64], voi: Voi) -> Values:
-    """Grey 0..1 of every storable value, before inversion.
+@dataclass(frozen=True)
+class _Scale:
+    """`grey` 0..1 of every storable value, before inversion; whether by a window or table, and whether the one that was
+    meant showed next to nothing.
+    """
+
+    grey: Values
+    chosen: bool = False
+    missed: bool = False
+
+
+def _grey_of(
+    elements: Elements, values: NDArray[np.int64], most: int | None, voi: Voi, counts: NDArray[np.int64]
+) -> _Scale:
+    """The grey scale that is meant; where it shows next to nothing and another shows more, that one.
+
+    The others are those of the file in order, then the whole declared range: never the range that occurs, which would
+    make a picture of the noise of an empty exposure.
 
     Args:
         values: the storable values, lowest to highest of the declared depth among them.
+        most: the largest value, where the header declares a lower one than there are bits for.
+        counts: how many pixels have each.
 
     Raises:
         ImageError: a table is damaged, or the rescale leaves the range of numbers.
     """
-    scaled, low, high = _modality(elements, values)
-    chosen = _choose(_offered(elements, signed=low < 0), voi)
-    if chosen is not None:
-        return chosen.grey(scaled)
-    return (scaled - low) / (high - low)
+    scaled, low, high = _modality(elements, values, most)
+    whole = np.clip((scaled - low) / (high - low), 0, 1)
+    meant, others = _choose(_offered(elements, signed=low < 0), voi)
+    if meant is None:
+        return _Scale(whole)
+    grey = meant.grey(scaled)
+    seen = extent(grey, counts)
+    if seen >= SHOWN:
+        return _Scale(grey, chosen=True)
+    for other in others:
+        with suppress(ImageError):  # a table that is damaged is no way out
+            if extent(other.grey(scaled), counts) >= SHOWN:
+                return _Scale(other.grey(scaled), chosen=True, missed=True)
+    if extent(whole, counts) > max(2 * seen, _LEVELS / 255):
+        return _Scale(whole, missed=True)
+    return _Scale(grey, chosen=True)
 
 
-def _modality(elements: Elements, values: NDArray[np.int64]) -> tuple[Values, float, float]:
+def _modality(elements: Elements, values: NDArray[np.int64], most: int | None) -> tuple[Values, float, float]:
     """(modality values, the lowest and the highest there can be).
 
     A slope of 0, or one that is no number, is no slope.
     """
-    tables = elements.items("ModalityLUTSequence")
+    tables = _items(elements, "ModalityLUTSequence")
     if tables:
         first, table, top = _table(tables[0], signed=bool(values.min() < 0))
         return table[np.clip(values - first, 0, len(table) - 1)], 0.0, top
@@ -237,11 +287,18 @@ def _modality(elements: Elements, values: NDArray[np.int64]) -> tuple[Values, fl
     if not np.isfinite(intercept):
         intercept = 0.0
     scaled = values.astype(np.float64) * slope + intercept
-    low, high = float(scaled.min()), float(scaled.max())
+    possible = scaled if most is None else scaled[values <= most]
+    low, high = float(possible.min()), float(possible.max())
     # float64 tells whole numbers apart up to 9e15
     if not abs(low) + abs(high) < 1e15 or high - low < 1e-9 * max(abs(low), abs(high)):
         raise ImageError("rescale values that leave no grey scale")
     return scaled, low, high
+
+
+def _items(elements: Elements, keyword: str) -> list[Elements]:
+    """The tables of a sequence; some writers leave an item with neither descriptor nor data where there is none."""
+    items = elements.items(keyword)
+    return [item for item in items if item.value_bytes("LUTData")[0] or any(item.numbers("LUTDescriptor"))]
 
 
 def _offered(elements: Elements, signed: bool) -> list[Choice]:
@@ -252,7 +309,7 @@ def _offered(elements: Elements, signed: bool) -> list[Choice]:
     Args:
         signed: tables are entered by signed values.
     """
-    tables = [_table_choice(item, signed) for item in elements.items("VOILUTSequence")]
+    tables = [_table_choice(item, signed) for item in _items(elements, "VOILUTSequence")]
     function = elements.code("VOILUTFunction") or "LINEAR"
     names = [name.lower() for name in elements.texts("WindowCenterWidthExplanation")]
     pairs = list(zip(elements.numbers("WindowCenter", "DS"), elements.numbers("WindowWidth", "DS"), strict=False))
@@ -268,16 +325,17 @@ def _offered(elements: Elements, signed: bool) -> list[Choice]:
     return tables + windows
 
 
-def _choose(choices: list[Choice], voi: Voi) -> Choice | None:
-    """The choice that a setting means among those of a file; see `grey_levels.parse_voi`."""
+def _choose(choices: list[Choice], voi: Voi) -> tuple[Choice | None, list[Choice]]:
+    """The choice that a setting means among those of a file, or None, and the others; see `grey_levels.parse_voi`."""
     if voi.choice == "none" or not choices:
-        return None
-    if voi.choice == "widest":
-        return max(choices, key=lambda choice: choice.width)
-    if voi.choice == "number" and voi.number <= len(choices):
-        return choices[voi.number - 1]
+        return None, []
     named = [choice for choice in choices if choice.name == voi.name] if voi.choice == "name" else []
-    return (named or choices)[0]
+    meant = (named or choices)[0]
+    if voi.choice == "widest":
+        meant = max(choices, key=lambda choice: choice.width)
+    if voi.choice == "number" and voi.number <= len(choices):
+        meant = choices[voi.number - 1]
+    return meant, [choice for choice in choices if choice is not meant]
 
 
 def _table_choice(item: Elements, signed: bool) -> Choice:
