@@ -20,7 +20,7 @@ def test_a_patients_split_is_its_hash_under_the_seed_whoever_else_is_there():
     split = dict(hashed_split(pl.concat([names, names]), PARTS, 3).iter_rows())
     assert list(split) == sorted(names)
     for name in names:
-        at = int(hmac.new(b"split 3", name.encode(), hashlib.sha256).hexdigest()[:16], 16) / 2**64
+        at = int(hmac.new(b"mococxr split 3", name.encode(), hashlib.sha256).hexdigest()[:16], 16) / 2**64
         assert split[name] == ("train" if at < 0.5 else "val" if at < 0.6 else "test")
         assert hashed_split(pl.Series([name]), PARTS, 3).rows() == [(name, split[name])]
 

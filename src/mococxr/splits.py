@@ -41,12 +41,12 @@ def hashed_split(patients: pl.Series, shares: Sequence[float], seed: int) -> pl.
         InputError: impossible shares.
 
     >>> hashed_split(pl.Series(["b", "a", "b"]), (0.5, 0.1, 0.4), 0).rows()
-    [('a', 'train'), ('b', 'train')]
+    [('a', 'train'), ('b', 'test')]
     """
     filled = _filled(shares)
     names = patients.unique().sort()
     limits = np.cumsum([shares[i] for i in filled])[:-1]
-    key = f"split {seed}".encode()
+    key = f"mococxr split {seed}".encode()
     digests = (hmac.digest(key, name.encode(), "sha256") for name in names)
     at = np.fromiter((int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, len(names)) / 2.0**64
     parts = [SPLITS[filled[i]] for i in np.searchsorted(limits, at, side="right").tolist()]

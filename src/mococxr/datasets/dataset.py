@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from mococxr.datasets.tables import FIXED, DescribeRow, Table, refuse_rows
-from mococxr.errors import InputError, Shown
+from mococxr.errors import InputError, Shown, message
 from mococxr.images import SUFFIXES
 
 
@@ -168,7 +168,7 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[Shown, ...
         )
     frame = frame.with_columns(path=clean_paths(frame["path"], describe))
     _refuse_duplicates(frame["path"], describe)
-    frame, extra = _with_patients(frame, read, request)
+    frame, extra, known = _with_patients(frame, read, request)
     frame = frame.with_columns(
         pl.lit(None, pl.Float64 if name == "age" else pl.String).alias(name)
         for name in FIXED
@@ -187,7 +187,7 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[Shown, ...
         safe=reader.safe,
         has_official_split=read.has_official_split,
         blank_means=read.blank_means,
-        patients_known=not extra and read.patients_known,
+        patients_known=known and read.patients_known,
         notes=(*notes, *(note for table in tables for note in table.notes), *read.notes, *extra, *renamed),
         inputs={table.path.name: table.sha256 for table in tables} | dict(read.inputs),
         rejected=read.rejected,
@@ -195,22 +195,44 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[Shown, ...
     )
 
 
-def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[pl.DataFrame, tuple[Shown, ...]]:
-    """The rows with a patient each, and a note where each image had to become its own patient."""
-    if "patient" in frame.columns:
-        refuse_rows(
-            frame["patient"].is_null(), read.describe_row, "{row}: the patient is blank ({count:,} such rows).",
-            "Fill it in or drop the row; if none is known, drop the column and give --patients-unknown.",
-        )  # fmt: skip
-        return frame, ()
+def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[pl.DataFrame, tuple[Shown, ...], bool]:
+    """The rows with a patient each, what to say of those who are made up, and whether all are known."""
+    if "patient" not in frame.columns:
+        if not request.patients_unknown:
+            raise InputError(
+                "{source}: the images have no patient identifiers, so a split could put one patient in two parts.",
+                "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
+                source=Shown(read.root or request.root),
+            )
+        note = Shown("Patients are not known: each image counts as a patient of its own.")
+        return frame.with_columns(patient="path"), (note,), False
+    blank = frame["patient"].is_null()
     if not request.patients_unknown:
-        raise InputError(
-            "{source}: the images have no patient identifiers, so a split could put one patient in two parts.",
-            "Give a table with a patient column (--labels FILE), or accept --patients-unknown.",
-            source=Shown(read.root or request.root),
-        )
-    note = Shown("Patients are not known: each image counts as a patient of its own.")
-    return frame.with_columns(patient="path"), (note,)
+        refuse_rows(
+            blank, read.describe_row, "{row}: the patient is blank ({count:,} such rows).",
+            "Fill it in or drop the row, or let each such image count as a patient by --patients-unknown.",
+        )  # fmt: skip
+    elif blank.any():
+        note = message("{count:,} images name no patient: each counts as a patient of its own.", count=blank.sum())
+        return frame.with_columns(patient=pl.coalesce("patient", "path")), (note,), False
+    unit = stands_for_all(frame)
+    if unit is None:
+        return frame, (), True
+    text = "One patient identifier stands for all {count:,} images; an anonymiser may have written it: "
+    text += "each {unit} counts as a patient." if request.patients_unknown else (
+        "if so, --patients-unknown lets each {unit} count as a patient."
+    )  # fmt: skip
+    note = message(text, count=frame.height, unit=Shown("study" if unit == "study" else "image"))
+    if request.patients_unknown:
+        frame = frame.with_columns(patient=pl.coalesce(unit, "path"))
+    return frame, (note,), not request.patients_unknown
+
+
+def stands_for_all(frame: pl.DataFrame) -> str | None:
+    """The column of studies, or else of images, where one patient identifier stands for all of several."""
+    if frame["patient"].n_unique() != 1:
+        return None
+    return next((name for name in ("study", "path") if name in frame.columns and frame[name].n_unique() > 1), None)
 
 
 def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:

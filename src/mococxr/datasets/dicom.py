@@ -12,7 +12,7 @@ from collections import Counter
 import polars as pl
 
 from mococxr.datasets import tables
-from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.dataset import Reader, Request, Rows, stands_for_all
 from mococxr.datasets.dicom_scan import facts_of, holds_dicom
 from mococxr.datasets.own import first_names, other_columns, relative_to
 from mococxr.datasets.tables import Table, read_table
@@ -48,9 +48,12 @@ def _read(request: Request) -> Rows:
     rejected = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
     rejected = pl.concat([rejected, walk.rejected()]).sort("path")
     if not images.height:
+        way_out = "Check the folder; for PNG and JPEG images leave out --format dicom."
+        if (rejected["reason"] == NAMELESS).any():
+            way_out = "An anonymiser may have blanked it: --patients-unknown lets each study count as a patient."
         raise InputError(
             "The archive holds no image: {reasons}.",
-            "Check the folder; for PNG and JPEG images leave out --format dicom.",
+            way_out,
             reasons=Shown(_reasons(rejected) or "there are no files that may be one"),
         )
     frame = images.select(
@@ -61,8 +64,13 @@ def _read(request: Request) -> Rows:
     name = root.resolve().name
     notes = _summary(walk, images, rejected)
     if unknown:
-        text = "{count:,} images name no patient: each of their studies counts as a patient of its own."
+        text = (
+            "{count:,} images name no patient, or all the same: each of their studies counts as a patient of its own."
+        )
         notes += (message(text, count=unknown),)
+    if nameless := (rejected["reason"] == NAMELESS).sum():
+        text = "{count:,} images name no patient: --patients-unknown lets each of their studies count as a patient."
+        notes += (message(text, count=nameless),)
     labels: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     table = None if request.labels is None else read_table(request.labels)
@@ -94,8 +102,12 @@ def _once(facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _named(facts: pl.DataFrame, patients_unknown: bool) -> tuple[pl.DataFrame, int]:
-    """Images without a patient go to the list, or count as patients of their own; returns their number too."""
+    """Images without a patient, or all with the same, go to the list or count as patients of their own; returns their
+    number too.
+    """
     nameless = pl.col("patient").is_null() & pl.col("reason").is_null()
+    if patients_unknown and stands_for_all(facts.filter(pl.col("reason").is_null() & ~nameless)):
+        facts = facts.with_columns(patient=pl.lit(None, pl.String))
     count = facts.filter(nameless).height
     if patients_unknown:
         return facts.with_columns(patient=pl.coalesce("patient", "study", "sop", "path")), count

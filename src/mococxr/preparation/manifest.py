@@ -142,7 +142,7 @@ def _values(label: pl.Series) -> dict[str, int]:
 
 def say_counts(counts: dict[str, Any], size: int, patients_known: bool, split_rule: str) -> None:
     """Say the counts."""
-    known = "" if patients_known else " (patients unknown: one an image)"
+    known = "" if patients_known else " (unknown: one an image, or a study)"
     studies = f", {counts['studies']:,} studies" if counts["studies"] else ""
     console.say(f"{counts['images']:,} images, {counts['patients']:,} patients{known}{studies}")
     if counts["enlarged"]:
