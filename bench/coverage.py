@@ -11,6 +11,8 @@ and an image of a negative belong to different patients. The parts:
 6. `gap`: how often the gap of a small group to a large one with the same AUROC is flagged.
 7. `calibration`: intervals of Brier score, calibration error, slope, intercept, and of sensitivity and specificity at a
    threshold, for probabilities that are right (slope 1, shift 0), too extreme or too mild, and wrong by a shift.
+8. `rates`: how often the gap of a small group in sensitivity, specificity or observed by expected is flagged, where there is
+   none; probabilities are right, and patients may have several images.
 
 A cell that is done stands in OUT/cells.jsonl and is not done again. When all cells of a part are done, its table is
 written into docs/statistics.md; until then it is printed.
@@ -63,6 +65,7 @@ def cells() -> list[Cell]:
     ]
     names = ("positives", "negatives", "auroc", "against")
     found += [{"part": part} | dict(zip(names, cell, strict=True)) for part in ("few", "margin") for cell in FEW]
+    found += [{"part": "rates", "patients": n, "images": f} for n, f in product((60, 150, 500), (1, 5))]
     groups = ((10, 40, 0.95), (15, 60, 0.95), (25, 100, 0.95), (10, 40, 0.85), (200, 800, 0.85))
     found += [{"part": "gap", "positives": p, "negatives": n, "auroc": a} for p, n, a in groups]
     sizes, lines = ((100, 0.2), (250, 0.1), (400, 0.3), (1000, 0.1)), ((1.0, 0.0), (0.6, 0.3), (1.6, -0.5))
@@ -256,6 +259,26 @@ def one_calibration(cell: Cell, rng: np.random.Generator, replicates: int) -> tu
     }, 0.0
 
 
+def drawn_right(count: int, images: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, logits and patients of images whose probabilities are right; 20 % are positive."""
+    truth = calibrated_truth(0.2, 1.0, 0.0)
+    patients = np.repeat(np.arange(count), rng.integers(1, images + 1, count))
+    own, luck = rng.normal(size=count)[patients], rng.random(count)[patients]
+    z = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * rng.normal(size=patients.size)
+    logits = truth["mean"] + SPREAD * z
+    return (luck < expit(logits)).astype(int), logits, patients
+
+
+def one_of_rates(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:  # noqa: ARG001
+    """Intervals of the gaps of a small group to one of 1,000 patients, in what a threshold does and in O/E."""
+    labels, logits, patients = drawn_right(cell["patients"] + 1000, cell["images"], rng)
+    groups = np.where(patients < cell["patients"], "small", "large")
+    gaps = metrics.subgroups(
+        labels, logits, groups, patients, "large", 2, called=logits > -1, probabilities=expit(logits)
+    ).rate_gaps
+    return {rate: (np.nan, np.nan) if gap.low is None else (gap.low, gap.high) for rate, (gap,) in gaps.items()}, 0.0
+
+
 def ends(ways: dict[str, Callable[[], Any]]) -> Found:
     """Both ends by each way; NaN where the data do not define them."""
     found: Found = {}
@@ -270,7 +293,7 @@ def ends(ways: dict[str, Callable[[], Any]]) -> Found:
 
 ONE = {
     "interval": one_interval, "draws": one_of_draws, "paired": one_paired, "few": one_of_few, "margin": one_margin,
-    "gap": one_gap, "calibration": one_calibration,
+    "gap": one_gap, "calibration": one_calibration, "rates": one_of_rates,
 }  # fmt: skip
 
 
@@ -309,13 +332,14 @@ TITLES = {
     "few": "Share whose 95 % interval holds the true difference of two arms, few positives",
     "margin": "Share in which a loss as large as the margin is called not worse (2.5 % wanted)",
     "calibration": "Share whose 95 % interval holds the truth: calibration, and a threshold",
+    "rates": "Share in which the gap of a group in a rate to one of 1,000 patients is flagged (5 % wanted)",
     "gap": "Share in which the gap of a group to one of 200 positives and 800 negatives is flagged (5 % wanted)",
 }
 
 
 def table(part: str, results: list[Cell]) -> str:
     """Markdown of one part."""
-    return "\n".join([f"### {TITLES[part]}", "", *rows(results, flipped=part in ("paired", "margin", "gap"))])
+    return "\n".join([f"### {TITLES[part]}", "", *rows(results, flipped=part in ("paired", "margin", "gap", "rates"))])
 
 
 def rows(results: list[Cell], flipped: bool) -> Iterator[str]:

@@ -62,6 +62,7 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
         "reliability": [one for row in cells for one in _curve(row)],
         "prevalence": [one for row in cells for one in _prevalence(row)],
         "subgroups": [one for row in cells for one in _groups(row)],
+        "subgroup_rates": [one for row in cells for one in _rates(row)],
     }
 
 
@@ -169,6 +170,23 @@ def _groups(row: Row) -> list[Row]:
         rows.append(_take(row, KEYS) | found)
     few = {"attribute": "age", "group": "10 and more", "n": 14, "patients": 9, "positives": 4, "reason": FEW}
     return [*rows, _take(row, KEYS) | few]
+
+
+def _rates(row: Row) -> list[Row]:
+    """Sensitivity, specificity and O/E of the groups; those of the smallest have no number."""
+    rows = []
+    for group in _groups(row):
+        names = {name: group[name] for name in (*KEYS, "attribute", "group")} | {
+            "against_group": group.get("against_group")
+        }
+        for rate, value in (("sensitivity", 0.9), ("specificity", 0.78), ("observed_expected", 1.07)):
+            if group.get("auroc") is None:
+                rows.append(names | {"rate": rate, "reason": FEW})
+                continue
+            gap = {} if group.get("gap") is None else _ends("gap", group["gap"]) | {"p_holm": 0.2}
+            flagged = {"flagged": int(bool(group["gap"]))} if gap else {}
+            rows.append(names | {"rate": rate} | _ends("value", value) | gap | flagged)
+    return rows
 
 
 def fake_run(number: int) -> Row:

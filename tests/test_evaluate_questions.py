@@ -333,6 +333,31 @@ def test_a_group_that_is_served_worse_is_flagged_and_a_small_one_gets_words(tmp_
     assert "F minus M" in capsys.readouterr().out
 
 
+def test_groups_at_the_threshold_have_rates_with_gaps_beside_the_auroc(tmp_path, capsys):
+    frame = table(n=500)
+    found = ask(saved(frame, tmp_path / "a.csv"), subgroup=["sex", "age"], threshold="0.4", calibration=True)[
+        "subgroups"
+    ]
+    for group in found[0]["groups"]:
+        rows = frame.filter(sex=group["name"])
+        labels, scores = arrays(rows)
+        tn, fp, fn, tp = confusion_matrix(labels, scores >= 0.4).ravel()
+        assert group["sensitivity"]["value"] == pytest.approx(tp / (tp + fn), abs=1e-12)
+        assert group["specificity"]["value"] == pytest.approx(tn / (tn + fp), abs=1e-12)
+        assert group["observed_expected"]["value"] == pytest.approx(labels.sum() / scores.sum(), abs=1e-12)
+        wilson = binomtest(int(tp), int(tp + fn)).proportion_ci(method="wilson")
+        assert (group["sensitivity"]["low"], group["sensitivity"]["high"]) == pytest.approx(tuple(wilson), abs=1e-12)
+    for rate in ("sensitivity", "specificity", "observed_expected"):
+        gaps = [gap for block in found for gap in block["rate_gaps"][rate]]
+        assert len(gaps) == 3
+        assert min(gap["p_holm"] for gap in gaps) == min(1, 3 * min(gap["p"] for gap in gaps))
+    shown = capsys.readouterr().out
+    assert "Sensitivity by sex" in shown
+    assert "Ratio of observed to expected positives by age" in shown
+    plain = ask(saved(frame, tmp_path / "a.csv"), subgroup=["sex"])["subgroups"][0]
+    assert (plain["rate_gaps"], "sensitivity" in plain["groups"][0]) == ({}, False)
+
+
 # --- two tables
 
 

@@ -133,3 +133,105 @@ def test_the_mean_over_trials_of_a_group_and_its_gap_are_those_of_a_loop_over_tr
     for i, gap in enumerate(found.gaps):
         assert gap.difference == pytest.approx(np.mean([one.gaps[i].difference for one in alone]))
         assert gap.high - gap.low < max(one.gaps[i].high - one.gaps[i].low for one in alone)
+
+
+def in_use(seed: int = 6, n: int = 600):
+    """As `images`, with the calls of a classifier and its probabilities, which are too low in group b."""
+    labels, scores, groups, ids = images(seed, n, (1.4, 1.4, 1.4))
+    probabilities = 1 / (1 + np.exp(-1.4 * scores + 1.0 + (groups == "b")))
+    return labels, scores, groups, ids, scores > 0.5, probabilities
+
+
+def test_the_rates_of_a_group_are_those_of_its_rows_alone():
+    labels, scores, groups, ids, called, probabilities = in_use()
+    found = metrics.subgroups(labels, scores, groups, ids // 2, called=called, probabilities=probabilities)
+    for group in found.groups:
+        rows = groups == group.name
+        point = metrics.operating_point(labels[rows], called[rows].astype(float), 0.5, ids[rows] // 2)
+        ratio = metrics.observed_expected(labels[rows], probabilities[rows], ids[rows] // 2)
+        for name, alone in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
+            assert group.rates[name].ends() == pytest.approx(alone.ends(), abs=1e-12)
+        assert group.rates["observed_expected"].ends() == pytest.approx(ratio.ends(), abs=1e-12)
+    assert set(found.rate_gaps) == {"sensitivity", "specificity", "observed_expected"}
+    without = metrics.subgroups(labels, scores, groups, ids // 2)
+    assert (without.groups[0].rates, without.rate_gaps, without.gaps) == ({}, {}, found.gaps)
+
+
+def test_the_gap_of_a_rate_is_newcombes_where_groups_share_no_patient():
+    labels, scores, groups, ids, called, probabilities = in_use()
+    found = metrics.subgroups(labels, scores, groups, ids, called=called, probabilities=probabilities)
+    for name, value in (("sensitivity", 1), ("specificity", 0)):
+        counts = {}
+        for group in "ab":
+            rows = (groups == group) & (labels == value)
+            counts[group] = int((called == labels)[rows].sum()), int(rows.sum())
+        (x, m), (y, n) = counts["b"], counts["a"]
+        (low_b, high_b), (low_a, high_a) = metrics.wilson(x, m), metrics.wilson(y, n)
+        b, a = x / m, y / n
+        oracle = (b - a - np.hypot(b - low_b, high_a - a), b - a + np.hypot(high_b - b, a - low_a))
+        gap = found.rate_gaps[name][0]
+        assert (gap.group, gap.against) == ("b", "a")
+        assert (gap.low, gap.high) == pytest.approx(oracle, abs=1e-12)
+        assert gap.flagged == (gap.p < 0.05)
+    ratio = found.rate_gaps["observed_expected"][0]  # b was given probabilities that are too low
+    assert ratio.low > 0
+    assert ratio.flagged
+    assert ratio.p < 0.05
+
+
+def test_the_gap_of_a_rate_in_groups_that_share_patients_takes_their_correlation():
+    labels, scores, *_ = in_use(7, 300)
+    rng = np.random.default_rng(8)
+    ids, groups = rng.integers(0, 90, 300), rng.choice(["PA", "AP"], 300, p=[0.6, 0.4])
+    scores = scores + 2 * rng.normal(size=90)[ids]
+    called, probabilities = scores > 0.5, 1 / (1 + np.exp(1 - scores))
+    found = metrics.subgroups(labels, scores, groups, ids, called=called, probabilities=probabilities)
+    assert found.against == "PA"
+
+    def number(name: str, rows: np.ndarray) -> float:
+        if name == "observed_expected":
+            return labels[rows].sum() / probabilities[rows].sum()
+        rows = rows & (labels == (name == "sensitivity"))
+        return (called == labels)[rows].mean()
+
+    for name, gaps in found.rate_gaps.items():
+        slow = np.array(
+            [[number(name, (groups == view) & (ids != one)) for one in np.unique(ids)] for view in ("AP", "PA")]
+        )
+        (x, low_x, high_x), (y, low_y, high_y) = (group.rates[name].ends() for group in found.groups)
+        correlation = np.corrcoef(slow)[0, 1]
+        assert abs(correlation) > 0.02
+        down, up = (x - low_x, high_y - y), (high_x - x, y - low_y)
+        reach = [np.sqrt(p**2 + q**2 - 2 * correlation * p * q) for p, q in (down, up)]
+        assert (gaps[0].low, gaps[0].high) == pytest.approx((x - y - reach[0], x - y + reach[1]), abs=2e-3)
+
+
+def test_a_rate_that_is_not_defined_has_its_reason_in_the_group_and_in_the_gap():
+    labels, scores, groups, ids, _, probabilities = in_use()
+    labels[groups == "c"] = 0
+    never = np.where(groups == "b", 0.0, probabilities)
+    found = metrics.subgroups(labels, scores, groups, ids, called=np.full(600, True), probabilities=never)
+    by_name = {group.name: group for group in found.groups}
+    assert by_name["a"].rates["sensitivity"].value == 1
+    assert by_name["a"].rates["sensitivity"].low < 1
+    assert by_name["a"].rates["specificity"].high > 0 == by_name["a"].rates["specificity"].value
+    gaps = {name: {gap.group: gap for gap in of_rate} for name, of_rate in found.rate_gaps.items()}
+    assert gaps["sensitivity"]["b"].low < 0 < gaps["sensitivity"]["b"].high
+    assert gaps["observed_expected"]["b"].reason == "the probabilities are all 0: nothing is expected"
+    for rate, words in (("sensitivity", "no sensitivity"), ("observed_expected", "no ratio of observed")):
+        assert by_name["c"].rates[rate].value is None
+        assert f"0 positive test patients, fewer than 10; {words}" in by_name["c"].rates[rate].reason
+        assert gaps[rate]["c"].reason == by_name["c"].rates[rate].reason
+
+
+def test_a_small_group_is_flagged_no_more_often_for_its_rates():
+    rng = np.random.default_rng(12)
+    groups = np.repeat(["a", "b"], [60, 1000])
+    flagged = {"sensitivity": [], "specificity": [], "observed_expected": []}
+    for _ in range(100):
+        logits = rng.normal(size=1060) - 1.5
+        truth = rng.random(1060) < 1 / (1 + np.exp(-logits))
+        found = metrics.subgroups(truth, logits, groups, called=logits > -1.5, probabilities=1 / (1 + np.exp(-logits)))
+        for rate, gaps in found.rate_gaps.items():
+            flagged[rate] += [gap.flagged for gap in gaps if gap.reason is None]
+    assert all(np.mean(values) < 0.1 for values in flagged.values())

@@ -230,6 +230,12 @@ def test_a_flagged_group_is_marked_by_a_word_and_not_by_colour_alone(study: Stud
     assert [bar and bar.state for bar in table.bars] == ["none", "none", "none", "loss", None]
     assert table.rows[4][5].startswith("Only 4 positive test patients")
     assert part["summary"].endswith("1 of 4 groups flagged: age 5 to 9, −0.060.")
+    caption, rates = part["tables"][1]
+    assert caption.endswith("at the threshold (subgroup_rates.csv)")
+    assert rates.head == ["", "Group", "Sensitivity", "Gap", "Specificity", "Gap", "Observed / expected", "Gap"]
+    assert [row[3].endswith("⚑") for row in rates.rows] == [False, False, False, True, False]
+    assert rates.rows[4][2:] == ["–"] * 6
+    assert "Only 4 positive test patients" in rates.note
 
 
 def test_runs_are_given_with_verdict_reason_remedy_and_the_loss_of_guessing(tmp_path: Path) -> None:

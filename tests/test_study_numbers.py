@@ -324,6 +324,21 @@ def test_groups_are_judged_on_the_mean_over_trials_and_small_ones_get_words(stud
             if row["gap"] is not None:
                 assert row["flagged"] == int(row["gap_low"] > 0 or row["gap_high"] < 0)
                 assert row["p_holm"] <= 1
+        trial = study.images(names(arm, 0.1)[0])
+        cell = next(iter(read(study, "calibration", arm=arm, fraction=0.1)))
+        for row in read(study, "subgroup_rates", arm=arm, fraction=0.1, attribute="sex"):
+            kept = trial.filter((index["sex"] == row["group"]).to_numpy())
+            calls = (kept["score"] >= cell["threshold"]).cast(int)
+            if row["rate"] != "observed_expected":
+                sick = int(row["rate"] == "sensitivity")
+                rate = (calls == kept["label"]).filter(kept["label"] == sick).mean()
+                assert row["value"] == pytest.approx(rate, abs=1e-12)
+            else:
+                assert 0 < row["value_low"] < row["value"] < row["value_high"]
+            assert (row["gap"] is None) == (row["group"] == row["against_group"])
+        words = read(study, "subgroup_rates", arm=arm, fraction=0.1, group="tiny")
+        assert [row["value"] for row in words] == [None] * 3
+        assert all("fewer than 10" in row["reason"] for row in words)
         tiny = next(row for row in rows if row["group"] == "tiny")
         assert (tiny["auroc"], tiny["gap"], tiny["flagged"]) == (None, None, None)
         assert "fewer than 10" in tiny["reason"]

@@ -20,6 +20,7 @@ from mococxr.evaluation.summary import summary
 from mococxr.measure import comparison, operating, subgroups
 from mococxr.measure.measures import Block, Resampling, averages
 from mococxr.measure.operating import ThresholdRule
+from mococxr.metrics.checks import Floats
 
 if TYPE_CHECKING:
     from mococxr.settings import EvaluateSettings
@@ -159,10 +160,15 @@ def _label_block(
     if rule is not None:
         block["operating_point"] = _operating_block(rule, rows, validation, settings.prevalence, how)
         block["operating_point"]["difference"] = _at_threshold(rule, pair, how)
+    probabilities = None
     if settings.calibration or settings.calibrate != "none":
-        block["calibration"] = _calibration_block(settings.calibrate, rows, validation, how, score)
+        block["calibration"], probabilities = _calibration_block(settings.calibrate, rows, validation, how, score)
     groups = {name: _groups(table, name) for name in table.groups}
-    block["subgroups"] = subgroups.subgroup_blocks(groups, rows.labels, rows.scores, rows.patients, how)
+    threshold = (block["operating_point"] or {}).get("threshold")
+    called = None if threshold is None else rows.scores >= threshold
+    block["subgroups"] = subgroups.subgroup_blocks(
+        groups, rows.labels, rows.scores, rows.patients, how, called=called, probabilities=probabilities
+    )
     return {**block, "notes": notes}
 
 
@@ -217,8 +223,10 @@ def _at_threshold(rule: ThresholdRule, pair: Pair | None, how: Resampling) -> Bl
     return dict(operating.paired_blocks(labels, scores, (rule.value, rule.value), patients, how.level))
 
 
-def _calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Resampling, column: str) -> Block:
-    """How right the scores are as probabilities: as they are (`none`), or calibrated on validation rows."""
+def _calibration_block(
+    kind: str, tested: Rows, validation: Rows | None, how: Resampling, column: str
+) -> tuple[Block, Floats | None]:
+    """How right the scores are as probabilities, as they are (`none`) or calibrated on validation rows; and these."""
     block: Block = {
         "method": kind,
         "validation": validation.name if validation and kind != "none" else None,
@@ -242,8 +250,8 @@ def _calibration_block(kind: str, tested: Rows, validation: Rows | None, how: Re
             probabilities = fitted.apply(as_logits(tested.scores))
         judged = operating.calibration_block(tested.labels, probabilities, tested.patients, how)
     except UndefinedError as error:
-        return {**block, "reason": str(error)}
-    return {**block, **judged}
+        return {**block, "reason": str(error)}, None
+    return {**block, **judged}, probabilities
 
 
 def _are_probabilities(*tables: Rows) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mococxr.measure.comparison import margin_words
 from mococxr.measure.measures import MEASURES, Block
+from mococxr.metrics.subgroups import RATES
 
 WIDE = 46
 METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
@@ -112,14 +113,20 @@ def _calibration_lines(block: Block) -> list[str]:
 
 
 def _group_lines(block: Block) -> list[str]:
-    lines = [f"By {block['column']}"]
-    for group in block["groups"]:
-        size = f"{group['patients']} patients, {group['positives']} positive"
-        lines.append(f"{_line('  ' + group['name'], {**group['auroc'], 'method': None})}  ({size})")
-    for gap in block["gaps"]:
-        if gap["difference"] is not None:
-            numbers = {"value": gap["difference"], "low": gap["low"], "high": gap["high"]}
-            flag = ", flagged" if gap["flagged"] else ""
-            name = f"  {gap['group']} minus {gap['against']}"
-            lines.append(f"{_line(name, numbers)}, Holm p {gap['p_holm']:.2g}{flag}")
+    numbers = {"auroc": "AUROC"} | {rate: RATES[rate] for rate in block["rate_gaps"]}
+    gaps = {"auroc": block["gaps"]} | block["rate_gaps"]
+    lines = []
+    for number, words in numbers.items():
+        lines.append(f"{words[:1].upper()}{words[1:]} by {block['column']}")
+        for group in block["groups"]:
+            size = f"{group['patients']} patients, {group['positives']} positive"
+            lines.append(f"{_line('  ' + group['name'], {**group[number], 'method': None})}  ({size})")
+        lines += [_gap_line(gap) for gap in gaps[number] if gap["difference"] is not None]
     return lines
+
+
+def _gap_line(gap: Block) -> str:
+    numbers = {"value": gap["difference"], "low": gap["low"], "high": gap["high"]}
+    flag = ", flagged" if gap["flagged"] else ""
+    name = f"  {gap['group']} minus {gap['against']}"
+    return f"{_line(name, numbers)}, Holm p {gap['p_holm']:.2g}{flag}"

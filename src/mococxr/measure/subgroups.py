@@ -1,9 +1,10 @@
-"""AUROC by group, and the gap of each group to the largest one, for every column of groups."""
+"""AUROC and rates by group, and the gap of each group to the largest one, for every column of groups."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import UndefinedError
-from mococxr.measure.measures import Block, Resampling
+from mococxr.measure.measures import Block, Resampling, picked
 from mococxr.metrics.checks import TOO_FEW, Floats
 
 MAX_GROUPS = 20
@@ -36,8 +37,10 @@ def subgroup_blocks(
     patients: NDArray,
     how: Resampling,
     minimum: int = TOO_FEW,
+    called: NDArray[np.bool_] | None = None,
+    probabilities: Floats | None = None,
 ) -> list[Block]:
-    """A block a column: `groups` and `gaps`, whose `p_holm` is adjusted for the gaps of all columns.
+    """A block a column: `groups`, `gaps` and `rate_gaps`, whose `p_holm` is adjusted for the gaps of all columns.
 
     Args:
         groups: column -> group of each row (N,), null where unknown (that row is left out and counted).
@@ -45,28 +48,52 @@ def subgroup_blocks(
         scores: (N,), or (T, N) for the mean over trials.
         how: its level is used.
         minimum: patients of each class that a group needs.
+        called, probabilities: of one classifier, (N,): for sensitivity and specificity, and for observed by expected.
     """
-    blocks = [_column(name, values, labels, scores, patients, how, minimum) for name, values in groups.items()]
-    gaps = [gap for block in blocks for gap in block["gaps"]]
-    adjusted = metrics.holm([np.nan if gap["p"] is None else gap["p"] for gap in gaps])
-    for gap, p in zip(gaps, adjusted, strict=True):
-        gap["p_holm"] = None if np.isnan(p) else float(p)
+    rows = Judged(labels, scores, patients, called, probabilities)
+    blocks = [_column(name, values, rows, how, minimum) for name, values in groups.items()]
+    every = [[gap for block in blocks for gap in block["gaps"]]]
+    rates = dict.fromkeys(name for block in blocks for name in block["rate_gaps"])
+    every += [[gap for block in blocks for gap in block["rate_gaps"].get(name, [])] for name in rates]
+    for gaps in every:
+        adjusted = metrics.holm([np.nan if gap["p"] is None else gap["p"] for gap in gaps])
+        for gap, p in zip(gaps, adjusted, strict=True):
+            gap["p_holm"] = None if np.isnan(p) else float(p)
     return blocks
 
 
-def _column(
-    name: str, values: pl.Series, labels: NDArray, scores: Floats, patients: NDArray, how: Resampling,
-    minimum: int,
-) -> Block:  # fmt: skip
+@dataclass(frozen=True)
+class Judged:
+    """Rows and what is measured of them, as `subgroup_blocks` takes them."""
+
+    labels: NDArray
+    scores: Floats
+    patients: NDArray
+    called: NDArray[np.bool_] | None
+    probabilities: Floats | None
+
+    def some(self, rows: NDArray[np.bool_]) -> dict[str, NDArray | None]:
+        """Some of the rows, by the names of the arguments of `metrics.subgroups`."""
+        return {
+            name: None if values is None else values[..., rows]
+            for name, values in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        }
+
+
+def _column(name: str, values: pl.Series, rows: Judged, how: Resampling, minimum: int) -> Block:
     known = values.is_not_null().to_numpy()
     block: Block = {"column": name, "left_out": int((~known).sum())}
+    groups = values.drop_nulls()
     try:
-        result = metrics.subgroups(
-            labels[known], scores[..., known], values.drop_nulls().to_numpy().astype(str), patients[known],
-            minimum=minimum, level=how.level,
-        )  # fmt: skip
+        result = metrics.subgroups(**rows.some(known), groups=groups, minimum=minimum, level=how.level)  # type: ignore[arg-type]
     except UndefinedError as error:  # the known rows are of one class
-        return {**block, "against": None, "groups": [], "gaps": [], "reason": str(error)}
-    each = [{**dataclasses.asdict(group), "auroc": group.auroc.block()} for group in result.groups]
+        return {**block, "against": None, "groups": [], "gaps": [], "rate_gaps": {}, "reason": str(error)}
+    each = [_group(group) for group in result.groups]
     gaps = [dataclasses.asdict(gap) for gap in result.gaps]
-    return {**block, "against": result.against, "groups": each, "gaps": gaps}
+    rate_gaps = {rate: [dataclasses.asdict(gap) for gap in gaps] for rate, gaps in result.rate_gaps.items()}
+    return {**block, "against": result.against, "groups": each, "gaps": gaps, "rate_gaps": rate_gaps}
+
+
+def _group(group: metrics.Group) -> Block:
+    numbers = {"auroc": group.auroc, **group.rates}
+    return picked(group, ("name", "rows", "patients", "positives")) | {n: e.block() for n, e in numbers.items()}

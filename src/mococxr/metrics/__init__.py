@@ -47,11 +47,10 @@ from mococxr.metrics.intervals import (
     jackknife,
     patient_resamples,
     percentile_estimate,
-    proportion,
     resampled,
-    wilson,
 )
 from mococxr.metrics.labels_saved import Labels, LabelsSaved, labels_saved
+from mococxr.metrics.observed_expected import observed_expected
 from mococxr.metrics.operating import (
     OperatingPoint,
     PredictiveValues,
@@ -61,6 +60,7 @@ from mococxr.metrics.operating import (
     threshold_for_sensitivity,
 )
 from mococxr.metrics.paired_shares import ShareDifference, paired_shares
+from mococxr.metrics.proportions import proportion, wilson
 from mococxr.metrics.ranking import (
     Curve,
     Measure,

@@ -60,8 +60,12 @@ class Area:
 
     def estimate(self, level: float = 0.95) -> Estimate:
         """The AUROC with that interval; `variance` is DeLong's."""
-        method = ("DeLong over patients (logit, t) joined with the " if self.logit else "") + "binormal score interval"
-        return Estimate(self.value, *self.ends((1 - level) / 2), method, None, self.variance)
+        return Estimate(self.value, *self.ends((1 - level) / 2), self.method, None, self.variance)
+
+    @property
+    def method(self) -> str:
+        """How the interval is made."""
+        return ("DeLong over patients (logit, t) joined with the " if self.logit else "") + "binormal score interval"
 
     @property
     def logit(self) -> bool:

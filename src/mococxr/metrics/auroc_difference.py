@@ -5,23 +5,18 @@ Letters: N rows, T trials (label subsets, runs) whose mean AUROC is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from mococxr.metrics.auroc import Area, Parts, area, area_of, delong_interval, parts_of
+from mococxr.metrics.auroc import Parts, area, area_of, delong_interval, parts_of
 from mococxr.metrics.checks import Floats, as_columns, as_labels, as_patients, check_level, count_patients
-from mococxr.metrics.intervals import difference_ends
+from mococxr.metrics.proportions import Ends, mover, tail_at
 
 ROUNDING = 1e-14
 """Variance of a difference of AUROC below which the two score columns rank the rows alike."""
-
-Ends = Callable[[float], tuple[float, float]]
-"""The ends of an interval that leaves out `tail` (0 to 0.5) on either side."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +186,6 @@ def clustered_unpaired(
     return _compared(a.value - b.value, level, lambda tail: mover(a, b, 0.0, tail), variances, df)
 
 
-def mover(a: Area, b: Area, correlation: float, tail: float) -> tuple[float, float]:
-    """The interval of a less b from those of a and b (`difference_ends`)."""
-    return difference_ends((a.value, *a.ends(tail)), (b.value, *b.ends(tail)), correlation)
-
-
 def _delong(difference: float, tail: float, variances: Variances, df: float | None = None) -> DeLong | None:
     """DeLong's test (normal, or by Student's t with `df`); None where the difference has no variance."""
     error = float(np.sqrt(variances[0]))
@@ -222,21 +212,6 @@ def _compared(
     if delong:
         p = max(p, delong.p)  # an interval that joins two leaves 0 out only where both do
     return Difference(difference, *ends((1 - level) / 2), p, delong, ends)
-
-
-def tail_at(ends: Ends, value: float, limit: float) -> float:
-    """The tail (0 to 0.5) at which the interval about `value` has its end at `limit`: a one-sided p."""
-    if value == limit:
-        return 0.5
-    side = 0 if value > limit else 1
-
-    def inside(z: float) -> float:
-        return (ends(float(ndtr(-z)))[side] - limit) * (1 - 2 * side)
-
-    most = 30.0  # standard errors: a tail of 5e-198
-    if inside(0.0) <= 0:
-        return 0.5
-    return float(ndtr(-(brentq(inside, 0.0, most, xtol=1e-9) if inside(most) < 0 else most)))
 
 
 def _rank_alike(a_TN: Floats, b_TN: Floats) -> bool:

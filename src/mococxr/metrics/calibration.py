@@ -16,7 +16,8 @@ from scipy.special import expit, logit, stdtrit
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import TOO_FEW, Floats, as_labels, as_patients, as_scores, count_patients, too_few
-from mococxr.metrics.intervals import DRAWN, Estimate, proportion
+from mococxr.metrics.intervals import DRAWN, Estimate
+from mococxr.metrics.proportions import proportion
 
 NEAREST = 1e-7
 """Probabilities are kept this far from 0 and 1 where a logit is taken."""

@@ -1,4 +1,4 @@
-"""Numbers with intervals: the bootstrap over patients, Wilson's interval of a proportion.
+"""Numbers with intervals: the bootstrap over patients.
 
 Patients are drawn with replacement, and their images come with them. A replicate is a vector of integer weights (how
 often each patient was drawn), so a replicate of a measure is the measure with these weights: no row is copied, and
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr, ndtri
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import Floats, as_labels, as_scores, check_level, count_patients
+from mococxr.metrics.checks import Floats, as_labels, as_scores, check_level
 from mococxr.metrics.ranking import Measure, auroc_measure, curve_of
 
 BLOCK = 1 << 16
@@ -281,82 +281,3 @@ def _bca_shares(defined_B: Floats, point: float, shares: Floats, left_out: Array
     bias = ndtri(below)
     moved = bias + ndtri(shares)
     return ndtr(bias + moved / (1 - acceleration * moved))
-
-
-def wilson(successes: float, total: float, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (JASA 22:209, 1927).
-
-    Raises:
-        UndefinedError: the total is 0.
-        ValueError: successes outside 0 to total, or a level outside 0 to 1.
-
-    >>> low, high = wilson(9, 10)
-    >>> round(low, 3), round(high, 3)
-    (0.596, 0.982)
-    """
-    check_level(level)
-    if total == 0 == successes:
-        raise UndefinedError("the proportion of zero rows is undefined")
-    if not 0 <= successes <= total:
-        raise ValueError(f"{successes} of {total} is no proportion")
-    # By formula: the import of scipy.stats alone takes as long as all numbers of a small table.
-    z2, share = float(ndtri(0.5 + level / 2)) ** 2 / total, successes / total
-    middle, half = share + z2 / 2, np.sqrt(z2 * (share * (1 - share) + z2 / 4))
-    # At 0 and at the total the ends are 0 and 1, which the formula would miss by rounding.
-    low = 0.0 if successes == 0 else float((middle - half) / (1 + z2))
-    return low, 1.0 if successes == total else float((middle + half) / (1 + z2))
-
-
-def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Estimate:
-    """A share of rows with Wilson's interval over patients.
-
-    Where patients have several rows, the share counts for as many independent rows as have its variance over patients
-    (Korn and Graubard, Survey Methodology 24:193, 1998, with Student's t); at 0 and at 1, for one row a patient.
-
-    Args:
-        hits: 1 or 0, shape (N,).
-        patients: patient of each row, numbered from 0.
-        level: coverage.
-
-    >>> estimate = proportion([1, 1, 1, 1, 0, 1], [0, 0, 1, 1, 2, 2])
-    >>> round(estimate.low, 3), round(estimate.high, 3)
-    (0.149, 0.993)
-    """
-    hit_N, unit_N = np.asarray(hits, dtype=np.float64), np.asarray(patients, dtype=np.intp)
-    count = count_patients(unit_N)
-    if count == hit_N.size:
-        low, high = wilson(float(hit_N.sum()), hit_N.size, level)
-        return Estimate(float(hit_N.mean()) if hit_N.size else None, low, high, "Wilson")
-    share, rows = float(hit_N.mean()), float(count)
-    sums_U = np.bincount(unit_N, weights=hit_N - share)
-    variance = count / max(1, count - 1) * float((sums_U**2).sum()) / hit_N.size**2
-    if variance > 0 and count > 1:
-        z, t = float(ndtri(0.5 + level / 2)), float(stdtrit(count - 1, 0.5 + level / 2))
-        rows = min(float(hit_N.size), share * (1 - share) / variance) * (z / t) ** 2
-    low, high = wilson(share * rows, rows, level)
-    return Estimate(share, low, high, "Wilson over patients")
-
-
-def difference_ends(
-    a: tuple[float, float, float], b: tuple[float, float, float], correlation: float = 0.0
-) -> tuple[float, float]:
-    """The interval of a less b from their values and ends (value, low, high), by the method of variance estimates recovery.
-
-    Zou and Donner (Statistics in Medicine 27:1693, 2008); of two shares, Newcombe's (17:873 and 17:2635, 1998).
-
-    >>> [round(end, 3) for end in difference_ends((0.9, 0.8, 0.95), (0.7, 0.6, 0.8))]
-    [0.059, 0.312]
-    """
-    (value_a, low_a, high_a), (value_b, low_b, high_b) = a, b
-
-    def reach(x: float, y: float) -> float:
-        return float(np.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y)))
-
-    difference = value_a - value_b
-    return difference - reach(value_a - low_a, high_b - value_b), difference + reach(high_a - value_a, value_b - low_b)
-
-
-def correlation_over(a_U: NDArray, b_U: NDArray) -> float:
-    """Correlation of two estimates over patients, from what each patient moves them by (U,); 0 where one does not move."""
-    length = float(np.sqrt((a_U @ a_U) * (b_U @ b_U)))
-    return float(a_U @ b_U) / length if length > 0 else 0.0

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores
-from mococxr.metrics.intervals import Estimate, correlation_over, difference_ends, proportion
+from mococxr.metrics.intervals import Estimate
+from mococxr.metrics.proportions import correlation_over, difference_ends, proportion
 
 
 @dataclass(frozen=True)

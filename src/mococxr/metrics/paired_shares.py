@@ -10,7 +10,7 @@ from scipy.special import bdtr, ndtr
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import as_patients, count_patients
-from mococxr.metrics.intervals import correlation_over, difference_ends, proportion
+from mococxr.metrics.proportions import correlation_over, difference_ends, proportion
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,10 @@ def subgroups(study: StudyResults) -> dict[str, Any]:
         first = rows[0]
         caption = f"{first['target']}, {arm_label(study, first['arm'])}: {condition(study, first)}"
         tables.append((caption, _subgroup_table(rows, units(study))))
-    more = len(set(map(cell_key, study.rows("subgroups")))) - len(tables)
+        rates = study.rows("subgroup_rates", **{name: first[name] for name in CELL_KEYS})
+        if any(row["value"] is not None for row in rates):
+            tables.append((f"{caption}, at the threshold (subgroup_rates.csv)", _rates_table(rates)))
+    more = len(set(map(cell_key, study.rows("subgroups")))) - len(cells)
     rows = next(iter(cells.values()))
     measured, flagged = ([row for row in rows if row["auroc"] is not None], [row for row in rows if row["flagged"]])
     names = "; ".join(f"{row['attribute']} {row['group']}, {fmt.signed(row['gap'])}" for row in flagged)
@@ -274,6 +277,37 @@ def _subgroup_table(rows: list[Row], unit: str) -> Table:
         "grey line is the AUROC of the largest group of its kind."
     )
     return replace(tabulate(rows, columns, 2, note), bars=[bar(row) for row in rows], bar_head="Interval")
+
+
+RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "observed_expected": "Observed / expected"}
+"""The rates of `subgroup_rates.csv` as headings."""
+
+
+def _rates_table(rows: list[Row]) -> Table:
+    """A row for each group: each rate and its gap to the largest group."""
+    by_group: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        by_group.setdefault((row["attribute"], row["group"]), {})[row["rate"]] = row
+    shown = [title for rate, title in RATES.items() if any(rate in group for group in by_group.values())]
+    head = ["", "Group", *(text for title in shown for text in (title, "Gap"))]
+    body = [
+        [*names, *(text for rate, title in RATES.items() if title in shown for text in _rate_and_gap(group.get(rate)))]
+        for names, group in by_group.items()
+    ]
+    reasons = dict.fromkeys(row["reason"] for row in rows if row["value"] is None and row["reason"])
+    note = (
+        f"{FLAG}: the interval of the gap to the largest group excludes 0. Of one classifier: the first label subset and "
+        "pretraining run. Observed / expected: positives by the sum of the probabilities; 1 is right, above 1 they are too "
+        f"low. {' '.join(reasons)}"
+    )
+    return Table(head, body, 2, note.strip())
+
+
+def _rate_and_gap(row: Row | None) -> list[str]:
+    if row is None or row["value"] is None:
+        return [fmt.DASH, fmt.DASH]
+    gap = fmt.DASH if row["gap"] is None else fmt.interval(row, "gap", sign=True)
+    return [fmt.interval(row, "value"), f"{gap} {FLAG}" if row["flagged"] else gap]
 
 
 def planning(study: StudyResults) -> Table:

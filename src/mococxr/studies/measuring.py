@@ -9,9 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from mococxr import metrics
-from mococxr.errors import InputError, UndefinedError
-from mococxr.measure import operating
+from mococxr.errors import InputError
 from mococxr.measure.comparison import adjust
 from mococxr.measure.measures import Block, columns
 from mococxr.measure.subgroups import MAX_GROUPS, as_groups, subgroup_blocks
@@ -20,9 +18,9 @@ from mococxr.results import Row as Record
 from mococxr.settings import StudySettings, nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
-from mococxr.studies.cells import LEVEL, Key, Measured, cell_names, cell_row, join_units, measure, unit_values
+from mococxr.studies.cells import Key, Measured, cell_names, cell_row, measure, unit_values
 from mococxr.studies.design import Design
-from mococxr.studies.trial import validation_path
+from mococxr.studies.operating import Classifier, classifier_of, operating_rows, threshold_rows
 
 Rows = list[Record]
 ACROSS = {"linear": "finetune"}
@@ -71,7 +69,7 @@ def _add_target(
 ) -> int:
     """Add the rows of one target to the tables; the most undefined resamples of a cell."""
     asked_column = target.partition("=")[0] if "=" in target else None  # its groups would be of one class each
-    lost, thresholds = 0, dict[Key, float | None]()
+    lost, classifiers = 0, dict[Key, Classifier]()
     units = of_units(
         {name: values for name, values in groups.items() if name != asked_column}, design.test.store, measured
     )
@@ -81,21 +79,21 @@ def _add_target(
         row, undefined = cell_row(key, measured)
         lost = max(lost, undefined)
         tables["cells"].append(row)
-        calibrated, curve, elsewhere = operating_rows(out, key, measured)
-        tables["calibration"].append(calibrated)
-        tables["reliability"] += curve
-        tables["prevalence"] += elsewhere
-        tables["subgroups"] += subgroup_rows(key, measured, units)
-        thresholds[key] = calibrated.get("threshold")
+        classifier = classifiers[key] = classifier_of(out, key, measured)
+        for name, rows in operating_rows(key, classifier, measured).items():
+            tables[name] += rows
+        groups_of, rates_of = subgroup_rows(key, measured, units, classifier)
+        tables["subgroups"] += groups_of
+        tables["subgroup_rates"] += rates_of
         if arm != design.reference:
             tables["differences"].append(comparisons.difference_row(key, design.reference, measured))
             tables["variance"].append(comparisons.variance_row(key, design.reference, measured))
             tables["labels_saved"].append(comparisons.saved_row(key, design.reference, measured, design.fractions))
             if (other := ACROSS.get(mode)) in design.modes:
                 tables["across_modes"].append(comparisons.difference_row(key, design.reference, measured, other))
-    for key in thresholds:
+    for key in classifiers:
         if key[0] != design.reference:
-            tables["threshold_differences"] += threshold_rows(key, design.reference, measured, thresholds)
+            tables["threshold_differences"] += threshold_rows(key, design.reference, measured, classifiers)
     return lost
 
 
@@ -167,103 +165,40 @@ def of_units(groups: Mapping[str, pl.Series], store: Store, measured: Measured) 
     }
 
 
-def subgroup_rows(key: Key, measured: Measured, groups: Mapping[str, pl.Series]) -> list[Record]:
-    """Rows of `subgroups.csv` about one cell, of the mean over its trials; `p_holm` over all gaps of the cell."""
+def subgroup_rows(
+    key: Key, measured: Measured, groups: Mapping[str, pl.Series], classifier: Classifier
+) -> tuple[list[Record], list[Record]]:
+    """Rows of `subgroups.csv` about one cell, of the mean over its trials, and of `subgroup_rates.csv`, of its classifier;
+    `p_holm` over all gaps of the cell.
+    """
     if not measured.members(key):
-        return []
+        return [], []
     blocks = subgroup_blocks(
         groups, measured.labels, measured.scores(key), measured.patients, measured.resampling,
-        measured.how.group_minimum,
+        measured.how.group_minimum, classifier.called, classifier.probabilities,
     )  # fmt: skip
-    return [
-        cell_names(key) | {"attribute": block["column"]} | _row(group, block)
-        for block in blocks
-        for group in block["groups"]
-    ]
+    areas, rates = list[Record](), list[Record]()
+    for block in blocks:
+        for group in block["groups"]:
+            names = cell_names(key) | {"attribute": block["column"], "group": group["name"]}
+            names["against_group"] = block["against"]
+            sizes = {"n": group["rows"], "patients": group["patients"], "positives": group["positives"]}
+            area = _row(group["auroc"], "auroc", _gap(block["gaps"], group))
+            areas.append(names | sizes | area | {"low": area["auroc_low"], "high": area["auroc_high"]})
+            rates += [
+                names | {"rate": rate} | _row(group[rate], "value", _gap(gaps, group))
+                for rate, gaps in block["rate_gaps"].items()
+            ]
+    return areas, rates
 
 
-def _row(group: Block, block: Block) -> Record:
-    gap: Record = next((gap for gap in block["gaps"] if gap["group"] == group["name"]), {})
-    area = group["auroc"]
-    row: Record = {"group": group["name"], "n": group["rows"], "against_group": block["against"]}
-    row |= {name: group[name] for name in ("patients", "positives")}
-    row |= {"auroc": area["value"], "low": area["low"], "high": area["high"]}
-    row["reason"] = area.get("reason") or gap.get("reason")
+def _gap(gaps: list[Block], group: Block) -> Block:
+    return next((gap for gap in gaps if gap["group"] == group["name"]), {})
+
+
+def _row(number: Block, name: str, gap: Block) -> Record:
+    row = columns({name: number}, [name]) | {"reason": number.get("reason") or gap.get("reason")}
     if gap.get("p") is not None:
         row |= {"gap": gap["difference"], "gap_low": gap["low"], "gap_high": gap["high"]}
         row |= {"p_holm": gap["p_holm"], "flagged": int(gap["flagged"])}
     return row
-
-
-def threshold_rows(
-    key: Key, reference: str, measured: Measured, thresholds: Mapping[Key, float | None]
-) -> list[Record]:
-    """Rows of `threshold_differences.csv`: the arm of `key` less the reference, of the classifiers whose thresholds
-    `calibration.csv` has.
-    """
-    other = (reference, *key[1:])
-    names = cell_names(key) | {"against": reference}
-    values, firsts = (thresholds[key], thresholds[other]), [measured.first(cell) for cell in (key, other)]
-    if values[0] is None or values[1] is None:
-        reason = "an arm has no threshold (calibration.csv says why)"
-        return [names | {"rate": rate, "reason": reason} for rate in RATES[:2]]
-    scores = [measured.scores_TG[measured.done.index(first)] for first in firsts if first is not None]
-    blocks = operating.paired_blocks(
-        measured.labels, (scores[0], scores[1]), (values[0], values[1]), measured.patients, LEVEL
-    )
-    renamed = {"value": "difference", "only_a": "only_arm", "only_b": "only_reference"}
-    return [
-        names | {"rate": rate} | {renamed.get(name, name): value for name, value in block.items()}
-        for rate, block in blocks.items()
-    ]
-
-
-METHOD = "platt"
-PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Shares of positives for which `prevalence.csv` has the predictive values."""
-RATES = ("sensitivity", "specificity", "ppv", "npv")
-
-
-def operating_rows(out: Path, key: Key, measured: Measured) -> tuple[Record, Rows, Rows]:
-    """A row of `calibration.csv`, and the rows of `reliability.csv` and `prevalence.csv`, of the cell's first draw."""
-    how = measured.how
-    row = cell_names(key) | {"method": METHOD, "wanted_sensitivity": how.sensitivity}
-    first = measured.first(key)
-    if first is None:
-        return row | {"reason": measured.reason(key)}, [], []
-    row.update(draw=first["draw"], prevalence=float(measured.labels.mean()))
-    path = validation_path(out, first["id"])
-    if not path.is_file():
-        return row | {"reason": "there are no validation images with a label and a score"}, [], []
-    images = pl.read_parquet(path)
-    labels, scores, patients = join_units(images, images["score"].to_numpy(), how.unit, how.aggregate)
-    row.update(n_validation=int(labels.size), validation_positives=int(labels.sum()))
-    nothing = "neither calibration nor threshold is chosen"
-    few = metrics.too_few(labels, patients, consequence=nothing, split="validation")
-    if few is not None:
-        return row | {"reason": few}, [], []
-    tested = measured.labels, measured.scores_TG[measured.done.index(first)], measured.patients
-    rule = operating.ThresholdRule("sensitivity", sensitivity=how.sensitivity)
-    threshold = operating.choose_threshold(rule, labels, scores, patients)
-    blocks, point = operating.point_block(threshold, *tested, measured.resampling)
-    row |= {"threshold": threshold} | columns(blocks, RATES)
-    row["reason"] = operating.why_undefined(blocks, RATES)
-    prevalence = [
-        cell_names(key) | {"prevalence": block["prevalence"]} | columns(block, ("ppv", "npv"))
-        | {"reason": operating.why_undefined(block, ("ppv", "npv"))}
-        for block in operating.predictive_blocks(point, PREVALENCES)
-    ]  # fmt: skip
-    try:
-        calibrator = metrics.fit_calibrator(METHOD, labels, metrics.as_logits(scores), patients)
-        probabilities = calibrator.apply(metrics.as_logits(tested[1]))
-        block = operating.calibration_block(tested[0], probabilities, tested[2], measured.resampling)
-    except UndefinedError as error:
-        return row | {"reason": f"no calibration: {error}"}, [], prevalence
-    row |= {"ece_if_perfect": block["ece_if_perfect"]} | columns(block, operating.CALIBRATION)
-    curve = [
-        cell_names(key)
-        | {"bin": i, "mean_probability": point["mean_probability"], "observed": point["value"], "count": point["rows"]}
-        | {"low": point["low"], "high": point["high"]}
-        for i, point in enumerate(block["curve"])
-    ]
-    return row, curve, prevalence

@@ -1,0 +1,134 @@
+"""One classifier of a cell in use: its threshold and calibration from validation units, judged on the test units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mococxr import metrics
+from mococxr.errors import UndefinedError
+from mococxr.measure import operating
+from mococxr.measure.measures import columns
+from mococxr.results import Row as Record
+from mococxr.studies.cells import LEVEL, Floats, Key, Measured, cell_names, join_units
+from mococxr.studies.trial import validation_path
+
+METHOD = "platt"
+PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Shares of positives for which `prevalence.csv` has the predictive values."""
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trial with what its validation units gave: G test units.
+
+    Args:
+        record: of the trial; None where the cell has none that is done.
+        scores: of the test units, (G,).
+        n_validation, validation_positives: units that chose threshold and calibration.
+        threshold, probabilities: of the score; calibrated, (G,); None where validation defines none.
+        reason: why there is no threshold, or no calibration.
+    """
+
+    record: Record | None
+    scores: Floats | None = None
+    n_validation: int | None = None
+    validation_positives: int | None = None
+    threshold: float | None = None
+    probabilities: Floats | None = None
+    reason: str | None = None
+
+    @property
+    def called(self) -> NDArray[np.bool_] | None:
+        """Which test units are called positive."""
+        return None if self.threshold is None or self.scores is None else self.scores >= self.threshold
+
+
+def classifier_of(out: Path, key: Key, measured: Measured) -> Classifier:
+    """The classifier of the first draw and run of a cell."""
+    first = measured.first(key)
+    return Classifier(None, reason=measured.reason(key)) if first is None else fitted(out, first, measured)
+
+
+def fitted(out: Path, record: Record, measured: Measured) -> Classifier:
+    """The classifier of a trial that is done."""
+    how, scores = measured.how, measured.scores_TG[measured.done.index(record)]
+    path = validation_path(out, record["id"])
+    if not path.is_file():
+        return Classifier(record, scores, reason="there are no validation images with a label and a score")
+    images = pl.read_parquet(path)
+    labels, inputs, patients = join_units(images, images["score"].to_numpy(), how.unit, how.aggregate)
+    sizes = int(labels.size), int(labels.sum())
+    nothing = "neither calibration nor threshold is chosen"
+    few = metrics.too_few(labels, patients, consequence=nothing, split="validation")
+    if few is not None:
+        return Classifier(record, scores, *sizes, reason=few)
+    rule = operating.ThresholdRule("sensitivity", sensitivity=how.sensitivity)
+    threshold = operating.choose_threshold(rule, labels, inputs, patients)
+    try:
+        calibrator = metrics.fit_calibrator(METHOD, labels, metrics.as_logits(inputs), patients)
+    except UndefinedError as error:
+        return Classifier(record, scores, *sizes, threshold, reason=f"no calibration: {error}")
+    return Classifier(record, scores, *sizes, threshold, calibrator.apply(metrics.as_logits(scores)))
+
+
+def operating_rows(key: Key, classifier: Classifier, measured: Measured) -> dict[str, list[Record]]:
+    """The rows of `calibration.csv`, `reliability.csv` and `prevalence.csv` about one cell."""
+    row = cell_names(key) | {"method": METHOD, "wanted_sensitivity": measured.how.sensitivity}
+    row |= {"n_validation": classifier.n_validation, "validation_positives": classifier.validation_positives}
+    row |= {"threshold": classifier.threshold, "reason": classifier.reason}
+    tables: dict[str, list[Record]] = {"calibration": [row], "reliability": [], "prevalence": []}
+    if classifier.record is None:
+        return tables
+    row |= {"draw": classifier.record["draw"], "prevalence": float(measured.labels.mean())}
+    if classifier.threshold is not None and classifier.scores is not None:
+        tested = measured.labels, classifier.scores, measured.patients, measured.resampling
+        blocks, point = operating.point_block(classifier.threshold, *tested)
+        row |= columns(blocks, RATES)
+        row["reason"] = classifier.reason or operating.why_undefined(blocks, RATES)
+        tables["prevalence"] = [
+            cell_names(key) | {"prevalence": block["prevalence"]} | columns(block, ("ppv", "npv"))
+            | {"reason": operating.why_undefined(block, ("ppv", "npv"))}
+            for block in operating.predictive_blocks(point, PREVALENCES)
+        ]  # fmt: skip
+    if classifier.probabilities is not None:
+        try:
+            tables["reliability"] = _calibrated(row, key, classifier.probabilities, measured)
+        except UndefinedError as error:
+            row["reason"] = f"no calibration: {error}"
+    return tables
+
+
+def _calibrated(row: Record, key: Key, probabilities: Floats, measured: Measured) -> list[Record]:
+    """The numbers of the calibration are put into the row; the rows of the reliability curve."""
+    block = operating.calibration_block(measured.labels, probabilities, measured.patients, measured.resampling)
+    row |= {"ece_if_perfect": block["ece_if_perfect"]} | columns(block, operating.CALIBRATION)
+    return [
+        cell_names(key)
+        | {"bin": i, "mean_probability": point["mean_probability"], "observed": point["value"], "count": point["rows"]}
+        | {"low": point["low"], "high": point["high"]}
+        for i, point in enumerate(block["curve"])
+    ]
+
+
+def threshold_rows(key: Key, reference: str, measured: Measured, classifiers: Mapping[Key, Classifier]) -> list[Record]:
+    """Rows of `threshold_differences.csv`: the arm of `key` less the reference, each at its own threshold."""
+    a, b = classifiers[key], classifiers[reference, *key[1:]]
+    names = cell_names(key) | {"against": reference}
+    if a.threshold is None or b.threshold is None or a.scores is None or b.scores is None:
+        reason = "an arm has no threshold (calibration.csv says why)"
+        return [names | {"rate": rate, "reason": reason} for rate in RATES[:2]]
+    blocks = operating.paired_blocks(
+        measured.labels, (a.scores, b.scores), (a.threshold, b.threshold), measured.patients, LEVEL
+    )
+    renamed = {"value": "difference", "only_a": "only_arm", "only_b": "only_reference"}
+    return [
+        names | {"rate": rate} | {renamed.get(name, name): value for name, value in block.items()}
+        for rate, block in blocks.items()
+    ]
