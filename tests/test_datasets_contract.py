@@ -15,7 +15,7 @@ import pytest
 import small_sets
 from archive_images import write_archive
 from mococxr.datasets import READERS, Dataset, read_dataset
-from mococxr.datasets.tables import FIXED
+from mococxr.datasets.dataset import FIXED
 from mococxr.errors import InputError
 from mococxr.preparation.pseudonymised import pseudonymise
 from mococxr.privacy import Key

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from mococxr import workers
 from mococxr.datasets.dicom_scan import holds_dicom
-from mococxr.datasets.own import NAMES, first_names
-from mococxr.datasets.tables import header, read_lines, read_table
+from mococxr.datasets.own import NAMES
 from mococxr.datasets.walk import UNFIT, Walk, any_image, by_suffix, fits, printable
 from mococxr.errors import ImageError, InputError, Shown
 from mococxr.images import Reading, decode_image, dicom, read_bytes, resize_shorter
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
 from mococxr.store import Store
+from mococxr.tables import first_names, header, read_lines, read_table
 from mococxr.workers import CRASHED, surviving_map
 
 _LISTS = (".csv", ".tsv", ".txt", ".xlsx")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mococxr.datasets import brax, chexpert, dicom, mimic, nih, openi, own, padchest, rsna, shenzhen, tbx11k, vindr, xrv
 from mococxr.datasets.dataset import Dataset, Reader, Request, finish
-from mococxr.datasets.tables import header
 from mococxr.datasets.walk import fits, printable
 from mococxr.errors import InputError, Shown, message
 from mococxr.privacy import redacted_errors
+from mococxr.tables import header
 
 __all__ = ["READERS", "Dataset", "read_dataset"]
 

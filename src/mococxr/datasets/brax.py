@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from mococxr.datasets import chexpert, tables
+from mococxr import tables
+from mococxr.datasets import chexpert
 from mococxr.datasets.dataset import Reader, Request, Rows, needed, newest_table
-from mococxr.datasets.tables import read_table
+from mococxr.tables import read_table
 
 _find = newest_table("master_spreadsheet*.csv*")  # the updated table is the last by name
 

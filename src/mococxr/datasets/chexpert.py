@@ -13,11 +13,11 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets import tables
+from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows
-from mococxr.datasets.tables import Table, header, read_table
 from mococxr.datasets.walk import Walk
 from mococxr.errors import InputError, Shown
+from mococxr.tables import Table, header, read_table
 
 LABELS = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets.tables import FIXED, DescribeRow, Table, refuse_rows
 from mococxr.errors import InputError, Shown, message
 from mococxr.images import SUFFIXES
+from mococxr.tables import DescribeRow, Table, identifiers, refuse_rows
+
+FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
+"""The columns every dataset has, in order, before its labels and its metadata."""
+RESERVED = {*FIXED, "row", "height", "width", "sha256"}
+"""Names of the store's own columns: a label or metadata column of such a name is renamed."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,10 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[Shown, ...
             dataset=Shown(reader.name),
             passed_by=Shown(" ".join(read.notes), " ".join(note.redacted for note in read.notes)),
         )
-    frame = frame.with_columns(path=clean_paths(frame["path"], describe))
+    frame = frame.with_columns(
+        clean_paths(frame["path"], describe).alias("path"),
+        *(identifiers(frame[name]) for name in ("patient", "study") if name in frame.columns),
+    )
     _refuse_duplicates(frame["path"], describe)
     frame, extra, known = _with_patients(frame, read, request)
     frame = frame.with_columns(
@@ -254,6 +262,20 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
         "Give paths inside the source, relative to the table's folder or to the source.", path=paths,
     )  # fmt: skip
     return clean
+
+
+def unreserved(names: Sequence[str]) -> dict[str, str]:
+    """Old name -> new name for the columns whose name is one of the store's own."""
+    taken = set(names)
+    renamed: dict[str, str] = {}
+    for name in names:
+        if name in RESERVED:
+            fresh = f"{name}_in_table"
+            while fresh in taken:
+                fresh += "_"
+            taken.add(fresh)
+            renamed[name] = fresh
+    return renamed
 
 
 def _refuse_duplicates(paths: pl.Series, describe_row: DescribeRow) -> None:

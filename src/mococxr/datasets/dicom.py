@@ -11,13 +11,13 @@ from collections import Counter
 
 import polars as pl
 
-from mococxr.datasets import tables
+from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, stands_for_all
 from mococxr.datasets.dicom_scan import facts_of, holds_dicom
-from mococxr.datasets.own import first_names, other_columns, relative_to
-from mococxr.datasets.tables import Table, read_table
+from mococxr.datasets.own import other_columns, relative_to
 from mococxr.datasets.walk import Walk, any_name
 from mococxr.errors import InputError, Shown, message
+from mococxr.tables import Table, first_names, read_table
 
 OWN = ("laterality", "device", "acquisition", "day")
 """What the headers give beside the fixed columns: a letter, maker and model, the image's number in its study, and
@@ -179,7 +179,7 @@ def _labels_of(
     note = message(
         "Labels by {column}: of {count:,} images {matched:,} have a row, {none:,} none; {unused:,} rows have no image.",
         column=Shown(column), count=len(images), matched=matched, none=len(images) - matched,
-        unused=len(values) - len(used),
+        unused=len(values) - len(used) + table_keys.null_count(),
     )  # fmt: skip
     return joined.drop("_key"), tuple(labels.columns), tuple(metadata.columns), (note, *remarks)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets import chexpert, tables
+from mococxr import tables
+from mococxr.datasets import chexpert
 from mococxr.datasets.dataset import Reader, Request, Rows, tables_in
-from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError, Shown
+from mococxr.tables import Table, read_table
 
 
 def _table_of(request: Request, kind: str) -> Path | None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets import tables
+from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
-from mococxr.datasets.tables import Table, read_lines, read_table
 from mococxr.errors import Shown
+from mococxr.tables import Table, read_lines, read_table
 
 LABELS = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration",
@@ -36,7 +36,7 @@ def _read(request: Request) -> Rows:
         "path": locate(image, request.root, _FOLDERS, "images/" + image),
         "patient": patient,
         "study": patient + "-" + table["Follow-up #"],
-        "view": table["View Position"],
+        "view": tables.views(table["View Position"]),
         "sex": tables.sexes(table["Patient Gender"]),
         "age": tables.ages(table["Patient Age"]),
     })  # fmt: skip

@@ -16,10 +16,10 @@ from xml.etree import ElementTree
 
 import polars as pl
 
-from mococxr.datasets import tables
+from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, tables_in
-from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError, Shown
+from mococxr.tables import Table, read_table
 
 FINDINGS = {
     "Normal": ("normal",),
@@ -166,7 +166,7 @@ def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, tupl
             "{path} has no indiana_reports.csv beside it.", "Put it there: it holds the labels.", path=path
         )
     reports = read_table(beside)
-    view = images["projection"].str.to_titlecase()
+    view = tables.views(images["projection"])
     rows = pl.DataFrame({"image": images["filename"], "patient": images["uid"], "view": view})
     headings = reports["MeSH"].fill_null("").str.split(";")
     return rows, pl.DataFrame({"patient": reports["uid"], "headings": headings}), (images, reports)

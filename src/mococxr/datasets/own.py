@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets import tables
-from mococxr.datasets.dataset import Reader, Request, Rows, clean_paths
-from mococxr.datasets.tables import Table, read_table
+from mococxr import tables
+from mococxr.datasets.dataset import Reader, Request, Rows, clean_paths, unreserved
 from mococxr.datasets.walk import Walk
 from mococxr.errors import InputError, Shown, message
 from mococxr.splits import SPLIT_WORDS
+from mococxr.tables import Table, first_names, read_table, words
 
 NAMES = {
     "path": ("path", "image", "file", "filename"),
@@ -46,11 +46,16 @@ def read_own(request: Request) -> Rows:
         )
     rows = pl.DataFrame({name: table.frame[column] for name, column in fixed.items()})
     notes: list[Shown] = []
-    if "age" in rows.columns:
-        rows, notes = _with_ages(rows)
+    if "view" in rows.columns:
+        rows = rows.with_columns(tables.views(rows["view"]))
+    for name, meaning, kind in (("sex", tables.sexes, "neither M nor F"), ("age", tables.ages, "not numbers from 0")):
+        if name in rows.columns:
+            rows, remarks = _understood(rows, name, meaning, kind)
+            notes += remarks
     if "split" in rows.columns:
         rows = rows.with_columns(tables.split_names(rows["split"], table.describe_row))
     labels, metadata, remarks = other_columns(table, fixed, request.label)
+    notes += remarks
     root, paths = _locate(rows["path"], table.path.parent, request)
     paths = clean_paths(paths, table.describe_row)
     return Rows(
@@ -62,7 +67,7 @@ def read_own(request: Request) -> Rows:
         root=root,
         source=root.resolve().name,
         has_official_split="split" in rows.columns and rows["split"].null_count() < rows.height,
-        notes=(*_unlisted(paths, root, request.source.is_dir(), table.path), *notes, *remarks),
+        notes=(*_unlisted(paths, root, request.source.is_dir(), table.path), *notes),
     )
 
 
@@ -87,26 +92,20 @@ def _table_of(request: Request) -> Path:
     return paths[0]
 
 
-def first_names(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Kind of column -> the column of a table that goes by the first of its names; case, blanks, `_` and `-` ignored."""
-
-    def plain(name: str) -> str:
-        return name.lower().translate(str.maketrans("", "", " _-\t"))
-
-    by_name = {plain(name): name for name in reversed(columns)}
-    columns_of = {
-        kind: [by_name[plain(name)] for name in some if plain(name) in by_name] for kind, some in names.items()
-    }
-    return {kind: some[0] for kind, some in columns_of.items() if some}
-
-
-def _with_ages(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Shown]]:
-    """Ages as numbers; the words among them are counted."""
-    years = tables.ages(rows["age"])
-    lost = years.null_count() - rows["age"].null_count()
-    example = rows["age"].filter(years.is_null() & rows["age"].is_not_null())
-    text = "{count:,} ages are not numbers from 0: treated as unknown, e.g. {value!r}."
-    return rows.with_columns(age=years), [message(text, count=lost, value=example[0])] if lost else []
+def _understood(
+    rows: pl.DataFrame, name: str, meaning: Callable[[pl.Series], pl.Series], kind: str
+) -> tuple[pl.DataFrame, list[Shown]]:
+    """A column by what its words mean; those that mean nothing are counted."""
+    values = meaning(rows[name])
+    lost = values.is_null() & rows[name].is_not_null() & ~rows[name].str.to_lowercase().is_in(["u"]).fill_null(False)
+    text = "{count:,} values of {name} are {kind}: treated as unknown, e.g. {value!r}."
+    example = rows[name].filter(lost)
+    note = (
+        message(text, count=len(example), name=Shown(name), kind=Shown(kind), value=example[0])
+        if len(example)
+        else None
+    )
+    return rows.with_columns(values.alias(name)), [note] if note else []
 
 
 def other_columns(
@@ -123,9 +122,9 @@ def other_columns(
                 table=table.path,
                 name=Shown(name),
             )
-    chosen = stated or [name for name in others if tables.is_label(table.frame[name])]
+    chosen = stated or [name for name in others if words.is_label(table.frame[name])]
     rest = [name for name in others if name not in chosen]
-    new = tables.unreserved(others)
+    new = unreserved(others)
     labels = pl.DataFrame([tables.label_values(table.frame[name], table.describe_row) for name in chosen])
     metadata = pl.DataFrame([tables.typed(table.frame[name]) for name in rest])
     kept = "The column {old!r} is kept as {name!r}: the store has one of that name."
@@ -140,7 +139,7 @@ def other_columns(
 def _nearly(table: Table, name: str) -> Shown | None:
     """A remark on a metadata column that is a label column but for a few values."""
     text = table.frame[name]
-    wrong = ~tables.known_labels(text) & text.is_not_null()
+    wrong = ~words.known_labels(text) & text.is_not_null()
     filled = len(text) - text.null_count()
     if not filled or wrong.sum() > (1 - NEARLY) * filled:
         return None
@@ -247,7 +246,7 @@ def _read_folder(request: Request) -> Rows:
         note = Shown("Folder names may name patients: those that are findings become labels by --label NAME.")
     elif labels:
         note = message("Classes by folder: {names}.", names=", ".join(labels))
-    renamed = tables.unreserved(labels)
+    renamed = unreserved(labels)
     columns = {
         renamed.get(name, name): pl.when(classes.is_in(names)).then((classes == name).cast(pl.Int8)) for name in labels
     }

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from mococxr.datasets import tables
+from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
-from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import Shown
+from mococxr.tables import Table, read_table
 
 FINDINGS = {
     "Normal": ("normal",),

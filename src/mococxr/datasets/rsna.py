@@ -12,11 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr import files
-from mococxr.datasets import tables
+from mococxr import files, tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table, tables_in
-from mococxr.datasets.tables import Table, read_table
 from mococxr.errors import InputError, message
+from mococxr.tables import Table, read_table
 
 LABELS = ("Lung Opacity", "Normal")
 """Target, and the class `Normal` of the table of classes."""

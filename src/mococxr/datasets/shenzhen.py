@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets import tables
+from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows
 from mococxr.errors import InputError, Shown
 

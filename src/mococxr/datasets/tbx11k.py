@@ -10,11 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr import files
-from mococxr.datasets import tables
+from mococxr import files, tables
 from mococxr.datasets.dataset import Reader, Request, Rows
-from mococxr.datasets.tables import Table, header, read_lines, read_table
 from mococxr.errors import InputError, Shown
+from mococxr.tables import Table, header, read_lines, read_table
 
 LABELS = ("Tuberculosis", "Active Tuberculosis", "Latent Tuberculosis", "Sick")
 """`Sick` is sick without tuberculosis. Of an image with tuberculosis of unknown kind, active and latent are unknown."""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.datasets import tables
+from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, locate, tables_in
-from mococxr.datasets.tables import Table, header, read_table
 from mococxr.errors import InputError, Shown
+from mococxr.tables import Table, header, read_table
 
 _TABLES = {"image_labels_train.csv*": "train", "image_labels_test.csv*": "test"}
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import polars as pl
 
 from mococxr import console, files
-from mococxr.datasets import own, tables
-from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets import own
+from mococxr.datasets.dataset import Reader, Request, Rows, unreserved
 from mococxr.errors import InputError, Shown
 
 TABLE = "xrv.csv"
@@ -112,7 +112,7 @@ def _table(dataset: Any) -> pl.DataFrame:
         pairs = zip(dataset.csv["sex_male"], dataset.csv["sex_female"], strict=True)
         facts["sex"] = ["M" if male and not female else "F" if female and not male else None for male, female in pairs]
     table = pl.DataFrame(facts)
-    new = tables.unreserved([*table.columns, *names])
+    new = unreserved([*table.columns, *names])
     for name, value in zip(names, values.T, strict=True):
         sure = np.isin(value, (0, 1, -1))
         label = pl.Series(np.where(sure, value, -1), nan_to_null=True).cast(pl.Int8)

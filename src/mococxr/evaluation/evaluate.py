@@ -52,12 +52,14 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         for table, score in zip(tables, settings.score, strict=True)
     ]
     result = blocks[0]
+    read = [note for file in inputs.values() for note in file.notes]
     if len(blocks) > 1:
         comparison.adjust([block["comparison"] for block in blocks if block["comparison"]])
         notes = list(dict.fromkeys(note for block in blocks for note in block["notes"]))
         labels_NL = np.stack([np.where(table.known, table.labels, np.nan) for table in tables], axis=1)
         scores_NL = np.stack([np.where(table.known, table.scores, 0.0) for table in tables], axis=1)
         result = {"labels": blocks, **averages(labels_NL, scores_NL, tables[0].patients, how), "notes": notes}
+    result["notes"] = [*read, *result["notes"]]
     if settings.json:
         files.write_json(settings.json, result)
     console.result(summary(result))

@@ -6,16 +6,16 @@ Rows are counted from 1 below the header in every message.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr import metrics
+from mococxr import metrics, tables
 from mococxr.errors import InputError
 from mococxr.metrics.checks import count_patients
+from mococxr.tables import words
 
 Floats = NDArray[np.float64]
 ONE_ROW_EACH = "Give both tables one row per image, in the same order or paired by --key COLUMN."
@@ -100,32 +100,24 @@ class Table:
 
 @dataclass(frozen=True)
 class PredictionFile:
-    """A file of predictions; every cell of a CSV is text until a column is asked for."""
+    """A file of predictions; every cell is text until a column is asked for."""
 
-    path: Path
-    frame: pl.DataFrame
+    read_as: tables.Table
 
     @classmethod
     def read(cls, path: Path) -> PredictionFile:
-        """Read a .csv or .parquet.
+        """Read a table; errors as `tables.read_table`."""
+        return cls(tables.read_table(Path(path)))
 
-        Raises:
-            InputError: it cannot be read as a table, or has no rows.
-        """
-        path = Path(path)
-        if path.suffix not in (".csv", ".parquet"):
-            raise InputError(f"{path} is neither .csv nor .parquet.", "Save the table as one of them.")
-        try:
-            content = path.read_bytes()  # polars would take `*` and `[` in a name for a pattern
-            if path.suffix == ".csv":
-                return cls(path, pl.read_csv(content, infer_schema=False))
-            return cls(path, pl.read_parquet(BytesIO(content)))
-        except OSError as error:
-            raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
-        except pl.exceptions.PolarsError as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            problem = f"{path} cannot be read as a table: {reason}."
-            raise InputError(problem, "Save it again as CSV (UTF-8) or Parquet.") from error
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.read_as.path
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be guessed in reading it."""
+        return self.read_as.notes
 
     def table(
         self, label: str, score: str, patient: str | None, key: str | None, groups: tuple[str, ...] = ()
@@ -135,59 +127,53 @@ class PredictionFile:
         Raises:
             InputError: a missing column, or a cell that cannot be used.
         """
-        for column in (label, score, patient, key, *groups):
-            if column is not None:
-                self._check(column)
-        if not self.frame.height:
-            raise InputError(f"{self.path} has a header and no rows.", "Give a table with one row per image.")
-        labels, scores = self._numbers(label), self._numbers(score)
+        labels, scores = self._labels(label), self._scores(score)
         known = np.isin(labels, (0, 1))
-        bad_labels = ~(np.isnan(labels) | known | (labels == -1))
-        self._refuse(label, bad_labels, "Labels are 1, 0, -1 or blank.")
         self._refuse(score, known & ~np.isfinite(scores), "Every labelled row needs a finite score.")
         patients = self._names(patient, known) if patient else None
-        keys = self._names(key, np.full(self.frame.height, True)) if key else None
-        if key:
-            repeated = self.frame[key].cast(pl.String).is_first_distinct().not_().to_numpy()
+        keys = self._names(key, np.full(labels.size, True)) if key else None
+        if key and keys is not None:
+            repeated = pl.Series(keys).is_first_distinct().not_().to_numpy()
             self._refuse(key, repeated, "Each key may occur on one row only.")
-        return Table(self.path, label, labels, scores, patients, keys, {name: self.frame[name] for name in groups})
+        return Table(self.path, label, labels, scores, patients, keys, {name: self._groups(name) for name in groups})
 
-    def _check(self, column: str) -> None:
-        """Refuse a column that is absent, occurs twice, or holds no single values."""
-        if column not in self.frame.columns:
-            names = ", ".join(self.frame.columns)
-            raise InputError(f"{self.path} has no column {column!r}.", f"Its columns are: {names}.")
-        if f"{column}_duplicated_0" in self.frame.columns:  # the name that polars gives the second one
-            raise InputError(f"{self.path} has two columns {column!r}.", "Rename one of them.")
-        kind = self.frame[column].dtype
-        if kind.is_nested() or kind.is_temporal():
-            raise InputError(f"{self.path}, column {column!r} holds {kind}.", "Give a column of numbers or text.")
+    def _labels(self, column: str) -> Floats:
+        """1, 0, -1 or NaN where blank."""
+        cells = self.read_as[column]
+        values = words.labels(cells)
+        unread = (values.is_null() & cells.is_not_null()).to_numpy()
+        self._refuse(column, unread, "Labels are 1, 0, -1 or blank, or words such as yes and no.")
+        return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
-    def _numbers(self, column: str) -> Floats:
+    def _scores(self, column: str) -> Floats:
         """A column as float64; blank is NaN."""
-        cells = self.frame[column]
-        if not (cells.dtype.is_numeric() or cells.dtype == pl.Boolean):
-            cells = cells.cast(pl.String).str.strip_chars()
-            cells = cells.set(cells == "", None)
-        numbers = cells.cast(pl.Float64, strict=False)
+        cells = self.read_as[column]
+        numbers = tables.numbers(cells)
         unread = (numbers.is_null() & cells.is_not_null()).to_numpy()
         self._refuse(column, unread, "This column must hold numbers.")
-        return numbers.fill_null(float("nan")).to_numpy().astype(np.float64)
+        return numbers.fill_null(float("nan")).to_numpy()
 
     def _names(self, column: str, needed: NDArray[np.bool_]) -> NDArray:
         """A column of ids as text; blank is refused where `needed`."""
-        cells = self.frame[column].cast(pl.String).fill_null("")
-        self._refuse(column, needed & (cells.str.strip_chars() == "").to_numpy(), "No id may be blank.")
-        return cells.to_numpy().astype(str)
+        cells = tables.identifiers(self.read_as[column])
+        self._refuse(column, needed & cells.is_null().to_numpy(), "No id may be blank.")
+        return cells.fill_null("").to_numpy().astype(str)
+
+    def _groups(self, column: str) -> pl.Series:
+        """The group of each row, null where unknown; sex and view by the words in use."""
+        cells = self.read_as[column]
+        if column.lower() in ("sex", "gender"):
+            return tables.sexes(cells, others=True)
+        return tables.views(cells) if column.lower() == "view" else tables.identifiers(cells)
 
     def _refuse(self, column: str, bad: NDArray[np.bool_], way_out: str) -> None:
         """Name the first bad cell of a column."""
         if bad.any():
             row = int(np.argmax(bad))
-            value = self.frame[column][row]
+            value = self.read_as[column][row]
             more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
-            shown = "blank" if value is None else repr(value)
-            raise InputError(f"{self.path}, row {row + 1}, column {column!r}: {shown}{more}.", way_out)
+            shown = "unknown or blank" if value is None else repr(value)
+            raise InputError(f"{self.path}, {self.read_as.position(row)}, column {column!r}: {shown}{more}.", way_out)
 
 
 def paired(first: Table, second: Table, key: str | None) -> Table:

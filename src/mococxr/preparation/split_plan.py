@@ -11,11 +11,11 @@ import polars as pl
 
 from mococxr import console, files
 from mococxr.datasets import Dataset
-from mococxr.datasets.tables import read_table
 from mococxr.errors import InputError, Shown
 from mococxr.preparation.pseudonymised import Pseudonymisation
 from mococxr.privacy import are_pseudonyms
 from mococxr.splits import SPLITS, explicit_split, filling_seed, hashed_split, refuse_few, stratified_split
+from mococxr.tables import identifiers, read_table
 
 SHOWN = 12
 """Labels named in one warning."""
@@ -145,8 +145,8 @@ def _stated(
         table = _read_lists(split_file, dataset)
     else:
         read = read_table(split_file)
-        table = read.frame.select(patient=read.column("patient"), split=read.column("split"))
-        _refuse_strangers(table["patient"].drop_nulls(), dataset, split_file, pseudonyms)
+        table = pl.DataFrame({"patient": identifiers(read["patient"]), "split": read["split"]}).drop_nulls("patient")
+        _refuse_strangers(table["patient"], dataset, split_file, pseudonyms)
     if pseudonyms is not None:
         table = table.with_columns(patient=pseudonyms.patients(table["patient"]))
         name, rule = "the split file", "as stated in a file"

@@ -21,6 +21,7 @@ from mococxr.reproduction.recipe import TASKS
 from mococxr.settings import ReproduceSettings
 from mococxr.splits import paper_draws, sample_patients
 from mococxr.store import Store
+from mococxr.tables import read_table
 
 PAPERS = {"rows": 223_414, "patients": 64_540, "studies": 187_641}
 """The paper's `train.csv`."""
@@ -107,7 +108,7 @@ def _written_paths(root: Path) -> pl.Series:
     tables = [folder / "train.csv" for folder in folders if (folder / "train.csv").is_file()]
     if not tables:
         raise InputError(f"{root} has no train.csv.", "Give the folder of the release by --root.")
-    return pl.read_csv(tables[0], columns=["Path"], infer_schema=False)["Path"]
+    return read_table(tables[0])["Path"]
 
 
 def _labels(rows: pl.DataFrame, tasks: tuple[str, ...]) -> dict[str, NDArray[np.int8]]:

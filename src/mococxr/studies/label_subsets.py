@@ -16,6 +16,7 @@ from mococxr import console
 from mococxr.errors import InputError, UndefinedError
 from mococxr.heads.targets import Target, draw_labelled
 from mococxr.store import Store
+from mococxr.tables import identifiers, read_table
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,9 @@ def _tables(folder: Path, fraction: float) -> list[Path]:
 
 def _table_rows(table: Path, store: Store) -> NDArray[np.int64]:
     """The store's rows that a table names, in order."""
-    try:
-        images = pl.read_csv(table, infer_schema=False).select("path", "patient")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{table} is not a table of `path, patient`: {error}.", "Fix or remove it.") from error
+    read = read_table(table)
+    images = pl.DataFrame({"path": read["path"], "patient": identifiers(read["patient"])})
+    images = images.filter(pl.col("path").is_not_null())
     index = store.index.select("row", "path", "patient")
     matched = images.join(index.select("row", "path"), on="path", how="left", maintain_order="left")
     if matched["row"].null_count():
