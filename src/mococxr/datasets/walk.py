@@ -24,7 +24,7 @@ _SYSTEM = frozenset({
 })  # fmt: skip
 """Folders that NAS, desktops and file systems make, in lower case: what lies there are thumbnails and deleted files."""
 _FOREIGN = re.compile(
-    r"\.(png|jpe?g|jfif|jpe|tiff?|bmp|dib|gif|webp|avif|hei[cf]|jp2|j2k|svg|psd|p[gnp]m|csv|tsv|txt|md|log|json|ya?ml|xml"
+    r"\.(png|jpe?g|jfif|jpe|tiff?|bmp|dib|gif|webp|avif|hei[cf]|jp[2cxf]|j2[kc]|svg|psd|p[gnp]m|csv|tsv|txt|md|log|json|ya?ml|xml"
     r"|html?|css|js|pdf|docx?|xlsx?|pptx?|zip|gz|tgz|bz2|xz|7z|rar|tar|exe|dll|so|jar|class|ini|inf|bat|sh|py|ipynb|db"
     r"|sqlite|parquet|npy|npz|mp4|avi|nii|nrrd|mhd|raw|bak|tmp|part)$",
     re.IGNORECASE,

@@ -25,6 +25,9 @@ __all__ = [
     "shape_of",
 ]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".dcm", ".dicom")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".jp2", ".j2k", ".j2c",
+    ".jpc", ".jpx", ".jpf", ".dcm", ".dicom",
+)  # fmt: skip
 """What is taken for an image in a folder that is searched; a file named by a table or by the user may be called
 anything, as its first bytes decide."""

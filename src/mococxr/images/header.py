@@ -1,22 +1,27 @@
-"""What an image's header says, read without decoding a pixel: PNG, JPEG, TIFF and BMP.
+"""What an image's header says, read without decoding a pixel: PNG, JPEG, TIFF, BMP, WebP and JPEG 2000.
 
 The header decides what is refused (size, sample type, pages, a file that ends too early), which way up the
 image is, and which grey values it declares. Sources: PNG specification (third edition), ITU-T T.81, TIFF 6.0
-and its BigTIFF extension, Exif 2.3.
+and its BigTIFF extension, Exif 2.3, RFC 9649 (WebP), ITU-T T.800 (JPEG 2000, annex I: its files).
 """
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mococxr.errors import ImageError
+from mococxr.images.streams import END, J2K, JP2, MAX_PARTS, check_scans, read_codestream
+from mococxr.images.tiff import TiffTags, read_tags
 
 MIN_SIDE = 16
 """Pixels of the shorter side under which a file is no image."""
 CUT_SHORT = "truncated: the file ends before the image does"
-_MAX_PARTS = 50_000
-"""Chunks or segments before the image; a hostile file may have millions."""
+_MAX_TEXT = 1 << 17
+"""Bytes of a text chunk that are unpacked."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class RasterHeader:
     """What is known before decoding.
 
     Args:
-        format: `PNG`, `JPEG`, `TIFF` or `BMP`.
+        format: `PNG`, `JPEG`, `TIFF`, `BMP`, `WebP` or `JPEG 2000`.
         width: columns as stored, before the orientation is applied.
         height: rows as stored.
         orientation: Exif orientation 1..8 that is still to be applied to the decoded array.
@@ -58,7 +63,7 @@ def read_header(data: bytes) -> RasterHeader:
                 return reader(data)
             except (struct.error, IndexError) as error:
                 raise ImageError(CUT_SHORT) from error
-    raise ImageError(f"not a PNG, JPEG, TIFF or DICOM image{_guess(data)}")
+    raise ImageError(f"not a PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM image{_guess(data)}")
 
 
 def _guess(data: bytes) -> str:
@@ -68,8 +73,7 @@ def _guess(data: bytes) -> str:
         b"Rar!": "a rar", b"\x28\xb5\x2f\xfd": "a zstd",
     }  # fmt: skip
     known = {magic: f"{name} archive: unpack it" for magic, name in archives.items()}
-    known |= {b"GIF8": "GIF", b"RIFF": "WebP or another RIFF file", b"%PDF": "PDF", b"<": "markup text"}
-    known |= dict.fromkeys((b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"), "JPEG 2000")
+    known |= {b"GIF8": "GIF", b"RIFF": "another RIFF file", b"%PDF": "PDF", b"<": "markup text"}
     for magic, name in known.items():
         if data.startswith(magic):
             return f" (it looks like {name})"
@@ -82,30 +86,60 @@ def _guess(data: bytes) -> str:
 
 
 def _png(data: bytes) -> RasterHeader:
-    """Walk the chunks: IHDR, sBIT and eXIf are read, IEND must be there."""
+    """Walk the chunks: IHDR, sBIT and what says an orientation are read, IEND must be there."""
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    shift, orientation, at = 0, 1, 8
-    for _ in range(_MAX_PARTS):
+    shift, at = 0, 8
+    orientations: dict[bytes, int] = {}
+    for _ in range(MAX_PARTS):
         length, kind = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + length] if kind in (b"sBIT", b"eXIf") else b""
+        body = data[at + 8 : at + 8 + length] if kind in _PNG_READ else b""
         # sBIT of a palette (colour type 3) speaks of its entries, not of the samples
         if kind == b"sBIT" and depth == 16 and colour != 3 and body and 8 <= body[0] <= 16:
             shift = 16 - body[0]
         elif kind == b"eXIf":
-            orientation = _exif_orientation(body)
+            orientations[b"eXIf"] = _exif_orientation(body)
+        elif body:
+            orientations |= _told_in_text(kind, body)
         at += 12 + length
         if at > len(data):
             raise ImageError(CUT_SHORT)
         if kind == b"IEND":
+            orientation = next((orientations[name] for name in _PNG_TOLD if name in orientations), 1)
             return RasterHeader("PNG", width, height, orientation, shift)
     raise ImageError("damaged PNG: more chunks than an image has")
+
+
+_PNG_TOLD = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
+"""What may say an orientation, first things first; the last three are keywords of text chunks."""
+_PNG_READ = (b"sBIT", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+
+
+def _told_in_text(kind: bytes, body: bytes) -> dict[bytes, int]:
+    """The orientation in a text chunk: an Exif block in hexadecimal digits, as ImageMagick writes it, or XMP."""
+    keyword, _, text = body.partition(b"\0")
+    if keyword not in _PNG_TOLD:
+        return {}
+    if kind == b"iTXt":
+        packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
+    else:
+        packed, text = kind == b"zTXt", text[kind == b"zTXt" :]
+    if packed:
+        with suppress(zlib.error):
+            text = zlib.decompressobj().decompress(text, _MAX_TEXT)
+    if keyword == _PNG_TOLD[-1]:
+        stated = re.search(rb"tiff:Orientation(?:>|\s*=\s*[\"'])\s*([1-8])\b", text[:_MAX_TEXT])
+        return {keyword: int(stated[1])} if stated else {}
+    digits = b"".join(text[:_MAX_TEXT].split()[2:])  # behind a name and a length
+    with suppress(ValueError):
+        return {keyword: _exif_orientation(bytes.fromhex(digits.decode("ascii", "replace")))}
+    return {}
 
 
 def _jpeg(data: bytes) -> RasterHeader:
     """Walk the segments up to the first scan; an end-of-image marker must follow it."""
     width = height = 0
     orientation, at = 1, 2
-    for _ in range(_MAX_PARTS):
+    for _ in range(MAX_PARTS):
         if data[at] == 0xFF and data[at + 1] == 0xFF:  # a fill byte
             at += 1
             continue
@@ -123,17 +157,20 @@ def _jpeg(data: bytes) -> RasterHeader:
         at += 2 + length
     else:
         raise ImageError("damaged JPEG: more segments than an image has")
-    if data.rfind(b"\xff\xd9", at) < 0:  # bytes may follow it: some writers pad their files
+    check_scans(data, at)
+    if data.rfind(END, at) < 0:  # bytes may follow it: some writers pad their files
         raise ImageError(CUT_SHORT)
     return RasterHeader("JPEG", width, height, orientation)
 
 
 def _bmp(data: bytes) -> RasterHeader:
     """Read a bitmap's header: the size, and that the bytes it announces are there."""
-    announced = struct.unpack_from("<I", data, 2)[0]
-    width, height = struct.unpack_from("<ii", data, 18)
+    announced, head = struct.unpack_from("<I8xI", data, 2)
+    width, height = struct.unpack_from("<HH" if head == 12 else "<ii", data, 18)  # 12: the first form, of OS/2
     if announced > len(data):
         raise ImageError(CUT_SHORT)
+    if head not in (12, 40, 52, 56, 64, 108, 124):
+        raise ImageError(f"a bitmap with a header of {head} bytes, which is not read: save it as PNG")
     return RasterHeader("BMP", abs(width), abs(height))
 
 
@@ -160,6 +197,7 @@ def _tiff(data: bytes) -> RasterHeader:
         page.first("ImageWidth", 0),
         page.first("ImageLength", 0),
         shift=16 - bits if deep else 0,  # the decoder moves 10, 12 and 14 bits to the high end
+        orientation=_valid(page.first("Orientation", 1)),
         top=_declared_top(page, bits),
         white_is_zero=deep and page.first("PhotometricInterpretation", 1) == 0,  # else the decoder inverts
         associated_alpha=not deep or page.first("ExtraSamples", 0) == 1,  # libtiff multiplies 8-bit colours
@@ -198,10 +236,88 @@ def _check_strips(page: TiffTags, size: int) -> None:
 def _exif_orientation(data: bytes) -> int:
     """Read the orientation 1..8 of an Exif block; 1 where it has none or is damaged."""
     try:
-        value = read_tags(data)[0].first("Orientation", 1)
+        return _valid(read_tags(data.removeprefix(b"Exif\0\0"))[0].first("Orientation", 1))
     except (ImageError, struct.error):
         return 1
-    return value if 1 <= value <= 8 else 1
+
+
+def _valid(orientation: int) -> int:
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _webp(data: bytes) -> RasterHeader:
+    """The first chunk says the size; of a file with more than the picture, whether it moves and which way up it is."""
+    announced, form, kind = struct.unpack_from("<I4s4s", data, 4)
+    if form != b"WEBP":
+        raise ImageError(f"not a PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM image{_guess(data)}")
+    if announced + 8 > len(data):
+        raise ImageError(CUT_SHORT)
+    orientation = 1
+    if kind == b"VP8X":
+        flags, right, bottom = struct.unpack_from("<I3s3s", data, 20)
+        if flags & 2:
+            raise ImageError("an animated WebP: save each image as a file of its own")
+        width, height = (int.from_bytes(side, "little") + 1 for side in (right, bottom))
+        orientation = _exif_orientation(_riff_chunk(data, b"EXIF")) if flags & 8 else 1
+    elif kind == b"VP8L":
+        sides = struct.unpack_from("<I", data, 21)[0]
+        width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    else:
+        raise ImageError("damaged WebP: it does not begin with a picture")
+    return RasterHeader("WebP", width, height, orientation)
+
+
+def _riff_chunk(data: bytes, name: bytes) -> bytes:
+    """The content of a chunk, empty where there is none."""
+    at = 12
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            break
+        kind, size = struct.unpack_from("<4sI", data, at)
+        if kind == name:
+            return data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    return b""
+
+
+def _jpeg2000(data: bytes) -> RasterHeader:
+    """The codestream, alone or as a box of a file; what the decoder would read otherwise than it is meant is refused."""
+    start, end = (0, len(data)) if data.startswith(J2K) else _codestream(data)
+    stream = read_codestream(data, start)
+    if data.rfind(END, start, end) < 0:
+        raise ImageError(CUT_SHORT)
+    if stream.signed or not 8 <= stream.precision <= 16:
+        sign = "signed " if stream.signed else ""
+        raise ImageError(
+            f"a JPEG 2000 of {sign}samples of {stream.precision} bits: this version reads unsigned 8 to 16"
+        )
+    if stream.samples not in (1, 3, 4):
+        raise ImageError(f"a JPEG 2000 of {stream.samples} components: this version reads grey and colour")
+    top = (1 << stream.precision) - 1 if stream.precision > 8 else None
+    return RasterHeader("JPEG 2000", stream.columns, stream.rows, top=top)
+
+
+def _codestream(data: bytes) -> tuple[int, int]:
+    """Where the codestream of a JP2 or JPX file begins and ends."""
+    at, streams = 0, []
+    for _ in range(MAX_PARTS):
+        if at + 8 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        head = 16 if length == 1 else 8
+        size = struct.unpack_from(">Q", data, at + 8)[0] if length == 1 else length or len(data) - at
+        if size < head or at + size > len(data):
+            raise ImageError(CUT_SHORT)
+        if kind == b"jp2h" and b"pclr" in data[at : at + min(size, _MAX_TEXT)]:
+            raise ImageError("a JPEG 2000 with a palette: save it without")
+        if kind == b"jp2c":
+            streams.append((at + head, at + size))
+        at += size
+    if len(streams) != 1:
+        raise ImageError(f"a JPEG 2000 file of {len(streams)} images: save each as a file of its own")
+    return streams[0]
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -212,84 +328,11 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"{width} x {height} pixels: too small for an image (at least {MIN_SIDE} a side)")
 
 
-# --- the directories of a TIFF file, and of an Exif block, which is one: tag name -> values
-
-_TIFF_TAGS = {
-    254: "NewSubfileType", 256: "ImageWidth", 257: "ImageLength", 258: "BitsPerSample", 262: "PhotometricInterpretation",
-    273: "StripOffsets", 274: "Orientation", 277: "SamplesPerPixel", 279: "StripByteCounts", 281: "MaxSampleValue",
-    284: "PlanarConfiguration", 324: "TileOffsets", 325: "TileByteCounts", 338: "ExtraSamples", 339: "SampleFormat",
-}  # fmt: skip
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_MAX_PAGES = 64
-_MAX_ENTRIES, _MAX_VALUES = 4096, 1 << 17
-"""Entries of a directory and values of an entry beyond which a file is hostile."""
-
-
-@dataclass(frozen=True)
-class TiffTags:
-    """One directory (one page)."""
-
-    values: dict[str, tuple[int, ...]]
-
-    def first(self, name: str, otherwise: int) -> int:
-        """The first value of a tag, or `otherwise` where the tag is absent."""
-        return self.values.get(name, (otherwise,))[0]
-
-
-def read_tags(data: bytes) -> list[TiffTags]:
-    """Read the directories in order, at most 64 of them; only the tags that decide something.
-
-    Raises:
-        ImageError: a directory lies outside the data or none is there.
-        struct.error: the data end inside a directory.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        raise ImageError("not a TIFF directory")
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-    pages: list[TiffTags] = []
-    seen: set[int] = set()  # a hostile file may chain its directories in a circle
-    while at and at not in seen and len(pages) < _MAX_PAGES:
-        seen.add(at)
-        page, at = _directory(data, at, order, big)
-        pages.append(page)
-    if not pages:
-        raise ImageError("a TIFF file without an image")
-    return pages
-
-
-def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, int]:
-    """Read one directory and where the next begins (0: there is none)."""
-    count_format, entry = (order + "Q", 20) if big else (order + "H", 12)
-    word, head = (order + "Q", 12) if big else (order + "I", 8)
-    if at > len(data):  # a 64-bit offset may be more than struct can take
-        raise struct.error("the directory lies beyond the end")
-    count = struct.unpack_from(count_format, data, at)[0]
-    start = at + struct.calcsize(count_format)
-    if start + count * entry > len(data):
-        raise struct.error("the directory runs over the end")
-    if count > _MAX_ENTRIES:
-        raise ImageError("damaged TIFF: a directory of more entries than there are tags")
-    values: dict[str, tuple[int, ...]] = {}
-    for offset in range(start, start + count * entry, entry):
-        tag, kind = struct.unpack_from(order + "HH", data, offset)
-        if tag in _TIFF_TAGS and kind in _TIFF_TYPES and _TIFF_TAGS[tag] not in values:
-            many = struct.unpack_from(word, data, offset + 4)[0]
-            if many > _MAX_VALUES:
-                raise ImageError("damaged TIFF: an entry of more values than an image needs")
-            size = struct.calcsize(_TIFF_TYPES[kind]) * many
-            inside = offset + head
-            where = inside if size <= entry - head else struct.unpack_from(word, data, inside)[0]
-            if many and where + size <= len(data):
-                values[_TIFF_TAGS[tag]] = struct.unpack_from(f"{order}{many}{_TIFF_TYPES[kind]}", data, where)
-    following = start + count * entry
-    return TiffTags(values), struct.unpack_from(word, data, following)[0]
-
-
 _READERS = {
     b"\x89PNG\r\n\x1a\n": _png,
     b"\xff\xd8\xff": _jpeg,
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),  # with a plus BigTIFF
     b"BM": _bmp,
+    b"RIFF": _webp,
+    **dict.fromkeys((J2K, JP2), _jpeg2000),
 }

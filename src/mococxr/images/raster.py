@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP -> one uint8 grey image, the right way up.
+"""PNG, JPEG, TIFF, BMP, WebP and JPEG 2000 -> one uint8 grey image, the right way up.
 
 Decoding is OpenCV's. What it leaves open is settled here, in this order: size limits from the header, the
 decode itself with its native messages caught, colour to luma, transparency, white-is-zero, 16 to 8 bits,
@@ -21,6 +21,7 @@ import numpy as np
 from mococxr.errors import ImageError
 from mococxr.images.grey_levels import Decoded, to_eight_bits
 from mococxr.images.header import CUT_SHORT, check_size, read_header
+from mococxr.images.tiff import unturned
 
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG")
 _native_stderr = threading.Lock()
@@ -39,6 +40,8 @@ def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: i
     """
     header = read_header(data)
     check_size(header.width, header.height, max_pixels)
+    if header.format == "TIFF" and header.orientation != 1:
+        data = unturned(data)
     grey = _to_grey(decode_opencv(data), header.associated_alpha)
     eight = to_eight_bits(grey, header.shift, header.top, header.white_is_zero, window)
     return replace(eight, pixels=np.ascontiguousarray(_upright(eight.pixels, header.orientation)))

@@ -35,7 +35,8 @@ def read_image(
     """Read one chest image, as `prepare` does before it is resized.
 
     Args:
-        source: a PNG, JPEG, TIFF, BMP or DICOM file, or its bytes; the first bytes decide which, not the suffix.
+        source: a PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM file, or its bytes; the first bytes decide which, not the
+            suffix.
         depth, voi, frames, max_pixels: see `Reading`; `voi` None is `first`.
 
     Returns:

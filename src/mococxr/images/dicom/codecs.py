@@ -1,15 +1,14 @@
-"""A compressed frame -> its kind and what its own header says, then its samples.
+"""A compressed frame -> its samples.
 
 The first bytes of a stream decide who decodes it, not the transfer syntax, which is sometimes wrong. Before a
 decoder sees a stream, its size must be the one that the DICOM header declares and its last bytes must be there.
-Sources: ITU-T T.81 (JPEG), T.87 (JPEG-LS), T.800 (JPEG 2000), DICOM PS3.5 annex G (RLE).
+Source of RLE: DICOM PS3.5 annex G.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,107 +19,9 @@ from numpy.typing import NDArray
 from mococxr.errors import ImageError
 from mococxr.images.dicom import gdcm_process
 from mococxr.images.raster import caught_stderr, decode_opencv, last_line
+from mococxr.images.streams import CUT, DAMAGED, END, J2K, Stream
 
-DAMAGED = "damaged compressed pixel data"
-CUT = "truncated: the compressed pixel data end before the image does"
 _WAY_OUT = "needs a decoder that is not installed: pip install 'mococxr[dicom]'"
-_END, _PADDING = b"\xff\xd9", b"\0\xff \r\n"
-"""The end marker of a stream, and the bytes with which writers fill up behind it."""
-_J2K, _JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
-
-
-@dataclass(frozen=True)
-class Stream:
-    """What a stream says of itself.
-
-    Args:
-        kind: `JPEG`, `JPEG 12`, `JPEG Lossless`, `JPEG-LS` or `JPEG 2000`.
-        rows, columns, samples: the size of the image and the number of components.
-        precision: bits a sample.
-        signed: samples are signed (JPEG 2000 alone can say so).
-        turned: three components come out as red, green, blue whatever the file says (JPEG 2000 with its transform).
-        names_colours: a JPEG that says which colours it holds (JFIF or Adobe marker).
-    """
-
-    kind: str
-    rows: int
-    columns: int
-    samples: int
-    precision: int
-    signed: bool = False
-    turned: bool = False
-    names_colours: bool = False
-
-
-def read_stream(frame: bytes) -> Stream | None:
-    """The header of a stream; None where it is no JPEG of any family.
-
-    Raises:
-        ImageError: the stream is damaged, truncated, or of a kind that no decoder here reads.
-    """
-    reader = _jpeg if frame[:2] == b"\xff\xd8" else _j2k if frame[:4] == _J2K or frame[:8] == _JP2 else None
-    if reader is None:
-        return None
-    try:
-        stream = reader(frame)
-    except (struct.error, IndexError) as error:
-        raise ImageError(CUT) from error
-    end = frame.rfind(_END)
-    if end < 0 or (len(frame) - end > 64 and frame[end + 2 :].strip(_PADDING)):
-        raise ImageError(CUT)
-    return stream
-
-
-def _jpeg(frame: bytes) -> Stream:
-    """Walk the segments to the frame header."""
-    at, marked = 2, False
-    while True:
-        lead, kind, length = struct.unpack_from(">BBH", frame, at)
-        if lead != 0xFF:
-            raise ImageError(DAMAGED)
-        if kind == 0xFF:  # a fill byte
-            at += 1
-            continue
-        marked |= (kind == 0xE0 and frame[at + 4 : at + 8] == b"JFIF") or (
-            kind == 0xEE and frame[at + 4 : at + 9] == b"Adobe"
-        )
-        if (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)) or kind == 0xF7:
-            precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
-            name = {0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}.get(kind, "JPEG")
-            if name == "JPEG" and (kind > 0xC2 or precision not in (8, 12)):
-                raise ImageError("a JPEG of a kind that no decoder here reads")
-            return Stream(
-                "JPEG 12" if name == "JPEG" and precision == 12 else name,
-                rows, columns, samples, precision, names_colours=marked,
-            )  # fmt: skip
-        if kind in (0xD9, 0xDA):
-            raise ImageError(DAMAGED)
-        at += 2 + length
-
-
-def _j2k(frame: bytes) -> Stream:
-    """The size marker, and whether the components are turned into colours (coding style marker)."""
-    start = frame.find(_J2K)
-    if start < 0:
-        raise ImageError(DAMAGED)
-    right, bottom, left, top, tile_w, tile_h = struct.unpack_from(">6I", frame, start + 8)
-    samples = struct.unpack_from(">H", frame, start + 40)[0]
-    depths = {frame[start + 42 + 3 * i] for i in range(samples)}
-    steps = {frame[start + 42 + 3 * i + j] for i in range(samples) for j in (1, 2)}
-    if len(depths) != 1 or steps != {1} or right <= left or bottom <= top or not tile_w or not tile_h:
-        raise ImageError("a JPEG 2000 stream whose components differ, or of no size")
-    if -(-right // tile_w) * -(-bottom // tile_h) > 65_535:  # T.800 numbers tiles in 16 bits
-        raise ImageError("a JPEG 2000 stream of more tiles than there can be")
-    at = start + 4 + struct.unpack_from(">H", frame, start + 4)[0]
-    turned = False
-    while frame[at : at + 1] == b"\xff" and frame[at + 1] not in (0x90, 0x93, 0xD9):
-        if frame[at + 1] == 0x52:
-            turned = frame[at + 8] == 1
-        at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
-    depth = depths.pop()
-    return Stream(
-        "JPEG 2000", bottom - top, right - left, samples, (depth & 127) + 1, depth > 127, turned and samples == 3
-    )
 
 
 def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
@@ -139,7 +40,7 @@ def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsi
     if stream.precision > 16:
         raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
     try:
-        samples = _DECODERS[stream.kind](frame[: frame.rfind(_END) + 2], stream, colours)
+        samples = _DECODERS[stream.kind](frame[: frame.rfind(END) + 2], stream, colours)
     except ImportError as error:
         raise ImageError(f"{stream.kind} pixel data: {_WAY_OUT}") from error
     shape = (stream.rows, stream.columns, stream.samples)[: 2 if stream.samples == 1 else 3]
@@ -173,7 +74,7 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
     zeros = len(frame) - 2 - len(data)
     for kept in (zeros, *range(min(zeros, 2))):  # a stream may end in a zero of its own
         try:
-            raw, parameters = _called(partial(jpeg_ls.decode_pixel_data, data + bytes(kept) + _END))
+            raw, parameters = _called(partial(jpeg_ls.decode_pixel_data, data + bytes(kept) + END))
             break
         except ImageError:
             if not zeros or kept == min(zeros, 2) - 1:
@@ -190,7 +91,7 @@ def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsigned
     """JPEG 2000 and high-throughput JPEG 2000, by OpenJPEG."""
     import openjpeg
 
-    samples = _called(lambda: openjpeg.decode(frame[frame.find(_J2K) :], j2k_format=0))
+    samples = _called(lambda: openjpeg.decode(frame[frame.find(J2K) :], j2k_format=0))
     if samples.dtype.itemsize > 2:
         raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
     return np.ascontiguousarray(samples).view(_sample(stream))

@@ -14,9 +14,10 @@ from pydicom.encaps import get_frame
 from pydicom.uid import UID_dictionary
 
 from mococxr.errors import ImageError
-from mococxr.images.dicom.codecs import CUT, decode_rle, decode_stream, is_rle, read_stream
+from mococxr.images.dicom.codecs import decode_rle, decode_stream, is_rle
 from mococxr.images.dicom.elements import UNDEFINED, DicomFile, Elements, Metered
 from mococxr.images.header import check_size
+from mococxr.images.streams import CUT, read_stream
 
 KEYWORDS = [
     "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit",
