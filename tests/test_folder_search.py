@@ -157,6 +157,18 @@ def test_images_behind_a_link_beside_the_table_are_those_of_the_disk_that_is_giv
     assert dataset.rows["path"].to_list() == ["images/1.png"]
 
 
+def test_the_folder_that_a_link_leads_to_may_be_the_source_whatever_it_is_called(tmp_path: Path) -> None:
+    table = touch(tmp_path / "study", "labels.csv") / "labels.csv"
+    table.write_text("path,patient\nimages/1.png,A\nimages/sub/2.png,B\n3.png,C\n")
+    disk = touch(tmp_path / "disk", "xrays/1.png", "xrays/sub/2.png", "xrays/third.png") / "xrays"
+    (tmp_path / "study" / "images").symlink_to(disk)
+    (tmp_path / "study" / "3.png").symlink_to(disk / "third.png")
+    for source, prefix in ((disk, ""), (tmp_path / "disk", "xrays/"), (tmp_path, "disk/xrays/")):
+        dataset = dataset_of(source, table)
+        assert dataset.rows["path"].to_list() == [prefix + name for name in ("1.png", "sub/2.png", "third.png")]
+        assert all((dataset.root / path).is_file() for path in dataset.rows["path"])
+
+
 def test_links_that_leave_the_source_are_refused_with_a_way_out_that_works(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

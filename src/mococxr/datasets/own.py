@@ -159,7 +159,18 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     paths = paths.str.replace_all("\\", "/", literal=True)
     if source == beside:
         return request.root, relative_to(paths, request.root, source)
-    is_beside = pl.Series([path is not None and _holds(beside, path, source) for path in paths], dtype=pl.Boolean)
+    by_link = _Links(beside, source)
+    behind = [None if path is None else by_link(path) for path in paths]
+    paths = pl.Series(
+        "path", [path if real is None else real for path, real in zip(paths, behind, strict=True)], dtype=pl.String
+    )
+    is_beside = pl.Series(
+        [
+            path is not None and real is None and os.path.exists(beside / path)
+            for path, real in zip(paths, behind, strict=True)
+        ],
+        dtype=pl.Boolean,
+    )
     used = [folder for folder, any_image in ((beside, is_beside.any()), (source, not is_beside.all())) if any_image]
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
     if root == Path(root.anchor):
@@ -178,10 +189,25 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     return root, relative_to(joined, root, root)
 
 
-def _holds(beside: Path, path: str, source: Path) -> bool:
-    """Whether a listed image lies beside the table, and not by a link that leads into the source."""
-    first, second = beside / path, source / path
-    return os.path.exists(first) and not (os.path.exists(second) and os.path.samefile(first, second))
+class _Links:
+    """Listed path -> where in the source the image lies that a link beside the table leads to, or None."""
+
+    def __init__(self, beside: Path, source: Path) -> None:
+        self._beside, self._source = beside, source
+        self._insides = [os.path.join(os.path.realpath(folder), "") for folder in (beside, source)]
+        self._folders: dict[str, str] = {}  # of a million images few folders need be resolved
+
+    def __call__(self, path: str) -> str | None:
+        listed = self._beside / path
+        if not os.path.exists(listed):
+            return None
+        folder, name = os.path.split(listed)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._folders[folder], name)
+        real = os.path.realpath(real) if os.path.islink(real) else real
+        beside, source = self._insides
+        return real.removeprefix(source) if real.startswith(source) and not real.startswith(beside) else None
 
 
 def relative_to(paths: pl.Series, *roots: Path) -> pl.Series:
