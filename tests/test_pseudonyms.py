@@ -169,7 +169,7 @@ def test_where_a_key_is_lost_and_its_table_is_left_no_new_one_is_made(tmp_path):
 
 
 def test_days_counted_by_a_reader_are_kept_and_a_column_of_that_name_is_not(tmp_path):
-    fixed = {"path": ["a"], "patient": ["A"], "study": ["S"]}
+    fixed = {"path": ["a"], "patient": ["A"], "study": ["S"], "view": ["PA"], "sex": ["F"]}
     rows = pl.DataFrame(fixed | {"day": [0], "remark": ["note"]})
     for name, names in (("mimic", ("day",)), ("csv", ())):
         safe = READERS[name].safe

@@ -30,6 +30,8 @@ from mococxr.workers import CRASHED, surviving_map
 
 _LISTS = (".csv", ".tsv", ".txt", ".xlsx")
 """Suffixes of files that list images."""
+LOOKED_AT = 24
+"""Files of a list that are looked at for DICOM."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,39 @@ def images_of(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ..
         raise InputError(
             "There is nothing at {path}.", "Name image files, folders of images, a list, or a store.", path=Shown(path)
         )
-    if path.name.lower().removesuffix(".gz").endswith(_LISTS) and not is_dicom(path.open("rb").read(512)):
+    if _is_list(path):
         return _listed(path, key), ()
     name = printable(path.name if key else str(path))
     return [Image(name, path if fits(path.name) else None)], ()
+
+
+def holds_patients(path: Path) -> bool:
+    """Whether a name stands for DICOM files: what they are called is then in no message."""
+    if path.is_dir():
+        return not (path / "manifest.json").is_file() and holds_dicom(path)
+    if not path.is_file():
+        return False
+    if not _is_list(path):
+        return _is_dicom(path)
+    try:
+        listed = _listed(path, None)
+    except InputError:  # said when the list is read
+        return False
+    return any(
+        image.file is not None and image.file.is_file() and _is_dicom(image.file) for image in listed[:LOOKED_AT]
+    )
+
+
+def _is_list(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(_LISTS) and not _is_dicom(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(512))
+    except OSError:
+        return False
 
 
 def _named(folder: Path, name: str, file: Path | None, key: Key | None) -> Image:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.fit import set_threads
-from mococxr.classifier.inputs import Image, decoded, images_of, quarantined
+from mococxr.classifier.inputs import Image, decoded, holds_patients, images_of, quarantined
 from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, threshold_of
 from mococxr.errors import ImageError, InputError, Shown
 from mococxr.features import pick_device
@@ -46,8 +46,9 @@ def run_predict(settings: PredictSettings) -> Path:
             "Fit it again on a store with labelled validation images, or leave --prevalence out.",
         )
     key = None if settings.key is None else Key.open(settings.key)
-    with nullcontext() if key is None else redacted_errors():
-        images = _images(settings, key)
+    private = key is not None or any(holds_patients(Path(path)) for path in settings.images)
+    with redacted_errors() if private else nullcontext():
+        images = _images(settings, key, private)
         good, scores, bad = _scored(model, images, settings, key)
         if not good:
             raise InputError(
@@ -75,8 +76,8 @@ def run_predict(settings: PredictSettings) -> Path:
     return out
 
 
-def _images(settings: PredictSettings, key: Key | None) -> list[Image]:
-    """The images by all the names; what was passed by is said.
+def _images(settings: PredictSettings, key: Key | None, private: bool) -> list[Image]:
+    """The images by all the names; what was passed by is said, where names are private without them.
 
     Raises:
         InputError: there is none; see also `images_of`.
@@ -94,7 +95,7 @@ def _images(settings: PredictSettings, key: Key | None) -> list[Image]:
             passed_by=Shown(" ".join(notes), " ".join(note.redacted for note in notes)),
         )
     for note in notes:
-        console.say(note if key is None else note.redacted)
+        console.say(note.redacted if private else note)
     return images
 
 

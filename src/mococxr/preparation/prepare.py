@@ -103,7 +103,9 @@ def _dataset(settings: PrepareSettings, out: Path) -> tuple[Dataset, Pseudonymis
         pseudonyms=settings.pseudonymise,
     )  # fmt: skip
     if settings.pseudonymise or dataset.name == "dicom":
-        return pseudonymise(dataset, key or _open_key(named, out), settings.keep)
+        key = key or _open_key(named, out)
+        with redacted_errors():
+            return pseudonymise(dataset, key, settings.keep)
     if settings.key is not None or settings.keep:
         raise InputError("--key and --keep go with --pseudonymise.", "Add it, or leave them out.")
     return dataset, None

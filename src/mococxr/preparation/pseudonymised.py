@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,6 +13,20 @@ from mococxr import console
 from mococxr.datasets import Dataset
 from mococxr.errors import InputError, Shown, message
 from mococxr.privacy import LOOKUP, Key
+
+KNOWN_WORDS = {
+    "view": re.findall(
+        r"\S+",
+        "AP PA L R LL RL LLD RLD LLO RLO LAO RAO LPO RPO LAT LATERAL LEFT RIGHT FRONTAL OBLIQUE DECUBITUS AXIAL LORDOTIC "
+        "APICAL SWIMMERS XTABLE HORIZONTAL VERTICAL SUPINE PRONE ERECT UPRIGHT STANDING SITTING LYING PORTABLE BEDSIDE "
+        "INSPIRATION EXPIRATION CHEST THORAX COSTAL PEDIATRIC VIEW PROJECTION UNKNOWN UNK OTHER EXCLUDE POSTEROANTERIOR "
+        "ANTEROPOSTERIOR GENERICA OBLICUA SEITLICH LIEGEND STEHEND SITZEND",
+    ),
+    "sex": re.findall(
+        r"\S+", "M F W D O U X MALE FEMALE OTHER UNKNOWN INTERSEX NONBINARY DIVERS WEIBLICH MÄNNLICH 0 1 2 9"
+    ),
+}
+"""Column of text -> the words that may stand in it; whatever else is written there may name a patient."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +78,9 @@ def pseudonymise(dataset: Dataset, key: Key, keep: tuple[str, ...]) -> tuple[Dat
         InputError: a column to keep is not there.
     """
     kept = _metadata(dataset, keep)
+    plain, blanked = _plain(dataset.rows)
     by_path = dataset.source + "/" + dataset.rows["path"]
-    rows = dataset.rows.with_columns(
+    rows = plain.with_columns(
         real_path="path",
         real_patient="patient",
         real_study="study",
@@ -81,7 +97,7 @@ def pseudonymise(dataset: Dataset, key: Key, keep: tuple[str, ...]) -> tuple[Dat
         source=key.fingerprint,
         rows=rows.select(*(n for n in dataset.rows.columns if n not in dataset.metadata), *kept),
         metadata=kept,
-        notes=_notes(dataset, kept),
+        notes=_notes(dataset, kept, blanked),
         inputs={f"table-{i}": sha256 for i, sha256 in enumerate(dataset.inputs.values(), 1)},
         file_paths=rows["real_path"],
         rejected=rejected.select("path", "reason"),
@@ -89,15 +105,28 @@ def pseudonymise(dataset: Dataset, key: Key, keep: tuple[str, ...]) -> tuple[Dat
     ), pseudonyms
 
 
+def _plain(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The rows without free text: what is not made of known words is blank; and how many values that are, by column."""
+    blanked = {}
+    for column, words in KNOWN_WORDS.items():
+        text = rows[column].str.to_uppercase().str.replace_all(".", "", literal=True)
+        parts = text.str.replace_all(r"[\s_/-]+", " ").str.strip_chars().str.split(" ")
+        known = parts.list.eval(pl.element().is_in(words)).list.all()
+        if count := int((~known).sum()):
+            blanked[column] = count
+        rows = rows.with_columns(pl.when(known).then(pl.col(column)).alias(column))
+    return rows, blanked
+
+
 def _metadata(dataset: Dataset, keep: tuple[str, ...]) -> tuple[str, ...]:
     for name in keep:
         if name not in dataset.metadata:
-            columns = ", ".join(dataset.metadata) or "none"
             raise InputError(
                 "--keep {name}: there is no such column.",
-                "Columns that are not labels: {columns}.",
+                "Name one of the {count:,} columns of the table that are no labels, as its header writes it: {columns}.",
                 name=Shown(name),
-                columns=Shown(columns),
+                count=len(dataset.metadata),
+                columns=", ".join(dataset.metadata) or "none",
             )
     return tuple(name for name in dataset.metadata if name in {*keep, *dataset.safe})
 
@@ -111,10 +140,12 @@ def _rejected(dataset: Dataset, key: Key) -> pl.DataFrame:
     return files.with_columns(real_path="path", path=named).sort("path")
 
 
-def _notes(dataset: Dataset, kept: tuple[str, ...]) -> tuple[Shown, ...]:
+def _notes(dataset: Dataset, kept: tuple[str, ...], blanked: dict[str, int]) -> tuple[Shown, ...]:
     """What the reader had to say, without values that may name a patient, and what is not taken over."""
     notes = [Shown(note.redacted) for note in dataset.notes]
     if dropped := [name for name in dataset.metadata if name not in kept]:
-        text = "Dropped, as they may identify a patient: {names}; keep one with --keep COLUMN."
-        notes.append(message(text, names=Shown(", ".join(dropped))))
+        text = "Dropped, as they may identify a patient: {count:,} columns of the table; keep one with --keep COLUMN."
+        notes.append(message(text, count=len(dropped)))
+    text = "{count:,} values of {column} are free text, which may name a patient: they are blank in the store."
+    notes += [message(text, count=count, column=Shown(column)) for column, count in blanked.items()]
     return tuple(notes)
