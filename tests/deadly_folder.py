@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from pathlib import Path, PurePosixPath
@@ -31,3 +32,20 @@ def square(number: int, deadly: tuple[int, ...] = ()) -> int:
 
 def broken(number: int) -> int:
     raise OSError(28, f"no room for {number}")
+
+
+class HangingFolder(PurePosixPath):
+    """Opening an image named slow hangs, as native code does that keeps the interpreter to itself."""
+
+    def __truediv__(self, name: object) -> Path:  # type: ignore[override]
+        if "slow" in str(name):
+            ctypes.PyDLL(None).sleep(600)
+        return Path(str(self)) / str(name)
+
+
+class HangingFile(PurePosixPath):
+    """An image's path: looking at the file hangs."""
+
+    def __fspath__(self) -> str:
+        ctypes.PyDLL(None).sleep(600)
+        raise AssertionError

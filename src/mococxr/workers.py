@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -14,6 +15,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from mococxr.errors import RunError
@@ -22,6 +25,10 @@ KEPT_BYTES = 256 << 20
 """Free memory up to which a decoding process keeps it."""
 CRASHED = "the decoder crashed on it"
 """Why a file is left out whose process died, also when it had one to itself."""
+SECONDS = 180.0
+"""What an image may take to be read and decoded: eight times what the largest that are read take on one slow core."""
+TOO_SLOW = "reading and decoding it took too long"
+"""Why a file is left out whose process was ended by a `Deadline`."""
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 Item = TypeVar("Item")
@@ -95,6 +102,44 @@ def _give_up(_: object) -> NoReturn:
         "A worker process died twice on the same task.\n"
         "  Memory may be short: run the same command again with --jobs 1; what is done is kept."
     )
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A limit of time for each of several things that one process does, one after the other.
+
+    Native code that hangs cannot be stopped, so the whole process ends. What it was at stands in the log; who does the work
+    again reads it there, and leaves that out.
+
+    Args:
+        log: a file that need not be there, on a file system that every process sees.
+        seconds: for each thing.
+    """
+
+    log: Path
+    seconds: float = SECONDS
+
+    @contextmanager
+    def over(self, number: int) -> Iterator[None]:
+        """End this process where the block, about the thing of this number, takes longer."""
+        with open(self.log, "ab", buffering=0) as log:
+            log.write(b"%d\n" % number)
+            # a thread of C: one of Python would wait for native code that does not let go of the interpreter
+            faulthandler.dump_traceback_later(self.seconds, exit=True, file=log)
+            try:
+                yield
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+
+    def exceeded(self) -> set[int]:
+        """The numbers of the things on which a process was ended."""
+        numbers, latest = set(), None
+        for line in self.log.read_text(errors="replace").splitlines() if self.log.exists() else ():
+            if line.isdecimal():
+                latest = int(line)
+            elif line.startswith("Timeout") and latest is not None:
+                numbers.add(latest)
+        return numbers
 
 
 def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> ProcessPoolExecutor:

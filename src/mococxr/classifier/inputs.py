@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
 from mococxr.store import Store
 from mococxr.tables import first_names, header, read_lines, read_table
-from mococxr.workers import CRASHED, surviving_map
+from mococxr.workers import CRASHED, TOO_SLOW, Deadline, surviving_map
 
 _LISTS = (".csv", ".tsv", ".txt", ".xlsx")
 """Suffixes of files that list images."""
@@ -250,19 +251,44 @@ def _of_files(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[
         yield answer
     rest = chunks[TRIED:]
     if jobs > 1 and spent / TRIED * len(rest) > WORTH:
-        one_by_one = partial(_one_by_one, work=work, jobs=jobs)
-        yield from (answer for _, answer in surviving_map(work, rest, jobs, ordered=True, died=one_by_one))
+        with tempfile.TemporaryDirectory() as logs:
+            limited = [(Deadline(Path(logs) / str(number)), chunk) for number, chunk in enumerate(rest)]
+            do, one_by_one = partial(_in_time, work=work), partial(_one_by_one, work=work, jobs=jobs)
+            yield from (answer for _, answer in surviving_map(do, limited, jobs, ordered=True, died=one_by_one))
     else:
         yield from map(work, rest)
 
 
-def _one_by_one(images: list[Image], work: Work, jobs: int) -> list[Read]:
+Limited: TypeAlias = tuple[Deadline, list[Image]]
+"""Images, and how long each may take."""
+
+
+def _in_time(limited: Limited, work: Work) -> list[Read]:
+    """Read some images in a process that ends where one takes too long; those that did so before are left out."""
+    deadline, images = limited
+    exceeded = deadline.exceeded()
+    answers: list[Read] = []
+    for number, image in enumerate(images):
+        if number in exceeded:
+            answers.append((image, ImageError(TOO_SLOW)))
+        else:
+            with deadline.over(number):
+                answers += work([image])
+    return answers
+
+
+def _one_by_one(limited: Limited, work: Work, jobs: int) -> list[Read]:
     """A chunk whose process died: the image that kills it gets that as its reason."""
 
-    def died(image: list[Image]) -> list[Read]:
-        return [(image[0], ImageError(CRASHED))]
+    def died(alone: Limited) -> list[Read]:
+        return [(alone[1][0], ImageError(TOO_SLOW if alone[0].exceeded() else CRASHED))]
 
-    alone = surviving_map(work, [[image] for image in images], jobs, ordered=True, died=died)
+    deadline, images = limited
+    each = [
+        (replace(deadline, log=deadline.log.with_name(f"{deadline.log.name}-{number}")), [image])
+        for number, image in enumerate(images)
+    ]
+    alone = surviving_map(partial(_in_time, work=work), each, jobs, ordered=True, died=died)
     return [answer[0] for _, answer in alone]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import compress
@@ -20,7 +20,7 @@ from mococxr import console, files
 from mococxr.errors import ImageError, RunError
 from mococxr.images import Reading, decode, read_bytes, resize_shorter
 from mococxr.store.levels import Image, level_folder, shard_name, shrink, written_factors
-from mococxr.workers import CRASHED, surviving_map
+from mococxr.workers import CRASHED, SECONDS, TOO_SLOW, Deadline, surviving_map
 
 SLENDER = 20
 """Ratio of the sides above which a picture is no chest image: it would need that much more room."""
@@ -47,6 +47,7 @@ class Chunk:
         size: shorter side of a stored image, in pixels.
         reading: how files become images.
         refused: position in the chunk -> reason, for images that are not to be opened.
+        seconds: what each image may take.
     """
 
     number: int
@@ -55,11 +56,17 @@ class Chunk:
     size: int
     reading: Reading
     refused: Mapping[int, str] = field(default_factory=dict)
+    seconds: float = SECONDS
 
 
 def record_file(folder: Path, number: int) -> Path:
     """Where a chunk's record lies; it is written last, so that its presence says that the chunk is done."""
     return folder / "records" / f"{number:06d}.json"
+
+
+def _deadline(chunk: Chunk, folder: Path) -> Deadline:
+    """The limit of time for each image of a chunk, by its position; its log lies beside the record."""
+    return Deadline(record_file(folder, chunk.number).with_suffix(".log"), chunk.seconds)
 
 
 def decode_chunk(chunk: Chunk, folder: Path) -> int:
@@ -75,6 +82,9 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
         OSError: the folder cannot be written to (a full disk, say).
     """
     rows: list[dict[str, Any]] = []
+    deadline = _deadline(chunk, folder)
+    deadline.log.parent.mkdir(parents=True, exist_ok=True)
+    refused = {**dict.fromkeys(deadline.exceeded(), TOO_SLOW), **chunk.refused}
     factors = (1, *written_factors(chunk.size))
     folders = [level_folder(folder / "store", chunk.size, factor) for factor in factors]
     paths = [where / shard_name(chunk.number) for where in folders]
@@ -84,9 +94,10 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
         for i, source in enumerate(chunk.paths):
             row = dict.fromkeys(RECORD)
             try:
-                if i in chunk.refused:
-                    raise ImageError(chunk.refused[i])
-                image, facts = _decode(chunk, source)
+                if i in refused:
+                    raise ImageError(refused[i])
+                with deadline.over(i):
+                    image, facts = _decode(chunk, source)
                 row |= facts
                 for output, factor in zip(outputs, factors, strict=True):
                     output.write((image if factor == 1 else shrink(image, factor)).data)
@@ -97,6 +108,7 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
         for path in paths:
             path.unlink()
     files.write_json(record_file(folder, chunk.number), {name: [row[name] for row in rows] for name in RECORD})
+    deadline.log.unlink(missing_ok=True)
     return chunk.number
 
 
@@ -122,12 +134,10 @@ def _decode(chunk: Chunk, path: str) -> tuple[Image, dict[str, Any]]:
     }
 
 
-def _probe(chunk: Chunk, path: str) -> None:
-    """Decode one image for nothing: does the process survive it?"""
-    try:
-        _decode(chunk, path)
-    except ImageError:
-        return
+def _probe(chunk: Chunk, folder: Path, image: tuple[int, str]) -> None:
+    """Decode one image, by its position and path, for nothing: does the process survive it?"""
+    with suppress(ImageError), _deadline(chunk, folder).over(image[0]):
+        _decode(chunk, image[1])
 
 
 def decode_all(chunks: Sequence[Chunk], folder: Path, jobs: int, done: Callable[[int], None]) -> None:
@@ -195,15 +205,24 @@ def _without_killers(
 ) -> int:
     """Decode a chunk that killed its process: find the images that do so alone, and go on without them.
 
+    Where processes were ended for taking too long, it is known on which image, and the next attempt leaves that out.
+
     Args:
         crashes: for each of some items, whether `work(item)` kills a process that it has to itself.
 
     Raises:
         RunError: the chunk kills its process, and none of its images does so alone.
     """
+    deadline, known = _deadline(chunk, folder), set[int]()
+    while known != (exceeded := deadline.exceeded()):
+        if not crashes(partial(decode_chunk, folder=folder), [chunk])[0]:
+            return chunk.number
+        known = exceeded
     console.warn(f"a decoding process crashed: decoding {len(chunk.paths):,} images one by one to find the cause.")
-    killers = crashes(partial(_probe, replace(chunk, paths=())), chunk.paths)
-    refused = dict.fromkeys(compress(range(len(killers)), killers), CRASHED)
+    killers = crashes(partial(_probe, replace(chunk, paths=()), folder), list(enumerate(chunk.paths)))
+    refused = dict.fromkeys(compress(range(len(killers)), killers), CRASHED) | dict.fromkeys(
+        deadline.exceeded(), TOO_SLOW
+    )
     if crashes(partial(decode_chunk, folder=folder), [replace(chunk, refused=refused)])[0]:
         raise RunError(
             f"Decoding workers crash on batch {chunk.number} of the images, but on no single one of them.\n"
