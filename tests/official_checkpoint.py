@@ -16,10 +16,10 @@ DIM = 16
 
 
 @cache
-def network(arch: str, head: str = "mlp", seed: int = 0) -> nn.Module:
+def network(arch: str, head: str = "mlp") -> nn.Module:
     """torchvision's network with MoCo's head, its batch norm as if it had seen images."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         net = getattr(torchvision.models, arch)(weights=None)
         name = CLASSIFIER[arch]
         old = getattr(net, name)
@@ -36,12 +36,10 @@ def network(arch: str, head: str = "mlp", seed: int = 0) -> nn.Module:
 
 
 def state_dict(arch: str, head: str = "mlp", prefix: str = "module.") -> dict[str, Tensor]:
-    """Keys as in the released code: query, key encoder, queue."""
-    table = {
-        f"{prefix}encoder_{side}.{key}": value.clone()
-        for side, seed in (("q", 0), ("k", 1))
-        for key, value in network(arch, head, seed).state_dict().items()
-    }
+    """Keys as in the released code: query, key encoder (which is never read: one number a tensor, stored once), queue."""
+    query = network(arch, head).state_dict()
+    table = {f"{prefix}encoder_q.{key}": value.clone() for key, value in query.items()}
+    table |= {f"{prefix}encoder_k.{key}": value.new_full((), 2).expand(value.shape) for key, value in query.items()}
     queue = {"queue": torch.randn(DIM, 8, generator=torch.Generator().manual_seed(0))}
     return table | {f"{prefix}{k}": v for k, v in queue.items()} | {f"{prefix}queue_ptr": torch.zeros(1).long()}
 

@@ -79,6 +79,7 @@ def test_what_a_function_returns_is_what_its_command_returns(command: str) -> No
     assert returns == commands.RETURNS.get(command, "Path")
 
 
+@pytest.mark.slow
 def test_mypy_takes_right_calls_and_refuses_wrong_ones(tmp_path: Path) -> None:
     lines = {
         'mococxr.prepare("x", out="y", size=320, label="TB", split=(0.5, 0.1, 0.4))': True,

@@ -87,7 +87,7 @@ def test_the_bar_of_pretrain_moves_and_the_cursor_comes_back(synthetic_store, tm
     """With success, with an error and with Ctrl-C, which is sent once the bar of the last run has moved."""
     tiny: dict[str, Any] = {**TINY, "epochs": None, "lr": None, "save_every": 10_000, "log_every": None}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in tiny.items() if value is not None]
-    ways = [["--epochs=30"], ["--epochs=30", "--lr=1e30", "--log-every=1"], ["--epochs=20000"]]
+    ways = [["--epochs=12"], ["--epochs=12", "--lr=1e30", "--log-every=1"], ["--epochs=20000"]]
     commands = [["pretrain", str(synthetic_store), f"--out={tmp_path / way[-1]}", *options, *way] for way in ways]
     text = seen_on_a_terminal("-c", COMMANDS, json.dumps(commands), interrupt_at=r"[1-9]\d*/\d{3},\d{3} ")
     *texts, rest = re.split(r"ended with (\d)", text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from pathlib import Path
 
 import polars as pl
@@ -100,11 +99,10 @@ def test_a_chexpert_path_that_names_no_patient_is_refused_by_its_line(tmp_path: 
     assert dataset.rows["split"].null_count() == 3
 
 
-def test_the_real_chexpert_table_is_read_whole_and_in_seconds(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_real_chexpert_table_is_read_whole(tmp_path: Path) -> None:
     path = wheel_table("chexpert_train.csv.gz")
-    started = time.perf_counter()
     dataset = read_dataset(tmp_path, labels=path)
-    assert time.perf_counter() - started < 30
     rows = dataset.rows
     assert dataset.name == "chexpert"
     assert rows.height == 223_414

@@ -45,6 +45,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return given
 
 
+@pytest.mark.slow
 def test_the_demo_goes_the_whole_way_and_a_stopped_one_goes_on(
     small: DemoSettings,
     steps: list[tuple[str, dict[str, Any]]],

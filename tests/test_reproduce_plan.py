@@ -45,6 +45,7 @@ def plan(out: Path, root: Path, **given: object) -> dict:
     return json.loads((out / "reproduce.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_real_table_alone_gives_the_plan_the_paper_could_have_had(tmp_path: Path) -> None:
     pytest.importorskip("torchxrayvision", reason="the real train.csv is in this wheel")
     (tmp_path / "root").mkdir()

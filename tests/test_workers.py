@@ -13,7 +13,7 @@ import cv2
 import pytest
 import torch
 
-from deadly_folder import broken, square
+from deadly_folder import broken, map_in_a_daemon, square
 from mococxr.errors import RunError
 from mococxr.pretraining import hardware
 from mococxr.pretraining.moco import MoCo
@@ -117,12 +117,8 @@ def test_a_seeded_network_draws_what_torch_would_have_it_draw():
         assert torch.equal(torch.rand(5), wanted)
 
 
-def in_a_daemon() -> None:
-    os._exit(7 if list(surviving_map(square, range(3), 2, ordered=True)) == [(0, 0), (1, 1), (2, 4)] else 1)
-
-
 def test_a_daemon_process_starts_its_workers_too():
-    daemon = multiprocessing.get_context("spawn").Process(target=in_a_daemon, daemon=True)
+    daemon = multiprocessing.get_context("spawn").Process(target=map_in_a_daemon, daemon=True)
     daemon.start()
     daemon.join()
     assert daemon.exitcode == 7
