@@ -13,6 +13,8 @@ and an image of a negative belong to different patients. The parts:
    threshold, for probabilities that are right (slope 1, shift 0), too extreme or too mild, and wrong by a shift.
 8. `rates`: how often the gap of a small group in sensitivity, specificity or observed by expected is flagged, where there is
    none; probabilities are right, and patients may have several images.
+9. `use`: intervals of likelihood ratios, observed by expected, net benefit and the smooth reliability curve, in the cells of
+   `calibration` with 100 and 400 patients.
 
 A cell that is done stands in OUT/cells.jsonl and is not done again. When all cells of a part are done, its table is
 written into docs/statistics.md; until then it is printed.
@@ -31,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import expit, logit, ndtr, ndtri
 
 from mococxr import metrics
 from mococxr.errors import UndefinedError
@@ -70,8 +72,9 @@ def cells() -> list[Cell]:
     found += [{"part": "gap", "positives": p, "negatives": n, "auroc": a} for p, n, a in groups]
     sizes, lines = ((100, 0.2), (250, 0.1), (400, 0.3), (1000, 0.1)), ((1.0, 0.0), (0.6, 0.3), (1.6, -0.5))
     return found + [
-        {"part": "calibration", "patients": n, "prevalence": p, "images": f, "slope": b, "shift": a}
-        for (n, p), f, (b, a) in product(sizes, (1, 5), lines)
+        {"part": part, "patients": n, "prevalence": p, "images": f, "slope": b, "shift": a}
+        for part, (n, p), f, (b, a) in product(("calibration", "use"), sizes, (1, 5), lines)
+        if part == "calibration" or n in (100, 400)
     ]
 
 
@@ -211,6 +214,7 @@ def one_gap(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Foun
     return {"default": (gap.low, gap.high), "percentile": (plain.low, plain.high)}, 0.0
 
 
+BENEFIT_AT = (0.1, 0.4)
 SPREAD = 1.5
 """Standard deviation of the logits of the part `calibration`; half of their variance belongs to the patient."""
 
@@ -236,42 +240,78 @@ def calibrated_truth(prevalence: float, slope: float, shift: float) -> dict[str,
         "intercept": brentq(lambda a: weights @ expit(a + mean + SPREAD * z) - prevalence, -20, 20),
         "sensitivity": float(weights[called] @ right[called] / prevalence),
         "specificity": float(weights[~called] @ (1 - right[~called]) / (1 - prevalence)),
+        "O/E": prevalence / float(weights @ said),
+        **{
+            f"net benefit at {at:g}": float(weights @ ((said >= at) * (right - at / (1 - at) * (1 - right))))
+            for at in BENEFIT_AT
+        },
+        "curve at 0.2": float(expit(shift + slope * logit(0.2))),
     }
 
 
 def one_calibration(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
     """Each interval less its own truth. The images of a patient are positive by one random number."""
     truth = calibrated_truth(cell["prevalence"], cell["slope"], cell["shift"])
-    patients = np.repeat(np.arange(cell["patients"]), rng.integers(1, cell["images"] + 1, cell["patients"]))
-    own, luck = rng.normal(size=cell["patients"])[patients], rng.random(cell["patients"])[patients]
-    z = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * rng.normal(size=patients.size)
-    logits = truth["mean"] + SPREAD * z
-    labels = (luck < expit(cell["shift"] + cell["slope"] * logits)).astype(int)
+    labels, logits, patients = drawn(cell, rng)
     seed = int(rng.integers(1 << 31))
     found = metrics.calibration(labels, expit(logits), patients, replicates=replicates, seed=seed)
     threshold = truth["mean"] + SPREAD * 0.8
     point = metrics.operating_point(labels, logits, threshold, patients)
     numbers = {"Brier": found.brier, "ECE": found.ece, "slope": found.slope, "intercept": found.intercept}
     numbers |= {"sensitivity": point.sensitivity, "specificity": point.specificity}
-    return {
-        name: (np.nan, np.nan) if made.low is None else (made.low - truth[name], made.high - truth[name])
-        for name, made in numbers.items()
-    }, 0.0
+    return beside(numbers, truth), 0.0
 
 
-def drawn_right(count: int, images: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, logits and patients of images whose probabilities are right; 20 % are positive."""
-    truth = calibrated_truth(0.2, 1.0, 0.0)
-    patients = np.repeat(np.arange(count), rng.integers(1, images + 1, count))
-    own, luck = rng.normal(size=count)[patients], rng.random(count)[patients]
+def drawn(cell: Cell, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, logits of the probabilities and patients of one study of the parts that begin with `calibration`."""
+    mean = calibrated_truth(cell["prevalence"], cell["slope"], cell["shift"])["mean"]
+    patients = np.repeat(np.arange(cell["patients"]), rng.integers(1, cell["images"] + 1, cell["patients"]))
+    own, luck = rng.normal(size=cell["patients"])[patients], rng.random(cell["patients"])[patients]
     z = np.sqrt(SHARED) * own + np.sqrt(1 - SHARED) * rng.normal(size=patients.size)
-    logits = truth["mean"] + SPREAD * z
-    return (luck < expit(logits)).astype(int), logits, patients
+    logits = mean + SPREAD * z
+    return (luck < expit(cell["shift"] + cell["slope"] * logits)).astype(int), logits, patients
+
+
+def beside(numbers: dict[str, Any], truth: dict[str, float]) -> Found:
+    """Each interval less its own truth."""
+    return {
+        name: (np.nan, np.nan)
+        if made is None or made.low is None
+        else (made.low - truth[name], made.high - truth[name])
+        for name, made in numbers.items()
+    }
+
+
+def one_of_use(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:  # noqa: ARG001
+    """Each interval less its own truth: likelihood ratios, O/E, net benefit, one point of the smooth curve."""
+    truth = dict(calibrated_truth(cell["prevalence"], cell["slope"], cell["shift"]))
+    labels, logits, patients = drawn(cell, rng)
+    point = metrics.operating_point(labels, logits, truth["mean"] + SPREAD * 0.8, patients)
+    p = expit(logits)
+    numbers: dict[str, Any] = {"LR+": point.lr_positive, "LR-": point.lr_negative}
+    numbers["O/E"] = metrics.observed_expected(labels, p, patients)
+    for made in metrics.net_benefit(labels, p, BENEFIT_AT, patients):
+        numbers[f"net benefit at {made.threshold:g}"] = made.model
+    try:
+        curve = metrics.smooth_calibration(labels, p, patients, points=1001)
+        numbers["curve at 0.2"] = min(curve, key=lambda made: abs(made.probability - 0.2))
+    except UndefinedError:
+        numbers["curve at 0.2"] = None
+    truth["LR+"] = truth["sensitivity"] / (1 - truth["specificity"])
+    truth["LR-"] = (1 - truth["sensitivity"]) / truth["specificity"]
+    return beside(numbers, truth), 0.0
 
 
 def one_of_rates(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:  # noqa: ARG001
     """Intervals of the gaps of a small group to one of 1,000 patients, in what a threshold does and in O/E."""
-    labels, logits, patients = drawn_right(cell["patients"] + 1000, cell["images"], rng)
+    right = {
+        "patients": cell["patients"] + 1000,
+        "prevalence": 0.2,
+        "images": cell["images"],
+        "slope": 1.0,
+        "shift": 0.0,
+    }
+    labels, logits, patients = drawn(right, rng)
     groups = np.where(patients < cell["patients"], "small", "large")
     gaps = metrics.subgroups(
         labels, logits, groups, patients, "large", 2, called=logits > -1, probabilities=expit(logits)
@@ -293,7 +333,7 @@ def ends(ways: dict[str, Callable[[], Any]]) -> Found:
 
 ONE = {
     "interval": one_interval, "draws": one_of_draws, "paired": one_paired, "few": one_of_few, "margin": one_margin,
-    "gap": one_gap, "calibration": one_calibration, "rates": one_of_rates,
+    "gap": one_gap, "calibration": one_calibration, "rates": one_of_rates, "use": one_of_use,
 }  # fmt: skip
 
 
@@ -332,6 +372,7 @@ TITLES = {
     "few": "Share whose 95 % interval holds the true difference of two arms, few positives",
     "margin": "Share in which a loss as large as the margin is called not worse (2.5 % wanted)",
     "calibration": "Share whose 95 % interval holds the truth: calibration, and a threshold",
+    "use": "Share whose 95 % interval holds the truth: likelihood ratios, O/E, net benefit, smooth reliability curve",
     "rates": "Share in which the gap of a group in a rate to one of 1,000 patients is flagged (5 % wanted)",
     "gap": "Share in which the gap of a group to one of 200 positives and 800 negatives is flagged (5 % wanted)",
 }

@@ -60,6 +60,8 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
         "calibration": [_calibration(row) for row in cells],
         "threshold_differences": [one for row in differences for one in _at_thresholds(row)],
         "reliability": [one for row in cells for one in _curve(row)],
+        "smooth_calibration": [one for row in cells for one in _smooth(row)],
+        "decision_curve": [one for row in cells for one in _decisions(row)],
         "prevalence": [one for row in cells for one in _prevalence(row)],
         "subgroups": [one for row in cells for one in _groups(row)],
         "subgroup_rates": [one for row in cells for one in _rates(row)],
@@ -123,7 +125,31 @@ def _calibration(row: Row) -> Row:
     found = _take(row, KEYS) | {"draw": 0, "method": "platt", "n_validation": 200, "validation_positives": 110}
     found |= _ends("brier", 0.11) | _ends("ece", 0.04) | {"ece_if_perfect": 0.025, "slope": 0.93, "intercept": 0.08}
     found |= {"threshold": 0.41, "wanted_sensitivity": 0.9} | _ends("sensitivity", 0.91) | _ends("specificity", 0.78)
-    return found | _ends("ppv", 0.85) | _ends("npv", 0.86) | {"prevalence": 300 / 514}
+    found |= _ends("ppv", 0.85) | _ends("npv", 0.86) | {"prevalence": 300 / 514}
+    ratios = {"lr_positive": 4.14, "lr_positive_low": 3.52, "lr_positive_high": 4.9, "lr_negative": 0.12}
+    ratios |= {"lr_negative_low": 0.08, "lr_negative_high": 0.17, "observed_expected": 1.06}
+    return found | ratios | {"observed_expected_low": 0.94, "observed_expected_high": 1.19}
+
+
+def _smooth(row: Row) -> list[Row]:
+    tilt = 0.1 if row["arm"] == "imagenet" else 0.03
+    points = [(0.04 * i, 0.04 * i + tilt * math.sin(0.12 * i)) for i in range(1, 25)]
+    return [
+        _take(row, KEYS) | {"point": i, "probability": p, "observed": min(1.0, y)}
+        | {"low": max(0.0, y - 0.04), "high": min(1.0, y + 0.05)}
+        for i, (p, y) in enumerate(points)
+    ]  # fmt: skip
+
+
+def _decisions(row: Row) -> list[Row]:
+    share, found = 300 / 514, []
+    for threshold in (0.05, 0.1, 0.2, 0.5, 0.8):
+        price = threshold / (1 - threshold)
+        everyone, model = share - price * (1 - share), 0.9 * share - 0.2 * price * (1 - share)
+        ends = {f"{name}{end}": value + half for name, value in (("model", model), ("all_positive", everyone),
+                ("gain", model - everyone)) for end, half in (("", 0), ("_low", -0.03), ("_high", 0.03))}  # fmt: skip
+        found.append(_take(row, KEYS) | {"threshold": threshold} | ends)
+    return found
 
 
 def _at_thresholds(row: Row) -> list[Row]:

@@ -286,6 +286,45 @@ def test_calibration_is_not_judged_on_a_few_patients(tmp_path, capsys):
     assert "not judged. Too few to judge" in capsys.readouterr().out
 
 
+def test_calibration_has_o_e_a_decision_curve_and_a_curve_without_bins(tmp_path, capsys):
+    frame = table(n=400)
+    found = ask(saved(frame, tmp_path / "a.csv"), calibration=True, threshold="0.4")
+    labels, scores = arrays(frame)
+    block, point = found["calibration"], found["operating_point"]
+    assert block["observed_expected"]["value"] == pytest.approx(labels.sum() / scores.sum(), abs=1e-12)
+    for benefit in block["net_benefit"]:
+        price = benefit["threshold"] / (1 - benefit["threshold"])
+        called = scores >= benefit["threshold"]
+        worth = ((called & (labels == 1)).sum() - price * (called & (labels == 0)).sum()) / labels.size
+        assert benefit["model"]["value"] == pytest.approx(worth, abs=1e-12)
+        assert benefit["gain"]["value"] == pytest.approx(worth - benefit["all_positive"]["value"], abs=1e-12)
+    curve = block["smooth"]["curve"]
+    assert len(curve) == 25
+    assert all(at["low"] < at["observed"] < at["high"] for at in curve)
+    sensitivity, specificity = point["sensitivity"]["value"], point["specificity"]["value"]
+    assert point["lr_positive"]["value"] == pytest.approx(sensitivity / (1 - specificity))
+    assert point["lr_negative"]["value"] == pytest.approx((1 - sensitivity) / specificity)
+    shown = capsys.readouterr().out
+    for words in ("positive likelihood ratio", "observed / expected positives", "net benefit at 20 %"):
+        assert words in shown
+
+
+def test_hard_scores_have_reasons_where_a_number_would_be_infinite_or_without_a_width(tmp_path, capsys):
+    frame = table(n=80).with_columns(score=pl.col("TB").cast(float))
+    found = ask(saved(frame, tmp_path / "a.csv"), calibration=True, threshold="0.5", json=tmp_path / "a.json")
+    assert "NaN" not in (tmp_path / "a.json").read_text()
+    assert "every patient is as expected" in found["calibration"]["observed_expected"]["reason"]
+    assert "too few values" in found["calibration"]["smooth"]["reason"]
+    assert (
+        "no negative row is called positive: the ratio is infinite" in found["operating_point"]["lr_positive"]["reason"]
+    )
+    for benefit in found["calibration"]["net_benefit"]:
+        assert benefit["model"]["low"] < benefit["model"]["high"]
+    shown = capsys.readouterr().out
+    assert "nan" not in shown
+    assert "smooth reliability curve: none. the probabilities take too few values" in shown
+
+
 # --- groups
 
 

@@ -15,7 +15,8 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 import mococxr.metrics as metrics
 from mococxr.errors import UndefinedError
-from mococxr.metrics.calibration import bin_of, logistic_fit
+from mococxr.metrics.calibration import bin_of
+from mococxr.metrics.logistic import logistic_fit
 
 
 def scored(seed: int = 0, n: int = 300, slope: float = 1.0, intercept: float = 0.0):

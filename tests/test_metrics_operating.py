@@ -239,3 +239,38 @@ def test_where_one_rate_is_known_the_predictive_values_end_where_the_other_does(
         npv = 0.95 * specificity / (0.95 * specificity + 0.05 * (1 - sensitivity))
         assert getattr(found.ppv, name) == pytest.approx(ppv, abs=1e-12)
         assert getattr(found.npv, name) == pytest.approx(npv, abs=1e-12)
+
+
+def test_likelihood_ratios_join_the_intervals_of_sensitivity_and_specificity_on_the_logarithm():
+    labels, scores = images(3)
+    point = metrics.operating_point(labels, scores, 0.4)
+    tp, fn = point.true_positives, point.false_negatives
+    fp, tn = point.false_positives, point.true_negatives
+    for number, hits, alarms in ((point.lr_positive, tp, fp), (point.lr_negative, fn, tn)):
+        logs = [
+            np.log([count / total, *binomtest(count, total).proportion_ci(method="wilson")])
+            for count, total in ((hits, tp + fn), (alarms, fp + tn))
+        ]
+        (a, low_a, high_a), (b, low_b, high_b) = logs
+        oracle = a - b, a - b - np.hypot(a - low_a, high_b - b), a - b + np.hypot(high_a - a, b - low_b)
+        assert number.ends() == pytest.approx(np.exp(oracle), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "positive", "negative"),
+    [
+        (9.0, "no row is called positive", 1.0),
+        (0.0, 1.0, "no row is called negative"),
+        (2.5, "no negative row is called positive: the ratio is infinite, at least", 0.5),
+        (1.0, 1.5, 0.0),
+    ],
+)
+def test_a_likelihood_ratio_without_a_number_has_a_reason_and_others_have_a_width(threshold, positive, negative):
+    point = metrics.operating_point([1, 1, 1, 1, 0, 0, 0], [1, 2, 3, 4, 0.5, 2, 2], threshold)
+    for number, expected in ((point.lr_positive, positive), (point.lr_negative, negative)):
+        if isinstance(expected, str):
+            assert (number.value, number.low, number.high) == (None, None, None)
+            assert expected in number.reason
+        else:
+            assert number.value == pytest.approx(expected)
+            assert number.low < number.high < np.inf

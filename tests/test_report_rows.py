@@ -201,8 +201,14 @@ def test_the_table_at_the_threshold_counts_every_image_once(study: StudyResults)
 def test_calibration_and_other_prevalences_are_those_of_the_files(study: StudyResults, tmp_path: Path) -> None:
     tables = dict(calibration(study)["tables"])
     line = ["Pneumonia, linear", "MoCo", "1 %"]
-    numbers = ["0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930", "0.080"]
+    numbers = ["0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930", "0.080", "1.060 (0.940 to 1.190)"]
     assert tables["Probabilities (calibration.csv)"].rows[0] == line + numbers
+    at = tables["At the threshold (calibration.csv)"]
+    assert at.head[-2:] == ["LR+", "LR−"]
+    assert at.rows[0][-2:] == ["4.140 (3.520 to 4.900)", "0.120 (0.080 to 0.170)"]
+    benefit = tables["Net benefit (decision_curve.csv)"]
+    assert [row[3] for row in benefit.rows[:4]] == ["5 %", "10 %", "20 %", "50 %"]
+    assert benefit.rows[3][4:] == ["0.442 (0.412 to 0.472)", "0.167 (0.137 to 0.197)", "+0.275 (+0.245 to +0.305)"]
     other = tables["Predictive values at other prevalences (prevalence.csv)"]
     assert [*line, "5 %", "17.9 % (14.9 to 20.9)", "99.5 % (96.5 to 100.0)"] in other.rows
     assert "32 further cells are in prevalence.csv" in other.note
@@ -212,7 +218,7 @@ def test_calibration_and_other_prevalences_are_those_of_the_files(study: StudyRe
     blank = dict.fromkeys(("brier", "ece", "threshold", "sensitivity", "specificity", "ppv", "npv"), "")
     part = calibration(changed(tmp_path / "b", "calibration", *[blank | {"reason": WHY}] * 4))
     assert part["summary"] == f"MoCo: {WHY}"
-    assert len(part["tables"]) == 1
+    assert [caption for caption, _ in part["tables"]][1:] == ["Predictive values at other prevalences (prevalence.csv)"]
 
 
 def test_where_scores_belong_to_patients_those_are_counted(tmp_path: Path) -> None:

@@ -292,6 +292,33 @@ def test_test_labels_change_neither_calibration_nor_threshold(tmp_path):
         assert a["mean_probability"] == b["mean_probability"]
 
 
+def platt_loss(ab: np.ndarray, x: np.ndarray, soft: np.ndarray) -> float:
+    line = ab[0] * x + ab[1]
+    return float(np.mean(np.logaddexp(0, line) - soft * line))
+
+
+def test_net_benefit_o_e_and_curve_are_of_the_calibrated_probabilities_of_the_first_trial(study):
+    for arm in ("imagenet", "moco"):
+        test, valid = (study.images(names(arm, 0.1)[0], folder) for folder in ("predictions", "validation"))
+        y, target = valid["label"].to_numpy(), test["label"].to_numpy()
+        soft = np.where(y == 1, (y.sum() + 1) / (y.sum() + 2), 1 / ((1 - y).sum() + 2))
+        x, at = logit(valid["score"].to_numpy()), logit(test["score"].to_numpy())
+        a, b = minimize(platt_loss, [1, 0], args=(x, soft)).x
+        p = expit(a * at + b)
+        cell = read(study, "calibration", arm=arm, fraction=0.1)[0]
+        assert cell["observed_expected"] == pytest.approx(target.sum() / p.sum(), rel=1e-4)
+        ratio = cell["sensitivity"] / (1 - cell["specificity"])
+        assert cell["lr_positive"] == pytest.approx(ratio)
+        assert cell["lr_positive_low"] < ratio < cell["lr_positive_high"]
+        rows = {row["threshold"]: row for row in read(study, "decision_curve", arm=arm, fraction=0.1)}
+        worth = np.where(target == 1, 1, -0.25)
+        assert rows[0.2]["model"] == pytest.approx((worth * (p >= 0.2)).mean(), abs=2e-3)
+        assert rows[0.2]["all_positive"] == pytest.approx(worth.mean(), abs=1e-12)
+        curve = read(study, "smooth_calibration", arm=arm, fraction=0.1)
+        assert [row["point"] for row in curve] == list(range(25))
+        assert all(row["low"] < row["observed"] < row["high"] for row in curve)
+
+
 def test_a_target_that_is_a_value_of_a_column_is_not_judged_in_the_groups_of_that_column(tmp_path):
     scored = scored_study(tmp_path, fractions=(1.0,), targets=("sex=M", "Finding"))
     judged(scored, fractions=(1.0,), targets=["sex=M", "Finding"])
@@ -447,7 +474,8 @@ def test_a_threshold_that_calls_all_images_positive_leaves_npv_out_with_the_reas
         for row in read(scored, name):
             assert row["ppv"] is not None
             assert (row["npv"], row["npv_low"]) == (None, None)
-            assert row["reason"] == "NPV: no row is called negative"
+            both = "; LR−: no row is called negative" if name == "calibration" else ""
+            assert row["reason"] == f"NPV: no row is called negative{both}"
 
 
 def test_without_validation_images_calibration_says_so(tmp_path):

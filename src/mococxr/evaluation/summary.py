@@ -8,6 +8,9 @@ from mococxr.metrics.subgroups import RATES
 
 WIDE = 46
 METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
+LIKELIHOOD = {"lr_positive": "positive likelihood ratio", "lr_negative": "negative likelihood ratio"}
+BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)
+"""Thresholds of the probability whose net benefit is printed; `--json` has more."""
 OTHERS = [name for name in MEASURES if name != "auroc"]
 """The metrics that have no interval but that of the bootstrap."""
 
@@ -92,6 +95,7 @@ def _operating_lines(point: Block) -> list[str]:
     shown = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV", "f1": "F1"}
     lines += [_line(f"  {words}", point[name]) for name, words in shown.items()]
     lines.append(_line("  Youden's index", point["youden"]))
+    lines += [_line(f"  {name}", {**point[key], "method": None}) for key, name in LIKELIHOOD.items()]
     difference = point["difference"] or {}
     for name in ("sensitivity", "specificity"):
         if paired := difference.get(name):
@@ -109,7 +113,16 @@ def _calibration_lines(block: Block) -> list[str]:
         return [f"{name}: not judged. {block['reason']}"]
     lines = [name, _line("  Brier score", block["brier"]), _line("  calibration error", block["ece"])]
     lines[-1] += f" (expected if perfect {block['ece_if_perfect']:.3f})"
-    return [*lines, _line("  slope", block["slope"]), _line("  intercept", block["intercept"])]
+    lines += [_line("  slope", block["slope"]), _line("  intercept", block["intercept"])]
+    lines.append(_line("  observed / expected positives", {**block["observed_expected"], "method": None}))
+    if why := block["smooth"].get("reason"):
+        lines.append(f"  smooth reliability curve: none. {why}")
+    shown = [point for point in block["net_benefit"] if point["threshold"] in BENEFIT_AT]
+    for point in shown:
+        name = f"  net benefit at {100 * point['threshold']:g} %"
+        everyone = f", all positive {point['all_positive']['value']:.3f}"
+        lines.append(_line(name, {**point["model"], "method": None}) + everyone)
+    return lines
 
 
 def _group_lines(block: Block) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mococxr import metrics
 from mococxr.errors import UndefinedError
-from mococxr.measure.measures import Block, Resampling
+from mococxr.measure.measures import Block, Resampling, or_reason
 from mococxr.metrics import OperatingPoint
 from mococxr.metrics.checks import Floats
 
@@ -19,8 +19,12 @@ SENSITIVITY = 0.9
 """Sensitivity for which a threshold is chosen where no other is given."""
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
-RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden")
-CALIBRATION = ("brier", "ece", "slope", "intercept")
+RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden", "lr_positive", "lr_negative")
+CALIBRATION = ("brier", "ece", "slope", "intercept", "observed_expected")
+SHORT = {"ppv": "PPV", "npv": "NPV", "lr_positive": "LR+", "lr_negative": "LR−"}
+"""Numbers that go by a short name in sentences."""
+THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Thresholds of the probability at which the net benefit is measured."""
 
 MAX_REPLICATES = 1000
 """Sets of labels that are drawn for the calibration error, at the most."""
@@ -89,13 +93,14 @@ def predictive_blocks(point: OperatingPoint, prevalences: Iterable[float]) -> li
 
 def why_undefined(blocks: Block, names: Iterable[str]) -> str | None:
     """Why some of the rates are undefined, `NPV: no row is called negative`; None where all are defined."""
-    reasons = [f"{name.upper()}: {blocks[name]['reason']}" for name in names if blocks[name]["value"] is None]
+    reasons = [f"{SHORT.get(name, name)}: {blocks[name]['reason']}" for name in names if blocks[name]["value"] is None]
     return "; ".join(reasons) or None
 
 
 def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray, how: Resampling) -> Block:
     """How right probabilities are on rows that did not fit them: the numbers of `CALIBRATION`, `ece_if_perfect`,
-    `curve` (the bins of the reliability curve) and `replicates` (sets of labels drawn for the calibration error).
+    `curve` (the bins of the reliability curve), `smooth` (the curve without bins), `net_benefit` (the decision curve) and
+    `replicates` (sets of labels drawn for the calibration error).
 
     Raises:
         UndefinedError: a class has too few patients.
@@ -111,7 +116,24 @@ def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray,
          "patients": point.patients}
         for point in result.curve
     ]  # fmt: skip
-    return {**numbers, "ece_if_perfect": result.ece_if_perfect, "curve": curve, "replicates": replicates}
+    points = metrics.net_benefit(labels, probabilities, THRESHOLDS, patients, how.level)
+    benefit = [
+        {"threshold": point.threshold, **{name: getattr(point, name).block() for name in BENEFITS}} for point in points
+    ]
+    smooth = or_reason(lambda: _smooth(labels, probabilities, patients, how.level), {"curve": []})
+    return {
+        **numbers, "ece_if_perfect": result.ece_if_perfect, "curve": curve, "smooth": smooth, "net_benefit": benefit,
+        "replicates": replicates,
+    }  # fmt: skip
+
+
+BENEFITS = ("model", "all_positive", "gain")
+"""Net benefits at a threshold: of the model, of calling every row positive, and of the one less the other."""
+
+
+def _smooth(labels: NDArray, probabilities: Floats, patients: NDArray, level: float) -> Block:
+    curve = metrics.smooth_calibration(labels, probabilities, patients, level)
+    return {"curve": [dataclasses.asdict(point) for point in curve]}
 
 
 def fit_blocks(

@@ -25,6 +25,7 @@ from mococxr.metrics.calibration import (
     fit_calibrator,
 )
 from mococxr.metrics.checks import too_few
+from mococxr.metrics.decision_curve import NetBenefit, net_benefit
 from mococxr.metrics.differences import (
     MarginTest,
     Plan,
@@ -73,5 +74,6 @@ from mococxr.metrics.ranking import (
     value_of,
     values_of,
 )
+from mococxr.metrics.smooth_calibration import SmoothPoint, smooth_calibration
 from mococxr.metrics.subgroups import Gap, Group, Subgroups, age_bands, subgroups
 from mococxr.metrics.variance import VarianceSplit, split_difference, variance_split

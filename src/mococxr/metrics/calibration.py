@@ -17,13 +17,12 @@ from scipy.special import expit, logit, stdtrit
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import TOO_FEW, Floats, as_labels, as_patients, as_scores, count_patients, too_few
 from mococxr.metrics.intervals import DRAWN, Estimate
+from mococxr.metrics.logistic import logistic_fit, moved_coefficients
+from mococxr.metrics.observed_expected import observed_expected
 from mococxr.metrics.proportions import proportion
 
 NEAREST = 1e-7
 """Probabilities are kept this far from 0 and 1 where a logit is taken."""
-
-NEWTON_STEPS = 60
-"""Newton needs some ten; classes that are separated fully have no finite solution and use all 60."""
 
 
 @dataclass(frozen=True)
@@ -163,39 +162,6 @@ def _isotonic(x: Floats, y: Floats) -> Calibrator:
 KINDS = {"platt": _platt, "isotonic": _isotonic, "temperature": _temperature}
 
 
-def logistic_fit(x_N: Floats, y_N: Floats) -> tuple[float, float]:
-    """Logistic regression on one number: intercept and slope of maximum likelihood, by Newton's steps, halved where they
-    make it worse.
-
-    Args:
-        x_N: the number; it is centred and scaled inside.
-        y_N: labels or soft labels, 0 to 1.
-
-    Returns:
-        NaN where there is no finite solution: one class, or classes that are separated.
-    """
-    middle, scale = float(x_N.mean()), float(x_N.std()) or 1.0
-    design_N2 = np.stack([np.ones_like(x_N), (x_N - middle) / scale], axis=1)
-
-    def loss(line_N: Floats) -> float:
-        return float((np.logaddexp(0, line_N) - y_N * line_N).sum())
-
-    fitted_2, step_2 = np.zeros(2), np.ones(2)
-    for _ in range(NEWTON_STEPS):
-        p = expit(design_N2 @ fitted_2)
-        curvature_22 = (design_N2 * (p * (1 - p))[:, None]).T @ design_N2
-        if not np.linalg.cond(curvature_22) < 1e12:  # one class, one value, or on the way to infinity
-            return float("nan"), float("nan")
-        step_2 = np.linalg.solve(curvature_22, design_N2.T @ (y_N - p))
-        before = loss(design_N2 @ fitted_2) + 1e-9
-        while np.abs(step_2).max() > 0.01 and loss(design_N2 @ (fitted_2 + step_2)) > before:
-            step_2 = step_2 / 2
-        fitted_2 = fitted_2 + step_2
-        if np.abs(step_2).max() < 1e-9:
-            return float(fitted_2[0] - fitted_2[1] * middle / scale), float(fitted_2[1] / scale)
-    return float("nan"), float("nan")
-
-
 @dataclass(frozen=True)
 class Bin:
     """One point of the reliability curve: rows whose probability lies in a bin, and how many were positive."""
@@ -213,7 +179,8 @@ class Calibration:
     `ece`: mean distance between probability and observed share over the bins. It is above 0 for perfect probabilities
     too: `ece_if_perfect` is its mean if every row were positive with just its probability (all rows of a patient by one
     random number), so compare the two.
-    `slope`: 1 is right, below 1 too sure; `intercept`: 0 is right, above 0 too low throughout (slope fixed at 1).
+    `slope`: 1 is right, below 1 too sure; `intercept`: 0 is right, above 0 too low throughout (slope fixed at 1);
+    `observed_expected`: 1 is right, above 1 too low on the whole.
     """
 
     brier: Estimate
@@ -221,6 +188,7 @@ class Calibration:
     ece_if_perfect: float
     slope: Estimate
     intercept: Estimate
+    observed_expected: Estimate
     curve: tuple[Bin, ...]
 
 
@@ -262,7 +230,8 @@ def calibration(
         curve.append(Bin(float(p[member].mean()), observed, int(member.sum()), count_patients(unit_N[member])))
     ece, if_perfect = _ece(p, y, _recalibrated(logits, y, bin_N), bin_N, unit_N, replicates, seed, level)
     intercept, slope = _intercept(logits, y, unit_N, few, level), _slope(logits, y, unit_N, few, level)
-    return Calibration(_brier((p - y) ** 2, unit_N, few, level), ece, if_perfect, slope, intercept, tuple(curve))
+    ratio = observed_expected(y, p, unit_N, level)
+    return Calibration(_brier((p - y) ** 2, unit_N, few, level), ece, if_perfect, slope, intercept, ratio, tuple(curve))
 
 
 def bin_of(probabilities: Floats, bins: int) -> NDArray[np.intp]:
@@ -362,12 +331,8 @@ def _slope(logits: Floats, y: Floats, unit_N: NDArray[np.intp], few: int, level:
     intercept, slope = logistic_fit(logits, y)
     if np.isnan(slope):
         return Estimate(None, reason="the probabilities separate the classes fully: no slope is finite")
-    p = expit(intercept + slope * logits)
-    curvature, design_N2 = p * (1 - p), np.stack([np.ones_like(logits), logits], axis=1)
-    inverse_22 = np.linalg.inv((design_N2 * curvature[:, None]).T @ design_N2)
-    moved_N2 = design_N2 @ inverse_22
-    leverage_U = np.bincount(unit_N, weights=curvature * (moved_N2 * design_N2).sum(axis=1))
-    moved_U = np.bincount(unit_N, weights=moved_N2[:, 1] * (y - p)) / np.maximum(1 - leverage_U, 0.05)
+    design_N2 = np.stack([np.ones_like(logits), logits], axis=1)
+    moved_U = moved_coefficients(design_N2, y, np.array([intercept, slope]), unit_N)[:, 1]
     half = float(-stdtrit(few - 1, (1 - level) / 2)) * float(np.sqrt((moved_U**2).sum())) if few > 1 else np.inf
     if not np.isfinite(half):
         return Estimate(slope, reason=f"too few patients ({few} of a class)")

@@ -16,6 +16,9 @@ from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores
 from mococxr.metrics.intervals import Estimate
 from mococxr.metrics.proportions import correlation_over, difference_ends, proportion
 
+Ends = tuple[float, float, float]
+"""A number, its lower and its upper limit."""
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -34,6 +37,8 @@ class OperatingPoint:
     accuracy: Estimate
     f1: Estimate
     youden: Estimate
+    lr_positive: Estimate
+    lr_negative: Estimate
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ def operating_point(
 
     Shares have Wilson's interval over patients (`proportion`); that of F1 is of TP / (TP + FP + FN), of which F1 is a
     function. Youden's J is the difference of two shares, by their intervals (Newcombe, Statistics in Medicine 17:873,
-    1998, method 10) and, where patients have images of both classes, their correlation.
+    1998, method 10) and, where patients have images of both classes, their correlation. Likelihood ratios are quotients of
+    two shares, joined in the same way on the logarithm; one that is infinite has a reason with its lower limit.
 
     Args:
         labels: 1 or 0, both present, shape (N,).
@@ -73,7 +79,12 @@ def operating_point(
     rows_of = {"sensitivity": positive, "specificity": ~positive, "ppv": called, "npv": ~called, "f1": either}
     shares = {name: _share(name, right[rows], unit_N[rows], level) for name, rows in rows_of.items()}
     shares["accuracy"] = _share("accuracy", right, unit_N, level)
-    shares["youden"] = _youden(shares["sensitivity"], shares["specificity"], positive, right, unit_N)
+    sensitivity, specificity = shares["sensitivity"].ends(), shares["specificity"].ends()
+    correlation = _correlation(sensitivity[0], specificity[0], positive, right, unit_N)
+    low, high = difference_ends(sensitivity, _complement(specificity), -correlation)
+    shares["youden"] = Estimate(sensitivity[0] + specificity[0] - 1, low, high, "Newcombe")
+    shares["lr_positive"] = _likelihood_ratio(sensitivity, _complement(specificity), -correlation, "positive")
+    shares["lr_negative"] = _likelihood_ratio(_complement(sensitivity), specificity, -correlation, "negative")
     tp, tn = int((positive & called).sum()), int((~positive & ~called).sum())
     fp, fn = int(called.sum()) - tp, int(positive.sum()) - tp
     return OperatingPoint(float(threshold), level, tp, fp, tn, fn, **shares)
@@ -90,18 +101,30 @@ def _share(name: str, hits: NDArray[np.bool_], unit_N: NDArray[np.intp], level: 
     return Estimate(value, low, high, f"{estimate.method} of TP / (TP + FP + FN)")
 
 
-def _youden(
-    sensitivity: Estimate, specificity: Estimate, positive: NDArray[np.bool_], right: NDArray[np.bool_],
+def _correlation(
+    sensitivity: float,
+    specificity: float,
+    positive: NDArray[np.bool_],
+    right: NDArray[np.bool_],
     unit_N: NDArray[np.intp],
-) -> Estimate:  # fmt: skip
-    """Sensitivity + specificity - 1 by the intervals of the two."""
-    a, b = sensitivity.ends()[0], specificity.ends()[0]
+) -> float:
+    """Of sensitivity and specificity over patients."""
     moved = [
         np.bincount(unit_N, weights=np.where(rows, right - share, 0.0)) / rows.sum()
-        for rows, share in ((positive, a), (~positive, b))
+        for rows, share in ((positive, sensitivity), (~positive, specificity))
     ]
-    low, high = difference_ends(sensitivity.ends(), _complement(specificity.ends()), -correlation_over(*moved))
-    return Estimate(a + b - 1, low, high, "Newcombe")
+    return correlation_over(*moved)
+
+
+def _likelihood_ratio(of_positive: Ends, of_negative: Ends, correlation: float, called: str) -> Estimate:
+    """The share of the positives that are called so by that of the negatives."""
+    if of_positive[0] <= 0 and of_negative[0] <= 0:
+        return Estimate(None, reason=f"no row is called {called}")
+    value, low, high = (float(np.exp(end)) for end in _log_ratio(of_positive, of_negative, correlation))
+    if of_negative[0] <= 0:
+        reason = f"no negative row is called {called}: the ratio is infinite, at least {low:.3g}"
+        return Estimate(None, reason=reason)
+    return Estimate(value, low, high, "from sensitivity and specificity")
 
 
 def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, sensitivity: float) -> float:
@@ -182,25 +205,26 @@ def predictive_values(point: OperatingPoint, prevalence: float) -> PredictiveVal
     )
 
 
-def _complement(ends: tuple[float, float, float]) -> tuple[float, float, float]:
+def _complement(ends: Ends) -> Ends:
     value, low, high = ends
     return 1 - value, 1 - high, 1 - low
 
 
-def _posterior(
-    right: tuple[float, float, float], wrong: tuple[float, float, float], odds: float, called: str
-) -> Estimate:
+def _posterior(right: Ends, wrong: Ends, odds: float, called: str) -> Estimate:
     """The share of right calls, from the shares that are `called` so among the right and the wrong rows."""
     if right[0] <= 0 and wrong[0] <= 0:
         return Estimate(None, reason=f"no row is called {called}")
-    with np.errstate(divide="ignore"):
-        (a, a_low, a_high), (b, b_low, b_high) = np.log(right), np.log(wrong)
-    if right[0] <= 0:  # the limits of the formulas below
-        value, low, high = -np.inf, -np.inf, a_high - b_low
-    elif wrong[0] <= 0:
-        value, low, high = np.inf, a_low - b_high, np.inf
-    else:
-        value = a - b
-        low, high = difference_ends((a, a_low, a_high), (b, b_low, b_high))
-    shares = expit(odds + np.array([value, low, high]))
+    shares = expit(odds + np.array(_log_ratio(right, wrong)))
     return Estimate(float(shares[0]), float(shares[1]), float(shares[2]), "from sensitivity and specificity")
+
+
+def _log_ratio(a: Ends, b: Ends, correlation: float = 0.0) -> Ends:
+    """The logarithm of a / b and its ends, infinite where one of the two is 0."""
+    with np.errstate(divide="ignore"):
+        (value_a, low_a, high_a), (value_b, low_b, high_b) = np.log(a), np.log(b)
+    if a[0] <= 0:  # the limits of the formula below
+        return -np.inf, -np.inf, high_a - low_b
+    if b[0] <= 0:
+        return np.inf, low_a - high_b, np.inf
+    ends = difference_ends((value_a, low_a, high_a), (value_b, low_b, high_b), correlation)
+    return value_a - value_b, *ends

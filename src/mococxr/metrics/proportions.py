@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import check_level, count_patients
+from mococxr.metrics.checks import check_level
 from mococxr.metrics.intervals import Estimate
 
 Ends = Callable[[float], tuple[float, float]]
@@ -86,17 +86,23 @@ class Share:
 
 def share_of(hits: ArrayLike, patients: ArrayLike) -> Share:
     """A share of rows and how many independent rows it counts for; arguments and errors as `proportion`."""
-    hit_N, unit_N = np.asarray(hits, dtype=np.float64), np.asarray(patients, dtype=np.intp)
-    if not hit_N.size:
+    hit_N, unit_N = np.asarray(hits, dtype=bool), np.asarray(patients, dtype=np.intp)
+    rows_U = np.bincount(unit_N)
+    return share_of_counts(np.bincount(unit_N[hit_N], minlength=rows_U.size), rows_U)
+
+
+def share_of_counts(hits_U: NDArray, rows_U: NDArray) -> Share:
+    """The same from the hits and the rows of each patient (U,); one without rows is none."""
+    size, count = float(rows_U.sum()), int(np.count_nonzero(rows_U))
+    if not size:
         raise UndefinedError("the proportion of zero rows is undefined")
-    count, share = count_patients(unit_N), float(hit_N.mean())
-    if count == hit_N.size:
+    share = float(hits_U.sum() / size)
+    if count == size:
         return Share(share, float(count), None, "Wilson")
     method = "Wilson over patients"
-    sums_U = np.bincount(unit_N, weights=hit_N - share)
-    variance = count / max(1, count - 1) * float((sums_U**2).sum()) / hit_N.size**2
+    variance = count / max(1, count - 1) * float(((hits_U - share * rows_U) ** 2).sum()) / size**2
     if 0 < share < 1 and variance > 0 and count > 1:
-        return Share(share, min(float(hit_N.size), share * (1 - share) / variance), count - 1, method)
+        return Share(share, min(size, share * (1 - share) / variance), count - 1, method)
     return Share(share, float(count), None, method)
 
 

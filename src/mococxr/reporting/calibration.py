@@ -30,6 +30,8 @@ def calibration(study: StudyResults) -> dict[str, Any]:
         tables.append(("At the threshold (calibration.csv)", _threshold(study, rows)))
     if points and study.rows("threshold_differences"):
         tables.append(("Arm less reference at their thresholds (threshold_differences.csv)", _differences(study)))
+    if benefit := [row for target in study.targets for row in headline_cells(study, "decision_curve", target)]:
+        tables.append(("Net benefit (decision_curve.csv)", _benefit(study, benefit)))
     if study.rows("prevalence"):
         tables.append(("Predictive values at other prevalences (prevalence.csv)", _prevalence(study)))
     summary = f"{arm_label(study, first['arm'])}: {fmt.fact(first['reason'])}"
@@ -85,18 +87,24 @@ def _confusion(row: Row, unit: str) -> Table:
 def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
     columns: Columns = {
         **of_cell(study),
-        "Brier score": lambda row: fmt.DASH if row["brier"] is None else fmt.interval(row, "brier"),
-        "ECE": lambda row: fmt.DASH if row["ece"] is None else fmt.interval(row, "ece"),
+        "Brier score": lambda row: _or_dash(row, "brier"),
+        "ECE": lambda row: _or_dash(row, "ece"),
         "Expected if perfect": ("ece_if_perfect", fmt.number),
-        "Slope": lambda row: fmt.DASH if row["slope"] is None else fmt.interval(row, "slope"),
-        "Intercept": lambda row: fmt.DASH if row["intercept"] is None else fmt.interval(row, "intercept"),
+        "Slope": lambda row: _or_dash(row, "slope"),
+        "Intercept": lambda row: _or_dash(row, "intercept"),
+        "Observed / expected": lambda row: _or_dash(row, "observed_expected"),
     }
     note = (
         "Brier score: mean squared error of the probability, 0 is perfect. ECE (expected calibration error): mean distance "
         f"from the diagonal; it is positive even for perfect probabilities on few {units(study)}, so the expected value is "
-        f"in the next column. Slope 1 and intercept 0 are perfect.{_further(study, rows, 'calibration')}"
+        "in the next column. Slope 1 and intercept 0 are perfect. Observed / expected: positives by the sum of the "
+        f"probabilities; 1 is right, above 1 they are too low.{_further(study, rows, 'calibration')}"
     )
     return tabulate(rows, columns, 2, note)
+
+
+def _or_dash(row: Row, name: str) -> str:
+    return fmt.DASH if row[name] is None else fmt.interval(row, name)
 
 
 def _further(study: StudyResults, rows: list[Row], table: str) -> str:
@@ -113,13 +121,16 @@ def _threshold(study: StudyResults, rows: list[Row]) -> Table:
         "Specificity": lambda row: fmt.share_interval(row, "specificity"),
         "PPV": lambda row: fmt.share_interval(row, "ppv"),
         "NPV": lambda row: fmt.share_interval(row, "npv"),
+        "LR+": lambda row: _or_dash(row, "lr_positive"),
+        "LR−": lambda row: _or_dash(row, "lr_negative"),
     }
     common = {row["target"]: row["prevalence"] for row in rows if row["prevalence"] is not None}
     shares = "; ".join(f"{target} {fmt.share(value)}" for target, value in common.items())
     note = (
         f"Sensitivity: share of {units(study)} with the finding that are called positive. Specificity: share of those "
         "without it that are called negative. PPV, NPV: share of positive calls with the finding, of negative calls "
-        f"without it, at the prevalence of this test set ({shares or 'unknown'})."
+        f"without it, at the prevalence of this test set ({shares or 'unknown'}). LR+ and LR−: what a positive and a "
+        "negative call multiply the odds of the finding by."
     )
     return tabulate(rows, columns, 2, note)
 
@@ -143,6 +154,26 @@ def _differences(study: StudyResults) -> Table:
         f"{units(study)}; of the first label subset and pretraining run. {'; '.join(reasons)}."
     )
     return tabulate(rows, columns, 4, note)
+
+
+BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)
+"""Thresholds of the probability that the table shows."""
+
+
+def _benefit(study: StudyResults, rows: list[Row]) -> Table:
+    columns: Columns = {
+        **of_cell(study),
+        "Threshold": ("threshold", fmt.percent),
+        "Net benefit": lambda row: fmt.interval(row, "model"),
+        "All called positive": lambda row: fmt.interval(row, "all_positive"),
+        "Gain": lambda row: fmt.interval(row, "gain", sign=True),
+    }
+    note = (
+        f"True positives less false ones, by all test {units(study)}, where a false positive at the threshold pt costs "
+        "pt / (1 − pt) of what a true one is worth (Vickers and Elkin 2006); 0 where none is called positive. A model is of "
+        "use where its net benefit is above both. The other thresholds are in decision_curve.csv."
+    )
+    return tabulate([row for row in rows if row["threshold"] in BENEFIT_AT], columns, 2, note)
 
 
 def _prevalence(study: StudyResults) -> Table:

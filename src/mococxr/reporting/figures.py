@@ -16,7 +16,7 @@ from mococxr.pages.figures import ArmStyle, Figure
 from mococxr.reporting.headline import MODES, arm_label, headline_cells
 from mococxr.reporting.provenance import chance_loss, runs_with_health
 from mococxr.reporting.rows import measured
-from mococxr.results import Row, StudyResults
+from mococxr.results import CELL_KEYS, Row, StudyResults
 
 WIDE = (5.6, 4.4)
 LOG = {
@@ -126,12 +126,62 @@ def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure
             xs = [row["mean_probability"] for row in points]
             lows, highs = (drawing.gaps([row[end] for row in points]) for end in ("low", "high"))
             axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.2, alpha=0.7)
-            look = {"linewidth": 1.8, "markersize": 6, "markeredgewidth": 0.8}
+            look: dict[str, Any] = {"linewidth": 1.8, "markersize": 6, "markeredgewidth": 0.8}
+            if _draw_smooth(axes, style, study.rows("smooth_calibration", **{k: points[0][k] for k in CELL_KEYS})):
+                look["linestyle"] = "none"
             handles.append(drawing.line(axes, xs, [row["observed"] for row in points], style, **look))
             labels.append(style.label)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_xlabel("predicted probability", color=drawing.INK)
     axes.set_ylabel("observed frequency", color=drawing.INK)
+    drawing.style_axes(axes)
+    drawing.legend(figure, handles, labels)
+    return figure
+
+
+def _draw_smooth(axes: Axes, style: ArmStyle, points: list[Row]) -> bool:
+    """The curve without bins and its band; whether there is one."""
+    if points:
+        xs, lows, ys, highs = ([row[name] for row in points] for name in ("probability", "low", "observed", "high"))
+        axes.fill_between(xs, lows, highs, color=style.colour, alpha=0.13, linewidth=0)
+        axes.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=1.8)
+    return bool(points)
+
+
+def draw_decisions(study: StudyResults) -> list[Figure]:
+    """The decision curves of the cells of each verdict."""
+    return [
+        drawing.make_figure(
+            f"net-benefit-{number + 1:02d}-{target}",
+            f"{target} · {MODES[rows[0]['mode']].name}",
+            "net benefit against the threshold of the probability",
+            partial(_draw_decisions, study, rows),
+            "decisions",
+        )
+        for number, target in enumerate(study.targets)
+        if (rows := headline_cells(study, "decision_curve", target))
+    ]
+
+
+def _draw_decisions(study: StudyResults, rows: list[Row]) -> matplotlib.figure.Figure:
+    figure, axes = drawing.one_axes()
+    axes.axhline(0, color="#888888", linewidth=1)
+    handles, labels = [], []
+    everyone = {row["threshold"]: row["all_positive"] for row in rows}
+    handles += axes.plot(*zip(*sorted(everyone.items()), strict=True), color="#888888", linewidth=1.4, linestyle=":")
+    labels.append("all called positive")
+    for style in _styles(study):
+        points = sorted((row for row in rows if row["arm"] == style.arm), key=lambda row: row["threshold"])
+        if points:
+            xs = [row["threshold"] for row in points]
+            lows, highs = ([row[f"model_{end}"] for row in points] for end in ("low", "high"))
+            axes.fill_between(xs, lows, highs, color=style.colour, alpha=0.13, linewidth=0)
+            handles.append(drawing.line(axes, xs, [row["model"] for row in points], style, linewidth=1.8, markersize=5))
+            labels.append(style.label)
+    top = max(max(row["model_high"], row["all_positive"]) for row in rows)
+    axes.set(xlim=(0, 0.92), ylim=(-0.35 * top, 1.05 * top))  # below 0 no model is of use
+    axes.set_xlabel("threshold of the probability", color=drawing.INK)
+    axes.set_ylabel("net benefit", color=drawing.INK)
     drawing.style_axes(axes)
     drawing.legend(figure, handles, labels)
     return figure

@@ -155,8 +155,9 @@ def _statistics(study: StudyResults) -> list[str]:
         )
     if study.frames["calibration"]["brier"].count():
         parts.append(
-            "Probabilities were calibrated on validation images (Platt) and judged on test images by Brier score and "
-            "expected calibration error."
+            "Probabilities were calibrated on validation images (Platt) and judged on test images by Brier score, expected "
+            "calibration error, observed by expected positives, a restricted cubic spline of the logits, and net benefit "
+            "(Vickers and Elkin 2006)."
         )
     if kinds := list(dict.fromkeys(row["attribute"] for row in study.rows("subgroups"))):
         parts.append(f"AUROC was also measured in groups by {fmt.join_words(kinds)}.")

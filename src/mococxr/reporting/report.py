@@ -31,10 +31,11 @@ def write_report(folder: Path) -> Path:
 
     study = read_results(folder)
     curves, reliability, runs = draw.draw_curves(study), draw.draw_reliability(study), draw.draw_runs(study)
-    values = _values(study) | {"curves": curves, "reliability": reliability, "runs": runs}
+    calibrated = [*reliability, *draw.draw_decisions(study)]
+    values = _values(study) | {"curves": curves, "calibrated": calibrated, "runs": runs}
     html, markdown = (render("reporting/body.j2", form, html=form == "html", **values) for form in ("html", "md"))
     drawn = [figure for by_target in curves.values() for part in by_target.values() for figure in part]
-    for figure in [*drawn, *reliability, *runs]:
+    for figure in [*drawn, *calibrated, *runs]:
         atomic_write(study.path / "figures" / f"{figure.name}.svg", figure.svg)
         atomic_write(study.path / "figures" / f"{figure.name}.png", figure.png)
     atomic_write(study.path / "report.md", markdown)

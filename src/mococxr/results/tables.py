@@ -187,13 +187,19 @@ TABLES: Mapping[str, Columns] = {
         | _count(n_validation="validation units that chose both", validation_positives="those positive")
         | _interval(brier="Brier score on the test units", ece="expected calibration error")
         | _number(ece_if_perfect="expected ECE of perfect probabilities on as many units")
-        | _interval(slope="calibration slope", intercept="calibration intercept")
+        | _interval(
+            slope="calibration slope",
+            intercept="calibration intercept",
+            observed_expected="positives by the sum of the probabilities",
+        )
         | _number(threshold="of the score", wanted_sensitivity="--sensitivity")
         | _interval(
             sensitivity="at the threshold, on the test units",
             specificity="specificity",
             ppv="positive predictive value",
             npv="negative predictive value",
+            lr_positive="positive likelihood ratio",
+            lr_negative="negative likelihood ratio",
         )
         | _number(prevalence="share of positive test units")
         | _REASON
@@ -221,6 +227,25 @@ TABLES: Mapping[str, Columns] = {
             high="its upper limit",
         )
         | _count(count="test units in the bin")
+    ),
+    "smooth_calibration": (
+        _CELL
+        | _columns(pl.Int64, True, point="number of the point, from 0")
+        | _number(
+            probability="predicted probability",
+            observed="share of positives there, by a restricted cubic spline",
+            low="its lower limit, pointwise",
+            high="its upper limit, pointwise",
+        )
+    ),
+    "decision_curve": (
+        _CELL
+        | _columns(pl.Float64, True, threshold="of the probability")
+        | _interval(
+            model="net benefit, by test unit; 0 where no unit is called positive",
+            all_positive="the same where every unit is called positive",
+            gain="model less all_positive",
+        )
     ),
     "prevalence": (
         _CELL

@@ -21,7 +21,7 @@ from mococxr.studies.trial import validation_path
 METHOD = "platt"
 PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of positives for which `prevalence.csv` has the predictive values."""
-RATES = ("sensitivity", "specificity", "ppv", "npv")
+RATES = ("sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative")
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ def fitted(out: Path, record: Record, measured: Measured) -> Classifier:
 
 
 def operating_rows(key: Key, classifier: Classifier, measured: Measured) -> dict[str, list[Record]]:
-    """The rows of `calibration.csv`, `reliability.csv` and `prevalence.csv` about one cell."""
+    """The rows of `calibration.csv`, `prevalence.csv` and of the curves about one cell."""
     row = cell_names(key) | {"method": METHOD, "wanted_sensitivity": measured.how.sensitivity}
     row |= {"n_validation": classifier.n_validation, "validation_positives": classifier.validation_positives}
     row |= {"threshold": classifier.threshold, "reason": classifier.reason}
-    tables: dict[str, list[Record]] = {"calibration": [row], "reliability": [], "prevalence": []}
+    tables: dict[str, list[Record]] = {"calibration": [row], "prevalence": []}
     if classifier.record is None:
         return tables
     row |= {"draw": classifier.record["draw"], "prevalence": float(measured.labels.mean())}
@@ -99,22 +99,32 @@ def operating_rows(key: Key, classifier: Classifier, measured: Measured) -> dict
         ]  # fmt: skip
     if classifier.probabilities is not None:
         try:
-            tables["reliability"] = _calibrated(row, key, classifier.probabilities, measured)
+            tables |= _calibrated(row, key, classifier.probabilities, measured)
         except UndefinedError as error:
             row["reason"] = f"no calibration: {error}"
     return tables
 
 
-def _calibrated(row: Record, key: Key, probabilities: Floats, measured: Measured) -> list[Record]:
-    """The numbers of the calibration are put into the row; the rows of the reliability curve."""
+def _calibrated(row: Record, key: Key, probabilities: Floats, measured: Measured) -> dict[str, list[Record]]:
+    """The numbers of the calibration are put into the row; the rows of the curves."""
     block = operating.calibration_block(measured.labels, probabilities, measured.patients, measured.resampling)
     row |= {"ece_if_perfect": block["ece_if_perfect"]} | columns(block, operating.CALIBRATION)
-    return [
-        cell_names(key)
-        | {"bin": i, "mean_probability": point["mean_probability"], "observed": point["value"], "count": point["rows"]}
-        | {"low": point["low"], "high": point["high"]}
+    reasons = [row["reason"], *(f"{name}: {block[name]['reason']}" for name in WITH_REASON if "reason" in block[name])]
+    row["reason"] = "; ".join(filter(None, reasons)) or None
+    names = cell_names(key)
+    bins = [
+        names | {"bin": i, "mean_probability": point["mean_probability"], "observed": point["value"]}
+        | {"low": point["low"], "high": point["high"], "count": point["rows"]}
         for i, point in enumerate(block["curve"])
+    ]  # fmt: skip
+    smooth = [names | {"point": i} | point for i, point in enumerate(block["smooth"]["curve"])]
+    benefit = [
+        names | {"threshold": point["threshold"]} | columns(point, operating.BENEFITS) for point in block["net_benefit"]
     ]
+    return {"reliability": bins, "smooth_calibration": smooth, "decision_curve": benefit}
+
+
+WITH_REASON = (*operating.CALIBRATION, "smooth")
 
 
 def threshold_rows(key: Key, reference: str, measured: Measured, classifiers: Mapping[Key, Classifier]) -> list[Record]:
