@@ -38,7 +38,12 @@ from mococxr.store import Store as Store
 __version__: str
 
 def read_image(
-    source: str | PathLike[str] | bytes, *, depth: str = "full", voi: str | None = None, frames: str = "refuse"
+    source: str | PathLike[str] | bytes,
+    *,
+    depth: str = "full",
+    voi: str | None = None,
+    frames: str = "refuse",
+    any_body_part: bool = False,
 ) -> NDArray[np.uint8]: ...
 def load_encoder(
     source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None

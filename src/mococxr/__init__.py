@@ -114,17 +114,18 @@ def Features(encoder, *, size=None, crop_mode="center", device="auto", batch=64)
     return Features(encoder, size=size, crop_mode=crop_mode, device=device, batch=batch)
 
 
-def read_image(source, *, depth="full", voi=None, frames="refuse"):
+def read_image(source, *, depth="full", voi=None, frames="refuse", any_body_part=False):
     """Read one image as `prepare` would.
 
     >>> mococxr.read_image("images/images/synthetic-000001-2.png").shape
     (72, 60)
 
     Args:
-        source: a path, or the bytes of a file: PNG, JPEG, TIFF, BMP or DICOM.
+        source: a path, or the bytes of a file: PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM.
         depth: mapping of 16-bit images: `full` (the declared range) or two percentiles as LOW:HIGH.
         voi: DICOM window or VOI table: first (None), widest, none, a number from 1, or name:TEXT.
         frames: `first` takes the first frame of a multi-frame DICOM file, `refuse` refuses the file.
+        any_body_part: read DICOM images whose header names another part of the body than the chest, too.
 
     Returns:
         uint8 (H, W), upright, larger = whiter as displayed.
@@ -134,7 +135,7 @@ def read_image(source, *, depth="full", voi=None, frames="refuse"):
     """
     from mococxr.images import read_image
 
-    return read_image(source, depth=depth, voi=voi, frames=frames)
+    return read_image(source, depth=depth, voi=voi, frames=frames, any_body_part=any_body_part)
 
 
 def load_encoder(source, *, backbone=None, size=None):

@@ -23,7 +23,12 @@ from mococxr.store import Store as Store
 __version__: str
 
 def read_image(
-    source: str | PathLike[str] | bytes, *, depth: str = "full", voi: str | None = None, frames: str = "refuse"
+    source: str | PathLike[str] | bytes,
+    *,
+    depth: str = "full",
+    voi: str | None = None,
+    frames: str = "refuse",
+    any_body_part: bool = False,
 ) -> NDArray[np.uint8]: ...
 def load_encoder(source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None) -> Encoder: ...
 def load_classifier(folder: str | PathLike[str]) -> Model: ...
@@ -68,6 +73,7 @@ def prepare(
     depth: str = "full",
     voi: str = "first",
     frames: Literal["first", "refuse"] = "first",
+    any_body_part: bool = False,
     max_pixels: int = 120000000,
     split: Sequence[float] = (0.5, 0.1, 0.4),
     split_file: str | PathLike[str] | None = None,
@@ -96,6 +102,7 @@ def prepare(
         voi: DICOM window or VOI table: first, widest, none (the whole stored range), a number from 1, or
             name:TEXT. [default: first]
         frames: Multi-frame DICOM: use the first frame, or exclude. [default: first]
+        any_body_part: DICOM: read images of other body parts than the chest, too. [default: off]
         max_pixels: Images with more pixels are excluded. [pixels; at least 1; default: 120000000]
         split: Fractions of patients for training, validation and test: each patient's split by a hash of its
             identifier and --split-seed, so that it stays whatever images and labels are added. [between 0 and

@@ -66,7 +66,7 @@ KINDS = (
          f"Nothing leaks; delete the rows of the copies in {_TABLE} where images are to count once."),
     Kind("no-split", INFO, "images whose patient is in no split",
          "They are not used; add the patient to the store's splits.csv if they should be."),
-    Kind("no-image", INFO, "files in quarantine that are no images: localizers, other modalities, second copies",
+    Kind("no-image", INFO, "files in quarantine that are no images: localizers, other modalities or body parts, copies",
          "Nothing to do; the store's quarantine.csv lists them."),
     Kind("text-short", INFO, "images with a burned-in word, e.g. PORTABLE",
          "Look at some; a word that goes with a disease is a shortcut, see below."),

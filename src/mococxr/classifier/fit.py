@@ -131,6 +131,7 @@ def _about(
             "depth": how.get("depth", "full"),
             "voi": how.get("voi", "first"),
             "frames": how.get("frames", "first"),
+            "any_body_part": bool(how.get("any_body_part", False)),
             "size": size,
             "crop_mode": settings.crop_mode,
             "mean": spec.mean,

@@ -51,7 +51,8 @@ class Model:
     def reading(self) -> Reading:
         """How files become images, as the store was made."""
         how = self.record["preprocessing"]
-        return Reading(how["depth"], how["voi"], how["frames"])
+        any_part = bool(how.get("any_body_part"))  # not in models of earlier versions
+        return Reading(how["depth"], how["voi"], how["frames"], any_body_part=any_part)
 
     def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the encoder is shown of an image (H, W) uint8, as read from a file or from any store."""

@@ -45,6 +45,7 @@ def read_dataset(
     patients_unknown: bool = False,
     jobs: int = 1,
     pseudonyms: bool = False,
+    any_body_part: bool = False,
 ) -> Dataset:
     """Read the rows of a dataset; no image is decoded, and an image that is absent on disk is no error here.
 
@@ -58,6 +59,8 @@ def read_dataset(
         pseudonyms: the dataset will get pseudonyms: no error quotes a value of a table or a path below the source (always
             so with DICOM), and names of folders become labels only where `label` names them.
 
+        any_body_part: DICOM images of other parts of the body than the chest are rows too.
+
     Raises:
         InputError: the source, a table, a row or a value is wrong; the text names it and the way out.
     """
@@ -68,7 +71,7 @@ def read_dataset(
         raise InputError("{labels} is not a file.", "Check the path of the label table.", labels=Shown(labels))
     if not fits(source.resolve().name):
         raise InputError("No table can hold the name of {source}.", "Rename it.", source=Shown(printable(str(source))))
-    request = Request(source, labels, tuple(label), patients_unknown, jobs, pseudonyms)
+    request = Request(source, labels, tuple(label), patients_unknown, jobs, pseudonyms, any_body_part)
     with redacted_errors() if pseudonyms else nullcontext():
         name, notes = (format, ()) if format != "auto" else _detect(request)
     if name == "folder" and labels is not None:

@@ -31,6 +31,7 @@ class Request:
     Args:
         jobs: processes for a reader that opens many files.
         pseudonyms: the dataset gets pseudonyms, so no name of a folder may become that of a label unasked.
+        any_body_part: images whose DICOM header names another part than the chest count.
     """
 
     source: Path
@@ -39,6 +40,7 @@ class Request:
     patients_unknown: bool
     jobs: int = 1
     pseudonyms: bool = False
+    any_body_part: bool = False
 
     @property
     def root(self) -> Path:

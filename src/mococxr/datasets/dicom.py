@@ -17,6 +17,7 @@ from mococxr.datasets.dicom_scan import facts_of, holds_dicom
 from mococxr.datasets.own import other_columns, relative_to
 from mococxr.datasets.walk import Walk, any_name
 from mococxr.errors import InputError, Shown, message
+from mococxr.images.dicom import OTHER_PART
 from mococxr.tables import Table, first_names, read_table
 
 OWN = ("laterality", "device", "acquisition", "day")
@@ -42,13 +43,15 @@ def _read(request: Request) -> Rows:
             "{source} is not a folder.", "Give the folder of the archive; a table by --labels.", source=Shown(root)
         )
     walk = Walk(root, any_name)
-    facts = facts_of(root, sorted(walk.files()), request.jobs)
+    facts = facts_of(root, sorted(walk.files()), request.jobs, request.any_body_part)
     facts, unknown = _named(_once(facts), request.patients_unknown)
     images = facts.filter(pl.col("reason").is_null()).sort("path")
     rejected = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
     rejected = pl.concat([rejected, walk.rejected()]).sort("path")
     if not images.height:
         way_out = "Check the folder; for PNG and JPEG images leave out --format dicom."
+        if rejected["reason"].str.starts_with(OTHER_PART).any():
+            way_out = "--any-body-part reads images of other parts of the body than the chest."
         if (rejected["reason"] == NAMELESS).any():
             way_out = "An anonymiser may have blanked it: --patients-unknown lets each study count as a patient."
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -50,19 +51,20 @@ def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
     return 2 * images > len(first) + others
 
 
-def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
+def facts_of(root: Path, paths: list[str], jobs: int, any_body_part: bool = False) -> pl.DataFrame:
     """What the headers say, a row a file in the order of the paths, with the columns of `FACTS`.
 
     Args:
         root: the folder that paths are relative to and may not leave.
         paths: files that may be images.
         jobs: processes that read headers.
+        any_body_part: images of other parts than the chest are images.
     """
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
     frames: dict[int, pl.DataFrame] = {}  # of blocks, since a million rows as objects would fill the memory
-    work = partial(read_block, root)
+    work = partial(read_block, root, any_body_part=any_body_part)
     few = len(paths) <= FEW or jobs == 1
-    one_by_one = partial(_one_by_one, root, jobs=jobs)
+    one_by_one = partial(_one_by_one, work=work, jobs=jobs)
     with console.progress("headers", len(paths), "files") as bar:
         for number, rows in enumerate(map(work, blocks)) if few else surviving_map(work, blocks, jobs, died=one_by_one):
             frames[number] = pl.DataFrame(rows, schema=FACTS)
@@ -70,19 +72,19 @@ def facts_of(root: Path, paths: list[str], jobs: int) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(schema=FACTS), *(frames[number] for number in range(len(blocks)))])
 
 
-def _one_by_one(root: Path, paths: list[str], jobs: int) -> list[dict[str, Any]]:
+def _one_by_one(paths: list[str], work: Callable[[list[str]], list[dict[str, Any]]], jobs: int) -> list[dict[str, Any]]:
     """A block whose process died: the file that kills it gets that as its reason."""
     died = lambda path: [{"path": path[0], "reason": CRASHED}]  # noqa: E731
-    alone = surviving_map(partial(read_block, root), [[path] for path in paths], jobs, ordered=True, died=died)
+    alone = surviving_map(work, [[path] for path in paths], jobs, ordered=True, died=died)
     return [rows[0] for _, rows in alone]
 
 
-def read_block(root: Path, paths: list[str]) -> list[dict[str, Any]]:
+def read_block(root: Path, paths: list[str], any_body_part: bool = False) -> list[dict[str, Any]]:
     """The facts of some files; a file that is no image has only its path and the reason."""
     rows = []
     for path in paths:
         try:
-            rows.append(_facts(path, _header(root, path)) | {"size": os.stat(root / path).st_size})
+            rows.append(_facts(path, _header(root, path), any_body_part) | {"size": os.stat(root / path).st_size})
         except OSError as error:
             rows.append({"path": path, "reason": f"cannot be read: {error.strerror}"})
         except ImageError as error:
@@ -127,14 +129,14 @@ def _front(root: Path, path: str, size: int) -> tuple[bytes, bool]:
     return data, len(data) < size
 
 
-def _facts(path: str, facts: Metadata) -> dict[str, Any]:
+def _facts(path: str, facts: Metadata, any_body_part: bool) -> dict[str, Any]:
     """A header's facts; the date and what identifies stay in memory, and are replaced before anything is kept."""
     date = facts.study_date or facts.acquired
     device = " ".join(filter(None, (facts.manufacturer, facts.model)))
     when = (str(facts.acquired or ""), (facts.time or "").ljust(13, "0"), f"{facts.instance or 0:09d}")
     return {
         "path": path,
-        "reason": rejection_reason(facts),
+        "reason": rejection_reason(facts, any_body_part),
         **{name: getattr(facts, name) for name in ("patient", "study", "sop", "accession")},
         **{name: getattr(facts, name) for name in ("view", "laterality", "sex", "age", "burned_in")},
         "device": _PLAIN.sub(" ", device).strip()[:64] or None,

@@ -15,11 +15,14 @@ MAX_PIXELS = 120_000_000
 FRAMES = ("first", "refuse")
 """What becomes of a DICOM file of several frames: its first is the image, or it is refused."""
 WINDOW_MISSES, NARROW, FEWER_BITS = "window-misses", "narrow", "fewer-bits"
+FOR_PROCESSING = "for-processing"
 REMARKS = {
     WINDOW_MISSES: "the window or table of the header shows next to nothing; the next one was used, else the whole "
     "range that the header declares",
     NARROW: "98 % of the pixels lie within less than half of the range that the file declares, so they are dark, or "
     "pale: values of 12 bits in words of 16, perhaps. --depth 0.5:99.5 stretches each image",
+    FOR_PROCESSING: "the header says FOR PROCESSING: values of the detector, not meant to be looked at; they differ from "
+    "images FOR PRESENTATION, and between makers",
     FEWER_BITS: "the compressed data have fewer bits than the header says; black to white is the range of those bits",
 }
 """What is said of an image that is read, where its file leaves something in doubt."""
@@ -137,6 +140,7 @@ class Reading:
         voi: which window or table of a DICOM file is applied (see `parse_voi`).
         frames: `first` takes the first frame of a DICOM file of several, `refuse` refuses such a file.
         max_pixels: images with more pixels are refused before anything is allocated.
+        any_body_part: DICOM images whose header names another part of the body than the chest are read too.
 
     Attributes:
         window: the percentiles of `depth`, or None.
@@ -150,6 +154,7 @@ class Reading:
     voi: str = "first"
     frames: str = "first"
     max_pixels: int = MAX_PIXELS
+    any_body_part: bool = False
     window: tuple[float, float] | None = field(init=False, repr=False, compare=False)
     choice: Voi = field(init=False, repr=False, compare=False)
 

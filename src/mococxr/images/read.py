@@ -31,13 +31,14 @@ def read_image(
     voi: str | None = None,
     frames: str = "refuse",
     max_pixels: int = MAX_PIXELS,
+    any_body_part: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """Read one chest image, as `prepare` does before it is resized.
 
     Args:
         source: a PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM file, or its bytes; the first bytes decide which, not the
             suffix.
-        depth, voi, frames, max_pixels: see `Reading`; `voi` None is `first`.
+        depth, voi, frames, max_pixels, any_body_part: see `Reading`; `voi` None is `first`.
 
     Returns:
         uint8 (H, W), upright, pixels square, larger = whiter as displayed.
@@ -46,7 +47,7 @@ def read_image(
         ImageError: the image cannot be read; the text is the reason.
         InputError: `depth`, `voi` or `frames` is none of its forms.
     """
-    reading = Reading(depth, voi or "first", frames, max_pixels)
+    reading = Reading(depth, voi or "first", frames, max_pixels, any_body_part)
     return decode_image(source if isinstance(source, bytes) else read_bytes(Path(source)), reading)
 
 

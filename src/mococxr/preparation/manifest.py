@@ -15,6 +15,7 @@ from mococxr import console, files
 from mococxr.datasets import Dataset
 from mococxr.errors import InputError, Shown
 from mococxr.images import LEADS_OUT, REMARKS
+from mococxr.images.dicom import OTHER_PART
 from mococxr.splits import SPLITS
 from mococxr.store.levels import level_folder, written_factors
 from mococxr.store.reader import FORMAT
@@ -175,6 +176,8 @@ def say_quarantine(out: Path, quarantine: pl.DataFrame) -> None:
         return
     images = "1 image" if len(quarantine) == 1 else f"{len(quarantine):,} images"
     console.say(f"{images} in quarantine, listed in {out / 'quarantine.csv'}: {reasons(quarantine)}")
+    if parts := quarantine["reason"].str.starts_with(OTHER_PART).sum():
+        console.say(f"--any-body-part reads those of other parts of the body ({parts:,}).")
 
 
 def reasons(quarantine: pl.DataFrame) -> str:

@@ -100,7 +100,7 @@ def _dataset(settings: PrepareSettings, out: Path) -> tuple[Dataset, Pseudonymis
     dataset = read_dataset(
         settings.source, format=settings.format, labels=settings.labels, label=settings.label,
         patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
-        pseudonyms=settings.pseudonymise,
+        pseudonyms=settings.pseudonymise, any_body_part=settings.any_body_part,
     )  # fmt: skip
     if settings.pseudonymise or dataset.name == "dicom":
         key = key or _open_key(named, out)
@@ -197,7 +197,7 @@ def _fingerprint(dataset: Dataset, settings: PrepareSettings, pseudonyms: Pseudo
 
 def _reading(settings: PrepareSettings) -> Reading:
     """How files become images."""
-    return Reading(settings.depth, settings.voi, settings.frames, settings.max_pixels)
+    return Reading(settings.depth, settings.voi, settings.frames, settings.max_pixels, settings.any_body_part)
 
 
 def _made_from(images: str, plan: SplitPlan, dataset: Dataset) -> str:

@@ -39,6 +39,7 @@ class PrepareSettings(OnExecutor, WithJobs):
         "first",
     )
     frames: Literal["first", "refuse"] = _images("Multi-frame DICOM: use the first frame, or exclude.", "first")
+    any_body_part: bool = _images("DICOM: read images of other body parts than the chest, too.", False)
     max_pixels: int = _images("Images with more pixels are excluded.", 120_000_000, unit="pixels", low=1)
     split: tuple[float, float, float] = _split(
         "Fractions of patients for training, validation and test: each patient's split by a hash of its identifier and "

@@ -20,7 +20,8 @@ FORMAT = 1
 
 SPLITS = ("train", "val", "test")
 NO_IMAGE = (
-    "a localizer", "a screenshot", "a report", "another modality", "not a radiograph", "a secondary capture of",
+    "a localizer", "a screenshot", "a report", "another modality", "another part of the body", "not a radiograph",
+    "a secondary capture of",
     "a scanned document", "a drawing", "a synthetic image", "a video still", "no pixel data (",
     "a second copy of an image",
 )  # fmt: skip

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from mococxr.images.dicom.metadata import Metadata, header, rejection_reason
+from mococxr.images.dicom.metadata import OTHER_PART, Metadata, header, rejection_reason
 
-__all__ = ["Metadata", "header", "rejection_reason"]
+__all__ = ["OTHER_PART", "Metadata", "header", "rejection_reason"]

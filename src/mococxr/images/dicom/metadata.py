@@ -14,6 +14,7 @@ from typing import Any
 from pydicom.uid import UID_dictionary
 
 from mococxr.errors import ImageError
+from mococxr.images.dicom.body_part import names_chest, shown
 from mococxr.images.dicom.elements import DicomFile, Elements, read_file
 
 _TEXTS = {
@@ -25,12 +26,13 @@ _TEXTS = {
     "sop_class": "SOPClassUID",
     "manufacturer": "Manufacturer",
     "model": "ManufacturerModelName",
+    "body_part": "BodyPartExamined",
 }
 KEYWORDS = [
     *_TEXTS.values(),
     "Modality", "ConversionType", "Rows", "Columns", "InstanceNumber", "ImageType", "BurnedInAnnotation", "StudyDate",
     "AcquisitionDate", "ContentDate", "PatientBirthDate", "PatientSex", "PatientAge", "ViewPosition", "SeriesDescription",
-    "ViewCodeSequence", "PatientOrientation", "Laterality", "ImageLaterality",
+    "ViewCodeSequence", "PatientOrientation", "Laterality", "ImageLaterality", "PresentationIntentType",
 ]  # fmt: skip
 
 _VIEWS = {"PA": "PA", "AP": "AP", "FRONTAL": "Frontal", "LL": "Lateral", "RL": "Lateral", "LAT": "Lateral"}
@@ -63,6 +65,7 @@ class Metadata:
         modality: as stored, upper case. sop_class: unique identifier of the kind of object.
         image_type: the parts of ImageType, upper case. conversion: ConversionType of a secondary capture.
         burned_in: BurnedInAnnotation: True for YES, False for NO.
+        body_part: BodyPartExamined as stored. for_processing: PresentationIntentType says FOR PROCESSING.
         rows, columns: of the image.
         pixels: whether pixel data follow the header.
     """
@@ -86,6 +89,8 @@ class Metadata:
     image_type: tuple[str, ...]
     conversion: str | None
     burned_in: bool | None
+    body_part: str | None
+    for_processing: bool
     rows: int | None
     columns: int | None
     pixels: bool
@@ -124,6 +129,7 @@ def metadata_of(file: DicomFile) -> Metadata:
         age=_age(elements, studied),
         image_type=tuple(part.upper() for part in elements.texts("ImageType")),
         burned_in={"YES": True, "NO": False}.get(elements.code("BurnedInAnnotation")),
+        for_processing=elements.code("PresentationIntentType") == "FOR PROCESSING",
         pixels=file.pixels is not None,
     )
 
@@ -184,16 +190,26 @@ _MODALITIES = frozenset(
     )
 )
 """The defined terms of PS3.3 C.7.3.1.1.1, and retired ones that archives still hold."""
+OTHER_PART = "another part of the body"
+"""How the reason begins for which an image of another part is left out."""
 _CONVERSIONS = {"SD": "a scanned document", "DRW": "a drawing", "SYN": "a synthetic image", "DV": "a video still"}
 
 
-def rejection_reason(facts: Metadata) -> str | None:
+def rejection_reason(facts: Metadata, any_body_part: bool = False) -> str | None:
     """Why an object is no image for this project, or None where it is one.
 
     Images are CR and DX (radiographs of other names: RG), secondary captures of them or of no stated modality,
-    and images that state neither modality nor kind. What is burned into the pixels is no reason here
-    (`Metadata.burned_in` says so).
+    and images that state neither modality nor kind; of the chest, or of any part of the body where that is asked for.
+    What is burned into the pixels is no reason here (`Metadata.burned_in` says so).
     """
+    reason = _kind_reason(facts)
+    if reason is None and not any_body_part and not names_chest(facts.body_part):
+        return f"{OTHER_PART}{shown(facts.body_part or '')}"
+    return reason
+
+
+def _kind_reason(facts: Metadata) -> str | None:
+    """Why an object is of no kind that is read."""
     kind = facts.sop_class
     if not facts.pixels:
         return f"no pixel data ({_name(kind)})" if kind and kind not in _IMAGES | _CAPTURES else "no pixel data"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
@@ -22,6 +22,7 @@ from mococxr.images.dicom.elements import DEFLATED, DicomFile, Elements, read_fi
 from mococxr.images.dicom.pixels import StoredPixels
 from mococxr.images.grey_levels import (
     FEWER_BITS,
+    FOR_PROCESSING,
     HALF,
     NARROW,
     SHOWN,
@@ -53,10 +54,12 @@ _LONGEST = 4.0
 def decode_dicom(data: bytes, reading: Reading) -> Decoded:
     """Decode an image; result and errors as in `images.decode`."""
     file = read_file(data, KEYWORDS)
-    reason = metadata.rejection_reason(metadata.metadata_of(file))
+    facts = metadata.metadata_of(file)
+    reason = metadata.rejection_reason(facts, reading.any_body_part)
     if reason is not None:
         raise ImageError(reason)
-    return render(data, file, reading)
+    image = render(data, file, reading)
+    return replace(image, remarks=(FOR_PROCESSING, *image.remarks)) if facts.for_processing else image
 
 
 def render(data: bytes, file: DicomFile, reading: Reading) -> Decoded:
