@@ -130,6 +130,7 @@ SPLIT_FOLDERS = {
     "nested": ("chest_xray/train/TB/1.png", "chest_xray/val/TB/2.png"),
     "unzipped twice": ("train/TB/1.png", "test/TB/2.png", "chest_xray/train/TB/1.png", "chest_xray/test/TB/2.png"),
     "below classes": ("TB/Training/1.png", "TB/Testing/2.png", "normal/Training/3.png"),
+    "in other words": ("stage_2_train_images/1.png", "stage_2_test_images/2.png", "extra/3.png"),
     "one alone": ("validation/1.png", "others/2.png"),
 }
 
@@ -141,6 +142,18 @@ def test_folders_named_as_splits_among_others_are_no_classes(tmp_path: Path, nam
         read_dataset(tmp_path / "images", format="folder", patients_unknown=True)
     assert "SOURCE" in caught.value.way_out
     assert "--labels" in caught.value.way_out
+
+
+def test_folders_called_after_splits_in_other_words_are_splits(tmp_path: Path) -> None:
+    touch(
+        tmp_path / "images", "Train_Images/TB/1.png", "train-2/normal/2.png", "Test set/TB/3.png", "valid/normal/4.png"
+    )
+    dataset = read_dataset(tmp_path / "images", format="folder", patients_unknown=True)
+    assert dataset.labels == ("TB", "normal")
+    assert dataset.rows.sort("path")["split"].to_list() == ["test", "train", "train", "val"]
+    touch(tmp_path / "classes", "test_positive/1.png", "Val_19500101/2.png", "train患者/3.png")
+    classes = read_dataset(tmp_path / "classes", format="folder", patients_unknown=True)
+    assert len(classes.labels) == 3
 
 
 def dataset_of(source: Path, labels: Path) -> Dataset:
@@ -199,6 +212,10 @@ LISTS = {
     "a column of paths": ("list.csv", "path,patient\n{0},P1\n{1},P2\n"),
     "no header": ("list.csv", "{0}\n{1}\n"),
     "another column": ("list.csv", "filename;remark\n{0};x\n\n{1};y\n"),
+    "a header of another name": ("list.csv", "Image Index\n{0}\n{1}\n"),
+    "quotes": ("list.csv", '"{0}"\n"{1}"\n'),
+    "quoted lines": ("list.txt", "'{0}'\n'{1}'\n"),
+    "a blank path": ("list.csv", "path,patient\n{0},P1\n,P3\n{1},P2\n"),
     "lines": ("list.txt", "{0}\n\n{1}\r\n"),
     "lines with a mark": ("list.TXT", "\ufeff{0}\n{1}"),
     "tabs": ("list.tsv", "Path\tnote\n{0}\t1\n{1}\t2\n"),
@@ -207,7 +224,7 @@ LISTS = {
 
 @pytest.mark.parametrize(("name", "text"), LISTS.values(), ids=LISTS)
 def test_a_list_of_images_is_scored_in_its_order(
-    store: Store, model: Path, tmp_path: Path, name: str, text: str
+    store: Store, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, text: str
 ) -> None:
     paths = store.index["path"].to_list()[4:2:-1]
     source = store.path.parent / "images"
@@ -223,10 +240,19 @@ def test_a_list_of_images_is_scored_in_its_order(
         assert scores["path"].to_list() == [base + path for path in paths]
         assert scores["patient"].to_list() == (["P1", "P2"] if "P1" in text else [None, None])
         assert not (at / "scores.csv.quarantine.csv").exists()
+        assert ("1 rows of" in capfd.readouterr().err) == ("P3" in text)
+
+
+def test_a_list_may_be_a_parquet_table(store: Store, model: Path, tmp_path: Path) -> None:
+    path = str(store.path.parent / "images" / store.index["path"][0])
+    pl.DataFrame({"path": [path], "patient": ["P1"]}).write_parquet(tmp_path / "list.parquet")
+    assert status("predict", model, tmp_path / "list.parquet", "--out", tmp_path / "s.csv", "--device", "cpu") == 0
+    assert pl.read_csv(tmp_path / "s.csv").select("path", "patient").rows() == [(path, "P1")]
 
 
 UNREADABLE = {
     "a list of nothing": ("list.csv", b"path\ngone.png\n", "None of the 1 images"),
+    "an empty list": ("list.txt", b"", "no image to score"),
     "no paths": ("list.csv", b"a,b\n1,2\n", "no column of paths"),
     "a broken image": ("one.png", b"no image", "None of the 1 images"),
     "text that is no list": ("note.md", b"words", "None of the 1 images"),

@@ -187,7 +187,16 @@ def test_a_key_inside_the_store_is_refused(tmp_path):
     assert os.listdir(tmp_path) == ["images"]
 
 
-TEMPLATED = ("datasets", "preparation", "images", "files.py", "privacy.py", "splits.py", "classifier/inputs.py")
+TEMPLATED = (
+    "datasets",
+    "preparation",
+    "images",
+    "tables",
+    "files.py",
+    "privacy.py",
+    "splits.py",
+    "classifier/inputs.py",
+)
 """Rooms whose errors and messages may come from a run under pseudonyms."""
 
 

@@ -194,7 +194,7 @@ def explicit_split(
     if len(absent) and (rest is None or len(absent) == len(needed)):
         raise InputError(
             "{name} has no split for {count:,} patients, e.g. {patient!r}.",
-            "Give each of them one of {names}.",
+            "Give each of them one of {names}, or a table of patients that may leave some out (--split-file).",
             name=name,
             count=len(absent),
             patient=absent[0],

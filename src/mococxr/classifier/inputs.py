@@ -21,7 +21,7 @@ from mococxr import workers
 from mococxr.datasets.dicom_scan import holds_dicom
 from mococxr.datasets.own import NAMES
 from mococxr.datasets.walk import UNFIT, Walk, any_image, by_suffix, fits, printable
-from mococxr.errors import ImageError, InputError, Shown
+from mococxr.errors import ImageError, InputError, Shown, message
 from mococxr.images import Reading, decode_image, dicom, read_bytes, resize_shorter
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
@@ -29,7 +29,7 @@ from mococxr.store import Store
 from mococxr.tables import first_names, header, read_lines, read_table
 from mococxr.workers import CRASHED, TOO_SLOW, Deadline, surviving_map
 
-_LISTS = (".csv", ".tsv", ".txt", ".xlsx")
+_LISTS = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 """Suffixes of files that list images."""
 LOOKED_AT = 24
 """Files of a list that are looked at for DICOM."""
@@ -116,7 +116,7 @@ def images_of(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ..
             "There is nothing at {path}.", "Name image files, folders of images, a list, or a store.", path=Shown(path)
         )
     if _is_list(path):
-        return _listed(path, key), ()
+        return _listed(path, key)
     name = printable(path.name if key else str(path))
     return [Image(name, path if fits(path.name) else None)], ()
 
@@ -130,7 +130,7 @@ def holds_patients(path: Path) -> bool:
     if not _is_list(path):
         return _is_dicom(path)
     try:
-        listed = _listed(path, None)
+        listed, _ = _listed(path, None)
     except InputError:  # said when the list is read
         return False
     return any(
@@ -155,11 +155,14 @@ def _named(folder: Path, name: str, file: Path | None, key: Key | None) -> Image
     return Image(str(folder / name) if key is None else f"{folder.resolve().name}/{name}", file)
 
 
-def _listed(path: Path, key: Key | None) -> list[Image]:
-    """The images of a list; one lies beside the list, or else where its path leads from here."""
-    columns = header(path)
+def _listed(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ...]]:
+    """The images of a list, and what was passed by."""
+    columns, notes = header(path), list[Shown]()
     if "path" not in first_names(columns, NAMES) and (len(columns) == 1 or path.suffix.lower() == ".txt"):
-        frame = pl.DataFrame({"path": read_lines(path)}, schema={"path": pl.String})
+        lines = [line.strip("\"'") for line in read_lines(path)]
+        if _names_column(lines[0] if lines else "") and not _file(path, lines[0]).exists():
+            lines = lines[1:]
+        frame = pl.DataFrame({"path": lines}, schema={"path": pl.String})
     else:
         table = read_table(path)
         known = {kind: table.frame[name] for kind, name in first_names(table.frame.columns, NAMES).items()}
@@ -168,14 +171,27 @@ def _listed(path: Path, key: Key | None) -> list[Image]:
                 "{table} has no column of paths.", "Name one `path`, or list one path a line.", table=Shown(path)
             )
         frame = pl.DataFrame(known).filter(pl.col("path").is_not_null())
+        notes += table.notes
+        if blank := len(table.frame) - len(frame):
+            notes.append(message("{count:,} rows of {table} have no path.", count=blank, table=Shown(path)))
     images = []
     for row in frame.iter_rows(named=True):
-        name = row["path"].replace("\\", "/")
-        beside = path.parent / name
-        file = beside if os.path.exists(beside) or not os.path.exists(name) else Path(name)
+        name, file = row["path"].replace("\\", "/"), _file(path, row["path"])
         shown = row["path"] if key is None else _named(path.parent, name, None, key).path
         images.append(Image(shown, file, None if key else row.get("patient"), None if key else row.get("study")))
-    return images
+    return images, tuple(notes)
+
+
+def _names_column(line: str) -> bool:
+    """Whether the first line of a list may be what the column is called: words, no path and no number."""
+    return re.fullmatch(r"[^\d./\\]+", line) is not None
+
+
+def _file(listed: Path, path: str) -> Path:
+    """Where an image of a list lies: beside the list, or else where its path leads from here."""
+    name = os.path.expanduser(path.replace("\\", "/"))
+    beside = listed.parent / name
+    return beside if os.path.exists(beside) or not os.path.exists(name) else Path(name)
 
 
 def _of_store(store: Store, key: Key | None) -> Iterator[Image]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mococxr.datasets import brax, chexpert, dicom, mimic, nih, openi, own, padchest, rsna, shenzhen, tbx11k, vindr, xrv
 from mococxr.datasets.dataset import Dataset, Reader, Request, finish
+from mococxr.datasets.dicom_scan import holds_dicom
 from mococxr.datasets.walk import fits, printable
 from mococxr.errors import InputError, Shown, message
 from mococxr.privacy import redacted_errors
@@ -72,7 +73,8 @@ def read_dataset(
     if not fits(source.resolve().name):
         raise InputError("No table can hold the name of {source}.", "Rename it.", source=Shown(printable(str(source))))
     request = Request(source, labels, tuple(label), patients_unknown, jobs, pseudonyms, any_body_part)
-    with redacted_errors() if pseudonyms else nullcontext():
+    archive = format == "auto" and source.is_dir() and holds_dicom(source)
+    with redacted_errors() if pseudonyms or archive else nullcontext():
         name, notes = (format, ()) if format != "auto" else _detect(request)
     if name == "folder" and labels is not None:
         name, notes = "csv", (*notes, Shown("Labels come from the table; class folders are not read."))

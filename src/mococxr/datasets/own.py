@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +30,24 @@ NAMES = {
 """The fixed columns and the names they go by, case ignored; the first name that is there is taken."""
 UNLABELLED = {"unlabelled", "unlabeled"}
 """Class folders of these names hold images without labels."""
+_SET_WORDS = {
+    "set",
+    "data",
+    "dataset",
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "files",
+    "split",
+    "png",
+    "jpg",
+    "jpeg",
+    "cxr",
+    "xray",
+    "stage",
+}
+"""Words beside that of a split in a folder's name: `train_images`."""
 NEARLY = 0.9
 """Share of label values from which a column that is none is worth a remark."""
 
@@ -295,10 +315,7 @@ def _split_folders(parts: pl.Series, source: Path) -> tuple[pl.Series, int]:
     first, second = (
         parts.list.get(level, null_on_oob=True).set(parts.list.len() <= level + 1, None) for level in (0, 1)
     )
-    splits, deeper = (
-        folder.str.to_lowercase().replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String)
-        for folder in (first, second)
-    )
+    splits, deeper = (folder.map_elements(_split_of, return_dtype=pl.String) for folder in (first, second))
     if len(parts) and not splits.null_count():
         return splits, 1
     if splits.null_count() + deeper.null_count() < 2 * len(parts):
@@ -310,11 +327,22 @@ def _split_folders(parts: pl.Series, source: Path) -> tuple[pl.Series, int]:
             "Give as SOURCE a folder that holds nothing but splits, such as {source}/{above}, or a table that has a column "
             "split (--labels FILE).",
             source=Shown(source),
-            splits=Shown(", ".join(sorted(set(named), key=str.lower))),
+            splits=", ".join(sorted(set(named), key=str.lower)),
             others=", ".join(sorted(set(others))[:5]),
             above=above[0] if len(above) else "...",
         )
     return pl.repeat(None, len(parts), dtype=pl.String, eager=True), 0
+
+
+@cache
+def _split_of(folder: str) -> str | None:
+    """The split that a folder is called after (`train`, `Test_Images`, `stage_2_train`), or None."""
+    parts = re.findall(r"[^\W\d_]+|\d+", folder.lower())
+    named = [SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS]
+    others = [
+        part for part in parts if part not in SPLIT_WORDS and part not in _SET_WORDS and not re.match(r"\d\d?$", part)
+    ]
+    return named[0] if len(named) == 1 and not others else None
 
 
 TABLE = Reader("csv", _find_table, read_own)

@@ -55,6 +55,7 @@ class SplitPlan:
         """
         images = rows.select("patient", *labels).join(splits, on="patient")
         filled = set(splits["split"])
+        even = "" if self.shares is None or self.explicit is None else " --stratify deals labels out evenly."
         texts = []
         if empty := [
             f"{name} ({100 * share:g} %)"
@@ -69,7 +70,7 @@ class SplitPlan:
             if lacking:
                 more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
                 shown = ", ".join(lacking[:SHOWN]) + more
-                texts.append(f"none of the {len(part):,} images in {name} is positive for {shown}.")
+                texts.append(f"none of the {len(part):,} images in {name} is positive for {shown}.{even}")
         return texts
 
     def _way_out(self) -> str:

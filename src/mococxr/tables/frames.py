@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mococxr.errors import InputError, Shown
+from mococxr.errors import InputError
 from mococxr.tables.text import MOST_COLUMNS, Cells
 
 MOST_CELLS = 1 << 29
@@ -35,7 +35,7 @@ def read_parquet(data: bytes, path: Path) -> Cells:
             )  # fmt: skip
         cells = as_cells(pl.read_parquet(BytesIO(data), columns=names))
     except _ERRORS as error:
-        reason = Shown((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")  # it may quote a cell
         raise InputError(
             "{path} cannot be read as a table: {reason}.", "Save it again as Parquet or CSV (UTF-8).",
             path=path, reason=reason,

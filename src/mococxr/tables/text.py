@@ -116,7 +116,7 @@ def _parsed(body: str, width: int, separator: str, path: Path, above: int, quote
         wider = width if quote else _width(body, width, separator, path, above)
         if wider > width:
             return _parsed(body, wider, separator, path, above)
-        reason = Shown(str(error).splitlines()[0].rstrip("."))
+        reason = str(error).splitlines()[0].rstrip(".")  # it may quote a cell
         raise InputError(
             "{path} cannot be read as a table: {reason}.", "Save it again as CSV (UTF-8).", path=path, reason=reason
         ) from error
