@@ -243,7 +243,7 @@ def test_labels_are_found_by_the_keys_of_report_systems(small, tmp_path, column,
     [
         ({"number": ["1"], "Effusion": [1]}, "no column by which an image is found"),
         ({"PatientID": ["DOE", "ROE"], "Effusion": [1, 0]}, "No row of"),
-        ({"PatientID": ["ID0", "ID0"], "Effusion": [1, 0]}, "1 rows that contradict"),
+        ({"PatientID": ["ID0", "ID0"], "Effusion": [1, 0]}, "By PatientID 1 rows of the label table contradict"),
     ],
 )
 def test_a_label_table_that_does_not_fit_is_refused_without_quoting_it(small, tmp_path, table, says):

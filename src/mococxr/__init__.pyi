@@ -69,6 +69,7 @@ def prepare(
     ] = "auto",
     labels: str | PathLike[str] | None = None,
     label: str | Sequence[str] = (),
+    label_key: str | None = None,
     size: int = 320,
     depth: str = "full",
     voi: str = "first",
@@ -94,8 +95,10 @@ def prepare(
         out: Store folder to create.
         format: Layout of the source; auto detects it. [default: auto]
         labels: Label table, if it is not inside the source. [default: none]
-        label: Label column (repeatable), of 1, 0, -1 and blank only. [default: every column of 1, 0, -1 and
-            blank]
+        label: Label column (repeatable), of 1, 0, -1 and blank, or of yes and no, positive and negative.
+            [default: every column of 1, 0, -1 and blank]
+        label_key: Column of the label table that finds the images of a DICOM archive. [default: the first of
+            path, SOPInstanceUID, AccessionNumber, StudyInstanceUID, PatientID that does]
         size: Shorter side of a stored image. [px; between 16 and 4096; default: 320; arXiv 2010.05352]
         depth: Mapping of 16 to 8 bit: full (the declared range), or percentiles of the image as LOW:HIGH.
             [default: full]
@@ -267,8 +270,8 @@ def pretrain(
             rounding. [default: cpu]
         pretrain_on: Splits whose images are used. [default: train]
         exclude_patients: File of patients to exclude, one per line. [default: none]
-        knn: Label (or COLUMN=VALUE) for online kNN evaluation by validation AUROC; it does not influence
-            training. [default: none]
+        knn: Label (or COLUMN=VALUE or COLUMN~FINDING) of online kNN evaluation by validation AUROC; training
+            does not see it. [default: none]
         select: Encoder to keep: the last, or of ten checkpoints the best by --knn AUROC or by effective rank.
             [default: last]
         save_every: Interval between checkpoints. [steps; at least 1; default: 200]
@@ -360,7 +363,7 @@ def fit(
         std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
-        where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
+        where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
         C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
@@ -376,7 +379,7 @@ def fit(
             [at least 0; default: 10; arXiv 2010.05352]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k).
-        target: Label to predict: a column, or COLUMN=VALUE.
+        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.
         mode: Linear probe, fine-tuning of all layers, or from the probe's head (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
         draw: Index of the label subset of that fraction. [at least 0; default: 0]
@@ -471,7 +474,7 @@ def study(
         std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
-        where: Use only images with COLUMN=VALUE (repeatable). [default: all images]
+        where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
         C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
@@ -485,7 +488,7 @@ def study(
         epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
         checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
             [at least 0; default: 10; arXiv 2010.05352]
-        target: Label to predict: a column, or COLUMN=VALUE (repeatable).
+        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists (repeatable).
         arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
             seeds (repeatable). An encoder is one of: imagenet, random, a run folder, hf:OWNER/NAME or
             hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network

@@ -26,7 +26,7 @@ from mococxr.images import Reading, decode_image, dicom, read_bytes, resize_shor
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
 from mococxr.store import Store
-from mococxr.tables import first_names, header, read_lines, read_table
+from mococxr.tables import first_names, header, identifiers, read_lines, read_table
 from mococxr.workers import CRASHED, TOO_SLOW, Deadline, surviving_map
 
 _LISTS = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
@@ -75,12 +75,13 @@ class Image:
         if not is_dicom(data):
             return replace(self, path=key.name("image", self.path), real=self)
         names = dicom.header(data)
+        patient = identifiers(pl.Series([names.patient], dtype=pl.String))[0]
         return replace(
             self,
             path=key.name("image", names.sop or self.path),
-            patient=key.name("patient", names.patient) if names.patient else None,
+            patient=key.name("patient", patient) if patient else None,
             study=key.name("study", names.study) if names.study else None,
-            real=replace(self, patient=names.patient, study=names.study),
+            real=replace(self, patient=patient, study=names.study),
         )
 
     def resolved(self) -> tuple[str | None, ...] | None:
@@ -170,6 +171,7 @@ def _listed(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ...]
             raise InputError(
                 "{table} has no column of paths.", "Name one `path`, or list one path a line.", table=Shown(path)
             )
+        known |= {kind: identifiers(known[kind]) for kind in ("patient", "study") if kind in known}
         frame = pl.DataFrame(known).filter(pl.col("path").is_not_null())
         notes += table.notes
         if blank := len(table.frame) - len(frame):

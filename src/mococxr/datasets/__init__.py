@@ -43,6 +43,7 @@ def read_dataset(
     format: str = "auto",
     labels: Path | None = None,
     label: Sequence[str] = (),
+    label_key: str | None = None,
     patients_unknown: bool = False,
     jobs: int = 1,
     pseudonyms: bool = False,
@@ -55,6 +56,7 @@ def read_dataset(
         format: a key of `READERS`, or `auto` to look at the layout (the choice is the dataset's first note).
         labels: the label table, where it is not inside `source`.
         label: the label columns; none means every column of 1, 0, -1 and blank.
+        label_key: the column of the label table by which an image of a DICOM archive is found.
         patients_unknown: accept images without patient ids; each is then a patient of its own.
         jobs: processes for a reader that opens the images' headers (DICOM).
         pseudonyms: the dataset will get pseudonyms: no error quotes a value of a table or a path below the source (always
@@ -72,7 +74,7 @@ def read_dataset(
         raise InputError("{labels} is not a file.", "Check the path of the label table.", labels=Shown(labels))
     if not fits(source.resolve().name):
         raise InputError("No table can hold the name of {source}.", "Rename it.", source=Shown(printable(str(source))))
-    request = Request(source, labels, tuple(label), patients_unknown, jobs, pseudonyms, any_body_part)
+    request = Request(source, labels, tuple(label), patients_unknown, jobs, pseudonyms, any_body_part, label_key)
     archive = format == "auto" and source.is_dir() and holds_dicom(source)
     with redacted_errors() if pseudonyms or archive else nullcontext():
         name, notes = (format, ()) if format != "auto" else _detect(request)
@@ -82,6 +84,11 @@ def read_dataset(
         known = ", ".join(["auto", *READERS])
         raise InputError(
             "The format {format!r} is not known.", "Known formats: {known}.", format=Shown(format), known=Shown(known)
+        )
+    if label_key is not None and (name != "dicom" or labels is None):
+        raise InputError(
+            "--label-key goes with --labels and a DICOM archive: other tables name their images by path.",
+            "Leave it out.",
         )
     reader = READERS[name]
     with redacted_errors() if pseudonyms or name == "dicom" else nullcontext():

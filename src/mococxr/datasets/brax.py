@@ -6,10 +6,12 @@ import polars as pl
 
 from mococxr import tables
 from mococxr.datasets import chexpert
-from mococxr.datasets.dataset import Reader, Request, Rows, needed, newest_table
+from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import needed, newest_table
 from mococxr.tables import read_table
 
-_find = newest_table("master_spreadsheet*.csv*")  # the updated table is the last by name
+_COLUMNS = frozenset({"PngPath", "PatientID", "AccessionNumber"})
+_find = newest_table("master_spreadsheet*.csv*", _COLUMNS)  # the updated table is the last by name
 
 
 def _read(request: Request) -> Rows:
@@ -41,4 +43,4 @@ def _read(request: Request) -> Rows:
     )
 
 
-READER = Reader("brax", _find, _read, frozenset({"PngPath", "PatientID", "AccessionNumber"}), frozenset({"day"}))
+READER = Reader("brax", _find, _read, _COLUMNS, frozenset({"day"}))

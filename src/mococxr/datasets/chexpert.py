@@ -15,6 +15,7 @@ import polars as pl
 
 from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import by_columns
 from mococxr.datasets.walk import Walk
 from mococxr.errors import InputError, Shown
 from mococxr.tables import Table, header, read_table
@@ -23,6 +24,7 @@ LABELS = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
     "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
 )  # fmt: skip
+_COLUMNS = frozenset({"Enlarged Cardiomediastinum", "Pleural Effusion"})
 _FILES = (("train.csv",), ("valid.csv",), ("test.csv", "test_labels.csv", "groundtruth.csv"))
 """The tables of train, val and test; of several names the first that is there."""
 _SPLITS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
@@ -37,7 +39,9 @@ def _tables(request: Request) -> list[Path]:
         return [request.table]
     folders = [request.source, *sorted(request.source.glob("CheXpert*/"))]
     paths = [[folder / name for folder in folders for name in names] for names in _FILES]
-    return [path for some in paths if (path := next(filter(Path.is_file, some), None))]
+    named = [path for some in paths if (path := next(filter(Path.is_file, some), None))]
+    other = by_columns(request, {"Path", *_COLUMNS})
+    return named or ([other] if other else [])
 
 
 def _find(request: Request) -> Path | None:
@@ -196,4 +200,4 @@ def _images(parts: pl.DataFrame, request: Request) -> pl.DataFrame:
     return parts.with_columns(image=pl.Series(names)).explode("image")
 
 
-READER = Reader("chexpert", _find, _read, frozenset({"Enlarged Cardiomediastinum", "Pleural Effusion"}))
+READER = Reader("chexpert", _find, _read, _COLUMNS)

@@ -6,20 +6,22 @@ tables and reads them to `Rows`; hashes, checks and the columns that every store
 
 from __future__ import annotations
 
-import os
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
 from mococxr.errors import InputError, Shown, message
-from mococxr.images import SUFFIXES
-from mococxr.tables import DescribeRow, Table, identifiers, refuse_rows
+from mococxr.tables import DescribeRow, Table, header, identifiers, refuse_rows
 
 FIXED = ("path", "patient", "study", "view", "sex", "age", "split")
 """The columns every dataset has, in order, before its labels and its metadata."""
+_TABLE = re.compile(r"^[^.].*\.(csv|tsv|xlsx|xlsm|parquet)(\.gz)?$", re.IGNORECASE)
+"""Names of files that may be tables."""
 RESERVED = {*FIXED, "row", "height", "width", "sha256"}
 """Names of the store's own columns: a label or metadata column of such a name is renamed."""
 
@@ -32,6 +34,7 @@ class Request:
         jobs: processes for a reader that opens many files.
         pseudonyms: the dataset gets pseudonyms, so no name of a folder may become that of a label unasked.
         any_body_part: images whose DICOM header names another part than the chest count.
+        label_key: the column by which the label table of a DICOM archive finds images.
     """
 
     source: Path
@@ -41,6 +44,7 @@ class Request:
     jobs: int = 1
     pseudonyms: bool = False
     any_body_part: bool = False
+    label_key: str | None = None
 
     @property
     def root(self) -> Path:
@@ -51,6 +55,15 @@ class Request:
     def table(self) -> Path | None:
         """The table that was named: by `--labels`, or as the source itself."""
         return self.labels or (self.source if self.source.is_file() else None)
+
+    @cached_property
+    def headers(self) -> dict[Path, list[str]]:
+        """The tables in the folder of the source, or else in its folder `annotations`, with the names of their columns."""
+        for folder in (self.source, self.source / "annotations"):
+            paths = sorted(path for path in folder.glob("*.*") if _TABLE.search(path.name) and path.is_file())
+            if paths:
+                return {path: header(path) for path in paths}
+        return {}
 
 
 @dataclass(frozen=True)
@@ -312,59 +325,3 @@ def _refuse_split_patients(rows: pl.DataFrame) -> None:
             splits=Shown(" and ".join(splits)),
             count=both.height,
         )
-
-
-# --- finding files
-
-
-def tables_in(root: Path, pattern: str) -> list[Path]:
-    """The files of that pattern in the root, or else in its folder `annotations`, sorted by name."""
-    for start in ("", "annotations/"):
-        tables = sorted(path for path in root.glob(start + pattern) if path.is_file())
-        if tables:
-            return tables
-    return []
-
-
-def newest_table(pattern: str) -> Callable[[Request], Path | None]:
-    """A `find`: the table that was named, else the last by name of that pattern in the source."""
-    return lambda request: request.table or max(tables_in(request.source, pattern), default=None)
-
-
-def needed(table: Path | None, source: Path, name: str) -> Path:
-    """The table that was found.
-
-    Raises:
-        InputError: none was; the text says what it would be called.
-    """
-    if table is None:
-        raise InputError(
-            "{source} holds no {name}.", "Name the table by --labels FILE.", source=Shown(source), name=Shown(name)
-        )
-    return table
-
-
-def locate(names: pl.Series, root: Path, folders: Iterable[str], missing: pl.Series) -> pl.Series:
-    """File name, with or without suffix -> path relative to the root.
-
-    Args:
-        names: of images.
-        root: of the dataset.
-        folders: patterns of folders below the root; the first that holds an image of the name wins.
-        missing: the path for an image that is in none of them; decoding will then name it.
-    """
-    paths: dict[str, str] = {}
-    for pattern in folders:
-        for folder in sorted(root.glob(pattern)) if pattern else [root]:
-            if folder.is_dir():
-                prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
-                for name in sorted(os.listdir(folder)):
-                    paths.setdefault(name, prefix + name)
-                    stem, suffix = os.path.splitext(name)
-                    if suffix.lower() in SUFFIXES:
-                        paths.setdefault(stem, prefix + name)
-    text = {"name": pl.String, "path": pl.String}
-    table = pl.DataFrame({"name": list(paths), "path": list(paths.values())}, schema=text)
-    rows = pl.DataFrame({"name": names, "missing": missing}, schema={"name": pl.String, "missing": pl.String})
-    joined = rows.join(table, on="name", how="left", maintain_order="left")
-    return joined.select(pl.coalesce("path", "missing")).to_series().alias("path")

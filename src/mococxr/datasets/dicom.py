@@ -13,26 +13,18 @@ import polars as pl
 
 from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, stands_for_all
+from mococxr.datasets.dicom_labels import labels_of
 from mococxr.datasets.dicom_scan import facts_of, holds_dicom
-from mococxr.datasets.own import other_columns, relative_to
 from mococxr.datasets.walk import Walk, any_name
 from mococxr.errors import InputError, Shown, message
 from mococxr.images.dicom import OTHER_PART
-from mococxr.tables import Table, first_names, read_table
+from mococxr.tables import read_table
 
 OWN = ("laterality", "device", "acquisition", "day")
 """What the headers give beside the fixed columns: a letter, maker and model, the image's number in its study, and
 days since the patient's first study."""
 COPY = "a second copy of an image: its instance identifier is in the archive already"
 NAMELESS = "no patient identifier in the header"
-KEYS = {
-    "path": ("path", "image", "file", "filename"),
-    "sop": ("sopinstanceuid", "sop", "instance"),
-    "accession": ("accessionnumber", "accession"),
-    "study": ("studyinstanceuid", "study", "studyid"),
-    "patient": ("patientid", "patient", "subjectid", "mrn"),
-}
-"""What finds an image in a label table, finest first, and the names it goes by (case, blanks, `_` and `-` ignored)."""
 
 
 def _read(request: Request) -> Rows:
@@ -44,6 +36,7 @@ def _read(request: Request) -> Rows:
         )
     walk = Walk(root, any_name)
     facts = facts_of(root, sorted(walk.files()), request.jobs, request.any_body_part)
+    facts = facts.with_columns(tables.identifiers(facts["patient"]))
     facts, unknown = _named(_once(facts), request.patients_unknown)
     images = facts.filter(pl.col("reason").is_null()).sort("path")
     rejected = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
@@ -78,7 +71,7 @@ def _read(request: Request) -> Rows:
     metadata: tuple[str, ...] = ()
     table = None if request.labels is None else read_table(request.labels)
     if table is not None:
-        values, labels, metadata, remarks = _labels_of(table, images, request)
+        values, labels, metadata, remarks = labels_of(table, images, request, OWN)
         frame, notes = pl.concat([frame, values], how="horizontal"), (*notes, *remarks)
     return Rows(
         frame,
@@ -130,84 +123,6 @@ def _summary(walk: Walk, images: pl.DataFrame, rejected: pl.DataFrame) -> tuple[
         text = "{count:,} images declare burned-in text in their headers: names may be in their pixels."
         notes += (message(text, count=burned_in),)
     return notes
-
-
-# --- labels of an archive's images: a table keyed as report systems key theirs, by image, request, study or patient
-
-
-def _labels_of(
-    table: Table, images: pl.DataFrame, request: Request
-) -> tuple[pl.DataFrame, tuple[str, ...], tuple[str, ...], tuple[Shown, ...]]:
-    """The table's values for each image, blank where it has no row.
-
-    Args:
-        table: with at least one column that finds images.
-        images: a row an image, with the columns of `KEYS`.
-
-    Returns:
-        A row an image (`split` where the table has one, labels, metadata), the names of the labels and of the
-        metadata, and notes. Names that the headers give already have `_in_table` behind them.
-
-    Raises:
-        InputError: no such column, no row for any image, two rows that differ for one, no label.
-    """
-    keys = first_names(table.frame.columns, KEYS)
-    if not keys:
-        raise InputError(
-            "{table} has no column by which an image is found.",
-            "It has one or more of: path, SOPInstanceUID, AccessionNumber, StudyInstanceUID, PatientID.",
-            table=table.path,
-        )
-    kind, column = _best_key(table, keys, images, request)
-    image_keys, table_keys = images[kind].str.strip_chars(), _keys(table, column, kind, request)
-    split = next((name for name in table.frame.columns if name.lower() == "split"), None)
-    keys |= {} if split is None else {"split": split}
-    labels, metadata, remarks = other_columns(table, keys, request.label)
-    renamed = {name: f"{name}_in_table" for name in (*labels.columns, *metadata.columns) if name in OWN}
-    labels, metadata = labels.rename(renamed, strict=False), metadata.rename(renamed, strict=False)
-    values = pl.concat([labels, metadata], how="horizontal")
-    if split is not None:
-        values = values.with_columns(split=tables.split_names(table.frame[split], table.describe_row))
-    values = values.with_columns(_key=table_keys).filter(pl.col("_key").is_not_null())
-    values = values.unique(maintain_order=True)
-    used = values.filter(pl.col("_key").is_in(image_keys.drop_nulls().implode()))
-    if again := used.filter(~pl.col("_key").is_first_distinct()).height:
-        raise InputError(
-            "The label table has {again:,} rows that contradict another row about the same image.",
-            "Keep one row for each key, or key the table by a finer column.",
-            again=again,
-        )
-    joined = pl.DataFrame({"_key": image_keys}).join(values, on="_key", how="left", maintain_order="left")
-    matched = int((image_keys.is_in(values["_key"].implode()) & image_keys.is_not_null()).sum())
-    note = message(
-        "Labels by {column}: of {count:,} images {matched:,} have a row, {none:,} none; {unused:,} rows have no image.",
-        column=Shown(column), count=len(images), matched=matched, none=len(images) - matched,
-        unused=len(values) - len(used) + table_keys.null_count(),
-    )  # fmt: skip
-    return joined.drop("_key"), tuple(labels.columns), tuple(metadata.columns), (note, *remarks)
-
-
-def _best_key(table: Table, keys: dict[str, str], images: pl.DataFrame, request: Request) -> tuple[str, str]:
-    """The finest key by which any image is found."""
-    for kind, column in keys.items():
-        values = _keys(table, column, kind, request).drop_nulls()
-        if images[kind].str.strip_chars().is_in(values.implode()).any():
-            return kind, column
-    raise InputError(
-        "No row of {table} is about an image of the archive, by {names}.",
-        "Check that the table belongs to this archive, and that leading zeros were not lost.",
-        table=table.path,
-        names=" or ".join(keys.values()),
-    )
-
-
-def _keys(table: Table, column: str, kind: str, request: Request) -> pl.Series:
-    """A table's keys as text; paths relative to the source."""
-    values = table.frame[column]
-    if kind != "path":
-        return values
-    values = values.str.replace_all("\\", "/", literal=True).str.replace(r"^(\./)+", "")
-    return relative_to(values, request.root)
 
 
 READER = Reader(

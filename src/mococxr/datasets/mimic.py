@@ -13,14 +13,23 @@ import polars as pl
 
 from mococxr import tables
 from mococxr.datasets import chexpert
-from mococxr.datasets.dataset import Reader, Request, Rows, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import by_columns, tables_in
 from mococxr.errors import InputError, Shown
 from mococxr.tables import Table, read_table
 
+_COLUMNS = {
+    "metadata": ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate"),
+    "split": ("dicom_id", "subject_id", "study_id", "split"),
+    "chexpert": ("subject_id", "study_id", "Pleural Effusion"),
+}
+"""What each kind of table is known by, where it has another name."""
+
 
 def _table_of(request: Request, kind: str) -> Path | None:
-    """The newest table of that kind: metadata, split, chexpert or negbio."""
-    return max(tables_in(request.root, f"mimic-cxr-*-{kind}.csv*"), default=None)
+    """The newest table of that kind, or the only one with its columns: metadata, split or chexpert."""
+    named = max(tables_in(request.root, f"mimic-cxr-*-{kind}.csv*"), default=None)
+    return named or by_columns(request, _COLUMNS[kind])
 
 
 def _read(request: Request) -> Rows:

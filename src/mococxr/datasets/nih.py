@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import tables
-from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
+from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import locate, needed, newest_table
 from mococxr.errors import Shown
 from mococxr.tables import Table, read_lines, read_table
 
@@ -24,7 +25,8 @@ _METADATA = {
     "OriginalImagePixelSpacing[x": "pixel_spacing_x",
     "y]": "pixel_spacing_y",
 }
-_find = newest_table("Data_Entry_2017*.csv*")
+_COLUMNS = frozenset({"Image Index", "Finding Labels", "Patient ID"})
+_find = newest_table("Data_Entry_2017*.csv*", _COLUMNS)
 
 
 def _read(request: Request) -> Rows:
@@ -82,4 +84,4 @@ def _official_split(names: pl.Series, root: Path) -> pl.Expr | None:
     return split
 
 
-READER = Reader("nih", _find, _read, frozenset({"Image Index", "Finding Labels", "Patient ID"}))
+READER = Reader("nih", _find, _read, _COLUMNS)

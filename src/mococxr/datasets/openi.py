@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 import polars as pl
 
 from mococxr import tables
-from mococxr.datasets.dataset import Reader, Request, Rows, locate, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import by_columns, locate, tables_in
 from mococxr.errors import InputError, Shown
 from mococxr.tables import Table, read_table
 
@@ -54,7 +55,8 @@ def _reports(root: Path) -> list[Path]:
 
 def _kaggle(root: Path) -> Path | None:
     """Kaggle's table of the images."""
-    return next(iter(tables_in(root, "indiana_projections.csv*")), None)
+    named = next(iter(tables_in(root, "indiana_projections.csv*")), None)
+    return named or by_columns(Request(root, None, (), False), READER.columns)
 
 
 def _find(request: Request) -> Path | None:
@@ -161,6 +163,7 @@ def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, tupl
     """The same by Kaggle's tables; of the reports only the number and the headings are used."""
     images = read_table(path)
     beside = next(iter(tables_in(root, "indiana_reports.csv*")), None)
+    beside = beside or by_columns(Request(root, None, (), False), ("uid", "MeSH"))
     if beside is None:
         raise InputError(
             "{path} has no indiana_reports.csv beside it.", "Put it there: it holds the labels.", path=path

@@ -16,7 +16,7 @@ from mococxr.datasets.dataset import Reader, Request, Rows, clean_paths, unreser
 from mococxr.datasets.walk import Walk
 from mococxr.errors import InputError, Shown, message
 from mococxr.splits import SPLIT_WORDS
-from mococxr.tables import Table, first_names, read_table, words
+from mococxr.tables import Table, findings, first_names, read_table, words
 
 NAMES = {
     "path": ("path", "image", "file", "filename"),
@@ -92,24 +92,31 @@ def read_own(request: Request) -> Rows:
 
 
 def _find_table(request: Request) -> Path | None:
-    return request.table or (_table_of(request) if any(request.source.glob("*.csv")) else None)
+    known = any(".csv" in path.name.lower() or _has_path(names) for path, names in request.headers.items())
+    return request.table or (_table_of(request) if known else None)
 
 
 def _table_of(request: Request) -> Path:
-    """The table: `--labels`, the source itself, or the only CSV (or `labels.csv`) in the source folder."""
+    """The table: `--labels`, the source itself, or the only one (or `labels.csv`) in the source folder that has paths."""
     if request.table is not None:
         return request.table
-    paths = sorted(path for path in request.source.glob("*.csv") if path.is_file())
+    paths = list(request.headers)
+    paths = [path for path in paths if _has_path(request.headers[path])] or paths
     paths = [path for path in paths if path.name == "labels.csv"] or paths
     if len(paths) != 1:
         names = ", ".join(path.name for path in paths[:5]) or "none"
         raise InputError(
-            "{source} must hold one label table; CSV files found: {names}.",
+            "{source} must hold one label table; it holds: {names}.",
             "Name it by --labels FILE.",
             source=Shown(request.source),
             names=names,
         )
     return paths[0]
+
+
+def _has_path(columns: list[str]) -> bool:
+    """Whether a table with these columns names images."""
+    return "path" in first_names(columns, NAMES)
 
 
 def _understood(
@@ -151,14 +158,40 @@ def other_columns(
     notes = [message(kept, old=Shown(old), name=Shown(name)) for old, name in new.items()]
     if rest:
         notes.append(message("Metadata, not labels: {names}.", names=", ".join(rest)))
-    if not stated:
-        notes += [remark for name in rest if (remark := _nearly(table, name))]
+    notes += [remark for name in chosen if (remark := _spelled(table.frame[name]))]
+    notes += [remark for name in rest if (remark := _nearly(table, name, not stated))]
     return labels.rename(new, strict=False), metadata.rename(new, strict=False), notes
 
 
-def _nearly(table: Table, name: str) -> Shown | None:
-    """A remark on a metadata column that is a label column but for a few values."""
+def _spelled(text: pl.Series) -> Shown | None:
+    """A remark on a label column that is written in words."""
+    if not words.is_spelled(text):
+        return None
+    known = pl.DataFrame({"word": text, "label": words.labels(text)}).unique().drop_nulls().sort("label", "word")
+    meaning = ", ".join(f"{word} as {label}" for word, label in known.iter_rows())
+    return message("The label {name!r} is read by its words: {meaning}.", name=Shown(text.name), meaning=Shown(meaning))
+
+
+def _nearly(table: Table, name: str, unasked: bool) -> Shown | None:
+    """A remark on a metadata column that is a label column but for a few values, or by its words, or holds lists.
+
+    Args:
+        unasked: no label columns were named.
+    """
     text = table.frame[name]
+    if separator := findings.separator_of(text):
+        value = text.drop_nulls().filter(text.drop_nulls().str.contains(separator, literal=True))[0]
+        return message(
+            "The column {name!r} holds lists, e.g. {value!r}: --target {name}~FINDING is every image whose list has it, "
+            "{name}=VALUE only those with that list.", name=name, value=value,
+        )  # fmt: skip
+    if unasked and words.is_spelled(text):
+        return message(
+            "The column {name!r} looks like a label column in words, e.g. {value!r}: --label {name} reads it.",
+            name=name, value=text.drop_nulls()[0],
+        )  # fmt: skip
+    if not unasked:
+        return None
     wrong = ~words.known_labels(text) & text.is_not_null()
     filled = len(text) - text.null_count()
     if not filled or wrong.sum() > (1 - NEARLY) * filled:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import polars as pl
 
 from mococxr import tables
-from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table
+from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import locate, needed, newest_table
 from mococxr.errors import Shown
 from mococxr.tables import Table, read_table
 
@@ -49,7 +50,8 @@ FINDINGS = {
     "Tuberculosis": ("tuberculosis",),
 }  # fmt: skip
 """Label column -> the terms that make it 1."""
-_find = newest_table("PADCHEST*.csv*")
+_COLUMNS = frozenset({"ImageID", "ImageDir", "PatientID", "Labels"})
+_find = newest_table("PADCHEST*.csv*", _COLUMNS)
 
 
 def _read(request: Request) -> Rows:
@@ -118,4 +120,4 @@ def _findings(
     return labels, values, int(silent.sum())
 
 
-READER = Reader("padchest", _find, _read, frozenset({"ImageID", "ImageDir", "PatientID", "Labels"}), frozenset({"day"}))
+READER = Reader("padchest", _find, _read, _COLUMNS, frozenset({"day"}))

@@ -13,13 +13,15 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import files, tables
-from mococxr.datasets.dataset import Reader, Request, Rows, locate, needed, newest_table, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import locate, needed, newest_table, tables_in
 from mococxr.errors import InputError, message
 from mococxr.tables import Table, read_table
 
 LABELS = ("Lung Opacity", "Normal")
 """Target, and the class `Normal` of the table of classes."""
-_find = newest_table("stage_2_train_labels.csv*")
+_COLUMNS = frozenset({"patientId", "x", "y", "width", "height", "Target"})
+_find = newest_table("stage_2_train_labels.csv*", _COLUMNS)
 
 
 def _read(request: Request) -> Rows:
@@ -83,4 +85,4 @@ def _with_patients(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
     return rows.with_columns(patient=pl.col("1").cast(pl.String), study=study).drop("1", "2", "origin")
 
 
-READER = Reader("rsna", _find, _read, frozenset({"patientId", "Target"}))
+READER = Reader("rsna", _find, _read, _COLUMNS)

@@ -12,6 +12,7 @@ import polars as pl
 
 from mococxr import files, tables
 from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import by_columns
 from mococxr.errors import InputError, Shown
 from mococxr.tables import Table, header, read_lines, read_table
 
@@ -29,13 +30,13 @@ def _lists(root: Path) -> dict[Path, str]:
 
 def _find(request: Request) -> Path | None:
     """The simplified table, whose name `data.csv` alone says nothing, or the official lists."""
-    table = request.table or request.source / "data.csv"
+    table = request.table or by_columns(request, READER.columns) or request.source / "data.csv"
     return table if READER.has_columns(header(table)) else next(iter(_lists(request.root)), None)
 
 
 def _read(request: Request) -> Rows:
     """Read the lists, or the simplified table."""
-    path = request.table or request.source / "data.csv"
+    path = request.table or by_columns(request, READER.columns) or request.source / "data.csv"
     used: tuple[Table, ...] = ()
     inputs: dict[str, str] = {}
     if path.is_file():

@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from mococxr import tables
-from mococxr.datasets.dataset import Reader, Request, Rows, locate, tables_in
+from mococxr.datasets.dataset import Reader, Request, Rows
+from mococxr.datasets.search import by_columns, locate, tables_in
 from mococxr.errors import InputError, Shown
 from mococxr.tables import Table, header, read_table
 
@@ -28,7 +29,8 @@ def _tables(request: Request) -> dict[Path, str | None]:
     paths: dict[Path, str | None] = {}
     for name, split in _TABLES.items():
         paths |= dict.fromkeys(tables_in(request.source, name)[:1], split)
-    return paths or dict.fromkeys(tables_in(request.source, "train.csv")[:1])
+    other = by_columns(request, READER.columns)
+    return paths or dict.fromkeys([other] if other else tables_in(request.source, "train.csv")[:1])
 
 
 def _find(request: Request) -> Path | None:

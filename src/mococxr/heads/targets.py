@@ -10,9 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mococxr import tables
 from mococxr.errors import InputError, UndefinedError
 from mococxr.settings.fields import nearest
 from mococxr.splits import sample_patients
+from mococxr.tables import findings, words
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -55,14 +57,15 @@ def read_target(
     """Work out who is positive, negative and left out.
 
     Args:
-        name: a label column, or COLUMN=VALUE: 1 where equal, 0 where another known value.
-        where: COLUMN=VALUE that a row must have as stored, all of them.
+        name: a label column; COLUMN=VALUE: 1 where equal, 0 where another known value; or COLUMN~FINDING: 1 where the
+            list in the cell (`TB|Edema`) has it, 0 where it has others.
+        where: COLUMN=VALUE or COLUMN~FINDING that a row must have as stored, all of them.
         uncertain: what -1 counts as: `ignore`, `zeros`, `ones`, or `multiclass` (a class of its own in
             training; never judged in validation and test).
         blank: what a blank in a label column counts as, `negative` or `unknown`; None is as the store says.
 
     Raises:
-        InputError: no such column or value, or a column that is no label.
+        InputError: no such column or value, a column that is no label, or COLUMN=VALUE where lists hold the value.
     """
     kept = _restricted(store, where)
     raw = _raw(store, name, blank or store.blank)
@@ -88,18 +91,26 @@ def _raw(store: Store, name: str, blank: str) -> NDArray[np.float64]:
     index = store.index
     if name in index.columns:
         if name not in store.labels:
-            raise InputError(
-                f"--target {name}: this column holds no labels of 1, 0 and -1.",
-                f"Write --target {name}=VALUE; its values are {_values(index[name])}.",
-            )
+            raise InputError(f"--target {name}: this column holds no labels of 1, 0 and -1.", _way_out(index[name]))
         raw = index[name].cast(pl.Float64).fill_null(0.0 if blank == "negative" else float("nan"))
         return raw.to_numpy().copy()
-    column, _ = _split(store, name, "--target")
-    known = index[column].is_not_null().to_numpy() & (index[column].cast(pl.String) != "").fill_null(False).to_numpy()
+    column, sign, value = _split(store, name, "--target")
+    text = index[column].cast(pl.String)
+    known = (tables.identifiers(text).is_not_null()).to_numpy().copy()
     equal = _equal(store, name, "--target")
+    if sign == "=" and (others := int((findings.holds(text, value).fill_null(False).to_numpy() & ~equal).sum())):
+        raise InputError(
+            f"--target {name}: {others:,} images have {value} among others in a list, and would count as negative.",
+            f"Write --target {column}~{value} for every image whose list in {column} has it.",
+        )
     if column in store.labels:
         known &= (index[column] != -1).fill_null(False).to_numpy() | equal
     return np.where(known, equal.astype(np.float64), np.nan)
+
+
+def column_of(store: Store, name: str) -> str | None:
+    """The column that a target COLUMN=VALUE or COLUMN~FINDING is about; None for a label."""
+    return None if name in store.index.columns else _split(store, name, "--target")[0]
 
 
 def _restricted(store: Store, where: Sequence[str]) -> NDArray[np.bool_]:
@@ -111,13 +122,13 @@ def _restricted(store: Store, where: Sequence[str]) -> NDArray[np.bool_]:
     return kept
 
 
-def _split(store: Store, text: str, flag: str) -> tuple[str, str]:
-    """COLUMN=VALUE -> column and value; the longest column that fits, should its name hold an equals sign."""
+def _split(store: Store, text: str, flag: str) -> tuple[str, str, str]:
+    """COLUMN=VALUE or COLUMN~FINDING -> column, sign, value; the longest column that fits, should its name hold a sign."""
     columns = store.index.columns
-    fits = [column for column in columns if text.startswith(f"{column}=")]
+    fits = [column for column in columns if text.startswith((f"{column}=", f"{column}~"))]
     if fits:
         column = max(fits, key=len)
-        return column, text[len(column) + 1 :]
+        return column, text[len(column)], text[len(column) + 1 :]
     if "=" not in text and text in columns:
         raise InputError(f"{flag} {text} names no value.", f"Its values are {_values(store.index[text])}.")
     known = store.labels if flag == "--target" and "=" not in text else columns
@@ -126,10 +137,12 @@ def _split(store: Store, text: str, flag: str) -> tuple[str, str]:
 
 
 def _equal(store: Store, text: str, flag: str) -> NDArray[np.bool_]:
-    """Rows whose column equals the value: numbers as numbers, all else as text."""
-    column, value = _split(store, text, flag)
+    """Rows whose column equals the value: numbers as numbers, all else as text; or whose list there has the finding."""
+    column, sign, value = _split(store, text, flag)
     series = store.index[column]
-    if series.dtype.is_numeric():
+    if sign == "~":
+        equal = findings.holds(series.cast(pl.String), value).fill_null(False)
+    elif series.dtype.is_numeric():
         try:
             equal = (series.cast(pl.Float64) == float(value)).fill_null(False)
         except ValueError:
@@ -139,6 +152,16 @@ def _equal(store: Store, text: str, flag: str) -> NDArray[np.bool_]:
     if not equal.any():
         raise InputError(f"{flag} {text}: no image has that value.", f"Its values are {_values(series)}.")
     return equal.to_numpy()
+
+
+def _way_out(series: pl.Series) -> str:
+    """What to write where a column that is no label column was named as one."""
+    text = series.cast(pl.String)
+    if words.is_spelled(text):
+        return f"Prepare the images again with --label {series.name}: its words ({_values(series)}) are then labels."
+    if findings.separator_of(text):
+        return f"Write --target {series.name}~FINDING; its lists are {_values(series)}."
+    return f"Write --target {series.name}=VALUE; its values are {_values(series)}."
 
 
 def _values(series: pl.Series) -> str:

@@ -98,7 +98,7 @@ def _dataset(settings: PrepareSettings, out: Path) -> tuple[Dataset, Pseudonymis
     asked = settings.pseudonymise or settings.format == "dicom" or settings.key is not None
     key = _open_key(named, out) if asked else None
     dataset = read_dataset(
-        settings.source, format=settings.format, labels=settings.labels, label=settings.label,
+        settings.source, format=settings.format, labels=settings.labels, label=settings.label, label_key=settings.label_key,
         patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
         pseudonyms=settings.pseudonymise, any_body_part=settings.any_body_part,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from mococxr.errors import InputError, Shown
 from mococxr.preparation.pseudonymised import Pseudonymisation
 from mococxr.privacy import are_pseudonyms
 from mococxr.splits import SPLITS, explicit_split, filling_seed, hashed_split, refuse_few, stratified_split
-from mococxr.tables import identifiers, read_table
+from mococxr.tables import identifiers, keys, read_table
 
 SHOWN = 12
 """Labels named in one warning."""
@@ -146,7 +146,13 @@ def _stated(
         table = _read_lists(split_file, dataset)
     else:
         read = read_table(split_file)
-        table = pl.DataFrame({"patient": identifiers(read["patient"]), "split": read["split"]}).drop_nulls("patient")
+        known = dataset.rows["patient"]
+        patients, changed = keys.as_known(
+            identifiers(read["patient"]), known if pseudonyms is None else pseudonyms.identities(known)
+        )
+        for note in (*read.notes, *keys.notes(patients, "patient", changed)):
+            console.say(note if pseudonyms is None else note.redacted)
+        table = pl.DataFrame({"patient": patients, "split": read["split"]}).drop_nulls("patient")
         _refuse_strangers(table["patient"], dataset, split_file, pseudonyms)
     if pseudonyms is not None:
         table = table.with_columns(patient=pseudonyms.patients(table["patient"]))

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mococxr import tables
 from mococxr.augment import uniforms
 from mococxr.errors import InputError
 from mococxr.store import Level, Store
@@ -162,18 +163,17 @@ def names_in(patients: pl.DataFrame, store: Store) -> pl.Series:
 
 
 def read_patients(path: Path) -> set[str]:
-    """Patients listed one a line (a first line `patient` is a heading, further columns are left out).
+    """Patients listed one a line (further columns are left out), or a table with a column `patient`.
 
     Raises:
         InputError: the file cannot be read or lists nobody.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {path}: {error}.", "Name a text file with one patient per line.") from error
-    names = {line.split(",")[0].strip().strip('"') for line in lines} - {""}
-    if lines and lines[0].split(",")[0].strip().lower() in {"patient", "patient_id", "patientid"}:
-        names.discard(lines[0].split(",")[0].strip())
+    column = tables.first_names(tables.header(path), {"patient": ("patient", "patient_id", "subject_id")})
+    if column:
+        patients = tables.read_table(path)[column["patient"]]
+    else:
+        patients = pl.Series([line.split(",")[0].strip('" ') for line in tables.read_lines(path)], dtype=pl.String)
+    names = set(tables.identifiers(patients).drop_nulls())
     if not names:
         raise InputError(f"{path} lists no patient.", "Write one patient per line, or leave --exclude-patients out.")
     return names

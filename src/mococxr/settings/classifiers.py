@@ -48,7 +48,9 @@ class EncoderSettings(OnDevice, WithJobs):
 class TrainingSettings(EncoderSettings, Seeded):
     """How a classifier learns from labels: shared by `fit` and `study`."""
 
-    where: tuple[str, ...] = _labels("Use only images with COLUMN=VALUE (repeatable).", (), shown="all images")
+    where: tuple[str, ...] = _labels(
+        "Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable).", (), shown="all images"
+    )
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = _labels(
         "How uncertain labels (-1) are treated.", "ignore", source=PAPER
     )
@@ -91,7 +93,7 @@ class FitSettings(TrainingSettings):
 
     store: Path = setting(STORE, positional=True)
     encoder: str = setting(f"Encoder: {ENCODERS}.")
-    target: str = setting("Label to predict: a column, or COLUMN=VALUE.")
+    target: str = setting("Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.")
     mode: Mode = setting(
         "Linear probe, fine-tuning of all layers, or from the probe's head (lpft).", "linear", group="Classifier"
     )

@@ -28,7 +28,14 @@ class PrepareSettings(OnExecutor, WithJobs):
     format: Format = setting("Layout of the source; auto detects it.", "auto", group="Images")
     labels: Path | None = _labels("Label table, if it is not inside the source.", None)
     label: tuple[str, ...] = _labels(
-        "Label column (repeatable), of 1, 0, -1 and blank only.", (), shown="every column of 1, 0, -1 and blank"
+        "Label column (repeatable), of 1, 0, -1 and blank, or of yes and no, positive and negative.",
+        (),
+        shown="every column of 1, 0, -1 and blank",
+    )
+    label_key: str | None = _labels(
+        "Column of the label table that finds the images of a DICOM archive.",
+        None,
+        shown="the first of path, SOPInstanceUID, AccessionNumber, StudyInstanceUID, PatientID that does",
     )
     size: int = _images("Shorter side of a stored image.", 320, unit="px", low=16, high=4096, source=PAPER)
     depth: str = _images(

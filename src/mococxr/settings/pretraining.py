@@ -121,7 +121,8 @@ class PretrainSettings(Preset, OnDevice, Seeded):
     pretrain_on: Literal["train", "train+val", "all"] = _images("Splits whose images are used.", "train")
     exclude_patients: Path | None = _images("File of patients to exclude, one per line.", None)
     knn: str | None = _logging(
-        "Label (or COLUMN=VALUE) for online kNN evaluation by validation AUROC; it does not influence training.", None
+        "Label (or COLUMN=VALUE or COLUMN~FINDING) of online kNN evaluation by validation AUROC; training does not see it.",
+        None,
     )
     select: Literal["last", "knn", "rank"] = _logging(
         "Encoder to keep: the last, or of ten checkpoints the best by --knn AUROC or by effective rank.", "last"

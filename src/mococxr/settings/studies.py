@@ -21,7 +21,9 @@ class StudySettings(TrainingSettings, OnGpus):
     """Compare encoders at each label fraction: arms x modes x targets x fractions x label subsets, paired intervals."""
 
     store: Path = setting(STORE, positional=True)
-    target: tuple[str, ...] = setting("Label to predict: a column, or COLUMN=VALUE (repeatable).")
+    target: tuple[str, ...] = setting(
+        "Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists (repeatable)."
+    )
     arm: tuple[str, ...] = setting(
         "Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining seeds "
         f"(repeatable). An encoder is one of: {ENCODERS}; or FEATURES.parquet, a table that `embed` wrote."

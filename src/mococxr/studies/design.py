@@ -138,7 +138,7 @@ def read_design(settings: StudySettings) -> Design:
 def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tuple[TargetData, TargetData]:
     """The images that train and those that are scored; one object where one store holds both."""
     if not settings.target:
-        raise InputError("--target is missing.", "Name a label column, or COLUMN=VALUE.")
+        raise InputError("--target is missing.", "Name a label column, COLUMN=VALUE or COLUMN~FINDING.")
     for name in settings.target:
         if settings.target.count(name) > 1:
             raise InputError(f"--target {name} is given twice.", "Name each target once.")

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from mococxr.errors import InputError
+from mococxr.heads.targets import column_of
 from mococxr.measure.comparison import adjust
 from mococxr.measure.measures import Block, columns
 from mococxr.measure.subgroups import MAX_GROUPS, as_groups, subgroup_blocks
@@ -68,7 +69,7 @@ def _add_target(
     tables: dict[str, Rows], out: Path, target: str, measured: Measured, design: Design, groups: Mapping[str, pl.Series]
 ) -> int:
     """Add the rows of one target to the tables; the most undefined resamples of a cell."""
-    asked_column = target.partition("=")[0] if "=" in target else None  # its groups would be of one class each
+    asked_column = column_of(design.test.store, target)  # its groups would be of one class each
     lost, classifiers = 0, dict[Key, Classifier]()
     units = of_units(
         {name: values for name, values in groups.items() if name != asked_column}, design.test.store, measured
