@@ -21,7 +21,6 @@ KEYS = {
 }
 """What finds an image in a label table, finest first, and the names it goes by (case, blanks, `_` and `-` ignored)."""
 _PLURAL = {"path": "files", "sop": "images", "accession": "accession numbers", "study": "studies"}
-WAY_OUT = "Name the column that finds the images by --label-key."
 
 
 def labels_of(
@@ -103,9 +102,11 @@ def _best_key(
             return column, image_keys, table_keys, notes
         passed |= {kind: column} if table_keys.null_count() < len(table_keys) else {}
     raise InputError(
-        "No row of {table} is about an image of the archive, by {names}.", "Check that the table belongs to this archive. "
-        + WAY_OUT, table=table.path, names=Shown(" or ".join(columns.values())),
-    )  # fmt: skip
+        "No row of {table} is about an image of the archive, by {names}.",
+        "Check that the table belongs to this archive, or name the column that finds the images by --label-key.",
+        table=table.path,
+        names=Shown(" or ".join(columns.values())),
+    )
 
 
 def _named(table: Table, name: str, images: pl.DataFrame, request: Request) -> dict[str, str]:
