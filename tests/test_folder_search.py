@@ -144,6 +144,15 @@ def test_folders_named_as_splits_among_others_are_no_classes(tmp_path: Path, nam
     assert "--labels" in caught.value.way_out
 
 
+def test_a_folder_a_patient_gives_no_label_a_patient(tmp_path: Path) -> None:
+    touch(tmp_path / "images", *(f"P{i:03d}/1.png" for i in range(60)))
+    with pytest.raises(InputError, match="60 folders of images side by side: are they patients") as caught:
+        read_dataset(tmp_path / "images", format="folder", patients_unknown=True)
+    assert "--label NAME" in caught.value.way_out
+    dataset = read_dataset(tmp_path / "images", format="folder", patients_unknown=True, label=["P001"])
+    assert dataset.rows["P001"].sum() == 1
+
+
 def test_folders_called_after_splits_in_other_words_are_splits(tmp_path: Path) -> None:
     touch(
         tmp_path / "images", "Train_Images/TB/1.png", "train-2/normal/2.png", "Test set/TB/3.png", "valid/normal/4.png"

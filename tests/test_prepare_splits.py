@@ -108,7 +108,7 @@ def test_a_label_without_a_positive_in_a_split_is_named_with_its_count(tmp_path:
     texts = plan.warnings(rows, plan.assign(rows, []), ["Rare", "None_", "Often"])
     sizes = {name: list(split.values()).count(name) for name in ("val", "test")}
     assert texts == [
-        f"none of the {sizes[name]} images in {name} is positive for Rare ({sum(rare)} elsewhere). "
+        f"no image in {name} ({sizes[name]}) is positive for Rare ({sum(rare)} elsewhere). "
         "--stratify deals labels out evenly."
         for name in ("val", "test")
     ]

@@ -28,6 +28,8 @@ NAMES = {
     "split": ("split",),
 }
 """The fixed columns and the names they go by, case ignored; the first name that is there is taken."""
+MOST_CLASSES = 50
+"""Folders side by side up to which they may be classes; more are patients, as a rule."""
 UNLABELLED = {"unlabelled", "unlabeled"}
 """Class folders of these names hold images without labels."""
 _SET_WORDS = {
@@ -312,6 +314,13 @@ def _read_folder(request: Request) -> Rows:
     splits, depth = _split_folders(parts, request.source)
     classes = parts.list.get(depth, null_on_oob=True).set(parts.list.len() <= depth + 1, None)
     names = [name for name in classes.drop_nulls().unique().sort() if name.lower() not in UNLABELLED]
+    if len(names) > MOST_CLASSES and not request.label and not request.pseudonyms:
+        raise InputError(
+            "{source} has {count:,} folders of images side by side: are they patients, and not findings?",
+            "Name those that are findings by --label NAME, or give a table with path and patient (--labels FILE).",
+            source=Shown(request.source),
+            count=len(names),
+        )
     labels = tables.choose_labels(request.label, names, str(request.source)) if len(names) > 1 else ()
     if request.label and not labels:
         raise InputError(

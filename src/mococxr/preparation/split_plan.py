@@ -70,7 +70,7 @@ class SplitPlan:
             if lacking:
                 more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
                 shown = ", ".join(lacking[:SHOWN]) + more
-                texts.append(f"none of the {len(part):,} images in {name} is positive for {shown}.{even}")
+                texts.append(f"no image in {name} ({len(part):,}) is positive for {shown}.{even}")
         return texts
 
     def _way_out(self) -> str:
