@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicom_images import described, image, saved
+from dicom_images import described, image, saved, tables
 from mococxr.errors import ImageError, InputError
 from mococxr.images import REMARKS, Reading, decode, read_image
 from mococxr.images.dicom import header, rejection_reason
@@ -51,7 +52,7 @@ def test_letters_that_are_not_ascii_do_not_hide_the_chest(text: str, coding: str
     ds.PixelData = CELLS.tobytes()
     ds["PixelData"].VR = "OW"
     ds.add(RawDataElement(Tag("BodyPartExamined"), "CS", len(value), value + b" " * (len(value) % 2), 0, False, True))
-    assert rejection_reason(header(saved(ds))) is None, header(saved(ds)).body_part
+    assert rejection_reason(header(saved(ds))) is None, header(saved(ds)).other_part
 
 
 @pytest.mark.parametrize("part", OTHER)
@@ -65,6 +66,25 @@ def test_what_names_another_part_is_refused_unless_it_is_asked_for(part: str) ->
         read_image(data)
     assert read_image(data, any_body_part=True).shape == CELLS.shape
     assert rejection_reason(header(image(CELLS, BodyPartExamined=part, Modality="MG")), True) == "another modality: MG"
+
+
+@pytest.mark.parametrize(
+    ("value", "meaning", "read"),
+    [
+        ("51185008", "Chest", True),
+        ("T-D3000", "", True),
+        ("72696002", "Knee", False),
+        ("X", "Thorax", True),
+        ("X", "", True),
+    ],
+)
+def test_the_anatomic_region_counts_where_no_part_is_named(value: str, meaning: str, read: bool) -> None:
+    region = Dataset()
+    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = value, "SCT", meaning
+    for part, expected in ((None, read), ("CHEST", True), ("KNEE", False)):
+        elements = {} if part is None else {"BodyPartExamined": part}
+        data = image(CELLS, BitsStored=12, AnatomicRegionSequence=tables(region), **elements)
+        assert (rejection_reason(header(data)) is None) == expected
 
 
 def archive(folder: Path) -> Path:

@@ -52,7 +52,7 @@ def test_the_facts_of_an_image_in_every_syntax(syntax: str) -> None:
         "manufacturer": "Maker", "model": "Model 7", "sex": "F", "age": 49.0, "modality": "DX", "sop_class": DX,
         "image_type": ("ORIGINAL", "PRIMARY"), "conversion": None, "burned_in": False, "rows": 32, "columns": 32,
         "pixels": True,
-        "accession": "A1", "instance": 2, "time": None, "body_part": None, "for_processing": False,
+        "accession": "A1", "instance": 2, "time": None, "other_part": None, "for_processing": False,
     }  # fmt: skip
 
 

@@ -74,6 +74,10 @@ def _guess(data: bytes) -> str:
     }  # fmt: skip
     known = {magic: f"{name} archive: unpack it" for magic, name in archives.items()}
     known |= {b"GIF8": "GIF", b"RIFF": "another RIFF file", b"%PDF": "PDF", b"<": "markup text"}
+    known |= {b"\0\0\0\x0cJXL ": "JPEG XL", b"\xff\x0a": "JPEG XL", b"\x93NUMPY": "a numpy array"}
+    known |= dict.fromkeys((b"P5", b"P6", b"Pf"), "a portable pixmap (PGM, PPM)")
+    if data[4:8] == b"ftyp":
+        return " (it looks like AVIF, HEIC or a video)"
     for magic, name in known.items():
         if data.startswith(magic):
             return f" (it looks like {name})"

@@ -1,4 +1,4 @@
-"""BodyPartExamined -> does it name the chest?
+"""BodyPartExamined -> another part of the body than the chest, or not.
 
 The element is a word of PS3.16 annex L, or what a technician or a translator made of it, in any language. What names no
 chest is another part of the body; a file that names nothing counts as a chest image, since half of these name nothing.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from contextlib import suppress
+
+from mococxr.images.dicom.elements import Elements
 
 _CHEST = re.compile(
     r"CHEST|CXR|THORA|T.{1,3}RA[XCK]|LUNG|PULM|POUMON|POLMON|POITRIN|PECHO|PETTO|BRUST|BORST|BROST|PIERSI|"
@@ -32,9 +34,26 @@ _KNOWN = frozenset(
 """Words that may stand in a list; anything else may be a name."""
 
 
-def names_chest(part: str | None) -> bool:
-    """Whether the element names the chest, a larger part, or nothing."""
-    part = part or ""
+_CHEST_CODES = frozenset(("51185008", "T-D3000", "39607008", "T-28000", "80891009", "T-32000", "72410000", "T-D3300"))
+"""Chest, lung, heart and mediastinum, by SNOMED CT and its older form."""
+
+
+def other_part(elements: Elements) -> str | None:
+    """The part of the body where the header names another than the chest: a word of the standard, or `unknown`.
+
+    BodyPartExamined says it, else the first AnatomicRegionSequence item.
+    """
+    part = elements.text("BodyPartExamined")
+    regions = elements.items("AnatomicRegionSequence")
+    if part is None and regions and regions[0].text("CodeValue") not in _CHEST_CODES:
+        part = regions[0].text("CodeMeaning")
+    if part is None or names_chest(part):
+        return None
+    return part.upper() if part.upper() in _KNOWN else "unknown"
+
+
+def names_chest(part: str) -> bool:
+    """Whether a text names the chest, a larger part, or nothing."""
     with suppress(UnicodeError):  # the standard allows no such letters here, so it was not decoded
         part = part.encode("latin-1").decode("utf-8")
     plain = unicodedata.normalize("NFKD", part).upper()
@@ -44,9 +63,3 @@ def names_chest(part: str | None) -> bool:
     if _SPINE.search(plain) and not _SURE.search(plain):
         return False
     return bool(_CHEST.search(plain))
-
-
-def shown(part: str) -> str:
-    """The part as it may stand in a list, with a colon before it; nothing where it is no known word."""
-    word = part.strip().upper()
-    return f": {word}" if word in _KNOWN else ""

@@ -14,7 +14,7 @@ from typing import Any
 from pydicom.uid import UID_dictionary
 
 from mococxr.errors import ImageError
-from mococxr.images.dicom.body_part import names_chest, shown
+from mococxr.images.dicom.body_part import other_part
 from mococxr.images.dicom.elements import DicomFile, Elements, read_file
 
 _TEXTS = {
@@ -26,13 +26,13 @@ _TEXTS = {
     "sop_class": "SOPClassUID",
     "manufacturer": "Manufacturer",
     "model": "ManufacturerModelName",
-    "body_part": "BodyPartExamined",
 }
 KEYWORDS = [
     *_TEXTS.values(),
     "Modality", "ConversionType", "Rows", "Columns", "InstanceNumber", "ImageType", "BurnedInAnnotation", "StudyDate",
     "AcquisitionDate", "ContentDate", "PatientBirthDate", "PatientSex", "PatientAge", "ViewPosition", "SeriesDescription",
     "ViewCodeSequence", "PatientOrientation", "Laterality", "ImageLaterality", "PresentationIntentType",
+    "BodyPartExamined", "AnatomicRegionSequence",
 ]  # fmt: skip
 
 _VIEWS = {"PA": "PA", "AP": "AP", "FRONTAL": "Frontal", "LL": "Lateral", "RL": "Lateral", "LAT": "Lateral"}
@@ -65,7 +65,8 @@ class Metadata:
         modality: as stored, upper case. sop_class: unique identifier of the kind of object.
         image_type: the parts of ImageType, upper case. conversion: ConversionType of a secondary capture.
         burned_in: BurnedInAnnotation: True for YES, False for NO.
-        body_part: BodyPartExamined as stored. for_processing: PresentationIntentType says FOR PROCESSING.
+        other_part: where the header names another part of the body than the chest, that (`body_part.other_part`).
+        for_processing: PresentationIntentType says FOR PROCESSING.
         rows, columns: of the image.
         pixels: whether pixel data follow the header.
     """
@@ -89,7 +90,7 @@ class Metadata:
     image_type: tuple[str, ...]
     conversion: str | None
     burned_in: bool | None
-    body_part: str | None
+    other_part: str | None
     for_processing: bool
     rows: int | None
     columns: int | None
@@ -129,6 +130,7 @@ def metadata_of(file: DicomFile) -> Metadata:
         age=_age(elements, studied),
         image_type=tuple(part.upper() for part in elements.texts("ImageType")),
         burned_in={"YES": True, "NO": False}.get(elements.code("BurnedInAnnotation")),
+        other_part=other_part(elements),
         for_processing=elements.code("PresentationIntentType") == "FOR PROCESSING",
         pixels=file.pixels is not None,
     )
@@ -203,8 +205,8 @@ def rejection_reason(facts: Metadata, any_body_part: bool = False) -> str | None
     What is burned into the pixels is no reason here (`Metadata.burned_in` says so).
     """
     reason = _kind_reason(facts)
-    if reason is None and not any_body_part and not names_chest(facts.body_part):
-        return f"{OTHER_PART}{shown(facts.body_part or '')}"
+    if reason is None and not any_body_part and facts.other_part:
+        return f"{OTHER_PART}: {facts.other_part}"
     return reason
 
 
