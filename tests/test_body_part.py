@@ -13,9 +13,9 @@ from pydicom.tag import Tag
 
 from dicom_images import described, image, saved, tables
 from mococxr.errors import ImageError, InputError
-from mococxr.images import REMARKS, Reading, decode, read_image
+from mococxr.images import Reading, decode, read_image
 from mococxr.images.dicom import header, rejection_reason
-from mococxr.images.grey_levels import FOR_PROCESSING
+from mococxr.images.grey_levels import FOR_PROCESSING, REMARKS
 from mococxr.preparation import prepare
 from mococxr.store import Store
 from small_images import settings

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 
 from dicom_images import BASELINE, EXTENDED, J2K_LOSSLESS, LOSSLESS, LS, described, encoded, image, table, tables
-from mococxr.images import REMARKS, Reading, decode, decode_image
-from mococxr.images.grey_levels import FEWER_BITS, NARROW, WINDOW_MISSES
+from mococxr.images import Reading, decode, decode_image
+from mococxr.images.grey_levels import FEWER_BITS, NARROW, REMARKS, WINDOW_MISSES
 from mococxr.preparation import prepare
 from small_images import settings
 

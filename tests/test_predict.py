@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
 import numpy as np
 import polars as pl
 import pytest
@@ -11,6 +12,7 @@ from archive_images import grey_image, image
 from mococxr.commands import run
 from mococxr.errors import InputError
 from mococxr.heads.targets import draw_labelled, read_target
+from mococxr.images.grey_levels import NARROW, REMARKS
 from small_store import HOW
 
 
@@ -74,6 +76,17 @@ def test_images_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path,
     (folder / "broken.png").unlink()
     predict(model, [folder], tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv.quarantine.csv").exists()
+
+
+def test_what_is_in_doubt_of_an_image_is_counted(store, tmp_path, capsys):
+    model = fit(store, tmp_path / "model")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    deep = np.arange(72 * 80, dtype=np.uint16).reshape(72, 80)
+    for name, values in {"low.png": deep // 2, "low2.png": deep // 4, "full.png": deep * 11}.items():
+        cv2.imwrite(str(folder / name), values)
+    assert len(predict(model, [folder], tmp_path / "scores.csv")) == 3
+    assert f"2 images: {REMARKS[NARROW]}." in " ".join(capsys.readouterr().err.split())
 
 
 def test_pseudonyms_of_scores_are_resolved_by_the_table_beside_the_key(store, tmp_path, capsys):

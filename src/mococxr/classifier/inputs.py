@@ -22,7 +22,7 @@ from mococxr.datasets.dicom_scan import holds_dicom
 from mococxr.datasets.own import NAMES
 from mococxr.datasets.walk import UNFIT, Walk, any_image, by_suffix, fits, printable
 from mococxr.errors import ImageError, InputError, Shown, message
-from mococxr.images import Reading, decode_image, dicom, read_bytes, resize_shorter
+from mococxr.images import Reading, decode, dicom, read_bytes, resize_shorter
 from mococxr.images.dicom.elements import is_dicom
 from mococxr.privacy import Key
 from mococxr.store import Store
@@ -47,6 +47,7 @@ class Image:
         store: if it stands in one.
         row: of the store.
         real: the image under its real names, where it has pseudonyms made here.
+        remarks: of its file, once it is read; see `images.Decoded`.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Image:
     store: Store | None = None
     row: int = 0
     real: Image | None = None
+    remarks: tuple[str, ...] = ()
 
     def read(self, reading: Reading, key: Key | None) -> tuple[NDArray[np.uint8], Image]:
         """Its pixels (H, W) uint8, and the image as it is to be named: under a key by pseudonyms.
@@ -68,7 +70,9 @@ class Image:
         if self.file is None:
             raise ImageError(UNFIT)
         data = read_bytes(self.file)
-        return decode_image(data, reading), self if key is None else self._hidden(data, key)
+        decoded = decode(data, reading)
+        named = self if key is None else self._hidden(data, key)
+        return decoded.pixels, replace(named, remarks=decoded.remarks)
 
     def _hidden(self, data: bytes, key: Key) -> Image:
         """A file's image under the names that `prepare` gives it with the same key."""

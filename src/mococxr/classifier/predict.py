@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, t
 from mococxr.errors import ImageError, InputError, Shown
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
-from mococxr.images import SUFFIXES
+from mococxr.images import SUFFIXES, remarked
 from mococxr.privacy import LOOKUP, Key, redacted_errors
 from mococxr.settings import PredictSettings
 
@@ -70,6 +71,8 @@ def run_predict(settings: PredictSettings) -> Path:
     console.say(f"{len(good):,} images scored for {model.record['target']}: {out}")
     for note in _blanks(model):
         console.say(note)
+    for sentence in remarked(Counter(remark for image in good for remark in image.remarks)):
+        console.warn(sentence)
     if lost:
         images_lost = "1 image" if len(lost) == 1 else f"{len(lost):,} images"
         console.say(f"{images_lost} could not be read: {out}.quarantine.csv says why.")

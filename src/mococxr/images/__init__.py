@@ -6,14 +6,13 @@ read of the file, or the remarks. Every reason an image cannot be read is an `Im
 
 from __future__ import annotations
 
-from mococxr.images.grey_levels import MAX_PIXELS, REMARKS, Decoded, Reading
+from mococxr.images.grey_levels import MAX_PIXELS, Decoded, Reading, remarked
 from mococxr.images.raster import resize_shorter
 from mococxr.images.read import LEADS_OUT, decode, decode_image, read_bytes, read_image, shape_of
 
 __all__ = [
     "LEADS_OUT",
     "MAX_PIXELS",
-    "REMARKS",
     "SUFFIXES",
     "Decoded",
     "Reading",
@@ -21,6 +20,7 @@ __all__ = [
     "decode_image",
     "read_bytes",
     "read_image",
+    "remarked",
     "resize_shorter",
     "shape_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,19 @@ REMARKS = {
     WINDOW_MISSES: "the window or table of the header shows next to nothing; the next one was used, else the whole "
     "range that the header declares",
     NARROW: "98 % of the pixels lie within less than half of the range that the file declares, so they are dark, or "
-    "pale: values of 12 bits in words of 16, perhaps. --depth 0.5:99.5 stretches each image",
+    "pale: values of 12 bits in words of 16, perhaps",
     FOR_PROCESSING: "the header says FOR PROCESSING: values of the detector, not meant to be looked at; they differ from "
     "images FOR PRESENTATION, and between makers",
     FEWER_BITS: "the compressed data have fewer bits than the header says; black to white is the range of those bits",
 }
 """What is said of an image that is read, where its file leaves something in doubt."""
+
+
+def remarked(counts: Mapping[str, int]) -> list[str]:
+    """A sentence for each remark with the number of its images."""
+    return [f"{n:,} {'image' if n == 1 else 'images'}: {REMARKS[remark]}." for remark, n in counts.items()]
+
+
 HALF = 0.5
 """Share of the declared range under which an image of more than 8 bits is narrow."""
 SHOWN = 1 / 8

@@ -14,8 +14,9 @@ import polars as pl
 from mococxr import console, files
 from mococxr.datasets import Dataset
 from mococxr.errors import InputError, Shown
-from mococxr.images import LEADS_OUT, REMARKS
+from mococxr.images import LEADS_OUT, remarked
 from mococxr.images.dicom import OTHER_PART
+from mococxr.images.grey_levels import NARROW
 from mococxr.splits import SPLITS
 from mococxr.store.levels import level_folder, written_factors
 from mococxr.store.reader import FORMAT
@@ -148,8 +149,10 @@ def say_counts(counts: dict[str, Any], size: int, patients_known: bool, split_ru
     console.say(f"{counts['images']:,} images, {counts['patients']:,} patients{known}{studies}")
     if counts["enlarged"]:
         console.warn(f"{counts['enlarged']:,} images were smaller than {size} px and have been enlarged.")
-    for remark, images in counts["remarks"].items():
-        console.warn(f"{images:,} {'image' if images == 1 else 'images'}: {REMARKS[remark]}.")
+    for sentence in remarked(counts["remarks"]):
+        console.warn(sentence)
+    if NARROW in counts["remarks"]:
+        console.say("--depth 0.5:99.5 stretches each image of more than 8 bits.")
     console.say(f"Splits {split_rule}:")
     console.say(_table(["split", "images", "patients"], [[n, *c.values()] for n, c in counts["splits"].items()]))
     labels = sorted(counts["labels"].items(), key=lambda item: -item[1]["positive"])
