@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mococxr.errors import UndefinedError
+from mococxr.measure.units import join_units
 from mococxr.metrics import auroc, auroc_measure, average_precision, average_precision_measure
 from mococxr.metrics.ranking import curve_of
-from mococxr.studies.cells import join_units
 
 MEASURES = [
     (auroc, auroc_measure, roc_auc_score),

@@ -597,8 +597,11 @@ def evaluate(
     score: str | Sequence[str],
     seed: int = 0,
     patient: str | None = None,
+    study: str | None = None,
     key: str | None = None,
     subgroup: str | Sequence[str] = (),
+    unit: Literal["image", "study", "patient"] = "image",
+    aggregate: Literal["max", "mean"] = "max",
     against: str | PathLike[str] | None = None,
     unpaired: bool = False,
     margin: float | None = None,
@@ -623,9 +626,12 @@ def evaluate(
         label: Column of labels, 1 or 0 (repeatable).
         score: Column of scores, one per label (repeatable).
         patient: Column of patient identifiers. [default: each row is its own patient]
+        study: Column of study identifiers, for --unit study. [default: none]
         key: Column by which the rows of two tables are paired. [default: by position]
         subgroup: Column of subgroups, each compared with the largest (repeatable); age is divided into bands.
             [default: none]
+        unit: What is judged: images, or the studies or patients that they are joined to. [default: image]
+        aggregate: How image scores of one study or patient are aggregated. [default: max]
         against: A second table to compare with, on the same images. [default: none]
         unpaired: The second table has other patients. [default: off]
         margin: Pre-specified AUROC margin of equivalence and non-inferiority. [above 0 and below 1; default:

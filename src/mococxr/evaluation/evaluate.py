@@ -15,11 +15,12 @@ import polars as pl
 from mococxr import console, files, metrics
 from mococxr.errors import InputError, UndefinedError
 from mococxr.evaluation.comparing import Pair, compared, make_pair, measured
-from mococxr.evaluation.predictions import PredictionFile, Rows, Table
+from mococxr.evaluation.predictions import PredictionFile, Rows, Table, paired
 from mococxr.evaluation.summary import summary
 from mococxr.measure import comparison, operating, subgroups
 from mococxr.measure.measures import Block, Resampling, averages
 from mococxr.measure.operating import ThresholdRule
+from mococxr.measure.units import images_by_class
 from mococxr.metrics.checks import Floats
 
 if TYPE_CHECKING:
@@ -44,21 +45,19 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         if path is not None
     }
     tables = [
-        inputs[settings.predictions].table(label, score, settings.patient, settings.key, settings.subgroup)
-        for label, score in zip(settings.label, settings.score, strict=True)
+        _read(inputs, label, score, settings) for label, score in zip(settings.label, settings.score, strict=True)
     ]
     blocks = [
-        _label_block(table, score, inputs, rule, settings, how)
-        for table, score in zip(tables, settings.score, strict=True)
+        _label_block(*three, score, rule, settings, how) for three, score in zip(tables, settings.score, strict=True)
     ]
     result = blocks[0]
     read = [note for file in inputs.values() for note in file.notes]
     if len(blocks) > 1:
         comparison.adjust([block["comparison"] for block in blocks if block["comparison"]])
         notes = list(dict.fromkeys(note for block in blocks for note in block["notes"]))
-        labels_NL = np.stack([np.where(table.known, table.labels, np.nan) for table in tables], axis=1)
-        scores_NL = np.stack([np.where(table.known, table.scores, 0.0) for table in tables], axis=1)
-        result = {"labels": blocks, **averages(labels_NL, scores_NL, tables[0].patients, how), "notes": notes}
+        labels_NL = np.stack([np.where(table.known, table.labels, np.nan) for table, *_ in tables], axis=1)
+        scores_NL = np.stack([np.where(table.known, table.scores, 0.0) for table, *_ in tables], axis=1)
+        result = {"labels": blocks, **averages(labels_NL, scores_NL, tables[0][0].patients, how), "notes": notes}
     result["notes"] = [*read, *result["notes"]]
     if settings.json:
         files.write_json(settings.json, result)
@@ -66,6 +65,26 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     for note in result["notes"]:
         console.warn(note)
     return result
+
+
+def _read(
+    inputs: dict[Path, PredictionFile], label: str, score: str, settings: EvaluateSettings
+) -> tuple[Table, Table | None, Table | None]:
+    """One label of the table, of the second table and of the validation table, whose images are joined to units."""
+    columns = (label, score, settings.patient)
+    table = inputs[settings.predictions].table(*columns, settings.key, settings.subgroup, settings.study)
+    second, validation = (
+        None if path is None else inputs[path].table(*columns, key, (), settings.study)
+        for path, key in ((settings.against, settings.key), (settings.validation, None))
+    )
+    if settings.unit == "image":
+        return table, second, validation
+    if second is not None and not settings.unpaired:
+        second = paired(table, second, settings.key)
+    second, validation = (
+        None if other is None else other.joined(settings.unit, settings.aggregate) for other in (second, validation)
+    )
+    return table.joined(settings.unit, settings.aggregate), second, validation
 
 
 def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
@@ -80,6 +99,10 @@ def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
         raise InputError(f"{name} needs two tables to compare.", "Give the second table by --against.")
     if settings.unpaired and settings.key is not None:
         raise InputError("--unpaired and --key cannot be combined.", "Leave one of the two out.")
+    if settings.unit != "image" and settings.patient is None:
+        raise InputError(f"--unit {settings.unit} needs the patients.", "Give --patient COLUMN.")
+    if (settings.unit == "study") != (settings.study is not None):
+        raise InputError("--unit study and --study COLUMN belong together.", "Give both, or leave both out.")
     rule = None if settings.threshold is None else _read_rule(settings.threshold)
     _check_validation(rule, settings)
     return rule
@@ -126,14 +149,11 @@ def _check_validation(rule: ThresholdRule | None, settings: EvaluateSettings) ->
 
 
 def _label_block(
-    table: Table, score: str, inputs: dict[Path, PredictionFile], rule: ThresholdRule | None,
+    table: Table, second: Table | None, fitted: Table | None, score: str, rule: ThresholdRule | None,
     settings: EvaluateSettings, how: Resampling,
 ) -> Block:  # fmt: skip
     """Everything about one label."""
     rows = table.rows()
-    second = None
-    if settings.against is not None:
-        second = inputs[settings.against].table(table.label, score, settings.patient, settings.key)
     how = how.on(max(other.labels.size for other in (table, second) if other is not None))
     first, replicates = measured(rows, how)
     bootstrap: Block = {
@@ -143,7 +163,8 @@ def _label_block(
     }
     block: Block = {
         "label": table.label, "score": score, "level": how.level,
-        "left_out": {"blank": int(np.isnan(table.labels).sum()), "uncertain": int((table.labels == -1).sum())},
+        "unit": settings.unit, "aggregate": None if settings.unit == "image" else settings.aggregate,
+        "left_out": dict(zip(("blank", "uncertain"), table.left_out, strict=True)),
         **first, "patients_assumed": settings.patient is None, "paired_by": None,
         "too_few": metrics.too_few(rows.labels, rows.patients, consequence="the interval is only approximate"),
         "against": None, "difference": None, "comparison": None, "margin": None, "planning": None,
@@ -154,9 +175,14 @@ def _label_block(
         pair = make_pair(table, rows, second, settings)
         block.update(compared(pair, replicates, bootstrap, settings, how))
     notes = _notes(block, settings.replicates)
+    if settings.unit == "image" and (uneven := images_by_class(rows.labels, rows.patients)):
+        notes.append(
+            f"Patients with {table.label} have {uneven[0]:.2g} images each, the others {uneven[1]:.2g}: a number over "
+            "images counts the patients with many images for more. --unit patient counts each once."
+        )
     validation = None
-    if settings.validation is not None:
-        validation = inputs[settings.validation].table(table.label, score, settings.patient, None).rows()
+    if fitted is not None:
+        validation = fitted.rows()
         overlap = _check_disjoint(rows, validation)
         notes += [overlap] if overlap else []
     if rule is not None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mococxr import metrics, tables
 from mococxr.errors import InputError
+from mococxr.measure.units import join_units, unit_numbers, unit_values
 from mococxr.metrics.checks import count_patients
 from mococxr.tables import words
 
@@ -60,7 +61,8 @@ class Rows:
 class Table:
     """One label and score of a file, in its order. Labels are 1, 0, -1 (uncertain) or NaN (blank).
 
-    `groups`: column -> the group of each row as the file has it, null where blank.
+    `groups`: column -> the group of each row as the file has it, null where blank. `left_out`: rows that are blank, and
+    uncertain, in the file.
     """
 
     path: Path
@@ -70,11 +72,33 @@ class Table:
     patients: NDArray | None
     keys: NDArray | None
     groups: dict[str, pl.Series]
+    studies: NDArray | None = None
+    left_out: tuple[int, int] = (0, 0)
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """Rows whose label is 1 or 0."""
         return np.isin(self.labels, (0, 1))
+
+    def joined(self, unit: str, how: str) -> Table:
+        """The rows with a known label joined to units (`join_units`); a unit of no such row stays, with a blank label.
+
+        Args:
+            unit: `study` or `patient`; the columns of these have been read.
+            how: `max` or `mean`.
+        """
+        names = {"patient": self.patients, "study": self.studies, "label": self.labels}
+        images = pl.DataFrame({name: values for name, values in names.items() if values is not None})
+        number_N, known = unit_numbers(images, unit) - 1, self.known
+        first = np.unique(number_N, return_index=True)[1]
+        labels, scores = np.full(first.size, np.nan), np.zeros(first.size)
+        units = np.unique(number_N[known])
+        labels[units], scores[units], _ = join_units(images.filter(known), self.scores[known], unit, how)
+        groups = {name: unit_values(images, values, unit) for name, values in self.groups.items()}
+        assert self.patients is not None  # asked for with the settings
+        return replace(
+            self, labels=labels, scores=scores, patients=self.patients[first], keys=None, groups=groups, studies=None
+        )
 
     def rows(self) -> Rows:
         """The rows whose label is known; where no patient is named, each row is one.
@@ -120,7 +144,13 @@ class PredictionFile:
         return self.read_as.notes
 
     def table(
-        self, label: str, score: str, patient: str | None, key: str | None, groups: tuple[str, ...] = ()
+        self,
+        label: str,
+        score: str,
+        patient: str | None,
+        key: str | None,
+        groups: tuple[str, ...] = (),
+        study: str | None = None,
     ) -> Table:
         """The named columns; scores and patients are checked on the rows whose label is 1 or 0.
 
@@ -135,7 +165,10 @@ class PredictionFile:
         if key and keys is not None:
             repeated = pl.Series(keys).is_first_distinct().not_().to_numpy()
             self._refuse(key, repeated, "Each key may occur on one row only.")
-        return Table(self.path, label, labels, scores, patients, keys, {name: self._groups(name) for name in groups})
+        left_out = int(np.isnan(labels).sum()), int((labels == -1).sum())
+        studies = self._names(study, known) if study else None
+        by_name = {name: self._groups(name) for name in groups}
+        return Table(self.path, label, labels, scores, patients, keys, by_name, studies, left_out)
 
     def _labels(self, column: str) -> Floats:
         """1, 0, -1 or NaN where blank."""
@@ -188,11 +221,14 @@ def paired(first: Table, second: Table, key: str | None) -> Table:
         labels=second.labels[order],
         scores=second.scores[order],
         patients=None if second.patients is None else second.patients[order],
+        studies=None if second.studies is None else second.studies[order],
         keys=first.keys,
     )
     _agree(first, moved, first.label, first.labels, moved.labels, key)
     if first.patients is not None and moved.patients is not None:
         _agree(first, moved, "patient", first.patients, moved.patients, key)
+    if first.studies is not None and moved.studies is not None:
+        _agree(first, moved, "study", first.studies, moved.studies, key)
     return moved
 
 

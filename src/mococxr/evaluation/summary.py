@@ -7,6 +7,7 @@ from mococxr.measure.measures import MEASURES, Block
 from mococxr.metrics.subgroups import RATES
 
 WIDE = 46
+UNITS = {"image": "rows", "study": "studies", "patient": "patients"}
 METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
 LIKELIHOOD = {"lr_positive": "positive likelihood ratio", "lr_negative": "negative likelihood ratio"}
 BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)
@@ -32,7 +33,8 @@ def summary(result: Block) -> str:
 def _label_lines(result: Block) -> list[str]:
     quoted = result["interval"]
     lines = [
-        f"{result['n']} rows of {result['patients']} patients, {result['positives']} rows positive",
+        f"{result['n']} {UNITS[result['unit']]} of {result['patients']} patients, {result['positives']} of them positive"
+        + (f"; {result['aggregate']} over the images of one" if result["aggregate"] else ""),
         f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
         _line("AUROC", {**quoted, "method": None}) + ("  (report this one)" if quoted["low"] is not None else ""),
         _line(f"  {METHODS[result['auroc']['method']]}", {**result["auroc"], "method": None}),

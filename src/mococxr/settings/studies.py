@@ -73,10 +73,15 @@ class EvaluateSettings(Seeded):
     label: tuple[str, ...] = setting("Column of labels, 1 or 0 (repeatable).", single=True)
     score: tuple[str, ...] = setting("Column of scores, one per label (repeatable).", single=True)
     patient: str | None = _columns("Column of patient identifiers.", None, shown="each row is its own patient")
+    study: str | None = _columns("Column of study identifiers, for --unit study.", None)
     key: str | None = _columns("Column by which the rows of two tables are paired.", None, shown="by position")
     subgroup: tuple[str, ...] = _columns(
         "Column of subgroups, each compared with the largest (repeatable); age is divided into bands.", ()
     )
+    unit: Literal["image", "study", "patient"] = _columns(
+        "What is judged: images, or the studies or patients that they are joined to.", "image"
+    )
+    aggregate: Literal["max", "mean"] = _columns("How image scores of one study or patient are aggregated.", "max")
     against: Path | None = _comparison("A second table to compare with, on the same images.", None)
     unpaired: bool = _comparison("The second table has other patients.", False)
     margin: float | None = _comparison(

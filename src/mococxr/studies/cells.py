@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mococxr.errors import RunError, UndefinedError
 from mococxr.measure.measures import MEASURES, Resampling, quoted_auroc
+from mococxr.measure.units import join_units
 from mococxr.metrics import Trials, bootstrap, cell
 from mococxr.results import UNDEFINED
 from mococxr.results import Row as Record
@@ -189,45 +190,3 @@ def undefined_entries(records: Sequence[Record]) -> list[dict[str, Any]]:
             reason = record["status"].removeprefix(UNDEFINED)
             entries.append(cell_names(key) | {"draw": None if whole else record["draw"], "reason": reason})
     return entries
-
-
-def join_units(
-    images: pl.DataFrame, scores: NDArray[np.float64], unit: str, how: str
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray]:
-    """Labels (G,), scores (G,) or (T, G) and patients (G,) of the units.
-
-    Args:
-        images: `patient, study, label`, one row an image; a study counts within its patient only.
-        scores: (N,) or (T, N).
-        unit: `image`, `study` or `patient`.
-        how: `max` (the paper's, over the views of a study) or `mean` over the images of a unit; a unit is positive where
-            any image is.
-    """
-    labels, patients = images["label"].to_numpy().astype(np.int64), images["patient"].to_numpy()
-    if unit == "image":
-        return labels, scores, patients
-    _, first, group = np.unique(_numbers(images, unit), return_index=True, return_inverse=True)
-    order = np.argsort(group, kind="stable")  # the images of a unit side by side, for reduceat
-    counts = np.bincount(group)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    if how == "max":
-        joined = np.maximum.reduceat(scores[..., order], starts, axis=-1)
-    else:
-        joined = np.add.reduceat(scores[..., order], starts, axis=-1) / counts
-    return np.maximum.reduceat(labels[order], starts), joined, patients[first]
-
-
-def unit_values(images: pl.DataFrame, values: pl.Series, unit: str) -> pl.Series:
-    """The value of each unit, in the order of `join_units`: null where its images have several, or none is known."""
-    if unit == "image":
-        return values
-    table = pl.DataFrame({"unit": _numbers(images, unit), "value": values})
-    known = pl.col("value").drop_nulls()
-    single = pl.when(known.n_unique() == 1).then(known.first())
-    return table.group_by("unit").agg(single.alias("value")).sort("unit")["value"]
-
-
-def _numbers(images: pl.DataFrame, unit: str) -> NDArray[np.int64]:
-    """The unit of each image, numbered in the order of patient and study."""
-    names = ["patient"] if unit == "patient" else ["patient", "study"]
-    return images.select(pl.struct(names).rank("dense")).to_series().to_numpy().astype(np.int64)

@@ -14,12 +14,13 @@ from mococxr.heads.targets import column_of
 from mococxr.measure.comparison import adjust
 from mococxr.measure.measures import Block, columns
 from mococxr.measure.subgroups import MAX_GROUPS, as_groups, subgroup_blocks
+from mococxr.measure.units import unit_values
 from mococxr.results import TABLES
 from mococxr.results import Row as Record
 from mococxr.settings import StudySettings, nearest
 from mococxr.store import Store
 from mococxr.studies import comparisons
-from mococxr.studies.cells import Key, Measured, cell_names, cell_row, measure, unit_values
+from mococxr.studies.cells import Key, Measured, cell_names, cell_row, measure
 from mococxr.studies.design import Design
 from mococxr.studies.operating import Classifier, classifier_of, operating_rows, threshold_rows
 

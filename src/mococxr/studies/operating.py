@@ -14,8 +14,9 @@ from mococxr import metrics
 from mococxr.errors import UndefinedError
 from mococxr.measure import operating
 from mococxr.measure.measures import columns
+from mococxr.measure.units import join_units
 from mococxr.results import Row as Record
-from mococxr.studies.cells import LEVEL, Floats, Key, Measured, cell_names, join_units
+from mococxr.studies.cells import LEVEL, Floats, Key, Measured, cell_names
 from mococxr.studies.trial import validation_path
 
 METHOD = "platt"
