@@ -66,8 +66,11 @@ def scored_study(
     gain = gain or {"imagenet": 1.0, "moco": 2.0}
     records = []
     index = _images(rng, patients, images, "test")
+    labelled = index
     for target in targets:
         own = {"test": _labels(rng, index, prevalence)}
+        if "=" not in target:
+            labelled = labelled.with_columns(pl.Series(target, own["test"]))
         valid = _images(rng, validation, images, "val")
         own["val"] = _labels(rng, valid, prevalence)
         shared = {name: rng.normal(size=len(labels)) for name, labels in own.items()}
@@ -98,7 +101,7 @@ def scored_study(
                                  "train_positives": IMAGES[fraction] // 3, "notes": [], "seconds": 0.1,
                                  "validation_images": 0, "validation_scored": len(valid)}
                             )  # fmt: skip
-    return Scored(out, records, FakeStore(index))
+    return Scored(out, records, FakeStore(labelled))
 
 
 def _images(rng: np.random.Generator, patients: int, images: int, kind: str) -> pl.DataFrame:
