@@ -3,7 +3,7 @@
     python fuzz/images.py [SECONDS] [--plain] [--seed N] [--without gdcm,openjpeg,jpeg_ls]
 
 Changed images of every format and compression go through `images.decode` and `images.dicom.header`. Whatever is raised
-other than ImageError, an answer that is no grey image, a native crash, 20 seconds for one image or too much memory is a
+other than ImageError, an answer that is no grey image, a native crash, a minute for one image or too much memory is a
 finding, and leaves the image in `fuzz/found/`. With atheris (`pip install 'mococxr[fuzz]'`) the changes are guided by
 coverage and the first finding ends the run. Without it, or by `--plain`, they are drawn at random, inputs that lead to an
 answer not seen before are changed further, and the run goes on after a finding in a process of its own until its time is
@@ -51,7 +51,7 @@ from mococxr.errors import ImageError
 MAX_PIXELS = 250_000
 LONGEST = 16_384
 """Bytes of an input."""
-SECONDS, MEMORY = 20, 4 << 30
+SECONDS, MEMORY = 60, 4 << 30
 """What one image may take; of memory the address space of the process."""
 FOUND = HERE / "found"
 

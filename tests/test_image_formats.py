@@ -242,9 +242,18 @@ def test_jpeg_2000_that_is_cut_short_or_of_a_kind_not_read_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(ImageError, match=reason):
             decode_image(data)
+    stream = io.BytesIO()
+    still = Image.fromarray(np.tile(GREY, (4, 4)))
+    still.save(stream, "JPEG2000", no_jp2=True, tile_size=(64, 64))
+    tiles = stream.getvalue()
+    assert np.array_equal(decode_image(tiles), np.asarray(still))
+    half = tiles.index(b"\xff\x90", len(tiles) // 2)
+    for damaged in (tiles[:half] + b"\xff\xd9", tiles[:half] + tiles[half + 50 :], bare[:-60] + b"\xff\xd9"):
+        with pytest.raises(ImageError, match="truncated"):
+            decode_image(damaged)
     huge = bytearray(bare)
     huge[8:16] = struct.pack(">II", 60_000, 60_000)
-    with pytest.raises(ImageError, match=r"over the limit|more tiles"):
+    with pytest.raises(ImageError, match=r"over the limit|more tiles|truncated"):
         decode_image(bytes(huge))
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mococxr.errors import ImageError
-from mococxr.images.streams import END, J2K, JP2, MAX_PARTS, check_scans, read_codestream
+from mococxr.images.streams import END, J2K, JP2, MAX_PARTS, check_scans, has_every_tile, read_codestream
 from mococxr.images.tiff import TiffTags, read_tags
 
 MIN_SIDE = 16
@@ -290,7 +290,7 @@ def _jpeg2000(data: bytes) -> RasterHeader:
     """The codestream, alone or as a box of a file; what the decoder would read otherwise than it is meant is refused."""
     start, end = (0, len(data)) if data.startswith(J2K) else _codestream(data)
     stream = read_codestream(data, start)
-    if data.rfind(END, start, end) < 0:
+    if not has_every_tile(data, start, end):
         raise ImageError(CUT_SHORT)
     if stream.signed or not 8 <= stream.precision <= 16:
         sign = "signed " if stream.signed else ""

@@ -23,6 +23,8 @@ _PADDING = b"\0\xff \r\n"
 J2K, JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"
 MAX_PARTS = 50_000
 """Segments, boxes or chunks of a file; a hostile one may have millions."""
+_MOST_PARTS = 1 << 18
+_PART = b"\xff\x90"
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
@@ -145,7 +147,9 @@ def read_codestream(frame: bytes, start: int) -> Stream:
         raise ImageError("a JPEG 2000 stream of more tiles than there can be")
     at = start + 4 + struct.unpack_from(">H", frame, start + 4)[0]
     turned = False  # whether the components are turned into colours, by the coding style marker
-    while frame[at : at + 1] == b"\xff" and frame[at + 1] not in (0x90, 0x93, 0xD9):
+    for _ in range(MAX_PARTS):
+        if frame[at : at + 1] != b"\xff" or frame[at + 1] in (0x90, 0x93, 0xD9):
+            break
         if frame[at + 1] == 0x52:
             turned = frame[at + 8] == 1
         at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
@@ -153,3 +157,33 @@ def read_codestream(frame: bytes, start: int) -> Stream:
     return Stream(
         "JPEG 2000", bottom - top, right - left, samples, (depth & 127) + 1, depth > 127, turned and samples == 3
     )
+
+
+def has_every_tile(data: bytes, start: int, end: int) -> bool:
+    """Whether the parts of a JPEG 2000 codestream follow each other up to its end marker, with each tile among them.
+
+    A decoder may leave the tiles that are not there grey, without a word.
+
+    Args:
+        start: where the codestream begins.
+        end: where the data end in which it lies.
+
+    Raises:
+        struct.error: the data end inside a header.
+    """
+    size = struct.unpack_from(">H", data, start + 4)[0]
+    right, bottom, _, _, width, height, left, top = struct.unpack_from(">8I", data, start + 8)
+    at, seen = start + 4 + size, set[int]()
+    for _ in range(MAX_PARTS):
+        if data[at : at + 2] == _PART:
+            break
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    for _ in range(_MOST_PARTS):
+        if data[at : at + 2] != _PART:
+            break
+        tile, length = struct.unpack_from(">HI", data, at + 4)
+        seen.add(tile)
+        at = at + length if length else data.rfind(END, at, end)
+        if length and (length < 14 or at >= end):
+            return False
+    return data[at : at + 2] == END and len(seen) >= -(-(right - left) // width) * -(-(bottom - top) // height)
