@@ -18,7 +18,7 @@ HEAD = '''"""Written by docs/make_stubs.py from the settings; do not edit."""
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,12 @@ from mococxr.results import StudyResults
 from mococxr.store import Store as Store
 
 __version__: str
+
+class Frame(Protocol):
+    """A data frame of polars or pandas."""
+
+    @property
+    def columns(self) -> Any: ...
 
 def read_image(
     source: str | PathLike[str] | bytes,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,12 @@ from mococxr.results import StudyResults
 from mococxr.store import Store as Store
 
 __version__: str
+
+class Frame(Protocol):
+    """A data frame of polars or pandas."""
+
+    @property
+    def columns(self) -> Any: ...
 
 def read_image(
     source: str | PathLike[str] | bytes,
@@ -67,7 +73,7 @@ def prepare(
         "brax",
         "xrv",
     ] = "auto",
-    labels: str | PathLike[str] | None = None,
+    labels: str | PathLike[str] | Frame | None = None,
     label: str | Sequence[str] = (),
     label_key: str | None = None,
     size: int = 320,
@@ -77,7 +83,7 @@ def prepare(
     any_body_part: bool = False,
     max_pixels: int = 120000000,
     split: Sequence[float] = (0.5, 0.1, 0.4),
-    split_file: str | PathLike[str] | None = None,
+    split_file: str | PathLike[str] | Frame | None = None,
     split_seed: int = 0,
     stratify: bool = False,
     patients_unknown: bool = False,
@@ -88,7 +94,7 @@ def prepare(
     """Read a folder of chest X-rays once: decode, downscale, split by patient, and write a store.
 
     Args:
-        source: A folder of images, or a CSV table that lists them; in Python also a torchxrayvision dataset.
+        source: A folder of images, or a table that lists them; in Python also a torchxrayvision dataset.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         executor: Run parallel work on this machine, or on a Ray cluster with a shared file system. [default:
             local]
@@ -205,7 +211,7 @@ def pretrain(
     queue: int | None = None,
     views_on: Literal["cpu", "device"] = "cpu",
     pretrain_on: Literal["train", "train+val", "all"] = "train",
-    exclude_patients: str | PathLike[str] | None = None,
+    exclude_patients: str | PathLike[str] | Frame | None = None,
     knn: str | None = None,
     select: Literal["last", "knn", "rank"] = "last",
     save_every: int = 200,
@@ -269,7 +275,7 @@ def pretrain(
         views_on: Compute views on CPU threads, or on the device, which then holds the images; same up to
             rounding. [default: cpu]
         pretrain_on: Splits whose images are used. [default: train]
-        exclude_patients: File of patients to exclude, one per line. [default: none]
+        exclude_patients: Table of patients to exclude, or one per line. [default: none]
         knn: Label (or COLUMN=VALUE or COLUMN~FINDING) of online kNN evaluation by validation AUROC; training
             does not see it. [default: none]
         select: Encoder to keep: the last, or of ten checkpoints the best by --knn AUROC or by effective rank.
@@ -392,7 +398,7 @@ def fit(
 
 def predict(
     model: str | PathLike[str],
-    images: str | PathLike[str] | Sequence[str | PathLike[str]],
+    images: str | PathLike[str] | Frame | Sequence[str | PathLike[str] | Frame],
     *,
     out: str | PathLike[str],
     jobs: int | None = None,
@@ -404,7 +410,7 @@ def predict(
 
     Args:
         model: A model folder made by `fit`.
-        images: Image files, folders of images, lists of images (CSV or TXT), or a store.
+        images: Image files, folders of images, lists of images (a table or TXT), or a store.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
         out: CSV table to write.
@@ -591,7 +597,7 @@ def report(study: str | PathLike[str]) -> None:
     """
 
 def evaluate(
-    predictions: str | PathLike[str],
+    predictions: str | PathLike[str] | Frame,
     *,
     label: str | Sequence[str],
     score: str | Sequence[str],
@@ -602,11 +608,11 @@ def evaluate(
     subgroup: str | Sequence[str] = (),
     unit: Literal["image", "study", "patient"] = "image",
     aggregate: Literal["max", "mean"] = "max",
-    against: str | PathLike[str] | None = None,
+    against: str | PathLike[str] | Frame | None = None,
     unpaired: bool = False,
     margin: float | None = None,
     target_difference: float = 0.03,
-    validation: str | PathLike[str] | None = None,
+    validation: str | PathLike[str] | Frame | None = None,
     threshold: str | None = None,
     prevalence: float | None = None,
     calibration: bool = False,
@@ -621,7 +627,7 @@ def evaluate(
         intervals.
 
     Args:
-        predictions: Table (CSV or Parquet) of labels and scores.
+        predictions: Table (CSV, Excel or Parquet) of labels and scores.
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         label: Column of labels, 1 or 0 (repeatable).
         score: Column of scores, one per label (repeatable).

@@ -11,7 +11,8 @@ import inspect
 import os
 import shlex
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,24 @@ def run(command: str, values: Mapping[str, Any]) -> Any:
     name, to_disk = OBJECTS.get(command, ("", ""))
     if not isinstance(values.get(name, ""), str | os.PathLike):
         values = _named(to_disk)(values)
-    settings: Any = make(COMMANDS[command], values)
-    result = _named(ENTRIES[command])(settings)
-    return _named(THEN[command])(result) if command in THEN else result
+    with _tables_on_disk(command, values) as values:
+        settings: Any = make(COMMANDS[command], values)
+        result = _named(ENTRIES[command])(settings)
+        return _named(THEN[command])(result) if command in THEN else result
+
+
+def _tables_on_disk(command: str, values: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
+    """The settings with files in place of data frames; beside the folder that the command makes, where it makes one."""
+    names = tuple(field.name for field in dataclasses.fields(COMMANDS[command]) if field.metadata["table"])
+    each = [item for name in names for item in _several(values.get(name))]
+    if all(item is None or isinstance(item, str | os.PathLike) for item in each):
+        return nullcontext(values)
+    out = values.get("out") if command in ("prepare", "pretrain") else None
+    return _named("mococxr.tables.frames:on_disk")(values, names, None if out is None else Path(out).expanduser())
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _named(path: str) -> Callable[..., Any]:
@@ -170,6 +186,7 @@ def _signature(command: str) -> inspect.Signature:
     for field in sorted((*by_position, *by_name), key=lambda f: (f not in by_position, not is_required(f))):
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if field in by_position else inspect.Parameter.KEYWORD_ONLY
         text = "Any" if field.name == OBJECTS.get(command, ("", ""))[0] else _annotation(kinds[field.name])
+        text = text.replace("PathLike[str]", "PathLike[str] | Frame") if field.metadata["table"] else text
         text += "".join(f" | Literal[{word!r}]" for word in field.metadata["words"])
         default = inspect.Parameter.empty if is_required(field) else field.default
         if preset is not None and hasattr(preset, field.name):  # which default it is depends on the preset

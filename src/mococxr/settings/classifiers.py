@@ -115,7 +115,7 @@ class PredictSettings(OnDevice, WithJobs):
 
     model: Path = setting("A model folder made by `fit`.", positional=True)
     images: tuple[Path, ...] = setting(
-        "Image files, folders of images, lists of images (CSV or TXT), or a store.", positional=True
+        "Image files, folders of images, lists of images (a table or TXT), or a store.", positional=True, table=True
     )
     out: Path = setting("CSV table to write.")
     prevalence: float | None = _operating_point(

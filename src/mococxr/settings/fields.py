@@ -73,6 +73,7 @@ def setting(
     single: bool = False,
     group: str = "",
     words: Mapping[str, Any] | None = None,
+    table: bool = False,
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -89,6 +90,7 @@ def setting(
         positional: given on the command line without a flag.
         single: of several values, each has a flag of its own, so that what is given by position may follow it.
         group: the heading under which `--help` shows it.
+        table: it names a table; in Python it may be a data frame.
         words: a word that may be given in place of a value -> the value that it is kept as, in range or not.
     """
     metadata = {
@@ -101,6 +103,7 @@ def setting(
         "single": single,
         "group": group,
         "words": dict(words or {}),
+        "table": table,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

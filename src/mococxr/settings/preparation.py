@@ -22,11 +22,11 @@ class PrepareSettings(OnExecutor, WithJobs):
     """Read a folder of chest X-rays once: decode, downscale, split by patient, and write a store."""
 
     source: Path = setting(
-        "A folder of images, or a CSV table that lists them; in Python also a torchxrayvision dataset.", positional=True
+        "A folder of images, or a table that lists them; in Python also a torchxrayvision dataset.", positional=True
     )
     out: Path = setting("Store folder to create.")
     format: Format = setting("Layout of the source; auto detects it.", "auto", group="Images")
-    labels: Path | None = _labels("Label table, if it is not inside the source.", None)
+    labels: Path | None = _labels("Label table, if it is not inside the source.", None, table=True)
     label: tuple[str, ...] = _labels(
         "Label column (repeatable), of 1, 0, -1 and blank, or of yes and no, positive and negative.",
         (),
@@ -60,6 +60,7 @@ class PrepareSettings(OnExecutor, WithJobs):
         "(patients whom it does not name are split by --split), a JSON file with a list of images per split, or mednet:NAME "
         "(e.g. mednet:default) from the installed mednet package.",
         None,
+        table=True,
     )
     split_seed: int = _split("Random seed of the split by --split.", 0, low=0, high=LARGEST_SEED)
     stratify: bool = _split(

@@ -119,7 +119,7 @@ class PretrainSettings(Preset, OnDevice, Seeded):
         "Compute views on CPU threads, or on the device, which then holds the images; same up to rounding.", "cpu"
     )
     pretrain_on: Literal["train", "train+val", "all"] = _images("Splits whose images are used.", "train")
-    exclude_patients: Path | None = _images("File of patients to exclude, one per line.", None)
+    exclude_patients: Path | None = _images("Table of patients to exclude, or one per line.", None, table=True)
     knn: str | None = _logging(
         "Label (or COLUMN=VALUE or COLUMN~FINDING) of online kNN evaluation by validation AUROC; training does not see it.",
         None,

@@ -69,7 +69,7 @@ class ReportSettings:
 class EvaluateSettings(Seeded):
     """Evaluate any table of predictions: AUROC, comparison, operating point, calibration, subgroups, with intervals."""
 
-    predictions: Path = setting("Table (CSV or Parquet) of labels and scores.", positional=True)
+    predictions: Path = setting("Table (CSV, Excel or Parquet) of labels and scores.", positional=True, table=True)
     label: tuple[str, ...] = setting("Column of labels, 1 or 0 (repeatable).", single=True)
     score: tuple[str, ...] = setting("Column of scores, one per label (repeatable).", single=True)
     patient: str | None = _columns("Column of patient identifiers.", None, shown="each row is its own patient")
@@ -82,7 +82,7 @@ class EvaluateSettings(Seeded):
         "What is judged: images, or the studies or patients that they are joined to.", "image"
     )
     aggregate: Literal["max", "mean"] = _columns("How image scores of one study or patient are aggregated.", "max")
-    against: Path | None = _comparison("A second table to compare with, on the same images.", None)
+    against: Path | None = _comparison("A second table to compare with, on the same images.", None, table=True)
     unpaired: bool = _comparison("The second table has other patients.", False)
     margin: float | None = _comparison(
         "Pre-specified AUROC margin of equivalence and non-inferiority.", None, above=0, below=1, shown="no such tests"
@@ -90,7 +90,9 @@ class EvaluateSettings(Seeded):
     target_difference: float = _comparison(
         "AUROC difference for the sample size of a future study.", 0.03, above=0, below=1
     )
-    validation: Path | None = _operating_point("Table of other patients, to fit --threshold and --calibrate.", None)
+    validation: Path | None = _operating_point(
+        "Table of other patients, to fit --threshold and --calibrate.", None, table=True
+    )
     threshold: str | None = _operating_point(
         "Decision threshold: a score, or youden or sensitivity=VALUE on --validation.", None
     )

@@ -21,7 +21,7 @@ _MARKS = (
 )
 """Marks at the beginning of a file, the longer of two that begin alike first."""
 _OTHERS = (
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls)"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls), or one with a password"),
     (b"%PDF", "a PDF document"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from mococxr.errors import InputError
+from mococxr import files
+from mococxr.errors import InputError, Shown
 from mococxr.tables.text import MOST_COLUMNS, Cells
 
 MOST_CELLS = 1 << 29
@@ -59,10 +64,13 @@ def as_cells(frame: pl.DataFrame) -> Cells:
 
 
 def _is_single(kind: pl.DataType) -> bool:
-    return not (kind.is_nested() or kind in (pl.Object, pl.Binary))
+    """Whether cells hold single values, or lists of words, which stand in one cell as `TB|Edema`."""
+    return kind == pl.List(pl.String) or not (kind.is_nested() or kind in (pl.Object, pl.Binary))
 
 
 def _as_text(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.List(pl.String):
+        return column.list.join("|")
     if column.dtype.is_float():
         column = column.cast(pl.Float64).fill_nan(None)
         whole = (column == column.floor()) & (column.abs() < EXACT)
@@ -70,3 +78,78 @@ def _as_text(column: pl.Series) -> pl.Series:
             as_int = column.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
             return pl.select(pl.coalesce(as_int, column.cast(pl.String))).to_series()
     return column.cast(pl.String)
+
+
+# --- data frames in Python
+
+
+@contextmanager
+def on_disk(values: Mapping[str, Any], names: tuple[str, ...], out: Path | None) -> Iterator[dict[str, Any]]:
+    """Settings in which data frames became files.
+
+    Args:
+        values: setting name -> value.
+        names: the settings that take a table.
+        out: the folder that the command makes. The files then stay beside it, in `OUT.tables`, so that the command can be
+            given again; they are for their owner alone. Without one they are gone when the command is done.
+
+    Raises:
+        InputError: a frame that cannot be written as a table.
+    """
+    with tempfile.TemporaryDirectory(prefix="mococxr-") as temporary:
+        folder = Path(temporary) if out is None else Path(f"{out}.tables")
+        written = dict(values)
+        for name in names:
+            value = values.get(name)
+            several = isinstance(value, list | tuple)
+            items = [
+                _written(item, folder / f"{name}{i or ''}.parquet") if is_frame(item) else item
+                for i, item in enumerate(value if several else [value])  # type: ignore[arg-type]
+            ]
+            if value is not None:
+                written[name] = items if several else items[0]
+        yield written
+
+
+def is_frame(value: object) -> bool:
+    """Whether a value is a data frame of polars or pandas, or a table of Arrow."""
+    library = type(value).__module__.partition(".")[0]
+    return library in ("polars", "pandas", "pyarrow") and type(value).__name__ in ("DataFrame", "LazyFrame", "Table")
+
+
+def _written(value: Any, path: Path) -> Path:
+    """The file that a frame became."""
+    try:
+        with files.atomic(path, 0o600) as temporary:
+            as_polars(value).write_parquet(temporary)
+    except (*_ERRORS, TypeError) as error:
+        raise InputError(
+            "The data frame given as {name} cannot be read as a table: {reason}.",
+            "Give each column name once, and columns of numbers or text.",
+            name=Shown(path.stem),
+            reason=(str(error).splitlines() or [type(error).__name__])[0].rstrip("."),
+        ) from error
+    return path
+
+
+def as_polars(value: Any) -> pl.DataFrame:
+    """A frame of polars, pandas or Arrow; an index with a name is a column, mixed cells of pandas are text."""
+    if isinstance(value, pl.LazyFrame):
+        return value.collect()
+    if isinstance(value, pl.DataFrame):
+        return value
+    if type(value).__module__.startswith("pyarrow"):
+        frame = pl.from_arrow(value)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+    if any(name is not None for name in value.index.names):
+        value = value.reset_index()
+    if not value.columns.is_unique:
+        raise ValueError("a column name is there twice")
+    columns = []
+    for name in value.columns:
+        column = value[name]
+        if column.dtype == object:
+            column = column.map(str, na_action="ignore")
+        columns.append(pl.Series(str(name), pl.from_pandas(column, nan_to_null=True)))
+    return pl.DataFrame(columns)

@@ -13,14 +13,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from mococxr.errors import InputError, Shown, message
-from mococxr.tables import content, frames, text, words
+from mococxr.tables import content, frames, sheets, text, words
 
 HEAD = 1 << 18
 """Bytes of a file in which its header stands."""
@@ -86,7 +86,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table: Parquet, or text of any usual encoding and separator; both also gzipped.
+    """Read a table: Parquet, an Excel workbook, or text of any usual encoding and separator; also gzipped.
 
     Raises:
         InputError: unreadable, empty, header only, repeated column names, or no table at all.
@@ -96,9 +96,11 @@ def read_table(path: Path) -> Table:
     data = content.unpacked(data, path)
     if not data.strip():
         raise InputError("{path} is empty.", "Give a table with a header line and one row per image.", path=path)
-    notes: tuple[Shown, ...] = ()
+    notes: Sequence[Shown] = ()
     if data.startswith(content.PARQUET):
         cells = frames.read_parquet(data, path)
+    elif data.startswith(content.ZIP):
+        cells, notes = sheets.read_sheet(data, path)
     else:
         string, notes = content.as_text(data, path)
         cells = text.read_cells(string, path)
@@ -110,8 +112,11 @@ def header(path: Path) -> list[str]:
     """The column names of a table, without reading the rest; empty where it cannot be read as one."""
     try:
         data = content.unpacked(content.read_bytes(path, HEAD), path, HEAD)
-        if data.startswith(content.PARQUET):
-            return [tidy_name(name) for name in frames.parquet_names(content.read_bytes(path))]
+        if data.startswith((content.PARQUET, content.ZIP)):
+            whole = content.unpacked(content.read_bytes(path), path)
+            packed = data.startswith(content.ZIP)
+            names = sheets.sheet_names(whole, path) if packed else frames.parquet_names(whole)
+            return [name for written in names if (name := tidy_name(written))]
         string, _ = content.as_text(data[: len(data) // 4 * 4], path)
     except InputError:
         return []

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mococxr.errors import InputError, Shown
 
 SEPARATORS = ",;\t|"
 MOST_COLUMNS = 20_000
+LINE = "line {line}"
 SAMPLE = 20
 """Lines that are looked at to find the separator."""
 
@@ -35,7 +36,7 @@ class Cells:
     names: list[str]
     frame: pl.DataFrame
     lines: pl.Series
-    line_format: str = "line {line}"
+    line_format: str = LINE
     wide: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -49,9 +50,10 @@ def read_cells(text: str, path: Path) -> Cells:
     if not text.strip():
         raise InputError("{path} is empty.", "Give a table with a header line and one row per image.", path=path)
     if '"' in text:
-        return _quoted(text, separator, above, path)
+        return from_records(_records(text, separator, above, path), path, LINE)
     head, _, body = text.partition("\n")
-    names = _names(head, separator, path)
+    _check_width(head.count(separator) + 1, path)
+    names = head.split(separator)
     frame = _parsed(body, len(names), separator, path, above + 1)
     lines = pl.int_range(above + 2, above + 2 + frame.height, dtype=pl.UInt32, eager=True)
     return Cells(names, frame, lines)
@@ -74,7 +76,7 @@ def _start(text: str) -> tuple[str, str, int]:
         end = text.find("\n", position)
         end = len(text) if end < 0 else end
         line = text[position : min(end, position + (1 << 16))]
-        if match := re.fullmatch(r'"?sep=(.)"?[,;\t|]*', line.strip(" "), re.IGNORECASE):
+        if match := re.fullmatch(r'"?sep=([,;\t|:^~])"?[,;\t|]*', line.strip(" "), re.IGNORECASE):
             stated = match[1]
         elif line.strip(' ,;|\t\u00a0"'):
             break
@@ -95,15 +97,12 @@ def _separator(text: str) -> str:
     return max(SEPARATORS, key=fit)
 
 
-def _names(head: str, separator: str, path: Path) -> list[str]:
-    if head.count(separator) >= MOST_COLUMNS:
+def _check_width(columns: int, path: Path) -> None:
+    if columns > MOST_COLUMNS:
         raise InputError(
-            "{path} has more than {most:,} columns.",
-            "Give a table with one row an image.",
-            path=path,
-            most=MOST_COLUMNS,
-        )
-    return head.split(separator)
+            "{path} has more than {most:,} columns.", "Give a table with one row per image.",
+            path=path, most=MOST_COLUMNS,
+        )  # fmt: skip
 
 
 def _parsed(body: str, width: int, separator: str, path: Path, above: int, quote: str | None = None) -> pl.DataFrame:
@@ -127,11 +126,11 @@ def _width(body: str, width: int, separator: str, path: Path, above: int) -> int
     widest = width
     for number, line in enumerate(io.StringIO(body), start=above + 1):
         if line.count(separator) >= width:
-            widest = max(widest, _checked(line.rstrip("\n").split(separator), width, path, number))
+            widest = max(widest, _checked(line.rstrip("\n").split(separator), width, path, f"line {number}"))
     return widest
 
 
-def _checked(values: list[str], width: int, path: Path, line: int) -> int:
+def _checked(values: list[str], width: int, path: Path, line: str) -> int:
     """How many values a line has.
 
     Raises:
@@ -139,31 +138,33 @@ def _checked(values: list[str], width: int, path: Path, line: int) -> int:
     """
     if (len(values) > width and any(value.strip() for value in values[width:])) or len(values) > MOST_COLUMNS:
         raise InputError(
-            "{path}, line {line}: it has {count} values, the header {width} names: it cannot be read as a table.",
+            "{path}, {line}: it has {count} values, the header {width} names: it cannot be read as a table.",
             "Put values that hold the separator into quotes, and leave row numbers out (in R row.names = FALSE).",
-            path=path, line=line, count=len(values), width=width,
+            path=path, line=Shown(line), count=len(values), width=width,
         )  # fmt: skip
     return len(values)
 
 
-def _quoted(text: str, separator: str, above: int, path: Path) -> Cells:
-    """The cells of a text with quotes: written anew so that each row is one record, with the line where it begins."""
-    rows = _records(text, separator, above, path)
-    _, names = next(rows)
-    if len(names) > MOST_COLUMNS:
-        _names(separator * MOST_COLUMNS, separator, path)
+def from_records(records: Iterable[tuple[int, list[str]]], path: Path, line_format: str) -> Cells:
+    """The cells of a table that comes row by row, each with its number; blank rows are left out.
+
+    Raises:
+        InputError: no row, or one with more values than the header.
+    """
+    rows = ((line, values) for line, values in records if any(map(str.strip, values)))
+    _, names = next(rows, (0, [""]))
+    _check_width(len(names), path)
     body, numbers, width = io.StringIO(), array("L"), len(names)
-    writer = csv.writer(body, delimiter=separator, lineterminator="\n")
+    writer = csv.writer(body, lineterminator="\n")
     for line, values in rows:
-        if any(values):
-            width = max(width, _checked(values, len(names), path, line))
-            writer.writerow(values)
-            numbers.append(line)
-    frame = _parsed(body.getvalue(), width, separator, path, above, '"')
+        width = max(width, _checked(values, len(names), path, line_format.format(line=line)))
+        writer.writerow(values)
+        numbers.append(line)
+    frame = _parsed(body.getvalue(), width, ",", path, 0, '"')
     lines = pl.Series(numbers, dtype=pl.UInt32)
     if frame.height != len(lines):
         raise InputError("{path} cannot be read as a table.", "Save it again as CSV (UTF-8).", path=path)
-    return Cells(names, frame, lines)
+    return Cells(names, frame, lines, line_format)
 
 
 def _records(text: str, separator: str, above: int, path: Path) -> Iterator[tuple[int, list[str]]]:

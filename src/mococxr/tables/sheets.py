@@ -1,0 +1,152 @@
+"""Excel's workbooks (.xlsx) -> the cells of a text table, by openpyxl, row by row."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from mococxr.errors import InputError, Shown, message
+from mococxr.tables import content
+from mococxr.tables.text import Cells, from_records
+
+MOST_ROWS = 1 << 20
+"""Rows of a sheet in Excel; a damaged one may name others."""
+MOST_CELLS = 1 << 26
+_OTHERS = (
+    ("xl/workbook.bin", "a binary Excel workbook (.xlsb)"),
+    ("content.xml", "an OpenDocument file"),
+    ("word/document.xml", "a Word document"),
+    ("ppt/presentation.xml", "a PowerPoint presentation"),
+    ("Index/Document.iwa", "a Numbers document"),
+)
+_WITHOUT_VALUE = re.compile(
+    rb"<c\b(?![^>]*\bt=\"str\")[^>]*>\s*<f\b(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>"
+)
+"""A cell with a formula that was never computed."""
+
+
+def read_sheet(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
+    """The cells of the first sheet that is not blank, and what is to be said of it.
+
+    Raises:
+        InputError: no workbook, damaged, too large, blank, or openpyxl is not installed.
+    """
+    size = _checked_size(data, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and validations that openpyxl leaves out
+            return _read(data, path)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # openpyxl raises whatever its parsers do
+        raise InputError(
+            "{path} is a damaged workbook ({size:,} bytes unpacked): {reason}.", "Save it again, or as CSV (UTF-8).",
+            path=path, size=size, reason=Shown(type(error).__name__),
+        ) from error  # fmt: skip
+
+
+def sheet_names(data: bytes, path: Path) -> list[str]:
+    """The names in the header of the first sheet; empty where there is none."""
+    try:
+        _checked_size(data, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return next((values for sheet in _sheets(data) for _, values in _records(sheet, path) if any(values)), [])
+    except Exception:  # what is wrong is said when the table is read
+        return []
+
+
+def _checked_size(data: bytes, path: Path) -> int:
+    """The bytes that a workbook unpacks to.
+
+    Raises:
+        InputError: it is another kind of file, or unpacks to more than `content.LARGEST`.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            members = {member.filename: member.file_size for member in archive.infolist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        raise InputError("{path} is a damaged ZIP file.", "Restore it, or give it unpacked.", path=path) from error
+    if "xl/workbook.xml" not in members:
+        kind = next((kind for name, kind in _OTHERS if name in members), "a ZIP file")
+        raise InputError(
+            "{path} is {kind}, not a table.", "Unpack it, or save the table as CSV (UTF-8), .xlsx or Parquet.",
+            path=path, kind=Shown(kind),
+        )  # fmt: skip
+    size = sum(members.values())
+    if size > content.LARGEST:
+        raise InputError(
+            "{path} unpacks to {size:,} MB, more than {most:,}.", "Save the table as CSV (UTF-8).",
+            path=path, size=size >> 20, most=content.LARGEST >> 20,
+        )  # fmt: skip
+    return size
+
+
+def _sheets(data: bytes) -> list[Any]:
+    """The visible worksheets, in order, else all."""
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise InputError(
+            "Workbooks are read by the package openpyxl, which is not installed.",
+            "pip install openpyxl; or save the table as CSV (UTF-8).",
+        ) from error
+    sheets = openpyxl.load_workbook(BytesIO(data), read_only=True, data_only=True, keep_links=False).worksheets
+    return [sheet for sheet in sheets if sheet.sheet_state == "visible"] or sheets
+
+
+def _read(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
+    sheets = _sheets(data)
+    filled = [sheet for sheet in sheets if any(any(values) for _, values in _records(sheet, path))]
+    if not filled:
+        raise InputError(
+            "{path} is empty.", "Give a workbook whose first sheet has a header and one row per image.", path=path
+        )
+    sheet, notes = filled[0], []
+    if len(filled) > 1:
+        text = "{table}: the sheet {name!r} is read; not read: {others}."
+        others = ", ".join(repr(other.title) for other in filled[1:])
+        notes.append(message(text, table=path.name, name=sheet.title, others=others))
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        uncounted = len(_WITHOUT_VALUE.findall(archive.read(sheet._worksheet_path)))
+    if uncounted:
+        text = "{table}: {count:,} formulas have no value and are blank: open the workbook in Excel and save it."
+        notes.append(message(text, table=path.name, count=uncounted))
+    return from_records(_records(sheet, path), path, "row {line} of the sheet"), notes
+
+
+def _records(sheet: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of each row and its cells as text.
+
+    Raises:
+        InputError: more rows or cells than a sheet can have.
+    """
+    sheet.reset_dimensions()  # what a program wrote there may be wrong
+    cells = 0
+    for number, row in enumerate(sheet.iter_rows(), start=1):
+        cells += len(row)
+        if number > MOST_ROWS or cells > MOST_CELLS:
+            raise InputError("{path} has too many cells.", "Save the table as CSV (UTF-8).", path=path)
+        yield number, [_text(cell) for cell in row]
+
+
+def _text(cell: Any) -> str:
+    """A cell as it would stand in a CSV file; zeros that only its format shows are written."""
+    value = cell.value
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    if isinstance(value, int) and re.fullmatch("0{2,}", cell.number_format or ""):
+        return f"{value:0{len(cell.number_format)}d}"
+    if isinstance(value, datetime.datetime):
+        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ")
+    return str(value)
