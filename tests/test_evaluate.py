@@ -171,7 +171,7 @@ BAD = {
     "no known label": (lambda frame: frame.with_columns(Effusion=-1), "no label is 1 or 0", "each class"),
     "a header alone": (lambda frame: frame.head(0), "a header and no rows", "one row per image"),
     "a list as patient": (
-        lambda frame: frame.with_columns(patient=pl.concat_list("patient")),
+        lambda frame: frame.with_columns(patient=pl.concat_list(pl.lit(1))),
         "column 'patient' holds List",
         "numbers or text",
     ),
