@@ -134,13 +134,23 @@ def test_a_number_that_the_study_left_blank_is_undefined_whatever_the_record_say
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
-    [("0.01", "0.2", "MoCo is above ImageNet"), ("-0.01", "0.2", "no difference"), ("-0.3", "-0.01", "MoCo is below")],
+    ("low", "high", "said", "chip"),
+    [
+        ("0.01", "0.2", "MoCo is above ImageNet", "reproduced"),
+        ("-0.01", "0.2", "no difference", "not reproduced"),
+        ("-0.3", "-0.01", "MoCo is below", "reversed"),
+    ],
 )
-def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, high: str, said: str) -> None:
+def test_a_claim_needs_an_interval_that_leaves_out_0(tmp_path: Path, low: str, high: str, said: str, chip: str) -> None:
     ends = {"low_bootstrap": float(low), "high_bootstrap": float(high)}
     write_page(fake_reproduction(tmp_path, patterns=SMALL, changed=ends))
-    assert f"With 10 % of the labels, {said}" in text(tmp_path)
+    assert f"{chip} With 10 % of the labels, {said}" in text(tmp_path)
+
+
+def test_where_the_paper_shows_no_difference_none_is_what_was_printed(shenzhen: Path) -> None:
+    said = text(shenzhen)
+    assert "end to end no difference, as printed With 6.25 % of the labels, no difference" in said
+    assert "above, not so in the paper With 6.25 % of the labels, MoCo is above ImageNet" in said
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -176,12 +176,28 @@ def _difference_claim(group: Group, row: Row, start: str) -> Row:
     if row["low"] is None or row["high"] is None:
         return _claim(label, "undefined", "no interval", f"{labels}, no interval is defined here; {printed}.")
     figures = f"{fmt.interval(row, 'measured', sign=True, ends=('low', 'high'))}; {printed}."
-    if row["low"] > 0:
-        return _claim(label, "gain", "reproduced", f"{labels}, MoCo is above {start}: {figures}")
-    if row["high"] < 0:
-        return _claim(label, "loss", "reversed", f"{labels}, MoCo is below {start}: {figures}")
-    text = f"{labels}, no difference between MoCo and {start} was shown: {figures}"
-    return _claim(label, "none", "not reproduced", text)
+    side, paper = _side(row["low"], row["high"]), _side(row["published_low"], row["published_high"])
+    state, words = {
+        "above": ("gain", f"MoCo is above {start}"),
+        "below": ("loss", f"MoCo is below {start}"),
+        "no difference": ("none", f"no difference between MoCo and {start} was shown"),
+    }[side]
+    if not paper:
+        chip = side
+    elif side == paper:
+        chip = "no difference, as printed" if side == "no difference" else "reproduced"
+    elif "no difference" in (side, paper):
+        chip = "not reproduced" if side == "no difference" else f"{side}, not so in the paper"
+    else:
+        chip = "reversed"
+    return _claim(label, state, chip, f"{labels}, {words}: {figures}")
+
+
+def _side(low: float | None, high: float | None) -> str:
+    """On which side of 0 an interval lies; empty where there is none."""
+    if low is None or high is None:
+        return ""
+    return "above" if low > 0 else "below" if high < 0 else "no difference"
 
 
 def _start(compared: Comparison) -> str:
