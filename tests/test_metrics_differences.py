@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -203,3 +205,22 @@ def test_a_plan_of_what_cannot_be_is_refused():
     ):
         with pytest.raises(ValueError, match=words):
             metrics.patients_needed(*arguments)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_gatekeeping_is_the_closed_test_in_which_the_primary_decides_for_all(seed):
+    p = np.random.default_rng(seed).random(4) * (0.1 if seed % 2 else 1)
+    intersections = [some for size in range(1, 5) for some in combinations(range(4), size)]
+
+    def local(some: tuple[int, ...]) -> float:
+        """The p of an intersection: the primary's where it is in it, else Bonferroni's."""
+        return p[0] if 0 in some else min(1.0, len(some) * min(p[i] for i in some))
+
+    oracle = [max(local(some) for some in intersections if i in some) for i in range(4)]
+    assert oracle[0] == p[0]
+    assert metrics.gatekeeping(p[0], p[1:]) == pytest.approx(oracle[1:])
+
+
+def test_behind_a_primary_without_a_p_nothing_is_shown():
+    assert metrics.gatekeeping(None, [0.001, np.nan]).tolist()[0] == 1.0
+    assert np.isnan(metrics.gatekeeping(None, [0.001, np.nan])[1])

@@ -16,6 +16,7 @@ from mococxr.pages import format as fmt
 from mococxr.pages.render import render
 from mococxr.reporting import headline, manuscript, provenance, rows
 from mococxr.reporting.calibration import OF, calibration
+from mococxr.reporting.report import write_report
 from mococxr.results import StudyResults, read_results
 
 ARMS, TARGETS = ("moco", "imagenet"), ("Effusion",)
@@ -145,6 +146,37 @@ def test_a_difference_is_given_over_patients_and_over_all_that_was_repeated(
     verdict = headline.verdicts(changed(tmp_path / "c", "differences", **row))[0]
     assert verdict.chip == "No difference shown"
     assert [over.word for over in verdict.over] == ["better", "no difference shown"]
+
+
+def gated(root: Path, p: str) -> StudyResults:
+    """A study of two targets whose primary comparison was named in advance and has this p."""
+    folder = fake_study(root, arms=("moco", "imagenet"), modes=("linear",), recorded={"prespecified": True})
+    lines = read(folder / "differences.csv")
+    for i, line in enumerate(lines):
+        line["p_holm"] = "0.6" if i else p
+    write(folder / "differences.csv", lines)
+    return read_results(folder)
+
+
+def test_a_primary_comparison_that_was_named_in_advance_stands_before_the_others(tmp_path: Path) -> None:
+    shown = gated(tmp_path / "a", "0.004")
+    first, other = headline.verdicts(shown)
+    assert first.chip == "Better, for these two pretrainings"
+    assert other.chip == "Better, not after adjusting for 5 others"
+    methods = manuscript.methods(shown)
+    assert "named in advance (Pneumonia, linear, MoCo, 1 % of the labels), was tested first" in methods
+    assert "adjusted for the number of comparisons" not in methods
+    assert "; the primary comparison, not adjusted." in manuscript.results(shown)
+    not_shown = gated(tmp_path / "b", "0.2")
+    assert headline.verdicts(not_shown)[1].chip == "Better, exploratory: the primary comparison shows no difference"
+    assert "behind the primary comparison (exploratory: the primary" in manuscript.results(not_shown)
+    untested = gated(tmp_path / "c", "")
+    assert headline.verdicts(untested)[1].chip.endswith("exploratory: the primary comparison was not tested")
+    assert "named in advance" in render_page(shown)
+
+
+def render_page(study: StudyResults) -> str:
+    return write_report(study.path).read_text(encoding="utf-8")
 
 
 def test_too_few_patients_give_words_and_no_p(tmp_path: Path) -> None:

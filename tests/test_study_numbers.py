@@ -20,7 +20,7 @@ from mococxr.metrics import clustered_paired, patient_resamples
 from mococxr.results import write_tables
 from mococxr.settings import StudySettings, make
 from mococxr.store import Store
-from mococxr.studies.design import Arm, Design, TargetData
+from mococxr.studies.design import Arm, Design, TargetData, read_primary
 from mococxr.studies.measuring import attributes, measure_study
 from mococxr.studies.study import summary
 from scored_study import IMAGES, Scored, scored_study
@@ -292,6 +292,26 @@ def test_test_labels_change_neither_calibration_nor_threshold(tmp_path):
         assert a["mean_probability"] == b["mean_probability"]
 
 
+def test_a_primary_comparison_named_in_advance_is_tested_first_and_the_others_behind_it(tmp_path):
+    scored = scored_study(tmp_path, gain={"imagenet": 0.8, "moco": 1.0, "better": 2.2}, fractions=(0.1, 1.0))
+    design = {"arms": ["imagenet", "moco", "better"], "fractions": (0.1, 1.0)}
+    for arm, fraction in (("better", 1.0), ("moco", 0.1)):
+        primary = {"target": "Finding", "mode": "linear", "fraction": fraction, "arm": arm}
+        _, facts = judged(scored, **design, primary=primary)
+        assert (facts["primary"], facts["prespecified"]) == (primary, True)
+        assert "tested first" in facts["tests"]["words"]
+        rows = read(scored, "differences")
+        leading = [row["p"] if row["p_total"] is None else row["p_total"] for row in rows]
+        (first,) = [i for i, row in enumerate(rows) if (row["arm"], row["fraction"]) == (arm, fraction)]
+        assert rows[first]["p_holm"] == leading[first]
+        others = [i for i in range(4) if i != first]
+        order = sorted(others, key=lambda i: leading[i])
+        stepped = np.maximum.accumulate([leading[i] * (3 - k) for k, i in enumerate(order)])
+        for i, p in zip(order, stepped, strict=True):
+            assert rows[i]["p_holm"] == pytest.approx(min(1, max(p, leading[first])), rel=1e-12)
+    assert judged(scored, **design)[1]["prespecified"] is False
+
+
 def platt_loss(ab: np.ndarray, x: np.ndarray, soft: np.ndarray) -> float:
     line = ab[0] * x + ab[1]
     return float(np.mean(np.logaddexp(0, line) - soft * line))
@@ -551,8 +571,23 @@ def test_other_ways_of_judging_train_nothing_and_a_lost_validation_file_does(rea
 
 
 @pytest.mark.parametrize(
+    "text", ["Finding", "Finding:linear", "Finding:1", "Finding:1.0:moco", "Finding:moco:linear:1"]
+)
+def test_parts_of_a_primary_comparison_may_come_in_any_order_or_be_left_out(text):
+    arms = tuple(Arm(name, (), ()) for name in ("random", "moco", "other"))
+    images = TargetData(None, {}, np.empty(0, dtype=np.int64))
+    design = Design(images, images, arms, "random", ("linear", "lpft"), ("Finding", "Finding:2"), (1.0, 0.1), (), None)
+    found = read_primary(text, design)
+    fraction = 1.0 if "1" in text else 0.1
+    assert found == {"target": "Finding", "mode": "linear", "fraction": fraction, "arm": "moco"}
+    assert read_primary("Finding:2:lpft:other", design)["target"] == "Finding:2"
+
+
+@pytest.mark.parametrize(
     "changed",
-    [{"margin": 0.0}, {"margin": 1.0}, {"sensitivity": 0.0}, {"sensitivity": 1.1}, {"group_minimum": 1},
+    [{"primary": "Nothing"}, {"primary": "Finding:finetune"}, {"primary": "Finding:0.5"}, {"primary": "Finding:random"},
+     {"primary": "Finding:linear:linear"},
+     {"margin": 0.0}, {"margin": 1.0}, {"sensitivity": 0.0}, {"sensitivity": 1.1}, {"group_minimum": 1},
      {"subgroup": ["ward"]}, {"subgroup": ["noise"]}],
 )  # fmt: skip
 def test_ways_of_judging_that_cannot_be_write_nothing(place, tmp_path, changed):

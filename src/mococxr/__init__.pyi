@@ -455,6 +455,7 @@ def study(
     aggregate: Literal["max", "mean"] = "max",
     against: str | None = None,
     replicates: int = 2000,
+    primary: str | None = None,
     margin: float | None = None,
     sensitivity: float = 0.9,
     subgroup: str | Sequence[str] = (),
@@ -513,6 +514,8 @@ def study(
         aggregate: How image scores of one study or patient are aggregated. [default: max; arXiv 2010.05352]
         against: Reference arm. [default: the first arm]
         replicates: Bootstrap resamples of the test patients. [at least 200; default: 2000]
+        primary: The primary comparison, TARGET[:MODE][:FRACTION][:ARM], fixed in advance: tested first, the
+            others behind it. [default: first target, mode and arm, smallest fraction; all adjusted together]
         margin: Pre-specified AUROC margin of equivalence and non-inferiority. [above 0 and below 1; default:
             no such tests]
         sensitivity: Sensitivity at the threshold, set on validation images. [above 0 and at most 1; default:

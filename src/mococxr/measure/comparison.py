@@ -72,13 +72,26 @@ def _listed(names: Sequence[str], word: str = "and") -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
-def adjust(rows: Sequence[Block]) -> None:
-    """Put `p_holm` and `p_bh` beside the leading p of each row (`p_total`, or else `p`), for all rows that have one."""
-    leading = [row.get("p") if row.get("p_total") is None else row["p_total"] for row in rows]
-    p_C = [np.nan if p is None else p for p in leading]
-    for name, adjusted in (("p_holm", metrics.holm(p_C)), ("p_bh", metrics.benjamini_hochberg(p_C))):
+def adjust(rows: Sequence[Block], primary: Block | None = None) -> None:
+    """Put `p_holm` and `p_bh` beside the leading p of each row (`p_total`, or else `p`), for all rows that have one.
+
+    Args:
+        primary: the row that was named in advance, one of the rows or not: its `p_holm` is its p, and the others are behind
+            it (`metrics.gatekeeping`). None: Holm's over all rows.
+    """
+    leading = [np.nan if (p := leading_p(row)) is None else p for row in rows]
+    further = [np.nan if row is primary else p for row, p in zip(rows, leading, strict=True)]
+    by_holm = metrics.holm(leading) if primary is None else metrics.gatekeeping(leading_p(primary), further)
+    for name, adjusted in (("p_holm", by_holm), ("p_bh", metrics.benjamini_hochberg(leading))):
         for row, p in zip(rows, adjusted, strict=True):
             row[name] = None if np.isnan(p) else float(p)
+            if name == "p_holm" and row is primary:
+                row[name] = leading_p(row)
+
+
+def leading_p(row: Block) -> float | None:
+    """The p of the verdict: over all sources where there is one, else over patients."""
+    return row.get("p") if row.get("p_total") is None else row["p_total"]
 
 
 def margin_block(difference: Difference, margin: float, reference_low: float | None, level: float = 0.95) -> Block:

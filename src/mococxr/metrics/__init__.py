@@ -34,6 +34,7 @@ from mococxr.metrics.differences import (
     bootstrap_p,
     cell,
     equivalent,
+    gatekeeping,
     holm,
     non_inferior,
     paired_differences,

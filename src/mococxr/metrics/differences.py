@@ -233,6 +233,19 @@ def holm(p_C: ArrayLike) -> Floats:
     return _adjusted(p_C, step_down)
 
 
+def gatekeeping(primary: float | None, p_C: ArrayLike) -> Floats:
+    """Adjusted p of further comparisons that are looked at only where a primary one, tested alone first, is shown.
+
+    Holm's over the further ones, and no smaller than the primary's p (serial gatekeeping, Dmitrienko and Tamhane,
+    Pharmaceutical Statistics 6:171, 2007): the chance of any false positive among all stays at the level at which the
+    primary is tested. Where the primary has no p, nothing further can be shown: 1.
+
+    >>> gatekeeping(0.03, [0.01, 0.04, np.nan]).tolist(), gatekeeping(0.2, [0.01]).tolist()
+    ([0.03, 0.04, nan], [0.2])
+    """
+    return np.maximum(holm(p_C), 1.0 if primary is None else primary)
+
+
 def benjamini_hochberg(p_C: ArrayLike) -> Floats:
     """Benjamini and Hochberg's adjusted p (JRSS B 57:289, 1995): the expected share of false positives; NaN as `holm`.
 

@@ -179,6 +179,16 @@ def primary_words(study: StudyResults) -> str:
     return f"{primary['target']}, {primary['mode']}, {arm}, {fmt.percent(primary['fraction'])} of the labels"
 
 
+def why_exploratory(study: StudyResults) -> str:
+    """Why nothing but the primary comparison can be shown, where it was named in advance and is not shown itself."""
+    if not study.facts.get("prespecified"):
+        return ""
+    row = next(row for row in study.differences if study.facts["primary"].items() <= row.items())
+    if row["p_holm"] is None:
+        return "the primary comparison was not tested"
+    return "the primary comparison shows no difference" if row["p_holm"] >= 0.05 else ""
+
+
 def verdicts(study: StudyResults) -> list[Verdict]:
     """One verdict for each target, that of the primary comparison first."""
     return [_verdict(study, target) for target in study.targets]
@@ -195,7 +205,10 @@ def _verdict(study: StudyResults, target: str) -> Verdict:
     if word in ("better", "worse"):
         if not primary and row["p_holm"] is not None and row["p_holm"] >= 0.05:
             count = sum(other["p_holm"] is not None for other in study.differences)
-            chip += f", not after adjusting for {count} comparisons"
+            others = f"{count - 1} others" if study.facts.get("prespecified") else f"{count} comparisons"
+            chip += (
+                f", exploratory: {why}" if (why := why_exploratory(study)) else f", not after adjusting for {others}"
+            )
         elif len(over) == 1:
             chip += ", over test patients only"
         elif missing and study.facts["arms"][row["arm"]]["kind"] == "run":

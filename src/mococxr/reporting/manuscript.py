@@ -17,6 +17,7 @@ from mococxr.reporting.headline import (
     judged,
     primary_words,
     verdicts,
+    why_exploratory,
 )
 from mococxr.reporting.rows import saved_words
 from mococxr.results import CELL_KEYS, PAIR_KEYS, Row, StudyResults
@@ -143,7 +144,12 @@ def _statistics(study: StudyResults) -> list[str]:
     if study.differences:
         how = f" ({pairs})" if (pairs := _methods_of(study.differences)) else ""
         parts.append(f"Encoders were compared on the same test patients and the same label subsets{how}.")
-    if any(row["p_holm"] is not None for row in study.differences):
+    if study.facts.get("prespecified"):
+        parts.append(
+            f"The primary comparison, named in advance ({primary_words(study)}), was tested first at a two-sided level of "
+            "0.05; the others only where it was significant, with P values adjusted by Holm over them (serial gatekeeping)."
+        )
+    elif any(row["p_holm"] is not None for row in study.differences):
         parts.append("P values were adjusted for the number of comparisons (Holm; Benjamini-Hochberg).")
     if study.rows("variance"):
         parts.append("The variance of differences was split into test patients, label subsets and pretraining runs.")
@@ -178,7 +184,7 @@ def results(study: StudyResults) -> str:
             continue
         parts += _areas(study, row)
         if row["p"] is not None:
-            parts.append(_tested(row))
+            parts.append(_tested(study, row))
         parts += _further(study, row)
     for target in study.targets:
         positive, negative = (study.facts["targets"][target][f"test_{word}s"] for word in ("positive", "negative"))
@@ -200,7 +206,7 @@ def _areas(study: StudyResults, row: Row) -> list[str]:
     return [f"AUROC with {interval_name(study)}: {', '.join(texts)}."] if texts else []
 
 
-def _tested(row: Row) -> str:
+def _tested(study: StudyResults, row: Row) -> str:
     total = row["p_total"] is not None
     over = (
         "label subsets and pretraining runs too"
@@ -208,6 +214,10 @@ def _tested(row: Row) -> str:
         else "test patients, the trained classifiers taken as they are"
     )
     adjusted = f"; {fmt.p_value(row['p_holm'])} adjusted by Holm" if row["p_holm"] is not None else ""
+    if study.facts.get("prespecified"):
+        first = study.facts["primary"].items() <= row.items()
+        adjusted = "; the primary comparison, not adjusted" if first else f"{adjusted} behind the primary comparison"
+        adjusted += f" (exploratory: {why})" if not first and (why := why_exploratory(study)) else ""
     return f"p {_equals(row['p_total'] if total else row['p'])} over {over}{adjusted}."
 
 
@@ -314,5 +324,6 @@ def reading(study: StudyResults) -> list[str]:
         "never replaced.",
     ]
     if len(study.differences) > 1:
-        lines.append(f"The primary comparison, chosen by rule and not by result, is {primary_words(study)}.")
+        chosen = "named in advance" if study.facts.get("prespecified") else "chosen by rule and not by result"
+        lines.append(f"The primary comparison, {chosen}, is {primary_words(study)}.")
     return lines

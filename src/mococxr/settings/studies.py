@@ -48,6 +48,11 @@ class StudySettings(TrainingSettings, OnGpus):
     )
     against: str | None = _design("Reference arm.", None, shown="the first arm")
     replicates: int = _statistics("Bootstrap resamples of the test patients.", 2000, low=200)
+    primary: str | None = _statistics(
+        "The primary comparison, TARGET[:MODE][:FRACTION][:ARM], fixed in advance: tested first, the others behind it.",
+        None,
+        shown="first target, mode and arm, smallest fraction; all adjusted together",
+    )
     margin: float | None = _statistics(
         "Pre-specified AUROC margin of equivalence and non-inferiority.", None, above=0, below=1, shown="no such tests"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mococxr.encoders import BUILT_IN, EncoderSource, EncoderSpec, resolve_encoder, short_name
 from mococxr.errors import InputError
 from mococxr.heads.targets import Target, read_target
-from mococxr.settings import StudySettings
+from mococxr.settings import StudySettings, nearest
 from mococxr.store import Store
 from mococxr.studies.feature_table import KIND, table_source
 from mococxr.studies.label_subsets import Draw, hash_of, make_draws, read_draws
@@ -73,6 +73,7 @@ class Design:
         reference: the arm that the others are compared with.
         draws: the label subsets, the same for every arm and mode.
         draws_hash: of subsets that were given.
+        primary: `target, mode, fraction, arm` of the comparison that was named in advance, if one was.
     """
 
     train: TargetData
@@ -84,6 +85,7 @@ class Design:
     fractions: tuple[float, ...]
     draws: tuple[Draw, ...]
     draws_hash: str | None
+    primary: dict[str, Any] | None = None
 
     @property
     def trials(self) -> list[tuple[Trial, Draw]]:
@@ -129,10 +131,49 @@ def read_design(settings: StudySettings) -> Design:
         train, test, tuple(arms), settings.against or names[0], settings.mode, settings.target, settings.fraction,
         tuple(draws), given_hash,
     )  # fmt: skip
+    if settings.primary is not None:
+        design = replace(design, primary=read_primary(settings.primary, design))
     ids = [trial.id for trial, _ in design.trials]
     if len(set(ids)) < len(ids):
         raise InputError("Two targets or arms have names too alike for file names.", "Rename one of them.")
     return design
+
+
+def read_primary(text: str, design: Design) -> dict[str, Any]:
+    """`--primary TARGET[:MODE][:FRACTION][:ARM]`; what is not named is the first mode and arm, and the smallest fraction.
+
+    Raises:
+        InputError: no such target, or a part that is no mode, fraction or arm of the study, or is named twice.
+    """
+    targets = [name for name in design.targets if f"{text}:".startswith(f"{name}:")]
+    if not targets:
+        raise InputError(f"--primary {text}: no such target.", nearest(text.partition(":")[0], design.targets))
+    target = max(targets, key=len)
+    arms = [arm.name for arm in design.arms if arm.name != design.reference]
+    if not arms:
+        raise InputError(f"--primary {text}: there is one arm, and nothing is compared.", "Add --arm, or leave it out.")
+    choices: dict[str, dict[str, Any]] = {
+        "mode": {mode: mode for mode in design.modes},
+        "fraction": {f"{fraction:g}": fraction for fraction in sorted(design.fractions)},
+        "arm": {arm: arm for arm in arms},
+    }
+    primary: dict[str, Any] = {"target": target}
+    rest = text[len(target) + 1 :]
+    for part in rest.split(":") if rest else []:
+        kinds = [kind for kind, values in choices.items() if _plain(part) in values and kind not in primary]
+        if not kinds:
+            named = "; ".join(f"{kind}: {', '.join(values)}" for kind, values in choices.items())
+            raise InputError(f"--primary {text}: {part!r} is no further part of a comparison.", f"Give {named}.")
+        primary[kinds[0]] = choices[kinds[0]][_plain(part)]
+    return primary | {kind: next(iter(values.values())) for kind, values in choices.items() if kind not in primary}
+
+
+def _plain(part: str) -> str:
+    """A fraction as it is shown, `0.10` as `0.1`; other text as it is."""
+    try:
+        return f"{float(part):g}"
+    except ValueError:
+        return part
 
 
 def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tuple[TargetData, TargetData]:

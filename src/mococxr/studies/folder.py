@@ -21,7 +21,7 @@ WHERE = ("jobs", "executor", "gpus")
 FREE = ("store", "out", "arm", "test_on", "draws_from", *WHERE)
 """Settings that change no number: stores, arms and given draws are compared by their hashes."""
 MEASURING = (
-    "replicates", "unit", "aggregate", "against", "margin", "sensitivity", "subgroup", "group_minimum"
+    "replicates", "unit", "aggregate", "against", "primary", "margin", "sensitivity", "subgroup", "group_minimum"
 )  # fmt: skip
 """Settings of how predictions are judged: with others a study is measured again and nothing is trained."""
 GROWING = ("mode",)

@@ -47,10 +47,13 @@ def measure_study(
         measured = measure(out, [record for record in records if record["target"] == target], how)
         lost = max(lost, _add_target(tables, out, target, measured, design, groups))
         pilots[target] = measured
+    primary = design.primary or _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
+    gate = None
+    if design.primary is not None:
+        gate = next(row for row in tables["differences"] if design.primary.items() <= row.items())
     for name in ("differences", "across_modes"):
-        adjust(tables[name])
+        adjust(tables[name], gate)
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
-    primary = _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
     planned = {}
     if primary is not None:
         planned = {
@@ -62,7 +65,8 @@ def measure_study(
             )
             for target, measured in pilots.items()
         }
-    facts = {"undefined_resamples": lost, "primary": primary, "planning": planned, "tests": _tests(tables)}
+    facts = {"undefined_resamples": lost, "primary": primary, "prespecified": gate is not None, "planning": planned}
+    facts["tests"] = _tests(tables, gate is not None)
     return tables, facts
 
 
@@ -99,14 +103,23 @@ def _add_target(
     return lost
 
 
-def _tests(tables: dict[str, Rows]) -> dict[str, Any]:
+GATED = (
+    "The primary comparison, named in advance (--primary), is tested first, with its p as it is; p_holm of the others is by "
+    "Holm over them, and never below the primary's p (serial gatekeeping). "
+)
+
+
+def _tests(tables: dict[str, Rows], gated: bool) -> dict[str, Any]:
     """How many comparisons were tested, and what that was taken into account by."""
     counts = {name: sum(row.get("p") is not None for row in tables[name]) for name in ("differences", "across_modes")}
     few = sum(row.get("verdict") == "too few" for name in counts for row in tables[name])
     words = (
         f"{counts['differences']:,} comparisons were tested (differences.csv)"
         + (f", and {counts['across_modes']:,} between modes (across_modes.csv)" if counts["across_modes"] else "")
-        + ". p_holm (Holm) and p_bh (Benjamini-Hochberg) take into account how many there are in the file."
+        + ". "
+        + (GATED if gated else "")
+        + f"{'p_bh' if gated else 'p_holm (Holm) and p_bh'} (Benjamini-Hochberg) "
+        + f"take{'s' if gated else ''} into account how many there are in the file."
         + (f" {few:,} more were not tested: too few patients of a class." if few else "")
     )
     return {**counts, "too_few": few, "words": words}
