@@ -171,7 +171,7 @@ PREPARING: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
     "a path outside": (lambda h: first(h, "path", "../../etc/passwd"), PREPARE, ("../../etc/passwd", "outside")),
     "an absolute path": (lambda h: first(h, "path", "/etc/passwd"), PREPARE, ("/etc/passwd", "outside")),
     "words among labels": (
-        lambda h: first(h, "Effusion", "yes"), f"{PREPARE} --label Effusion", ("row 1", "Effusion", "yes"),
+        lambda h: first(h, "Effusion", "large"), f"{PREPARE} --label Effusion", ("row 1", "Effusion", "large"),
     ),
     "a label that is not there": (nothing, f"{PREPARE} --label Efusion", ("Efusion", "Effusion")),
     "a patient in two splits": (
@@ -179,7 +179,7 @@ PREPARING: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
     ),
     "an unknown split": (lambda h: change(h, split=["trian"] * 12), PREPARE, ("trian",)),
     "a split file of others": (
-        lambda h: split_file(h, "patient,split\n0,train\n"), f"{PREPARE} --split-file split.csv", ("split.csv",),
+        lambda h: split_file(h, "patient,split\nx,train\n"), f"{PREPARE} --split-file split.csv", ("split.csv",),
     ),
     "no split file": (nothing, f"{PREPARE} --split-file absent.csv", ("absent.csv",)),
     "no label table": (nothing, f"{PREPARE} --labels absent.csv", ("absent.csv",)),

@@ -160,6 +160,9 @@ def test_folders_called_after_splits_in_other_words_are_splits(tmp_path: Path) -
     dataset = read_dataset(tmp_path / "images", format="folder", patients_unknown=True)
     assert dataset.labels == ("TB", "normal")
     assert dataset.rows.sort("path")["split"].to_list() == ["test", "train", "train", "val"]
+    touch(tmp_path / "images", "train/Unlabelled images/5.png")
+    rows = read_dataset(tmp_path / "images", format="folder", patients_unknown=True).rows
+    assert (rows.width, rows["TB"].null_count()) == (dataset.rows.width, 1)
     touch(tmp_path / "classes", "test_positive/1.png", "Val_19500101/2.png", "train患者/3.png")
     classes = read_dataset(tmp_path / "classes", format="folder", patients_unknown=True)
     assert len(classes.labels) == 3

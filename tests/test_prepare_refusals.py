@@ -53,7 +53,7 @@ def test_more_splits_than_patients_are_refused(tmp_path):
 
 
 def test_a_split_file_of_other_patients_is_refused(folder, tmp_path):
-    pl.DataFrame({"patient": ["0", "1"], "split": ["train", "test"]}).write_csv(tmp_path / "split.csv")
+    pl.DataFrame({"patient": ["x", "y"], "split": ["train", "test"]}).write_csv(tmp_path / "split.csv")
     said = refused(folder, tmp_path / "store", split_file=tmp_path / "split.csv")
     assert f"None of the 2 patients in {tmp_path / 'split.csv'} has an image here" in said
 

@@ -17,8 +17,8 @@ from small_store import BACKBONE, draw_image, run_study
 from small_world import closed, status
 from test_privacy import found_in, inside
 
-NAMES = ("doe", "quimby", "4711", "hackenbusch", "山田", "19500101")
-"""In every planted text is one of these, and in nothing else."""
+NAMES = ("janedoe", "quimby", "mrnx4711", "hackenbusch", "山田", "19500101")
+"""In every planted text is one of these; long enough to be in no hash and in no picture by chance."""
 NEEDLES = [n.encode() for name in NAMES for n in {name, name.upper(), name.title()}]
 HOW = ("--backbone", BACKBONE, "--size", 32, "--device", "cpu")
 
@@ -27,23 +27,24 @@ def plant(root: Path, patients: int = 24) -> Path:
     """A folder a patient, a table, and around them what a search passes by; returns the table."""
     rng, rows = np.random.default_rng(0), []
     for i in range(patients):
-        folder = root / ("DOE_JOHN", "山田太郎", "quimby")[i % 3] / f"MRN4711{i:02d}_19500101"
+        folder = root / ("JANEDOE", "山田太郎", "quimby")[i % 3] / f"MRNX4711{i:02d}_19500101"
         folder.mkdir(parents=True)
         cv2.imwrite(str(folder / "hackenbusch.png"), draw_image(rng, i % 2 == 0, (72, 60)))
         path = (folder / "hackenbusch.png").relative_to(root).as_posix()
         rows.append(
-            {"path": path, "patient": f"MRN4711-{i}", "study": f"DOE{i}", "view": ("PA", "AP")[i % 2], "sex": "FM"[i % 2],
-             "age": str(30 + i), "Finding": str((i + 1) % 2), "Befund Dr. Hackenbusch": f"Frau Quimby {i}",
+            {"path": path, "patient": f"MRNX4711-{i}", "study": f"JANEDOE{i}", "view": ("PA", "AP")[i % 2],
+             "sex": "FM"[i % 2], "age": str(30 + i), "Finding": str((i + 1) % 2),
+             "Befund Dr. Hackenbusch": f"Frau Quimby {i}",
              "Quimby?": "1"}
         )  # fmt: skip
-    rows[0] |= {"view": "PA, Mrs Doe", "sex": "Frau Quimby", "age": "born 19500101", "Quimby?": "see DOE"}
-    rows[1] |= {"view": "Hackenbusch", "sex": "DOE"}
+    rows[0] |= {"view": "PA, JANEDOE", "sex": "Frau Quimby", "age": "born 19500101", "Quimby?": "see JANEDOE"}
+    rows[1] |= {"view": "Hackenbusch", "sex": "JANEDOE"}
     (root / rows[2]["path"]).write_bytes(b"Quimby")
-    rows.append(rows[3] | {"path": "DOE_JOHN/gone4711.png"})
-    cv2.imwrite(str(root / "quimby" / "not_listed_4711.png"), draw_image(rng, True, (72, 60)))
-    (root / "quimby" / "letter.doe").touch()
-    (root / "link_to_doe").symlink_to(root / "quimby")
-    (root / "doe\nstrange.png").touch()
+    rows.append(rows[3] | {"path": "JANEDOE/goneMRNX4711.png"})
+    cv2.imwrite(str(root / "quimby" / "not_listed_MRNX4711.png"), draw_image(rng, True, (72, 60)))
+    (root / "quimby" / "letter.janedoe").touch()
+    (root / "link_to_janedoe").symlink_to(root / "quimby")
+    (root / "janedoe\nstrange.png").touch()
     table = root / "Befunde_Quimby.csv"
     pl.DataFrame(rows).write_csv(table)
     return table
@@ -90,15 +91,23 @@ def test_nothing_planted_around_images_comes_out_of_any_command(
 WRONG = {
     "a label that is a word": ("path,patient,TB\n{doe},1,Quimby\n", ("--label", "TB"), "row 1"),
     "a column twice": ("path,patient,Quimby,Quimby\n{doe},1,1,1\n", (), "appears twice"),
-    "no path column": ("DOE,Quimby\n1,2\n", (), "no path column"),
-    "too many values": ("path,patient\n{doe},4711\n{doe},4711,Quimby,DOE\n", (), "cannot be read as a table"),
-    "a path twice": ("path,patient\n{doe},4711\n{doe},4711\n", (), "row 2"),
-    "a path outside": ("path,patient\n../{doe},4711\n", (), "outside"),
-    "a split that is none": ("path,patient,split\n{doe},4711,Quimby\n", (), "not the name of a split"),
-    "no column to keep": ("path,patient,Quimby\n{doe},4711,DOE\n", ("--keep", "remark"), "there is no such column"),
-    "no image": ("path,patient\n{doe},4711\nquimby,2\nx,3\n", ("--split", 1, 0, 0), "None of the 3 images"),
+    "no path column": ("JANEDOE,Quimby\n1,2\n", (), "no path column"),
+    "too many values": (
+        "path,patient\n{doe},MRNX4711\n{doe},MRNX4711,Quimby,JANEDOE\n",
+        (),
+        "cannot be read as a table",
+    ),
+    "a path twice": ("path,patient\n{doe},MRNX4711\n{doe},MRNX4711\n", (), "row 2"),
+    "a path outside": ("path,patient\n../{doe},MRNX4711\n", (), "outside"),
+    "a split that is none": ("path,patient,split\n{doe},MRNX4711,Quimby\n", (), "not the name of a split"),
+    "no column to keep": (
+        "path,patient,Quimby\n{doe},MRNX4711,JANEDOE\n",
+        ("--keep", "remark"),
+        "there is no such column",
+    ),
+    "no image": ("path,patient\n{doe},MRNX4711\nquimby,2\nx,3\n", ("--split", 1, 0, 0), "None of the 3 images"),
     "no patient": ("path,patient\n{doe},\n", (), "the patient is blank"),
-    "an unknown label": ("path,patient,Quimby\n{doe},4711,1\n", ("--label", "TB"), "has no column 'TB'"),
+    "an unknown label": ("path,patient,Quimby\n{doe},MRNX4711,1\n", ("--label", "TB"), "has no column 'TB'"),
     "a label in the folders' way": (
         "",
         ("--label", "TB", "--format", "folder", "--patients-unknown"),
@@ -113,10 +122,10 @@ def test_an_error_about_a_table_names_nobody(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], table: str, others: tuple[object, ...], words: str, packed: bool
 ) -> None:
     images = tmp_path / "images"
-    (images / "DOE_JOHN").mkdir(parents=True)
-    (images / "DOE_JOHN" / "quimby4711.png").write_bytes(b"Hackenbusch")
-    text = table.replace("{doe}", "DOE_JOHN/quimby4711.png").encode()
-    file = images / ("doe.csv.gz" if packed else "doe.csv")
+    (images / "JANEDOE").mkdir(parents=True)
+    (images / "JANEDOE" / "quimbyMRNX4711.png").write_bytes(b"Hackenbusch")
+    text = table.replace("{doe}", "JANEDOE/quimbyMRNX4711.png").encode()
+    file = images / ("janedoe.csv.gz" if packed else "janedoe.csv")
     file.write_bytes(gzip.compress(text) if packed else text)
     named = ("--labels", file) if packed and table else ()
     assert status("prepare", images, *named, "--out", tmp_path / "store", "--pseudonymise", "--jobs", 1, *others) == 2
@@ -127,12 +136,12 @@ def test_an_error_about_a_table_names_nobody(
 
 def archive(root: Path) -> Path:
     """DICOM files under names of patients, one of them cut short, and a link."""
-    (root / "DOE_JOHN").mkdir(parents=True)
+    (root / "JANEDOE").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(3):
-        data: Dataset = image(grey_image(rng, 48, 40), patient=f"MRN4711{i}", sop=f"1.2.{i}", study=f"1.3.{i}")
-        data.save_as(root / "DOE_JOHN" / f"Quimby{i}", enforce_file_format=True)
-    (root / "link_to_doe").symlink_to(root / "DOE_JOHN")
+        data: Dataset = image(grey_image(rng, 48, 40), patient=f"MRNX4711{i}", sop=f"1.2.{i}", study=f"1.3.{i}")
+        data.save_as(root / "JANEDOE" / f"Quimby{i}", enforce_file_format=True)
+    (root / "link_to_janedoe").symlink_to(root / "JANEDOE")
     return root
 
 
@@ -148,10 +157,10 @@ def test_predict_names_no_file_of_an_archive_in_a_message(
     model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     root = archive(tmp_path / "archive")
-    files = sorted((root / "DOE_JOHN").iterdir())
+    files = sorted((root / "JANEDOE").iterdir())
     if given == "closed":
-        (root / "4711").mkdir()
-        closed(root / "4711", monkeypatch)
+        (root / "MRNX4711").mkdir()
+        closed(root / "MRNX4711", monkeypatch)
     else:
         for file in files:
             file.write_bytes(file.read_bytes()[:-900])

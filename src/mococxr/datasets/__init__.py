@@ -6,7 +6,22 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from mococxr.datasets import brax, chexpert, dicom, mimic, nih, openi, own, padchest, rsna, shenzhen, tbx11k, vindr, xrv
+from mococxr.datasets import (
+    brax,
+    chexpert,
+    dicom,
+    folders,
+    mimic,
+    nih,
+    openi,
+    own,
+    padchest,
+    rsna,
+    shenzhen,
+    tbx11k,
+    vindr,
+    xrv,
+)
 from mococxr.datasets.dataset import Dataset, Reader, Request, finish
 from mococxr.datasets.dicom_scan import holds_dicom
 from mococxr.datasets.walk import fits, printable
@@ -31,7 +46,7 @@ _KNOWN = (
     shenzhen.MONTGOMERY,
     dicom.READER,
     own.TABLE,
-    own.FOLDER,
+    folders.READER,
 )
 READERS: dict[str, Reader] = {reader.name: reader for reader in _KNOWN}
 """`--format` -> reader, in the order in which a source is tried; the last takes anything."""
@@ -109,6 +124,6 @@ def _detect(request: Request) -> tuple[str, tuple[Shown, ...]]:
         if entry := reader.find(request):
             typed = entry in (request.source, request.table)
             why = message("it holds {entry}", entry=Shown(entry.name) if typed else entry.name)
-            why = Shown("it holds no table that is known") if reader is own.FOLDER else why
+            why = Shown("it holds no table that is known") if reader is folders.READER else why
             return reader.name, (message(text, reader=Shown(reader.name), why=why),)
     raise AssertionError("a source that is neither a folder nor a table")

@@ -1,12 +1,10 @@
-"""Your own images: a table with one row an image, columns by name (rules in `docs/contract.md`), or class folders."""
+"""Your own images: a table with one row an image, columns by name (rules in `docs/contract.md`)."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +13,6 @@ from mococxr import tables
 from mococxr.datasets.dataset import Reader, Request, Rows, clean_paths, unreserved
 from mococxr.datasets.walk import Walk
 from mococxr.errors import InputError, Shown, message
-from mococxr.splits import SPLIT_WORDS
 from mococxr.tables import Table, findings, first_names, read_table, words
 
 NAMES = {
@@ -28,28 +25,6 @@ NAMES = {
     "split": ("split",),
 }
 """The fixed columns and the names they go by, case ignored; the first name that is there is taken."""
-MOST_CLASSES = 50
-"""Folders side by side up to which they may be classes; more are patients, as a rule."""
-UNLABELLED = {"unlabelled", "unlabeled"}
-"""Class folders of these names hold images without labels."""
-_SET_WORDS = {
-    "set",
-    "data",
-    "dataset",
-    "images",
-    "image",
-    "imgs",
-    "img",
-    "files",
-    "split",
-    "png",
-    "jpg",
-    "jpeg",
-    "cxr",
-    "xray",
-    "stage",
-}
-"""Words beside that of a split in a folder's name: `train_images`."""
 NEARLY = 0.9
 """Share of label values from which a column that is none is worth a remark."""
 
@@ -294,98 +269,4 @@ def _unlisted(paths: pl.Series, root: Path, whole: bool, table: Path) -> tuple[S
     return notes
 
 
-# --- class folders
-
-
-def _read_folder(request: Request) -> Rows:
-    """Read class folders: `root/<class>/image.png`, also below train, val and test.
-
-    At least two folders of images side by side are classes, and each becomes a label column with 1 for its own
-    images and 0 for the others. One folder alone, or images in the source itself, are images without labels.
-    """
-    if not request.source.is_dir():
-        raise InputError(
-            "{source} is not a folder.", "Give a folder, or --format csv for a table.", source=Shown(request.source)
-        )
-    walk = Walk(request.source)
-    paths = pl.Series("path", sorted(walk.files()), dtype=pl.String)
-    walk.refuse_closed()
-    parts = paths.str.split("/")
-    splits, depth = _split_folders(parts, request.source)
-    classes = parts.list.get(depth, null_on_oob=True).set(parts.list.len() <= depth + 1, None)
-    names = [name for name in classes.drop_nulls().unique().sort() if name.lower() not in UNLABELLED]
-    if len(names) > MOST_CLASSES and not request.label and not request.pseudonyms:
-        raise InputError(
-            "{source} has {count:,} folders of images side by side: are they patients, and not findings?",
-            "Name those that are findings by --label NAME, or give a table with path and patient (--labels FILE).",
-            source=Shown(request.source),
-            count=len(names),
-        )
-    labels = tables.choose_labels(request.label, names, str(request.source)) if len(names) > 1 else ()
-    if request.label and not labels:
-        raise InputError(
-            "{source} has no class folders.",
-            "Leave out --label, or give a table by --labels.",
-            source=Shown(request.source),
-        )
-    note = Shown("No class folders: images without labels.")
-    if labels and request.pseudonyms and not request.label:
-        labels = ()
-        note = Shown("Folder names may name patients: those that are findings become labels by --label NAME.")
-    elif labels:
-        note = message("Classes by folder: {names}.", names=", ".join(labels))
-    renamed = unreserved(labels)
-    columns = {
-        renamed.get(name, name): pl.when(classes.is_in(names)).then((classes == name).cast(pl.Int8)) for name in labels
-    }
-    return Rows(
-        pl.DataFrame([paths, splits.alias("split")]).with_columns(**columns),
-        tuple(columns),
-        source=request.source.resolve().name,
-        has_official_split=depth == 1,
-        notes=(*((note,) if len(paths) else ()), *walk.notes()),
-        rejected=walk.rejected(),
-    )
-
-
-def _split_folders(parts: pl.Series, source: Path) -> tuple[pl.Series, int]:
-    """The split of each image, and the folder levels that takes: 1 where every first folder names a split.
-
-    Raises:
-        InputError: folders named as splits lie beside others, or below them.
-    """
-    first, second = (
-        parts.list.get(level, null_on_oob=True).set(parts.list.len() <= level + 1, None) for level in (0, 1)
-    )
-    splits, deeper = (folder.map_elements(_split_of, return_dtype=pl.String) for folder in (first, second))
-    if len(parts) and not splits.null_count():
-        return splits, 1
-    if splits.null_count() + deeper.null_count() < 2 * len(parts):
-        above = first.filter(deeper.is_not_null())
-        named = [*first.filter(splits.is_not_null()), *second.filter(deeper.is_not_null())]
-        others = first.filter(splits.is_null()).fill_null("images")
-        raise InputError(
-            "{source} has folders named as splits ({splits}) with others beside or above them ({others}): are they splits?",
-            "Give as SOURCE a folder that holds nothing but splits, such as {source}/{above}, or a table that has a column "
-            "split (--labels FILE).",
-            source=Shown(source),
-            splits=", ".join(sorted(set(named), key=str.lower)),
-            others=", ".join(sorted(set(others))[:5]),
-            above=above[0] if len(above) else "...",
-        )
-    return pl.repeat(None, len(parts), dtype=pl.String, eager=True), 0
-
-
-@cache
-def _split_of(folder: str) -> str | None:
-    """The split that a folder is called after (`train`, `Test_Images`, `stage_2_train`), or None."""
-    parts = re.findall(r"[^\W\d_]+|\d+", folder.lower())
-    named = [SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS]
-    others = [
-        part for part in parts if part not in SPLIT_WORDS and part not in _SET_WORDS and not re.match(r"\d\d?$", part)
-    ]
-    return named[0] if len(named) == 1 and not others else None
-
-
 TABLE = Reader("csv", _find_table, read_own)
-FOLDER = Reader("folder", lambda request: request.source, _read_folder)

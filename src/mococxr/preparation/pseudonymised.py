@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -109,13 +110,16 @@ def _plain(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """The rows without free text: what is not made of known words is blank; and how many values that are, by column."""
     blanked = {}
     for column, words in KNOWN_WORDS.items():
-        text = rows[column].str.to_uppercase().str.replace_all(".", "", literal=True)
-        parts = text.str.replace_all(r"[\s_/-]+", " ").str.strip_chars().str.split(" ")
-        known = parts.list.eval(pl.element().is_in(words)).list.all()
-        if count := int((~known).sum()):
+        known = [text for text in rows[column].drop_nulls().unique() if _is_made_of(words, text)]
+        stays = pl.col(column).is_in(known)
+        if count := rows.filter(pl.col(column).is_not_null() & ~stays).height:
             blanked[column] = count
-        rows = rows.with_columns(pl.when(known).then(pl.col(column)).alias(column))
+        rows = rows.with_columns(pl.when(stays).then(pl.col(column)).alias(column))
     return rows, blanked
+
+
+def _is_made_of(words: Sequence[str], text: str) -> bool:
+    return all(word in words for word in re.split(r"[\s_/-]+", text.upper().replace(".", "").strip()))
 
 
 def _metadata(dataset: Dataset, keep: tuple[str, ...]) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ class Table:
         if name in self.wide:
             raise InputError(
                 "{path}, column {name!r} holds {kind}.", "Give a column of numbers or text.",
-                path=self.path, name=Shown(name), kind=Shown(self.wide[name]),
+                path=self.path, name=Shown(name), kind=self.wide[name],
             )  # fmt: skip
         near = difflib.get_close_matches(name, columns, 3, 0.5) or columns[:20]
         raise InputError(
