@@ -232,6 +232,16 @@ def test_a_huge_image_is_refused_before_it_is_decoded(monkeypatch: pytest.Monkey
             decode_image(saved(Image.fromarray(GREY), kind), Reading(max_pixels=5_000))
 
 
+def test_the_reason_of_a_decoder_holds_neither_clock_nor_line() -> None:
+    reasons = set()
+    for _ in range(2):
+        with pytest.raises(ImageError) as error:
+            decode_image(saved(Image.fromarray(GREY), "TIFF", compression="lzma"))
+        reasons.add(str(error.value))
+    assert len(reasons) == 1
+    assert "WARN" not in reasons.pop()
+
+
 BAD = {
     "empty": (b"", "empty file"),
     "text": (b"these are words\n" * 20, "looks like text"),

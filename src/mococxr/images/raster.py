@@ -8,6 +8,7 @@ orientation.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from mococxr.images.header import CUT_SHORT, check_size, read_header
 from mococxr.images.tiff import unturned
 
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG")
+_WHERE = re.compile(r"^\[[^\]]*\]\s+global\s+\S+\s+\S+\s+")
+"""Level, clock and line of the source before what OpenCV warns of: equal files have equal reasons."""
 _native_stderr = threading.Lock()
 
 
@@ -118,7 +121,7 @@ def decode_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
 def last_line(message: str) -> str:
     """The last thing a decoder said, without where in its source it said so."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1].split("error: ")[-1][:160] if lines else ""
+    return _WHERE.sub("", lines[-1].split("error: ")[-1])[:160] if lines else ""
 
 
 @contextmanager
