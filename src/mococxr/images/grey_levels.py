@@ -40,7 +40,7 @@ SHOWN = 1 / 8
 """Share of the greys under which a window shows next to nothing."""
 _BULK = (0.01, 0.99)
 """Shares of the pixels between whose greys an image lies: markers and dead pixels are beyond."""
-_SAMPLE = 1 << 20
+_SAMPLE = 1 << 17
 """Pixels, about, that are looked at for these."""
 
 
@@ -58,7 +58,7 @@ class Decoded:
 
 
 def sample(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Every n-th row and column (H', W'), a million pixels or so: enough for shares."""
+    """Every n-th row and column (H', W'), a hundred thousand pixels or so: enough for shares."""
     step = max(1, round((values.size / _SAMPLE) ** 0.5))
     return values[::step, ::step]
 
@@ -70,9 +70,12 @@ def extent(grey: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> floa
         grey: (N,) of every entry.
         counts: (N,) pixels that have it.
     """
-    order = np.argsort(grey, kind="stable")
+    occurs = np.flatnonzero(counts)
+    if not len(occurs):
+        return 0.0
+    order = occurs[np.argsort(grey[occurs], kind="stable")]
     upto = np.cumsum(counts[order])
-    low, high = (grey[order[min(np.searchsorted(upto, share * upto[-1]), len(order) - 1)]] for share in _BULK)
+    low, high = (grey[order[np.searchsorted(upto, share * upto[-1])]] for share in _BULK)
     return float(high - low)
 
 

@@ -107,7 +107,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> t
         counts = counts * image
         scale = _grey_of(elements, values, pixels.declared_top(elements, stored, image), reading.choice, counts)
         grey = 1 - scale.grey if _inverted(elements, stored.photometric) else scale.grey
-        least = SHOWN if scale.chosen else HALF
+        least = scale.least
         if scale.missed:
             remarks.add(WINDOW_MISSES)
     elif stored.video_range:
@@ -117,7 +117,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> t
         grey = values / ((1 << bits) - 1)
     if reading.window is not None and bits > 8:
         grey = _stretch(grey, np.bincount(stored.values.ravel(), minlength=len(every)) * image, reading.window)
-    elif bits > 8 and extent(grey, counts) < least:
+    elif bits > 8 and least and extent(grey, counts) < least:
         remarks.add(NARROW)
     # halves go up: np.rint would send every second one down
     return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8), remarks
@@ -231,12 +231,12 @@ def _inverted(elements: Elements, photometric: str) -> bool:
 
 @dataclass(frozen=True)
 class _Scale:
-    """`grey` 0..1 of every storable value, before inversion; whether by a window or table, and whether the one that was
-    meant showed next to nothing.
+    """`grey` 0..1 of every storable value, before inversion; `least`, the extent under which the image is narrow; and
+    whether the window or table that was meant showed next to nothing.
     """
 
     grey: Values
-    chosen: bool = False
+    least: float = HALF
     missed: bool = False
 
 
@@ -257,21 +257,21 @@ def _grey_of(
         ImageError: a table is damaged, or the rescale leaves the range of numbers.
     """
     scaled, low, high = _modality(elements, values, most)
-    whole = np.clip((scaled - low) / (high - low), 0, 1)
     meant, others = _choose(_offered(elements, signed=low < 0), voi)
     if meant is None:
-        return _Scale(whole)
+        return _Scale(np.clip((scaled - low) / (high - low), 0, 1))
     grey = meant.grey(scaled)
     seen = extent(grey, counts)
     if seen >= SHOWN:
-        return _Scale(grey, chosen=True)
+        return _Scale(grey, least=0.0)
     for other in others:
         with suppress(ImageError):  # a table that is damaged is no way out
             if extent(other.grey(scaled), counts) >= SHOWN:
-                return _Scale(other.grey(scaled), chosen=True, missed=True)
+                return _Scale(other.grey(scaled), least=0.0, missed=True)
+    whole = np.clip((scaled - low) / (high - low), 0, 1)
     if extent(whole, counts) > max(2 * seen, _LEVELS / 255):
         return _Scale(whole, missed=True)
-    return _Scale(grey, chosen=True)
+    return _Scale(grey, least=SHOWN)
 
 
 def _modality(elements: Elements, values: NDArray[np.int64], most: int | None) -> tuple[Values, float, float]:
