@@ -46,9 +46,10 @@ bench: setup ## speed beside what others use, into docs/benchmarks.md (ROUNDS=5)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python bench/all.py --rounds $(ROUNDS)
 
-fuzz: setup ## fuzzing of the image readers, guided by coverage where atheris can be had (SECONDS=600)
+fuzz: setup ## fuzzing of the readers of images (guided by coverage where atheris can be had) and of tables (SECONDS=600)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	$(BIN)/python fuzz/images.py $(SECONDS)
+	$(BIN)/python fuzz/tables.py $(SECONDS)
 
 real: setup ## the main job on real images (MOCOCXR_DATA)
 	$(BIN)/python bench/real_images.py

@@ -152,6 +152,14 @@ def test_letters_of_windows_are_read_and_said(tmp_path: Path) -> None:
     assert any("Latin-1" in note for note in table.notes)
 
 
+def test_a_header_is_read_without_the_rest_though_a_letter_be_cut(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "utf-16"):
+        for blanks in range(4):
+            text = " " * blanks + "path,\u00dcbersicht\n" + "\u00fc.png,\U0001f4a9\n" * 30_000
+            assert tables.header(save(tmp_path, text.encode(encoding))) == ["path", "\u00dcbersicht"]
+    assert tables.header(save(tmp_path, "path,\u00dc\na.png,1")) == ["path", "\u00dc"]
+
+
 def test_a_comma_is_a_decimal_one_only_where_it_cannot_be_another() -> None:
     assert tables.numbers(pl.Series(["0,5", "1,25", "3", None])).to_list() == [0.5, 1.25, 3, None]
     assert tables.numbers(pl.Series(["1,234", "0,123"])).to_list() == [1.234, 0.123]

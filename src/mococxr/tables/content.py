@@ -110,11 +110,14 @@ def refuse_other_kinds(data: bytes, path: Path) -> None:
         )  # fmt: skip
 
 
-def as_text(data: bytes, path: Path) -> tuple[str, tuple[Shown, ...]]:
+def as_text(data: bytes, path: Path, whole: bool = True) -> tuple[str, tuple[Shown, ...]]:
     r"""Text with `\n` at the end of lines, and what had to be guessed.
 
     UTF-8, or by its mark UTF-16 or UTF-32, or UTF-16 by its zero bytes; else cp1252, which is Latin-1 with the letters
     that Windows adds, and reads nearly any bytes, so it is said.
+
+    Args:
+        whole: the data are a whole file, and no letter may be cut at its end.
 
     Raises:
         InputError: no text.
@@ -122,7 +125,7 @@ def as_text(data: bytes, path: Path) -> tuple[str, tuple[Shown, ...]]:
     refuse_other_kinds(data, path)
     encoding, text, notes = _encoding(data), "", ()  # type: tuple[str, str, tuple[Shown, ...]]
     try:
-        text = data.decode(encoding).removeprefix("\ufeff")
+        text = codecs.getincrementaldecoder(encoding)().decode(data, whole).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise InputError(

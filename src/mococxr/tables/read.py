@@ -113,11 +113,12 @@ def header(path: Path) -> list[str]:
     try:
         data = content.unpacked(content.read_bytes(path, HEAD), path, HEAD)
         if data.startswith((content.PARQUET, content.ZIP)):
-            whole = content.unpacked(content.read_bytes(path), path)
             packed = data.startswith(content.ZIP)
-            names = sheets.sheet_names(whole, path) if packed else frames.parquet_names(whole)
+            data = content.unpacked(content.read_bytes(path), path)
+            names = sheets.sheet_names(data, path) if packed else frames.parquet_names(data)
             return [name for written in names if (name := tidy_name(written))]
-        string, _ = content.as_text(data[: len(data) // 4 * 4], path)
+        whole = len(data) < HEAD
+        string, _ = content.as_text(data if whole else data[:HEAD], path, whole)
     except InputError:
         return []
     return [name for written in text.column_names(string) if (name := tidy_name(written))]
