@@ -45,6 +45,9 @@ WRITTEN = {
     "all quoted": "".join(
         ",".join(f'"{value}"' for value in line.split(",")) + "\n" for line in lines().splitlines()
     ).encode(),
+    "blanks around quotes": "".join(
+        " , ".join(f'"{value}"' for value in line.split(",")) + " \n" for line in lines().splitlines()
+    ).encode(),
     "blanks around": lines(" , ", names=NAMES).encode(),
     "no-break spaces": lines().replace(",", "\u00a0,").encode(),
     "accents apart": lines().replace("ü", "u\u0308").encode(),
@@ -90,6 +93,9 @@ DAMAGED = {
     "zero bytes": (b"path,TB\na.png,\x001\n", "not a text table"),
     "half a letter of UTF-16": ("path,TB\na.png,1\n".encode("utf-16") + b"a", "not UTF-16"),
     "a web page": ("<!DOCTYPE html>\n<p>Log in</p>\n", "web page"),
+    "JSON": ('[{"path": "a.png", "TB": 1}]', "JSON"),
+    "JSON, a row a line": ('{"path": "a.png"}\n{"path": "b.png"}\n', "JSON"),
+    "a title above": ("Report\n\npath,TB\na.png,1\n", "line 3: it has 2 values, the header 1 names"),
     "a pointer": ("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS"),
     "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1" + bytes(64), r"old Excel workbook \(.xls\)"),
     "a name twice": ("path,TB, TB\na.png,1,1\n", "'TB' appears twice"),

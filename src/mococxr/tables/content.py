@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import zlib
 from pathlib import Path
 
@@ -33,7 +34,8 @@ _OTHERS = (
     (b"SQLite format 3", "an SQLite database"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file that it stands for"),
 )
-_MARKUP = ("<!doctype", "<html", "<?xml", "<table", "<head")
+_MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|table|head)", re.IGNORECASE)
+_JSON = re.compile(rb"\s*(\[\s*)?\{\s*\"")
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
@@ -99,10 +101,9 @@ def refuse_other_kinds(data: bytes, path: Path) -> None:
         InputError: it is; the text says what it is.
     """
     kind = next((kind for start, kind in _OTHERS if data.startswith(start)), None)
-    if kind is None and data[:64].lstrip(codecs.BOM_UTF8).lstrip().lower().startswith(
-        tuple(word.encode() for word in _MARKUP)
-    ):
-        kind = "a web page or XML"
+    start = data[:256].removeprefix(codecs.BOM_UTF8)
+    if kind is None and (_MARKUP.match(start) or _JSON.match(start)):
+        kind = "JSON" if _JSON.match(start) else "a web page or XML"
     if kind:
         raise InputError(
             "{path} is not a text table: it is {kind}.", "Save the table as CSV (UTF-8), .xlsx or Parquet.",

@@ -139,7 +139,8 @@ def _checked(values: list[str], width: int, path: Path, line: str) -> int:
     if (len(values) > width and any(value.strip() for value in values[width:])) or len(values) > MOST_COLUMNS:
         raise InputError(
             "{path}, {line}: it has {count} values, the header {width} names: it cannot be read as a table.",
-            "Put values that hold the separator into quotes, and leave row numbers out (in R row.names = FALSE).",
+            "The header is the first line that is not blank: take away what stands above it, put values that hold the "
+            "separator into quotes, and leave row numbers out (in R row.names = FALSE).",
             path=path, line=Shown(line), count=len(values), width=width,
         )  # fmt: skip
     return len(values)
@@ -173,6 +174,7 @@ def _records(text: str, separator: str, above: int, path: Path) -> Iterator[tupl
     Raises:
         InputError: a quote that is not closed, or is followed by something else than the separator.
     """
+    text = re.sub(rf'" +(?={re.escape(separator)}|\n)', '"', text)  # blanks behind a quote
     reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     begins = above + 1
     try:
