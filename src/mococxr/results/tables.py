@@ -40,6 +40,12 @@ def _interval(**words: str) -> Columns:
     return _number(**{name + end: what + text for name, what in words.items() for end, text in ends.items()})
 
 
+def _spread(**words: str) -> Columns:
+    """Each number of the first draw and run, with median, least and most over all of them."""
+    ends = {"": ", first draw and run", "_median": ", median over all", "_least": ", least", "_most": ", greatest"}
+    return _number(**{name + end: what + text for name, what in words.items() for end, text in ends.items()})
+
+
 _ARM = _columns(pl.String, True, arm="name of the encoder")
 _CONDITION = _columns(pl.String, True, mode="how the head is trained", target="label that is predicted") | _columns(
     pl.Float64, True, fraction="share of the labelled training patients"
@@ -202,6 +208,17 @@ TABLES: Mapping[str, Columns] = {
             lr_negative="negative likelihood ratio",
         )
         | _number(prevalence="share of positive test units")
+        | _REASON
+    ),
+    "decisions": (
+        _CELL
+        | _count(classifiers="draws and runs that have a threshold")
+        | _spread(
+            threshold="of the score",
+            sensitivity="at the classifier's own threshold, on the test units",
+            specificity="the same",
+            brier="Brier score of its own probabilities on the test units",
+        )
         | _REASON
     ),
     "threshold_differences": (

@@ -73,11 +73,6 @@ class Measured:
         """The scores of the trials of one cell, (T, G); of some draws only."""
         return self.scores_TG[[i for i in self.members(key) if draws is None or self.done[i]["draw"] in draws]]
 
-    def first(self, key: Key) -> Record | None:
-        """The record of the first draw and run of a cell that is done."""
-        records = [self.done[i] for i in self.members(key)]
-        return min(records, key=lambda record: (record["draw"], record["run_index"]), default=None)
-
     def reason(self, key: Key) -> str:
         """Why a cell has no number: what its first undefined trial says."""
         reasons = [r["status"] for r in self.records if key_of(r) == key and r["status"] != "done"]

@@ -22,7 +22,7 @@ from mococxr.store import Store
 from mococxr.studies import comparisons
 from mococxr.studies.cells import Key, Measured, cell_names, cell_row, measure
 from mococxr.studies.design import Design
-from mococxr.studies.operating import Classifier, classifier_of, operating_rows, threshold_rows
+from mococxr.studies.operating import Classifier, classifiers_of, decision_row, operating_rows, threshold_rows
 
 Rows = list[Record]
 ACROSS = {"linear": "finetune"}
@@ -85,7 +85,9 @@ def _add_target(
         row, undefined = cell_row(key, measured)
         lost = max(lost, undefined)
         tables["cells"].append(row)
-        classifier = classifiers[key] = classifier_of(out, key, measured)
+        every = classifiers_of(out, key, measured)
+        classifier = classifiers[key] = every[0]
+        tables["decisions"].append(decision_row(key, every, measured))
         for name, rows in operating_rows(key, classifier, measured).items():
             tables[name] += rows
         groups_of, rates_of = subgroup_rows(key, measured, units, classifier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,38 @@ class Classifier:
         return None if self.threshold is None or self.scores is None else self.scores >= self.threshold
 
 
-def classifier_of(out: Path, key: Key, measured: Measured) -> Classifier:
-    """The classifier of the first draw and run of a cell."""
-    first = measured.first(key)
-    return Classifier(None, reason=measured.reason(key)) if first is None else fitted(out, first, measured)
+def classifiers_of(out: Path, key: Key, measured: Measured) -> list[Classifier]:
+    """The classifiers of a cell by draw and run, one with the reason where no trial is done."""
+    records = sorted((measured.done[i] for i in measured.members(key)), key=lambda r: (r["draw"], r["run_index"]))
+    return [fitted(out, record, measured) for record in records] or [Classifier(None, reason=measured.reason(key))]
+
+
+SPREAD = ("threshold", "sensitivity", "specificity", "brier")
+"""What is compared over the classifiers of a cell."""
+
+
+def decision_row(key: Key, classifiers: Sequence[Classifier], measured: Measured) -> Record:
+    """A row of `decisions.csv`: what the first classifier of a cell decides by, and the spread over all of them."""
+    numbers = [_decisions(classifier, measured.labels == 1) for classifier in classifiers]
+    row = cell_names(key) | {"classifiers": sum(each["threshold"] is not None for each in numbers)}
+    for name in SPREAD:
+        known = [value for each in numbers if (value := each[name]) is not None]
+        row[name] = numbers[0][name]
+        if known:
+            ends = {"median": float(np.median(known)), "least": min(known), "most": max(known)}
+            row |= {f"{name}_{end}": value for end, value in ends.items()}
+    reasons = dict.fromkeys(classifier.reason for classifier in classifiers if classifier.reason)
+    return row | {"reason": "; ".join(reasons) or None}
+
+
+def _decisions(classifier: Classifier, positive: NDArray[np.bool_]) -> dict[str, float | None]:
+    called, p = classifier.called, classifier.probabilities
+    return {
+        "threshold": classifier.threshold,
+        "sensitivity": None if called is None else float(called[positive].mean()),
+        "specificity": None if called is None else float(1 - called[~positive].mean()),
+        "brier": None if p is None else float(((p - positive) ** 2).mean()),
+    }
 
 
 def fitted(out: Path, record: Record, measured: Measured) -> Classifier:
