@@ -62,7 +62,8 @@ def test_an_earlier_stores_splits_are_taken_and_new_patients_counted(
     second = run(settings(tmp_path / "images", tmp_path / "second", split_file=tmp_path / "first" / "splits.csv"))
     assert splits_of(second) == splits_of(first)
     told = capsys.readouterr().err
-    assert "1 of 10 patients are not in splits.csv: their split is by hash 50/10/40 %, seed 0" in told
+    assert "Not in splits.csv: 1 of 10 patients; their split is by hash 50/10/40 %, seed 0" in told
+    assert second.manifest["split_rule"] == "as stated in splits.csv, the other 1 by hash 50/10/40 %, seed 0"
     plan = decide(read_dataset(tmp_path / "images"), tmp_path / "first" / "splits.csv", SHARES, 5)
     assert plan.explicit is not None
     assert dict(plan.explicit.iter_rows())["000"] == hashed_split(pl.Series(["000"]), SHARES, 5)["split"][0]

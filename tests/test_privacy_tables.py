@@ -85,7 +85,7 @@ def test_nothing_planted_around_images_comes_out_of_any_command(
     index = Store.open(store).index
     assert (index["view"].null_count(), index["sex"].null_count()) == (2, 2)
     assert "2 values of view are free text, which may name a patient" in told
-    assert "columns of the table; keep one with --keep COLUMN" in told
+    assert "Columns dropped, as they may identify a patient: 2; keep one with --keep COLUMN" in told
 
 
 WRONG = {

@@ -148,7 +148,7 @@ def _notes(dataset: Dataset, kept: tuple[str, ...], blanked: dict[str, int]) -> 
     """What the reader had to say, without values that may name a patient, and what is not taken over."""
     notes = [Shown(note.redacted) for note in dataset.notes]
     if dropped := [name for name in dataset.metadata if name not in kept]:
-        text = "Dropped, as they may identify a patient: {count:,} columns of the table; keep one with --keep COLUMN."
+        text = "Columns dropped, as they may identify a patient: {count:,}; keep one with --keep COLUMN."
         notes.append(message(text, count=len(dropped)))
     text = "{count:,} values of {column} are free text, which may name a patient: they are blank in the store."
     notes += [message(text, count=count, column=Shown(column)) for column, count in blanked.items()]

@@ -162,9 +162,9 @@ def _stated(
         console.say(f"{name}: {unused:,} patients have no image here and were skipped.")
     if new:
         console.say(
-            f"{new:,} of {len(explicit):,} patients are not in {name}: their split is {hash_words} (--split, --split-seed)."
+            f"Not in {name}: {new:,} of {len(explicit):,} patients; their split is {hash_words} (--split, --split-seed)."
         )
-        rule += f", {new:,} patients {hash_words}"
+        rule += f", the other {new:,} {hash_words}"
     return SplitPlan(rule, explicit)
 
 
