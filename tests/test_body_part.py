@@ -40,7 +40,9 @@ def test_what_names_the_chest_or_nothing_is_read(part: str) -> None:
     assert read_image(data).shape == CELLS.shape
 
 
-@pytest.mark.parametrize("text", ["TÓRAX", "GÖĞÜS", "ГРУДНАЯ КЛЕТКА", "胸部", "PULMÃO", "Bröstkorg"])
+@pytest.mark.parametrize(
+    "text", ["TÓRAX", "GÖĞÜS", "ГРУДНАЯ КЛЕТКА", "胸部", "PULMÃO", "Bröstkorg", "HRUDNÍK", "Θώρακας", "NGỰC"]
+)
 @pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
 def test_letters_that_are_not_ascii_do_not_hide_the_chest(text: str, coding: str) -> None:
     ds = described(CELLS, BitsStored=12)

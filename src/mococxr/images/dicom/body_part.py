@@ -13,11 +13,12 @@ from contextlib import suppress
 from mococxr.images.dicom.elements import Elements
 
 _CHEST = re.compile(
-    r"CHEST|CXR|THORA|T.{1,3}RA[XCK]|LUNG|PULM|POUMON|POLMON|POITRIN|PECHO|PETTO|BRUST|BORST|BROST|PIERSI|"
-    r"GOGUS|AKCIGER|HEART|MEDIASTIN|TRUNK|TRONC|TORSO|BODY|GANZK|BABYGRAM|ГРУД|ЛЕГК|ОГК|胸|肺"
+    r"CHEST|CXR|THORA|T.{1,3}RA[XCK]|LUNG|PULM|POUMON|POLMON|POITRIN|PECHO|PETTO|BRUST|BORST|BROST|BRYST|KEUHK|"
+    r"MELLKAS|PIERSI|HRUD|GOGUS|AKCIGER|NGUC|DADA|ΘΩΡΑΚ|HEART|MEDIASTIN|TRUNK|TRONC|TORSO|BODY|GANZK|BABYGRAM|ГРУД|ЛЕГК|ОГК|胸|肺"
 )
 """Chest, lungs, or a larger part that holds them: English, German, French, Spanish, Portuguese, Italian, Dutch, Swedish,
-Polish, Turkish, Russian, Chinese, Japanese; a letter whose accent was lost on the way is any sign."""
+Danish, Finnish, Hungarian, Polish, Czech, Turkish, Vietnamese, Malay, Greek, Russian, Chinese, Japanese; a letter whose
+accent was lost on the way is any sign."""
 _SPINE = re.compile(r"SPINE|SPINAL|WIRBEL|BWS|RACHIS|COLUMN|COLONN|VERTEB|LUMB")
 _SURE = re.compile(r"CHEST|LUNG")
 _NOTHING = frozenset(
