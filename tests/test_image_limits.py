@@ -82,7 +82,9 @@ def test_a_log_says_on_what_a_process_was_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slow", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_images_that_hang_are_quarantined_and_all_others_are_read(tmp_path: Path, slow: int) -> None:
+def test_images_that_hang_are_quarantined_and_all_others_are_read(
+    tmp_path: Path, slow: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = write_images(tmp_path / "in", 6)["path"].to_list()
     root: Any = HangingFolder(tmp_path / "in")
     parts = (paths[:2], [paths[2], *["slow.png"] * slow, paths[3], "absent.png"], paths[4:])
@@ -93,6 +95,7 @@ def test_images_that_hang_are_quarantined_and_all_others_are_read(tmp_path: Path
     reasons = [json.loads(record_file(tmp_path, n).read_text())["reason"] for n in range(3)]
     assert reasons == [[None] * 2, [None, *[TOO_SLOW] * slow, None, "no such file"], [None] * 2]
     assert not list((tmp_path / "records").glob("*.log"))
+    assert "one by one" not in capsys.readouterr().err, "the log says which it was"
 
 
 @pytest.mark.slow
