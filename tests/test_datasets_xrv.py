@@ -104,6 +104,9 @@ def test_an_image_that_the_dataset_cannot_give_is_in_quarantine_and_why_is_said(
     assert len(store) == 5
     assert pl.read_csv(store.path / "quarantine.csv")["path"].to_list() == ["images/0000001.png"]
     assert "could not give 1 images, e.g. image 1: AttributeError: 'str'" in capsys.readouterr().err
+    given.images[1] = "DOE"  # type: ignore[call-overload]
+    mococxr.prepare(given, format="xrv", out=tmp_path / "hidden", size=16, jobs=1, pseudonymise=True)
+    assert "could not give 1 images, e.g. (withheld)" in capsys.readouterr().err
 
 
 def test_a_dataset_out_of_range_or_with_augmentation_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import polars as pl
 from mococxr import console, files
 from mococxr.datasets import own
 from mococxr.datasets.dataset import Reader, Request, Rows, unreserved
-from mococxr.errors import InputError, Shown
+from mococxr.errors import InputError, Shown, message
 
 TABLE = "xrv.csv"
 """The table that stands beside the images."""
@@ -88,7 +88,9 @@ def on_disk(settings: Mapping[str, Any]) -> dict[str, Any]:
         if not (folder / name).is_file() and (reason := _write(folder / name, dataset, number))
     ]
     if failed:  # `prepare` knows only that the file is not there
-        console.warn(f"The dataset object could not give {len(failed):,} images, e.g. {failed[0]}")
+        text = "The dataset object could not give {count:,} images, e.g. {example}"
+        note = message(text, count=len(failed), example=failed[0])
+        console.warn(note.redacted if settings.get("pseudonymise") else note)
     return {**settings, "source": folder, "format": "xrv"}
 
 
