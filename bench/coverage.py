@@ -15,6 +15,8 @@ and an image of a negative belong to different patients. The parts:
    none; probabilities are right, and patients may have several images.
 9. `use`: intervals of likelihood ratios, observed by expected, net benefit and the smooth reliability curve, in the cells of
    `calibration` with 100 and 400 patients.
+10. `reader`: intervals of the model's sensitivity at the reader's specificity and of that less the reader's; the two are
+    taken in by the same images.
 
 A cell that is done stands in OUT/cells.jsonl and is not done again. When all cells of a part are done, its table is
 written into docs/statistics.md; until then it is printed.
@@ -67,6 +69,10 @@ def cells() -> list[Cell]:
     ]
     names = ("positives", "negatives", "auroc", "against")
     found += [{"part": part} | dict(zip(names, cell, strict=True)) for part in ("few", "margin") for cell in FEW]
+    found += [
+        {"part": "reader", "patients": n, "prevalence": p, "images": f, "specificity": s}
+        for (n, p), f, s in product(((100, 0.3), (400, 0.15)), (1, 5), (0.7, 0.9))
+    ]
     found += [{"part": "rates", "patients": n, "images": f} for n, f in product((60, 150, 500), (1, 5))]
     groups = ((10, 40, 0.95), (15, 60, 0.95), (25, 100, 0.95), (10, 40, 0.85), (200, 800, 0.85))
     found += [{"part": "gap", "positives": p, "negatives": n, "auroc": a} for p, n, a in groups]
@@ -319,6 +325,18 @@ def one_of_rates(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple
     return {rate: (np.nan, np.nan) if gap.low is None else (gap.low, gap.high) for rate, (gap,) in gaps.items()}, 0.0
 
 
+def one_of_reader(cell: Cell, rng: np.random.Generator, replicates: int) -> tuple[Found, float]:
+    """Each interval less its own truth: positives lie 1.8 above negatives for the model and 1.4 for the reader."""
+    labels, patients, own = study(cell, rng)
+    hard = np.sqrt(0.3) * own + np.sqrt(0.3) * rng.normal(size=labels.size)
+    scores, seen = (hard + np.sqrt(0.4) * rng.normal(size=labels.size) + rise * labels for rise in (1.8, 1.4))
+    cut = ndtri(cell["specificity"])
+    model, reader = ndtr(1.8 - cut), ndtr(1.4 - cut)
+    seed = int(rng.integers(1 << 31))
+    at, less = metrics.at_reader_specificity(labels, scores, seen > cut, patients, replicates, seed)
+    return beside({"model": at, "less reader": less}, {"model": model, "less reader": model - reader}), 0.0
+
+
 def ends(ways: dict[str, Callable[[], Any]]) -> Found:
     """Both ends by each way; NaN where the data do not define them."""
     found: Found = {}
@@ -333,7 +351,7 @@ def ends(ways: dict[str, Callable[[], Any]]) -> Found:
 
 ONE = {
     "interval": one_interval, "draws": one_of_draws, "paired": one_paired, "few": one_of_few, "margin": one_margin,
-    "gap": one_gap, "calibration": one_calibration, "rates": one_of_rates, "use": one_of_use,
+    "gap": one_gap, "calibration": one_calibration, "rates": one_of_rates, "use": one_of_use, "reader": one_of_reader,
 }  # fmt: skip
 
 
@@ -372,6 +390,7 @@ TITLES = {
     "few": "Share whose 95 % interval holds the true difference of two arms, few positives",
     "margin": "Share in which a loss as large as the margin is called not worse (2.5 % wanted)",
     "calibration": "Share whose 95 % interval holds the truth: calibration, and a threshold",
+    "reader": "Share whose 95 % interval holds the truth: the model's sensitivity at the reader's specificity",
     "use": "Share whose 95 % interval holds the truth: likelihood ratios, O/E, net benefit, smooth reliability curve",
     "rates": "Share in which the gap of a group in a rate to one of 1,000 patients is flagged (5 % wanted)",
     "gap": "Share in which the gap of a group to one of 200 positives and 800 negatives is flagged (5 % wanted)",

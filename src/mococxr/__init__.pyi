@@ -617,6 +617,7 @@ def evaluate(
     target_difference: float = 0.03,
     validation: str | PathLike[str] | Frame | None = None,
     threshold: str | None = None,
+    reader: str | Sequence[str] = (),
     prevalence: float | None = None,
     calibration: bool = False,
     calibrate: Literal["none", "platt", "isotonic", "temperature"] = "none",
@@ -649,6 +650,8 @@ def evaluate(
             default: 0.03]
         validation: Table of other patients, to fit --threshold and --calibrate. [default: none]
         threshold: Decision threshold: a score, or youden or sensitivity=VALUE on --validation. [default:
+            none]
+        reader: Column of a reader's calls, 1 or 0, beside the model at its threshold (repeatable). [default:
             none]
         prevalence: Prevalence at which to give PPV and NPV, too. [above 0 and below 1; default: none]
         calibration: Brier score, calibration error, slope, intercept and reliability curve. [default: off]

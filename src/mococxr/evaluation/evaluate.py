@@ -16,6 +16,7 @@ from mococxr import console, files, metrics
 from mococxr.errors import InputError, UndefinedError
 from mococxr.evaluation.comparing import Pair, compared, make_pair, measured
 from mococxr.evaluation.predictions import PredictionFile, Rows, Table, paired
+from mococxr.evaluation.readers import reader_block
 from mococxr.evaluation.summary import summary
 from mococxr.measure import comparison, operating, subgroups
 from mococxr.measure.measures import Block, Resampling, averages
@@ -72,7 +73,8 @@ def _read(
 ) -> tuple[Table, Table | None, Table | None]:
     """One label of the table, of the second table and of the validation table, whose images are joined to units."""
     columns = (label, score, settings.patient)
-    table = inputs[settings.predictions].table(*columns, settings.key, settings.subgroup, settings.study)
+    file = inputs[settings.predictions]
+    table = file.table(*columns, settings.key, settings.subgroup, settings.study, settings.reader)
     second, validation = (
         None if path is None else inputs[path].table(*columns, key, (), settings.study)
         for path, key in ((settings.against, settings.key), (settings.validation, None))
@@ -103,6 +105,10 @@ def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
         raise InputError(f"--unit {settings.unit} needs the patients.", "Give --patient COLUMN.")
     if (settings.unit == "study") != (settings.study is not None):
         raise InputError("--unit study and --study COLUMN belong together.", "Give both, or leave both out.")
+    if settings.reader and (settings.threshold is None or len(settings.label) > 1):
+        raise InputError(
+            "--reader needs --threshold and one --label.", "Give both: a reader is held against one model's calls."
+        )
     rule = None if settings.threshold is None else _read_rule(settings.threshold)
     _check_validation(rule, settings)
     return rule
@@ -188,6 +194,11 @@ def _label_block(
     if rule is not None:
         block["operating_point"] = _operating_block(rule, rows, validation, settings.prevalence, how)
         block["operating_point"]["difference"] = _at_threshold(rule, pair, how)
+        threshold = block["operating_point"]["threshold"]
+        block["operating_point"]["readers"] = [
+            reader_block(name, rows, reads[table.known], threshold, how)
+            for name, reads in (table.reads.items() if threshold is not None else ())
+        ]
     probabilities = None
     if settings.calibration or settings.calibrate != "none":
         block["calibration"], probabilities = _calibration_block(settings.calibrate, rows, validation, how, score)

@@ -5,7 +5,7 @@ Rows are counted from 1 below the header in every message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class Table:
     """One label and score of a file, in its order. Labels are 1, 0, -1 (uncertain) or NaN (blank).
 
     `groups`: column -> the group of each row as the file has it, null where blank. `left_out`: rows that are blank, and
-    uncertain, in the file.
+    uncertain, in the file. `reads`: column -> what a reader called each row, as the labels.
     """
 
     path: Path
@@ -74,6 +74,7 @@ class Table:
     groups: dict[str, pl.Series]
     studies: NDArray | None = None
     left_out: tuple[int, int] = (0, 0)
+    reads: dict[str, Floats] = field(default_factory=dict)
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -95,10 +96,16 @@ class Table:
         units = np.unique(number_N[known])
         labels[units], scores[units], _ = join_units(images.filter(known), self.scores[known], unit, how)
         groups = {name: unit_values(images, values, unit) for name, values in self.groups.items()}
+        reads = {}
+        for name, values in self.reads.items():
+            read = known & np.isin(values, (0, 1))
+            reads[name] = np.full(first.size, np.nan)
+            np.fmax.at(reads[name], number_N[read], values[read])  # positive where any image of the unit was called so
         assert self.patients is not None  # asked for with the settings
         return replace(
-            self, labels=labels, scores=scores, patients=self.patients[first], keys=None, groups=groups, studies=None
-        )
+            self, labels=labels, scores=scores, patients=self.patients[first], keys=None, groups=groups, studies=None,
+            reads=reads,
+        )  # fmt: skip
 
     def rows(self) -> Rows:
         """The rows whose label is known; where no patient is named, each row is one.
@@ -151,6 +158,7 @@ class PredictionFile:
         key: str | None,
         groups: tuple[str, ...] = (),
         study: str | None = None,
+        readers: tuple[str, ...] = (),
     ) -> Table:
         """The named columns; scores and patients are checked on the rows whose label is 1 or 0.
 
@@ -168,7 +176,8 @@ class PredictionFile:
         left_out = int(np.isnan(labels).sum()), int((labels == -1).sum())
         studies = self._names(study, known) if study else None
         by_name = {name: self._groups(name) for name in groups}
-        return Table(self.path, label, labels, scores, patients, keys, by_name, studies, left_out)
+        reads = {name: self._labels(name) for name in readers}
+        return Table(self.path, label, labels, scores, patients, keys, by_name, studies, left_out, reads)
 
     def _labels(self, column: str) -> Floats:
         """1, 0, -1 or NaN where blank."""

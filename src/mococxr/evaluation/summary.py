@@ -106,7 +106,26 @@ def _operating_lines(point: Block) -> list[str]:
     if elsewhere := point["elsewhere"]:
         share = f"at {100 * elsewhere['prevalence']:g} % positive"
         lines += [_line(f"  {name.upper()} {share}", {**elsewhere[name], "method": None}) for name in ("ppv", "npv")]
+    for reader in point["readers"]:
+        lines += _reader_lines(reader)
     return lines
+
+
+def _reader_lines(block: Block) -> list[str]:
+    left = f", {block['left_out']} not read" if block["left_out"] else ""
+    head = f"Reader {block['reader']}: {block['n']} read{left}"
+    if block["model"] is None:
+        return [f"{head}. Not compared: {block['reason']}"]
+    lines = [head]
+    for share in ("sensitivity", "specificity"):
+        less = block["difference"][share]
+        p = "" if less["p"] is None else f", p {less['p']:.2g}"
+        lines.append(_line(f"  {share}, reader", {**block[share], "method": None}))
+        lines.append(_line(f"  {share}, model", {**block["model"][share], "method": None}))
+        lines.append(_line(f"  {share}, model less reader", {**less, "method": None}) + p)
+    at = block["at_reader_specificity"]
+    lines.append(_line("  model's sensitivity at reader's specificity", {**at["sensitivity"], "method": None}))
+    return [*lines, _line("  less the reader's", {**at["difference"], "method": None})]
 
 
 def _calibration_lines(block: Block) -> list[str]:

@@ -75,6 +75,7 @@ from mococxr.metrics.ranking import (
     value_of,
     values_of,
 )
+from mococxr.metrics.readers import at_reader_specificity
 from mococxr.metrics.smooth_calibration import SmoothPoint, smooth_calibration
 from mococxr.metrics.subgroups import Gap, Group, Subgroups, age_bands, subgroups
 from mococxr.metrics.variance import VarianceSplit, split_difference, variance_split

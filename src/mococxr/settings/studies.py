@@ -101,6 +101,9 @@ class EvaluateSettings(Seeded):
     threshold: str | None = _operating_point(
         "Decision threshold: a score, or youden or sensitivity=VALUE on --validation.", None
     )
+    reader: tuple[str, ...] = _operating_point(
+        "Column of a reader's calls, 1 or 0, beside the model at its threshold (repeatable).", ()
+    )
     prevalence: float | None = _operating_point("Prevalence at which to give PPV and NPV, too.", None, above=0, below=1)
     calibration: bool = _operating_point(
         "Brier score, calibration error, slope, intercept and reliability curve.", False
