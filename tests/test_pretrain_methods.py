@@ -278,6 +278,7 @@ def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(synthetic
     assert len(read_log(whole)) == 5
 
 
+@pytest.mark.slow
 def test_methods_are_studied_and_reported_side_by_side(synthetic_store, tmp_path):
     arms = []
     for name in METHODS:

@@ -51,11 +51,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shenzhen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shenzhen(tmp_path_factory.mktemp("shenzhen"))
-
-
-def write_shenzhen(out: Path) -> Path:
     """The half of the paper with few figures, which are drawn."""
+    out = tmp_path_factory.mktemp("shenzhen")
     write_page(fake_reproduction(out, "shenzhen", ("*",), synthetic=False, departures=[]))
     return out
 
@@ -251,12 +248,14 @@ def test_the_page_stands_alone_and_is_well_formed(dataset: str, made: Path, shen
         assert (out / name).exists() or name.endswith("report.html")
 
 
-def test_the_same_folder_gives_the_same_bytes(shenzhen: Path, tmp_path: Path) -> None:
-    again = write_shenzhen(tmp_path / "again")
-    files = [p.relative_to(shenzhen) for d in ("tables", "figures") for p in sorted((shenzhen / d).iterdir())]
-    assert sum(file.parts[0] == "figures" for file in files) >= 4
+def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    for out in (first, again):
+        write_page(fake_reproduction(out, "shenzhen", ("*/resnet18/linear/*",), synthetic=False, departures=[]))
+    files = [p.relative_to(first) for d in ("tables", "figures") for p in sorted((first / d).iterdir())]
+    assert sum(file.parts[0] == "figures" for file in files) >= 1
     for file in (*files, Path("index.html")):
-        assert (shenzhen / file).read_bytes() == (again / file).read_bytes(), file
+        assert (first / file).read_bytes() == (again / file).read_bytes(), file
 
 
 @pytest.mark.usefixtures("no_pictures")
