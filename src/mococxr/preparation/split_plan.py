@@ -115,11 +115,7 @@ def decide(
     if split_file is not None:
         return _stated(dataset, split_file, by_hash, f"by hash {words}, seed {seed}", pseudonyms)
     refuse_few(len(by_hash), shares)
-    plan = SplitPlan(f"by hash of patient {words}, seed {seed}", by_hash, shares, seed, fills)
-    if shares[0] > 0 and "train" not in set(by_hash["split"]):
-        text = "By --split-seed {seed} none of the {count:,} patients is in train."
-        raise InputError(text, "Of these three, {ways}", seed=seed, count=len(by_hash), ways=Shown(plan._way_out()))
-    return plan
+    return SplitPlan(f"by hash of patient {words}, seed {seed}", by_hash, shares, seed, fills)
 
 
 def _by_hash(
