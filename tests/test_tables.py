@@ -81,8 +81,8 @@ def test_a_row_is_found_by_its_line_in_the_file(tmp_path: Path) -> None:
     assert table.lines.to_list() == [4, 8, 9]
     assert table["note"].to_list() == ["two\nlines", 'he said "no"', "x"]
     assert table.describe_row(1) == "table.csv, row 2 (line 8)"
-    plain = read_table(save(tmp_path, "path,note\n\na.png,1\n\n\nb.png,2\n"))
-    assert plain.lines.to_list() == [3, 6]
+    plain = read_table(save(tmp_path, "\n,\npath,note\n\na.png,1\n\n\nb.png,2\n"))
+    assert plain.lines.to_list() == [5, 8]
 
 
 DAMAGED = {
@@ -164,6 +164,11 @@ def test_a_header_is_read_without_the_rest_though_a_letter_be_cut(tmp_path: Path
             text = " " * blanks + "path,\u00dcbersicht\n" + "\u00fc.png,\U0001f4a9\n" * 30_000
             assert tables.header(save(tmp_path, text.encode(encoding))) == ["path", "\u00dcbersicht"]
     assert tables.header(save(tmp_path, "path,\u00dc\na.png,1")) == ["path", "\u00dc"]
+
+
+def test_zeros_that_were_kept_by_a_formula_are_kept(tmp_path: Path) -> None:
+    for text in ('accession;TB\n="0012";1\n="0x";0\n', 'accession,TB\n"=""0012""",1\n"=""0x""",0\n'):
+        assert read_table(save(tmp_path, text))["accession"].to_list() == ["0012", "0x"]
 
 
 def test_a_comma_is_a_decimal_one_only_where_it_cannot_be_another() -> None:

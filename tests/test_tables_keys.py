@@ -51,6 +51,7 @@ def test_digits_that_are_two_keys_match_neither() -> None:
     assert matched(["7", "07"], ["007"]) == ["7", "07"]
     assert matched(["007", "7"], ["007"]) == ["007", "7"]
     assert matched(["A7", "0"], ["A007", "000"]) == ["A7", "000"]
+    assert matched(["'0007", "'8"], ["0007", "008"]) == ["0007", "008"]
     assert "rounded" in keys.notes(pl.Series(["1.23457E+11"]), "accession", 0)[0]
 
 

@@ -44,6 +44,12 @@ def test_a_workbook_has_the_cells_of_its_first_sheet(tmp_path: Path) -> None:
     assert any("the sheet 'Sheet' is read; not read: 'notes'" in note for note in table.notes)
 
 
+def test_a_page_of_remarks_before_the_table_is_not_the_table(tmp_path: Path) -> None:
+    path = save(tmp_path / "t.xlsx", ["Made by me"], ["on Monday"], labels=[NAMES, *ROWS])
+    assert read_table(path).frame.columns == NAMES == tables.header(path)
+    assert any("the sheet 'labels' is read; not read: 'Sheet'" in note for note in read_table(path).notes)
+
+
 def test_cells_of_a_workbook_are_written_as_they_are_shown(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.active

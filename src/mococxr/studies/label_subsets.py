@@ -85,7 +85,11 @@ def _table_rows(table: Path, store: Store) -> NDArray[np.int64]:
     """The store's rows that a table names, in order."""
     read = read_table(table)
     images = pl.DataFrame({"path": read["path"], "patient": identifiers(read["patient"])})
-    images = images.filter(pl.col("path").is_not_null())
+    for note in read.notes:
+        console.say(note)
+    if blank := images["path"].null_count():
+        console.say(f"{table.name}: {blank:,} rows name no image.")
+        images = images.filter(pl.col("path").is_not_null())
     index = store.index.select("row", "path", "patient")
     matched = images.join(index.select("row", "path"), on="path", how="left", maintain_order="left")
     if matched["row"].null_count():

@@ -8,7 +8,7 @@ from mococxr.errors import Shown, message
 
 
 def as_known(keys: pl.Series, known: pl.Series) -> tuple[pl.Series, int]:
-    """Keys as they are in `known`, also where a spreadsheet made numbers of them: `12` and `12.0` for `00012`.
+    """Keys as they are in `known`, also where a spreadsheet made numbers of them: `12`, `12.0` and `'12` for `00012`.
 
     Only where there is no doubt: one key of each side has these digits, and none of them is the same on both.
 
@@ -32,7 +32,7 @@ def as_known(keys: pl.Series, known: pl.Series) -> tuple[pl.Series, int]:
 def _by_digits(keys: pl.Series) -> pl.DataFrame:
     """`key, digits` of the keys that are whole numbers, where only one key has these digits."""
     distinct = keys.drop_nulls().unique()
-    digits = distinct.str.extract(r"^0*(\d+?)(?:\.0+)?$", 1)
+    digits = distinct.str.extract(r"^'?0*(\d+?)(?:\.0+)?$", 1)
     return pl.DataFrame({"key": distinct, "digits": digits}).drop_nulls().filter(pl.col("digits").is_unique())
 
 

@@ -32,7 +32,7 @@ _WITHOUT_VALUE = re.compile(
 
 
 def read_sheet(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
-    """The cells of the first sheet that is not blank, and what is to be said of it.
+    """The cells of the first sheet whose first row has two values or more, and what is to be said of it.
 
     Raises:
         InputError: no workbook, damaged, too large, blank, or openpyxl is not installed.
@@ -57,7 +57,10 @@ def sheet_names(data: bytes, path: Path) -> list[str]:
         _checked_size(data, path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return next((values for sheet in _sheets(data) for _, values in _records(sheet, path) if any(values)), [])
+            sheets = _sheets(data)
+            sheet = next((sheet for sheet in sheets if _width(sheet, path) > 1), None)
+            rows = (values for other in ([sheet] if sheet else sheets) for _, values in _records(other, path))
+            return next(filter(any, rows), [])
     except Exception:  # what is wrong is said when the table is read
         return []
 
@@ -108,10 +111,11 @@ def _read(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
         raise InputError(
             "{path} is empty.", "Give a workbook whose first sheet has a header and one row per image.", path=path
         )
-    sheet, notes = filled[0], []
+    sheet = next((sheet for sheet in filled if _width(sheet, path) > 1), filled[0])
+    notes = []
     if len(filled) > 1:
         text = "{table}: the sheet {name!r} is read; not read: {others}."
-        others = ", ".join(repr(other.title) for other in filled[1:])
+        others = ", ".join(repr(other.title) for other in filled if other is not sheet)
         notes.append(message(text, table=path.name, name=sheet.title, others=others))
     with zipfile.ZipFile(BytesIO(data)) as archive:
         uncounted = len(_WITHOUT_VALUE.findall(archive.read(sheet._worksheet_path)))
@@ -119,6 +123,11 @@ def _read(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
         text = "{table}: {count:,} formulas have no value and are blank: open the workbook in Excel and save it."
         notes.append(message(text, table=path.name, count=uncounted))
     return from_records(_records(sheet, path), path, "row {line} of the sheet"), notes
+
+
+def _width(sheet: Any, path: Path) -> int:
+    """The values in the first row of a sheet that is not blank; a page of remarks has one."""
+    return next((sum(map(bool, values)) for _, values in _records(sheet, path) if any(values)), 0)
 
 
 def _records(sheet: Any, path: Path) -> Iterator[tuple[int, list[str]]]:

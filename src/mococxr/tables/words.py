@@ -37,8 +37,10 @@ _VIEWS = {
 
 
 def trimmed(text: pl.Series) -> pl.Series:
-    """Without blanks around; blank is null."""
+    """Without blanks around; blank is null. `="0012"`, which keeps spreadsheets from dropping zeros, is 0012."""
     text = text.str.strip_chars()
+    if text.str.starts_with('="').any():
+        text = text.str.replace(r'^="([^"]*)"$', "$1").str.strip_chars()
     return text.set(text == "", None)
 
 
