@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from dicom_images import described, image, saved, tables
+from mococxr.classifier.saved import Model
 from mococxr.errors import ImageError, InputError
 from mococxr.images import Reading, decode, read_image
 from mococxr.images.dicom import header, rejection_reason
@@ -133,3 +134,10 @@ def test_for_processing_is_remarked_and_read() -> None:
     found = decode(image(CELLS, BitsStored=12, PresentationIntentType="FOR PROCESSING"), Reading())
     assert found.remarks == (FOR_PROCESSING,)
     assert found.pixels.max() == 255
+
+
+@pytest.mark.parametrize("stated", [True, False, None])
+def test_a_model_reads_the_parts_that_its_store_did(stated: bool | None) -> None:
+    how = {"depth": "full", "voi": "first", "frames": "first"} | ({} if stated is None else {"any_body_part": stated})
+    ensemble: Any = None
+    assert Model({"preprocessing": how}, ensemble).reading.any_body_part == bool(stated)
