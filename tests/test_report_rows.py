@@ -148,6 +148,14 @@ def test_a_difference_is_given_over_patients_and_over_all_that_was_repeated(
     assert [over.word for over in verdict.over] == ["better", "no difference shown"]
 
 
+def test_the_page_points_to_the_errors_and_names_no_image(study: StudyResults) -> None:
+    assert any(line.startswith("errors.csv lists the wrong calls") for line in calibration(study)["lines"])
+    assert "39" in [row[1] for row in manuscript.checklist(study).rows]
+    page = render_page(study)
+    assert "secret.png" not in page
+    assert "nobody" not in page
+
+
 def gated(root: Path, p: str) -> StudyResults:
     """A study of two targets whose primary comparison was named in advance and has this p."""
     folder = fake_study(root, arms=("moco", "imagenet"), modes=("linear",), recorded={"prespecified": True})

@@ -346,6 +346,28 @@ def test_the_spread_of_decisions_is_that_of_every_trial_at_its_own_threshold_and
             assert found == pytest.approx([column[0], np.median(column), column.min(), column.max()], abs=1e-5)
 
 
+@pytest.mark.parametrize("unit", ["image", "patient"])
+def test_the_errors_listed_are_the_wrong_calls_farthest_from_the_threshold(tmp_path, unit):
+    scored = scored_study(tmp_path, fractions=(1.0,), seed=4)
+    judged(scored, judging(replicates=200, unit=unit), fractions=(1.0,))
+    for arm in ("imagenet", "moco"):
+        table = scored.images(names(arm, 1.0)[0])
+        if unit == "patient":
+            table = table.group_by("patient").agg(pl.col("label").max(), pl.col("score").max())
+        threshold = read(scored, "calibration", arm=arm)[0]["threshold"]
+        for kind, label in (("false negative", 1), ("false positive", 0)):
+            wrong = table.filter((pl.col("label") == label) & ((pl.col("score") >= threshold) == (label == 0)))
+            worst = wrong.sort("score", descending=label == 0).head(10)
+            rows = read(scored, "errors", arm=arm, kind=kind)
+            assert [row["rank"] for row in rows] == list(range(1, len(worst) + 1))
+            assert [row["score"] for row in rows] == pytest.approx(worst["score"].to_list())
+            assert [row["patient"] for row in rows] == worst["patient"].to_list()
+            assert [row["path"] for row in rows] == (
+                worst["path"].to_list() if unit == "image" else [None] * len(worst)
+            )
+            assert all(0 < row["probability"] < 1 for row in rows)
+
+
 def platt_loss(ab: np.ndarray, x: np.ndarray, soft: np.ndarray) -> float:
     line = ab[0] * x + ab[1]
     return float(np.mean(np.logaddexp(0, line) - soft * line))

@@ -48,7 +48,9 @@ def unit_values(images: pl.DataFrame, values: pl.Series, unit: str) -> pl.Series
 
 
 def unit_numbers(images: pl.DataFrame, unit: str) -> NDArray[np.int64]:
-    """The unit of each image, numbered from 1 in the order of patient and study."""
+    """The unit of each image, numbered from 1: images in their order, others in that of patient and study."""
+    if unit == "image":
+        return np.arange(1, images.height + 1)
     names = ["patient"] if unit == "patient" else ["patient", "study"]
     return images.select(pl.struct(names).rank("dense")).to_series().to_numpy().astype(np.int64)
 

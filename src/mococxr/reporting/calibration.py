@@ -70,6 +70,11 @@ def _lines(study: StudyResults, rows: list[Row], unit: str) -> list[str]:
             f"The threshold is the one that reaches a sensitivity of {fmt.share(min(sensitivities))} on the validation "
             f"{unit}; on test {unit} it may reach more or less."
         )
+    if study.rows("errors"):
+        lines.append(
+            f"errors.csv lists the wrong calls of each classifier whose scores are farthest from the threshold: test {unit} "
+            "to look at. They are named there alone."
+        )
     reasons = [(row, row["reason"].rstrip(".")) for row in rows if row["reason"]]
     return [*lines, *dict.fromkeys(f"{arm_label(study, row['arm'])}, {row['target']}: {why}." for row, why in reasons)]
 

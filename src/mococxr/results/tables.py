@@ -221,6 +221,13 @@ TABLES: Mapping[str, Columns] = {
         )
         | _REASON
     ),
+    "errors": (
+        _CELL
+        | _columns(pl.String, True, kind="false negative or false positive, of the first draw's classifier")
+        | _columns(pl.Int64, True, rank="1 for the score that is farthest from the threshold; 10 of a kind at the most")
+        | _number(score="of the classifier", probability="calibrated")
+        | _text(path="of the image, where images are judged", patient="its patient", study="its study, where known")
+    ),
     "threshold_differences": (
         _PAIR
         | _columns(pl.String, True, rate="sensitivity or specificity, each arm at its own threshold")

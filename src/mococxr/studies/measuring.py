@@ -22,7 +22,14 @@ from mococxr.store import Store
 from mococxr.studies import comparisons
 from mococxr.studies.cells import Key, Measured, cell_names, cell_row, measure
 from mococxr.studies.design import Design
-from mococxr.studies.operating import Classifier, classifiers_of, decision_row, operating_rows, threshold_rows
+from mococxr.studies.operating import (
+    Classifier,
+    classifiers_of,
+    decision_row,
+    error_rows,
+    operating_rows,
+    threshold_rows,
+)
 
 Rows = list[Record]
 ACROSS = {"linear": "finetune"}
@@ -88,6 +95,7 @@ def _add_target(
         every = classifiers_of(out, key, measured)
         classifier = classifiers[key] = every[0]
         tables["decisions"].append(decision_row(key, every, measured))
+        tables["errors"] += error_rows(key, classifier, measured)
         for name, rows in operating_rows(key, classifier, measured).items():
             tables[name] += rows
         groups_of, rates_of = subgroup_rows(key, measured, units, classifier)

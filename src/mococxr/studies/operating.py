@@ -14,7 +14,7 @@ from mococxr import metrics
 from mococxr.errors import UndefinedError
 from mococxr.measure import operating
 from mococxr.measure.measures import columns
-from mococxr.measure.units import join_units
+from mococxr.measure.units import join_units, unit_numbers
 from mococxr.results import Row as Record
 from mococxr.studies.cells import LEVEL, Floats, Key, Measured, cell_names
 from mococxr.studies.trial import validation_path
@@ -154,6 +154,32 @@ def _calibrated(row: Record, key: Key, probabilities: Floats, measured: Measured
 
 
 WITH_REASON = (*operating.CALIBRATION, "smooth")
+
+
+ERRORS = 10
+"""Errors of each kind and cell that are listed."""
+
+
+def error_rows(key: Key, classifier: Classifier, measured: Measured) -> list[Record]:
+    """Rows of `errors.csv` about one cell: the wrong calls whose scores are farthest from the threshold."""
+    called, scores = classifier.called, classifier.scores
+    if called is None or scores is None or measured.images is None:
+        return []
+    first = np.unique(unit_numbers(measured.images, measured.how.unit), return_index=True)[1]
+    positive, p = measured.labels == 1, classifier.probabilities
+    rows = []
+    for kind, wrong, falling in (("false negative", positive & ~called, 1), ("false positive", ~positive & called, -1)):
+        units = np.flatnonzero(wrong)
+        for rank, unit in enumerate(units[np.argsort(falling * scores[units], kind="stable")][:ERRORS]):
+            image = measured.images.row(int(first[unit]), named=True)
+            of_unit = {name: image[name] for name in NAMES[measured.how.unit]}
+            row = {"kind": kind, "rank": rank + 1, "score": scores[unit], "probability": None if p is None else p[unit]}
+            rows.append(cell_names(key) | row | of_unit)
+    return rows
+
+
+NAMES = {"image": ("path", "patient", "study"), "study": ("patient", "study"), "patient": ("patient",)}
+"""Unit -> what names it."""
 
 
 def threshold_rows(key: Key, reference: str, measured: Measured, classifiers: Mapping[Key, Classifier]) -> list[Record]:
