@@ -91,8 +91,8 @@ def test_evaluate_reads_labels_in_words_and_says_what_was_unknown(tmp_path: Path
 
 
 def test_sex_and_view_have_one_meaning_in_all_tables() -> None:
-    sexes = tables.sexes(pl.Series(["male", "F", "Woman", "U", "unknown", "X", " m ", None]))
-    assert sexes.to_list() == ["M", "F", "F", None, None, None, "M", None]
+    sexes = tables.sexes(pl.Series(["male", "F", "Woman", "U", "unknown", "X", " m ", None, "MÄNNLICH", "weiblich"]))
+    assert sexes.to_list() == ["M", "F", "F", None, None, None, "M", None, "M", "F"]
     views = tables.views(pl.Series(["ap", "PA", "LL", "lat", "AP_HORIZONTAL", "UNK", "u", "frontal", "oblique"]))
     assert views.to_list() == ["AP", "PA", "Lateral", "Lateral", "AP", None, None, "Frontal", "oblique"]
 

@@ -21,8 +21,8 @@ NEGATIVE = frozenset({"0", "false", "f", "no", "n", "negative", "neg", "absent",
 UNCERTAIN = frozenset({"-1", "uncertain", "equivocal", "indeterminate"})
 LABEL_VALUES = (1.0, 0.0, -1.0)
 _SEXES = {
-    **dict.fromkeys(("m", "male", "man", "boy", "masculine"), "M"),
-    **dict.fromkeys(("f", "female", "woman", "girl", "feminine"), "F"),
+    **dict.fromkeys(("m", "male", "man", "boy", "männlich", "maennlich", "masculino", "masculin", "hombre"), "M"),
+    **dict.fromkeys(("f", "female", "woman", "girl", "w", "weiblich", "femenino", "féminin", "mujer"), "F"),
     **dict.fromkeys(("u", ""), None),
 }
 _VIEWS = {
@@ -30,7 +30,7 @@ _VIEWS = {
         ("ap", "ap horizontal", "ap supine", "ap erect", "ap portable", "anteroposterior", "antero posterior"), "AP"
     ),
     **dict.fromkeys(("pa", "pa erect", "posteroanterior", "postero anterior"), "PA"),
-    **dict.fromkeys(("l", "ll", "rl", "lat", "lateral", "left lateral", "right lateral"), "Lateral"),
+    **dict.fromkeys(("l", "ll", "rl", "lat", "lateral", "left lateral", "right lateral", "seitlich"), "Lateral"),
     "frontal": "Frontal",
     **dict.fromkeys(("u", "exclude", ""), None),
 }
