@@ -171,6 +171,13 @@ def test_zeros_that_were_kept_by_a_formula_are_kept(tmp_path: Path) -> None:
         assert read_table(save(tmp_path, text))["accession"].to_list() == ["0012", "0x"]
 
 
+def test_a_column_is_found_whatever_its_case_where_that_is_clear(tmp_path: Path) -> None:
+    table = read_table(save(tmp_path, "path,TB,tb,Sex\na.png,1,0,F\n"))
+    assert (table["TB"].item(), table["tb"].item(), table["sex"].item()) == ("1", "0", "F")
+    with pytest.raises(InputError, match="TB and tb, which differ by case only"):
+        table["Tb"]
+
+
 def test_a_comma_is_a_decimal_one_only_where_it_cannot_be_another() -> None:
     assert tables.numbers(pl.Series(["0,5", "1,25", "3", None])).to_list() == [0.5, 1.25, 3, None]
     assert tables.numbers(pl.Series(["1,234", "0,123"])).to_list() == [1.234, 0.123]

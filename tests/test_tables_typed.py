@@ -15,7 +15,7 @@ import pytest
 import mococxr
 from mococxr import tables
 from mococxr.errors import InputError
-from mococxr.tables import content, frames, read_table, sheets, words
+from mococxr.tables import frames, read_table, sheets, words
 from small_images import write_images
 
 ROWS: list[list[Any]] = [["a.png", "P1", 1, 0.5], ["b.png", "P2", 0, 0.25], ["c.png", "P3", None, 1]]
@@ -102,7 +102,7 @@ def test_a_workbook_is_refused_by_what_it_unpacks_to_and_by_its_cells(
     monkeypatch.setattr(sheets, "MOST_CELLS", 100)
     with pytest.raises(InputError, match="too many cells"):
         read_table(path)
-    monkeypatch.setattr(content, "LARGEST", 10_000)
+    monkeypatch.setattr(sheets, "MOST_BYTES", 10_000)
     with pytest.raises(InputError, match="unpacks to"):
         read_table(path)
 

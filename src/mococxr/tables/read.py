@@ -61,14 +61,17 @@ class Table:
         """The column of that name: as written, else whatever its case.
 
         Raises:
-            InputError: there is none; the text gives the nearest names.
+            InputError: there is none (the text gives the nearest names), or several that differ by case only.
         """
         columns, name = self.frame.columns, tidy_name(name)
-        lower = {column.lower(): column for column in reversed(columns)}
-        if name in columns:
-            return name
-        if name.lower() in lower:
-            return lower[name.lower()]
+        alike = [column for column in columns if column.lower() == name.lower()]
+        if name in columns or len(alike) == 1:
+            return name if name in columns else alike[0]
+        if alike:
+            raise InputError(
+                "{path} has the columns {names}, which differ by case only.", "Write the one that is meant as it is there.",
+                path=self.path, names=" and ".join(alike),
+            )  # fmt: skip
         if name in self.wide:
             raise InputError(
                 "{path}, column {name!r} holds {kind}.", "Give a column of numbers or text.",

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mococxr.errors import InputError, Shown, message
-from mococxr.tables import content
 from mococxr.tables.text import Cells, from_records
 
 MOST_ROWS = 1 << 20
 """Rows of a sheet in Excel; a damaged one may name others."""
 MOST_CELLS = 1 << 26
+MOST_BYTES = 1 << 28
+"""Bytes that a workbook may unpack to; its words are held in memory while it is read."""
 _OTHERS = (
     ("xl/workbook.bin", "a binary Excel workbook (.xlsb)"),
     ("content.xml", "an OpenDocument file"),
@@ -69,7 +70,7 @@ def _checked_size(data: bytes, path: Path) -> int:
     """The bytes that a workbook unpacks to.
 
     Raises:
-        InputError: it is another kind of file, or unpacks to more than `content.LARGEST`.
+        InputError: it is another kind of file, or unpacks to more than `MOST_BYTES`.
     """
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
@@ -83,10 +84,10 @@ def _checked_size(data: bytes, path: Path) -> int:
             path=path, kind=Shown(kind),
         )  # fmt: skip
     size = sum(members.values())
-    if size > content.LARGEST:
+    if size > MOST_BYTES:
         raise InputError(
             "{path} unpacks to {size:,} MB, more than {most:,}.", "Save the table as CSV (UTF-8).",
-            path=path, size=size >> 20, most=content.LARGEST >> 20,
+            path=path, size=size >> 20, most=MOST_BYTES >> 20,
         )  # fmt: skip
     return size
 
