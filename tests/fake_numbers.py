@@ -222,9 +222,12 @@ def _rates(row: Row) -> list[Row]:
             if group.get("auroc") is None:
                 rows.append(names | {"rate": rate, "reason": FEW})
                 continue
-            gap = {} if group.get("gap") is None else _ends("gap", group["gap"]) | {"p_holm": 0.2}
+            gap = {
+                name: group[name] for name in ("gap", "gap_low", "gap_high", "p_holm") if group.get("gap") is not None
+            }
             flagged = {"flagged": int(bool(group["gap"]))} if gap else {}
-            rows.append(names | {"rate": rate} | _ends("value", value) | gap | flagged)
+            ends = {"value": value, "value_low": value - 0.03, "value_high": value + 0.03}
+            rows.append(names | {"rate": rate} | ends | gap | flagged)
     return rows
 
 

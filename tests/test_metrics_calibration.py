@@ -228,3 +228,12 @@ def test_probabilities_that_separate_the_classes_have_no_slope_and_say_so():
     assert found.slope.value is None
     assert "separate" in found.slope.reason
     assert found.brier.value == pytest.approx((15 * 0.04 + 15 * 0.01) / 30)
+
+
+def test_squares_that_are_equal_but_for_rounding_have_no_interval():
+    labels = np.tile([1, 0], 60)
+    found = metrics.calibration(labels, labels * 0.6 + 0.2, np.arange(120) // 2, replicates=50)
+    assert (found.brier.value, found.brier.low) == (pytest.approx(0.04), None)
+    assert "all squares are equal" in found.brier.reason
+    assert found.intercept.low is found.observed_expected.low is None  # a patient's two images are wrong by as much
+    assert "together as expected" in found.intercept.reason

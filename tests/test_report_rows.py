@@ -241,13 +241,14 @@ def test_the_table_at_the_threshold_counts_every_image_once(study: StudyResults)
 def test_calibration_and_other_prevalences_are_those_of_the_files(study: StudyResults, tmp_path: Path) -> None:
     tables = dict(calibration(study)["tables"])
     line = ["Pneumonia, linear", "MoCo", "1 %"]
-    numbers = ["0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930", "0.080", "1.060 (0.940 to 1.190)"]
+    numbers = ["0.110 (0.080 to 0.140)", "0.040 (0.010 to 0.070)", "0.025", "0.930", "0.080"]
     assert tables["Probabilities (calibration.csv)"].rows[0] == line + numbers
     spread = tables["Over all label subsets and pretraining runs (decisions.csv)"]
-    assert spread.rows[0][3:6] == ["5", "0.410; 0.390 (0.350 to 0.410)", "91.0 %; 89.0 % (85.0 % to 91.0 %)"]
-    at = tables["At the threshold (calibration.csv)"]
-    assert at.head[-2:] == ["LR+", "LR−"]
-    assert at.rows[0][-2:] == ["4.140 (3.520 to 4.900)", "0.120 (0.080 to 0.170)"]
+    assert spread.rows[0][3:] == ["Threshold", "5", "0.410", "0.390", "0.350 to 0.410"]
+    assert spread.rows[1][3:] == ["Sensitivity", "5", "91.0 %", "89.0 %", "85.0 % to 91.0 %"]
+    ratios = tables["Ratios (calibration.csv)"]
+    assert ratios.head[3:] == ["LR+", "LR−", "Observed / expected"]
+    assert ratios.rows[0][3:] == ["4.140 (3.520 to 4.900)", "0.120 (0.080 to 0.170)", "1.060 (0.940 to 1.190)"]
     benefit = tables["Net benefit (decision_curve.csv)"]
     assert [row[3] for row in benefit.rows[:4]] == ["5 %", "10 %", "20 %", "50 %"]
     assert benefit.rows[3][4:] == ["0.442 (0.412 to 0.472)", "0.167 (0.137 to 0.197)", "+0.275 (+0.245 to +0.305)"]
@@ -260,7 +261,7 @@ def test_calibration_and_other_prevalences_are_those_of_the_files(study: StudyRe
     blank = dict.fromkeys(("brier", "ece", "threshold", "sensitivity", "specificity", "ppv", "npv"), "")
     part = calibration(changed(tmp_path / "b", "calibration", *[blank | {"reason": WHY}] * 4))
     assert part["summary"] == f"MoCo: {WHY}"
-    assert [caption for caption, _ in part["tables"]][2:] == ["Predictive values at other prevalences (prevalence.csv)"]
+    assert [caption for caption, _ in part["tables"]][3:] == ["Predictive values at other prevalences (prevalence.csv)"]
 
 
 def test_where_scores_belong_to_patients_those_are_counted(tmp_path: Path) -> None:
@@ -280,10 +281,10 @@ def test_a_flagged_group_is_marked_by_a_word_and_not_by_colour_alone(study: Stud
     assert part["summary"].endswith("1 of 4 groups flagged: age 5 to 9, −0.060.")
     caption, rates = part["tables"][1]
     assert caption.endswith("at the threshold (subgroup_rates.csv)")
-    assert rates.head == ["", "Group", "Sensitivity", "Gap", "Specificity", "Gap", "Observed / expected", "Gap"]
-    assert [row[3].endswith("⚑") for row in rates.rows] == [False, False, False, True, False]
-    assert rates.rows[4][2:] == ["–"] * 6
-    assert "Only 4 positive test patients" in rates.note
+    assert rates.head == ["", "Group", "Rate", "Value", "Gap", "p (Holm)", "Flag"]
+    assert [row[6] for row in rates.rows] == [""] * 9 + ["⚑ lower"] * 3 + [""] * 3
+    assert rates.rows[2][2:4] == ["Observed / expected", "1.070 (1.040 to 1.100)"]
+    assert rates.rows[-1][3].startswith("Only 4 positive test patients")
 
 
 def test_runs_are_given_with_verdict_reason_remedy_and_the_loss_of_guessing(tmp_path: Path) -> None:

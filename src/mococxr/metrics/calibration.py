@@ -296,9 +296,9 @@ def _brier(square_N: Floats, unit_N: NDArray[np.intp], few: int, level: float) -
     """The mean square with its interval over patients on the scale of the logarithm (Student's t): squares are skewed."""
     value = float(square_N.mean())
     error = float(np.sqrt((np.bincount(unit_N, weights=square_N - value) ** 2).sum())) / square_N.size
-    if few < 2 or not value * error > 0:
+    if few < 2 or not error > 1e-12 * value:  # equal squares may differ by rounding
         return Estimate(value, reason=f"too few patients ({few} of a class), or all squares are equal")
-    factor = np.exp(-float(stdtrit(few - 1, (1 - level) / 2)) * error / value)
+    factor = float(np.exp(-float(stdtrit(few - 1, (1 - level) / 2)) * error / value))
     return Estimate(value, value / factor, min(1.0, value * factor), "over patients, logarithm, t")
 
 
@@ -315,6 +315,8 @@ def _intercept(logits: Floats, y: Floats, unit_N: NDArray[np.intp], few: int, le
 
     # Probabilities are kept 1e-7 from 0 and 1, so that logits lie within 17.
     value = float(brentq(excess, -60, 60, xtol=1e-12))
+    if (np.bincount(unit_N, weights=y - expit(value + logits)) ** 2).sum() < 1e-18:
+        return Estimate(value, reason="the images of every patient are together as expected")
     if standardised(-60, most) < 0 or standardised(60, -most) > 0:
         return Estimate(value, reason=f"too few patients ({few} of a class)")
     low, high = (

@@ -29,6 +29,8 @@ def calibration(study: StudyResults) -> dict[str, Any]:
         tables.append(("Probabilities (calibration.csv)", _probabilities(study, rows)))
     if points:
         tables.append(("At the threshold (calibration.csv)", _threshold(study, rows)))
+    if any(row["lr_positive"] is not None or row["observed_expected"] is not None for row in rows):
+        tables.append(("Ratios (calibration.csv)", _ratios(study, rows)))
     spread = [row for target in study.targets for row in headline_cells(study, "decisions", target)]
     if any(row["classifiers"] > 1 for row in spread):
         tables.append(("Over all label subsets and pretraining runs (decisions.csv)", _spread(study, spread)))
@@ -101,13 +103,11 @@ def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
         "Expected if perfect": ("ece_if_perfect", fmt.number),
         "Slope": lambda row: _or_dash(row, "slope"),
         "Intercept": lambda row: _or_dash(row, "intercept"),
-        "Observed / expected": lambda row: _or_dash(row, "observed_expected"),
     }
     note = (
         "Brier score: mean squared error of the probability, 0 is perfect. ECE (expected calibration error): mean distance "
         f"from the diagonal; it is positive even for perfect probabilities on few {units(study)}, so the expected value is "
-        "in the next column. Slope 1 and intercept 0 are perfect. Observed / expected: positives by the sum of the "
-        f"probabilities; 1 is right, above 1 they are too low.{_further(study, rows, 'calibration')}"
+        f"in the next column. Slope 1 and intercept 0 are perfect.{_further(study, rows, 'calibration')}"
     )
     return tabulate(rows, columns, 2, note)
 
@@ -130,45 +130,62 @@ def _threshold(study: StudyResults, rows: list[Row]) -> Table:
         "Specificity": lambda row: fmt.share_interval(row, "specificity"),
         "PPV": lambda row: fmt.share_interval(row, "ppv"),
         "NPV": lambda row: fmt.share_interval(row, "npv"),
-        "LR+": lambda row: _or_dash(row, "lr_positive"),
-        "LR−": lambda row: _or_dash(row, "lr_negative"),
     }
     common = {row["target"]: row["prevalence"] for row in rows if row["prevalence"] is not None}
     shares = "; ".join(f"{target} {fmt.share(value)}" for target, value in common.items())
     note = (
         f"Sensitivity: share of {units(study)} with the finding that are called positive. Specificity: share of those "
         "without it that are called negative. PPV, NPV: share of positive calls with the finding, of negative calls "
-        f"without it, at the prevalence of this test set ({shares or 'unknown'}). LR+ and LR−: what a positive and a "
-        "negative call multiply the odds of the finding by."
+        f"without it, at the prevalence of this test set ({shares or 'unknown'})."
     )
     return tabulate(rows, columns, 2, note)
+
+
+def _ratios(study: StudyResults, rows: list[Row]) -> Table:
+    columns: Columns = {
+        **of_cell(study),
+        "LR+": lambda row: _or_dash(row, "lr_positive"),
+        "LR−": lambda row: _or_dash(row, "lr_negative"),
+        "Observed / expected": lambda row: _or_dash(row, "observed_expected"),
+    }
+    note = (
+        "LR+ and LR− (likelihood ratios): what a positive and a negative call multiply the odds of the finding by. "
+        "Observed / expected: positives by the sum of the probabilities; 1 is right, above 1 they are too low."
+    )
+    return tabulate(rows, columns, 2, note)
+
+
+SPREAD: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "threshold": ("Threshold", fmt.threshold),
+    "sensitivity": ("Sensitivity", fmt.share),
+    "specificity": ("Specificity", fmt.share),
+    "brier": ("Brier score", fmt.number),
+}
+"""The numbers of `decisions.csv`: heading and form."""
 
 
 def _spread(study: StudyResults, rows: list[Row]) -> Table:
     """Of every classifier of a cell, each with its own threshold and calibration: the first, and the spread."""
-
-    def column(name: str, form: Callable[[float | None], str]) -> Callable[[Row], str]:
-        def text(row: Row) -> str:
-            if row[f"{name}_median"] is None:
-                return fmt.DASH
-            median, least, most = (form(row[f"{name}_{end}"]) for end in ("median", "least", "most"))
-            return f"{fmt.dash(row[name], form)}; {median} ({least} to {most})"
-
-        return text
-
+    numbers = [
+        row | {"name": title, "first": form(row[name]), "median": form(row[f"{name}_median"])}
+        | {"range": f"{form(row[f'{name}_least'])} to {form(row[f'{name}_most'])}"}
+        for row in rows
+        for name, (title, form) in SPREAD.items()
+        if row[f"{name}_median"] is not None
+    ]  # fmt: skip
     columns: Columns = {
         **of_cell(study),
+        "Number": "name",
         "Classifiers": ("classifiers", fmt.count),
-        "Threshold": column("threshold", fmt.threshold),
-        "Sensitivity": column("sensitivity", fmt.share),
-        "Specificity": column("specificity", fmt.share),
-        "Brier score": column("brier", fmt.number),
+        "First": "first",
+        "Median": "median",
+        "Least to greatest": "range",
     }
     note = (
-        "First that of the first label subset and pretraining run, which the other tables are about; then median, least and "
-        "greatest over all of them, each with the threshold and the calibration of its own validation scores."
+        "First: of the first label subset and pretraining run, which the other tables are about; then over all of them, "
+        "each with the threshold and the calibration of its own validation scores."
     )
-    return tabulate(rows, columns, 2, note)
+    return tabulate(numbers, columns, 4, note)
 
 
 def _differences(study: StudyResults) -> Table:

@@ -284,30 +284,21 @@ RATES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "observed_e
 
 
 def _rates_table(rows: list[Row]) -> Table:
-    """A row for each group: each rate and its gap to the largest group."""
-    by_group: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows:
-        by_group.setdefault((row["attribute"], row["group"]), {})[row["rate"]] = row
-    shown = [title for rate, title in RATES.items() if any(rate in group for group in by_group.values())]
-    head = ["", "Group", *(text for title in shown for text in (title, "Gap"))]
-    body = [
-        [*names, *(text for rate, title in RATES.items() if title in shown for text in _rate_and_gap(group.get(rate)))]
-        for names, group in by_group.items()
-    ]
-    reasons = dict.fromkeys(row["reason"] for row in rows if row["value"] is None and row["reason"])
+    """A row for each group and rate, with its gap to the largest group."""
+    columns: Columns = {
+        "": "attribute",
+        "Group": "group",
+        "Rate": lambda row: RATES[row["rate"]],
+        "Value": lambda row: fmt.fact(row["reason"]) if row["value"] is None else fmt.interval(row, "value"),
+        "Gap": lambda row: fmt.DASH if row["gap"] is None else fmt.interval(row, "gap", sign=True),
+        "p (Holm)": ("p_holm", fmt.p_value),
+        "Flag": lambda row: f"{FLAG} {'lower' if row['gap'] < 0 else 'higher'}" if row["flagged"] else "",
+    }
     note = (
-        f"{FLAG}: the interval of the gap to the largest group excludes 0. Of one classifier: the first label subset and "
-        "pretraining run. Observed / expected: positives by the sum of the probabilities; 1 is right, above 1 they are too "
-        f"low. {' '.join(reasons)}"
+        "Of one classifier: the first label subset and pretraining run. Observed / expected: positives by the sum of the "
+        "probabilities; 1 is right, above 1 they are too low. p is adjusted for the gaps of a rate."
     )
-    return Table(head, body, 2, note.strip())
-
-
-def _rate_and_gap(row: Row | None) -> list[str]:
-    if row is None or row["value"] is None:
-        return [fmt.DASH, fmt.DASH]
-    gap = fmt.DASH if row["gap"] is None else fmt.interval(row, "gap", sign=True)
-    return [fmt.interval(row, "value"), f"{gap} {FLAG}" if row["flagged"] else gap]
+    return tabulate(rows, columns, 3, note)
 
 
 def planning(study: StudyResults) -> Table:
