@@ -80,6 +80,8 @@ def test_a_row_is_found_by_its_line_in_the_file(tmp_path: Path) -> None:
     table = read_table(save(tmp_path, text))
     assert table.lines.to_list() == [4, 8, 9]
     assert table["note"].to_list() == ["two\nlines", 'he said "no"', "x"]
+    kept = 'a "b" ,c'
+    assert read_table(save(tmp_path, 'note\n"a ""b"" ,c"\n'))["note"].item() == kept
     assert table.describe_row(1) == "table.csv, row 2 (line 8)"
     plain = read_table(save(tmp_path, "\n,\npath,note\n\na.png,1\n\n\nb.png,2\n"))
     assert plain.lines.to_list() == [5, 8]

@@ -50,7 +50,13 @@ def read_cells(text: str, path: Path) -> Cells:
     if not text.strip():
         raise InputError("{path} is empty.", "Give a table with a header line and one row per image.", path=path)
     if '"' in text:
-        return from_records(_records(text, separator, above, path), path, LINE)
+        try:
+            return from_records(_records(text, separator, above, path), path, LINE)
+        except InputError:  # a blank behind a quote is forgiven, but not taken out of values that are well quoted
+            closed = re.sub(rf'" +(?={re.escape(separator)}|\n)', '"', text)
+            if closed == text:
+                raise
+            return from_records(_records(closed, separator, above, path), path, LINE)
     head, _, body = text.partition("\n")
     _check_width(head.count(separator) + 1, path)
     names = head.split(separator)
@@ -174,7 +180,6 @@ def _records(text: str, separator: str, above: int, path: Path) -> Iterator[tupl
     Raises:
         InputError: a quote that is not closed, or is followed by something else than the separator.
     """
-    text = re.sub(rf'" +(?={re.escape(separator)}|\n)', '"', text)  # blanks behind a quote
     reader = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
     begins = above + 1
     try:
