@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import Floats, as_columns, as_labels, as_patients, check_level
+from mococxr.metrics.checks import Floats, as_columns, as_labels, as_patients, check_level, numbered
 from mococxr.metrics.intervals import Estimate
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
@@ -165,7 +165,7 @@ def _normal_half_width(variance: float, level: float) -> float:
 def parts_of(labels: ArrayLike, scores_KN: Floats, patients: ArrayLike | None) -> Parts:
     """AUROC of every column, and the covariance of these areas over patients (Obuchowski 1997)."""
     positive = as_labels(labels, scores_KN.shape[1])
-    unit_N = np.unique(as_patients(patients, positive.size), return_inverse=True)[1]
+    unit_N = numbered(as_patients(patients, positive.size))
     areas_K, sides_KU, counts = influence(positive, scores_KN, unit_N, size := int(unit_N.max()) + 1)
     first, second = (count / (count - 1) * side_KU @ side_KU.T for side_KU, count in zip(sides_KU, counts, strict=True))
     cross_KK = size / (size - 1) * sides_KU[0] @ sides_KU[1].T  # of patients with images of both classes
@@ -223,7 +223,7 @@ def _effective_n(scores_TN: Floats, positive: NDArray[np.bool_], patients: NDArr
     A patient's m images count for m / (1 + (m - 1) r), where r is how alike the images of a patient are (over several
     trials, the mean). The variance of the area itself would tell too, but is too noisy where images are few.
     """
-    unit_N = np.unique(patients, return_inverse=True)[1]
+    unit_N = numbered(np.asarray(patients))
     images = [np.bincount(unit_N[side]) for side in (positive, ~positive)]
     alike = float(np.mean([_intraclass_correlation(scores, positive, unit_N) for scores in scores_TN]))
     return np.array([float(m.sum() / (1 + ((m**2).sum() / m.sum() - 1) * alike)) for m in images])

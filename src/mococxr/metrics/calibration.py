@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import TOO_FEW, Floats, as_labels, as_patients, as_scores, count_patients, too_few
+from mococxr.metrics.checks import TOO_FEW, Floats, as_labels, as_patients, as_scores, count_patients, numbered, too_few
 from mococxr.metrics.intervals import DRAWN, Estimate
 from mococxr.metrics.logistic import logistic_fit, moved_coefficients
 from mococxr.metrics.observed_expected import observed_expected
@@ -221,7 +221,7 @@ def calibration(
     p = as_scores(probabilities)
     y, logits = as_labels(labels, p.size).astype(np.float64), as_logits(p)
     ids = as_patients(patients, p.size)
-    unit_N, few = np.unique(ids, return_inverse=True)[1], min(count_patients(ids[y == label]) for label in (0, 1))
+    unit_N, few = numbered(ids), min(count_patients(ids[y == label]) for label in (0, 1))
     bin_N = bin_of(p, bins)
     curve = []
     for g in range(int(bin_N.max()) + 1):

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, check_level
+from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, check_level, numbered
 from mococxr.metrics.intervals import Estimate
 from mococxr.metrics.proportions import correlation_over, difference_ends, share_of_counts
 
@@ -61,7 +61,7 @@ def net_benefit(
     check_level(level)
     p = as_scores(probabilities)
     positive = as_labels(labels, p.size)
-    rows = _Counted(np.unique(as_patients(patients, p.size), return_inverse=True)[1], (1 - level) / 2)
+    rows = _Counted(numbered(as_patients(patients, p.size)), (1 - level) / 2)
     prevalence, _ = rows.share(positive)
     points = []
     for threshold in thresholds:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, check_level, count_patients
+from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, check_level, count_patients, numbered
 from mococxr.metrics.intervals import Estimate
 
 
@@ -54,7 +54,7 @@ def observed_expected(
     p = as_scores(probabilities)
     y = as_labels(labels, p.size).astype(np.float64)
     try:
-        ratio = ratio_of(y, p, np.unique(as_patients(patients, p.size), return_inverse=True)[1])
+        ratio = ratio_of(y, p, numbered(as_patients(patients, p.size)))
     except UndefinedError as error:
         return Estimate(float(y.sum() / p.sum()) if p.any() else None, reason=str(error))
     return Estimate(ratio.value, *ratio.ends((1 - level) / 2), ratio.method)

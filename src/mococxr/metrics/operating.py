@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores
+from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, numbered
 from mococxr.metrics.intervals import Estimate
 from mococxr.metrics.proportions import correlation_over, difference_ends, proportion
 
@@ -73,7 +73,7 @@ def operating_point(
     """
     values = as_scores(scores)
     positive = as_labels(labels, values.size)
-    unit_N = np.unique(as_patients(patients, values.size), return_inverse=True)[1]
+    unit_N = numbered(as_patients(patients, values.size))
     called = values >= threshold
     right, either = positive == called, positive | called
     rows_of = {"sensitivity": positive, "specificity": ~positive, "ppv": called, "npv": ~called, "f1": either}

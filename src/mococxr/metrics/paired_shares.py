@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr, ndtr
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import as_patients, count_patients
+from mococxr.metrics.checks import as_patients, count_patients, numbered
 from mococxr.metrics.proportions import correlation_over, difference_ends, proportion
 
 
@@ -51,7 +51,7 @@ def paired_shares(
     if not a_N.size:
         raise UndefinedError("there are no such rows")
     ids = as_patients(patients, a_N.size)
-    unit_N = np.unique(ids, return_inverse=True)[1]
+    unit_N = numbered(ids)
     ends_a, ends_b = (proportion(right, unit_N, level).ends() for right in (a_N, b_N))
     moved_a, moved_b = (np.bincount(unit_N, weights=right - right.mean()) for right in (a_N, b_N))
     low, high = difference_ends(ends_a, ends_b, correlation_over(moved_a, moved_b))

@@ -13,7 +13,7 @@ from scipy.special import expit, stdtrit
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.calibration import as_logits
-from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, check_level, count_patients
+from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, check_level, count_patients, numbered
 from mococxr.metrics.logistic import coefficients, moved_coefficients
 
 KNOTS = {3: (0.1, 0.5, 0.9), 4: (0.05, 0.35, 0.65, 0.95)}
@@ -65,7 +65,7 @@ def smooth_calibration(
     check_level(level)
     p = as_scores(probabilities)
     y, logits = as_labels(labels, p.size).astype(np.float64), as_logits(p)
-    unit_N = np.unique(as_patients(patients, p.size), return_inverse=True)[1]
+    unit_N = numbered(as_patients(patients, p.size))
     few = min(count_patients(unit_N[y == label]) for label in (0, 1))
     if few < 2:
         raise UndefinedError(f"too few patients ({few} of a class)")

@@ -25,6 +25,7 @@ from mococxr.metrics.checks import (
     as_patients,
     as_scores,
     count_patients,
+    numbered,
     too_few,
 )
 from mococxr.metrics.differences import holm
@@ -147,7 +148,7 @@ def subgroups(
     names = sorted(group_N.unique().to_list(), key=_natural)
     if against is not None and against not in names:
         raise ValueError(f"no group named {against!r}: {', '.join(names)}")
-    unit_N = np.unique(ids, return_inverse=True)[1]
+    unit_N = numbered(ids)
     calls = None if called is None else np.asarray(called, dtype=bool)
     p = None if probabilities is None else as_scores(probabilities)
     rows = _Rows(positive, columns, unit_N, int(unit_N.max()) + 1, calls, p)
