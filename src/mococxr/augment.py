@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 DRAWS = 7
 """Random numbers a view takes: flip, angle, area, x, y, contrast, brightness."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: SplitMix64's step
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ def uniforms(seed: int, epoch: int, index: Sequence[int] | NDArray[np.integer], 
     Returns:
         (B, DRAWS) float64 in [0, 1), the same for the same arguments.
     """
-    with np.errstate(over="ignore"):
-        state = _mix(np.asarray([seed], dtype=np.int64).view(np.uint64) + _GOLDEN)
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
+        state = _mix(np.asarray([seed], dtype=np.int64).view(np.uint64) + _GOLDEN)  # a seed may be below 0
         for part in (epoch, side):
             state = _mix(state + np.uint64(part) * _GOLDEN + np.uint64(1))
         state_B = _mix(state + np.asarray(index, dtype=np.uint64) * _GOLDEN + np.uint64(1))
         places = np.arange(1, DRAWS + 1, dtype=np.uint64) * _GOLDEN
         bits = _mix(state_B[:, None] + places[None, :])
+    # 53 bits: what a float64 below 1 holds evenly
     return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
@@ -94,7 +95,7 @@ def matrix(
     height, width = np.moveaxis(np.asarray(shape, dtype=np.float64), -1, 0)
     flip, angle, area, along_x, along_y = np.moveaxis(draws, -1, 0)[:5]
     low, high = recipe.crop
-    side = np.minimum(height, width) * np.sqrt(low + (high - low) * area)
+    side = np.minimum(height, width) * np.sqrt(low + (high - low) * area)  # the area is drawn evenly, not the side
     centre_x = side / 2 + (width - side) * along_x
     centre_y = side / 2 + (height - side) * along_y
     scale = side / recipe.size
@@ -155,11 +156,12 @@ def draw_views(
     """
     size = (recipe.size, recipe.size)
     views = np.empty((len(images), *size), dtype=np.uint8) if out is None else out
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # else OpenCV inverts the map; its border is black by default
     maps = matrix(recipe, np.array([image.shape for image in images]).reshape(-1, 2), draws)
     for image, mapping, view in zip(images, maps, views, strict=True):
         cv2.warpAffine(image, mapping, size, dst=view, flags=flags)
     if recipe.brightness or recipe.contrast:
+        # 256 levels, not S x S pixels, are worked out
         for view, levels in zip(views, _levels(recipe, views, draws), strict=True):
             cv2.LUT(view, levels, dst=view)
     return views

@@ -100,7 +100,7 @@ def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude:
     # Numbers in the place of names first: a struct of names is copied whole to be ranked.
     names = (pl.col("source", "patient", "study").rank("dense"), alone.alias("alone"))
     groups = images.select(names).select(pl.struct(pl.all()).rank("dense").cast(pl.Int64)).to_series()
-    named = pl.Series(sorted(excluded), dtype=pl.String)
+    named = pl.Series(sorted(excluded), dtype=pl.String)  # an empty list has no type by itself
     known = pl.concat(store.splits["patient"] for store in stores)
     return PretrainSet(
         levels=tuple(store.level(size) for store in stores),
@@ -220,6 +220,7 @@ class SpacedShuffle:
             self._epoch = -1  # each order follows from the one before: begin again
         while self._epoch < epoch:
             self._epoch += 1
+            # a number of its own: no other draw is alike
             draws = np.random.default_rng((self.seed, self._epoch, 0x0DE5)).random(self.images)
             if self._epoch == 0:
                 self._order = np.argsort(draws, kind="stable")
@@ -237,9 +238,9 @@ class SpacedShuffle:
         for position, draw in enumerate(draws.data):
             pick = int(draw * left)
             places[position] = slots[pick]
-            slots[pick] = slots[left - 1]
+            slots[pick] = slots[left - 1]  # a draw without replacement in constant time (Fisher and Yates)
             if position < waiting:
-                slots[left - 1] = waits[position]
+                slots[left - 1] = waits[position]  # its gap is over with this place: it may be drawn from the next on
             else:
                 left -= 1
         return order

@@ -129,6 +129,7 @@ def judge(log: Log, run: Run, certain: Sequence[Check], late: Sequence[Check]) -
     for check in certain:
         if fault := check(log, log, run):
             return fault
+    # A line holds means since the line before, which must have met a full queue already.
     full = [now for before, now in pairwise(log) if before.get("queue_filled", 1) >= 1]
     steps_full = step - int(log[-len(full) - 1]["step"])
     if steps_full * run.batch < (LEAST_IMAGES if step < run.steps else LEAST_IMAGES / 2):
@@ -184,7 +185,7 @@ def collapsed(_: Log, window: Log, run: Run) -> Verdict | None:
 def stuck(_: Log, window: Log, run: Run) -> Verdict | None:
     """Weights that do not move, or a loss of guessing that no pair contradicts."""
     step = window[-1]["step"]
-    if window[-1].get("query_key_distance") == 0:
+    if window[-1].get("query_key_distance") == 0:  # exactly: an average equals weights only that never moved
         return Verdict("stuck", "The weights do not move.", "Raise --lr.")
     loss, pairs = mean_of(window, "loss"), mean_of(window, "positive_auroc")
     if step < min(run.steps / 10, UNTOLD) or loss < GUESSING * run.chance or pairs > STRANGERS:
@@ -200,7 +201,7 @@ def stuck(_: Log, window: Log, run: Run) -> Verdict | None:
 def flat(full: Log, window: Log, run: Run) -> Verdict | None:
     """Embeddings that fill few dimensions, and no more than at first (dimensional collapse)."""
     rank = mean_of(window, "effective_rank")
-    limit = FLAT * min(run.dim, run.queue or run.batch)
+    limit = FLAT * min(run.dim, run.queue or run.batch)  # a rank is at most the number of embeddings
     if rank > limit or window[-1]["effective_rank"] > 1.2 * full[0]["effective_rank"]:
         return None
     return Verdict(
@@ -266,7 +267,7 @@ def positive_auroc(logits: Tensor, newest: Tensor) -> Tensor:
     """
     positive, others = logits[:, :1], logits[:, 1:][:, newest]
     compared = others > -math.inf  # those left out are no strangers
-    wins = ((positive > others).float() + (positive >= others).float()) / 2
+    wins = ((positive > others).float() + (positive >= others).float()) / 2  # a tie counts half (Mann and Whitney)
     return (wins * compared).sum() / compared.sum().clamp_min(1)
 
 
@@ -293,7 +294,7 @@ def view_difference(views: Tensor) -> float | None:
         0 where the views are equal, about 1 where they have nothing in common; None where all images are equal.
     """
     first, other = (side.float() for side in views)
-    strangers = float((first - first.roll(1, dims=0)).abs().mean())
+    strangers = float((first - first.roll(1, dims=0)).abs().mean())  # each image against the one before it in the batch
     return float((first - other).abs().mean()) / strangers if strangers else None
 
 
@@ -304,7 +305,7 @@ def alignment(logits: Tensor, temperature: float) -> Tensor:
     Args:
         logits: (N, 1 + K), cosines over T, the positive in column 0.
     """
-    return (2 - 2 * temperature * logits[:, 0].float()).mean()
+    return (2 - 2 * temperature * logits[:, 0].float()).mean()  # |a - b|^2 = 2 - 2 cos of unit vectors
 
 
 def contrast_measures(loss: Tensor, logits: Tensor, newest: Tensor, temperature: float) -> Tensor:
@@ -336,7 +337,7 @@ def feature_std(z_NC: Tensor) -> float:
 def effective_rank(z_NC: Tensor, eps: float = 1e-7) -> float:
     """RankMe: exp of the entropy of the normalised singular values, 1..min(N, C) (Garrido et al. 2023, eq. 1)."""
     singular = torch.linalg.svdvals(z_NC.float())
-    p = singular / singular.sum().clamp_min(eps) + eps
+    p = singular / singular.sum().clamp_min(eps) + eps  # eps after the division, as equation 1 has it
     return float(torch.exp(-(p * p.log()).sum()))
 
 

@@ -48,9 +48,10 @@ def make_accelerator(device: str, precision: str, tracker: str = "none", out: Pa
         )
     if precision == "fp16" and on_cpu:
         raise InputError("--precision fp16 takes a GPU.", "Give bf16 or no, or leave it out.")
-    _init_processes("gloo" if on_cpu else "nccl")
+    _init_processes("gloo" if on_cpu else "nccl")  # NCCL moves tensors between GPUs alone
     options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
     # Accelerate keeps device and precision for the whole process; a second run in it may want others.
+    # connected processes cannot connect again
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
 
@@ -70,6 +71,7 @@ def _init_processes(backend: str) -> None:
     world = int(environment.get("WORLD_SIZE", 1))
     if not one_machine or world == 1 or torch.distributed.is_initialized():
         return
+    # not the master: the launcher's agent serves the store
     store = torch.distributed.TCPStore(
         environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world, is_master=False
     )
@@ -137,11 +139,12 @@ def _largest_batch(s: PretrainSettings, images: int, accelerator: Accelerator, b
 
 def trial_step(s: PretrainSettings, batch: int, alone: OneProcess, build: Build) -> None:
     """One step of this process alone on black images with networks of its own, which nothing keeps."""
+    # batch norm needs two images a pass
     parts = {name: min(getattr(s, name), batch // 2) for name in ("key_groups", "accumulate")}
     # Not compiled: that takes minutes, and this is one step.
     method = build(dataclasses.replace(s, batch=batch, compile=False, **parts), alone)
     black = torch.zeros(2, batch, 1, s.size, s.size, dtype=torch.uint8, device=alone.device)
-    method.step(black, s.lr)
+    method.step(black, s.lr)  # what a step holds does not depend on what images show
 
 
 def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
@@ -191,7 +194,7 @@ def compile_now(method: Method, images: int, size: int) -> None:
     method.network.zero_grad(set_to_none=True)
     for network, buffers in zip(method.networks, before, strict=True):
         for name, buffer in network.named_buffers():
-            buffer.copy_(buffers[name])
+            buffer.copy_(buffers[name])  # black images have moved batch norm's averages
 
 
 def device_name(accelerator: Accelerator) -> str:
@@ -209,6 +212,7 @@ def bf16_support(device: torch.device) -> bool | None:
     times the steps and `tf_efficientnet_lite0`, whose convolutions take one channel each, 0.6 (docs/benchmarks.md).
     """
     if device.type == "cuda":
+        # torch counts slow emulation on older GPUs as support
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
         return None
@@ -270,7 +274,7 @@ def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
         InputError: not even 2.
     """
     batch = 1
-    while 2 * batch <= most and fits(2 * batch):
+    while 2 * batch <= most and fits(2 * batch):  # what does not fit once fits no larger either
         batch *= 2
     if batch == 1:
         raise InputError(
@@ -296,7 +300,8 @@ def fits_on_gpu(step: Callable[[int], object], device: torch.device) -> Callable
         except torch.OutOfMemoryError:
             return False
         free, total = torch.cuda.mem_get_info(device)
-        others = total - free - torch.cuda.memory_reserved(device)
+        others = total - free - torch.cuda.memory_reserved(device)  # what other programs on this GPU hold
+        # reserved: pieces that the allocator keeps count
         return others + torch.cuda.max_memory_reserved(device) <= FULLEST * total
 
     return fits

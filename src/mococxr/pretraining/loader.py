@@ -52,6 +52,7 @@ class AdaptiveThreads:
 
     def __init__(self, workers: int, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self.workers, self.most, self.clock = workers, most, clock
+        # a pool cannot grow: `_leave` says how many may work
         self.threads = ThreadPoolExecutor(most, thread_name_prefix="views")
         self._leave = Semaphore(workers)
         self._waited, self._looked, self._begun = 0.0, 0, clock()
@@ -167,7 +168,7 @@ class BatchLoader:
                 for step in range(start, stop):
                     # The order is asked for here, in turn: the threads only draw.
                     ahead.append((step, crew.start(make, *self.images(step))))
-                    if len(ahead) > PREFETCH + crew.workers:
+                    if len(ahead) > PREFETCH + crew.workers:  # beside those that the threads are at work on
                         step_ready, future = ahead.popleft()
                         yield step_ready, crew.result(future)
                 while ahead:
@@ -235,7 +236,7 @@ def pack(
 
 
 def _sendable(numbers: NDArray[np.float64], pinned: bool) -> Tensor:
-    tensor = torch.from_numpy(numbers.astype(np.float32))
+    tensor = torch.from_numpy(numbers.astype(np.float32))  # a Mac's GPU has no float64
     return tensor.pin_memory() if pinned else tensor
 
 
@@ -279,6 +280,7 @@ def make_loader(s: PretrainSettings, dataset: PretrainSet, accelerator: Accelera
         batch=s.batch,
         seed=s.seed,
         positives=s.positives,
+        # With positives of one study, its other keys cannot be negatives: that would pull and push one pair.
         negatives_from=max(s.negatives_from, "image" if s.positives == "view" else s.positives, key=KINDS.index),
         rank=accelerator.process_index,
         world=accelerator.num_processes,

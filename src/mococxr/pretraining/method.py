@@ -113,14 +113,15 @@ class Method(ABC):
         if self.world > 1:
             leave_out_unused(self.network, s.size)
         self.wrapped: Any
+        # DDP reads the list above here
         self.wrapped, self.optimizer = accelerator.prepare(self.network, self.optimizer)
-        self.scaler = accelerator.scaler
+        self.scaler = accelerator.scaler  # of fp16 alone
         self.backward, self.autocast = accelerator.backward, accelerator.autocast
         self.no_sync: Callable[[], AbstractContextManager[Any]] = lambda: accelerator.no_sync(self.wrapped)
         # Tensor of this process -> those of all, concatenated by rank.
         self.gather: Callable[[Tensor], Tensor] = lambda tensor: tensor
         if isinstance(accelerator, Accelerator) and self.world > 1:
-            self.gather = lambda tensor: accelerator.gather(tensor.contiguous())
+            self.gather = lambda tensor: accelerator.gather(tensor.contiguous())  # NCCL sends nothing that is strided
 
     @classmethod
     def settle(cls, settings: PretrainSettings, images: int, world: int = 1) -> PretrainSettings:
@@ -166,7 +167,7 @@ class Method(ABC):
 
     def pass_once(self, images: Tensor) -> None:
         """Every kind of pass that a step makes, over black images, for the compiler."""
-        output = self.wrapped(torch.cat([images, images]))
+        output = self.wrapped(torch.cat([images, images]))  # SimCLR's and SimSiam's step passes both views at once
         self.backward(sum(part.sum() for part in (output if isinstance(output, tuple) else (output,))))
 
     @property
@@ -181,6 +182,7 @@ class Method(ABC):
 
     def shared_mean(self, value: float | None) -> float | None:
         """A number of each process -> their mean, where all have one."""
+        # all gather, also who has none
         values = torch.tensor([math.nan if value is None else value], device=self.device)
         mean = float(self.gather(values).mean())
         return None if math.isnan(mean) else mean
@@ -224,7 +226,7 @@ class Projector(nn.Module):
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Heads are drawn from the seed of the run, and no generator outside is moved."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # heads are drawn on the CPU; by default every GPU's state is copied, too
         torch.manual_seed(seed % 2**63)
         yield
 
@@ -233,7 +235,7 @@ def sent(numbers: Tensor, device: torch.device) -> Tensor:
     """Numbers on a device; the program does not wait for a GPU that is still at work on earlier steps."""
     if device.type != "cuda":
         return numbers.to(device)
-    return numbers.pin_memory().to(device, non_blocking=True)
+    return numbers.pin_memory().to(device, non_blocking=True)  # from pageable memory CUDA copies only after a wait
 
 
 def learning_rate(
@@ -253,6 +255,7 @@ def learning_rate(
     elif schedule == "step":
         factor = 0.1 ** sum(share >= milestone for milestone in milestones)
     rise = warmup * steps
+    # step + 1: at rate 0 the first step would be lost
     return lr * factor * min(1.0, (step + 1) / rise if rise else 1.0)
 
 
@@ -277,12 +280,14 @@ def leave_out_unused(network: nn.Module, size: int) -> None:
     """
     named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     device = next(network.parameters()).device
-    network.eval()
+    network.eval()  # so that no running average moves and no dropout draws
     output = network(torch.zeros(2, 1, size, size, dtype=torch.uint8, device=device))
     total = sum(part.sum() for part in (output if isinstance(output, tuple) else (output,)))
+    # fills no `.grad`, as backward would
     gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     network.train()
     unused = [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
+    # In place of find_unused_parameters, which walks the graph of every step. Private, but torch has no other.
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, unused)
 
 
@@ -312,7 +317,7 @@ def refuse_unused(settings: PretrainSettings, unused: Sequence[str]) -> None:
     Raises:
         InputError: the first of them.
     """
-    usual = {"queue": None, "accumulate": 1, **vars(PRESETS[settings.preset])}
+    usual = {"queue": None, "accumulate": 1, **vars(PRESETS[settings.preset])}  # these two stand in no preset
     for name in unused:
         if getattr(settings, name) != usual[name]:
             raise InputError(f"{flag(name)} is not used by --method {settings.method}.", f"Leave {flag(name)} out.")

@@ -59,6 +59,7 @@ class MoCo(Method):
     def __init__(self, encoder: Encoder, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         s = settings
         with seeded(s.seed):
+            # drawn before the copy: key and query start equal
             query = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp").train()
         self.key = key_copy(query).to(accelerator.device).train()
         # With --batch auto the batch is searched before the queue is known to fit the images.
@@ -67,17 +68,18 @@ class MoCo(Method):
         if s.compile:
             self.key.encoder.compile()
         super().__init__(query, s, accelerator)
-        self.networks.append(self.key)
+        self.networks.append(self.key)  # so that its buffers, too, are put back after compiling
         # In the same state on every process: all permute the images of all alike.
         self.shuffle = torch.Generator().manual_seed(s.seed % 2**63)
         self.steps = 0
+        # before a checkpoint is restored: the start of the run, also when resumed
         self.start = diagnostics.weight_sample(query)
-        self.chance = math.log(length + 1)
+        self.chance = math.log(length + 1)  # cross entropy of equal logits, K negatives and the positive
 
     @classmethod
     def settle(cls, settings: PretrainSettings, images: int, world: int = 1) -> PretrainSettings:
         """Settle K: the one asked for if the images allow it, else the preset's or what leaves their order free."""
-        refuse_too_few(settings, images, 2, world)
+        refuse_too_few(settings, images, 2, world)  # one batch an epoch would leave a queue of 0 keys (`largest_queue`)
         if settings.queue is None:
             longest = free_queue(images, settings.batch)
             return dataclasses.replace(settings, queue=min(QUEUES[settings.preset], longest))
@@ -105,12 +107,13 @@ class MoCo(Method):
         numbers = self._numbers(groups, len(views_q) * self.world)
         parts = min(s.accumulate, len(views_q) // 2)  # batch norm needs two images in each
         self.set_rate(lr)
+        # before the keys, as the authors' code; algorithm 1 has it last
         momentum_update(self.network, self.key, s.momentum)
         # No graph is held yet: keys and queries need not share the memory.
         with self.autocast():
             passes = min(s.key_groups, len(views_k) // 2)
             keys = shuffled_keys(self.key, views_k, passes, self.shuffle, self.gather, self.rank, self.world)
-        share = slice(self.rank * len(views_q), (self.rank + 1) * len(views_q))
+        share = slice(self.rank * len(views_q), (self.rank + 1) * len(views_q))  # keys are of all processes, by rank
         self.optimizer.zero_grad(set_to_none=True)
         losses, all_logits = [], []
         sides = zip(*(of.tensor_split(parts) for of in (views_q, keys[share], numbers[share])), strict=True)
@@ -146,7 +149,7 @@ class MoCo(Method):
 
     def running(self, result: StepResult) -> Tensor:
         """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,)."""
-        newest = self._newest(self.steps - 1)
+        newest = self._newest(self.steps - 1)  # the logits are from before this step's keys entered
         return diagnostics.contrast_measures(result.loss, result.logits, newest, self.settings.temperature)
 
     def _newest(self, steps: int) -> Tensor:
@@ -158,7 +161,7 @@ class MoCo(Method):
     def measures(self, result: StepResult) -> dict[str, float | None]:
         """Spread of the keys, ties, and where the key encoder and its queue stand."""
         length, batch = len(self.queue.keys_KC), self.settings.batch
-        filled = min(length, self.steps * batch)
+        filled = min(length, self.steps * batch)  # the rest is still random vectors, which would look evenly spread
         newest = self.queue.keys_KC[self._newest(self.steps)]
         query, key = (diagnostics.weight_sample(network) for network in (self.network, self.key))
         moved = float((query - self.start).norm())
@@ -168,6 +171,7 @@ class MoCo(Method):
             "duplicate_negatives": self.shared_mean(diagnostics.duplicate_negatives(result.logits)),
             "left_out_negatives": self.shared_mean(left_out_negatives(result.logits)),
             "query_key_distance": diagnostics.relative_distance(self.network, self.key),
+            # weights at rest are stuck, not stale
             "key_progress": float((key - self.start).norm()) / moved if moved else 1.0,
             "queue_filled": filled / length,
             "queue_age": math.ceil(filled / batch),
@@ -220,6 +224,7 @@ def momentum_update(query: nn.Module, key: nn.Module, m: float) -> None:
 
     Batch-norm buffers are not averaged: the key encoder's come from its own forward passes.
     """
+    # lerp(k, q, w) = k + w (q - k); one call for all
     torch._foreach_lerp_(list(key.parameters()), list(query.parameters()), 1.0 - m)
 
 
@@ -241,6 +246,7 @@ class KeyQueue(nn.Module):
         generator = torch.Generator().manual_seed(seed % 2**63)
         self.register_buffer("keys_KC", F.normalize(torch.randn(length, dim, generator=generator), dim=1))
         self.register_buffer("numbers_K", torch.full((length,), -1))  # before keys stand there: nobody's
+        # a tensor: no step waits for the device to read it
         self.register_buffer("next_row", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -248,6 +254,7 @@ class KeyQueue(nn.Module):
         """Put a batch of keys and their groups' numbers in, wrapping around; of a batch longer than K the last K stay."""
         length, count = len(self.keys_KC), len(k_NC)
         kept = k_NC[-length:]
+        # the rows of the last K, had all been put in turn
         steps = torch.arange(count - len(kept), count, device=k_NC.device)
         rows = (self.next_row + steps) % length
         self.keys_KC[rows], self.numbers_K[rows] = kept.to(self.keys_KC.dtype), numbers_N[-length:]
@@ -264,7 +271,7 @@ def info_nce(
     Args:
         same_NK: True where a key of the queue is no negative of a query: its logit is -inf.
     """
-    positive = (q_NC * k_NC).sum(dim=1, keepdim=True)
+    positive = (q_NC * k_NC).sum(dim=1, keepdim=True)  # unit vectors: cosines
     negatives = q_NC @ queue_KC.T
     if same_NK is not None:
         negatives = negatives.masked_fill(same_NK, -math.inf)
@@ -302,6 +309,7 @@ def shuffled_keys(
     everyone = gather(images)
     if groups == 1 and world == 1:  # one pass over all: a permutation would change nothing
         return key(everyone)
+    # drawn on the CPU: alike on all devices
     order = sent(torch.randperm(len(everyone), generator=generator), images.device)
     share = order.chunk(world)[rank]
     keys = gather(torch.cat([key(everyone[part]) for part in share.tensor_split(groups)]))
@@ -321,13 +329,15 @@ def judge(log: Log, run: Run) -> Verdict:
     stuck, too easy, warming up; with reason and remedy.
     """
     d = diagnostics
-    certain = (d.growing, _running_away, _stale, d.same_picture)
+    certain = (d.growing, _running_away, _stale, d.same_picture)  # in order: the first fault found is the verdict
+    # at one point all keys are tied, too
     return d.judge(log, run, certain, (d.collapsed, _tied, d.flat, d.stuck, d.easy_at_once))
 
 
 def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
     for entry in log:
         lag = entry["query_key_distance"]
+        # no average is longer than the run so far
         if lag > RUNAWAY and lag / min(entry["step"], run.memory) > RUNAWAY_A_STEP:
             why = f"In {entry['step']:,} steps the weights moved {lag:.0%} of their length from their average."
             return Verdict("diverging", why, DIVERGING)
@@ -335,12 +345,14 @@ def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
 
 
 def _stale(log: Log, _: Log, run: Run) -> Verdict | None:
-    last, age = log[-1], run.queue / run.batch
+    last, age = log[-1], run.queue / run.batch  # in steps
+    # progress grows with the steps: part of the run, part of it
     if last["key_progress"] < FOLLOWED * last["step"] / run.steps:
         return Verdict(
             "stale keys",
             f"After {last['step']:,} steps the momentum encoder has gone {last['key_progress']:.1%} of the way that the "
             f"query encoder went (--momentum {run.momentum:g}).",
+            # a memory of a tenth of the run
             f"Lower --momentum: for {run.steps:,} steps to {max(0.9, 1 - 10 / run.steps):.3g} or less.",
         )
     if age / run.memory > OLD:
@@ -354,7 +366,7 @@ def _stale(log: Log, _: Log, run: Run) -> Verdict | None:
 
 def _tied(_: Log, window: Log, __: Run) -> Verdict | None:
     share = diagnostics.mean_of(window, "duplicate_negatives")
-    if share <= 0.5:
+    if share <= 0.5:  # about 0 in sound runs, 1 with the fault (`duplicate_negatives`)
         return None
     return Verdict(
         "self-negative",

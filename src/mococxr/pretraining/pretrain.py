@@ -76,13 +76,14 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
     check_folder(settings, stores, accelerator)
     images = gather_images(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
     settings = settle(settings, len(images), accelerator)
-    if settings.precision != accelerator.mixed_precision:
+    if settings.precision != accelerator.mixed_precision:  # `auto` is settled by the network, after its first choice
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
     selection = make_selection(settings.select, settings.knn, stores, images, settings.exclude_patients)
     method, origin = build_method(settings, accelerator)
     loader = make_loader(settings, images, accelerator)
     if accelerator.is_main_process:
         _announce(settings, images, method, origin, accelerator, loader)
+        # all that may be refused was by now: from here on there is a run to resume
         open_folder(settings, images, stores)
     accelerator.wait_for_everyone()
     if settings.tracker != "none":
@@ -91,6 +92,7 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
         accelerator.init_trackers("mococxr", config=plain)
     if accelerator.device.type == "cpu":
         keep_memory()
+    # its threads stay awake after a view, on cores that steps want: docs/benchmarks.md, Feeding
     with opencv_on_one_thread():
         log = train(settings, method, loader, accelerator, selection)
     if log:

@@ -92,7 +92,7 @@ def sole_run(out: Path) -> Iterator[None]:
     Raises:
         InputError: another process trains in it.
     """
-    check_place(out / LOCK)
+    check_place(out / LOCK)  # before the folder is made: what is refused leaves nothing behind
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     busy = InputError(f"Another process is training in {out}.", "Wait for it, stop it, or name another --out.")
@@ -102,7 +102,7 @@ def sole_run(out: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            (out / LOCK).unlink()
+            (out / LOCK).unlink()  # still under the lock, or it could be another run's
             if new and not any(out.iterdir()):
                 out.rmdir()
 
@@ -183,14 +183,14 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"step-{step:08d}.pt"
     with atomic(path) as temporary:
         torch.save({**state, "format": FORMAT}, temporary)
-    for old in checkpoints(folder)[:-KEPT]:
+    for old in checkpoints(folder)[:-KEPT]:  # only now that the new one is whole and in its place
         old.unlink()
     return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("step-*.pt"))
+    return sorted(folder.glob("step-*.pt"))  # eight digits: by name is by step
 
 
 def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -202,7 +202,7 @@ def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
     reasons = []
     for path in reversed(checkpoints(folder)):
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)  # runs no code of a file
         except Exception as error:  # a damaged archive raises many kinds
             reasons.append(f"{path.name}: {type(error).__name__}")
             continue

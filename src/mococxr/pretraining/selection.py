@@ -120,6 +120,7 @@ def make_selection(
         raise InputError("--select knn needs labels to judge by.", "Name a label: --knn LABEL, or --select rank.")
     if by == "last" and knn is None:
         return Selection(by)
+    # not the run's seed: runs are looked at alike
     chosen = np.random.default_rng(0).permutation(len(dataset))[: 2 * MOST]
     images = [(dataset.levels[dataset.store_N[image]], int(dataset.row_N[image])) for image in chosen.tolist()]
     return Selection(by, images, _labelled(knn, stores, dataset, exclude) if knn else None)

@@ -36,7 +36,7 @@ class SimCLR(Method):
         with seeded(s.seed):
             network = Projector(encoder, encoder.spec.feature_dim, s.dim, mlp=s.head == "mlp")
         super().__init__(network, s, accelerator)
-        self.chance = math.log(2 * s.batch - 1)
+        self.chance = math.log(2 * s.batch - 1)  # one positive among all views but the anchor itself
 
     def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:
         """Both views in one pass, NT-Xent against the views of all processes but those of the same group, descent."""
@@ -53,6 +53,7 @@ class SimCLR(Method):
 
     def running(self, result: StepResult) -> Tensor:
         """Loss, contrast accuracy, AUROC of pairs and alignment of a step, (4,)."""
+        # no queue: every negative is of this step
         everything = torch.arange(result.logits.shape[1] - 1, device=result.logits.device)
         return diagnostics.contrast_measures(result.loss, result.logits, everything, self.settings.temperature)
 
@@ -64,6 +65,7 @@ class SimCLR(Method):
         """One word on the run; there is no key encoder that could be stale."""
         s, d = self.settings, diagnostics
         late = (d.collapsed, d.flat, d.stuck, d.easy_at_once)
+        # K: all views but itself and its partner
         return d.judge(log, Run(steps, s.batch, 2 * s.batch - 2, s.dim), (d.growing, d.same_picture), late)
 
 
@@ -97,6 +99,7 @@ def nt_xent(
     if numbers_N is not None:
         left_out = numbers_N[itself] == numbers_N.repeat(2)[negatives]
     sides = []
+    # an anchor's own side first, or the columns are wrong
     for anchor, partner, same, other in ((a_nC, b_nC, all_a_NC, all_b_NC), (b_nC, a_nC, all_b_NC, all_a_NC)):
         positive = (anchor * partner).sum(dim=1, keepdim=True)
         cosines = anchor @ torch.cat([same, other]).T
@@ -112,7 +115,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, tensor: Tensor, rank: int, world: int) -> Tensor:
         ctx.rank, ctx.count = rank, len(tensor)
         parts = [torch.empty_like(tensor) for _ in range(world)]
-        torch.distributed.all_gather(parts, tensor.contiguous())
+        torch.distributed.all_gather(parts, tensor.contiguous())  # by itself it hands no gradient back
         return torch.cat(parts)
 
     @staticmethod

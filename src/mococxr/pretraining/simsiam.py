@@ -67,9 +67,11 @@ class Siamese(nn.Module):
         self.encoder = encoder
         self.projector = nn.Sequential(
             *_layer(width, width), *_layer(width, width),
+            # no scale or shift at the end: the released code
             nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim, affine=False),
         )  # fmt: skip
         hidden = max(1, dim // 4)  # a bottleneck of a quarter, section 4.4
+        # output without batch norm: section 4.4
         self.predictor = nn.Sequential(*_layer(dim, hidden), nn.Linear(hidden, dim))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,9 +82,11 @@ class Siamese(nn.Module):
 
 
 def _layer(inputs: int, outputs: int) -> list[nn.Module]:
+    # batch norm would cancel a bias
     return [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
 
 
 def negative_cosine(p_nC: Tensor, z_nC: Tensor) -> Tensor:
     """D(p, stopgrad(z)): minus the cosine, mean over images, -1 to 1 (equation 1)."""
+    # without the stop-gradient it collapses: section 4.1
     return -F.cosine_similarity(p_nC, z_nC.detach(), dim=1).mean()
