@@ -138,7 +138,7 @@ class Cluster:
 
     def broadcast(self, value: Any) -> Any:
         """Put a value where all tasks can take it from: sent to a machine once, and not with each task."""
-        return self._ray.put(pickle.dumps(value))
+        return self._ray.put(pickle.dumps(value))  # as bytes, as the tasks' own
 
     def run_unordered(self, tasks: Iterable[Task], at_once: int | None = None) -> Generator[tuple[Any, Any]]:
         """Do tasks; give the key and the answer of each as it ends, in any order.
@@ -165,11 +165,12 @@ class Cluster:
                     self._warn_of_need(running.values())
         finally:
             for reference in running:
-                self._ray.cancel(reference, force=True)
+                self._ray.cancel(reference, force=True)  # native code hears nothing else
 
     def survives(self, work: Callable[..., object], *arguments: object) -> bool:
         """Whether a process lives through `work(*arguments)`; only one that died twice is blamed on it."""
         task = Task(None, work, arguments)
+        # 0: Ray's own retries would count
         return not all(isinstance(self._answer(self._start(task, 0)), WorkerDied) for _ in range(2))
 
     def _start(self, task: Task, retries: int) -> Any:
@@ -236,7 +237,7 @@ def _work(version: str, paths: bytes, packed: bytes, *shared: bytes) -> tuple[st
     except (InputError, RunError) as error:
         return "raised", error
     except OSError as error:
-        return "raised", OSError(error.errno, error.strerror)
+        return "raised", OSError(error.errno, error.strerror)  # without the file's name, which may name a patient
     except Exception as error:  # its text may quote a path or a header
         return "raised", RunError(redacted_traceback(error))
 

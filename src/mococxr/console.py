@@ -142,11 +142,12 @@ def _live_bar(job: Progress) -> rich.progress.Progress:
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),
         TaskProgressColumn(),
+        # brackets in a name are no markup
         TextColumn("{task.fields[numbers]}", markup=False, table_column=Column(ratio=1)),
         console=Console(file=job._stream),
         auto_refresh=False,
         expand=True,
-        transient=True,
+        transient=True,  # its last state gives way to the line of `close`
     )
     bar.add_task(job.label, total=job.total, completed=job.done, numbers=job.numbers())
     bar.start()
@@ -160,7 +161,7 @@ def progress(label: str, total: int, unit: str = "images", done: int = 0, shown:
     try:
         bar.start()
         yield bar
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, must give the cursor back
         bar.close(ok=False)
         raise
     bar.close()

@@ -80,7 +80,7 @@ def random_frame(image: NDArray[np.uint8], size: int, position: float) -> NDArra
         (size, size) uint8.
     """
     resized = resize_shorter(image, size)
-    top, left = (int(position * (side - size + 1)) for side in resized.shape)
+    top, left = (int(position * (side - size + 1)) for side in resized.shape)  # each whole pixel as often as another
     return resized[top : top + size, left : left + size]
 
 
@@ -173,7 +173,7 @@ def features(
     """
     device = torch.device(device)
     encoder = encoder.to(device).eval()
-    before = state_hash(encoder)
+    before = state_hash(encoder)  # batch norm left in train mode would change it without a word
     level = store.level(size)
     out = np.empty((len(rows), encoder.spec.feature_dim), dtype=np.float32)
     images = (to_frame(level.pixels(int(row)), size, crop_mode) for row in rows)
@@ -201,7 +201,7 @@ def seconds_per_image(encoder: Encoder, size: int, device: torch.device | str = 
     encoder = encoder.to(device).eval()
     frames = [np.full((size, size), 40 * i, dtype=np.uint8) for i in range(batch)]
     taken = []
-    for group in (frames[:1], frames[:1], frames, frames):
+    for group in (frames[:1], frames[:1], frames, frames):  # the first pays for what a device sets up once: not counted
         begun = time.perf_counter()
         list(_encode_batch(encoder, list(enumerate(group)), device))
         taken.append((time.perf_counter() - begun) / len(group))
@@ -224,7 +224,7 @@ def cached(folder: Path, facts: Sequence[Any], make: Callable[[], NDArray[np.flo
     digest = hashlib.sha256()
     for fact in facts:
         digest.update(fact if isinstance(fact, bytes) else repr(fact).encode())
-        digest.update(b"\0")
+        digest.update(b"\0")  # a mark between facts: "ab", "c" is not "a", "bc"
     path = Path(folder) / f"{digest.hexdigest()[:32]}.npy"
     if not path.is_file():
         array = make()
@@ -256,7 +256,7 @@ class Images(Dataset[tuple[Any, int]]):
     def __getitem__(self, i: int) -> tuple[Any, int]:
         row = int(self.rows[i])
         pixels = to_frame(self.store.level(self.size).pixels(row), self.size, self.crop_mode)
-        tensor = torch.from_numpy(np.array(pixels))[None]
+        tensor = torch.from_numpy(np.array(pixels))[None]  # a copy: torch warns of memory that is mapped read-only
         return tensor if self.transform is None else self.transform(tensor), row
 
 
@@ -302,7 +302,7 @@ class Features(TransformerMixin, BaseEstimator):
             pixels = images.store.level(size).pixels(int(images.rows[i]))
         else:
             pixels = np.ascontiguousarray(images[i], dtype=np.uint8)
-            pixels = image_level(pixels, min(pixels.shape), size)
+            pixels = image_level(pixels, min(pixels.shape), size)  # no store, so no stored size: its own
         return to_frame(pixels, size, self.crop_mode)
 
     def __sklearn_is_fitted__(self) -> bool:

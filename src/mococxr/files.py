@@ -53,7 +53,7 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[Path]:
     try:
         yield temporary
         _flush_to_disk(temporary)
-        temporary.chmod(mode)
+        temporary.chmod(mode)  # mkstemp makes it for its owner alone
         os.replace(temporary, path)
     except Exception as error:
         if not _no_room(error):
@@ -98,6 +98,7 @@ def claim(out: Path, marker: str = "", what: str = "", way_out: str = "Name anot
     """
     out = Path(out)
     check_place(out / (marker or "settings.yaml"))
+    # the lock may be the asking run's own
     if out.is_dir() and {path.name for path in out.iterdir()} - {LOCK} and not (marker and (out / marker).is_file()):
         problem = "{out} is not {what}, and is not empty." if what else "{out} is not empty."
         raise InputError(problem, way_out, out=Shown(out), what=Shown(what))
@@ -139,7 +140,7 @@ def _no_room(error: Exception) -> bool:
 
 def _flush_to_disk(path: Path) -> None:
     """Force the bytes out, so that a power cut after the rename finds the whole file."""
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)  # whoever wrote it has closed it
     try:
         os.fsync(handle)
     finally:

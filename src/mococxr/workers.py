@@ -123,7 +123,7 @@ class Deadline:
     def over(self, number: int) -> Iterator[None]:
         """End this process where the block, about the thing of this number, takes longer."""
         with open(self.log, "ab", buffering=0) as log:
-            log.write(b"%d\n" % number)
+            log.write(b"%d\n" % number)  # unbuffered, so that it is there when the process ends
             # a thread of C: one of Python would wait for native code that does not let go of the interpreter
             faulthandler.dump_traceback_later(self.seconds, exit=True, file=log)
             try:
@@ -137,7 +137,7 @@ class Deadline:
         for line in self.log.read_text(errors="replace").splitlines() if self.log.exists() else ():
             if line.isdecimal():
                 latest = int(line)
-            elif line.startswith("Timeout") and latest is not None:
+            elif line.startswith("Timeout") and latest is not None:  # faulthandler's first word
                 numbers.add(latest)
         return numbers
 
@@ -148,7 +148,7 @@ def process_pool(jobs: int, setup: Callable[[], object] | None = None) -> Proces
     Raises:
         RunError: they cannot be started.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")  # a fork copies locks that threads of polars or OpenCV may hold
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_worker, initargs=(setup,))
     # Python forbids a daemon children, since they would outlive it: these end with their parent
     state = getattr(multiprocessing.current_process(), "_config", {})
@@ -182,7 +182,7 @@ def _init_worker(setup: Callable[[], object] | None) -> None:
 
 def _exit_with(parent: multiprocessing.process.BaseProcess) -> None:
     parent.join()
-    os._exit(1)
+    os._exit(1)  # sys.exit would end this thread alone
 
 
 def configure_process() -> None:
@@ -203,10 +203,10 @@ def keep_memory(most: int = -1) -> None:
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    except (AttributeError, OSError, TypeError):  # musl and macOS have no mallopt
         return
     mallopt(_TRIM_THRESHOLD, most)
-    mallopt(_MMAP_MAX, 0)
+    mallopt(_MMAP_MAX, 0)  # blocks got by mmap go back to the system at each free, whatever the threshold
 
 
 @contextmanager

@@ -54,9 +54,11 @@ class Encoder(nn.Module):
             # Of one channel, either layout is contiguous; the strides of the kernels tell the layer which is meant.
             kernels = kernels.clone(memory_format=torch.channels_last)
             return functional_call(self.network, {self.stem: kernels}, (grey,), tie_weights=False).float()
+        # Channels-last as the weights are: layers otherwise work in the other layout, which is slower.
         expanded = grey.expand(-1, self.spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         if self.spec.package == "transformers":
             return transformer.read(self.network, expanded, self.spec.pool).float()
+        # under autocast it is bfloat16, and what reads features counts on float32
         return self.network(expanded).float()
 
 
@@ -67,7 +69,7 @@ def one_channel_stem(network: nn.Module, spec: EncoderSpec) -> str:
     its kernels, and every channel must get the same numbers.
     """
     name = getattr(network, "pretrained_cfg", {}).get("first_conv")
-    if not isinstance(name, str) or isinstance(spec.mean, tuple) or isinstance(spec.std, tuple):
+    if not isinstance(name, str) or isinstance(spec.mean, tuple) or isinstance(spec.std, tuple):  # channels that differ
         return ""
     layer = network.get_submodule(name)
     plain = isinstance(layer, nn.Conv2d) and type(layer) in (nn.Conv2d, Conv2dSame) and layer.groups == 1
@@ -86,7 +88,7 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
     """
     if spec.package == "timm":
         check_name(spec.architecture)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(seed)
         if spec.package == "transformers":
             network = transformer.build(spec)
@@ -97,7 +99,7 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
 
 def wrap(network: nn.Module, spec: EncoderSpec) -> Encoder:
     """The encoder around a network, channels-last, with the length of its features in its spec."""
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # other weights take 1.05 of the time (docs/benchmarks.md)
     if spec.package == "transformers":
         return Encoder(network, spec)
     # Where a head has a layer of its own before the classifier, features have that layer's length.
@@ -121,7 +123,7 @@ def timm_options(spec: EncoderSpec) -> dict[str, Any]:
     """What timm builds the network of a spec with: no classifier, and any side of frames for its transformers."""
     family = timm.model_entrypoint(spec.architecture).__module__.rsplit(".", 1)[-1]
     options = json.loads(spec.config) if spec.config else {}
-    if family in ("vision_transformer", "deit", "eva"):
+    if family in ("vision_transformer", "deit", "eva"):  # other families refuse these arguments
         options |= {"img_size": spec.size, "dynamic_img_size": True, "dynamic_img_pad": True}
     return options | {"num_classes": 0, "in_chans": spec.channels}
 
@@ -158,8 +160,10 @@ def load_weights(encoder: Encoder, weights: Mapping[str, Tensor], source: str) -
 
 def save_encoder(encoder: Encoder, folder: Path, record: Mapping[str, Any]) -> None:
     """Write `encoder.safetensors` and `encoder.json` (weights first: the JSON says that they are whole)."""
+    # safetensors refuses strides such as channels-last
     tensors = {key: value.detach().cpu().contiguous() for key, value in encoder.network.state_dict().items()}
     with atomic(folder / "encoder.safetensors") as temporary:
+        # the file alone is then an encoder, too (`spec_inside`)
         save_file(tensors, temporary, metadata={"spec": json.dumps(asdict(encoder.spec))})
     write_json(folder / "encoder.json", {"version": VERSION, **asdict(encoder.spec), **record})
 

@@ -130,7 +130,7 @@ def resolve_encoder(
     """
     defaults = Defaults(backbone, size, like, grey_value(mean, "--mean"), grey_value(std, "--std"))
     for kind in SOURCES.values():
-        if source := kind.resolve(name, defaults):
+        if source := kind.resolve(name, defaults):  # the first kind that knows the name: the order of `SOURCES`
             return replace(source, spec=replace(source.spec, size=size or source.spec.size))
     near = difflib.get_close_matches(name, [*BUILT_IN, *timm.list_models()], 3)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
@@ -194,7 +194,7 @@ def initial_encoder(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, s
     """
     source = resolve_encoder(init, backbone=spec.architecture, size=spec.size, mean=spec.mean, std=spec.std)
     load = SOURCES[source.kind].load
-    if load is None or source.spec.package != "timm":
+    if load is None or source.spec.package != "timm":  # brings its own network, channels and grey
         encoder = open_encoder(source)
         return Encoder(encoder.network, replace(encoder.spec, size=spec.size)).train(), init
     if source.kind == "file":  # NETWORK:FILE names another backbone than the settings
@@ -270,7 +270,7 @@ def _open_imagenet(source: EncoderSource, seed: int) -> Encoder:
 
 def _resolve_timm(name: str, _: Defaults) -> EncoderSource | None:
     network = name.removeprefix("timm:")
-    if network == name and not timm.is_model(name):
+    if network == name and not timm.is_model(name):  # after `timm:` a wrong name is an error, here another kind's
         return None
     check_name(network)
     facts = timm_facts(network)
@@ -315,12 +315,12 @@ def _shards(repository: str) -> tuple[Path, ...]:
     first = hub_file(repository, names)
     if first.suffix != ".json":
         return (first,)
-    shards = sorted(set(read_json(first)["weight_map"].values()))
+    shards = sorted(set(read_json(first)["weight_map"].values()))  # the index names a file for each tensor
     return tuple(hub_file(repository, (shard,)) for shard in shards)
 
 
 def _open_hub(source: EncoderSource, _: int) -> Encoder:
-    config = source.files[-1]
+    config = source.files[-1]  # `_resolve_hub` puts it behind the weights
     if source.spec.package == "timm":
         facts = read_json(config)
         return load_timm(source.spec, facts.get("pretrained_cfg", facts), source.files[0])

@@ -43,6 +43,7 @@ _HUB_IMAGENET = (
     "dino-vits8", "dino-vits16", "dino-vitb8", "dino-vitb16", "resnet-18", "resnet-50",
 )  # fmt: skip
 _IMAGENET_TAG = re.compile(r"^in(1k|12k|21k|22k)$")
+# gathered from the web, where chest images may be among them
 _OTHER_PICTURES = re.compile(r"ig\dm|ig\db|yfcc|laion|openai|webli|jft|lvd|datacomp|dfn|merged|swag|ns$|goog|sbb|clip")
 
 

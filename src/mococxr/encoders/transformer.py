@@ -44,19 +44,20 @@ def build(spec: EncoderSpec) -> nn.Module:
 
 
 def _without_pooler(network: nn.Module, pool: str) -> nn.Module:
-    if pool != "pooler" and getattr(network, "pooler", None) is not None:
+    if pool != "pooler" and getattr(network, "pooler", None) is not None:  # one that nobody reads may be in no file
         network.pooler = None  # type: ignore[assignment] # transformers' models ask whether there is one
     return network
 
 
 def read(network: nn.Module, images: Tensor, pool: str) -> Tensor:
     """Features (N, D) of normalised images (N, C, H, W)."""
+    # without it a ViT refuses frames of another size
     sized = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
     output = network(pixel_values=images, **({"interpolate_pos_encoding": True} if sized else {}))
     if pool == "pooler":
         return output.pooler_output.flatten(1)
     tokens = output.last_hidden_state
-    if tokens.ndim == 4:
+    if tokens.ndim == 4:  # convolutional networks give maps, (N, D, H, W)
         return tokens.mean(dim=(2, 3))
     return tokens[:, 0] if pool == "cls" else tokens.mean(dim=1)
 
@@ -77,7 +78,8 @@ def read_folder(folder: Path, grey: EncoderSpec) -> tuple[nn.Module, EncoderSpec
     library = _library()
     try:
         config = library.AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        config = getattr(config, "vision_config", config)
+        config = getattr(config, "vision_config", config)  # of image and text models, the half that sees
+        # in float32: files may hold half precision
         network, loading = library.AutoModel.from_pretrained(
             str(folder), config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
@@ -137,12 +139,14 @@ def grey_of(path: Path) -> EncoderSpec:
     """
     settings = read_json(path)
     settings = settings.get("image_processor", settings)
+    # where it crops, the crop is what the network was trained on
     crop = settings.get("crop_size") if settings.get("do_center_crop", "crop_size" in settings) else None
     side = _side(crop) or _side(settings.get("size"))
     if not side:
         raise InputError(f"{path} does not state an image size.", "Name another model.")
+    # theirs is of 0..255; grey is 0..1 here
     scale = 255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0
-    scale = 1.0 if abs(scale - 1) < 1e-6 else scale
+    scale = 1.0 if abs(scale - 1) < 1e-6 else scale  # files write 1/255 with as many digits as they like
     plain = not settings.get("do_normalize", True) or "image_mean" not in settings
     means, stds = ([0.0], [1.0]) if plain else (settings["image_mean"], settings["image_std"])
     mean = tuple(float(value) / scale for value in means)

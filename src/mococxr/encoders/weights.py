@@ -56,7 +56,7 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
             cached = try_to_load_from_cache(name, file, revision=revision or None)
             if isinstance(cached, str):
                 return _checked(Path(cached))
-        _check_network(repository, names[0])
+        _check_network(repository, names[0])  # by itself the hub's client tries for long where there is no network
         for file in names:
             try:
                 return _checked(Path(hf_hub_download(name, file, revision=revision or None)))
@@ -134,6 +134,7 @@ def url_file(url: str, folder: Path) -> Path:
         prefix = re.search(r"-([0-9a-f]{8,64})\.", path.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # checks the hash as it reads
             torch.hub.download_url_to_file(url, str(path), prefix and prefix[1], progress=False)
         except (OSError, RuntimeError) as error:  # RuntimeError: it came, and has another hash
             raise InputError(f"Cannot get {url} ({error}).", f"Put it at {path}.") from error
@@ -145,10 +146,10 @@ def reachable(url: str) -> bool:
     site = "://".join(urlsplit(url)[:2])
     try:
         urllib.request.urlopen(urllib.request.Request(site, method="HEAD"), timeout=SERVER_TIMEOUT).close()
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError:  # it refuses HEAD, but answers
         return True
     except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)
+        return isinstance(error.reason, ssl.SSLError)  # who shows a certificate, trusted or not, is there
     except OSError:
         return False
     return True
@@ -206,12 +207,14 @@ def load_timm(spec: EncoderSpec, facts: Mapping[str, Any], file: Path) -> Encode
     """
     # Google's .npz files keep another order of axes, which timm alone knows how to turn.
     foreign = file.suffix not in (".safetensors", ".bin", ".pt", ".pth")
+    # custom_load: timm's own loaders take files, not tensors
     source = {"file": str(file)} if foreign else {"state_dict": read_weights(file), "custom_load": False}
+    # or timm would fetch what the facts name
     facts = {**facts, "source": None, "url": "", "hf_hub_id": None, "hf_hub_filename": None, **source}
     logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(0)  # the numbers of `build`: those that no file replaced are found by them (`_unchanged`)
             network = timm.create_model(spec.architecture, pretrained=True, pretrained_cfg=facts, **timm_options(spec))
     except Exception as error:  # timm's loaders raise many kinds when a file does not fit
         raise InputError(
@@ -231,6 +234,7 @@ def _unchanged(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> lis
     return [
         key
         for key, value in before.items()
+        # 0 and 1 of batch norm may stand in a file
         if value.numel() > 1 and bool((value != value.flatten()[0]).any()) and torch.equal(value, after[key])
     ]
 
@@ -301,6 +305,7 @@ def fit_stem(weights: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tenso
     fitted = dict(weights)
     for key, kernels in weights.items():
         shape = state[key].shape if key in state else kernels.shape
+        # axes: out, in, height, width; all but `in`
         others_alike = kernels.ndim == 4 == len(shape) and kernels.shape[::2] == shape[::2]
         if others_alike and shape[1] == channels != kernels.shape[1] and kernels.shape[3] == shape[3]:
             summed = kernels.sum(dim=1, keepdim=True) / channels

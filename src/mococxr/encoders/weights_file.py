@@ -77,6 +77,7 @@ def _unpickle(path: Path) -> Any:
                 )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the source of a stand-in cannot be compared
+        # weights_only=True refuses whole modules; `_Pickle` reads them and imports nothing of theirs.
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Pickle)
 
 
@@ -105,7 +106,7 @@ def _of_module(module: StandIn, prefix: str) -> Iterator[tuple[str, Tensor]]:
 class StandIn:
     """In the place of every class of the file but those that rebuild tensors."""
 
-    dump_patches = False
+    dump_patches = False  # torch asks it of each module class that it meets
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -115,7 +116,7 @@ class StandIn:
 
     def __setitem__(self, *_: Any) -> None: ...
 
-    append = extend = add = update = __setitem__
+    append = extend = add = update = __setitem__  # by these pickle fills lists, sets and dicts
 
 
 _REBUILD = {
@@ -134,6 +135,7 @@ class _Pickle:
         """Finds what rebuilds tensors, and a stand-in for everything else."""
 
         def find_class(self, module: str, name: str) -> Any:
+            # tensors' bytes are asked for by their storage's class
             storage = module == "torch" and name.endswith("Storage") and hasattr(torch, name)
             if storage or (module, name) in _REBUILD:
                 return super().find_class(module, name)
@@ -163,6 +165,7 @@ def fit_names(weights: Mapping[str, Tensor], network: nn.Module, architecture: s
     state = network.state_dict()
     needed = [key for key in state if not key.endswith("num_batches_tracked")]  # torch before 0.4.1 kept none
     ends = [key.removesuffix(needed[0]) for key in weights if key.endswith(needed[0])]
+    # An end without a dot before it is a longer name that only ends alike.
     whole = [p for p in ends if p[-1:] in ("", ".") and all(p + key in weights for key in needed)]
     if "" not in whole and len(whole) > 1:
         whole = [prefix for prefix in whole if not _SECOND.search(prefix)]
@@ -179,6 +182,7 @@ def fit_names(weights: Mapping[str, Tensor], network: nn.Module, architecture: s
     prefix = "" if "" in whole else whole[0]
     inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     children = {key.split(".")[0] for key in state}
+    # What is unknown inside a known layer stays in, so that loading refuses it.
     left = [key for key in inside if key not in state and key.split(".")[0] not in children]
     if prefix or left:
         beside = sorted({key.split(".")[0] for key in (*left, *(set(weights) - {prefix + key for key in inside}))})
@@ -203,6 +207,7 @@ def _by_order(
             a.split(".")[-1] == b.split(".")[-1] and weights[a].shape == state[b].shape
             for a, b in zip(keys, needed, strict=True)
         ):
+            # Prefixes come by length, so that the innermost table is the last that fits.
             fitting.append({b: weights[a] for a, b in zip(keys, needed, strict=True)})
     return {key: state[key] for key in state if key not in needed} | fitting[-1] if fitting else None
 
@@ -225,13 +230,14 @@ def _no_fit(weights: Mapping[str, Tensor], architecture: str, source: str) -> In
 def network_of(weights: Mapping[str, Tensor]) -> str | None:
     """A common network of timm whose names and shapes these are; None for any other."""
     for name in _GUESSED:
-        with torch.device("meta"):
+        with torch.device("meta"):  # names and shapes, and no memory
             state = timm.create_model(name, num_classes=0).state_dict()
         needed = [key for key in state if not key.endswith("num_batches_tracked")]
         for prefix in {key.removesuffix(needed[0]) for key in weights if key.endswith(needed[0])}:
             inside = {key.removeprefix(prefix) for key in weights if key.startswith(prefix)}
             fits = all(key in inside and weights[prefix + key].shape == state[key].shape for key in needed)
             layers = {key.split(".")[0] for key in state}
+            # or it is a larger network
             if fits and not any(key not in state and key.split(".")[0] in layers for key in inside):
                 return name
     return None

@@ -52,5 +52,5 @@ def xrv_file(name: str) -> Path:
 def xrv_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a file of torchxrayvision, without the classifier."""
     weights = read_weights(path)
-    outside = ("classifier.", "fc.", "op_threshs")
+    outside = ("classifier.", "fc.", "op_threshs")  # the heads of the two networks, and thresholds of their scores
     return {key: value for key, value in weights.items() if not key.startswith(outside)}

@@ -215,7 +215,7 @@ class Ensemble:
         encoder = self.encoder.to(device)
         total = np.zeros(len(images))
         for member in self.members:
-            if len(self.members) > 1 and member.weights is not None:
+            if len(self.members) > 1 and member.weights is not None:  # of a single one the encoder has them already
                 encoder.network.load_state_dict(member.weights, strict=True)
             for position, feature in encode_frames(encoder.eval(), images, device):
                 total[position] += member.head.scores(feature[None])[0]
@@ -226,6 +226,7 @@ class Ensemble:
         tensors: dict[str, Tensor] = {}
         for i, member in enumerate(self.members):
             weights = member.weights or self.encoder.network.state_dict()
+            # copies: safetensors takes no tensors that share memory
             tensors |= {
                 f"{i}.encoder.{key}": value.detach().cpu().clone().contiguous() for key, value in weights.items()
             }

@@ -93,7 +93,7 @@ def train_by_gradient(
         level = data.store.level(data.size)
         loader = islice(batches(level, data.rows, labels, data.size, config.batch, config.seed), updates)
         for step, (images, targets) in enumerate(loader, start=1):
-            model.train()
+            model.train()  # validation has left it in eval mode
             loss = criterion(model(images.to(config.device)), targets.to(config.device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -133,6 +133,7 @@ class _Network(nn.Module):
         super().train(mode)
         if self.fixed_statistics:
             for module in self.modules():
+                # private, but the base of every kind of batch norm
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
@@ -140,8 +141,9 @@ class _Network(nn.Module):
     def member(self) -> EnsembleMember:
         """A copy of the present state."""
         state = self.encoder.network.state_dict()
+        # to the CPU first: a Mac's GPU has no float64
         weight, bias = (t.detach().cpu().double().numpy().copy() for t in (self.head.weight, self.head.bias))
-        head = LinearHead(np.zeros(weight.shape[1]), np.ones(weight.shape[1]), weight, bias)
+        head = LinearHead(np.zeros(weight.shape[1]), np.ones(weight.shape[1]), weight, bias)  # trained on raw features
         return EnsembleMember({key: value.detach().cpu().clone() for key, value in state.items()}, head)
 
 
@@ -201,7 +203,7 @@ def batches(
     while True:
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
         for chosen in np.split(order, ends):
-            offsets = uniforms(seed, epoch, rows[chosen], 0)[:, 0]
+            offsets = uniforms(seed, epoch, rows[chosen], 0)[:, 0]  # by row of the store, not by place in the batch
             images = [
                 random_frame(level.pixels(int(row)), size, offset)
                 for row, offset in zip(rows[chosen], offsets, strict=True)

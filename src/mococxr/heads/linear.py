@@ -91,9 +91,9 @@ def _cross_validated(x: NDArray[np.float64], y: NDArray, patients: NDArray, seed
         return DEFAULT_C
     total = np.zeros(len(GRID))
     for train, held in folds:
-        scaler = StandardScaler().fit(x[train])
+        scaler = StandardScaler().fit(x[train])  # of the held patients nothing may enter, their mean neither
         inside = scaler.transform(x[train])
-        known = y[held] != 2
+        known = y[held] != 2  # uncertain images train a class of their own, and are judged nowhere
         for i, C in enumerate(GRID):
             model = _solve(inside, y[train], C)
             head = LinearHead(scaler.mean_, scaler.scale_, model.coef_, model.intercept_, C)
@@ -112,5 +112,5 @@ def _folds(y: NDArray, patients: NDArray, seed: int) -> list[tuple[NDArray, NDAr
         n_splits=count, shuffle=True, random_state=seed % (1 << 32)
     )  # as large as scikit-learn takes
     folds = list(splitter.split(np.zeros(len(y)), strata, patients))
-    whole = all({0, 1} <= set(y[part].tolist()) for fold in folds for part in fold)
+    whole = all({0, 1} <= set(y[part].tolist()) for fold in folds for part in fold)  # the splitter does not promise it
     return folds if whole else []

@@ -104,7 +104,7 @@ def _raw(store: Store, name: str, blank: str) -> NDArray[np.float64]:
             f"Write --target {column}~{value} for every image whose list in {column} has it.",
         )
     if column in store.labels:
-        known &= (index[column] != -1).fill_null(False).to_numpy() | equal
+        known &= (index[column] != -1).fill_null(False).to_numpy() | equal  # uncertain is no other value
     return np.where(known, equal.astype(np.float64), np.nan)
 
 
@@ -193,6 +193,7 @@ def draw_labelled(store: Store, target: Target, fraction: float, draw: int, seed
     drawn = sample_patients(table, fraction, draw, seed)
     others = np.setdiff1d(patients[target.train].unique().to_numpy(), table["patient"].unique().to_numpy())
     if len(others):
+        # [seed, draw] is `sample_patients`' stream
         order = np.random.default_rng([seed, draw, 1]).permutation(len(others))
         drawn = [*drawn, *others[order[: round(fraction * len(others))]].tolist()]
     chosen = patients[target.train].is_in(pl.Series(drawn, dtype=pl.String).implode()).to_numpy()

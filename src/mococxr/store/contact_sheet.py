@@ -28,7 +28,7 @@ def contact_sheet(images: Level, paths: list[str], captions: list[str], title: s
     """
     rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)).tolist()
     columns = min(COLUMNS, len(rows))
-    width = max(columns * (TILE + GAP) + GAP, 480)
+    width = max(columns * (TILE + GAP) + GAP, 480)  # few images must leave room for the title
     sheet = np.zeros((CAPTION + -(-len(rows) // columns) * (TILE + CAPTION + GAP) + GAP, width), np.uint8)
     write(sheet, title, GAP, 22, 0.5, width)
     for number, i in enumerate(rows):

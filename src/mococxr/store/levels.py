@@ -57,6 +57,7 @@ def shrink(image: Image, factor: int) -> Image:
     height, width = image.shape[0] // factor, image.shape[1] // factor
     top, left = (image.shape[0] - height * factor) // 2, (image.shape[1] - width * factor) // 2
     whole = image[top : top + height * factor, left : left + width * factor]
+    # exact means: whole blocks
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
@@ -96,7 +97,7 @@ class Level:
         Raises:
             IndexError: there is no row `i`.
         """
-        i = range(len(self))[i]
+        i = range(len(self))[i]  # IndexError and negative numbers as in a list
         shard = int(np.searchsorted(self._first_rows, i, side="right")) - 1
         height, width = int(self.heights[i]), int(self.widths[i])
         start = int(self._starts[i])
@@ -104,6 +105,7 @@ class Level:
 
     def _map(self, shard: int) -> Image:
         if shard not in self._maps:  # each map keeps a file descriptor: opened when it is read
+            # A slice of np.memmap is one again, which costs more than a slice of an array.
             self._maps[shard] = np.memmap(self._files[shard], dtype=np.uint8, mode="r").view(np.ndarray)
         return self._maps[shard]
 
@@ -141,7 +143,7 @@ class ShrunkLevel(Level):
 
 def _starts(heights: Sides, widths: Sides, first_rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Where each image begins in its shard, in bytes."""
-    ends = np.cumsum(heights.astype(np.int64) * widths)
+    ends = np.cumsum(heights.astype(np.int64) * widths)  # int32 ends at 2 GiB
     starts = np.concatenate([np.zeros(1, dtype=np.int64), ends[:-1]])[: len(heights)]
     counts = np.diff(np.append(first_rows, len(heights)))
-    return starts - np.repeat(starts[first_rows], counts)
+    return starts - np.repeat(starts[first_rows], counts)  # each shard begins at byte 0

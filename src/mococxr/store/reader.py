@@ -159,6 +159,7 @@ class Store:
             raise InputError(
                 f"{self.path / 'index.parquet'} has {len(sizes):,} rows and the manifest {len(self):,}.", _AGAIN
             )
+        # the rest is cut off, as `shrink` does
         heights, widths = (sizes[name].cast(pl.Int32).to_numpy() // factor for name in ("height", "width"))
         stored = int(self.manifest["size"])
         folder = level_folder(self.path, stored, factor)
