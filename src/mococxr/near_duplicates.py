@@ -30,15 +30,15 @@ DISTANCE = 40
 WHOLE, DETAIL = 0.95, 0.86
 """The least correlation of a copy, of the whole image and of its detail."""
 
-_SIDE, _CELLS = 64, 16
+_SIDE, _CELLS = 64, 16  # pixels that an image is shrunk to; frequencies each way
 _LOCAL = 6.0
 """Pixels (of 64) over which brightness and contrast are evened out before the frequencies are taken."""
 _FLAT = 4.0
 """Grey levels under which contrast is taken for grain, and not amplified."""
-_COMMON = 128
+_COMMON = 128  # pixels of a side, at most, at which two images are correlated
 _FINE = 3.0
 """Pixels (of 128) of the blur that is taken away from an image to leave its detail."""
-_BLOCK = 4096
+_BLOCK = 4096  # fingerprints: the products of two blocks take 64 MiB
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -65,7 +65,7 @@ def _fingerprint(image: Bytes) -> Bytes:
     rest = small - _blur(small, _LOCAL)
     even = rest / (np.sqrt(_blur(rest * rest, _LOCAL)) + _FLAT)
     waves = cv2.dct(even)[1 : _CELLS + 1, 1 : _CELLS + 1]
-    return np.packbits(waves > 1e-3)
+    return np.packbits(waves > 1e-3)  # not 0: rounding would give an even grey a print
 
 
 def _blur(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
@@ -93,7 +93,7 @@ def candidate_pairs(a_N32: Bytes, b_M32: Bytes | None = None, distance: int = DI
     for top in range(0, len(a_N32), _BLOCK):
         rows = _signs(a_N32[top : top + _BLOCK])
         for left in range(top if within else 0, len(other_M32), _BLOCK):
-            agreement = rows @ _signs(other_M32[left : left + _BLOCK]).T
+            agreement = rows @ _signs(other_M32[left : left + _BLOCK]).T  # whole numbers up to 256: exact in float32
             pairs = np.argwhere(agreement >= bits - 2 * distance) + np.array([top, left])
             blocks.append(pairs[pairs[:, 0] < pairs[:, 1]] if within else pairs)
     every = np.concatenate(blocks)
@@ -121,7 +121,7 @@ def is_copy(image_a: Bytes, image_b: Bytes) -> bool:
 def correlations(image_a: Bytes, image_b: Bytes) -> tuple[float, float]:
     """Correlations, -1 to 1, of two images as a whole and of their fine detail; 0 where one has no picture."""
     side = min(_COMMON, *image_a.shape, *image_b.shape)
-    sigma = _FINE * side / _COMMON
+    sigma = _FINE * side / _COMMON  # the same detail of the image, whatever the side
     a, b = (
         cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) for image in (image_a, image_b)
     )

@@ -45,6 +45,7 @@ def hashed_split(patients: pl.Series, shares: Sequence[float], seed: int) -> pl.
     """
     filled = _filled(shares)
     names = patients.unique().sort()
+    # the last sum may miss 1 by rounding: the rest is the last split's
     limits = np.cumsum([shares[i] for i in filled])[:-1]
     key = f"mococxr split {seed}".encode()
     digests = (hmac.digest(key, name.encode(), "sha256") for name in names)
@@ -85,7 +86,7 @@ def stratified_split(rows: pl.DataFrame, labels: Sequence[str], shares: Sequence
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(states))
     keys = [states[name].to_numpy()[shuffled] for name in _rarest_first(states, labels)]
-    order = shuffled[np.lexsort(keys[::-1])] if keys else shuffled
+    order = shuffled[np.lexsort(keys[::-1])] if keys else shuffled  # lexsort sorts by its last key first
     split = np.empty(len(states), dtype=np.int64)
     split[order] = _stratified_order(counts, rng)
     return states.select("patient", split=pl.Series([SPLITS[s] for s in split.tolist()], dtype=pl.String))
@@ -98,7 +99,7 @@ def _states(rows: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
         (pl.col(name).is_not_null().any().cast(pl.Int8) + (pl.col(name) == 1).any().cast(pl.Int8)).alias(name)
         for name in labels
     ]
-    return rows.group_by("patient").agg(state).sort("patient")
+    return rows.group_by("patient").agg(state).sort("patient")  # group_by keeps no order
 
 
 def _rarest_first(states: pl.DataFrame, labels: Sequence[str]) -> list[str]:
@@ -110,7 +111,7 @@ def _counts(patients: int, shares: Sequence[float]) -> list[int]:
     filled = _filled(shares)
     refuse_few(patients, shares)
     exact = [share * patients for share in shares]
-    counts = [int(np.floor(x + 1e-9)) for x in exact]
+    counts = [int(np.floor(x + 1e-9)) for x in exact]  # 0.29 x 100 is 28.999999999999996
     by_remainder = sorted(filled, key=lambda i: (counts[i] - exact[i], i))
     for i in by_remainder[: patients - sum(counts)]:
         counts[i] += 1
@@ -155,7 +156,7 @@ def refuse_few(patients: int, shares: Sequence[float]) -> None:
 def _stratified_order(counts: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Split numbers in dealing order: each spread evenly over the whole, then shuffled in small blocks."""
     split = np.repeat(np.arange(len(counts)), counts)
-    position = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
+    position = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])  # middles of n equal parts of 0..1
     dealt = split[np.argsort(position, kind="stable")]
     for start in range(0, len(dealt), _BLOCK):
         rng.shuffle(dealt[start : start + _BLOCK])
@@ -200,6 +201,7 @@ def explicit_split(
             patient=absent[0],
             names=Shown(", ".join(SPLITS)),
         )
+    # rows of one patient agree: checked above
     chosen = stated.unique("patient").filter(pl.col("patient").is_in(needed.implode())).select("patient", "split")
     unused = stated["patient"].n_unique() - len(chosen)
     if rest is not None:
@@ -266,6 +268,7 @@ def sample_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) 
         raise ValueError(f"the fraction is {fraction}; it lies above 0 and up to 1")
     if not table["label"].is_in([0, 1]).all() or table["label"].null_count():
         raise ValueError("a label is neither 1 nor 0")
+    # Sorted, since group_by keeps no order and the draw must not hang on one.
     known = table.group_by("patient").agg(pl.col("label").max()).sort("patient")
     positives = int(known["label"].sum())
     if positives in (0, len(known)):
@@ -273,7 +276,7 @@ def sample_patients(table: pl.DataFrame, fraction: float, draw: int, seed: int) 
         raise UndefinedError(f"none of the {len(known):,} labelled training patients is {lacking}")
     order = np.random.default_rng([seed, draw]).permutation(len(known))
     label = known["label"].to_numpy()[order]
-    other = int(np.flatnonzero(label != label[0])[0])
+    other = int(np.flatnonzero(label != label[0])[0])  # the first patient of the other class
     order = np.concatenate([order[[0, other]], np.delete(order, [0, other])])
     count = max(2, round(fraction * len(known)))
     return known["patient"].gather(order[:count].tolist()).to_list()
@@ -305,7 +308,7 @@ def paper_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> list[n
     drawn = []
     if paper_count:
         before = [share for share, _ in PAPER_SHARES].index(fraction)
-        walk = _as_python_draws(0).random((rows, sum(widths)))
+        walk = _as_python_draws(0).random((rows, sum(widths)))  # filled row by row, as their loop asks
         columns = walk[:, sum(widths[:before]) :][:, : min(draws, paper_count)]
         drawn = [np.flatnonzero(column < fraction) for column in columns.T]
     for draw in range(len(drawn), draws):
@@ -316,7 +319,7 @@ def paper_draws(rows: int, fraction: float, draws: int, seed: int = 0) -> list[n
 
 def _as_python_draws(seed: int) -> np.random.Generator:
     """A Mersenne twister of numpy in the state of Python's: its numbers are those of `random.Random(seed).random()`."""
-    *key, position = random.Random(seed).getstate()[1]
+    *key, position = random.Random(seed).getstate()[1]  # 624 words and the place among them
     twister = np.random.MT19937()
     twister.state = {"bit_generator": "MT19937", "state": {"key": np.array(key, dtype=np.uint32), "pos": position}}
-    return np.random.Generator(twister)
+    return np.random.Generator(twister)  # both make a double of two 32-bit numbers in the same way

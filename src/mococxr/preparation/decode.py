@@ -102,13 +102,13 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
                 for output, factor in zip(outputs, factors, strict=True):
                     output.write((image if factor == 1 else shrink(image, factor)).data)
             except ImageError as error:
-                row["reason"] = str(error)
+                row["reason"] = str(error)  # the image has written no byte: rows and pixels stay in step
             rows.append(row)
     if all(row["reason"] for row in rows):  # no pixels: no shard
         for path in paths:
             path.unlink()
     files.write_json(record_file(folder, chunk.number), {name: [row[name] for row in rows] for name in RECORD})
-    deadline.log.unlink(missing_ok=True)
+    deadline.log.unlink(missing_ok=True)  # after the record: until then another attempt needs it
     return chunk.number
 
 
@@ -214,11 +214,12 @@ def _without_killers(
         RunError: the chunk kills its process, and none of its images does so alone.
     """
     deadline, known = _deadline(chunk, folder), set[int]()
-    while known != (exceeded := deadline.exceeded()):
+    while known != (exceeded := deadline.exceeded()):  # each attempt may end on one more image
         if not crashes(partial(decode_chunk, folder=folder), [chunk])[0]:
             return chunk.number
         known = exceeded
     console.warn(f"a decoding process crashed: decoding {len(chunk.paths):,} images one by one to find the cause.")
+    # else all paths travel with each image
     killers = crashes(partial(_probe, replace(chunk, paths=()), folder), list(enumerate(chunk.paths)))
     refused = dict.fromkeys(compress(range(len(killers)), killers), CRASHED) | dict.fromkeys(
         deadline.exceeded(), TOO_SLOW

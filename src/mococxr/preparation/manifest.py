@@ -84,12 +84,13 @@ def manifest(
 
 
 def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    with ThreadPoolExecutor(min(8, cores())) as pool:
+    with ThreadPoolExecutor(min(8, cores())) as pool:  # hashlib lets go of the interpreter
         return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
 
 
 def _images_hash(folder: Path, hashes: Mapping[str, str]) -> str:
     """What pretraining sees, in one hash: pixels, whose they are, which split; neither labels nor paths."""
+    # labels may change and a run still be resumed
     shown = pl.read_parquet(folder / "index.parquet", columns=["patient", "study", "height", "width", "sha256"])
     pixels = [value for name, value in sorted(hashes.items()) if name not in _TABLES]
     text = "\n".join([*pixels, hashes["splits.csv"], shown.write_csv()])

@@ -48,7 +48,7 @@ def run(settings: PrepareSettings) -> Store:
         InputError: bad input or settings, another thing at `out`, no readable image, too little space.
         RunError: the disk ran full on the way; the same command goes on from there.
     """
-    out = Path(os.path.abspath(settings.out))
+    out = Path(os.path.abspath(settings.out))  # not resolved: a link stays a link
     _reading(settings)  # a depth or window of no known form is refused before anything is read
     with connected() if settings.executor == "ray" else nullcontext():
         dataset, pseudonyms = _dataset(settings, out)
@@ -71,6 +71,7 @@ def _make(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Ps
         if pseudonyms is not None:
             pseudonyms.key.record(pseudonyms.table)
         return existing
+    # another version may decode otherwise: nothing of it is taken up
     staging = Staging.open(out, images + VERSION + ",".join(RECORD), settings.size)
     try:
         if pseudonyms is not None:
@@ -96,7 +97,7 @@ def _dataset(settings: PrepareSettings, out: Path) -> tuple[Dataset, Pseudonymis
     """The dataset, and what its names stand for where they are pseudonyms: with DICOM always."""
     named = settings.key or out.with_name(f"{out.name}.key")
     asked = settings.pseudonymise or settings.format == "dicom" or settings.key is not None
-    key = _open_key(named, out) if asked else None
+    key = _open_key(named, out) if asked else None  # before the source is read, which may take long
     dataset = read_dataset(
         settings.source, format=settings.format, labels=settings.labels, label=settings.label, label_key=settings.label_key,
         patients_unknown=settings.patients_unknown, jobs=settings.jobs or workers.cores(),
@@ -139,7 +140,7 @@ def _finish(
         settings=_stated(settings, dataset),
         size=settings.size, rule=plan.rule, made_from=made_from, counts=counts, shards=staging.shards,
     )  # fmt: skip
-    files.write_json(staging.store / "manifest.json", content)
+    files.write_json(staging.store / "manifest.json", content)  # last of the tables: it holds their hashes
     _write_contact(Store.open(staging.store), out.name)
     staging.finish(out)
     say_counts(counts, settings.size, dataset.patients_known, plan.rule)
@@ -166,7 +167,7 @@ def _tables(staging: Staging, dataset: Dataset) -> tuple[pl.DataFrame, pl.DataFr
     rows = dataset.rows.with_columns(pl.Series(name, staging.column(name), dtype=kind) for name, kind in kinds.items())
     quarantine = rows.filter(pl.col("height").is_null()).select("path", "reason")
     if len(quarantine) == len(rows):
-        staging.remove()
+        staging.remove()  # or the next run would take the failures for done
         raise none_readable(quarantine, dataset)
     if dataset.rejected is not None:
         quarantine = pl.concat([quarantine, dataset.rejected])
@@ -188,10 +189,11 @@ def _fingerprint(dataset: Dataset, settings: PrepareSettings, pseudonyms: Pseudo
         try:
             status = os.stat(dataset.root / path)
             seen.append(f"{path}\t{status.st_size}\t{status.st_mtime_ns}")
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # a null byte in a name is no OSError; decoding says what is wrong
             seen.append(path)
     how = json.dumps([FORMAT, settings.size, dataclasses.astuple(_reading(settings))], default=str)
     images = _hash(how, *seen)
+    # Keyed: guesses of names could be tried against a bare hash.
     return images if pseudonyms is None else pseudonyms.key.name("job", images)
 
 
@@ -228,7 +230,7 @@ def _existing(out: Path, made_from: str, dataset: Dataset) -> Store | None:
             out=Shown(out),
             other=Shown(other),
         )
-    shutil.rmtree(staging_folder(out), ignore_errors=True)
+    shutil.rmtree(staging_folder(out), ignore_errors=True)  # of a run killed after the store was in place
     console.say(f"{out} was made from the same images and settings: nothing to do.")
     say_quarantine(out, pl.read_csv(out / "quarantine.csv", infer_schema=False))
     return store

@@ -80,7 +80,7 @@ def pseudonymise(dataset: Dataset, key: Key, keep: tuple[str, ...]) -> tuple[Dat
     """
     kept = _metadata(dataset, keep)
     plain, blanked = _plain(dataset.rows)
-    by_path = dataset.source + "/" + dataset.rows["path"]
+    by_path = dataset.source + "/" + dataset.rows["path"]  # under one key, equal paths of two sources are two images
     rows = plain.with_columns(
         real_path="path",
         real_patient="patient",
@@ -99,6 +99,7 @@ def pseudonymise(dataset: Dataset, key: Key, keep: tuple[str, ...]) -> tuple[Dat
         rows=rows.select(*(n for n in dataset.rows.columns if n not in dataset.metadata), *kept),
         metadata=kept,
         notes=_notes(dataset, kept, blanked),
+        # names of tables may be a patient's
         inputs={f"table-{i}": sha256 for i, sha256 in enumerate(dataset.inputs.values(), 1)},
         file_paths=rows["real_path"],
         rejected=rejected.select("path", "reason"),
@@ -146,7 +147,7 @@ def _rejected(dataset: Dataset, key: Key) -> pl.DataFrame:
 
 def _notes(dataset: Dataset, kept: tuple[str, ...], blanked: dict[str, int]) -> tuple[Shown, ...]:
     """What the reader had to say, without values that may name a patient, and what is not taken over."""
-    notes = [Shown(note.redacted) for note in dataset.notes]
+    notes = [Shown(note.redacted) for note in dataset.notes]  # readers quote values
     if dropped := [name for name in dataset.metadata if name not in kept]:
         text = "Columns dropped, as they may identify a patient: {count:,}; keep one with --keep COLUMN."
         notes.append(message(text, count=len(dropped)))

@@ -109,7 +109,7 @@ def decide(
     words = "/".join(f"{100 * share:g}" for share in shares) + " %"
     if stratify:
         plan = SplitPlan(f"random by patient {words}, stratified by label, seed {seed}", None, shares, seed)
-        plan.assign(dataset.rows, dataset.labels)
+        plan.assign(dataset.rows, dataset.labels)  # what cannot be divided is refused now, not after hours of decoding
         return plan
     by_hash, fills = _by_hash(dataset, shares, seed, pseudonyms)
     if split_file is not None:
@@ -214,6 +214,7 @@ def _read_lists(split_file: Path, dataset: Dataset) -> pl.DataFrame:
     listed = _listed(path)
     rows = pl.DataFrame({"path": dataset.files, "patient": dataset.rows["patient"]})
     rows = rows.with_columns(stem=_stem("path"))
+    # A stem of two images would stand for either patient.
     named = rows.filter(pl.col("stem").is_unique()).select("stem", by_name="patient")
     listed = listed.with_columns(stem=_stem("path")).join(rows.select("path", "patient"), on="path", how="left")
     listed = listed.join(named, on="stem", how="left")
@@ -273,7 +274,7 @@ def _listed(path: Path) -> pl.DataFrame:
                     "{path}, {split!r}, entry {number}: {value!r} is not an image.",
                     _FORM, path=path, split=split, number=number, value=str(entry)[:80],
                 )  # fmt: skip
-            images.append((PurePosixPath(image.replace("\\", "/")).as_posix(), split))
+            images.append((PurePosixPath(image.replace("\\", "/")).as_posix(), split))  # lists may come from Windows
     if not images:
         raise InputError("{path} lists no images.", _FORM, path=path)
     return pl.DataFrame(images, schema={"path": pl.String, "split": pl.String}, orient="row")

@@ -102,7 +102,7 @@ class Staging:
         """Put the store in place, at once, and clear up."""
         for unfinished in self.store.rglob(".*.part"):  # of a process that was killed while it wrote
             unfinished.unlink()
-        os.replace(self.store, out)
+        os.replace(self.store, out)  # POSIX lets a folder take the place of an empty one
         self.remove()
 
     def remove(self) -> None:
@@ -120,13 +120,13 @@ class Staging:
         job, records = self.folder / "job.json", self.folder / "records"
         if job.is_file() and files.read_json(job) != key:
             console.say(f"{self.folder} was left by a run with other images or settings: starting anew.")
-            job.unlink()
+            job.unlink()  # first: killed in between, the next run starts anew, too
         if not job.is_file():
             shutil.rmtree(records, ignore_errors=True)
             shutil.rmtree(self.store, ignore_errors=True)
             files.write_json(job, key)
         self.store.mkdir(exist_ok=True)
-        for file in sorted(records.glob("[0-9]*.json")):
+        for file in sorted(records.glob("[0-9]*.json")):  # not those half-written, whose names begin with a dot
             record = files.read_json(file)
             if self._is_whole(int(file.stem), record):
                 self.records[int(file.stem)] = record
@@ -137,7 +137,7 @@ class Staging:
         for factor in (1, *written_factors(self._size)):
             file = level_folder(self.store, self._size, factor) / shard_name(number)
             size = sum((height // factor) * (width // factor) for height, width in sides)
-            if size and (not file.is_file() or file.stat().st_size != size):
+            if size and (not file.is_file() or file.stat().st_size != size):  # without readable images there is no file
                 return False
         return True
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, Seeded, WithJobs, setting, under
 from mococxr.settings.preparation import STORE
 
-Mode = Literal["linear", "finetune", "lpft"]
+Mode = Literal["linear", "finetune", "lpft"]  # the keys of heads.MODES, which this room may not import
 _images, _labels, _privacy = under("Images", "Labels", "Privacy")
 _operating_point, _encoder, _card = under("Operating point", "Encoder", "Model card")
 _probe, _gradient = under("Linear probe", "Gradient training")
@@ -57,7 +57,7 @@ class TrainingSettings(EncoderSettings, Seeded):
     blank: Literal["negative", "unknown"] | None = _labels(
         "How missing labels are treated.", None, shown="unknown; negative for CheXpert-like datasets"
     )
-    C: str = _probe(
+    C: str = _probe(  # text: a number, or cv
         "Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.", "0.01"
     )
     linear_solver: Literal["lbfgs", "gradient"] = _probe(
@@ -105,6 +105,7 @@ class FitSettings(TrainingSettings):
     threshold_by: Literal["sensitivity", "youden", "none"] = _operating_point(
         "Threshold on validation images: at --sensitivity, or at Youden's J.", "sensitivity"
     )
+    # None: given beside another rule it is refused
     sensitivity: float | None = _operating_point("Sensitivity at the threshold.", None, above=0, high=1, shown="0.9")
     out: Path = setting("Model folder to create.")
 

@@ -150,6 +150,7 @@ def make(kind: type[S], plain: Mapping[str, Any]) -> S:
         if name not in values and field.default is MISSING:
             raise InputError(f"The setting {name!r} is missing.", f"Give it: {field.metadata['help']}")
     if presets := getattr(kind, "presets", None):
+        # what is given comes before the preset
         values = vars(presets[values.get("preset", fields["preset"].default)]) | values
     return kind(**values)
 
@@ -177,6 +178,7 @@ def _checked(field: dataclasses.Field[Any], kind: Any, value: Any) -> Any:
         raise InputError(error.problem, error.way_out or field.metadata["help"]) from error
     limits = field.metadata["range"]
     for number in converted if isinstance(converted, tuple) else (converted,):
+        # auto is kept as 0
         if isinstance(number, float | int) and number not in limits and number not in words.values():
             must = str(limits) or "a finite number"
             raise InputError(f"{flag(field.name)} must be {must} (got {_number(number)}).", field.metadata["help"])
@@ -187,6 +189,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     """`value` as the type `kind`, or an InputError that names the setting."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
+        # every union here is a type or None
         return convert(value, next(t for t in inner if t is not types.NoneType), name)
     if origin is Literal:
         if value in inner:
@@ -203,6 +206,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
 def _sequence(value: Any, inner: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if value is None or isinstance(value, Mapping):
         raise InputError(f"{flag(name)} must be a list of values (got {value!r}).", "")
+    # text is one value, no list of letters
     items = [value] if isinstance(value, str | int | float | Path) else list(value)
     if len(inner) == 2 and inner[1] is Ellipsis:
         return tuple(convert(item, inner[0], name) for item in items)
@@ -221,7 +225,7 @@ def _scalar(value: Any, kind: Any, name: str) -> Any:
         if (word := str(value).lower()) in _BOOL:
             return _BOOL[word]
         raise problem
-    if value is None or isinstance(value, bool | list | tuple | Mapping):
+    if value is None or isinstance(value, bool | list | tuple | Mapping):  # Python would take true for the number 1
         raise problem
     try:
         if kind is int and not isinstance(value, int):
@@ -268,7 +272,7 @@ def _written(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int) and value >= 1 << 32 and not value & (value + 1):
+    if isinstance(value, int) and value >= 1 << 32 and not value & (value + 1):  # 2^63 - 1 in place of 19 digits
         return f"2^{value.bit_length()} - 1"
     return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
@@ -304,6 +308,7 @@ def from_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is absent, is not YAML, or is not a table of settings.
     """
     try:
+        # some editors begin a file with a mark
         content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), _Loader)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.", "Check the path given to --config.") from error

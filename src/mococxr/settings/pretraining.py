@@ -64,6 +64,7 @@ class Preset:
     )
     brightness: float = _augmentation("Brightness jitter, relative.", 0.0, low=0, high=1)
     contrast: float = _augmentation("Contrast jitter, relative.", 0.0, low=0, high=1)
+    # ImageNet's in grey; no constants are best for all targets: docs/benchmarks.md
     mean: float = _augmentation("Mean of the grey values (0 to 1), for normalisation.", 0.449, low=0, high=1)
     std: float = _augmentation("Standard deviation of the grey values, for normalisation.", 0.226, above=0)
     positives: Literal["view", "study"] = _contrastive(
@@ -77,19 +78,19 @@ class Preset:
 
 TUNED = Preset()
 PAPER = Preset(
-    backbone="resnet18",
-    size=320,
+    backbone="resnet18",  # beside DenseNet-121 in the paper
+    size=320,  # the paper prints 224; its code scales the shorter side to 320 and crops 320
     epochs=20,
-    batch=16,
-    lr=1e-4,
+    batch=16,  # on one GPU
+    lr=1e-4,  # the best of 1e-2 to 1e-5 in the paper
     momentum=0.999,
     key_groups=1,
     optimizer="adam",
     schedule="step",
     milestones=(0.6, 0.9),  # epochs 12 and 18 of 20
     warmup=0.0,
-    crop=(1.0, 1.0),
-    mean=0.5020,
+    crop=(1.0, 1.0),  # the released code draws where on the longer side the square lies, and no scale
+    mean=0.5020,  # of the released code; the paper prints none
     # The released code divides by 0.085585 = 0.29255 squared: a variance where a std belongs. Kept.
     std=0.085585,
 )
