@@ -68,6 +68,7 @@ def _status(words: list[str], debug: bool) -> int:
     except KeyboardInterrupt:
         _complain("stopped", debug)
     except BrokenPipeError:  # of `mococxr ... | head`: nobody reads on, so nothing is said
+        # or Python's own flush at the end would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
@@ -83,7 +84,7 @@ def _quieten_libraries() -> None:
     """Keep the warnings, logs and bars of libraries off the screen: what matters the journal says."""
     warnings.simplefilter("ignore")
     logging.basicConfig(handlers=[logging.NullHandler()])
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
 
 
 def _in_words(error: Exception) -> str:
@@ -112,7 +113,7 @@ def application() -> cyclopts.App:
         group_commands=Group("Commands", sort_key=0),
         exit_on_error=False,
         print_error=False,
-        suppress_keyboard_interrupt=False,
+        suppress_keyboard_interrupt=False,  # or cyclopts would end with a status of its own
         result_action="return_none",
         usage="Usage: mococxr COMMAND [SETTINGS]",
     )
@@ -217,9 +218,9 @@ def _parameter(command: str, field: Field[Any], kind: Any) -> inspect.Parameter:
         # cyclopts would write --C in lower case
         name=None if field.metadata["positional"] else flag(field.name),
         show_default=False,
-        negative="",
+        negative="",  # or cyclopts would add --no-X to each flag
         group=_GROUPS[group],
-        consume_multiple=not field.metadata["single"],
+        consume_multiple=not field.metadata["single"],  # `--label A B`: several words behind one flag
         required=False,
         metavar="INT" if plain is int else None,
     )

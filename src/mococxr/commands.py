@@ -160,7 +160,7 @@ def function(command: str) -> Callable[..., Any]:
     positions = [field.name for field in by_position]
 
     def call(*values: Any, **named: Any) -> Any:
-        by_order = dict(zip(positions, values, strict=False))
+        by_order = dict(zip(positions, values, strict=False))  # fewer may be given: the rest come by name or default
         twice = sorted(by_order.keys() & named.keys())
         if len(values) > len(positions) or twice:
             fault = f"two values for {twice[0]}" if twice else "too many values by position"
@@ -183,6 +183,7 @@ def _signature(command: str) -> inspect.Signature:
     by_position, by_name = fields_of(command)
     kinds, preset = types_of(command), next(iter(getattr(COMMANDS[command], "presets", {}).values()), None)
     parameters = []
+    # Python wants those without a default first
     for field in sorted((*by_position, *by_name), key=lambda f: (f not in by_position, not is_required(f))):
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if field in by_position else inspect.Parameter.KEYWORD_ONLY
         text = "Any" if field.name == OBJECTS.get(command, ("", ""))[0] else _annotation(kinds[field.name])

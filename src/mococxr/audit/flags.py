@@ -150,6 +150,7 @@ class Flagger:
         seeing = measured.table.filter(~pl.col("blank"))
         for name in STATISTICS if len(seeing) >= pose.ENOUGH else ():
             low, middle, high = (seeing[name].quantile(q) or 0.0 for q in (0.25, 0.5, 0.75))
+            # quartiles of a normal lie 1.349 apart
             away = np.abs(measured.table[name].to_numpy() - middle) / max((high - low) / 1.349, _LEAST[name])
             for row in np.flatnonzero((away > OUTLYING) & ~measured.table["blank"].to_numpy()):
                 value = measured.table[name][int(row)]
@@ -174,7 +175,7 @@ class Flagger:
         if len(splits) > 1:
             flags.append(("copy-across-splits", f", in {' and '.join(splits)}"))
         patients = sorted({self.patients[row] for row in group})
-        if len(patients) > 1 and self.store.patients_known:
+        if len(patients) > 1 and self.store.patients_known:  # unknown, each image is a patient of its own
             flags.append(("copy-across-patients", f", of patients {_some(patients)}"))
         labels = self.store.index[group].select(self.store.labels)
         torn = [name for name in labels.columns if {0, 1} <= set(labels[name].to_list())]
@@ -229,7 +230,7 @@ def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArra
     _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     first = first[inverse]
     pairs = [Pair(int(first[row]), int(row), True) for row in np.flatnonzero(first != rows)]
-    seeing = np.flatnonzero(~blank & (first == rows))
+    seeing = np.flatnonzero(~blank & (first == rows))  # all that have no picture have one fingerprint
     candidates = seeing[candidate_pairs(prints[seeing])]
     return _confirmed("compare", store, store, candidates, pairs)
 
@@ -241,6 +242,7 @@ def copies_across(
 
     Images without a picture have an empty fingerprint and are compared by their bytes only.
     """
+    # reversed: of equal files the first stands
     hashes = {sha256: row for row, sha256 in reversed(list(enumerate(other.index["sha256"].to_list())))}
     bytes_of = [hashes.get(sha256) for sha256 in store.index["sha256"].to_list()]
     pairs = [Pair(a, b, True) for a, b in enumerate(bytes_of) if b is not None]
@@ -274,7 +276,7 @@ def groups(pairs: Sequence[Pair]) -> list[list[int]]:
 
     for pair in pairs:
         a, b = find(pair.a), find(pair.b)
-        leader[max(a, b)] = min(a, b)
+        leader[max(a, b)] = min(a, b)  # the first row leads, whatever the order of the pairs
     members: dict[int, list[int]] = {}
     for row in sorted(leader):
         members.setdefault(find(row), []).append(row)

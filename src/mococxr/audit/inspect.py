@@ -56,7 +56,7 @@ def run(settings: InspectSettings) -> Audit:
     """
     out = Path(os.path.abspath(settings.out))
     paths = {"page": out, "facts": out.with_suffix(".json"), "flags": out.with_name("flags.csv")}
-    _check(settings, paths)
+    _check(settings, paths)  # before an hour of looking
     store = Store.open(settings.store)
     other = Store.open(settings.against) if settings.against is not None else None
     if other is not None and other.sha256 == store.sha256:
@@ -119,6 +119,7 @@ def _about(store: Store, flagger: Flagger) -> dict[str, Any]:
     """A store's name, size and provenance."""
     changed = [
         name
+        # tables that an owner may have edited, as findings advise
         for name in ("index.parquet", "splits.csv", "quarantine.csv")
         if files.sha256_file(store.path / name) != store.manifest["hashes"]["files"][name]
     ]

@@ -130,7 +130,7 @@ def shortcuts(store: Store, table: pl.DataFrame) -> list[Shortcut]:
     """
     defined = []
     for label in store.labels:
-        values = store.index[label].cast(pl.Float64).fill_null(-1).to_numpy()
+        values = store.index[label].cast(pl.Float64).fill_null(-1).to_numpy()  # blank is left out as uncertain is
         for column in table.columns:
             if column != "split" and (shortcut := _shortcut(label, values, column, table[column])) is not None:
                 defined.append(shortcut)
@@ -150,7 +150,7 @@ def _shortcut(label: str, values: npt.NDArray[np.float64], column: str, kinds: p
     except UndefinedError:
         return None
     positive, negative = int(labels.sum()), int((1 - labels).sum())
-    chance = (len(labels) + 1) / (12 * positive * negative)
+    chance = (len(labels) + 1) / (12 * positive * negative)  # variance of an AUROC of guesses (Mann and Whitney)
     enough = min(positive, negative) >= LEAST and number - 0.5 > 3 * chance**0.5
     shown = [(str(name), float(rate), int(n)) for name, rate, n in zip(groups, rates, images, strict=True)]
     shown.sort(key=lambda item: _natural(item[0]))

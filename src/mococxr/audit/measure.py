@@ -33,13 +33,13 @@ LONG_LINE, MUCH_TEXT = 12, 20
 WORD = 6
 """Strokes in all from which there is a word, more than a side marker."""
 
-_CHUNK = 512
-_DARK, _BRIGHT = 6, 250
-_SQUARE = np.ones((9, 9), np.uint8)
+_CHUNK = 512  # images of one task
+_DARK, _BRIGHT = 6, 250  # grey levels below and from which a pixel is black or white
+_SQUARE = np.ones((9, 9), np.uint8)  # px; opening by it takes bright strokes away and leaves the anatomy
 _CONTRAST, _FAINT, _SATURATED = 40, 18, 245
 """Grey levels of a stroke above its ground; above a bright ground less is enough where the stroke is white."""
-_RISE = 18
-_HEIGHTS, _WIDEST = (3, 18), 150
+_RISE = 18  # grey levels, see `_rises`
+_HEIGHTS, _WIDEST = (3, 18), 150  # px of a letter's height, and of several that have merged
 
 Image = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.int64]
@@ -110,7 +110,7 @@ _SCHEMA = {
 def _learn(store: Store, rows: npt.NDArray[np.int64], frontal: bool) -> pose.Model | None:
     """The model of one kind of view, from as many images of one half of the rows as of the other."""
     chosen: list[int] = []
-    for half in (0, 1):
+    for half in (0, 1):  # an image is judged by what the other half of the rows taught
         these = rows[pose.half_of(rows) == half]
         places = np.linspace(0, len(these) - 1, min(LEARN_FROM // 2, len(these))).round().astype(int)
         chosen += these[np.unique(places)].tolist()
@@ -174,6 +174,7 @@ def text_strokes(image: Image) -> tuple[int, int] | None:
     if shorter > TEXT_SIDE:
         scale = TEXT_SIDE / shorter
         image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    # strokes are narrower than the square
     raised = cv2.subtract(image, cv2.morphologyEx(image, cv2.MORPH_OPEN, _SQUARE))
     white = cv2.inRange(image, np.array(_SATURATED), np.array(255))
     mask = (raised > _CONTRAST) | ((raised > _FAINT) & (white > 0))

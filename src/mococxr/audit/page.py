@@ -119,7 +119,7 @@ def _shown(finding: dict[str, Any], flags: pl.DataFrame, store: Store, other: St
         seen.add(row["path"])
         if row["other"] in partners:
             pictures.append(picture(second.pixels(partners[row["other"]]), tall))
-            seen |= {row["other"]} if second is store else set()
+            seen |= {row["other"]} if second is store else set()  # a pair is shown once
         images.append(Thumbnail(pictures, f"{row['row']} · {row['path'].rsplit('/', 1)[-1]}", row["reason"]))
     return Shown(finding, images, [], len(rows) - int(rows["path"].is_in(list(seen)).sum()))
 

@@ -52,7 +52,7 @@ def shrink(image: npt.NDArray[np.uint8]) -> Floats:
 def equalise(small: Floats) -> Floats:
     """Local mean and contrast taken out; then mean 0 and deviation 1 over the image."""
     rest = small - _blur(small)
-    rest = rest / (np.sqrt(_blur(rest * rest)) + 4)
+    rest = rest / (np.sqrt(_blur(rest * rest)) + 4)  # grey levels under which contrast is grain, as in near_duplicates
     return np.asarray((rest - rest.mean()) / (rest.std() + 1e-3), np.float32)
 
 
@@ -120,7 +120,7 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
     images, numbers = list(images), np.fromiter(rows, dtype=np.int64)
     halves = [np.flatnonzero(half_of(numbers) == half) for half in (0, 1)]
     fewest = min(map(len, halves))
-    if len(images) < ENOUGH or fewest < ENOUGH // 4:
+    if len(images) < ENOUGH or fewest < ENOUGH // 4:  # either half is learnt from alone
         return Model(np.stack([_first_template()] * 2)) if frontal else None
     many = min(_DIRECTIONS, fewest // 5)
     template = _first_template() if frontal else None
@@ -131,7 +131,7 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
 
 def half_of(row: Rows) -> Rows:
     """0 or 1 for a row of a store, as if drawn: views and copies may alternate in a table."""
-    return (row * 2654435761 >> 16) & 1
+    return (row * 2654435761 >> 16) & 1  # 2^32 over the golden ratio: Knuth's multiplicative hash
 
 
 def _learn_half(images: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:
@@ -159,6 +159,7 @@ def _fit(upright_N: Floats) -> Floats:
     """The template: ridge regression of 7/8 on upright images and -1/8 on each other pose of them."""
     posed = np.concatenate([sign * np.rot90(upright_N, quarters, axes=(1, 2)) for quarters, sign in POSES])
     flat = posed.reshape(len(posed), _PIXELS).astype(np.float64)
+    # they add up to 0, as an image's poses do: no intercept
     targets = np.repeat([7 / 8] + [-1 / 8] * 7, len(upright_N))
     gram = flat.T @ flat + _RIDGE * len(flat) * np.eye(_PIXELS)
     return np.linalg.solve(gram, flat.T @ targets).reshape(SIDE, SIDE).astype(np.float32)

@@ -37,6 +37,7 @@ def run(settings: ViewsSettings) -> Path:
     check_place(settings.out)
     store = Store.open(settings.store)
     named = {"stores": settings.store, "out": settings.out, "preset": settings.preset, "size": settings.size}
+    # through the settings of pretraining, so that it cannot differ
     recipe = Recipe.of(vars(make(PretrainSettings, named)))
     rows = store.rows_in("train")
     if not len(rows):

@@ -44,6 +44,7 @@ def run_embed(settings: EmbedSettings) -> Path:
     encoder, device = open_encoder(source), pick_device(settings.device)
     rows = np.arange(len(store))
     values = features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
+    # Array takes the numbers as they lie, List is what readers know
     column = pl.Series("features", values, dtype=pl.Array(pl.Float32, values.shape[1])).cast(pl.List(pl.Float32))
     write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
     console.say(f"{len(store):,} images, {values.shape[1]:,} numbers each: {settings.out}")
@@ -81,7 +82,7 @@ def run_fit(settings: FitSettings) -> Path:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
-    val = target.val if settings.calibrate != "none" or rule else target.val[:0]
+    val = target.val if settings.calibrate != "none" or rule else target.val[:0]  # who asks for neither reads no label
     scores = member_scores(encoder, result.members, partial(features_by, rows=val)) if len(val) else np.empty(0)
     patients = store.index["patient"].to_numpy()[val]
     blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
@@ -147,7 +148,7 @@ def _about(
             "draw": settings.draw,
             "updates": result.updates,
             "validation_images": result.validation_images,
-            "C": result.members[0].head.C or None,
+            "C": result.members[0].head.C or None,  # 0 of a head that was trained by gradient
             "notes": list(result.notes),
         },
         "store": {"sha256": store.sha256, "source": store.source, "synthetic": bool(store.manifest.get("synthetic"))},

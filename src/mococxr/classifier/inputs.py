@@ -150,7 +150,7 @@ def _is_list(path: Path) -> bool:
 def _is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return is_dicom(file.read(512))
+            return is_dicom(file.read(512))  # the mark stands at byte 128
     except OSError:
         return False
 
@@ -195,7 +195,7 @@ def _names_column(line: str) -> bool:
 
 def _file(listed: Path, path: str) -> Path:
     """Where an image of a list lies: beside the list, or else where its path leads from here."""
-    name = os.path.expanduser(path.replace("\\", "/"))
+    name = os.path.expanduser(path.replace("\\", "/"))  # lists may come from Windows
     beside = listed.parent / name
     return beside if os.path.exists(beside) or not os.path.exists(name) else Path(name)
 
@@ -217,6 +217,7 @@ def _of_store(store: Store, key: Key | None) -> Iterator[Image]:
 
 def _natural(path: str) -> list[tuple[int, str]]:
     """`image-9` before `image-10`."""
+    # pairs: a number and a word could not be compared
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 
@@ -256,6 +257,7 @@ def decoded(
     """
     jobs = workers.cores() if jobs is None else jobs
     work = partial(read_chunk, reading=reading, size=size, key=key)
+    # neighbours only: the order stays
     for in_store, group in groupby(images, key=lambda image: image.store is not None):
         images = list(group)
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
@@ -272,7 +274,7 @@ def _of_files(chunks: Sequence[list[Image]], work: Work, jobs: int) -> Iterator[
         spent += time.perf_counter() - began
         yield answer
     rest = chunks[TRIED:]
-    if jobs > 1 and spent / TRIED * len(rest) > WORTH:
+    if jobs > 1 and spent / TRIED * len(rest) > WORTH:  # seconds a chunk x chunks ahead
         with tempfile.TemporaryDirectory() as logs:
             limited = [(Deadline(Path(logs) / str(number)), chunk) for number, chunk in enumerate(rest)]
             do, one_by_one = partial(_in_time, work=work), partial(_one_by_one, work=work, jobs=jobs)
@@ -307,6 +309,7 @@ def _one_by_one(limited: Limited, work: Work, jobs: int) -> list[Read]:
 
     deadline, images = limited
     each = [
+        # logs of their own: each image is number 0 in its process
         (replace(deadline, log=deadline.log.with_name(f"{deadline.log.name}-{number}")), [image])
         for number, image in enumerate(images)
     ]

@@ -143,7 +143,7 @@ def _scored(
                 read.append(image)
             if len(frames) == BLOCK:
                 scored += model.ensemble.scores(frames, device).tolist()
-                frames.clear()
+                frames.clear()  # no more than a block of frames is held, however many images there are
             bar.advance()
         scored += model.ensemble.scores(frames, device).tolist()
     return read, scored, lost

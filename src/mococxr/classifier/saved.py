@@ -102,6 +102,7 @@ def load_model(folder: Path) -> Model:
             f"{folder} has model format {record.get('format')} (mococxr {record.get('version')}).",
             f"This version ({VERSION}) reads format {FORMAT}: fit the model again.",
         )
+    # a fit killed between its two files leaves such
     if not path.is_file() or sha256_file(path) != record["weights_sha256"]:
         raise InputError(f"{path} is missing or not the one that model.json names.", "Fit the model again.")
     encoder = build(spec_of(record["encoder"], str(folder / "model.json")))
@@ -153,7 +154,7 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
     if isinstance(record.get("checkpoint"), dict):
         run["checkpoint"] = {name: record["checkpoint"].get(name) for name in CHECKPOINT}
     if isinstance(run.get("init"), str):
-        run["init"] = Path(run["init"]).name
+        run["init"] = Path(run["init"]).name  # no path of this machine
     stated = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
     settings = typed(PretrainSettings, stated)
     unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same

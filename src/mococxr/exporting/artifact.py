@@ -108,7 +108,7 @@ def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[T
 
 def noise_frames(artifact: Artifact, count: int = 5) -> NDArray[np.uint8]:
     """Frames (N, H, W) of noise on a slope, the same each time, to compare answers on."""
-    height, width = artifact.size, artifact.size + (32 if artifact.whole else 0)
+    height, width = artifact.size, artifact.size + (32 if artifact.whole else 0)  # whole images are seldom square
     slope = np.linspace(0, 160, width)[None, None] * np.linspace(0.2, 1, count)[:, None, None]
     noise = np.random.default_rng(0).integers(0, 96, (count, height, width))
     return (slope + noise).astype(np.uint8)

@@ -61,7 +61,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         study=study,
         number=lambda value: "undefined" if value is None else f"{value:.3f}",
         licence=starting_licence(run, artifact.spec.architecture),
-    ).lstrip("\n")
+    ).lstrip("\n")  # front matter counts from the first byte only
 
 
 def is_synthetic(artifact: Artifact) -> bool:
@@ -92,7 +92,7 @@ def _front(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     front: Facts = {
         "library_name": facts["to"],
         "pipeline_tag": "image-classification" if artifact.model else "image-feature-extraction",
-        "license": "other",
+        "license": "other",  # the hub takes a name of one's own beside this word only
         "license_name": "see-licence-of-what-it-started-from",
         "tags": [*tags, "synthetic"] if is_synthetic(artifact) else tags,
     }

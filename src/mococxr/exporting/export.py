@@ -37,7 +37,7 @@ def run(settings: ExportSettings) -> Path:
     artifact = read_artifact(Path(settings.path))
     study = measured(settings.study, settings.arm, artifact) if settings.study else None
     fit = artifact.model.record if artifact.model else {}
-    with whole_folder(out) as folder:
+    with whole_folder(out) as folder:  # nothing that was not compared is seen under the name asked for
         made = WRITERS[settings.to](artifact, folder)
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         facts: dict[str, Any] = {
@@ -64,7 +64,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         yield temporary
-        temporary.chmod(0o755)
+        temporary.chmod(0o755)  # mkdtemp makes it for its owner alone
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -47,6 +47,7 @@ def _encoder(checkpoint: MoCoCheckpoint, s: ImportSettings) -> Encoder:
     mean, std = grey_value(s.mean, "--mean") or 0.0, grey_value(s.std, "--std") or 1.0
     encoder = build(EncoderSpec(architecture=checkpoint.pair.timm, size=s.size, channels=3, mean=mean, std=std))
     keys = list(encoder.network.state_dict())
+    # paired by order: same networks
     load_weights(encoder, checkpoint.pair.to_timm(checkpoint.encoder, keys), str(s.file))
     encoder.eval()
     with torch.inference_mode():
@@ -121,7 +122,7 @@ def _write(out: Path, s: ImportSettings, encoder: Encoder, checkpoint: MoCoCheck
         with atomic(out / "head.safetensors") as temporary:
             save_file({key: value.contiguous() for key, value in checkpoint.head.items()}, temporary)
     atomic_write(out / "settings.yaml", to_yaml(s))
-    write_json(out / "run.json", facts)
+    write_json(out / "run.json", facts)  # last: it says that all is there
 
 
 def _announce(out: Path, encoder: Encoder, checkpoint: MoCoCheckpoint, left: Mapping[str, list[str]]) -> None:

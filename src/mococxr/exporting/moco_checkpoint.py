@@ -90,6 +90,7 @@ def split_checkpoint(tensors: Mapping[str, Tensor], arch: str | None, path: str)
         "projection head": [written[f"encoder_q.{pair.classifier}.{key}"] for key in head],
         "queue": [written[key] for key in others],
     }
+    # files may be in half precision
     encoder = {key: body[key].to(like.dtype).contiguous() for key, like in template.items()}
     return MoCoCheckpoint(pair, arch is not None, encoder, head, kind, {k: v for k, v in left.items() if v})
 
@@ -193,12 +194,12 @@ def _refuse(faults: Mapping[str, list[str]], pair: ArchitecturePair, path: str) 
 # --- a checkpoint read without running what is in it
 
 _NUMBERS = ("bool", "int32", "int64", "float32", "float64")
-_SCALAR = np.float64(0).__reduce__()[0]
+_SCALAR = np.float64(0).__reduce__()[0]  # NumPy's own function, wherever this version keeps it
 SAFE_GLOBALS: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
-    *(type(np.dtype(name)) for name in _NUMBERS),
+    *(type(np.dtype(name)) for name in _NUMBERS),  # each kind of dtype has a class, which pickles name
 ]
 """What builds a NumPy number, under the names of NumPy 1 and 2: nothing in it calls anything else."""
 
@@ -246,7 +247,7 @@ def _classes(path: Path, error: Exception) -> list[str]:
     if zipfile.is_zipfile(path):
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    return sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
+    return sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))  # files older than torch 1.6 are no archives
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

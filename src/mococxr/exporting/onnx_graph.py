@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mococxr.errors import InputError, RunError
 from mococxr.exporting.artifact import Artifact, difference, noise_frames
 
-OPSET = 18
+OPSET = 18  # the one that torch's exporter writes by itself; others it converts
 FILE = "model.onnx"
 _SAME = ("Conv2dSame", "MaxPool2dSame", "AvgPool2dSame")
 """Layers of timm that pad by the size of what they see: their graph is good for one size only."""
@@ -80,7 +80,7 @@ def _export(graph: Graph, artifact: Artifact, free: bool, output: str, path: Pat
     axes = {0: "batch", 2: "height", 3: "width"} if free else {0: "batch"}
     # Where sides are free none may be 1 inside, or equal the other: the exporter takes such sides for constants.
     height, width = (max(96, artifact.size + 32), max(160, artifact.size + 96)) if free else [artifact.size] * 2
-    frames = torch.zeros(2, 1, height, width, dtype=torch.uint8)
+    frames = torch.zeros(2, 1, height, width, dtype=torch.uint8)  # 2: the exporter takes a batch of 1 for a constant
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about itself
         program = torch.onnx.export(
@@ -95,7 +95,7 @@ def _export(graph: Graph, artifact: Artifact, free: bool, output: str, path: Pat
         )
         if program is None:
             raise RunError("PyTorch made no ONNX graph of this network.")
-        program.save(str(path), external_data=False)
+        program.save(str(path), external_data=False)  # one file, with the weights in it
 
 
 def _prove(artifact: Artifact, path: Path) -> dict[str, Any]:
@@ -118,6 +118,6 @@ def _open(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors alone
+    options.intra_op_num_threads = 1  # sums in one order: the same difference in each export.json
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

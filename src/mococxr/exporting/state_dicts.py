@@ -73,9 +73,10 @@ def _named(layer: str, head: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
 
 def _config(artifact: Artifact, options: dict[str, Any]) -> dict[str, Any]:
     """`config.json` as timm writes it for the hub."""
+    # the tag names weights, which are others here
     spec, name = artifact.spec, artifact.spec.architecture.partition(".")[0]
     model_args = {key: value for key, value in options.items() if (key, value) != ("in_chans", 3)}
-    del model_args["num_classes"]
+    del model_args["num_classes"]  # timm reads it beside them
     flexible = bool(model_args.get("dynamic_img_size")) or not timm.get_pretrained_cfg_value(name, "fixed_input_size")
     return {
         "architecture": name,
@@ -87,7 +88,7 @@ def _config(artifact: Artifact, options: dict[str, Any]) -> dict[str, Any]:
             "input_size": [spec.channels, artifact.size, artifact.size],
             "fixed_input_size": not flexible,
             "interpolation": "bilinear",
-            "crop_pct": 1.0,
+            "crop_pct": 1.0,  # frames come at their size: nothing is cut off
             "crop_mode": "center",
             "mean": each_channel(spec.mean, spec.channels),
             "std": each_channel(spec.std, spec.channels),
@@ -127,7 +128,7 @@ def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
     table = pair.to_torchvision(weights)
     if head is not None:
         table |= _named(f"{pair.classifier}.{pair.linear}".rstrip("."), head)
-    table = {key: value.contiguous().clone() for key, value in table.items()}
+    table = {key: value.contiguous().clone() for key, value in table.items()}  # safetensors takes no shared memory
     save_file(table, folder / WEIGHTS)
     torch.save(table, folder / "model.pth")
     differences = []

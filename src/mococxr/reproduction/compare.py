@@ -177,7 +177,7 @@ class Comparison:
             record = self._records.get(cell_id(task, backbone, side_mode, fraction, side_arm))
             if record is None:
                 return NOT_RUN, "not in this run's plan", None
-            if record["status"] != DONE and not variant:
+            if record["status"] != DONE and not variant:  # a sounder way may be run where the paper's was not
                 return record["status"], record["reason"], None
         record = self._records[cell_id(task, backbone, mode, fraction, sides[0][0])]
         study = self._study(record, variant)

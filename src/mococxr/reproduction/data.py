@@ -108,14 +108,14 @@ def _written_paths(root: Path) -> pl.Series:
     tables = [folder / "train.csv" for folder in folders if (folder / "train.csv").is_file()]
     if not tables:
         raise InputError(f"{root} has no train.csv.", "Give the folder of the release by --root.")
-    return read_table(tables[0])["Path"]
+    return read_table(tables[0])["Path"]  # as released: the reader's are relative to the root
 
 
 def _labels(rows: pl.DataFrame, tasks: tuple[str, ...]) -> dict[str, NDArray[np.int8]]:
     absent = [task for task in tasks if task not in rows.columns]
     if absent:
         raise InputError(f"The table has no column {absent[0]!r}.", "Give CheXpert's table as released.")
-    return {task: rows[task].fill_null(0).to_numpy().astype(np.int8) for task in tasks}
+    return {task: rows[task].fill_null(0).to_numpy().astype(np.int8) for task in tasks}  # the paper counts blanks as 0
 
 
 def _test_dataset(settings: ReproduceSettings) -> Dataset | None:
@@ -171,6 +171,7 @@ def write_draws(folder: Path, data: Data, draws: Mapping[float, list[Rows]]) -> 
             table = data.images[rows.tolist()] if len(rows) < len(data.images) else data.images
             write_csv(folder / f"{fraction:g}-{i}.csv", table.select(pl.Series("row", rows), "path", "patient"))
         for stale in folder.glob(f"{fraction:g}-*.csv"):
+            # of an earlier call with more --draws: `study` reads all
             if int(stale.stem.rpartition("-")[2]) >= len(members):
                 stale.unlink()
 

@@ -103,7 +103,7 @@ def _timed(do: Callable[[], Any], device: torch.device) -> float:
     started = time.perf_counter()
     do()
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize()  # a GPU's step is only queued when the call returns
     return time.perf_counter() - started
 
 
@@ -117,7 +117,7 @@ def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: s
     settings = make(PretrainSettings, options)
     images = gather_images([store], spec.size, "train", None)
     accelerator = make_accelerator(settings.device, settings.precision)
-    method = build_method(settings, accelerator)[0]
+    method = build_method(settings, accelerator)[0]  # not settled: the run's queue, which so few images would not allow
     batches = make_loader(settings, images, accelerator).run(0, 1 + STEPS)
 
     def step() -> None:
@@ -155,7 +155,7 @@ def _by_gradient(encoder: Encoder, store: Store, batch: int, compute: torch.devi
             compute,
         )  # fmt: skip
 
-    first = train(1)
+    first = train(1)  # setting up is in both times, and cancels
     return first if first > ENOUGH else max((train(1 + STEPS) - first) / STEPS, 1e-6)
 
 

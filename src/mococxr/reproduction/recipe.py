@@ -256,7 +256,7 @@ def studies_of(cells: Sequence[Cell], variants: Sequence[str]) -> list[Study]:
 def _study(name: str, variant: str, cells: Sequence[Cell]) -> Study:
     runs = {
         cell.arm: f"{cell.run}-std" if variant == "std" and cell.run else cell.run
-        for cell in sorted(cells, key=lambda cell: cell.arm)
+        for cell in sorted(cells, key=lambda cell: cell.arm)  # imagenet before moco: the first arm is the reference
     }
     modes = tuple(mode for mode in MODES if any(cell.mode == mode for cell in cells))
     return Study(name if variant == "paper" else f"{name}-{variant}", variant, tuple(cells), modes, runs)

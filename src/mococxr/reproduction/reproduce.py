@@ -119,6 +119,7 @@ def run(settings: ReproduceSettings) -> Path:
     counts = {cell.fraction: cell.draws for cell in work.selected_cells}
     make_draws = tables.chexpert_draws if settings.dataset == "chexpert" else tables.patient_draws
     draws = make_draws(work.data, counts, settings.seed)
+    # before anything is trained: `study` takes them from there
     tables.write_draws(settings.out / "draws", work.data, draws)
     _plan(work, studies_of(work.selected_cells, settings.variant), draws)
     work.save()
@@ -200,7 +201,7 @@ def _pace_settings(s: ReproduceSettings) -> Record:
 def _paces(s: ReproduceSettings, backbones: tuple[str, ...]) -> dict[str, Pace]:
     """Seconds a step of each network: as an earlier call with these settings timed them, or timed now."""
     record = s.out / RECORD
-    before = dict(read_json(record)["pace"]) if record.is_file() and not s.dry_run else {}
+    before = dict(read_json(record)["pace"]) if record.is_file() and not s.dry_run else {}  # a plan is timed anew
     seconds = before.pop("seconds", {})
     if before == _pace_settings(s) and set(backbones) <= set(seconds):
         return {name: Pace(**seconds[name]) for name in backbones}

@@ -62,7 +62,7 @@ def prepare_stores(s: ReproduceSettings) -> dict[str, Store]:
     source: dict[str, Any] = {"source": s.root, "out": store_path(s), "format": s.dataset}
     if s.dataset == "shenzhen":
         source |= {"split": s.split, "split_seed": s.seed, "split_file": s.split_file}
-        source["stratify"] = s.split_file is None
+        source["stratify"] = s.split_file is None  # the two exclude each other
     stores: dict[str, Store] = {"store": commands.say_and_run("prepare", **source, **shared)}
     if s.dataset == "shenzhen" or (s.test_root and s.test_root.resolve() == s.root.resolve()):
         stores["tested"] = stores["store"]
@@ -119,7 +119,7 @@ def make_start(s: ReproduceSettings, backbone: str, std: float | None) -> Path:
     _copy_seen(folder, s.init)
     facts = {"init": s.init, "weights": origin}
     write_json(folder / "run.json", facts | {"started_from": started_from(s.init)})
-    save_encoder(encoder, folder, facts)
+    save_encoder(encoder, folder, facts)  # last: encoder.json says that the start is whole
     return folder
 
 
@@ -157,10 +157,11 @@ def run_study(s: ReproduceSettings, study: Study) -> None:
     modes = set(study.modes)
     if (folder / "settings.yaml").is_file():
         before = from_yaml(folder / "settings.yaml")
-        arms |= dict(arm.split("=", 1) for arm in before["arm"])
+        arms |= dict(arm.split("=", 1) for arm in before["arm"])  # a study grows, and loses no arm that it has
         modes |= set(before["mode"])
     for arm in sorted(arm for arm, encoder in arms.items() if encoder is None):
         console.warn(f"{study.name}: no encoder {study.runs[arm]} was pretrained or given: no arm {arm}.")
+    # imagenet first: the reference arm
     named = [f"{arm}={encoder}" for arm, encoder in sorted(arms.items()) if encoder is not None]
     if not named:
         return

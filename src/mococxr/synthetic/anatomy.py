@@ -100,7 +100,7 @@ def draw_anatomy(seed: int, patient: int) -> Anatomy:
     )
 
 
-_SHIFT = 4
+_SHIFT = 4  # fractional bits of OpenCV's coordinates: outlines lie on sixteenths of a pixel
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ PLAN = "demo.json"
 # Chosen by experiment so that within minutes there is something to see: see docs/benchmarks.md.
 IMAGES = {"size": 160, "subtle": 1.0}
 STORE_SIZE, VIEW_SIZE = 112, 64
-SPLIT = (0.6, 0, 0.4)
+SPLIT = (0.6, 0, 0.4)  # no validation: a head of fixed C needs none
 TARGET, FRACTIONS, DRAWS = "Effusion", (0.02, 0.1, 1), 10
 SCORED = 4
 """Test images that `predict` is shown on."""

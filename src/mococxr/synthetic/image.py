@@ -237,7 +237,7 @@ def _plan(
         for number in range(min(int(rng.integers(1, most + 1)), images - len(rows))):
             severity = np.where(ill, np.clip(core * np.exp(0.25 * rng.standard_normal(2)), 0.05, 1), 0.0)
             label = np.where(rng.random(2) < label_noise, ~ill, ill).astype(int).tolist()
-            cloudy = float(rng.random() ** 2) if rng.random() < 0.25 else 0.0
+            cloudy = float(rng.random() ** 2) if rng.random() < 0.25 else 0.0  # an opacity that no column tells of
             name, view = f"synthetic-{patient + 1:06d}", "AP" if rng.random() < 0.35 else "PA"
             findings = {"effusion": severity[0], "cardiomegaly": severity[1], "opacity": cloudy}
             rows.append({
@@ -267,11 +267,13 @@ def write_images(folder: Path, seed: int, images: Mapping[str, Mapping[str, Any]
             data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
             # a tEXt chunk after the signature (8 bytes) and IHDR (25)
             text = b"tEXtsynthetic\0" + NOTE.encode()
+            # the length leaves out the four letters of the type
             chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
             data = data[:33] + chunk + data[33:]
         else:
             data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
             # a comment segment after the start marker (2 bytes)
+            # the length counts its own two bytes
             data = data[:2] + b"\xff\xfe" + (len(NOTE) + 2).to_bytes(2, "big") + NOTE.encode() + data[2:]
         (folder / path).write_bytes(data)
 

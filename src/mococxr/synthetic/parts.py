@@ -195,6 +195,7 @@ def devices(canvas: Canvas, rng: np.random.Generator, grey: np.ndarray, chance: 
         ends = spots + np.stack([0.2 * spots[:, 0], np.full(3, 1.2)], 1)
         wires = [arc([p, p + 6 * q, end], 16) for p, q, end in zip(spots, j[8:11], ends, strict=True)]
         grey = grey + 0.13 * canvas.stroke(wires, 0.011, 0.003)
+        # a round dot is a line of no length
         grey = grey + 0.20 * canvas.stroke([np.stack([p, p + 1e-3]) for p in spots], 0.055, 0.004)
     return grey
 

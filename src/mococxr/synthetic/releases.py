@@ -46,7 +46,7 @@ SHARES = {
     "Support Devices": (0.5192, 0.0275, 0.0048),
 }
 """Shares of 1, 0 and -1 among the rows of the real `train.csv`, in its order of columns; the rest is blank."""
-FIRST_PATIENT = {"train": 1, "valid": 64541, "test": 64741}
+FIRST_PATIENT = {"train": 1, "valid": 64541, "test": 64741}  # as in the release: no patient is in two sets
 RELEASE = "CheXpert-v1.0-small"
 CHANGE = 0.15
 """Chance that a finding is anew a matter of chance in a study, whatever the patient's others show."""
@@ -91,7 +91,7 @@ def write_chexpert(
         if count < least:
             raise InputError(f"{name} is {count}.", f"Give a whole number of {least} or more.")
     root = Path(folder)
-    train = _rows("train", seed, images=images)[:images]
+    train = _rows("train", seed, images=images)[:images]  # whole patients are drawn: the last may reach beyond
     _plant_oddities(train)
     others = {"valid": _rows("valid", seed, studies=valid), "test": _rows("test", seed, studies=test)}
     every = [*train, *others["valid"], *others["test"]]
@@ -142,7 +142,7 @@ def _rows(split: str, seed: int, images: int = 0, studies: int = 0) -> list[Row]
     while len(rows) < images or patient < studies:
         number = FIRST_PATIENT[split] + patient
         rng = generator(seed, 4, number)
-        many = 1 if studies else min(int(rng.geometric(0.45)), 9)
+        many = 1 if studies else min(int(rng.geometric(0.45)), 9)  # `index` below has one digit for the study
         order = rng.permutation(many) + 1  # the real table lists a patient's studies out of order
         ill = {name: bool(rng.random() < _prevalence(name)) for name in DRAWN}
         for study in order.tolist():
@@ -179,7 +179,7 @@ def _study(
                 "index": number * 100 + study * 10 + view, "patient": number, "view": position or "lateral",
                 "findings": severity, "gadgets": 4.0 if devices else 0.0,
             },
-            "Sex": "Male" if person.sex == "M" else "Female", "Age": min(person.age, 90),
+            "Sex": "Male" if person.sex == "M" else "Female", "Age": min(person.age, 90),  # the release ends at 90
             "Frontal/Lateral": side.capitalize(), "AP/PA": position, **labels,
         })  # fmt: skip
     return rows
