@@ -50,7 +50,7 @@ CONFIG_HELP = "YAML file of settings, e.g. the settings.yaml of a run; options g
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status: 0 done, 2 bad input or settings, 3 findings, 1 anything else."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    debug = "--debug" in words  # anywhere on the line: it belongs to no command
     sys.exit(_status([word for word in words if word != "--debug"], debug))
 
 
@@ -70,7 +70,7 @@ def _status(words: list[str], debug: bool) -> int:
     except BrokenPipeError:  # of `mococxr ... | head`: nobody reads on, so nothing is said
         # or Python's own flush at the end would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except SystemExit as end:
+    except SystemExit as end:  # of a command with a status of its own
         return end.code if isinstance(end.code, int) else FAILED
     except Exception as error:  # the last door: whatever it is, the user gets one line and the status 1
         text = f"unexpected: {type(error).__name__}: {error}"

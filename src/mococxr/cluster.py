@@ -158,6 +158,7 @@ class Cluster:
                 while waiting and len(running) < most:
                     task = waiting.popleft()
                     running[self._start(task, RETRIES)] = task
+                # none ready by then: is there a machine for them?
                 ready, _ = self._ray.wait(list(running), num_returns=1, timeout=PATIENCE)
                 for reference in ready:
                     yield running.pop(reference).key, self._answer(reference)
@@ -203,7 +204,7 @@ class Cluster:
                 f"A machine of the cluster cannot start tasks ({type(error.cause).__name__}).\n"
                 f"  Install mococxr {VERSION} there, the same Python and Ray as here, and run the same command again."
             ) from None
-        except errors.RayError as error:
+        except errors.RayError as error:  # the process died, or its machine did, more often than Ray tries again
             return WorkerDied(type(error).__name__)
         if word == "raised":
             raise answer

@@ -63,7 +63,7 @@ def run(command: str, values: Mapping[str, Any]) -> Any:
         raise InputError("MoCo-CXR runs on Linux and macOS.", "On Windows run it inside WSL 2 or in a container.")
     name, to_disk = OBJECTS.get(command, ("", ""))
     if not isinstance(values.get(name, ""), str | os.PathLike):
-        values = _named(to_disk)(values)
+        values = _named(to_disk)(values)  # imported only where an object came
     with _tables_on_disk(command, values) as values:
         settings: Any = make(COMMANDS[command], values)
         result = _named(ENTRIES[command])(settings)

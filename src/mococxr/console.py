@@ -33,7 +33,7 @@ def warn(text: str) -> None:
 
 def result(text: str) -> None:
     """Print a result to standard output (a table, a verdict, JSON)."""
-    print(text, flush=True)
+    print(text, flush=True)  # in a pipe Python would keep it back until much later
 
 
 def duration(seconds: float) -> str:

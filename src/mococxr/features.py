@@ -103,6 +103,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
+        # in the order of the dict: cuda first
         return torch.device(next(kind for kind, there_is in present.items() if there_is))
     if not present.get(name, False):
         raise InputError(f"There is no device {name!r} here.", "Leave --device out, or take cpu.")

@@ -40,6 +40,7 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # beside the file: a rename is atomic within one file system only
+        # hidden, so that no search takes it for a file
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise InputError(

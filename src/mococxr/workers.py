@@ -205,7 +205,7 @@ def keep_memory(most: int = -1) -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl and macOS have no mallopt
         return
-    mallopt(_TRIM_THRESHOLD, most)
+    mallopt(_TRIM_THRESHOLD, most)  # bytes at the end of the heap that are kept; -1 keeps all
     mallopt(_MMAP_MAX, 0)  # blocks got by mmap go back to the system at each free, whatever the threshold
 
 

@@ -76,7 +76,7 @@ def measure(store: Store, jobs: int) -> Measured:
     with console.progress("inspect", len(store)) as bar:
         in_one = jobs == 1 or len(tasks) == 1
         for number, part in enumerate(map(look, tasks)) if in_one else surviving_map(look, tasks, jobs):
-            parts[number] = part
+            parts[number] = part  # answers come in any order
             bar.advance(len(part[0]))
     whole = [part for part in parts if part is not None]
     table = pl.DataFrame([row for rows, _ in whole for row in rows], schema=_SCHEMA, orient="row")
@@ -117,7 +117,7 @@ def _learn(store: Store, rows: npt.NDArray[np.int64], frontal: bool) -> pose.Mod
     images, kept = [], []
     for row in sorted(chosen):
         small = pose.shrink(store.pixels(row))
-        if small.std() >= pose.FLAT:
+        if small.std() >= pose.FLAT:  # an image without a picture teaches nothing
             images.append(pose.equalise(small))
             kept.append(row)
     return pose.learn(images, kept, frontal)
@@ -145,7 +145,7 @@ def _measure(image: npt.NDArray[np.uint8], row: int, model: pose.Model | None) -
     longest, every = text_strokes(image) or (None, None)
     small = pose.shrink(image)
     blank = bool(small.std() < pose.FLAT)
-    low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99))
+    low, high = np.searchsorted(np.cumsum(shares), (0.01, 0.99))  # 1st and 99th percentile, in grey levels
     narrow = bool(high - low < FEW_GREYS and small.std() >= _EVEN)
     if blank or model is None:
         return (*numbers, blank, narrow, None, None, None, longest, every)

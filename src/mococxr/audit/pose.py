@@ -78,7 +78,7 @@ class Model:
         """How well each of `POSES` would explain an evened image, (8,); the largest is how it lies."""
         template = self.templates[1 - half_of(row)]
         turned = np.array([float((image * np.rot90(template, quarters)).sum()) for quarters in range(4)])
-        return np.concatenate([turned, -turned]).astype(np.float32)
+        return np.concatenate([turned, -turned]).astype(np.float32)  # inverting changes the sign, since the mean is 0
 
     def explained(self, image: Floats, row: int) -> float:
         """The share of an evened image that is chest, in the pose that gives most; 1 where nothing is known."""
@@ -121,7 +121,7 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
     halves = [np.flatnonzero(half_of(numbers) == half) for half in (0, 1)]
     fewest = min(map(len, halves))
     if len(images) < ENOUGH or fewest < ENOUGH // 4:  # either half is learnt from alone
-        return Model(np.stack([_first_template()] * 2)) if frontal else None
+        return Model(np.stack([_first_template()] * 2)) if frontal else None  # the same for both halves of the rows
     many = min(_DIRECTIONS, fewest // 5)
     template = _first_template() if frontal else None
     learnt = [_learn_half([images[i] for i in half], template, many) for half in halves]

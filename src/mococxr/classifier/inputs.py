@@ -94,7 +94,7 @@ class Image:
             return None
         path, root = self.real.path, "" if self.real.store is None else str(self.real.store.path)
         if self.real.file is not None:
-            path = path.partition("/")[2] or path
+            path = path.partition("/")[2] or path  # the first part is the folder's own name, see `_named`
             root = os.path.abspath(self.real.file).removesuffix(f"/{path}")
         return self.path, self.patient, self.study, path, self.real.patient, self.real.study, root
 
@@ -290,7 +290,7 @@ Limited: TypeAlias = tuple[Deadline, list[Image]]
 def _in_time(limited: Limited, work: Work) -> list[Read]:
     """Read some images in a process that ends where one takes too long; those that did so before are left out."""
     deadline, images = limited
-    exceeded = deadline.exceeded()
+    exceeded = deadline.exceeded()  # before the first image: the log is written to from here on
     answers: list[Read] = []
     for number, image in enumerate(images):
         if number in exceeded:

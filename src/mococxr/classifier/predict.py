@@ -47,6 +47,7 @@ def run_predict(settings: PredictSettings) -> Path:
             "Fit it again on a store with labelled validation images, or leave --prevalence out.",
         )
     key = None if settings.key is None else Key.open(settings.key)
+    # names of files may be patients' names: messages withhold them
     private = key is not None or any(holds_patients(Path(path)) for path in settings.images)
     with redacted_errors() if private else nullcontext():
         images = _images(settings, key, private)

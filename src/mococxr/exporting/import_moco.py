@@ -45,6 +45,7 @@ def run_import(settings: ImportSettings) -> Path:
 def _encoder(checkpoint: MoCoCheckpoint, s: ImportSettings) -> Encoder:
     """The network of timm with these weights, in eval mode, proved to give finite features."""
     mean, std = grey_value(s.mean, "--mean") or 0.0, grey_value(s.std, "--std") or 1.0
+    # as MoCo-CXR repeats grey
     encoder = build(EncoderSpec(architecture=checkpoint.pair.timm, size=s.size, channels=3, mean=mean, std=std))
     keys = list(encoder.network.state_dict())
     # paired by order: same networks

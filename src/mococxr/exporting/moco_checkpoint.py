@@ -66,7 +66,7 @@ def split_checkpoint(tensors: Mapping[str, Tensor], arch: str | None, path: str)
         InputError: a tensor is missing, unknown, of another shape or kind, or not finite; each is named.
     """
     plain = {key.removeprefix("module."): value for key, value in tensors.items()}
-    if len(plain) != len(tensors):
+    if len(plain) != len(tensors):  # else one of two tensors would be lost without a word
         raise InputError(f"{path} holds tensors with and without `module.`.", "It is no checkpoint of MoCo.")
     query, key_side = _under(plain, "encoder_q."), _under(plain, "encoder_k.")
     if not query:
@@ -140,6 +140,7 @@ def _faults(body: Mapping[str, Tensor], template: Mapping[str, Tensor], pair: Ar
         "* negative variances": [
             key
             for key, value, _ in both
+            # batch norm takes their root
             if key.endswith("running_var") and value.is_floating_point() and bool((value < 0).any())
         ],
     }
@@ -218,13 +219,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             return {"state_dict": load_file(path)}
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError as error:  # what weights_only says to code
         raise _refusal(path, error) from error
     except Exception as error:  # the readers raise many kinds on a damaged file
         raise _damaged(path, error) from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no checkpoint but a {type(content).__name__}.", _KINDS)
-    return content if "state_dict" in content else {"state_dict": content}
+    return content if "state_dict" in content else {"state_dict": content}  # a bare table of tensors
 
 
 _KINDS = "Name the file that MoCo's training script has written: epoch, arch, state_dict, optimizer."

@@ -34,6 +34,7 @@ class Graph(nn.Module):
             self.encoders.append(artifact.encoder)
             return
         for member in artifact.model.ensemble.members:
+            # each holds weights of its own
             encoder, (weight, bias) = copy.deepcopy(artifact.encoder), member.head.folded_margin()
             encoder.network.load_state_dict(member.weights or {}, strict=True)
             layer = nn.Linear(weight.shape[1], 1)
@@ -120,4 +121,5 @@ def _open(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     options.intra_op_num_threads = 1  # sums in one order: the same difference in each export.json
+    # where PyTorch's answers come from, too
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

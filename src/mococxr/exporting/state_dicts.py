@@ -50,7 +50,7 @@ def write_timm(artifact: Artifact, folder: Path) -> dict[str, Any]:
     network = timm.create_model(spec.architecture, pretrained=False, **options)
     if head is not None:
         weights |= _named(_classifier(network, spec.architecture), head)
-    network.load_state_dict(weights, strict=True)
+    network.load_state_dict(weights, strict=True)  # before anything is written: a head may not fit
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / WEIGHTS)
     (folder / "config.json").write_text(json.dumps(_config(artifact, options), indent=2) + "\n")
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)

@@ -66,7 +66,7 @@ class LinearHead:
 
     def folded(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The head on raw features, standardisation folded in: weight (K, D), bias (K,)."""
-        weight = self.weight / self.scale
+        weight = self.weight / self.scale  # (x - m) / s . w + b is x . (w / s) + b - (w / s) . m
         return weight, self.bias - weight @ self.mean
 
     def folded_margin(self) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ def parse_C(text: str) -> float | str:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value < float("inf"):
+    if not 0 < value < float("inf"):  # nan, too, is refused
         raise InputError(f"--C must be a number above 0, or cv (got {text!r}).", "For example 0.01.")
     return value
 
@@ -243,6 +243,7 @@ class Ensemble:
             mean, scale, weight, bias = (tensors[f"{i}.head.{name}"].numpy() for name in _HEAD)
             head = LinearHead(mean, scale, weight, bias)
             restored.append(EnsembleMember(weights, head))
+        # a single member is scored without loading it again
         encoder.network.load_state_dict(restored[0].weights or {}, strict=True)
         return cls(encoder.eval(), restored)
 

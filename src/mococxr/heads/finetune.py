@@ -83,12 +83,13 @@ def train_by_gradient(
         raise UndefinedError(f"one class only among {len(labels)} training images")
     selector = CheckpointSelector(data, config)
     with torch.random.fork_rng():  # the caller's random numbers go on as if nothing had been drawn
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # of the head's first weights, and of dropout
         if torch.device(config.device).type == "cpu":
             keep_memory()
         model = _Network(copy.deepcopy(data.encoder()), 3 if 2 in labels else 1, start).to(config.device)
         optimizer = _optimizer(model, frozen, config)
         updates = count_updates(len(data.rows), config.batch, config.epochs)
+        # the last is the last update; of few updates some fall together
         stops = {math.ceil(updates * (i + 1) / EVALUATIONS) for i in range(EVALUATIONS)}
         level = data.store.level(data.size)
         loader = islice(batches(level, data.rows, labels, data.size, config.batch, config.seed), updates)
@@ -198,10 +199,10 @@ def batches(
     level: Level, rows: Rows, labels: Labels, size: int, batch: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of `batch_sizes` without end, each epoch in its own order."""
-    ends = np.cumsum(batch_sizes(len(rows), batch))[:-1]
+    ends = np.cumsum(batch_sizes(len(rows), batch))[:-1]  # np.split wants the cuts between batches, not the end
     epoch = 0
     while True:
-        order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))  # by epoch: no order hangs on those before
         for chosen in np.split(order, ends):
             offsets = uniforms(seed, epoch, rows[chosen], 0)[:, 0]  # by row of the store, not by place in the batch
             images = [

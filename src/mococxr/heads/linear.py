@@ -74,6 +74,7 @@ def solve_linear(
         model = _solve(scaler.transform(x), y, C)
     if int(model.n_iter_.max()) >= MAX_ITERATIONS:
         notes.append(f"the solver stopped after {MAX_ITERATIONS} iterations at C {C:g} before it converged")
+    # no scale is 0: scikit-learn gives 1 to a constant
     return LinearHead(scaler.mean_, scaler.scale_, model.coef_, model.intercept_, float(C), tuple(notes))
 
 

@@ -78,10 +78,11 @@ def read_target(
         name,
         labels,
         rows["train"][labels[rows["train"]] != LEFT_OUT],
-        rows["val"][np.isin(labels[rows["val"]], (0, 1))],
+        rows["val"][np.isin(labels[rows["val"]], (0, 1))],  # uncertain as a class is for training only
         rows["test"][np.isin(labels[rows["test"]], (0, 1))],
         int((np.isnan(raw) & kept).sum()),
         int(is_uncertain.sum()),
+        # the first that holds: --where before any label
         np.select([~kept, labels != LEFT_OUT, raw == -1], [1, 0, 2], 3).astype(np.int8),
     )
 
@@ -96,7 +97,7 @@ def _raw(store: Store, name: str, blank: str) -> NDArray[np.float64]:
         return raw.to_numpy().copy()
     column, sign, value = _split(store, name, "--target")
     text = index[column].cast(pl.String)
-    known = (tables.identifiers(text).is_not_null()).to_numpy().copy()
+    known = (tables.identifiers(text).is_not_null()).to_numpy().copy()  # polars hands out memory that cannot be written
     equal = _equal(store, name, "--target")
     if sign == "=" and (others := int((findings.holds(text, value).fill_null(False).to_numpy() & ~equal).sum())):
         raise InputError(

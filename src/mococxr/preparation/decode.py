@@ -85,7 +85,7 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
     deadline = _deadline(chunk, folder)
     deadline.log.parent.mkdir(parents=True, exist_ok=True)
     refused = {**dict.fromkeys(deadline.exceeded(), TOO_SLOW), **chunk.refused}
-    factors = (1, *written_factors(chunk.size))
+    factors = (1, *written_factors(chunk.size))  # the halvings cost little while the image is in memory
     folders = [level_folder(folder / "store", chunk.size, factor) for factor in factors]
     paths = [where / shard_name(chunk.number) for where in folders]
     with ExitStack() as stack:
@@ -128,7 +128,7 @@ def _decode(chunk: Chunk, path: str) -> tuple[Image, dict[str, Any]]:
     return image, {
         "height": image.shape[0],
         "width": image.shape[1],
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),  # of the file, by which copies are found in other stores
         "enlarged": min(full.shape) < chunk.size,
         "remarks": decoded.remarks,
     }
@@ -196,7 +196,7 @@ def _shared_paths(chunks: Iterable[Chunk], folder: Path) -> list[Any]:
 
     shared = [SharedPath("the folder of the store", folder)]
     images = (chunk.root / path for chunk in chunks for path in chunk.paths)
-    image = next((image for image in images if os.path.isfile(image)), None)
+    image = next((image for image in images if os.path.isfile(image)), None)  # paths of a table may lead nowhere
     return shared + ([SharedPath("the images", image)] if image else [])
 
 

@@ -63,7 +63,7 @@ def manifest(
         "source": dataset.source,
         "reader": dataset.name,
         "pseudonyms": dataset.file_paths is not None,
-        "synthetic": all_synthetic(dataset),
+        "synthetic": all_synthetic(dataset),  # pages and cards say so from here on
         "size": size,
         "patients_known": dataset.patients_known,
         "split_rule": rule,

@@ -104,7 +104,7 @@ def _dataset(settings: PrepareSettings, out: Path) -> tuple[Dataset, Pseudonymis
         pseudonyms=settings.pseudonymise, any_body_part=settings.any_body_part,
     )  # fmt: skip
     if settings.pseudonymise or dataset.name == "dicom":
-        key = key or _open_key(named, out)
+        key = key or _open_key(named, out)  # `auto` found an archive: now it needs one
         with redacted_errors():
             return pseudonymise(dataset, key, settings.keep)
     if settings.key is not None or settings.keep:
@@ -212,7 +212,7 @@ def _made_from(images: str, plan: SplitPlan, dataset: Dataset) -> str:
 def _hash(*parts: str) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() + b"\0")
+        digest.update(part.encode() + b"\0")  # a mark between parts: "ab", "c" is not "a", "bc"
     return digest.hexdigest()
 
 

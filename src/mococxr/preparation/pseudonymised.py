@@ -120,7 +120,7 @@ def _plain(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
 
 
 def _is_made_of(words: Sequence[str], text: str) -> bool:
-    return all(word in words for word in re.split(r"[\s_/-]+", text.upper().replace(".", "").strip()))
+    return all(word in words for word in re.split(r"[\s_/-]+", text.upper().replace(".", "").strip()))  # A.P. is AP
 
 
 def _metadata(dataset: Dataset, keep: tuple[str, ...]) -> tuple[str, ...]:

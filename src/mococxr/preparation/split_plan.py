@@ -241,7 +241,7 @@ def _find_lists(split_file: Path, dataset: Dataset) -> Path:
     text = str(split_file)
     if not text.startswith(_INSTALLED):
         return split_file
-    spec = importlib.util.find_spec("mednet")
+    spec = importlib.util.find_spec("mednet")  # finds its folder, and imports nothing
     folders = (spec.submodule_search_locations or ()) if spec else ()
     for folder in folders:
         lists = Path(folder) / "config" / "classify" / "data" / dataset.name

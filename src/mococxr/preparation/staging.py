@@ -112,7 +112,7 @@ class Staging:
 
     def close(self) -> None:
         """Let go of the folder; what is decoded stays, and a folder with nothing in it goes."""
-        if not self.records:
+        if not self.records:  # nothing decoded: a refused run leaves no folder behind
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
@@ -159,7 +159,7 @@ def bytes_needed(root: Path, paths: pl.Series, size: int, done: int) -> int:
         except ImageError:
             continue
     ratio = min(sum(ratios) / len(ratios), 4.0) if ratios else 1.25
-    levels = 1 + sum(factor**-2 for factor in written_factors(size))
+    levels = 1 + sum(factor**-2 for factor in written_factors(size))  # each halving has a quarter of the pixels
     return int((len(paths) - done) * size**2 * levels * ratio * 1.05)
 
 

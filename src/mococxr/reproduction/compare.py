@@ -159,7 +159,7 @@ class Comparison:
         if row["published"] is not None:
             row["difference"] = value - row["published"]
             ends = (low, high, row["published_low"], row["published_high"])
-            if None not in ends:
+            if None not in ends:  # printed average precision has no interval
                 row["intervals_overlap"] = low <= row["published_high"] and row["published_low"] <= high
         return row
 

@@ -49,6 +49,7 @@ def draw_curves(compared: Comparison) -> list[Curve]:
             file = "-".join((name.lower(), task_name(group[0]), *group[1:]))
             shows = f"{name} against the share of labels, measured and printed"
 
+            # bound now: the loop has moved on when it is drawn
             def drawing(rows: dict[str, list[Row]] = rows, name: str = name) -> matplotlib.figure.Figure:
                 return _drawing(name, rows)
 
@@ -90,6 +91,7 @@ def _draw(axes: Axes, rows: list[Row], style: draw.ArmStyle) -> dict[str, Any]:
             continue
         for row in known:
             if row[low] is not None and row[high] is not None:
+                # a factor: the axis is logarithmic
                 x, width = row["fraction"] * shift, 0.9 if source == "paper" else 1.6
                 axes.vlines(x, row[low], row[high], color=style.colour, linewidth=width, alpha=0.8)
         xs, ys = [row["fraction"] * shift for row in known], [row[value] for row in known]

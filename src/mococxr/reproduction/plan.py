@@ -73,7 +73,7 @@ def measure(
             kept = torch.get_num_threads()
             pretrain = _pretrain(store, spec, batch, queue, device)
             compute = pick_device(device)
-            torch.set_num_threads(1 if compute.type == "cpu" else kept)
+            torch.set_num_threads(1 if compute.type == "cpu" else kept)  # as trials run, side by side
             try:
                 paces[name] = Pace(
                     pretrain,
@@ -217,6 +217,7 @@ def _trials(settings: ReproduceSettings, data: Data, study: Study, draw: int, dr
     both = 0 < positives < images
     solved = study.variant == "lbfgs"
     steps = count_updates(images, settings.batch, settings.train_epochs or cell.epochs) if both and not solved else 0
+    # images read: validation at each look, test by each checkpoint
     read = min(EVALUATIONS, steps) * data.images_of["val"] + min(STUDY["checkpoints"], steps) * data.images_of["test"]
     if solved and draw == 0:  # features are read once for all draws
         read = len(data.images) + data.images_of["test"]

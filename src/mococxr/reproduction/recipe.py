@@ -178,6 +178,7 @@ def every_cell(dataset: str, fractions: Sequence[float], draws: int | None) -> l
     ]
     if draws is None:
         return cells
+    # all labels: one subset
     return [dataclasses.replace(cell, draws=1 if cell.fraction == 1 else draws) for cell in cells]
 
 

@@ -114,7 +114,7 @@ def run(settings: ReproduceSettings) -> Path:
     if not settings.dry_run:
         with joined(settings.executor, settings.device, settings.gpus):
             pass  # a cluster that is not there is said now, not after days of pretraining
-    _check_folder(settings)
+    _check_folder(settings)  # before the tables are read
     work = _open(settings)
     counts = {cell.fraction: cell.draws for cell in work.selected_cells}
     make_draws = tables.chexpert_draws if settings.dataset == "chexpert" else tables.patient_draws
@@ -228,7 +228,7 @@ def _do(work: Reproduction) -> None:
     for pretraining_run in work.selected_runs:
         runner.pretrain(s, pretraining_run)
         work.save()
-    paged = 0.0
+    paged = 0.0  # long ago: there is a page after the first study
     for number, study in enumerate(studies, 1):
         console.say(f"\nstudy {number} of {len(studies)}: {study.name}")
         runner.run_study(s, study)

@@ -116,7 +116,7 @@ def make_start(s: ReproduceSettings, backbone: str, std: float | None) -> Path:
             f"--init {s.init} brings its own grey scale, so that --variant std changes nothing.",
             "Leave --variant std out.",
         )
-    _copy_seen(folder, s.init)
+    _copy_seen(folder, s.init)  # so that `study` finds test images that the start has seen
     facts = {"init": s.init, "weights": origin}
     write_json(folder / "run.json", facts | {"started_from": started_from(s.init)})
     save_encoder(encoder, folder, facts)  # last: encoder.json says that the start is whole
@@ -174,6 +174,7 @@ def run_study(s: ReproduceSettings, study: Study) -> None:
     }  # fmt: skip
     settings |= {"linear_solver": "lbfgs"} if study.variant == "lbfgs" else {}
     settings |= {"unit": "image"} if s.dataset == "shenzhen" else {}  # a patient has one image there
+    # with defaults filled in, as the folder keeps them
     if is_finished(folder, to_mapping(make(StudySettings, settings))):
         console.say(f"{folder}: done already.")
         return

@@ -149,7 +149,7 @@ def make(kind: type[S], plain: Mapping[str, Any]) -> S:
     for name, field in fields.items():
         if name not in values and field.default is MISSING:
             raise InputError(f"The setting {name!r} is missing.", f"Give it: {field.metadata['help']}")
-    if presets := getattr(kind, "presets", None):
+    if presets := getattr(kind, "presets", None):  # only pretraining has them
         # what is given comes before the preset
         values = vars(presets[values.get("preset", fields["preset"].default)]) | values
     return kind(**values)
@@ -290,7 +290,7 @@ def _plain(value: Any) -> Any:
 
 def to_yaml(settings: Any) -> str:
     """Settings as YAML; `from_yaml` and `make` give the same settings back."""
-    return yaml.safe_dump(to_mapping(settings), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_mapping(settings), sort_keys=False, allow_unicode=True)  # in the order of the fields
 
 
 class _Loader(yaml.SafeLoader):
@@ -298,6 +298,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
+# a tilde alone is nothing; ~/run is text
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 
 

@@ -40,7 +40,7 @@ class Store:
 
     def __init__(self, path: Path, manifest: dict[str, Any], sha256: str) -> None:
         self.path, self.manifest, self.sha256 = path, manifest, sha256
-        self._levels: dict[int, Level] = {1: self._read_level(1)}
+        self._levels: dict[int, Level] = {1: self._read_level(1)}  # at once, so that a damaged store cannot be opened
 
     @classmethod
     def open(cls, path: Path | str) -> Store:
@@ -56,7 +56,7 @@ class Store:
         return cls(path, manifest, files.sha256_file(path / "manifest.json"))
 
     def __reduce__(self) -> tuple[Callable[[Path], Store], tuple[Path]]:
-        return Store.open, (self.path,)
+        return Store.open, (self.path,)  # opened again where it arrives: neither tables nor pixels travel
 
     def __len__(self) -> int:
         return int(self.manifest["counts"]["images"])
@@ -88,13 +88,14 @@ class Store:
 
     def columns(self, *names: str) -> pl.DataFrame:
         """Some columns of the index, in row order: read from the file and not kept, unless the index is."""
-        if "index" in self.__dict__:
+        if "index" in self.__dict__:  # where cached_property keeps it, once it was read
             return self.index.select(names)
         return _read(self.path / "index.parquet", lambda file: pl.read_parquet(file, columns=list(names)))
 
     @cached_property
     def splits(self) -> pl.DataFrame:
         """`patient, split` with train, val or test, one row a patient."""
+        # as text: patient 007 is not patient 7
         return _read(
             self.path / "splits.csv", lambda file: pl.read_csv(file, infer_schema=False).select("patient", "split")
         )

@@ -140,7 +140,7 @@ class Canvas:
         """Open lines (all of n points) of one width; thinner than a pixel they fade instead of vanishing."""
         layer = np.zeros((self.height, self.width), np.uint8)
         pixels = width * self.unit
-        value = round(255 * min(1.0, pixels))
+        value = round(255 * min(1.0, pixels))  # OpenCV draws no line thinner than a pixel
         pixel_lines = list(self._pixels(np.asarray(lines)))
         cv2.polylines(layer, pixel_lines, False, value, max(1, round(pixels)), cv2.LINE_AA, _SHIFT)
         return self._soften(layer, blur)

@@ -99,7 +99,7 @@ def draw_synthetic(
 
 def _severity(findings: Mapping[str, float], chance: np.random.Generator) -> dict[str, float]:
     """Severity of each finding with plain `effusion` on its side; `chance` is the image's own."""
-    side, second = chance.random(2)
+    side, second = chance.random(2)  # drawn in any case, so that later draws of the stream stay
     fluid = findings.get("effusion", 0.0)
     left = fluid if side < 0.45 else fluid * second * (side > 0.8)
     right = fluid if side >= 0.45 else fluid * second * (side < 0.1)

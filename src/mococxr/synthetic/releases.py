@@ -166,7 +166,7 @@ def _study(
     severity = {DRAWN[name]: float(present * (0.2 + 0.8 * rng.random())) for name, present in truth.items()}
     devices = bool(rng.random() < 0.53)
     known = _whole_truth(truth, devices)
-    labels = known if split != "train" else _reported(rng, known)
+    labels = known if split != "train" else _reported(rng, known)  # radiologists labelled the other two sets
     pa = rng.random() < (0.45 if "lateral" in sides else 0.07)
     study_path = f"patient{number:05d}/study{study}"
     release = "CheXpert" if split == "test" else RELEASE
