@@ -111,10 +111,10 @@ def application() -> cyclopts.App:
         help_format="plaintext",
         version=VERSION,
         group_commands=Group("Commands", sort_key=0),
-        exit_on_error=False,
+        exit_on_error=False,  # `_status` says errors and gives the status
         print_error=False,
         suppress_keyboard_interrupt=False,  # or cyclopts would end with a status of its own
-        result_action="return_none",
+        result_action="return_none",  # or cyclopts would print and exit with what a command returns
         usage="Usage: mococxr COMMAND [SETTINGS]",
     )
     app["--help"].group = app["--version"].group = Group("Other", sort_key=1)

@@ -154,6 +154,7 @@ class Cluster:
         waiting, running = deque(tasks), dict[Any, Task]()
         try:
             while waiting or running:
+                # asked each time: machines come and go
                 most = at_once or self._capacity(waiting[0] if waiting else None)
                 while waiting and len(running) < most:
                     task = waiting.popleft()

@@ -171,7 +171,7 @@ def read_json(path: Path) -> Any:
         raise InputError(
             "Cannot read {path}: {reason}.", "Check the path.", path=path, reason=Shown(error.strerror)
         ) from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # the second where it is nested too deep
         raise InputError(
             "{path} is not JSON: {reason}.", "Make the folder again, or restore the file.", path=path, reason=error
         ) from error

@@ -145,6 +145,7 @@ def _findings(flags: pl.DataFrame, shortcuts: int) -> list[dict[str, Any]]:
     for kind in KINDS:
         rows = flags.filter(pl.col("flag") == kind.flag)
         if len(rows):
+            # files in quarantine have none
             patients = rows["patient"].n_unique() if rows["patient"].null_count() == 0 else None
             counted = patients if kind.flag in _PATIENTS else len(rows)
             findings.append(

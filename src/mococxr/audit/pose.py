@@ -53,7 +53,7 @@ def equalise(small: Floats) -> Floats:
     """Local mean and contrast taken out; then mean 0 and deviation 1 over the image."""
     rest = small - _blur(small)
     rest = rest / (np.sqrt(_blur(rest * rest)) + 4)  # grey levels under which contrast is grain, as in near_duplicates
-    return np.asarray((rest - rest.mean()) / (rest.std() + 1e-3), np.float32)
+    return np.asarray((rest - rest.mean()) / (rest.std() + 1e-3), np.float32)  # one even grey divides by no 0
 
 
 def _blur(image: Floats) -> Floats:

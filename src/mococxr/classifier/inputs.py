@@ -261,6 +261,7 @@ def decoded(
     for in_store, group in groupby(images, key=lambda image: image.store is not None):
         images = list(group)
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
+        # a store's pixels are decoded already
         answers = map(work, chunks) if in_store else _of_files(chunks, work, jobs)
         yield from chain.from_iterable(answers)
 
@@ -323,6 +324,7 @@ def read_chunk(images: Sequence[Image], reading: Reading, size: int, key: Key | 
     for image in images:
         try:
             pixels, named = image.read(reading, key)
+            # here, so that little is sent back
             answers.append((named, pixels if image.store else resize_shorter(pixels, size)))
         except ImageError as error:
             answers.append((image, error))

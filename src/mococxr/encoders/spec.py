@@ -77,6 +77,7 @@ def spec_of(content: Mapping[str, Any], where: str) -> EncoderSpec:
                 f"This is version {VERSION}: make the run again, or update mococxr.",
             )
         value = content[field.name]
+        # JSON has no tuples
         values[field.name] = tuple(value) if isinstance(value, list) else value
     return EncoderSpec(**values)
 

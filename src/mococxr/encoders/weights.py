@@ -131,7 +131,7 @@ def url_file(url: str, folder: Path) -> Path:
     if not path.is_file():
         if not reachable(url):
             raise InputError(f"{path.name} is not on this machine, and there is no network.", f"Put {url} at {path}.")
-        prefix = re.search(r"-([0-9a-f]{8,64})\.", path.name)
+        prefix = re.search(r"-([0-9a-f]{8,64})\.", path.name)  # as torch's hub names files: name-HASH.pth
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # checks the hash as it reads

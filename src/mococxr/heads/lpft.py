@@ -21,7 +21,7 @@ def train_lpft(data: TrainData, config: TrainConfig) -> FitResult:
         UndefinedError: one class only among the rows.
         RunError: the loss is not finite.
     """
-    features = data.features_of(data.rows)
+    features = data.features_of(data.rows)  # of centred frames; training then cuts at random
     head = solve_linear(features, data.labels, C=config.C, patients=data.patients, seed=config.seed)
     result = train_by_gradient(data, config, start=head)
     return replace(result, notes=(*head.notes, *result.notes))

@@ -147,7 +147,7 @@ def _equal(store: Store, text: str, flag: str) -> NDArray[np.bool_]:
         try:
             equal = (series.cast(pl.Float64) == float(value)).fill_null(False)
         except ValueError:
-            equal = pl.Series([False] * len(series))
+            equal = pl.Series([False] * len(series))  # a word is no value of numbers: said below, with those there are
     else:
         equal = (series.cast(pl.String) == value).fill_null(False)
     if not equal.any():

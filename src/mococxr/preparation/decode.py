@@ -84,6 +84,7 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
     rows: list[dict[str, Any]] = []
     deadline = _deadline(chunk, folder)
     deadline.log.parent.mkdir(parents=True, exist_ok=True)
+    # an earlier attempt may have ended on some
     refused = {**dict.fromkeys(deadline.exceeded(), TOO_SLOW), **chunk.refused}
     factors = (1, *written_factors(chunk.size))  # the halvings cost little while the image is in memory
     folders = [level_folder(folder / "store", chunk.size, factor) for factor in factors]
@@ -183,7 +184,7 @@ def decode_on_ray(chunks: Iterable[Chunk], folder: Path, jobs: int | None, done:
             return [not cluster.survives(work, item) for item in items]
 
         tasks = [Task(number, decode_chunk, (chunk, folder)) for number, chunk in by_number.items()]
-        with closing(cluster.run_unordered(tasks, jobs)) as answers:
+        with closing(cluster.run_unordered(tasks, jobs)) as answers:  # leaving early cancels what is on its way
             for number, answer in answers:
                 if isinstance(answer, WorkerDied):
                     _without_killers(by_number[number], folder, crashes)

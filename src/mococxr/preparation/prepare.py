@@ -50,7 +50,7 @@ def run(settings: PrepareSettings) -> Store:
     """
     out = Path(os.path.abspath(settings.out))  # not resolved: a link stays a link
     _reading(settings)  # a depth or window of no known form is refused before anything is read
-    with connected() if settings.executor == "ray" else nullcontext():
+    with connected() if settings.executor == "ray" else nullcontext():  # no cluster: said before the source is read
         dataset, pseudonyms = _dataset(settings, out)
         with redacted_errors() if pseudonyms else nullcontext():
             return _make(settings, out, dataset, pseudonyms)
@@ -69,13 +69,13 @@ def _make(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Ps
     made_from = _made_from(images, plan, dataset)
     if (existing := _existing(out, made_from, dataset)) is not None:
         if pseudonyms is not None:
-            pseudonyms.key.record(pseudonyms.table)
+            pseudonyms.key.record(pseudonyms.table)  # the look-up table may have been lost, or lack rows
         return existing
     # another version may decode otherwise: nothing of it is taken up
     staging = Staging.open(out, images + VERSION + ",".join(RECORD), settings.size)
     try:
         if pseudonyms is not None:
-            pseudonyms.save()
+            pseudonyms.save()  # before anything is written under the key
         _decode(staging, dataset, settings)
         return _finish(staging, out, dataset, plan, settings, made_from)
     except InputError:

@@ -65,7 +65,7 @@ class Staging:
                 folder=Shown(folder),
             )
             staging = cls(folder, files.lock(folder / "lock", busy), size)
-            staging._begin(key)
+            staging._begin(key)  # under the lock: it deletes what others left
         except OSError as error:
             raise InputError(
                 "Cannot write to {folder}: {reason}.",

@@ -127,7 +127,7 @@ def _largest_batch(s: PretrainSettings, images: int, accelerator: Accelerator, b
     device, world = accelerator.device, accelerator.num_processes
     if device.type != "cuda":
         return PRESETS[s.preset].batch
-    most = max(2, images // FEWEST_STEPS // world)
+    most = max(2, images // FEWEST_STEPS // world)  # images a process
     fits = fits_on_gpu(lambda batch: trial_step(s, batch, OneProcess(accelerator), build), device)
     largest = largest_that_fits(fits, most)
     torch.cuda.empty_cache()  # what the trials held is free for the run

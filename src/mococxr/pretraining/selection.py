@@ -79,7 +79,7 @@ class Selection:
         values: dict[str, float | None] = {"knn_auroc": self._knn(encoder, device), "encoder_rank": None}
         values["encoder_rank"] = diagnostics.effective_rank(_features(encoder, self.images, device))
         for module, training in modes:
-            module.training = training
+            module.training = training  # one by one: some may be frozen in eval mode
         value = values.get(FIELD.get(self.by, ""))
         if value is not None and (self.best is None or value > self.best["value"]):
             weights = {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}
@@ -189,5 +189,5 @@ def knn_scores(
     """
     near, images = (torch.nn.functional.normalize(side.float(), dim=1) for side in (near_ND, images_MD))
     cosine, nearest = (images @ near.T).topk(min(neighbours, len(near)), dim=1)
-    weight = torch.softmax(cosine / temperature, dim=1)
+    weight = torch.softmax(cosine / temperature, dim=1)  # T 0.07 as in the paper
     return (weight * labels_N.to(weight.device)[nearest].float()).sum(dim=1)

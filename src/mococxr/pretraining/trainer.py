@@ -187,6 +187,7 @@ class TrainingRun:
         speed = round(done * self.settings.batch / max(seconds, 1e-9), 2)
         entry |= {"images_per_s": speed, "seconds": round(seconds, 3)}
         word = self.log.add(entry)
+        # trackers take numbers
         self.accelerator.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=done)
         return _shown(entry, word)
 

@@ -33,16 +33,16 @@ LEARNING_RATES = (1e-2, 1e-3, DEFAULT_LR, 1e-5)
 """Learning rates of pretraining that the paper compares: ResNet-18, linear, Shenzhen, all labels."""
 STUDY: dict[str, Any] = {
     "mode": MODES,
-    "linear_solver": "gradient",
+    "linear_solver": "gradient",  # the paper's epochs, batch norm in train mode
     "optimizer": "adam",
     "lr": 3e-5,
     "weight_decay": 0.0,
     "batch": 16,
-    "checkpoints": 10,
+    "checkpoints": 10,  # the most that the paper averages, by validation AUROC
     "crop_mode": "center",
-    "uncertain": "ignore",
-    "unit": "study",
-    "aggregate": "max",
+    "uncertain": "ignore",  # U-Ignore
+    "unit": "study",  # 500 studies have a vote each
+    "aggregate": "max",  # over the views of a study
     "replicates": 500,
 }
 """What `study` is asked for in every cell; on Shenzhen, where a patient has one image, the unit is the image."""

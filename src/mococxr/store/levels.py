@@ -98,7 +98,7 @@ class Level:
             IndexError: there is no row `i`.
         """
         i = range(len(self))[i]  # IndexError and negative numbers as in a list
-        shard = int(np.searchsorted(self._first_rows, i, side="right")) - 1
+        shard = int(np.searchsorted(self._first_rows, i, side="right")) - 1  # the last that begins at i or before
         height, width = int(self.heights[i]), int(self.widths[i])
         start = int(self._starts[i])
         return self._map(shard)[start : start + height * width].reshape(height, width)

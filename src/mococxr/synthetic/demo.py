@@ -49,6 +49,7 @@ def run(settings: DemoSettings) -> Path:
         )
     images, store, encoder = _draw(out / "images", settings), out / "store", out / "run"
     seed = settings.seed
+    # stratified: the split of the figures in docs/benchmarks.md
     commands.say_and_run(
         "prepare", source=images, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed, stratify=True
     )

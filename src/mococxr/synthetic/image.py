@@ -229,7 +229,7 @@ def _plan(
     rows: list[dict[str, Any]] = []
     patient = 0
     while len(rows) < images:
-        rng = generator(seed, 3, patient)
+        rng = generator(seed, 3, patient)  # a stream each: more images change none of those before
         person = draw_anatomy(seed, patient)
         known = rng.random() < labelled
         ill = rng.random(2) < prevalence
