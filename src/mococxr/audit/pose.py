@@ -131,7 +131,7 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
 
 def half_of(row: Rows) -> Rows:
     """0 or 1 for a row of a store, as if drawn: views and copies may alternate in a table."""
-    return (row * 2654435761 >> 16) & 1  # 2^32 over the golden ratio: Knuth's multiplicative hash
+    return (row * 2654435761 >> 16) & 1  # a prime near 2^32 over the golden ratio: Knuth's multiplicative hash
 
 
 def _learn_half(images: list[Floats], template: Floats | None, many: int) -> tuple[Floats, Floats, Floats]:

@@ -44,7 +44,7 @@ def run_embed(settings: EmbedSettings) -> Path:
     encoder, device = open_encoder(source), pick_device(settings.device)
     rows = np.arange(len(store))
     values = features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
-    # Array takes the numbers as they lie, List is what readers know
+    # Array takes the numbers as they lie; the contract promises a list
     column = pl.Series("features", values, dtype=pl.Array(pl.Float32, values.shape[1])).cast(pl.List(pl.Float32))
     write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
     console.say(f"{len(store):,} images, {values.shape[1]:,} numbers each: {settings.out}")

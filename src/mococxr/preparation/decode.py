@@ -86,7 +86,7 @@ def decode_chunk(chunk: Chunk, folder: Path) -> int:
     deadline.log.parent.mkdir(parents=True, exist_ok=True)
     # an earlier attempt may have ended on some
     refused = {**dict.fromkeys(deadline.exceeded(), TOO_SLOW), **chunk.refused}
-    factors = (1, *written_factors(chunk.size))  # the halvings cost little while the image is in memory
+    factors = (1, *written_factors(chunk.size))  # while the image is in memory: docs/decisions/0003
     folders = [level_folder(folder / "store", chunk.size, factor) for factor in factors]
     paths = [where / shard_name(chunk.number) for where in folders]
     with ExitStack() as stack:

@@ -220,7 +220,7 @@ class SpacedShuffle:
             self._epoch = -1  # each order follows from the one before: begin again
         while self._epoch < epoch:
             self._epoch += 1
-            # a number of its own: no other draw is alike
+            # 0x0DE5 is of these draws alone: no other use of the seed gives the same
             draws = np.random.default_rng((self.seed, self._epoch, 0x0DE5)).random(self.images)
             if self._epoch == 0:
                 self._order = np.argsort(draws, kind="stable")

@@ -51,7 +51,7 @@ def make_accelerator(device: str, precision: str, tracker: str = "none", out: Pa
     _init_processes("gloo" if on_cpu else "nccl")  # NCCL moves tensors between GPUs alone
     options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
     # Accelerate keeps device and precision for the whole process; a second run in it may want others.
-    # connected processes cannot connect again
+    # But not the connection between processes, which is made once.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
 
@@ -301,7 +301,7 @@ def fits_on_gpu(step: Callable[[int], object], device: torch.device) -> Callable
             return False
         free, total = torch.cuda.mem_get_info(device)
         others = total - free - torch.cuda.memory_reserved(device)  # what other programs on this GPU hold
-        # reserved: pieces that the allocator keeps count
+        # reserved: what the allocator keeps in pieces is of no use to others either
         return others + torch.cuda.max_memory_reserved(device) <= FULLEST * total
 
     return fits

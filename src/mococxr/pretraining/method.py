@@ -113,7 +113,7 @@ class Method(ABC):
         if self.world > 1:
             leave_out_unused(self.network, s.size)
         self.wrapped: Any
-        # DDP reads the list above here
+        # DDP reads that list as it wraps the network
         self.wrapped, self.optimizer = accelerator.prepare(self.network, self.optimizer)
         self.scaler = accelerator.scaler  # of fp16 alone
         self.backward, self.autocast = accelerator.backward, accelerator.autocast

@@ -107,7 +107,7 @@ class MoCo(Method):
         numbers = self._numbers(groups, len(views_q) * self.world)
         parts = min(s.accumulate, len(views_q) // 2)  # batch norm needs two images in each
         self.set_rate(lr)
-        # before the keys, as the authors' code; algorithm 1 has it last
+        # before the keys, as in the authors' code; in algorithm 1 it follows the descent
         momentum_update(self.network, self.key, s.momentum)
         # No graph is held yet: keys and queries need not share the memory.
         with self.autocast():
@@ -337,7 +337,7 @@ def judge(log: Log, run: Run) -> Verdict:
 def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
     for entry in log:
         lag = entry["query_key_distance"]
-        # no average is longer than the run so far
+        # the average is over the steps so far at most
         if lag > RUNAWAY and lag / min(entry["step"], run.memory) > RUNAWAY_A_STEP:
             why = f"In {entry['step']:,} steps the weights moved {lag:.0%} of their length from their average."
             return Verdict("diverging", why, DIVERGING)
@@ -346,7 +346,7 @@ def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
 
 def _stale(log: Log, _: Log, run: Run) -> Verdict | None:
     last, age = log[-1], run.queue / run.batch  # in steps
-    # progress grows with the steps: part of the run, part of it
+    # `FOLLOWED` is asked at the end of the run, before it in proportion to the steps
     if last["key_progress"] < FOLLOWED * last["step"] / run.steps:
         return Verdict(
             "stale keys",

@@ -79,7 +79,7 @@ class Selection:
         values: dict[str, float | None] = {"knn_auroc": self._knn(encoder, device), "encoder_rank": None}
         values["encoder_rank"] = diagnostics.effective_rank(_features(encoder, self.images, device))
         for module, training in modes:
-            module.training = training  # one by one: some may be frozen in eval mode
+            module.training = training  # each as it was: `train()` would switch all
         value = values.get(FIELD.get(self.by, ""))
         if value is not None and (self.best is None or value > self.best["value"]):
             weights = {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}

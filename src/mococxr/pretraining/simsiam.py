@@ -70,7 +70,7 @@ class Siamese(nn.Module):
             # no scale or shift at the end: the released code
             nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim, affine=False),
         )  # fmt: skip
-        hidden = max(1, dim // 4)  # a bottleneck of a quarter, section 4.4
+        hidden = max(1, dim // 4)  # a bottleneck of a quarter, section 3
         # output without batch norm: section 4.4
         self.predictor = nn.Sequential(*_layer(dim, hidden), nn.Linear(hidden, dim))
 

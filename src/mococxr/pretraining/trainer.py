@@ -113,7 +113,7 @@ def train(
     ):
         for step, batch in loader.run(start, steps):
             # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
-            # no two alike: 4,096 ranks, 10^6 steps
+            # no two alike, for up to 4,096 processes and a million steps
             seed_generators(device, (s.seed * 1_000_003 + step) * 4096 + method.rank)
             views = batch.to(device, non_blocking=True)
             lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)

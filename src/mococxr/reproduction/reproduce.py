@@ -114,7 +114,7 @@ def run(settings: ReproduceSettings) -> Path:
     if not settings.dry_run:
         with joined(settings.executor, settings.device, settings.gpus):
             pass  # a cluster that is not there is said now, not after days of pretraining
-    _check_folder(settings)  # before the tables are read
+    _check_folder(settings)
     work = _open(settings)
     counts = {cell.fraction: cell.draws for cell in work.selected_cells}
     make_draws = tables.chexpert_draws if settings.dataset == "chexpert" else tables.patient_draws
