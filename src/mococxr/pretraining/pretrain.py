@@ -75,6 +75,7 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
     stores, out = [Store.open(path) for path in settings.stores], settings.out
     check_folder(settings, stores, accelerator)
     images = gather_images(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
+    # from here on batch, queue and precision are what `settings.yaml` keeps
     settings = settle(settings, len(images), accelerator)
     if settings.precision != accelerator.mixed_precision:  # `auto` is settled by the network, after its first choice
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)

@@ -136,6 +136,7 @@ def _attenuation(
         heart(canvas, person, severity["cardiomegaly"], breath, magnified), mediastinum(canvas, person, magnified)
     )
     air = chest * (1 - 0.93 * dense)
+    # 1: the patient's left, which is the right of the image
     air = air * (1 - effusion(canvas, person, 1, severity["effusion_left"], breath))
     air = air * (1 - effusion(canvas, person, -1, severity["effusion_right"], breath))
     air = air * (1 - opacity(canvas, person, finding_rng, severity["opacity"]))

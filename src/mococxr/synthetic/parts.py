@@ -188,7 +188,7 @@ def devices(canvas: Canvas, rng: np.random.Generator, grey: np.ndarray, chance: 
         x, y = np.array([0.58, 0.66]) + j[3]
         can = closed([(x - 0.13, y - 0.11), (x + 0.13, y - 0.11), (x + 0.12, y + 0.12), (x - 0.12, y + 0.12)])
         wire = arc([(x, y - 0.08), (0.20, 0.30), (-0.20, 0.75), (0.16, 1.62) + j[4]], 24)
-        grey = np.maximum(grey, 0.95 * canvas.fill(can, blur=0.004))
+        grey = np.maximum(grey, 0.95 * canvas.fill(can, blur=0.004))  # metal: what lies behind does not add to it
         grey = grey + 0.25 * canvas.stroke([wire], 0.013, 0.003)
     if leads:
         spots = np.array([[-0.55, 0.55], [0.55, 0.52], [0.62, 1.55]]) + 2 * j[5:8]
