@@ -172,7 +172,7 @@ def function(command: str) -> Callable[..., Any]:
     name = PYTHON_NAMES.get(command, command)
     call.__signature__ = _signature(command)  # type: ignore[attr-defined]
     call.__name__ = call.__qualname__ = name
-    call.__module__ = "mococxr"
+    call.__module__ = "mococxr"  # where users find it
     lines = [f"    {field.name}: {describe(command, field)}" for field in (*by_position, *by_name)]
     call.__doc__ = "\n".join([str(inspect.getdoc(COMMANDS[command])), "", "Args:", *lines])
     return call

@@ -151,7 +151,7 @@ def pretrain(s: ReproduceSettings, run: Run) -> None:
 def run_study(s: ReproduceSettings, study: Study) -> None:
     """One study; with the arms and modes that its folder has from an earlier call."""
     cell, folder = study.first, s.out / "studies" / study.name
-    encoders = finished_runs(s.out) | encoders_of(s.pretrained)
+    encoders = finished_runs(s.out) | encoders_of(s.pretrained)  # what is given comes before what was pretrained here
     start_folder = make_start(s, cell.backbone, HONEST_STD if study.variant == "std" else None)
     arms = {arm: encoders.get(run) if run else str(start_folder) for arm, run in study.runs.items()}
     modes = set(study.modes)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mococxr.settings.fields import LARGEST_SEED, PAPER, OnExecutor, Seeded, WithJobs, setting, under
 
-Format = Literal[
+Format = Literal[  # the readers of `datasets`, which this room may not import
     "auto", "csv", "dicom", "folder", "chexpert", "nih", "shenzhen", "montgomery", "mimic", "vindr", "padchest", "rsna",
     "tbx11k", "openi", "brax", "xrv",
 ]  # fmt: skip

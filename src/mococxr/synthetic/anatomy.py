@@ -64,6 +64,7 @@ class Anatomy:
 
 def generator(seed: int, kind: int, number: int) -> np.random.Generator:
     """The random stream number `number` of one kind (0 person, 1 image, 2 finding, 3 table) under one seed."""
+    # near numbers give streams that are unrelated
     return np.random.default_rng(np.random.SeedSequence([seed, kind, number]))
 
 
