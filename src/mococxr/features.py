@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -33,10 +33,6 @@ from mococxr.images import resize_shorter
 from mococxr.store import Store
 from mococxr.store.levels import halving, shrink
 from mococxr.workers import keep_memory
-
-if TYPE_CHECKING:
-    from mococxr.store import Store
-
 
 GRID = 32
 """Pixels: the longer side of a whole image is rounded to this multiple, so that images share a batch."""

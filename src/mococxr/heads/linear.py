@@ -22,7 +22,7 @@ from mococxr.heads.finetune import train_by_gradient
 from mococxr.metrics import auroc
 
 DEFAULT_C = 0.01
-"""Inverse regularisation C where nothing else is known (golden row 14)."""
+"""Inverse regularisation C where nothing else is known."""
 GRID = tuple(10.0**power for power in range(-4, 2))
 """Values of C that cross-validation tries."""
 FOLDS = 5

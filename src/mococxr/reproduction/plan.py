@@ -87,10 +87,10 @@ def measure(
 
 
 def _noise(folder: Path, size: int, images: int) -> Store:
-    """A store of random pixels, made by `prepare`: the shorter side is `size`, the longer a quarter more."""
+    """A store of random pixels, made by `prepare`: the shorter side is `size`, the longer `RATIO` of it."""
     chance = np.random.default_rng(0)
     for i in range(images):
-        image = chance.integers(0, 256, (round(1.22 * size), size), dtype=np.uint8)
+        image = chance.integers(0, 256, (round(RATIO * size), size), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{i}.png"), image)
     table = {"path": [f"{i}.png" for i in range(images)], "patient": [f"p{i}" for i in range(images)]}
     pl.DataFrame(table | {"Finding": [i % 2 for i in range(images)]}).write_csv(folder / "images.csv")
