@@ -122,6 +122,16 @@ def test_given_draws_are_matched_by_path_and_images_without_a_label_drop_out(
     assert "0.3-0.csv: 1 of" in capsys.readouterr().err
 
 
+def test_a_given_draw_of_nobody_is_undefined_and_the_study_goes_on(place: Path, tmp_path: Path) -> None:
+    draws = tmp_path / "draws"
+    nobody = pl.DataFrame(schema={"path": pl.String, "patient": pl.String})
+    write_draw(draws, "0.3-0.csv", nobody)
+    out = study(place, tmp_path / "study", draws_from=draws, fraction=[0.3], arm=["moco=RUN"])
+    row = pl.read_csv(out / "cells.csv").row(0, named=True)
+    assert row["auroc"] is None
+    assert row["reason"]
+
+
 def test_a_given_draw_of_one_class_is_undefined_and_its_cell_says_why(place: Path, tmp_path: Path) -> None:
     store = Store.open(place / "store")
     train = store.index[store.rows_in("train").tolist()]

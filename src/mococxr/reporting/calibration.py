@@ -100,14 +100,14 @@ def _probabilities(study: StudyResults, rows: list[Row]) -> Table:
         **of_cell(study),
         "Brier score": lambda row: _or_dash(row, "brier"),
         "ECE": lambda row: _or_dash(row, "ece"),
-        "Expected if perfect": ("ece_if_perfect", fmt.number),
+        "If perfect": ("ece_if_perfect", fmt.number),
         "Slope": lambda row: _or_dash(row, "slope"),
         "Intercept": lambda row: _or_dash(row, "intercept"),
     }
     note = (
         "Brier score: mean squared error of the probability, 0 is perfect. ECE (expected calibration error): mean distance "
-        f"from the diagonal; it is positive even for perfect probabilities on few {units(study)}, so the expected value is "
-        f"in the next column. Slope 1 and intercept 0 are perfect.{_further(study, rows, 'calibration')}"
+        f"from the diagonal; it is positive even for perfect probabilities on few {units(study)}, so the value expected of "
+        f"those is in the next column (if perfect). Perfect: slope 1, intercept 0.{_further(study, rows, 'calibration')}"
     )
     return tabulate(rows, columns, 2, note)
 

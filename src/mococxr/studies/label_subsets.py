@@ -83,7 +83,7 @@ def _tables(folder: Path, fraction: float) -> list[Path]:
 
 def _table_rows(table: Path, store: Store) -> NDArray[np.int64]:
     """The store's rows that a table names, in order."""
-    read = read_table(table)
+    read = read_table(table, may_be_empty=True)
     images = pl.DataFrame({"path": read["path"], "patient": identifiers(read["patient"])})
     for note in read.notes:
         console.say(note)

@@ -230,7 +230,7 @@ def patient_warnings(test: Store, arms: Sequence[Arm]) -> list[str]:
             warnings.append(f"Run {run} of arm {arm} does not say whose images it was pretrained on.")
         elif both := len(patients & seen):
             warnings.append(
-                f"{PATIENTS_SEEN}run {run} of arm {arm} was pretrained on images of {both:,} "
+                f"{PATIENTS_SEEN}Run {run} of arm {arm} was pretrained on images of {both:,} "
                 f"of the {len(patients):,} test patients (without labels). Its scores may be too high."
             )
     return warnings
@@ -280,7 +280,7 @@ def compare_images(out: Path, test: Store, arms: Sequence[Arm]) -> tuple[Facts, 
         facts[f"{arm}/{run}"] = {"test_images": len(rows), "same": same, "near_duplicates": len(both) - same}
         if both:
             warnings.append(
-                f"{IMAGES_SEEN}of the {len(rows):,} test images, {same:,} are files that run {run} of arm {arm} was "
+                f"{IMAGES_SEEN}Of the {len(rows):,} test images, {same:,} are files that run {run} of arm {arm} was "
                 f"pretrained on, and {len(both) - same:,} more look like one of them (by fingerprint only: the pixels "
                 "were not compared). They are listed in copies.csv."
             )

@@ -88,8 +88,11 @@ class Table:
         return self.frame[self.column(name)]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
     """Read a table: Parquet, an Excel workbook, or text of any usual encoding and separator; also gzipped.
+
+    Args:
+        may_be_empty: a header without a row is a table, too, as that of a label subset that drew nobody.
 
     Raises:
         InputError: unreadable, empty, header only, repeated column names, or no table at all.
@@ -108,6 +111,8 @@ def read_table(path: Path) -> Table:
         string, notes = content.as_text(data, path)
         cells = text.read_cells(string, path)
     frame, lines, remarks = _tidy(cells, path)
+    if not frame.height and not may_be_empty:
+        raise InputError("{path} has a header and no rows.", "Add one row per image.", path=path)
     return Table(path, frame, sha256, lines, cells.line_format, cells.wide, (*notes, *remarks))
 
 
@@ -165,8 +170,6 @@ def _tidy(cells: text.Cells, path: Path) -> tuple[pl.DataFrame, pl.Series, list[
     lines = cells.lines
     if not filled.all():
         frame, lines = frame.filter(filled), lines.filter(filled)
-    if not frame.height:
-        raise InputError("{path} has a header and no rows.", "Add one row per image.", path=path)
     frame, unknown = words.without_unknown(frame)
     notes = []
     if unnamed:
