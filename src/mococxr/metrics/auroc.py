@@ -70,7 +70,7 @@ class Area:
     @property
     def logit(self) -> bool:
         """Whether DeLong's variance gives an interval: not where the classes are separated fully."""
-        return 0 < self.value < 1 and self.variance > 0
+        return 0 < self.value < 1 and self.variance > 0  # the logit of 0 or 1 is infinite
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def area_of(parts_T: Parts, positive: NDArray[np.bool_], scores_TN: Floats, ids:
     """The same from the parts of the columns, where they are known."""
     mean = parts_T.mean(np.full((1, len(scores_TN)), 1 / len(scores_TN)))
     total, first, second = (float(part[0, 0]) for part in (mean.covariance_KK, mean.positive_KK, mean.negative_KK))
+    # A mean over T trials varies less, as one area of more images would.
     images = _effective_n(scores_TN, positive, ids) / _trial_correlation(parts_T.covariance_KK)
     # Rounding may leave a variance of -1e-20.
     return Area(
@@ -154,6 +155,7 @@ def delong_interval(
     mean = parts.mean(np.full((1, len(columns)), 1 / len(columns)))
     value, variance = float(mean.areas_K[0]), float(mean.covariance_KK[0, 0])
     half = _normal_half_width(variance, level)
+    # pROC cuts at 0 and 1 too.
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), "DeLong", None, variance)
 
 
@@ -167,6 +169,7 @@ def parts_of(labels: ArrayLike, scores_KN: Floats, patients: ArrayLike | None) -
     positive = as_labels(labels, scores_KN.shape[1])
     unit_N = numbered(as_patients(patients, positive.size))
     areas_K, sides_KU, counts = influence(positive, scores_KN, unit_N, size := int(unit_N.max()) + 1)
+    # n - 1 of the class's own patients, as DeLong's S10 and S01: unbiased.
     first, second = (count / (count - 1) * side_KU @ side_KU.T for side_KU, count in zip(sides_KU, counts, strict=True))
     cross_KK = size / (size - 1) * sides_KU[0] @ sides_KU[1].T  # of patients with images of both classes
     return Parts(areas_K, first + second + cross_KK + cross_KK.T, first, second, counts)
@@ -224,8 +227,10 @@ def _effective_n(scores_TN: Floats, positive: NDArray[np.bool_], patients: NDArr
     trials, the mean). The variance of the area itself would tell too, but is too noisy where images are few.
     """
     unit_N = numbered(np.asarray(patients))
+    # A patient without images of the class adds 0 to both sums.
     images = [np.bincount(unit_N[side]) for side in (positive, ~positive)]
     alike = float(np.mean([_intraclass_correlation(scores, positive, unit_N) for scores in scores_TN]))
+    # Unequal numbers of images: their mean weighted by size (Kish's design effect).
     return np.array([float(m.sum() / (1 + ((m**2).sum() / m.sum() - 1) * alike)) for m in images])
 
 
@@ -244,9 +249,10 @@ def _intraclass_correlation(scores: Floats, positive: NDArray[np.bool_], unit_N:
         x[side] -= x[side].mean()
     mean_G = np.bincount(groups, weights=x) / images
     within = ((x - mean_G[groups]) ** 2).sum() / (x.size - images.size)
-    between = (images * mean_G**2).sum() / (images.size - 2)
+    between = (images * mean_G**2).sum() / (images.size - 2)  # two means were taken out, one of each class
+    # Images a patient, for groups of unequal size.
     usual = (images.sum() - (images**2).sum() / images.sum()) / (images.size - 1)
-    shared = max(0.0, (between - within) / usual)
+    shared = max(0.0, (between - within) / usual)  # the estimate may fall below 0, a correlation of images may not
     return float(shared / (shared + within)) if shared + within > 0 else 1.0
 
 
@@ -264,6 +270,7 @@ def binormal_variance(area: ArrayLike, positives: float, negatives: float) -> Fl
     angle = arc * (_NODES + 1) / 2
     height = np.exp(-(d * d + d * d - 2 * d * d * np.sin(angle)) / (2 * np.cos(angle) ** 2))
     shared = (height * _WEIGHTS).sum(axis=-1) * arc / (4 * np.pi)
+    # M - 1 pairs share the positive, P - 1 the negative; equal spreads make their covariances equal.
     return ((positives + negatives - 2) * shared + theta * (1 - theta)) / (positives * negatives)
 
 

@@ -84,11 +84,12 @@ def clustered_paired(
     parts, difference, variances = _paired(labels, columns_a, columns_b, patients)
     variance, first, second, shared = variances
     correlation = 0.0
+    # Two that separate the classes fully have no variance either, and yet an interval.
     if variance == 0 and _rank_alike(columns_a, columns_b):
         same = DeLong(0.0, 0.0, 0.0, 1.0, *variances)
         return Difference(0.0, 0.0, 0.0, 1.0, same, lambda _: (0.0, 0.0))
     if variance > 0 and first > 0 and second > 0:
-        correlation = float(np.clip(shared / np.sqrt(first * second), -1, 1))
+        correlation = float(np.clip(shared / np.sqrt(first * second), -1, 1))  # rounding may leave 1 + 1e-16
     size, positive, ids = len(columns_a), as_labels(labels), as_patients(patients, columns_a.shape[1])
     a = area_of(parts.some(slice(size)), positive, columns_a, ids)
     b = area_of(parts.some(slice(size, None)), positive, columns_b, ids)
@@ -143,10 +144,11 @@ def _paired(
     """The parts of all columns, a first; the difference of the means; its variances."""
     shares = np.zeros((2, len(columns_a) + len(columns_b)))
     shares[0, : len(columns_a)], shares[1, len(columns_a) :] = 1 / len(columns_a), 1 / len(columns_b)
+    # Together: the covariance of a and b is needed.
     parts = parts_of(labels, np.concatenate([columns_a, columns_b]), patients)
     mean = parts.mean(shares)
     (first, second), shared = mean.covariance_KK.diagonal().tolist(), float(mean.covariance_KK[0, 1])
-    variance = first + second - 2 * shared
+    variance = first + second - 2 * shared  # of a less b
     # Equal rankings must give exactly 0 and p = 1, not 1e-17 over 1e-9.
     variances = 0.0 if variance <= ROUNDING else variance, first, second, shared
     return parts, float(mean.areas_K[0] - mean.areas_K[1]), variances
@@ -180,8 +182,9 @@ def clustered_unpaired(
     check_level(level)
     tables = ((labels_a, as_columns(scores_a), patients_a), (labels_b, as_columns(scores_b), patients_b))
     a, b = (area(*table) for table in tables)
+    # Patients of both classes, as pROC's df counts rows of both.
     first, second = (count_patients(as_patients(ids, columns.shape[1])) for _, columns, ids in tables)
-    variances = (a.variance + b.variance, a.variance, b.variance, 0.0)
+    variances = (a.variance + b.variance, a.variance, b.variance, 0.0)  # different patients: no covariance
     df = _welch((a.variance, b.variance), (first, second))
     return _compared(a.value - b.value, level, lambda tail: mover(a, b, 0.0, tail), variances, df)
 
@@ -216,5 +219,6 @@ def _compared(
 
 def _rank_alike(a_TN: Floats, b_TN: Floats) -> bool:
     """Whether two sets of score columns order the rows in the same ways."""
+    # As sets: the order of the trials does not count.
     a, b = (np.unique([np.unique(row, return_inverse=True)[1] for row in columns], axis=0) for columns in (a_TN, b_TN))
     return np.array_equal(a, b)

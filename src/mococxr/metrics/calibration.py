@@ -88,6 +88,7 @@ def at_prevalence(probabilities: ArrayLike, was: float, now: float) -> Floats:
     """
     if not (0 < was < 1 and 0 < now < 1):
         raise ValueError(f"a prevalence must lie between 0 and 1, not {was} and {now}")
+    # 0 and 1 stay: their logits are infinite.
     return expit(logit(np.asarray(probabilities, dtype=np.float64)) + logit(now) - logit(was))
 
 
@@ -126,6 +127,7 @@ def fit_calibrator(
 def _platt(x: Floats, y: Floats) -> Calibrator:
     """Platt (1999): the positives' target is (n + 1) / (n + 2), the negatives' 1 / (n + 2)."""
     positives, negatives = float(y.sum()), float((1 - y).sum())
+    # With 0 and 1 a separating score would have an infinite slope.
     soft = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     intercept, slope = logistic_fit(x, soft)
     if not slope > 0:
@@ -141,7 +143,7 @@ def _temperature(x: Floats, y: Floats) -> Calibrator:
 
     if loss_slope(0.0) >= 0:
         raise UndefinedError("the scores do not rise with the label on the validation rows")
-    if np.all(x * (2 * y - 1) >= 0):
+    if np.all(x * (2 * y - 1) >= 0):  # the loss falls for ever as the slope grows: no root
         raise UndefinedError("the logit 0 separates the validation rows fully: no temperature is the best")
     steepest = 1.0
     while loss_slope(steepest) < 0:
@@ -154,7 +156,7 @@ def _isotonic(x: Floats, y: Floats) -> Calibrator:
 
     fit = IsotonicRegression(y_min=0, y_max=1, increasing=True).fit(x, y)
     inputs, outputs = (tuple(float(v) for v in knots) for knots in (fit.X_thresholds_, fit.y_thresholds_))
-    if outputs[0] == outputs[-1]:
+    if outputs[0] == outputs[-1]:  # a level map would give all images one probability
         raise UndefinedError("the scores do not rise with the label on the validation rows")
     return Calibrator("isotonic", inputs=inputs, outputs=outputs)
 
@@ -227,6 +229,7 @@ def calibration(
     for g in range(int(bin_N.max()) + 1):
         member = bin_N == g
         observed = proportion(y[member], unit_N[member], level)
+        # Drawn at the mean, not at the bin's middle: bins differ in width.
         curve.append(Bin(float(p[member].mean()), observed, int(member.sum()), count_patients(unit_N[member])))
     ece, if_perfect = _ece(p, y, _recalibrated(logits, y, bin_N), bin_N, unit_N, replicates, seed, level)
     intercept, slope = _intercept(logits, y, unit_N, few, level), _slope(logits, y, unit_N, few, level)
@@ -236,6 +239,7 @@ def calibration(
 
 def bin_of(probabilities: Floats, bins: int) -> NDArray[np.intp]:
     """The bin of each row, from 0, empty ones left out; a bin holds its upper edge, the first one 0 too."""
+    # Equal mass: with equal widths most bins of a rare finding are empty.
     edges = np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1])
     return np.unique(np.searchsorted(edges, probabilities, side="left"), return_inverse=True)[1]
 
@@ -254,7 +258,9 @@ def _ece(
     gap_G = _gaps(p, y, bin_N)
     value, rng = float(np.abs(gap_G).sum()) / p.size, np.random.default_rng(seed)
     perfect_BG, noise_BG = (gaps / p.size for gaps in _gaps_drawn((p, right), bin_N, unit_N, replicates, rng))
+    # The most that noise can have added, hence the lower end.
     above = float(np.quantile(np.abs(noise_BG).sum(axis=1), 0.5 + level / 2))
+    # Noise against the gaps makes the ECE too small: the upper end.
     below = float(np.quantile(noise_BG @ np.where(gap_G < 0, -1.0, 1.0), 0.5 + level / 2))
     ends = max(0.0, value - above), min(1.0, value + max(0.0, below))
     return Estimate(value, *ends, "bounds by simulated labels"), float(np.abs(perfect_BG).sum(axis=1).mean())
@@ -267,6 +273,7 @@ def _recalibrated(logits: Floats, y: Floats, bin_N: NDArray[np.intp]) -> Floats:
     intercept, slope = logistic_fit(logits, y)
     if not np.isnan(slope):
         return expit(intercept + slope * logits)
+    # A share of 0 or 1 would draw labels without noise.
     return ((np.bincount(bin_N, weights=y) + 0.5) / (np.bincount(bin_N) + 1))[bin_N]
 
 
@@ -286,6 +293,7 @@ def _gaps_drawn(
     size, step = int(unit_N.max()) + 1, max(1, DRAWN // order.size)
     pieces = []
     for start in range(0, replicates, step):
+        # One a patient: its images' labels go together.
         uniform = rng.random((min(step, replicates - start), size), dtype=np.float32).take(unit_N, axis=1)
         pieces.append([np.add.reduceat(uniform < chance, starts, axis=1, dtype=np.int32) for chance in in_bins])
     expected = [np.bincount(bin_N, weights=chance) for chance in chances]
@@ -298,12 +306,14 @@ def _brier(square_N: Floats, unit_N: NDArray[np.intp], few: int, level: float) -
     error = float(np.sqrt((np.bincount(unit_N, weights=square_N - value) ** 2).sum())) / square_N.size
     if few < 2 or not error > 1e-12 * value:  # equal squares may differ by rounding
         return Estimate(value, reason=f"too few patients ({few} of a class), or all squares are equal")
+    # The smaller class decides how well the spread is known, hence few - 1.
     factor = float(np.exp(-float(stdtrit(few - 1, (1 - level) / 2)) * error / value))
     return Estimate(value, value / factor, min(1.0, value * factor), "over patients, logarithm, t")
 
 
 def _intercept(logits: Floats, y: Floats, unit_N: NDArray[np.intp], few: int, level: float) -> Estimate:
     """The intercept beside a slope of 1, with the ends at which the residuals, summed by patient, do not sum to 0."""
+    # No end is found, and the reason is given below.
     most = float(-stdtrit(few - 1, (1 - level) / 2)) if few > 1 else np.inf
 
     def excess(shift: float) -> float:
@@ -334,7 +344,7 @@ def _slope(logits: Floats, y: Floats, unit_N: NDArray[np.intp], few: int, level:
     if np.isnan(slope):
         return Estimate(None, reason="the probabilities separate the classes fully: no slope is finite")
     design_N2 = np.stack([np.ones_like(logits), logits], axis=1)
-    moved_U = moved_coefficients(design_N2, y, np.array([intercept, slope]), unit_N)[:, 1]
+    moved_U = moved_coefficients(design_N2, y, np.array([intercept, slope]), unit_N)[:, 1]  # column 1: the slope
     half = float(-stdtrit(few - 1, (1 - level) / 2)) * float(np.sqrt((moved_U**2).sum())) if few > 1 else np.inf
     if not np.isfinite(half):
         return Estimate(slope, reason=f"too few patients ({few} of a class)")

@@ -69,9 +69,11 @@ def net_benefit(
             raise ValueError(f"a threshold of the probability must lie between 0 and 1, not {threshold}")
         price, called = threshold / (1 - threshold), p >= threshold
         model = Estimate(*rows.less(positive & called, called & ~positive, price), "true less false positives")
-        value, low, high = ((1 + price) * end - price for end in prevalence)
+        value, low, high = ((1 + price) * end - price for end in prevalence)  # prevalence - price (1 - prevalence)
         all_positive = Estimate(value, low, high, "from the share of positives")
+        # The two differ only in rows called negative.
         value, low, high = rows.less(positive & ~called, ~(positive | called), price)
+        # Minus: a missed positive is what the model loses against calling all.
         gain = Estimate(-value, -high, -low, "true less false negatives")
         points.append(NetBenefit(float(threshold), model, all_positive, gain))
     return tuple(points)

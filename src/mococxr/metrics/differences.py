@@ -51,6 +51,7 @@ class Trials:
 
     def spread(self) -> float | None:
         """The standard deviation between label subsets; None where there is one. Errors as `mean`."""
+        # Runs are averaged first: their spread is another source.
         points_D, _ = self.by_draw(sorted(set(self.draws), key=str))
         return float(points_D.std(ddof=1)) if points_D.size > 1 else None
 
@@ -104,6 +105,7 @@ def paired_differences(arm: Trials, reference: Trials, level: float = 0.95) -> D
 
 def paired_replicates(arm: Trials, reference: Trials) -> tuple[float, Floats]:
     """The difference of `paired_differences` and its replicates (B,). Errors as there, but for undefined replicates."""
+    # Other subsets would add their spread to the difference.
     common = sorted(set(arm.draws) & set(reference.draws), key=str)
     points_a, replicates_a = arm.by_draw(common)
     points_b, replicates_b = reference.by_draw(common)
@@ -211,6 +213,7 @@ def _tails(
     if ends is None:
         raise UndefinedError("the difference has no variance: no test against a margin")
     below, above = tail_at(ends, value, -margin), tail_at(ends, value, margin)
+    # tail_at knows only the end on the limit's side, up to 0.5.
     p_below, p_above = below if value > -margin else 1 - below, above if value < margin else 1 - above
     return p_below, p_above, *ends(alpha)
 
@@ -227,6 +230,7 @@ def holm(p_C: ArrayLike) -> Floats:
     def step_down(p: Floats) -> Floats:
         order = np.argsort(p, kind="stable")
         adjusted = np.empty_like(p)
+        # A larger p never gets a smaller adjusted one.
         adjusted[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
         return np.minimum(1.0, adjusted)
 
@@ -243,6 +247,7 @@ def gatekeeping(primary: float | None, p_C: ArrayLike) -> Floats:
     >>> gatekeeping(0.03, [0.01, 0.04, np.nan]).tolist(), gatekeeping(0.2, [0.01]).tolist()
     ([0.03, 0.04, nan], [0.2])
     """
+    # What the primary's test has not let through is not shown.
     return np.maximum(holm(p_C), 1.0 if primary is None else primary)
 
 
@@ -256,6 +261,7 @@ def benjamini_hochberg(p_C: ArrayLike) -> Floats:
     def step_up(p: Floats) -> Floats:
         order = np.argsort(-p, kind="stable")
         adjusted = np.empty_like(p)
+        # From the largest p down, so that the order is kept.
         adjusted[order] = np.minimum.accumulate(p[order] * p.size / np.arange(p.size, 0, -1))
         return np.minimum(1.0, adjusted)
 

@@ -91,7 +91,7 @@ def patient_resamples(patients: ArrayLike, replicates: int, seed: int, strata: A
     patients_U, unit_N, groups = _units(patients, replicates, strata)
     # A byte a count: that of U patients one is drawn more than 255 times has a chance below 1 in 255!.
     weights_BU = np.concatenate([block.astype(np.uint8) for block in _drawn(groups, replicates, seed)])
-    return Resamples(weights_BU, unit_N, patients_U)
+    return Resamples(weights_BU, unit_N, patients_U)  # kept whole: groups and labels read the same resamples
 
 
 def _units(
@@ -101,6 +101,7 @@ def _units(
     ids = np.asarray(patients)
     if ids.ndim != 1 or not ids.size or replicates < 1:
         raise ValueError("the bootstrap needs at least one row and one replicate")
+    # Sorted: rows may come in any order.
     patients_U, first_U, unit_N = np.unique(ids, return_index=True, return_inverse=True)
     if strata is None:
         return patients_U, unit_N, [np.arange(patients_U.size)]
@@ -113,7 +114,7 @@ def _units(
 
 def _drawn(groups: list[NDArray[np.intp]], replicates: int, seed: int) -> Iterator[NDArray[np.intp]]:
     """The weights of all replicates, in blocks (b, U) of bounded size."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)  # same patients and seed: same resamples, which pairs separate calls
     size = sum(group.size for group in groups)
     step = max(1, DRAWN // size)
     for start in range(0, replicates, step):
@@ -203,6 +204,7 @@ def _replicates(
     positive = as_labels(labels, scores.shape[1])
     if unit_N.size != positive.size:
         raise ValueError(f"{unit_N.size} patients for {positive.size} rows")
+    # Sorted once a column; a replicate is only new weights.
     curves = [curve_of(positive, row, unit_N) for row in scores]
     step = max(1, BLOCK // positive.size)  # replicates at a time
     pieces = []
@@ -246,7 +248,7 @@ def interval(
     check_level(level)
     if not defined.size:
         raise UndefinedError(f"none of the {values.size} resamples holds both classes")
-    if np.ptp(defined) == 0:
+    if np.ptp(defined) == 0:  # an interval without a width would look certain
         raise UndefinedError("every resample gives the same number, so that they tell of no interval")
     shares = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "bca":
@@ -277,7 +279,7 @@ def _bca_shares(defined_B: Floats, point: float, shares: Floats, left_out: Array
         raise UndefinedError("every replicate lies on one side of the number: BCa has no finite correction")
     influence = values.mean() - values  # skewed where a few patients decide
     spread = (influence**2).sum()
-    acceleration = (influence**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
+    acceleration = (influence**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0  # Efron 1987: from the jackknife
     bias = ndtri(below)
     moved = bias + ndtri(shares)
     return ndtr(bias + moved / (1 - acceleration * moved))

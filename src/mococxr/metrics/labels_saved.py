@@ -108,17 +108,18 @@ def _bounded(value: float, counts: Floats) -> Labels:
     if value == np.inf:
         return Labels(float(counts[-1]), "more than")
     # A target below the first point was reached with fewer labels than were tried.
+    # exp(log(count)) may miss the count by rounding.
     return Labels(float(counts[0]), "at most") if value <= counts[0] * (1 + 1e-12) else Labels(value)
 
 
 def _read(target_B: Floats, curve_FB: Floats, counts: Floats) -> Floats:
     """The least count at which the rising curve reaches the target: never below the first, inf beyond the last."""
     rising = _rising(curve_FB)
-    reached_FB = rising >= target_B - 1e-15
-    after = np.clip(reached_FB.argmax(axis=0), 1, None)
+    reached_FB = rising >= target_B - 1e-15  # a mean of equal numbers may lose its last bit
+    after = np.clip(reached_FB.argmax(axis=0), 1, None)  # reached at the first count: the left end of the first stretch
     columns = np.arange(target_B.size)
     below, above = rising[after - 1, columns], rising[after, columns]
-    gap = np.where(above > below, above - below, 1.0)
+    gap = np.where(above > below, above - below, 1.0)  # a level stretch is reached at its left end
     logs = np.log(counts)  # learning curves are near straight over the logarithm
     share = np.clip((target_B - below) / gap, 0.0, 1.0)
     inside = np.exp(logs[after - 1] + share * (logs[after] - logs[after - 1]))
@@ -131,6 +132,7 @@ def _rising(curve_FB: Floats) -> Floats:
     sums = np.concatenate([np.zeros_like(curve_FB[:1]), np.cumsum(curve_FB, axis=0)])
     rising = np.full_like(curve_FB, -np.inf)
     for start in range(size):
+        # Of counts start..end: the max-min formula of isotonic regression.
         means = (sums[start + 1 :] - sums[start]) / np.arange(1, size - start + 1)[:, None]
         least = np.minimum.accumulate(means[::-1], axis=0)[::-1]
         rising[start:] = np.maximum(rising[start:], least)

@@ -26,6 +26,7 @@ def logistic_fit(x_N: Floats, y_N: Floats) -> tuple[float, float]:
         NaN where there is no finite solution: one class, or classes that are separated.
     """
     middle, scale = float(x_N.mean()), float(x_N.std()) or 1.0
+    # Unscaled, large scores spoil the condition of the matrix.
     fitted_2 = coefficients(np.stack([np.ones_like(x_N), (x_N - middle) / scale], axis=1), y_N)
     return float(fitted_2[0] - fitted_2[1] * middle / scale), float(fitted_2[1] / scale)
 
@@ -39,7 +40,7 @@ def coefficients(design_NK: Floats, y_N: Floats) -> Floats:
     """
 
     def loss(line_N: Floats) -> float:
-        return float((np.logaddexp(0, line_N) - y_N * line_N).sum())
+        return float((np.logaddexp(0, line_N) - y_N * line_N).sum())  # log(1 + exp(x)) overflows from x = 710 on
 
     size = design_NK.shape[1]
     fitted_K, step_K = np.zeros(size), np.ones(size)
@@ -49,13 +50,13 @@ def coefficients(design_NK: Floats, y_N: Floats) -> Floats:
         if not np.linalg.cond(curvature_KK) < 1e12:  # one class, one value, or on the way to infinity
             break
         step_K = np.linalg.solve(curvature_KK, design_NK.T @ (y_N - p))
-        before = loss(design_NK @ fitted_K) + 1e-9
+        before = loss(design_NK @ fitted_K) + 1e-9  # rounding is no rise
         while np.abs(step_K).max() > 0.01 and loss(design_NK @ (fitted_K + step_K)) > before:
             step_K = step_K / 2
         fitted_K = fitted_K + step_K
         if np.abs(step_K).max() < 1e-9:
             return fitted_K
-    return np.full(size, np.nan)
+    return np.full(size, np.nan)  # not raised: whether that is an error depends on who asks
 
 
 def moved_coefficients(design_NK: Floats, y_N: Floats, fitted_K: Floats, unit_N: NDArray[np.intp]) -> Floats:
@@ -66,4 +67,4 @@ def moved_coefficients(design_NK: Floats, y_N: Floats, fitted_K: Floats, unit_N:
     leverage_U = np.bincount(unit_N, weights=curvature * (moved_NK * design_NK).sum(axis=1))
     moved_NK *= (y_N - p)[:, None]
     moved_UK = np.stack([np.bincount(unit_N, weights=column) for column in moved_NK.T], axis=1)
-    return moved_UK / np.maximum(1 - leverage_U, 0.05)[:, None]
+    return moved_UK / np.maximum(1 - leverage_U, 0.05)[:, None]  # a patient that decides the fit alone has leverage 1

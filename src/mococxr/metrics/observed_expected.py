@@ -29,8 +29,9 @@ class Ratio:
         """The ratios r at which observed less r times expected is t standard errors, whose square grows with r as that of a
         count does; so the interval is symmetric on the scale of the logarithm.
         """
-        if tail >= 0.5:
+        if tail >= 0.5:  # `tail_at` begins at the interval of no coverage
             return self.value, self.value
+        # Solves (value - r)^2 = t^2 variance value r for log r.
         half = 2 * np.arcsinh(float(-stdtrit(self.df, tail)) * np.sqrt(self.variance) / 2)
         return float(self.value * np.exp(-half)), float(self.value * np.exp(half))
 
@@ -73,7 +74,7 @@ def ratio_of(y: Floats, p: Floats, unit_N: NDArray[np.intp]) -> Ratio:
         raise UndefinedError("no row is positive")
     few = min(count_patients(unit_N[y == label]) for label in (0, 1))
     spread = float((moved_by(y, p, unit_N) ** 2).sum())
-    if few < 2 or spread < 1e-20:
+    if few < 2 or spread < 1e-20:  # rounding leaves some 1e-32 where every patient is as expected
         raise UndefinedError(f"too few patients ({few} of a class), or every patient is as expected")
     return Ratio(observed / expected, spread * (expected / observed) ** 2, few - 1)
 

@@ -74,13 +74,14 @@ def operating_point(
     values = as_scores(scores)
     positive = as_labels(labels, values.size)
     unit_N = numbered(as_patients(patients, values.size))
-    called = values >= threshold
+    called = values >= threshold  # at the threshold is positive, everywhere in this package
     right, either = positive == called, positive | called
     rows_of = {"sensitivity": positive, "specificity": ~positive, "ppv": called, "npv": ~called, "f1": either}
     shares = {name: _share(name, right[rows], unit_N[rows], level) for name, rows in rows_of.items()}
     shares["accuracy"] = _share("accuracy", right, unit_N, level)
     sensitivity, specificity = shares["sensitivity"].ends(), shares["specificity"].ends()
     correlation = _correlation(sensitivity[0], specificity[0], positive, right, unit_N)
+    # J = sensitivity - (1 - specificity): the complement turns the sign.
     low, high = difference_ends(sensitivity, _complement(specificity), -correlation)
     shares["youden"] = Estimate(sensitivity[0] + specificity[0] - 1, low, high, "Newcombe")
     shares["lr_positive"] = _likelihood_ratio(sensitivity, _complement(specificity), -correlation, "positive")
@@ -97,6 +98,7 @@ def _share(name: str, hits: NDArray[np.bool_], unit_N: NDArray[np.intp], level: 
     estimate = proportion(hits, unit_N, level)
     if name != "f1":
         return estimate
+    # F1 rises with the share, so that its ends are those of the share.
     value, low, high = (2 * share / (1 + share) for share in estimate.ends())
     return Estimate(value, low, high, f"{estimate.method} of TP / (TP + FP + FN)")
 
@@ -158,6 +160,7 @@ def threshold_by_youden(labels: ArrayLike, scores: ArrayLike) -> float:
     """
     thresholds, sensitivity, specificity = _curve(labels, scores)
     joint = sensitivity + specificity
+    # The first is the highest; equal sums may differ in the last bit.
     return float(thresholds[np.argmax(joint >= joint.max() - 1e-12)])
 
 
@@ -175,7 +178,7 @@ def _curve(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats
     halfway = (scores_down[:-1] + scores_down[1:]) / 2
     # Neighbours among the floats have no middle: there the threshold is the score itself.
     between = np.where(halfway > scores_down[1:], halfway, scores_down[:-1])
-    thresholds = np.append(between, scores_down[-1])
+    thresholds = np.append(between, scores_down[-1])  # below the lowest score there is nothing to lie halfway to
     return thresholds, hits / hits[-1], 1 - false_alarms / false_alarms[-1]
 
 

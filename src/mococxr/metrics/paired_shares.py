@@ -53,13 +53,16 @@ def paired_shares(
     ids = as_patients(patients, a_N.size)
     unit_N = numbered(ids)
     ends_a, ends_b = (proportion(right, unit_N, level).ends() for right in (a_N, b_N))
+    # Deviations summed by patient: their correlation is over patients.
     moved_a, moved_b = (np.bincount(unit_N, weights=right - right.mean()) for right in (a_N, b_N))
     low, high = difference_ends(ends_a, ends_b, correlation_over(moved_a, moved_b))
     only_a, only_b = int((a_N > b_N).sum()), int((b_N > a_N).sum())
     gained_U = np.bincount(unit_N, weights=a_N - b_N)
-    if count_patients(unit_N) == unit_N.size:
+    if count_patients(unit_N) == unit_N.size:  # McNemar's binomial takes rows as independent
+        # Where the two counts are equal twice the tail is above 1.
         p, test = min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))), "exact McNemar"
     else:
+        # About 0, not about the mean: the variance where there is no difference, as McNemar's.
         squares = float((gained_U**2).sum())
         p, test = 2 * float(ndtr(-abs(gained_U.sum()) / np.sqrt(squares))) if squares else 1.0, "Obuchowski"
     return ShareDifference(

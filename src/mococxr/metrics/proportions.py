@@ -80,6 +80,7 @@ class Share:
             return self.value, self.value
         z, rows = float(-ndtri(tail)), self.rows
         if self.df is not None:
+            # Korn and Graubard 1998: fewer rows in place of a wider quantile.
             rows *= (z / float(-stdtrit(self.df, tail))) ** 2
         return _wilson(self.value, rows, z)
 
@@ -97,13 +98,14 @@ def share_of_counts(hits_U: NDArray, rows_U: NDArray) -> Share:
     if not size:
         raise UndefinedError("the proportion of zero rows is undefined")
     share = float(hits_U.sum() / size)
-    if count == size:
+    if count == size:  # one row a patient: the rows are independent as they are
         return Share(share, float(count), None, "Wilson")
     method = "Wilson over patients"
     variance = count / max(1, count - 1) * float(((hits_U - share * rows_U) ** 2).sum()) / size**2
     if 0 < share < 1 and variance > 0 and count > 1:
+        # Rows of a patient never count for more than there are.
         return Share(share, min(size, share * (1 - share) / variance), count - 1, method)
-    return Share(share, float(count), None, method)
+    return Share(share, float(count), None, method)  # no spread to be seen: each patient counts once
 
 
 def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Estimate:
@@ -142,16 +144,17 @@ def difference_ends(
     (value_a, low_a, high_a), (value_b, low_b, high_b) = a, b
 
     def reach(x: float, y: float) -> float:
-        return float(np.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y)))
+        return float(np.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y)))  # rounding, at a correlation of 1
 
     difference = value_a - value_b
+    # a - b is least where a is low and b high.
     return difference - reach(value_a - low_a, high_b - value_b), difference + reach(high_a - value_a, value_b - low_b)
 
 
 def correlation_over(a_U: NDArray, b_U: NDArray) -> float:
     """Correlation of two estimates over patients, from what each patient moves them by (U,); 0 where one does not move."""
     length = float(np.sqrt((a_U @ a_U) * (b_U @ b_U)))
-    return float(a_U @ b_U) / length if length > 0 else 0.0
+    return float(a_U @ b_U) / length if length > 0 else 0.0  # not centred: the deviations sum to 0 over patients
 
 
 def mover(a: Number, b: Number, correlation: float, tail: float) -> tuple[float, float]:

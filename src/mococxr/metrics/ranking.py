@@ -44,7 +44,7 @@ def curve_of(positive_N: NDArray[np.bool_], scores_N: Floats, unit_N: NDArray[np
         scores_N: finite scores.
         unit_N: the unit (patient) of each row, an index into the weights.
     """
-    order_N = np.argsort(-scores_N, kind="stable")
+    order_N = np.argsort(-scores_N, kind="stable")  # once a column; resamples only change weights
     positives_P, negatives_M = order_N[positive_N[order_N]], order_N[~positive_N[order_N]]
     falling_P, falling_M = -scores_N[positives_P], -scores_N[negatives_M]
     last_G = np.append(np.flatnonzero(np.diff(falling_P)), falling_P.size - 1)
@@ -124,6 +124,7 @@ def values_of(measure: Measure, labels: ArrayLike, scores: ArrayLike) -> Floats:
     """The same of a measure that gives K numbers (K,)."""
     scores_N = as_scores(scores)
     positive_N = as_labels(labels, scores_N.size)
+    # Each row its own unit, of weight 1: one code for data and resamples.
     curve = curve_of(positive_N, scores_N, np.arange(scores_N.size))
     return measure(curve(np.ones((scores_N.size, 1))))[..., 0]
 
@@ -139,8 +140,9 @@ def average_precision_measure(curve: Curve) -> Floats:
     """The average precision of each weighting (B,)."""
     called_GB = curve.hits_GB + curve.false_GB
     called_GB[called_GB == 0] = 1.0  # nothing is called: no positive weight either, the term is 0
-    precision_GB = np.divide(curve.hits_GB, called_GB, out=called_GB)
+    precision_GB = np.divide(curve.hits_GB, called_GB, out=called_GB)  # in place: blocks are cut to fit the cache
     precision_GB *= curve.steps_GB
+    # Without negatives precision is 1 whatever the scores: undefined.
     return safe_divide(precision_GB.sum(axis=0), np.where(curve.negatives_B > 0, curve.hits_GB[-1], 0.0))
 
 
@@ -158,12 +160,13 @@ def partial_auroc_measure(curve: Curve) -> Floats:
     false_alarms_B = (inside_GB * (false_GB + (above_GB - false_GB) * share_GB / 2)).sum(axis=0)
     reach = 1 - SENSITIVITY
     area_B = reach - safe_divide(false_alarms_B, positives_B * negatives_B)
-    guess = reach**2 / 2
+    guess = reach**2 / 2  # the diagonal over the same sensitivities
     return (1 + (area_B - guess) / (reach - guess)) / 2
 
 
 def safe_divide(top: ArrayLike, bottom: ArrayLike) -> Floats:
     """`top / bottom`, NaN where `bottom` is 0 or less: such a replicate is undefined."""
     over, under = np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
+    # np.divide leaves what `where` excludes as it finds it.
     empty = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
     return np.divide(over, under, out=empty, where=under > 0)

@@ -41,6 +41,7 @@ def at_reader_specificity(
     check_level(level)
     values = as_scores(scores)
     positive, called = as_labels(labels, values.size), np.asarray(reads) == 1
+    # Model and reader on the same resamples: paired.
     drawn = patient_resamples(as_patients(patients, values.size), replicates, seed)
     unit_N, size = drawn.unit_N, drawn.patients_U.size
     curve = curve_of(positive, values, unit_N)
@@ -55,6 +56,7 @@ def at_reader_specificity(
         positives_B, negatives_B, hits_B, alarms_B = counts_4U @ weights_UB
         with np.errstate(invalid="ignore", divide="ignore"):  # a class without weight gives NaN
             model_B = _sensitivity_at(curve(weights_UB), alarms_B) / positives_B
+            # No negatives: the reader has no specificity to stand at.
             return np.where(negatives_B > 0, model_B, np.nan), hits_B / positives_B
 
     step = max(1, BLOCK // values.size)
@@ -74,5 +76,6 @@ def _sensitivity_at(curve: Curve, alarms_B: NDArray) -> Floats:
     """The weight of the positives that are called where the negatives that are called weigh `alarms_B`."""
     width_GB = curve.false_GB - curve.above_GB
     beyond_GB = alarms_B - curve.above_GB
+    # A step without negatives is vertical: all of it or nothing.
     along_GB = np.divide(beyond_GB, width_GB, out=(beyond_GB >= 0).astype(np.float64), where=width_GB > 0)
     return np.asarray((curve.steps_GB * np.clip(along_GB, 0, 1)).sum(axis=0))

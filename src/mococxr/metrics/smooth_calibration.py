@@ -67,8 +67,9 @@ def smooth_calibration(
     y, logits = as_labels(labels, p.size).astype(np.float64), as_logits(p)
     unit_N = numbered(as_patients(patients, p.size))
     few = min(count_patients(unit_N[y == label]) for label in (0, 1))
-    if few < 2:
+    if few < 2:  # no degree of freedom for Student's t
         raise UndefinedError(f"too few patients ({few} of a class)")
+    # Tied scores may put two knots in one place, and the terms divide by their distance.
     knots = np.unique(np.quantile(logits, KNOTS[4 if few >= ENOUGH else 3]))
     if knots.size < 3 or np.unique(p).size < VALUES:
         raise UndefinedError("the probabilities take too few values for a curve")
@@ -77,7 +78,7 @@ def smooth_calibration(
     if np.isnan(fitted_K).any():
         raise UndefinedError("the probabilities separate the classes fully: no curve is finite")
     moved_UK = moved_coefficients(design_NK, y, fitted_K, unit_N)
-    low, high = np.quantile(p, (0.01, 0.99))
+    low, high = np.quantile(p, (0.01, 0.99))  # beyond these the spline is a straight line through hardly any row
     at_P = np.linspace(low, high, points)
     design_PK = _spline(as_logits(at_P), knots)
     half_P = float(-stdtrit(few - 1, (1 - level) / 2)) * np.sqrt(((design_PK @ moved_UK.T) ** 2).sum(axis=1))
@@ -95,5 +96,5 @@ def _spline(x: Floats, knots: Floats) -> Floats:
     for knot in knots[:-2]:
         cubic = np.maximum(x - knot, 0) ** 3
         cubic += (end * (before - knot) - inner * (last - knot)) / (last - before)
-        columns.append(cubic / size**3)
+        columns.append(cubic / size**3)  # Newton's steps need columns of about one size
     return np.stack(columns, axis=1)

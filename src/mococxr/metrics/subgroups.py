@@ -202,7 +202,7 @@ class _Rows:
         """What each patient moves a number by (U,)."""
         if name == "auroc":
             _, sides_KU, _ = influence(self.positive, self.scores_TN, self.unit_N, self.size)
-            return (sides_KU[0] + sides_KU[1]).mean(axis=0)
+            return (sides_KU[0] + sides_KU[1]).mean(axis=0)  # of the mean over trials
         if name == "observed_expected":
             y, p = self.positive.astype(np.float64), np.asarray(self.probabilities)
             return moved_by(y, p, self.unit_N, self.size)
@@ -220,6 +220,7 @@ def _measured(rows: _Rows, minimum: int) -> Measured:
     few = too_few(rows.positive, rows.unit_N, minimum, "no {} of this group is computed")
     for name in ("auroc", *rows.rates):
         try:
+            # No rate either: a group is too small for all or none.
             numbers[name] = few.format(RATES.get(name, "AUROC")) if few else rows.number(name)
         except UndefinedError as error:
             numbers[name] = str(error)
@@ -243,7 +244,7 @@ def _estimate(number: Number | str, level: float) -> Estimate:
 def _natural(name: str) -> tuple[float, str]:
     """A number at the beginning of a name counts as a number."""
     digits = re.match(r"\d+", name)
-    return (float(digits[0]) if digits else np.inf), name
+    return (float(digits[0]) if digits else np.inf), name  # groups without a number behind those that have one
 
 
 def _gaps(
@@ -258,7 +259,7 @@ def _gaps(
         if isinstance(of_group, str) or isinstance(reference, str):
             gaps.append(Gap(name, against, reason=str(of_group if isinstance(of_group, str) else reference)))
             continue
-        correlation = 0.0
+        correlation = 0.0  # exact for groups without a patient in common, and the ranks are spared
         if _share_patients(members[name], members[against]):
             correlation = correlation_over(*(members[side].moved(number) for side in (name, against)))
         ends = partial(mover, of_group, reference, correlation)
@@ -266,6 +267,7 @@ def _gaps(
         difference = of_group.value - reference.value
         flagged = low > 0 or high < 0  # by the interval, which p_holm then tempers
         gaps.append(Gap(name, against, difference, low, high, 2 * tail_at(ends, difference, 0.0), flagged=flagged))
+    # Over the groups of one column; measure.subgroups: over all columns.
     adjusted = holm([np.nan if gap.p is None else gap.p for gap in gaps])
     return tuple(gap if gap.p is None else replace(gap, p_holm=float(p)) for gap, p in zip(gaps, adjusted, strict=True))
 

@@ -144,14 +144,14 @@ def split_difference(arm: Trials, reference: Trials, level: float = 0.95, over_p
     sides = {"arm": _by_run(arm, draws), "reference": _by_run(reference, draws)}
     size, words = max(map(len, sides.values())), []
     for name, runs_SD in sides.items():
-        if 1 < len(runs_SD) < size:
+        if 1 < len(runs_SD) < size:  # one run is broadcast against each of the other side's
             words.append(
                 f"The {len(runs_SD)} runs of the {name} are averaged: the interval does not hold their variance."
             )
             sides[name] = runs_SD.mean(axis=0, keepdims=True)
     difference_SD = sides["arm"] - sides["reference"]
     table_T = difference_SD.reshape(size * len(draws), -1)
-    names = [(run, draw) for run in range(size) for draw in draws]
+    names = [(run, draw) for run in range(size) for draw in draws]  # in the order of the reshape above
     draws_T, runs_T = [d for _, d in names], [r for r, _ in names]
     split = variance_split(draws_T, runs_T, table_T[:, 0], table_T[:, 1:], level, over_patients)
     return replace(split, words=(*words, *split.words))
@@ -205,7 +205,7 @@ def _table(
         raise UndefinedError("fewer than two resamples hold both classes")
     incomplete = len(all_draws) - len(whole)
     words = [f"{incomplete} of {len(all_draws)} label subsets lack a pretraining run and are left out."]
-    words = words if incomplete else []
+    words = words if incomplete else []  # the analysis of variance needs a full table
     return points[members], replicates[members][..., defined], words
 
 
@@ -247,12 +247,13 @@ def _of_mean(
         for square, df in (
             (observed.draws, count_draws - 1),
             (observed.runs, count_runs - 1),
+            # (draws + runs - rest) / cells estimates the variance of the mean: both hold the rest once.
             (-observed.rest, (count_draws - 1) * (count_runs - 1)),
         )
         if df
     ]
     trained = max(0.0, sum(square for square, _ in sides) / cells)
-    if trained + patients <= shared:
+    if trained + patients <= shared:  # draws and runs may seem to vary less than nothing: patients alone remain
         return float(np.sqrt(shared)), float("inf")
     spread = sum((square / cells) ** 2 / df for square, df in sides)
     return float(np.sqrt(trained + patients)), float((trained + patients) ** 2 / spread)
