@@ -46,7 +46,7 @@ def verdict(
             patients alone leaves 0 out in up to half of all studies without a difference (`docs/statistics.md`).
         sources: all that such a number varies by, of `SOURCES`: for two tables of scores the test patients alone.
     """
-    few = metrics.too_few(labels, patients)
+    few = metrics.too_few(labels, patients)  # before all else: a p from a few patients would be quoted
     if few is not None:
         return Verdict("too few", few, None)
     leading, covered = (result, SOURCES[:1]) if wider is None else (wider, wider_over)
@@ -80,9 +80,10 @@ def adjust(rows: Sequence[Block], primary: Block | None = None) -> None:
             it (`metrics.gatekeeping`). None: Holm's over all rows.
     """
     leading = [np.nan if (p := leading_p(row)) is None else p for row in rows]
+    # The primary is tested first, alone: it is none of the further ones.
     further = [np.nan if row is primary else p for row, p in zip(rows, leading, strict=True)]
     by_holm = metrics.holm(leading) if primary is None else metrics.gatekeeping(leading_p(primary), further)
-    for name, adjusted in (("p_holm", by_holm), ("p_bh", metrics.benjamini_hochberg(leading))):
+    for name, adjusted in (("p_holm", by_holm), ("p_bh", metrics.benjamini_hochberg(leading))):  # p_bh knows no gate
         for row, p in zip(rows, adjusted, strict=True):
             row[name] = None if np.isnan(p) else float(p)
             if name == "p_holm" and row is primary:
@@ -104,11 +105,12 @@ def margin_block(difference: Difference, margin: float, reference_low: float | N
         UndefinedError: the reference may be guessing, and not worse than a guess shows nothing (assay sensitivity, ICH
             E10).
     """
-    if reference_low is None or reference_low <= 0.5:
+    if reference_low is None or reference_low <= 0.5:  # assay sensitivity (ICH E10, 1.5)
         raise UndefinedError("the reference is not shown to be better than chance, and the margin would show nothing")
     alpha = 1 - level
+    # One-sided at 2.5 %: the lower end of the 95 % interval.
     inferior = metrics.non_inferior(difference, margin, alpha=alpha / 2)
-    same = metrics.equivalent(difference, margin, alpha=alpha)
+    same = metrics.equivalent(difference, margin, alpha=alpha)  # two one-sided tests at 5 %: the 90 % interval
     return {"margin": margin, "noninferior": dataclasses.asdict(inferior), "equivalent": dataclasses.asdict(same)}
 
 

@@ -66,6 +66,7 @@ ENDS = ("variance", "low", "high")
 
 def every(curve: Curve) -> Floats:
     """All of `MEASURES` of each weighting, (K, B)."""
+    # Callers zip the K numbers with MEASURES, whose order this is.
     return np.stack([words.measure(curve) for words in MEASURES.values()])
 
 
@@ -108,8 +109,10 @@ def replicated(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, how: R
         UndefinedError: one class is absent.
     """
     y, ids, columns = np.asarray(labels), np.asarray(patients), np.asarray(scores)[None]
+    # The jackknife costs as much as U resamples: only BCa needs it.
     left_out_KU = metrics.jackknife(y, columns, ids, every)[0] if how.method == "bca" else [None] * len(MEASURES)
     strata = np.isin(ids, ids[y == 1]) if how.stratified else None  # a patient with any positive row
+    # All metrics at once: the rows are sorted once a column.
     values_KB = metrics.bootstrap(y, columns, ids, how.replicates, how.seed, strata, every)[0]
     values_K = metrics.values_of(every, y, columns[0])
     return {
@@ -130,6 +133,7 @@ def quoted_auroc(labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, leve
         UndefinedError: a class has rows of fewer than two patients.
     """
     estimate = metrics.auroc_interval(labels, scores, patients, level)
+    # The number stays, with the warning beside it.
     warning = metrics.too_few(labels, patients, consequence="the interval is only approximate")
     return {**estimate.block(), "warning": warning, "variance": estimate.variance}
 
@@ -159,7 +163,8 @@ def averages(
         how: replicates, seed and level are used.
     """
     ids = np.arange(len(labels_NL)) if patients is None else patients
-    how = how.on(labels_NL.size)
+    how = how.on(labels_NL.size)  # every label of a row costs as a row does
+    # One draw for all labels, so that their mean has replicates.
     drawn = metrics.patient_resamples(ids, how.replicates, how.seed)
     # Rows and labels in one list: a row keeps its patient under every label.
     flat = replace(drawn, unit_N=np.repeat(drawn.unit_N, labels_NL.shape[1]))
@@ -171,6 +176,7 @@ def averages(
         macro: Replicates | str = reasons
         if not reasons:
             of_name = [result[name] for result in each if not isinstance(result, str)]
+            # A resample that one label does not define is undefined for the mean.
             values_B = np.array([result.values_B for result in of_name]).mean(axis=0)
             macro = Replicates(float(np.mean([result.value for result in of_name])), values_B)
         blocks["macro"][name] = _shown(macro, how)

@@ -48,7 +48,7 @@ def choose_threshold(rule: ThresholdRule, labels: NDArray, scores: Floats, patie
     few = metrics.too_few(labels, patients, consequence="no threshold is chosen", split="validation")
     if few is not None:
         raise UndefinedError(few)
-    if rule.sensitivity is None:
+    if rule.sensitivity is None:  # `given` has a value and is never chosen
         return metrics.threshold_by_youden(labels, scores)
     return metrics.threshold_for_sensitivity(labels, scores, rule.sensitivity)
 
@@ -66,7 +66,7 @@ def paired_blocks(
     labels: NDArray, scores: tuple[Floats, Floats], thresholds: tuple[float, float], patients: NDArray, level: float
 ) -> dict[str, Block]:
     """`sensitivity` and `specificity` of the first score less those of the second, each at its own threshold."""
-    few = metrics.too_few(labels, patients)
+    few = metrics.too_few(labels, patients)  # both classes are asked for, whichever share is compared
     blocks = {}
     for name, label in (("sensitivity", 1), ("specificity", 0)):
         rows = labels == label
@@ -74,7 +74,7 @@ def paired_blocks(
         numbers = dataclasses.asdict(metrics.paired_shares(a, b, patients[rows], level))
         blocks[name] = {"value": numbers.pop("difference"), **numbers}
         if few is not None:
-            blocks[name].update(p=None, reason=few)
+            blocks[name].update(p=None, reason=few)  # a p from a few patients would be quoted; the interval stays
     return blocks
 
 
@@ -108,7 +108,7 @@ def calibration_block(labels: NDArray, probabilities: Floats, patients: NDArray,
     few = metrics.too_few(labels, patients, consequence="no calibration is judged")
     if few is not None:
         raise UndefinedError(few)
-    replicates = min(MAX_REPLICATES, how.on(labels.size).replicates)
+    replicates = min(MAX_REPLICATES, how.on(labels.size).replicates)  # each draws a label for every image
     result = metrics.calibration(labels, probabilities, patients, replicates=replicates, seed=how.seed, level=how.level)
     numbers = {name: getattr(result, name).block() for name in CALIBRATION}
     curve = [
@@ -176,7 +176,7 @@ def _fitted(labels: NDArray, scores: Floats, patients: NDArray, calibrate: str) 
         fitted = metrics.fit_calibrator(calibrate, labels, metrics.as_logits(scores), patients)
     except UndefinedError as error:
         return {**empty, "reason": f"No calibration is fitted: {error}."}
-    share = float((labels == 1).mean())
+    share = float((labels == 1).mean())  # of images, as the calibrator saw them: `at_prevalence` starts from it
     return {"method": fitted.kind, "parameters": fitted.parameters(), "prevalence": share, "reason": None}
 
 
@@ -192,5 +192,6 @@ def _chosen(labels: NDArray, scores: Floats, patients: NDArray, rule: ThresholdR
         value = choose_threshold(rule, labels, scores, patients)
     except UndefinedError as error:
         return {**empty, "reason": str(error)}
+    # These rates are too good: they are of the images that chose the threshold.
     blocks, _ = point_block(value, labels, scores, patients, Resampling())
     return {**empty, "value": value, **{name: blocks[name] for name in names}, "reason": None}

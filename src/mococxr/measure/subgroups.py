@@ -24,7 +24,7 @@ def as_groups(values: pl.Series) -> pl.Series:
     text = values.cast(pl.String).str.strip_chars()
     text = text.set(text == "", None)
     # A column that holds bands already stays as it is.
-    numeric = text.cast(pl.Float64, strict=False).null_count() == text.null_count()
+    numeric = text.cast(pl.Float64, strict=False).null_count() == text.null_count()  # "40 to 59" is no number
     if values.name.lower() == "age" and numeric:
         return metrics.age_bands(text).alias(values.name)
     return text
@@ -52,7 +52,7 @@ def subgroup_blocks(
     """
     rows = Judged(labels, scores, patients, called, probabilities)
     blocks = [_column(name, values, rows, how, minimum) for name, values in groups.items()]
-    every = [[gap for block in blocks for gap in block["gaps"]]]
+    every = [[gap for block in blocks for gap in block["gaps"]]]  # one family of tests: the gaps of all columns
     rates = dict.fromkeys(name for block in blocks for name in block["rate_gaps"])
     every += [[gap for block in blocks for gap in block["rate_gaps"].get(name, [])] for name in rates]
     for gaps in every:
@@ -75,7 +75,7 @@ class Judged:
     def some(self, rows: NDArray[np.bool_]) -> dict[str, NDArray | None]:
         """Some of the rows, by the names of the arguments of `metrics.subgroups`."""
         return {
-            name: None if values is None else values[..., rows]
+            name: None if values is None else values[..., rows]  # rows are the last axis, of (T, N) too
             for name, values in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
         }
 

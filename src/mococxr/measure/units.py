@@ -34,6 +34,7 @@ def join_units(
         joined = np.maximum.reduceat(scores[..., order], starts, axis=-1)
     else:
         joined = np.add.reduceat(scores[..., order], starts, axis=-1) / counts
+    # All images of a unit have one patient, that of the first.
     return np.maximum.reduceat(labels[order], starts), joined, patients[first]
 
 
@@ -43,7 +44,7 @@ def unit_values(images: pl.DataFrame, values: pl.Series, unit: str) -> pl.Series
         return values
     table = pl.DataFrame({"unit": unit_numbers(images, unit), "value": values})
     known = pl.col("value").drop_nulls()
-    single = pl.when(known.n_unique() == 1).then(known.first())
+    single = pl.when(known.n_unique() == 1).then(known.first())  # views of one patient may differ in device or view
     return table.group_by("unit").agg(single.alias("value")).sort("unit")["value"]
 
 
@@ -51,6 +52,7 @@ def unit_numbers(images: pl.DataFrame, unit: str) -> NDArray[np.int64]:
     """The unit of each image, numbered from 1: images in their order, others in that of patient and study."""
     if unit == "image":
         return np.arange(1, images.height + 1)
+    # A study's number may occur under several patients.
     names = ["patient"] if unit == "patient" else ["patient", "study"]
     return images.select(pl.struct(names).rank("dense")).to_series().to_numpy().astype(np.int64)
 
@@ -71,13 +73,14 @@ def images_by_class(labels: NDArray, patients: NDArray) -> tuple[float, float] |
     """
     images_U = np.bincount(patients)
     sick_U = np.bincount(patients, weights=labels == 1) > 0
+    # A number that no image has is no patient.
     groups = images_U[sick_U & (images_U > 0)], images_U[~sick_U & (images_U > 0)]
-    if min(group.size for group in groups) < 2:
+    if min(group.size for group in groups) < 2:  # no variance of the mean
         return None
     means, errors = [float(g.mean()) for g in groups], [float(g.var(ddof=1)) / g.size for g in groups]
     if max(means) < DIFFERENT * min(means):
         return None
-    if sum(errors) > 0:
+    if sum(errors) > 0:  # equal numbers in each class: the difference is certain
         df = sum(errors) ** 2 / sum(error**2 / (g.size - 1) for error, g in zip(errors, groups, strict=True))
         if 2 * stdtr(df, -abs(means[0] - means[1]) / np.sqrt(sum(errors))) >= 0.05:
             return None
