@@ -64,7 +64,7 @@ class Measured:
     def trials(self, key: Key, measure: str = "auroc") -> Trials:
         """The trials of one cell by a metric."""
         members = self.members(key)
-        records = [self.done[i] for i in members]
+        records = [self.done[i] for i in members]  # in the order of `scores_TG` and `replicates`
         replicates = self.replicates[measure][members] if members else np.empty((0, 0))
         points, runs = [r[measure] for r in records], [r["run_index"] for r in records]
         return Trials([r["draw"] for r in records], points, replicates, runs)
@@ -106,6 +106,7 @@ def measure(out: Path, records: Sequence[Record], how: StudySettings) -> Measure
     if not done:
         return Measured(every, [], how)
     images, by_image = _predictions(out, done)
+    # Units are judged and resampled, not images.
     labels, scores_TG, patients = join_units(images, by_image, how.unit, how.aggregate)
     try:
         for record, scores in zip(done, scores_TG, strict=True):
@@ -114,7 +115,7 @@ def measure(out: Path, records: Sequence[Record], how: StudySettings) -> Measure
         for record in done:
             record["status"] = f"{UNDEFINED}{error}"
         return Measured(every, [], how, images, labels, patients=patients)
-    replicates = {
+    replicates = {  # each metric by the same seed, so on the same resamples
         name: bootstrap(labels, scores_TG, patients, how.replicates, how.seed, measure=words.measure)
         for name, words in MEASURES.items()
     }
@@ -124,9 +125,9 @@ def measure(out: Path, records: Sequence[Record], how: StudySettings) -> Measure
 def _predictions(out: Path, done: Sequence[Record]) -> tuple[pl.DataFrame, Floats]:
     """The test images, which all trials share, and the trials' scores of them, (T, N)."""
     tables = [pl.read_parquet(predictions_path(out, record["id"])) for record in done]
-    images = tables[0].drop("score")
+    images = tables[0].drop("score")  # same rows and order in all, which is checked
     for record, table in zip(done, tables, strict=True):
-        if not table.drop("score").equals(images):
+        if not table.drop("score").equals(images):  # scores are paired by their place
             raise RunError(
                 f"{predictions_path(out, record['id'])} is not about the test images of the other trials: "
                 f"remove it and trials/{record['id']}.json, and run the study again."
@@ -143,7 +144,7 @@ def cell_row(key: Key, measured: Measured) -> tuple[Record, int]:
     row.update({name: measured.trials(key, name).mean()[0] for name in MEASURES})
     row["draws"] = len(set(trials.draws))
     undefined = int(np.isnan(trials.mean()[1]).sum())
-    row["draw_sd"] = trials.spread()
+    row["draw_sd"] = trials.spread()  # beside the interval, which is over test patients alone
     for name, words in MEASURES.items():
         try:
             _, low, high = cell(measured.trials(key, name), LEVEL).ends()
@@ -181,7 +182,7 @@ def undefined_entries(records: Sequence[Record]) -> list[dict[str, Any]]:
     for key, members in cells.items():
         lost = [r for r in members if r["status"] != "done"]
         whole = len(lost) == len(members)
-        for record in lost[:1] if whole else lost:
+        for record in lost[:1] if whole else lost:  # a cell without any number has one reason
             reason = record["status"].removeprefix(UNDEFINED)
             entries.append(cell_names(key) | {"draw": None if whole else record["draw"], "reason": reason})
     return entries

@@ -68,7 +68,7 @@ def _over_all(
     """The difference over draws and runs too, where one of them was repeated; never surer than over patients alone."""
     trials = measured.trials(key), measured.trials(other)
     try:
-        split = split_difference(*trials, LEVEL, tested.variance or 0.0)
+        split = split_difference(*trials, LEVEL, tested.variance or 0.0)  # no less than DeLong's variance over patients
     except UndefinedError:
         return None, None
     if split.count_draws * split.count_runs == 1:
@@ -99,6 +99,7 @@ def _by_bootstrap(measured: Measured, key: Key, other: Key) -> Record:
             continue
         suffix = "_bootstrap" if name == "auroc" else ""  # its own low, high and p are over patients, by formula
         row |= {f"{words.prefix}low{suffix}": result.low, f"{words.prefix}high{suffix}": result.high}
+        # No p at all with fewer than 10 patients of a class.
         if name == "auroc" and not too_few(measured.labels, measured.patients):
             row["p_bootstrap"] = result.p
     return row
@@ -108,6 +109,7 @@ def _over_patients(measured: Measured, key: Key, other: Key) -> Difference:
     draws = sorted({*measured.trials(key).draws} & {*measured.trials(other).draws}, key=str)
     if not draws:
         raise UndefinedError("the arms have no label subset in common")
+    # Common subsets only: the others have no partner.
     scores = [measured.scores(cell, draws) for cell in (key, other)]  # type: ignore[arg-type]
     return clustered_paired(measured.labels, scores[0], scores[1], measured.patients, LEVEL)
 
@@ -119,6 +121,7 @@ def _judged(
     over, few = [SOURCES[0]], tuple[str, ...]()
     if split is not None:
         few = split.few
+        # A source that was not repeated is in no interval.
         over += [name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1]
     sentence = verdict(difference, measured.labels, measured.patients, total, over)
     row: Record = {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}
@@ -161,8 +164,8 @@ def variance_row(key: Key, reference: str, measured: Measured) -> Record:
     row.update({name: getattr(split, name) for name in names})
     row["low"], row["high"] = _widened(split, tested)
     if split.count_draws * split.count_runs == 1:
-        row["patient_interactions"] = None
-    row["df"] = split.df if np.isfinite(split.df) else None
+        row["patient_interactions"] = None  # one trial cannot tell it from the patients
+    row["df"] = split.df if np.isfinite(split.df) else None  # CSV has no infinity
     return row | {"difference": split.value, "words": " ".join(split.words)}
 
 
@@ -171,7 +174,7 @@ def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[
     row = _names(key, reference)
     few = too_few(measured.labels, measured.patients, consequence="no saving of labels is computed")
     curve = [(reference, key[1], key[2], fraction) for fraction in sorted(fractions)]
-    curve = [cell for cell in curve if measured.members(cell)]
+    curve = [cell for cell in curve if measured.members(cell)]  # a fraction without a number is no point of the curve
     if not measured.members(key) or few is not None or len(curve) < 2:
         short = f"arm {reference} has {len(curve)} fraction with a number, and a curve needs two"
         return row | {"reason": measured.reason(key) if not measured.members(key) else few or short}
@@ -191,6 +194,7 @@ def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[
     ends = {"reference_images": saved.needed, "low": saved.low, "high": saved.high}
     row.update({name: f"{end.count:.6g}" if end.side == "exactly" else str(end) for name, end in ends.items()})
     factors = {"factor": saved.needed, "factor_low": saved.low, "factor_high": saved.high}
+    # A bound (at most N, more than N) gives no ratio.
     row.update({name: end.count / images for name, end in factors.items() if end.side == "exactly"})
     return row | {"words": saved.words}
 
@@ -208,7 +212,7 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
     """
     empty = {"difference": WANTED, "power": 0.8, "patients": None}
     few = too_few(measured.labels, measured.patients, consequence="no number of patients is computed")
-    if few is not None and measured.labels.size:
+    if few is not None and measured.labels.size:  # without a trial the reason below says more
         return empty | {"words": few}
     pair = _telling(key, reference, measured, fractions)
     if pair is None:
@@ -231,6 +235,7 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
 
 def _telling(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> tuple[Key, Key] | None:
     """The cells of both arms to plan from; those of `key` where one of them has no number; None: all near guessing."""
+    # With fewer labels arms are nearer to guessing.
     for fraction in sorted(share for share in fractions if share >= key[3]):
         pair = (*key[:3], fraction), (reference, *key[1:3], fraction)
         if not all(measured.members(cell) for cell in pair):

@@ -126,7 +126,7 @@ def read_design(settings: StudySettings) -> Design:
         draws = make_draws(store, targets, settings.fraction, settings.draws, settings.seed)
     else:
         draws = read_draws(settings.draws_from, store, targets, settings.fraction)
-        given_hash = hash_of(draws)
+        given_hash = hash_of(draws)  # given tables may change under the same path
     design = Design(
         train, test, tuple(arms), settings.against or names[0], settings.mode, settings.target, settings.fraction,
         tuple(draws), given_hash,
@@ -134,7 +134,7 @@ def read_design(settings: StudySettings) -> Design:
     if settings.primary is not None:
         design = replace(design, primary=read_primary(settings.primary, design))
     ids = [trial.id for trial, _ in design.trials]
-    if len(set(ids)) < len(ids):
+    if len(set(ids)) < len(ids):  # one would overwrite the other's predictions
         raise InputError("Two targets or arms have names too alike for file names.", "Rename one of them.")
     return design
 
@@ -148,7 +148,7 @@ def read_primary(text: str, design: Design) -> dict[str, Any]:
     targets = [name for name in design.targets if f"{text}:".startswith(f"{name}:")]
     if not targets:
         raise InputError(f"--primary {text}: no such target.", nearest(text.partition(":")[0], design.targets))
-    target = max(targets, key=len)
+    target = max(targets, key=len)  # a target's own name may hold a colon: the longest that fits
     arms = [arm.name for arm in design.arms if arm.name != design.reference]
     if not arms:
         raise InputError(f"--primary {text}: there is one arm, and nothing is compared.", "Add --arm, or leave it out.")
@@ -206,7 +206,7 @@ def _targets(store: Store, settings: StudySettings) -> dict[str, Target]:
 
 def _rows(targets: dict[str, Target], *splits: str) -> NDArray[np.int64]:
     parts = [getattr(target, split) for target in targets.values() for split in splits]
-    return np.unique(np.concatenate(parts)).astype(np.int64)
+    return np.unique(np.concatenate(parts)).astype(np.int64)  # sorted, as `searchsorted` in trial.py needs them
 
 
 def read_arms(texts: Sequence[str], options: Mapping[str, Any]) -> list[Arm]:
@@ -227,6 +227,7 @@ def read_arms(texts: Sequence[str], options: Mapping[str, Any]) -> list[Arm]:
         if names.count(name) > 1:
             raise InputError(f"Two arms are named {name!r}.", "Name each arm once: --arm NAME=ENCODER.")
     encoders = [encoder for _, several in named for encoder in several]
+    # `imagenet` and `random` get the architecture of the first run.
     runs = [encoder for encoder in encoders if Path(encoder, "encoder.json").is_file()]
     like = resolve_encoder(runs[0]).spec if runs else None
     return [_arm(name, several, like, options) for name, several in named]
@@ -239,7 +240,7 @@ def _arm(name: str, encoders: list[str], like: EncoderSpec | None, options: Mapp
         for encoder in encoders
     )  # fmt: skip
     last = [short_name(encoder) for encoder in encoders]
-    return Arm(name, sources, tuple(last if len(set(last)) == len(last) else encoders))
+    return Arm(name, sources, tuple(last if len(set(last)) == len(last) else encoders))  # tables must tell runs apart
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
@@ -251,6 +252,7 @@ def _parts(text: str) -> tuple[str, list[str]]:
             f"--arm {text!r} names no encoder.",
             "Write --arm NAME=RUN, --arm imagenet, --arm random or --arm NAME=hf:OWNER/NAME.",
         )
+    # Several encoders of an arm are its pretraining runs: a built-in one has none.
     if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and set(encoders) & set(BUILT_IN)):
         raise InputError(f"--arm {text!r} mixes or repeats encoders.", "Several encoders of an arm are different runs.")
     return name, encoders
@@ -274,8 +276,10 @@ def check_fractions(fractions: Sequence[float]) -> None:
 
 def slug(text: str) -> str:
     """Text as a part of a file name: plain letters, digits, `.`, `_` and `-`; 24 bits of a hash where it is changed."""
+    # Three such parts and a suffix stay under 255 bytes of a file name.
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", text)[:60]
-    same = plain == text and not text.startswith(".")
+    same = plain == text and not text.startswith(".")  # a name with a dot in front is a hidden file
+    # Changed names may meet: "a b" and "a_b".
     return plain if same else f"{plain.lstrip('.')}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
@@ -295,13 +299,14 @@ def check_unit(store: Store, unit: str) -> None:
 
 def check_test_store(store: Store, tested: Store) -> None:
     """Refuse another store without a test image, or with test patients who train or validate in `store`."""
-    patients = tested.splits.filter(pl.col("split") == "test")["patient"]
+    patients = tested.splits.filter(pl.col("split") == "test")["patient"]  # those of a patient, not of an image
     if not len(patients):
         raise InputError(
             f"--test-on {tested.path}: none of its images is a test image.",
             "Prepare it with --split 0 0 1 to judge all of its images, or with a split that has test patients.",
         )
     others = store.splits.filter(pl.col("split") != "test")["patient"]
+    # Identifiers of other sources name other people.
     shared = patients.is_in(others.implode()).sum() if store.source == tested.source else 0
     if shared:
         raise InputError(

@@ -47,7 +47,7 @@ def joined(name: str, device: str, gpus: float | None) -> Iterator[tuple[Any, fl
             raise InputError("--gpus goes with --executor ray.", "Add it, or leave --gpus out.")
         yield None
         return
-    with connected() as ray:
+    with connected() as ray:  # the connection lasts as long as its tasks
         yield ray, share_of_gpu(ray, device, gpus)
 
 
@@ -98,7 +98,7 @@ class Local:
 def _threads(count: int | None) -> Iterator[None]:
     """For the time torch computes with `count` threads; None leaves them as they are."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count or before)  # None: as torch found them
     try:
         yield
     finally:
@@ -186,6 +186,7 @@ class OnRay:
         tasks = []
         for trial, draw in todo:
             by_gradient = MODES[trial.mode].by_gradient(self._context.config)
+            # A solved head reads features, no images.
             gpus, device = (self._gpus, self._device) if by_gradient else (0.0, "cpu")
             tasks.append(Task(trial.id, _trial, (trial, draw, device), shared, gpus=gpus))
         with closing(cluster.run_unordered(tasks, self._jobs)) as answers:
@@ -206,7 +207,7 @@ class OnRay:
                 "kept."
             )
         made, no_gpu = answer
-        if no_gpu and no_gpu not in self._warned:
+        if no_gpu and no_gpu not in self._warned:  # once a machine, not once a task
             self._warned.add(no_gpu)
             console.warn(f"Ray counts a GPU of {no_gpu}, and torch sees none there: its tasks run on the CPU.")
         return made
@@ -220,7 +221,7 @@ def _extract(context: TrialContext, job: FeatureJob, device: str, threads: int) 
 
 def _trial(context: TrialContext, trial: Trial, draw: Draw, device: str) -> tuple[dict[str, Any], str]:
     """In a task: a trial's record, and this machine's name where it has no GPU and should."""
-    context, no_gpu = _placed(context, device, 1)
+    context, no_gpu = _placed(context, device, 1)  # one thread, as in local processes: the same sums
     return do_trial(context, trial, draw), no_gpu
 
 
@@ -228,6 +229,7 @@ def _placed(context: TrialContext, device: str, threads: int) -> tuple[TrialCont
     """The context on this machine's device."""
     torch.set_num_threads(threads)
     kind = pick_device(device).type
+    # "auto" here means that Ray gave a share of a GPU.
     no_gpu = platform.node() if device == "auto" and kind == "cpu" else ""
     return replace(context, config=replace(context.config, device=kind)), no_gpu
 
@@ -256,7 +258,7 @@ def _source(source: EncoderSource) -> EncoderSource:
 
 def _seen(context: TrialContext) -> list[SharedPath]:
     """What a machine must see: this very study and its stores, and the encoders' files."""
-    inputs = context.out / INPUTS
+    inputs = context.out / INPUTS  # its hash tells this study from another at the same path
     stores = {images.store.path: images.store.sha256 for images in (context.train, context.test)}
     seen = [SharedPath(f"the study folder {context.out}", inputs, sha256_file(inputs))]
     seen += [SharedPath(f"the store {path}", path / "manifest.json", sha256) for path, sha256 in stores.items()]

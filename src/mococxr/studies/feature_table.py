@@ -36,7 +36,7 @@ def table_source(name: str) -> EncoderSource:
     widths = table["features"].list.len().unique()
     if table["features"].null_count() or len(widths) != 1 or not widths[0]:
         raise InputError(f"{name}: features are missing or differ in length.", "Write it again with `embed`.")
-    if table.select("path", "patient").is_duplicated().any():
+    if table.select("path", "patient").is_duplicated().any():  # a join would give the image two rows
         raise InputError(f"{name} lists an image twice.", "Keep one row per image.")
     return EncoderSource(name, KIND, EncoderSpec("features", size=0, feature_dim=widths[0]), files=(Path(name),))
 
@@ -69,6 +69,7 @@ def _read(path: Path) -> pl.DataFrame:
     for column in COLUMNS:
         if column not in table.columns:
             raise InputError(f"{path} has no column {column}.", f"Its columns are {', '.join(COLUMNS)}.")
+    # Another program may have written identifiers as numbers.
     return table.select(pl.col("path", "patient").cast(pl.String), "features")
 
 
@@ -108,16 +109,19 @@ def _write_features(module: nn.Module, name: str, settings: Mapping[str, Any], p
             encoder, store, np.arange(len(store)), size=size, crop_mode=settings.get("crop_mode") or "center",
             device=pick_device(settings.get("device") or "auto"), label=f"features of {name}",
         )  # fmt: skip
+        # From numpy comes an Array column, and `table_source` reads lists.
         column = pl.Series("features", values).cast(pl.List(pl.Float32))
         tables.append(store.index.select("path", "patient").with_columns(column))
+    # Both stores may hold an image.
     write_parquet(path, pl.concat(tables).unique(["path", "patient"], keep="first", maintain_order=True))
 
 
 def _encoder_of(module: nn.Module, size: int) -> Encoder:
     """The module behind the face of an encoder, whose frames are 0 to 1 of one channel."""
-    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
+    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))  # where the caller has put it
     with torch.inference_mode():
         answer = module.eval()(torch.zeros(1, 1, size, size, device=device))
     if not isinstance(answer, torch.Tensor) or answer.ndim != 2:
         raise InputError("The module of an arm does not give features of shape (N, D).", "Pool and flatten its output.")
+    # Mean 0, spread 1: frames reach the module as 0 to 1.
     return Encoder(module, EncoderSpec("module", size, 1, 0.0, 1.0, feature_dim=answer.shape[1])).eval()

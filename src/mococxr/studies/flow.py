@@ -46,8 +46,9 @@ def split_rows(store: Store, target: Target, split: str) -> Iterator[Record]:
 def _described(index: pl.DataFrame) -> Record:
     """Counts of images, patients and studies; age, sex, view and device of those whose is known."""
     row: Record = {"images": index.height, "patients": index["patient"].n_unique()}
+    # A study counts within its patient.
     row["studies"] = index.drop_nulls("study").select("patient", "study").n_unique() or None
-    ages = index["age"].cast(pl.Float64, strict=False).drop_nulls()
+    ages = index["age"].cast(pl.Float64, strict=False).drop_nulls()  # text that is no number is an unknown age
     if len(ages):
         row |= {"age_median": ages.median(), "age_q1": ages.quantile(0.25), "age_q3": ages.quantile(0.75)}
     for name in ("sex", "view", "device"):
@@ -57,7 +58,7 @@ def _described(index: pl.DataFrame) -> Record:
 
 def _counts(values: pl.Series) -> str | None:
     """`F 120, M 98, not known 4`, the most frequent first; None where nothing is known."""
-    known = values.cast(pl.String).drop_nulls()
+    known = values.cast(pl.String).drop_nulls()  # as text, whatever type the store has
     if not len(known):
         return None
     counts = known.value_counts(name="count").sort(["count", values.name], descending=[True, False])

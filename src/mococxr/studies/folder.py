@@ -39,6 +39,7 @@ def inputs_of(
         encoders: `arm/run index` -> hash of the encoder's weights, in the order of the arms.
         draws: hash of the draws, where they were given.
     """
+    # A setting in neither list may change numbers, a new one too.
     kept = {name: value for name, value in settings.items() if name not in FREE + MEASURING}
     stores = {"store": store.sha256, "test_store": tested.sha256}
     return {"version": VERSION, **stores, "draws": draws, "encoders": encoders, "settings": kept}
@@ -58,7 +59,7 @@ def open_output(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
 
 
 def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    if before["version"] != now["version"]:
+    if before["version"] != now["version"]:  # another version may train otherwise
         raise InputError(
             f"{out} was written by mococxr {before['version']}; this is {now['version']}.", "Name another --out."
         )
@@ -87,6 +88,7 @@ def _other_images(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _other_arms(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Which arms are not those of before; arms may be added anywhere."""
     gone = [f"the encoder of arm {name.rpartition('/')[0]}" for name in sorted(before) if before[name] != now.get(name)]
+    # The order names the reference and the primary arm.
     if gone or [name for name in now if name in before] == list(before):
         return gone
     return ["the order of the arms"]
@@ -96,7 +98,7 @@ def save_draws(out: Path, store: Store, draws: Sequence[Draw]) -> None:
     """Write the tables of draws that are not there yet."""
     for draw in draws:
         path = out / "draws" / f"{slug(draw.target)}-{draw.fraction:g}-{draw.draw}.csv"
-        if not draw.undefined and not path.is_file():
+        if not draw.undefined and not path.is_file():  # a study that goes on leaves its files as they are
             write_csv(path, draw_table(store, draw))
 
 
@@ -109,7 +111,7 @@ def finished(out: Path, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
             record = read_json(path)
             scores = [predictions_path(out, trial.id)] if record["status"] == "done" else []
             scores += [validation_path(out, trial.id)] if record["validation_scored"] else []
-            if all(table.is_file() for table in scores):
+            if all(table.is_file() for table in scores):  # a record whose table was removed is trained again
                 records[trial.id] = record
     return records
 
@@ -120,6 +122,7 @@ def is_finished(out: Path, settings: dict[str, Any]) -> bool:
     The facts are written after the tables and the report after the facts, so a study stopped in between is not.
     """
     facts, page = Path(out) / "study.json", Path(out) / "report.html"
+    # An older page is of an earlier measurement.
     if not (facts.is_file() and page.is_file()) or page.stat().st_mtime_ns < facts.stat().st_mtime_ns:
         return False
     before = read_json(facts)["settings"]

@@ -36,7 +36,7 @@ def make_draws(
     """All label subsets: the same for every arm and mode; at fraction 1 there is one."""
     made = []
     for target, fraction in itertools.product(targets, sorted(fractions)):
-        for draw in range(1 if fraction == 1 else draws):
+        for draw in range(1 if fraction == 1 else draws):  # all labels can be drawn in one way only
             try:
                 rows = draw_labelled(store, target, fraction, draw, seed)
                 made.append(Draw(target.name, fraction, draw, tuple(rows.tolist())))
@@ -66,7 +66,7 @@ def read_draws(folder: Path, store: Store, targets: Sequence[Target], fractions:
     """
     made = []
     for fraction in sorted(fractions):
-        rows_of = [_table_rows(table, store) for table in _tables(folder, fraction)]
+        rows_of = [_table_rows(table, store) for table in _tables(folder, fraction)]  # read once, for every target
         made += [_given(target, fraction, i, rows) for target in targets for i, rows in enumerate(rows_of)]
     return made
 
@@ -93,6 +93,7 @@ def _table_rows(table: Path, store: Store) -> NDArray[np.int64]:
     index = store.index.select("row", "path", "patient")
     matched = images.join(index.select("row", "path"), on="path", how="left", maintain_order="left")
     if matched["row"].null_count():
+        # "none": a tail of two images names neither.
         tails = _tails(index).unique("tail", keep="none").select("tail", by_tail="row")
         matched = _tails(matched).join(tails, on="tail", how="left", maintain_order="left")
         matched = matched.with_columns(pl.coalesce("row", "by_tail").alias("row"))
@@ -101,7 +102,7 @@ def _table_rows(table: Path, store: Store) -> NDArray[np.int64]:
         console.say(
             f"{table.name}: {len(lacking):,} of {len(images):,} images are not in the store, e.g. {lacking['path'][0]}."
         )
-    rows = matched["row"].drop_nulls().unique().sort().to_numpy()
+    rows = matched["row"].drop_nulls().unique().sort().to_numpy()  # an image listed twice trains once
     others = np.setdiff1d(rows, store.rows_in("train"))
     if len(others):
         raise InputError(
@@ -119,6 +120,7 @@ def _tails(images: pl.DataFrame) -> pl.DataFrame:
 
 def _given(target: Target, fraction: float, number: int, rows: NDArray[np.int64]) -> Draw:
     training = np.intersect1d(rows, target.train)
+    # An uncertain image may train as a class of its own, and is neither.
     known = target.labels[np.intersect1d(training, target.known("train"))]
     for value, word in ((1, "positive"), (0, "negative")):
         if not (known == value).any():
@@ -132,5 +134,5 @@ def hash_of(draws: Sequence[Draw]) -> str:
     digest = hashlib.sha256()
     for draw in draws:
         digest.update(f"{draw.target}\0{draw.fraction:g}\0{draw.draw}\0".encode())
-        digest.update(np.array(draw.rows, dtype=np.int64).tobytes())
+        digest.update(np.array(draw.rows, dtype=np.int64).tobytes())  # a fixed type: the same bytes on every machine
     return digest.hexdigest()

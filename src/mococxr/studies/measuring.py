@@ -54,12 +54,14 @@ def measure_study(
         measured = measure(out, [record for record in records if record["target"] == target], how)
         lost = max(lost, _add_target(tables, out, target, measured, design, groups))
         pilots[target] = measured
+    # By rule, not by the results.
     primary = design.primary or _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
     gate = None
     if design.primary is not None:
         gate = next(row for row in tables["differences"] if design.primary.items() <= row.items())
     for name in ("differences", "across_modes"):
-        adjust(tables[name], gate)
+        adjust(tables[name], gate)  # each file is a family of its own
+    # Only now: measuring has put numbers and status into the records.
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
     planned = {}
     if primary is not None:
@@ -90,10 +92,10 @@ def _add_target(
     for mode, arm, fraction in product(design.modes, arms, sorted(design.fractions)):
         key = (arm, mode, target, fraction)
         row, undefined = cell_row(key, measured)
-        lost = max(lost, undefined)
+        lost = max(lost, undefined)  # the same resamples in every cell: a sum would count them again
         tables["cells"].append(row)
         every = classifiers_of(out, key, measured)
-        classifier = classifiers[key] = every[0]
+        classifier = classifiers[key] = every[0]  # threshold and calibration belong to one classifier, not to a mean
         tables["decisions"].append(decision_row(key, every, measured))
         tables["errors"] += error_rows(key, classifier, measured)
         for name, rows in operating_rows(key, classifier, measured).items():
@@ -107,7 +109,7 @@ def _add_target(
             tables["labels_saved"].append(comparisons.saved_row(key, design.reference, measured, design.fractions))
             if (other := ACROSS.get(mode)) in design.modes:
                 tables["across_modes"].append(comparisons.difference_row(key, design.reference, measured, other))
-    for key in classifiers:
+    for key in classifiers:  # a second pass: both arms of a pair have their thresholds now
         if key[0] != design.reference:
             tables["threshold_differences"] += threshold_rows(key, design.reference, measured, classifiers)
     return lost
@@ -168,8 +170,8 @@ def attributes(store: Store, names: Sequence[str]) -> dict[str, pl.Series]:
         if name not in index.columns:
             raise InputError(f"--subgroup {name}: {store.path} has no such column.", nearest(name, index.columns))
         groups = as_groups(index[name])
-        count = groups.gather(test).drop_nulls().n_unique()
-        if names and not 1 <= count <= MAX_GROUPS:
+        count = groups.gather(test).drop_nulls().n_unique()  # of the test images: others are not judged
+        if names and not 1 <= count <= MAX_GROUPS:  # only what was asked for is refused; the usual columns are left out
             raise InputError(
                 f"--subgroup {name}: the test images have {count:,} values of it.",
                 f"A column of groups has 1 to {MAX_GROUPS}.",

@@ -53,6 +53,7 @@ class Classifier:
 
 def classifiers_of(out: Path, key: Key, measured: Measured) -> list[Classifier]:
     """The classifiers of a cell by draw and run, one with the reason where no trial is done."""
+    # The first is the one whose decisions are judged.
     records = sorted((measured.done[i] for i in measured.members(key)), key=lambda r: (r["draw"], r["run_index"]))
     return [fitted(out, record, measured) for record in records] or [Classifier(None, reason=measured.reason(key))]
 
@@ -92,17 +93,21 @@ def fitted(out: Path, record: Record, measured: Measured) -> Classifier:
     if not path.is_file():
         return Classifier(record, scores, reason="there are no validation images with a label and a score")
     images = pl.read_parquet(path)
+    # Joined as the test images are: threshold and calibration are for units.
     labels, inputs, patients = join_units(images, images["score"].to_numpy(), how.unit, how.aggregate)
     sizes = int(labels.size), int(labels.sum())
     nothing = "neither calibration nor threshold is chosen"
+    # The same rule for threshold and calibrator.
     few = metrics.too_few(labels, patients, consequence=nothing, split="validation")
     if few is not None:
         return Classifier(record, scores, *sizes, reason=few)
+    # Of the score: a decision depends on no calibration.
     rule = operating.ThresholdRule("sensitivity", sensitivity=how.sensitivity)
     threshold = operating.choose_threshold(rule, labels, inputs, patients)
     try:
         calibrator = metrics.fit_calibrator(METHOD, labels, metrics.as_logits(inputs), patients)
     except UndefinedError as error:
+        # A threshold is of the score and needs no calibration.
         return Classifier(record, scores, *sizes, threshold, reason=f"no calibration: {error}")
     return Classifier(record, scores, *sizes, threshold, calibrator.apply(metrics.as_logits(scores)))
 
@@ -165,11 +170,13 @@ def error_rows(key: Key, classifier: Classifier, measured: Measured) -> list[Rec
     called, scores = classifier.called, classifier.scores
     if called is None or scores is None or measured.images is None:
         return []
+    # The first image of each unit, which names its patient and study.
     first = np.unique(unit_numbers(measured.images, measured.how.unit), return_index=True)[1]
     positive, p = measured.labels == 1, classifier.probabilities
     rows = []
     for kind, wrong, falling in (("false negative", positive & ~called, 1), ("false positive", ~positive & called, -1)):
         units = np.flatnonzero(wrong)
+        # `falling` 1: the lowest scores first; equal ones in the order of the units.
         for rank, unit in enumerate(units[np.argsort(falling * scores[units], kind="stable")][:ERRORS]):
             image = measured.images.row(int(first[unit]), named=True)
             of_unit = {name: image[name] for name in NAMES[measured.how.unit]}

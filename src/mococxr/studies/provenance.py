@@ -95,6 +95,7 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
     """
     source = arm.sources[0]
     runs = [_run_record(source) for source in arm.sources]
+    # A folder with an encoder alone records no seconds.
     seconds = [run["seconds"] for run in runs if run.get("seconds") is not None]
     verdicts = list(dict.fromkeys(run["verdict"] for run in runs if run.get("verdict")))
     init = runs[0].get("init") if source.kind == "run" else source.kind
@@ -160,7 +161,7 @@ def _thinned_log(path: Path) -> list[Facts]:
         return []
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     looked = [i for i, entry in enumerate(entries) if entry.get("knn_auroc") is not None]
-    looked = looked[-MAX_LOG_LINES // 4 :]
+    looked = looked[-MAX_LOG_LINES // 4 :]  # a quarter of the room at most: the other lines are chosen evenly
     room = min(len(entries), MAX_LOG_LINES - len(looked))
     evenly = {len(entries) - 1 - i * len(entries) // room for i in range(room)}
     return [{name: entries[i].get(name) for name in CURVES} for i in sorted(evenly | set(looked))]
@@ -188,7 +189,7 @@ def _published(source: EncoderSource) -> TrainedOn | None:
 
 def encoder_warnings(train: Store, test: Store, arms: Sequence[Arm]) -> list[str]:
     """Arms that enlarge images; arms whose published training data may hold the test images, or is not known."""
-    stored = min(store.manifest["size"] for store in (train, test))
+    stored = min(store.manifest["size"] for store in (train, test))  # px of the shorter side
     warnings = [
         f"Arm {arm.name} sees frames of {arm.sources[0].spec.size} px, larger than the images of the store "
         f"({stored} px): they were enlarged."
@@ -240,7 +241,8 @@ def _patients_seen(folder: Path, source: str) -> set[str] | None:
     path = folder / "patients.csv"
     if not path.is_file():
         return None
-    table = pl.read_csv(path, infer_schema=False)
+    table = pl.read_csv(path, infer_schema=False)  # text: 007 stays 007
+    # Numbers of other sources are other people.
     return set(table.filter(pl.col("source") == source)["patient"].to_list())
 
 
@@ -273,7 +275,7 @@ def compare_images(out: Path, test: Store, arms: Sequence[Arm]) -> tuple[Facts, 
             continue
         rows = test.rows_in("test")
         if prints is None:
-            prints = fingerprints(test.pixels(int(row)) for row in rows)
+            prints = fingerprints(test.pixels(int(row)) for row in rows)  # once for all runs: every test image is read
         both = _in_both(test, rows, prints, pl.read_parquet(seen))
         copies += [{"arm": arm, "run": run, **row} for row in both]
         same = sum(row["match"] == "same file" for row in both)
@@ -293,10 +295,10 @@ def compare_images(out: Path, test: Store, arms: Sequence[Arm]) -> tuple[Facts, 
 
 def _in_both(store: Store, rows: NDArray[np.int64], prints: NDArray[np.uint8], seen: pl.DataFrame) -> list[Facts]:
     """A row for each test image that is in both."""
-    hashes = set(seen["sha256"].to_list())
+    hashes = set(seen["sha256"].to_list())  # the same file is sure; a fingerprint is not
     others = np.frombuffer(b"".join(seen["fingerprint"].to_list()), dtype=np.uint8)
     others = others.reshape(-1, prints.shape[1])
-    others = np.unique(others[others.any(axis=1)], axis=0)
+    others = np.unique(others[others.any(axis=1)], axis=0)  # all zeros: an image without a picture, alike to all such
     pairs = candidate_pairs(prints, others, DISTANCE)
     pairs = pairs[prints[pairs[:, 0]].any(axis=1)]  # images without a picture all look the same
     distances: dict[int, int] = {}

@@ -35,14 +35,16 @@ def run(settings: StudySettings) -> Path:
     """
     out = Path(settings.out)
     design = read_design(settings)
-    groups = attributes(design.test.store, settings.subgroup)
+    groups = attributes(design.test.store, settings.subgroup)  # refused here, before anything is trained
     context = _context(settings, design)
+    # Whether a mode trains by gradient depends on the solver.
     check_modes(design.arms, [mode for mode in design.modes if MODES[mode].by_gradient(context.config)])
     with executor_of(settings.executor, context, settings.jobs, settings.device, settings.gpus) as executor:
+        # Of opened encoders: one that does not open writes no folder.
         hashes = encoder_hashes(design.sources, settings.seed)
         train, test = design.train.store, design.test.store
         inputs = folder.inputs_of(to_mapping(settings), train, test, hashes, design.draws_hash)
-        folder.open_output(out, inputs, to_yaml(settings))
+        folder.open_output(out, inputs, to_yaml(settings))  # nothing is written before this
         folder.save_draws(out, train, design.draws)
         records = _train(executor, context, design, hashes)
 
@@ -68,6 +70,7 @@ def _train(
 ) -> list[dict[str, Any]]:
     """Records of all trials, in the order planned; those of an earlier run are not trained again."""
     trials = design.trials
+    # Whole trials only: the record is written last.
     records = folder.finished(context.out, [trial for trial, _ in trials])
     if records:
         console.say(f"{len(records):,} of {len(trials):,} trials are done already and are skipped.")
@@ -78,7 +81,7 @@ def _train(
             for record in executor.do(todo):
                 records[record["id"]] = record
                 bar.advance()
-    return [records[trial.id] for trial, _ in trials]
+    return [records[trial.id] for trial, _ in trials]  # executors answer in any order
 
 
 def _facts(

@@ -95,7 +95,7 @@ def feature_jobs(
         if MODES[trial.mode].reads_features(context.config) and not draw.undefined
         for data in (context.train, context.test)
     ]
-    return list(dict.fromkeys(needed))
+    return list(dict.fromkeys(needed))  # once where one store holds both, or modes share an encoder
 
 
 def extract_features(context: TrialContext, job: FeatureJob, label: str | None = None) -> Path:
@@ -115,6 +115,7 @@ def extract_features(context: TrialContext, job: FeatureJob, label: str | None =
             size=source.spec.size, crop_mode=config.crop_mode, device=config.device, label=label,
         )  # fmt: skip
 
+    # A device's sums differ in the last bits.
     made_from = (job.encoder, job.store, config.crop_mode, config.device, data.rows.tobytes())
     return cached(context.out / "features", made_from, make)
 
@@ -151,11 +152,11 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
     record.update(status="done", notes=[], validation_images=0, validation_scored=0)
     try:
         if draw.undefined:
-            raise UndefinedError(draw.undefined)
+            raise UndefinedError(draw.undefined)  # recorded as a trial, so that it is counted and not tried again
         tested = context.test.targets[trial.target]
         positives = int((tested.labels[tested.test] == 1).sum())
         for count, word in ((positives, "positive"), (len(tested.test) - positives, "negative")):
-            if not count:
+            if not count:  # before training, which would be for nothing
                 raise UndefinedError(f"none of the {len(tested.test)} labelled test images is {word}")
         result, scores_of = _train(context, trial, rows)
         record.update(notes=list(result.notes), validation_images=result.validation_images)
@@ -168,7 +169,7 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
         write_parquet(predictions_path(context.out, trial.id), table)
     except UndefinedError as error:
         record["status"] = f"{UNDEFINED}{error}"
-    record["seconds"] = round(time.perf_counter() - started, 3)
+    record["seconds"] = round(time.perf_counter() - started, 3)  # s
     write_json(record_path(context.out, trial.id), record)  # last: it says that the trial is whole
     return record
 
@@ -182,9 +183,10 @@ def _predictions(data: TargetData, target: str, rows: Rows, scores: NDArray[np.f
 def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, Scores]:
     """The trained classifier, and what gives its scores of other images (asked for after all training)."""
     source = context.sources[trial.arm, trial.run_index]
-    config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size
+    config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size  # side of a frame in px
 
     def features_of(data: TargetData, chosen: Rows) -> NDArray[np.float32]:
+        # Mapped: only the rows asked for are read.
         kept = np.load(context.features[trial.arm, trial.run_index, data.store.sha256], mmap_mode="r")
         return np.asarray(
             kept[np.searchsorted(data.rows, chosen)]
