@@ -50,6 +50,7 @@ def measured(rows: Rows, how: Resampling) -> tuple[Block, Replicates]:
 def _primary(value: float, delong: Block, bootstrap: Block, clustered: bool) -> Block:
     """DeLong for one row a patient; otherwise the bootstrap, with DeLong by row beside it."""
     if clustered:
+        # DeLong by row takes images of one patient for independent: too narrow.
         return {"value": value, **bootstrap, "method": "bootstrap", "delong": delong}
     return {"value": value, **delong, "method": "delong"}
 
@@ -86,9 +87,10 @@ def make_pair(table: Table, rows: Rows, second: Table, settings: EvaluateSetting
     """The second table beside the first."""
     if not settings.unpaired:
         moved = paired(table, second, settings.key)
+        # Labels and patients of the first: `paired` has found them equal.
         return Pair(rows, dataclasses.replace(rows, name=str(moved.path), scores=moved.scores[table.known]), False)
     others = second.rows()
-    shared = rows.shared_patients(others)
+    shared = rows.shared_patients(others)  # Welch's variance leaves no room for a covariance
     if shared:
         raise InputError(
             f"{len(shared)} patients are in both {rows.name} and {others.name}, first {shared[0]!r}: --unpaired "
@@ -121,13 +123,13 @@ def compared(
     reason, variance, first = pair.too_few or quoted.get("reason"), quoted["variance"], pair.first
     if (margin := settings.margin) is not None:
         empty: Block = {"margin": margin, "noninferior": None, "equivalent": None}
-        low = against["interval"]["low"]
+        low = against["interval"]["low"]  # is the reference better than a guess? (assay sensitivity)
         blocks["margin"] = or_reason(
             lambda: comparison.margin_block(result, margin, low, how.level),  # type: ignore[arg-type]
             empty,
             reason or (None if result else "the difference has no interval"),
         )
-    if not pair.unpaired:
+    if not pair.unpaired:  # planning is for a paired study
         target = settings.target_difference
         empty = {"difference": target, "power": None, "patients": None, "words": None}
         blocks["planning"] = or_reason(
@@ -150,6 +152,7 @@ def left_out(pair: Pair, first: Replicates, second: Replicates) -> Floats | None
     a, b = first.left_out_U, second.left_out_U
     if a is None or b is None:
         return None
+    # A patient of one table leaves the other as it is.
     return np.concatenate([a - second.value, first.value - b]) if pair.unpaired else a - b
 
 
@@ -170,7 +173,9 @@ def _quoted(pair: Pair, value: float, level: float) -> tuple[Block, metrics.Diff
         numbers = dict.fromkeys((*ENDS[1:], "p", "variance", "delong"))
         return {"value": value, **numbers, "method": method, "verdict": "undefined",
                 "words": f"No verdict: {error}.", "reason": str(error)}, None  # fmt: skip
+    # The table that has too few is the one to be named.
     rows = pair.second if pair.unpaired and pair.second.too_few else pair.first
+    # Two tables of scores hold no label subsets and no runs.
     verdict = comparison.verdict(result, rows.labels, rows.patients, sources=comparison.SOURCES[:1])
     words = verdict.sentence if verdict.word == "too few" else f"{verdict.sentence} {RETRAINING}"
     numbers = picked(result, (*ENDS[1:], "p", "variance"))

@@ -41,7 +41,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     rule = _checked(settings)
     how = Resampling(settings.replicates, settings.seed, settings.level, settings.bootstrap, settings.stratify)
     inputs = {
-        path: PredictionFile.read(path)
+        path: PredictionFile.read(path)  # once each: several labels are columns of one file
         for path in (settings.predictions, settings.against, settings.validation)
         if path is not None
     }
@@ -54,9 +54,12 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     result = blocks[0]
     read = [note for file in inputs.values() for note in file.notes]
     if len(blocks) > 1:
+        # The labels are one family of tests.
         comparison.adjust([block["comparison"] for block in blocks if block["comparison"]])
         notes = list(dict.fromkeys(note for block in blocks for note in block["notes"]))
+        # NaN for -1 too: an uncertain row is of no class.
         labels_NL = np.stack([np.where(table.known, table.labels, np.nan) for table, *_ in tables], axis=1)
+        # Any finite number: rows without a label are not judged.
         scores_NL = np.stack([np.where(table.known, table.scores, 0.0) for table, *_ in tables], axis=1)
         result = {"labels": blocks, **averages(labels_NL, scores_NL, tables[0][0].patients, how), "notes": notes}
     result["notes"] = [*read, *result["notes"]]
@@ -82,7 +85,7 @@ def _read(
     if settings.unit == "image":
         return table, second, validation
     if second is not None and not settings.unpaired:
-        second = paired(table, second, settings.key)
+        second = paired(table, second, settings.key)  # before images are joined: units have no key
     second, validation = (
         None if other is None else other.joined(settings.unit, settings.aggregate) for other in (second, validation)
     )
@@ -91,7 +94,7 @@ def _read(
 
 def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
     """The rule of `--threshold`; settings that do not go together are refused before any table is read."""
-    if len(settings.label) != len(settings.score) or not settings.label:
+    if len(settings.label) != len(settings.score) or not settings.label:  # before any file is read
         raise InputError(
             f"{len(settings.label)} labels and {len(settings.score)} scores cannot be matched.",
             "Give --label and --score equally often, in the same order.",
@@ -101,11 +104,11 @@ def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
         raise InputError(f"{name} needs two tables to compare.", "Give the second table by --against.")
     if settings.unpaired and settings.key is not None:
         raise InputError("--unpaired and --key cannot be combined.", "Leave one of the two out.")
-    if settings.unit != "image" and settings.patient is None:
+    if settings.unit != "image" and settings.patient is None:  # studies are numbered within a patient
         raise InputError(f"--unit {settings.unit} needs the patients.", "Give --patient COLUMN.")
     if (settings.unit == "study") != (settings.study is not None):
         raise InputError("--unit study and --study COLUMN belong together.", "Give both, or leave both out.")
-    if settings.reader and (settings.threshold is None or len(settings.label) > 1):
+    if settings.reader and (settings.threshold is None or len(settings.label) > 1):  # a reader's call is of one finding
         raise InputError(
             "--reader needs --threshold and one --label.", "Give both: a reader is held against one model's calls."
         )
@@ -160,6 +163,7 @@ def _label_block(
 ) -> Block:  # fmt: skip
     """Everything about one label."""
     rows = table.rows()
+    # As many resamples of both tables: replicates are subtracted one by one.
     how = how.on(max(other.labels.size for other in (table, second) if other is not None))
     first, replicates = measured(rows, how)
     bootstrap: Block = {
@@ -213,6 +217,7 @@ def _label_block(
 
 def _check_disjoint(tested: Rows, validation: Rows) -> str | None:
     """Refuse a validation table that is the table of predictions; a warning where patients are in both."""
+    # Sorted below: a shuffled copy of the table is the same rows.
     judged, fitted = (np.stack([rows.scores, rows.labels]) for rows in (tested, validation))
     if judged.shape == fitted.shape and (judged[:, np.lexsort(judged)] == fitted[:, np.lexsort(fitted)]).all():
         raise InputError(
@@ -220,7 +225,7 @@ def _check_disjoint(tested: Rows, validation: Rows) -> str | None:
             "fitted and judged on the same rows looks better than it is.",
             "Give --validation a table of other patients, or --threshold a number fixed in advance.",
         )
-    shared = tested.shared_patients(validation)
+    shared = tested.shared_patients(validation)  # a warning only: numbers of two hospitals may agree by chance
     if not shared:
         return None
     return (
@@ -254,7 +259,7 @@ def _at_threshold(rule: ThresholdRule, pair: Pair | None, how: Resampling) -> Bl
     """Sensitivity and specificity of the first table less those of the second, at a threshold that both have."""
     if pair is None:
         return None
-    if pair.unpaired or rule.value is None:
+    if pair.unpaired or rule.value is None:  # a threshold chosen for one score means nothing on the other's scale
         why = "the tables do not pair" if pair.unpaired else "only a threshold that is a number holds for both tables"
         return {"sensitivity": None, "specificity": None, "reason": why}
     scores = (pair.first.scores, pair.second.scores)
@@ -277,7 +282,7 @@ def _calibration_block(
             probabilities = tested.scores
         else:
             assert validation is not None  # checked with the settings
-            probable = _are_probabilities(validation, tested)
+            probable = _are_probabilities(validation, tested)  # both: a map fitted to logits cannot take probabilities
             block["scores_taken_for"] = "probabilities" if probable else "logits"
             as_logits = metrics.as_logits if probable else np.asarray
             try:
@@ -308,9 +313,9 @@ def _check_probabilities(rows: Rows, column: str) -> None:
 
 def _groups(table: Table, name: str) -> pl.Series:
     """The group of each known row."""
-    known = subgroups.as_groups(table.groups[name]).filter(pl.Series(table.known))
+    known = subgroups.as_groups(table.groups[name]).filter(pl.Series(table.known))  # of the rows that are judged
     names = known.drop_nulls().unique().sort()
-    if not 2 <= names.len() <= subgroups.MAX_GROUPS:
+    if not 2 <= names.len() <= subgroups.MAX_GROUPS:  # one group has nothing to be compared with
         examples = ", ".join(names[:5].to_list()) or "none"
         raise InputError(
             f"{table.path}: --subgroup {name} makes {names.len()} groups of the labelled rows ({examples}).",

@@ -90,8 +90,9 @@ class Table:
         """
         names = {"patient": self.patients, "study": self.studies, "label": self.labels}
         images = pl.DataFrame({name: values for name, values in names.items() if values is not None})
-        number_N, known = unit_numbers(images, unit) - 1, self.known
+        number_N, known = unit_numbers(images, unit) - 1, self.known  # from 0: places in arrays
         first = np.unique(number_N, return_index=True)[1]
+        # A unit without a label keeps its place, since tables may pair by position.
         labels, scores = np.full(first.size, np.nan), np.zeros(first.size)
         units = np.unique(number_N[known])
         labels[units], scores[units], _ = join_units(images.filter(known), self.scores[known], unit, how)
@@ -125,6 +126,7 @@ class Table:
             return Rows(str(self.path), labels, self.scores[known], np.arange(labels.size))
         cells = pl.Series(self.patients[known])
         names = cells.unique().sort()
+        # In the order of the sorted names.
         patients = cells.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.intp)
         return Rows(str(self.path), labels, self.scores[known], patients, names)
 
@@ -166,12 +168,12 @@ class PredictionFile:
             InputError: a missing column, or a cell that cannot be used.
         """
         labels, scores = self._labels(label), self._scores(score)
-        known = np.isin(labels, (0, 1))
+        known = np.isin(labels, (0, 1))  # other rows are left out, whatever stands in their scores
         self._refuse(score, known & ~np.isfinite(scores), "Every labelled row needs a finite score.")
         patients = self._names(patient, known) if patient else None
         keys = self._names(key, np.full(labels.size, True)) if key else None
         if key and keys is not None:
-            repeated = pl.Series(keys).is_first_distinct().not_().to_numpy()
+            repeated = pl.Series(keys).is_first_distinct().not_().to_numpy()  # pairing needs one partner a row
             self._refuse(key, repeated, "Each key may occur on one row only.")
         left_out = int(np.isnan(labels).sum()), int((labels == -1).sum())
         studies = self._names(study, known) if study else None
@@ -199,7 +201,7 @@ class PredictionFile:
         """A column of ids as text; blank is refused where `needed`."""
         cells = tables.identifiers(self.read_as[column])
         self._refuse(column, needed & cells.is_null().to_numpy(), "No id may be blank.")
-        return cells.fill_null("").to_numpy().astype(str)
+        return cells.fill_null("").to_numpy().astype(str)  # blank ones are of rows without a label, or were refused
 
     def _groups(self, column: str) -> pl.Series:
         """The group of each row, null where unknown; sex and view by the words in use."""
@@ -234,6 +236,7 @@ def paired(first: Table, second: Table, key: str | None) -> Table:
         keys=first.keys,
     )
     _agree(first, moved, first.label, first.labels, moved.labels, key)
+    # The second table need not name patients: its rows are those of the first.
     if first.patients is not None and moved.patients is not None:
         _agree(first, moved, "patient", first.patients, moved.patients, key)
     if first.studies is not None and moved.studies is not None:
@@ -247,7 +250,7 @@ def _partners(first: Table, second: Table, key: str | None) -> NDArray[np.intp]:
         if first.labels.size != second.labels.size:
             sizes = f"{first.path} has {first.labels.size} rows, {second.path} has {second.labels.size}"
             raise InputError(f"{sizes}: they cannot pair by position.", ONE_ROW_EACH)
-        return np.arange(first.labels.size)
+        return np.arange(first.labels.size)  # without keys rows pair by position
     for table, other in ((first, second), (second, first)):
         alone = table.keys[~np.isin(table.keys, other.keys)]  # type: ignore[index, arg-type]
         if alone.size:

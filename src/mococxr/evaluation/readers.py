@@ -22,14 +22,14 @@ def reader_block(name: str, rows: Rows, reads: Floats, threshold: float, how: Re
         reads: 1, 0, or else not read, of these rows.
         threshold: of the model's score.
     """
-    read = np.isin(reads, (0, 1))
+    read = np.isin(reads, (0, 1))  # model and reader on the same rows: those that were read
     labels, scores, calls, patients = rows.labels[read], rows.scores[read], reads[read], rows.patients[read]
     block: Block = {"reader": name, "n": int(read.sum()), "left_out": int((~read).sum())}
     empty: Block = dict.fromkeys(("model", "difference", "at_reader_specificity"))
     try:
         reader, model = (
             metrics.operating_point(labels, values, cut, patients, how.level)
-            for values, cut in ((calls, 0.5), (scores, threshold))
+            for values, cut in ((calls, 0.5), (scores, threshold))  # a call is 0 or 1: 0.5 divides them
         )
     except UndefinedError as error:
         return {**block, **dict.fromkeys(SHARES), **empty, "reason": str(error)}

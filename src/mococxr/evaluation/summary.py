@@ -37,6 +37,7 @@ def _label_lines(result: Block) -> list[str]:
         + (f"; {result['aggregate']} over the images of one" if result["aggregate"] else ""),
         f"{'':{WIDE}}{'value':>8}  {100 * result['level']:g} % interval",
         _line("AUROC", {**quoted, "method": None}) + ("  (report this one)" if quoted["low"] is not None else ""),
+        # Shown beside it, to compare with other programs.
         _line(f"  {METHODS[result['auroc']['method']]}", {**result["auroc"], "method": None}),
         *(_line(MEASURES[name].name, result[name]) for name in OTHERS),
     ]
@@ -54,7 +55,7 @@ def _label_lines(result: Block) -> list[str]:
 def _line(name: str, block: Block) -> str:
     if block["value"] is None:
         return f"{name:{WIDE}}{'':8}  not defined: {block['reason']}"
-    if block["low"] is None:
+    if block["low"] is None:  # a number may be defined and its interval not
         return f"{name:{WIDE}}{block['value']:8.3f}  not defined: {block['reason']}"
     by = f" by {block['method']}" if block.get("method") else ""
     return f"{name:{WIDE}}{block['value']:8.3f}  {block['low']:.3f} to {block['high']:.3f}{by}"

@@ -22,8 +22,9 @@ AGAIN = "Run `mococxr study --config {study}/settings.yaml` again: trials that a
 def write_tables(folder: Path, tables: Mapping[str, Iterable[Row]]) -> None:
     """Write every table of a study; what a row does not have is blank."""
     for name, columns in TABLES.items():
+        # The declared columns alone, in their order.
         rows = [{column: row.get(column) for column in columns} for row in tables[name]]
-        schema = {column: kind.dtype for column, kind in columns.items()}
+        schema = {column: kind.dtype for column, kind in columns.items()}  # a table without rows has its types too
         write_csv(folder / f"{name}.csv", pl.DataFrame(rows, schema=schema))
 
 
@@ -35,6 +36,7 @@ def read_table(path: Path, name: str) -> pl.DataFrame:
     """
     again = AGAIN.format(study=path.parent)
     try:
+        # Types are those declared: a blank column would be guessed as text.
         text = pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         problem = str(error).splitlines()[0]
@@ -45,6 +47,7 @@ def read_table(path: Path, name: str) -> pl.DataFrame:
         raise InputError(f"{path} has no column {missing[0]}.", again)
     table = pl.DataFrame([_typed(path, text[column], kind) for column, kind in columns.items()])
     keys = [column for column, kind in columns.items() if kind.key]
+    # A repeated key would make two rows of one cell.
     first = table.select(pl.struct(keys).is_first_distinct()).to_series()
     for row in (~first).arg_true():
         raise InputError(f"{path}, row {row + 1}, repeats an earlier one.", again)
@@ -107,7 +110,7 @@ class StudyResults:
     @property
     def external(self) -> bool:
         """Whether the test images are those of another store."""
-        return self.facts["test_store"] is not None
+        return self.facts["test_store"] is not None  # null where one store trains and is judged
 
     @property
     def test_store(self) -> Row:
@@ -132,6 +135,7 @@ class StudyResults:
     def targets(self) -> list[str]:
         """Targets, that of the primary comparison first."""
         primary = (self.facts["primary"] or {}).get("target")
+        # Sort is stable: the others keep their order.
         return sorted(self.values("target"), key=lambda target: target != primary)
 
     def fractions(self, target: str) -> list[float]:
@@ -143,7 +147,7 @@ class StudyResults:
         cell = {"arm": arm, "mode": mode, "target": target, "fraction": fraction}
         lost = [entry["reason"] for entry in self.facts["undefined"] if cell.items() <= entry.items()]
         lost = lost or [row["reason"] for row in self.rows("cells", **cell) if row["reason"]]
-        return "; ".join(dict.fromkeys(lost))
+        return "; ".join(dict.fromkeys(lost))  # draws may share a reason
 
 
 def read_results(folder: Path | str) -> StudyResults:
@@ -156,7 +160,7 @@ def read_results(folder: Path | str) -> StudyResults:
     if not path.is_dir():
         raise InputError(f"{path} is not a folder.", "Name the folder that `mococxr study --out` wrote.")
     facts, settings = path / "study.json", path / "settings.yaml"
-    for file in (facts, settings, *(path / f"{name}.csv" for name in TABLES)):
+    for file in (facts, settings, *(path / f"{name}.csv" for name in TABLES)):  # study.json first: it is written last
         if not file.is_file():
             raise InputError(f"{file} is missing: the study is not finished.", AGAIN.format(study=path))
     frames = {name: read_table(path / f"{name}.csv", name) for name in TABLES}
