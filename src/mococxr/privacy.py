@@ -52,7 +52,7 @@ class Key:
         path = Path(os.path.abspath(path))
         if path.exists() or not make:
             return cls(_read_secret(path), path, True)
-        files.check_place(path)
+        files.check_place(path)  # before hours of work, not when it is written
         new = cls(secrets.token_bytes(SECRET_BYTES), path, False)
         if new.lookup.exists():
             raise InputError(
@@ -71,16 +71,17 @@ class Key:
     @property
     def fingerprint(self) -> str:
         """Names the key without giving it away: stores with equal fingerprints share pseudonyms."""
-        return self.name("key", "")
+        return self.name("key", "")  # an HMAC, which cannot be turned round
 
     def name(self, kind: str, identity: str) -> str:
         """The pseudonym of an identity: `patient-` and 24 digits for the kind `patient`."""
+        # The kind in it: patient 7 and study 7 are not alike.
         digest = hmac.digest(self.secret, f"{kind}\0{identity}".encode(), "sha256").hex()
         return f"{kind}-{digest[:DIGITS]}"
 
     def names(self, kind: str, identities: pl.Series) -> pl.Series:
         """One pseudonym a value, null where the value is null."""
-        known = identities.drop_nulls().unique()
+        known = identities.drop_nulls().unique()  # one HMAC a person, not one a row
         new = pl.Series([self.name(kind, identity) for identity in known], dtype=pl.String)
         return identities.replace_strict(known, new, default=None, return_dtype=pl.String)
 
@@ -94,6 +95,7 @@ class Key:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # O_EXCL: of two runs one makes it, and the mode is there from the start.
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
             raise InputError(
@@ -109,7 +111,7 @@ class Key:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(self.secret.hex() + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # the key must outlive a crash that the store outlives: it cannot be made again
 
     def forget(self, rows: pl.DataFrame) -> None:
         """Delete the key and its table, if this run made the key and nobody else has used it since.
@@ -120,9 +122,10 @@ class Key:
         if self.kept or not self.path.is_file() or _read_secret(self.path) != self.secret:
             return
         with files.lock(self.path):
+            # others' rows need the key.
             if self.lookup.is_file() and pl.read_csv(self.lookup, infer_schema=False).height > rows.height:
                 return
-            self.lookup.unlink(missing_ok=True)
+            self.lookup.unlink(missing_ok=True)  # the table first: a table without a key is refused by `open`
             self.path.unlink(missing_ok=True)
 
     def record(self, rows: pl.DataFrame) -> None:
@@ -134,12 +137,13 @@ class Key:
         rows = rows.select(pl.col(name).cast(pl.String) for name in LOOKUP)
         with files.lock(self.path):
             if self.lookup.is_file():
-                before = pl.read_csv(self.lookup, infer_schema=False)
+                before = pl.read_csv(self.lookup, infer_schema=False)  # text: 007 stays 007
                 if before.columns != list(LOOKUP):
                     raise InputError(
                         "{lookup} is not a re-identification table.", "Move it away.", lookup=Shown(self.lookup)
                     )
                 rows = pl.concat([before, rows])
+                # A store made again adds no row twice.
                 rows = rows.unique(["image", "root", "real_path"], keep="last", maintain_order=True)
             with files.atomic(self.lookup, mode=0o600) as temporary:
                 rows.write_csv(temporary)
@@ -182,8 +186,8 @@ def redacted_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise error.redacted() from None
-    except (RunError, ImageError, UndefinedError):
+        raise error.redacted() from None  # `from None`: the cause would be printed with its values
+    except (RunError, ImageError, UndefinedError):  # their texts hold no values of the data
         raise
     except Exception as error:  # whatever it is, its text is not for a log
         raise RunError(redacted_traceback(error)) from None
@@ -192,7 +196,7 @@ def redacted_errors() -> Iterator[None]:
 def redacted_traceback(error: Exception) -> str:
     """An error's kind and place, without its text and without folders."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None and trace.tb_next is not None:  # to the innermost frame, where it was raised
         trace = trace.tb_next
     line = "?" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
     return f"unexpected: {type(error).__name__} in {line}; its text is withheld, it may name a patient."

@@ -30,10 +30,11 @@ TICK_GAP = 0.17
 """Tick labels nearer than this share of the axis run into each other; the left one is then left out."""
 
 STYLE: Any = {
-    "svg.fonttype": "none",
+    "svg.fonttype": "none",  # text stays text: searchable, and no outlines of letters in the page
     "font.family": "sans-serif",
+    # Ships with matplotlib: the same bytes on every machine.
     "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
-    "text.parse_math": False,
+    "text.parse_math": False,  # a dollar sign in an arm's name is no formula
     "axes.unicode_minus": True,
     "font.size": 11.5,
 }
@@ -67,7 +68,7 @@ class Figure:
         """The `<svg>` element without XML header and fixed size, so that the page may scale it."""
         text = self.svg.decode()
         head, rest = text[text.index("<svg") :].split(">", 1)
-        head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+        head = re.sub(r'\s(width|height)="[^"]*"', "", head)  # viewBox stays, by which it scales
         return Markup(f'{head} aria-hidden="true">{rest}')  # matplotlib escapes its texts
 
 
@@ -95,9 +96,9 @@ def arm_styles(labels: dict[str, str], reference: str | None, width: float = 1.0
     styles: list[ArmStyle] = []
     others = 0
     for i, (arm, label) in enumerate(labels.items()):
-        shift = math.exp(width * ARM_STEP * (i - (len(labels) - 1) / 2))
+        shift = math.exp(width * ARM_STEP * (i - (len(labels) - 1) / 2))  # centred: the middle arm stands on the tick
         rings = shift * math.exp(width * RING_STEP)
-        if arm == reference:
+        if arm == reference:  # counts for none of the colours: those of the others do not depend on it
             styles.append(ArmStyle(arm, f"{label} (reference)", REFERENCE, "s", "--", shift, rings))
             continue
         colour, marker = COLOURS[others % len(COLOURS)], MARKERS[others % len(MARKERS)]
@@ -110,9 +111,11 @@ def make_figure(
     name: str, title: str, shows: str, draw: Callable[[], matplotlib.figure.Figure], kind: str = ""
 ) -> Figure:
     """Draw a figure as SVG and PNG: the same bytes for the same drawing, and no global state changed."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80]
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80]  # a file name on every system
     contents = {}
+    # Salt: else ids in an SVG are random.
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": slug}), warnings.catch_warnings():
+        # Names in scripts that the font lacks: boxes are drawn.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         drawing = draw()
         for form, options in _METADATA.items():
@@ -124,6 +127,7 @@ def make_figure(
 
 def one_axes(size: tuple[float, float] = SIZE) -> tuple[matplotlib.figure.Figure, Axes]:
     """A figure with one pair of axes."""
+    # Not pyplot, which keeps figures and picks a screen.
     drawing = matplotlib.figure.Figure(figsize=size, layout="constrained")
     return drawing, drawing.add_subplot()
 
@@ -167,7 +171,7 @@ def set_label_axis(axes: Axes, fractions: Sequence[float], ticks: Sequence[str],
     axes.set_xlim(min(fractions) / EDGE, max(fractions) * EDGE)
     axes.xaxis.set_major_locator(FixedLocator(list(fractions)))
     axes.xaxis.set_major_formatter(FixedFormatter(_thinned(fractions, ticks)))
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_locator(NullLocator())  # log axes draw ticks at 2..9 of their own
     axes.set_xlabel(name, color=INK)
 
 
@@ -177,7 +181,7 @@ def set_value_axis(axes: Axes, name: str, limits: tuple[float, float], chance: f
     axes.set_ylim(*limits)
     if chance is not None and limits[0] < chance < limits[1]:
         axes.axhline(chance, color="#888888", linewidth=1, linestyle=":")
-        right = axes.get_xlim()[1] / 1.02
+        right = axes.get_xlim()[1] / 1.02  # a factor: the axis is logarithmic
         axes.text(right, chance, "chance", ha="right", va="bottom", color=SOFT, fontsize=9)
     style_axes(axes)
 
@@ -188,7 +192,7 @@ def value_limits(values: Sequence[float | None], margin: float = 0.03) -> tuple[
     if not known:
         return 0.0, 1.0
     room = max(margin, 0.06 * (max(known) - min(known)))
-    return max(0.0, min(known) - room), min(1.01, max(known) + room)
+    return max(0.0, min(known) - room), min(1.01, max(known) + room)  # 1.01: a marker at 1 is not cut
 
 
 def style_axes(axes: Axes) -> None:
@@ -216,7 +220,7 @@ def _thinned(fractions: Sequence[float], ticks: Sequence[str]) -> list[str]:
     """The tick labels, less those that would run into the next one on the right."""
     width = axis_width(fractions)
     kept, right = [""] * len(ticks), math.inf
-    for i in reversed(range(len(ticks))):
+    for i in reversed(range(len(ticks))):  # from the right: the largest share of labels keeps its tick
         position = math.log(fractions[i]) / width
         if right - position >= TICK_GAP:
             kept[i], right = ticks[i], position

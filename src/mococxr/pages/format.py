@@ -36,7 +36,7 @@ def threshold(value: float | None) -> str:
 
 def percent(fraction: float) -> str:
     """`0.0625` -> `6.25 %`."""
-    return f"{100 * fraction:.6g} %"
+    return f"{100 * fraction:.6g} %"  # 6 digits: 0.0625 must not become 6.2 %
 
 
 def share(value: float | None) -> str:
@@ -53,7 +53,7 @@ def p_value(p: float | None) -> str:
     """A p-value; one that rounds to 0 is given as a bound."""
     if p is None:
         return UNDEFINED
-    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"  # 0.0005 is the first that rounds to 0.001
 
 
 def dash(value: Any, form: Callable[[Any], str] = number) -> str:
@@ -103,9 +103,9 @@ def span(values: Iterable[float | None], dash: str = " to ") -> str:
 
 def fact(value: Any) -> str:
     """Any recorded fact as text; None or nothing -> `not recorded`."""
-    if value is None or value in ("", [], {}):
+    if value is None or value in ("", [], {}):  # 0 and False are facts
         return NOT_RECORDED
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # before int, which bool is
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"

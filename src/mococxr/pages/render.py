@@ -107,10 +107,12 @@ def render(template: str, form: Literal["html", "md"] = "html", *, styles: str =
         values: what the template and `base` show: `title`, `eyebrow`, `lead`, `alerts`, and the template's own.
     """
     environment = _environment(form)
+    # Macros of one form under one name: one template serves both.
     values["page"] = environment.get_template(f"pages/{form}.j2").module
     values["base"] = f"pages/base.{form}.j2"
     style = Markup("".join(_read(name) for name in (STYLES, styles) if name))
     text = environment.get_template(template).render(style=style, **{"alerts": [], "eyebrow": "", **values})
+    # Blocks that are left out leave blank lines.
     return text if form == "html" else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -119,9 +121,9 @@ def _environment(form: Literal["html", "md"]) -> jinja2.Environment:
     """Of HTML or of Markdown; it keeps the templates that it has compiled."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read),
-        autoescape=True,
+        autoescape=True,  # names of arms and findings come from users
         finalize=_unbroken if form == "html" else _markdown,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, not a blank
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -138,6 +140,7 @@ def _bar_of(interval: tuple[float, float, float], reach: float) -> IntervalBar:
 
 def escape_markdown(text: str) -> str:
     """Text from users (arms, targets, reasons) as plain text: no markup, no HTML, no broken table rows."""
+    # | would end a cell, $ begins a formula on GitHub.
     marked = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", " ".join(text.split()))
     return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -148,10 +151,12 @@ def _read(name: str) -> str:
 
 def _unbroken(value: Any) -> Any:
     """No line break between a number and its unit."""
+    # Markup is code: left alone.
     return value.replace(" %", "\u00a0%").replace(" px", "\u00a0px") if type(value) is str else value
 
 
 def _markdown(value: Any) -> Any:
+    # What is marked up is escaped already.
     return value if hasattr(value, "__html__") else Markup(escape_markdown(str(value)))
 
 

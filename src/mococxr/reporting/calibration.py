@@ -17,6 +17,7 @@ OF = 1000
 
 def calibration(study: StudyResults) -> dict[str, Any]:
     """Calibration and operating point of the cells of the verdicts: a summary, sentences, and tables that have rows."""
+    # The verdicts' cells alone: the others are in the files.
     rows = [row for target in study.targets for row in headline_cells(study, "calibration", target)]
     points = [row for row in rows if row["sensitivity"] is not None]
     unit, first = units(study), rows[0]
@@ -32,7 +33,7 @@ def calibration(study: StudyResults) -> dict[str, Any]:
     if any(row["lr_positive"] is not None or row["observed_expected"] is not None for row in rows):
         tables.append(("Ratios (calibration.csv)", _ratios(study, rows)))
     spread = [row for target in study.targets for row in headline_cells(study, "decisions", target)]
-    if any(row["classifiers"] > 1 for row in spread):
+    if any(row["classifiers"] > 1 for row in spread):  # of one classifier there is no spread
         tables.append(("Over all label subsets and pretraining runs (decisions.csv)", _spread(study, spread)))
     if points and study.rows("threshold_differences"):
         tables.append(("Arm less reference at their thresholds (threshold_differences.csv)", _differences(study)))
@@ -83,8 +84,8 @@ def _lines(study: StudyResults, rows: list[Row], unit: str) -> list[str]:
 
 def _confusion(row: Row, unit: str) -> Table:
     """What is called and what is there, of `OF` units at the prevalence of the test set."""
-    with_it = round(OF * row["prevalence"])
-    without = OF - with_it
+    with_it = round(OF * row["prevalence"])  # whole units, so that the table adds up
+    without = OF - with_it  # the difference, not a second rounding
     true_positives, true_negatives = round(with_it * row["sensitivity"]), round(without * row["specificity"])
     rows = [
         ["Called positive", f"{true_positives:,} TP", f"{without - true_negatives:,} FP"],
@@ -131,6 +132,7 @@ def _threshold(study: StudyResults, rows: list[Row]) -> Table:
         "PPV": lambda row: fmt.share_interval(row, "ppv"),
         "NPV": lambda row: fmt.share_interval(row, "npv"),
     }
+    # PPV and NPV hold for this share alone.
     common = {row["target"]: row["prevalence"] for row in rows if row["prevalence"] is not None}
     shares = "; ".join(f"{target} {fmt.share(value)}" for target, value in common.items())
     note = (

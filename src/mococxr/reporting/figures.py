@@ -56,6 +56,7 @@ def _draw_curve(
     fractions = study.fractions(target)
     handles, labels = [], []
     for style in _styles(study, drawing.axis_width(fractions)):
+        # A line joins points in this order.
         rows = sorted(study.rows("cells", target=target, mode=mode, arm=style.arm), key=lambda row: row["fraction"])
         if rows:
             handles.append(_draw_arm(axes, style, rows, measure, ends))
@@ -83,9 +84,10 @@ def _styles(study: StudyResults, width: float = 1.0) -> list[ArmStyle]:
 
 
 def _draw_arm(axes: Axes, style: ArmStyle, rows: list[Row], measure: str, ends: tuple[str, str]) -> Any:
-    xs = [row["fraction"] * style.shift for row in rows]
+    xs = [row["fraction"] * style.shift for row in rows]  # a factor, since the axis is logarithmic
     lows, highs = (drawing.gaps([row[end] for row in rows]) for end in ends)
     axes.fill_between(xs, lows, highs, color=style.colour, alpha=0.13, linewidth=0)
+    # A band alone hides single points between undefined ones.
     axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.3, alpha=0.8)
     return drawing.line(axes, xs, [row[measure] for row in rows], style)
 
@@ -128,10 +130,10 @@ def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure
             axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.2, alpha=0.7)
             look: dict[str, Any] = {"linewidth": 1.8, "markersize": 6, "markeredgewidth": 0.8}
             if _draw_smooth(axes, style, study.rows("smooth_calibration", **{k: points[0][k] for k in CELL_KEYS})):
-                look["linestyle"] = "none"
+                look["linestyle"] = "none"  # the smooth curve is the line; bins stay as points
             handles.append(drawing.line(axes, xs, [row["observed"] for row in points], style, **look))
             labels.append(style.label)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))  # a little beyond 0 and 1, where markers would be cut
     axes.set_xlabel("predicted probability", color=drawing.INK)
     axes.set_ylabel("observed frequency", color=drawing.INK)
     drawing.style_axes(axes)
@@ -167,6 +169,7 @@ def _draw_decisions(study: StudyResults, rows: list[Row]) -> matplotlib.figure.F
     figure, axes = drawing.one_axes()
     axes.axhline(0, color="#888888", linewidth=1)
     handles, labels = [], []
+    # The same for all arms: it depends on the labels alone.
     everyone = {row["threshold"]: row["all_positive"] for row in rows}
     handles += axes.plot(*zip(*sorted(everyone.items()), strict=True), color="#888888", linewidth=1.4, linestyle=":")
     labels.append("all called positive")
@@ -203,7 +206,7 @@ def _draw_run(health: Row) -> matplotlib.figure.Figure:
     figure = matplotlib.figure.Figure(figsize=WIDE, layout="constrained")
     for number, (name, title) in enumerate(LOG.items()):
         axes = figure.add_subplot(2, 2, number + 1)
-        entries = [entry for entry in health["log"] if entry[name] is not None]
+        entries = [entry for entry in health["log"] if entry[name] is not None]  # kNN is measured at some steps only
         steps, values = [entry["step"] for entry in entries], [entry[name] for entry in entries]
         axes.plot(steps, values, color=drawing.COLOURS[0], linewidth=1.6)
         axes.set_title(title, fontsize=10.5, color="#222222", loc="left")
@@ -218,7 +221,7 @@ def _draw_run(health: Row) -> matplotlib.figure.Figure:
         elif name == "loss":
             _draw_loss_levels(axes, health)
         elif name == "contrast_accuracy":
-            axes.set_ylim(-0.03, 1.03)
+            axes.set_ylim(-0.03, 1.03)  # an accuracy, 0 to 1
     return figure
 
 

@@ -84,7 +84,7 @@ def arm_label(study: StudyResults, arm: str) -> str:
     """An arm's name as it is spelt in print (`moco` -> `MoCo`), unless that would make two arms one."""
     proper = PROPER_NAMES.get(arm.lower(), arm)
     same = [other for other in study.values("arm") if PROPER_NAMES.get(other.lower(), other) == proper]
-    return proper if len(same) < 2 else arm
+    return proper if len(same) < 2 else arm  # arms `moco` and `MoCo` must stay apart
 
 
 def pair_label(study: StudyResults, row: Row, against: str = " / ") -> str:
@@ -103,7 +103,7 @@ def labels_used(study: StudyResults, target: str, fraction: float, mode: str | N
     images, patients = (fmt.span([trial[f"train_{unit}"] for trial in trials]) for unit in ("images", "patients"))
     labels = "all labels" if fraction == 1 else f"{fmt.percent(fraction)} of the labels"
     used = f"{labels} ({images} images" + (f", {patients} patients)" if study.patients_known else ")")
-    chosen = study.facts["validation_labels"].get(mode, 0)
+    chosen = study.facts["validation_labels"].get(mode, 0)  # labels that chose a checkpoint count as labels used
     return used + (f" and {chosen:,} validation labels" if chosen else "")
 
 
@@ -157,6 +157,7 @@ def headline_row(study: StudyResults, target: str, table: str = "differences") -
 
     def distance(row: Row) -> tuple[bool, bool, bool, float]:
         names = ("mode", "arm", "fraction")
+        # Tuples compare from the left: mode, arm, fraction, then the smallest.
         return (*(row[name] != primary[name] for name in names), row["fraction"])
 
     row = min(rows, key=distance)
@@ -184,7 +185,7 @@ def why_exploratory(study: StudyResults) -> str:
     if not study.facts.get("prespecified"):
         return ""
     row = next(row for row in study.differences if study.facts["primary"].items() <= row.items())
-    if row["p_holm"] is None:
+    if row["p_holm"] is None:  # too few patients, or no interval
         return "the primary comparison was not tested"
     return "the primary comparison shows no difference" if row["p_holm"] >= 0.05 else ""
 
@@ -200,6 +201,7 @@ def _verdict(study: StudyResults, target: str) -> Verdict:
     if row is None:
         return Verdict(target, primary, "undefined", "Nothing compared", _alone(study, target), [])
     word = row["verdict"]
+    # No interval is shown where nothing may be concluded.
     over, missing = _over(study, row) if word in STATES else ([], "")
     chip = word.capitalize()
     if word in ("better", "worse"):
@@ -230,7 +232,7 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
         word = "better" if row[low] > 0 else "worse" if row[high] < 0 else "no difference shown"
         text = fmt.interval(row, "difference", sign=True, ends=(low, high))
         over.append(Over(label, text, (row["difference"], row[low], row[high]), word))
-    if len(over) < 2:
+    if len(over) < 2:  # one draw and one run
         return over, "Label subsets and pretraining runs are not included."
     if runs < 2:
         return over, "Other pretraining runs are not included."
@@ -271,7 +273,7 @@ def _alone(study: StudyResults, target: str) -> str:
     defined = [row for row in study.rows("cells", target=target) if row["auroc"] is not None]
     if not defined:
         return "No cell of this target is defined; the reasons are listed below."
-    row = min(defined, key=lambda row: row["fraction"])
+    row = min(defined, key=lambda row: row["fraction"])  # few labels are what the study is about
     limits = fmt.between(row, "low", "high")
     within = f" ({interval_name(study)} {limits})" if limits else ""
     used = labels_used(study, target, row["fraction"], row["mode"])
@@ -284,7 +286,7 @@ def _alone(study: StudyResults, target: str) -> str:
 def differences(study: StudyResults, target: str) -> dict[str, Any] | None:
     """The paper's table of one target: a row for each comparison of two arms, a column for each fraction."""
     ends = [abs(row[end]) for row in study.differences for end in ("low", "high") if row[end] is not None]
-    reach = 1.05 * max([*ends, 0.01])
+    reach = 1.05 * max([*ends, 0.01])  # one scale for all cells of a target; 5 % of air
     fractions = study.fractions(target)
     pairs = dict.fromkeys((row["mode"], row["arm"], row["against"]) for row in study.rows("differences", target=target))
     rows = [
@@ -356,6 +358,7 @@ def seen_splits(study: StudyResults, arm: str) -> list[str]:
     Test patients of the training store count only where they are judged: not where another store is.
     """
     pretrained_on = study.facts["arms"][arm]["pretrained_on"]
+    # Names of splits of other stores mean other patients.
     if pretrained_on is None or pretrained_on["source"] != study.facts["store"]["source"]:
         return []
     splits = pretrained_on["splits"]
@@ -367,7 +370,7 @@ def seen_splits(study: StudyResults, arm: str) -> list[str]:
 def _leaks(study: StudyResults) -> Iterator[Alert]:
     for text in study.facts["warnings"]:
         for mark, title in SEEN.items():
-            if text.startswith(mark):
+            if text.startswith(mark):  # studies/provenance.py writes these marks: the two must agree
                 yield Alert(title, text.removeprefix(mark))
     for arm in study.values("arm"):
         if seen := " and ".join(seen_splits(study, arm)):

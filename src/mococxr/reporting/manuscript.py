@@ -80,6 +80,7 @@ def _data(study: StudyResults) -> list[str]:
 
     def of(counts: Row) -> str:
         """`301 images of 144 patients`."""
+        # `counted` writes lists; here it stands in a sentence.
         text = counted(counts, known).replace(" images, ", " images of ")
         return text.replace("of patients unknown", "(patients unknown)")
 
@@ -93,6 +94,7 @@ def _data(study: StudyResults) -> list[str]:
             parts.append(f"{store[name]:,} further files {why} and were left out.")
     named = (("train", "training"), ("val", "validation"), ("test", "test"))
     splits = "; ".join(f"{word}, {of(store['splits'][name])}" for name, word in named)
+    # Claimed only where identifiers can show it.
     apart = ", so that no patient is in two parts" if study.patients_known else ""
     parts.append(f"They were divided ({fmt.fact(store['split_rule'])}){apart}: {splits}.")
     if study.external:
@@ -124,11 +126,13 @@ def _encoder(study: StudyResults, arm: str) -> str:
 def _training(study: StudyResults) -> list[str]:
     how = " and ".join(MODES[mode].trained for mode in study.values("mode"))
     shares = fmt.join_words([fmt.percent(fraction) for fraction in sorted(study.values("fraction"))])
+    # Draws differ by fraction: at 1 there is one.
     trials = study.frames["trials"].group_by("target", "fraction").n_unique()
     text = (
         f"{fmt.first_upper(how)}, with {shares} of the labelled training patients and "
         f"{fmt.span(trials['draw'])} label subsets per share, the same for every encoder."
     )
+    # Labels that chose checkpoints are labels used.
     used = [f"{n:,} ({MODES[mode].name.lower()})" for mode, n in study.facts["validation_labels"].items()]
     return [text, f"Labels of validation images used in training: {fmt.join_words(used)}."]
 
@@ -144,7 +148,7 @@ def _statistics(study: StudyResults) -> list[str]:
     if study.differences:
         how = f" ({pairs})" if (pairs := _methods_of(study.differences)) else ""
         parts.append(f"Encoders were compared on the same test patients and the same label subsets{how}.")
-    if study.facts.get("prespecified"):
+    if study.facts.get("prespecified"):  # the order of tests is part of the method (gatekeeping)
         parts.append(
             f"The primary comparison, named in advance ({primary_words(study)}), was tested first at a two-sided level of "
             "0.05; the others only where it was significant, with P values adjusted by Holm over them (serial gatekeeping)."
@@ -238,7 +242,7 @@ def _further(study: StudyResults, row: Row) -> list[str]:
             difference = fmt.signed(variance["difference"])
             parts.append(f"Over patients, label subsets and runs together ({used}): {difference} ({over}).")
     parts += [saved_words(study, saved) for saved in study.rows("labels_saved", **pair) if saved["words"]]
-    both = [cell, cell | {"arm": row["against"]}]
+    both = [cell, cell | {"arm": row["against"]}]  # the arm first, then its reference
     for point in [point for keys in both for point in study.rows("calibration", **keys)]:
         texts = [f"Brier score {fmt.interval(point, 'brier')}"] if point["brier"] is not None else []
         if point["sensitivity"] is not None and point["specificity"] is not None:
@@ -310,7 +314,7 @@ def checklist(study: StudyResults) -> Table:
         ),
         ("23a", "–", "Performance in groups of patients", TITLES["subgroups"], grouped),
     ]
-    rows = [list(item[:4]) for item in items if item[4]]
+    rows = [list(item[:4]) for item in items if item[4]]  # only what this study answers
     return Table(["TRIPOD+AI", "CLAIM 2024", "What it asks, in short", "Answered in"], rows, 4, CITED)
 
 

@@ -28,6 +28,7 @@ def runs_with_health(study: StudyResults) -> list[tuple[str, Row]]:
     """`MoCo, run 2` (the arm alone where it has one run) and the health of each run that recorded any."""
     pairs = []
     for arm in study.values("arm"):
+        # A run without a log has none.
         records = [run["health"] for run in study.facts["arms"][arm]["runs"] if run["health"] is not None]
         label = arm_label(study, arm)
         pairs += [(f"{label}, run {i + 1}" if len(records) > 1 else label, health) for i, health in enumerate(records)]
@@ -60,8 +61,10 @@ def pretraining(study: StudyResults) -> dict[str, Any]:
 def _last(health: Row, measure: str, digits: int) -> str:
     """The last known value of a measure of a run."""
     logged = [entry[measure] for entry in health["log"] if entry.get(measure) is not None]
+    # Not every step measures everything.
     value = health.get(measure) if health.get(measure) is not None else next(reversed(logged), None)
     text = fmt.DASH if value is None else f"{value:.{digits}f}"
+    # A loss alone tells nothing: ln(K + 1) depends on the queue.
     chance = chance_loss(health) if measure == "loss" and value is not None else None
     return f"{text} (chance {chance:.2f})" if chance else text
 
@@ -192,6 +195,7 @@ def _flow(study: StudyResults) -> Table:
 
 def _demographics(study: StudyResults) -> Table:
     """Sex, view, device and age of the same images."""
+    # A column that nobody knows is left out.
     texts = [name for name in ("sex", "view", "device") if study.frames["flow"][name].count()]
     columns = _FLOW | {name.capitalize(): name for name in texts}
     columns["Age (quartiles)"] = lambda row: (

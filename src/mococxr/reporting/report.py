@@ -29,17 +29,18 @@ def write_report(folder: Path) -> Path:
     from mococxr.pages.render import render
     from mococxr.reporting import figures as draw
 
-    study = read_results(folder)
+    study = read_results(folder)  # all is read before anything is written
     curves, reliability, runs = draw.draw_curves(study), draw.draw_reliability(study), draw.draw_runs(study)
     calibrated = [*reliability, *draw.draw_decisions(study)]
     values = _values(study) | {"curves": curves, "calibrated": calibrated, "runs": runs}
+    # Before any file: an error leaves the old page.
     html, markdown = (render("reporting/body.j2", form, html=form == "html", **values) for form in ("html", "md"))
     drawn = [figure for by_target in curves.values() for part in by_target.values() for figure in part]
     for figure in [*drawn, *calibrated, *runs]:
         atomic_write(study.path / "figures" / f"{figure.name}.svg", figure.svg)
         atomic_write(study.path / "figures" / f"{figure.name}.png", figure.png)
     atomic_write(study.path / "report.md", markdown)
-    atomic_write(study.path / "report.html", html)
+    atomic_write(study.path / "report.html", html)  # last: `folder.is_finished` takes it for the end of a study
     return study.path / "report.html"
 
 
@@ -67,7 +68,7 @@ def _values(study: StudyResults) -> dict[str, Any]:
         "lead": headline.subtitle(study),
         "alerts": headline.alerts(study),
         "verdicts": verdicts,
-        "reach": 1.05 * max([*ends, 0.01]),
+        "reach": 1.05 * max([*ends, 0.01]),  # one scale for all verdicts; 0.01 where all ends are 0
         "arms": labels,
         "planned": [f"{target}: {plan['words']}" for target, plan in study.facts["planning"].items()],
         "facts": [

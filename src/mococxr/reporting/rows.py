@@ -63,7 +63,7 @@ def cell_key(row: Row) -> tuple[Any, ...]:
 def variance(study: StudyResults) -> dict[str, Any]:
     """What makes a difference uncertain: patients, draws of labels, pretraining runs (`variance.csv`)."""
     main = [row for target in study.targets if (row := headline_row(study, target, "variance"))]
-    defined = [row for row in main if _whole(row) > 0]
+    defined = [row for row in main if _whole(row) > 0]  # a variance of 0 has no shares
     spreads = {"Patients": "patients", "Subsets": "draws", "Runs": "runs", "Subset with run": "draw_x_run"}
     columns: Columns = {
         **of_pair(study),
@@ -90,7 +90,7 @@ def variance(study: StudyResults) -> dict[str, Any]:
 
 
 def _whole(row: Row) -> float:
-    return sum(row[name] or 0.0 for name in SOURCES)
+    return sum(row[name] or 0.0 for name in SOURCES)  # a source with one value is blank, and counts for nothing
 
 
 def _spread(part: float) -> str:
@@ -188,7 +188,7 @@ def comparisons(study: StudyResults, table: str) -> Table:
     }
     if any(row["margin_words"] for row in rows):
         columns["Against the margin"] = "margin_words"
-    methods = dict.fromkeys(row["method"] or fmt.NOT_RECORDED for row in rows)
+    methods = dict.fromkeys(row["method"] or fmt.NOT_RECORDED for row in rows)  # each once, in order
     return tabulate(rows, columns, 2, f"Method: {'; '.join(methods)}.")
 
 
@@ -216,6 +216,7 @@ def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
     few = [row["reason"] or row["words"] for row in study.differences if row["verdict"] == "too few"]
     lines += [f"Too little data in {few.count(why)} of {len(words)}: {why}" for why in dict.fromkeys(few)]
     summary = f"{len(words)} comparisons: {', '.join(counts)}"
+    # Verdicts are by unadjusted intervals.
     sure = [row["p_holm"] for row in study.differences if row["verdict"] in ("better", "worse")]
     if sure and None not in sure:
         left = sum(p < 0.05 for p in sure)
@@ -250,8 +251,9 @@ def subgroups(study: StudyResults) -> dict[str, Any]:
 
 def _subgroup_table(rows: list[Row], unit: str) -> Table:
     ends = [row[name] for row in rows for name in ("auroc", "low", "high") if row[name] is not None] or [0.0, 1.0]
-    margin = max(0.01, 0.05 * (max(ends) - min(ends)))
-    scale = (min(ends) - margin, max(ends) + margin)
+    margin = max(0.01, 0.05 * (max(ends) - min(ends)))  # one group alone would have a scale without a width
+    scale = (min(ends) - margin, max(ends) + margin)  # one for all rows: bars are compared by eye
+    # One reference a column (sex, age).
     largest = {row["attribute"]: row["auroc"] for row in rows if row["against_group"] == row["group"]}
     columns: Columns = {
         "": "attribute",
@@ -353,6 +355,6 @@ def undefined(study: StudyResults) -> Table:
     rows = [
         row | {"reason": study.reason(*cell_key(row)), "draw": "all"} for row in study.cells if row["auroc"] is None
     ]
-    whole = set(map(cell_key, rows))
+    whole = set(map(cell_key, rows))  # a cell without any number is listed once, not once a draw
     rows += [row for row in study.facts["undefined"] if cell_key(row) not in whole]
     return tabulate(rows, _cell_names(study) | {"Draw": "draw", "Reason": "reason"}, 6)
