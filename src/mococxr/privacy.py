@@ -122,7 +122,7 @@ class Key:
         if self.kept or not self.path.is_file() or _read_secret(self.path) != self.secret:
             return
         with files.lock(self.path):
-            # others' rows need the key.
+            # Rows that other runs recorded need the key.
             if self.lookup.is_file() and pl.read_csv(self.lookup, infer_schema=False).height > rows.height:
                 return
             self.lookup.unlink(missing_ok=True)  # the table first: a table without a key is refused by `open`

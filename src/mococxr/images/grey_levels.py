@@ -59,7 +59,7 @@ class Decoded:
 
 def sample(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Every n-th row and column (H', W'), a hundred thousand pixels or so: enough for shares."""
-    step = max(1, round((values.size / _SAMPLE) ** 0.5))
+    step = max(1, round((values.size / _SAMPLE) ** 0.5))  # in both directions
     return values[::step, ::step]
 
 
@@ -194,18 +194,19 @@ def to_eight_bits(
     """
     if grey.dtype == np.uint8:
         return Decoded(grey)
-    full = (1 << (16 - shift)) - 1
+    full = (1 << (16 - shift)) - 1  # all ones in the significant bits
     largest = int(grey.max()) >> shift
     highest = top if top is not None and largest <= top else full
-    values = np.minimum(np.arange(1 << 16) >> shift, highest)
+    values = np.minimum(np.arange(1 << 16) >> shift, highest)  # of every entry there can be: one look-up a pixel
     if white_is_zero:
         values = highest - values
     low, high = 0.0, float(highest)
     if window is not None:
         ends = np.percentile(values[grey], window)
-        if ends[1] > ends[0]:
+        if ends[1] > ends[0]:  # one value has nothing to stretch
             low, high = float(ends[0]), float(ends[1])
+    # Halves go up: np.rint rounds half of them down.
     table = np.floor(np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
     counts = np.bincount(sample(grey).ravel(), minlength=len(values))
-    narrow = window is None and extent(values / highest, counts) < HALF
+    narrow = window is None and extent(values / highest, counts) < HALF  # percentiles have stretched it otherwise
     return Decoded(table[grey], (NARROW,) if narrow else ())

@@ -91,6 +91,7 @@ def _guess(data: bytes) -> str:
 
 def _png(data: bytes) -> RasterHeader:
     """Walk the chunks: IHDR, sBIT and what says an orientation are read, IEND must be there."""
+    # IHDR comes first: signature 8, length 4, kind 4 bytes.
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     shift, at = 0, 8
     orientations: dict[bytes, int] = {}
@@ -104,7 +105,7 @@ def _png(data: bytes) -> RasterHeader:
             orientations[b"eXIf"] = _exif_orientation(body)
         elif body:
             orientations |= _told_in_text(kind, body)
-        at += 12 + length
+        at += 12 + length  # length, kind and CRC take 12 bytes
         if at > len(data):
             raise ImageError(CUT_SHORT)
         if kind == b"IEND":
@@ -152,6 +153,7 @@ def _jpeg(data: bytes) -> RasterHeader:
             raise ImageError("damaged JPEG: no marker where one must be")
         if kind == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
             orientation = _exif_orientation(data[at + 10 : at + 2 + length])
+        # Frame headers (T.81 table B.1), less DHT, JPG and DAC.
         elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             depth, height, width = struct.unpack_from(">BHH", data, at + 4)
             if depth != 8:
@@ -175,17 +177,18 @@ def _bmp(data: bytes) -> RasterHeader:
         raise ImageError(CUT_SHORT)
     if head not in (12, 40, 52, 56, 64, 108, 124):
         raise ImageError(f"a bitmap with a header of {head} bytes, which is not read: save it as PNG")
-    return RasterHeader("BMP", abs(width), abs(height))
+    return RasterHeader("BMP", abs(width), abs(height))  # a negative height says that the first row is the top
 
 
 def _tiff(data: bytes) -> RasterHeader:
     """Read the first directory; a second page is refused unless it is a reduced copy or a mask."""
     pages = read_tags(data)
+    # Bit 0: reduced copy, bit 2: mask (TIFF 6.0).
     images = [page for page in pages if not page.first("NewSubfileType", 0) & 0b101]
     if len(images) > 1:
         raise ImageError(f"a TIFF of {len(images)} pages: save each image as a file of its own")
     page = pages[0]
-    bits = max(page.values.get("BitsPerSample") or (1,))
+    bits = max(page.values.get("BitsPerSample") or (1,))  # 1 is the standard's default
     kind = page.first("SampleFormat", 1)
     if kind != 1:
         words = {2: "signed", 3: "floating-point"}.get(kind, "unknown")
@@ -211,7 +214,7 @@ def _tiff(data: bytes) -> RasterHeader:
 def _check_deep(page: TiffTags) -> None:
     """Refuse the layouts of more than 8 bits that the decoder would read wrongly without a word."""
     samples = page.first("SamplesPerPixel", 1)
-    if samples > 1 and page.first("PlanarConfiguration", 1) == 2:
+    if samples > 1 and page.first("PlanarConfiguration", 1) == 2:  # 2: one plane a colour
         raise ImageError("a TIFF of more than 8 bits stored plane by plane: save it with interleaved samples")
     if page.first("PhotometricInterpretation", 1) not in (0, 1, 2) or samples not in (1, 3, 4):
         raise ImageError("a TIFF of more than 8 bits that is neither grey nor RGB")
@@ -225,6 +228,7 @@ def _declared_top(page: TiffTags, bits: int) -> int | None:
     if bits <= 8:
         return None
     highest = max(page.values.get("MaxSampleValue") or (0,))
+    # More than 8 bits are declared.
     return (1 << max(int(highest).bit_length(), 9)) - 1 if 0 < highest < 1 << bits else None
 
 
@@ -240,6 +244,7 @@ def _check_strips(page: TiffTags, size: int) -> None:
 def _exif_orientation(data: bytes) -> int:
     """Read the orientation 1..8 of an Exif block; 1 where it has none or is damaged."""
     try:
+        # An Exif block is a TIFF directory.
         return _valid(read_tags(data.removeprefix(b"Exif\0\0"))[0].first("Orientation", 1))
     except (ImageError, struct.error):
         return 1
@@ -259,14 +264,15 @@ def _webp(data: bytes) -> RasterHeader:
     orientation = 1
     if kind == b"VP8X":
         flags, right, bottom = struct.unpack_from("<I3s3s", data, 20)
-        if flags & 2:
+        if flags & 2:  # RFC 9649, 2.7: bit 1 animation, bit 3 Exif
             raise ImageError("an animated WebP: save each image as a file of its own")
-        width, height = (int.from_bytes(side, "little") + 1 for side in (right, bottom))
+        width, height = (int.from_bytes(side, "little") + 1 for side in (right, bottom))  # stored less 1, in 24 bits
         orientation = _exif_orientation(_riff_chunk(data, b"EXIF")) if flags & 8 else 1
     elif kind == b"VP8L":
         sides = struct.unpack_from("<I", data, 21)[0]
-        width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
+        width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1  # stored less 1, in 14 bits each
     elif kind == b"VP8 ":
+        # The upper 2 bits are a scale for showing.
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
         raise ImageError("damaged WebP: it does not begin with a picture")
@@ -282,7 +288,7 @@ def _riff_chunk(data: bytes, name: bytes) -> bytes:
         kind, size = struct.unpack_from("<4sI", data, at)
         if kind == name:
             return data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
+        at += 8 + size + size % 2  # chunks are filled up to even lengths
     return b""
 
 
@@ -310,11 +316,11 @@ def _codestream(data: bytes) -> tuple[int, int]:
         if at + 8 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, at)
-        head = 16 if length == 1 else 8
+        head = 16 if length == 1 else 8  # T.800 I.4: 1 is followed by 64 bits of length, 0 runs to the end
         size = struct.unpack_from(">Q", data, at + 8)[0] if length == 1 else length or len(data) - at
         if size < head or at + size > len(data):
             raise ImageError(CUT_SHORT)
-        if kind == b"jp2h" and b"pclr" in data[at : at + min(size, _MAX_TEXT)]:
+        if kind == b"jp2h" and b"pclr" in data[at : at + min(size, _MAX_TEXT)]:  # indices would be taken for grey
             raise ImageError("a JPEG 2000 with a palette: save it without")
         if kind == b"jp2c":
             streams.append((at + head, at + size))
@@ -326,7 +332,7 @@ def _codestream(data: bytes) -> tuple[int, int]:
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """Refuse by the header alone: too large to be safe, too small to be an image."""
-    if width * height > max_pixels:
+    if width * height > max_pixels:  # before anything is allocated
         raise ImageError(f"{width:,} x {height:,} pixels: over the limit of {max_pixels:,} pixels")
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width} x {height} pixels: too small for an image (at least {MIN_SIDE} a side)")

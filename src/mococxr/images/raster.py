@@ -44,7 +44,7 @@ def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: i
     header = read_header(data)
     check_size(header.width, header.height, max_pixels)
     if header.format == "TIFF" and header.orientation != 1:
-        data = unturned(data)
+        data = unturned(data)  # the decoder would turn each tile by itself
     grey = _to_grey(decode_opencv(data), header.associated_alpha)
     eight = to_eight_bits(grey, header.shift, header.top, header.white_is_zero, window)
     return replace(eight, pixels=np.ascontiguousarray(_upright(eight.pixels, header.orientation)))
@@ -65,6 +65,7 @@ def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
     short = min(height, width)
     if short == size:
         return image
+    # cv2 takes (width, height).
     shape = (max(size, round(width * size / short)), max(size, round(height * size / short)))
     return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if size < short else cv2.INTER_LINEAR)
 
@@ -73,8 +74,8 @@ def _to_grey(pixels: np.ndarray, associated_alpha: bool) -> np.ndarray:
     """Luma (ITU-R BT.601) of what is seen over black; three equal channels give exactly that channel."""
     if pixels.ndim == 2:
         return pixels
-    grey = cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
-    if pixels.shape[2] < 4 or associated_alpha:
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)  # OpenCV's order is blue, green, red
+    if pixels.shape[2] < 4 or associated_alpha:  # colours times their alpha are already over black
         return grey
     alpha, full = pixels[..., 3], np.iinfo(pixels.dtype).max
     if alpha.min() == full or alpha.max() == 0:
@@ -84,7 +85,7 @@ def _to_grey(pixels: np.ndarray, associated_alpha: bool) -> np.ndarray:
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
     """Apply an Exif orientation: 5..8 lie on their side, 2, 4, 5 and 7 are mirrored as well."""
-    if orientation >= 5:
+    if orientation >= 5:  # Exif 5..8: rows and columns change places
         image = image.T
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
@@ -102,7 +103,7 @@ def decode_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
     Raises:
         ImageError: the decoder refused the data, or said that they are damaged.
     """
-    with caught_stderr() as messages:
+    with caught_stderr() as messages:  # libjpeg goes on after damage, and says so there alone
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         except cv2.error as error:
@@ -135,7 +136,7 @@ def caught_stderr() -> Iterator[list[str]]:
     with _native_stderr:
         caught = _catcher(os.getpid())
         try:
-            kept = os.dup(2)
+            kept = os.dup(2)  # the descriptor itself: native code knows no sys.stderr
         except OSError:  # standard error is closed: there is nothing to catch
             yield messages
             return
@@ -146,7 +147,7 @@ def caught_stderr() -> Iterator[list[str]]:
             os.dup2(kept, 2)
             os.close(kept)
             if length := os.fstat(caught).st_size:
-                messages.append(os.pread(caught, length, 0).decode(errors="replace"))
+                messages.append(os.pread(caught, length, 0).decode(errors="replace"))  # pread moves no offset
                 os.ftruncate(caught, 0)
 
 

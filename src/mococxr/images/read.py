@@ -89,12 +89,13 @@ def read_bytes(path: Path, root: Path | None = None) -> bytes:
         ImageError: absent, a folder or a device, not readable, over 1 GiB, or a link that leaves `root`.
     """
     try:
+        # Links first: a name inside may lead out.
         if root is not None and not _inside(os.path.realpath(path), _real(os.fspath(root))):
             raise ImageError(LEADS_OUT)
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise ImageError("a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise ImageError("not a regular file (a device, pipe or socket)")
         if status.st_size > MAX_BYTES:
             raise ImageError(f"{status.st_size:,} bytes: over the limit of {MAX_BYTES:,}")
@@ -115,4 +116,5 @@ def _real(root: str) -> str:
 
 
 def _inside(path: str, folder: str) -> bool:
+    # With the separator: /data2 is not in /data.
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -16,15 +16,15 @@ CUT = "truncated: the compressed pixel data end before the image does"
 MAX_SCANS = 100
 """Passes over a JPEG above which it is refused: each costs the decoder as much time as the whole image, and takes 100 bytes.
 Progressive files have 10 or so, those with most some 40."""
-END = b"\xff\xd9"
+END = b"\xff\xd9"  # EOI of T.81 and T.87, EOC of T.800: one code
 """The end marker of a stream."""
 _PADDING = b"\0\xff \r\n"
 """Bytes with which writers fill up behind it."""
-J2K, JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"
+J2K, JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"  # SOC and SIZ; the signature box of a file
 MAX_PARTS = 50_000
 """Segments, boxes or chunks of a file; a hostile one may have millions."""
 _MOST_PARTS = 1 << 18
-_PART = b"\xff\x90"
+_PART = b"\xff\x90"  # SOT
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
@@ -83,9 +83,11 @@ def _jpeg(frame: bytes) -> Stream:
         marked |= (kind == 0xE0 and frame[at + 4 : at + 8] == b"JFIF") or (
             kind == 0xEE and frame[at + 4 : at + 9] == b"Adobe"
         )
+        # Frame headers: T.81 table B.1, less DHT, JPG and DAC; F7 is that of T.87.
         if (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)) or kind == 0xF7:
             precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
             name = {0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}.get(kind, "JPEG")
+            # Above C2: hierarchical or arithmetic coding.
             if name == "JPEG" and (kind > 0xC2 or precision not in (8, 12)):
                 raise ImageError("a JPEG of a kind that no decoder here reads")
             check_scans(frame, at)
@@ -93,9 +95,9 @@ def _jpeg(frame: bytes) -> Stream:
                 "JPEG 12" if name == "JPEG" and precision == 12 else name,
                 rows, columns, samples, precision, names_colours=marked,
             )  # fmt: skip
-        if kind in (0xD9, 0xDA):
+        if kind in (0xD9, 0xDA):  # end or scan before any frame header
             raise ImageError(DAMAGED)
-        at += 2 + length
+        at += 2 + length  # the length counts itself, not the marker
     raise ImageError(DAMAGED)
 
 
@@ -137,9 +139,10 @@ def read_codestream(frame: bytes, start: int) -> Stream:
         struct.error: it ends before its header does.
         IndexError: the same.
     """
-    right, bottom, left, top, tile_w, tile_h = struct.unpack_from(">6I", frame, start + 8)
+    right, bottom, left, top, tile_w, tile_h = struct.unpack_from(">6I", frame, start + 8)  # SIZ, T.800 A.5.1
     samples = struct.unpack_from(">H", frame, start + 40)[0]
     depths = {frame[start + 42 + 3 * i] for i in range(samples)}
+    # Above 1: a component is subsampled.
     steps = {frame[start + 42 + 3 * i + j] for i in range(samples) for j in (1, 2)}
     if len(depths) != 1 or steps != {1} or right <= left or bottom <= top or not tile_w or not tile_h:
         raise ImageError("a JPEG 2000 stream whose components differ, or of no size")
@@ -148,12 +151,14 @@ def read_codestream(frame: bytes, start: int) -> Stream:
     at = start + 4 + struct.unpack_from(">H", frame, start + 4)[0]
     turned = False  # whether the components are turned into colours, by the coding style marker
     for _ in range(MAX_PARTS):
+        # SOT, SOD, EOC: the main header is over.
         if frame[at : at + 1] != b"\xff" or frame[at + 1] in (0x90, 0x93, 0xD9):
             break
         if frame[at + 1] == 0x52:
-            turned = frame[at + 8] == 1
+            turned = frame[at + 8] == 1  # COD, T.800 A.6.1: multiple component transformation
         at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
     depth = depths.pop()
+    # Ssiz (T.800 A.5.1): the bits less 1; the highest bit says that they are signed.
     return Stream(
         "JPEG 2000", bottom - top, right - left, samples, (depth & 127) + 1, depth > 127, turned and samples == 3
     )
@@ -183,7 +188,7 @@ def has_every_tile(data: bytes, start: int, end: int) -> bool:
             break
         tile, length = struct.unpack_from(">HI", data, at + 4)
         seen.add(tile)
-        at = at + length if length else data.rfind(END, at, end)
-        if length and (length < 14 or at >= end):
+        at = at + length if length else data.rfind(END, at, end)  # 0: the last part, up to EOC (T.800 A.4.2)
+        if length and (length < 14 or at >= end):  # a part has SOT (12 bytes) and SOD (2) at least
             return False
     return data[at : at + 2] == END and len(seen) >= -(-(right - left) // width) * -(-(bottom - top) // height)

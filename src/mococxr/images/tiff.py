@@ -16,7 +16,7 @@ _TIFF_TAGS = {
     284: "PlanarConfiguration", 324: "TileOffsets", 325: "TileByteCounts", 338: "ExtraSamples", 339: "SampleFormat",
 }  # fmt: skip
 _ORIENTATION = 274
-_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # BYTE, SHORT, LONG, LONG8
 _MAX_PAGES = 64
 _MAX_ENTRIES, _MAX_VALUES = 4096, 1 << 17
 """Entries of a directory and values of an entry beyond which a file is hostile."""
@@ -59,7 +59,7 @@ def _kind(data: bytes) -> tuple[str, bool]:
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise ImageError("not a TIFF directory")
-    return order, struct.unpack_from(order + "H", data, 2)[0] == 43
+    return order, struct.unpack_from(order + "H", data, 2)[0] == 43  # 42 in a TIFF, 43 in a BigTIFF
 
 
 def unturned(data: bytes) -> bytes:
@@ -90,14 +90,16 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, i
         tag, kind = struct.unpack_from(order + "HH", data, offset)
         if tag == _ORIENTATION:
             turned.append(offset)
+        # Of a tag given twice the first.
         if tag in _TIFF_TAGS and kind in _TIFF_TYPES and _TIFF_TAGS[tag] not in values:
             many = struct.unpack_from(word, data, offset + 4)[0]
             if many > _MAX_VALUES:
                 raise ImageError("damaged TIFF: an entry of more values than an image needs")
             size = struct.calcsize(_TIFF_TYPES[kind]) * many
             inside = offset + head
+            # What fits stands in the entry itself.
             where = inside if size <= entry - head else struct.unpack_from(word, data, inside)[0]
-            if many and where + size <= len(data):
+            if many and where + size <= len(data):  # values outside are as if the tag were absent
                 values[_TIFF_TAGS[tag]] = struct.unpack_from(f"{order}{many}{_TIFF_TYPES[kind]}", data, where)
     following = start + count * entry
     return TiffTags(values, tuple(turned)), struct.unpack_from(word, data, following)[0]

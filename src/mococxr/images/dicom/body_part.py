@@ -61,6 +61,6 @@ def names_chest(part: str) -> bool:
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     if re.sub(r"[\W_]", "", plain) in _NOTHING:
         return True
-    if _SPINE.search(plain) and not _SURE.search(plain):
+    if _SPINE.search(plain) and not _SURE.search(plain):  # before the chest: "thoracic spine" holds its word
         return False
     return bool(_CHEST.search(plain))

@@ -40,6 +40,7 @@ def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsi
     if stream.precision > 16:
         raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
     try:
+        # Fragments are filled up to even lengths (PS3.5 A.4).
         samples = _DECODERS[stream.kind](frame[: frame.rfind(END) + 2], stream, colours)
     except ImportError as error:
         raise ImageError(f"{stream.kind} pixel data: {_WAY_OUT}") from error
@@ -52,8 +53,9 @@ def decode_stream(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsi
 def _baseline(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
     """JPEG of 8 bits, by OpenCV's libjpeg-turbo; one that holds RGB and does not say so is told to."""
     if stream.samples == 3 and colours == "RGB" and not stream.names_colours:
+        # APP14, transform 0: else libjpeg takes it for YCbCr.
         frame = frame[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0" + frame[2:]
-    return decode_opencv(frame, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    return decode_opencv(frame, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)  # Exif means nothing inside DICOM
 
 
 def _gdcm(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:
@@ -79,7 +81,7 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
         except ImageError:
             if not zeros or kept == min(zeros, 2) - 1:
                 raise
-    if stream.samples > 1 and parameters["interleave_mode"] == 0:
+    if stream.samples > 1 and parameters["interleave_mode"] == 0:  # 0: one colour after another (T.87)
         planes = np.frombuffer(raw, _sample(stream))
         if planes.size != stream.samples * stream.rows * stream.columns:
             raise ImageError(CUT)
@@ -91,6 +93,7 @@ def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsigned
     """JPEG 2000 and high-throughput JPEG 2000, by OpenJPEG."""
     import openjpeg
 
+    # 0: a codestream without the boxes of a file.
     samples = _called(lambda: openjpeg.decode(frame[frame.find(J2K) :], j2k_format=0))
     if samples.dtype.itemsize > 2:
         raise ImageError(f"{stream.precision} bits a sample: this version reads up to 16")
@@ -153,8 +156,8 @@ def decode_rle(frame: bytes, rows: int, columns: int, samples: int, width: int) 
     Raises:
         ImageError: the segments are not those of such an image, or end early.
     """
-    many, *offsets = struct.unpack_from("<16I", frame)
-    if many != samples * width:
+    many, *offsets = struct.unpack_from("<16I", frame)  # PS3.5 G.5: a header of 64 bytes
+    if many != samples * width:  # one segment for each byte of a sample (PS3.5 G.2)
         raise ImageError(f"{DAMAGED}: {many} RLE segments where {samples * width} are needed")
     ends = [*offsets[1:many], len(frame)]
     planes = np.empty((samples, width, rows * columns), np.uint8)
@@ -179,11 +182,11 @@ def _unpack_bits(frame: bytes, at: int, end: int, size: int) -> NDArray[np.uint8
             part = frame[at + 1 : min(at + 2 + head, end)]
             at += 2 + head
         elif head > 128:
-            part = frame[at + 1 : at + 2] * (257 - head)
+            part = frame[at + 1 : at + 2] * (257 - head)  # PS3.5 G.3.2: -n + 1 copies, n as a signed byte
             at += 2
         else:  # 128 stands for nothing
             part = b""
             at += 1
         parts.append(part)
         length += len(part)
-    return np.frombuffer(b"".join(parts), np.uint8, size)
+    return np.frombuffer(b"".join(parts), np.uint8, size)  # a last run may go beyond: the padding of the segment

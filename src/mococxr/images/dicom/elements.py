@@ -58,7 +58,7 @@ class Elements:
         value = self.value_bytes(keyword)[0].strip(b" \0\r\n\t")
         if not value or len(value) > 1024:
             return None
-        if value.isascii() and b"\x1b" not in value:
+        if value.isascii() and b"\x1b" not in value:  # an escape switches the character set (ISO 2022)
             return value.decode("ascii")
         with _quiet():
             try:
@@ -111,10 +111,10 @@ class Elements:
         tag = _tag(keyword)
         if tag not in self._data:
             return []
-        element = self._data.get_item(tag, keep_deferred=True)
+        element = self._data.get_item(tag, keep_deferred=True)  # raw: pydicom converts on access, and may raise
         with _quiet():
             try:
-                if not isinstance(element, RawDataElement):
+                if not isinstance(element, RawDataElement):  # a sequence of undefined length is parsed with the file
                     return [Elements(item) for item in element.value] if element.VR == "SQ" else []
                 value = element.value or b""
                 if len(value) > 4 << 20:
@@ -187,13 +187,14 @@ def is_dicom(data: bytes) -> bool:
 def _is_first_element(data: bytes, order: str) -> bool:
     """Whether the bytes begin with an element of the groups 0, 2 or 8 that is explicit, or implicit and short."""
     group, element = struct.unpack_from(order + "HH", data)
-    if group not in (0, 2, 8) or element > 0x3000:
+    if group not in (0, 2, 8) or element > 0x3000:  # command, meta header, or the first group of a data set
         return False
     kind = data[4:6].decode("latin-1")
     if kind in EXPLICIT_VR_LENGTH_16:
         return bool(struct.unpack_from(order + "H", data, 6)[0] < 1024)
     if kind in EXPLICIT_VR_LENGTH_32:
-        return data[6:8] == b"\0\0"
+        return data[6:8] == b"\0\0"  # reserved behind a VR of 32-bit length (PS3.5 7.1.2)
+    # Implicit is little endian only (PS3.5 A.1).
     return order == "<" and (group, element) != (0, 0) and struct.unpack_from("<I", data, 4)[0] <= 256
 
 
@@ -224,7 +225,9 @@ def read_file(data: bytes, keywords: Iterable[str], inflated: int = _HEADER_INFL
 def _read(data: bytes, tags: list[BaseTag | int], inflated: int) -> DicomFile:
     """Meta header, then the body by its transfer syntax, or by its look where the file does not say."""
     stream = Metered(data)
+    # PS3.10 7.1: a preamble of 128 bytes, then DICM.
     stream.seek(132 if data[128:132] == b"DICM" else 4 if data[:4] == b"DICM" else 0)
+    # Always explicit, little endian (PS3.10 7.1).
     meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
     syntax = Elements(meta).text("TransferSyntaxUID")
     read_dataset(stream, True, True, stop_when=lambda tag, *_: tag >> 16 != 0)  # a command set: skipped
@@ -239,6 +242,7 @@ def _read(data: bytes, tags: list[BaseTag | int], inflated: int) -> DicomFile:
     def stop(tag: BaseTag, kind: str | None, length: int) -> bool:
         if tag in _PIXELS:
             pixels[:] = [Pixels(int(tag), stream.tell(), length, kind)]
+        # FFFE: items and their ends, not elements in order.
         return tag in _PIXELS or (tag >> 16 > 0x7FE0 and tag >> 16 != 0xFFFE)
 
     elements = read_dataset(stream, implicit, little, stop_when=stop, specific_tags=tags)
@@ -258,7 +262,7 @@ def _coding(first: bytes, syntax: str | None) -> tuple[bool, bool]:
 def _inflate(packed: bytes, limit: int) -> bytes:
     """The first `limit` bytes of a deflated body."""
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)  # minus: no zlib header (PS3.5 A.5)
     except zlib.error as error:
         raise ImageError("a DICOM file whose deflated body is damaged") from error
 

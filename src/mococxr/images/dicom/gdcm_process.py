@@ -44,7 +44,7 @@ def decode(
         ImageError: the decoder refused the data, said that they are damaged, took too long or crashed.
     """
     request = _REQUEST.pack(len(frame), rows, columns, samples, precision, lossless, photometric.encode())
-    with _guard:
+    with _guard:  # one request at a time: answers have no name
         server = _running()
         assert server.stdin is not None
         assert server.stdout is not None
@@ -82,9 +82,11 @@ def _read(stream: IO[bytes], size: int, deadline: float) -> bytes:
 def _running() -> subprocess.Popen[bytes]:
     """The server of this process (a fork has its own)."""
     global _server
+    # A fork must not share its parent's pipes.
     if _server is None or _server[0] != os.getpid() or _server[1].poll() is not None:
         _stop()
         command = [sys.executable, "-c", "from mococxr.images.dicom.gdcm_process import serve; serve()"]
+        # bufsize=0: `select` does not see what a buffer of Python's holds.
         started = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         )
@@ -96,7 +98,7 @@ def _running() -> subprocess.Popen[bytes]:
 def _stop() -> None:
     """End the server of this process, if it has one."""
     global _server
-    if _server is not None and _server[0] == os.getpid():
+    if _server is not None and _server[0] == os.getpid():  # the parent's is not for its fork to end
         process = _server[1]
         process.kill()
         process.wait()
@@ -144,13 +146,14 @@ def _gdcm(
     image.SetDataElement(element)
     kind = gdcm.PhotometricInterpretation.GetPIType(photometric)
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+    # Lossless process 14; extended, 12 bits.
     syntax = "1.2.840.10008.1.2.4.57" if lossless else "1.2.840.10008.1.2.4.51"
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
     bits = 8 if precision <= 8 else 16
     image.SetPixelFormat(gdcm.PixelFormat(samples, bits, precision, precision - 1, 0))
     with caught_stderr() as messages:
         try:
-            raw: bytes = image.GetBuffer().encode("utf-8", "surrogateescape")
+            raw: bytes = image.GetBuffer().encode("utf-8", "surrogateescape")  # GDCM's bytes come as text with escapes
         except Exception as error:  # what a wrapped C++ library raises is not specified
             raise ImageError("damaged compressed pixel data") from error
     message = "".join(messages)

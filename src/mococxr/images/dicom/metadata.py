@@ -39,6 +39,7 @@ _VIEWS = {"PA": "PA", "AP": "AP", "FRONTAL": "Frontal", "LL": "Lateral", "RL": "
 _VIEWS |= {"LATERAL": "Lateral", "LARGE LATERAL": "Lateral", "LLAT": "Lateral", "RLAT": "Lateral"}
 _VIEWS |= {"LLD": "Decubitus", "RLD": "Decubitus", "RLO": "Oblique", "LLO": "Oblique"}
 _VIEWS |= {"RAO": "Oblique", "LAO": "Oblique", "RPO": "Oblique", "LPO": "Oblique"}
+# SNOMED CT; with R- the SNOMED RT codes of older files.
 _CODES = {"399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-10214": "PA", "R-40888": "PA"}
 _CODES |= {"399033003": "Frontal", "R-10202": "Frontal", "399067008": "Lateral"}
 _CODES |= {"399173006": "Lateral", "R-10236": "Lateral", "399198007": "Lateral", "R-10232": "Lateral"}
@@ -114,7 +115,7 @@ def metadata_of(file: DicomFile) -> Metadata:
     elements = file.elements
     texts: dict[str, Any] = {name: elements.text(keyword) for name, keyword in _TEXTS.items()}
     studied = _date(elements, "StudyDate")
-    side = elements.code("ImageLaterality") or elements.code("Laterality")
+    side = elements.code("ImageLaterality") or elements.code("Laterality")  # of the image, else of the series
     return Metadata(
         **texts,
         modality=elements.code("Modality") or None,
@@ -149,10 +150,11 @@ def _age(elements: Elements, studied: datetime.date | None) -> float | None:
     """Years: PatientAge (`045Y`, `006M`, `012W`, `003D`), else from birth to study."""
     stated = re.fullmatch(r"0*(\d{1,3})([YMWD])", elements.code("PatientAge"))
     if stated:
-        return int(stated[1]) / {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}[stated[2]]
+        return int(stated[1]) / {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}[stated[2]]  # VR AS, PS3.5 6.2
     born = _date(elements, "PatientBirthDate")
     if born is None or studied is None or born > studied:
         return None
+    # Whole years: one less where the birthday is still to come.
     return (studied.year - born.year) - ((studied.month, studied.day) < (born.month, born.day))
 
 
@@ -162,20 +164,21 @@ def _view(elements: Elements) -> str | None:
     if stated:
         return stated
     coded = {_CODES.get(item.text("CodeValue") or "") for item in elements.items("ViewCodeSequence")} - {None}
-    if len(coded) == 1:
+    if len(coded) == 1:  # two codes that disagree say nothing
         return coded.pop()
     words = elements.text("SeriesDescription") or ""
     described = [view for view, pattern in _WORDS.items() if pattern.search(words)]
-    if len(described) == 1:
+    if len(described) == 1:  # "PA and lateral" names the study, not this image
         return described[0]
-    across = elements.texts("PatientOrientation")[:1]
+    across = elements.texts("PatientOrientation")[:1]  # rows point there (PS3.3 C.7.6.1.1.1): left or right is frontal
     return {"L": "Frontal", "R": "Frontal", "A": "Lateral", "P": "Lateral"}.get(across[0]) if across else None
 
 
 # --- which objects are chest images: CR, DX and secondary captures of them
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_IMAGES = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}
+_IMAGES = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}  # CR, DX for presentation, DX for processing
+# Of one frame, then of several: 1, 8, 16 bits, colour.
 _CAPTURES = {f"{_STORAGE}{end}" for end in ("7", "7.1", "7.2", "7.3", "7.4")}
 _IMAGE_MODALITIES = {"CR", "DX", "RG"}
 _CAPTURE_MODALITIES = {*_IMAGE_MODALITIES, "OT", "SC"}

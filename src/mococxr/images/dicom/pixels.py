@@ -149,21 +149,22 @@ def _plain(file: DicomFile, layout: _Layout) -> StoredPixels:
     assert file.pixels is not None
     start, declared = file.pixels.start, file.pixels.length
     present = min(declared, len(file.body) - start)
-    needed = layout.frame_bytes * max(layout.frames, 1)
+    needed = layout.frame_bytes * max(layout.frames, 1)  # a file that is too short for all its frames is refused
     if present < needed:
         raise ImageError(f"truncated: {max(present, 0):,} of {needed:,} bytes of pixel data")
     width = layout.allocated // 8
-    raw = memoryview(file.body)[start : start + layout.frame_bytes]
+    raw = memoryview(file.body)[start : start + layout.frame_bytes]  # no copy
     cells = np.frombuffer(raw, ("<" if file.little else ">") + f"u{width}")
     if width == 1 and not file.little and file.pixels.kind == "OW":  # big-endian words hold pixels two by two
         cells = np.frombuffer(bytes(raw) + b"\0" * (len(raw) % 2), np.uint16).byteswap().view(np.uint8)
         cells = cells[: len(raw)]
     if layout.photometric in _HALVED:
+        # Y Y Cb Cr (PS3.3 C.7.6.3.1.2).
         luma = cells.reshape(layout.rows, -1, 4)[..., :2].reshape(layout.rows, layout.columns)
         return _stored_pixels(np.ascontiguousarray(luma), layout, layout.low_bit)
     shape = (layout.rows, layout.columns)
     if layout.samples == 3 and layout.planar:
-        cells = cells.reshape(3, *shape).transpose(1, 2, 0)
+        cells = cells.reshape(3, *shape).transpose(1, 2, 0)  # colour by plane
     return _stored_pixels(cells.reshape(shape if layout.samples == 1 else (*shape, 3)), layout, layout.low_bit)
 
 
@@ -171,7 +172,7 @@ def _compressed(file: DicomFile, layout: _Layout) -> StoredPixels:
     """Encapsulated pixel data: the stream's own first bytes say who decodes it."""
     frame = _first_frame(file, layout.frames)
     stream = read_stream(frame)
-    if stream is None:
+    if stream is None:  # RLE has no marker of its own: it is known by its header
         if not is_rle(frame):
             named = UID_dictionary.get(file.syntax or "", ("an unknown kind",))[0]
             raise ImageError(f"compressed pixel data that no decoder here reads ({named})")
@@ -198,7 +199,7 @@ def _stored_pixels(
     kind = layout.photometric
     luma = kind.startswith("YBR_FULL") or kind.startswith("YBR_PARTIAL")
     if samples.ndim == 3 and luma and not rgb:
-        samples = samples[..., 0]
+        samples = samples[..., 0]  # Y is the luma that colours would be turned into
     values = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("="))
     return StoredPixels(values, layout.stored, low_bit, layout.signed, kind, kind.startswith("YBR_PARTIAL") and not rgb)
 
@@ -255,7 +256,7 @@ def declared_top(elements: Elements, stored: StoredPixels, image: NDArray[np.boo
         image: of every entry that the pixels' type can hold, whether it is no padding.
     """
     top = elements.integer("LargestImagePixelValue") or 0
-    if stored.signed or stored.bits_stored < 16 or not 255 < top < 1 << 15 or top & (top + 1):
+    if stored.signed or stored.bits_stored < 16 or not 255 < top < 1 << 15 or top & (top + 1):  # the last: not all ones
         return None
     occurs = np.zeros(len(image), bool)
     occurs[stored.values] = True

@@ -85,7 +85,7 @@ def _looked_up(table: NDArray[np.uint8], values: NDArray[np.unsignedinteger]) ->
 
 def _luma(stored: StoredPixels) -> StoredPixels:
     """Colours to luma (ITU-R BT.601), of the same depth."""
-    whole = stored.values >> stored.low_bit if stored.low_bit else stored.values
+    whole = stored.values >> stored.low_bit if stored.low_bit else stored.values  # luma weighs the values alone
     luma = np.asarray(cv2.cvtColor(np.ascontiguousarray(whole), cv2.COLOR_RGB2GRAY), stored.values.dtype)
     return StoredPixels(luma, stored.bits_stored, 0, False, "RGB", fewer_bits=stored.fewer_bits)
 
@@ -104,7 +104,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> t
         ends = pixels.padding(elements, bits, stored.signed)
         if ends is not None:
             image = (values < ends[0]) | (values > ends[1])
-        counts = counts * image
+        counts = counts * image  # padding is no part of what is shown
         scale = _grey_of(elements, values, pixels.declared_top(elements, stored, image), reading.choice, counts)
         grey = 1 - scale.grey if _inverted(elements, stored.photometric) else scale.grey
         least = scale.least
@@ -112,7 +112,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> t
             remarks.add(WINDOW_MISSES)
     elif stored.video_range:
         unit = (1 << bits) / 256
-        grey = np.clip((values / unit - 16) / 219, 0, 1)
+        grey = np.clip((values / unit - 16) / 219, 0, 1)  # black is 16, white 235, of 256 (BT.601)
     else:
         grey = values / ((1 << bits) - 1)
     if reading.window is not None and bits > 8:
@@ -148,7 +148,7 @@ def _palette(elements: Elements, values: NDArray[np.int64]) -> Values:
         first, table, bits = _lookup_table(elements, f"{name}Descriptor", f"{name}Data", "palette", byte_tables=True)
         top = 255.0 if bits <= 8 and table.max() < 256 else 65535.0
         colours.append(table[np.clip(values - first, 0, len(table) - 1)] / top)
-    return colours[0] * 0.299 + colours[1] * 0.587 + colours[2] * 0.114
+    return colours[0] * 0.299 + colours[1] * 0.587 + colours[2] * 0.114  # BT.601
 
 
 def _lookup_table(
@@ -163,11 +163,11 @@ def _lookup_table(
     Raises:
         ImageError: no descriptor or no entries, or fewer entries than it says.
     """
-    words = [int(number) & 0xFFFF for number in elements.numbers(descriptor)]
+    words = [int(number) & 0xFFFF for number in elements.numbers(descriptor)]  # as unsigned, whichever VR it has
     raw, little = elements.value_bytes(data)
     if len(words) != 3:
         raise ImageError(f"a {kind} without a descriptor")
-    count, first, bits = words[0] or 1 << 16, words[1], words[2]
+    count, first, bits = words[0] or 1 << 16, words[1], words[2]  # 0 says 65,536 (PS3.3 C.11.1.1.1)
     if len(raw) >= 2 * count:
         return first, np.frombuffer(raw, "<u2" if little else ">u2", count).astype(np.float64), bits
     if len(raw) >= count and (byte_tables or bits <= 8):
@@ -199,7 +199,7 @@ def _ratio(elements: Elements) -> float:
     for keyword in (*_SPACINGS, "PixelAspectRatio"):
         sides = elements.numbers(keyword, "IS" if keyword == "PixelAspectRatio" else "DS")
         if len(sides) == 2 and all(np.isfinite(side) and side > 0 for side in sides):
-            return sides[0] / sides[1]
+            return sides[0] / sides[1]  # between rows first, then between columns (PS3.3 10.7.1.3)
     return 1.0
 
 
@@ -282,6 +282,7 @@ def _modality(elements: Elements, values: NDArray[np.int64], most: int | None) -
     tables = _items(elements, "ModalityLUTSequence")
     if tables:
         first, table, top = _table(tables[0], signed=bool(values.min() < 0))
+        # Values beyond the ends map to the ends (PS3.3 C.11.1.1.1).
         return table[np.clip(values - first, 0, len(table) - 1)], 0.0, top
     slope = (elements.numbers("RescaleSlope", "DS") or (1.0,))[0]
     intercept = (elements.numbers("RescaleIntercept", "DS") or (0.0,))[0]
@@ -319,7 +320,7 @@ def _offered(elements: Elements, signed: bool) -> list[Choice]:
     names += [""] * len(pairs)
     if function not in _FUNCTIONS:
         return tables
-    least = 1.0 if function == "LINEAR" else 1e-9
+    least = 1.0 if function == "LINEAR" else 1e-9  # PS3.3 C.11.2.1.2: the width is at least 1
     windows = [
         Choice(name, width, partial(_FUNCTIONS[function], center=center, width=width))
         for (center, width), name in zip(pairs, names, strict=False)
@@ -362,7 +363,7 @@ def _table(item: Elements, signed: bool) -> tuple[int, Values, float]:
     """
     first, table, _ = _lookup_table(item, "LUTDescriptor", "LUTData", "lookup table", byte_tables=False)
     top = (1 << max(int(table.max()).bit_length(), 8)) - 1
-    return first - (1 << 16) if signed and first >> 15 else first, table, float(top)
+    return first - (1 << 16) if signed and first >> 15 else first, table, float(top)  # first is signed where pixels are
 
 
 def _linear(scaled: Values, center: float, width: float) -> Values:
@@ -379,7 +380,7 @@ def _linear_exact(scaled: Values, center: float, width: float) -> Values:
 
 def _sigmoid(scaled: Values, center: float, width: float) -> Values:
     """PS3.3 C.11.2.1.3.1."""
-    return 1 / (1 + np.exp(np.clip(-4 * (scaled - center) / width, -700, 700)))
+    return 1 / (1 + np.exp(np.clip(-4 * (scaled - center) / width, -700, 700)))  # exp overflows beyond 709
 
 
 _FUNCTIONS: dict[str, Callable[..., Values]] = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}
