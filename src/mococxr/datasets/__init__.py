@@ -33,7 +33,7 @@ __all__ = ["READERS", "Dataset", "read_dataset"]
 
 _KNOWN = (
     mimic.READER,
-    brax.READER,
+    brax.READER,  # before CheXpert, whose columns its table has too
     chexpert.READER,
     nih.READER,
     padchest.READER,
@@ -45,7 +45,7 @@ _KNOWN = (
     shenzhen.SHENZHEN,
     shenzhen.MONTGOMERY,
     dicom.READER,
-    own.TABLE,
+    own.TABLE,  # any table with a path column: behind all that are known by more
     folders.READER,
 )
 READERS: dict[str, Reader] = {reader.name: reader for reader in _KNOWN}
@@ -87,13 +87,14 @@ def read_dataset(
         raise InputError("{source} does not exist.", "Check the path of the source.", source=Shown(source))
     if labels is not None and not labels.is_file():
         raise InputError("{labels} is not a file.", "Check the path of the label table.", labels=Shown(labels))
-    if not fits(source.resolve().name):
+    if not fits(source.resolve().name):  # it may become the store's `source`
         raise InputError("No table can hold the name of {source}.", "Rename it.", source=Shown(printable(str(source))))
     request = Request(source, labels, tuple(label), patients_unknown, jobs, pseudonyms, any_body_part, label_key)
+    # Errors of detection could quote names of an archive.
     archive = format == "auto" and source.is_dir() and holds_dicom(source)
     with redacted_errors() if pseudonyms or archive else nullcontext():
         name, notes = (format, ()) if format != "auto" else _detect(request)
-    if name == "folder" and labels is not None:
+    if name == "folder" and labels is not None:  # a table says more than names of folders
         name, notes = "csv", (*notes, Shown("Labels come from the table; class folders are not read."))
     if name not in READERS:
         known = ", ".join(["auto", *READERS])
@@ -106,6 +107,7 @@ def read_dataset(
             "Leave it out.",
         )
     reader = READERS[name]
+    # Always with DICOM: its store gets pseudonyms.
     with redacted_errors() if pseudonyms or name == "dicom" else nullcontext():
         return finish(reader, reader.read(request), request, notes)
 

@@ -20,7 +20,7 @@ def _read(request: Request) -> Rows:
     available = [name for name in chexpert.LABELS if name in table.frame.columns]
     labels = tables.choose_labels(request.label, available, table.path.name)
     view, patient, path = table["ViewPosition"], table["PatientID"], table["PngPath"]
-    if request.root.name == "images" and not (request.root / "images").is_dir():
+    if request.root.name == "images" and not (request.root / "images").is_dir():  # SOURCE may be `images` itself
         path = path.str.strip_prefix("images/")
     frame = pl.DataFrame({
         "path": path,
@@ -39,7 +39,7 @@ def _read(request: Request) -> Rows:
         metadata=("view_position", "manufacturer", "day"),
         describe_row=table.describe_row,
         tables=(table,),
-        blank_means="negative",
+        blank_means="negative",  # labelled as CheXpert is
     )
 
 

@@ -67,7 +67,7 @@ def _read(request: Request) -> Rows:
     )
     labels = tables.choose_labels(request.label, available, read[0].path.name)
     parts = [_rows(table, labels, request) for table in read]
-    frame = pl.concat(parts, how="diagonal")
+    frame = pl.concat(parts, how="diagonal")  # tables may lack columns that others have
     origins = [(table, row) for table, part in zip(read, parts, strict=True) for row in part["at"]]
     frame, official, notes = _with_splits(frame)
     return Rows(
@@ -77,7 +77,7 @@ def _read(request: Request) -> Rows:
         describe_row=lambda row: origins[row][0].describe_row(origins[row][1]),
         tables=tuple(read),
         has_official_split=official,
-        blank_means="negative",
+        blank_means="negative",  # Irvin et al. 2019: unmentioned findings are blank
         notes=(*dropped, *notes),
     )
 
@@ -85,9 +85,9 @@ def _read(request: Request) -> Rows:
 def _with_splits(rows: pl.DataFrame) -> tuple[pl.DataFrame, bool, tuple[Shown, ...]]:
     """The rows, whether their split is the official one, and what to say of it."""
     splits = set(rows["split"].unique())
-    if splits == {"test"}:
+    if splits == {"test"}:  # the test set is released apart, to be judged on
         return rows, True, (Shown("Only the test table is there: all its images are test images."),)
-    if len(splits) < 2:
+    if len(splits) < 2:  # one table alone is no split: nothing would be tested
         note = Shown(f"Only the {splits.pop()} table is there: its images are split anew.")
         return rows.with_columns(split=pl.lit(None, pl.String)), False, (note,)
     note = Shown("The public release has no test set: the official split is train and val.")
@@ -166,9 +166,10 @@ def _homes(parts: pl.DataFrame, split: str, table: Table, request: Request) -> l
     ]  # fmt: skip
     names = ("valid", "val") if _SPLITS[split] == "val" else (split,)
     homes = [base / name for base in bases for name in names if os.path.isdir(base / name)]
+    # "batch 2 (train 1)", as released.
     homes += [base for base in bases if base.resolve().name in names or f"({split}" in base.name]
-    inside = [folder for folder in homes if folder.resolve().is_relative_to(root.resolve())]
-    return list({folder.resolve(): folder for folder in inside}.values())
+    inside = [folder for folder in homes if folder.resolve().is_relative_to(root.resolve())]  # a link may lead out
+    return list({folder.resolve(): folder for folder in inside}.values())  # one folder under several names counts once
 
 
 def _at_home(parts: pl.DataFrame, homes: list[Path], request: Request) -> pl.DataFrame:
@@ -178,11 +179,11 @@ def _at_home(parts: pl.DataFrame, homes: list[Path], request: Request) -> pl.Dat
         name = home.resolve().relative_to(request.root.resolve()).as_posix()
         prefixes[home] = "" if name == "." else f"{name}/"
     usual = prefixes[homes[0]] if homes else f"{parts['split'][0]}/"
-    if len(homes) < 2:
+    if len(homes) < 2:  # nothing to choose: no folder is listed
         return parts.with_columns(home=pl.lit(usual))
     home_of: dict[str, str] = {}
     for home, prefix in prefixes.items():
-        for patient in os.listdir(home):
+        for patient in os.listdir(home):  # one listing a folder, not a look for each patient
             home_of.setdefault(patient, prefix)
     table = pl.DataFrame({"patient": list(home_of), "home": list(home_of.values())})
     joined = parts.join(table, on="patient", how="left", maintain_order="left")
@@ -196,7 +197,7 @@ def _images(parts: pl.DataFrame, request: Request) -> pl.DataFrame:
         walk = Walk(request.root)
         images = [os.path.basename(image) for image in walk.files(f"{home}{patient}/{study}")]
         walk.refuse_closed()
-        names.append(sorted(images) or ["view1_frontal.jpg"])
+        names.append(sorted(images) or ["view1_frontal.jpg"])  # decoding then reports it as absent
     return parts.with_columns(image=pl.Series(names)).explode("image")
 
 

@@ -60,6 +60,7 @@ class Request:
     def headers(self) -> dict[Path, list[str]]:
         """The tables in the folder of the source, or else in its folder `annotations`, with the names of their columns."""
         for folder in (self.source, self.source / "annotations"):
+            # By name: the same choice on every disk.
             paths = sorted(path for path in folder.glob("*.*") if _TABLE.search(path.name) and path.is_file())
             if paths:
                 return {path: header(path) for path in paths}
@@ -125,7 +126,7 @@ class Reader:
     def has_columns(self, names: Iterable[str]) -> bool:
         """Whether a table with these columns may be one of this dataset."""
         known = {name.lower() for name in self.columns}
-        return bool(known) and known <= {name.lower() for name in names}
+        return bool(known) and known <= {name.lower() for name in names}  # spreadsheets and users change the case
 
 
 @dataclass(frozen=True)
@@ -187,10 +188,10 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[Shown, ...
             passed_by=Shown(" ".join(read.notes), " ".join(note.redacted for note in read.notes)),
         )
     frame = frame.with_columns(
-        clean_paths(frame["path"], describe).alias("path"),
+        clean_paths(frame["path"], describe).alias("path"),  # before duplicates are looked for: a//b is a/b
         *(identifiers(frame[name]) for name in ("patient", "study") if name in frame.columns),
     )
-    _refuse_duplicates(frame["path"], describe)
+    _refuse_duplicates(frame["path"], describe)  # one image under two patients may train and test
     frame, extra, known = _with_patients(frame, read, request)
     frame = frame.with_columns(
         pl.lit(None, pl.Float64 if name == "age" else pl.String).alias(name)
@@ -202,7 +203,7 @@ def finish(reader: Reader, read: Rows, request: Request, notes: tuple[Shown, ...
     tables = read.tables
     return Dataset(
         name=reader.name,
-        source=read.source or reader.name,
+        source=read.source or reader.name,  # stores of one source share patients
         root=root,
         rows=frame.select(*FIXED, *read.labels, *read.metadata),
         labels=read.labels,
@@ -229,7 +230,7 @@ def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[p
             )
         note = Shown("Patients are not known: each image counts as a patient of its own.")
         return frame.with_columns(patient="path"), (note,), False
-    blank = frame["patient"].is_null()
+    blank = frame["patient"].is_null()  # one unknown patient is as bad as none: a split could divide a person
     if not request.patients_unknown:
         refuse_rows(
             blank, read.describe_row, "{row}: the patient is blank ({count:,} such rows).",
@@ -237,8 +238,9 @@ def _with_patients(frame: pl.DataFrame, read: Rows, request: Request) -> tuple[p
         )  # fmt: skip
     elif blank.any():
         note = message("{count:,} images name no patient: each counts as a patient of its own.", count=blank.sum())
+        # A path is no other's patient.
         return frame.with_columns(patient=pl.coalesce("patient", "path")), (note,), False
-    unit = stands_for_all(frame)
+    unit = stands_for_all(frame)  # only a question: a set may well be of one person
     if unit is None:
         return frame, (), True
     text = "One patient identifier stands for all {count:,} images; an anonymiser may have written it: "
@@ -265,12 +267,14 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
         InputError: a blank path, or one that leaves the root.
     """
     refuse_rows(paths.is_null(), describe_row, "{row}: the path is blank.", "Fill it in or drop the row.")
+    # Tables written on Windows.
     clean = paths.str.replace_all("\\", "/", literal=True).str.replace_all(r"/(\./|/)*", "/")
     clean = clean.str.replace(r"^(\./)+", "")
-    if clean.str.contains("..", literal=True).any():
+    if clean.str.contains("..", literal=True).any():  # rare, and normpath row by row is slow
         dotted = clean.str.contains(r"(^|/)\.\.(/|$)")
         tidy = clean.filter(dotted).map_elements(posixpath.normpath, return_dtype=pl.String)
         clean = clean.scatter(dotted.arg_true(), tidy) if len(tidy) else clean
+    # C: too, on every system.
     outside = clean.str.contains(r"^(/|[A-Za-z]:|\.\.(/|$))") | (clean == "") | (clean == ".")
     refuse_rows(
         outside, describe_row, "{row}: the path {path!r} lies outside the folder of the images.",
@@ -306,7 +310,7 @@ def _refuse_duplicates(paths: pl.Series, describe_row: DescribeRow) -> None:
 def _unique_studies(rows: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Shown, ...]]:
     """Study ids that are numbered within a patient become `patient/study`."""
     owners = rows.filter(pl.col("study").is_not_null()).group_by("study").agg(pl.col("patient").n_unique())
-    if not (owners["patient"] > 1).any():
+    if not (owners["patient"] > 1).any():  # numbers that are unique stay as their owner has them
         return rows, ()
     rows = rows.with_columns(study=pl.format("{}/{}", "patient", "study"))
     return rows, (Shown("Study ids repeat between patients: studies are named patient/study."),)

@@ -35,9 +35,10 @@ def _read(request: Request) -> Rows:
             "{source} is not a folder.", "Give the folder of the archive; a table by --labels.", source=Shown(root)
         )
     walk = Walk(root, any_name)
+    # Sorted: "first" is the same on every disk.
     facts = facts_of(root, sorted(walk.files()), request.jobs, request.any_body_part)
-    facts = facts.with_columns(tables.identifiers(facts["patient"]))
-    facts, unknown = _named(_once(facts), request.patients_unknown)
+    facts = facts.with_columns(tables.identifiers(facts["patient"]))  # " 12" and "12" are one person
+    facts, unknown = _named(_once(facts), request.patients_unknown)  # copies first: they need no patient
     images = facts.filter(pl.col("reason").is_null()).sort("path")
     rejected = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
     rejected = pl.concat([rejected, walk.rejected()]).sort("path")
@@ -54,6 +55,7 @@ def _read(request: Request) -> Rows:
         )
     frame = images.select(
         "path", "patient", "study", "view", "sex", "age", "laterality", "device",
+        # A rank: times are not kept.
         acquisition=pl.col("order").rank("ordinal").over("patient", "study").cast(pl.Int64),
         day=tables.days_since_first_study(images["date"], images["patient"]),
     )  # fmt: skip
@@ -83,6 +85,7 @@ def _read(request: Request) -> Rows:
         has_official_split="split" in frame.columns,
         patients_known=not unknown,
         rejected=rejected,
+        # Files may be moved; the UID stays.
         image_ids=pl.select(pl.coalesce(images["sop"], f"{name}/" + images["path"])).to_series(),
     )
 
@@ -91,7 +94,7 @@ def _once(facts: pl.DataFrame) -> pl.DataFrame:
     """Each image once: of files with one instance identifier the longest stays (a shorter one may be cut off), and
     the first of equals.
     """
-    image = pl.col("reason").is_null() & pl.col("sop").is_not_null()
+    image = pl.col("reason").is_null() & pl.col("sop").is_not_null()  # what is refused is no copy of anything
     rank = pl.struct(-pl.col("size"), pl.col("path")).rank("ordinal").over("sop", image)
     again = image & (rank > 1)
     return facts.with_columns(reason=pl.when(again).then(pl.lit(COPY)).otherwise("reason"))
@@ -106,6 +109,7 @@ def _named(facts: pl.DataFrame, patients_unknown: bool) -> tuple[pl.DataFrame, i
         facts = facts.with_columns(patient=pl.lit(None, pl.String))
     count = facts.filter(nameless).height
     if patients_unknown:
+        # The coarsest that is known: images of a study stay together.
         return facts.with_columns(patient=pl.coalesce("patient", "study", "sop", "path")), count
     return facts.with_columns(reason=pl.when(nameless).then(pl.lit(NAMELESS)).otherwise("reason")), 0
 

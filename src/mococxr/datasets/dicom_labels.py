@@ -52,9 +52,11 @@ def labels_of(
     if split is not None:
         values = values.with_columns(split=tables.split_names(table.frame[split], table.describe_row))
     values = values.with_columns(_key=table_keys, _row=pl.int_range(pl.len()))
+    # Rows that agree are one.
     values = values.filter(pl.col("_key").is_not_null()).unique(pl.exclude("_row"), keep="first", maintain_order=True)
+    # Only rows about images here can contradict.
     used = values.filter(pl.col("_key").is_in(image_keys.drop_nulls().implode()))
-    again = used.filter(~pl.col("_key").is_first_distinct())
+    again = used.filter(~pl.col("_key").is_first_distinct())  # which row is right cannot be known
     if again.height:
         first = used.filter(pl.col("_key") == again["_key"][0])["_row"][0]
         raise InputError(
@@ -100,6 +102,7 @@ def _best_key(
             if passed:
                 notes.append(_passed(passed, kind, column, images, table_keys))
             return column, image_keys, table_keys, notes
+        # An empty column is not passed over: it says nothing.
         passed |= {kind: column} if table_keys.null_count() < len(table_keys) else {}
     raise InputError(
         "No row of {table} is about an image of the archive, by {names}.",

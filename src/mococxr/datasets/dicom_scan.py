@@ -41,14 +41,14 @@ def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
     """Whether most of the first files are DICOM, those counted that are images of another kind by their suffix."""
     walk = Walk(folder, any_name)
     first = list(islice(walk.files(), looked_at))
-    others = sum(n for kind, n in walk.skipped.items() if kind in SUFFIXES)
+    others = sum(n for kind, n in walk.skipped.items() if kind in SUFFIXES)  # a PNG set with a few DICOM files is none
     images = 0
     for path in first:
         try:
             images += is_dicom(_front(folder, path, 512)[0])
         except ImageError:
             continue
-    return 2 * images > len(first) + others
+    return 2 * images > len(first) + others  # more than half
 
 
 def facts_of(root: Path, paths: list[str], jobs: int, any_body_part: bool = False) -> pl.DataFrame:
@@ -75,6 +75,7 @@ def facts_of(root: Path, paths: list[str], jobs: int, any_body_part: bool = Fals
 def _one_by_one(paths: list[str], work: Callable[[list[str]], list[dict[str, Any]]], jobs: int) -> list[dict[str, Any]]:
     """A block whose process died: the file that kills it gets that as its reason."""
     died = lambda path: [{"path": path[0], "reason": CRASHED}]  # noqa: E731
+    # Only after a crash: a task a file is slow.
     alone = surviving_map(work, [[path] for path in paths], jobs, ordered=True, died=died)
     return [rows[0] for _, rows in alone]
 
@@ -120,7 +121,7 @@ def _front(root: Path, path: str, size: int) -> tuple[bytes, bool]:
     """The first bytes of a file, and whether those are all; a link is followed inside the root only."""
     full = os.path.join(root, path)
     try:
-        if not stat.S_ISREG(os.lstat(full).st_mode):
+        if not stat.S_ISREG(os.lstat(full).st_mode):  # lstat: a link is followed by read_bytes, which checks the root
             return read_bytes(Path(full), root), True
         with open(full, "rb") as file:
             data = file.read(size)
@@ -133,6 +134,7 @@ def _facts(path: str, facts: Metadata, any_body_part: bool) -> dict[str, Any]:
     """A header's facts; the date and what identifies stay in memory, and are replaced before anything is kept."""
     date = facts.study_date or facts.acquired
     device = " ".join(filter(None, (facts.manufacturer, facts.model)))
+    # As text in the order of time.
     when = (str(facts.acquired or ""), (facts.time or "").ljust(13, "0"), f"{facts.instance or 0:09d}")
     return {
         "path": path,

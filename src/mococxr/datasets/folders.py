@@ -51,11 +51,12 @@ def _read(request: Request) -> Rows:
         )
     walk = Walk(request.source)
     paths = pl.Series("path", sorted(walk.files()), dtype=pl.String)
-    walk.refuse_closed()
+    walk.refuse_closed()  # a class that cannot be read would be missing without a word
     parts = paths.str.split("/")
     splits, depth = _split_folders(parts, request.source)
     classes = parts.list.get(depth, null_on_oob=True).set(parts.list.len() <= depth + 1, None)
     names = [name for name in classes.drop_nulls().unique().sort() if _kind_of(name, UNLABELLED) is None]
+    # Patients as labels would enter the store.
     if len(names) > MOST_CLASSES and not request.label and not request.pseudonyms:
         raise InputError(
             "{source} has {count:,} folders of images side by side: are they patients, and not findings?",
@@ -63,6 +64,7 @@ def _read(request: Request) -> Rows:
             source=Shown(request.source),
             count=len(names),
         )
+    # One folder has no negatives.
     labels = tables.choose_labels(request.label, names, str(request.source)) if len(names) > 1 else ()
     if request.label and not labels:
         raise InputError(
@@ -102,7 +104,7 @@ def _split_folders(parts: pl.Series, source: Path) -> tuple[pl.Series, int]:
     splits, deeper = (folder.map_elements(_split_of, return_dtype=pl.String) for folder in (first, second))
     if len(parts) and not splits.null_count():
         return splits, 1
-    if splits.null_count() + deeper.null_count() < 2 * len(parts):
+    if splits.null_count() + deeper.null_count() < 2 * len(parts):  # a wrong guess could put test images into training
         above = first.filter(deeper.is_not_null())
         named = [*first.filter(splits.is_not_null()), *second.filter(deeper.is_not_null())]
         others = first.filter(splits.is_null()).fill_null("images")
@@ -129,7 +131,7 @@ def _kind_of(folder: str, kinds: Container[str]) -> str | None:
     parts = re.findall(r"[^\W\d_]+|\d+", folder.lower())
     named = [part for part in parts if part in kinds]
     others = [part for part in parts if part not in kinds and part not in _SET_WORDS and not re.match(r"\d\d?$", part)]
-    return named[0] if len(named) == 1 and not others else None
+    return named[0] if len(named) == 1 and not others else None  # "train_old" says something else
 
 
 READER = Reader("folder", lambda request: request.source, _read)

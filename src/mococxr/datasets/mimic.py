@@ -28,6 +28,7 @@ _COLUMNS = {
 
 def _table_of(request: Request, kind: str) -> Path | None:
     """The newest table of that kind, or the only one with its columns: metadata, split or chexpert."""
+    # The version is in the name: the last is the newest.
     named = max(tables_in(request.root, f"mimic-cxr-*-{kind}.csv*"), default=None)
     return named or by_columns(request, _COLUMNS[kind])
 
@@ -51,7 +52,9 @@ def _read(request: Request) -> Rows:
     for add in (_with_split, _with_patients):
         frame, table = add(frame, images, request)
         used += [table] if table else []
+    # A study without a row has no labels.
     frame = frame.join(_of_studies(studies, labels), on="study", how="left", maintain_order="left")
+    # SOURCE may be `files` itself.
     in_root = not (request.root / "files").is_dir() and any(request.root.glob("p1[0-9]"))
     start = pl.lit("" if in_root else "files/")
     path = pl.format("{}p{}/p{}/s{}/{}.jpg", start, pl.col("patient").str.head(2), "patient", "study", "image")
@@ -62,7 +65,7 @@ def _read(request: Request) -> Rows:
         describe_row=images.describe_row,
         tables=tuple(used),
         has_official_split="split" in frame.columns,
-        blank_means="negative",
+        blank_means="negative",  # as with CheXpert, whose labeller was used
     )
 
 
@@ -117,6 +120,7 @@ def _with_patients(frame: pl.DataFrame, images: Table, request: Request) -> tupl
     patients = pl.DataFrame({
         "patient": table["subject_id"],
         "sex": tables.sexes(table["gender"]),
+        # Years shifted for each patient, as StudyDate is.
         "born": tables.ages(table["anchor_year"]) - tables.ages(table["anchor_age"]),
     }).unique("patient")  # fmt: skip
     year = images["StudyDate"].str.head(4).cast(pl.Float64, strict=False)

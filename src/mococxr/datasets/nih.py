@@ -16,7 +16,7 @@ LABELS = (
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration",
     "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax", "No Finding",
 )  # fmt: skip
-_FOLDERS = ("images", "images_*/images", "images_*", "")
+_FOLDERS = ("images", "images_*/images", "images_*", "")  # joined into one folder, or in the parts of the release
 _LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 _METADATA = {
     "Follow-up #": "follow_up",
@@ -37,7 +37,7 @@ def _read(request: Request) -> Rows:
     frame = pl.DataFrame({
         "path": locate(image, request.root, _FOLDERS, "images/" + image),
         "patient": patient,
-        "study": patient + "-" + table["Follow-up #"],
+        "study": patient + "-" + table["Follow-up #"],  # the set names no studies: a follow-up is a visit
         "view": tables.views(table["View Position"]),
         "sex": tables.sexes(table["Patient Gender"]),
         "age": tables.ages(table["Patient Age"]),
@@ -65,6 +65,7 @@ def _findings(table: Table, labels: tuple[str, ...]) -> list[pl.Series]:
     """
     text = table["Finding Labels"]
     findings = text.str.split("|").list.eval(pl.element().str.strip_chars())
+    # A misspelt finding would be a negative.
     strange = ~findings.list.set_difference(pl.Series([list(LABELS)])).list.len().eq(0) & text.is_not_null()
     tables.refuse_rows(
         strange, table.describe_row, "{row}, column 'Finding Labels': {value!r} is not a list of findings.",
@@ -75,11 +76,11 @@ def _findings(table: Table, labels: tuple[str, ...]) -> list[pl.Series]:
 
 def _official_split(names: pl.Series, root: Path) -> pl.Expr | None:
     """The split of each image, where both lists are in the source."""
-    if not all((root / name).is_file() for name in _LISTS):
+    if not all((root / name).is_file() for name in _LISTS):  # one list alone does not say what the others are
         return None
     split = pl.lit(None, pl.String)
     for name, part in _LISTS.items():
-        listed = pl.Series(read_lines(root / name), dtype=pl.String)
+        listed = pl.Series(read_lines(root / name), dtype=pl.String)  # a type even where a list is empty
         split = pl.when(names.is_in(listed.implode())).then(pl.lit(part)).otherwise(split)
     return split
 

@@ -50,7 +50,7 @@ _LARGEST = 1 << 20
 def _reports(root: Path) -> list[Path]:
     """The XML reports, in `ecgen-radiology/` or in the root itself."""
     paths = [*(root / "ecgen-radiology").glob("*.xml")] or [*root.glob("*.xml")]
-    return sorted(paths, key=lambda path: (len(path.name), path.name))
+    return sorted(paths, key=lambda path: (len(path.name), path.name))  # 2.xml before 10.xml: names are numbers
 
 
 def _kaggle(root: Path) -> Path | None:
@@ -60,7 +60,7 @@ def _kaggle(root: Path) -> Path | None:
 
 
 def _find(request: Request) -> Path | None:
-    folder = request.root / "ecgen-radiology"
+    folder = request.root / "ecgen-radiology"  # XML alone could be anything
     return folder if folder.is_dir() else _kaggle(request.root)
 
 
@@ -99,7 +99,7 @@ def _of_reports(paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str
     images, headings, digest = [], [], hashlib.sha256()
     for path in paths:
         data = _report_bytes(path)
-        digest.update(data)
+        digest.update(data)  # one hash for 4,000 reports
         number, names, terms = _parsed(path, data)
         images += [(name, number, None) for name in names]
         headings.append((number, terms))
@@ -115,7 +115,7 @@ def _of_reports(paths: list[Path]) -> tuple[pl.DataFrame, pl.DataFrame, dict[str
 def _report_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+            data = file.read(_LARGEST + 1)  # one more tells that it is larger
     except OSError as error:
         raise InputError(
             "Cannot read {path}: {reason}.", "Check its permissions.", path=path, reason=Shown(error.strerror)
@@ -177,8 +177,9 @@ def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, tupl
 
 def _findings(headings: pl.DataFrame, request: Request) -> tuple[tuple[str, ...], pl.DataFrame]:
     """The label columns' names, and `patient` with those columns."""
+    # Behind the slash: where and how much.
     term = pl.element().str.extract(r"^([^/]*)", 1).str.strip_chars().str.to_lowercase()
-    terms = headings.unique("patient", maintain_order=True)
+    terms = headings.unique("patient", maintain_order=True)  # a report listed twice would double its images in the join
     terms = terms.with_columns(pl.col("headings").list.eval(term.filter(term != "")))
     single = sorted(set(terms["headings"].explode().drop_nulls()) - set(_NONE))
     labels = tables.choose_labels(request.label, [*FINDINGS, *single], "Open-i") if request.label else tuple(FINDINGS)

@@ -63,6 +63,7 @@ def read_own(request: Request) -> Rows:
         tables=(table,),
         root=root,
         source=root.resolve().name,
+        # A blank column is no split.
         has_official_split="split" in rows.columns and rows["split"].null_count() < rows.height,
         notes=(*_unlisted(paths, root, request.source.is_dir(), table.path), *notes),
     )
@@ -78,6 +79,7 @@ def _table_of(request: Request) -> Path:
     if request.table is not None:
         return request.table
     paths = list(request.headers)
+    # A table without a path column lists something else.
     paths = [path for path in paths if _has_path(request.headers[path])] or paths
     paths = [path for path in paths if path.name == "labels.csv"] or paths
     if len(paths) != 1:
@@ -126,6 +128,7 @@ def other_columns(
                 table=table.path,
                 name=Shown(name),
             )
+    # Labels in words only where they are named.
     chosen = stated or [name for name in others if words.is_label(table.frame[name])]
     rest = [name for name in others if name not in chosen]
     new = unreserved(others)
@@ -187,7 +190,7 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     """
     source, beside = Path(os.path.abspath(request.root)), Path(os.path.abspath(beside))
     paths = paths.str.replace_all("\\", "/", literal=True)
-    if source == beside:
+    if source == beside:  # the disk need not be asked
         return request.root, relative_to(paths, request.root, source)
     by_link = _Links(beside, source)
     behind = [None if path is None else by_link(path) for path in paths]
@@ -202,8 +205,9 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
         dtype=pl.Boolean,
     )
     used = [folder for folder, any_image in ((beside, is_beside.any()), (source, not is_beside.all())) if any_image]
+    # Paths in a store are relative to one folder.
     root = source if beside.is_relative_to(source) else Path(os.path.commonpath(used))
-    if root == Path(root.anchor):
+    if root == Path(root.anchor):  # the whole disk as root would guard against nothing
         raise InputError(
             "Some images lie beside the table in {beside}, others in {source}.",
             "Put the images into one folder.",
@@ -235,7 +239,7 @@ class _Links:
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder)
         real = os.path.join(self._folders[folder], name)
-        real = os.path.realpath(real) if os.path.islink(real) else real
+        real = os.path.realpath(real) if os.path.islink(real) else real  # an image may be a link itself
         beside, source = self._insides
         return real.removeprefix(source) if real.startswith(source) and not real.startswith(beside) else None
 
@@ -244,6 +248,7 @@ def relative_to(paths: pl.Series, *roots: Path) -> pl.Series:
     """Absolute paths under the root, made relative to it; the others are left for `finish` to refuse."""
     for root in roots:
         paths = paths.str.strip_prefix(root.absolute().as_posix().rstrip("/") + "/")
+        # A table may hold either spelling of a linked folder.
         paths = paths.str.strip_prefix(root.resolve().as_posix().rstrip("/") + "/")
     return paths.alias("path")
 

@@ -67,6 +67,7 @@ def _read(request: Request) -> Rows:
         "study": table["StudyID"],
         "view": tables.views(projection),
         "sex": tables.sexes(table["PatientSex_DICOM"]),
+        # PatientBirth is a year.
         "age": dates.str.head(4).cast(pl.Float64, strict=False) - tables.ages(table["PatientBirth"]),
         "projection": projection,
         "labelled_by": table["MethodLabel"],
@@ -95,7 +96,7 @@ def _terms(text: pl.Series, table: Table) -> pl.Series:
         strange, table.describe_row, "{row}, column 'Labels': {value!r} is not a list of terms.",
         "Write ['term', 'term'].", value=text,
     )  # fmt: skip
-    terms = text.fill_null("[]").str.extract_all(r"""'[^']*'|"[^"]*\"""")
+    terms = text.fill_null("[]").str.extract_all(r"""'[^']*'|"[^"]*\"""")  # no eval: the list is read as text
     terms = terms.list.eval(pl.element().str.slice(1, pl.element().str.len_chars() - 2).str.strip_chars())
     return terms.list.eval(pl.element().filter(pl.element() != ""))
 
@@ -108,9 +109,11 @@ def _findings(
     labels = (
         tables.choose_labels(request.label, [*FINDINGS, *single], table.path.name) if request.label else tuple(FINDINGS)
     )
+    # Null is not excluded.
     excluded = terms.list.contains("exclude") | (projection.str.to_uppercase() == "EXCLUDE").fill_null(False)
     says = terms.list.eval(pl.element().filter(~pl.element().is_in(["unchanged", "suboptimal study"])))
     silent = excluded | (says.list.len() == 0)
+    # "unchanged" names no finding.
     absent = pl.select(pl.when(terms.list.contains("unchanged")).then(None).otherwise(0)).to_series()
     values = []
     for name in labels:

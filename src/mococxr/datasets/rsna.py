@@ -30,7 +30,7 @@ def _read(request: Request) -> Rows:
     target = tables.label_values(table["Target"], table.describe_row)
     boxes = pl.DataFrame({"image": table["patientId"], LABELS[0]: target})
     total = pl.col(LABELS[0]).sum().cast(pl.Int64).alias("boxes")
-    rows = boxes.group_by("image", maintain_order=True).agg(total, pl.col(LABELS[0]).max())
+    rows = boxes.group_by("image", maintain_order=True).agg(total, pl.col(LABELS[0]).max())  # a row a box
     classes = next(iter(tables_in(request.root, "stage_2_detailed_class_info.csv*")), None)
     used = [table, *([read_table(classes)] if classes else [])]
     if classes:
@@ -48,7 +48,7 @@ def _read(request: Request) -> Rows:
         describe_row=lambda row: f"image {image[row]}",
         tables=tuple(used),
         inputs={origin.name: files.sha256_file(origin)} if origin else {},
-        source="nih" if origin else "",
+        source="nih" if origin else "",  # the same people: stores of both are then checked against each other
         notes=(message("Patients are those of ChestX-ray14, by {table}.", table=origin.name),) if origin else (),
     )
 
@@ -56,7 +56,7 @@ def _read(request: Request) -> Rows:
 def _classes(table: Table) -> pl.DataFrame:
     """`image, class, Normal`: the three classes that the readers chose from."""
     frame = pl.DataFrame({"image": table["patientId"], "class": table["class"]})
-    frame = frame.unique("image", maintain_order=True)
+    frame = frame.unique("image", maintain_order=True)  # a row a box here too
     return frame.with_columns((pl.col("class") == "Normal").cast(pl.Int8).alias(LABELS[1]))
 
 
@@ -70,6 +70,7 @@ def _with_patients(rows: pl.DataFrame, path: Path) -> pl.DataFrame:
     entries = [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
     pairs = [(str(entry.get("subset_img_id")), str(entry.get("img_id"))) for entry in entries]
     known = pl.DataFrame(pairs, schema={"image": pl.String, "origin": pl.String}, orient="row").unique("image")
+    # Numbers: 00025669 is 25669 in the other set's table.
     parts = pl.col("origin").str.extract_groups(r"^(\d+)_(\d+)\.").struct.field("1", "2").cast(pl.Int64)
     rows = rows.join(known, on="image", how="left", maintain_order="left").with_columns(parts)
     lost = rows["1"].is_null()

@@ -33,7 +33,7 @@ def by_columns(request: Request, columns: Iterable[str]) -> Path | None:
     """The only table in the source that has these columns, in any case and whatever it is called."""
     known = {name.lower() for name in columns}
     paths = [path for path, names in request.headers.items() if known <= {name.lower() for name in names}]
-    return paths[0] if len(paths) == 1 else None
+    return paths[0] if len(paths) == 1 else None  # with two alike the user must name one
 
 
 def needed(table: Path | None, source: Path, name: str) -> Path:
@@ -60,14 +60,16 @@ def locate(names: pl.Series, root: Path, folders: Iterable[str], missing: pl.Ser
     """
     paths: dict[str, str] = {}
     for pattern in folders:
+        # Sorted: the first wins, and on every disk the same.
         for folder in sorted(root.glob(pattern)) if pattern else [root]:
             if folder.is_dir():
                 prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
+                # One listing a folder: asking for each of 100,000 files is slow.
                 for name in sorted(os.listdir(folder)):
                     paths.setdefault(name, prefix + name)
                     stem, suffix = os.path.splitext(name)
                     if suffix.lower() in SUFFIXES:
-                        paths.setdefault(stem, prefix + name)
+                        paths.setdefault(stem, prefix + name)  # tables name images without suffix too (VinDr, RSNA)
     text = {"name": pl.String, "path": pl.String}
     table = pl.DataFrame({"name": list(paths), "path": list(paths.values())}, schema=text)
     rows = pl.DataFrame({"name": names, "missing": missing}, schema={"name": pl.String, "missing": pl.String})

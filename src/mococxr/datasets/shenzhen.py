@@ -57,7 +57,7 @@ def _read(request: Request, name: str, prefix: str) -> Rows:
     stems = pl.Series([path.stem for path in images])
     frame = pl.DataFrame({
         "path": [path.relative_to(root).as_posix() for path in images],
-        "patient": stems.str.replace(r"_[01]$", ""),
+        "patient": stems.str.replace(r"_[01]$", ""),  # without the label, which must not be in an identifier
         "sex": tables.sexes(text["sex"]),
         "age": tables.ages(text["age"]),
         LABEL: stems.str.tail(1).cast(pl.Int8),
@@ -67,7 +67,7 @@ def _read(request: Request, name: str, prefix: str) -> Rows:
         frame,
         (LABEL,),
         describe_row=lambda row: images[row].name,
-        inputs={"names": hashlib.sha256("\n".join(stems).encode()).hexdigest()},
+        inputs={"names": hashlib.sha256("\n".join(stems).encode()).hexdigest()},  # the names are the label table
         notes=(Shown(f"{missing:,} images have no clinical reading: sex and age are unknown."),) if missing else (),
     )
 
@@ -75,7 +75,7 @@ def _read(request: Request, name: str, prefix: str) -> Rows:
 def _reading(path: Path) -> tuple[str | None, str | None, bool]:
     """Sex and age as written, None where the file or the word is absent; and whether the file has any text."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")  # two words are looked for: other bytes do not matter
     except FileNotFoundError:
         return None, None, False
     sex = re.search(r"\b(female|male|f|m)\b", text, re.IGNORECASE)

@@ -66,7 +66,7 @@ def _read(request: Request) -> Rows:
 def _labelled(rows: pl.DataFrame) -> pl.DataFrame:
     """`kind` (healthy, sick, tb), `active` and `latent` (or neither known) -> the label columns."""
     tb = pl.col("kind") == "tb"
-    known = ~tb | pl.col("active") | pl.col("latent")
+    known = ~tb | pl.col("active") | pl.col("latent")  # tuberculosis without a box: of unknown kind
     return rows.with_columns(
         tb.cast(pl.Int8).alias(LABELS[0]),
         pl.when(known).then(pl.col("active").cast(pl.Int8)).alias(LABELS[1]),
@@ -118,7 +118,7 @@ def _boxes(path: Path) -> list[tuple[str, str]]:
         raise InputError(
             "{path} is not a COCO file of TBX11K: {reason!r}.", "Restore or remove it.", path=path, reason=error
         ) from error
-    return [(kind, image) for kind, image in boxes if kind]
+    return [(kind, image) for kind, image in boxes if kind]  # boxes of unknown kind are of neither
 
 
 def _simplified(table: Table, root: Path) -> pl.DataFrame:
@@ -126,7 +126,7 @@ def _simplified(table: Table, root: Path) -> pl.DataFrame:
     names = {name: table.column(name) for name in ("fname", "source", "target", "tb_type", "image_type")}
     text = table.frame.select(**names)
     source = text["source"].str.to_lowercase()
-    known = source.is_in(["train", "val"]) & text["target"].is_in(["tb", "no_tb"])
+    known = source.is_in(["train", "val"]) & text["target"].is_in(["tb", "no_tb"])  # others have no public label
     folder = "images/" if (root / "images").is_dir() else ""
     tb_type = pl.col("tb_type").fill_null("").str.to_lowercase()
     rows = text.filter(known).select(

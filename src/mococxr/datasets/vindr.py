@@ -57,10 +57,11 @@ def _read(request: Request) -> Rows:
     image = rows["image"]
     rows = rows.with_columns(
         *(pl.col(name).alias(f"{name} votes") for name in labels),
+        # Share above, below or at a half.
         *((pl.col(name) * 2 - 1).sign().replace({-1.0: 0.0, 0.0: -1.0}).cast(pl.Int8) for name in labels),
         locate(image, request.root, folders, missing),
     )
-    official = rows["split"].n_unique() > 1
+    official = rows["split"].n_unique() > 1  # one table alone is no split
     return Rows(
         rows if official else rows.drop("split"),
         labels,
@@ -77,6 +78,7 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
     image = table["image_id"]
     long = "class_name" in table.frame.columns
     column = next((name for name in table.frame.columns if name.lower() == "rad_id"), None)
+    # The test table has none.
     reader = table.frame[column] if column else pl.repeat("consensus", len(image), eager=True)
     frame = pl.DataFrame({"image": image, "reader": reader})
     blank, problem = image.is_null() | reader.is_null(), "{row}: the image or the reader is blank."
@@ -90,6 +92,7 @@ def _votes(table: Table, split: str | None) -> pl.DataFrame:
         frame = frame.hstack(
             [tables.label_values(table.frame[name], table.describe_row).cast(pl.Float64) for name in names]
         )
+    # A reader with two boxes votes once.
     each = frame.group_by("image", "reader", maintain_order=True).agg(pl.col(names).max())
     readers = pl.len().cast(pl.Int64).alias("readers")
     shares = each.group_by("image", maintain_order=True).agg(readers, pl.col(names).mean())

@@ -44,14 +44,14 @@ def any_name(name: str) -> str | None:
 
 def any_image(name: str) -> str | None:
     """None for a name that an image may have where DICOM files and others lie together."""
-    return by_suffix(name) and any_name(name)
+    return by_suffix(name) and any_name(name)  # None, an image, wins
 
 
 def _kind(name: str) -> str:
     """What a file that is not opened is called in a count."""
     if name.upper() == "DICOMDIR":
         return "DICOMDIR"
-    suffix = re.search(r"\.[a-z][a-z0-9]{0,9}$", name.lower())
+    suffix = re.search(r"\.[a-z][a-z0-9]{0,9}$", name.lower())  # a letter first: .1 to .9 end UIDs, not kinds of files
     return suffix[0] if suffix else "no suffix"
 
 
@@ -85,9 +85,11 @@ class Walk:
     def entries(self, folder: str = "") -> Iterator[tuple[str, str | None]]:
         """Every file that is not hidden, folder by folder, with its kind."""
         top = os.fspath(self.root)
+        # Without onerror a closed folder is passed in silence.
         for where, folders, names in os.walk(os.path.join(top, folder), onerror=self._shut):
             prefix = os.path.relpath(where, top).replace(os.sep, "/")
             prefix = "" if prefix == "." else f"{prefix}/"
+            # In place: os.walk goes on with this list.
             folders[:] = sorted(name for name in folders if not self._passed_by(where, prefix, name))
             for name in sorted(names):
                 if name.startswith("."):
@@ -168,7 +170,7 @@ def fits(path: str) -> bool:
     strange = not path.isprintable() and any(
         unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in path
     )
-    return not strange and "\\" not in path and path[1:2] != ":"
+    return not strange and "\\" not in path and path[1:2] != ":"  # a backslash or C: is another path on Windows
 
 
 def printable(path: str) -> str:

@@ -80,7 +80,7 @@ def on_disk(settings: Mapping[str, Any]) -> dict[str, Any]:
             )
         (folder / "images").mkdir(parents=True, exist_ok=True)
         for image in (folder / "images").glob("*.png"):
-            image.unlink()
+            image.unlink()  # of another dataset: their numbers would be taken for these
         files.write_csv(old, table)
     failed = [
         f"image {number}: {reason}"
@@ -109,6 +109,7 @@ def _table(dataset: Any) -> pl.DataFrame:
     facts: dict[str, list[Any]] = {"path": [f"images/{number:07d}.png" for number in range(count)]}
     for column, name in (("patientid", "patient"), ("view", "view"), ("age_years", "age")):
         if column in dataset.csv:
+            # NaN alone is not itself.
             facts[name] = [None if value != value else str(value) for value in dataset.csv[column]]
     if "sex_male" in dataset.csv and "sex_female" in dataset.csv:
         pairs = zip(dataset.csv["sex_male"], dataset.csv["sex_female"], strict=True)
@@ -130,7 +131,7 @@ def _write(path: Path, dataset: Any, number: int) -> str:
     except Exception as error:  # whatever the dataset object raises
         return f"{type(error).__name__}: {error}"
     image = image.reshape(image.shape[-2:]) if image.ndim == 2 or image.shape[0] == 1 else image.mean(axis=0)
-    if not np.isfinite(image).all() or np.abs(image).max() > _RANGE * 1.001:
+    if not np.isfinite(image).all() or np.abs(image).max() > _RANGE * 1.001:  # room for rounding in float32
         low, high = float(image.min()), float(image.max())
         raise InputError(
             "Image {number} of the dataset has values from {low:g} to {high:g}.",
@@ -147,9 +148,9 @@ def _grey(image: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
     """-1024..1024 -> uint8 where all values are 8-bit ones, else uint16."""
     share = (image / _RANGE + 1) / 2
     eight = share * 255
-    if np.abs(eight - np.rint(eight)).max() < 1e-3:
+    if np.abs(eight - np.rint(eight)).max() < 1e-3:  # 8 bits scaled to -1024..1024 come back to within float32
         return np.rint(eight).clip(0, 255).astype(np.uint8)
-    return np.rint(share * 65535).clip(0, 65535).astype(np.uint16)
+    return np.rint(share * 65535).clip(0, 65535).astype(np.uint16)  # a transform gives values between those of 8 bits
 
 
 READER = Reader("xrv", _find, _read)
