@@ -19,7 +19,7 @@ def first_names(columns: Sequence[str], names: Mapping[str, Sequence[str]]) -> d
     def plain(name: str) -> str:
         return name.lower().translate(str.maketrans("", "", " _-\t"))
 
-    by_name = {plain(name): name for name in reversed(columns)}
+    by_name = {plain(name): name for name in reversed(columns)}  # reversed: of columns named alike the first
     columns_of = {
         kind: [by_name[plain(name)] for name in some if plain(name) in by_name] for kind, some in names.items()
     }
@@ -86,7 +86,7 @@ def choose_labels(asked: Sequence[str], available: Sequence[str], where: str) ->
                 "{where} has no label {name!r}.", "Its labels are: {names}.",
                 where=where, name=Shown(name), names=", ".join(available),
             )  # fmt: skip
-    return tuple(dict.fromkeys(asked)) or tuple(available)
+    return tuple(dict.fromkeys(asked)) or tuple(available)  # a label asked for twice is one
 
 
 def common_labels(tables: Sequence[Sequence[str]]) -> tuple[list[str], tuple[Shown, ...]]:

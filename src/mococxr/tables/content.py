@@ -71,16 +71,17 @@ def unpacked(data: bytes, path: Path, most: int | None = None) -> bytes:
         return data
     limit, parts, size = LARGEST if most is None else most, [], 0
     while data.startswith(_GZIP):  # several packed files one after another are one file
-        packed = zlib.decompressobj(31)
+        packed = zlib.decompressobj(31)  # 31: 15 bits of window, with the header of gzip
         try:
             while not packed.eof and size <= limit:
+                # 1 MiB at a time: the limit is met before memory is full.
                 parts.append(packed.decompress(data, 1 << 20))
-                data = packed.unconsumed_tail or packed.unused_data
+                data = packed.unconsumed_tail or packed.unused_data  # the rest of this file, or the next
                 size += len(parts[-1])
-                if not parts[-1] and not data and not packed.eof:
+                if not parts[-1] and not data and not packed.eof:  # zlib itself is silent about a file that is cut off
                     raise zlib.error("cut off")
         except zlib.error as error:
-            if most is None:
+            if most is None:  # a front end is cut off on purpose
                 problem = "{path} is a damaged gzip file."
                 raise InputError(problem, "Restore it, or give it unpacked.", path=path) from error
             break
@@ -101,7 +102,7 @@ def refuse_other_kinds(data: bytes, path: Path) -> None:
         InputError: it is; the text says what it is.
     """
     kind = next((kind for start, kind in _OTHERS if data.startswith(start)), None)
-    start = data[:256].removeprefix(codecs.BOM_UTF8)
+    start = data[:256].removeprefix(codecs.BOM_UTF8)  # Windows puts the mark before markup too
     if kind is None and (_MARKUP.match(start) or _JSON.match(start)):
         kind = "JSON" if _JSON.match(start) else "a web page or XML"
     if kind:
@@ -126,6 +127,7 @@ def as_text(data: bytes, path: Path, whole: bool = True) -> tuple[str, tuple[Sho
     refuse_other_kinds(data, path)
     encoding, text, notes = _encoding(data), "", ()  # type: tuple[str, str, tuple[Shown, ...]]
     try:
+        # Not whole: a letter cut at the end is left out.
         text = codecs.getincrementaldecoder(encoding)().decode(data, whole).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
@@ -136,13 +138,13 @@ def as_text(data: bytes, path: Path, whole: bool = True) -> tuple[str, tuple[Sho
     if not text and data:
         text = _western(data)
         notes = (message("{table} is not UTF-8: it was read as Latin-1 (cp1252).", table=path.name),)
-    if "\0" in text:
+    if "\0" in text:  # no encoding of text has one
         raise InputError("{path} is not a text table.", "Give CSV, .xlsx or Parquet.", path=path)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     for letter in ("\ufeff", "\u200b", "\u2060"):  # no width: a name with one of them only looks like the name
         text = text.replace(letter, "") if letter in text else text
-    return text.rstrip("\x1a"), notes
+    return text.rstrip("\x1a"), notes  # DOS programs end a file with it
 
 
 def _encoding(data: bytes) -> str:
@@ -152,6 +154,7 @@ def _encoding(data: bytes) -> str:
             return encoding
     start = data[:512]
     even, odd = start[::2].count(0), start[1::2].count(0)
+    # Western letters in UTF-16 have a zero byte each.
     if len(data) % 2 == 0 and max(even, odd) > 0.4 * len(start) / 2 and min(even, odd) == 0:
         return "utf-16-le" if odd else "utf-16-be"
     return "utf-8"

@@ -17,11 +17,11 @@ def separator_of(text: pl.Series) -> str | None:
     >>> separator_of(pl.Series(["TB|Edema", "TB", "Mass"])), separator_of(pl.Series(["Ulm, room 3", "Bonn"]))
     ('|', None)
     """
-    values = text.drop_nulls().unique().sort().head(SAMPLE)
+    values = text.drop_nulls().unique().sort().head(SAMPLE)  # sorted: the same answer for rows in any order
     for separator in SEPARATORS:
         if values.str.contains(separator, literal=True).any():
             parts = elements(values, separator).explode().drop_nulls()
-            return separator if parts.is_duplicated().any() else None
+            return separator if parts.is_duplicated().any() else None  # free text repeats no parts
     return None
 
 
@@ -31,7 +31,7 @@ def elements(text: pl.Series, separator: str) -> pl.Series:
     >>> elements(pl.Series(["['a b', 'c']", "d", None]), ",").to_list()
     [['a b', 'c'], ['d'], None]
     """
-    inner = text.str.strip_chars("[]{}() ")
+    inner = text.str.strip_chars("[]{}() ")  # as Python writes lists and sets
     part = pl.element().str.strip_chars(" '\"\t")
     return inner.str.split(separator).list.eval(part.filter(part != ""))
 

@@ -30,6 +30,7 @@ def read_parquet(data: bytes, path: Path) -> Cells:
     """
     try:
         schema = pl.read_parquet_schema(BytesIO(data))
+        # From the footer: nothing is unpacked yet.
         rows = pl.scan_parquet(BytesIO(data)).select(pl.len()).collect().item()
         wide = [name for name, kind in schema.items() if not _is_single(kind)]
         names = [name for name in schema if name not in wide]
@@ -72,9 +73,10 @@ def _as_text(column: pl.Series) -> pl.Series:
     if column.dtype == pl.List(pl.String):
         return column.list.join("|")
     if column.dtype.is_float():
-        column = column.cast(pl.Float64).fill_nan(None)
+        column = column.cast(pl.Float64).fill_nan(None)  # NaN is how pandas says unknown
         whole = (column == column.floor()) & (column.abs() < EXACT)
         if whole.any():
+            # 12, not 12.0: it may be an identifier.
             as_int = column.set(~whole.fill_null(False), None).cast(pl.Int64).cast(pl.String)
             return pl.select(pl.coalesce(as_int, column.cast(pl.String))).to_series()
     return column.cast(pl.String)
@@ -113,14 +115,14 @@ def on_disk(values: Mapping[str, Any], names: tuple[str, ...], out: Path | None)
 
 def is_frame(value: object) -> bool:
     """Whether a value is a data frame of polars or pandas, or a table of Arrow."""
-    library = type(value).__module__.partition(".")[0]
+    library = type(value).__module__.partition(".")[0]  # by name: pandas and pyarrow need not be installed
     return library in ("polars", "pandas", "pyarrow") and type(value).__name__ in ("DataFrame", "LazyFrame", "Table")
 
 
 def _written(value: Any, path: Path) -> Path:
     """The file that a frame became."""
     try:
-        with files.atomic(path, 0o600) as temporary:
+        with files.atomic(path, 0o600) as temporary:  # it may name patients
             as_polars(value).write_parquet(temporary)
     except (*_ERRORS, TypeError) as error:
         raise InputError(
@@ -142,14 +144,14 @@ def as_polars(value: Any) -> pl.DataFrame:
         frame = pl.from_arrow(value)
         assert isinstance(frame, pl.DataFrame)
         return frame
-    if any(name is not None for name in value.index.names):
+    if any(name is not None for name in value.index.names):  # an index without a name is a row number
         value = value.reset_index()
-    if not value.columns.is_unique:
+    if not value.columns.is_unique:  # value[name] would be two columns
         raise ValueError("a column name is there twice")
     columns = []
     for name in value.columns:
         column = value[name]
         if column.dtype == object:
-            column = column.map(str, na_action="ignore")
+            column = column.map(str, na_action="ignore")  # mixed cells: Arrow refuses them
         columns.append(pl.Series(str(name), pl.from_pandas(column, nan_to_null=True)))
     return pl.DataFrame(columns)

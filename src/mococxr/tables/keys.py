@@ -32,7 +32,8 @@ def as_known(keys: pl.Series, known: pl.Series) -> tuple[pl.Series, int]:
 def _by_digits(keys: pl.Series) -> pl.DataFrame:
     """`key, digits` of the keys that are whole numbers, where only one key has these digits."""
     distinct = keys.drop_nulls().unique()
-    digits = distinct.str.extract(r"^'?0*(\d+?)(?:\.0+)?$", 1)
+    digits = distinct.str.extract(r"^'?0*(\d+?)(?:\.0+)?$", 1)  # a leading ' keeps a number as text in spreadsheets
+    # 07 and 7 stay apart.
     return pl.DataFrame({"key": distinct, "digits": digits}).drop_nulls().filter(pl.col("digits").is_unique())
 
 

@@ -55,7 +55,7 @@ class Table:
     def describe_row(self, row: int) -> str:
         """Where a row (from 0) is found: `labels.csv, row 3 (line 4)`."""
         position = self.position(row)
-        return Shown(f"{self.path.name}, {position}", redacted=position)
+        return Shown(f"{self.path.name}, {position}", redacted=position)  # a file's name may name a patient
 
     def column(self, name: str) -> str:
         """The column of that name: as written, else whatever its case.
@@ -77,7 +77,7 @@ class Table:
                 "{path}, column {name!r} holds {kind}.", "Give a column of numbers or text.",
                 path=self.path, name=Shown(name), kind=self.wide[name],
             )  # fmt: skip
-        near = difflib.get_close_matches(name, columns, 3, 0.5) or columns[:20]
+        near = difflib.get_close_matches(name, columns, 3, 0.5) or columns[:20]  # 0.5: half of the letters agree
         raise InputError(
             "{path} has no column {name!r}.", "It has, among others: {names}.",
             path=self.path, name=Shown(name), names=", ".join(near),
@@ -98,7 +98,7 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> Table:
         InputError: unreadable, empty, header only, repeated column names, or no table at all.
     """
     data = content.read_bytes(path)
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256(data).hexdigest()  # of the file as it is, before it is unpacked
     data = content.unpacked(data, path)
     if not data.strip():
         raise InputError("{path} is empty.", "Give a table with a header line and one row per image.", path=path)
@@ -120,7 +120,7 @@ def header(path: Path) -> list[str]:
     """The column names of a table, without reading the rest; empty where it cannot be read as one."""
     try:
         data = content.unpacked(content.read_bytes(path, HEAD), path, HEAD)
-        if data.startswith((content.PARQUET, content.ZIP)):
+        if data.startswith((content.PARQUET, content.ZIP)):  # their names stand at the end of the file
             packed = data.startswith(content.ZIP)
             data = content.unpacked(content.read_bytes(path), path)
             names = sheets.sheet_names(data, path) if packed else frames.parquet_names(data)
@@ -159,18 +159,19 @@ def _tidy(cells: text.Cells, path: Path) -> tuple[pl.DataFrame, pl.Series, list[
                 path=path,
                 value=name,
             )
-        seen |= {name} - {""}
+        seen |= {name} - {""}  # several columns without a name are no repetition
     if not seen:
         raise InputError("{path} has no column names.", "Give a table with a header line.", path=path)
     columns = [words.trimmed(column) for column in cells.frame]
     nameless = [i for i, name in enumerate(names) if not name]
+    # Blank ones are the remains of a separator at the end.
     unnamed = [i + 1 for i in nameless if columns[i].null_count() < columns[i].len()]
     frame = pl.DataFrame([column.alias(name) for column, name in zip(columns, names, strict=True) if name])
     filled = frame.select(~pl.all_horizontal(pl.all().is_null())).to_series()
     lines = cells.lines
     if not filled.all():
         frame, lines = frame.filter(filled), lines.filter(filled)
-    frame, unknown = words.without_unknown(frame)
+    frame, unknown = words.without_unknown(frame)  # after blank rows are gone: a row of "NA" is a row
     notes = []
     if unnamed:
         text_ = "{table}: columns without a name are left out (number {numbers})."

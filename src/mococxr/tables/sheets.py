@@ -74,6 +74,7 @@ def _checked_size(data: bytes, path: Path) -> int:
     """
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
+            # As declared: nothing is unpacked yet.
             members = {member.filename: member.file_size for member in archive.infolist()}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise InputError("{path} is a damaged ZIP file.", "Restore it, or give it unpacked.", path=path) from error
@@ -101,7 +102,9 @@ def _sheets(data: bytes) -> list[Any]:
             "Workbooks are read by the package openpyxl, which is not installed.",
             "pip install openpyxl; or save the table as CSV (UTF-8).",
         ) from error
+    # data_only: values, not formulas.
     sheets = openpyxl.load_workbook(BytesIO(data), read_only=True, data_only=True, keep_links=False).worksheets
+    # Hidden ones are not what the user sees.
     return [sheet for sheet in sheets if sheet.sheet_state == "visible"] or sheets
 
 
@@ -112,6 +115,7 @@ def _read(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
         raise InputError(
             "{path} is empty.", "Give a workbook whose first sheet has a header and one row per image.", path=path
         )
+    # A page of remarks has one value a row.
     sheet = next((sheet for sheet in filled if _width(sheet, path) > 1), filled[0])
     notes = []
     if len(filled) > 1:
@@ -119,6 +123,7 @@ def _read(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
         others = ", ".join(repr(other.title) for other in filled if other is not sheet)
         notes.append(message(text, table=path.name, name=sheet.title, others=others))
     with zipfile.ZipFile(BytesIO(data)) as archive:
+        # openpyxl gives None for these and for blanks alike.
         uncounted = len(_WITHOUT_VALUE.findall(archive.read(sheet._worksheet_path)))
     if uncounted:
         text = "{table}: {count:,} formulas have no value and are blank: open the workbook in Excel and save it."
@@ -151,12 +156,15 @@ def _text(cell: Any) -> str:
     value = cell.value
     if value is None or isinstance(value, str):
         return value or ""
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # before int, which bool is
         return "true" if value else "false"
+    # Excel has floats alone: 12.0 was typed as 12.
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
+    # A format of zeros: 00012 is stored as 12.
     if isinstance(value, int) and re.fullmatch("0{2,}", cell.number_format or ""):
         return f"{value:0{len(cell.number_format)}d}"
     if isinstance(value, datetime.datetime):
+        # Excel has no dates without a time.
         return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ")
     return str(value)

@@ -49,7 +49,7 @@ def read_cells(text: str, path: Path) -> Cells:
     separator, text, above = _start(text)
     if not text.strip():
         raise InputError("{path} is empty.", "Give a table with a header line and one row per image.", path=path)
-    if '"' in text:
+    if '"' in text:  # a quoted value may hold line ends: csv says where records begin
         try:
             return from_records(_records(text, separator, above, path), path, LINE)
         except InputError:  # a blank behind a quote is forgiven, but not taken out of values that are well quoted
@@ -69,6 +69,7 @@ def column_names(text: str) -> list[str]:
     """The names in the header of a text whose rest may be cut off; empty where there is none."""
     separator, text, _ = _start(text)
     try:
+        # Not strict: the text is cut off.
         names = next(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
         return []
@@ -93,11 +94,12 @@ def _start(text: str) -> tuple[str, str, int]:
 
 def _separator(text: str) -> str:
     """Whichever of comma, semicolon, tab and bar divides most of the first lines into as many parts as the header."""
-    lines = re.sub(r'"[^"]*"', "", text[: 1 << 16]).split("\n")[:SAMPLE]
+    lines = re.sub(r'"[^"]*"', "", text[: 1 << 16]).split("\n")[:SAMPLE]  # separators inside quotes separate nothing
     lines = [line for line in lines if line.strip()] or [""]
 
     def fit(separator: str) -> tuple[int, int]:
         width = lines[0].count(separator)
+        # As many lines: the one that makes more columns.
         return sum(line.count(separator) == width for line in lines) if width else 0, width
 
     return max(SEPARATORS, key=fit)
@@ -113,12 +115,13 @@ def _check_width(columns: int, path: Path) -> None:
 
 def _parsed(body: str, width: int, separator: str, path: Path, above: int, quote: str | None = None) -> pl.DataFrame:
     """The rows as text columns; values behind the last name are taken where they are blank."""
-    header = separator.join(map(str, range(width)))
+    header = separator.join(map(str, range(width)))  # numbers for names: polars renames those that occur twice
     data = f"{header}\n{body}".encode()
     try:
+        # Text: a guess would lose zeros.
         return pl.read_csv(data, infer_schema=False, separator=separator, quote_char=quote)
     except pl.exceptions.PolarsError as error:
-        wider = width if quote else _width(body, width, separator, path, above)
+        wider = width if quote else _width(body, width, separator, path, above)  # what polars says of it names no line
         if wider > width:
             return _parsed(body, wider, separator, path, above)
         reason = str(error).splitlines()[0].rstrip(".")  # it may quote a cell
@@ -158,9 +161,11 @@ def from_records(records: Iterable[tuple[int, list[str]]], path: Path, line_form
     Raises:
         InputError: no row, or one with more values than the header.
     """
+    # Spreadsheets leave blank rows at the end.
     rows = ((line, values) for line, values in records if any(map(str.strip, values)))
     _, names = next(rows, (0, [""]))
     _check_width(len(names), path)
+    # An array: a million rows would be a long list of numbers.
     body, numbers, width = io.StringIO(), array("L"), len(names)
     writer = csv.writer(body, lineterminator="\n")
     for line, values in rows:
@@ -169,7 +174,7 @@ def from_records(records: Iterable[tuple[int, list[str]]], path: Path, line_form
         numbers.append(line)
     frame = _parsed(body.getvalue(), width, ",", path, 0, '"')
     lines = pl.Series(numbers, dtype=pl.UInt32)
-    if frame.height != len(lines):
+    if frame.height != len(lines):  # lines would be told wrongly in messages
         raise InputError("{path} cannot be read as a table.", "Save it again as CSV (UTF-8).", path=path)
     return Cells(names, frame, lines, line_format)
 
@@ -185,7 +190,7 @@ def _records(text: str, separator: str, above: int, path: Path) -> Iterator[tupl
     try:
         for values in reader:
             yield begins, values
-            begins = above + reader.line_num + 1
+            begins = above + reader.line_num + 1  # a record may take several lines
     except csv.Error as error:
         if "expected after" in str(error):
             raise InputError(

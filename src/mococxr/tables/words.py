@@ -46,6 +46,7 @@ def trimmed(text: pl.Series) -> pl.Series:
 
 def _short(text: pl.Series) -> pl.Series:
     """The different values, in lower case, that are short enough to be a word for unknown."""
+    # Long text is never such a word: most is spared.
     short = text.filter((text.str.len_bytes() <= _LONGEST).fill_null(False))
     return short.unique()
 
@@ -56,7 +57,7 @@ def unknown(text: pl.Series) -> pl.Series:
     `-` is negative, not unknown, in a column that holds `+` too.
     """
     values = _short(text)
-    is_word = values.str.to_lowercase().is_in(list(UNKNOWN))
+    is_word = values.str.to_lowercase().is_in(list(UNKNOWN))  # of different values only: columns repeat them
     if not is_word.any():
         return pl.repeat(False, text.len(), dtype=pl.Boolean, eager=True)
     spelled = values.filter(is_word).to_list()
@@ -82,7 +83,7 @@ def identifiers(text: pl.Series) -> pl.Series:
     """Names of patients, studies and the like as they are compared: trimmed, accents composed, unknown as null."""
     text = trimmed(text)
     if (text.str.len_bytes() != text.str.len_chars()).any():
-        text = text.str.normalize("NFC")
+        text = text.str.normalize("NFC")  # names from macOS have accents as signs of their own
     return text.set(unknown(text), None)
 
 
@@ -93,14 +94,14 @@ def numbers(text: pl.Series) -> pl.Series:
     thousands separator only: `0,25`, `12,5`; of `1,234` alone nobody knows.
     """
     plain = text.cast(pl.Float64, strict=False)
-    if plain.null_count() == text.null_count():
+    if plain.null_count() == text.null_count():  # all are numbers: the usual case
         return plain
     rest = text.filter(plain.is_null() & text.is_not_null())
     if rest.str.starts_with("\u2212").any():  # the minus of typographers
         return numbers(text.str.replace("^\u2212", "-"))
     written = rest.str.contains(r"^[+-]?\d*,\d+(?:[eE][+-]?\d+)?$").all()
     clear = rest.str.contains(r"^[+-]?0*,|,\d{1,2}$|,\d{4,}").any()
-    points = text.str.contains(".", literal=True).any()
+    points = text.str.contains(".", literal=True).any()  # with points and commas one of them separates thousands
     if written and clear and not points:
         return text.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
     return plain
@@ -139,7 +140,8 @@ def ages(text: pl.Series) -> pl.Series:
     Negative numbers are null: -1 is a usual code for an unknown age.
     """
     number = numbers(text.str.extract(r"(?i)^(\d+(?:[.,]\d+)?)\s*(?:y|m|w|d|yrs?|years?)?$", 1))
-    unit = text.str.extract(r"(?i)([mwd])$", 1).str.to_lowercase()
+    unit = text.str.extract(r"(?i)([mwd])$", 1).str.to_lowercase()  # no unit: years
+    # Months, weeks and days to years.
     return number / unit.replace_strict({"m": 12.0, "w": 52.18, "d": 365.25}, default=1.0, return_dtype=pl.Float64)
 
 
@@ -156,7 +158,7 @@ def views(text: pl.Series) -> pl.Series:
 
 def _by_word(text: pl.Series, meaning: dict[str, str | None]) -> pl.Series:
     text = identifiers(text)
-    lower = text.str.to_lowercase().str.replace_all(r"[\s_-]+", " ")
+    lower = text.str.to_lowercase().str.replace_all(r"[\s_-]+", " ")  # AP_SUPINE, ap-supine
     named = lower.replace_strict(meaning, default=None, return_dtype=pl.String)
     return pl.select(pl.when(lower.is_in(list(meaning))).then(named).otherwise(text)).to_series().alias(text.name)
 
@@ -174,6 +176,7 @@ def days_since_first_study(dates: pl.Series, patients: pl.Series) -> pl.Series:
     digits = dates.str.extract(r"^(\d{4}-?\d{2}-?\d{2})", 1).str.replace_all("-", "")
     day = digits.str.to_date("%Y%m%d", strict=False)
     frame = pl.DataFrame({"patient": patients, "day": day})
+    # Within the patient: no calendar date can be told from it.
     since = pl.col("day") - pl.col("day").min().over("patient")
     return frame.select(since.dt.total_days()).to_series().alias("day")
 
@@ -181,7 +184,7 @@ def days_since_first_study(dates: pl.Series, patients: pl.Series) -> pl.Series:
 def typed(text: pl.Series) -> pl.Series:
     """Whole numbers as Int64, numbers as Float64, else text; ids with leading zeros stay text."""
     values = text.drop_nulls()
-    if not len(values) or values.str.contains(r"^[+-]?0\d").any():
+    if not len(values) or values.str.contains(r"^[+-]?0\d").any():  # 007 is an identifier, not 7
         return text
     for kind in (pl.Int64, pl.Float64):
         cast = values.cast(kind, strict=False)
