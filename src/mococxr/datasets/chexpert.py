@@ -166,7 +166,7 @@ def _homes(parts: pl.DataFrame, split: str, table: Table, request: Request) -> l
     ]  # fmt: skip
     names = ("valid", "val") if _SPLITS[split] == "val" else (split,)
     homes = [base / name for base in bases for name in names if os.path.isdir(base / name)]
-    # "batch 2 (train 1)", as released.
+    # The full-size release has folders "batch 2 (train 1)".
     homes += [base for base in bases if base.resolve().name in names or f"({split}" in base.name]
     inside = [folder for folder in homes if folder.resolve().is_relative_to(root.resolve())]  # a link may lead out
     return list({folder.resolve(): folder for folder in inside}.values())  # one folder under several names counts once

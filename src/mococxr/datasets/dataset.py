@@ -267,14 +267,14 @@ def clean_paths(paths: pl.Series, describe_row: DescribeRow) -> pl.Series:
         InputError: a blank path, or one that leaves the root.
     """
     refuse_rows(paths.is_null(), describe_row, "{row}: the path is blank.", "Fill it in or drop the row.")
-    # Tables written on Windows.
+    # Tables written on Windows have backslashes.
     clean = paths.str.replace_all("\\", "/", literal=True).str.replace_all(r"/(\./|/)*", "/")
     clean = clean.str.replace(r"^(\./)+", "")
     if clean.str.contains("..", literal=True).any():  # rare, and normpath row by row is slow
         dotted = clean.str.contains(r"(^|/)\.\.(/|$)")
         tidy = clean.filter(dotted).map_elements(posixpath.normpath, return_dtype=pl.String)
         clean = clean.scatter(dotted.arg_true(), tidy) if len(tidy) else clean
-    # C: too, on every system.
+    # Paths of Windows are refused on every system.
     outside = clean.str.contains(r"^(/|[A-Za-z]:|\.\.(/|$))") | (clean == "") | (clean == ".")
     refuse_rows(
         outside, describe_row, "{row}: the path {path!r} lies outside the folder of the images.",

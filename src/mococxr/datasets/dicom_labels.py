@@ -102,7 +102,7 @@ def _best_key(
             if passed:
                 notes.append(_passed(passed, kind, column, images, table_keys))
             return column, image_keys, table_keys, notes
-        # An empty column is not passed over: it says nothing.
+        # Of a blank column it is not said that another was used instead.
         passed |= {kind: column} if table_keys.null_count() < len(table_keys) else {}
     raise InputError(
         "No row of {table} is about an image of the archive, by {names}.",

@@ -48,7 +48,7 @@ def holds_dicom(folder: Path, looked_at: int = 24) -> bool:
             images += is_dicom(_front(folder, path, 512)[0])
         except ImageError:
             continue
-    return 2 * images > len(first) + others  # more than half
+    return 2 * images > len(first) + others
 
 
 def facts_of(root: Path, paths: list[str], jobs: int, any_body_part: bool = False) -> pl.DataFrame:

@@ -80,7 +80,7 @@ def _official_split(names: pl.Series, root: Path) -> pl.Expr | None:
         return None
     split = pl.lit(None, pl.String)
     for name, part in _LISTS.items():
-        listed = pl.Series(read_lines(root / name), dtype=pl.String)  # a type even where a list is empty
+        listed = pl.Series(read_lines(root / name), dtype=pl.String)  # a blank list has no type of its own
         split = pl.when(names.is_in(listed.implode())).then(pl.lit(part)).otherwise(split)
     return split
 

@@ -60,7 +60,7 @@ def _kaggle(root: Path) -> Path | None:
 
 
 def _find(request: Request) -> Path | None:
-    folder = request.root / "ecgen-radiology"  # XML alone could be anything
+    folder = request.root / "ecgen-radiology"  # XML files alone could be of any program
     return folder if folder.is_dir() else _kaggle(request.root)
 
 

@@ -190,7 +190,7 @@ def _locate(paths: pl.Series, beside: Path, request: Request) -> tuple[Path, pl.
     """
     source, beside = Path(os.path.abspath(request.root)), Path(os.path.abspath(beside))
     paths = paths.str.replace_all("\\", "/", literal=True)
-    if source == beside:  # the disk need not be asked
+    if source == beside:
         return request.root, relative_to(paths, request.root, source)
     by_link = _Links(beside, source)
     behind = [None if path is None else by_link(path) for path in paths]

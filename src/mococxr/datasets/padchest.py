@@ -113,7 +113,7 @@ def _findings(
     excluded = terms.list.contains("exclude") | (projection.str.to_uppercase() == "EXCLUDE").fill_null(False)
     says = terms.list.eval(pl.element().filter(~pl.element().is_in(["unchanged", "suboptimal study"])))
     silent = excluded | (says.list.len() == 0)
-    # "unchanged" names no finding.
+    # "unchanged": findings of an earlier report hold, and are not named here.
     absent = pl.select(pl.when(terms.list.contains("unchanged")).then(None).otherwise(0)).to_series()
     values = []
     for name in labels:

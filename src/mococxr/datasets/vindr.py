@@ -57,7 +57,7 @@ def _read(request: Request) -> Rows:
     image = rows["image"]
     rows = rows.with_columns(
         *(pl.col(name).alias(f"{name} votes") for name in labels),
-        # Share above, below or at a half.
+        # More than half of the readers: 1; fewer: 0; just half: -1, uncertain.
         *((pl.col(name) * 2 - 1).sign().replace({-1.0: 0.0, 0.0: -1.0}).cast(pl.Int8) for name in labels),
         locate(image, request.root, folders, missing),
     )

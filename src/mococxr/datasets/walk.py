@@ -44,7 +44,7 @@ def any_name(name: str) -> str | None:
 
 def any_image(name: str) -> str | None:
     """None for a name that an image may have where DICOM files and others lie together."""
-    return by_suffix(name) and any_name(name)  # None, an image, wins
+    return by_suffix(name) and any_name(name)  # an image by either of the two
 
 
 def _kind(name: str) -> str:

@@ -54,7 +54,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     result = blocks[0]
     read = [note for file in inputs.values() for note in file.notes]
     if len(blocks) > 1:
-        # The labels are one family of tests.
+        # Holm over the labels: they are one family of tests.
         comparison.adjust([block["comparison"] for block in blocks if block["comparison"]])
         notes = list(dict.fromkeys(note for block in blocks for note in block["notes"]))
         # NaN for -1 too: an uncertain row is of no class.

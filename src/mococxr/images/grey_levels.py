@@ -59,7 +59,7 @@ class Decoded:
 
 def sample(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Every n-th row and column (H', W'), a hundred thousand pixels or so: enough for shares."""
-    step = max(1, round((values.size / _SAMPLE) ** 0.5))  # in both directions
+    step = max(1, round((values.size / _SAMPLE) ** 0.5))  # the root, since rows and columns are both thinned
     return values[::step, ::step]
 
 

@@ -147,7 +147,7 @@ def caught_stderr() -> Iterator[list[str]]:
             os.dup2(kept, 2)
             os.close(kept)
             if length := os.fstat(caught).st_size:
-                messages.append(os.pread(caught, length, 0).decode(errors="replace"))  # pread moves no offset
+                messages.append(os.pread(caught, length, 0).decode(errors="replace"))  # pread leaves the offset alone
                 os.ftruncate(caught, 0)
 
 

@@ -90,7 +90,7 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[TiffTags, i
         tag, kind = struct.unpack_from(order + "HH", data, offset)
         if tag == _ORIENTATION:
             turned.append(offset)
-        # Of a tag given twice the first.
+        # Of a tag that is there twice the first counts.
         if tag in _TIFF_TAGS and kind in _TIFF_TYPES and _TIFF_TAGS[tag] not in values:
             many = struct.unpack_from(word, data, offset + 4)[0]
             if many > _MAX_VALUES:

@@ -83,7 +83,7 @@ def adjust(rows: Sequence[Block], primary: Block | None = None) -> None:
     # The primary is tested first, alone: it is none of the further ones.
     further = [np.nan if row is primary else p for row, p in zip(rows, leading, strict=True)]
     by_holm = metrics.holm(leading) if primary is None else metrics.gatekeeping(leading_p(primary), further)
-    for name, adjusted in (("p_holm", by_holm), ("p_bh", metrics.benjamini_hochberg(leading))):  # p_bh knows no gate
+    for name, adjusted in (("p_holm", by_holm), ("p_bh", metrics.benjamini_hochberg(leading))):  # p_bh: no gate
         for row, p in zip(rows, adjusted, strict=True):
             row[name] = None if np.isnan(p) else float(p)
             if name == "p_holm" and row is primary:

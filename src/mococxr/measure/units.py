@@ -80,7 +80,7 @@ def images_by_class(labels: NDArray, patients: NDArray) -> tuple[float, float] |
     means, errors = [float(g.mean()) for g in groups], [float(g.var(ddof=1)) / g.size for g in groups]
     if max(means) < DIFFERENT * min(means):
         return None
-    if sum(errors) > 0:  # equal numbers in each class: the difference is certain
+    if sum(errors) > 0:  # else no class has any spread: there is nothing to test
         df = sum(errors) ** 2 / sum(error**2 / (g.size - 1) for error, g in zip(errors, groups, strict=True))
         if 2 * stdtr(df, -abs(means[0] - means[1]) / np.sqrt(sum(errors))) >= 0.05:
             return None

@@ -250,7 +250,7 @@ def _intraclass_correlation(scores: Floats, positive: NDArray[np.bool_], unit_N:
     mean_G = np.bincount(groups, weights=x) / images
     within = ((x - mean_G[groups]) ** 2).sum() / (x.size - images.size)
     between = (images * mean_G**2).sum() / (images.size - 2)  # two means were taken out, one of each class
-    # Images a patient, for groups of unequal size.
+    # The mean number of images for groups of unequal size, as the analysis of variance takes it.
     usual = (images.sum() - (images**2).sum() / images.sum()) / (images.size - 1)
     shared = max(0.0, (between - within) / usual)  # the estimate may fall below 0, a correlation of images may not
     return float(shared / (shared + within)) if shared + within > 0 else 1.0

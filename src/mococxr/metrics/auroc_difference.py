@@ -148,7 +148,7 @@ def _paired(
     parts = parts_of(labels, np.concatenate([columns_a, columns_b]), patients)
     mean = parts.mean(shares)
     (first, second), shared = mean.covariance_KK.diagonal().tolist(), float(mean.covariance_KK[0, 1])
-    variance = first + second - 2 * shared  # of a less b
+    variance = first + second - 2 * shared
     # Equal rankings must give exactly 0 and p = 1, not 1e-17 over 1e-9.
     variances = 0.0 if variance <= ROUNDING else variance, first, second, shared
     return parts, float(mean.areas_K[0] - mean.areas_K[1]), variances

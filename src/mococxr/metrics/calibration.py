@@ -293,7 +293,7 @@ def _gaps_drawn(
     size, step = int(unit_N.max()) + 1, max(1, DRAWN // order.size)
     pieces = []
     for start in range(0, replicates, step):
-        # One a patient: its images' labels go together.
+        # One number a patient: the labels of its images go together.
         uniform = rng.random((min(step, replicates - start), size), dtype=np.float32).take(unit_N, axis=1)
         pieces.append([np.add.reduceat(uniform < chance, starts, axis=1, dtype=np.int32) for chance in in_bins])
     expected = [np.bincount(bin_N, weights=chance) for chance in chances]

@@ -71,7 +71,7 @@ def net_benefit(
         model = Estimate(*rows.less(positive & called, called & ~positive, price), "true less false positives")
         value, low, high = ((1 + price) * end - price for end in prevalence)  # prevalence - price (1 - prevalence)
         all_positive = Estimate(value, low, high, "from the share of positives")
-        # The two differ only in rows called negative.
+        # The model and calling all positive differ only in rows that the model calls negative.
         value, low, high = rows.less(positive & ~called, ~(positive | called), price)
         # Minus: a missed positive is what the model loses against calling all.
         gain = Estimate(-value, -high, -low, "true less false negatives")

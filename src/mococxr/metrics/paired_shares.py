@@ -53,7 +53,7 @@ def paired_shares(
     ids = as_patients(patients, a_N.size)
     unit_N = numbered(ids)
     ends_a, ends_b = (proportion(right, unit_N, level).ends() for right in (a_N, b_N))
-    # Deviations summed by patient: their correlation is over patients.
+    # Deviations are summed by patient, so that their correlation is over patients.
     moved_a, moved_b = (np.bincount(unit_N, weights=right - right.mean()) for right in (a_N, b_N))
     low, high = difference_ends(ends_a, ends_b, correlation_over(moved_a, moved_b))
     only_a, only_b = int((a_N > b_N).sum()), int((b_N > a_N).sum())

@@ -202,7 +202,7 @@ class _Rows:
         """What each patient moves a number by (U,)."""
         if name == "auroc":
             _, sides_KU, _ = influence(self.positive, self.scores_TN, self.unit_N, self.size)
-            return (sides_KU[0] + sides_KU[1]).mean(axis=0)  # of the mean over trials
+            return (sides_KU[0] + sides_KU[1]).mean(axis=0)  # what moves the mean over trials
         if name == "observed_expected":
             y, p = self.positive.astype(np.float64), np.asarray(self.probabilities)
             return moved_by(y, p, self.unit_N, self.size)

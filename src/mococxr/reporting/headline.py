@@ -20,7 +20,7 @@ SEEN = {
     "TEST IMAGES MAY HAVE BEEN SEEN: ": "Test images may have been seen",
 }
 """How a warning of `study` begins that must be known before any number, and the title that it gets."""
-FEW_PATIENTS = 10
+FEW_PATIENTS = 10  # as TOO_FEW of metrics.checks
 """Fewer positive or negative test patients than this raise an alert."""
 
 
@@ -286,7 +286,7 @@ def _alone(study: StudyResults, target: str) -> str:
 def differences(study: StudyResults, target: str) -> dict[str, Any] | None:
     """The paper's table of one target: a row for each comparison of two arms, a column for each fraction."""
     ends = [abs(row[end]) for row in study.differences for end in ("low", "high") if row[end] is not None]
-    reach = 1.05 * max([*ends, 0.01])  # one scale for all cells of a target; 5 % of air
+    reach = 1.05 * max([*ends, 0.01])  # one scale for every table, 5 % longer than the longest interval
     fractions = study.fractions(target)
     pairs = dict.fromkeys((row["mode"], row["arm"], row["against"]) for row in study.rows("differences", target=target))
     rows = [

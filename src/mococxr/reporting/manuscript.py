@@ -242,7 +242,7 @@ def _further(study: StudyResults, row: Row) -> list[str]:
             difference = fmt.signed(variance["difference"])
             parts.append(f"Over patients, label subsets and runs together ({used}): {difference} ({over}).")
     parts += [saved_words(study, saved) for saved in study.rows("labels_saved", **pair) if saved["words"]]
-    both = [cell, cell | {"arm": row["against"]}]  # the arm first, then its reference
+    both = [cell, cell | {"arm": row["against"]}]
     for point in [point for keys in both for point in study.rows("calibration", **keys)]:
         texts = [f"Brier score {fmt.interval(point, 'brier')}"] if point["brier"] is not None else []
         if point["sensitivity"] is not None and point["specificity"] is not None:

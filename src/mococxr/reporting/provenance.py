@@ -141,7 +141,7 @@ def transfer(study: StudyResults) -> Table:
         | (checked[f"{arm}/{run['run']}"] or dict.fromkeys(COPIES.values(), "not checked"))
         for arm in study.values("arm")
         for run in study.facts["arms"][arm]["runs"]
-        if f"{arm}/{run['run']}" in checked
+        if f"{arm}/{run['run']}" in checked  # encoders without a folder keep no list of images
     ]
     columns = {"Arm": "arm", "Run": "run", "Pretrained on": "source", "Tested on": "target"} | COPIES
     note = "By SHA-256 of the file, and by fingerprint; all are listed in copies.csv."

@@ -188,7 +188,7 @@ def comparisons(study: StudyResults, table: str) -> Table:
     }
     if any(row["margin_words"] for row in rows):
         columns["Against the margin"] = "margin_words"
-    methods = dict.fromkeys(row["method"] or fmt.NOT_RECORDED for row in rows)  # each once, in order
+    methods = dict.fromkeys(row["method"] or fmt.NOT_RECORDED for row in rows)
     return tabulate(rows, columns, 2, f"Method: {'; '.join(methods)}.")
 
 

@@ -28,6 +28,7 @@ Columns = dict[str, Column]
 
 
 def _columns(dtype: type[pl.DataType], key: bool = False, /, **words: str) -> Columns:
+    # Positional only, so that a column may be called `key`.
     return {name: Column(dtype, what, key) for name, what in words.items()}
 
 
@@ -50,7 +51,7 @@ _ARM = _columns(pl.String, True, arm="name of the encoder")
 _CONDITION = _columns(pl.String, True, mode="how the head is trained", target="label that is predicted") | _columns(
     pl.Float64, True, fraction="share of the labelled training patients"
 )
-_CELL = _ARM | _CONDITION
+_CELL = _ARM | _CONDITION  # the order here is that of the columns in the file
 _PAIR = _ARM | _columns(pl.String, True, against="reference arm") | _CONDITION
 CELL_KEYS, PAIR_KEYS = tuple(_CELL), tuple(_PAIR)
 _REASON = _text(reason="why a number of the row is blank")

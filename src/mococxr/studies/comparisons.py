@@ -121,7 +121,7 @@ def _judged(
     over, few = [SOURCES[0]], tuple[str, ...]()
     if split is not None:
         few = split.few
-        # A source that was not repeated is in no interval.
+        # A source that was not repeated is not in the interval.
         over += [name for name, n in zip(SOURCES[1:], (split.count_draws, split.count_runs), strict=True) if n > 1]
     sentence = verdict(difference, measured.labels, measured.patients, total, over)
     row: Record = {"verdict": sentence.word, "words": " ".join([sentence.sentence, *few])}

@@ -299,7 +299,7 @@ def check_unit(store: Store, unit: str) -> None:
 
 def check_test_store(store: Store, tested: Store) -> None:
     """Refuse another store without a test image, or with test patients who train or validate in `store`."""
-    patients = tested.splits.filter(pl.col("split") == "test")["patient"]  # those of a patient, not of an image
+    patients = tested.splits.filter(pl.col("split") == "test")["patient"]
     if not len(patients):
         raise InputError(
             f"--test-on {tested.path}: none of its images is a test image.",

@@ -98,7 +98,7 @@ class Local:
 def _threads(count: int | None) -> Iterator[None]:
     """For the time torch computes with `count` threads; None leaves them as they are."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)  # None: as torch found them
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:

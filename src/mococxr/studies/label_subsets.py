@@ -120,7 +120,7 @@ def _tails(images: pl.DataFrame) -> pl.DataFrame:
 
 def _given(target: Target, fraction: float, number: int, rows: NDArray[np.int64]) -> Draw:
     training = np.intersect1d(rows, target.train)
-    # An uncertain image may train as a class of its own, and is neither.
+    # An uncertain image may train as a class of its own: it is neither positive nor negative.
     known = target.labels[np.intersect1d(training, target.known("train"))]
     for value, word in ((1, "positive"), (0, "negative")):
         if not (known == value).any():

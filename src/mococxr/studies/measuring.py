@@ -54,7 +54,7 @@ def measure_study(
         measured = measure(out, [record for record in records if record["target"] == target], how)
         lost = max(lost, _add_target(tables, out, target, measured, design, groups))
         pilots[target] = measured
-    # By rule, not by the results.
+    # Without --primary by a rule: the comparison must not be chosen by its result.
     primary = design.primary or _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
     gate = None
     if design.primary is not None:

@@ -169,7 +169,7 @@ def do_trial(context: TrialContext, trial: Trial, draw: Draw) -> dict[str, Any]:
         write_parquet(predictions_path(context.out, trial.id), table)
     except UndefinedError as error:
         record["status"] = f"{UNDEFINED}{error}"
-    record["seconds"] = round(time.perf_counter() - started, 3)  # s
+    record["seconds"] = round(time.perf_counter() - started, 3)
     write_json(record_path(context.out, trial.id), record)  # last: it says that the trial is whole
     return record
 
@@ -183,7 +183,7 @@ def _predictions(data: TargetData, target: str, rows: Rows, scores: NDArray[np.f
 def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, Scores]:
     """The trained classifier, and what gives its scores of other images (asked for after all training)."""
     source = context.sources[trial.arm, trial.run_index]
-    config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size  # side of a frame in px
+    config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size  # size: side of a frame in px
 
     def features_of(data: TargetData, chosen: Rows) -> NDArray[np.float32]:
         # Mapped: only the rows asked for are read.

@@ -81,7 +81,7 @@ def unpacked(data: bytes, path: Path, most: int | None = None) -> bytes:
                 if not parts[-1] and not data and not packed.eof:  # zlib itself is silent about a file that is cut off
                     raise zlib.error("cut off")
         except zlib.error as error:
-            if most is None:  # a front end is cut off on purpose
+            if most is None:  # with `most` the data are cut off on purpose
                 problem = "{path} is a damaged gzip file."
                 raise InputError(problem, "Restore it, or give it unpacked.", path=path) from error
             break

@@ -77,7 +77,7 @@ class Table:
                 "{path}, column {name!r} holds {kind}.", "Give a column of numbers or text.",
                 path=self.path, name=Shown(name), kind=self.wide[name],
             )  # fmt: skip
-        near = difflib.get_close_matches(name, columns, 3, 0.5) or columns[:20]  # 0.5: half of the letters agree
+        near = difflib.get_close_matches(name, columns, 3, 0.5) or columns[:20]  # 0.5: names that are half alike
         raise InputError(
             "{path} has no column {name!r}.", "It has, among others: {names}.",
             path=self.path, name=Shown(name), names=", ".join(near),

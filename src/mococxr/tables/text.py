@@ -99,7 +99,7 @@ def _separator(text: str) -> str:
 
     def fit(separator: str) -> tuple[int, int]:
         width = lines[0].count(separator)
-        # As many lines: the one that makes more columns.
+        # Of two that fit as many lines the one that makes more columns.
         return sum(line.count(separator) == width for line in lines) if width else 0, width
 
     return max(SEPARATORS, key=fit)
@@ -165,7 +165,6 @@ def from_records(records: Iterable[tuple[int, list[str]]], path: Path, line_form
     rows = ((line, values) for line, values in records if any(map(str.strip, values)))
     _, names = next(rows, (0, [""]))
     _check_width(len(names), path)
-    # An array: a million rows would be a long list of numbers.
     body, numbers, width = io.StringIO(), array("L"), len(names)
     writer = csv.writer(body, lineterminator="\n")
     for line, values in rows:

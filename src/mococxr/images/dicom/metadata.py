@@ -178,7 +178,7 @@ def _view(elements: Elements) -> str | None:
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _IMAGES = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}  # CR, DX for presentation, DX for processing
-# Of one frame, then of several: 1, 8, 16 bits, colour.
+# Secondary captures: of one frame; of several with 1, 8, 16 bits and in colour.
 _CAPTURES = {f"{_STORAGE}{end}" for end in ("7", "7.1", "7.2", "7.3", "7.4")}
 _IMAGE_MODALITIES = {"CR", "DX", "RG"}
 _CAPTURE_MODALITIES = {*_IMAGE_MODALITIES, "OT", "SC"}

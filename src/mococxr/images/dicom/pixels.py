@@ -153,7 +153,7 @@ def _plain(file: DicomFile, layout: _Layout) -> StoredPixels:
     if present < needed:
         raise ImageError(f"truncated: {max(present, 0):,} of {needed:,} bytes of pixel data")
     width = layout.allocated // 8
-    raw = memoryview(file.body)[start : start + layout.frame_bytes]  # no copy
+    raw = memoryview(file.body)[start : start + layout.frame_bytes]  # a view, not a copy of the frame
     cells = np.frombuffer(raw, ("<" if file.little else ">") + f"u{width}")
     if width == 1 and not file.little and file.pixels.kind == "OW":  # big-endian words hold pixels two by two
         cells = np.frombuffer(bytes(raw) + b"\0" * (len(raw) % 2), np.uint16).byteswap().view(np.uint8)
@@ -164,7 +164,7 @@ def _plain(file: DicomFile, layout: _Layout) -> StoredPixels:
         return _stored_pixels(np.ascontiguousarray(luma), layout, layout.low_bit)
     shape = (layout.rows, layout.columns)
     if layout.samples == 3 and layout.planar:
-        cells = cells.reshape(3, *shape).transpose(1, 2, 0)  # colour by plane
+        cells = cells.reshape(3, *shape).transpose(1, 2, 0)  # PlanarConfiguration 1: plane by plane (PS3.3 C.7.6.3.1.3)
     return _stored_pixels(cells.reshape(shape if layout.samples == 1 else (*shape, 3)), layout, layout.low_bit)
 
 
@@ -256,7 +256,8 @@ def declared_top(elements: Elements, stored: StoredPixels, image: NDArray[np.boo
         image: of every entry that the pixels' type can hold, whether it is no padding.
     """
     top = elements.integer("LargestImagePixelValue") or 0
-    if stored.signed or stored.bits_stored < 16 or not 255 < top < 1 << 15 or top & (top + 1):  # the last: not all ones
+    # The last term is 0 for all ones alone.
+    if stored.signed or stored.bits_stored < 16 or not 255 < top < 1 << 15 or top & (top + 1):
         return None
     occurs = np.zeros(len(image), bool)
     occurs[stored.values] = True
