@@ -10,7 +10,7 @@ WIDE = 46
 UNITS = {"image": "rows", "study": "studies", "patient": "patients"}
 METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
 LIKELIHOOD = {"lr_positive": "positive likelihood ratio", "lr_negative": "negative likelihood ratio"}
-BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)
+BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)  # each must be among THRESHOLDS of measure.operating
 """Thresholds of the probability whose net benefit is printed; `--json` has more."""
 OTHERS = [name for name in MEASURES if name != "auroc"]
 """The metrics that have no interval but that of the bootstrap."""

@@ -168,7 +168,7 @@ SPREAD: dict[str, tuple[str, Callable[[float | None], str]]] = {
 
 def _spread(study: StudyResults, rows: list[Row]) -> Table:
     """Of every classifier of a cell, each with its own threshold and calibration: the first, and the spread."""
-    numbers = [
+    numbers = [  # a row a number: side by side they would not fit the page
         row | {"name": title, "first": form(row[name]), "median": form(row[f"{name}_median"])}
         | {"range": f"{form(row[f'{name}_least'])} to {form(row[f'{name}_most'])}"}
         for row in rows
@@ -203,7 +203,7 @@ def _differences(study: StudyResults) -> Table:
         "by the reference alone": ("only_reference", fmt.count),
         "p": ("p", fmt.p_value),
     }
-    reasons = dict.fromkeys([row["method"] or row["reason"] for row in rows])
+    reasons = dict.fromkeys([row["method"] or row["reason"] for row in rows])  # where there is no test, its reason
     note = (
         "Each arm at the threshold that it got on its own validation scores, on the same test "
         f"{units(study)}; of the first label subset and pretraining run. {'; '.join(reasons)}."
@@ -211,7 +211,7 @@ def _differences(study: StudyResults) -> Table:
     return tabulate(rows, columns, 4, note)
 
 
-BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)
+BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)  # each must be among THRESHOLDS of measure.operating
 """Thresholds of the probability that the table shows."""
 
 
@@ -234,7 +234,7 @@ def _benefit(study: StudyResults, rows: list[Row]) -> Table:
 def _prevalence(study: StudyResults) -> Table:
     """PPV and NPV at other prevalences, for the cells of the verdicts where they are among the rows."""
     rows = [row for target in study.targets for row in headline_cells(study, "prevalence", target)]
-    rows = rows or study.rows("prevalence")
+    rows = rows or study.rows("prevalence")  # the verdicts' arms may have no threshold while others have
     columns: Columns = {
         **of_cell(study),
         "Prevalence": ("prevalence", fmt.percent),

@@ -19,7 +19,7 @@ from mococxr.reporting.rows import measured
 from mococxr.results import CELL_KEYS, Row, StudyResults
 
 WIDE = (5.6, 4.4)
-LOG = {
+LOG = {  # four, as many as the figure has panels
     "loss": "loss",
     "contrast_accuracy": "contrastive accuracy",
     "effective_rank": "effective rank",
@@ -203,7 +203,7 @@ def draw_runs(study: StudyResults) -> list[Figure]:
 
 
 def _draw_run(health: Row) -> matplotlib.figure.Figure:
-    figure = matplotlib.figure.Figure(figsize=WIDE, layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=WIDE, layout="constrained")  # without pyplot: no state that is shared
     for number, (name, title) in enumerate(LOG.items()):
         axes = figure.add_subplot(2, 2, number + 1)
         entries = [entry for entry in health["log"] if entry[name] is not None]  # kNN is measured at some steps only

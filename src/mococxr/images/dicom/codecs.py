@@ -70,7 +70,7 @@ def _gdcm(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinte
 
 def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:  # noqa: ARG001
     """JPEG-LS, by CharLS; zeros before the end marker, by which some writers fill up, are not data to it."""
-    import jpeg_ls
+    import jpeg_ls  # optional: an ImportError becomes a reason in `decode_stream`
 
     data = frame[:-2].rstrip(b"\0")
     zeros = len(frame) - 2 - len(data)
@@ -91,7 +91,7 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
 
 def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:  # noqa: ARG001
     """JPEG 2000 and high-throughput JPEG 2000, by OpenJPEG."""
-    import openjpeg
+    import openjpeg  # optional, as above
 
     # 0: a codestream without the boxes of a file.
     samples = _called(lambda: openjpeg.decode(frame[frame.find(J2K) :], j2k_format=0))
