@@ -43,16 +43,7 @@ def _read(request: Request) -> Rows:
     rejected = facts.filter(pl.col("reason").is_not_null()).select("path", "reason")
     rejected = pl.concat([rejected, walk.rejected()]).sort("path")
     if not images.height:
-        way_out = "Check the folder; for PNG and JPEG images leave out --format dicom."
-        if rejected["reason"].str.starts_with(OTHER_PART).any():
-            way_out = "--any-body-part reads images of other parts of the body than the chest."
-        if (rejected["reason"] == NAMELESS).any():
-            way_out = "An anonymiser may have blanked it: --patients-unknown lets each study count as a patient."
-        raise InputError(
-            "The archive holds no image: {reasons}.",
-            way_out,
-            reasons=Shown(_reasons(rejected) or "there are no files that may be one"),
-        )
+        raise _no_image(rejected)
     frame = images.select(
         "path", "patient", "study", "view", "sex", "age", "laterality", "device",
         # A rank: times are not kept.
@@ -88,6 +79,16 @@ def _read(request: Request) -> Rows:
         # Files may be moved; the UID stays.
         image_ids=pl.select(pl.coalesce(images["sop"], f"{name}/" + images["path"])).to_series(),
     )
+
+
+def _no_image(rejected: pl.DataFrame) -> InputError:
+    way_out = "Check the folder; for PNG and JPEG images leave out --format dicom."
+    if rejected["reason"].str.starts_with(OTHER_PART).any():
+        way_out = "--any-body-part reads images of other parts of the body than the chest."
+    if (rejected["reason"] == NAMELESS).any():
+        way_out = "An anonymiser may have blanked it: --patients-unknown lets each study count as a patient."
+    reasons = Shown(_reasons(rejected) or "there are no files that may be one")
+    return InputError("The archive holds no image: {reasons}.", way_out, reasons=reasons)
 
 
 def _once(facts: pl.DataFrame) -> pl.DataFrame:
