@@ -168,15 +168,22 @@ def read_patients(path: Path) -> set[str]:
     Raises:
         InputError: the file cannot be read or lists nobody.
     """
-    column = tables.first_names(tables.header(path), {"patient": ("patient", "patient_id", "subject_id")})
-    if column:
-        patients = tables.read_table(path)[column["patient"]]
-    else:
-        patients = pl.Series([line.split(",")[0].strip('" ') for line in tables.read_lines(path)], dtype=pl.String)
+    columns = tables.header(path)
+    column = tables.first_names(columns, {"patient": ("patient", "patient_id", "subject_id")})
+    try:
+        patients = tables.read_table(path, may_be_empty=True)[column["patient"]] if column else _before_commas(path)
+    except InputError:
+        if len(columns) > 1:
+            raise
+        patients = _before_commas(path)[1:]  # a list under a heading, whose lines say more than the heading names
     names = set(tables.identifiers(patients).drop_nulls())
     if not names:
         raise InputError(f"{path} lists no patient.", "Write one patient per line, or leave --exclude-patients out.")
     return names
+
+
+def _before_commas(path: Path) -> pl.Series:
+    return pl.Series([line.split(",")[0].strip('" ') for line in tables.read_lines(path)], dtype=pl.String)
 
 
 def largest_queue(images: int, batch: int) -> int:
