@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from mococxr.measure.comparison import margin_words
 from mococxr.measure.measures import MEASURES, Block
+from mococxr.measure.operating import SHOWN_THRESHOLDS
 from mococxr.metrics.subgroups import RATES
 
 WIDE = 46
 UNITS = {"image": "rows", "study": "studies", "patient": "patients"}
 METHODS = {"delong": "DeLong, plain", "bootstrap": "bootstrap over patients"}
 LIKELIHOOD = {"lr_positive": "positive likelihood ratio", "lr_negative": "negative likelihood ratio"}
-BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)  # each must be among THRESHOLDS of measure.operating
-"""Thresholds of the probability whose net benefit is printed; `--json` has more."""
 OTHERS = [name for name in MEASURES if name != "auroc"]
 """The metrics that have no interval but that of the bootstrap."""
 
@@ -139,7 +138,7 @@ def _calibration_lines(block: Block) -> list[str]:
     lines.append(_line("  observed / expected positives", {**block["observed_expected"], "method": None}))
     if why := block["smooth"].get("reason"):
         lines.append(f"  smooth reliability curve: none. {why}")
-    shown = [point for point in block["net_benefit"] if point["threshold"] in BENEFIT_AT]
+    shown = [point for point in block["net_benefit"] if point["threshold"] in SHOWN_THRESHOLDS]
     for point in shown:
         name = f"  net benefit at {100 * point['threshold']:g} %"
         everyone = f", all positive {point['all_positive']['value']:.3f}"

@@ -23,7 +23,9 @@ RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1", "youden",
 CALIBRATION = ("brier", "ece", "slope", "intercept", "observed_expected")
 SHORT = {"ppv": "PPV", "npv": "NPV", "lr_positive": "LR+", "lr_negative": "LR−"}
 """Numbers that go by a short name in sentences."""
-THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHOWN_THRESHOLDS = (0.05, 0.1, 0.2, 0.5)
+"""Thresholds of the probability whose net benefit is printed; files have that of all `THRESHOLDS`."""
+THRESHOLDS = tuple(sorted((*SHOWN_THRESHOLDS, 0.01, 0.02, 0.15, 0.25, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)))
 """Thresholds of the probability at which the net benefit is measured."""
 
 MAX_REPLICATES = 1000

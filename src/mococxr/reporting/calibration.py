@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mococxr.measure.operating import SHOWN_THRESHOLDS
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Table, tabulate
 from mococxr.reporting.headline import arm_label, condition, headline_cells, headline_row, units
@@ -211,10 +212,6 @@ def _differences(study: StudyResults) -> Table:
     return tabulate(rows, columns, 4, note)
 
 
-BENEFIT_AT = (0.05, 0.1, 0.2, 0.5)  # each must be among THRESHOLDS of measure.operating
-"""Thresholds of the probability that the table shows."""
-
-
 def _benefit(study: StudyResults, rows: list[Row]) -> Table:
     columns: Columns = {
         **of_cell(study),
@@ -228,7 +225,7 @@ def _benefit(study: StudyResults, rows: list[Row]) -> Table:
         "pt / (1 − pt) of what a true one is worth (Vickers and Elkin 2006); 0 where none is called positive. A model is of "
         "use where its net benefit is above both. The other thresholds are in decision_curve.csv."
     )
-    return tabulate([row for row in rows if row["threshold"] in BENEFIT_AT], columns, 2, note)
+    return tabulate([row for row in rows if row["threshold"] in SHOWN_THRESHOLDS], columns, 2, note)
 
 
 def _prevalence(study: StudyResults) -> Table:
