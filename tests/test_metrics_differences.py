@@ -140,7 +140,7 @@ def test_outside_the_measured_range_the_answer_is_a_bound():
     still = np.zeros(20)
     above = metrics.labels_saved(50, 0.9, 0.9 + still, counts, curve, curve[:, None] + np.zeros((2, 20)))
     assert str(above.needed) == str(above.high) == "more than 500"
-    assert "with all 500 labels" in above.words
+    assert "with all 500 labels (95 % interval over test patients: more than 500)." in above.words
     below = metrics.labels_saved(50, 0.6, 0.6 + still, counts, curve, curve[:, None] + np.zeros((2, 20)))
     assert str(below.needed) == str(below.low) == "at most 50"
     assert below.words == "No saving: the reference reaches it with the fewest labels measured (50)."

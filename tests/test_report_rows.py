@@ -229,6 +229,11 @@ def test_labels_saved_name_the_arms_and_keep_bounds_as_bounds(study: StudyResult
     assert part["table"].rows[0][3:] == ["34", "412", "180 to more than 3,400", "12.1"]
 
 
+def test_an_interval_of_labels_with_one_end_twice_says_it_once(tmp_path: Path) -> None:
+    study = changed(tmp_path / "study", "labels_saved", low="more than 3,400", high="more than 3,400")
+    assert rows.saved(study)["table"].rows[0][5] == "more than 3,400"
+
+
 def test_the_table_at_the_threshold_counts_every_image_once(study: StudyResults) -> None:
     table = calibration(study)["tables"][0][1]
     counts = [[int(re.sub(r"\D", "", cell)) for cell in row[1:]] for row in table.rows]

@@ -100,7 +100,8 @@ def _beyond(estimate: Labels, first: Labels, final: Labels, over: str) -> str | 
     if final.side == "at most":
         return f"No saving: the reference reaches it with the fewest labels measured ({final.count:,.0f})."
     if estimate.side == "more than":
-        return f"The reference does not reach it with all {estimate.count:,.0f} labels ({over}: {first} or more)."
+        at_least = first if first.side == "more than" else f"{first} or more"
+        return f"The reference does not reach it with all {estimate.count:,.0f} labels ({over}: {at_least})."
     return None
 
 

@@ -135,7 +135,7 @@ def saved(study: StudyResults) -> dict[str, Any]:
         **of_pair(study),
         "Labelled images": ("train_images", fmt.count),
         "Labels the reference needs": ("reference_images", _images),
-        "Interval": lambda row: " to ".join(fmt.dash(row[end], _images) for end in ("low", "high")),
+        "Interval": lambda row: " to ".join(dict.fromkeys(fmt.dash(row[end], _images) for end in ("low", "high"))),
         "Ratio": _ratio,
     }
     summary = "See the table."
