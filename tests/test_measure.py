@@ -33,6 +33,11 @@ def test_of_two_tables_of_scores_nothing_is_said_about_label_subsets_or_runs():
     assert result.sentence == "Better over other test patients: +0.030 (+0.010 to +0.050)."
 
 
+def test_scores_without_order_give_each_metric_its_value_of_chance():
+    values = {name: words.value(LABELS, np.zeros(60)) for name, words in MEASURES.items() if words.chance is not None}
+    assert values == pytest.approx({"auroc": 0.5, "partial_auroc": 0.5})
+
+
 def test_three_positives_give_words_and_no_p():
     result = verdict(difference(0.1, 0.3), LABELS[27:], PATIENTS[27:])
     assert (result.word, result.p) == ("too few", None)

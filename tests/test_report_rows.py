@@ -16,6 +16,7 @@ from mococxr.pages import format as fmt
 from mococxr.pages.render import render
 from mococxr.reporting import headline, manuscript, provenance, rows
 from mococxr.reporting.calibration import OF, calibration
+from mococxr.reporting.figures import draw_curves
 from mococxr.reporting.report import write_report
 from mococxr.results import StudyResults, read_results
 
@@ -227,6 +228,13 @@ def test_labels_saved_name_the_arms_and_keep_bounds_as_bounds(study: StudyResult
     part = rows.saved(study)
     assert part["summary"].startswith("What MoCo reaches with 34 labels takes ImageNet 412 (95 % interval")
     assert part["table"].rows[0][3:] == ["34", "412", "180 to more than 3,400", "12.1"]
+
+
+def test_partial_auroc_has_a_line_at_chance_and_average_precision_has_none(tmp_path: Path) -> None:
+    values = [{"partial_auroc": value, "average_precision": value} for value in (0.4, 0.6)]
+    curves = draw_curves(changed(tmp_path / "study", "cells", *values))
+    drawn = {name: b"chance" in curves[name]["Effusion"][0].svg for name in ("partial_auroc", "average_precision")}
+    assert drawn == {"partial_auroc": True, "average_precision": False}
 
 
 def test_an_interval_of_labels_with_one_end_twice_says_it_once(tmp_path: Path) -> None:

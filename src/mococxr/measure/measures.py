@@ -24,11 +24,14 @@ Block: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Words:
-    """A metric: its name in sentences, the prefix of its columns in a study's tables, and how it is computed."""
+    """A metric: its name in sentences, the prefix of its columns in a study's tables, how it is computed, and its value
+    where scores are guessed (None: it depends on the share of positives).
+    """
 
     name: str
     prefix: str
     measure: Measure
+    chance: float | None
 
     def value(self, labels: ArrayLike, scores: ArrayLike) -> float:
         """The metric of one score column; errors as `metrics.auroc`."""
@@ -36,9 +39,9 @@ class Words:
 
 
 MEASURES = {
-    "auroc": Words("AUROC", "", metrics.auroc_measure),
-    "average_precision": Words("average precision", "ap_", metrics.average_precision_measure),
-    "partial_auroc": Words("partial AUROC (sensitivity 0.9 to 1)", "pauroc_", metrics.partial_auroc_measure),
+    "auroc": Words("AUROC", "", metrics.auroc_measure, 0.5),
+    "average_precision": Words("average precision", "ap_", metrics.average_precision_measure, None),
+    "partial_auroc": Words("partial AUROC (sensitivity 0.9 to 1)", "pauroc_", metrics.partial_auroc_measure, 0.5),
 }
 
 

@@ -71,7 +71,7 @@ def _draw_curve(
     values = [row[name] for row in study.rows("cells", target=target) for name in (measure, *ends)]
     values += [row[measure] for row in study.rows("trials", target=target)]
     limits = drawing.value_limits(values)  # those of all modes, so that they can be compared by eye
-    drawing.set_value_axis(axes, MEASURES[measure].name, limits, 0.5 if measure == "auroc" else None)
+    drawing.set_value_axis(axes, MEASURES[measure].name, limits, MEASURES[measure].chance)
     if all(row[measure] is None for row in study.rows("cells", target=target, mode=mode)):
         drawing.note(axes, "undefined")
     drawing.legend(figure, handles, labels)
