@@ -28,6 +28,7 @@ from dicom_images import (
     LOSSLESS,
     LS,
     RLE,
+    SC,
     described,
     encoded,
     image,
@@ -227,6 +228,12 @@ def test_a_deflated_bomb_is_not_blown_up() -> None:
         assert tracemalloc.get_traced_memory()[1] < 60 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_deflated_image_of_the_largest_size_is_read_whole() -> None:
+    colours = np.full((1500, 1500, 3), 0xFFFF, np.uint16)  # more than 4 bytes a pixel and 4 MiB
+    grey = decode_image(image(colours, DEFLATED, SOPClassUID=SC), Reading(max_pixels=1500 * 1500))
+    assert np.array_equal(grey, np.full((1500, 1500), 255))
 
 
 def test_a_run_length_bomb_stops_at_the_size_declared() -> None:

@@ -198,13 +198,13 @@ def _is_first_element(data: bytes, order: str) -> bool:
     return order == "<" and (group, element) != (0, 0) and struct.unpack_from("<I", data, 4)[0] <= 256
 
 
-def read_file(data: bytes, keywords: Iterable[str], inflated: int = _HEADER_INFLATED) -> DicomFile:
+def read_file(data: bytes, keywords: Iterable[str], pixels: int = 0) -> DicomFile:
     """Read some elements, without the pixels.
 
     Args:
         data: the whole file.
         keywords: names of the elements wanted; all others are skipped.
-        inflated: bytes after which inflating stops (of a deflated file only).
+        pixels: bytes of pixel data that are inflated behind the header (of a deflated file only).
 
     Raises:
         ImageError: not DICOM, or damaged so that no element can be read.
@@ -213,7 +213,7 @@ def read_file(data: bytes, keywords: Iterable[str], inflated: int = _HEADER_INFL
         raise ImageError("not a DICOM file")
     with _quiet():
         try:
-            return _read(data, [_tag(keyword) for keyword in keywords], inflated)
+            return _read(data, [_tag(keyword) for keyword in keywords], _HEADER_INFLATED + pixels)
         except ImageError:
             raise
         except RecursionError as error:

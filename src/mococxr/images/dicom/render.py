@@ -65,7 +65,7 @@ def decode_dicom(data: bytes, reading: Reading) -> Decoded:
 def render(data: bytes, file: DicomFile, reading: Reading) -> Decoded:
     """The pixels of a DICOM object as grey, whether it is a chest image or not."""
     if file.syntax == DEFLATED:
-        file = read_file(data, KEYWORDS, inflated=4 * reading.max_pixels + (16 << 20))
+        file = read_file(data, KEYWORDS, pixels=6 * reading.max_pixels)  # three colours of 16 bits
     stored = pixels.read_pixels(file, reading.frames == "refuse", reading.max_pixels)
     if stored.values.ndim == 3:
         stored = _luma(stored)
