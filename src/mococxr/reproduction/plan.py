@@ -40,6 +40,8 @@ PRECISION = "no"
 """Mixed precision of pretraining: none, as on labels, on a GPU too."""
 STEPS = 4
 """Steps that are averaged where one is short."""
+RATIO = 1.22
+"""Longer side of an image by its shorter one: 390 to 320, as CheXpert's small release."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,6 @@ SCHEMA = {
     "seconds_per_step": pl.Float64, "hours": pl.Float64, "evaluation_hours": pl.Float64,
 }  # fmt: skip
 """`hours` are those of the steps; reading validation and test images comes on top."""
-RATIO = 1.22
-"""Longer side of an image by its shorter one: 390 to 320, as CheXpert's small release."""
 KEPT = {"resnet18": 46e6, "densenet121": 32e6}
 """Bytes of an encoder's weights in float32."""
 _EACH = ("train_images", "steps", "seconds_per_step")
