@@ -16,6 +16,7 @@ from mococxr.encoders import OFFLINE_BACKBONE
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import Artifact
 from mococxr.results import read_results
+from mococxr.store.levels import halving
 
 Facts = dict[str, Any]
 USES = {
@@ -39,15 +40,12 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     fit = artifact.model.record if artifact.model else None
     run, recipe = artifact.origin.get("run") or {}, artifact.origin.get("recipe") or {}
     frame = facts["preprocessing"]
-    factor = 1  # the halvings that a store makes of its images
-    while frame["store_size"] and frame["store_size"] // (2 * factor) >= frame["size"]:
-        factor *= 2
     return template.render(
         front=_front(artifact, facts, study),
         title=title(artifact),
         facts=facts,
         frame=frame,
-        factor=factor,
+        factor=halving(frame["store_size"] or 0, frame["size"]),
         whole=frame["crop_mode"] == "full",
         about=fit,
         members=artifact.members,
