@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mococxr.errors import ImageError
-from mococxr.images.streams import END, J2K, JP2, MAX_PARTS, check_scans, has_every_tile, read_codestream
+from mococxr.images.streams import END, J2K, JP2, MAX_PARTS, SOF, check_scans, has_every_tile, read_codestream, segments
 from mococxr.images.tiff import TiffTags, read_tags
 
 MIN_SIDE = 16
@@ -141,29 +141,18 @@ def _told_in_text(kind: bytes, body: bytes) -> dict[bytes, int]:
 
 
 def _jpeg(data: bytes) -> RasterHeader:
-    """Walk the segments up to the first scan; an end-of-image marker must follow it."""
-    width = height = 0
-    orientation, at = 1, 2
-    for _ in range(MAX_PARTS):
-        if data[at] == 0xFF and data[at + 1] == 0xFF:  # a fill byte
-            at += 1
-            continue
-        lead, kind, length = struct.unpack_from(">BBH", data, at)
-        if lead != 0xFF:
-            raise ImageError("damaged JPEG: no marker where one must be")
-        if kind == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = _exif_orientation(data[at + 10 : at + 2 + length])
-        # Frame headers (T.81 table B.1), less DHT, JPG and DAC.
-        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            depth, height, width = struct.unpack_from(">BHH", data, at + 4)
+    """The segments up to the first scan; an end-of-image marker must follow it."""
+    width, height, orientation = 0, 0, 1
+    for kind, content, at in segments(data):
+        if kind == 0xE1 and content.startswith(b"Exif\0\0"):
+            orientation = _exif_orientation(content)
+        elif kind in SOF:
+            depth, height, width = struct.unpack_from(">BHH", content)
             if depth != 8:
                 raise ImageError(f"a JPEG of {depth} bits a sample: this version reads 8-bit JPEG")
         elif kind == 0xDA:
+            check_scans(data, at)
             break
-        at += 2 + length
-    else:
-        raise ImageError("damaged JPEG: more segments than an image has")
-    check_scans(data, at)
     if data.rfind(END, at) < 0:  # bytes may follow it: some writers pad their files
         raise ImageError(CUT_SHORT)
     return RasterHeader("JPEG", width, height, orientation)

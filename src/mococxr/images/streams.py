@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mococxr.errors import ImageError
@@ -25,6 +26,8 @@ MAX_PARTS = 50_000
 """Segments, boxes or chunks of a file; a hostile one may have millions."""
 _MOST_PARTS = 1 << 18
 _PART = b"\xff\x90"  # SOT
+SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # T.81 table B.1, less DHT, JPG and DAC
+"""Second bytes of the markers of a JPEG's frame header."""
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
@@ -71,21 +74,12 @@ def read_stream(frame: bytes) -> Stream | None:
 
 
 def _jpeg(frame: bytes) -> Stream:
-    """Walk the segments to the frame header."""
-    at, marked = 2, False
-    for _ in range(MAX_PARTS):
-        lead, kind, length = struct.unpack_from(">BBH", frame, at)
-        if lead != 0xFF:
-            raise ImageError(DAMAGED)
-        if kind == 0xFF:  # a fill byte
-            at += 1
-            continue
-        marked |= (kind == 0xE0 and frame[at + 4 : at + 8] == b"JFIF") or (
-            kind == 0xEE and frame[at + 4 : at + 9] == b"Adobe"
-        )
-        # Frame headers: T.81 table B.1, less DHT, JPG and DAC; F7 is that of T.87.
-        if (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)) or kind == 0xF7:
-            precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
+    """The frame header, and what stands before it."""
+    marked = False
+    for kind, content, at in segments(frame):
+        marked |= (kind == 0xE0 and content.startswith(b"JFIF")) or (kind == 0xEE and content.startswith(b"Adobe"))
+        if kind in SOF or kind == 0xF7:  # F7: that of T.87
+            precision, rows, columns, samples = struct.unpack_from(">BHHB", content)
             name = {0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}.get(kind, "JPEG")
             # Above C2: hierarchical or arithmetic coding.
             if name == "JPEG" and (kind > 0xC2 or precision not in (8, 12)):
@@ -96,9 +90,29 @@ def _jpeg(frame: bytes) -> Stream:
                 rows, columns, samples, precision, names_colours=marked,
             )  # fmt: skip
         if kind in (0xD9, 0xDA):  # end or scan before any frame header
-            raise ImageError(DAMAGED)
-        at += 2 + length  # the length counts itself, not the marker
+            break
     raise ImageError(DAMAGED)
+
+
+def segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """(second byte of its marker, content, where it begins) of each segment of a JPEG's header.
+
+    Raises:
+        ImageError: no marker where one must be, or more segments than an image has.
+        struct.error: the data end inside a segment.
+    """
+    at = 2
+    for _ in range(MAX_PARTS):
+        lead, kind, length = struct.unpack_from(">BBH", data, at)
+        if lead != 0xFF:
+            raise ImageError("damaged JPEG: no marker where one must be")
+        if kind == 0xFF:  # a fill byte
+            at += 1
+            continue
+        end = at + 2 + length  # the length counts itself, not the marker
+        yield kind, data[at + 4 : end], at
+        at = end
+    raise ImageError("damaged JPEG: more segments than an image has")
 
 
 def check_scans(data: bytes, at: int) -> None:
