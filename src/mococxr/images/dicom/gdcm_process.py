@@ -19,6 +19,7 @@ from typing import IO
 
 from mococxr.errors import ImageError
 from mococxr.images.raster import caught_stderr, last_line
+from mococxr.images.streams import DAMAGED
 
 CRASHED = "the decoder crashed on it"
 _SECONDS = 120.0
@@ -155,8 +156,8 @@ def _gdcm(
         try:
             raw: bytes = image.GetBuffer().encode("utf-8", "surrogateescape")  # GDCM's bytes come as text with escapes
         except Exception as error:  # what a wrapped C++ library raises is not specified
-            raise ImageError("damaged compressed pixel data") from error
+            raise ImageError(DAMAGED) from error
     message = "".join(messages)
     if "orrupt" in message or "remature" in message:
-        raise ImageError(f"damaged compressed pixel data: {last_line(message)}")
+        raise ImageError(f"{DAMAGED}: {last_line(message)}")
     return raw
