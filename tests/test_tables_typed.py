@@ -50,6 +50,11 @@ def test_a_page_of_remarks_before_the_table_is_not_the_table(tmp_path: Path) -> 
     assert any("the sheet 'labels' is read; not read: 'Sheet'" in note for note in read_table(path).notes)
 
 
+def test_a_row_of_blanks_is_no_header_of_a_sheet(tmp_path: Path) -> None:
+    path = save(tmp_path / "t.xlsx", [" ", " "], ["Made by me", " "], labels=[[" ", " "], NAMES, *ROWS])
+    assert read_table(path).frame.columns == NAMES == tables.header(path)
+
+
 def test_cells_of_a_workbook_are_written_as_they_are_shown(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.active

@@ -33,15 +33,14 @@ _WITHOUT_VALUE = re.compile(
 
 
 def read_sheet(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
-    """The cells of the first sheet whose first row has two values or more, and what is to be said of it.
+    """The cells of the first sheet whose header has two values or more, and what is to be said of it.
 
     Raises:
         InputError: no workbook, damaged, too large, blank, or openpyxl is not installed.
     """
     size = _checked_size(data, path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and validations that openpyxl leaves out
+        with warnings.catch_warnings(action="ignore"):  # of styles, validations and dates that openpyxl leaves out
             return _read(data, path)
     except (InputError, MemoryError):
         raise
@@ -53,15 +52,12 @@ def read_sheet(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
 
 
 def sheet_names(data: bytes, path: Path) -> list[str]:
-    """The names in the header of the first sheet; empty where there is none."""
+    """The names in the header of the sheet that `read_sheet` reads; empty where there is none."""
     try:
         _checked_size(data, path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            sheets = _sheets(data)
-            sheet = next((sheet for sheet in sheets if _width(sheet, path) > 1), None)
-            rows = (values for other in ([sheet] if sheet else sheets) for _, values in _records(other, path))
-            return next(filter(any, rows), [])
+        with warnings.catch_warnings(action="ignore"):
+            headers = _headers(data, path)
+        return headers[_table_of(headers)]
     except Exception:  # what is wrong is said when the table is read
         return []
 
@@ -93,8 +89,8 @@ def _checked_size(data: bytes, path: Path) -> int:
     return size
 
 
-def _sheets(data: bytes) -> list[Any]:
-    """The visible worksheets, in order, else all."""
+def _headers(data: bytes, path: Path) -> dict[Any, list[str]]:
+    """The worksheets that are not blank, in order, each with its first row that is not; hidden ones where all are."""
     try:
         import openpyxl
     except ImportError as error:
@@ -105,22 +101,28 @@ def _sheets(data: bytes) -> list[Any]:
     # data_only: values, not formulas.
     sheets = openpyxl.load_workbook(BytesIO(data), read_only=True, data_only=True, keep_links=False).worksheets
     # Hidden ones are not what the user sees.
-    return [sheet for sheet in sheets if sheet.sheet_state == "visible"] or sheets
+    sheets = [sheet for sheet in sheets if sheet.sheet_state == "visible"] or sheets
+    rows = {sheet: (values for _, values in _records(sheet, path) if any(map(str.strip, values))) for sheet in sheets}
+    return {sheet: names for sheet in sheets if (names := next(rows[sheet], []))}
+
+
+def _table_of(headers: dict[Any, list[str]]) -> Any:
+    """The first sheet whose header has two values or more, else the first: a page of remarks has one value a row."""
+    wide = (sheet for sheet, names in headers.items() if sum(map(bool, map(str.strip, names))) > 1)
+    return next(wide, next(iter(headers)))
 
 
 def _read(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
-    sheets = _sheets(data)
-    filled = [sheet for sheet in sheets if any(any(values) for _, values in _records(sheet, path))]
-    if not filled:
+    headers = _headers(data, path)
+    if not headers:
         raise InputError(
             "{path} is empty.", "Give a workbook whose first sheet has a header and one row per image.", path=path
         )
-    # A page of remarks has one value a row.
-    sheet = next((sheet for sheet in filled if _width(sheet, path) > 1), filled[0])
+    sheet = _table_of(headers)
     notes = []
-    if len(filled) > 1:
+    if len(headers) > 1:
         text = "{table}: the sheet {name!r} is read; not read: {others}."
-        others = ", ".join(repr(other.title) for other in filled if other is not sheet)
+        others = ", ".join(repr(other.title) for other in headers if other is not sheet)
         notes.append(message(text, table=path.name, name=sheet.title, others=others))
     with zipfile.ZipFile(BytesIO(data)) as archive:
         # openpyxl gives None for these and for blanks alike.
@@ -129,11 +131,6 @@ def _read(data: bytes, path: Path) -> tuple[Cells, list[Shown]]:
         text = "{table}: {count:,} formulas have no value and are blank: open the workbook in Excel and save it."
         notes.append(message(text, table=path.name, count=uncounted))
     return from_records(_records(sheet, path), path, "row {line} of the sheet"), notes
-
-
-def _width(sheet: Any, path: Path) -> int:
-    """The values in the first row of a sheet that is not blank; a page of remarks has one."""
-    return next((sum(map(bool, values)) for _, values in _records(sheet, path) if any(values)), 0)
 
 
 def _records(sheet: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
