@@ -102,6 +102,7 @@ DAMAGED = {
     "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1" + bytes(64), r"old Excel workbook \(.xls\)"),
     "a name twice": ("path,TB, TB\na.png,1,1\n", "'TB' appears twice"),
     "no names": (",,\n", "is empty"),
+    "a mark alone": (b"\xef\xbb\xbf", "is empty"),
     "blank rows only": ("path,TB\n,\n\n ,\n", "a header and no rows"),
     "half a gzip file": (gzip.compress(b"path,TB\na.png,1\n")[:-9], "damaged gzip"),
     "half a Parquet file": (b"PAR1" + bytes(40), "cannot be read as a table"),

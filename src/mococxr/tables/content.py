@@ -125,7 +125,8 @@ def as_text(data: bytes, path: Path, whole: bool = True) -> tuple[str, tuple[Sho
         InputError: no text.
     """
     refuse_other_kinds(data, path)
-    encoding, text, notes = _encoding(data), "", ()  # type: tuple[str, str, tuple[Shown, ...]]
+    encoding = _encoding(data)
+    notes: tuple[Shown, ...] = ()
     try:
         # Not whole: a letter cut at the end is left out.
         text = codecs.getincrementaldecoder(encoding)().decode(data, whole).removeprefix("\ufeff")
@@ -135,7 +136,6 @@ def as_text(data: bytes, path: Path, whole: bool = True) -> tuple[str, tuple[Sho
                 "{path} is damaged: it is not {encoding} throughout.", "Save the table as CSV (UTF-8).",
                 path=path, encoding=Shown(encoding.upper()),
             ) from error  # fmt: skip
-    if not text and data:
         text = _western(data)
         notes = (message("{table} is not UTF-8: it was read as Latin-1 (cp1252).", table=path.name),)
     if "\0" in text:  # no encoding of text has one
