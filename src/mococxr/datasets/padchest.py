@@ -85,12 +85,11 @@ def _read(request: Request) -> Rows:
 
 
 def _terms(text: pl.Series, table: Table) -> pl.Series:
-    """`['a', 'b']` -> its terms, trimmed, without empty ones; `nan` and blank -> no terms.
+    """`['a', 'b']` -> its terms, trimmed, without empty ones; blank (also `nan`, see `read_table`) -> no terms.
 
     Raises:
         InputError: a text of another form.
     """
-    text = text.set(text == "nan", None)
     strange = (~text.str.contains(r"""^\[(\s*('[^']*'|"[^"]*")\s*,?)*\s*\]$""")).fill_null(False)
     tables.refuse_rows(
         strange, table.describe_row, "{row}, column 'Labels': {value!r} is not a list of terms.",
