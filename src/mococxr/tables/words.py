@@ -44,20 +44,14 @@ def trimmed(text: pl.Series) -> pl.Series:
     return text.set(text == "", None)
 
 
-def _short(text: pl.Series) -> pl.Series:
-    """The different values, in lower case, that are short enough to be a word for unknown."""
-    # Long text is never such a word: most is spared.
-    short = text.filter((text.str.len_bytes() <= _LONGEST).fill_null(False))
-    return short.unique()
-
-
 def unknown(text: pl.Series) -> pl.Series:
     """True where trimmed text says that the value is not known; null is False.
 
     `-` is negative, not unknown, in a column that holds `+` too.
     """
-    values = _short(text)
-    is_word = values.str.to_lowercase().is_in(list(UNKNOWN))  # of different values only: columns repeat them
+    # Different values only, since columns repeat them, and no long ones, which are never such a word.
+    values = text.filter((text.str.len_bytes() <= _LONGEST).fill_null(False)).unique()
+    is_word = values.str.to_lowercase().is_in(list(UNKNOWN))
     if not is_word.any():
         return pl.repeat(False, text.len(), dtype=pl.Boolean, eager=True)
     spelled = values.filter(is_word).to_list()
