@@ -49,13 +49,15 @@ def measure_study(
         Rows of every table by its name, and facts for study.json.
     """
     tables: dict[str, Rows] = {name: [] for name in TABLES}
-    lost, pilots = 0, {}
-    for target in design.targets:
+    lost, planned, primary = 0, dict[str, Record](), design.primary
+    for target in design.targets:  # none is kept: the scores and replicates of all may not fit
         measured = measure(out, [record for record in records if record["target"] == target], how)
         lost = max(lost, _add_target(tables, out, target, measured, design, groups))
-        pilots[target] = measured
-    # Without --primary by a rule: the comparison must not be chosen by its result.
-    primary = design.primary or _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
+        # Without --primary by a rule: the comparison must not be chosen by its result.
+        primary = primary or _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
+        if primary is not None:
+            key = (primary["arm"], primary["mode"], target, primary["fraction"])
+            planned[target] = comparisons.planning(key, design.reference, measured, design.fractions)
     gate = None
     if design.primary is not None:
         gate = next(row for row in tables["differences"] if design.primary.items() <= row.items())
@@ -63,17 +65,6 @@ def measure_study(
         adjust(tables[name], gate)  # each file is a family of its own
     # Only now: measuring has put numbers and status into the records.
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
-    planned = {}
-    if primary is not None:
-        planned = {
-            target: comparisons.planning(
-                (primary["arm"], primary["mode"], target, primary["fraction"]),
-                design.reference,
-                measured,
-                design.fractions,
-            )
-            for target, measured in pilots.items()
-        }
     facts = {"undefined_resamples": lost, "primary": primary, "prespecified": gate is not None, "planning": planned}
     facts["tests"] = _tests(tables, gate is not None)
     return tables, facts
