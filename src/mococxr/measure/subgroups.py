@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -50,7 +50,7 @@ def subgroup_blocks(
         minimum: patients of each class that a group needs.
         called, probabilities: of one classifier, (N,): for sensitivity and specificity, and for observed by expected.
     """
-    rows = Judged(labels, scores, patients, called, probabilities)
+    rows = {"labels": labels, "scores": scores, "patients": patients, "called": called, "probabilities": probabilities}
     blocks = [_column(name, values, rows, how, minimum) for name, values in groups.items()]
     every = [[gap for block in blocks for gap in block["gaps"]]]  # one family of tests: the gaps of all columns
     rates = dict.fromkeys(name for block in blocks for name in block["rate_gaps"])
@@ -62,30 +62,13 @@ def subgroup_blocks(
     return blocks
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Rows and what is measured of them, as `subgroup_blocks` takes them."""
-
-    labels: NDArray
-    scores: Floats
-    patients: NDArray
-    called: NDArray[np.bool_] | None
-    probabilities: Floats | None
-
-    def some(self, rows: NDArray[np.bool_]) -> dict[str, NDArray | None]:
-        """Some of the rows, by the names of the arguments of `metrics.subgroups`."""
-        return {
-            name: None if values is None else values[..., rows]  # rows are the last axis, of (T, N) too
-            for name, values in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        }
-
-
-def _column(name: str, values: pl.Series, rows: Judged, how: Resampling, minimum: int) -> Block:
+def _column(name: str, values: pl.Series, rows: Mapping[str, NDArray | None], how: Resampling, minimum: int) -> Block:
     known = values.is_not_null().to_numpy()
     block: Block = {"column": name, "left_out": int((~known).sum())}
-    groups = values.drop_nulls()
+    # Rows are the last axis, of (T, N) too.
+    some: dict[str, Any] = {name: None if array is None else array[..., known] for name, array in rows.items()}
     try:
-        result = metrics.subgroups(**rows.some(known), groups=groups, minimum=minimum, level=how.level)  # type: ignore[arg-type]
+        result = metrics.subgroups(**some, groups=values.drop_nulls(), minimum=minimum, level=how.level)
     except UndefinedError as error:  # the known rows are of one class
         return {**block, "against": None, "groups": [], "gaps": [], "rate_gaps": {}, "reason": str(error)}
     each = [_group(group) for group in result.groups]
