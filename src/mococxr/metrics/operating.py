@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 
 from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, numbered
 from mococxr.metrics.intervals import Estimate
-from mococxr.metrics.proportions import correlation_over, difference_ends, proportion
+from mococxr.metrics.proportions import correlation_over, difference_ends, proportion, share_moved
 
 Ends = tuple[float, float, float]
 """A number, its lower and its upper limit."""
@@ -80,7 +80,8 @@ def operating_point(
     shares = {name: _share(name, right[rows], unit_N[rows], level) for name, rows in rows_of.items()}
     shares["accuracy"] = _share("accuracy", right, unit_N, level)
     sensitivity, specificity = shares["sensitivity"].ends(), shares["specificity"].ends()
-    correlation = _correlation(sensitivity[0], specificity[0], positive, right, unit_N)
+    size = int(unit_N.max()) + 1
+    correlation = correlation_over(*(share_moved(right[rows], unit_N[rows], size) for rows in (positive, ~positive)))
     # J = sensitivity - (1 - specificity): the complement turns the sign.
     low, high = difference_ends(sensitivity, _complement(specificity), -correlation)
     shares["youden"] = Estimate(sensitivity[0] + specificity[0] - 1, low, high, "Newcombe")
@@ -101,21 +102,6 @@ def _share(name: str, hits: NDArray[np.bool_], unit_N: NDArray[np.intp], level: 
     # F1 rises with the share, so that its ends are those of the share.
     value, low, high = (2 * share / (1 + share) for share in estimate.ends())
     return Estimate(value, low, high, f"{estimate.method} of TP / (TP + FP + FN)")
-
-
-def _correlation(
-    sensitivity: float,
-    specificity: float,
-    positive: NDArray[np.bool_],
-    right: NDArray[np.bool_],
-    unit_N: NDArray[np.intp],
-) -> float:
-    """Of sensitivity and specificity over patients."""
-    moved = [
-        np.bincount(unit_N, weights=np.where(rows, right - share, 0.0)) / rows.sum()
-        for rows, share in ((positive, sensitivity), (~positive, specificity))
-    ]
-    return correlation_over(*moved)
 
 
 def _likelihood_ratio(of_positive: Ends, of_negative: Ends, correlation: float, called: str) -> Estimate:

@@ -10,7 +10,7 @@ from scipy.special import bdtr, ndtr
 
 from mococxr.errors import UndefinedError
 from mococxr.metrics.checks import as_patients, count_patients, numbered
-from mococxr.metrics.proportions import correlation_over, difference_ends, proportion
+from mococxr.metrics.proportions import correlation_over, difference_ends, proportion, share_moved
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,8 @@ def paired_shares(
     ids = as_patients(patients, a_N.size)
     unit_N = numbered(ids)
     ends_a, ends_b = (proportion(right, unit_N, level).ends() for right in (a_N, b_N))
-    # Deviations are summed by patient, so that their correlation is over patients.
-    moved_a, moved_b = (np.bincount(unit_N, weights=right - right.mean()) for right in (a_N, b_N))
-    low, high = difference_ends(ends_a, ends_b, correlation_over(moved_a, moved_b))
+    correlation = correlation_over(*(share_moved(right, unit_N) for right in (a_N, b_N)))
+    low, high = difference_ends(ends_a, ends_b, correlation)
     only_a, only_b = int((a_N > b_N).sum()), int((b_N > a_N).sum())
     gained_U = np.bincount(unit_N, weights=a_N - b_N)
     if count_patients(unit_N) == unit_N.size:  # McNemar's binomial takes rows as independent

@@ -108,6 +108,12 @@ def share_of_counts(hits_U: NDArray, rows_U: NDArray) -> Share:
     return Share(share, float(count), None, method)  # no spread to be seen: each patient counts once
 
 
+def share_moved(hits: ArrayLike, patients: NDArray[np.intp], size: int = 0) -> NDArray[np.float64]:
+    """What each of `size` patients moves a share of rows by (U,), but for the factor of all rows."""
+    hit_N = np.asarray(hits, dtype=np.float64)
+    return np.asarray(np.bincount(patients, weights=hit_N - hit_N.mean(), minlength=size), dtype=np.float64)
+
+
 def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Estimate:
     """A share of rows with Wilson's interval over patients.
 

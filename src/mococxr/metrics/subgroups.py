@@ -31,7 +31,7 @@ from mococxr.metrics.checks import (
 from mococxr.metrics.differences import holm
 from mococxr.metrics.intervals import Estimate
 from mococxr.metrics.observed_expected import moved_by, ratio_of
-from mococxr.metrics.proportions import Number, correlation_over, mover, share_of, tail_at
+from mococxr.metrics.proportions import Number, correlation_over, mover, share_moved, share_of, tail_at
 
 AGE_EDGES = (0, 2, 12, 18, 40, 60, 80, 200)
 """Edges of the bands of age in years; a band holds its lower edge, and nothing from the last one on."""
@@ -178,7 +178,8 @@ class _Rows:
     @property
     def rates(self) -> list[str]:
         """Those of `RATES` that are measured."""
-        return [*list(RATES)[:2] * (self.called is not None), *list(RATES)[2:] * (self.probabilities is not None)]
+        needed = {"observed_expected": self.probabilities}
+        return [name for name in RATES if needed.get(name, self.called) is not None]
 
     def some(self, rows: NDArray[np.bool_]) -> _Rows:
         """Some of the rows."""
@@ -206,9 +207,7 @@ class _Rows:
         if name == "observed_expected":
             y, p = self.positive.astype(np.float64), np.asarray(self.probabilities)
             return moved_by(y, p, self.unit_N, self.size)
-        right, unit_N = self.right(name)
-        deviations = np.bincount(unit_N, weights=right - float(right.mean()), minlength=self.size)
-        return np.asarray(deviations, dtype=np.float64)
+        return share_moved(*self.right(name), self.size)
 
 
 Measured = dict[str, Number | str]
