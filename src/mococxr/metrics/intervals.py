@@ -206,13 +206,19 @@ def _replicates(
         raise ValueError(f"{unit_N.size} patients for {positive.size} rows")
     # Sorted once a column; a replicate is only new weights.
     curves = [curve_of(positive, row, unit_N) for row in scores]
-    step = max(1, BLOCK // positive.size)  # replicates at a time
-    pieces = []
-    for block_BU in blocks:
-        for start in range(0, len(block_BU), step):
-            weights_UB = np.ascontiguousarray(block_BU[start : start + step].T, dtype=np.float64)
-            pieces.append(np.stack([measure(weighted(weights_UB)) for weighted in curves]))
+    pieces = [
+        np.stack([measure(weighted(weights_UB)) for weighted in curves])
+        for block_BU in blocks
+        for weights_UB in few_at_a_time(block_BU, positive.size)
+    ]
     return np.concatenate(pieces, axis=-1)
+
+
+def few_at_a_time(weights_BU: NDArray[np.integer], rows: int) -> Iterator[Floats]:
+    """The weights as (U, b), of as many replicates b of that many rows as the processor's cache holds."""
+    step = max(1, BLOCK // rows)
+    for start in range(0, len(weights_BU), step):
+        yield np.ascontiguousarray(weights_BU[start : start + step].T, dtype=np.float64)
 
 
 def interval(

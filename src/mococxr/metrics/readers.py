@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, check_level
-from mococxr.metrics.intervals import BLOCK, Estimate, patient_resamples, percentile_estimate
+from mococxr.metrics.intervals import Estimate, few_at_a_time, patient_resamples, percentile_estimate
 from mococxr.metrics.ranking import Curve, curve_of
 
 
@@ -59,11 +59,7 @@ def at_reader_specificity(
             # No negatives: the reader has no specificity to stand at.
             return np.where(negatives_B > 0, model_B, np.nan), hits_B / positives_B
 
-    step = max(1, BLOCK // values.size)
-    pieces = [
-        both(np.ascontiguousarray(drawn.weights_BU[start : start + step].T, dtype=np.float64))
-        for start in range(0, replicates, step)
-    ]
+    pieces = [both(weights_UB) for weights_UB in few_at_a_time(drawn.weights_BU, values.size)]
     model_B, reader_B = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     (model,), (reader,) = both(np.ones((size, 1)))
     return (
