@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.auroc_difference import Difference, tail_at
+from mococxr.metrics.auroc_difference import Difference
 from mococxr.metrics.checks import Floats
 from mococxr.metrics.intervals import Estimate, interval
+from mococxr.metrics.proportions import tail_at
 
 
 @dataclass(frozen=True)

@@ -305,13 +305,7 @@ def checklist(study: StudyResults) -> Table:
         ("21", "–", "Positives and negatives in each analysis", TITLES["data"], True),
         ("23a", "37", "Performance with intervals", RESULTS, True),
         ("–", "38", "Diagnostic performance at a threshold", TITLES["calibration"], calibrated),
-        (
-            "–",
-            "39",
-            "The most certain errors (errors.csv), for you to look at",
-            TITLES["calibration"],
-            bool(study.rows("errors")),
-        ),
+        ("–", "39", "The most certain errors (errors.csv)", TITLES["calibration"], bool(study.rows("errors"))),
         ("23a", "–", "Performance in groups of patients", TITLES["subgroups"], grouped),
     ]
     rows = [list(item[:4]) for item in items if item[4]]  # only what this study answers

@@ -20,7 +20,7 @@ from mococxr.metrics import (
     too_few,
 )
 from mococxr.results import Row as Record
-from mococxr.studies.cells import LEVEL, Key, Measured
+from mococxr.studies.cells import LEVEL, Key, Measured, cell_names
 
 METHOD = "DeLong joined with MOVER over test patients, of the mean over draws"
 WANTED = 0.03
@@ -39,7 +39,7 @@ def difference_row(key: Key, reference: str, measured: Measured, against_mode: s
     """
     mode, target, fraction = key[1:]
     other = (reference, against_mode or mode, target, fraction)
-    row = _names(key, reference) | {"method": METHOD, "against_mode": other[1]}
+    row = cell_names(key) | {"against": reference, "method": METHOD, "against_mode": other[1]}
     try:
         row.update(_by_bootstrap(measured, key, other))
     except UndefinedError as error:
@@ -79,11 +79,6 @@ def _over_all(
 def _widened(split: VarianceSplit, tested: Difference) -> tuple[float, float]:
     """The interval over all sources, no narrower than that over patients, which is made in another way."""
     return min(split.low, tested.low), max(split.high, tested.high)
-
-
-def _names(key: Key, reference: str) -> Record:
-    arm, mode, target, fraction = key
-    return {"arm": arm, "against": reference, "mode": mode, "target": target, "fraction": fraction}
 
 
 def _by_bootstrap(measured: Measured, key: Key, other: Key) -> Record:
@@ -151,7 +146,7 @@ def _why_not(measured: Measured, cells: Sequence[Key], error: UndefinedError) ->
 def variance_row(key: Key, reference: str, measured: Measured) -> Record:
     """A row of `variance.csv`: where the variance of one trial's difference comes from."""
     other = (reference, *key[1:])
-    row = _names(key, reference)
+    row = cell_names(key) | {"against": reference}
     try:
         tested = _over_patients(measured, key, other)
         split = split_difference(measured.trials(key), measured.trials(other), LEVEL, tested.variance or 0.0)
@@ -171,7 +166,7 @@ def variance_row(key: Key, reference: str, measured: Measured) -> Record:
 
 def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
     """A row of `labels_saved.csv`: the images that the reference needs to reach what the arm reaches with its own."""
-    row = _names(key, reference)
+    row = cell_names(key) | {"against": reference}
     few = too_few(measured.labels, measured.patients, consequence="no saving of labels is computed")
     curve = [(reference, key[1], key[2], fraction) for fraction in sorted(fractions)]
     curve = [cell for cell in curve if measured.members(cell)]  # a fraction without a number is no point of the curve
