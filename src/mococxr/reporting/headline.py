@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mococxr.metrics.checks import TOO_FEW
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Alert, interval_bar
 from mococxr.results import PAIR_KEYS, Row, StudyResults
@@ -20,8 +21,6 @@ SEEN = {
     "TEST IMAGES MAY HAVE BEEN SEEN: ": "Test images may have been seen",
 }
 """How a warning of `study` begins that must be known before any number, and the title that it gets."""
-FEW_PATIENTS = 10  # as TOO_FEW of metrics.checks
-"""Fewer positive or negative test patients than this raise an alert."""
 
 
 @dataclass(frozen=True)
@@ -384,10 +383,10 @@ def _leaks(study: StudyResults) -> Iterator[Alert]:
 def _few(study: StudyResults) -> Iterator[Alert]:
     for target in study.targets:
         counts = {word: study.facts["targets"][target][f"test_{word}_patients"] for word in ("positive", "negative")}
-        few = [f"{count:,} {word}" for word, count in counts.items() if count < FEW_PATIENTS]
+        few = [f"{count:,} {word}" for word, count in counts.items() if count < TOO_FEW]
         if few:
             yield Alert(
                 f"{target}: few test patients",
-                f"The test set holds {' and '.join(few)} patients for this target, fewer than {FEW_PATIENTS}: the "
+                f"The test set holds {' and '.join(few)} patients for this target, fewer than {TOO_FEW}: the "
                 "numbers are rough whatever their interval says.",
             )
