@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -121,7 +121,8 @@ def images_of(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ..
             "There is nothing at {path}.", "Name image files, folders of images, a list, or a store.", path=Shown(path)
         )
     if _is_list(path):
-        return _listed(path, key)
+        rows, notes = _listed(path)
+        return [_of_list(path, row, key) for row in rows.iter_rows(named=True)], notes
     name = printable(path.name if key else str(path))
     return [Image(name, path if fits(path.name) else None)], ()
 
@@ -135,12 +136,11 @@ def holds_patients(path: Path) -> bool:
     if not _is_list(path):
         return _is_dicom(path)
     try:
-        listed, _ = _listed(path, None)
-    except InputError:  # said when the list is read
+        listed, _ = _listed(path)
+    except InputError:  # said when its images are asked for
         return False
-    return any(
-        image.file is not None and image.file.is_file() and _is_dicom(image.file) for image in listed[:LOOKED_AT]
-    )
+    files = (_file(path, name) for name in listed["path"].head(LOOKED_AT))
+    return any(file.is_file() and _is_dicom(file) for file in files)
 
 
 def _is_list(path: Path) -> bool:
@@ -160,8 +160,8 @@ def _named(folder: Path, name: str, file: Path | None, key: Key | None) -> Image
     return Image(str(folder / name) if key is None else f"{folder.resolve().name}/{name}", file)
 
 
-def _listed(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ...]]:
-    """The images of a list, and what was passed by."""
+def _listed(path: Path) -> tuple[pl.DataFrame, tuple[Shown, ...]]:
+    """The rows of a list, `path` and where there are such columns those of `NAMES`, and what was passed by."""
     columns, notes = header(path), list[Shown]()
     if "path" not in first_names(columns, NAMES) and (len(columns) == 1 or path.suffix.lower() == ".txt"):
         lines = [line.strip("\"'") for line in read_lines(path)]
@@ -180,12 +180,15 @@ def _listed(path: Path, key: Key | None) -> tuple[list[Image], tuple[Shown, ...]
         notes += table.notes
         if blank := len(table.frame) - len(frame):
             notes.append(message("{count:,} rows of {table} have no path.", count=blank, table=Shown(path)))
-    images = []
-    for row in frame.iter_rows(named=True):
-        name, file = row["path"].replace("\\", "/"), _file(path, row["path"])
-        shown = row["path"] if key is None else _named(path.parent, name, None, key).path
-        images.append(Image(shown, file, None if key else row.get("patient"), None if key else row.get("study")))
-    return images, tuple(notes)
+    return frame, tuple(notes)
+
+
+def _of_list(path: Path, row: dict[str, Any], key: Key | None) -> Image:
+    """The image of a row of a list; under a key its file alone says whose it is."""
+    file = _file(path, row["path"])
+    if key is not None:
+        return _named(path.parent, row["path"].replace("\\", "/"), file, key)
+    return Image(row["path"], file, row.get("patient"), row.get("study"))
 
 
 def _names_column(line: str) -> bool:
