@@ -135,7 +135,7 @@ class Table:
 class PredictionFile:
     """A file of predictions; every cell is text until a column is asked for."""
 
-    read_as: tables.Table
+    raw: tables.Table
 
     @classmethod
     def read(cls, path: Path) -> PredictionFile:
@@ -145,12 +145,12 @@ class PredictionFile:
     @property
     def path(self) -> Path:
         """The file."""
-        return self.read_as.path
+        return self.raw.path
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What had to be guessed in reading it."""
-        return self.read_as.notes
+        return self.raw.notes
 
     def table(
         self,
@@ -183,7 +183,7 @@ class PredictionFile:
 
     def _labels(self, column: str) -> Floats:
         """1, 0, -1 or NaN where blank."""
-        cells = self.read_as[column]
+        cells = self.raw[column]
         values = words.labels(cells)
         unread = (values.is_null() & cells.is_not_null()).to_numpy()
         self._refuse(column, unread, "Labels are 1, 0, -1 or blank, or words such as yes and no.")
@@ -191,7 +191,7 @@ class PredictionFile:
 
     def _scores(self, column: str) -> Floats:
         """A column as float64; blank is NaN."""
-        cells = self.read_as[column]
+        cells = self.raw[column]
         numbers = tables.numbers(cells)
         unread = (numbers.is_null() & cells.is_not_null()).to_numpy()
         self._refuse(column, unread, "This column must hold numbers.")
@@ -199,13 +199,13 @@ class PredictionFile:
 
     def _names(self, column: str, needed: NDArray[np.bool_]) -> NDArray:
         """A column of ids as text; blank is refused where `needed`."""
-        cells = tables.identifiers(self.read_as[column])
+        cells = tables.identifiers(self.raw[column])
         self._refuse(column, needed & cells.is_null().to_numpy(), "No id may be blank.")
         return cells.fill_null("").to_numpy().astype(str)  # blank ones are of rows without a label, or were refused
 
     def _groups(self, column: str) -> pl.Series:
         """The group of each row, null where unknown; sex and view by the words in use."""
-        cells = self.read_as[column]
+        cells = self.raw[column]
         if column.lower() in ("sex", "gender"):
             return tables.sexes(cells, others=True)
         return tables.views(cells) if column.lower() == "view" else tables.identifiers(cells)
@@ -214,10 +214,10 @@ class PredictionFile:
         """Name the first bad cell of a column."""
         if bad.any():
             row = int(np.argmax(bad))
-            value = self.read_as[column][row]
+            value = self.raw[column][row]
             more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
             shown = "unknown or blank" if value is None else repr(value)
-            raise InputError(f"{self.path}, {self.read_as.position(row)}, column {column!r}: {shown}{more}.", way_out)
+            raise InputError(f"{self.path}, {self.raw.position(row)}, column {column!r}: {shown}{more}.", way_out)
 
 
 def paired(first: Table, second: Table, key: str | None) -> Table:
