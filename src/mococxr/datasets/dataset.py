@@ -59,7 +59,7 @@ class Request:
     @cached_property
     def headers(self) -> dict[Path, list[str]]:
         """The tables in the folder of the source, or else in its folder `annotations`, with the names of their columns."""
-        for folder in (self.source, self.source / "annotations"):
+        for folder in (self.root, self.root / "annotations"):
             # By name: the same choice on every disk.
             paths = sorted(path for path in folder.glob("*.*") if _TABLE.search(path.name) and path.is_file())
             if paths:

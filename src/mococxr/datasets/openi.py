@@ -53,21 +53,21 @@ def _reports(root: Path) -> list[Path]:
     return sorted(paths, key=lambda path: (len(path.name), path.name))  # 2.xml before 10.xml: names are numbers
 
 
-def _kaggle(root: Path) -> Path | None:
+def _kaggle(request: Request) -> Path | None:
     """Kaggle's table of the images."""
-    named = next(iter(tables_in(root, "indiana_projections.csv*")), None)
-    return named or by_columns(Request(root, None, (), False), READER.columns)
+    named = next(iter(tables_in(request.root, "indiana_projections.csv*")), None)
+    return named or by_columns(request, READER.columns)
 
 
 def _find(request: Request) -> Path | None:
     folder = request.root / "ecgen-radiology"  # XML files alone could be of any program
-    return folder if folder.is_dir() else _kaggle(request.root)
+    return folder if folder.is_dir() else _kaggle(request)
 
 
 def _read(request: Request) -> Rows:
     """Read Kaggle's tables where they are, else the reports."""
     root = request.root
-    path, reports = _kaggle(root), _reports(root)
+    path, reports = _kaggle(request), _reports(root)
     if path is None and not reports:
         raise InputError(
             "{source} holds no ecgen-radiology/*.xml or indiana_projections.csv.",
@@ -77,7 +77,7 @@ def _read(request: Request) -> Rows:
     used: tuple[Table, ...] = ()
     inputs: dict[str, str] = {}
     if path:
-        rows, headings, used = _of_tables(path, root)
+        rows, headings, used = _of_tables(path, request)
     else:
         rows, headings, inputs = _of_reports(reports)
     labels, values = _findings(headings, request)
@@ -159,11 +159,11 @@ def _ids(elements: Iterable[ElementTree.Element]) -> list[str]:
     return [each.attrib["id"] for each in elements if each.get("id")]
 
 
-def _of_tables(path: Path, root: Path) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Table, ...]]:
+def _of_tables(path: Path, request: Request) -> tuple[pl.DataFrame, pl.DataFrame, tuple[Table, ...]]:
     """The same by Kaggle's tables; of the reports only the number and the headings are used."""
     images = read_table(path)
-    beside = next(iter(tables_in(root, "indiana_reports.csv*")), None)
-    beside = beside or by_columns(Request(root, None, (), False), ("uid", "MeSH"))
+    beside = next(iter(tables_in(request.root, "indiana_reports.csv*")), None)
+    beside = beside or by_columns(request, ("uid", "MeSH"))
     if beside is None:
         raise InputError(
             "{path} has no indiana_reports.csv beside it.", "Put it there: it holds the labels.", path=path

@@ -70,8 +70,10 @@ def read_own(request: Request) -> Rows:
 
 
 def _find_table(request: Request) -> Path | None:
+    if request.table is not None:
+        return request.table
     known = any(".csv" in path.name.lower() or _has_path(names) for path, names in request.headers.items())
-    return request.table or (_table_of(request) if known else None)
+    return _table_of(request) if known else None
 
 
 def _table_of(request: Request) -> Path:
