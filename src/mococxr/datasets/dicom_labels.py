@@ -115,16 +115,14 @@ def _best_key(
 def _named(table: Table, name: str, images: pl.DataFrame, request: Request) -> dict[str, str]:
     """The column that was named, as the kind of key that it is called after, or else that finds most images."""
     column = table.column(name)
-    by_name = {kind: known for kind, known in first_names([column], KEYS).items()}
-    if by_name:
+    if by_name := first_names([column], KEYS):
         return by_name
-    found_by = {
-        kind: int(
-            images[kind].is_in(keys.as_known(_keys(table, column, kind, request), images[kind])[0].implode()).sum()
-        )
-        for kind in KEYS
-    }
-    return {max(KEYS, key=lambda kind: found_by[kind]): column}
+
+    def matched(kind: str) -> int:
+        table_keys, _ = keys.as_known(_keys(table, column, kind, request), images[kind])
+        return int(images[kind].is_in(table_keys.implode()).sum())
+
+    return {max(KEYS, key=matched): column}
 
 
 def _passed(passed: dict[str, str], kind: str, column: str, images: pl.DataFrame, table_keys: pl.Series) -> Shown:

@@ -33,7 +33,8 @@ _RANGE = 1024.0
 
 def _find(request: Request) -> Path | None:
     """The table in a folder that `on_disk` wrote."""
-    return next((path for path in (request.root / TABLE,) if path.is_file()), None)
+    path = request.root / TABLE
+    return path if path.is_file() else None
 
 
 def _read(request: Request) -> Rows:
