@@ -38,8 +38,8 @@ HALF = 0.5
 """Share of the declared range under which an image of more than 8 bits is narrow."""
 SHOWN = 1 / 8
 """Share of the greys under which a window shows next to nothing."""
-_BULK = (0.01, 0.99)
-"""Shares of the pixels between whose greys an image lies: markers and dead pixels are beyond."""
+_BULK = (1.0, 99.0)
+"""Percentiles between whose greys an image lies: markers and dead pixels are beyond."""
 _SAMPLE = 1 << 17
 """Pixels, about, that are looked at for these."""
 
@@ -63,20 +63,31 @@ def sample(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values[::step, ::step]
 
 
-def extent(grey: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> float:
-    """How far apart the greys are between which 98 % of the pixels lie, one percent left out at either end.
+def percentiles(
+    grey: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], percents: tuple[float, float]
+) -> tuple[float, float]:
+    """Two percentiles of the greys of pixels, linear between ranks as numpy's; (0, 0) of no pixel.
 
     Args:
         grey: (N,) of every entry.
         counts: (N,) pixels that have it.
+        percents: 0..100, the lower first.
     """
     occurs = np.flatnonzero(counts)
     if not len(occurs):
-        return 0.0
+        return 0.0, 0.0
     order = occurs[np.argsort(grey[occurs], kind="stable")]
     upto = np.cumsum(counts[order])
-    low, high = (grey[order[np.searchsorted(upto, share * upto[-1])]] for share in _BULK)
-    return float(high - low)
+    ranks = np.array(percents) / 100 * (upto[-1] - 1)
+    below, above = (grey[order[np.searchsorted(upto, side(ranks), "right")]] for side in (np.floor, np.ceil))
+    low, high = below + (above - below) * (ranks - np.floor(ranks))
+    return float(low), float(high)
+
+
+def extent(grey: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> float:
+    """How far apart the greys are between which 98 % of the pixels lie; arguments as of `percentiles`."""
+    low, high = percentiles(grey, counts, _BULK)
+    return high - low
 
 
 @dataclass(frozen=True)
@@ -200,13 +211,11 @@ def to_eight_bits(
     values = np.minimum(np.arange(1 << 16) >> shift, highest)  # of every entry there can be: one look-up a pixel
     if white_is_zero:
         values = highest - values
-    low, high = 0.0, float(highest)
-    if window is not None:
-        ends = np.percentile(values[grey], window)
-        if ends[1] > ends[0]:  # one value has nothing to stretch
-            low, high = float(ends[0]), float(ends[1])
+    counts = np.bincount((sample(grey) if window is None else grey).ravel(), minlength=len(values))
+    low, high = percentiles(values, counts, window) if window is not None else (0.0, 0.0)
+    if high <= low:  # one value has nothing to stretch
+        low, high = 0.0, float(highest)
     # Halves go up: np.rint rounds half of them down.
     table = np.floor(np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
-    counts = np.bincount(sample(grey).ravel(), minlength=len(values))
     narrow = window is None and extent(values / highest, counts) < HALF  # percentiles have stretched it otherwise
     return Decoded(table[grey], (NARROW,) if narrow else ())

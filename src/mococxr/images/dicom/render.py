@@ -31,6 +31,7 @@ from mococxr.images.grey_levels import (
     Reading,
     Voi,
     extent,
+    percentiles,
     sample,
 )
 
@@ -116,25 +117,12 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> t
     else:
         grey = values / ((1 << bits) - 1)
     if reading.window is not None and bits > 8:
-        grey = _stretch(grey, np.bincount(stored.values.ravel(), minlength=len(every)) * image, reading.window)
+        low, high = percentiles(grey, np.bincount(stored.values.ravel(), minlength=len(every)) * image, reading.window)
+        grey = np.clip((grey - low) / (high - low), 0, 1) if high > low else grey  # one grey has nothing to stretch
     elif bits > 8 and least and extent(grey, counts) < least:
         remarks.add(NARROW)
     # halves go up: np.rint would send every second one down
     return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8), remarks
-
-
-def _stretch(grey: NDArray[np.float64], counts: NDArray[np.int64], window: tuple[float, float]) -> NDArray[np.float64]:
-    """Two percentiles (linear, as numpy's) of the greys that occur to 0 and 1; one grey has nothing to stretch."""
-    order = np.argsort(grey, kind="stable")
-    upto = np.cumsum(counts[order])
-    if upto[-1] == 0:
-        return grey
-    ends = []
-    for share in window:
-        rank = share / 100 * (upto[-1] - 1)
-        below, above = (grey[order[np.searchsorted(upto, at, "right")]] for at in (np.floor(rank), np.ceil(rank)))
-        ends.append(below + (above - below) * (rank - np.floor(rank)))
-    return np.clip((grey - ends[0]) / (ends[1] - ends[0]), 0, 1) if ends[1] > ends[0] else grey
 
 
 def _palette(elements: Elements, values: NDArray[np.int64]) -> Values:
