@@ -76,7 +76,7 @@ def random_frame(image: NDArray[np.uint8], size: int, position: float) -> NDArra
         (size, size) uint8.
     """
     resized = resize_shorter(image, size)
-    top, left = (int(position * (side - size + 1)) for side in resized.shape)  # each whole pixel as often as another
+    top, left = (int(position * (side - size + 1)) for side in resized.shape)  # each offset equally often
     return resized[top : top + size, left : left + size]
 
 
@@ -99,7 +99,6 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        # in the order of the dict: cuda first
         return torch.device(next(kind for kind, there_is in present.items() if there_is))
     if not present.get(name, False):
         raise InputError(f"There is no device {name!r} here.", "Leave --device out, or take cpu.")

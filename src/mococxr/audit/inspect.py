@@ -56,7 +56,7 @@ def run(settings: InspectSettings) -> Audit:
     """
     out = Path(os.path.abspath(settings.out))
     paths = {"page": out, "facts": out.with_suffix(".json"), "flags": out.with_name("flags.csv")}
-    _check(settings, paths)  # before any image is looked at
+    _check(settings, paths)
     store = Store.open(settings.store)
     other = Store.open(settings.against) if settings.against is not None else None
     if other is not None and other.sha256 == store.sha256:

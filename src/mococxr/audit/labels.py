@@ -51,7 +51,7 @@ class Shortcut:
 def split_of(store: Store) -> pl.Series:
     """The split of each image: train, val, test, several joined by +, or none."""
     together = store.splits.group_by("patient").agg(pl.col("split").unique().sort().str.join("+"))
-    joined = store.index.select("patient").join(together, on="patient", how="left", maintain_order="left")  # row order
+    joined = store.index.select("patient").join(together, on="patient", how="left", maintain_order="left")
     return joined["split"].fill_null("none")
 
 

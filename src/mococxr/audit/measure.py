@@ -50,11 +50,10 @@ class Measured:
     """What was measured of a store.
 
     Args:
-        table: a row an image: `STATISTICS`; `blank` (no picture to be judged); `narrow` (a
-            picture of few greys); `turned` (quarter turns counter-clockwise that
-            the image seems to have been given), `inverted`, both null where not judged; `explained`, the share
-            of the image that is chest, null where not judged; `longest` and `strokes` of text, null where the
-            image is too small.
+        table: a row an image: `STATISTICS`; `blank` (no picture to be judged); `narrow` (a picture of few
+            greys); `turned` (quarter turns counter-clockwise that the image seems to have been given), `inverted`, both
+            null where not judged; `explained`, the share of the image that is chest, null where not judged; `longest`
+            and `strokes` of text, null where the image is too small.
         prints: uint8 (images, 32), the fingerprints.
         unjudged: kind of view -> images whose pose, and images whose being a chest, was not judged.
     """

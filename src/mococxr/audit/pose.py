@@ -121,7 +121,7 @@ def learn(images: Iterable[Floats], rows: Iterable[int], frontal: bool) -> Model
     halves = [np.flatnonzero(half_of(numbers) == half) for half in (0, 1)]
     fewest = min(map(len, halves))
     if len(images) < ENOUGH or fewest < ENOUGH // 4:  # either half is learnt from alone
-        return Model(np.stack([_first_template()] * 2)) if frontal else None  # the same for both halves of the rows
+        return Model(np.stack([_first_template()] * 2)) if frontal else None
     many = min(_DIRECTIONS, fewest // 5)
     template = _first_template() if frontal else None
     learnt = [_learn_half([images[i] for i in half], template, many) for half in halves]

@@ -44,7 +44,7 @@ def build(spec: EncoderSpec) -> nn.Module:
 
 
 def _without_pooler(network: nn.Module, pool: str) -> nn.Module:
-    if pool != "pooler" and getattr(network, "pooler", None) is not None:  # one that nobody reads may be in no file
+    if pool != "pooler" and getattr(network, "pooler", None) is not None:  # unread, its weights may be in no file
         network.pooler = None  # type: ignore[assignment] # transformers' models ask whether there is one
     return network
 
@@ -144,7 +144,7 @@ def grey_of(path: Path) -> EncoderSpec:
     side = _side(crop) or _side(settings.get("size"))
     if not side:
         raise InputError(f"{path} does not state an image size.", "Name another model.")
-    # theirs is of 0..255; grey is 0..1 here
+    # the library scales pixels of 0..255, `Encoder` grey of 0..1
     scale = 255 * float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 255.0
     scale = 1.0 if abs(scale - 1) < 1e-6 else scale  # files write 1/255 with as many digits as they like
     plain = not settings.get("do_normalize", True) or "image_mean" not in settings

@@ -214,7 +214,7 @@ def load_timm(spec: EncoderSpec, facts: Mapping[str, Any], file: Path) -> Encode
     logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the numbers of `build`: those that no file replaced are found by them (`_unchanged`)
+            torch.manual_seed(0)  # as `build`, so that `_unchanged` finds what no file replaced
             network = timm.create_model(spec.architecture, pretrained=True, pretrained_cfg=facts, **timm_options(spec))
     except Exception as error:  # timm's loaders raise many kinds when a file does not fit
         raise InputError(

@@ -34,7 +34,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         facts: what `export.json` says.
         study: what a study measured (`measured`), or None.
     """
-    # Markdown: nothing is escaped as HTML is
+    # no autoescape: the card is Markdown
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(files("mococxr.exporting").joinpath("card.md.j2").read_text("utf-8"))
     fit = artifact.model.record if artifact.model else None

@@ -37,7 +37,7 @@ def run(settings: ExportSettings) -> Path:
     artifact = read_artifact(Path(settings.path))
     study = measured(settings.study, settings.arm, artifact) if settings.study else None
     fit = artifact.model.record if artifact.model else {}
-    with whole_folder(out) as folder:  # nothing that was not compared is seen under the name asked for
+    with whole_folder(out) as folder:  # it gets the name asked for once it was compared
         made = WRITERS[settings.to](artifact, folder)
         files = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
         facts: dict[str, Any] = {

@@ -217,7 +217,7 @@ def _declared_top(page: TiffTags, bits: int) -> int | None:
     if bits <= 8:
         return None
     highest = max(page.values.get("MaxSampleValue") or (0,))
-    # More than 8 bits are declared.
+    # 9 at least: the file declares more than 8
     return (1 << max(int(highest).bit_length(), 9)) - 1 if 0 < highest < 1 << bits else None
 
 
@@ -231,9 +231,8 @@ def _check_strips(page: TiffTags, size: int) -> None:
 
 
 def _exif_orientation(data: bytes) -> int:
-    """Read the orientation 1..8 of an Exif block; 1 where it has none or is damaged."""
+    """The orientation 1..8 of an Exif block, which is a TIFF directory; 1 where it has none or is damaged."""
     try:
-        # An Exif block is a TIFF directory.
         return _valid(read_tags(data.removeprefix(b"Exif\0\0"))[0].first("Orientation", 1))
     except (ImageError, struct.error):
         return 1
@@ -261,7 +260,7 @@ def _webp(data: bytes) -> RasterHeader:
         sides = struct.unpack_from("<I", data, 21)[0]
         width, height = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1  # stored less 1, in 14 bits each
     elif kind == b"VP8 ":
-        # The upper 2 bits are a scale for showing.
+        # the upper 2 bits scale the image for display
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
         raise ImageError("damaged WebP: it does not begin with a picture")

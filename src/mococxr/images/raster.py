@@ -44,7 +44,7 @@ def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: i
     header = read_header(data)
     check_size(header.width, header.height, max_pixels)
     if header.format == "TIFF" and header.orientation != 1:
-        data = unturned(data)  # the decoder would turn each tile by itself
+        data = unturned(data)
     grey = _to_grey(decode_opencv(data), header.associated_alpha)
     eight = to_eight_bits(grey, header.shift, header.top, header.white_is_zero, window)
     return replace(eight, pixels=np.ascontiguousarray(_upright(eight.pixels, header.orientation)))
@@ -65,8 +65,7 @@ def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
     short = min(height, width)
     if short == size:
         return image
-    # cv2 takes (width, height).
-    shape = (max(size, round(width * size / short)), max(size, round(height * size / short)))
+    shape = (max(size, round(width * size / short)), max(size, round(height * size / short)))  # (width, height)
     return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if size < short else cv2.INTER_LINEAR)
 
 

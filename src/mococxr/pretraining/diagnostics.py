@@ -185,7 +185,7 @@ def collapsed(_: Log, window: Log, run: Run) -> Verdict | None:
 def stuck(_: Log, window: Log, run: Run) -> Verdict | None:
     """Weights that do not move, or a loss of guessing that no pair contradicts."""
     step = window[-1]["step"]
-    if window[-1].get("query_key_distance") == 0:  # exactly: an average equals weights only that never moved
+    if window[-1].get("query_key_distance") == 0:  # exactly 0: the weights have never moved
         return Verdict("stuck", "The weights do not move.", "Raise --lr.")
     loss, pairs = mean_of(window, "loss"), mean_of(window, "positive_auroc")
     if step < min(run.steps / 10, UNTOLD) or loss < GUESSING * run.chance or pairs > STRANGERS:

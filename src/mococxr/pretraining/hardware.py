@@ -48,7 +48,7 @@ def make_accelerator(device: str, precision: str, tracker: str = "none", out: Pa
         )
     if precision == "fp16" and on_cpu:
         raise InputError("--precision fp16 takes a GPU.", "Give bf16 or no, or leave it out.")
-    _init_processes("gloo" if on_cpu else "nccl")  # NCCL moves tensors between GPUs alone
+    _init_processes("gloo" if on_cpu else "nccl")  # NCCL serves GPUs alone
     options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
     # Accelerate keeps device and precision for the whole process; a second run in it may want others.
     # But not the connection between processes, which is made once.
@@ -274,7 +274,7 @@ def largest_that_fits(fits: Callable[[int], bool], most: int) -> int:
         InputError: not even 2.
     """
     batch = 1
-    while 2 * batch <= most and fits(2 * batch):  # what does not fit once fits no larger either
+    while 2 * batch <= most and fits(2 * batch):
         batch *= 2
     if batch == 1:
         raise InputError(

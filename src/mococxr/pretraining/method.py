@@ -182,7 +182,7 @@ class Method(ABC):
 
     def shared_mean(self, value: float | None) -> float | None:
         """A number of each process -> their mean, where all have one."""
-        # all gather, also who has none
+        # a process without the number gathers too, or the others wait
         values = torch.tensor([math.nan if value is None else value], device=self.device)
         mean = float(self.gather(values).mean())
         return None if math.isnan(mean) else mean

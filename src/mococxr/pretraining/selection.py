@@ -189,5 +189,5 @@ def knn_scores(
     """
     near, images = (torch.nn.functional.normalize(side.float(), dim=1) for side in (near_ND, images_MD))
     cosine, nearest = (images @ near.T).topk(min(neighbours, len(near)), dim=1)
-    weight = torch.softmax(cosine / temperature, dim=1)  # T 0.07 as in the paper
+    weight = torch.softmax(cosine / temperature, dim=1)
     return (weight * labels_N.to(weight.device)[nearest].float()).sum(dim=1)

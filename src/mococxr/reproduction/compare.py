@@ -116,8 +116,7 @@ class Comparison:
         tasks = {task_name(task): task for task in TASKS[self.dataset]}
         for name in (record["id"] for record in self.record["cells"] if record["id"] not in known):
             task, backbone, mode, fraction, arm = name.split("/")
-            # nobody asks for draws here
-            cells.append(Cell(self.dataset, tasks[task], backbone, mode, float(fraction), arm, 0, None))
+            cells.append(Cell(self.dataset, tasks[task], backbone, mode, float(fraction), arm, 0, None))  # 0: no draws
         return cells
 
     @cached_property

@@ -252,7 +252,7 @@ def _block(
     """A group of a table: a heading, its columns, and a row for each arm."""
     fractions = table.fractions or compared.fractions(group)
     members = {(row["arm"], row["fraction"]): row for row in rows if _group_of(row) == group}
-    # one scale for all arms that are no difference
+    # one scale for all arms but the differences
     levels = [end for (arm, _), row in members.items() if not _is_difference(arm) for end in _ends(row)]
     gaps = [abs(end) for (arm, _), row in members.items() if _is_difference(arm) for end in _ends(row)]
     scale = (max(0.0, min(levels) - 0.01), min(1.0, max(levels) + 0.01)) if levels else (0.0, 1.0)

@@ -57,7 +57,7 @@ def shrink(image: Image, factor: int) -> Image:
     height, width = image.shape[0] // factor, image.shape[1] // factor
     top, left = (image.shape[0] - height * factor) // 2, (image.shape[1] - width * factor) // 2
     whole = image[top : top + height * factor, left : left + width * factor]
-    # exact means: whole blocks
+    # of whole blocks INTER_AREA gives exact means
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 

@@ -33,8 +33,6 @@ _KNOWN = frozenset(
     )
 )
 """Words that may stand in a list; anything else may be a name."""
-
-
 _CHEST_CODES = frozenset(("51185008", "T-D3000", "39607008", "T-28000", "80891009", "T-32000", "72410000", "T-D3300"))
 """Chest, lung, heart and mediastinum, by SNOMED CT and its older form."""
 

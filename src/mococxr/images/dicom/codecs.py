@@ -91,7 +91,7 @@ def _charls(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedin
 
 def _openjpeg(frame: bytes, stream: Stream, colours: str) -> NDArray[np.unsignedinteger]:  # noqa: ARG001
     """JPEG 2000 and high-throughput JPEG 2000, by OpenJPEG."""
-    import openjpeg  # optional, as above
+    import openjpeg
 
     # 0: a codestream without the boxes of a file.
     samples = _called(lambda: openjpeg.decode(frame[frame.find(J2K) :], j2k_format=0))

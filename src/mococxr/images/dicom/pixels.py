@@ -256,7 +256,7 @@ def declared_top(elements: Elements, stored: StoredPixels, image: NDArray[np.boo
         image: of every entry that the pixels' type can hold, whether it is no padding.
     """
     top = elements.integer("LargestImagePixelValue") or 0
-    # The last term is 0 for all ones alone.
+    # top & (top + 1) is 0 only of all ones
     if stored.signed or stored.bits_stored < 16 or not 255 < top < 1 << 15 or top & (top + 1):
         return None
     occurs = np.zeros(len(image), bool)
