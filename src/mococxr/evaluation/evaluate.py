@@ -195,20 +195,17 @@ def _label_block(
         validation = fitted.rows()
         overlap = _check_disjoint(rows, validation)
         notes += [overlap] if overlap else []
+    called = probabilities = None
     if rule is not None:
-        block["operating_point"] = _operating_block(rule, rows, validation, settings.prevalence, how)
-        block["operating_point"]["difference"] = _at_threshold(rule, pair, how)
-        threshold = block["operating_point"]["threshold"]
-        block["operating_point"]["readers"] = [
-            reader_block(name, rows, reads[table.known], threshold, how)
-            for name, reads in (table.reads.items() if threshold is not None else ())
-        ]
-    probabilities = None
+        point = block["operating_point"] = _operating_block(rule, rows, validation, settings.prevalence, how)
+        point |= {"difference": _at_threshold(rule, pair, how), "readers": []}
+        if (threshold := point["threshold"]) is not None:
+            called = rows.scores >= threshold
+            reads = {name: values[table.known] for name, values in table.reads.items()}
+            point["readers"] = [reader_block(name, rows, read, threshold, how) for name, read in reads.items()]
     if settings.calibration or settings.calibrate != "none":
         block["calibration"], probabilities = _calibration_block(settings.calibrate, rows, validation, how, score)
     groups = {name: _groups(table, name) for name in table.groups}
-    threshold = (block["operating_point"] or {}).get("threshold")
-    called = None if threshold is None else rows.scores >= threshold
     block["subgroups"] = subgroups.subgroup_blocks(
         groups, rows.labels, rows.scores, rows.patients, how, called=called, probabilities=probabilities
     )
