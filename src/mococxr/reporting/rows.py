@@ -249,6 +249,14 @@ def subgroups(study: StudyResults) -> dict[str, Any]:
     return {"summary": summary, "tables": tables, "more": more}
 
 
+GAP: Columns = {
+    "Gap": lambda row: fmt.DASH if row["gap"] is None else fmt.interval(row, "gap", sign=True),
+    "p (Holm)": ("p_holm", fmt.p_value),
+    "Flag": lambda row: f"{FLAG} {'lower' if row['gap'] < 0 else 'higher'}" if row["flagged"] else "",
+}
+"""The columns of a subgroup's gap to the largest one."""
+
+
 def _subgroup_table(rows: list[Row], unit: str) -> Table:
     ends = [row[name] for row in rows for name in ("auroc", "low", "high") if row[name] is not None] or [0.0, 1.0]
     margin = max(0.01, 0.05 * (max(ends) - min(ends)))  # one group alone would have a scale without a width
@@ -262,9 +270,7 @@ def _subgroup_table(rows: list[Row], unit: str) -> Table:
         "Patients": ("patients", fmt.count),
         "Positive": ("positives", fmt.count),
         "AUROC": lambda row: fmt.fact(row["reason"]) if row["auroc"] is None else fmt.interval(row, "auroc"),
-        "Gap": lambda row: fmt.DASH if row["gap"] is None else fmt.interval(row, "gap", sign=True),
-        "p (Holm)": ("p_holm", fmt.p_value),
-        "Flag": lambda row: f"{FLAG} {'lower' if row['gap'] < 0 else 'higher'}" if row["flagged"] else "",
+        **GAP,
     }
 
     def bar(row: Row) -> IntervalBar | None:
@@ -292,9 +298,7 @@ def _rates_table(rows: list[Row]) -> Table:
         "Group": "group",
         "Rate": lambda row: RATES[row["rate"]],
         "Value": lambda row: fmt.fact(row["reason"]) if row["value"] is None else fmt.interval(row, "value"),
-        "Gap": lambda row: fmt.DASH if row["gap"] is None else fmt.interval(row, "gap", sign=True),
-        "p (Holm)": ("p_holm", fmt.p_value),
-        "Flag": lambda row: f"{FLAG} {'lower' if row['gap'] < 0 else 'higher'}" if row["flagged"] else "",
+        **GAP,
     }
     note = (
         "Of one classifier: the first label subset and pretraining run. Observed / expected: positives by the sum of the "
