@@ -77,6 +77,11 @@ def test_another_json_is_refused(tmp_path: Path, wrong: object) -> None:
         divided(four(tmp_path), written(tmp_path, wrong))
 
 
+def test_a_list_under_another_name_than_a_splits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"split.json: 'fold-1' is not the name of a split"):
+        divided(four(tmp_path), written(tmp_path, {**LISTS, "fold-1": []}))
+
+
 def test_the_lists_of_another_set_are_refused(tmp_path: Path) -> None:
     other = {"train": [["CXR_png/MCUCXR_0001_0.png", 0]]}
     with pytest.raises(InputError, match=r"None of the 1 images in .*MCUCXR_0001_0.png"):

@@ -69,6 +69,20 @@ def test_an_earlier_stores_splits_are_taken_and_new_patients_counted(
     assert dict(plan.explicit.iter_rows())["000"] == hashed_split(pl.Series(["000"]), SHARES, 5)["split"][0]
 
 
+def test_a_split_file_may_use_any_word_for_a_split_and_no_other(tmp_path: Path) -> None:
+    of_patients(tmp_path, ["a", "b", "c"])
+    split_file, dataset = tmp_path / "s.csv", read_dataset(tmp_path, labels=tmp_path / "labels.csv")
+    split_file.write_text("patient,split\nb,Test\n,train\na, train \nc,valid\n")
+    plan = decide(dataset, split_file, SHARES, 0)
+    assert plan.explicit is not None
+    assert dict(plan.explicit.iter_rows()) == {"a": "train", "b": "test", "c": "val"}
+    split_file.write_text("patient,split\na,train\n\n,val\nb,trian\n")
+    with pytest.raises(
+        InputError, match=r"s.csv, row 3 \(line 5\), column 'split': 'trian' is not the name of a split"
+    ):
+        decide(dataset, split_file, SHARES, 0)
+
+
 def test_pseudonyms_in_a_split_file_are_taken_back_under_their_key_alone(tmp_path: Path) -> None:
     write_images(tmp_path / "images", 20)
     first = run(settings(tmp_path / "images", tmp_path / "first", pseudonymise=True, split_seed=4))

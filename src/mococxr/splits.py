@@ -169,7 +169,7 @@ def explicit_split(
     """A split that somebody stated: checked, and reduced to the patients there are.
 
     Args:
-        table: `patient, split` as text, any number of rows a patient; rows without a split say nothing.
+        table: `patient, split` (one of `SPLITS`), any number of rows a patient; rows that lack either say nothing.
         patients: the patients that need a split.
         name: what the table is called in messages, e.g. its file name.
         rest: `patient, split` of all patients, for those that the table does not name; None where it must name all.
@@ -179,16 +179,10 @@ def explicit_split(
         among `patients`.
 
     Raises:
-        InputError: an unknown name, a patient in two splits, a patient without one, or a table that names nobody who is
-            here; each names the culprit.
+        InputError: a patient in two splits, a patient without one, or a table that names nobody who is here; each names
+            the culprit.
     """
-    stated = (
-        table.select("patient", split=pl.col("split").str.strip_chars().str.to_lowercase())
-        .with_row_index("row", offset=1)
-        .filter(pl.col("split").is_not_null() & (pl.col("split") != ""))
-    )
-    _check_names(stated, name)
-    stated = stated.with_columns(pl.col("split").replace_strict(SPLIT_WORDS))
+    stated = table.select("patient", "split").with_row_index("row", offset=1).drop_nulls()
     _check_one_each(stated, name)
     needed = patients.unique().sort()
     absent = needed.filter(~needed.is_in(stated["patient"].unique().implode()))
@@ -207,21 +201,6 @@ def explicit_split(
     if rest is not None:
         chosen = pl.concat([chosen, rest.filter(pl.col("patient").is_in(absent.implode()))])
     return chosen.sort("patient"), len(absent), unused
-
-
-def _check_names(stated: pl.DataFrame, name: str) -> None:
-    unknown = stated.filter(~pl.col("split").is_in(list(SPLIT_WORDS)))
-    if len(unknown):
-        row, patient, split = unknown.row(0)
-        raise InputError(
-            "{name} row {row}: patient {patient!r} has the split {split!r}.",
-            "A split is one of {names}.",
-            name=name,
-            row=row,
-            patient=patient,
-            split=split,
-            names=Shown(", ".join(SPLITS)),
-        )
 
 
 def _check_one_each(stated: pl.DataFrame, name: str) -> None:

@@ -14,8 +14,8 @@ from mococxr.datasets import Dataset
 from mococxr.errors import InputError, Shown
 from mococxr.preparation.pseudonymised import Pseudonymisation
 from mococxr.privacy import are_pseudonyms
-from mococxr.splits import SPLITS, explicit_split, filling_seed, hashed_split, refuse_few, stratified_split
-from mococxr.tables import identifiers, keys, read_table
+from mococxr.splits import SPLIT_WORDS, SPLITS, explicit_split, filling_seed, hashed_split, refuse_few, stratified_split
+from mococxr.tables import identifiers, keys, read_table, split_names
 
 SHOWN = 12
 """Labels named in one warning."""
@@ -148,8 +148,8 @@ def _stated(
         )
         for note in (*read.notes, *keys.notes(patients, "patient", changed)):
             console.say(note if pseudonyms is None else note.redacted)
-        table = pl.DataFrame({"patient": patients, "split": read["split"]}).drop_nulls("patient")
-        _refuse_strangers(table["patient"], dataset, split_file, pseudonyms)
+        table = pl.DataFrame({"patient": patients, "split": split_names(read["split"], read.describe_row)})
+        _refuse_strangers(patients.drop_nulls(), dataset, split_file, pseudonyms)
     if pseudonyms is not None:
         table = table.with_columns(patient=pseudonyms.patients(table["patient"]))
         name, rule = "the split file", "as stated in a file"
@@ -267,6 +267,8 @@ def _listed(path: Path) -> pl.DataFrame:
     content = files.read_json(path)
     images: list[tuple[str, str]] = []
     for split, entries in content.items() if isinstance(content, dict) else ():
+        if split.strip().lower() not in SPLIT_WORDS:
+            raise InputError("{path}: {split!r} is not the name of a split.", _FORM, path=path, split=split)
         for number, entry in enumerate(entries if isinstance(entries, list) else (None,), start=1):
             image = entry[0] if isinstance(entry, list) and entry else entry
             if not isinstance(image, str) or not image:
@@ -274,7 +276,8 @@ def _listed(path: Path) -> pl.DataFrame:
                     "{path}, {split!r}, entry {number}: {value!r} is not an image.",
                     _FORM, path=path, split=split, number=number, value=str(entry)[:80],
                 )  # fmt: skip
-            images.append((PurePosixPath(image.replace("\\", "/")).as_posix(), split))  # lists may come from Windows
+            name = PurePosixPath(image.replace("\\", "/")).as_posix()  # lists may come from Windows
+            images.append((name, SPLIT_WORDS[split.strip().lower()]))
     if not images:
         raise InputError("{path} lists no images.", _FORM, path=path)
     return pl.DataFrame(images, schema={"path": pl.String, "split": pl.String}, orient="row")
