@@ -106,14 +106,14 @@ def _give_up(_: object) -> NoReturn:
 
 @dataclass(frozen=True)
 class Deadline:
-    """A limit of time for each of several things that one process does, one after the other.
+    """A limit of time for each of several items that one process works on in turn.
 
-    Native code that hangs cannot be stopped, so the whole process ends. What it was at stands in the log; who does the work
-    again reads it there, and leaves that out.
+    Native code that hangs cannot be stopped, so the whole process ends. The log names the item; whoever does the work again
+    reads it there, and leaves the item out.
 
     Args:
         log: a file that need not be there, on a file system that every process sees.
-        seconds: for each thing.
+        seconds: for each item.
     """
 
     log: Path
@@ -121,7 +121,7 @@ class Deadline:
 
     @contextmanager
     def over(self, number: int) -> Iterator[None]:
-        """End this process where the block, about the thing of this number, takes longer."""
+        """End this process where the block, about the item of this number, takes longer."""
         with open(self.log, "ab", buffering=0) as log:
             log.write(b"%d\n" % number)  # unbuffered, so that it is there when the process ends
             # a thread of C: one of Python would wait for native code that does not let go of the interpreter
@@ -132,7 +132,7 @@ class Deadline:
                 faulthandler.cancel_dump_traceback_later()
 
     def exceeded(self) -> set[int]:
-        """The numbers of the things on which a process was ended."""
+        """The numbers of the items on which a process was ended."""
         numbers, latest = set(), None
         for line in self.log.read_text(errors="replace").splitlines() if self.log.exists() else ():
             if line.isdecimal():

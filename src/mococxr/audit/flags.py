@@ -242,7 +242,7 @@ def copies_across(
 
     Images without a picture have an empty fingerprint and are compared by their bytes only.
     """
-    # reversed: of equal files the first stands
+    # reversed: of equal files the first row is kept
     hashes = {sha256: row for row, sha256 in reversed(list(enumerate(other.index["sha256"].to_list())))}
     bytes_of = [hashes.get(sha256) for sha256 in store.index["sha256"].to_list()]
     pairs = [Pair(a, b, True) for a, b in enumerate(bytes_of) if b is not None]

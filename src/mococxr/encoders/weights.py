@@ -149,7 +149,7 @@ def reachable(url: str) -> bool:
     except urllib.error.HTTPError:  # it refuses HEAD, but answers
         return True
     except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # who shows a certificate, trusted or not, is there
+        return isinstance(error.reason, ssl.SSLError)  # a server with a certificate, trusted or not, is reachable
     except OSError:
         return False
     return True

@@ -165,7 +165,7 @@ def fit_names(weights: Mapping[str, Tensor], network: nn.Module, architecture: s
     state = network.state_dict()
     needed = [key for key in state if not key.endswith("num_batches_tracked")]  # torch before 0.4.1 kept none
     ends = [key.removesuffix(needed[0]) for key in weights if key.endswith(needed[0])]
-    # An end without a dot before it is a longer name that only ends alike.
+    # without a dot before the match it is the tail of a longer name
     whole = [p for p in ends if p[-1:] in ("", ".") and all(p + key in weights for key in needed)]
     if "" not in whole and len(whole) > 1:
         whole = [prefix for prefix in whole if not _SECOND.search(prefix)]

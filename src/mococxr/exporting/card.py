@@ -91,7 +91,7 @@ def _front(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     front: Facts = {
         "library_name": facts["to"],
         "pipeline_tag": "image-classification" if artifact.model else "image-feature-extraction",
-        "license": "other",  # the hub takes a name of one's own beside this word only
+        "license": "other",  # the hub allows `license_name` beside this word only
         "license_name": "see-licence-of-what-it-started-from",
         "tags": [*tags, "synthetic"] if is_synthetic(artifact) else tags,
     }

@@ -219,7 +219,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             return {"state_dict": load_file(path)}
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # what weights_only says to code
+    except pickle.UnpicklingError as error:  # by this weights_only refuses code
         raise _refusal(path, error) from error
     except Exception as error:  # the readers raise many kinds on a damaged file
         raise _damaged(path, error) from error

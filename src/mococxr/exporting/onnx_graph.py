@@ -121,5 +121,5 @@ def _open(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     options.intra_op_num_threads = 1  # sums in one order: the same difference in each export.json
-    # where PyTorch's answers come from, too
+    # the answers of PyTorch that it is compared with are a CPU's, too
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

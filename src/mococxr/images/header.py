@@ -104,25 +104,25 @@ def _png(data: bytes) -> RasterHeader:
         elif kind == b"eXIf":
             orientations[b"eXIf"] = _exif_orientation(body)
         elif body:
-            orientations |= _told_in_text(kind, body)
+            orientations |= _text_orientation(kind, body)
         at += 12 + length  # length, kind and CRC take 12 bytes
         if at > len(data):
             raise ImageError(CUT_SHORT)
         if kind == b"IEND":
-            orientation = next((orientations[name] for name in _PNG_TOLD if name in orientations), 1)
+            orientation = next((orientations[name] for name in _PNG_ORIENTATION if name in orientations), 1)
             return RasterHeader("PNG", width, height, orientation, shift)
     raise ImageError("damaged PNG: more chunks than an image has")
 
 
-_PNG_TOLD = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
+_PNG_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
 """What may say an orientation, first things first; the last three are keywords of text chunks."""
 _PNG_READ = (b"sBIT", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 
-def _told_in_text(kind: bytes, body: bytes) -> dict[bytes, int]:
+def _text_orientation(kind: bytes, body: bytes) -> dict[bytes, int]:
     """The orientation in a text chunk: an Exif block in hexadecimal digits, as ImageMagick writes it, or XMP."""
     keyword, _, text = body.partition(b"\0")
-    if keyword not in _PNG_TOLD:
+    if keyword not in _PNG_ORIENTATION:
         return {}
     if kind == b"iTXt":
         packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
@@ -131,7 +131,7 @@ def _told_in_text(kind: bytes, body: bytes) -> dict[bytes, int]:
     if packed:
         with suppress(zlib.error):
             text = zlib.decompressobj().decompress(text, _MAX_TEXT)
-    if keyword == _PNG_TOLD[-1]:
+    if keyword == _PNG_ORIENTATION[-1]:
         stated = re.search(rb"tiff:Orientation(?:>|\s*=\s*[\"'])\s*([1-8])\b", text[:_MAX_TEXT])
         return {keyword: int(stated[1])} if stated else {}
     digits = b"".join(text[:_MAX_TEXT].split()[2:])  # behind a name and a length

@@ -89,7 +89,7 @@ def read_bytes(path: Path, root: Path | None = None) -> bytes:
         ImageError: absent, a folder or a device, not readable, over 1 GiB, or a link that leaves `root`.
     """
     try:
-        # Links first: a name inside may lead out.
+        # a link inside the folder may lead out of it
         if root is not None and not _inside(os.path.realpath(path), _real(os.fspath(root))):
             raise ImageError(LEADS_OUT)
         status = os.stat(path)

@@ -330,7 +330,7 @@ def judge(log: Log, run: Run) -> Verdict:
     """
     d = diagnostics
     certain = (d.growing, _running_away, _stale, d.same_picture)  # in order: the first fault found is the verdict
-    # at one point all keys are tied, too
+    # collapsed before tied: keys at one point are tied, too
     return d.judge(log, run, certain, (d.collapsed, _tied, d.flat, d.stuck, d.easy_at_once))
 
 
@@ -346,7 +346,7 @@ def _running_away(log: Log, _: Log, run: Run) -> Verdict | None:
 
 def _stale(log: Log, _: Log, run: Run) -> Verdict | None:
     last, age = log[-1], run.queue / run.batch  # in steps
-    # `FOLLOWED` is asked at the end of the run, before it in proportion to the steps
+    # `FOLLOWED` is due at the end of the run, before that in proportion
     if last["key_progress"] < FOLLOWED * last["step"] / run.steps:
         return Verdict(
             "stale keys",

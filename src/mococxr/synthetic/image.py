@@ -273,8 +273,7 @@ def write_images(folder: Path, seed: int, images: Mapping[str, Mapping[str, Any]
             data = data[:33] + chunk + data[33:]
         else:
             data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-            # a comment segment after the start marker (2 bytes)
-            # the length counts its own two bytes
+            # a comment segment after the start marker (2 bytes); its length counts its own two bytes
             data = data[:2] + b"\xff\xfe" + (len(NOTE) + 2).to_bytes(2, "big") + NOTE.encode() + data[2:]
         (folder / path).write_bytes(data)
 

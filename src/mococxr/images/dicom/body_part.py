@@ -46,14 +46,14 @@ def other_part(elements: Elements) -> str | None:
     regions = elements.items("AnatomicRegionSequence")
     if part is None and regions and regions[0].text("CodeValue") not in _CHEST_CODES:
         part = regions[0].text("CodeMeaning")
-    if part is None or names_chest(part):
+    if part is None or _names_chest(part):
         return None
     return part.upper() if part.upper() in _KNOWN else "unknown"
 
 
-def names_chest(part: str) -> bool:
+def _names_chest(part: str) -> bool:
     """Whether a text names the chest, a larger part, or nothing."""
-    with suppress(UnicodeError):  # the standard allows no such letters here, so it was not decoded
+    with suppress(UnicodeError):  # UTF-8 where the standard allows ASCII alone, so read as Latin-1
         part = part.encode("latin-1").decode("utf-8")
     plain = unicodedata.normalize("NFKD", part).upper()
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
