@@ -16,7 +16,7 @@ from mococxr.metrics.checks import Floats, as_labels, as_patients, as_scores, nu
 from mococxr.metrics.intervals import Estimate
 from mococxr.metrics.proportions import correlation_over, difference_ends, proportion, share_moved
 
-Ends = tuple[float, float, float]
+Limits = tuple[float, float, float]
 """A number, its lower and its upper limit."""
 
 
@@ -104,7 +104,7 @@ def _share(name: str, hits: NDArray[np.bool_], unit_N: NDArray[np.intp], level: 
     return Estimate(value, low, high, f"{estimate.method} of TP / (TP + FP + FN)")
 
 
-def _likelihood_ratio(of_positive: Ends, of_negative: Ends, correlation: float, called: str) -> Estimate:
+def _likelihood_ratio(of_positive: Limits, of_negative: Limits, correlation: float, called: str) -> Estimate:
     """The share of the positives that are called so by that of the negatives."""
     if of_positive[0] <= 0 and of_negative[0] <= 0:
         return Estimate(None, reason=f"no row is called {called}")
@@ -194,12 +194,12 @@ def predictive_values(point: OperatingPoint, prevalence: float) -> PredictiveVal
     )
 
 
-def _complement(ends: Ends) -> Ends:
+def _complement(ends: Limits) -> Limits:
     value, low, high = ends
     return 1 - value, 1 - high, 1 - low
 
 
-def _posterior(right: Ends, wrong: Ends, odds: float, called: str) -> Estimate:
+def _posterior(right: Limits, wrong: Limits, odds: float, called: str) -> Estimate:
     """The share of right calls, from the shares that are `called` so among the right and the wrong rows."""
     if right[0] <= 0 and wrong[0] <= 0:
         return Estimate(None, reason=f"no row is called {called}")
@@ -207,7 +207,7 @@ def _posterior(right: Ends, wrong: Ends, odds: float, called: str) -> Estimate:
     return Estimate(float(shares[0]), float(shares[1]), float(shares[2]), "from sensitivity and specificity")
 
 
-def _log_ratio(a: Ends, b: Ends, correlation: float = 0.0) -> Ends:
+def _log_ratio(a: Limits, b: Limits, correlation: float = 0.0) -> Limits:
     """The logarithm of a / b and its ends, infinite where one of the two is 0."""
     with np.errstate(divide="ignore"):
         (value_a, low_a, high_a), (value_b, low_b, high_b) = np.log(a), np.log(b)
