@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -637,6 +638,13 @@ def test_parts_of_a_primary_comparison_may_come_in_any_order_or_be_left_out(text
     fraction = 1.0 if "1" in text else 0.1
     assert found == {"target": "Finding", "mode": "linear", "fraction": fraction, "arm": "moco"}
     assert read_primary("Finding:2:lpft:other", design)["target"] == "Finding:2"
+    numbered = replace(design, arms=(*arms[:2], Arm("007", (), ())))
+    assert read_primary("Finding:007", numbered) == {
+        "target": "Finding",
+        "mode": "linear",
+        "fraction": 0.1,
+        "arm": "007",
+    }
 
 
 @pytest.mark.parametrize(

@@ -160,11 +160,13 @@ def read_primary(text: str, design: Design) -> dict[str, Any]:
     primary: dict[str, Any] = {"target": target}
     rest = text[len(target) + 1 :]
     for part in rest.split(":") if rest else []:
-        kinds = [kind for kind, values in choices.items() if _plain(part) in values and kind not in primary]
-        if not kinds:
+        names = (part, _plain(part))  # an arm may be called 007
+        free = {kind: values for kind, values in choices.items() if kind not in primary}
+        matches = [(kind, values[name]) for kind, values in free.items() for name in names if name in values]
+        if not matches:
             named = "; ".join(f"{kind}: {', '.join(values)}" for kind, values in choices.items())
             raise InputError(f"--primary {text}: {part!r} is no further part of a comparison.", f"Give {named}.")
-        primary[kinds[0]] = choices[kinds[0]][_plain(part)]
+        primary |= dict(matches[:1])
     return primary | {kind: next(iter(values.values())) for kind, values in choices.items() if kind not in primary}
 
 
