@@ -86,6 +86,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         "level": 0.95,
         "unit": "image",
         "aggregate": "max",
+        "standardized_on": {"images": 3400, "training_images": 3400},
         "uncertain": "ignore",
         "blank": "unknown",
         "validation_labels": {"linear": 0, "finetune": 200},

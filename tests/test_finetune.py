@@ -16,7 +16,8 @@ from mococxr.features import features, random_frame, state_hash, to_frame
 from mococxr.heads import MODES, finetune, train_classifier
 from mococxr.heads.classifier import Ensemble, TrainConfig, TrainData, member_scores
 from mococxr.heads.finetune import batch_sizes, batches, count_updates, paper_epochs, train_by_gradient
-from mococxr.heads.linear import solve_linear
+from mococxr.heads.linear import solve_probe
+from mococxr.heads.scaling import scaling_of, scaling_rows
 from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
 from small_store import BACKBONE, make_store
@@ -43,8 +44,12 @@ def data_of(encoder, store, target, rows=None, labels=None, validation=None, siz
         val = validation[0]
         every[val] = validation[1]
     target = replace(target, labels=every, val=val)
+
+    def features_of(at):
+        return features(encoder, store, at, size=size, label=None)
+
     return TrainData(
-        store, target, rows, size, lambda: encoder, lambda at: features(encoder, store, at, size=size, label=None)
+        store, target, rows, size, lambda: encoder, features_of, lambda: scaling_of(features_of(scaling_rows(store)))
     )
 
 
@@ -240,7 +245,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(store, target, encoder):
 def test_lpft_starts_at_the_solved_probe_and_at_learning_rate_0_stays_there(store, target, encoder):
     data = data_of(encoder, store, target)
     config = TrainConfig("lpft", lr=0.0, epochs=2.0, batch=8, checkpoints=0)
-    head = solve_linear(data.features_of(data.rows), data.labels, patients=data.patients)
+    head = solve_probe(data, config)
     (member,) = train_classifier(data, config).members
     assert all(torch.equal(value, member.weights[name]) for name, value in encoder.network.state_dict().items())
     tested = data.features_of(target.test)
@@ -254,8 +259,8 @@ def test_lpft_starts_at_a_probe_of_three_classes_too(store, target, encoder):
     labels = target.labels[target.train].copy()
     labels[np.flatnonzero(labels == 0)[:5]] = 2
     data = data_of(encoder, store, target, labels=labels)
-    head = solve_linear(data.features_of(data.rows), labels, patients=data.patients)
     config = TrainConfig("lpft", lr=0.0, epochs=1.0, batch=8, checkpoints=0)
+    head = solve_probe(data, config)
     (member,) = train_classifier(data, config).members
     tested = data.features_of(target.test)
     np.testing.assert_allclose(member.head.scores(tested), head.scores(tested), rtol=0, atol=1e-6)
@@ -282,7 +287,10 @@ def test_every_mode_keeps_the_contract(mode, store, target, encoder):
     hidden = target.labels.copy()
     hidden[target.test] = 1  # labels of test images change nothing
     data = data_of(encoder, store, target, validation=(target.val, target.labels[target.val]))
-    data = replace(data, encoder=lambda: opened.append(1) or encoder, features_of=features_of)
+    data = replace(
+        data, encoder=lambda: opened.append(1) or encoder, features_of=features_of,
+        scaling=lambda: scaling_of(features_of(scaling_rows(store))),
+    )  # fmt: skip
     config = TrainConfig(mode, epochs=1.0, batch=8, checkpoints=2)
     before = state_hash(encoder)
     result = train_classifier(data, config)

@@ -43,7 +43,7 @@ def judged(scored: Scored, how: StudySettings | None = None, **changed) -> tuple
     groups = attributes(scored.store, changed.pop("subgroup", []))
     asked.pop("subgroup", None)
     arms = [Arm(name, (), ()) for name in asked.pop("arms")]
-    images = TargetData(scored.store, {}, np.empty(0, dtype=np.int64))
+    images = TargetData(scored.store, {}, nothing := np.empty(0, dtype=np.int64), nothing)
     design = Design(train=images, test=images, arms=arms, draws=(), draws_hash=None, **asked)
     tables, facts = measure_study(scored.out, scored.records, design, how or judging(replicates=200), groups)
     write_tables(scored.out, tables)
@@ -632,7 +632,7 @@ def test_other_ways_of_judging_train_nothing_and_a_lost_validation_file_does(rea
 )
 def test_parts_of_a_primary_comparison_may_come_in_any_order_or_be_left_out(text):
     arms = tuple(Arm(name, (), ()) for name in ("random", "moco", "other"))
-    images = TargetData(None, {}, np.empty(0, dtype=np.int64))
+    images = TargetData(None, {}, nothing := np.empty(0, dtype=np.int64), nothing)
     design = Design(images, images, arms, "random", ("linear", "lpft"), ("Finding", "Finding:2"), (1.0, 0.1), (), None)
     found = read_primary(text, design)
     fraction = 1.0 if "1" in text else 0.1

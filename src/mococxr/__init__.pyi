@@ -340,6 +340,7 @@ def fit(
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
     blank: Literal["negative", "unknown"] | None = None,
     C: str = "0.01",
+    standardize: Literal["unlabelled", "labelled"] = "unlabelled",
     linear_solver: Literal["lbfgs", "gradient"] = "lbfgs",
     lr: float = 3e-05,
     optimizer: Literal["adam", "adamw"] = "adam",
@@ -374,6 +375,8 @@ def fit(
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
         C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
             [default: 0.01]
+        standardize: Standardise features by all training images, which needs no label, or by the labelled
+            ones alone. [default: unlabelled]
         linear_solver: Logistic regression on frozen features, or the paper's epochs with batch norm in train
             mode. [default: lbfgs]
         lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
@@ -439,6 +442,7 @@ def study(
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
     blank: Literal["negative", "unknown"] | None = None,
     C: str = "0.01",
+    standardize: Literal["unlabelled", "labelled"] = "unlabelled",
     linear_solver: Literal["lbfgs", "gradient"] = "lbfgs",
     lr: float = 3e-05,
     optimizer: Literal["adam", "adamw"] = "adam",
@@ -486,6 +490,8 @@ def study(
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
         C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
             [default: 0.01]
+        standardize: Standardise features by all training images, which needs no label, or by the labelled
+            ones alone. [default: unlabelled]
         linear_solver: Logistic regression on frozen features, or the paper's epochs with batch norm in train
             mode. [default: lbfgs]
         lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]

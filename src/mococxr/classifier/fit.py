@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from mococxr.encoders import Encoder, EncoderSpec, open_encoder, resolve_encoder
 from mococxr.errors import InputError, UndefinedError
 from mococxr.features import features, pick_device
 from mococxr.files import check_place, claim, write_parquet
-from mococxr.heads import train_classifier
+from mococxr.heads import MODES, train_classifier
 from mococxr.heads.classifier import Ensemble, FitResult, TrainData, member_scores, read_config
+from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import Target, draw_labelled, read_target
 from mococxr.measure.operating import SENSITIVITY, ThresholdRule, fit_blocks
 from mococxr.settings import EmbedSettings, FitSettings, to_mapping
@@ -74,21 +75,29 @@ def run_fit(settings: FitSettings) -> Path:
     def features_by(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return features(encoder, store, rows, size=source.spec.size, crop_mode=config.crop_mode, device=config.device)
 
+    val = target.val if settings.calibrate != "none" or rule else target.val[:0]  # who asks for neither reads no label
+    mode = MODES[settings.mode]
+    solved = mode.reads_features(config) and settings.standardize == "unlabelled"
+    scaling = scaling_rows(store) if solved else target.train[:0]
+    by_gradient = mode.by_gradient(config)
     try:
         rows = draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
-        data = TrainData(store, target, rows, source.spec.size, lambda: encoder, partial(features_by, encoder))
+        frozen = _in_one_pass(partial(features_by, encoder), rows, scaling, val[:0] if by_gradient else val)
+        data = TrainData(
+            store, target, rows, source.spec.size, lambda: encoder, frozen, lambda: scaling_of(frozen(scaling))
+        )
         result = train_classifier(data, config)
     except UndefinedError as error:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
-    val = target.val if settings.calibrate != "none" or rule else target.val[:0]  # who asks for neither reads no label
-    scores = member_scores(encoder, result.members, partial(features_by, rows=val)) if len(val) else np.empty(0)
+    of_val = partial(features_by, rows=val) if by_gradient else lambda _: frozen(val)
+    scores = member_scores(encoder, result.members, of_val) if len(val) else np.empty(0)
     patients = store.index["patient"].to_numpy()[val]
     blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
     checkpoints = ["checkpoints"] if result.validation_images else []
     record = {
-        **_about(settings, store, target, rows, result, encoder.spec),
+        **_about(settings, store, target, rows, scaling, result, encoder.spec),
         **blocks,
         "validation_used_for": checkpoints + [name for name, block in blocks.items() if block["reason"] is None],
         "origin": origin_of(source.path, short_name(settings.encoder)),
@@ -96,6 +105,19 @@ def run_fit(settings: FitSettings) -> Path:
     save_model(Path(settings.out), Ensemble(encoder, result.members), record)
     _tell(record, [*result.notes], Path(settings.out))
     return Path(settings.out)
+
+
+def _in_one_pass(
+    read: Callable[[NDArray[np.int64]], NDArray[np.float32]], *parts: NDArray[np.int64]
+) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    """`read` for rows of these parts: it is asked for all of them together, when the first are needed."""
+    rows = np.unique(np.concatenate(parts))
+
+    @cache
+    def values() -> NDArray[np.float32]:
+        return read(rows)
+
+    return lambda chosen: values()[np.searchsorted(rows, chosen)]
 
 
 def _tell(record: dict[str, Any], notes: list[str], out: Path) -> None:
@@ -110,11 +132,19 @@ def _tell(record: dict[str, Any], notes: list[str], out: Path) -> None:
     for line in lines:
         console.say(line)
     training = record["training"]
+    if training["standardized_on"]:
+        console.say(scaling_words(training["standardized_on"]))
     console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
 
 
 def _about(
-    settings: FitSettings, store: Store, target: Target, rows: NDArray[np.int64], result: FitResult, spec: EncoderSpec
+    settings: FitSettings,
+    store: Store,
+    target: Target,
+    rows: NDArray[np.int64],
+    scaling: NDArray[np.int64],
+    result: FitResult,
+    spec: EncoderSpec,
 ) -> dict[str, Any]:
     """What `model.json` says."""
     labels = target.labels[rows]
@@ -146,6 +176,7 @@ def _about(
             "uncertain": int((labels == 2).sum()),
             "fraction": settings.fraction,
             "draw": settings.draw,
+            "standardized_on": scaling_facts(store, len(scaling)),
             "updates": result.updates,
             "validation_images": result.validation_images,
             "C": result.members[0].head.C or None,  # 0 of a head that was trained by gradient

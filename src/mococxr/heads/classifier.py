@@ -19,6 +19,7 @@ from torch import Tensor
 from mococxr.encoders import Encoder
 from mococxr.errors import InputError
 from mococxr.features import encode_frames
+from mococxr.heads.scaling import Scaling
 from mococxr.heads.targets import Target
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class LinearHead:
     """score = sigmoid of (feature - mean) / scale . weight + bias.
 
     Args:
-        mean, scale: of the training rows, (D,) float64.
+        mean, scale: of training images, (D,) float64 (`heads.scaling`).
         weight, bias: (K, D) and (K,) float64.
         C: the inverse regularisation it was solved with; 0 for a head trained by gradient.
         notes: what had to be decided on the way, in plain words.
@@ -118,11 +119,13 @@ class TrainConfig:
     Args:
         mode: a key of `heads.MODES`.
         C: inverse regularisation of a solved head, or `cv`.
+        standardize: `unlabelled`: a solved head's features by all training images; `labelled`: by its labelled rows.
     """
 
     mode: str = "linear"
     crop_mode: str = "center"
     C: float | str = 0.01
+    standardize: str = "unlabelled"
     linear_solver: str = "lbfgs"
     lr: float = 3e-5
     optimizer: str = "adam"
@@ -175,6 +178,7 @@ class TrainData:
         size: side of a frame, px.
         encoder: opens the encoder; called only by a mode that changes or runs it.
         features_of: rows -> features of the frozen encoder, (N, D); called only by a mode that needs them.
+        scaling: of those features over the store's training images; called only where `TrainConfig.standardize` says.
     """
 
     store: Store
@@ -183,6 +187,7 @@ class TrainData:
     size: int
     encoder: Callable[[], Encoder]
     features_of: Callable[[Rows], NDArray[np.float32]]
+    scaling: Callable[[], Scaling]
 
     @property
     def labels(self) -> Labels:

@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression, solved, on frozen features that are standardised by the training rows.
+"""Linear probe: logistic regression, solved, on frozen features that are standardised.
 
 N  rows    D  length of a feature    K  rows of the head: 1, or 3 with a class of its own for uncertain labels
 """
@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mococxr.errors import UndefinedError
 from mococxr.heads.classifier import EnsembleMember, FitResult, LinearHead, TrainConfig, TrainData
 from mococxr.heads.finetune import train_by_gradient
+from mococxr.heads.scaling import Scaling, scaling_of
 from mococxr.metrics import auroc
 
 DEFAULT_C = 0.01
@@ -37,14 +37,25 @@ def train_linear(data: TrainData, config: TrainConfig) -> FitResult:
     """
     if config.linear_solver == "gradient":
         return train_by_gradient(data, config, frozen=True)
-    features = data.features_of(data.rows)
-    head = solve_linear(features, data.labels, C=config.C, patients=data.patients, seed=config.seed)
+    head = solve_probe(data, config)
     return FitResult([EnsembleMember(None, head)], 0, 0, head.notes)
+
+
+def solve_probe(data: TrainData, config: TrainConfig) -> LinearHead:
+    """The head on the features of the frozen encoder, standardised as `config.standardize` says.
+
+    Raises:
+        UndefinedError: one class only among the rows.
+    """
+    scaling = data.scaling() if config.standardize == "unlabelled" else None
+    features = data.features_of(data.rows)
+    return solve_linear(features, data.labels, scaling, C=config.C, patients=data.patients, seed=config.seed)
 
 
 def solve_linear(
     features: ArrayLike,
     labels: ArrayLike,
+    scaling: Scaling | None = None,
     *,
     C: float | str = DEFAULT_C,
     patients: Sequence[str] | NDArray,
@@ -55,6 +66,7 @@ def solve_linear(
     Args:
         features: (N, D).
         labels: 1, 0, or 2 for uncertain as a class, (N,).
+        scaling: of training images, with or without labels; None standardises by these rows.
         C: inverse regularisation C, or `cv`: the one of `GRID` with the best mean AUROC over
             folds that keep a patient together.
         patients: patient of each row, (N,).
@@ -69,13 +81,12 @@ def solve_linear(
     notes: list[str] = []
     with threadpool_limits(limits=1):  # the sums then come out the same whatever --jobs says
         if isinstance(C, str):
-            C = _cross_validated(x, y, np.asarray(patients), seed, notes)
-        scaler = StandardScaler().fit(x)
-        model = _solve(scaler.transform(x), y, C)
+            C = _cross_validated(x, y, np.asarray(patients), scaling, seed, notes)
+        scaling = scaling or scaling_of(x)
+        model = _solve((x - scaling.mean) / scaling.scale, y, C)
     if int(model.n_iter_.max()) >= MAX_ITERATIONS:
         notes.append(f"the solver stopped after {MAX_ITERATIONS} iterations at C {C:g} before it converged")
-    # no scale is 0: scikit-learn gives 1 to a constant
-    return LinearHead(scaler.mean_, scaler.scale_, model.coef_, model.intercept_, float(C), tuple(notes))
+    return LinearHead(scaling.mean, scaling.scale, model.coef_, model.intercept_, float(C), tuple(notes))
 
 
 def _solve(x: NDArray[np.float64], y: NDArray, C: float) -> LogisticRegression:
@@ -84,7 +95,9 @@ def _solve(x: NDArray[np.float64], y: NDArray, C: float) -> LogisticRegression:
         return LogisticRegression(C=C, solver="lbfgs", max_iter=MAX_ITERATIONS).fit(x, y)
 
 
-def _cross_validated(x: NDArray[np.float64], y: NDArray, patients: NDArray, seed: int, notes: list[str]) -> float:
+def _cross_validated(
+    x: NDArray[np.float64], y: NDArray, patients: NDArray, scaling: Scaling | None, seed: int, notes: list[str]
+) -> float:
     """The C with the best mean AUROC; the smaller of two that tie."""
     folds = _folds(y, patients, seed)
     if not folds:
@@ -92,12 +105,13 @@ def _cross_validated(x: NDArray[np.float64], y: NDArray, patients: NDArray, seed
         return DEFAULT_C
     total = np.zeros(len(GRID))
     for train, held in folds:
-        scaler = StandardScaler().fit(x[train])  # of the held patients nothing may enter, their mean neither
-        inside = scaler.transform(x[train])
+        # Of held patients no label may enter: a scaling of all training images has none, and is one in all folds.
+        fold = scaling or scaling_of(x[train])
+        inside = (x[train] - fold.mean) / fold.scale
         known = y[held] != 2  # uncertain images train a class of their own, and are judged nowhere
         for i, C in enumerate(GRID):
             model = _solve(inside, y[train], C)
-            head = LinearHead(scaler.mean_, scaler.scale_, model.coef_, model.intercept_, C)
+            head = LinearHead(fold.mean, fold.scale, model.coef_, model.intercept_, C)
             total[i] += auroc(y[held][known], head.logits(x[held])[known])
     return GRID[int(np.argmax(total))]
 

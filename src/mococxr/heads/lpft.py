@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData
 from mococxr.heads.finetune import train_by_gradient
-from mococxr.heads.linear import solve_linear
+from mococxr.heads.linear import solve_probe
 
 
 def train_lpft(data: TrainData, config: TrainConfig) -> FitResult:
@@ -21,7 +21,6 @@ def train_lpft(data: TrainData, config: TrainConfig) -> FitResult:
         UndefinedError: one class only among the rows.
         RunError: the loss is not finite.
     """
-    features = data.features_of(data.rows)  # of centred frames; training then cuts at random
-    head = solve_linear(features, data.labels, C=config.C, patients=data.patients, seed=config.seed)
+    head = solve_probe(data, config)  # of centred frames; training then cuts at random
     result = train_by_gradient(data, config, start=head)
     return replace(result, notes=(*head.notes, *result.notes))

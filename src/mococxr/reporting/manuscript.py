@@ -132,6 +132,11 @@ def _training(study: StudyResults) -> list[str]:
         f"{fmt.first_upper(how)}, with {shares} of the labelled training patients and "
         f"{fmt.span(trials['draw'])} label subsets per share, the same for every encoder."
     )
+    if on := study.facts.get("standardized_on"):
+        text += (
+            f" Features were standardised on {on['images']:,} of {on['training_images']:,} training images, whether they "
+            "had a label or not."
+        )
     # Labels that chose checkpoints are labels used.
     used = [f"{n:,} ({MODES[mode].name.lower()})" for mode, n in study.facts["validation_labels"].items()]
     return [text, f"Labels of validation images used in training: {fmt.join_words(used)}."]

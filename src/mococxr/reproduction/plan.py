@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -141,12 +141,16 @@ def _steady(step: Callable[[], None], device: torch.device) -> float:
     return _timed(steps, device) / STEPS
 
 
+def _not_asked(*_: object) -> NoReturn:
+    raise AssertionError("training by gradient asks for no features of the frozen encoder")
+
+
 def _by_gradient(encoder: Encoder, store: Store, batch: int, compute: torch.device, frozen: bool) -> float:
     """Seconds of an update on labels: of one, or of some more less that one."""
     rows = np.arange(2 * batch)
     labels, none = (np.arange(len(store)) % 2).astype(np.int8), rows[:0]
     target = Target("timing", labels, rows, none, none, 0, 0, np.zeros_like(labels))
-    data = TrainData(store, target, rows, encoder.spec.size, lambda: encoder, lambda _: np.empty((0, 0), np.float32))
+    data = TrainData(store, target, rows, encoder.spec.size, lambda: encoder, _not_asked, _not_asked)
     config = TrainConfig(batch=batch, checkpoints=0, device=str(compute))
 
     def train(updates: int) -> float:

@@ -34,6 +34,7 @@ LEARNING_RATES = (1e-2, 1e-3, DEFAULT_LR, 1e-5)
 STUDY: dict[str, Any] = {
     "mode": MODES,
     "linear_solver": "gradient",  # the paper's epochs, batch norm in train mode
+    "standardize": "labelled",  # of a solved head, which is a variant: labels are all that it is given
     "optimizer": "adam",
     "lr": 3e-5,
     "weight_decay": 0.0,

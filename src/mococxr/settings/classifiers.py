@@ -60,6 +60,10 @@ class TrainingSettings(EncoderSettings, Seeded):
     C: str = _probe(  # text: a number, or cv
         "Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.", "0.01"
     )
+    standardize: Literal["unlabelled", "labelled"] = _probe(
+        "Standardise features by all training images, which needs no label, or by the labelled ones alone.",
+        "unlabelled",
+    )
     linear_solver: Literal["lbfgs", "gradient"] = _probe(
         "Logistic regression on frozen features, or the paper's epochs with batch norm in train mode.", "lbfgs"
     )

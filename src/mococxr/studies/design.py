@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from mococxr.encoders import BUILT_IN, EncoderSource, EncoderSpec, resolve_encoder, short_name
 from mococxr.errors import InputError
+from mococxr.heads import MODES
+from mococxr.heads.classifier import read_config
+from mococxr.heads.scaling import scaling_rows
 from mococxr.heads.targets import Target, read_target
 from mococxr.settings import StudySettings, nearest
 from mococxr.store import Store
@@ -29,11 +32,13 @@ class TargetData:
     Args:
         targets: what each target makes of the store's labels.
         rows: the rows whose features the study needs, sorted.
+        scaling_rows: those of them that features are standardised by, labelled or not; none where the labelled ones do it.
     """
 
     store: Store
     targets: dict[str, Target]
     rows: NDArray[np.int64]
+    scaling_rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -186,12 +191,16 @@ def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tu
         if settings.target.count(name) > 1:
             raise InputError(f"--target {name} is given twice.", "Name each target once.")
     targets = _targets(store, settings)
+    config = read_config(settings, "cpu")
+    solved = settings.standardize == "unlabelled" and any(MODES[mode].reads_features(config) for mode in settings.mode)
+    scaling = scaling_rows(store) if solved else np.empty(0, dtype=np.int64)
     if test_store is store:
-        return (both := TargetData(store, targets, _rows(targets, "train", "val", "test")), both)
+        rows = np.union1d(_rows(targets, "train", "val", "test"), scaling)
+        return (both := TargetData(store, targets, rows, scaling)), both
     check_test_store(store, test_store)
     tested = _targets(test_store, settings)
-    train = TargetData(store, targets, _rows(targets, "train", "val"))
-    return train, TargetData(test_store, tested, _rows(tested, "test"))
+    train = TargetData(store, targets, np.union1d(_rows(targets, "train", "val"), scaling), scaling)
+    return train, TargetData(test_store, tested, _rows(tested, "test"), scaling[:0])
 
 
 def _targets(store: Store, settings: StudySettings) -> dict[str, Target]:

@@ -29,7 +29,7 @@ from mococxr.store import Store
 from mococxr.studies.design import TargetData, Trial
 from mococxr.studies.folder import INPUTS
 from mococxr.studies.label_subsets import Draw
-from mococxr.studies.trial import FeatureJob, TrialContext, do_trial, extract_features
+from mococxr.studies.trial import FeatureJob, ReadFeatures, TrialContext, do_trial, extract_features
 
 
 @contextmanager
@@ -213,8 +213,8 @@ class OnRay:
         return made
 
 
-def _extract(context: TrialContext, job: FeatureJob, device: str, threads: int) -> tuple[Path, str]:
-    """In a task: the file of a pass, and this machine's name where it has no GPU and should."""
+def _extract(context: TrialContext, job: FeatureJob, device: str, threads: int) -> tuple[ReadFeatures, str]:
+    """In a task: the features of a pass, and this machine's name where it has no GPU and should."""
     context, no_gpu = _placed(context, device, threads)
     return extract_features(context, job), no_gpu
 
@@ -247,7 +247,7 @@ def _rooted(context: TrialContext) -> TrialContext:
         train=train,
         test=train if context.test is context.train else rooted(context.test),
         sources={key: _source(source) for key, source in context.sources.items()},
-        features={key: Path(os.path.abspath(file)) for key, file in context.features.items()},
+        features={key: replace(kept, file=Path(os.path.abspath(kept.file))) for key, kept in context.features.items()},
     )
 
 

@@ -53,7 +53,8 @@ def table_features(source: EncoderSource, store: Store, rows: NDArray[np.int64])
     if len(missing):
         raise InputError(
             f"{source.name} has no features of {len(missing):,} images of {store.path}, e.g. {missing['path'][0]}.",
-            "Write it with `mococxr embed STORE`; with --test-on it must list the images of both stores.",
+            "Write it with `mococxr embed STORE`; with --test-on it must list the images of both stores. A table without "
+            "the training images that have no label goes with --standardize labelled.",
         )
     values = table["features"].explode().to_numpy().reshape(len(rows), source.spec.feature_dim).astype(np.float32)
     if not np.isfinite(values).all():

@@ -12,6 +12,7 @@ from mococxr.features import pick_device
 from mococxr.files import write_json
 from mococxr.heads import MODES
 from mococxr.heads.classifier import read_config
+from mococxr.heads.scaling import scaling_facts, scaling_words
 from mococxr.results import Row, write_tables
 from mococxr.settings import StudySettings, to_mapping, to_yaml
 from mococxr.studies import folder, provenance
@@ -76,6 +77,8 @@ def _train(
         console.say(f"{len(records):,} of {len(trials):,} trials are done already and are skipped.")
     todo = [(trial, draw) for trial, draw in trials if trial.id not in records]
     if todo:
+        if facts := scaling_facts(context.train.store, len(context.train.scaling_rows)):
+            console.say(scaling_words(facts))
         executor.read(feature_jobs(context, todo, hashes))
         with console.progress("study", len(trials), "trials", done=len(records)) as bar:
             for record in executor.do(todo):
@@ -110,6 +113,7 @@ def _facts(
         "level": LEVEL,
         "unit": settings.unit,
         "aggregate": settings.aggregate,
+        "standardized_on": scaling_facts(train.store, len(train.scaling_rows)),
         "uncertain": settings.uncertain,
         "blank": settings.blank or train.store.blank,
         "validation_labels": provenance.largest(records, "validation_images", "mode", design.modes),

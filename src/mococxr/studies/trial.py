@@ -24,6 +24,7 @@ from mococxr.features import cached, features, state_hash
 from mococxr.files import write_json, write_parquet
 from mococxr.heads import MODES, train_classifier
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData, member_scores
+from mococxr.heads.scaling import Scaling, scaling_of
 from mococxr.results import UNDEFINED
 from mococxr.studies.design import TargetData, Trial
 from mococxr.studies.feature_table import KIND, table_features
@@ -35,6 +36,24 @@ Scores = Callable[[TargetData, Rows], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
+class ReadFeatures:
+    """The features of one encoder on the images of one store.
+
+    Args:
+        file: (N, D) in the order of `TargetData.rows`.
+        scaling: what trials standardise them by, worked out once; None where each does it by its labelled rows.
+    """
+
+    file: Path
+    scaling: Scaling | None
+
+    def of(self, data: TargetData, chosen: Rows) -> NDArray[np.float32]:
+        """The features of some of the rows; no others are read from the file."""
+        positions = np.searchsorted(data.rows, chosen)  # `rows` is sorted, and holds all that are asked for
+        return np.asarray(np.load(self.file, mmap_mode="r")[positions])
+
+
+@dataclass(frozen=True)
 class TrialContext:
     """What all trials of a study share; it travels to other processes.
 
@@ -42,8 +61,7 @@ class TrialContext:
         train: the images that train and validate.
         test: those that are scored; the same object where one store holds both.
         sources: encoder of each (arm, run index).
-        features: file of the rows' features for each (arm, run index, sha256 of the store); empty where no
-            head is solved.
+        features: the rows' features for each (arm, run index, sha256 of the store); empty where no head is solved.
         config: how classifiers learn.
     """
 
@@ -51,7 +69,7 @@ class TrialContext:
     train: TargetData
     test: TargetData
     sources: Mapping[tuple[str, int], EncoderSource]
-    features: dict[tuple[str, int, str], Path]
+    features: dict[tuple[str, int, str], ReadFeatures]
     config: TrainConfig
 
 
@@ -98,8 +116,8 @@ def feature_jobs(
     return list(dict.fromkeys(needed))  # once where one store holds both, or modes share an encoder
 
 
-def extract_features(context: TrialContext, job: FeatureJob, label: str | None = None) -> Path:
-    """The file of a job's features, (N, D) float32 in the order of `TargetData.rows`; made where it is not there yet.
+def extract_features(context: TrialContext, job: FeatureJob, label: str | None = None) -> ReadFeatures:
+    """A job's features, (N, D) float32 in the order of `TargetData.rows`; made where they are not there yet.
 
     Args:
         label: what the progress line is called; None shows none.
@@ -117,7 +135,9 @@ def extract_features(context: TrialContext, job: FeatureJob, label: str | None =
 
     # A device's sums differ in the last bits.
     made_from = (job.encoder, job.store, config.crop_mode, config.device, data.rows.tobytes())
-    return cached(context.out / "features", made_from, make)
+    file = cached(context.out / "features", made_from, make)
+    positions = np.searchsorted(data.rows, data.scaling_rows)
+    return ReadFeatures(file, scaling_of(np.load(file, mmap_mode="r")[positions]) if len(positions) else None)
 
 
 def record_path(out: Path, trial: str) -> Path:
@@ -185,16 +205,20 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
     source = context.sources[trial.arm, trial.run_index]
     config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size  # size: side of a frame in px
 
+    def kept(data: TargetData) -> ReadFeatures:
+        return context.features[trial.arm, trial.run_index, data.store.sha256]
+
     def features_of(data: TargetData, chosen: Rows) -> NDArray[np.float32]:
-        # Mapped: only the rows asked for are read.
-        kept = np.load(context.features[trial.arm, trial.run_index, data.store.sha256], mmap_mode="r")
-        return np.asarray(
-            kept[np.searchsorted(data.rows, chosen)]
-        )  # `rows` is sorted, and holds all that are asked for
+        return kept(data).of(data, chosen)
+
+    def scaling() -> Scaling:
+        known = kept(context.train).scaling
+        assert known is not None  # a mode that asks for it has `scaling_rows`
+        return known
 
     train = TrainData(
         context.train.store, context.train.targets[trial.target], rows, size,
-        lambda: open_encoder(source, config.seed), partial(features_of, context.train),
+        lambda: open_encoder(source, config.seed), partial(features_of, context.train), scaling,
     )  # fmt: skip
     result = train_classifier(train, config)
 
