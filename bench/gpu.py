@@ -73,7 +73,7 @@ def measure(preset: str, given: argparse.Namespace) -> str:
     accelerator = make_accelerator("cuda", s.precision)
     alone = pl.DataFrame({"source": ["noise"], "patient": ["0"]})
     rows = np.arange(IMAGES)
-    pool = PretrainSet((Random(s.size),), np.zeros(IMAGES, dtype=np.int64), rows, rows, rows, alone)
+    pool = PretrainSet({s.size: (Random(s.size),)}, np.zeros(IMAGES, dtype=np.int64), rows, rows, rows, alone)
     method, feed = build_method(s, accelerator)[0], make_loader(s, pool, accelerator)
     constant = feed.views(*feed.images(0)).to(accelerator.device)
 

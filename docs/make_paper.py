@@ -62,6 +62,7 @@ PRETRAINING: dict[str, Fact] = {
     "channels": Fact("grey replicated to 3 channels", SAME),
     "size": Fact("224", "shorter side to 320, crop of 320", "The code made the numbers."),
     "epochs": Fact("20", SAME),
+    "sizes": Fact("one size", SAME),
     "batch": Fact("16, on one GPU", SAME),
     "queue": Fact(
         "24,576",

@@ -59,7 +59,7 @@ def test_without_turning_or_scaling_a_view_on_the_device_is_the_image_itself():
 
 @pytest.mark.parametrize("positives", ["view", "study"])
 def test_a_feed_gives_the_same_batches_either_way(synthetic_store, positives):
-    pool = gather_images([Store.open(synthetic_store)], 32, "train")
+    pool = gather_images([Store.open(synthetic_store)], (32,), "train")
     recipe = Recipe(32, 0.5, 10.0, (0.9, 1.0), 0.2, 0.2)
 
     def batches(views_on: str) -> list[torch.Tensor]:

@@ -113,6 +113,17 @@ def test_compiled_encoders_stay_near_the_plain_path(synthetic_store, tmp_path, p
     assert np.abs(found - plain[network]).max() <= 2e-3
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+@pytest.mark.timeout(900)
+def test_encoders_are_compiled_for_each_size_of_a_growing_run(synthetic_store, tmp_path):
+    how = {"size": 48, "sizes": ("32:1", "48:1"), "log_every": 1, "backbone": "test_vit"}
+    plain, fast = (
+        read_log(tiny_run(synthetic_store, tmp_path / str(c), epochs=2, compile=c, **how)) for c in (False, True)
+    )
+    assert max(abs(a["loss"] - b["loss"]) for a, b in zip(plain, fast, strict=True)) <= 2e-3
+
+
 @pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_where_encoders_cannot_be_compiled_it_is_refused_before_anything_is_written(
     synthetic_store, tmp_path, monkeypatch

@@ -33,7 +33,7 @@ def test_a_gpu_has_the_losses_of_the_cpu(synthetic_store, tmp_path):
 
 
 def test_views_made_on_the_gpu_are_those_of_the_cpu(synthetic_store, tmp_path):
-    pool = gather_images([Store.open(synthetic_store)], 32, "train")
+    pool = gather_images([Store.open(synthetic_store)], (32,), "train")
     accelerator = make_accelerator(GPU, "no")
     feeds = [
         make_loader(tiny(synthetic_store, tmp_path / "run", device=GPU, views_on=place), pool, accelerator)
@@ -53,7 +53,7 @@ def test_every_way_runs_on_a_gpu(synthetic_store, tmp_path, settings):
 
 @needs_cuda
 def test_batches_for_a_gpu_lie_in_pinned_memory(synthetic_store, tmp_path):
-    pool = gather_images([Store.open(synthetic_store)], 32, "train")
+    pool = gather_images([Store.open(synthetic_store)], (32,), "train")
     accelerator = make_accelerator("cuda", "no")
     for place in ("cpu", "device"):
         settings = tiny(synthetic_store, tmp_path / "run", device="cuda", views_on=place)
@@ -75,7 +75,7 @@ def test_bfloat16_runs_and_stays_near(synthetic_store, tmp_path):
 def test_no_step_waits_for_the_gpu(synthetic_store, tmp_path, method, parts):
     queue = 16 if method == "moco" else None
     settings = tiny(synthetic_store, tmp_path, device="cuda", method=method, queue=queue, accumulate=parts)
-    pool = gather_images([Store.open(synthetic_store)], 32, "train")
+    pool = gather_images([Store.open(synthetic_store)], (32,), "train")
     accelerator = make_accelerator("cuda", "no")
     learner, loader = build_method(settings, accelerator)[0], make_loader(settings, pool, accelerator)
     monitor = Monitor(learner)

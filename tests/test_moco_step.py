@@ -244,7 +244,7 @@ def test_the_loss_is_that_of_a_slow_loop_over_the_negatives_that_are_left():
 def test_with_positives_of_a_study_no_key_of_the_study_is_a_negative(synthetic_store, tmp_path, world):
     """Three epochs of the orders and partners that a run takes; the images shown on the key side in a slow queue."""
     settings = tiny(synthetic_store, tmp_path, positives="study", queue=24, backbone="test_vit")
-    dataset = gather_images([Store.open(synthetic_store)], 32, "train")
+    dataset = gather_images([Store.open(synthetic_store)], (32,), "train")
     loaders = [dataclasses.replace(make_loader(settings, dataset, make_accelerator("cpu", "no")), rank=rank, world=world)
                for rank in range(world)]  # fmt: skip
     methods = [make_moco(small_net(norm=False), queue=24, positives="study") for _ in range(world)]
@@ -274,7 +274,7 @@ def test_with_positives_of_a_study_no_key_of_the_study_is_a_negative(synthetic_s
 
 
 def test_negatives_never_come_from_less_than_the_positives_do(synthetic_store, tmp_path):
-    dataset = gather_images([Store.open(synthetic_store)], 32, "train")
+    dataset = gather_images([Store.open(synthetic_store)], (32,), "train")
 
     def kind(**settings: Any) -> str:
         return make_loader(

@@ -25,7 +25,7 @@ from mococxr.store import Store
 from small_run import read_log, tiny_run
 
 FIELDS = [
-    "step", "epoch", *MoCo.RUNNING, *MoCo.MEASURES, *Monitor.COLUMNS, "knn_auroc", "encoder_rank", "lr",
+    "step", "epoch", "size", *MoCo.RUNNING, *MoCo.MEASURES, *Monitor.COLUMNS, "knn_auroc", "encoder_rank", "lr",
     "images_per_s", "seconds", "verdict",
 ]  # fmt: skip
 

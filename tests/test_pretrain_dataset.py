@@ -40,7 +40,7 @@ def store(synthetic_store: Path) -> Store:
 def pool_of(studies: list[int]) -> PretrainSet:
     """A pool without pixels: images and their studies."""
     rows = np.arange(len(studies))
-    return PretrainSet((), np.zeros_like(rows), rows, np.array(studies), np.array(studies), pl.DataFrame())
+    return PretrainSet({}, np.zeros_like(rows), rows, np.array(studies), np.array(studies), pl.DataFrame())
 
 
 # --- the order of images
@@ -147,14 +147,14 @@ def test_a_mate_is_another_image_of_the_study_and_each_is_drawn_alike():
 
 def test_images_without_a_study_are_their_own_mates(store, tmp_path):
     copy = edited_store(store, tmp_path, lambda index: index.with_columns(study=pl.lit(None, pl.String)))
-    pool = gather_images([copy], 32, "all")
+    pool = gather_images([copy], (32,), "all")
     images = np.arange(len(pool))
     np.testing.assert_array_equal(study_partners(pool, images, 0, 0), images)
 
 
 def test_one_study_number_in_two_patients_or_two_stores_is_two_studies(store, tmp_path):
     copy = edited_store(store, tmp_path, lambda index: index.with_columns(study=pl.lit("1")), source="elsewhere")
-    pool = gather_images([copy, store], 32, "all")
+    pool = gather_images([copy, store], (32,), "all")
     assert len(set(pool.study_N.tolist())) == 2 * store.index["patient"].n_unique()
     assert not set(pool.study_N[: len(copy)].tolist()) & set(pool.study_N[len(copy) :].tolist())
 
@@ -181,37 +181,37 @@ def patients_in(store: Store, pool: PretrainSet) -> set[str]:
     [("train", {"train"}), ("train+val", {"train", "val"}), ("all", {"train", "val", "test"})],
 )
 def test_only_patients_of_the_named_splits_are_seen(store, pretrain_on, splits):
-    pool = gather_images([store], 32, pretrain_on)
+    pool = gather_images([store], (32,), pretrain_on)
     wanted = set(store.splits.filter(pl.col("split").is_in(list(splits)))["patient"])
     assert patients_in(store, pool) == wanted == set(pool.patients["patient"])
     assert len(pool) == store.index["patient"].is_in(list(wanted)).sum()
-    np.testing.assert_array_equal(pool.pixels(3), store.level(32).pixels(int(pool.row_N[3])))
+    np.testing.assert_array_equal(pool.pixels(3, 32), store.level(32).pixels(int(pool.row_N[3])))
 
 
 def test_a_test_patient_of_one_store_does_not_come_in_through_another_of_the_same_source(store, tmp_path):
     other = edited_store(store, tmp_path, lambda index: index)
     store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
-    pool = gather_images([store, other], 32, "train")
+    pool = gather_images([store, other], (32,), "train")
     assert set(pool.patients["patient"]) == set(store.splits.filter(split="train")["patient"])
-    assert len(pool) == 2 * len(gather_images([store], 32, "train"))
+    assert len(pool) == 2 * len(gather_images([store], (32,), "train"))
 
 
 def test_patients_of_two_sources_with_one_name_are_two(store, tmp_path):
     other = edited_store(store, tmp_path, lambda index: index, source="elsewhere")
     store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
-    pool = gather_images([store, other], 32, "train")
+    pool = gather_images([store, other], (32,), "train")
     counts = dict(pool.patients["source"].value_counts().iter_rows())
     assert counts["elsewhere"] == len(store.splits) > counts[store.source]
     image = len(pool) - 1  # the last is the last image of the second store
-    np.testing.assert_array_equal(pool.pixels(image), other.level(32).pixels(len(other) - 1))
+    np.testing.assert_array_equal(pool.pixels(image, 32), other.level(32).pixels(len(other) - 1))
 
 
 def test_images_held_out_under_another_name_are_warned_of(store, tmp_path):
     other = edited_store(store, tmp_path, lambda index: index, source="under another key")
-    assert gather_images([store], 32, "train").warnings == []
-    assert gather_images([store, other], 32, "train").leaks == 0
+    assert gather_images([store], (32,), "train").warnings == []
+    assert gather_images([store, other], (32,), "train").leaks == 0
     store.splits.with_columns(split=pl.lit("train")).write_csv(other.path / "splits.csv")
-    pool = gather_images([store, Store.open(other.path)], 32, "train")
+    pool = gather_images([store, Store.open(other.path)], (32,), "train")
     held_out = store.splits.filter(pl.col("split") != "train")["patient"]
     assert pool.leaks == store.index["patient"].is_in(held_out.implode()).sum() > 0
     assert [f"{pool.leaks:,} of the images are held out" in sentence for sentence in pool.warnings] == [True]
@@ -222,7 +222,7 @@ def test_listed_patients_are_left_out_and_unknown_ones_are_counted(store, tmp_pa
     train = store.splits.filter(split="train")["patient"].to_list()
     listed = tmp_path / "leave.txt"
     listed.write_text(f"{heading}{train[0]}\n\n {train[1]} ,moved\nnobody\n")
-    pool = gather_images([store], 32, "train", listed)
+    pool = gather_images([store], (32,), "train", listed)
     assert patients_in(store, pool) == set(train[2:])
     assert pool.unknown_excluded == 1
 
@@ -236,7 +236,7 @@ def test_lists_that_name_nobody_or_everybody_are_refused(store, tmp_path):
         read_patients(tmp_path / "gone.txt")
     listed.write_text("\n".join(store.splits["patient"]))
     with pytest.raises(InputError, match="No image is left"):
-        gather_images([store], 32, "train", listed)
+        gather_images([store], (32,), "train", listed)
 
 
 # --- the length of the queue
@@ -313,7 +313,7 @@ def test_the_longest_queue_leaves_out_the_last_batch_of_every_image():
 
 
 def test_a_queue_that_holds_an_images_own_key_is_refused_before_anything_is_written(store, tmp_path):
-    most = largest_queue(len(gather_images([store], 32, "train")), TINY["batch"])
+    most = largest_queue(len(gather_images([store], (32,), "train")), TINY["batch"])
     with pytest.raises(InputError, match=f"own last key.*\n.*--queue {most} or less"):
         run(tiny(store.path, tmp_path / "run", queue=most + 1))
     with pytest.raises(InputError, match="too few for batches"):

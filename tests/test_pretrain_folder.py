@@ -92,7 +92,7 @@ def test_a_batch_is_shared_evenly_or_refused_with_numbers_that_fit(batch, world,
 
 def test_the_processes_take_each_image_of_an_epoch_once_and_what_fills_no_batch_waits_for_the_next():
     """43 images in batches of 8: three images an epoch are left over, others each time, and none for good."""
-    pool = PretrainSet((), np.zeros(43, int), np.arange(43), np.arange(43), np.arange(43), pl.DataFrame())
+    pool = PretrainSet({}, np.zeros(43, int), np.arange(43), np.arange(43), np.arange(43), pl.DataFrame())
     recipe = Recipe(32, 0.5, 0.0, (1.0, 1.0))
     left = []
     for world in (1, 2, 4):

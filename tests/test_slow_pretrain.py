@@ -111,6 +111,13 @@ def assert_alike(single: Path, other: Path) -> None:
         np.testing.assert_allclose(states[1]["method"]["query"][name], tensor, atol=1e-4, err_msg=name)
 
 
+def test_two_processes_share_the_views_of_every_size(synthetic_store, tmp_path):
+    how = FREE | {"size": 48, "sizes": ["32:1", "48:1"]}
+    runs = [finish(synthetic_store, tmp_path / str(n), processes=n, **how) for n in (1, 2)]
+    assert [entry["size"] for entry in read_log(runs[1])] == [32] * 5 + [48] * 5
+    assert_alike(*runs)
+
+
 def test_two_processes_contrast_against_the_batch_of_both(synthetic_store, tmp_path):
     """Gradients flow through both views, so rounding grows, to 1.4e-5 in step 9; without those of the other process, or
     with its embeddings left out, the losses part by 4e-2 in step 2."""

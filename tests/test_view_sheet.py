@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("preset", ["paper", "tuned"])
 def test_the_pairs_shown_are_the_ones_that_pretraining_draws(store: Store, preset: str) -> None:
     run = make(PretrainSettings, {"stores": store.path, "out": "run", "preset": preset, "size": 24, "seed": 5})
-    pool = gather_images([store], run.size, "train")
+    pool = gather_images([store], (run.size,), "train")
     feed = BatchLoader(
         pool, Recipe.of(vars(run)), SpacedShuffle(len(pool), len(pool), min_gap=4, seed=5), batch=4, seed=5
     )

@@ -184,6 +184,7 @@ def pretrain(
     channels: int | None = None,
     size: int | None = None,
     epochs: int | None = None,
+    sizes: str | Sequence[str] | None = None,
     batch: int | Literal["auto"] | None = None,
     lr: float | None = None,
     momentum: float | None = None,
@@ -236,6 +237,8 @@ def pretrain(
         channels: Input channels, each the grey image. [between 1 and 64; default: 3]
         size: Side of a view. [px; between 16 and 4096; paper: 320; tuned: 96]
         epochs: Passes over the images. [epochs; between 1 and 100000; paper: 20; tuned: 12]
+        sizes: Phases of growing views in place of --size and --epochs, each SIZE:EPOCHS, as in 96:12 224:3;
+            with SIZE:EPOCHS:LR a phase has a learning rate schedule of its own. [default: none]
         batch: Batch size over all processes; auto: the largest power of two that fits the GPU; on a CPU the
             preset's. [images; between 2 and 1048576; paper: 16; tuned: 32]
         lr: Learning rate. [above 0; paper: 0.0001; tuned: 0.0005]

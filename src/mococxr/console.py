@@ -72,8 +72,10 @@ class Progress:
     ) -> None:
         self.label, self.total, self.unit, self.shown = label, total, unit, shown
         self.done = self.skipped = done
+        self.surplus = 0.0
         self.fields: dict[str, object] = {}
-        self.started = self._drawn = time.perf_counter()
+        self.started = self._drawn = self._paced_at = time.perf_counter()
+        self._paced_from = done
         self._stream = stream or sys.stderr
         self._bar: rich.progress.Progress | None = None
 
@@ -85,16 +87,24 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second since this run began."""
-        return (self.done - self.skipped) / max(time.perf_counter() - self.started, 1e-9)
+        """Units a second since this run began, or since its last change of pace."""
+        return (self.done - self._paced_from) / max(time.perf_counter() - self._paced_at, 1e-9)
+
+    def change_pace(self, surplus: float) -> None:
+        """Units take another time from now on: count rate and time left from here.
+
+        Args:
+            surplus: what units that take another time again, later, cost beyond as many of these, in units of these.
+        """
+        self.surplus, self._paced_from, self._paced_at = surplus, self.done, time.perf_counter()
 
     def numbers(self) -> str:
         """Count, rate, time left and fields, as they stand now."""
         parts = [f"{self.done:,}/{self.total:,} {self.unit}"]
-        if self.done > self.skipped:
+        if self.done > self._paced_from:
             rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.2f}"
             parts.append(f"{rate} {self.unit}/s")
-            parts.append(f"{duration((self.total - self.done) / self.rate)} left")
+            parts.append(f"{duration((self.total - self.done + self.surplus) / self.rate)} left")
         parts += [f"{name} {value}" for name, value in self.fields.items()]
         return "  ".join(parts)
 

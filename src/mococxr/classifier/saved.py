@@ -131,7 +131,7 @@ RUN = (
 )  # fmt: skip
 CHECKPOINT = ("kind", "sha256", "architecture", "epoch", "head")
 RECIPE = (
-    "preset", "size", "epochs", "batch", "queue", "momentum", "temperature", "lr", "optimizer", "schedule", "head",
+    "preset", "size", "epochs", "sizes", "batch", "queue", "momentum", "temperature", "lr", "optimizer", "schedule", "head",
     "positives", "crop", "rotation", "flip", "seed",
 )  # fmt: skip
 
@@ -158,7 +158,7 @@ def origin_of(folder: Path | None, init: str | None = None) -> Facts:
     stated = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
     settings = typed(PretrainSettings, stated)
     unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same
-    recipe = {name: settings[name] for name in RECIPE if settings.get(name) is not None and name not in unused}
+    recipe = {name: settings[name] for name in RECIPE if settings.get(name) not in (None, ()) and name not in unused}
     return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}
 
 

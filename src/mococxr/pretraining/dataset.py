@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ class PretrainSet:
     """N images under one numbering, 0..N-1.
 
     Args:
-        levels: the pixels, one level a store.
+        levels: side of a view -> the pixels that it is cut from, one level a store.
         store_N: which store an image is in.
         row_N: its row there.
         study_N: a number shared by the images of one study; unknown studies are their image's own.
@@ -34,7 +34,7 @@ class PretrainSet:
         leaks: images whose file is, byte for byte, an image of a patient whom a store keeps out.
     """
 
-    levels: tuple[Level, ...]
+    levels: Mapping[int, tuple[Level, ...]]
     store_N: NDArray[np.int64]
     row_N: NDArray[np.int64]
     study_N: NDArray[np.int64]
@@ -71,16 +71,18 @@ class PretrainSet:
         """A number shared by the images of one `image`, `study` or `patient`."""
         return {"image": images, "study": self.study_N[images], "patient": self.patient_N[images]}[kind]
 
-    def pixels(self, image: int) -> NDArray[np.uint8]:
-        """One image, (H, W) uint8."""
-        return self.levels[self.store_N[image]].pixels(int(self.row_N[image]))
+    def pixels(self, image: int, size: int) -> NDArray[np.uint8]:
+        """One image for views of this side, (H, W) uint8."""
+        return self.levels[size][self.store_N[image]].pixels(int(self.row_N[image]))
 
 
-def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude: Path | None = None) -> PretrainSet:
+def gather_images(
+    stores: Sequence[Store], sizes: Iterable[int], pretrain_on: str, exclude: Path | None = None
+) -> PretrainSet:
     """The images that a run may see.
 
     Args:
-        size: side of a view, px; images come from a level at most twice as large.
+        sizes: sides of the views, px; images come from a level at most twice as large.
         pretrain_on: train, train+val or all.
         exclude: a list of patients to leave out, one a line.
 
@@ -103,7 +105,7 @@ def gather_images(stores: Sequence[Store], size: int, pretrain_on: str, exclude:
     named = pl.Series(sorted(excluded), dtype=pl.String)  # an empty list has no type by itself
     known = pl.concat(store.splits["patient"] for store in stores)
     return PretrainSet(
-        levels=tuple(store.level(size) for store in stores),
+        levels={size: tuple(store.level(size) for store in stores) for size in sizes},
         store_N=images["store"].to_numpy(),
         row_N=images["row"].cast(pl.Int64).to_numpy(),
         study_N=groups.to_numpy(),

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from mococxr import console
+from mococxr.encoders import Encoder
 from mococxr.errors import InputError
 from mococxr.features import pick_device
 from mococxr.pretraining.method import Method, OneProcess
@@ -143,7 +144,8 @@ def trial_step(s: PretrainSettings, batch: int, alone: OneProcess, build: Build)
     parts = {name: min(getattr(s, name), batch // 2) for name in ("key_groups", "accumulate")}
     # Not compiled: that takes minutes, and this is one step.
     method = build(dataclasses.replace(s, batch=batch, compile=False, **parts), alone)
-    black = torch.zeros(2, batch, 1, s.size, s.size, dtype=torch.uint8, device=alone.device)
+    size = max(phase.size for phase in s.phases)
+    black = torch.zeros(2, batch, 1, size, size, dtype=torch.uint8, device=alone.device)
     method.step(black, s.lr)  # what a step holds does not depend on what images show
 
 
@@ -168,24 +170,44 @@ def check_shares(batch: int, world: int, groups: int, parts: int) -> None:
             )
 
 
-def compile_now(method: Method, images: int, size: int) -> None:
+def check_sizes(encoder: Encoder, sizes: Iterable[int]) -> None:
+    """Refuse sizes of views that a network does not take, by passes over black images that change nothing.
+
+    Raises:
+        InputError: the first such size.
+    """
+    encoder.eval()
+    for size in sizes:
+        try:
+            with torch.no_grad():
+                encoder(torch.zeros(1, 1, size, size, dtype=torch.uint8))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{encoder.spec.architecture} does not take views of {size} px in a run of {encoder.spec.size} px "
+                f"({str(error).strip().splitlines()[0][:200]}).",
+                "Give one --size, or another --backbone.",
+            ) from error
+    encoder.train()
+
+
+def compile_now(method: Method, images: int, sizes: Iterable[int]) -> None:
     """Have the networks compiled by passes over black images of the run's sizes.
 
     Weights, buffers and random numbers are as before afterwards.
 
     Args:
         images: of this process in a step.
-        size: side of a view, px.
+        sizes: sides of the views, px.
 
     Raises:
         InputError: they cannot be compiled here.
     """
     console.say("compiling the encoders: some minutes for a large one")
     before = [{name: buffer.clone() for name, buffer in net.named_buffers()} for net in method.networks]
-    black = torch.zeros(images, 1, size, size, dtype=torch.uint8, device=method.device)
     try:
         with torch.random.fork_rng(generators_of(method.device)):
-            method.pass_once(black)
+            for size in sizes:
+                method.pass_once(torch.zeros(images, 1, size, size, dtype=torch.uint8, device=method.device))
     except Exception as error:  # tracer, code generator and compiler raise many kinds
         raise InputError(
             f"--compile cannot work here ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]}).",

@@ -6,6 +6,7 @@ here, or on the device from images that go there as they are stored (`PackedImag
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,8 @@ from torch import Tensor
 from mococxr.augment import Recipe, draw_views, matrix, tones, uniforms
 from mococxr.pretraining.dataset import PretrainSet, SpacedShuffle, free_queue, study_partners
 from mococxr.pretraining.hardware import processes_here, view_threads
-from mococxr.settings import PretrainSettings
+from mococxr.pretraining.phases import phase_of
+from mococxr.settings import Phase, PretrainSettings
 
 PREFETCH = 3
 """Batches drawn before they are wanted."""
@@ -85,6 +87,7 @@ class BatchLoader:
     """The batches of this process, in the order of the run.
 
     Args:
+        recipe: of the views; where there are phases, their size is that of the phase.
         batch: images a step over all processes; `batch // world` of them come here.
         positives: view or study.
         negatives_from: image, study or patient: what the keys of are no negatives of an image.
@@ -92,6 +95,7 @@ class BatchLoader:
         pinned: in page-locked memory, for copies to a GPU that do not wait.
         views_on: `cpu`: batches are views. `device`: they are stored images, which become views when they go to the
             device.
+        phases: in which the views have sizes of their own, by epoch; empty where all have the recipe's.
     """
 
     dataset: PretrainSet
@@ -106,6 +110,7 @@ class BatchLoader:
     workers: tuple[int, int] = (1, 1)
     pinned: bool = False
     views_on: str = "cpu"
+    phases: Sequence[Phase] = ()
     _batches: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
@@ -139,15 +144,20 @@ class BatchLoader:
         share = self.batch // self.world
         return epoch, self._batches[step][self.rank * share :][:share]
 
+    def recipe_of(self, epoch: int) -> Recipe:
+        """What the views of an epoch may be."""
+        return dataclasses.replace(self.recipe, size=phase_of(self.phases, epoch).size) if self.phases else self.recipe
+
     def views(self, epoch: int, images: NDArray[np.int64]) -> Tensor:
         """Both views of some images: (2, n, 1, S, S) uint8, query side first."""
         seconds = images if self.positives == "view" else study_partners(self.dataset, images, self.seed, epoch)
-        size = self.recipe.size
+        recipe = self.recipe_of(epoch)
+        size = recipe.size
         views = torch.empty(2, len(images), 1, size, size, dtype=torch.uint8, pin_memory=self.pinned)
         out = views.numpy()
         for side, chosen in enumerate((images, seconds)):
-            array = [self.dataset.pixels(image) for image in chosen]
-            draw_views(array, self.recipe, uniforms(self.seed, epoch, images, side), out=out[side, :, 0])
+            array = [self.dataset.pixels(image, size) for image in chosen]
+            draw_views(array, recipe, uniforms(self.seed, epoch, images, side), out=out[side, :, 0])
         return views
 
     def stored(self, epoch: int, images: NDArray[np.int64]) -> PackedImages:
@@ -155,9 +165,10 @@ class BatchLoader:
         sides = (
             [images] if self.positives == "view" else [images, study_partners(self.dataset, images, self.seed, epoch)]
         )
-        array = [[self.dataset.pixels(image) for image in side] for side in sides]
+        recipe = self.recipe_of(epoch)
+        array = [[self.dataset.pixels(image, recipe.size) for image in side] for side in sides]
         draws = [uniforms(self.seed, epoch, images, side) for side in (0, 1)]
-        return pack(array, self.recipe, draws, self.pinned)
+        return pack(array, recipe, draws, self.pinned)
 
     def run(self, start: int, stop: int) -> Iterator[tuple[int, Tensor | PackedImages]]:
         """(step, batch) for the steps from `start` up to `stop`, made ready ahead; `batch.to(device)` is its views."""
@@ -287,4 +298,5 @@ def make_loader(s: PretrainSettings, dataset: PretrainSet, accelerator: Accelera
         workers=view_threads(accelerator.device, processes_here(accelerator.num_processes), s.workers),
         pinned=accelerator.device.type == "cuda",
         views_on=s.views_on,
+        phases=s.phases,
     )

@@ -108,7 +108,7 @@ class Method(ABC):
         self.networks = [self.network]  # all that have weights: a method may add more
         if s.compile:
             # In place: the names of the weights, and so the checkpoints, are those of a run without.
-            self.encoder.compile()
+            compile_for(s, self.encoder)
         self.optimizer: Optimizer = make_optimizer(s.optimizer, self.network, s.lr, s.weight_decay)
         if self.world > 1:
             leave_out_unused(self.network, s.size)
@@ -266,6 +266,12 @@ def make_optimizer(name: str, network: nn.Module, lr: float, weight_decay: float
         return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay, fused=True)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
     return kind(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)
+
+
+def compile_for(settings: PretrainSettings, encoder: nn.Module) -> None:
+    """Have an encoder compiled in place, by its first passes."""
+    # for each size alone: by itself torch takes the second for a sign that any may come
+    encoder.compile(dynamic=False if settings.sizes else None)
 
 
 def leave_out_unused(network: nn.Module, size: int) -> None:

@@ -25,7 +25,17 @@ from mococxr.errors import InputError
 from mococxr.pretraining import diagnostics
 from mococxr.pretraining.dataset import free_queue, largest_queue
 from mococxr.pretraining.diagnostics import DIVERGING, Log, Run, Verdict
-from mococxr.pretraining.method import Method, OneProcess, Projector, StepResult, Words, refuse_too_few, seeded, sent
+from mococxr.pretraining.method import (
+    Method,
+    OneProcess,
+    Projector,
+    StepResult,
+    Words,
+    compile_for,
+    refuse_too_few,
+    seeded,
+    sent,
+)
 from mococxr.settings import QUEUES, PretrainSettings
 
 RUNAWAY, RUNAWAY_A_STEP = 0.8, 0.008
@@ -66,7 +76,7 @@ class MoCo(Method):
         length = s.queue or QUEUES[s.preset]
         self.queue = KeyQueue(length, s.dim, seed=s.seed).to(accelerator.device)
         if s.compile:
-            self.key.encoder.compile()
+            compile_for(s, self.key.encoder)
         super().__init__(query, s, accelerator)
         self.networks.append(self.key)  # so that its buffers, too, are put back after compiling
         # In the same state on every process: all permute the images of all alike.

@@ -20,6 +20,7 @@ from mococxr.pretraining.dataset import PretrainSet, gather_images
 from mococxr.pretraining.hardware import (
     broadcast_decision,
     check_shares,
+    check_sizes,
     compile_now,
     device_name,
     make_accelerator,
@@ -48,7 +49,7 @@ from mococxr.workers import keep_memory, opencv_on_one_thread
 
 METHODS: dict[str, type[Any]] = {"moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
 """`--method` -> its class."""
-NOT_HEALTH = {"epoch", "lr", "images_per_s", "seconds", "verdict"}
+NOT_HEALTH = {"epoch", "size", "lr", "images_per_s", "seconds", "verdict"}
 """Fields of a log line that are kept elsewhere in `run.json`."""
 LIBRARIES = ("torch", "timm", "accelerate", "numpy", "opencv-python-headless")
 
@@ -74,12 +75,12 @@ def run(settings: PretrainSettings) -> Path:
 def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
     stores, out = [Store.open(path) for path in settings.stores], settings.out
     check_folder(settings, stores, accelerator)
-    images = gather_images(stores, settings.size, settings.pretrain_on, settings.exclude_patients)
+    images = gather_images(stores, sizes_of(settings), settings.pretrain_on, settings.exclude_patients)
     # from here on batch, queue and precision are what `settings.yaml` keeps
     settings = settle(settings, len(images), accelerator)
     if settings.precision != accelerator.mixed_precision:  # `auto` is settled by the network, after its first choice
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
-    selection = make_selection(settings.select, settings.knn, stores, images, settings.exclude_patients)
+    selection = make_selection(settings.select, settings.knn, stores, images, settings.size, settings.exclude_patients)
     method, origin = build_method(settings, accelerator)
     loader = make_loader(settings, images, accelerator)
     if accelerator.is_main_process:
@@ -131,19 +132,27 @@ def build_method(settings: PretrainSettings, accelerator: Accelerator | OneProce
     groups, parts = (1 if name in kind.UNUSED else getattr(s, name) for name in ("key_groups", "accumulate"))
     check_shares(s.batch, accelerator.num_processes, groups, parts)
     encoder, origin = start_encoder(s)
+    if len(sizes_of(s)) > 1:
+        check_sizes(encoder, sizes_of(s))
     method: Method = kind(encoder, s, accelerator)
     if s.compile:
-        compile_now(method, s.batch // accelerator.num_processes, s.size)
+        compile_now(method, s.batch // accelerator.num_processes, sizes_of(s))
     return method, origin
+
+
+def sizes_of(s: PretrainSettings) -> list[int]:
+    """The sides of a run's views, each once."""
+    return list(dict.fromkeys(phase.size for phase in s.phases))
 
 
 def _announce(
     s: PretrainSettings, images: PretrainSet, method: Method, origin: str, accelerator: Accelerator, loader: BatchLoader
 ) -> None:
     spec, steps_per_epoch = method.encoder.spec, loader.steps_per_epoch
+    phases = [f"{phase.size} px, {phase.epochs} epochs" for phase in s.phases]
     console.say(
         f"pretraining {spec.architecture} by {method.words.name} from {origin} on {len(images):,} images of "
-        f"{len(images.patients):,} patients ({s.pretrain_on} split), {s.size} px, {s.epochs} epochs of "
+        f"{len(images.patients):,} patients ({s.pretrain_on} split), {', then '.join(phases)} of "
         f"{steps_per_epoch:,} steps = {steps_per_epoch * s.epochs:,}, on {accelerator.num_processes} x "
         f"{accelerator.device.type}"
     )
@@ -191,6 +200,7 @@ def _finish(
         "synthetic": all(bool(store.manifest.get("synthetic")) for store in stores),
         "inputs": inputs_of(stores),
         "steps": last["step"],
+        "phases": [phase._asdict() for phase in s.phases],
         "queue": s.queue,
         "loss": last["loss"],
         "contrast_accuracy": last.get("contrast_accuracy"),

@@ -250,7 +250,7 @@ def write_images(out: Path, dataset: PretrainSet, stores: Sequence[Store], init:
 
 def _images(dataset: PretrainSet, stores: Sequence[Store], size: int) -> pl.DataFrame:
     # smaller ones give other fingerprints
-    levels = dataset.levels if size >= SMALLEST else tuple(store.level(SMALLEST) for store in stores)
+    levels = dataset.levels[size] if size >= SMALLEST else tuple(store.level(SMALLEST) for store in stores)
     blocks = [range(start, min(start + BLOCK, len(dataset))) for start in range(0, len(dataset), BLOCK)]
 
     def marks(block: range) -> pl.Series:

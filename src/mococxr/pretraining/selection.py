@@ -104,13 +104,14 @@ NOT_EVALUATED: dict[str, float | None] = {"knn_auroc": None, "encoder_rank": Non
 
 
 def make_selection(
-    by: str, knn: str | None, stores: Sequence[Store], dataset: PretrainSet, exclude: Path | None
+    by: str, knn: str | None, stores: Sequence[Store], dataset: PretrainSet, size: int, exclude: Path | None
 ) -> Selection:
     """Settle what is looked at, before anything is written.
 
     Args:
         by: last, knn or rank.
         knn: a target (as `--target` of a study), or None.
+        size: of the frames, px: that of the encoder in use, whatever the phase of the run.
         exclude: a list of patients to leave out.
 
     Raises:
@@ -122,16 +123,17 @@ def make_selection(
         return Selection(by)
     # not the run's seed: runs are looked at alike
     chosen = np.random.default_rng(0).permutation(len(dataset))[: 2 * MOST]
-    images = [(dataset.levels[dataset.store_N[image]], int(dataset.row_N[image])) for image in chosen.tolist()]
-    return Selection(by, images, _labelled(knn, stores, dataset, exclude) if knn else None)
+    levels = dataset.levels[size]
+    images = [(levels[dataset.store_N[image]], int(dataset.row_N[image])) for image in chosen.tolist()]
+    return Selection(by, images, _labelled(knn, stores, levels, exclude) if knn else None)
 
 
-def _labelled(knn: str, stores: Sequence[Store], dataset: PretrainSet, exclude: Path | None) -> Labelled:
+def _labelled(knn: str, stores: Sequence[Store], levels: Sequence[Level], exclude: Path | None) -> Labelled:
     # Whatever the run sees, test patients and those left out are looked at in no store.
     out = held_out(stores, "train+val").vstack(listed(stores, read_patients(exclude) if exclude else set()))
     sides: dict[str, tuple[list[Image], list[int]]] = {"train": ([], []), "val": ([], [])}
     refused = None
-    for store, level in zip(stores, dataset.levels, strict=True):
+    for store, level in zip(stores, levels, strict=True):
         try:
             target = read_target(store, knn)
         except InputError as error:

@@ -25,6 +25,7 @@ from mococxr.pretraining import diagnostics
 from mococxr.pretraining.hardware import broadcast_decision, generators_of, seed_generators
 from mococxr.pretraining.loader import BatchLoader
 from mococxr.pretraining.method import Method, StepResult, learning_rate
+from mococxr.pretraining.phases import Phases
 from mococxr.pretraining.run_folder import checkpoints, latest_checkpoint, save_checkpoint, world_sizes
 from mococxr.pretraining.selection import NOT_EVALUATED, Selection
 from mococxr.settings import PretrainSettings
@@ -102,7 +103,9 @@ def train(
     Raises:
         RunError: the loss is not finite, or a signal asked to stop; the last good checkpoint is named.
     """
-    s, steps, device = settings, loader.steps_per_epoch * settings.epochs, accelerator.device
+    s, device = settings, accelerator.device
+    phases = Phases(s.phases, loader.steps_per_epoch, s.lr)
+    steps = phases.steps
     run = TrainingRun(settings, method, loader, accelerator, selection, steps)
     start = run.restore() if s.resume else 0
     main = accelerator.is_main_process
@@ -112,11 +115,13 @@ def train(
         console.progress("pretrain", steps * s.batch, "images", start * s.batch, shown=main) as bar,
     ):
         for step, batch in loader.run(start, steps):
+            if step == start or phases.begins(step):
+                bar.change_pace(phases.surplus(step) * s.batch)
             # Dropout and the like inside a network: a function of the step, so a resumed run draws the same.
             # no two alike, for up to 4,096 processes and a million steps
             seed_generators(device, (s.seed * 1_000_003 + step) * 4096 + method.rank)
             views = batch.to(device, non_blocking=True)
-            lr = learning_rate(step, steps, s.lr, s.schedule, s.milestones, s.warmup)
+            lr = learning_rate(*phases.schedule(step), s.schedule, s.milestones, s.warmup)
             # after the batch was drawn: only then are its groups known
             result = method.step(views, lr, loader.groups(step))
             run.monitor.add(step, result)
@@ -183,7 +188,7 @@ class TrainingRun:
             evaluated = self.selection.evaluate(done, self.method.encoder, self.method.device)
         seconds = time.perf_counter() - self.begun
         epoch = round(done / self.loader.steps_per_epoch, 4)
-        entry = {"step": done, "epoch": epoch, **measured, **evaluated, "lr": lr}
+        entry = {"step": done, "epoch": epoch, "size": views.shape[-1], **measured, **evaluated, "lr": lr}
         speed = round(done * self.settings.batch / max(seconds, 1e-9), 2)
         entry |= {"images_per_s": speed, "seconds": round(seconds, 3)}
         word = self.log.add(entry)

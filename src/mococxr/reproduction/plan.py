@@ -117,7 +117,7 @@ def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: s
         "precision": PRECISION,
     }  # fmt: skip
     settings = make(PretrainSettings, options)
-    images = gather_images([store], spec.size, "train", None)
+    images = gather_images([store], (spec.size,), "train")
     accelerator = make_accelerator(settings.device, settings.precision)
     method = build_method(settings, accelerator)[0]  # not settled: the run's queue, which so few images would not allow
     batches = make_loader(settings, images, accelerator).run(0, 1 + STEPS)

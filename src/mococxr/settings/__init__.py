@@ -14,7 +14,7 @@ from mococxr.settings.classifiers import (
 )
 from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml, typed
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
-from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, PretrainSettings
+from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
 
 COMMANDS: dict[str, type] = {
@@ -49,6 +49,7 @@ __all__ = [
     "ImportSettings",
     "InspectSettings",
     "Mode",
+    "Phase",
     "PredictSettings",
     "PrepareSettings",
     "PretrainSettings",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from mococxr.errors import InputError
-from mococxr.settings.fields import ENCODERS, OnDevice, Seeded, flag, setting, under
+from mococxr.settings.fields import ENCODERS, OnDevice, Seeded, flag, setting, typed, under
 
 _images, _encoder, _method, _contrastive = under("Images", "Encoder", "Method", "Contrastive learning")
 _augmentation, _optimisation = under("Augmentation", "Optimisation")
@@ -33,6 +33,11 @@ class Preset:
     channels: int = _encoder("Input channels, each the grey image.", 3, low=1, high=64)
     size: int = _encoder("Side of a view.", 96, unit="px", low=16, high=4096)
     epochs: int = _optimisation("Passes over the images.", 12, unit="epochs", low=1, high=100_000)
+    sizes: tuple[str, ...] = _optimisation(
+        "Phases of growing views in place of --size and --epochs, each SIZE:EPOCHS, as in 96:12 224:3; with SIZE:EPOCHS:LR "
+        "a phase has a learning rate schedule of its own.",
+        (),
+    )
     batch: int = _optimisation(
         "Batch size over all processes; auto: the largest power of two that fits the GPU; on a CPU the preset's.",
         32,
@@ -100,6 +105,32 @@ QUEUES = {"paper": 24_576, "tuned": 1024}
 was asked for."""
 
 
+class Phase(NamedTuple):
+    """Epochs of a run whose views have one size.
+
+    Args:
+        size: side of a view, px.
+        epochs: passes over the images.
+        lr: learning rate of a schedule of its own; None where it shares the run's.
+    """
+
+    size: int
+    epochs: int
+    lr: float | None = None
+
+
+def read_phase(text: str) -> Phase:
+    """`96:12` or `160:2:2e-4` as a phase.
+
+    Raises:
+        InputError: it is neither, or a number is out of its setting's range.
+    """
+    parts = text.split(":")
+    if len(parts) not in (2, 3):
+        raise InputError(f"--sizes {text!r} is no phase.", "Write SIZE:EPOCHS or SIZE:EPOCHS:LR, as in 96:12 224:3.")
+    return Phase(**typed(Preset, dict(zip(Phase._fields, parts, strict=False))))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings(Preset, OnDevice, Seeded):
     """Pretrain an encoder on unlabelled images by a self-supervised method."""
@@ -144,7 +175,14 @@ class PretrainSettings(Preset, OnDevice, Seeded):
         words={"auto": AUTO},
     )
 
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of the run, at least one."""
+        return tuple(map(read_phase, self.sizes)) or (Phase(self.size, self.epochs),)
+
     def __post_init__(self) -> None:
+        if self.sizes:
+            self._follow_sizes()
         if self.crop[0] > self.crop[1]:
             raise InputError(
                 f"--crop must be smallest, then largest (got {self.crop[0]:g} {self.crop[1]:g}).",
@@ -158,3 +196,15 @@ class PretrainSettings(Preset, OnDevice, Seeded):
                     f"{flag(name)} must be at most half of --batch {self.batch} (got {parts}).",
                     "Batch norm needs two images in each part.",
                 )
+
+    def _follow_sizes(self) -> None:
+        """Have `size` and `epochs` say what the phases come to: the last size, all epochs."""
+        phases = self.phases
+        for name, value in (("size", phases[-1].size), ("epochs", sum(phase.epochs for phase in phases))):
+            # the preset's is what nobody gave
+            if getattr(self, name) not in (value, getattr(PRESETS[self.preset], name)):
+                raise InputError(
+                    f"{flag(name)} {getattr(self, name)} contradicts --sizes {' '.join(self.sizes)}.",
+                    f"Leave {flag(name)} out: --sizes has the side and the epochs of each phase.",
+                )
+            object.__setattr__(self, name, value)  # settled once, before anybody reads it
