@@ -70,9 +70,17 @@ def make_head(encoder: Encoder, classes: int, seed: int) -> LinearHead:
     return LinearHead(features.mean(axis=0), scale, weight, rng.normal(0, 0.3, rows), 0.01)
 
 
-def make_model(folder: Path, name: str = SMALL, size: int = 32, members: int = 1, classes: int = 2, **how: Any) -> Path:
+def make_model(
+    folder: Path,
+    name: str = SMALL,
+    size: int = 32,
+    members: int = 1,
+    classes: int = 2,
+    features: str = "last",
+    **how: Any,
+) -> Path:
     """A model folder as `fit` leaves it, of random weights."""
-    encoders = [encoder_of(name, size, seed) for seed in range(members)]
+    encoders = [encoder_of(name, size, seed, features=features) for seed in range(members)]
     spec = encoders[0].spec
     heads = [make_head(encoder, classes, seed) for seed, encoder in enumerate(encoders)]
     about = {
@@ -278,8 +286,9 @@ def blocks(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("to", "name", "how"),
-    [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"crop_mode": "full"})],
-)
+    [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"crop_mode": "full"}),
+     ("timm", SMALL, {"features": "stages"}), ("timm", "test_vit", {"features": "stages"})],
+)  # fmt: skip
 def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp_path, monkeypatch, to, name, how):
     model = make_model(tmp_path / "model", name, 32, **how)
     out = mococxr.export(model, to=to, out=tmp_path / "out")
@@ -297,14 +306,15 @@ def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp
         np.testing.assert_allclose(said["probability"].detach().numpy(), wanted, atol=1e-5)
 
 
-def test_the_card_of_an_encoder_loads_it_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("to", "features"), [("torchvision", "last"), ("timm", "stages")])
+def test_the_card_of_an_encoder_loads_it_too(tmp_path, monkeypatch, to, features):
     run = make_run(tmp_path / "run", "resnet18", 64)
-    out = mococxr.export(run, to="torchvision", out=tmp_path / "out")
+    out = mococxr.export(run, to=to, out=tmp_path / "out", features=features)
     monkeypatch.chdir(out)
     said: dict[str, Any] = {"frame": frames(64)[0]}
     exec(blocks(out)[0], said)
     with torch.inference_mode():
-        wanted = mococxr.load_encoder(run)(torch.from_numpy(said["frame"])[None, None])
+        wanted = mococxr.load_encoder(run, features=features)(torch.from_numpy(said["frame"])[None, None])
     torch.testing.assert_close(said["features"].detach(), wanted, atol=1e-5, rtol=1e-5)
 
 

@@ -138,7 +138,7 @@ def test_features_of_every_image_are_written_in_row_order(store, tmp_path):
     found = pl.read_parquet(tmp_path / "f.parquet")
     assert found["path"].to_list() == store.index["path"].to_list()
     assert found.schema["features"] == pl.List(pl.Float32)
-    assert set(found["features"].list.len()) == {256}
+    assert set(found["features"].list.len()) == {24 + 32 + 48 + 64 + 256}, "four stages and the last layer"
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def Images(store, split="train", *, size=None, crop_mode="center", transform=Non
     return Images(store, split, size=size, crop_mode=crop_mode, transform=transform)
 
 
-def Features(encoder, *, size=None, crop_mode="center", device="auto", batch=64):
+def Features(encoder, *, size=None, features="stages", crop_mode="center", device="auto", batch=64):
     """An encoder as a scikit-learn transformer: images in, features out.
 
     It takes arrays (N, H, W) uint8, a list of (H, W) arrays of any sizes, or `Images`.
@@ -105,13 +105,15 @@ def Features(encoder, *, size=None, crop_mode="center", device="auto", batch=64)
     Args:
         encoder: a run folder or any other encoder that `--encoder` takes, or a torch module from `load_encoder`.
         size: side of the encoder's input, px; None takes the encoder's own.
+        features: `stages`, the pooled maps of the last four stages beside the last layer, or `last`, the last layer
+            alone; a module from `load_encoder` gives what it was loaded for.
         crop_mode: `center` or `full`, the input crop.
         device: auto, cpu, cuda or mps.
         batch: images per forward pass.
     """
     from mococxr.features import Features
 
-    return Features(encoder, size=size, crop_mode=crop_mode, device=device, batch=batch)
+    return Features(encoder, size=size, features=features, crop_mode=crop_mode, device=device, batch=batch)
 
 
 def read_image(source, *, depth="full", voi=None, frames="refuse", any_body_part=False):
@@ -138,7 +140,7 @@ def read_image(source, *, depth="full", voi=None, frames="refuse", any_body_part
     return read_image(source, depth=depth, voi=voi, frames=frames, any_body_part=any_body_part)
 
 
-def load_encoder(source, *, backbone=None, size=None):
+def load_encoder(source, *, backbone=None, size=None, features="last"):
     """Load an encoder as a torch module in eval mode, its normalisation inside.
 
     It maps images (N, 1, H, W), uint8 or 0 to 1, to features (N, D).
@@ -152,13 +154,15 @@ def load_encoder(source, *, backbone=None, size=None):
         source: as `--encoder`: a run folder, imagenet, random, a timm name, hf:OWNER/NAME, xrv:NAME, NETWORK:FILE.
         backbone: timm architecture, where the source does not tell it.
         size: side of the input, px, where the source does not tell it.
+        features: `last`, the network's own feature, on which pretraining goes on; or `stages`, as `study`, `fit` and
+            `embed` read it: the pooled maps of its last four stages, then its own feature.
 
     Raises:
-        InputError: no such encoder, or it is not available here.
+        InputError: no such encoder, or it is not available here, or it has no stages.
     """
     from mococxr.encoders import load_encoder
 
-    return load_encoder(source, backbone=backbone, size=size)
+    return load_encoder(source, backbone=backbone, size=size, features=features)
 
 
 def load_classifier(folder):

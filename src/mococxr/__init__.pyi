@@ -36,7 +36,9 @@ def read_image(
     frames: str = "refuse",
     any_body_part: bool = False,
 ) -> NDArray[np.uint8]: ...
-def load_encoder(source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None) -> Encoder: ...
+def load_encoder(
+    source: str | PathLike[str], *, backbone: str | None = None, size: int | None = None, features: str = "last"
+) -> Encoder: ...
 def load_classifier(folder: str | PathLike[str]) -> Model: ...
 def read_results(folder: str | PathLike[str]) -> StudyResults: ...
 def demo(*, seed: int = 0, out: str | PathLike[str] = "demo", images: int = 2400, epochs: int = 10) -> Path:
@@ -204,6 +206,7 @@ def pretrain(
     contrast: float | None = None,
     mean: float | None = None,
     std: float | None = None,
+    features: Literal["last", "stages"] | None = None,
     positives: Literal["view", "study"] | None = None,
     negatives_from: Literal["image", "study", "patient"] | None = None,
     method: Literal["moco", "simclr", "simsiam"] = "moco",
@@ -265,6 +268,8 @@ def pretrain(
             0.449]
         std: Standard deviation of the grey values, for normalisation. [above 0; paper: 0.085585; tuned:
             0.226]
+        features: What --knn judges: the pooled maps of the encoder's last four stages beside its last layer,
+            or that alone. Training itself is always on the last layer. [paper: last; tuned: stages]
         positives: Positive pairs: views of one image, or of two images of one study. [default: view]
         negatives_from: Negatives never come from the same image, study or patient; with --positives study
             never from the same study. [default: image]
@@ -304,6 +309,7 @@ def embed(
     size: int | None = None,
     mean: float | Sequence[float] = (),
     std: float | Sequence[float] = (),
+    features: Literal["last", "stages"] = "stages",
     crop_mode: Literal["center", "full"] = "center",
 ) -> Path:
     """Write the features of every image of a store.
@@ -318,6 +324,8 @@ def embed(
         mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
             default: ImageNet's]
         std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
+        features: Features: the pooled maps of the encoder's last four stages beside its last layer, or the
+            last layer alone. [default: stages]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
@@ -338,6 +346,7 @@ def fit(
     size: int | None = None,
     mean: float | Sequence[float] = (),
     std: float | Sequence[float] = (),
+    features: Literal["last", "stages"] = "stages",
     crop_mode: Literal["center", "full"] = "center",
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
@@ -371,6 +380,8 @@ def fit(
         mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
             default: ImageNet's]
         std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
+        features: Features: the pooled maps of the encoder's last four stages beside its last layer, or the
+            last layer alone. [default: stages]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
@@ -440,6 +451,7 @@ def study(
     size: int | None = None,
     mean: float | Sequence[float] = (),
     std: float | Sequence[float] = (),
+    features: Literal["last", "stages"] = "stages",
     crop_mode: Literal["center", "full"] = "center",
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
@@ -486,6 +498,8 @@ def study(
         mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
             default: ImageNet's]
         std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
+        features: Features: the pooled maps of the encoder's last four stages beside its last layer, or the
+            last layer alone. [default: stages]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
         where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
@@ -702,6 +716,7 @@ def export(
     *,
     to: Literal["timm", "torchvision", "onnx"],
     out: str | PathLike[str],
+    features: Literal["last", "stages"] | None = None,
     study: str | PathLike[str] | None = None,
     arm: str | None = None,
 ) -> Path:
@@ -711,6 +726,8 @@ def export(
         path: A run folder, or a model folder made by `fit`.
         to: Target library.
         out: Folder to create.
+        features: Features of a run's encoder: its last layer, or the pooled maps of its last four stages
+            beside it. [default: last; a model has its own]
         study: Study of this encoder whose results go into the model card. [default: none]
         arm: Its arm in that study. [default: the arm with the same weights]
     """

@@ -264,11 +264,13 @@ class Features(TransformerMixin, BaseEstimator):
         encoder: Encoder | str | PathLike[str],
         *,
         size: int | None = None,
+        features: str = "stages",
         crop_mode: str = "center",
         device: str = "auto",
         batch: int = 64,
     ) -> None:
-        self.encoder, self.size, self.crop_mode, self.device, self.batch = encoder, size, crop_mode, device, batch
+        self.encoder, self.size, self.features = encoder, size, features
+        self.crop_mode, self.device, self.batch = crop_mode, device, batch
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
         """Open the encoder; nothing is learned from the images."""
@@ -291,7 +293,7 @@ class Features(TransformerMixin, BaseEstimator):
     def _open(self) -> Encoder:
         if isinstance(self.encoder, Encoder):
             return self.encoder
-        return open_encoder(resolve_encoder(fspath(self.encoder), size=self.size))
+        return open_encoder(resolve_encoder(fspath(self.encoder), size=self.size, features=self.features))
 
     def _frame(self, images: Any, i: int, size: int) -> NDArray[np.uint8]:
         if isinstance(images, Images):

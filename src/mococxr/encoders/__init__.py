@@ -1,23 +1,18 @@
 """Encoders with their grey-image preprocessing inside: from timm, transformers, torchxrayvision, a run or a file."""
 
-from mococxr.encoders.encoder import Encoder, build, load_weights, read_spec, save_encoder
-from mococxr.encoders.sources import (
-    SOURCES,
-    EncoderSource,
-    initial_encoder,
-    load_encoder,
-    open_encoder,
-    resolve_encoder,
-)
+from mococxr.encoders.encoder import Encoder, at_stages, build, load_weights, read_spec, save_encoder
+from mococxr.encoders.sources import SOURCES, initial_encoder, load_encoder, open_encoder, resolve_encoder
 from mococxr.encoders.spec import (
     BUILT_IN,
     IMAGENET_MEAN,
     IMAGENET_STD,
     OFFLINE_BACKBONE,
+    EncoderSource,
     EncoderSpec,
     display_name,
     grey_value,
     short_name,
     spec_of,
 )
+from mococxr.encoders.stages import STAGES
 from mococxr.encoders.training_data import SETS, TrainedOn, shared_sets, trained_on

@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from mococxr.encoders import transformer
 from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, Grey, spec_of
+from mococxr.encoders.stages import StageReader
 from mococxr.errors import InputError
 from mococxr.files import atomic, read_json, write_json
 from mococxr.version import VERSION
@@ -31,6 +32,8 @@ class Encoder(nn.Module):
         self.network = network
         self.spec = spec
         self.stem = one_channel_stem(network, spec)
+        # in a tuple it is no part of this module: the network has one name in its state
+        self._readers = (StageReader(network),) if (spec.package, spec.features) == ("timm", "stages") else ()
 
     @property
     def size(self) -> int:
@@ -53,13 +56,14 @@ class Encoder(nn.Module):
             kernels = self.network.get_parameter(self.stem).sum(dim=1, keepdim=True)
             # Of one channel, either layout is contiguous; the strides of the kernels tell the layer which is meant.
             kernels = kernels.clone(memory_format=torch.channels_last)
-            return functional_call(self.network, {self.stem: kernels}, (grey,), tie_weights=False).float()
+            reader, name = (self._readers[0], f"network.{self.stem}") if self._readers else (self.network, self.stem)
+            return functional_call(reader, {name: kernels}, (grey,), tie_weights=False).float()
         # Channels-last as the weights are: layers otherwise work in the other layout, which is slower.
         expanded = grey.expand(-1, self.spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         if self.spec.package == "transformers":
-            return transformer.read(self.network, expanded, self.spec.pool).float()
+            return transformer.read(self.network, expanded, self.spec.pool, self.spec.features).float()
         # under autocast it is bfloat16, and what reads features counts on float32
-        return self.network(expanded).float()
+        return (self._readers[0] if self._readers else self.network)(expanded).float()
 
 
 def one_channel_stem(network: nn.Module, spec: EncoderSpec) -> str:
@@ -98,13 +102,43 @@ def build(spec: EncoderSpec, seed: int = 0) -> Encoder:
 
 
 def wrap(network: nn.Module, spec: EncoderSpec) -> Encoder:
-    """The encoder around a network, channels-last, with the length of its features in its spec."""
+    """The encoder around a network, channels-last, with the length of its features in its spec.
+
+    Raises:
+        InputError: features of the stages are asked for, and the network does not give them.
+    """
     network = network.to(memory_format=torch.channels_last)  # a step is 4 to 5 % faster (docs/benchmarks.md)
-    if spec.package == "transformers":
-        return Encoder(network, spec)
+    length = spec.feature_dim if spec.package == "transformers" else last_length(network)
+    encoder = Encoder(network, replace(spec, features="last", feature_dim=length))
+    return at_stages(encoder) if spec.features == "stages" else encoder
+
+
+def last_length(network: nn.Module) -> int:
+    """Length of the own feature of a network of timm."""
     # Where a head has a layer of its own before the classifier, features have that layer's length.
     length: Any = getattr(network, "head_hidden_size", None) or network.num_features
-    return Encoder(network, replace(spec, feature_dim=int(length)))
+    return int(length)
+
+
+@torch.no_grad()
+def at_stages(encoder: Encoder) -> Encoder:
+    """The same network, not a copy of it, read at its stages; modules stay in the modes that they are in.
+
+    Raises:
+        InputError: it has none that can be read.
+    """
+    modes = [(module, module.training) for module in encoder.modules()]
+    blank = torch.zeros(1, 1, encoder.size, encoder.size, device=next(encoder.parameters()).device)
+    try:
+        staged = Encoder(encoder.network, replace(encoder.spec, features="stages"))
+        length = staged.eval()(blank).shape[1]  # measured: no library states it of every network
+    except (AttributeError, AssertionError, NotImplementedError, TypeError) as error:  # of networks without stages
+        raise InputError(
+            f"The network {encoder.spec.architecture} does not give features of its stages.", "Take --features last."
+        ) from error
+    for module, training in modes:
+        module.training = training
+    return Encoder(encoder.network, replace(staged.spec, feature_dim=length))
 
 
 def check_name(name: str) -> None:

@@ -24,7 +24,15 @@ from torch import Tensor
 
 from mococxr.encoders import transformer
 from mococxr.encoders.encoder import Encoder, build, check_name, load_weights, read_spec, wrap
-from mococxr.encoders.spec import BUILT_IN, IMAGENET_MEAN, IMAGENET_STD, EncoderSpec, Grey, grey_value
+from mococxr.encoders.spec import (
+    BUILT_IN,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Defaults,
+    EncoderSource,
+    EncoderSpec,
+    grey_value,
+)
 from mococxr.encoders.weights import (
     TIMM_FILES,
     fit_stem,
@@ -40,56 +48,10 @@ from mococxr.encoders.weights import (
 from mococxr.encoders.weights_file import fit_names, network_of, read_weights
 from mococxr.encoders.xrv import xrv_file, xrv_spec, xrv_weights
 from mococxr.errors import InputError
-from mococxr.files import read_json, sha256_file
+from mococxr.files import read_json
 
 SMALLEST_STD = 0.01
 """A run with a smaller one goes back to weights with a scale of their own (-1024..1024), which ImageNet's never saw."""
-
-
-@dataclass(frozen=True)
-class EncoderSource:
-    """Where an encoder comes from, all its files at hand, before it is built.
-
-    Args:
-        name: as the user wrote it.
-        kind: a key of `SOURCES`.
-        spec: what it is built as; `spec.size` is the side of the frames it is shown.
-        path: the run folder.
-        files: the files that are read, weights first.
-    """
-
-    name: str
-    kind: str
-    spec: EncoderSpec
-    path: Path | None = None
-    files: tuple[Path, ...] = ()
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each file read, by file name."""
-        return {file.name: sha256_file(file) for file in self.files}
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What completes the name of an encoder that does not say everything.
-
-    Args:
-        backbone: timm name for `imagenet`, `random` and a weights file; None takes that of `like`.
-        size: side of a frame, px; None takes the encoder's own, or for `imagenet` and `random` that of `like`.
-        like: the spec of the first run among the arms; `imagenet` and `random` follow its channels and grey.
-        mean, std: of an encoder that states neither: a weights file, or a folder without a preprocessor file.
-    """
-
-    backbone: str | None = None
-    size: int | None = None
-    like: EncoderSpec | None = None
-    mean: Grey | None = None
-    std: Grey | None = None
-
-    @property
-    def network(self) -> str | None:
-        """The timm name to take where none is given."""
-        return self.backbone or (self.like.architecture if self.like else None)
 
 
 @dataclass(frozen=True)
@@ -119,11 +81,13 @@ def resolve_encoder(
     like: EncoderSpec | None = None,
     mean: float | Sequence[float] = (),
     std: float | Sequence[float] = (),
+    features: str = "last",
 ) -> EncoderSource:
     """What the name of an encoder means; weights that are named and not here are fetched now.
 
     Args:
         backbone, size, like, mean, std: as in `Defaults`.
+        features: what is read of the network, `last` or `stages` (`EncoderSpec`).
 
     Raises:
         InputError: there is no such encoder, or it is not available here, or nothing says how to build it.
@@ -131,7 +95,7 @@ def resolve_encoder(
     defaults = Defaults(backbone, size, like, grey_value(mean, "--mean"), grey_value(std, "--std"))
     for kind in SOURCES.values():
         if source := kind.resolve(name, defaults):  # the first kind that knows the name: the order of `SOURCES`
-            return replace(source, spec=replace(source.spec, size=size or source.spec.size))
+            return replace(source, spec=replace(source.spec, size=size or source.spec.size, features=features))
     near = difflib.get_close_matches(name, [*BUILT_IN, *timm.list_models()], 3)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise InputError(f"There is no encoder {name!r}.", f"{hint}Name {_all_words()}.")
@@ -153,13 +117,16 @@ def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
     return SOURCES[source.kind].open(source, seed).eval()
 
 
-def load_encoder(source: str | Path, *, backbone: str | None = None, size: int | None = None, seed: int = 0) -> Encoder:
+def load_encoder(
+    source: str | Path, *, backbone: str | None = None, size: int | None = None, features: str = "last", seed: int = 0
+) -> Encoder:
     """Any encoder by its name, in eval mode: a run folder, `imagenet`, a timm network, `hf:`, `xrv:`, a weights file.
 
     Args:
         source: as the commands take it (`SOURCES`).
         backbone: timm network of `imagenet`, `random` and a plain weights file.
         size: side of a frame, px; None takes the encoder's own.
+        features: `last`, the network's own feature, or `stages`, the pooled maps of its last four stages before it.
         seed: of the weights of `random`.
 
     Returns:
@@ -175,7 +142,7 @@ def load_encoder(source: str | Path, *, backbone: str | None = None, size: int |
         >>> encoder(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
         torch.Size([2, 512])
     """
-    return open_encoder(resolve_encoder(str(source), backbone=backbone, size=size), seed)
+    return open_encoder(resolve_encoder(str(source), backbone=backbone, size=size, features=features), seed)
 
 
 def initial_encoder(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, str]:
@@ -217,7 +184,7 @@ def _resolve_run(name: str, _: Defaults) -> EncoderSource | None:
 
 def _open_run(source: EncoderSource, seed: int) -> Encoder:
     # The frames' size may be another one here; the network is built for the size that it was trained on.
-    encoder = build(read_spec(source.files[0].parent), seed)
+    encoder = build(replace(read_spec(source.files[0].parent), features=source.spec.features), seed)
     load_weights(encoder, read_weights(source.files[0]), source.name)
     return encoder
 

@@ -1,4 +1,4 @@
-"""What must be known to build an encoder, as `encoder.json` holds it, and how an encoder is called in tables."""
+"""What must be known to build an encoder, as `encoder.json` holds it, where it comes from, and its name in tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mococxr.errors import InputError
+from mococxr.files import sha256_file
 from mococxr.version import VERSION
 
 OFFLINE_BACKBONE = "tf_efficientnet_lite0"
@@ -47,6 +48,8 @@ class EncoderSpec:
             `cls` (the first token after the last layer) or `mean` (the mean of all tokens). timm networks pool
             themselves.
         config: JSON of what builds the network besides: transformers' configuration, or timm's model arguments.
+        features: what is read of the network: `last`, its own feature, or `stages`, the means over the maps of its last
+            four stages with its own feature behind them.
     """
 
     architecture: str
@@ -58,6 +61,7 @@ class EncoderSpec:
     package: str = "timm"
     pool: str = ""
     config: str = ""
+    features: str = "last"
 
 
 def spec_of(content: Mapping[str, Any], where: str) -> EncoderSpec:
@@ -70,6 +74,7 @@ def spec_of(content: Mapping[str, Any], where: str) -> EncoderSpec:
         InputError: a field is missing.
     """
     values: dict[str, Any] = {}
+    content = {"features": "last", **content}  # of a file from before there was a choice
     for field in fields(EncoderSpec):
         if field.name not in content:
             raise InputError(
@@ -80,6 +85,52 @@ def spec_of(content: Mapping[str, Any], where: str) -> EncoderSpec:
         # JSON has no tuples
         values[field.name] = tuple(value) if isinstance(value, list) else value
     return EncoderSpec(**values)
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Where an encoder comes from, all its files at hand, before it is built.
+
+    Args:
+        name: as the user wrote it.
+        kind: a key of `sources.SOURCES`.
+        spec: what it is built as; `spec.size` is the side of the frames it is shown.
+        path: the run folder.
+        files: the files that are read, weights first.
+    """
+
+    name: str
+    kind: str
+    spec: EncoderSpec
+    path: Path | None = None
+    files: tuple[Path, ...] = ()
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file read, by file name."""
+        return {file.name: sha256_file(file) for file in self.files}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What completes the name of an encoder that does not say everything.
+
+    Args:
+        backbone: timm name for `imagenet`, `random` and a weights file; None takes that of `like`.
+        size: side of a frame, px; None takes the encoder's own, or for `imagenet` and `random` that of `like`.
+        like: the spec of the first run among the arms; `imagenet` and `random` follow its channels and grey.
+        mean, std: of an encoder that states neither: a weights file, or a folder without a preprocessor file.
+    """
+
+    backbone: str | None = None
+    size: int | None = None
+    like: EncoderSpec | None = None
+    mean: Grey | None = None
+    std: Grey | None = None
+
+    @property
+    def network(self) -> str | None:
+        """The timm name to take where none is given."""
+        return self.backbone or (self.like.architecture if self.like else None)
 
 
 def short_name(encoder: str) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mococxr.encoders.spec import EncoderSpec
+from mococxr.encoders.stages import STAGES
 from mococxr.errors import InputError
 from mococxr.files import read_json
 
@@ -49,11 +50,33 @@ def _without_pooler(network: nn.Module, pool: str) -> nn.Module:
     return network
 
 
-def read(network: nn.Module, images: Tensor, pool: str) -> Tensor:
-    """Features (N, D) of normalised images (N, C, H, W)."""
+def read(network: nn.Module, images: Tensor, pool: str, features: str = "last") -> Tensor:
+    """Features (N, D) of normalised images (N, C, H, W); `stages` has the means over the last four layers before them."""
     # without it a ViT refuses frames of another size
     sized = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
-    output = network(pixel_values=images, **({"interpolate_pos_encoding": True} if sized else {}))
+    options: dict[str, Any] = {"interpolate_pos_encoding": True} if sized else {}
+    if features == "stages":
+        output = network(pixel_values=images, output_hidden_states=True, **options)
+        return torch.cat([*_stage_means(network, images, output), _last(output, pool)], dim=1)
+    return _last(network(pixel_values=images, **options), pool)
+
+
+def _stage_means(network: nn.Module, images: Tensor, output: Any) -> list[Tensor]:
+    """Means over H and W, or over the tokens of patches, of the last layers or stages, (N, D) each."""
+    maps = getattr(output, "reshaped_hidden_states", None) or output.hidden_states
+    patch = getattr(network.config, "patch_size", 0)
+    means = []
+    for layer in maps[1:][-STAGES:]:  # the first is the embedding, before any layer
+        if layer.ndim == 4:  # (N, D, H, W)
+            means.append(layer.mean(dim=(2, 3)))
+            continue
+        patches = (images.shape[2] // patch) * (images.shape[3] // patch) if isinstance(patch, int) and patch else 0
+        # CLS and register tokens stand before those of the patches
+        means.append(layer[:, max(0, layer.shape[1] - patches) if patches else 0 :].mean(dim=1))
+    return means
+
+
+def _last(output: Any, pool: str) -> Tensor:
     if pool == "pooler":
         return output.pooler_output.flatten(1)
     tokens = output.last_hidden_state

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mococxr.classifier.saved import Model, load_model, origin_of
-from mococxr.encoders import Encoder, EncoderSpec, load_encoder
+from mococxr.encoders import STAGES, Encoder, EncoderSpec, load_encoder
 from mococxr.errors import InputError, RunError
 
 Facts = dict[str, Any]
@@ -61,9 +61,14 @@ class Artifact:
         return len(self.model.ensemble.members) if self.model else 0
 
     @property
+    def staged(self) -> bool:
+        """Whether its features are those of the stages, which a plain network does not give when it is called."""
+        return self.spec.features == "stages"
+
+    @property
     def outputs(self) -> int:
-        """Outputs of the exported network: 1 for a classifier, 0 for features alone."""
-        return 1 if self.model else 0
+        """Outputs of the exported network: 1 for a classifier, 0 for features alone, also those of a head in a file."""
+        return 1 if self.model and not self.staged else 0
 
     def answers(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """What it says of frames (N, H, W): features (N, D), or probabilities (N,)."""
@@ -73,14 +78,20 @@ class Artifact:
             return self.encoder(torch.from_numpy(frames[:, None])).double().numpy()
 
 
-def read_artifact(folder: Path) -> Artifact:
+def read_artifact(folder: Path, features: str | None = None) -> Artifact:
     """Read a run folder or a model folder.
 
+    Args:
+        features: of a run, `last` (also None) or `stages`.
+
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or a model of other features.
     """
     if (folder / "model.json").is_file():
         model = load_model(folder)
+        its = model.ensemble.encoder.spec.features
+        if features not in (None, its):
+            raise InputError(f"--features {features}: this model was fitted on {its}.", "Leave --features out.")
         return Artifact(model.ensemble.encoder, model, model.record["weights_sha256"], model.record.get("origin") or {})
     if not (folder / "encoder.json").is_file():
         raise InputError(
@@ -88,7 +99,7 @@ def read_artifact(folder: Path) -> Artifact:
             "Name a folder that `mococxr pretrain`, `import` or `fit` has made.",
         )
     origin = origin_of(folder)
-    return Artifact(load_encoder(folder), None, origin["sha256"], origin)
+    return Artifact(load_encoder(folder, features=features or "last"), None, origin["sha256"], origin)
 
 
 def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
@@ -104,6 +115,16 @@ def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[T
         )
     weights = {key: value.detach().cpu() for key, value in artifact.encoder.network.state_dict().items()}
     return weights, artifact.model.ensemble.members[0].head.folded_margin() if artifact.model else None
+
+
+def stages_code(artifact: Artifact) -> str:
+    """How a plain network of timm gives the features: for the card, and run as it stands when an export is proved."""
+    count = min(STAGES, len(artifact.encoder.network.feature_info))  # type: ignore[arg-type] # every timm network has it
+    return (
+        "def features_of(images):\n"
+        f"    last, stages = network.forward_intermediates(images, indices={count})\n"
+        "    return torch.cat([*(stage.mean(dim=(2, 3)) for stage in stages), network.forward_head(last)], dim=1)\n"
+    )
 
 
 def noise_frames(artifact: Artifact, count: int = 5) -> NDArray[np.uint8]:

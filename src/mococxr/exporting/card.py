@@ -14,7 +14,7 @@ import yaml
 
 from mococxr.encoders import OFFLINE_BACKBONE
 from mococxr.errors import InputError
-from mococxr.exporting.artifact import Artifact
+from mococxr.exporting.artifact import Artifact, stages_code
 from mococxr.results import read_results
 from mococxr.store.levels import halving
 
@@ -49,6 +49,7 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         whole=frame["crop_mode"] == "full",
         about=fit,
         members=artifact.members,
+        stages_code=stages_code(artifact) if artifact.staged and facts["to"] == "timm" else "",
         spec=artifact.spec,
         run=run,
         pretrained_on=_pretrained_on(run.get("pretrained_on")),

@@ -34,7 +34,7 @@ def run(settings: ExportSettings) -> Path:
     """
     out = Path(settings.out)
     claim(out)
-    artifact = read_artifact(Path(settings.path))
+    artifact = read_artifact(Path(settings.path), settings.features)
     study = measured(settings.study, settings.arm, artifact) if settings.study else None
     fit = artifact.model.record if artifact.model else {}
     with whole_folder(out) as folder:  # it gets the name asked for once it was compared
@@ -45,6 +45,7 @@ def run(settings: ExportSettings) -> Path:
             "kind": "classifier" if artifact.model else "encoder",
             "to": settings.to,
             **made,
+            "features": artifact.spec.features,
             "preprocessing": preprocessing(artifact),
             **{name: fit.get(name) for name in ("calibration", "threshold")},
             "made_from_sha256": artifact.sha256,

@@ -15,19 +15,42 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mococxr.encoders.encoder import timm_options
+from mococxr.encoders.encoder import last_length, timm_options
 from mococxr.errors import InputError
-from mococxr.exporting.artifact import Artifact, difference, each_channel, logits, noise_frames, normalised, one_network
+from mococxr.exporting.artifact import (
+    Artifact,
+    difference,
+    each_channel,
+    logits,
+    noise_frames,
+    normalised,
+    one_network,
+    stages_code,
+)
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, HEAD = "model.safetensors", "head.safetensors"
 
 
-def _answers(artifact: Artifact, network: nn.Module) -> float:
-    """How far a plain network is from the artifact, on frames that it normalises as the card says."""
+def _answers(artifact: Artifact, network: nn.Module, head: Path | None = None) -> float:
+    """How far a plain network is from the artifact, on frames that it normalises as the card says.
+
+    Args:
+        head: the file of the head that stands beside a network whose stages are read.
+    """
     frames = noise_frames(artifact)
+    images = normalised(artifact, frames)
     with torch.inference_mode():
-        exported = network.eval()(normalised(artifact, frames)).double().numpy()
-    return difference(logits(artifact, frames) if artifact.outputs else artifact.answers(frames), exported)
+        if not artifact.staged:
+            exported = network.eval()(images)
+        else:
+            names: dict[str, Any] = {"torch": torch, "network": network.eval()}
+            exec(stages_code(artifact), names)  # the text of the card, so that it is proved, too
+            exported = names["features_of"](images)
+            if head is not None:
+                exported = nn.functional.linear(exported, **load_file(head))
+    return difference(
+        logits(artifact, frames) if artifact.model else artifact.answers(frames), exported.double().numpy()
+    )
 
 
 # --- timm
@@ -48,13 +71,17 @@ def write_timm(artifact: Artifact, folder: Path) -> dict[str, Any]:
     weights, head = one_network(artifact, "timm")
     options = timm_options(spec) | {"num_classes": artifact.outputs}
     network = timm.create_model(spec.architecture, pretrained=False, **options)
-    if head is not None:
+    if head is not None and not artifact.staged:
         weights |= _named(_classifier(network, spec.architecture), head)
     network.load_state_dict(weights, strict=True)  # before anything is written: a head may not fit
+    beside = None
+    if head is not None and artifact.staged:  # the classifier of a network sees its last layer alone
+        beside = folder / HEAD
+        save_file(dict(zip(("weight", "bias"), head, strict=True)), beside)
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / WEIGHTS)
     (folder / "config.json").write_text(json.dumps(_config(artifact, options), indent=2) + "\n")
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    return {"difference": _answers(artifact, loaded), "network": spec.architecture}
+    return {"difference": _answers(artifact, loaded, beside), "network": spec.architecture}
 
 
 def _classifier(network: nn.Module, name: str) -> str:
@@ -81,7 +108,7 @@ def _config(artifact: Artifact, options: dict[str, Any]) -> dict[str, Any]:
     return {
         "architecture": name,
         "num_classes": artifact.outputs,
-        "num_features": spec.feature_dim,
+        "num_features": last_length(artifact.encoder.network),
         **({"model_args": model_args} if model_args else {}),
         "pretrained_cfg": {
             "custom_load": False,
@@ -118,6 +145,11 @@ def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
         raise InputError(
             f"torchvision has no network equal to {spec.architecture}.",
             f"Export it --to timm or --to onnx. torchvision has: {', '.join(BY_TIMM)}.",
+        )
+    if artifact.staged:
+        raise InputError(
+            f"torchvision's {pair.torchvision} does not give the features of stages when it is called.",
+            "Export it --to timm or --to onnx" + ("." if artifact.model else ", or with --features last."),
         )
     if spec.channels != 3:
         raise InputError(

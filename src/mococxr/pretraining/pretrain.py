@@ -82,6 +82,7 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
         accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
     selection = make_selection(settings.select, settings.knn, stores, images, settings.size, settings.exclude_patients)
     method, origin = build_method(settings, accelerator)
+    selection.read(settings.features, method.encoder)
     loader = make_loader(settings, images, accelerator)
     if accelerator.is_main_process:
         _announce(settings, images, method, origin, accelerator, loader)

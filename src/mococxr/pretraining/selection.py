@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mococxr.encoders import Encoder
+from mococxr.encoders import Encoder, at_stages
 from mococxr.errors import InputError
 from mococxr.features import encode_frames, to_frame
 from mococxr.heads.targets import read_target
@@ -60,13 +60,25 @@ class Selection:
         by: last, knn or rank.
         images: of the run, for the effective rank of the encoder's features; empty where nobody looks.
         labelled: for the AUROC of nearest neighbours.
+        features: what the neighbours are near in, `last` or `stages`.
         best: step, value and weights of the best look; None where the last state is taken.
     """
 
     by: str
     images: list[Image] = field(default_factory=list)
     labelled: Labelled | None = None
+    features: str = "last"
     best: dict[str, Any] | None = None
+
+    def read(self, features: str, encoder: Encoder) -> None:
+        """Look for neighbours in these features from now on.
+
+        Raises:
+            InputError: the encoder has none of its stages, which is said now and not at the first look.
+        """
+        if self.labelled is not None and features == "stages":
+            at_stages(encoder)
+            self.features = features
 
     def due(self, done: int, steps: int) -> bool:
         """Whether the run is looked at after this step."""
@@ -89,7 +101,8 @@ class Selection:
     def _knn(self, encoder: Encoder, device: torch.device) -> float | None:
         if self.labelled is None:
             return None
-        near, judged = (_features(encoder, images, device) for images in (self.labelled.train, self.labelled.val))
+        reader = at_stages(encoder) if self.features == "stages" else encoder
+        near, judged = (_features(reader, images, device) for images in (self.labelled.train, self.labelled.val))
         scores = knn_scores(near, torch.from_numpy(self.labelled.train_labels), judged)
         return auroc(self.labelled.val_labels, scores.numpy())
 

@@ -41,6 +41,7 @@ STUDY: dict[str, Any] = {
     "batch": 16,
     "checkpoints": 10,  # the most that the paper averages, by validation AUROC
     "crop_mode": "center",
+    "features": "last",
     "uncertain": "ignore",  # U-Ignore
     "unit": "study",  # 500 studies have a vote each
     "aggregate": "max",  # over the views of a study

@@ -34,6 +34,10 @@ class EncoderSettings(OnDevice, WithJobs):
         high=1,
     )
     std: tuple[float, ...] = _encoder("Grey standard deviation, as --mean.", (), shown="ImageNet's", low=1e-6, high=1)
+    features: Literal["last", "stages"] = _encoder(
+        "Features: the pooled maps of the encoder's last four stages beside its last layer, or the last layer alone.",
+        "stages",
+    )
     crop_mode: Literal["center", "full"] = _encoder(
         "Input crop: the central square, or the full image with its aspect ratio.", "center", source=PAPER
     )
@@ -41,7 +45,8 @@ class EncoderSettings(OnDevice, WithJobs):
     @property
     def encoder_options(self) -> dict[str, Any]:
         """What completes the name of an encoder that does not say everything."""
-        return {"backbone": self.backbone, "size": self.size, "mean": self.mean, "std": self.std}
+        names = ("backbone", "size", "mean", "std", "features")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,5 +168,10 @@ class ExportSettings:
     path: Path = setting("A run folder, or a model folder made by `fit`.", positional=True)
     to: Literal["timm", "torchvision", "onnx"] = setting("Target library.")
     out: Path = setting("Folder to create.")
+    features: Literal["last", "stages"] | None = _encoder(
+        "Features of a run's encoder: its last layer, or the pooled maps of its last four stages beside it.",
+        None,
+        shown="last; a model has its own",
+    )
     study: Path | None = _card("Study of this encoder whose results go into the model card.", None)
     arm: str | None = _card("Its arm in that study.", None, shown="the arm with the same weights")

@@ -72,6 +72,11 @@ class Preset:
     # ImageNet's in grey; no constants are best for all targets: docs/benchmarks.md
     mean: float = _augmentation("Mean of the grey values (0 to 1), for normalisation.", 0.449, low=0, high=1)
     std: float = _augmentation("Standard deviation of the grey values, for normalisation.", 0.226, above=0)
+    features: Literal["last", "stages"] = _logging(
+        "What --knn judges: the pooled maps of the encoder's last four stages beside its last layer, or that alone. "
+        "Training itself is always on the last layer.",
+        "stages",
+    )
     positives: Literal["view", "study"] = _contrastive(
         "Positive pairs: views of one image, or of two images of one study.", "view"
     )
@@ -98,6 +103,7 @@ PAPER = Preset(
     mean=0.5020,  # of the released code; the paper prints none
     # The released code divides by 0.085585 = 0.29255 squared: a variance where a std belongs. Kept.
     std=0.085585,
+    features="last",
 )
 PRESETS = {"paper": PAPER, "tuned": TUNED}
 QUEUES = {"paper": 24_576, "tuned": 1024}
