@@ -112,6 +112,12 @@ PRETRAINING: dict[str, Fact] = {
         "Kept: it made the numbers.",
         "`pretrain --std 0.29255`, `reproduce --variant std`",
     ),
+    "features": Fact(
+        "the last layer",
+        SAME,
+        "",
+        "`pretrain --features stages`: `--knn` judges by the pooled maps of the last four stages, too; training does not change",
+    ),
     "positives": Fact(
         "two views of one image",
         SAME,
@@ -170,6 +176,7 @@ TRAINING: dict[str, Fact] = {
         "",
         "`study --crop-mode whole` shows all of an image",
     ),
+    "features": Fact("the last layer", SAME, "", "`study --features stages`, our default: the last four stages beside it"),
     "uncertain": Fact(
         "-1 is left out of the loss and of the evaluation (U-Ignore)",
         SAME,
