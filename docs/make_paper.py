@@ -116,7 +116,7 @@ PRETRAINING: dict[str, Fact] = {
         "the last layer",
         SAME,
         "",
-        "`pretrain --features stages`: `--knn` judges by the pooled maps of the last four stages, too; training does not change",
+        "`pretrain --features stages`: `--knn` judges by the last four stages, too; training does not change",
     ),
     "positives": Fact(
         "two views of one image",
@@ -176,7 +176,9 @@ TRAINING: dict[str, Fact] = {
         "",
         "`study --crop-mode whole` shows all of an image",
     ),
-    "features": Fact("the last layer", SAME, "", "`study --features stages`, our default: the last four stages beside it"),
+    "features": Fact(
+        "the last layer", SAME, "", "`study --features stages`, our default: the last four stages beside it"
+    ),
     "uncertain": Fact(
         "-1 is left out of the loss and of the evaluation (U-Ignore)",
         SAME,
