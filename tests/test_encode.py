@@ -7,7 +7,7 @@ import torch
 
 from mococxr.encoders import EncoderSpec, build, open_encoder, resolve_encoder, save_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.features import cached, encode_frames, features, image_level, state_hash, to_frame
+from mococxr.features import encode_frames, features, image_level, state_hash, to_frame
 from mococxr.images import read_image
 from small_store import BACKBONE
 
@@ -99,20 +99,6 @@ def test_frames_of_different_shapes_do_not_share_a_batch():
     assert sorted(got) == [0, 1, 2, 3, 4]
     assert all(np.isclose(got[i][0], frames[i].mean()) for i in got)
     assert seen == [(2, 1, 32, 32), (2, 1, 32, 64), (1, 1, 32, 32)]
-
-
-def test_an_array_is_made_once_for_the_same_facts_and_anew_for_others(tmp_path):
-    calls = []
-
-    def make():
-        calls.append(1)
-        return np.arange(3, dtype=np.float32)
-
-    first = cached(tmp_path, ("a", 1), make)
-    assert cached(tmp_path, ("a", 1), make) == first
-    assert cached(tmp_path, ("a", 2), make) != first
-    assert len(calls) == 2
-    assert np.load(first).tolist() == [0, 1, 2]
 
 
 def test_random_follows_the_run_in_backbone_size_and_preprocessing(tmp_path):

@@ -180,7 +180,7 @@ def test_fit_and_study_train_the_same_head_and_say_what_it_is_standardised_on(
     ours = pl.read_csv(tmp_path / "s.csv").select("path", ours="score")
     (file,) = (tmp_path / "study" / "predictions").iterdir()
     both = pl.read_parquet(file).join(ours, on="path")
-    np.testing.assert_allclose(both["score"], both["ours"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(both["score"], both["ours"], rtol=0, atol=5e-4)  # a study has features of 11 bits
     on = {"images": train, "training_images": train} if standardize == "unlabelled" else None
     assert said == [on is not None] * 2
     assert json.loads((tmp_path / "study" / "study.json").read_text())["standardized_on"] == on

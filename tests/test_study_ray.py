@@ -111,6 +111,25 @@ def test_images_are_read_once_for_each_encoder_whatever_the_fractions_and_draws(
     assert len(ray.started) == tasks, "nothing is done again"
 
 
+def test_tasks_share_a_folder_of_features_with_local_studies(
+    place: Path,
+    local: Path,
+    tmp_path: Path,
+    use: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use(FakeRay())
+    monkeypatch.chdir(tmp_path)
+    first = study(place, tmp_path / "first", executor="ray", feature_cache="shared")
+    monkeypatch.setattr(trial, "features", None)  # nothing more is read
+    second = study(place, tmp_path / "second", feature_cache="shared")
+    third = study(place, tmp_path / "third", executor="ray", feature_cache="shared", jobs=2)
+    assert capsys.readouterr().err.count("features: 0 images are read") == 2
+    assert numbers(first) == numbers(second) == numbers(third) == numbers(local)
+    assert len(list((tmp_path / "shared").glob("*.npy"))) == 2
+
+
 def test_a_study_begun_on_a_cluster_goes_on_here_and_the_other_way_round(
     place: Path, local: Path, tmp_path: Path, use: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

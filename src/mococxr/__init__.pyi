@@ -360,6 +360,8 @@ def fit(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
+    feature_cache: str | PathLike[str] | None = None,
+    feature_cache_size: float = 20.0,
     mode: Literal["linear", "finetune", "lpft"] = "linear",
     fraction: float = 1.0,
     draw: int = 0,
@@ -400,6 +402,10 @@ def fit(
         epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
         checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
             [at least 0; default: 10; arXiv 2010.05352]
+        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
+            study keeps its own]
+        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
+            above 0; default: 20]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k).
         target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.
@@ -465,6 +471,8 @@ def study(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
+    feature_cache: str | PathLike[str] | None = None,
+    feature_cache_size: float = 20.0,
     mode: Literal["linear", "finetune", "lpft"] | Sequence[Literal["linear", "finetune", "lpft"]] = ("linear",),
     fraction: float | Sequence[float] = (0.01, 0.1, 1.0),
     draws: int = 5,
@@ -518,6 +526,10 @@ def study(
         epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
         checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
             [at least 0; default: 10; arXiv 2010.05352]
+        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
+            study keeps its own]
+        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
+            above 0; default: 20]
         target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists (repeatable).
         arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
             seeds (repeatable). An encoder is one of: imagenet, random, a run folder, hf:OWNER/NAME or

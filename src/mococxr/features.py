@@ -28,7 +28,6 @@ from torch.utils.data import Dataset
 from mococxr import console
 from mococxr.encoders import Encoder, open_encoder, resolve_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.files import atomic
 from mococxr.images import resize_shorter
 from mococxr.store import Store
 from mococxr.store.levels import halving, shrink
@@ -204,29 +203,6 @@ def seconds_per_image(encoder: Encoder, size: int, device: torch.device | str = 
         if len(taken) > 1 and taken[1] > PATIENCE:
             break
     return min(taken[1:])
-
-
-def cached(folder: Path, facts: Sequence[Any], make: Callable[[], NDArray[np.float32]]) -> Path:
-    """An array kept under the hash of the facts that it follows from; made when it is not there.
-
-    Args:
-        folder: where arrays lie, `<hash>.npy`.
-        facts: all that the array depends on: bytes, text or numbers.
-        make: makes the array.
-
-    Returns:
-        The array's file, for `numpy.load`.
-    """
-    digest = hashlib.sha256()
-    for fact in facts:
-        digest.update(fact if isinstance(fact, bytes) else repr(fact).encode())
-        digest.update(b"\0")  # a mark between facts: "ab", "c" is not "a", "bc"
-    path = Path(folder) / f"{digest.hexdigest()[:32]}.npy"
-    if not path.is_file():
-        array = make()
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.save(file, array)
-    return path
 
 
 class Images(Dataset[tuple[Any, int]]):

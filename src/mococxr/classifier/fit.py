@@ -18,16 +18,20 @@ from mococxr import console
 from mococxr.classifier.saved import FORMAT, origin_of, save_model
 from mococxr.encoders import Encoder, EncoderSpec, open_encoder, resolve_encoder, short_name
 from mococxr.errors import InputError, UndefinedError
-from mococxr.features import features, pick_device
+from mococxr.feature_cache import FeatureCache, check_folder, key_of, read_features, rounded, trim
+from mococxr.features import features, pick_device, state_hash
 from mococxr.files import check_place, claim, write_parquet
 from mococxr.heads import MODES, train_classifier
-from mococxr.heads.classifier import Ensemble, FitResult, TrainData, member_scores, read_config
+from mococxr.heads.classifier import Ensemble, FitResult, TrainConfig, TrainData, member_scores, read_config
 from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import Target, draw_labelled, read_target
 from mococxr.measure.operating import SENSITIVITY, ThresholdRule, fit_blocks
 from mococxr.settings import EmbedSettings, FitSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
+
+Reader = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Rows of a store -> features (N, D)."""
 
 
 def set_threads(jobs: int | None) -> None:
@@ -63,6 +67,7 @@ def run_fit(settings: FitSettings) -> Path:
     """
     set_threads(settings.jobs)
     claim(settings.out, "model.safetensors", "a model")  # an earlier model is replaced
+    check_folder(settings.feature_cache)
     store = Store.open(settings.store)
     config = read_config(settings, pick_device(settings.device).type)
     rule = read_rule(settings.threshold_by, settings.sensitivity)
@@ -82,7 +87,8 @@ def run_fit(settings: FitSettings) -> Path:
     by_gradient = mode.by_gradient(config)
     try:
         rows = draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
-        frozen = _in_one_pass(partial(features_by, encoder), rows, scaling, val[:0] if by_gradient else val)
+        read = _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config, partial(features_by, encoder))
+        frozen = _in_one_pass(read, rows, scaling, val[:0] if by_gradient else val)
         data = TrainData(
             store, target, rows, source.spec.size, lambda: encoder, frozen, lambda: scaling_of(frozen(scaling))
         )
@@ -107,9 +113,28 @@ def run_fit(settings: FitSettings) -> Path:
     return Path(settings.out)
 
 
-def _in_one_pass(
-    read: Callable[[NDArray[np.int64]], NDArray[np.float32]], *parts: NDArray[np.int64]
-) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+def _frozen(settings: FitSettings, encoder: str, store: Store, config: TrainConfig, read: Reader) -> Reader:
+    """`read`, rounded as features are kept, and by way of `--feature-cache` where there is one.
+
+    Args:
+        encoder: hash of the weights and of how images reach them, as a study has it.
+    """
+    folder = settings.feature_cache
+    if folder is None:
+        return lambda rows: rounded(read(rows))
+    cache, key = FeatureCache(folder, folder), key_of(encoder, store.images_sha256, config.crop_mode, config.device)
+
+    def kept(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        anew = len(cache.missing(key, rows))
+        console.say(f"features: {anew:,} images are read, {len(rows) - anew:,} come from the cache")
+        values = read_features(cache.add(key, rows, read), rows)
+        trim(folder, settings.feature_cache_size, {key})
+        return values
+
+    return kept
+
+
+def _in_one_pass(read: Reader, *parts: NDArray[np.int64]) -> Reader:
     """`read` for rows of these parts: it is asked for all of them together, when the first are needed."""
     rows = np.unique(np.concatenate(parts))
 

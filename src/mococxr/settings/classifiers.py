@@ -12,7 +12,7 @@ from mococxr.settings.preparation import STORE
 Mode = Literal["linear", "finetune", "lpft"]  # the keys of heads.MODES, which this room may not import
 _images, _labels, _privacy = under("Images", "Labels", "Privacy")
 _operating_point, _encoder, _card = under("Operating point", "Encoder", "Model card")
-_probe, _gradient = under("Linear probe", "Gradient training")
+_probe, _gradient, _execution = under("Linear probe", "Gradient training", "Execution")
 _CODE = "released code of arXiv 2010.05352"
 
 
@@ -84,6 +84,12 @@ class TrainingSettings(EncoderSettings, Seeded):
         10,
         low=0,
         source=PAPER,
+    )
+    feature_cache: Path | None = _execution(
+        "Folder of features that runs share: an encoder reads an image once.", None, shown="none; a study keeps its own"
+    )
+    feature_cache_size: float = _execution(
+        "Size of that folder above which the features unused for longest are removed.", 20.0, unit="GB", above=0
     )
 
 

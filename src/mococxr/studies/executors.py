@@ -22,6 +22,7 @@ from mococxr import console, workers
 from mococxr.cluster import RETRIES, Cluster, SharedPath, Task, WorkerDied, connected
 from mococxr.encoders import EncoderSource
 from mococxr.errors import InputError, RunError
+from mococxr.feature_cache import FeatureCache
 from mococxr.features import pick_device
 from mococxr.files import sha256_file
 from mococxr.heads import MODES
@@ -29,7 +30,7 @@ from mococxr.store import Store
 from mococxr.studies.design import TargetData, Trial
 from mococxr.studies.folder import INPUTS
 from mococxr.studies.label_subsets import Draw
-from mococxr.studies.trial import FeatureJob, ReadFeatures, TrialContext, do_trial, extract_features
+from mococxr.studies.trial import FeatureJob, ReadFeatures, TrialContext, do_trial, extract_features, reading_words
 
 
 @contextmanager
@@ -75,6 +76,8 @@ class Local:
 
     def read(self, jobs: Sequence[FeatureJob]) -> None:
         """Extract the features, and keep where they lie in `TrialContext.features`; `--jobs` limits the threads."""
+        if jobs:
+            console.say(reading_words(self._context, jobs))
         with _threads(self._threads):
             for job in jobs:
                 self._context.features[job.key] = extract_features(self._context, job, f"features of {job.arm}")
@@ -168,6 +171,8 @@ class OnRay:
         """
         if not jobs:
             return
+        kind = "cuda" if self._gpus else self._device
+        console.say(reading_words(_on_device(self._context, kind), jobs))
         cluster, shared = self._begin()
         threads = torch.get_num_threads()
         cpus = 1 if self._gpus else min([threads, *cluster.machines()])  # any machine that is left can do it
@@ -231,7 +236,11 @@ def _placed(context: TrialContext, device: str, threads: int) -> tuple[TrialCont
     kind = pick_device(device).type
     # "auto" here means that Ray gave a share of a GPU.
     no_gpu = platform.node() if device == "auto" and kind == "cpu" else ""
-    return replace(context, config=replace(context.config, device=kind)), no_gpu
+    return _on_device(context, kind), no_gpu
+
+
+def _on_device(context: TrialContext, kind: str) -> TrialContext:
+    return replace(context, config=replace(context.config, device=kind))
 
 
 def _rooted(context: TrialContext) -> TrialContext:
@@ -240,7 +249,7 @@ def _rooted(context: TrialContext) -> TrialContext:
     def rooted(images: TargetData) -> TargetData:
         return replace(images, store=Store.open(os.path.abspath(images.store.path)))
 
-    train = rooted(context.train)
+    train, cache = rooted(context.train), context.cache
     return replace(
         context,
         out=Path(os.path.abspath(context.out)),
@@ -248,6 +257,7 @@ def _rooted(context: TrialContext) -> TrialContext:
         test=train if context.test is context.train else rooted(context.test),
         sources={key: _source(source) for key, source in context.sources.items()},
         features={key: replace(kept, file=Path(os.path.abspath(kept.file))) for key, kept in context.features.items()},
+        cache=FeatureCache(Path(os.path.abspath(cache.folder)), cache.shared and Path(os.path.abspath(cache.shared))),
     )
 
 

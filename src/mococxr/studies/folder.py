@@ -16,8 +16,8 @@ from mococxr.studies.trial import predictions_path, record_path, validation_path
 from mococxr.version import VERSION
 
 INPUTS = "inputs.json"
-WHERE = ("jobs", "executor", "gpus")
-"""Settings of where trials run: they change nothing that a study holds."""
+WHERE = ("jobs", "executor", "gpus", "feature_cache", "feature_cache_size")
+"""Settings of where trials run and features are kept: they change nothing that a study holds."""
 FREE = ("store", "out", "arm", "test_on", "draws_from", *WHERE)
 """Settings that change no number: stores, arms and given draws are compared by their hashes."""
 MEASURING = (

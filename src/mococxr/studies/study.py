@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mococxr import console
+from mococxr.feature_cache import FeatureCache, check_folder, trim
 from mococxr.features import pick_device
 from mococxr.files import write_json
 from mococxr.heads import MODES
@@ -48,6 +49,10 @@ def run(settings: StudySettings) -> Path:
         folder.open_output(out, inputs, to_yaml(settings))  # nothing is written before this
         folder.save_draws(out, train, design.draws)
         records = _train(executor, context, design, hashes)
+    if settings.feature_cache is not None:
+        trim(
+            settings.feature_cache, settings.feature_cache_size, {read.file.stem for read in context.features.values()}
+        )
 
     tables, judged = measure_study(out, records, design, settings, groups)
 
@@ -63,7 +68,9 @@ def run(settings: StudySettings) -> Path:
 def _context(settings: StudySettings, design: Design) -> TrialContext:
     on_ray = settings.executor == "ray" and settings.device != "cpu"  # tasks look on their own machines
     config = read_config(settings, pick_device("auto" if on_ray else settings.device).type)
-    return TrialContext(Path(settings.out), design.train, design.test, design.sources, {}, config)
+    check_folder(settings.feature_cache)
+    cache = FeatureCache(Path(settings.out) / "features", settings.feature_cache)
+    return TrialContext(Path(settings.out), design.train, design.test, design.sources, {}, cache, config)
 
 
 def _train(

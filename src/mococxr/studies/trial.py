@@ -1,7 +1,7 @@
 """One trial: train on its label subset, score test and validation images, write predictions and a record.
 
-Features of frozen encoders are kept in STUDY/features under the hash of all that they follow from, so that a study that
-goes on, or grows by a mode or an arm, reads no image twice.
+Features of frozen encoders are kept in STUDY/features (`feature_cache`), so that a study that goes on, or grows by a mode
+or an arm, reads no image twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from mococxr.encoders import Encoder, EncoderSource, open_encoder
 from mococxr.errors import UndefinedError
-from mococxr.features import cached, features, state_hash
+from mococxr.feature_cache import FeatureCache, key_of, read_features
+from mococxr.features import features, state_hash
 from mococxr.files import write_json, write_parquet
 from mococxr.heads import MODES, train_classifier
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData, member_scores
@@ -40,17 +41,12 @@ class ReadFeatures:
     """The features of one encoder on the images of one store.
 
     Args:
-        file: (N, D) in the order of `TargetData.rows`.
+        file: as `feature_cache` writes it.
         scaling: what trials standardise them by, worked out once; None where each does it by its labelled rows.
     """
 
     file: Path
     scaling: Scaling | None
-
-    def of(self, data: TargetData, chosen: Rows) -> NDArray[np.float32]:
-        """The features of some of the rows; no others are read from the file."""
-        positions = np.searchsorted(data.rows, chosen)  # `rows` is sorted, and holds all that are asked for
-        return np.asarray(np.load(self.file, mmap_mode="r")[positions])
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,7 @@ class TrialContext:
         test: those that are scored; the same object where one store holds both.
         sources: encoder of each (arm, run index).
         features: the rows' features for each (arm, run index, sha256 of the store); empty where no head is solved.
+        cache: where they are kept.
         config: how classifiers learn.
     """
 
@@ -70,6 +67,7 @@ class TrialContext:
     test: TargetData
     sources: Mapping[tuple[str, int], EncoderSource]
     features: dict[tuple[str, int, str], ReadFeatures]
+    cache: FeatureCache
     config: TrainConfig
 
 
@@ -116,28 +114,49 @@ def feature_jobs(
     return list(dict.fromkeys(needed))  # once where one store holds both, or modes share an encoder
 
 
+def reading_words(context: TrialContext, jobs: Sequence[FeatureJob]) -> str:
+    """`features: 2,400 images are read, 7,200 come from the cache`; an image counts once for each encoder."""
+    asked = {_key(context, job): (_cache(context, job), _data(context, job).rows) for job in jobs}
+    anew = sum(len(cache.missing(key, rows)) for key, (cache, rows) in asked.items())
+    kept = sum(len(rows) for _, rows in asked.values()) - anew
+    return f"features: {anew:,} images are read, {kept:,} come from the cache"
+
+
 def extract_features(context: TrialContext, job: FeatureJob, label: str | None = None) -> ReadFeatures:
-    """A job's features, (N, D) float32 in the order of `TargetData.rows`; made where they are not there yet.
+    """A job's features of `TargetData.rows`; those are computed that are not kept yet.
 
     Args:
         label: what the progress line is called; None shows none.
     """
-    config, source = context.config, context.sources[job.arm, job.run_index]
-    data = context.train if context.train.store.sha256 == job.store else context.test
+    config, source, data = context.config, context.sources[job.arm, job.run_index], _data(context, job)
 
-    def make() -> NDArray[np.float32]:
+    def make(rows: Rows) -> NDArray[np.float32]:
         if source.kind == KIND:
-            return table_features(source, data.store, data.rows)
+            return table_features(source, data.store, rows)
         return features(
-            open_encoder(source, config.seed), data.store, data.rows,
+            open_encoder(source, config.seed), data.store, rows,
             size=source.spec.size, crop_mode=config.crop_mode, device=config.device, label=label,
         )  # fmt: skip
 
-    # A device's sums differ in the last bits.
-    made_from = (job.encoder, job.store, config.crop_mode, config.device, data.rows.tobytes())
-    file = cached(context.out / "features", made_from, make)
-    positions = np.searchsorted(data.rows, data.scaling_rows)
-    return ReadFeatures(file, scaling_of(np.load(file, mmap_mode="r")[positions]) if len(positions) else None)
+    file = _cache(context, job).add(_key(context, job), data.rows, make)
+    by = data.scaling_rows
+    return ReadFeatures(file, scaling_of(read_features(file, by)) if len(by) else None)
+
+
+def _data(context: TrialContext, job: FeatureJob) -> TargetData:
+    return context.train if context.train.store.sha256 == job.store else context.test
+
+
+def _cache(context: TrialContext, job: FeatureJob) -> FeatureCache:
+    """A table of features is as quickly read as a shared file."""
+    table = context.sources[job.arm, job.run_index].kind == KIND
+    return dataclasses.replace(context.cache, shared=None) if table else context.cache
+
+
+def _key(context: TrialContext, job: FeatureJob) -> str:
+    store, table = _data(context, job).store, context.sources[job.arm, job.run_index].kind == KIND
+    images = store.sha256 if table else store.images_sha256  # a table knows images by their paths
+    return key_of(job.encoder, images, context.config.crop_mode, context.config.device)
 
 
 def record_path(out: Path, trial: str) -> Path:
@@ -209,7 +228,7 @@ def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, 
         return context.features[trial.arm, trial.run_index, data.store.sha256]
 
     def features_of(data: TargetData, chosen: Rows) -> NDArray[np.float32]:
-        return kept(data).of(data, chosen)
+        return read_features(kept(data).file, chosen)
 
     def scaling() -> Scaling:
         known = kept(context.train).scaling
