@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mococxr import console
-from mococxr.encoders import Encoder, open_encoder, resolve_encoder
+from mococxr.encoders import Encoder, open_encoder, resolve_encoders
 from mococxr.errors import InputError, RunError
 from mococxr.images import resize_shorter
 from mococxr.store import Store
@@ -250,15 +250,17 @@ class Features(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
         """Open the encoder; nothing is learned from the images."""
-        self.encoder_ = self._open()
-        self.n_features_out_ = self.encoder_.spec.feature_dim
+        self.parts_ = self._open()
+        self.n_features_out_ = sum(encoder.spec.feature_dim for encoder, _ in self.parts_)
         return self
 
     def transform(self, X: NDArray[np.uint8] | Iterable[NDArray[np.uint8]] | Images) -> NDArray[np.float32]:
         """Features (N, D) of images (N, H, W) uint8, of a list of (H, W) images, or of `Images`."""
-        encoder = getattr(self, "encoder_", None) or self._open()
-        size = self.size or encoder.spec.size
         images = X if isinstance(X, Sequence | np.ndarray | Images) else list(X)
+        parts = getattr(self, "parts_", None) or self._open()
+        return np.concatenate([self._part(encoder, size, images) for encoder, size in parts], axis=1)
+
+    def _part(self, encoder: Encoder, size: int, images: Any) -> NDArray[np.float32]:
         out = np.empty((len(images), encoder.spec.feature_dim), np.float32)
         device = pick_device(self.device)
         frames = (self._frame(images, i, size) for i in range(len(images)))
@@ -266,10 +268,12 @@ class Features(TransformerMixin, BaseEstimator):
             out[position] = feature
         return out
 
-    def _open(self) -> Encoder:
+    def _open(self) -> list[tuple[Encoder, int]]:
+        """Each encoder that stands side by side, and the side of its frames."""
         if isinstance(self.encoder, Encoder):
-            return self.encoder
-        return open_encoder(resolve_encoder(fspath(self.encoder), size=self.size, features=self.features))
+            return [(self.encoder, self.size or self.encoder.spec.size)]
+        sources = resolve_encoders(self.encoder, size=self.size, features=self.features)
+        return [(open_encoder(source), source.spec.size) for source in sources]
 
     def _frame(self, images: Any, i: int, size: int) -> NDArray[np.uint8]:
         if isinstance(images, Images):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.saved import FORMAT, origin_of, save_model
-from mococxr.encoders import Encoder, EncoderSpec, open_encoder, resolve_encoder, short_name
+from mococxr.encoders import Encoder, EncoderSource, EncoderSpec, arm_name, open_encoder, resolve_one
 from mococxr.errors import InputError, UndefinedError
 from mococxr.feature_cache import FeatureCache, check_folder, key_of, read_features, rounded, trim
 from mococxr.features import features, pick_device, state_hash
@@ -45,7 +45,7 @@ def run_embed(settings: EmbedSettings) -> Path:
     set_threads(settings.jobs)
     check_place(settings.out)
     store = Store.open(settings.store)
-    source = resolve_encoder(settings.encoder, **settings.encoder_options)
+    source = resolve_one(settings.encoder, **settings.encoder_options)
     encoder, device = open_encoder(source), pick_device(settings.device)
     rows = np.arange(len(store))
     values = features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
@@ -74,7 +74,7 @@ def run_fit(settings: FitSettings) -> Path:
     target = read_target(
         store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
     )
-    source = resolve_encoder(settings.encoder, **settings.encoder_options)
+    source = resolve_one(settings.encoder, **settings.encoder_options)
     encoder = open_encoder(source, settings.seed)
 
     def features_by(encoder: Encoder, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -103,10 +103,10 @@ def run_fit(settings: FitSettings) -> Path:
     blocks = fit_blocks(target.labels[val], scores, patients, settings.calibrate, rule)
     checkpoints = ["checkpoints"] if result.validation_images else []
     record = {
-        **_about(settings, store, target, rows, scaling, result, encoder.spec),
+        **_about(settings, store, target, rows, scaling, result, source, encoder.spec),
         **blocks,
         "validation_used_for": checkpoints + [name for name, block in blocks.items() if block["reason"] is None],
-        "origin": origin_of(source.path, short_name(settings.encoder)),
+        "origin": origin_of(source.path, arm_name(settings.encoder)),
     }
     save_model(Path(settings.out), Ensemble(encoder, result.members), record)
     _tell(record, [*result.notes], Path(settings.out))
@@ -169,11 +169,11 @@ def _about(
     rows: NDArray[np.int64],
     scaling: NDArray[np.int64],
     result: FitResult,
+    source: EncoderSource,
     spec: EncoderSpec,
 ) -> dict[str, Any]:
     """What `model.json` says."""
     labels = target.labels[rows]
-    size = settings.size or spec.size
     how = store.manifest.get("settings") or {}
     return {
         "format": FORMAT,
@@ -181,14 +181,14 @@ def _about(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "target": target.name,
         "mode": settings.mode,
-        "encoder": {"name": short_name(settings.encoder), **dataclasses.asdict(spec)},
+        "encoder": {"name": arm_name(settings.encoder), **dataclasses.asdict(spec)},
         "preprocessing": {
             "store_size": int(store.manifest["size"]),
             "depth": how.get("depth", "full"),
             "voi": how.get("voi", "first"),
             "frames": how.get("frames", "first"),
             "any_body_part": bool(how.get("any_body_part", False)),
-            "size": size,
+            "size": source.spec.size,
             "crop_mode": settings.crop_mode,
             "mean": spec.mean,
             "std": spec.std,

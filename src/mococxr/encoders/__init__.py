@@ -1,7 +1,16 @@
 """Encoders with their grey-image preprocessing inside: from timm, transformers, torchxrayvision, a run or a file."""
 
 from mococxr.encoders.encoder import Encoder, at_stages, build, load_weights, read_spec, save_encoder
-from mococxr.encoders.sources import SOURCES, initial_encoder, load_encoder, open_encoder, resolve_encoder
+from mococxr.encoders.names import arm_name, encoder_names, quoted, split_outside_quotes
+from mococxr.encoders.sources import (
+    SOURCES,
+    initial_encoder,
+    load_encoder,
+    open_encoder,
+    resolve_encoder,
+    resolve_encoders,
+    resolve_one,
+)
 from mococxr.encoders.spec import (
     BUILT_IN,
     IMAGENET_MEAN,

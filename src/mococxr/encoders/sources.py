@@ -8,6 +8,8 @@
 | `FOLDER` | a run, or any folder with encoder.json |
 | `FILE`, `NETWORK:FILE` | a weights file for `--backbone`, or one that a run wrote; for timm's network NETWORK |
 | `NAME`, `timm:NAME` | timm's network with its trained weights: `resnet50`, `resnet50.a1_in1k` |
+
+How a size is written behind a name, and several side by side: `names.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from torch import Tensor
 
 from mococxr.encoders import transformer
 from mococxr.encoders.encoder import Encoder, build, check_name, load_weights, read_spec, wrap
+from mococxr.encoders.names import encoder_names
 from mococxr.encoders.spec import (
     BUILT_IN,
     IMAGENET_MEAN,
@@ -101,6 +105,33 @@ def resolve_encoder(
     raise InputError(f"There is no encoder {name!r}.", f"{hint}Name {_all_words()}.")
 
 
+def resolve_encoders(
+    text: str | PathLike[str], *, size: int | None = None, **options: Any
+) -> tuple[EncoderSource, ...]:
+    """What a text such as `imagenet@288+run@96` means, one source for each encoder in it.
+
+    Args:
+        size: of those that have none written; None takes each encoder's own.
+        options: as `resolve_encoder`.
+
+    Raises:
+        InputError: as `encoder_names` and `resolve_encoder`.
+    """
+    return tuple(resolve_encoder(name.text, size=name.size or size, **options) for name in encoder_names(text))
+
+
+def resolve_one(text: str | PathLike[str], **options: Any) -> EncoderSource:
+    """As `resolve_encoders`, where there can be but one.
+
+    Raises:
+        InputError: there are several.
+    """
+    sources = resolve_encoders(text, **options)
+    if len(sources) > 1:
+        raise InputError(f"{text} names {len(sources)} encoders side by side; here it takes one.", "Name one of them.")
+    return sources[0]
+
+
 def _all_words() -> str:
     return ", ".join(kind.words for kind in SOURCES.values())
 
@@ -118,12 +149,17 @@ def open_encoder(source: EncoderSource, seed: int = 0) -> Encoder:
 
 
 def load_encoder(
-    source: str | Path, *, backbone: str | None = None, size: int | None = None, features: str = "last", seed: int = 0
+    source: str | PathLike[str],
+    *,
+    backbone: str | None = None,
+    size: int | None = None,
+    features: str = "last",
+    seed: int = 0,
 ) -> Encoder:
     """Any encoder by its name, in eval mode: a run folder, `imagenet`, a timm network, `hf:`, `xrv:`, a weights file.
 
     Args:
-        source: as the commands take it (`SOURCES`).
+        source: as the commands take it, one encoder, with `@SIZE` or without; a path object is taken as it is.
         backbone: timm network of `imagenet`, `random` and a plain weights file.
         size: side of a frame, px; None takes the encoder's own.
         features: `last`, the network's own feature, or `stages`, the pooled maps of its last four stages before it.
@@ -134,15 +170,9 @@ def load_encoder(
         the frames it was trained on, `encoder.spec` describes it.
 
     Raises:
-        InputError: no such encoder, or weights that do not fit (each key is named).
-
-    Example:
-        >>> import torch
-        >>> encoder = load_encoder("random", backbone="resnet18", size=64)
-        >>> encoder(torch.zeros(2, 1, 64, 64, dtype=torch.uint8)).shape
-        torch.Size([2, 512])
+        InputError: no such encoder, weights that do not fit (each key is named), or several encoders.
     """
-    return open_encoder(resolve_encoder(str(source), backbone=backbone, size=size, features=features), seed)
+    return open_encoder(resolve_one(source, backbone=backbone, size=size, features=features), seed)
 
 
 def initial_encoder(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, str]:

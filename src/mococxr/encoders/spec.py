@@ -135,7 +135,8 @@ class Defaults:
 
 def short_name(encoder: str) -> str:
     """What an encoder is called in tables: the last part of its name, without a weights file's ending."""
-    last = Path(encoder.rpartition(":")[2].partition("@")[0]).name
+    name = encoder.rpartition(":")[2]
+    last = Path(name.partition("@")[0] if encoder.startswith("hf:") else name).name  # without the revision
     for suffix in (".safetensors", ".pth", ".pt", ".bin"):
         last = last.removesuffix(suffix)
     return last

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mococxr import commands, console
-from mococxr.encoders import EncoderSpec, initial_encoder, save_encoder
+from mococxr.encoders import EncoderSpec, initial_encoder, quoted, save_encoder
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.heads.targets import read_target
@@ -153,7 +153,8 @@ def run_study(s: ReproduceSettings, study: Study) -> None:
     cell, folder = study.first, s.out / "studies" / study.name
     encoders = finished_runs(s.out) | encoders_of(s.pretrained)  # what is given comes before what was pretrained here
     start_folder = make_start(s, cell.backbone, HONEST_STD if study.variant == "std" else None)
-    arms = {arm: encoders.get(run) if run else str(start_folder) for arm, run in study.runs.items()}
+    pairs = {arm: encoders.get(run) if run else str(start_folder) for arm, run in study.runs.items()}
+    arms = {arm: encoder and quoted(encoder) for arm, encoder in pairs.items()}
     modes = set(study.modes)
     if (folder / "settings.yaml").is_file():
         before = from_yaml(folder / "settings.yaml")

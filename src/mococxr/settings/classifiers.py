@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, Seeded, WithJobs, setting, under
+from mococxr.settings.fields import ENCODERS, PAPER, SIZED, OnDevice, Seeded, WithJobs, setting, under
 from mococxr.settings.preparation import STORE
 
 Mode = Literal["linear", "finetune", "lpft"]  # the keys of heads.MODES, which this room may not import
@@ -98,7 +98,7 @@ class EmbedSettings(EncoderSettings):
     """Write the features of every image of a store."""
 
     store: Path = setting(STORE, positional=True)
-    encoder: str = setting(f"Encoder: {ENCODERS}.")
+    encoder: str = setting(f"Encoder: {ENCODERS}. {SIZED}.")
     out: Path = setting("Parquet table to write.")
 
 
@@ -107,7 +107,7 @@ class FitSettings(TrainingSettings):
     """Train a classifier for use, with calibrated probabilities and an operating point."""
 
     store: Path = setting(STORE, positional=True)
-    encoder: str = setting(f"Encoder: {ENCODERS}.")
+    encoder: str = setting(f"Encoder: {ENCODERS}. {SIZED}.")
     target: str = setting("Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.")
     mode: Mode = setting(
         "Linear probe, fine-tuning of all layers, or from the probe's head (lpft).", "linear", group="Classifier"

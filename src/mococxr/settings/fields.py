@@ -30,6 +30,8 @@ ENCODERS = (
     "a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k)"
 )
 """How an encoder may be named: the words of the kinds of `encoders.SOURCES`, which a test compares."""
+SIZED = "ENCODER@SIZE sets the side of its input; a path with @ or + stands in quotes: 'my+run'@96"
+"""What may be written around such a name."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def _scalar(value: Any, kind: Any, name: str) -> Any:
             if value % 1:
                 raise problem
         if kind is str:  # arms and encoders hold paths: NAME=~/run,~/other
-            return re.sub(r"(?<![^=:,])~(?=/)", lambda _: os.path.expanduser("~"), str(value))
+            return re.sub(r"(?<![^=:,+'\"])~(?=/)", lambda _: os.path.expanduser("~"), str(value))
         return Path(value).expanduser() if kind is Path else kind(value)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:  # no number; ~USER without a home
         raise problem from error

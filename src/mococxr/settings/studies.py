@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mococxr.settings.classifiers import Mode, TrainingSettings
-from mococxr.settings.fields import ENCODERS, PAPER, OnDevice, OnGpus, Seeded, WithJobs, setting, under
+from mococxr.settings.fields import ENCODERS, PAPER, SIZED, OnDevice, OnGpus, Seeded, WithJobs, setting, under
 from mococxr.settings.preparation import STORE
 
 _images, _split, _design, _columns, _comparison = under("Images", "Split", "Design", "Columns", "Comparison")
@@ -26,7 +26,7 @@ class StudySettings(TrainingSettings, OnGpus):
     )
     arm: tuple[str, ...] = setting(
         "Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining seeds "
-        f"(repeatable). An encoder is one of: {ENCODERS}; or FEATURES.parquet, a table that `embed` wrote."
+        f"(repeatable). An encoder is one of: {ENCODERS}; or FEATURES.parquet, a table that `embed` wrote. {SIZED}."
     )
     out: Path = setting("Study folder (created, or resumed).")
     mode: tuple[Mode, ...] = _design(

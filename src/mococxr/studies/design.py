@@ -13,7 +13,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr.encoders import BUILT_IN, EncoderSource, EncoderSpec, resolve_encoder, short_name
+from mococxr.encoders import (
+    BUILT_IN,
+    EncoderSource,
+    EncoderSpec,
+    arm_name,
+    encoder_names,
+    resolve_encoder,
+    resolve_one,
+    split_outside_quotes,
+)
 from mococxr.errors import InputError
 from mococxr.heads import MODES
 from mococxr.heads.classifier import read_config
@@ -237,7 +246,7 @@ def read_arms(texts: Sequence[str], options: Mapping[str, Any]) -> list[Arm]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"Two arms are named {name!r}.", "Name each arm once: --arm NAME=ENCODER.")
-    encoders = [encoder for _, several in named for encoder in several]
+    encoders = [encoder.text for _, several in named for text in several for encoder in encoder_names(text)]
     # `imagenet` and `random` get the architecture of the first run.
     runs = [encoder for encoder in encoders if Path(encoder, "encoder.json").is_file()]
     like = resolve_encoder(runs[0]).spec if runs else None
@@ -245,26 +254,30 @@ def read_arms(texts: Sequence[str], options: Mapping[str, Any]) -> list[Arm]:
 
 
 def _arm(name: str, encoders: list[str], like: EncoderSpec | None, options: Mapping[str, Any]) -> Arm:
-    sources = tuple(
-        table_source(encoder) if encoder.endswith(".parquet")
-        else resolve_encoder(encoder, like=like, **options)
-        for encoder in encoders
-    )  # fmt: skip
-    last = [short_name(encoder) for encoder in encoders]
+    sources = tuple(_source(encoder, like, options) for encoder in encoders)
+    last = [arm_name(encoder) for encoder in encoders]
     return Arm(name, sources, tuple(last if len(set(last)) == len(last) else encoders))  # tables must tell runs apart
 
 
+def _source(text: str, like: EncoderSpec | None, options: Mapping[str, Any]) -> EncoderSource:
+    first = encoder_names(text)[0]
+    if first.text.endswith(".parquet"):
+        return table_source(first.text)
+    return resolve_one(text, like=like, **options)
+
+
 def _parts(text: str) -> tuple[str, list[str]]:
-    name, equals, rest = text.partition("=")
-    encoders = [part for part in (rest if equals else text).split(",") if part]
-    name = name.strip() if equals else short_name(text)
+    *before, rest = split_outside_quotes(text, "=", 1)
+    encoders = [part for part in split_outside_quotes(rest, ",") if part]
+    name = before[0].strip() if before else arm_name(encoders[-1]) if encoders else ""
     if not name or not encoders:
         raise InputError(
             f"--arm {text!r} names no encoder.",
             "Write --arm NAME=RUN, --arm imagenet, --arm random or --arm NAME=hf:OWNER/NAME.",
         )
     # Several encoders of an arm are its pretraining runs: a built-in one has none.
-    if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and set(encoders) & set(BUILT_IN)):
+    built_in = {name.text for encoder in encoders for name in encoder_names(encoder)} & set(BUILT_IN)
+    if len(set(encoders)) < len(encoders) or (len(encoders) > 1 and built_in):
         raise InputError(f"--arm {text!r} mixes or repeats encoders.", "Several encoders of an arm are different runs.")
     return name, encoders
 

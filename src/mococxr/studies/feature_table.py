@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mococxr.encoders import Encoder, EncoderSource, EncoderSpec
+from mococxr.encoders import Encoder, EncoderSource, EncoderSpec, quoted
 from mococxr.errors import InputError
 from mococxr.features import features, pick_device
 from mococxr.files import write_parquet
@@ -94,7 +94,7 @@ def modules_on_disk(settings: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(encoder, nn.Module):
             source = Path(f"{settings['out']}.arms", f"{name}.parquet")
             _write_features(encoder, str(name), settings, source)
-        texts.append(f"{name}={source}")
+        texts.append(f"{name}={source if isinstance(source, str) else quoted(source)}")
     return {**settings, "arm": texts}
 
 

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from mococxr import commands, console
+from mococxr.encoders import quoted
 from mococxr.errors import InputError
 from mococxr.files import claim, read_json, write_json
 from mococxr.settings import DemoSettings, flag
@@ -59,7 +60,7 @@ def run(settings: DemoSettings) -> Path:
         seed=seed, save_every=50, resume=(encoder / "settings.yaml").is_file() or None,
     )  # fmt: skip
     report = commands.say_and_run(
-        "study", store=store, target=[TARGET], arm=[init, f"moco={encoder}"], fraction=FRACTIONS, draws=DRAWS,
+        "study", store=store, target=[TARGET], arm=[init, f"moco={quoted(encoder)}"], fraction=FRACTIONS, draws=DRAWS,
         seed=seed, out=out / "study",
     )  # fmt: skip
     _use(out, store, encoder, seed)
@@ -101,7 +102,7 @@ def _use(out: Path, store: Path, encoder: Path, seed: int) -> None:
     if (model / "model.json").is_file():
         console.say(f"\n{model}: the classifier is fitted already.")
     else:
-        commands.say_and_run("fit", store=store, encoder=str(encoder), target=TARGET, seed=seed, out=model)
+        commands.say_and_run("fit", store=store, encoder=quoted(encoder), target=TARGET, seed=seed, out=model)
     commands.say_and_run("predict", model=model, images=_scored(out / "images", store), out=out / "scores.csv")
 
 
