@@ -175,6 +175,16 @@ def test_images_that_are_told_apart_at_once_make_the_task_too_easy():
     assert (said.word, "99%" in said.reason) == ("too easy", True)
 
 
+def test_an_encoder_that_has_learned_before_may_tell_images_apart_at_once():
+    """Its loss need not fall either; but equal views are too easy for it, too."""
+    known = [{**entry, "contrast_accuracy": 0.99, "loss": 1.3} for entry in log_of()]
+    again = RUN._replace(trained=True)
+    assert {judge(known[:lines], RUN).word for lines in (8, 40)} == {"too easy"}
+    assert {judge(known[:lines], again).word for lines in (8, 40)} == {"learning"}
+    assert judge([{**entry, "view_difference": 0.001} for entry in known], again).word == "too easy"
+    assert judge(log_of(loss=6.93, positive_auroc=0.51), again).word == "stuck"
+
+
 def test_a_queue_that_outlives_the_memory_of_the_encoder_is_stale_and_the_presets_are_not():
     assert judge(log_of(), RUN._replace(momentum=0.0)).word == "stale keys"
     assert judge(log_of(), RUN._replace(momentum=0.9)).word == "learning"

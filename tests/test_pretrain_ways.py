@@ -12,7 +12,7 @@ from torch import nn
 
 from method_parts import Net, alone
 from mococxr.errors import InputError, RunError
-from mococxr.pretraining import diagnostics, run_folder
+from mococxr.pretraining import diagnostics, moco, run_folder
 from mococxr.pretraining.moco import MoCo
 from mococxr.pretraining.pretrain import METHODS
 from small_run import read_log, tiny, tiny_run
@@ -66,6 +66,19 @@ def test_a_queue_that_was_not_asked_for_is_cut_to_fit_and_that_is_said_and_recor
     said = capsys.readouterr().err
     assert "queue K 13 (the preset's is 1,024)" in said
     assert run_folder.latest_checkpoint(run / "checkpoints")["method"]["queue"]["keys_KC"].shape == (13, 32)
+
+
+@pytest.mark.parametrize(("verdict", "learned"), [("learning", True), ("too easy", False)])
+def test_verdicts_know_of_a_start_that_has_learned(synthetic_store, tmp_path, monkeypatch, verdict, learned):
+    first = tiny_run(synthetic_store, tmp_path / "first", epochs=1)
+    (first / "run.json").write_text(json.dumps(json.loads((first / "run.json").read_text()) | {"verdict": verdict}))
+    runs = []
+    monkeypatch.setattr(moco, "judge", lambda _, run: runs.append(run) or diagnostics.Verdict("warming up", ""))
+    tiny_run(synthetic_store, tmp_path / "second", epochs=1, init=str(first))
+    assert {run.trained for run in runs} == {learned}
+    runs.clear()
+    tiny_run(synthetic_store, tmp_path / "scratch", epochs=1)
+    assert {run.trained for run in runs} == {False}
 
 
 # --- numbers that are no longer finite

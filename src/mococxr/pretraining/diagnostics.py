@@ -55,6 +55,7 @@ class Run(NamedTuple):
         queue: K, the negatives that an image meets; 0 for a method without.
         dim: C.
         momentum: m of a key encoder; 0 for a method without.
+        trained: the encoder that it starts from was pretrained by a run before: it tells images apart from the first step.
     """
 
     steps: int
@@ -62,6 +63,7 @@ class Run(NamedTuple):
     queue: int
     dim: int
     momentum: float = 0.0
+    trained: bool = False
 
     @property
     def chance(self) -> float:
@@ -72,11 +74,6 @@ class Run(NamedTuple):
     def memory(self) -> float:
         """Steps that the key encoder remembers, 1 / (1 - m)."""
         return 1 / (1 - self.momentum) if self.momentum < 1 else math.inf
-
-    @property
-    def early(self) -> float:
-        """The last step of the first tenth, or the one by which enough images met all negatives."""
-        return max(self.steps / 10, (self.queue + LEAST_IMAGES) / self.batch)
 
 
 WORDS = (
@@ -212,10 +209,11 @@ def flat(full: Log, window: Log, run: Run) -> Verdict | None:
 
 
 def easy_at_once(full: Log, _: Log, run: Run) -> Verdict | None:
-    """Pairs that are told apart before anything can be learned."""
-    early = [entry for entry in full if entry["step"] <= run.early] or full[:1]
-    accuracy = mean_of(early, "contrast_accuracy")
-    if accuracy <= AT_ONCE:
+    """Pairs that are told apart before anything can be learned; an encoder that has learned before is no sign of that."""
+    # the first tenth, or until enough images met all negatives
+    end = max(run.steps / 10, (run.queue + LEAST_IMAGES) / run.batch)
+    accuracy = mean_of([entry for entry in full if entry["step"] <= end] or full[:1], "contrast_accuracy")
+    if run.trained or accuracy <= AT_ONCE:
         return None
     return Verdict(
         "too easy",
@@ -237,7 +235,8 @@ def _learning(full: Log, window: Log, run: Run, step: int) -> Verdict:
     half = len(full) // 2
     falls = half and mean_of(full[half:], "loss") < mean_of(full[:half], "loss")
     guesses = run.queue and loss > GUESSING * run.chance
-    if step < WARM_STEPS or guesses or not (falls or step > run.steps / 2):
+    # what was learned before need not fall any more
+    if step < WARM_STEPS or guesses or not (falls or run.trained or step > run.steps / 2):
         return Verdict("warming up", f"After {step:,} steps {numbers}", "Run longer.")
     return Verdict("learning", numbers[0].upper() + numbers[1:])
 

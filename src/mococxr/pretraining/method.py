@@ -99,6 +99,8 @@ class Method(ABC):
     """Columns of the log that are measured at the line."""
     chance: float | None = None
     """Loss of guessing; None where a loss has no such value."""
+    trained = False
+    """Whether a run before has pretrained the encoder that this one starts from: verdicts then expect no fresh start."""
 
     def __init__(self, network: nn.Module, settings: PretrainSettings, accelerator: Accelerator | OneProcess) -> None:
         s = settings

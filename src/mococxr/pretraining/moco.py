@@ -190,7 +190,7 @@ class MoCo(Method):
     def judge(self, log: Log, steps: int) -> Verdict:
         """One word on the run."""
         s = self.settings
-        return judge(log, Run(steps, s.batch, len(self.queue.keys_KC), s.dim, s.momentum))
+        return judge(log, Run(steps, s.batch, len(self.queue.keys_KC), s.dim, s.momentum, self.trained))
 
     def remarks(self) -> list[str]:
         """The length of the queue, which may be less than the preset's."""

@@ -33,6 +33,7 @@ from mococxr.pretraining.run_folder import (
     check_folder,
     inputs_of,
     open_folder,
+    pretrained_before,
     resolve_resume,
     sole_run,
     started_from,
@@ -83,6 +84,7 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
     selection = make_selection(settings.select, settings.knn, stores, images, settings.size, settings.exclude_patients)
     method, origin = build_method(settings, accelerator)
     selection.read(settings.features, method.encoder)
+    method.trained = pretrained_before(settings.init)
     loader = make_loader(settings, images, accelerator)
     if accelerator.is_main_process:
         _announce(settings, images, method, origin, accelerator, loader)

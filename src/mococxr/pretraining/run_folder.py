@@ -283,3 +283,11 @@ def started_from(init: str) -> dict[str, Any]:
     else:
         known = trained_on(init)
     return {"known": known.known, "sets": [name for name in known.sets if name in SETS], "labels": known.labels}
+
+
+def pretrained_before(init: str) -> bool:
+    """Whether the weights that a run starts from are a run's, and that run was not too easy: its way of telling images apart
+    is then no shortcut.
+    """
+    record = Path(init) / "run.json"
+    return record.is_file() and read_json(record).get("verdict") != "too easy"

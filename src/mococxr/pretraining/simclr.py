@@ -66,7 +66,8 @@ class SimCLR(Method):
         s, d = self.settings, diagnostics
         late = (d.collapsed, d.flat, d.stuck, d.easy_at_once)
         # K: all views but itself and its partner
-        return d.judge(log, Run(steps, s.batch, 2 * s.batch - 2, s.dim), (d.growing, d.same_picture), late)
+        run = Run(steps, s.batch, 2 * s.batch - 2, s.dim, trained=self.trained)
+        return d.judge(log, run, (d.growing, d.same_picture), late)
 
 
 def nt_xent(

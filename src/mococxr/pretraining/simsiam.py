@@ -55,7 +55,7 @@ class SimSiam(Method):
     def judge(self, log: Log, steps: int) -> Verdict:
         """One word on the run; its loss is -1 for a collapse as for perfect views, so spread and rank decide."""
         s, d = self.settings, diagnostics
-        run = Run(steps, s.batch, 0, s.dim)
+        run = Run(steps, s.batch, 0, s.dim, trained=self.trained)
         return d.judge(log, run, (d.growing, d.same_picture), (d.collapsed, d.flat))
 
 
