@@ -13,7 +13,7 @@ GROUPS = (("sex", "F", 240, 0.0), ("sex", "M", 274, None), ("age", "0 to 4", 300
 PLANNED = "To see a difference of 0.03 in AUROC with 80 % power, 1,204 test patients are needed."
 FEW = "Only 4 positive test patients: no AUROC of this group is computed."
 KEYS = ("arm", "mode", "target", "fraction")
-PAIR = ("arm", "against", "mode", "target", "fraction")
+PAIR = ("arm", "against", "mode", "target", "fraction", "against_mode")
 Row = dict[str, Any]
 
 

@@ -14,9 +14,12 @@ from mococxr.results import UNDEFINED, write_tables
 FRACTIONS = (0.01, 0.1, 1.0)
 IMAGES = {0.01: 34, 0.1: 340, 1.0: 3400}
 DRAWS = {0.01: 5, 0.1: 5, 1.0: 1}
-START = {"moco": 0.88, "imagenet": 0.78, "random": 0.64}
+START = {"moco": 0.88, "imagenet": 0.78, "random": 0.64, "imagenet@288": 0.86}
 HARD = {"Pneumonia": 0.05, "Effusion": 0.0}
 Key = tuple[str, str, str, float]
+
+
+BASELINE = "imagenet@288"
 
 
 def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
@@ -33,6 +36,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         },
         "imagenet": {"encoder": "imagenet", "kind": "imagenet", "trained_on": "no chest images"},
         "random": {"encoder": "random", "kind": "random", "init": "random"},
+        BASELINE: {"encoder": "imagenet", "kind": "imagenet", "trained_on": "no chest images", "size": 288},
     }
     common = {
         "encoder": "imagenet", "kind": "imagenet", "init": "imagenet", "timm": "resnet18", "size": 96, "channels": 1,
@@ -81,7 +85,16 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         if "moco" in arms
         else {},
         "reference": "imagenet",
-        "primary": {"target": targets[0], "mode": "linear", "fraction": 0.01, "arm": arms[0]},
+        "baseline": {"arm": BASELINE, "added": True, "reason": None}
+        if BASELINE in arms
+        else {"arm": None, "added": False, "reason": "--no-baseline"},
+        "primary": {
+            "target": targets[0],
+            "mode": "linear",
+            "fraction": 0.01,
+            "arm": arms[0],
+            "against": BASELINE if BASELINE in arms else "imagenet",
+        },
         "replicates": 500,
         "level": 0.95,
         "unit": "image",
@@ -111,7 +124,7 @@ def fake_study(
     """Write the folder and return it.
 
     Args:
-        root: where; arms, targets, modes, fractions: what was studied.
+        root: where; arms, targets, modes, fractions: what was studied; the arm `BASELINE` is one that the study added.
         undefined: key of a cell -> reason.
         recorded: facts to put in the place of the made-up ones.
     """
@@ -119,8 +132,8 @@ def fake_study(
     rng = np.random.default_rng(5)
     cells, trials = [], []
     for target in targets:
-        for mode in modes:
-            for arm in arms:
+        for mode in dict.fromkeys((*modes, "linear") if BASELINE in arms else modes):
+            for arm in [arm for arm in arms if (mode == "linear" if arm == BASELINE else mode in modes)]:
                 for fraction in fractions:
                     gone = undefined.get((arm, mode, target, fraction))
                     base = START.get(arm, 0.8) + HARD.get(target, 0.0) + (0.02 if mode == "finetune" else 0)
@@ -186,8 +199,11 @@ def _differences(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     by_key = {tuple(cell[name] for name in KEYS): cell.get("auroc") for cell in cells}
     gaps = []
     for (arm, mode, target, fraction), ours in by_key.items():
-        if arm != "imagenet" and ("imagenet", mode, target, fraction) in by_key:
-            theirs = by_key["imagenet", mode, target, fraction]
-            pair = {"arm": arm, "against": "imagenet", "mode": mode, "target": target, "fraction": fraction}
-            gaps.append((pair, None if None in (ours, theirs) else ours - theirs))
+        for against, against_mode in ((BASELINE, "linear"), ("imagenet", mode)):
+            key = (against, against_mode, target, fraction)
+            if arm not in (against, BASELINE) and key in by_key:
+                theirs = by_key[key]
+                pair = {"arm": arm, "against": against, "mode": mode, "target": target, "fraction": fraction}
+                pair["against_mode"] = against_mode
+                gaps.append((pair, None if None in (ours, theirs) else ours - theirs))
     return [pair | judged(gap, len(gaps)) for pair, gap in gaps]

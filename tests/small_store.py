@@ -55,8 +55,8 @@ def make_store(folder: Path, patients: int = 60, **settings: Any) -> Store:
 
 
 def run_study(given: dict[str, Any]) -> Path:
-    """`study` without its page, which takes longer than a small study; returns its folder."""
+    """`study` without its page, which takes longer than a small study, and without a baseline; returns its folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "THEN", {})
-        run("study", given)
+        run("study", {"baseline": False, **given})
     return Path(given["out"])

@@ -56,7 +56,7 @@ def make_world(folder: Path, patients: int = 16) -> World:
     quietly("fit", store, "--encoder", run, "--target", "Finding", "--out", model, "--device", "cpu")
     quietly(
         "study", store, "--target", "Finding", "--arm", "random", "--arm", f"moco={run}", "--fraction", 1,
-        "--replicates", 200, "--jobs", 1, "--device", "cpu", "--out", study,
+        "--replicates", 200, "--jobs", 1, "--device", "cpu", "--no-baseline", "--out", study,
     )  # fmt: skip
     return World(folder / "images", store, run, model, study)
 

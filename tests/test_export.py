@@ -24,7 +24,7 @@ from mococxr.errors import InputError, RunError
 from mococxr.files import atomic_write, write_json
 from mococxr.heads.classifier import Ensemble, EnsembleMember, LinearHead
 from mococxr.measure.operating import fit_blocks
-from mococxr.results import TABLES, write_tables
+from mococxr.results import TABLES, read_table, write_tables
 from official_checkpoint import CLASSIFIER, checkpoint, network, write
 
 SMALL = "test_efficientnet"
@@ -377,6 +377,7 @@ def make_study(folder: Path, sha256: str) -> Path:
                 "moco": {"files_sha256": [{"encoder.safetensors": sha256}]},
                 "imagenet": {"files_sha256": [{"w.pth": "f" * 64}]},
             },
+            "baseline": {"arm": None, "added": False, "reason": "--no-baseline"},
             "store": {"source": "nih"},
             "test_store": {"source": "shenzhen"},
         },
@@ -391,6 +392,27 @@ def make_study(folder: Path, sha256: str) -> Path:
     return folder
 
 
+def test_the_card_gives_the_difference_to_the_baseline_beside_every_number(tmp_path):
+    run = make_run(tmp_path / "run")
+    (tmp_path / "study").mkdir()
+    study = make_study(tmp_path / "study", mococxr.files.sha256_file(run / "encoder.safetensors"))
+    facts = json.loads((study / "study.json").read_text())
+    baseline = {"arm": "imagenet", "added": True, "reason": None}
+    write_json(study / "study.json", facts | {"baseline": baseline})
+    pair = {"arm": "moco", "against": "imagenet", "target": "Effusion", "fraction": 0.05, "against_mode": "linear"}
+    rows = [
+        pair
+        | {"mode": "linear", "difference": 0.111, "low": 0.05, "high": 0.16, "low_total": -0.02, "high_total": 0.2},
+        pair | {"mode": "finetune"},
+    ]
+    tables = {"cells": read_table(study / "cells.csv", "cells").to_dicts(), "differences": rows}
+    write_tables(study, dict.fromkeys(TABLES, ()) | tables)
+    text = (mococxr.export(run, to="timm", out=tmp_path / "e", study=study) / "README.md").read_text()
+    assert "less the AUROC of the study's baseline `imagenet`" in text
+    assert "| Effusion | linear | 5 % | 0.612 (0.550, 0.700) | +0.111 (-0.020, +0.200) | 300 | 40 |" in text
+    assert "| Effusion | finetune | 5 % | 0.655 (0.550, 0.700) | undefined | 300 | 40 |" in text
+
+
 def test_intervals_of_a_study_stand_in_the_card_for_this_encoder_only(tmp_path):
     hub = pytest.importorskip("huggingface_hub")
     run = make_run(tmp_path / "run")
@@ -398,6 +420,7 @@ def test_intervals_of_a_study_stand_in_the_card_for_this_encoder_only(tmp_path):
     study = make_study(tmp_path / "study", mococxr.files.sha256_file(run / "encoder.safetensors"))
     text = (mococxr.export(run, to="timm", out=tmp_path / "e", study=study) / "README.md").read_text()
     assert "| Effusion | linear | 5 % | 0.612 (0.550, 0.700) | 300 | 40 |" in text
+    assert "It was not compared with a baseline." in text
     assert "0.655" in text
     assert "0.501" not in text
     assert "shenzhen" in text

@@ -15,6 +15,7 @@ from fake_study import facts, fake_study
 from mococxr.pages import format as fmt
 from mococxr.pages.render import render
 from mococxr.reporting import headline, manuscript, provenance, rows
+from mococxr.reporting.alerts import alerts
 from mococxr.reporting.calibration import OF, calibration
 from mococxr.reporting.figures import draw_curves
 from mococxr.reporting.report import write_report
@@ -83,7 +84,7 @@ PRETRAINED = {"source": "pediatric", "images": 3400, "patients": 1690}
     ],
 )
 def test_an_alert_is_raised_exactly_where_it_must(tmp_path: Path, recorded: dict[str, Any], titles: list[str]) -> None:
-    assert [alert.title for alert in headline.alerts(small(tmp_path / "s", **recorded))] == titles
+    assert [alert.title for alert in alerts(small(tmp_path / "s", **recorded))] == titles
 
 
 OPENING = "With 1 % of the labels (34 images, 20 patients), a linear classifier on MoCo features reaches AUROC "
@@ -173,7 +174,7 @@ def test_a_primary_comparison_that_was_named_in_advance_stands_before_the_others
     assert first.chip == "Better, for these two pretrainings"
     assert other.chip == "Better, not after adjusting for 5 others"
     methods = manuscript.methods(shown)
-    assert "named in advance (Pneumonia, linear, MoCo, 1 % of the labels), was tested first" in methods
+    assert "named in advance (Pneumonia, linear, MoCo against ImageNet, 1 % of the labels), was tested first" in methods
     assert "adjusted for the number of comparisons" not in methods
     assert "; the primary comparison, not adjusted." in manuscript.results(shown)
     not_shown = gated(tmp_path / "b", "0.2")
@@ -364,7 +365,7 @@ def test_images_of_another_store_are_named_and_counted(tmp_path: Path) -> None:
     data = provenance.data(study)
     assert data["tables"][0][1].rows[-1] == ["Test, of the other store", "77", "66"]
     assert ("Test images", "those of another store: nih (store store2; split: all of it)") in data["facts"]
-    assert headline.alerts(study)[0].title == "Synthetic images"
+    assert alerts(study)[0].title == "Synthetic images"
     assert {"33", "32"} & {row[1] for row in manuscript.checklist(study).rows} == {"33"}
 
 

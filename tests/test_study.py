@@ -127,7 +127,8 @@ def test_the_draws_are_tables_of_training_images_and_the_test_images_are_none_of
 
 def test_the_facts_name_the_data_the_arms_and_the_comparison_chosen_by_rule(done):
     facts = json.loads((done / "study.json").read_text())
-    assert facts["primary"] == {"target": "Finding", "mode": "linear", "fraction": 0.2, "arm": "moco"}
+    primary = {"target": "Finding", "mode": "linear", "fraction": 0.2, "arm": "moco", "against": "random"}
+    assert facts["primary"] == primary
     assert facts["reference"] == "random"
     assert facts["arms"]["moco"]["verdict"] == "healthy"
     assert facts["arms"]["moco"]["pretrained_on"]["source"] == facts["store"]["source"]

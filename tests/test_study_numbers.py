@@ -35,16 +35,19 @@ def judging(**changed) -> StudySettings:
     return make(StudySettings, {"store": "s", "out": "o", "arm": ["imagenet"], "target": ["Finding"], **changed})
 
 
-def judged(scored: Scored, how: StudySettings | None = None, **changed) -> tuple[dict, dict]:
+def design_of(store, **changed) -> Design:
     asked = {
         "arms": ["imagenet", "moco"], "reference": "imagenet", "modes": ["linear"], "targets": ["Finding"],
         "fractions": FRACTIONS,
     } | changed  # fmt: skip
-    groups = attributes(scored.store, changed.pop("subgroup", []))
-    asked.pop("subgroup", None)
     arms = [Arm(name, (), ()) for name in asked.pop("arms")]
-    images = TargetData(scored.store, {}, nothing := np.empty(0, dtype=np.int64), nothing)
-    design = Design(train=images, test=images, arms=arms, draws=(), draws_hash=None, **asked)
+    images = TargetData(store, {}, nothing := np.empty(0, dtype=np.int64), nothing)
+    return Design(train=images, test=images, arms=arms, draws=(), draws_hash=None, **asked)
+
+
+def judged(scored: Scored, how: StudySettings | None = None, **changed) -> tuple[dict, dict]:
+    groups = attributes(scored.store, changed.pop("subgroup", []))
+    design = design_of(scored.store, **changed)
     tables, facts = measure_study(scored.out, scored.records, design, how or judging(replicates=200), groups)
     write_tables(scored.out, tables)
     return tables, facts
@@ -309,7 +312,7 @@ def test_a_primary_comparison_named_in_advance_is_tested_first_and_the_others_be
     scored = scored_study(tmp_path, gain={"imagenet": 0.8, "moco": 1.0, "better": 2.2}, fractions=(0.1, 1.0))
     design = {"arms": ["imagenet", "moco", "better"], "fractions": (0.1, 1.0)}
     for arm, fraction in (("better", 1.0), ("moco", 0.1)):
-        primary = {"target": "Finding", "mode": "linear", "fraction": fraction, "arm": arm}
+        primary = {"target": "Finding", "mode": "linear", "fraction": fraction, "arm": arm, "against": "imagenet"}
         _, facts = judged(scored, **design, primary=primary)
         assert (facts["primary"], facts["prespecified"]) == (primary, True)
         assert "tested first" in facts["tests"]["words"]
@@ -636,7 +639,7 @@ def test_parts_of_a_primary_comparison_may_come_in_any_order_or_be_left_out(text
     design = Design(images, images, arms, "random", ("linear", "lpft"), ("Finding", "Finding:2"), (1.0, 0.1), (), None)
     found = read_primary(text, design)
     fraction = 1.0 if "1" in text else 0.1
-    assert found == {"target": "Finding", "mode": "linear", "fraction": fraction, "arm": "moco"}
+    assert found == {"target": "Finding", "mode": "linear", "fraction": fraction, "arm": "moco", "against": "random"}
     assert read_primary("Finding:2:lpft:other", design)["target"] == "Finding:2"
     numbered = replace(design, arms=(*arms[:2], Arm("007", (), ())))
     assert read_primary("Finding:007", numbered) == {
@@ -644,6 +647,7 @@ def test_parts_of_a_primary_comparison_may_come_in_any_order_or_be_left_out(text
         "mode": "linear",
         "fraction": 0.1,
         "arm": "007",
+        "against": "random",
     }
 
 

@@ -483,6 +483,7 @@ def study(
     unit: Literal["image", "study", "patient"] = "image",
     aggregate: Literal["max", "mean"] = "max",
     against: str | None = None,
+    baseline: bool = True,
     replicates: int = 2000,
     primary: str | None = None,
     margin: float | None = None,
@@ -551,6 +552,8 @@ def study(
         unit: Level at which test scores are compared. [default: image]
         aggregate: How image scores of one study or patient are aggregated. [default: max; arXiv 2010.05352]
         against: Reference arm. [default: the first arm]
+        baseline: Add the arm imagenet@288 (or the images' size), linear, and compare every arm with it first.
+            [default: on]
         replicates: Bootstrap resamples of the test patients. [at least 200; default: 2000]
         primary: The primary comparison, TARGET[:MODE][:FRACTION][:ARM], fixed in advance: tested first, the
             others behind it. [default: first target, mode and arm, smallest fraction; all adjusted together]

@@ -218,7 +218,8 @@ def _parameter(command: str, field: Field[Any], kind: Any) -> inspect.Parameter:
         # cyclopts would write --C in lower case
         name=None if field.metadata["positional"] else flag(field.name),
         show_default=False,
-        negative="",  # or cyclopts would add --no-X to each flag
+        # "": or cyclopts would add --no-X to each flag; what is on is switched off by it
+        negative=flag(f"no_{field.name}") if field.default is True else "",
         group=_GROUPS[group],
         consume_multiple=not field.metadata["single"],  # `--label A B`: several words behind one flag
         required=False,

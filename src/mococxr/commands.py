@@ -123,7 +123,10 @@ def command_line(command: str, values: Mapping[str, Any]) -> str:
         if field.name not in values:
             continue
         for value in _by_flag(field, values[field.name]):
-            words += [flag(field.name), *_words(value)]
+            if value is not False:
+                words += [flag(field.name), *_words(value)]
+            elif field.default is True:  # what is off by default has no flag that switches it off
+                words.append(flag(f"no_{field.name}"))
     return " ".join(words)
 
 

@@ -25,3 +25,4 @@ from mococxr.encoders.spec import (
 )
 from mococxr.encoders.stages import STAGES
 from mococxr.encoders.training_data import SETS, TrainedOn, shared_sets, trained_on
+from mococxr.encoders.weights import imagenet_on_disk

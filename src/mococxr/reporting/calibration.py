@@ -8,7 +8,7 @@ from typing import Any
 from mococxr.measure.operating import SHOWN_THRESHOLDS
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Table, tabulate
-from mococxr.reporting.headline import arm_label, condition, headline_cells, headline_row, units
+from mococxr.reporting.headline import arm_label, condition, headline_cells, headline_rows, units
 from mococxr.reporting.rows import Columns, cell_key, of_cell, of_pair
 from mococxr.results import PAIR_KEYS, Row, StudyResults
 
@@ -37,7 +37,7 @@ def calibration(study: StudyResults) -> dict[str, Any]:
     if any(row["classifiers"] > 1 for row in spread):  # of one classifier there is no spread
         tables.append(("Over all label subsets and pretraining runs (decisions.csv)", _spread(study, spread)))
     if points and study.rows("threshold_differences"):
-        tables.append(("Arm less reference at their thresholds (threshold_differences.csv)", _differences(study)))
+        tables.append(("Differences at their thresholds (threshold_differences.csv)", _differences(study)))
     if benefit := [row for target in study.targets for row in headline_cells(study, "decision_curve", target)]:
         tables.append(("Net benefit (decision_curve.csv)", _benefit(study, benefit)))
     if study.rows("prevalence"):
@@ -192,8 +192,8 @@ def _spread(study: StudyResults, rows: list[Row]) -> Table:
 
 
 def _differences(study: StudyResults) -> Table:
-    """Sensitivity and specificity of the arm less those of the reference, for the comparisons of the verdicts."""
-    heads = [row for target in study.targets if (row := headline_row(study, target))]
+    """Sensitivity and specificity of the arm less those of the other, for the comparisons of the verdicts."""
+    heads = [row for target in study.targets for row in headline_rows(study, target)]
     pairs = [{name: row[name] for name in PAIR_KEYS} for row in heads]
     rows = [row for pair in pairs for row in study.rows("threshold_differences", **pair)]
     columns: Columns = {
@@ -201,7 +201,7 @@ def _differences(study: StudyResults) -> Table:
         "Rate": "rate",
         "Difference": lambda row: fmt.DASH if row["difference"] is None else fmt.interval(row, "difference", sign=True),
         "Right by the arm alone": ("only_arm", fmt.count),
-        "by the reference alone": ("only_reference", fmt.count),
+        "by the other alone": ("only_reference", fmt.count),
         "p": ("p", fmt.p_value),
     }
     reasons = dict.fromkeys([row["method"] or row["reason"] for row in rows])  # where there is no test, its reason

@@ -13,7 +13,7 @@ from mococxr.measure.measures import MEASURES
 from mococxr.pages import figures as drawing
 from mococxr.pages import format as fmt
 from mococxr.pages.figures import ArmStyle, Figure
-from mococxr.reporting.headline import MODES, arm_label, headline_cells
+from mococxr.reporting.headline import MODES, arm_label, baseline_of, headline_cells
 from mococxr.reporting.provenance import chance_loss, runs_with_health
 from mococxr.reporting.rows import measured
 from mococxr.results import CELL_KEYS, Row, StudyResults
@@ -40,7 +40,7 @@ def draw_curves(study: StudyResults) -> dict[str, dict[str, list[Figure]]]:
                     partial(_draw_curve, study, name, ends, target, mode),
                     MEASURES[name].name,
                 )
-                for mode in study.values("mode")
+                for mode in study.modes
                 if study.rows("cells", target=target, mode=mode)
             ]
             for number, target in enumerate(study.targets)
@@ -56,12 +56,14 @@ def _draw_curve(
     fractions = study.fractions(target)
     handles, labels = [], []
     for style in _styles(study, drawing.axis_width(fractions)):
+        # A baseline that was added has one mode, and is what to beat in every other.
+        of_arm = {"target": target, "arm": style.arm} | ({"mode": mode} if style.arm != study.added else {})
         # A line joins points in this order.
-        rows = sorted(study.rows("cells", target=target, mode=mode, arm=style.arm), key=lambda row: row["fraction"])
+        rows = sorted(study.rows("cells", **of_arm), key=lambda row: row["fraction"])
         if rows:
             handles.append(_draw_arm(axes, style, rows, measure, ends))
-            labels.append(style.label)
-            _draw_repeats(axes, style, study.rows("trials", arm=style.arm, mode=mode, target=target), measure)
+            labels.append(style.label + (f", {MODES[rows[0]['mode']].name.lower()}" if rows[0]["mode"] != mode else ""))
+            _draw_repeats(axes, style, study.rows("trials", **of_arm), measure)
     counts = [
         fmt.span((row["train_images"] for row in study.rows("trials", target=target, fraction=fraction)), "–")
         for fraction in fractions
@@ -80,7 +82,7 @@ def _draw_curve(
 
 def _styles(study: StudyResults, width: float = 1.0) -> list[ArmStyle]:
     labels = {arm: arm_label(study, arm) for arm in study.values("arm")}
-    return drawing.arm_styles(labels, study.facts["reference"], width)
+    return drawing.arm_styles(labels, study.facts["reference"], width, baseline_of(study))
 
 
 def _draw_arm(axes: Axes, style: ArmStyle, rows: list[Row], measure: str, ends: tuple[str, str]) -> Any:

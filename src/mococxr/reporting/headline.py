@@ -1,35 +1,32 @@
-"""What stands on the first screen: warnings, and for each target a sentence, its word, and over what it holds."""
+"""What stands on the first screen: for each target a sentence, its word, and over what it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mococxr.metrics.checks import TOO_FEW
 from mococxr.pages import format as fmt
-from mococxr.pages.render import Alert, interval_bar
-from mococxr.results import PAIR_KEYS, Row, StudyResults
+from mococxr.pages.render import interval_bar
+from mococxr.results import CELL_KEYS, PAIR_KEYS, Row, StudyResults
 
 PROPER_NAMES = {"moco": "MoCo", "moco-cxr": "MoCo-CXR", "imagenet": "ImageNet", "medaug": "MedAug"}
 UNITS = {"image": "images", "study": "studies", "patient": "patients"}
 STATES = {"better": "gain", "worse": "loss", "no difference shown": "none"}
 """The verdict of `differences.csv` -> how it is drawn; all others are undefined."""
-SEEN = {
-    "TEST PATIENTS SEEN: ": "Test patients seen",
-    "TEST IMAGES SEEN: ": "Test images seen",
-    "TEST IMAGES MAY HAVE BEEN SEEN: ": "Test images may have been seen",
-}
-"""How a warning of `study` begins that must be known before any number, and the title that it gets."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """A head mode in words: its name, what is done in it, what its arms reach, and how it was trained."""
+    """A head mode in words: its name, what is done in it, what comes from an arm, and how it was trained.
+
+    Args:
+        whole: what comes from an arm in full; `short`: beside another arm in this mode.
+    """
 
     name: str
     explained: str
-    reaches: str
+    whole: str
+    short: str
     trained: str
 
 
@@ -37,19 +34,22 @@ MODES = {
     "linear": Mode(
         "Linear classifier",
         "a linear classifier learns on top of an encoder that stays as it is",
-        "a linear classifier on {arm} features reaches AUROC {} against {} from {against} features",
+        "a linear classifier on {} features",
+        "{} features",
         "a linear classifier was trained on the features of each encoder",
     ),
     "finetune": Mode(
         "Fine-tuning",
         "fine-tuning changes the encoder too",
-        "fine-tuning from {arm} weights reaches AUROC {} against {} from {against} weights",
+        "fine-tuning from {} weights",
+        "{} weights",
         "each encoder was fine-tuned",
     ),
     "lpft": Mode(
         "Linear probe, then fine-tuning",
         "fine-tuning starts from the head of a linear probe and changes the encoder too",
-        "a linear probe followed by fine-tuning from {arm} weights reaches AUROC {} against {} from {against} weights",
+        "a linear probe followed by fine-tuning from {} weights",
+        "{} weights",
         "each encoder was fine-tuned from the head of a linear probe",
     ),
 }
@@ -81,9 +81,17 @@ class Verdict:
 
 def arm_label(study: StudyResults, arm: str) -> str:
     """An arm's name as it is spelt in print (`moco` -> `MoCo`), unless that would make two arms one."""
-    proper = PROPER_NAMES.get(arm.lower(), arm)
-    same = [other for other in study.values("arm") if PROPER_NAMES.get(other.lower(), other) == proper]
+    proper = _proper(arm)
+    same = [other for other in study.values("arm") if _proper(other) == proper]
     return proper if len(same) < 2 else arm  # arms `moco` and `MoCo` must stay apart
+
+
+def _proper(arm: str) -> str:
+    """`imagenet@288` -> `ImageNet 288 px`."""
+    name, at, size = arm.partition("@")
+    if at and size.isdigit() and name.lower() in PROPER_NAMES:
+        return f"{PROPER_NAMES[name.lower()]} {size} px"
+    return PROPER_NAMES.get(arm.lower(), arm)
 
 
 def pair_label(study: StudyResults, row: Row, against: str = " / ") -> str:
@@ -144,39 +152,64 @@ def subtitle(study: StudyResults) -> str:
     return text
 
 
-def headline_row(study: StudyResults, target: str, table: str = "differences") -> Row | None:
-    """The row of a table of comparisons that the target's verdict is about; None where nothing is compared.
+def headline_rows(study: StudyResults, target: str) -> list[Row]:
+    """The comparisons that the target's verdict is about, of one arm: with the baseline, then with the reference.
 
-    That is the primary comparison, or the one nearest to it: same mode, same arm, its fraction or the smallest.
+    The first is the primary one, or the nearest to it: same mode, same arm, its fraction or the smallest. None where
+    nothing is compared.
     """
-    rows = study.rows("differences", target=target)
-    if not rows:
-        return None
-    primary = study.facts["primary"]
+    rows, primary = study.rows("differences", target=target), study.facts["primary"]
 
-    def distance(row: Row) -> tuple[bool, bool, bool, float]:
-        names = ("mode", "arm", "fraction")
-        # Tuples compare from the left: mode, arm, fraction, then the smallest.
+    def distance(row: Row) -> tuple[bool, bool, bool, bool, float]:
+        names = ("mode", "arm", "against", "fraction")
+        # Tuples compare from the left: mode, arm, baseline, fraction, then the smallest.
         return (*(row[name] != primary[name] for name in names), row["fraction"])
 
-    row = min(rows, key=distance)
+    if not rows:
+        return []
+    first = min(rows, key=distance)
+    cell = {name: first[name] for name in CELL_KEYS}
+    return [first, *(row for row in study.rows("differences", **cell) if row != first)]
+
+
+def headline_row(study: StudyResults, target: str, table: str = "differences") -> Row | None:
+    """The row of a table of comparisons that is about the first of `headline_rows`."""
+    rows = headline_rows(study, target)
+    return of_row(study, rows[0], table) if rows else None
+
+
+def of_row(study: StudyResults, row: Row, table: str) -> Row | None:
+    """The row of another table about the same comparison."""
     return next(iter(study.rows(table, **{name: row[name] for name in PAIR_KEYS})), None)
 
 
 def headline_cells(study: StudyResults, table: str, target: str) -> list[Row]:
-    """Rows of the cells that the target's verdict compares: the arm and its reference, at one mode and fraction."""
-    row = headline_row(study, target)
-    if row is None:
+    """Rows of the cells that the target's verdict compares: the arm, the baseline and the reference."""
+    rows = headline_rows(study, target)
+    if not rows:
         return study.rows(table, target=target)
-    key = {name: row[name] for name in ("mode", "target", "fraction")}
-    return [cell for arm in (row["arm"], row["against"]) for cell in study.rows(table, arm=arm, **key)]
+    key = {name: rows[0][name] for name in ("target", "fraction")}
+    sides = [(rows[0]["arm"], rows[0]["mode"]), *((row["against"], row["against_mode"]) for row in rows)]
+    return [cell for arm, mode in sides for cell in study.rows(table, arm=arm, mode=mode, **key)]
+
+
+def sides(study: StudyResults, row: Row) -> dict[str, Row]:
+    """Arm -> its row of `cells.csv`, for the two that a comparison is of; empty where there is none."""
+    modes = {row["arm"]: row["mode"], row["against"]: row["against_mode"]}
+    return {arm: study.cell(arm, mode, row["target"], row["fraction"]) or {} for arm, mode in modes.items()}
+
+
+def baseline_of(study: StudyResults) -> str | None:
+    """The arm that every other is compared with first."""
+    arm: str | None = study.facts["baseline"]["arm"]
+    return arm
 
 
 def primary_words(study: StudyResults) -> str:
-    """The primary comparison: `Pneumonia, linear, MoCo, 1 % of the labels`."""
+    """The primary comparison: `Pneumonia, linear, MoCo against ImageNet, 1 % of the labels`."""
     primary = study.facts["primary"]
-    arm = arm_label(study, primary["arm"])
-    return f"{primary['target']}, {primary['mode']}, {arm}, {fmt.percent(primary['fraction'])} of the labels"
+    arms = pair_label(study, primary, " against ")
+    return f"{primary['target']}, {primary['mode']}, {arms}, {fmt.percent(primary['fraction'])} of the labels"
 
 
 def why_exploratory(study: StudyResults) -> str:
@@ -196,13 +229,29 @@ def verdicts(study: StudyResults) -> list[Verdict]:
 
 def _verdict(study: StudyResults, target: str) -> Verdict:
     primary = bool(study.facts["primary"]) and study.facts["primary"]["target"] == target
-    row = headline_row(study, target)
-    if row is None:
+    rows = headline_rows(study, target)
+    if not rows:
         return Verdict(target, primary, "undefined", "Nothing compared", _alone(study, target), [])
-    word = row["verdict"]
+    row, word = rows[0], rows[0]["verdict"]
     # No interval is shown where nothing may be concluded.
     over, missing = _over(study, row) if word in STATES else ([], "")
+    sentence = f"{_opening(study, row)}{_finding(study, row)}"
+    for other in rows[1:]:  # the baseline comes first, whatever an arm gains over another
+        name, cell = arm_label(study, other["against"]), sides(study, other)[other["against"]]
+        sentence += f" Against {name} ({fmt.number(cell.get('auroc'))}){_finding(study, other)}"
+        if other["verdict"] in STATES:
+            last = _over(study, other)[0][-1]
+            over = [*over, replace(last, label=f"Against {name}, {last.label.lower()}")]
+    chip = _chip(study, row, primary, missing)
+    return Verdict(target, primary, STATES.get(word, "undefined"), chip, sentence, over, missing)
+
+
+def _chip(study: StudyResults, row: Row, primary: bool, missing: str) -> str:
+    """The verdict in a few words, with the baseline's name and what it does not hold over."""
+    word = row["verdict"]
     chip = word.capitalize()
+    if row["against"] == baseline_of(study) and word in STATES:
+        chip += f" {'than' if word != 'no difference shown' else 'against'} {arm_label(study, row['against'])}"
     if word in ("better", "worse"):
         if not primary and row["p_holm"] is not None and row["p_holm"] >= 0.05:
             count = sum(other["p_holm"] is not None for other in study.differences)
@@ -210,17 +259,16 @@ def _verdict(study: StudyResults, target: str) -> Verdict:
             chip += (
                 f", exploratory: {why}" if (why := why_exploratory(study)) else f", not after adjusting for {others}"
             )
-        elif len(over) == 1:
+        elif row["low_total"] is None:
             chip += ", over test patients only"
         elif missing and study.facts["arms"][row["arm"]]["kind"] == "run":
             chip += ", for this one pretraining" if "Other pretraining" in missing else ", for these two pretrainings"
-    sentence = f"{_opening(study, row)}{_finding(study, row)}"
-    return Verdict(target, primary, STATES.get(word, "undefined"), chip, sentence, over, missing)
+    return chip
 
 
 def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
     """The intervals of a difference, by what they are over, and what is in none of them."""
-    variance = headline_row(study, row["target"], "variance") or {}
+    variance = of_row(study, row, "variance") or {}
     draws, runs = (variance.get(f"count_{name}") or 1 for name in ("draws", "runs"))
     sources = ["test patients", *["label subsets"] * (draws > 1), *["pretraining runs"] * (runs > 1)]
     intervals = [("Over other test patients", "low", "high")]
@@ -239,19 +287,23 @@ def _over(study: StudyResults, row: Row) -> tuple[list[Over], str]:
 
 
 def _opening(study: StudyResults, row: Row) -> str:
-    arms = {name: arm_label(study, row[name]) for name in ("arm", "against")}
-    cells = [study.cell(row[name], row["mode"], row["target"], row["fraction"]) for name in arms]
-    values = (fmt.number(cell["auroc"] if cell else None) for cell in cells)
-    reached = MODES[row["mode"]].reaches.format(*values, **arms)
-    return f"With {labels_used(study, row['target'], row['fraction'], row['mode'])}, {reached}"
+    arm, against = (arm_label(study, row[name]) for name in ("arm", "against"))
+    first, second = (fmt.number(cell.get("auroc")) for cell in sides(study, row).values())
+    alike = row["mode"] == row["against_mode"]
+    other = MODES[row["against_mode"]].short if alike else MODES[row["against_mode"]].whole
+    mark = " (the baseline)" if row["against"] == baseline_of(study) else ""
+    used = labels_used(study, row["target"], row["fraction"], row["mode"])
+    return (
+        f"With {used}, {MODES[row['mode']].whole.format(arm)} reaches AUROC {first} against {second} from "
+        f"{other.format(against)}{mark}"
+    )
 
 
 def _finding(study: StudyResults, row: Row) -> str:
     """The end of the sentence."""
     if row["difference"] is None:
-        key = (row["mode"], row["target"], row["fraction"])
-        undefined = [arm for arm in (row["arm"], row["against"]) if study.cell(arm, *key)["auroc"] is None]  # type: ignore[index]
-        reasons = dict.fromkeys(study.reason(arm, *key) for arm in undefined)
+        undefined = [cell for cell in sides(study, row).values() if cell["auroc"] is None]
+        reasons = dict.fromkeys(study.reason(*(cell[name] for name in CELL_KEYS)) for cell in undefined)
         return f": the comparison is undefined ({'; '.join(reasons)})."
     if row["verdict"] == "too few":
         return f": {fmt.signed(row['difference'])}. {fmt.first_upper(str(row['reason']).rstrip('.'))}."
@@ -282,19 +334,27 @@ def _alone(study: StudyResults, target: str) -> str:
     )
 
 
+def mode_label(row: Row) -> str:
+    """How the arm's head was trained, and that of the other where it was in another way."""
+    name, other = MODES[row["mode"]].name, MODES[row["against_mode"]].name
+    return name if name == other else f"{name} against {other.lower()}"
+
+
 def differences(study: StudyResults, target: str) -> dict[str, Any] | None:
     """The paper's table of one target: a row for each comparison of two arms, a column for each fraction."""
     ends = [abs(row[end]) for row in study.differences for end in ("low", "high") if row[end] is not None]
     reach = 1.05 * max([*ends, 0.01])  # one scale for every table, 5 % longer than the longest interval
     fractions = study.fractions(target)
-    pairs = dict.fromkeys((row["mode"], row["arm"], row["against"]) for row in study.rows("differences", target=target))
+    pairs: dict[tuple[str, ...], Row] = {}
+    for row in study.rows("differences", target=target):
+        pairs.setdefault(tuple(row[name] for name in ("mode", "arm", "against")), row)
     rows = [
         {
-            "mode": MODES[mode].name,
-            "arms": pair_label(study, {"arm": arm, "against": against}),
+            "mode": mode_label(row),
+            "arms": pair_label(study, row),
             "cells": [_difference(study, study.difference(arm, against, mode, target, f), reach) for f in fractions],
         }
-        for mode, arm, against in pairs
+        for (mode, arm, against), row in pairs.items()
     ]
     heads = [fmt.percent(fraction) for fraction in fractions]
     return {"target": target, "fractions": heads, "rows": rows, "reach": fmt.number(reach, 2)} if rows else None
@@ -304,10 +364,13 @@ def _difference(study: StudyResults, row: Row | None, reach: float) -> dict[str,
     """`0.967 / 0.893`, `+0.074`, `(+0.050 to +0.098)`, `better`; `reason` where something is undefined."""
     if row is None:
         return {"pair": fmt.DASH, "parts": [fmt.DASH], "bar": None, "reason": ""}
-    key = (row["mode"], row["target"], row["fraction"])
-    areas = {row[name]: (study.cell(row[name], *key) or {}).get("auroc") for name in ("arm", "against")}
-    reasons = [f"{arm_label(study, arm)}: {study.reason(arm, *key)}" for arm, area in areas.items() if area is None]
-    pair = " / ".join(fmt.number(area) for area in areas.values())
+    cells = sides(study, row)
+    reasons = [
+        f"{arm_label(study, arm)}: {study.reason(*(cell[name] for name in CELL_KEYS))}"
+        for arm, cell in cells.items()
+        if cell and cell["auroc"] is None
+    ]
+    pair = " / ".join(fmt.number(cell.get("auroc")) for cell in cells.values())
     if row["difference"] is None:
         return {"pair": pair, "parts": [pair, fmt.UNDEFINED], "bar": None, "reason": "; ".join(reasons)}
     limits = fmt.between(row, "low", "high", fmt.signed)
@@ -325,68 +388,3 @@ def _difference(study: StudyResults, row: Row | None, reach: float) -> dict[str,
         "state": bar.state if bar else "none", "reason": "; ".join(filter(None, reasons)),
         "parts": [pair, difference, within, word],
     }  # fmt: skip
-
-
-def alerts(study: StudyResults) -> list[Alert]:
-    """What must be known before any number is read; empty when there is nothing to warn of."""
-    return list(_alerts(study))
-
-
-def _alerts(study: StudyResults) -> Iterator[Alert]:
-    if study.synthetic:
-        text = "Every image here was drawn by a program. This page demonstrates the method; it proves nothing."
-        yield Alert("Synthetic images", text)
-    if not study.patients_known:
-        yield Alert(
-            "Patients unknown",
-            "The images carry no patient identifiers, so images of one patient may be in both training and test, "
-            "scores may be too high, and intervals too narrow.",
-        )
-    yield from _leaks(study)
-    yield from _few(study)
-    if undefined := sum(row["auroc"] is None for row in study.cells):
-        yield Alert(
-            f"{undefined} of {len(study.cells)} cells {'is' if undefined == 1 else 'are'} undefined",
-            "The data do not define a number there; none was put in its place. The reasons are listed under Warnings.",
-        )
-
-
-def seen_splits(study: StudyResults, arm: str) -> list[str]:
-    """Which of validation and test the pretraining of an arm saw, where its images are those of this study.
-
-    Test patients of the training store count only where they are judged: not where another store is.
-    """
-    pretrained_on = study.facts["arms"][arm]["pretrained_on"]
-    # Names of splits of other stores mean other patients.
-    if pretrained_on is None or pretrained_on["source"] != study.facts["store"]["source"]:
-        return []
-    splits = pretrained_on["splits"]
-    names = splits if isinstance(splits, list) else str(splits).replace(",", "+").split("+")
-    tested = [] if study.external else [("test", "test")]
-    return [word for name, word in [("val", "validation"), *tested] if {name, "all"} & {*map(str.strip, names)}]
-
-
-def _leaks(study: StudyResults) -> Iterator[Alert]:
-    for text in study.facts["warnings"]:
-        for mark, title in SEEN.items():
-            if text.startswith(mark):  # studies/provenance.py writes these marks: the two must agree
-                yield Alert(title, text.removeprefix(mark))
-    for arm in study.values("arm"):
-        if seen := " and ".join(seen_splits(study, arm)):
-            yield Alert(
-                f"{arm_label(study, arm)}: pretraining saw {seen} patients",
-                f"The pretraining of this arm used images (not labels) of {seen} patients of this study. Its gain may "
-                "not carry over to patients that it never saw.",
-            )
-
-
-def _few(study: StudyResults) -> Iterator[Alert]:
-    for target in study.targets:
-        counts = {word: study.facts["targets"][target][f"test_{word}_patients"] for word in ("positive", "negative")}
-        few = [f"{count:,} {word}" for word, count in counts.items() if count < TOO_FEW]
-        if few:
-            yield Alert(
-                f"{target}: few test patients",
-                f"The test set holds {' and '.join(few)} patients for this target, fewer than {TOO_FEW}: the "
-                "numbers are rough whatever their interval says.",
-            )

@@ -11,8 +11,10 @@ from mococxr.pages.render import Table
 from mococxr.reporting.headline import (
     MODES,
     arm_label,
+    baseline_of,
     counted,
-    headline_row,
+    headline_cells,
+    headline_rows,
     interval_name,
     judged,
     primary_words,
@@ -47,6 +49,8 @@ GLOSSARY = (
     ("AUROC", "The chance that an image with the finding scores higher than one without it: 0.5 is chance level, 1 is "
      "perfect."),
     ("Arm", "One of the encoders that are compared. All arms get the same labels and the same test images."),
+    ("Baseline", "What there is without pretraining on X-rays, fixed before the study: ImageNet weights, fed up to 288 "
+     "pixels. Every arm is compared with it first."),
     ("Reference", "The arm that the others are compared with."),
     ("Encoder, features", "A network that turns an image into a list of numbers, its features."),
     ("Linear classifier", "The encoder stays as it is; only a weighted sum of its features is learned from labels."),
@@ -70,7 +74,8 @@ GLOSSARY = (
 def methods(study: StudyResults) -> str:
     """Data, split, encoders, training, statistics and software, from recorded facts only."""
     encoders = "; ".join(_encoder(study, arm) for arm in study.values("arm"))
-    parts = [*_data(study), f"The encoders compared were {encoders}.", *_training(study), *_statistics(study)]
+    parts = [*_data(study), f"The encoders compared were {encoders}.", *_baseline(study), *_training(study)]
+    parts += _statistics(study)
     return " ".join([*parts, f"Computed with mococxr {study.facts['version']}."])
 
 
@@ -123,8 +128,17 @@ def _encoder(study: StudyResults, arm: str) -> str:
     return f"{text})"
 
 
+def _baseline(study: StudyResults) -> list[str]:
+    arm = baseline_of(study)
+    if arm is None:
+        return []
+    head = ", with a linear classifier" if study.added and study.modes != ["linear"] else ""
+    text = f"{arm_label(study, arm)}, which never saw an X-ray, was the baseline, fixed in advance{head}"
+    return [f"{text}: every other encoder was compared with it first."]
+
+
 def _training(study: StudyResults) -> list[str]:
-    how = " and ".join(MODES[mode].trained for mode in study.values("mode"))
+    how = " and ".join(MODES[mode].trained for mode in study.modes)
     shares = fmt.join_words([fmt.percent(fraction) for fraction in sorted(study.values("fraction"))])
     # Draws differ by fraction: at 1 there is one.
     trials = study.frames["trials"].group_by("target", "fraction").n_unique()
@@ -188,13 +202,15 @@ def results(study: StudyResults) -> str:
     parts = []
     for verdict in verdicts(study):
         parts.append(f"{verdict.target}: {verdict.sentence}")
-        row = headline_row(study, verdict.target)
-        if row is None:
+        rows = headline_rows(study, verdict.target)
+        if not rows:
             continue
-        parts += _areas(study, row)
-        if row["p"] is not None:
-            parts.append(_tested(study, row))
-        parts += _further(study, row)
+        parts += _areas(study, verdict.target)
+        for row in rows:
+            if row["p"] is not None:
+                against = f"Against {arm_label(study, row['against'])}: " if len(rows) > 1 else ""
+                parts.append(against + _tested(study, row))
+        parts += _further(study, rows[0])
     for target in study.targets:
         positive, negative = (study.facts["targets"][target][f"test_{word}s"] for word in ("positive", "negative"))
         parts.append(f"Test images of {target}: {positive:,} positive, {negative:,} negative.")
@@ -204,13 +220,12 @@ def results(study: StudyResults) -> str:
     return " ".join(parts)
 
 
-def _areas(study: StudyResults, row: Row) -> list[str]:
-    """The AUROC of both arms with their intervals."""
-    cells = [study.cell(row[side], row["mode"], row["target"], row["fraction"]) for side in ("arm", "against")]
+def _areas(study: StudyResults, target: str) -> list[str]:
+    """The AUROC of the arms that the verdict compares, with their intervals."""
     texts = [
         f"{arm_label(study, cell['arm'])} {fmt.interval(cell, 'auroc')}"
-        for cell in cells
-        if cell and cell["low"] is not None
+        for cell in headline_cells(study, "cells", target)
+        if cell["low"] is not None
     ]
     return [f"AUROC with {interval_name(study)}: {', '.join(texts)}."] if texts else []
 
@@ -247,8 +262,7 @@ def _further(study: StudyResults, row: Row) -> list[str]:
             difference = fmt.signed(variance["difference"])
             parts.append(f"Over patients, label subsets and runs together ({used}): {difference} ({over}).")
     parts += [saved_words(study, saved) for saved in study.rows("labels_saved", **pair) if saved["words"]]
-    both = [cell, cell | {"arm": row["against"]}]
-    for point in [point for keys in both for point in study.rows("calibration", **keys)]:
+    for point in headline_cells(study, "calibration", row["target"]):
         texts = [f"Brier score {fmt.interval(point, 'brier')}"] if point["brier"] is not None else []
         if point["sensitivity"] is not None and point["specificity"] is not None:
             rates = (

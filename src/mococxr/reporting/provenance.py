@@ -7,7 +7,8 @@ from typing import Any
 
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Column, Table, tabulate
-from mococxr.reporting.headline import arm_label, judged, seen_splits, subtitle
+from mococxr.reporting.alerts import seen_splits
+from mococxr.reporting.headline import arm_label, judged, subtitle
 from mococxr.results import Row, StudyResults
 
 HEALTH = {
@@ -71,9 +72,15 @@ def _last(health: Row, measure: str, digits: int) -> str:
 
 def arms(study: StudyResults) -> Table:
     """What each encoder is, what it was trained on, what an image costs."""
-    facts, reference = study.facts["arms"], study.facts["reference"]
+    facts = study.facts["arms"]
+    marks = {"baseline": study.facts["baseline"]["arm"], "reference": study.facts["reference"]}
+
+    def named(arm: str) -> str:
+        words = [word for word, marked in marks.items() if arm == marked]
+        return arm_label(study, arm) + (f" ({', '.join(words)})" if words else "")
+
     columns: dict[str, Column] = {
-        "Arm": lambda arm: arm_label(study, arm) + (" (reference)" if arm == reference else ""),
+        "Arm": named,
         "Encoder": lambda arm: _encoder(facts[arm]),
         "Trained on": lambda arm: _trained_on(study, arm),
         "Inference time per image": lambda arm: _cost(facts[arm]),

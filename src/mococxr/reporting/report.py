@@ -47,6 +47,7 @@ def write_report(folder: Path) -> Path:
 def _values(study: StudyResults) -> dict[str, Any]:
     """What the template shows, but for figures; it asks `rows`, `provenance` and `manuscript` for the tables."""
     from mococxr.reporting import headline, manuscript, provenance, rows
+    from mococxr.reporting.alerts import alerts
     from mococxr.reporting.calibration import calibration
 
     verdicts = headline.verdicts(study)
@@ -66,13 +67,14 @@ def _values(study: StudyResults) -> dict[str, Any]:
         "heading": heading,
         "eyebrow": "MoCo-CXR · label-efficiency study",
         "lead": headline.subtitle(study),
-        "alerts": headline.alerts(study),
+        "alerts": alerts(study),
         "verdicts": verdicts,
         "reach": 1.05 * max([*ends, 0.01]),  # one scale for all verdicts; 0.01 where all ends are 0
         "arms": labels,
         "planned": [f"{target}: {plan['words']}" for target, plan in study.facts["planning"].items()],
         "facts": [
             ("Arms", ", ".join(labels)),
+            ("Baseline", _baseline(study)),
             ("Share of the labels", ", ".join(map(fmt.percent, sorted(study.values("fraction"))))),
             ("Test set", headline.judged(study) + source),
             ("Made", fmt.time(study.facts["created"])),
@@ -81,12 +83,25 @@ def _values(study: StudyResults) -> dict[str, Any]:
     }
 
 
+def _baseline(study: StudyResults) -> str:
+    from mococxr.reporting.headline import arm_label, baseline_of
+
+    arm = baseline_of(study)
+    return f"none: {study.facts['baseline']['reason']}" if arm is None else arm_label(study, arm)
+
+
 def _sentences(study: StudyResults) -> dict[str, str]:
     """What was done, for someone who meets such a page for the first time, and how figures and tables are read."""
-    from mococxr.reporting.headline import MODES, arm_label, interval_name
+    from mococxr.reporting.headline import MODES, arm_label, baseline_of, interval_name
 
-    reference = study.facts["reference"]
+    reference, baseline = study.facts["reference"], baseline_of(study)
     compared = f" The reference: {arm_label(study, reference)}." if reference else ""
+    if baseline:
+        compared = (
+            f" Every arm is compared first with the baseline, fixed in advance: {arm_label(study, baseline)}, whose weights "
+            "never saw an X-ray"
+            + (f"; then with the reference, {arm_label(study, reference)}." if reference != baseline else ".")
+        )
     how = "; ".join(MODES[mode].explained for mode in study.values("mode"))
     cases = "patients" if study.patients_known else "images (patients are unknown)"
     level = interval_name(study)
@@ -102,7 +117,7 @@ def _sentences(study: StudyResults) -> dict[str, str]:
             "subsets. The axis of labels is logarithmic; the panels of one target share their scale."
         ),
         "difference_note": (
-            f"Each cell: AUROC of the arm / of the reference, then the difference and its {level} over test "
+            f"Each cell: AUROC of the one arm / of the other, then the difference and its {level} over test "
             f"{cases}. Better and worse: the interval over all that was repeated (label subsets and pretraining runs too) "
             "leaves out 0."
         ),

@@ -39,7 +39,8 @@ def of_pair(study: StudyResults) -> Columns:
     """The first columns of a table of comparisons."""
     return {
         "Target, mode": lambda row: (
-            f"{row['target']}, {row['mode']}" + (f" / {row['against_mode']}" if "against_mode" in row else "")
+            f"{row['target']}, {row['mode']}"
+            + (f" / {row['against_mode']}" if row["against_mode"] != row["mode"] else "")
         ),
         "Arms": lambda row: pair_label(study, row),
         "Labels": ("fraction", fmt.percent),
@@ -195,9 +196,16 @@ def comparisons(study: StudyResults, table: str) -> Table:
 def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
     """How many comparisons there are of each verdict, and how their number is taken into account."""
     rows = [*study.differences, *study.rows("across_modes")]
-    words = [row["verdict"] for row in study.differences]
+    words = {against: list[str]() for against in dict.fromkeys(row["against"] for row in study.differences)}
+    for row in study.differences:
+        words[row["against"]].append(row["verdict"])
     order = ("better", "worse", "no difference shown", "too few", "undefined")
-    counts = [f"{words.count(word)} {word}" for word in order if word in words]
+    # Apart: better than the reference is not yet better than the baseline.
+    counts = [
+        (f"against {arm_label(study, against)} " if len(words) > 1 else "")
+        + ", ".join(f"{of_one.count(word)} {word}" for word in order if word in of_one)
+        for against, of_one in words.items()
+    ]
     lines = [study.facts["tests"]["words"]]
     if any(row["p_holm"] is not None for row in rows):
         lines.append(
@@ -214,8 +222,9 @@ def comparison_lines(study: StudyResults) -> tuple[str, list[str]]:
         for margin in sorted({row["margin"] for row in rows if row["margin"] is not None})
     ]
     few = [row["reason"] or row["words"] for row in study.differences if row["verdict"] == "too few"]
-    lines += [f"Too little data in {few.count(why)} of {len(words)}: {why}" for why in dict.fromkeys(few)]
-    summary = f"{len(words)} comparisons: {', '.join(counts)}"
+    number = len(study.differences)
+    lines += [f"Too little data in {few.count(why)} of {number}: {why}" for why in dict.fromkeys(few)]
+    summary = f"{number} comparisons: {'; '.join(counts)}"
     # Verdicts are by unadjusted intervals.
     sure = [row["p_holm"] for row in study.differences if row["verdict"] in ("better", "worse")]
     if sure and None not in sure:

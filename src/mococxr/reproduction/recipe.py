@@ -32,6 +32,7 @@ DEFAULT_LR = 1e-4
 LEARNING_RATES = (1e-2, 1e-3, DEFAULT_LR, 1e-5)
 """Learning rates of pretraining that the paper compares: ResNet-18, linear, Shenzhen, all labels."""
 STUDY: dict[str, Any] = {
+    "baseline": False,  # the paper compares with ImageNet at the size of the run
     "mode": MODES,
     "linear_solver": "gradient",  # the paper's epochs, batch norm in train mode
     "standardize": "labelled",  # of a solved head, which is a variant: labels are all that it is given

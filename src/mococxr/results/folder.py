@@ -138,6 +138,16 @@ class StudyResults:
         # Sort is stable: the others keep their order.
         return sorted(self.values("target"), key=lambda target: target != primary)
 
+    @property
+    def added(self) -> str | None:
+        """The baseline, where the study added it to the arms that were given."""
+        return self.facts["baseline"]["arm"] if self.facts["baseline"]["added"] else None
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes of the arms that were given."""
+        return list(dict.fromkeys(row["mode"] for row in self.cells if row["arm"] != self.added))
+
     def fractions(self, target: str) -> list[float]:
         """Label fractions of one target, ascending."""
         return sorted({row["fraction"] for row in self.rows("cells", target=target)})

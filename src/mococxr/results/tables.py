@@ -52,13 +52,14 @@ _CONDITION = _columns(pl.String, True, mode="how the head is trained", target="l
     pl.Float64, True, fraction="share of the labelled training patients"
 )
 _CELL = _ARM | _CONDITION  # the order here is that of the columns in the file
-_PAIR = _ARM | _columns(pl.String, True, against="reference arm") | _CONDITION
+_PAIR = _ARM | _columns(pl.String, True, against="arm that it is compared with: baseline or reference") | _CONDITION
+_AGAINST_MODE = _columns(pl.String, True, against_mode="how the head of that arm is trained")
 CELL_KEYS, PAIR_KEYS = tuple(_CELL), tuple(_PAIR)
 _REASON = _text(reason="why a number of the row is blank")
 _DIFFERENCE = (
     _PAIR
     | _number(
-        difference="AUROC of the arm less that of the reference",
+        difference="AUROC of the arm less that of the other",
         low="lower limit over test patients",
         high="upper limit over test patients",
         p="over test patients, belongs to low and high; blank with fewer than 10 patients of a class",
@@ -91,6 +92,7 @@ _DIFFERENCE = (
         verdict="better, worse, no difference shown, too few, undefined",
         words="the verdict in a sentence",
     )
+    | _AGAINST_MODE
 )
 
 TABLES: Mapping[str, Columns] = {
@@ -152,11 +154,11 @@ TABLES: Mapping[str, Columns] = {
         | _text(warning="why low and high may be off")
     ),
     "differences": _DIFFERENCE,
-    "across_modes": _DIFFERENCE | _columns(pl.String, True, against_mode="how the reference's head is trained"),
+    "across_modes": _DIFFERENCE,
     "variance": (
         _PAIR
         | _number(
-            difference="AUROC of the arm less that of the reference",
+            difference="AUROC of the arm less that of the other",
             patients="variance of one trial's difference over test patients",
             draws="over draws of labels; blank with one",
             runs="over pretraining runs; blank with one",
@@ -170,12 +172,13 @@ TABLES: Mapping[str, Columns] = {
         | _count(count_draws="draws of labels", count_runs="pretraining runs")
         | _text(words="what the interval leaves out")
         | _REASON
+        | _AGAINST_MODE
     ),
     "labels_saved": (
         _PAIR
         | _number(train_images="labelled images of the arm")
         | _text(
-            reference_images="images with which the reference reaches the same: a number, at most N or more than N",
+            reference_images="images with which the other reaches the same: a number, at most N or more than N",
             low="lower limit of the same",
             high="upper limit of the same",
         )
@@ -186,6 +189,7 @@ TABLES: Mapping[str, Columns] = {
         )
         | _text(words="the saving in a sentence")
         | _REASON
+        | _AGAINST_MODE
     ),
     "calibration": (
         _CELL
@@ -233,14 +237,15 @@ TABLES: Mapping[str, Columns] = {
         _PAIR
         | _columns(pl.String, True, rate="sensitivity or specificity, each arm at its own threshold")
         | _number(
-            difference="rate of the arm less that of the reference",
+            difference="rate of the arm less that of the other",
             low="its lower limit over test patients",
             high="its upper limit",
             p="over test patients; blank with fewer than 10 patients of a class",
         )
-        | _count(only_arm="test units that the arm alone calls right", only_reference="the reference alone")
+        | _count(only_arm="test units that the arm alone calls right", only_reference="the other alone")
         | _text(method="how p, low and high were computed")
         | _REASON
+        | _AGAINST_MODE
     ),
     "reliability": (
         _CELL

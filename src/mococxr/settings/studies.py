@@ -47,6 +47,9 @@ class StudySettings(TrainingSettings, OnGpus):
         "How image scores of one study or patient are aggregated.", "max", source=PAPER
     )
     against: str | None = _design("Reference arm.", None, shown="the first arm")
+    baseline: bool = _design(
+        "Add the arm imagenet@288 (or the images' size), linear, and compare every arm with it first.", True
+    )
     replicates: int = _statistics("Bootstrap resamples of the test patients.", 2000, low=200)
     primary: str | None = _statistics(
         "The primary comparison, TARGET[:MODE][:FRACTION][:ARM], fixed in advance: tested first, the others behind it.",

@@ -89,6 +89,11 @@ def cell_names(key: Key) -> Record:
     return dict(zip(("arm", "mode", "target", "fraction"), key, strict=True))
 
 
+def pair_names(key: Key, other: Key) -> Record:
+    """The first columns of a row about one cell less another."""
+    return cell_names(key) | {"against": other[0], "against_mode": other[1]}
+
+
 def measure(out: Path, records: Sequence[Record], how: StudySettings) -> Measured:
     """Judge all finished trials of one target on the same resamples of its test patients.
 

@@ -20,7 +20,7 @@ from mococxr.metrics import (
     too_few,
 )
 from mococxr.results import Row as Record
-from mococxr.studies.cells import LEVEL, Key, Measured, cell_names
+from mococxr.studies.cells import LEVEL, Key, Measured, pair_names
 
 METHOD = "DeLong joined with MOVER over test patients, of the mean over draws"
 WANTED = 0.03
@@ -31,15 +31,9 @@ patients than that of classifiers that work, and the count is too low."""
 GUESSING = f"an AUROC of {NEAR_CHANCE:g}, and nearer to guessing the count would be too low"
 
 
-def difference_row(key: Key, reference: str, measured: Measured, against_mode: str | None = None) -> Record:
-    """A row of `differences.csv`: the arm of `key` less the reference arm in the same cell.
-
-    Args:
-        against_mode: a row of `across_modes.csv`: less the reference arm trained in this mode.
-    """
-    mode, target, fraction = key[1:]
-    other = (reference, against_mode or mode, target, fraction)
-    row = cell_names(key) | {"against": reference, "method": METHOD, "against_mode": other[1]}
+def difference_row(key: Key, other: Key, measured: Measured) -> Record:
+    """A row of `differences.csv` or `across_modes.csv`: one cell less another of the same target and fraction."""
+    row = pair_names(key, other) | {"method": METHOD}
     try:
         row.update(_by_bootstrap(measured, key, other))
     except UndefinedError as error:
@@ -143,10 +137,9 @@ def _why_not(measured: Measured, cells: Sequence[Key], error: UndefinedError) ->
     return reasons[0] if reasons else str(error)
 
 
-def variance_row(key: Key, reference: str, measured: Measured) -> Record:
+def variance_row(key: Key, other: Key, measured: Measured) -> Record:
     """A row of `variance.csv`: where the variance of one trial's difference comes from."""
-    other = (reference, *key[1:])
-    row = cell_names(key) | {"against": reference}
+    row = pair_names(key, other)
     try:
         tested = _over_patients(measured, key, other)
         split = split_difference(measured.trials(key), measured.trials(other), LEVEL, tested.variance or 0.0)
@@ -164,14 +157,14 @@ def variance_row(key: Key, reference: str, measured: Measured) -> Record:
     return row | {"difference": split.value, "words": " ".join(split.words)}
 
 
-def saved_row(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
-    """A row of `labels_saved.csv`: the images that the reference needs to reach what the arm reaches with its own."""
-    row = cell_names(key) | {"against": reference}
+def saved_row(key: Key, other: Key, measured: Measured, fractions: Sequence[float]) -> Record:
+    """A row of `labels_saved.csv`: the images that the other arm needs to reach what the arm reaches with its own."""
+    row = pair_names(key, other)
     few = too_few(measured.labels, measured.patients, consequence="no saving of labels is computed")
-    curve = [(reference, key[1], key[2], fraction) for fraction in sorted(fractions)]
+    curve = [(*other[:3], fraction) for fraction in sorted(fractions)]
     curve = [cell for cell in curve if measured.members(cell)]  # a fraction without a number is no point of the curve
     if not measured.members(key) or few is not None or len(curve) < 2:
-        short = f"arm {reference} has {len(curve)} fraction with a number, and a curve needs two"
+        short = f"arm {other[0]} has {len(curve)} fraction with a number, and a curve needs two"
         return row | {"reason": measured.reason(key) if not measured.members(key) else few or short}
     images = _images(measured, key)
     points, replicates_FB = zip(*(measured.trials(cell).mean() for cell in curve), strict=True)
@@ -200,7 +193,7 @@ def _images(measured: Measured, key: Key) -> float:
     return float(np.mean([record["train_images"] + record["validation_images"] for record in records]))
 
 
-def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> Record:
+def planning(key: Key, other: Key, measured: Measured, fractions: Sequence[float]) -> Record:
     """How many test patients like these show a difference of 0.03, from the variance found in a cell that tells it.
 
     That is the cell of `key`, or the next larger of the `fractions` where both arms are away from guessing.
@@ -209,7 +202,7 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
     few = too_few(measured.labels, measured.patients, consequence="no number of patients is computed")
     if few is not None and measured.labels.size:  # without a trial the reason below says more
         return empty | {"words": few}
-    pair = _telling(key, reference, measured, fractions)
+    pair = _telling(key, other, measured, fractions)
     if pair is None:
         return empty | {"words": f"No number of patients: at no share of the labels do both arms reach {GUESSING}."}
     lost = [measured.reason(cell) for cell in pair if not measured.members(cell)]
@@ -228,11 +221,11 @@ def planning(key: Key, reference: str, measured: Measured, fractions: Sequence[f
     return empty | {"patients": plan["patients"], "words": " ".join(words)}
 
 
-def _telling(key: Key, reference: str, measured: Measured, fractions: Sequence[float]) -> tuple[Key, Key] | None:
+def _telling(key: Key, other: Key, measured: Measured, fractions: Sequence[float]) -> tuple[Key, Key] | None:
     """The cells of both arms to plan from; those of `key` where one of them has no number; None: all near guessing."""
     # With fewer labels arms are nearer to guessing.
     for fraction in sorted(share for share in fractions if share >= key[3]):
-        pair = (*key[:3], fraction), (reference, *key[1:3], fraction)
+        pair = (*key[:3], fraction), (*other[:3], fraction)
         if not all(measured.members(cell) for cell in pair):
             if fraction == key[3]:
                 return pair

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mococxr import console
 from mococxr.encoders import (
     BUILT_IN,
     EncoderSource,
@@ -30,6 +31,7 @@ from mococxr.heads.scaling import scaling_rows
 from mococxr.heads.targets import Target, read_target
 from mococxr.settings import StudySettings, nearest
 from mococxr.store import Store
+from mococxr.studies.baseline import MODE, NO_BASELINE, Baseline, find_baseline
 from mococxr.studies.feature_table import KIND, table_source
 from mococxr.studies.label_subsets import Draw, hash_of, make_draws, read_draws
 
@@ -83,11 +85,12 @@ class Design:
     Args:
         train: the images that train and validate.
         test: those that are scored; the same object where one store holds both.
-        arms, modes, targets, fractions: in the order given.
-        reference: the arm that the others are compared with.
+        arms, modes, targets, fractions: in the order given; an arm that the study adds is the last one.
+        reference: the arm that the others are compared with, behind the baseline where there is one.
         draws: the label subsets, the same for every arm and mode.
         draws_hash: of subsets that were given.
-        primary: `target, mode, fraction, arm` of the comparison that was named in advance, if one was.
+        baseline: the arm that is compared with first.
+        primary: `target, mode, fraction, arm, against` of the comparison that was named in advance, if one was.
     """
 
     train: TargetData
@@ -99,6 +102,7 @@ class Design:
     fractions: tuple[float, ...]
     draws: tuple[Draw, ...]
     draws_hash: str | None
+    baseline: Baseline = NO_BASELINE
     primary: dict[str, Any] | None = None
 
     @property
@@ -108,10 +112,42 @@ class Design:
             (Trial(_trial_id(draw, mode, arm.name, index), arm.name, run, index, mode, draw.target, draw.fraction,
                    draw.draw), draw)
             for draw in self.draws
-            for mode in self.modes
-            for arm in self.arms
+            for mode, arm in self.conditions
             for index, run in enumerate(arm.runs)
         ]  # fmt: skip
+
+    @property
+    def added(self) -> str | None:
+        """The arm that the study adds to those given."""
+        return self.baseline.arm if self.baseline.source else None
+
+    @property
+    def conditions(self) -> list[tuple[str, Arm]]:
+        """Mode and arm of all classifiers; an added baseline has one mode, whatever the others have."""
+        modes = dict.fromkeys((*self.modes, MODE) if self.added else self.modes)
+        return [(mode, arm) for mode in modes for arm in self.arms if mode in self._modes_of(arm.name)]
+
+    def _modes_of(self, arm: str) -> tuple[str, ...]:
+        return (MODE,) if arm == self.added else self.modes
+
+    def compared(self, arm: str, mode: str) -> list[tuple[str, str]]:
+        """Arm and mode of what an arm in a mode is compared with: the baseline, then the reference."""
+        if arm == self.baseline.arm:  # one row a pair: the other arm's has it
+            return []
+        others = [(self.baseline.arm, MODE if self.added else mode)] if self.baseline.arm else []
+        behind = self.reference not in (arm, self.baseline.arm)
+        return [*others, *([(self.reference, mode)] if behind else [])]
+
+    @property
+    def candidates(self) -> list[str]:
+        """The arms that a primary comparison may be of, the arm of the one by rule first."""
+        names = [arm.name for arm in self.arms if arm.name not in (self.reference, self.against)]
+        return names if self.reference == self.against else [*names, self.reference]
+
+    @property
+    def against(self) -> str:
+        """The arm that a primary comparison is with."""
+        return self.baseline.arm or self.reference
 
     @property
     def sources(self) -> dict[tuple[str, int], EncoderSource]:
@@ -130,10 +166,13 @@ def read_design(settings: StudySettings) -> Design:
     test_store = store if settings.test_on is None else Store.open(settings.test_on)
     check_unit(test_store, settings.unit)
     arms = read_arms(settings.arm, settings.encoder_options)
+    baseline = _baseline(settings, arms, min(opened.manifest["size"] for opened in (store, test_store)))
+    if baseline.arm and baseline.source:
+        arms.append(Arm(baseline.arm, (baseline.source,), (baseline.arm,)))
     names = [arm.name for arm in arms]
     if settings.against is not None and settings.against not in names:
         raise InputError(f"--against {settings.against!r} is not an arm.", f"The arms are {', '.join(names)}.")
-    train, test = _target_data(settings, store, test_store)
+    train, test = _target_data(settings, store, test_store, baseline.source is not None)
     targets = list(train.targets.values())
     given_hash = None
     if settings.draws_from is None:
@@ -143,7 +182,7 @@ def read_design(settings: StudySettings) -> Design:
         given_hash = hash_of(draws)  # given tables may change under the same path
     design = Design(
         train, test, tuple(arms), settings.against or names[0], settings.mode, settings.target, settings.fraction,
-        tuple(draws), given_hash,
+        tuple(draws), given_hash, baseline,
     )  # fmt: skip
     if settings.primary is not None:
         design = replace(design, primary=read_primary(settings.primary, design))
@@ -151,6 +190,16 @@ def read_design(settings: StudySettings) -> Design:
     if len(set(ids)) < len(ids):  # one would overwrite the other's predictions
         raise InputError("Two targets or arms have names too alike for file names.", "Rename one of them.")
     return design
+
+
+def _baseline(settings: StudySettings, arms: Sequence[Arm], largest: int) -> Baseline:
+    """The baseline, or why there is none; weights that are missing are said before anything is trained."""
+    if not settings.baseline:
+        return NO_BASELINE
+    baseline = find_baseline({arm.name: arm.sources for arm in arms}, settings.backbone, largest)
+    if baseline.reason:
+        console.warn(f"No baseline: {baseline.reason}.")
+    return baseline
 
 
 def read_primary(text: str, design: Design) -> dict[str, Any]:
@@ -163,7 +212,7 @@ def read_primary(text: str, design: Design) -> dict[str, Any]:
     if not targets:
         raise InputError(f"--primary {text}: no such target.", nearest(text.partition(":")[0], design.targets))
     target = max(targets, key=len)  # a target's own name may hold a colon: the longest that fits
-    arms = [arm.name for arm in design.arms if arm.name != design.reference]
+    arms = design.candidates
     if not arms:
         raise InputError(f"--primary {text}: there is one arm, and nothing is compared.", "Add --arm, or leave it out.")
     choices: dict[str, dict[str, Any]] = {
@@ -171,7 +220,7 @@ def read_primary(text: str, design: Design) -> dict[str, Any]:
         "fraction": {f"{fraction:g}": fraction for fraction in sorted(design.fractions)},
         "arm": {arm: arm for arm in arms},
     }
-    primary: dict[str, Any] = {"target": target}
+    primary: dict[str, Any] = {"target": target, "against": design.against}
     rest = text[len(target) + 1 :]
     for part in rest.split(":") if rest else []:
         names = (part, _plain(part))  # an arm may be called 007
@@ -192,8 +241,14 @@ def _plain(part: str) -> str:
         return part
 
 
-def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tuple[TargetData, TargetData]:
-    """The images that train and those that are scored; one object where one store holds both."""
+def _target_data(
+    settings: StudySettings, store: Store, test_store: Store, added: bool
+) -> tuple[TargetData, TargetData]:
+    """The images that train and those that are scored; one object where one store holds both.
+
+    Args:
+        added: whether the study adds a baseline, whose head is solved whatever the settings say of the others.
+    """
     if not settings.target:
         raise InputError("--target is missing.", "Name a label column, COLUMN=VALUE or COLUMN~FINDING.")
     for name in settings.target:
@@ -201,8 +256,8 @@ def _target_data(settings: StudySettings, store: Store, test_store: Store) -> tu
             raise InputError(f"--target {name} is given twice.", "Name each target once.")
     targets = _targets(store, settings)
     config = read_config(settings, "cpu")
-    solved = settings.standardize == "unlabelled" and any(MODES[mode].reads_features(config) for mode in settings.mode)
-    scaling = scaling_rows(store) if solved else np.empty(0, dtype=np.int64)
+    solved = added or any(MODES[mode].reads_features(config) for mode in settings.mode)
+    scaling = scaling_rows(store) if solved and settings.standardize == "unlabelled" else np.empty(0, dtype=np.int64)
     if test_store is store:
         rows = np.union1d(_rows(targets, "train", "val", "test"), scaling)
         return (both := TargetData(store, targets, rows, scaling)), both

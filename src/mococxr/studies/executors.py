@@ -85,7 +85,7 @@ class Local:
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
         """Do the trials and yield their records as they come; in several processes where they are slow."""
         context = self._context
-        by_gradient = any(MODES[trial.mode].by_gradient(context.config) for trial, _ in todo)
+        by_gradient = any(MODES[trial.mode].by_gradient(context.config_of(trial)) for trial, _ in todo)
         slow = by_gradient or context.config.C == "cv"
         if self._jobs == 1 or len(todo) == 1 or not slow:  # a solved head takes less time than a process to start
             # One thread a trial by gradient, so that its sums do not depend on --jobs.
@@ -190,7 +190,7 @@ class OnRay:
         cluster, shared = self._begin()
         tasks = []
         for trial, draw in todo:
-            by_gradient = MODES[trial.mode].by_gradient(self._context.config)
+            by_gradient = MODES[trial.mode].by_gradient(self._context.config_of(trial))
             # A solved head reads features, no images.
             gpus, device = (self._gpus, self._device) if by_gradient else (0.0, "cpu")
             tasks.append(Task(trial.id, _trial, (trial, draw, device), shared, gpus=gpus))

@@ -18,7 +18,7 @@ from mococxr.version import VERSION
 INPUTS = "inputs.json"
 WHERE = ("jobs", "executor", "gpus", "feature_cache", "feature_cache_size")
 """Settings of where trials run and features are kept: they change nothing that a study holds."""
-FREE = ("store", "out", "arm", "test_on", "draws_from", *WHERE)
+FREE = ("store", "out", "arm", "baseline", "test_on", "draws_from", *WHERE)
 """Settings that change no number: stores, arms and given draws are compared by their hashes."""
 MEASURING = (
     "replicates", "unit", "aggregate", "against", "primary", "margin", "sensitivity", "subgroup", "group_minimum"

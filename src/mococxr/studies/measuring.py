@@ -54,10 +54,11 @@ def measure_study(
         measured = measure(out, [record for record in records if record["target"] == target], how)
         lost = max(lost, _add_target(tables, out, target, measured, design, groups))
         # Without --primary by a rule: the comparison must not be chosen by its result.
-        primary = primary or _primary(tables["cells"], [arm.name for arm in design.arms], design.reference)
+        primary = primary or _primary(tables["cells"], design)
         if primary is not None:
             key = (primary["arm"], primary["mode"], target, primary["fraction"])
-            planned[target] = comparisons.planning(key, design.reference, measured, design.fractions)
+            other = (*design.compared(*key[:2])[0], *key[2:])  # the baseline, or else the reference
+            planned[target] = comparisons.planning(key, other, measured, design.fractions)
     gate = None
     if design.primary is not None:
         gate = next(row for row in tables["differences"] if design.primary.items() <= row.items())
@@ -79,9 +80,8 @@ def _add_target(
     units = of_units(
         {name: values for name, values in groups.items() if name != asked_column}, design.test.store, measured
     )
-    arms = [arm.name for arm in design.arms]
-    for mode, arm, fraction in product(design.modes, arms, sorted(design.fractions)):
-        key = (arm, mode, target, fraction)
+    for (mode, arm), fraction in product(design.conditions, sorted(design.fractions)):
+        key = (arm.name, mode, target, fraction)
         row, undefined = cell_row(key, measured)
         lost = max(lost, undefined)  # the same resamples in every cell: a sum would count them again
         tables["cells"].append(row)
@@ -94,16 +94,23 @@ def _add_target(
         groups_of, rates_of = subgroup_rows(key, measured, units, classifier)
         tables["subgroups"] += groups_of
         tables["subgroup_rates"] += rates_of
-        if arm != design.reference:
-            tables["differences"].append(comparisons.difference_row(key, design.reference, measured))
-            tables["variance"].append(comparisons.variance_row(key, design.reference, measured))
-            tables["labels_saved"].append(comparisons.saved_row(key, design.reference, measured, design.fractions))
-            if (other := ACROSS.get(mode)) in design.modes:
-                tables["across_modes"].append(comparisons.difference_row(key, design.reference, measured, other))
+        for other in _compared(design, key):
+            tables["differences"].append(comparisons.difference_row(key, other, measured))
+            tables["variance"].append(comparisons.variance_row(key, other, measured))
+            tables["labels_saved"].append(comparisons.saved_row(key, other, measured, design.fractions))
+        by_gradient = ACROSS.get(mode)
+        if by_gradient in design.modes and arm.name not in (design.reference, design.added):
+            other = (design.reference, by_gradient, target, fraction)
+            tables["across_modes"].append(comparisons.difference_row(key, other, measured))
     for key in classifiers:  # a second pass: both arms of a pair have their thresholds now
-        if key[0] != design.reference:
-            tables["threshold_differences"] += threshold_rows(key, design.reference, measured, classifiers)
+        for other in _compared(design, key):
+            tables["threshold_differences"] += threshold_rows(key, other, measured, classifiers)
     return lost
+
+
+def _compared(design: Design, key: Key) -> list[Key]:
+    """The cells that one is compared with: the baseline's, then the reference's."""
+    return [(arm, mode, *key[2:]) for arm, mode in design.compared(*key[:2])]
 
 
 GATED = (
@@ -128,16 +135,15 @@ def _tests(tables: dict[str, Rows], gated: bool) -> dict[str, Any]:
     return {**counts, "too_few": few, "words": words}
 
 
-def _primary(cells: Sequence[Record], arms: Sequence[str], reference: str) -> Record | None:
+def _primary(cells: Sequence[Record], design: Design) -> Record | None:
     """The comparison of the verdict, by rule: first target, mode and arm, and the smallest fraction with a number."""
-    others = [name for name in arms if name != reference]
-    if not cells or not others:
+    if not cells or not design.candidates:
         return None
-    first = {"target": cells[0]["target"], "mode": cells[0]["mode"], "arm": others[0]}
+    first = {"target": cells[0]["target"], "mode": cells[0]["mode"], "arm": design.candidates[0]}
     rows = [cell for cell in cells if first.items() <= cell.items()]
     fractions = [cell["fraction"] for cell in rows if cell.get("auroc") is not None]
     fraction = min(fractions or [cell["fraction"] for cell in rows])
-    return {"target": first["target"], "mode": first["mode"], "fraction": fraction, "arm": others[0]}
+    return first | {"fraction": fraction, "against": design.against}
 
 
 USUAL = ("sex", "age", "view", "device", "source", "hospital")

@@ -16,7 +16,7 @@ from mococxr.measure import operating
 from mococxr.measure.measures import columns
 from mococxr.measure.units import join_units, unit_numbers
 from mococxr.results import Row as Record
-from mococxr.studies.cells import LEVEL, Floats, Key, Measured, cell_names
+from mococxr.studies.cells import LEVEL, Floats, Key, Measured, cell_names, pair_names
 from mococxr.studies.trial import validation_path
 
 METHOD = "platt"
@@ -189,10 +189,10 @@ NAMES = {"image": ("path", "patient", "study"), "study": ("patient", "study"), "
 """Unit -> what names it."""
 
 
-def threshold_rows(key: Key, reference: str, measured: Measured, classifiers: Mapping[Key, Classifier]) -> list[Record]:
-    """Rows of `threshold_differences.csv`: the arm of `key` less the reference, each at its own threshold."""
-    a, b = classifiers[key], classifiers[reference, *key[1:]]
-    names = cell_names(key) | {"against": reference}
+def threshold_rows(key: Key, other: Key, measured: Measured, classifiers: Mapping[Key, Classifier]) -> list[Record]:
+    """Rows of `threshold_differences.csv`: the arm of `key` less that of `other`, each at its own threshold."""
+    a, b = classifiers[key], classifiers[other]
+    names = pair_names(key, other)
     if a.threshold is None or b.threshold is None or a.scores is None or b.scores is None:
         reason = "an arm has no threshold (calibration.csv says why)"
         return [names | {"rate": rate, "reason": reason} for rate in RATES[:2]]

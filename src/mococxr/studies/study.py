@@ -70,7 +70,7 @@ def _context(settings: StudySettings, design: Design) -> TrialContext:
     config = read_config(settings, pick_device("auto" if on_ray else settings.device).type)
     check_folder(settings.feature_cache)
     cache = FeatureCache(Path(settings.out) / "features", settings.feature_cache)
-    return TrialContext(Path(settings.out), design.train, design.test, design.sources, {}, cache, config)
+    return TrialContext(Path(settings.out), design.train, design.test, design.sources, {}, cache, config, design.added)
 
 
 def _train(
@@ -99,7 +99,9 @@ def _facts(
 ) -> dict[str, Any]:
     train, test = design.train, design.test
     shared, copied = provenance.compare_images(context.out, test.store, design.arms)
+    missing = settings.baseline and design.baseline.reason
     warnings = [
+        *([f"No baseline: {missing}."] if missing else []),
         *provenance.patient_warnings(test.store, design.arms),
         *copied,
         *provenance.encoder_warnings(train.store, test.store, design.arms),
@@ -116,6 +118,7 @@ def _facts(
         },
         "arms": {arm.name: provenance.arm_facts(train.store, arm, context.config.device) for arm in design.arms},
         "reference": design.reference,
+        "baseline": {"arm": design.baseline.arm, "added": design.added is not None, "reason": design.baseline.reason},
         "replicates": settings.replicates,
         "level": LEVEL,
         "unit": settings.unit,
@@ -134,7 +137,7 @@ def _facts(
 
 
 def summary(tables: Mapping[str, Sequence[Row]], primary: Row | None) -> str:
-    """A line for each target, mode and fraction, then the primary comparison in words.
+    """A line for each target, mode and fraction, then the primary comparison in words, with the baseline first.
 
     An asterisk marks an interval that leaves 0 out; there is none where patients are too few.
     """
@@ -143,14 +146,17 @@ def summary(tables: Mapping[str, Sequence[Row]], primary: Row | None) -> str:
         value = "undefined" if row.get("auroc") is None else f"{row['auroc']:.3f}"
         lines.setdefault(_condition(row), []).append(f"{row['arm']} {value}")
     for row in tables["differences"]:
-        lines[_condition(row)].append(f"{row['arm']} - {row['against']} {_difference(row)}")
+        other = row["against"] + (f" ({row['against_mode']})" if row["against_mode"] != row["mode"] else "")
+        lines[_condition(row)].append(f"{row['arm']} - {other} {_difference(row)}")
     table = [f"{t}  {m}  {100 * f:g} %  " + "  ".join(parts) for (t, m, f), parts in lines.items()]
     primary = primary or {"arm": None}
+    # The same arm against the reference stands behind it, never alone.
+    cell = {name: value for name, value in primary.items() if name != "against"}
     words = [
         f"{row['arm']} against {row['against']} ({row['target']}, {row['mode']}, {100 * row['fraction']:g} % of the "
         f"labels): {row['words']}"
         for row in tables["differences"]
-        if all(row[name] == value for name, value in primary.items())
+        if cell.items() <= row.items()
     ]
     legend = ["*: the interval leaves 0 out."] if any(line.endswith("*") for line in table) else []
     return "\n".join([*table, *legend, *words])

@@ -60,6 +60,7 @@ class TrialContext:
         features: the rows' features for each (arm, run index, sha256 of the store); empty where no head is solved.
         cache: where they are kept.
         config: how classifiers learn.
+        solved: an arm whose head is solved whatever `config` says: the baseline that the study adds.
     """
 
     out: Path
@@ -69,6 +70,12 @@ class TrialContext:
     features: dict[tuple[str, int, str], ReadFeatures]
     cache: FeatureCache
     config: TrainConfig
+    solved: str | None = None
+
+    def config_of(self, trial: Trial) -> TrainConfig:
+        """How the classifier of one trial learns."""
+        solver = "lbfgs" if trial.arm == self.solved else self.config.linear_solver
+        return dataclasses.replace(self.config, mode=trial.mode, linear_solver=solver)
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def feature_jobs(
     needed = [
         FeatureJob(trial.arm, trial.run_index, data.store.sha256, hashes[f"{trial.arm}/{trial.run_index}"])
         for trial, draw in todo
-        if MODES[trial.mode].reads_features(context.config) and not draw.undefined
+        if MODES[trial.mode].reads_features(context.config_of(trial)) and not draw.undefined
         for data in (context.train, context.test)
     ]
     return list(dict.fromkeys(needed))  # once where one store holds both, or modes share an encoder
@@ -222,7 +229,7 @@ def _predictions(data: TargetData, target: str, rows: Rows, scores: NDArray[np.f
 def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, Scores]:
     """The trained classifier, and what gives its scores of other images (asked for after all training)."""
     source = context.sources[trial.arm, trial.run_index]
-    config, size = dataclasses.replace(context.config, mode=trial.mode), source.spec.size  # size: side of a frame in px
+    config, size = context.config_of(trial), source.spec.size  # size: side of a frame in px
 
     def kept(data: TargetData) -> ReadFeatures:
         return context.features[trial.arm, trial.run_index, data.store.sha256]
