@@ -5,7 +5,8 @@
 The view everywhere: shorter side to 224, flip with chance one half, rotation up to 10 degrees, bilinear, a crop of
 224 x 224 anywhere along the longer side. All start from the decoded grey image in memory (array, PIL image or tensor)
 and end at 224 x 224 grey values, not normalised: that comes later, on the device, on any side. Processor time, one
-thread. Ours counts the random numbers and maps; the bare `cv2.warpAffine` has one fixed map.
+thread. Ours counts the random numbers and maps, and takes single samples (`--resampling bilinear`), as albumentations,
+kornia and the bare `cv2.warpAffine`, which has one fixed map; torchvision averages (docs/benchmarks.md, Views).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ratio import Row, alternate, main, processor_rate, row
 
 SIZE, BATCH = 224, 32
 IMAGE = cv2.resize(draw_synthetic(0, 0, size=390), (320, 390))
-RECIPE = Recipe(SIZE, flip=0.5, rotation=10.0, crop=(1.0, 1.0))
+RECIPE = Recipe(SIZE, flip=0.5, rotation=10.0, crop=(1.0, 1.0), resampling="bilinear")
 Work = Callable[[int], object]
 
 

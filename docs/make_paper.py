@@ -105,6 +105,7 @@ PRETRAINING: dict[str, Fact] = {
     ),
     "brightness": Fact("none", SAME),
     "contrast": Fact("none", SAME, "", "`pretrain --brightness --contrast`: SiAug's best pair of views has both"),
+    "resampling": Fact("not stated", "PIL's resize, which averages areas where it shrinks"),
     "mean": Fact("", "0.5020"),
     "std": Fact(
         "",

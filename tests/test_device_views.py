@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mococxr.augment import Recipe, draw_views, uniforms
+from mococxr.augment import Recipe, draw_views, matrix, shrinking, uniforms
 from mococxr.pretraining.dataset import SpacedShuffle, gather_images
 from mococxr.pretraining.loader import BatchLoader, pack
 from mococxr.store import Store
@@ -23,6 +23,8 @@ RECIPES = {
     "paper": Recipe(64, 0.5, 10.0, (1.0, 1.0)),
     "crops and turns": Recipe(48, 0.5, 45.0, (0.3, 1.0)),
     "grey levels": Recipe(64, 0.5, 10.0, (0.9, 1.0), brightness=0.4, contrast=0.4),
+    "all shrink": Recipe(44, 0.5, 10.0, (0.9, 1.0)),
+    "single samples": Recipe(44, 0.5, 10.0, (0.9, 1.0), resampling="bilinear"),
 }
 
 
@@ -40,6 +42,9 @@ def test_a_view_made_on_the_device_is_opencvs_to_a_stated_tolerance(name, study_
     draws = [uniforms(3, 1, range(len(images)), side) for side in (0, 1)]
     made = pack(sides, recipe, draws, pinned=False).to(torch.device("cpu"))
     assert made.dtype == torch.uint8
+    maps = matrix(recipe, np.array([image.shape for image in images]), draws[0])
+    shrinks = {"all shrink": {True}, "single samples": {False}}.get(name, {True, False})
+    assert set(shrinking(recipe, maps).tolist()) == shrinks
     assert made.shape == (2, len(images), 1, recipe.size, recipe.size)
     for side in (0, 1):
         expected = draw_views(sides[min(side, len(sides) - 1)], recipe, draws[side])

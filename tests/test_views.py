@@ -56,6 +56,39 @@ def test_one_resampling_is_the_slow_composition_within_two_grey_levels(height):
     assert pixels.std() > 40  # the images are no blank sheets
 
 
+def grainy(height: int) -> np.ndarray:
+    """An image with grain, as a sensor leaves it."""
+    pixels = image(height=height)
+    return np.clip(pixels + np.random.default_rng(0).normal(0, 25, pixels.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("height", "share"), [(115, 0.75), (135, 0.5), (153, 0.35)])  # 1.5, 1.75 and 2 times the view
+def test_means_over_areas_come_nearer_to_the_slow_views_the_more_a_view_shrinks(height, share):
+    bilinear = dataclasses.replace(WILD, crop=(0.9, 1), resampling="bilinear")
+    area = dataclasses.replace(bilinear, resampling="area")
+    for pixels, most in ((grainy(height), share), (image(height=height), 1.0)):
+        assert error(pixels, area) < most * error(pixels, bilinear)
+
+
+def test_a_view_that_shrinks_is_the_mean_of_four_views_and_one_that_does_not_is_a_bilinear_sample():
+    draws = uniforms(1, 2, range(6), 0)
+    large, small = image(height=120), image(height=80)  # 100 and 67 px wide: 1.56 and 1.04 times the view
+    area = Recipe(64, rotation=15)
+    plain = dataclasses.replace(area, resampling="bilinear")
+    np.testing.assert_array_equal(draw_views([small] * 6, area, draws), draw_views([small] * 6, plain, draws))
+    views = draw_views([large] * 6, area, draws)
+    assert (views != draw_views([large] * 6, plain, draws)).any()
+    for view, draw in zip(views, draws, strict=True):
+        mapping = matrix(area, large.shape, draw)
+        quarters = []
+        for x, y in ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)):
+            moved = mapping.copy()
+            moved[:, 2] += mapping[:, :2] @ (x, y)
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            quarters.append(cv2.warpAffine(large, moved, (64, 64), flags=flags).astype(float))
+        assert np.abs(view - np.mean(quarters, axis=0)).max() <= 1.0  # of OpenCV 4 a sample is on 1/32 of a pixel
+
+
 @pytest.mark.parametrize(("field", "value"), [("rotation", -15.0), ("flip", 0.0), ("crop", (0.6, 1.0))])
 def test_the_oracle_sees_a_wrong_sign_or_size(field, value):
     wrong = dataclasses.replace(WILD, **{field: value})
@@ -65,13 +98,12 @@ def test_the_oracle_sees_a_wrong_sign_or_size(field, value):
 
 
 def test_a_level_more_than_twice_as_large_aliases_and_its_half_does_not():
-    rng = np.random.default_rng(0)
-    grain = np.clip(image(height=460) + rng.normal(0, 25, (460, 383)), 0, 255).astype(np.uint8)
+    grain = grainy(460)
     assert error(grain, WILD, 3) > 3 * error(shrink(grain, 4), WILD, 3)
     bars = np.tile(np.uint8([255, 0, 0, 0, 255, 255]), (384, 64))  # at a sixth of the size all is grey
-    middle = np.full(DRAWS, 0.5)
-    assert np.abs(draw_view(bars, STILL, middle) - 127.5).mean() > 100
-    assert np.abs(draw_view(shrink(bars, 4), STILL, middle) - 127.5).mean() < 45
+    middle, single = np.full(DRAWS, 0.5), dataclasses.replace(STILL, resampling="bilinear")
+    assert np.abs(draw_view(bars, single, middle) - 127.5).mean() > 100
+    assert np.abs(draw_view(shrink(bars, 4), single, middle) - 127.5).mean() < 45
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.3, 0.999])

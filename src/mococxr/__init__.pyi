@@ -204,6 +204,7 @@ def pretrain(
     crop: Sequence[float] | None = None,
     brightness: float | None = None,
     contrast: float | None = None,
+    resampling: Literal["area", "bilinear"] | None = None,
     mean: float | None = None,
     std: float | None = None,
     features: Literal["last", "stages"] | None = None,
@@ -264,6 +265,8 @@ def pretrain(
             most 1; paper: 1 1; tuned: 0.9 1]
         brightness: Brightness jitter, relative. [between 0 and 1; default: 0]
         contrast: Contrast jitter, relative. [between 0 and 1; default: 0]
+        resampling: How views that shrink the image are cut: by means over areas, or by bilinear samples, in a
+            third of the time. [default: area]
         mean: Mean of the grey values (0 to 1), for normalisation. [between 0 and 1; paper: 0.502; tuned:
             0.449]
         std: Standard deviation of the grey values, for normalisation. [above 0; paper: 0.085585; tuned:

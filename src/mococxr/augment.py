@@ -1,8 +1,8 @@
 """Random views of an image: (image, seed, epoch, index, side) -> one view, by ONE affine resampling.
 
 Resize, crop, rotation and flip are one matrix, so that a pixel is interpolated once. The image comes from a stored
-level at most twice as large as the view, so that bilinear sampling does not alias (tests/test_views.py states the
-error against an antialiased two-step resize).
+level at most twice as large as the view. A view that shrinks it is drawn twice as fine, and each of its pixels is the mean
+of four: that is nearly the mean over the pixel's area (tests/test_views.py states the error against one).
 
 Every random number is a hash of (seed, epoch, index, side) and its place: a view is the same whichever worker,
 batch or order draws it, and drawing costs no generator state.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 
 DRAWS = 7
 """Random numbers a view takes: flip, angle, area, x, y, contrast, brightness."""
+
+SHRINKS = 4 / 3
+"""Pixels of the image on one of the view from which on four samples come nearer to the mean over the area than a bilinear
+sample, which by itself spreads over 1.4 pixels of the image."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: SplitMix64's step
 
@@ -38,6 +42,7 @@ class Recipe:
             view: shorter side to S, then a crop of S x S anywhere along the longer side.
         brightness: largest relative change of brightness either way, 0..1.
         contrast: largest relative change of contrast about the view's mean either way, 0..1.
+        resampling: area: means over areas where a view shrinks the image; bilinear: single samples everywhere.
     """
 
     size: int
@@ -46,6 +51,7 @@ class Recipe:
     crop: tuple[float, float] = (1.0, 1.0)
     brightness: float = 0.0
     contrast: float = 0.0
+    resampling: Literal["area", "bilinear"] = "area"
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Recipe:
@@ -112,6 +118,21 @@ def matrix(
     return maps
 
 
+def shrinking(recipe: Recipe, maps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the maps shrink so much that the pixels of the view are to be means over areas: (..., 2, 3) -> (...)."""
+    areas = np.abs(maps[..., 0, 0] * maps[..., 1, 1] - maps[..., 0, 1] * maps[..., 1, 0])
+    return np.asarray((areas > SHRINKS**2) & (recipe.resampling == "area"))
+
+
+def twice_as_fine(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same maps from a view of 2S x 2S, of which four pixels lie in one of S x S."""
+    fine = maps / 2
+    fine[..., 2] = (
+        maps[..., 2] - maps[..., :2].sum(axis=-1) / 4
+    )  # the first of two halves lies a quarter before the middle
+    return fine
+
+
 def tones(recipe: Recipe, draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What happens to the grey levels of B views: gain about a view's mean, and shift of all, each (B, 1).
 
@@ -158,8 +179,14 @@ def draw_views(
     views = np.empty((len(images), *size), dtype=np.uint8) if out is None else out
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # else OpenCV inverts the map; its border is black by default
     maps = matrix(recipe, np.array([image.shape for image in images]).reshape(-1, 2), draws)
-    for image, mapping, view in zip(images, maps, views, strict=True):
-        cv2.warpAffine(image, mapping, size, dst=view, flags=flags)
+    small, fine = shrinking(recipe, maps), twice_as_fine(maps)
+    double = np.empty((2 * recipe.size, 2 * recipe.size), dtype=np.uint8)
+    for i, (image, view) in enumerate(zip(images, views, strict=True)):
+        if small[i]:
+            cv2.warpAffine(image, fine[i], double.shape, dst=double, flags=flags)
+            cv2.resize(double, size, dst=view, interpolation=cv2.INTER_AREA)  # means of 2 x 2
+        else:
+            cv2.warpAffine(image, maps[i], size, dst=view, flags=flags)
     if recipe.brightness or recipe.contrast:
         # 256 levels, not S x S pixels, are worked out
         for view, levels in zip(views, _levels(recipe, views, draws), strict=True):

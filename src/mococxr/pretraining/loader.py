@@ -22,9 +22,10 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mococxr.augment import Recipe, draw_views, matrix, tones, uniforms
+from mococxr.augment import Recipe, draw_views, matrix, shrinking, tones, uniforms
 from mococxr.pretraining.dataset import PretrainSet, SpacedShuffle, free_queue, study_partners
 from mococxr.pretraining.hardware import processes_here, view_threads
+from mococxr.pretraining.method import sent
 from mococxr.pretraining.phases import phase_of
 from mococxr.settings import Phase, PretrainSettings
 
@@ -204,12 +205,14 @@ class PackedImages:
             different images.
         maps: (2, n, 2, 3) float32, from pixels of a view to pixels of its image.
         tones: (2, n, 2) float32, gain and shift of the grey levels; None where they stay.
+        small: (2, n), on the CPU, views whose pixels are means over areas.
         size: S.
     """
 
     images: Tensor
     maps: Tensor
     tones: Tensor | None
+    small: Tensor
     size: int
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Tensor:
@@ -219,7 +222,7 @@ class PackedImages:
         views = []
         for side in (0, 1):
             tone = None if levels is None else levels[side]
-            views.append(sample(images[min(side, len(images) - 1)], maps[side], self.size, tone))
+            views.append(sample(images[min(side, len(images) - 1)], maps[side], self.size, self.small[side], tone))
         return torch.stack(views)
 
 
@@ -243,7 +246,8 @@ def pack(
     levels = None
     if recipe.brightness or recipe.contrast:
         levels = _sendable(np.stack([np.concatenate(tones(recipe, draw), axis=1) for draw in draws]), pinned)
-    return PackedImages(images, _sendable(np.stack(maps), pinned), levels, recipe.size)
+    small = torch.from_numpy(np.stack([shrinking(recipe, side) for side in maps]))
+    return PackedImages(images, _sendable(np.stack(maps), pinned), levels, small, recipe.size)
 
 
 def _sendable(numbers: NDArray[np.float64], pinned: bool) -> Tensor:
@@ -251,33 +255,55 @@ def _sendable(numbers: NDArray[np.float64], pinned: bool) -> Tensor:
     return tensor.pin_memory() if pinned else tensor
 
 
-def sample(images: Tensor, maps: Tensor, size: int, levels: Tensor | None = None) -> Tensor:
-    """One view of each image, by bilinear sampling; outside an image all is black.
+def sample(images: Tensor, maps: Tensor, size: int, small: Tensor, levels: Tensor | None = None) -> Tensor:
+    """One view of each image, by bilinear samples or means of four; outside an image all is black.
 
     Args:
         images: (n, 1, H, W) uint8.
         maps: (n, 2, 3) float32.
         size: S.
+        small: (n,) bool on the CPU, which views are means: nothing is drawn that no view needs.
         levels: gain and shift, (n, 2) float32.
 
     Returns:
         (n, 1, S, S) uint8.
     """
-    height, width = images.shape[-2:]
-    places = torch.arange(size, dtype=torch.float32, device=images.device)
+    pixels = images.float()
+    if not small.any():
+        views = _bilinear(pixels, maps, size)
+    else:
+        views = _means_of_four(pixels, maps, size)
+        if not small.all():
+            chosen = sent(small, images.device)[:, None, None, None]
+            views = torch.where(chosen, views, _bilinear(pixels, maps, size))
+    if levels is not None:
+        gain, shift = levels[:, :, None, None, None].unbind(1)
+        mean = views.mean(dim=(1, 2, 3), keepdim=True)
+        views = ((views - mean) * (gain * shift) + mean * shift).clamp_(0, 255).round_()
+    return views.to(torch.uint8)
+
+
+def _means_of_four(pixels: Tensor, maps: Tensor, size: int) -> Tensor:
+    """(n, 1, S, S), each pixel the mean of the middles of its four quarters; sampled one by one, in the memory of one."""
+    total = torch.zeros((), device=pixels.device)
+    for x, y in ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)):
+        shifted = maps.clone()
+        shifted[..., 2] += x * maps[..., 0] + y * maps[..., 1]
+        total = total + _bilinear(pixels, shifted, size)
+    return torch.floor((total + 2) / 4)  # halves go up, as OpenCV's
+
+
+def _bilinear(pixels: Tensor, maps: Tensor, size: int) -> Tensor:
+    """(n, 1, S, S) whole grey levels, as OpenCV gives."""
+    height, width = pixels.shape[-2:]
+    places = torch.arange(size, dtype=torch.float32, device=pixels.device)
     x, y = places[None, None, :], places[None, :, None]
     at = maps[..., None, None]
     from_x = at[:, 0, 0] * x + at[:, 0, 1] * y + at[:, 0, 2]
     from_y = at[:, 1, 0] * x + at[:, 1, 1] * y + at[:, 1, 2]
     # Without align_corners -1 and 1 are the outer edges of the image, so that pixel centres lie half a pixel inside.
     grid = torch.stack([(2 * from_x + 1) / width - 1, (2 * from_y + 1) / height - 1], dim=-1)
-    views = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    views = views.round_()  # as OpenCV, which gives whole grey levels to the tones
-    if levels is not None:
-        gain, shift = levels[:, :, None, None, None].unbind(1)
-        mean = views.mean(dim=(1, 2, 3), keepdim=True)
-        views = ((views - mean) * (gain * shift) + mean * shift).clamp_(0, 255).round_()
-    return views.to(torch.uint8)
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False).round_()
 
 
 def make_loader(s: PretrainSettings, dataset: PretrainSet, accelerator: Accelerator) -> BatchLoader:

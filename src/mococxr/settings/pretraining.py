@@ -69,6 +69,10 @@ class Preset:
     )
     brightness: float = _augmentation("Brightness jitter, relative.", 0.0, low=0, high=1)
     contrast: float = _augmentation("Contrast jitter, relative.", 0.0, low=0, high=1)
+    resampling: Literal["area", "bilinear"] = _augmentation(
+        "How views that shrink the image are cut: by means over areas, or by bilinear samples, in a third of the time.",
+        "area",
+    )
     # ImageNet's in grey; no constants are best for all targets: docs/benchmarks.md
     mean: float = _augmentation("Mean of the grey values (0 to 1), for normalisation.", 0.449, low=0, high=1)
     std: float = _augmentation("Standard deviation of the grey values, for normalisation.", 0.226, above=0)
