@@ -139,6 +139,7 @@ PRETRAINING: dict[str, Fact] = {
 
 TRAINING: dict[str, Fact] = {
     "mode": Fact("linear and end to end, one task at a time", SAME),
+    "standardize": Fact("none", SAME, "Of a solved head alone (`--variant lbfgs`): by the labelled images."),
     "linear_solver": Fact(
         "backbone frozen, one linear layer",
         "batch norm stays in train mode: batch statistics are used and the buffers drift",
@@ -193,6 +194,7 @@ TRAINING: dict[str, Fact] = {
 """Setting of `study` that concerns training -> fact; the value is that of `STUDY` or, without one, the default."""
 
 EVALUATION: dict[str, Fact] = {
+    "baseline": Fact("none besides ImageNet weights at the run's size", SAME),
     "fraction": Fact(
         "CheXpert 0.1, 1, 10, 100 %; Shenzhen 6.25, 25, 100 %",
         "each image of train.csv, in the order of the table, by one random number of Python's generator seeded with 0; "
