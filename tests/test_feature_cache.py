@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,16 @@ def test_the_files_unused_for_longest_go_and_neither_this_runs_nor_the_links_of_
     assert np.array_equal(read_features(cache.file("a"), rows), rounded(plain(rows)))
     trim(cache.shared, 1e-9, {"c"})
     assert sorted(file.stem for file in cache.shared.glob("*.npy")) == ["c"]
+
+
+def test_a_file_that_another_run_works_with_is_not_removed(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path / "study", tmp_path / "shared")
+    cache.add("a", np.arange(9), plain)
+    with closing(feature_cache._locked(tmp_path / "shared/a.npy")):
+        trim(tmp_path / "shared", 1e-9, ())
+        assert (tmp_path / "shared/a.npy").exists()
+    trim(tmp_path / "shared", 1e-9, ())
+    assert not (tmp_path / "shared/a.npy").exists()
 
 
 def test_a_study_folder_has_links_or_copies_where_there_can_be_none(

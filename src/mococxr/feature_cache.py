@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Collection
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,7 +93,8 @@ class FeatureCache:
             parts = range(0, max(len(missing), not home.is_file()), PART)  # a file of no rows is one, too
             for part in (missing[start : start + PART] for start in parts):
                 _merge(home, part, rounded(make(part)))
-            os.utime(home)  # used now: `trim` goes by it
+            with suppress(PermissionError):  # of another user
+                os.utime(home)  # used now: `trim` goes by it
             if self.shared:
                 _link(home, self.file(key))
         return self.file(key)
@@ -120,13 +121,22 @@ def trim(folder: Path, gigabytes: float, used: Collection[str]) -> None:
     for _, size, file in sorted(facts):
         if total <= limit:
             break
-        if file.stem not in used:
-            file.unlink(missing_ok=True)  # a study's link to it stays
+        if file.stem not in used and _removed(file):
             total, removed = total - size, removed + 1
     if removed:
         console.say(f"{folder}: {removed:,} files of other features were removed, to stay under {gigabytes:g} GB.")
     if total > limit:
-        console.warn(f"{folder} holds {total / 1e9:.1f} GB, all of this run, over --feature-cache-size {gigabytes:g}.")
+        console.warn(f"{folder} holds {total / 1e9:.1f} GB that runs use, over --feature-cache-size {gigabytes:g}.")
+
+
+def _removed(file: Path) -> bool:
+    """Whether a file is gone; one that another run works with stays. A study's link to it stays as well."""
+    try:
+        with closing(_locked(file, wait=False)):
+            file.unlink(missing_ok=True)
+    except (InputError, PermissionError):
+        return False
+    return True
 
 
 def _stat(file: Path) -> os.stat_result | None:
@@ -136,11 +146,14 @@ def _stat(file: Path) -> os.stat_result | None:
         return None
 
 
-def _locked(home: Path) -> BinaryIO:
+def _locked(home: Path, wait: bool = True) -> BinaryIO:
+    """The lock of a file; where another process has it, it is waited for, or an InputError says so."""
     path = home.with_name(f".{home.stem}.lock")
     try:
         return lock(path, InputError("Another run reads the same images by the same encoder.", "Wait for it."))
     except InputError as busy:
+        if not wait:
+            raise
         console.say(f"{busy.problem} Waiting for it.")
     return lock(path)
 
