@@ -89,6 +89,7 @@ PRETRAINING: dict[str, Fact] = {
     "schedule": Fact("a tenth at epochs 12 and 18 (and 24, after the end)", SAME),
     "milestones": Fact("epochs 12 and 18 of 20", SAME, "As shares of the run, so that `--epochs` moves them."),
     "warmup": Fact("none", SAME),
+    "ema": Fact("none", "keeps the query encoder"),
     "flip": Fact("horizontally, probability 0.5", SAME),
     "rotation": Fact(
         "uniform within 10 degrees either way, corners black",

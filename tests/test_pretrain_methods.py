@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightly.loss import NegativeCosineSimilarity, NTXentLoss
+from safetensors.torch import load_file
 
 from method_parts import Net, Waits, alone
 from mococxr.commands import run
@@ -24,6 +25,8 @@ from mococxr.pretraining import simclr
 from mococxr.pretraining.diagnostics import WORDS
 from mococxr.pretraining.method import StepResult, refuse_unused
 from mococxr.pretraining.pretrain import METHODS
+from mococxr.pretraining.run_folder import latest_checkpoint
+from mococxr.pretraining.selection import Selection
 from mococxr.pretraining.simclr import nt_xent
 from mococxr.pretraining.simsiam import negative_cosine
 from mococxr.pretraining.trainer import Monitor
@@ -131,8 +134,30 @@ def test_settings_that_a_method_does_not_read_are_refused(name):
 
 
 @METHOD
+def test_the_encoder_that_is_kept_is_the_average_of_a_slow_loop_batch_norm_included(name):
+    method = make_method(name, ema=0.9)
+    expected = {key: value.double() for key, value in method.encoder.state_dict().items()}
+    counts = [key for key in expected if key.endswith("num_batches_tracked")]
+    for number in range(4):
+        method.step(batch(number), 1e-2)
+        for key, value in method.encoder.state_dict().items():
+            expected[key] = value.double() if key in counts else 0.9 * expected[key] + 0.1 * value
+    kept = method.kept.state_dict()
+    assert kept.keys() == expected.keys()
+    for key, value in kept.items():
+        torch.testing.assert_close(value.double(), expected[key], rtol=1e-5, atol=1e-6, msg=key)
+    key = "network.bn1.running_var"
+    assert counts
+    assert not torch.equal(kept[key], method.encoder.state_dict()[key])
+    assert not any(weight.requires_grad for weight in method.kept.parameters())
+    plain = make_method(name)
+    assert plain.kept is plain.encoder
+    assert "average" not in plain.state_dict()
+
+
+@METHOD
 def test_nothing_in_a_step_waits_for_the_device(name):
-    method = make_method(name, accumulate=2 if name == "moco" else 1)
+    method = make_method(name, accumulate=2 if name == "moco" else 1, ema=0.9)
     monitor = Monitor(method)
     with Waits() as waits:
         result = method.step(batch(), 1e-3)
@@ -276,6 +301,31 @@ def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(synthetic
     assert facts["method"]["id"] == name
     assert facts["queue"] is None
     assert len(read_log(whole)) == 5
+
+
+def test_a_run_that_keeps_its_average_goes_on_to_the_bit_and_looks_at_it(synthetic_store, tmp_path, monkeypatch):
+    how, out = {"ema": 0.9, "knn": "Effusion"}, tmp_path / "broken"
+    looked: list[dict[str, torch.Tensor]] = []
+    real = Selection.evaluate
+
+    def evaluate(selection: Selection, done: int, encoder: Encoder, device: torch.device) -> dict[str, float | None]:
+        looked.append({key: value.clone() for key, value in encoder.network.state_dict().items()})
+        return real(selection, done, encoder, device)
+
+    monkeypatch.setattr(Selection, "evaluate", evaluate)
+    whole = tiny_run(synthetic_store, tmp_path / "whole", **how)
+    with monkeypatch.context() as patch:
+        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
+        with pytest.raises(OSError, match="images are gone"):
+            tiny_run(synthetic_store, out, **how)
+    tiny_run(synthetic_store, out, resume=True, **how)
+    assert_same_run(whole, out)
+    kept = load_file(whole / "encoder.safetensors")
+    assert all(torch.equal(value, kept[key]) for key, value in looked[-1].items())  # the last look is at the last step
+    state = latest_checkpoint(whole / "checkpoints")["method"]
+    assert all(torch.equal(value, state["average"][f"encoder.network.{key}"]) for key, value in kept.items())
+    assert not torch.equal(kept["conv_stem.weight"], state["query"]["encoder.network.conv_stem.weight"])
+    assert json.loads((whole / "run.json").read_text())["ema"] == 0.9
 
 
 @pytest.mark.slow

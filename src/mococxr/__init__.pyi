@@ -199,6 +199,7 @@ def pretrain(
     schedule: Literal["step", "cosine", "constant"] | None = None,
     milestones: float | Sequence[float] | None = None,
     warmup: float | None = None,
+    ema: float | None = None,
     flip: float | None = None,
     rotation: float | None = None,
     crop: Sequence[float] | None = None,
@@ -259,6 +260,8 @@ def pretrain(
             0 and 1; paper: 0.6 0.9; tuned: none]
         warmup: Fraction of the run with linear learning rate warm-up. [between 0 and 1; paper: 0; tuned:
             0.02]
+        ema: Decay per step of an average of the encoder's weights, which is then the encoder that is kept; 0
+            turns it off. [at least 0 and below 1; default: 0]
         flip: Probability of a horizontal flip. [between 0 and 1; default: 0.5]
         rotation: Largest rotation in either direction. [degrees; between 0 and 180; default: 10]
         crop: Smallest and largest area of a random crop, as fractions of the largest square. [above 0 and at

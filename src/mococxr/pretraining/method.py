@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -117,6 +118,7 @@ class Method(ABC):
         self.wrapped: Any
         # DDP reads that list as it wraps the network
         self.wrapped, self.optimizer = accelerator.prepare(self.network, self.optimizer)
+        self.average = Average(self.encoder, s.ema) if s.ema else None
         self.scaler = accelerator.scaler  # of fp16 alone
         self.backward, self.autocast = accelerator.backward, accelerator.autocast
         self.no_sync: Callable[[], AbstractContextManager[Any]] = lambda: accelerator.no_sync(self.wrapped)
@@ -174,8 +176,18 @@ class Method(ABC):
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that the run is for."""
+        """The encoder that gradient descent moves."""
         return self.network.encoder  # type: ignore[return-value]
+
+    @property
+    def kept(self) -> Encoder:
+        """The encoder that the run is for: the average of its steps (`--ema`), or as it is."""
+        return self.average.encoder if self.average else self.encoder
+
+    def update_average(self) -> None:
+        """Have the average of the weights follow a step, where there is one."""
+        if self.average:
+            self.average.follow(self.encoder)
 
     def set_rate(self, lr: float) -> None:
         """The learning rate of the next update."""
@@ -192,7 +204,8 @@ class Method(ABC):
     def parts(self) -> dict[str, Any]:
         """What has a state: name in a checkpoint -> object with `state_dict` and `load_state_dict`."""
         parts = {"network": self.network, "optimizer": self.optimizer}
-        return parts | ({"scaler": self.scaler} if self.scaler else {})
+        optional = {"scaler": self.scaler, "average": self.average}
+        return parts | {name: part for name, part in optional.items() if part}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on and that is no function of seed and step."""
@@ -202,6 +215,31 @@ class Method(ABC):
         """Restore what `state_dict` gave."""
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
+
+
+class Average(nn.Module):
+    """The exponential moving average of an encoder, batch norm's statistics included; at first the encoder itself.
+
+    Args:
+        encoder: what is averaged.
+        decay: d of average <- d average + (1 - d) encoder, a step.
+    """
+
+    encoder: Encoder
+
+    def __init__(self, encoder: Encoder, decay: float) -> None:
+        super().__init__()
+        self.encoder, self.decay = deepcopy(encoder).requires_grad_(False), decay
+
+    @torch.no_grad()
+    def follow(self, encoder: Encoder) -> None:
+        """Move a step towards the encoder; whole numbers, which batch norm counts steps in, are taken over."""
+        pairs = list(zip(self.encoder.state_dict().values(), encoder.state_dict().values(), strict=True))
+        # state_dict gives the tensors themselves: they are moved in place
+        averaged, current = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(averaged, current, 1 - self.decay)
+        for count, newest in (pair for pair in pairs if not pair[0].is_floating_point()):
+            count.copy_(newest)
 
 
 class Projector(nn.Module):

@@ -137,6 +137,7 @@ class MoCo(Method):
             losses.append(loss.detach())
             all_logits.append(part_logits.detach())
         self.optimizer.step()
+        self.update_average()
         self.queue.enqueue(keys, numbers)  # after the loss: a queue that held these keys would keep it above log 2
         self.steps += 1
         return StepResult(torch.stack(losses).sum(), torch.cat(all_logits))

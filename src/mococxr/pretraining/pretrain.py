@@ -186,7 +186,7 @@ def _finish(
         "patients": len(images.patients),
         "splits": s.pretrain_on,
     }
-    last, encoder = log.entries[-1], method.encoder
+    last, encoder = log.entries[-1], method.kept
     if selection.best:
         encoder.load_state_dict(selection.best["weights"])
     encoders.save_encoder(encoder, s.out, {"init": s.init, "pretrained_on": pretrained_on})
@@ -203,6 +203,7 @@ def _finish(
         "synthetic": all(bool(store.manifest.get("synthetic")) for store in stores),
         "inputs": inputs_of(stores),
         "steps": last["step"],
+        "ema": s.ema,
         "phases": [phase._asdict() for phase in s.phases],
         "queue": s.queue,
         "loss": last["loss"],

@@ -49,6 +49,7 @@ class SimCLR(Method):
         loss, logits = nt_xent(a_nC, b_nC, all_a_NC, all_b_NC, self.settings.temperature, self.rank, numbers_N)
         self.backward(loss)
         self.optimizer.step()
+        self.update_average()
         return StepResult(loss.detach(), logits.detach(), all_a_NC.detach())
 
     def running(self, result: StepResult) -> Tensor:

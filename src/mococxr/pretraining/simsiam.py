@@ -42,6 +42,7 @@ class SimSiam(Method):
         loss = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
         self.backward(loss)
         self.optimizer.step()
+        self.update_average()
         return StepResult(loss.detach(), embeddings=self.gather(F.normalize(z1.detach(), dim=1)))
 
     def running(self, result: StepResult) -> Tensor:

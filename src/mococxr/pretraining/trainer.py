@@ -185,7 +185,7 @@ class TrainingRun:
             return {}
         evaluated = NOT_EVALUATED
         if self.selection.due(done, self.steps):
-            evaluated = self.selection.evaluate(done, self.method.encoder, self.method.device)
+            evaluated = self.selection.evaluate(done, self.method.kept, self.method.device)
         seconds = time.perf_counter() - self.begun
         epoch = round(done / self.loader.steps_per_epoch, 4)
         entry = {"step": done, "epoch": epoch, "size": views.shape[-1], **measured, **evaluated, "lr": lr}

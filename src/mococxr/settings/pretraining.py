@@ -62,6 +62,12 @@ class Preset:
         "Step schedule: fractions of the run after which the learning rate drops tenfold.", (), low=0, high=1
     )
     warmup: float = _optimisation("Fraction of the run with linear learning rate warm-up.", 0.02, low=0, high=1)
+    ema: float = _optimisation(
+        "Decay per step of an average of the encoder's weights, which is then the encoder that is kept; 0 turns it off.",
+        0.0,
+        low=0,
+        below=1,
+    )
     flip: float = _augmentation("Probability of a horizontal flip.", 0.5, low=0, high=1)
     rotation: float = _augmentation("Largest rotation in either direction.", 10.0, unit="degrees", low=0, high=180)
     crop: tuple[float, float] = _augmentation(
