@@ -119,7 +119,7 @@ def check_features(folder: Path, store: Path, run: Path) -> None:
     assert table["features"].dtype == pl.List(pl.Float32)
     opened = mococxr.Store.open(store)
     assert table["path"].to_list() == opened.index["path"].to_list()
-    encoder = mococxr.load_encoder(run)
+    encoder = mococxr.load_encoder(run, features="stages")
     assert encoder.size == 32
     with torch.inference_mode():
         one = encoder(torch.from_numpy(np.array(opened.pixels(0)))[None, None])
