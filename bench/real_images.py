@@ -78,7 +78,8 @@ def gains(out: Path, splits: list[int], label: str = "study") -> pl.DataFrame:
             folder = out / f"{label}{split}-{name}"
             if (folder / "differences.csv").exists():
                 cells = pl.read_csv(folder / "cells.csv").select("arm", "mode", "target", "fraction", "auroc")
-                rows = pl.read_csv(folder / "differences.csv").join(cells, on=["arm", "mode", "target", "fraction"])
+                rows = pl.read_csv(folder / "differences.csv").filter(pl.col("against") == "imagenet")
+                rows = rows.join(cells, on=["arm", "mode", "target", "fraction"])
                 parts.append(rows.with_columns(study=pl.lit(name), split=pl.lit(split)))
     return pl.concat(parts, how="diagonal_relaxed")
 
