@@ -54,6 +54,13 @@ def test_the_first_sentence_compares_with_the_baseline_and_the_next_with_the_ref
     assert manuscript.results(study).index(first) == len("Effusion: ")
 
 
+def test_the_order_of_the_rows_does_not_decide_what_is_compared_first(tmp_path: Path) -> None:
+    folder = fake_study(tmp_path / "s", arms=ARMS, targets=("Effusion",), modes=("linear",))
+    write(folder / "differences.csv", read(folder / "differences.csv")[::-1])
+    (verdict,) = headline.verdicts(read_results(folder))
+    assert "(the baseline)" in verdict.sentence.split(" Against ")[0]
+
+
 def test_a_verdict_on_the_baseline_names_it(tmp_path: Path) -> None:
     for i, (word, chip) in enumerate((("better", f"Better than {NAME}"), ("worse", f"Worse than {NAME}"))):
         (verdict,) = headline.verdicts(study_of(tmp_path / str(i), {BASELINE: {"verdict": word}}))
