@@ -119,6 +119,9 @@ def _pretrained_on(on: Facts | None) -> str:
         return ""
     names = on.get("source")
     source = ", ".join(map(str, names)) if isinstance(names, list) else names
+    stores = on.get("stores", [])
+    if len(stores) > 1:
+        source = ", ".join(f"{store['source']} {store['images']:,}" for store in stores)
     counted = [f"{on[name]:,} {name}" for name in ("images", "patients") if on.get(name)]
     counts = ", ".join(counted) or "numbers of images and patients unknown"
     return f"{source} ({counts}), split: {on.get('splits') or 'unknown'}"

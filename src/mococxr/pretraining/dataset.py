@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -46,6 +47,11 @@ class PretrainSet:
     def __len__(self) -> int:
         return len(self.row_N)
 
+    @cached_property
+    def by_store(self) -> list[NDArray[np.int64]]:
+        """The images of each store."""
+        return [np.flatnonzero(self.store_N == i) for i in range(max(map(len, self.levels.values()), default=0))]
+
     @property
     def warnings(self) -> list[str]:
         """What a run over these images is to be warned of."""
@@ -57,6 +63,12 @@ class PretrainSet:
                 f"{self.leaks:,} of the images are held out under the name of another patient (validation or test of a "
                 "store here): `mococxr inspect STORE [--against STORE2]` lists them."
             )
+        for size, levels in self.levels.items():
+            sentences += [
+                f"Views of {size} px are enlarged from images of {level.shorter} px in {level.folder}."
+                for level in levels
+                if level.shorter < size
+            ]
         return sentences
 
     @cached_property
@@ -114,6 +126,19 @@ def gather_images(
         unknown_excluded=len(named.filter(~named.is_in(known.implode()))),
         leaks=_leaks(stores, images, kept_out),
     )
+
+
+def count_by_store(dataset: PretrainSet, stores: Sequence[Store]) -> list[dict[str, Any]]:
+    """Images and patients of each store; patients are null where nobody knows them."""
+    return [
+        {
+            "store": store.path.name,
+            "source": store.source,
+            "images": len(images),
+            "patients": len(np.unique(dataset.patient_N[images])) if store.patients_known else None,
+        }
+        for store, images in zip(stores, dataset.by_store, strict=True)
+    ]
 
 
 def _images_of(store: Store, number: int, pretrain_on: str, out: pl.DataFrame) -> pl.DataFrame:

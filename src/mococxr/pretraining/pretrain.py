@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from mococxr import console, encoders
 from mococxr.files import write_json
-from mococxr.pretraining.dataset import PretrainSet, gather_images
+from mococxr.pretraining.dataset import PretrainSet, count_by_store, gather_images
 from mococxr.pretraining.hardware import (
     broadcast_decision,
     check_shares,
@@ -162,6 +162,9 @@ def _announce(
     if (spec.architecture, spec.channels, spec.mean, spec.std) != (s.backbone, s.channels, s.mean, s.std):
         grey = f"{spec.channels} channels, mean {spec.mean}, std {spec.std}"
         console.say(f"network and grey scale are those of {s.init}, not of the settings: {spec.architecture}, {grey}")
+    if len(s.stores) > 1:
+        counts = [f"{path.name} {len(rows):,}" for path, rows in zip(s.stores, images.by_store, strict=True)]
+        console.say(f"images by store: {', '.join(counts)}")
     for sentence in (*method.remarks(), *([f"chance-level loss {method.chance:.2f}"] if method.chance else [])):
         console.say(sentence)
     for sentence in (*images.warnings, *loader.warnings):
@@ -185,6 +188,7 @@ def _finish(
         "images": len(images),
         "patients": len(images.patients),
         "splits": s.pretrain_on,
+        "stores": count_by_store(images, stores),
     }
     last, encoder = log.entries[-1], method.kept
     if selection.best:

@@ -21,6 +21,7 @@ from mococxr.reporting.headline import (
     verdicts,
     why_exploratory,
 )
+from mococxr.reporting.provenance import sources_of
 from mococxr.reporting.rows import saved_words
 from mococxr.results import CELL_KEYS, PAIR_KEYS, Row, StudyResults
 
@@ -120,7 +121,7 @@ def _encoder(study: StudyResults, arm: str) -> str:
         times = f" in {len(facts['runs'])} runs" if len(facts["runs"]) > 1 else ""
         start = f"{fmt.fact(facts['init'])} weights"
         by = f" by {facts['method']}" if facts.get("method") else ""
-        text += f", pretrained{by} without labels on {used} of {fmt.fact(images['source'])}{times}, from {start}"
+        text += f", pretrained{by} without labels on {used} of {sources_of(images)}{times}, from {start}"
     elif facts["kind"] in ("imagenet", "random"):
         text += f", {facts['init']} weights"
     elif facts["trained_on"]:

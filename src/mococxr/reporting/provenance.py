@@ -113,7 +113,15 @@ def _trained_on(study: StudyResults, arm: str) -> str:
     parts.append(f"split: {fmt.fact(images['splits'])}" + (f" (saw {seen} patients)" if seen else ""))
     if facts["seconds"] is not None:
         parts.append(f"{facts['seconds'] / 60:,.0f} min")
-    return f"{fmt.fact(images['source'])}: {', '.join(parts)}{before}"
+    return f"{sources_of(images)}: {', '.join(parts)}{before}"
+
+
+def sources_of(images: Row) -> str:
+    """Where a run's images are from: `nih`, or of several stores `nih 3,700, pool 6,511`."""
+    stores = images.get("stores", [])
+    if len(stores) < 2:
+        return fmt.fact(images["source"])
+    return ", ".join(f"{fmt.fact(store['source'])} {store['images']:,}" for store in stores)
 
 
 def _cost(arm: Row) -> str:

@@ -173,7 +173,9 @@ def _pretrained_on(store: Store, record: Facts) -> Facts | None:
         return None
     names = before["source"]
     source = store.source if store.source in names else ", ".join(names)
-    return {"source": source} | {name: before[name] for name in ("images", "patients", "splits")}
+    facts = {name: before[name] for name in ("images", "patients", "splits")}
+    # imported encoders have none
+    return {"source": source, **facts, "stores": before.get("stores", [])}
 
 
 def _published(source: EncoderSource) -> TrainedOn | None:
