@@ -223,7 +223,7 @@ def test_a_traceback_comes_only_with_debug_wherever_it_stands(
 def test_help_shows_every_setting_with_its_words(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "600")
     assert status(command, "--help") == 0
     text = capsys.readouterr().out
     by_position, by_name = commands.fields_of(command)

@@ -6,7 +6,6 @@ import importlib.util
 from pathlib import Path
 
 from mococxr import commands, console
-from mococxr.encoders import quoted
 from mococxr.errors import InputError
 from mococxr.files import claim, read_json, write_json
 from mococxr.settings import DemoSettings, flag
@@ -38,6 +37,8 @@ def run(settings: DemoSettings) -> Path:
     Raises:
         InputError: a folder that holds something else; nothing was written.
     """
+    from mococxr.encoders import quoted  # with torch, which takes a second and which `--help` does without
+
     out = settings.out
     init = _claim(out, settings)
     console.say(
@@ -63,7 +64,7 @@ def run(settings: DemoSettings) -> Path:
         "study", store=store, target=[TARGET], arm=[init, f"moco={quoted(encoder)}"], fraction=FRACTIONS, draws=DRAWS,
         seed=seed, out=out / "study",
     )  # fmt: skip
-    _use(out, store, encoder, seed)
+    _use(out, store, quoted(encoder), seed)
     _close(out, report)
     return Path(report)
 
@@ -96,13 +97,13 @@ def _draw(folder: Path, settings: DemoSettings) -> Path:
     return folder
 
 
-def _use(out: Path, store: Path, encoder: Path, seed: int) -> None:
+def _use(out: Path, store: Path, encoder: str, seed: int) -> None:
     """What comes after a study: a classifier from all labels, and its scores of a few images."""
     model = out / "model"
     if (model / "model.json").is_file():
         console.say(f"\n{model}: the classifier is fitted already.")
     else:
-        commands.say_and_run("fit", store=store, encoder=quoted(encoder), target=TARGET, seed=seed, out=model)
+        commands.say_and_run("fit", store=store, encoder=encoder, target=TARGET, seed=seed, out=model)
     commands.say_and_run("predict", model=model, images=_scored(out / "images", store), out=out / "scores.csv")
 
 
