@@ -22,6 +22,11 @@ Key = tuple[str, str, str, float]
 BASELINE = "imagenet@288"
 
 
+PART = {
+    "timm": "resnet18", "size": 96, "channels": 1, "mean": 0.5, "std": 0.25, "features": "stages", "feature": "avg",
+}  # fmt: skip
+
+
 def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
     """What study.json would say."""
     about = {
@@ -36,11 +41,16 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         },
         "imagenet": {"encoder": "imagenet", "kind": "imagenet", "trained_on": "no chest images"},
         "random": {"encoder": "random", "kind": "random", "init": "random"},
-        BASELINE: {"encoder": "imagenet", "kind": "imagenet", "trained_on": "no chest images", "size": 288},
+        BASELINE: {
+            "encoder": "imagenet",
+            "kind": "imagenet",
+            "trained_on": "no chest images",
+            "parts": [PART | {"size": 288}],
+        },
     }
     common = {
-        "encoder": "imagenet", "kind": "imagenet", "init": "imagenet", "timm": "resnet18", "size": 96, "channels": 1,
-        "mean": 0.5, "std": 0.25, "feature": "avg", "pretrained_on": None, "trained_on": None, "runs": [],
+        "encoder": "imagenet", "kind": "imagenet", "init": "imagenet", "parts": [PART], "dimensions": 1472,
+        "pretrained_on": None, "trained_on": None, "runs": [],
         "verdict": None, "seconds": None, "files_sha256": [{"encoder.safetensors": "0" * 64}],
         "parameters": 11_176_512, "seconds_per_image": 0.0123, "device": "cpu",
     }  # fmt: skip

@@ -57,7 +57,7 @@ def test_a_path_with_signs_is_quoted_or_refused_and_a_path_object_is_taken_as_it
     for text in (quoted(run), f'"{run}"'):
         assert encoder_names(text) == (EncoderName(str(run)),)
         (arm,) = read_arms([f"mine={text}"], OPTIONS)
-        assert (arm.name, arm.sources[0].path) == ("mine", run)
+        assert (arm.name, arm.sources[0][0].path) == ("mine", run)
     assert encoder_names(run) == (EncoderName(str(run)),)
     assert load_encoder(run).spec.feature_dim == 256
     if "+" in name or "@" in name:
@@ -74,10 +74,10 @@ def test_marks_in_quotes_split_nothing():
 def test_a_size_behind_a_name_comes_before_the_size_of_all(tmp_path):
     save_encoder(build(EncoderSpec(BACKBONE, 64, mean=0.4)), tmp_path / "run", {})
     arms = read_arms([f"{tmp_path}/run@48", "random", "again=random@40"], OPTIONS | {"backbone": None})
-    assert [(arm.name, arm.sources[0].spec.size) for arm in arms] == [("run@48", 48), ("random", 32), ("again", 40)]
-    assert {arm.sources[0].spec.mean for arm in arms} == {0.4}, "random follows the run, whatever sizes are written"
+    assert [(arm.name, arm.sources[0][0].spec.size) for arm in arms] == [("run@48", 48), ("random", 32), ("again", 40)]
+    assert {arm.sources[0][0].spec.mean for arm in arms} == {0.4}, "random follows the run, whatever sizes are written"
     arms = read_arms([f"{tmp_path}/run", "random@40", "random"], OPTIONS | {"backbone": None, "size": None})
-    assert [arm.sources[0].spec.size for arm in arms] == [64, 40, 64]
+    assert [arm.sources[0][0].spec.size for arm in arms] == [64, 40, 64]
     assert [source.spec.size for source in resolve_encoders(f"{tmp_path}/run@96")] == [96]
 
 
@@ -90,7 +90,7 @@ def test_embed_and_fit_take_a_size_with_the_name(store, tmp_path):
     model = mococxr.fit(store.path, encoder="random@48", target="Finding", out=tmp_path / "model", **how)
     classifier = mococxr.load_classifier(Path(model))
     image = store.pixels(0)
-    assert classifier.frame_of(image).shape == (48, 48)
+    assert classifier.frames_of(image)[0].shape == (48, 48)
     whole = [store.pixels(row) for row in range(3)]
     given = mococxr.Features("random@48", device="cpu").set_params(encoder=encoder).transform(whole)
     assert given.shape == (3, encoder.spec.feature_dim)

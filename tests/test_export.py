@@ -59,6 +59,9 @@ def make_run(folder: Path, name: str = SMALL, size: int = 32, **spec: Any) -> Pa
     return folder
 
 
+ORIGIN = {"sha256": "2" * 64, "run": {"init": "imagenet", "synthetic": False}, "recipe": {}}
+
+
 def make_head(encoder: Encoder, classes: int, seed: int) -> LinearHead:
     """A head on features standardised as they come, so that its probabilities are spread out."""
     rng = np.random.default_rng(seed)
@@ -85,18 +88,17 @@ def make_model(
     heads = [make_head(encoder, classes, seed) for seed, encoder in enumerate(encoders)]
     about = {
         "format": FORMAT, "version": "0.1.0", "target": "Effusion", "mode": "linear",
-        "encoder": {"name": "run", **vars(spec)},
-        "preprocessing": {"store_size": 3 * size, "size": size, "crop_mode": "center"} | how,
+        "encoders": [{"name": "run", "frame": size, **vars(spec), "origin": ORIGIN}],
+        "preprocessing": {"store_size": 3 * size, "crop_mode": "center"} | how,
         "training": {"images": 40, "patients": 20, "positives": 9, "negatives": 31, "uncertain": 0, "fraction": 0.05,
                      "draw": 3, "validation_images": 0, "notes": [SECRET]},
         "store": {"sha256": "1" * 64, "source": "nih", "synthetic": False},
-        "origin": {"sha256": "2" * 64, "run": {"init": "imagenet", "synthetic": False}, "recipe": {}},
         "settings": {"store": f"/home/{SECRET}/store", "encoder": f"/home/{SECRET}/run"},
     }  # fmt: skip
     save_model(
         folder,
         Ensemble(
-            encoders[0], [EnsembleMember(e.network.state_dict(), h) for e, h in zip(encoders, heads, strict=True)]
+            (encoders[0],), [EnsembleMember((e.network.state_dict(),), h) for e, h in zip(encoders, heads, strict=True)]
         ),
         about,
     )
@@ -176,7 +178,7 @@ def test_timm_loads_a_transformer_of_another_size(tmp_path):
 
 def agree_in_timm(made: Path, source: Path) -> None:
     given = frames(32)
-    wanted = load_model(source).ensemble.scores(list(given), torch.device("cpu"))
+    wanted = load_model(source).ensemble.scores(list(zip(given)), torch.device("cpu"))
     with torch.inference_mode():
         scores = timm.create_model(f"local-dir:{made}", pretrained=True).eval()(normal(given)).sigmoid()[:, 0]
     assert np.ptp(wanted) > 1e-3
@@ -198,7 +200,7 @@ def test_torchvision_loads_a_classifier_of_one_output(tmp_path):
     with torch.inference_mode():
         found = theirs(normal(given)).sigmoid()[:, 0]
     np.testing.assert_allclose(
-        found.numpy(), load_model(model).ensemble.scores(list(given), torch.device("cpu")), atol=1e-5
+        found.numpy(), load_model(model).ensemble.scores(list(zip(given)), torch.device("cpu")), atol=1e-5
     )
 
 
@@ -216,7 +218,7 @@ def agree(made: Path, source: Path, shapes: list[tuple[int, int, int]]) -> None:
     for count, size, wide in shapes:
         given = frames(size, count, wide)
         if (source / "model.json").is_file():
-            wanted = load_model(source).ensemble.scores(list(given), torch.device("cpu"))
+            wanted = load_model(source).ensemble.scores(list(zip(given)), torch.device("cpu"))
         else:
             with torch.inference_mode():
                 wanted = mococxr.load_encoder(source)(torch.from_numpy(given[:, None])).numpy()
@@ -300,9 +302,9 @@ def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp
         said: dict[str, Any] = {}
         exec(framing, said)
         said["frame"] = said["frame_of"](image)
-        assert np.array_equal(said["frame"], ours.frame_of(image))
+        assert np.array_equal(said["frame"], ours.frames_of(image)[0])
         exec(loading, said)
-        wanted = ours.ensemble.scores([ours.frame_of(image)], torch.device("cpu"))
+        wanted = ours.ensemble.scores([ours.frames_of(image)], torch.device("cpu"))
         np.testing.assert_allclose(said["probability"].detach().numpy(), wanted, atol=1e-5)
 
 
@@ -374,8 +376,8 @@ def make_study(folder: Path, sha256: str) -> Path:
         folder / "study.json",
         {
             "arms": {
-                "moco": {"files_sha256": [{"encoder.safetensors": sha256}]},
-                "imagenet": {"files_sha256": [{"w.pth": "f" * 64}]},
+                "moco": {"files_sha256": [{"encoder.safetensors": sha256}], "parts": [{}]},
+                "imagenet": {"files_sha256": [{"w.pth": "f" * 64}], "parts": [{}]},
             },
             "baseline": {"arm": None, "added": False, "reason": "--no-baseline"},
             "store": {"source": "nih"},

@@ -61,7 +61,7 @@ def train(encoder, store, target, *, validation=None, frozen=False, rows=None, l
 
 def bits(trained):
     return [
-        {k: v.numpy().tobytes() for k, v in m.weights.items()} | {"head": m.head.weight.tobytes()}
+        {k: v.numpy().tobytes() for k, v in m.weights[0].items()} | {"head": m.head.weight.tobytes()}
         for m in trained.members
     ]
 
@@ -123,8 +123,8 @@ def test_fine_tuning_moves_all_layers_and_the_papers_linear_recipe_moves_only_bu
     own = encoder.network.state_dict()
     learned = {name for name, _ in encoder.network.named_parameters()}
     tuned, frozen = train(encoder, store, target), train(encoder, store, target, frozen=True)
-    assert all(not torch.equal(own[k], tuned.members[0].weights[k]) for k in learned)
-    moved = {k for k in own if not torch.equal(own[k], frozen.members[0].weights[k])}
+    assert all(not torch.equal(own[k], tuned.members[0].weights[0][k]) for k in learned)
+    moved = {k for k in own if not torch.equal(own[k], frozen.members[0].weights[0][k])}
     assert moved
     assert not moved & learned
     assert any("running_mean" in k for k in moved)
@@ -190,7 +190,7 @@ def test_training_is_a_plain_loop_over_the_batches_to_the_bit(store, target, enc
         F.binary_cross_entropy_with_logits(head(net(images))[:, 0], labels.float()).backward()
         descent.step()
     (member,) = trained.members
-    assert all(torch.equal(value, member.weights[name]) for name, value in net.network.state_dict().items())
+    assert all(torch.equal(value, member.weights[0][name]) for name, value in net.network.state_dict().items())
     assert np.array_equal(head.weight.detach().numpy(), member.head.weight)
 
 
@@ -247,12 +247,12 @@ def test_lpft_starts_at_the_solved_probe_and_at_learning_rate_0_stays_there(stor
     config = TrainConfig("lpft", lr=0.0, epochs=2.0, batch=8, checkpoints=0)
     head = solve_probe(data, config)
     (member,) = train_classifier(data, config).members
-    assert all(torch.equal(value, member.weights[name]) for name, value in encoder.network.state_dict().items())
+    assert all(torch.equal(value, member.weights[0][name]) for name, value in encoder.network.state_dict().items())
     tested = data.features_of(target.test)
     np.testing.assert_allclose(member.head.scores(tested), head.scores(tested), rtol=0, atol=1e-6)
     moved = train_classifier(data, replace(config, lr=1e-4)).members[0]
     assert np.abs(moved.head.weight - member.head.weight).max() > 0
-    assert not torch.equal(moved.weights["conv_stem.weight"], member.weights["conv_stem.weight"])
+    assert not torch.equal(moved.weights[0]["conv_stem.weight"], member.weights[0]["conv_stem.weight"])
 
 
 def test_lpft_starts_at_a_probe_of_three_classes_too(store, target, encoder):
@@ -300,15 +300,15 @@ def test_every_mode_keeps_the_contract(mode, store, target, encoder):
     assert not any(np.isin(rows, target.test).any() for rows in read)
     assert state_hash(encoder) == before
     assert (result.updates > 0) == MODES[mode].by_gradient(config)
-    images = [to_frame(store.level(32).pixels(int(row)), 32, "center") for row in target.test]
+    images = [(to_frame(store.level(32).pixels(int(row)), 32, "center"),) for row in target.test]
     cpu = torch.device("cpu")
-    ensemble = Ensemble(build(encoder.spec, seed=3), result.members)
+    ensemble = Ensemble((build(encoder.spec, seed=3),), result.members)
     scores = ensemble.scores(images, cpu)
-    assert np.array_equal(scores, Ensemble(build(encoder.spec, seed=3), again.members).scores(images, cpu))
+    assert np.array_equal(scores, Ensemble((build(encoder.spec, seed=3),), again.members).scores(images, cpu))
     assert scores.shape == (len(images),)
     assert ((scores >= 0) & (scores <= 1)).all()
     stored = ensemble.state()
-    restored = Ensemble.from_state(build(encoder.spec, seed=9), stored, len(result.members))
+    restored = Ensemble.from_state([build(encoder.spec, seed=9)], stored, len(result.members))
     assert np.array_equal(restored.scores(images, cpu), scores)
     with pytest.raises(UndefinedError, match="one class"):
         train_classifier(replace(data, rows=data.rows[data.labels == 0]), config)

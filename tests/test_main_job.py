@@ -130,7 +130,7 @@ def check_features(folder: Path, store: Path, run: Path) -> None:
 
 def check_model_and_scores(folder: Path) -> None:
     about = json.loads((folder / "model" / "model.json").read_text())
-    assert {"target", "encoder", "preprocessing", "training"} <= set(about)
+    assert {"target", "encoders", "preprocessing", "training"} <= set(about)
     assert about["target"] == "Effusion"
     assert (folder / "model" / "model.safetensors").is_file()
     scores = pl.read_csv(folder / "scores.csv")

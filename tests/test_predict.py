@@ -56,7 +56,8 @@ def test_a_model_says_what_it_was_made_from(store, tmp_path):
     assert about["training"]["positives"] == int((target.labels[rows] == 1).sum())
     assert about["training"]["C"] == 0.01
     assert about["store"]["sha256"] == store.sha256
-    assert about["preprocessing"] | {"store_size": 72, "size": 32, "crop_mode": "center"} == about["preprocessing"]
+    assert about["preprocessing"] | {"store_size": 72, "crop_mode": "center"} == about["preprocessing"]
+    assert [encoder["frame"] for encoder in about["encoders"]] == [32]
 
 
 def test_images_that_cannot_be_read_are_listed_and_counted_last(store, tmp_path, capsys):

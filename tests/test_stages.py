@@ -150,14 +150,14 @@ def test_a_model_is_fitted_on_the_stages_and_scores_with_them(store, tmp_path):
     rows = np.arange(len(store))
     values = features(encoder, store, rows, size=HOW["size"], label=None)
     model = load_model(tmp_path / "model")
-    assert model.record["encoder"]["features"] == "stages"
-    assert model.record["encoder"]["feature_dim"] == values.shape[1] == encoder.spec.feature_dim
+    assert model.record["encoders"][0]["features"] == "stages"
+    assert model.record["encoders"][0]["feature_dim"] == values.shape[1] == encoder.spec.feature_dim
     table = mococxr.predict(tmp_path / "model", store.path, out=tmp_path / "scores.csv", device="cpu")
     scores = pl.read_csv(table)["score"].to_numpy()
     np.testing.assert_allclose(scores, model.ensemble.members[0].head.scores(values), rtol=0, atol=1e-6)
     mococxr.fit(store.path, **told | {"features": "last", "out": tmp_path / "last"})
     width = load_encoder("random", backbone=HOW["backbone"], size=HOW["size"]).spec.feature_dim
-    assert load_model(tmp_path / "last").record["encoder"]["feature_dim"] == width < values.shape[1]
+    assert load_model(tmp_path / "last").record["encoders"][0]["feature_dim"] == width < values.shape[1]
 
 
 # --- what leaves
@@ -178,7 +178,7 @@ def test_the_onnx_graph_gives_features_and_scores_of_the_stages(tmp_path, kind):
     else:
         model = make_model(tmp_path / "model", "test_resnet", 64, features="stages")
         out = exported(model, "onnx", tmp_path / "out")
-        wanted = load_model(model).ensemble.scores(list(frames(64)), torch.device("cpu"))
+        wanted = load_model(model).ensemble.scores(list(zip(frames(64))), torch.device("cpu"))
     assert np.ptp(wanted) > 1e-3
     np.testing.assert_allclose(ask(out, frames(64)), wanted, rtol=0, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
 

@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mococxr import commands, console
-from mococxr.encoders import OFFLINE_BACKBONE, EncoderSource, EncoderSpec, build, imagenet_on_disk, save_encoder
+from mococxr.encoders import OFFLINE_BACKBONE, EncoderSource, EncoderSpec, Parts, build, imagenet_on_disk, save_encoder
 from mococxr.errors import InputError
 from mococxr.reproduction.recipe import STUDY
 from mococxr.settings import StudySettings, from_yaml, make
@@ -57,8 +57,8 @@ def study(place: Path, out: Path, **changed: Any) -> Path:
     return run_study({"store": place / "store", "arm": [f"moco={place / 'run'}"], "out": out, **LEAN, **changed})
 
 
-def run_of(network: str, package: str = "timm") -> EncoderSource:
-    return EncoderSource("run", "run", EncoderSpec(network, 96, package=package))
+def run_of(network: str, package: str = "timm") -> Parts:
+    return (EncoderSource("run", "run", EncoderSpec(network, 96, package=package)),)
 
 
 @pytest.mark.usefixtures("weights")
@@ -90,12 +90,14 @@ def test_an_arm_that_is_the_same_encoder_is_the_baseline_and_none_is_added() -> 
     added = find_baseline({}, "resnet18", 320)
     assert added.source is not None
     given = replace(added.source, name="however it was written")
-    assert find_baseline({"other": [run_of("resnet18")], "mine": [given]}, None, 320) == Baseline("mine")
+    assert find_baseline({"other": [run_of("resnet18")], "mine": [(given,)]}, None, 320) == Baseline("mine")
+    beside = {"mine": [(given, *run_of("resnet18"))]}
+    assert find_baseline(beside, None, 320).arm == "imagenet@288", "beside another encoder it is another arm"
     smaller = replace(given, spec=replace(given.spec, size=96))
-    assert find_baseline({"mine": [smaller]}, "resnet18", 320).arm == "imagenet@288"
+    assert find_baseline({"mine": [(smaller,)]}, "resnet18", 320).arm == "imagenet@288"
     last = replace(given, spec=replace(given.spec, features="last"))
-    assert find_baseline({"mine": [last]}, "resnet18", 320).arm == "imagenet@288"
-    assert find_baseline({"imagenet@288": [smaller]}, "resnet18", 320).arm == "baseline-imagenet@288"
+    assert find_baseline({"mine": [(last,)]}, "resnet18", 320).arm == "imagenet@288"
+    assert find_baseline({"imagenet@288": [(smaller,)]}, "resnet18", 320).arm == "baseline-imagenet@288"
 
 
 def test_weights_that_are_not_on_the_machine_are_not_fetched_and_the_way_out_is_said(
@@ -127,7 +129,7 @@ def test_a_study_adds_the_baseline_and_compares_every_arm_with_it_first(
     facts = json.loads((out / "study.json").read_text())
     assert facts["baseline"] == {"arm": "imagenet@72", "added": True, "reason": None}
     assert (list(facts["arms"]), facts["reference"]) == (["random", "moco", "imagenet@72"], "random")
-    assert facts["arms"]["imagenet@72"]["size"] == 72
+    assert facts["arms"]["imagenet@72"]["parts"][0]["size"] == 72
     rows = pl.read_csv(out / "differences.csv").filter(pl.col("fraction") == 1)
     pairs = [("random", "imagenet@72"), ("moco", "imagenet@72"), ("moco", "random")]
     assert rows.select("arm", "against").rows() == pairs

@@ -224,13 +224,13 @@ def test_published_weights_that_may_have_seen_the_test_images_are_warned_of():
         manifest = {"size": 200}  # noqa: RUF012
 
     source = EncoderSource("xrv:densenet121-res224-rsna", "xrv", EncoderSpec("densenet121", 224))
-    (warning,) = encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))])
+    (warning,) = encoder_warnings(Nih, Nih, [Arm("theirs", ((source,),), ("theirs",))])
     assert "with labels, on RSNA Pneumonia" in warning
     Nih.source = "pediatric"
     for stores in ((Small, Nih), (Nih, Small)):  # the images that train and those that test
-        (warning,) = encoder_warnings(*stores, [Arm("theirs", (source,), ("theirs",))])
+        (warning,) = encoder_warnings(*stores, [Arm("theirs", ((source,),), ("theirs",))])
         assert "224 px, larger than the images of the store (200 px)" in warning
-    assert encoder_warnings(Nih, Nih, [Arm("theirs", (source,), ("theirs",))]) == []
+    assert encoder_warnings(Nih, Nih, [Arm("theirs", ((source,),), ("theirs",))]) == []
 
 
 def test_the_cost_of_an_image_grows_with_the_work():

@@ -336,7 +336,8 @@ def embed(
             arXiv 2010.05352]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k). ENCODER@SIZE
-            sets the side of its input; a path with @ or + stands in quotes: 'my+run'@96.
+            sets the side of its input, A@288+B@96 puts the features of several side by side; a path with @ or
+            + stands in quotes: 'my+run'@96.
         out: Parquet table to write.
     """
 
@@ -415,7 +416,8 @@ def fit(
             above 0; default: 20]
         encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
             (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k). ENCODER@SIZE
-            sets the side of its input; a path with @ or + stands in quotes: 'my+run'@96.
+            sets the side of its input, A@288+B@96 puts the features of several side by side; a path with @ or
+            + stands in quotes: 'my+run'@96.
         target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.
         mode: Linear probe, fine-tuning of all layers, or from the probe's head (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
@@ -544,7 +546,8 @@ def study(
             seeds (repeatable). An encoder is one of: imagenet, random, a run folder, hf:OWNER/NAME or
             hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
             (resnet50.a1_in1k); or FEATURES.parquet, a table that `embed` wrote. ENCODER@SIZE sets the side of
-            its input; a path with @ or + stands in quotes: 'my+run'@96.
+            its input, A@288+B@96 puts the features of several side by side; a path with @ or + stands in
+            quotes: 'my+run'@96.
         out: Study folder (created, or resumed).
         mode: Linear probe, fine-tuning of all layers, fine-tuning from the probe's head (lpft), or several.
             [default: linear]

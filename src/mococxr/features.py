@@ -133,6 +133,16 @@ def encode_frames(
         yield from _encode_batch(encoder, group, device)
 
 
+def encoded(
+    encoder: Encoder, frames: Sequence[NDArray[np.uint8]], device: torch.device, batch: int = 64
+) -> NDArray[np.float32]:
+    """Features (N, D) of frames of any shapes, in their order."""
+    out = np.empty((len(frames), encoder.spec.feature_dim), np.float32)
+    for position, feature in encode_frames(encoder, frames, device, batch):
+        out[position] = feature
+    return out
+
+
 def _encode_batch(
     encoder: Encoder, group: list[tuple[int, NDArray[np.uint8]]], device: torch.device
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -133,14 +133,14 @@ def _scored(
     read: list[Image] = []
     scored: list[float] = []
     lost: list[tuple[Image, ImageError]] = []
-    frames: list[NDArray[np.uint8]] = []
+    frames: list[tuple[NDArray[np.uint8], ...]] = []
     size = model.record["preprocessing"]["store_size"]
     with console.progress("predict", len(images)) as bar:
         for image, answer in decoded(images, reading=model.reading, size=size, key=key, jobs=settings.jobs):
             if isinstance(answer, ImageError):
                 lost.append((quarantined(image, key), answer))
             else:
-                frames.append(model.frame_of(answer))
+                frames.append(model.frames_of(answer))
                 read.append(image)
             if len(frames) == BLOCK:
                 scored += model.ensemble.scores(frames, device).tolist()

@@ -1,4 +1,4 @@
-"""MODEL on disk: `model.safetensors` (encoder and head of each averaged checkpoint) and `model.json`.
+"""MODEL on disk: `model.safetensors` (encoders and head of each averaged checkpoint) and `model.json`.
 
 `model.json` names the hash of the weights that it belongs to, and says how the encoder came to be as its run recorded
 it. Paths on this machine stay out: names of stores, runs and files are the last part of a path.
@@ -28,7 +28,7 @@ from mococxr.settings import PretrainSettings, from_yaml, typed
 from mococxr.version import VERSION
 
 Facts = dict[str, Any]
-FORMAT = 1
+FORMAT = 2
 SCORES = {"score": pl.Float64, "calibrated": pl.Float64, "decision": pl.Int8}
 
 
@@ -54,10 +54,17 @@ class Model:
         any_part = bool(how.get("any_body_part"))  # not in models of earlier versions
         return Reading(how["depth"], how["voi"], how["frames"], any_body_part=any_part)
 
-    def frame_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the encoder is shown of an image (H, W) uint8, as read from a file or from any store."""
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Shorter side of the frames of each encoder, px."""
+        return tuple(encoder["frame"] for encoder in self.record["encoders"])
+
+    def frames_of(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+        """What each encoder is shown of an image (H, W) uint8, as read from a file or from any store."""
         how = self.record["preprocessing"]
-        return to_frame(image_level(image, how["store_size"], how["size"]), how["size"], how["crop_mode"])
+        return tuple(
+            to_frame(image_level(image, how["store_size"], size), size, how["crop_mode"]) for size in self.sizes
+        )
 
     def predict(
         self, images: Iterable[NDArray[np.uint8]], *, prevalence: float | None = None, device: str = "auto"
@@ -67,7 +74,7 @@ class Model:
         Returns:
             `score, calibrated, decision`, one row per image, as the command `predict` writes them.
         """
-        frames = [self.frame_of(image) for image in images]
+        frames = [self.frames_of(image) for image in images]
         return pl.DataFrame(self.columns(self.ensemble.scores(frames, pick_device(device)), prevalence), schema=SCORES)
 
     def columns(self, scores: NDArray[np.float64], prevalence: float | None = None) -> dict[str, Any]:
@@ -105,8 +112,8 @@ def load_model(folder: Path) -> Model:
     # a fit killed between its two files leaves such
     if not path.is_file() or sha256_file(path) != record["weights_sha256"]:
         raise InputError(f"{path} is missing or not the one that model.json names.", "Fit the model again.")
-    encoder = build(spec_of(record["encoder"], str(folder / "model.json")))
-    return Model(record, Ensemble.from_state(encoder, load_file(path), record["members"]))
+    encoders = [build(spec_of(encoder, str(folder / "model.json"))) for encoder in record["encoders"]]
+    return Model(record, Ensemble.from_state(encoders, load_file(path), record["members"]))
 
 
 # --- calibration and threshold

@@ -1,7 +1,7 @@
 """Encoders with their grey-image preprocessing inside: from timm, transformers, torchxrayvision, a run or a file."""
 
 from mococxr.encoders.encoder import Encoder, at_stages, build, load_weights, read_spec, save_encoder
-from mococxr.encoders.names import arm_name, encoder_names, quoted, split_outside_quotes
+from mococxr.encoders.names import EncoderName, arm_name, encoder_names, quoted, split_outside_quotes
 from mococxr.encoders.sources import (
     SOURCES,
     initial_encoder,
@@ -9,7 +9,6 @@ from mococxr.encoders.sources import (
     open_encoder,
     resolve_encoder,
     resolve_encoders,
-    resolve_one,
 )
 from mococxr.encoders.spec import (
     BUILT_IN,
@@ -18,6 +17,7 @@ from mococxr.encoders.spec import (
     OFFLINE_BACKBONE,
     EncoderSource,
     EncoderSpec,
+    Parts,
     display_name,
     grey_value,
     short_name,

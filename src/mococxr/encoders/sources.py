@@ -120,18 +120,6 @@ def resolve_encoders(
     return tuple(resolve_encoder(name.text, size=name.size or size, **options) for name in encoder_names(text))
 
 
-def resolve_one(text: str | PathLike[str], **options: Any) -> EncoderSource:
-    """As `resolve_encoders`, where there can be but one.
-
-    Raises:
-        InputError: there are several.
-    """
-    sources = resolve_encoders(text, **options)
-    if len(sources) > 1:
-        raise InputError(f"{text} names {len(sources)} encoders side by side; here it takes one.", "Name one of them.")
-    return sources[0]
-
-
 def _all_words() -> str:
     return ", ".join(kind.words for kind in SOURCES.values())
 
@@ -172,7 +160,12 @@ def load_encoder(
     Raises:
         InputError: no such encoder, weights that do not fit (each key is named), or several encoders.
     """
-    return open_encoder(resolve_one(source, backbone=backbone, size=size, features=features), seed)
+    sources = resolve_encoders(source, backbone=backbone, size=size, features=features)
+    if len(sources) > 1:
+        raise InputError(
+            f"{source} names {len(sources)} encoders side by side.", "Load each, or take mococxr.Features."
+        )
+    return open_encoder(sources[0], seed)
 
 
 def initial_encoder(init: str, spec: EncoderSpec, seed: int) -> tuple[Encoder, str]:

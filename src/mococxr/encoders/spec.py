@@ -110,6 +110,10 @@ class EncoderSource:
         return {file.name: sha256_file(file) for file in self.files}
 
 
+Parts = tuple[EncoderSource, ...]
+"""Encoders whose features stand side by side; one, as a rule."""
+
+
 @dataclass(frozen=True)
 class Defaults:
     """What completes the name of an encoder that does not say everything.

@@ -29,16 +29,26 @@ class Artifact:
     """An encoder or a classifier, and the records of how it was made.
 
     Args:
-        encoder: in eval mode; of a classifier, its first checkpoint.
+        encoders: in eval mode; of a classifier, its first checkpoint. One, but for a classifier of several side by side.
         model: None for an encoder.
         sha256: of the weights file it was read from.
-        origin: how the encoder came to be (`predict.origin_of`); of a classifier, as `model.json` kept it.
+        origins: how each encoder came to be (`saved.origin_of`); of a classifier, as `model.json` kept it.
     """
 
-    encoder: Encoder
+    encoders: tuple[Encoder, ...]
     model: Model | None
     sha256: str
-    origin: Facts
+    origins: tuple[Facts, ...]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The first, and as a rule the only one."""
+        return self.encoders[0]
+
+    @property
+    def origin(self) -> Facts:
+        """Of the first encoder."""
+        return self.origins[0]
 
     @property
     def spec(self) -> EncoderSpec:
@@ -46,9 +56,14 @@ class Artifact:
         return self.encoder.spec
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Shorter side of the frames that each encoder is shown, px."""
+        return self.model.sizes if self.model else (self.spec.size,)
+
+    @property
     def size(self) -> int:
-        """Shorter side of the frames it is shown, px."""
-        return int(self.model.record["preprocessing"]["size"]) if self.model else self.spec.size
+        """That of the first."""
+        return self.sizes[0]
 
     @property
     def whole(self) -> bool:
@@ -70,12 +85,12 @@ class Artifact:
         """Outputs of the exported network: 1 for a classifier, 0 for features alone, also those of a head in a file."""
         return 1 if self.model and not self.staged else 0
 
-    def answers(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """What it says of frames (N, H, W): features (N, D), or probabilities (N,)."""
+    def answers(self, *frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """What it says of frames (N, H, W) for each encoder: features (N, D), or probabilities (N,)."""
         if self.model:
-            return self.model.ensemble.scores(list(frames), torch.device("cpu"))
+            return self.model.ensemble.scores(list(zip(*frames, strict=True)), torch.device("cpu"))
         with torch.inference_mode():
-            return self.encoder(torch.from_numpy(frames[:, None])).double().numpy()
+            return self.encoder(torch.from_numpy(frames[0][:, None])).double().numpy()
 
 
 def read_artifact(folder: Path, features: str | None = None) -> Artifact:
@@ -89,25 +104,32 @@ def read_artifact(folder: Path, features: str | None = None) -> Artifact:
     """
     if (folder / "model.json").is_file():
         model = load_model(folder)
-        its = model.ensemble.encoder.spec.features
+        encoders = model.ensemble.encoders
+        its = encoders[0].spec.features
         if features not in (None, its):
             raise InputError(f"--features {features}: this model was fitted on {its}.", "Leave --features out.")
-        return Artifact(model.ensemble.encoder, model, model.record["weights_sha256"], model.record.get("origin") or {})
+        origins = tuple(encoder.get("origin") or {} for encoder in model.record["encoders"])
+        return Artifact(encoders, model, model.record["weights_sha256"], origins)
     if not (folder / "encoder.json").is_file():
         raise InputError(
             f"{folder} is neither a run nor a model: it has no encoder.json and no model.json.",
             "Name a folder that `mococxr pretrain`, `import` or `fit` has made.",
         )
     origin = origin_of(folder)
-    return Artifact(load_encoder(folder, features=features or "last"), None, origin["sha256"], origin)
+    return Artifact((load_encoder(folder, features=features or "last"),), None, origin["sha256"], (origin,))
 
 
 def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-    """The encoder's weights, and the folded head of a classifier; refused where several are averaged.
+    """The encoder's weights, and the folded head of a classifier; refused where there are several.
 
     Raises:
-        InputError: the model averages several checkpoints: no single network says the same.
+        InputError: the model has several encoders or averages several checkpoints: no single network says the same.
     """
+    if len(artifact.encoders) > 1:
+        raise InputError(
+            f"This model has {len(artifact.encoders)} encoders side by side; {to} has no network for that.",
+            "Export it --to onnx, or fit it on one encoder.",
+        )
     if artifact.members > 1:
         raise InputError(
             f"This model averages the probabilities of {artifact.members} checkpoints; {to} has no network for that.",
@@ -127,12 +149,19 @@ def stages_code(artifact: Artifact) -> str:
     )
 
 
-def noise_frames(artifact: Artifact, count: int = 5) -> NDArray[np.uint8]:
-    """Frames (N, H, W) of noise on a slope, the same each time, to compare answers on."""
-    height, width = artifact.size, artifact.size + (32 if artifact.whole else 0)  # whole images are seldom square
+def noise_frames(artifact: Artifact, part: int = 0, count: int = 5) -> NDArray[np.uint8]:
+    """Frames (N, H, W) of noise on a slope for one encoder, the same each time, to compare answers on."""
+    size = artifact.sizes[part]
+    height, width = size, size + (32 if artifact.whole else 0)  # whole images are seldom square
     slope = np.linspace(0, 160, width)[None, None] * np.linspace(0.2, 1, count)[:, None, None]
     noise = np.random.default_rng(0).integers(0, 96, (count, height, width))
     return (slope + noise).astype(np.uint8)
+
+
+def input_names(artifact: Artifact) -> list[str]:
+    """Of the ONNX graph: `frames`, or `frames_1`, `frames_2` of encoders side by side."""
+    parts = range(len(artifact.encoders))
+    return ["frames"] if len(parts) == 1 else [f"frames_{part + 1}" for part in parts]
 
 
 def normalised(artifact: Artifact, frames: NDArray[np.uint8]) -> Tensor:
@@ -172,14 +201,16 @@ def difference(source: NDArray[np.float64], exported: NDArray[Any]) -> float:
 
 
 def preprocessing(artifact: Artifact) -> Mapping[str, Any]:
-    """What must be done to an image before the network: plain values for `export.json`."""
-    spec = artifact.spec
+    """What must be done to an image before each network, the first of them at the top: values for `export.json`."""
     how = artifact.model.record["preprocessing"] if artifact.model else {}
-    return {
-        "size": artifact.size,
-        "crop_mode": how.get("crop_mode", "center"),
-        "store_size": how.get("store_size"),
-        "channels": spec.channels,
-        "mean": each_channel(spec.mean, spec.channels),
-        "std": each_channel(spec.std, spec.channels),
-    }
+    parts = [
+        {
+            "size": size,
+            "channels": encoder.spec.channels,
+            "mean": each_channel(encoder.spec.mean, encoder.spec.channels),
+            "std": each_channel(encoder.spec.std, encoder.spec.channels),
+        }
+        for size, encoder in zip(artifact.sizes, artifact.encoders, strict=True)
+    ]
+    shared = {"crop_mode": how.get("crop_mode", "center"), "store_size": how.get("store_size")}
+    return shared | parts[0] | {"encoders": parts}

@@ -14,7 +14,7 @@ import yaml
 
 from mococxr.encoders import OFFLINE_BACKBONE
 from mococxr.errors import InputError
-from mococxr.exporting.artifact import Artifact, stages_code
+from mococxr.exporting.artifact import Artifact, input_names, stages_code
 from mococxr.results import CELL_KEYS, StudyResults, read_results
 from mococxr.store.levels import halving
 
@@ -38,7 +38,6 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(files("mococxr.exporting").joinpath("card.md.j2").read_text("utf-8"))
     fit = artifact.model.record if artifact.model else None
-    run, recipe = artifact.origin.get("run") or {}, artifact.origin.get("recipe") or {}
     frame = facts["preprocessing"]
     return template.render(
         front=_front(artifact, facts, study),
@@ -46,36 +45,53 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         facts=facts,
         frame=frame,
         factor=halving(frame["store_size"] or 0, frame["size"]),
+        parts=[part | {"factor": halving(frame["store_size"] or 0, part["size"])} for part in frame["encoders"]],
+        dimensions=sum(encoder.spec.feature_dim for encoder in artifact.encoders),
+        inputs=input_names(artifact),
+        origins=[_origin(artifact, part) for part in range(len(artifact.encoders))],
         whole=frame["crop_mode"] == "full",
         about=fit,
         members=artifact.members,
         stages_code=stages_code(artifact) if artifact.staged and facts["to"] == "timm" else "",
         spec=artifact.spec,
-        run=run,
-        pretrained_on=_pretrained_on(run.get("pretrained_on")),
-        method=run.get("method"),
-        recipe=", ".join(f"{name} {_plain(value)}" for name, value in recipe.items()),
         synthetic=is_synthetic(artifact),
         synthetic_word=_synthetic_word(artifact),
         validation_uses=_validation_uses(fit) if fit else "",
         study=study,
         number=lambda value: "undefined" if value is None else f"{value:.3f}",
-        licence=starting_licence(run, artifact.spec.architecture),
     ).lstrip("\n")  # front matter counts from the first byte only
+
+
+def _origin(artifact: Artifact, part: int) -> Facts:
+    """How one encoder came to be, for the card."""
+    origin, spec = artifact.origins[part], artifact.encoders[part].spec
+    run, recipe = origin.get("run") or {}, origin.get("recipe") or {}
+    return {
+        "name": f"{spec.architecture} at {artifact.sizes[part]} px",
+        "run": run,
+        "pretrained_on": _pretrained_on(run.get("pretrained_on")),
+        "method": run.get("method"),
+        "recipe": ", ".join(f"{name} {_plain(value)}" for name, value in recipe.items()),
+        "licence": starting_licence(run, spec.architecture),
+    }
 
 
 def is_synthetic(artifact: Artifact) -> bool:
     """Whether any of its training saw synthetic images only."""
-    run = artifact.origin.get("run") or {}
-    return bool(run.get("synthetic")) or bool(artifact.model and artifact.model.record["store"]["synthetic"])
+    runs = [origin.get("run") or {} for origin in artifact.origins]
+    drawn = any(run.get("synthetic") for run in runs)
+    return drawn or bool(artifact.model and artifact.model.record["store"]["synthetic"])
 
 
 def _synthetic_word(artifact: Artifact) -> str:
     if is_synthetic(artifact):
         return "yes"
-    run = artifact.origin.get("run") or {}
-    never = run.get("kind") != "imported" and artifact.origin.get("sha256") is None
-    return "no" if never or run.get("synthetic") is False else "unknown"
+    known = [
+        (run.get("kind") != "imported" and origin.get("sha256") is None) or run.get("synthetic") is False
+        for origin in artifact.origins
+        for run in (origin.get("run") or {},)
+    ]
+    return "no" if all(known) else "unknown"
 
 
 def title(artifact: Artifact) -> str:
@@ -83,7 +99,9 @@ def title(artifact: Artifact) -> str:
     model = artifact.model
     what = f"Classifier of chest images: {model.record['target']}" if model else "Encoder of chest images"
     marked = ", SYNTHETIC" if is_synthetic(artifact) else ""
-    return f"{what} ({artifact.spec.architecture}, {artifact.size} px){marked}"
+    pairs = zip(artifact.encoders, artifact.sizes, strict=True)
+    encoders = " beside ".join(f"{encoder.spec.architecture}, {size} px" for encoder, size in pairs)
+    return f"{what} ({encoders}){marked}"
 
 
 def _front(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
@@ -187,8 +205,15 @@ def _gain(study: StudyResults, cell: Facts, baseline: str | None) -> Facts | Non
 
 def _arm(arms: dict[str, Facts], artifact: Artifact) -> str | None:
     """The one arm one of whose encoder files has the hash of this encoder."""
-    sha256 = artifact.origin.get("sha256")
-    names = [name for name, facts in arms.items() if any(sha256 in hashes.values() for hashes in facts["files_sha256"])]
+    names = [
+        name
+        for name, facts in arms.items()
+        if len(facts["parts"]) == len(artifact.origins)
+        and all(
+            any(origin.get("sha256") in hashes.values() for hashes in facts["files_sha256"])
+            for origin in artifact.origins
+        )
+    ]
     return names[0] if len(names) == 1 else None
 
 

@@ -63,7 +63,7 @@ def write_timm(artifact: Artifact, folder: Path) -> dict[str, Any]:
         How it is loaded, and the difference that was measured after loading it back.
 
     Raises:
-        InputError: the network is not timm's, or several checkpoints are averaged.
+        InputError: the network is not timm's, or there are several encoders or checkpoints.
     """
     spec = artifact.spec
     if spec.package != "timm":
@@ -137,8 +137,9 @@ def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
         How it is loaded, and the difference that was measured after loading it back.
 
     Raises:
-        InputError: torchvision has no such network, or several checkpoints are averaged.
+        InputError: torchvision has no such network, or there are several encoders or checkpoints.
     """
+    weights, head = one_network(artifact, "torchvision")
     spec = artifact.spec
     pair = BY_TIMM.get(spec.architecture.partition(".")[0]) if spec.package == "timm" else None
     if pair is None or spec.config:
@@ -156,7 +157,6 @@ def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
             f"torchvision's {pair.torchvision} takes three channels, this encoder {spec.channels}.",
             "Export it --to timm or --to onnx.",
         )
-    weights, head = one_network(artifact, "torchvision")
     table = pair.to_torchvision(weights)
     if head is not None:
         table |= _named(f"{pair.classifier}.{pair.linear}".rstrip("."), head)

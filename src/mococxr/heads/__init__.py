@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
+from mococxr.errors import InputError
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData
 from mococxr.heads.finetune import train_by_gradient
 from mococxr.heads.linear import train_linear
@@ -32,6 +33,15 @@ MODES = {
     "lpft": Mode(train_lpft, lambda _: True, lambda _: True),
 }
 """`--mode` -> what it does. `settings.classifiers.Mode` lists the same names, which a test compares."""
+
+
+def check_one(encoders: Sized, trained: Sequence[str], whose: str) -> None:
+    """Refuse several encoders side by side in modes that train by gradient (`trained`)."""
+    if trained and len(encoders) > 1:
+        raise InputError(
+            f"--mode {' '.join(trained)} trains one encoder; {whose} has {len(encoders)}.",
+            "Take --mode linear with --linear-solver lbfgs, or one encoder.",
+        )
 
 
 def train_classifier(data: TrainData, config: TrainConfig) -> FitResult:

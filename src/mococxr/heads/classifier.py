@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mococxr.encoders import Encoder
 from mococxr.errors import InputError
-from mococxr.features import encode_frames
+from mococxr.features import encoded
 from mococxr.heads.scaling import Scaling
 from mococxr.heads.targets import Target
 
@@ -87,11 +87,11 @@ class EnsembleMember:
     """One checkpoint of a classifier.
 
     Args:
-        weights: of the encoder's network; None where they are the encoder's own, untouched.
-        head: the head upon it.
+        weights: of the network of each encoder; None where they are the encoders' own, untouched.
+        head: the head upon them.
     """
 
-    weights: dict[str, Tensor] | None
+    weights: tuple[dict[str, Tensor], ...] | None
     head: LinearHead
 
 
@@ -210,47 +210,69 @@ _HEAD = ("mean", "scale", "weight", "bias")
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The classifier that every mode gives: the mean probability over one or more checkpoints."""
+    """The classifier that every mode gives: the mean probability over one or more checkpoints.
 
-    encoder: Encoder
+    Args:
+        encoders: whose features stand side by side under the head; one, as a rule.
+        members: the checkpoints.
+    """
+
+    encoders: tuple[Encoder, ...]
     members: list[EnsembleMember]
 
-    def scores(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> NDArray[np.float64]:
-        """Probability of the finding for each frame (H, W), (N,)."""
-        encoder = self.encoder.to(device)
+    def scores(self, images: Sequence[Sequence[NDArray[np.uint8]]], device: torch.device) -> NDArray[np.float64]:
+        """Probability of the finding for each image, (N,).
+
+        Args:
+            images: of each image its frame (H, W) for each encoder.
+        """
         total = np.zeros(len(images))
         for member in self.members:
-            if len(self.members) > 1 and member.weights is not None:  # of a single one the encoder has them already
-                encoder.network.load_state_dict(member.weights, strict=True)
-            for position, feature in encode_frames(encoder.eval(), images, device):
+            if len(self.members) > 1:  # of a single one the encoders have the weights already
+                load_member(self.encoders, member)
+            parts = [
+                encoded(encoder.to(device).eval(), [frames[part] for frames in images], device)
+                for part, encoder in enumerate(self.encoders)
+            ]
+            for position, feature in enumerate(np.concatenate(parts, axis=1)):
                 total[position] += member.head.scores(feature[None])[0]
         return total / len(self.members)
 
     def state(self) -> dict[str, Tensor]:
-        """`<member>.encoder.<key>` and `<member>.head.<name>` of each checkpoint."""
+        """`<member>.encoder.<part>.<key>` and `<member>.head.<name>` of each checkpoint."""
         tensors: dict[str, Tensor] = {}
         for i, member in enumerate(self.members):
-            weights = member.weights or self.encoder.network.state_dict()
-            # copies: safetensors takes no tensors that share memory
-            tensors |= {
-                f"{i}.encoder.{key}": value.detach().cpu().clone().contiguous() for key, value in weights.items()
-            }
+            for part, weights in enumerate(member.weights or [e.network.state_dict() for e in self.encoders]):
+                # copies: safetensors takes no tensors that share memory
+                tensors |= {
+                    f"{i}.encoder.{part}.{key}": value.detach().cpu().clone().contiguous()
+                    for key, value in weights.items()
+                }
             tensors |= {f"{i}.head.{name}": torch.from_numpy(getattr(member.head, name)).clone() for name in _HEAD}
         return tensors
 
     @classmethod
-    def from_state(cls, encoder: Encoder, tensors: dict[str, Tensor], members: int) -> Ensemble:
-        """As `state` gives it; the encoder takes the weights of the first checkpoint, in eval mode."""
+    def from_state(cls, encoders: Sequence[Encoder], tensors: dict[str, Tensor], members: int) -> Ensemble:
+        """As `state` gives it; the encoders take the weights of the first checkpoint, in eval mode."""
         restored = []
         for i in range(members):
-            prefix = f"{i}.encoder."
-            weights = {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
+            prefixes = [f"{i}.encoder.{part}." for part in range(len(encoders))]
+            weights = tuple(
+                {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
+                for prefix in prefixes
+            )
             mean, scale, weight, bias = (tensors[f"{i}.head.{name}"].numpy() for name in _HEAD)
             head = LinearHead(mean, scale, weight, bias)
             restored.append(EnsembleMember(weights, head))
         # a single member is scored without loading it again
-        encoder.network.load_state_dict(restored[0].weights or {}, strict=True)
-        return cls(encoder.eval(), restored)
+        load_member(encoders, restored[0])
+        return cls(tuple(encoder.eval() for encoder in encoders), restored)
+
+
+def load_member(encoders: Sequence[Encoder], member: EnsembleMember) -> None:
+    """Put the weights of a checkpoint into its encoders, where it has weights of its own."""
+    for encoder, weights in zip(encoders, member.weights or (), strict=False):
+        encoder.network.load_state_dict(weights, strict=True)
 
 
 def member_scores(
@@ -259,12 +281,11 @@ def member_scores(
     """Mean probability over the members, (N,).
 
     Args:
-        encoder: whose network takes each member's weights in turn.
+        encoder: whose network takes each member's weights in turn; members of several encoders bring none.
         features_by: an encoder -> features (N, D).
     """
     total: NDArray[np.float64] | float = 0.0
     for member in members:
-        if member.weights is not None:
-            encoder.network.load_state_dict(member.weights, strict=True)
+        load_member([encoder], member)
         total = total + member.head.scores(features_by(encoder))
     return np.asarray(total / len(members))

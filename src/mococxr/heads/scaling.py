@@ -8,7 +8,7 @@ N  images    D  length of a feature
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,12 @@ def scaling_of(features: NDArray[np.floating]) -> Scaling:
     for start in range(0, len(features), part):
         scaler.partial_fit(np.asarray(features[start : start + part], dtype=np.float64))
     return Scaling(scaler.mean_, scaler.scale_, len(features))
+
+
+def beside(scalings: Sequence[Scaling]) -> Scaling:
+    """Of features that stand side by side, each scaled by itself."""
+    mean, scale = (np.concatenate([getattr(part, name) for part in scalings]) for name in ("mean", "scale"))
+    return Scaling(mean, scale, scalings[0].images)
 
 
 def scaling_rows(store: Store) -> NDArray[np.int64]:

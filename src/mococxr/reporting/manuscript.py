@@ -21,7 +21,7 @@ from mococxr.reporting.headline import (
     verdicts,
     why_exploratory,
 )
-from mococxr.reporting.provenance import sources_of
+from mococxr.reporting.provenance import frames_words, sources_of
 from mococxr.reporting.rows import saved_words
 from mococxr.results import CELL_KEYS, PAIR_KEYS, Row, StudyResults
 
@@ -113,8 +113,7 @@ def _data(study: StudyResults) -> list[str]:
 
 def _encoder(study: StudyResults, arm: str) -> str:
     facts = study.facts["arms"][arm]
-    frame = f"{facts['timm']} at {facts['size']} pixels" if facts["size"] else "a table of features"
-    text = f"{arm_label(study, arm)} ({frame}"
+    text = f"{arm_label(study, arm)} ({frames_words(facts, 'pixels')}"
     images = facts["pretrained_on"]
     if images is not None:
         used = f"{fmt.fact(images['images'])} images of {fmt.fact(images['patients'])} patients"

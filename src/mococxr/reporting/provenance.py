@@ -91,12 +91,18 @@ def arms(study: StudyResults) -> Table:
     return tabulate(study.values("arm"), columns, len(columns), note)
 
 
+def frames_words(arm: Row, unit: str = "px") -> str:
+    """`resnet18 at 96 px`, of encoders side by side each."""
+    return " beside ".join(
+        "a table of features" if part["size"] is None else f"{part['timm']} at {part['size']} {unit}"
+        for part in arm["parts"]
+    )
+
+
 def _encoder(arm: Row) -> str:
     """`runs/moco: resnet18 at 96 px, started from imagenet`."""
-    if arm["size"] is None:
-        return f"{arm['encoder']}: a table of features"
     start = f", started from {fmt.fact(arm['init'])}" if arm["kind"] in ("run", "imagenet", "random") else ""
-    return f"{arm['encoder']}: {arm['timm']} at {arm['size']} px{start}"
+    return f"{arm['encoder']}: {frames_words(arm)}{start}"
 
 
 def _trained_on(study: StudyResults, arm: str) -> str:
@@ -129,7 +135,7 @@ def _cost(arm: Row) -> str:
     if seconds is None:
         return fmt.DASH
     time = f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
-    return f"{time}, {arm['parameters'] / 1e6:,.1f} million parameters"
+    return f"{time}, {arm['parameters'] / 1e6:,.1f} million parameters, {arm['dimensions']:,} features"
 
 
 def _runs(arm: Row) -> str:

@@ -30,7 +30,10 @@ ENCODERS = (
     "a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k)"
 )
 """How an encoder may be named: the words of the kinds of `encoders.SOURCES`, which a test compares."""
-SIZED = "ENCODER@SIZE sets the side of its input; a path with @ or + stands in quotes: 'my+run'@96"
+SIZED = (
+    "ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of several side by side; a path with @ or + "
+    "stands in quotes: 'my+run'@96"
+)
 """What may be written around such a name."""
 
 

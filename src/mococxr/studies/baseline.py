@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mococxr.encoders import OFFLINE_BACKBONE, EncoderSource, EncoderSpec, build, imagenet_on_disk, resolve_encoder
+from mococxr.encoders import (
+    OFFLINE_BACKBONE,
+    EncoderSource,
+    EncoderSpec,
+    Parts,
+    build,
+    imagenet_on_disk,
+    resolve_encoder,
+)
 from mococxr.errors import InputError
 
 SIZE = 288
@@ -35,7 +43,7 @@ class Baseline:
 NO_BASELINE = Baseline(reason="--no-baseline")
 
 
-def find_baseline(arms: Mapping[str, Sequence[EncoderSource]], backbone: str | None, largest: int) -> Baseline:
+def find_baseline(arms: Mapping[str, Sequence[Parts]], backbone: str | None, largest: int) -> Baseline:
     """ImageNet weights in the network of the first run among the arms, at `SIZE` px or as large as the images are.
 
     Args:
@@ -43,7 +51,8 @@ def find_baseline(arms: Mapping[str, Sequence[EncoderSource]], backbone: str | N
         backbone: timm network to take in place of that of a run.
         largest: shorter side of the images, px.
     """
-    runs = [source.spec for several in arms.values() for source in several if source.kind == "run"]
+    sources = [source for several in arms.values() for parts in several for source in parts]
+    runs = [source.spec for source in sources if source.kind == "run"]
     like = next((spec for spec in runs if spec.package == "timm"), None)
     network = backbone or (like.architecture if like else OFFLINE_BACKBONE)
     if not imagenet_on_disk(network):  # no study fetches what nobody named
@@ -54,7 +63,8 @@ def find_baseline(arms: Mapping[str, Sequence[EncoderSource]], backbone: str | N
     size = min(SIZE, largest)
     source = _source(network, size, like)
     for name, several in arms.items():
-        if len(several) == 1 and replace(several[0], name=source.name) == source:  # however it was written
+        # however it was written
+        if len(several) == 1 and tuple(replace(part, name=source.name) for part in several[0]) == (source,):
             return Baseline(name)
     name = f"imagenet@{size}"
     return Baseline(f"baseline-{name}" if name in arms else name, source)

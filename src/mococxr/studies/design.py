@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from mococxr import console
 from mococxr.encoders import (
     BUILT_IN,
+    EncoderName,
     EncoderSource,
     EncoderSpec,
+    Parts,
     arm_name,
     encoder_names,
     resolve_encoder,
-    resolve_one,
     split_outside_quotes,
 )
 from mococxr.errors import InputError
-from mococxr.heads import MODES
+from mococxr.heads import MODES, check_one
 from mococxr.heads.classifier import read_config
 from mococxr.heads.scaling import scaling_rows
 from mococxr.heads.targets import Target, read_target
@@ -56,11 +57,11 @@ class TargetData:
 class Arm:
     """One arm of the comparison: a name, and an encoder for each of its pretraining runs.
 
-    `runs[i]` names `sources[i]` in tables.
+    `runs[i]` names `sources[i]` in tables: one encoder, or several whose features stand side by side.
     """
 
     name: str
-    sources: tuple[EncoderSource, ...]
+    sources: tuple[Parts, ...]
     runs: tuple[str, ...]
 
 
@@ -150,9 +151,9 @@ class Design:
         return self.baseline.arm or self.reference
 
     @property
-    def sources(self) -> dict[tuple[str, int], EncoderSource]:
-        """The encoder of each arm and run index."""
-        return {(arm.name, i): source for arm in self.arms for i, source in enumerate(arm.sources)}
+    def sources(self) -> dict[tuple[str, int], Parts]:
+        """The encoders of each arm and run index."""
+        return {(arm.name, i): parts for arm in self.arms for i, parts in enumerate(arm.sources)}
 
 
 def read_design(settings: StudySettings) -> Design:
@@ -168,7 +169,7 @@ def read_design(settings: StudySettings) -> Design:
     arms = read_arms(settings.arm, settings.encoder_options)
     baseline = _baseline(settings, arms, min(opened.manifest["size"] for opened in (store, test_store)))
     if baseline.arm and baseline.source:
-        arms.append(Arm(baseline.arm, (baseline.source,), (baseline.arm,)))
+        arms.append(Arm(baseline.arm, ((baseline.source,),), (baseline.arm,)))
     names = [arm.name for arm in arms]
     if settings.against is not None and settings.against not in names:
         raise InputError(f"--against {settings.against!r} is not an arm.", f"The arms are {', '.join(names)}.")
@@ -309,16 +310,15 @@ def read_arms(texts: Sequence[str], options: Mapping[str, Any]) -> list[Arm]:
 
 
 def _arm(name: str, encoders: list[str], like: EncoderSpec | None, options: Mapping[str, Any]) -> Arm:
-    sources = tuple(_source(encoder, like, options) for encoder in encoders)
+    sources = tuple(tuple(_source(name, like, options) for name in encoder_names(encoder)) for encoder in encoders)
     last = [arm_name(encoder) for encoder in encoders]
     return Arm(name, sources, tuple(last if len(set(last)) == len(last) else encoders))  # tables must tell runs apart
 
 
-def _source(text: str, like: EncoderSpec | None, options: Mapping[str, Any]) -> EncoderSource:
-    first = encoder_names(text)[0]
-    if first.text.endswith(".parquet"):
-        return table_source(first.text)
-    return resolve_one(text, like=like, **options)
+def _source(name: EncoderName, like: EncoderSpec | None, options: Mapping[str, Any]) -> EncoderSource:
+    if name.text.endswith(".parquet"):
+        return table_source(name.text)
+    return resolve_encoder(name.text, like=like, **{**options, "size": name.size or options["size"]})
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
@@ -338,9 +338,11 @@ def _parts(text: str) -> tuple[str, list[str]]:
 
 
 def check_modes(arms: Sequence[Arm], trained: Sequence[str]) -> None:
-    """Refuse a table of features in a mode that trains on images (`trained`)."""
+    """Refuse a table of features, and encoders side by side, in a mode that trains on images (`trained`)."""
     for arm in arms:
-        if trained and any(source.kind == KIND for source in arm.sources):
+        for parts in arm.sources:
+            check_one(parts, trained, f"arm {arm.name}")
+        if trained and any(source.kind == KIND for parts in arm.sources for source in parts):
             raise InputError(
                 f"Arm {arm.name} is a table of features: there is no encoder for --mode {' '.join(trained)}.",
                 "Take --mode linear with --linear-solver lbfgs, or name an encoder.",

@@ -80,7 +80,8 @@ class Local:
             console.say(reading_words(self._context, jobs))
         with _threads(self._threads):
             for job in jobs:
-                self._context.features[job.key] = extract_features(self._context, job, f"features of {job.arm}")
+                read = extract_features(self._context, job, f"features of {job.arm}")
+                self._context.features.update(dict.fromkeys(job.keys, read))
 
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
         """Do the trials and yield their records as they come; in several processes where they are slow."""
@@ -176,13 +177,24 @@ class OnRay:
         cluster, shared = self._begin()
         threads = torch.get_num_threads()
         cpus = 1 if self._gpus else min([threads, *cluster.machines()])  # any machine that is left can do it
-        tasks = [Task(job, _extract, (job, self._device, threads), shared, cpus, self._gpus) for job in jobs]
+        tasks = [
+            Task(
+                job,
+                _extract,
+                (replace(job, source=_source(job.source)), self._device, threads),
+                shared,
+                cpus,
+                self._gpus,
+            )
+            for job in jobs
+        ]
         with (
             closing(cluster.run_unordered(tasks, self._jobs)) as answers,
             console.progress("features", len(jobs), "passes over the images") as bar,
         ):
             for job, answer in answers:
-                self._context.features[job.key] = self._kept(answer, f"the features of {job.arm}")
+                read = self._kept(answer, f"the features of {job.arm}")
+                self._context.features.update(dict.fromkeys(job.keys, read))
                 bar.advance()
 
     def do(self, todo: Sequence[tuple[Trial, Draw]]) -> Iterator[dict[str, Any]]:
@@ -255,7 +267,7 @@ def _rooted(context: TrialContext) -> TrialContext:
         out=Path(os.path.abspath(context.out)),
         train=train,
         test=train if context.test is context.train else rooted(context.test),
-        sources={key: _source(source) for key, source in context.sources.items()},
+        sources={key: tuple(map(_source, parts)) for key, parts in context.sources.items()},
         features={key: replace(kept, file=Path(os.path.abspath(kept.file))) for key, kept in context.features.items()},
         cache=FeatureCache(Path(os.path.abspath(cache.folder)), cache.shared and Path(os.path.abspath(cache.shared))),
     )
@@ -272,7 +284,7 @@ def _seen(context: TrialContext) -> list[SharedPath]:
     stores = {images.store.path: images.store.sha256 for images in (context.train, context.test)}
     seen = [SharedPath(f"the study folder {context.out}", inputs, sha256_file(inputs))]
     seen += [SharedPath(f"the store {path}", path / "manifest.json", sha256) for path, sha256 in stores.items()]
-    for source in dict.fromkeys(context.sources.values()):
+    for source in dict.fromkeys(source for parts in context.sources.values() for source in parts):
         files = source.files + (() if source.path is None else (source.path / "encoder.json",))
         seen += [SharedPath(f"the encoder {source.name} ({file})", file) for file in files]
     return seen

@@ -93,51 +93,79 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
     Args:
         device: where the cost is measured.
     """
-    source = arm.sources[0]
-    runs = [_run_record(source) for source in arm.sources]
+    parts = arm.sources[0]
+    lead = next((source for source in parts if source.kind == "run"), parts[0])  # the one that was pretrained
+    records = [[_run_record(source) for source in several] for several in arm.sources]
     # A folder with an encoder alone records no seconds.
-    seconds = [run["seconds"] for run in runs if run.get("seconds") is not None]
-    verdicts = list(dict.fromkeys(run["verdict"] for run in runs if run.get("verdict")))
-    init = runs[0].get("init") if source.kind == "run" else source.kind
-    published = _published(source)
+    timed = [[run["seconds"] for run in several if run.get("seconds") is not None] for several in records]
+    seconds = [sum(several) for several in timed if several]
+    verdicts = list(dict.fromkeys(run["verdict"] for several in records for run in several if run.get("verdict")))
+    record = _run_record(lead)
+    init = record.get("init") if lead.kind == "run" else lead.kind
+    published = dict.fromkeys(known.sentence() for source in parts if (known := _published(source)))
+    costs = [_cost(source, device) for source in parts]
+    single = ", ".join(arm.runs) if lead.kind == "run" else display_name(lead.name)
+    return {
+        "encoder": single if len(parts) == 1 else " + ".join(map(_words, parts)),
+        "kind": lead.kind,
+        "init": init and display_name(init),
+        "parts": [_part_facts(source) | cost for source, cost in zip(parts, costs, strict=True)],
+        "method": record.get("method", {}).get("name"),
+        "pretrained_on": _pretrained_on(store, record),
+        "trained_on": "; ".join(published) or None,
+        "runs": [{"run": run, "health": _health(source)} for _, run, source in _runs([arm])],
+        "verdict": "; ".join(verdicts) or None,
+        "seconds": sum(seconds) / len(seconds) if seconds else None,
+        "files_sha256": [source.hashes() for several in arm.sources for source in several],
+        **{name: _total(costs, name) for name in ("dimensions", "parameters", "seconds_per_image")},
+        "device": device,
+    }
+
+
+def _part_facts(source: EncoderSource) -> Facts:
+    """One of the encoders of an arm."""
     library = "" if source.spec.package == "timm" else f" ({source.spec.package})"
     return {
-        "encoder": ", ".join(arm.runs) if source.kind == "run" else display_name(source.name),
-        "kind": source.kind,
-        "init": init and display_name(init),
         "timm": source.spec.architecture + library,
         "size": source.spec.size or None,
         "channels": source.spec.channels,
         "mean": source.spec.mean,
         "std": source.spec.std,
+        "features": source.spec.features,
         "feature": source.spec.pool or "pooled by the network",
-        "method": runs[0].get("method", {}).get("name"),
-        "pretrained_on": _pretrained_on(store, runs[0]),
-        "trained_on": published.sentence() if published else None,
-        "runs": [{"run": run, "health": _health(source)} for _, run, source in _runs([arm])],
-        "verdict": "; ".join(verdicts) or None,
-        "seconds": sum(seconds) / len(seconds) if seconds else None,
-        "files_sha256": [source.hashes() for source in arm.sources],
-        **_cost(source, device),
     }
+
+
+def _words(source: EncoderSource) -> str:
+    """One of several encoders side by side, as it may be written."""
+    name = display_name(source.name)
+    return f"{name}@{source.spec.size}" if source.spec.size else name
 
 
 def _runs(arms: Sequence[Arm]) -> Iterator[tuple[str, str, EncoderSource]]:
-    """Arm, run and encoder of every run."""
+    """Arm, run and encoder of every run; of encoders side by side each by its own name."""
     for arm in arms:
-        for run, source in zip(arm.runs, arm.sources, strict=True):
-            yield arm.name, run, source
+        for run, parts in zip(arm.runs, arm.sources, strict=True):
+            for source in parts:
+                yield arm.name, run if len(parts) == 1 else _words(source), source
 
 
 def _cost(source: EncoderSource, device: str) -> Facts:
+    """Length of a feature, weights, and seconds of an image in one pass."""
     if source.kind == KIND:
-        return {"parameters": None, "seconds_per_image": None, "device": device}
+        return {"dimensions": source.spec.feature_dim, "parameters": None, "seconds_per_image": None}
     encoder = open_encoder(source)
     return {
+        "dimensions": encoder.spec.feature_dim,
         "parameters": sum(weight.numel() for weight in encoder.parameters()),
         "seconds_per_image": round(seconds_per_image(encoder, source.spec.size, device), 6),
-        "device": device,
     }
+
+
+def _total(costs: Sequence[Facts], name: str) -> float | None:
+    """The sum over encoders side by side; null where one is not known."""
+    values = [cost[name] for cost in costs]
+    return None if None in values else sum(values)
 
 
 def _run_record(source: EncoderSource) -> Facts:
@@ -193,10 +221,11 @@ def encoder_warnings(train: Store, test: Store, arms: Sequence[Arm]) -> list[str
     """Arms that enlarge images; arms whose published training data may hold the test images, or is not known."""
     stored = min(store.manifest["size"] for store in (train, test))  # px of the shorter side
     warnings = [
-        f"Arm {arm.name} sees frames of {arm.sources[0].spec.size} px, larger than the images of the store "
+        f"Arm {arm.name} sees frames of {size} px, larger than the images of the store "
         f"({stored} px): they were enlarged."
         for arm in arms
-        if arm.sources[0].spec.size > stored
+        for size in [max(source.spec.size for parts in arm.sources for source in parts)]
+        if size > stored
     ]
     for arm, run, source in _runs(arms):
         whose = f"The weights of arm {arm}" + (f" ({run})" if run != arm else "")

@@ -44,8 +44,9 @@ def run(settings: StudySettings) -> Path:
     with executor_of(settings.executor, context, settings.jobs, settings.device, settings.gpus) as executor:
         # Of opened encoders: one that does not open writes no folder.
         hashes = encoder_hashes(design.sources, settings.seed)
+        joined = {run: " + ".join(parts) for run, parts in hashes.items()}
         train, test = design.train.store, design.test.store
-        inputs = folder.inputs_of(to_mapping(settings), train, test, hashes, design.draws_hash)
+        inputs = folder.inputs_of(to_mapping(settings), train, test, joined, design.draws_hash)
         folder.open_output(out, inputs, to_yaml(settings))  # nothing is written before this
         folder.save_draws(out, train, design.draws)
         records = _train(executor, context, design, hashes)
@@ -74,7 +75,7 @@ def _context(settings: StudySettings, design: Design) -> TrialContext:
 
 
 def _train(
-    executor: Local | OnRay, context: TrialContext, design: Design, hashes: dict[str, str]
+    executor: Local | OnRay, context: TrialContext, design: Design, hashes: dict[str, tuple[str, ...]]
 ) -> list[dict[str, Any]]:
     """Records of all trials, in the order planned; those of an earlier run are not trained again."""
     trials = design.trials

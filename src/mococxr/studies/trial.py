@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,22 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr.encoders import Encoder, EncoderSource, open_encoder
+from mococxr.encoders import Encoder, EncoderSource, Parts, open_encoder
 from mococxr.errors import UndefinedError
 from mococxr.feature_cache import FeatureCache, key_of, read_features
 from mococxr.features import features, state_hash
 from mococxr.files import write_json, write_parquet
 from mococxr.heads import MODES, train_classifier
 from mococxr.heads.classifier import FitResult, TrainConfig, TrainData, member_scores
-from mococxr.heads.scaling import Scaling, scaling_of
+from mococxr.heads.scaling import Scaling, beside, scaling_of
 from mococxr.results import UNDEFINED
 from mococxr.studies.design import TargetData, Trial
 from mococxr.studies.feature_table import KIND, table_features
 from mococxr.studies.label_subsets import Draw
 
 Rows = NDArray[np.int64]
+Key = tuple[str, int, int, str]
+"""Arm, run index, part and sha256 of the store."""
 Scores = Callable[[TargetData, Rows], NDArray[np.float64]]
 """Images and rows of them -> probabilities."""
 
@@ -56,8 +58,9 @@ class TrialContext:
     Args:
         train: the images that train and validate.
         test: those that are scored; the same object where one store holds both.
-        sources: encoder of each (arm, run index).
-        features: the rows' features for each (arm, run index, sha256 of the store); empty where no head is solved.
+        sources: encoders of each (arm, run index): one, or several whose features stand side by side.
+        features: the rows' features for each (arm, run index, part, sha256 of the store), `part` counting the encoders
+            side by side; empty where no head is solved.
         cache: where they are kept.
         config: how classifiers learn.
         solved: an arm whose head is solved whatever `config` says: the baseline that the study adds.
@@ -66,8 +69,8 @@ class TrialContext:
     out: Path
     train: TargetData
     test: TargetData
-    sources: Mapping[tuple[str, int], EncoderSource]
-    features: dict[tuple[str, int, str], ReadFeatures]
+    sources: Mapping[tuple[str, int], Parts]
+    features: dict[Key, ReadFeatures]
     cache: FeatureCache
     config: TrainConfig
     solved: str | None = None
@@ -83,42 +86,52 @@ class FeatureJob:
     """One pass of a frozen encoder over the images of one store.
 
     Args:
-        arm, run_index: the encoder.
+        source: the encoder.
+        encoder: hash of its weights and of how images reach them.
         store: sha256 of the store.
-        encoder: hash of the weights and of how images reach them.
+        keys: the arms that it is for, as `TrialContext.features` has them.
     """
 
-    arm: str
-    run_index: int
-    store: str
+    source: EncoderSource
     encoder: str
+    store: str
+    keys: tuple[Key, ...]
 
     @property
-    def key(self) -> tuple[str, int, str]:
-        """As `TrialContext.features` has it."""
-        return self.arm, self.run_index, self.store
+    def arm(self) -> str:
+        """The first arm that it is for."""
+        return self.keys[0][0]
 
 
-def encoder_hashes(sources: Mapping[tuple[str, int], EncoderSource], seed: int) -> dict[str, str]:
-    """`arm/run index` -> hash of the weights (of a table: of its file) and of how images reach them."""
+def encoder_hashes(sources: Mapping[tuple[str, int], Parts], seed: int) -> dict[str, tuple[str, ...]]:
+    """`arm/run index` -> of each part a hash of the weights (of a table: of its file) and of how images reach them."""
 
+    @cache
     def weights(source: EncoderSource) -> str:
         return state_hash(open_encoder(source, seed)) if source.kind != KIND else next(iter(source.hashes().values()))
 
-    return {f"{arm}/{i}": f"{weights(source)} {source.spec}" for (arm, i), source in sources.items()}
+    return {
+        f"{arm}/{i}": tuple(f"{weights(source)} {source.spec}" for source in parts)
+        for (arm, i), parts in sources.items()
+    }
 
 
 def feature_jobs(
-    context: TrialContext, todo: Sequence[tuple[Trial, Draw]], hashes: Mapping[str, str]
+    context: TrialContext, todo: Sequence[tuple[Trial, Draw]], hashes: Mapping[str, tuple[str, ...]]
 ) -> list[FeatureJob]:
-    """The features that these trials need, each once; `hashes` as `encoder_hashes`."""
-    needed = [
-        FeatureJob(trial.arm, trial.run_index, data.store.sha256, hashes[f"{trial.arm}/{trial.run_index}"])
-        for trial, draw in todo
-        if MODES[trial.mode].reads_features(context.config_of(trial)) and not draw.undefined
-        for data in (context.train, context.test)
-    ]
-    return list(dict.fromkeys(needed))  # once where one store holds both, or modes share an encoder
+    """The features that these trials need, each once, whatever arms share an encoder; `hashes` as `encoder_hashes`."""
+    jobs: dict[tuple[str, str], FeatureJob] = {}
+    for trial, draw in todo:
+        if draw.undefined or not MODES[trial.mode].reads_features(context.config_of(trial)):
+            continue
+        parts = context.sources[trial.arm, trial.run_index]
+        for part, (source, encoder) in enumerate(zip(parts, hashes[f"{trial.arm}/{trial.run_index}"], strict=True)):
+            for store in (context.train.store.sha256, context.test.store.sha256):
+                job = jobs.setdefault((encoder, store), FeatureJob(source, encoder, store, ()))
+                key = (trial.arm, trial.run_index, part, store)
+                if key not in job.keys:
+                    jobs[encoder, store] = dataclasses.replace(job, keys=(*job.keys, key))
+    return list(jobs.values())
 
 
 def reading_words(context: TrialContext, jobs: Sequence[FeatureJob]) -> str:
@@ -135,7 +148,7 @@ def extract_features(context: TrialContext, job: FeatureJob, label: str | None =
     Args:
         label: what the progress line is called; None shows none.
     """
-    config, source, data = context.config, context.sources[job.arm, job.run_index], _data(context, job)
+    config, source, data = context.config, job.source, _data(context, job)
 
     def make(rows: Rows) -> NDArray[np.float32]:
         if source.kind == KIND:
@@ -156,12 +169,12 @@ def _data(context: TrialContext, job: FeatureJob) -> TargetData:
 
 def _cache(context: TrialContext, job: FeatureJob) -> FeatureCache:
     """A table of features is as quickly read as a shared file."""
-    table = context.sources[job.arm, job.run_index].kind == KIND
+    table = job.source.kind == KIND
     return dataclasses.replace(context.cache, shared=None) if table else context.cache
 
 
 def _key(context: TrialContext, job: FeatureJob) -> str:
-    store, table = _data(context, job).store, context.sources[job.arm, job.run_index].kind == KIND
+    store, table = _data(context, job).store, job.source.kind == KIND
     images = store.sha256 if table else store.images_sha256  # a table knows images by their paths
     return key_of(job.encoder, images, context.config.crop_mode, context.config.device)
 
@@ -228,19 +241,20 @@ def _predictions(data: TargetData, target: str, rows: Rows, scores: NDArray[np.f
 
 def _train(context: TrialContext, trial: Trial, rows: Rows) -> tuple[FitResult, Scores]:
     """The trained classifier, and what gives its scores of other images (asked for after all training)."""
-    source = context.sources[trial.arm, trial.run_index]
-    config, size = context.config_of(trial), source.spec.size  # size: side of a frame in px
+    parts = context.sources[trial.arm, trial.run_index]
+    source, config = parts[0], context.config_of(trial)  # by gradient there is but one
+    size = source.spec.size  # side of a frame in px
 
-    def kept(data: TargetData) -> ReadFeatures:
-        return context.features[trial.arm, trial.run_index, data.store.sha256]
+    def kept(data: TargetData) -> list[ReadFeatures]:
+        stored = data.store.sha256
+        return [context.features[trial.arm, trial.run_index, part, stored] for part in range(len(parts))]
 
     def features_of(data: TargetData, chosen: Rows) -> NDArray[np.float32]:
-        return read_features(kept(data).file, chosen)
+        return np.concatenate([read_features(read.file, chosen) for read in kept(data)], axis=1)
 
     def scaling() -> Scaling:
-        known = kept(context.train).scaling
-        assert known is not None  # a mode that asks for it has `scaling_rows`
-        return known
+        # a mode that asks for it has `scaling_rows`
+        return beside([read.scaling for read in kept(context.train) if read.scaling is not None])
 
     train = TrainData(
         context.train.store, context.train.targets[trial.target], rows, size,
