@@ -239,6 +239,7 @@ RELIED_ON = {
     "study": "target arm fraction against backbone size batch epochs out", "predict": "out",
     "evaluate": "label score patient against json", "inspect": "against out",
     "reproduce": "fraction init size batch queue epochs out", "demo": "epochs out", "views": "size out",
+    "label": "table label reader chosen_by as_of", "retract": "table label reader",
     "report": "study", "import": "size out", "export": "arm out",
 }  # fmt: skip
 
@@ -280,7 +281,7 @@ def test_help_and_import_load_nothing_heavy() -> None:
 
 
 def test_torch_is_loaded_only_by_commands_that_need_it() -> None:
-    without = ["demo", "prepare", "inspect", "views", "report", "evaluate"]
+    without = ["demo", "prepare", "inspect", "views", "label", "retract", "report", "evaluate"]
     entries = ", ".join(sorted({commands.ENTRIES[name].split(":")[0] for name in without}))
     assert not loaded_by(f"import {entries}") & {"torch", "timm", "accelerate"}
 

@@ -34,6 +34,8 @@ prepare = _function("prepare")
 inspect = _function("inspect")
 views = _function("views")
 pretrain = _function("pretrain")
+label = _function("label")
+retract = _function("retract")
 embed = _function("embed")
 fit = _function("fit")
 predict = _function("predict")
@@ -60,11 +62,11 @@ class Store:
     """
 
     @staticmethod
-    def open(path):
-        """Open a store; an `InputError` says what is missing or damaged."""
+    def open(path, labels_as_of=None):
+        """Open a store, with its labels as they were at a date or label event; an `InputError` says what is wrong."""
         from mococxr.store import Store
 
-        return Store.open(path)
+        return Store.open(path, labels_as_of)
 
 
 def Images(store, split="train", *, size=None, crop_mode="center", transform=None):
@@ -218,6 +220,7 @@ __all__ = [
     "fit",
     "import_checkpoint",
     "inspect",
+    "label",
     "load_classifier",
     "load_encoder",
     "predict",
@@ -227,6 +230,7 @@ __all__ = [
     "read_results",
     "report",
     "reproduce",
+    "retract",
     "study",
     "views",
 ]

@@ -304,6 +304,51 @@ def pretrain(
             training. [threads; between 0 and 1024; default: auto]
     """
 
+def label(
+    store: str | PathLike[str],
+    table: str | PathLike[str] | Frame | None = None,
+    *,
+    label: str | Sequence[str] = (),
+    reader: str | None = None,
+    chosen_by: str | None = None,
+    as_of: str | None = None,
+    out: str | PathLike[str] | None = None,
+) -> Store:
+    """Add labels to a store or change them, each with its date and reader; without a table, show how they stand.
+
+    Args:
+        store: A store made by `prepare`.
+        table: Table of labels: path, and a column per finding (1, 0, -1 or words; blanks say nothing) or
+            target and value; also reader, date, chosen_by, probability, note. [default: none: the labels are
+            shown]
+        label: Finding to read (repeatable); a name that the store does not have yet adds that finding.
+            [default: the store's findings]
+        reader: Who labelled, where the table does not say. [default: not stated]
+        chosen_by: How the images were chosen, e.g. random, where the table does not say. [default: not
+            stated]
+        as_of: Show the labels as they were: a date (UTC, that day included), or a number of label events.
+            [default: as they are now]
+        out: CSV file for the whole history of labels, one event per row. [default: none]
+    """
+
+def retract(
+    store: str | PathLike[str],
+    table: str | PathLike[str] | Frame,
+    *,
+    label: str | Sequence[str] = (),
+    reader: str | None = None,
+) -> Store:
+    """Take labels of a store back: fit and study then know nothing of them; the history keeps that they were
+        there.
+
+    Args:
+        store: A store made by `prepare`.
+        table: Table as `label` takes it: each label in it is taken back, whatever its value; a list of images
+            with --label.
+        label: Finding to take back (repeatable). [default: the findings of the table]
+        reader: Take back what this reader said, and no more. [default: what every reader and `prepare` said]
+    """
+
 def embed(
     store: str | PathLike[str],
     *,
@@ -359,6 +404,7 @@ def fit(
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
     blank: Literal["negative", "unknown"] | None = None,
+    labels_as_of: str | None = None,
     C: str = "0.01",
     standardize: Literal["unlabelled", "labelled"] = "unlabelled",
     linear_solver: Literal["lbfgs", "gradient"] = "lbfgs",
@@ -397,6 +443,8 @@ def fit(
         where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
+        labels_as_of: Labels as they were: a date (UTC, that day included), or a number of label events (0: as
+            `prepare` wrote them). [default: as they are now]
         C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
             [default: 0.01]
         standardize: Standardise features by all training images, which needs no label, or by the labelled
@@ -472,6 +520,7 @@ def study(
     where: str | Sequence[str] = (),
     uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
     blank: Literal["negative", "unknown"] | None = None,
+    labels_as_of: str | None = None,
     C: str = "0.01",
     standardize: Literal["unlabelled", "labelled"] = "unlabelled",
     linear_solver: Literal["lbfgs", "gradient"] = "lbfgs",
@@ -524,6 +573,8 @@ def study(
         where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
         uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
+        labels_as_of: Labels as they were: a date (UTC, that day included), or a number of label events (0: as
+            `prepare` wrote them). [default: as they are now]
         C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
             [default: 0.01]
         standardize: Standardise features by all training images, which needs no label, or by the labelled

@@ -128,7 +128,8 @@ def _usage(command: str) -> str:
     """`Usage: mococxr fit STORE --encoder ... --out ... [SETTINGS]`: what must be given, in place."""
     by_position, by_name = commands.fields_of(command)
     kinds = commands.types_of(command)
-    words = [f.name.upper() + ("..." if _many(kinds[f.name]) else "") for f in by_position]
+    words = [f.name.upper() + ("..." if _many(kinds[f.name]) else "") for f in by_position if commands.is_required(f)]
+    words += [f"[{f.name.upper()}]" for f in by_position if not commands.is_required(f)]
     words += [f"{flag(f.name)} {_metavar(kinds[f.name])}" for f in by_name if commands.is_required(f)]
     return " ".join(["Usage: mococxr", command, *words, "[SETTINGS]"])
 

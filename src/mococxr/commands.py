@@ -27,6 +27,8 @@ ENTRIES = {
     "inspect": "mococxr.audit.inspect:run",
     "views": "mococxr.audit.view_sheet:run",
     "pretrain": "mococxr.pretraining.pretrain:run",
+    "label": "mococxr.labelling.label:run_label",
+    "retract": "mococxr.labelling.label:run_retract",
     "embed": "mococxr.classifier.fit:run_embed",
     "fit": "mococxr.classifier.fit:run_fit",
     "predict": "mococxr.classifier.predict:run_predict",
@@ -149,7 +151,10 @@ def _words(value: Any) -> list[str]:
     return [shlex.quote(str(item)) for item in values]
 
 
-RETURNS = {"prepare": "Store", "inspect": "Audit", "evaluate": "dict[str, Any]", "report": "None"}
+RETURNS = {
+    "prepare": "Store", "label": "Store", "retract": "Store", "inspect": "Audit", "evaluate": "dict[str, Any]",
+    "report": "None",
+}  # fmt: skip
 """Command -> what its Python function returns; all others return the `Path` of what they made."""
 _TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}
 

@@ -82,7 +82,7 @@ def run_fit(settings: FitSettings) -> Path:
     set_threads(settings.jobs)
     claim(settings.out, "model.safetensors", "a model")  # an earlier model is replaced
     check_folder(settings.feature_cache)
-    store = Store.open(settings.store)
+    store = Store.open(settings.store, settings.labels_as_of)
     config = read_config(settings, pick_device(settings.device).type)
     rule = read_rule(settings.threshold_by, settings.sensitivity)
     target = read_target(
@@ -238,7 +238,12 @@ def _about(
             "C": result.members[0].head.C or None,  # 0 of a head that was trained by gradient
             "notes": list(result.notes),
         },
-        "store": {"sha256": store.sha256, "source": store.source, "synthetic": bool(store.manifest.get("synthetic"))},
+        "store": {
+            "sha256": store.sha256,
+            "source": store.source,
+            "synthetic": bool(store.manifest.get("synthetic")),
+            "labels": store.label_state,
+        },
         "settings": to_mapping(settings),
     }
 

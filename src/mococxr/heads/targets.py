@@ -68,7 +68,7 @@ def read_target(
         InputError: no such column or value, a column that is no label, or COLUMN=VALUE where lists hold the value.
     """
     kept = _restricted(store, where)
-    raw = _raw(store, name, blank or store.blank)
+    raw = _raw(store, name, blank or store.blank_of(name))
     is_uncertain = (raw == -1) & kept
     meaning = {"ignore": LEFT_OUT, "zeros": 0, "ones": 1, "multiclass": UNCERTAIN_CLASS}[uncertain]
     values = np.where(raw == -1, meaning, np.where(np.isnan(raw), LEFT_OUT, raw)).astype(np.int8)
@@ -94,7 +94,7 @@ def _raw(store: Store, name: str, blank: str) -> NDArray[np.float64]:
         if name not in store.labels:
             raise InputError(f"--target {name}: this column holds no labels of 1, 0 and -1.", _way_out(index[name]))
         raw = index[name].cast(pl.Float64).fill_null(0.0 if blank == "negative" else float("nan"))
-        return raw.to_numpy().copy()
+        return raw.set(store.taken_back(name), float("nan")).to_numpy().copy()  # whatever a blank counts as
     column, sign, value = _split(store, name, "--target")
     text = index[column].cast(pl.String)
     known = (tables.identifiers(text).is_not_null()).to_numpy().copy()  # polars hands out memory that cannot be written

@@ -206,6 +206,7 @@ def _finish(
         "pretrained_on": pretrained_on,
         "synthetic": all(bool(store.manifest.get("synthetic")) for store in stores),
         "inputs": inputs_of(stores),
+        "labels": [store.label_state for store in stores] if s.knn else None,  # the method itself sees none
         "steps": last["step"],
         "ema": s.ema,
         "phases": [phase._asdict() for phase in s.phases],

@@ -13,6 +13,7 @@ from mococxr.settings.classifiers import (
     TrainingSettings,
 )
 from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml, typed
+from mococxr.settings.labelling import LabelSettings, RetractSettings
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
@@ -23,6 +24,8 @@ COMMANDS: dict[str, type] = {
     "inspect": InspectSettings,
     "views": ViewsSettings,
     "pretrain": PretrainSettings,
+    "label": LabelSettings,
+    "retract": RetractSettings,
     "embed": EmbedSettings,
     "fit": FitSettings,
     "predict": PredictSettings,
@@ -48,6 +51,7 @@ __all__ = [
     "Format",
     "ImportSettings",
     "InspectSettings",
+    "LabelSettings",
     "Mode",
     "Phase",
     "PredictSettings",
@@ -55,6 +59,7 @@ __all__ = [
     "PretrainSettings",
     "ReportSettings",
     "ReproduceSettings",
+    "RetractSettings",
     "StudySettings",
     "TrainingSettings",
     "ViewsSettings",

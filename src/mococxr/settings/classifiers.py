@@ -62,6 +62,11 @@ class TrainingSettings(EncoderSettings, Seeded):
     blank: Literal["negative", "unknown"] | None = _labels(
         "How missing labels are treated.", None, shown="unknown; negative for CheXpert-like datasets"
     )
+    labels_as_of: str | None = _labels(
+        "Labels as they were: a date (UTC, that day included), or a number of label events (0: as `prepare` wrote them).",
+        None,
+        shown="as they are now",
+    )
     C: str = _probe(  # text: a number, or cv
         "Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.", "0.01"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import polars as pl
 
 from mococxr import files
 from mococxr.errors import InputError
+from mococxr.store import label_history
 from mococxr.store.levels import Image, Level, ShrunkLevel, halving, level_folder
 
 FORMAT = 1
@@ -35,28 +37,36 @@ class Store:
     Attributes:
         path: the folder.
         manifest: versions, settings, hashes and counts, as `prepare` wrote them.
-        sha256: hash of the manifest, which holds the hashes of everything else: it names this very store.
+        sha256: hash of the manifest, which holds the hashes of all that `prepare` wrote; labels that came later leave it.
+        label_events: how many events of the history of labels this store shows, whatever is added while it is open.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], sha256: str) -> None:
-        self.path, self.manifest, self.sha256 = path, manifest, sha256
+    def __init__(self, path: Path, manifest: dict[str, Any], sha256: str, label_events: int = 0) -> None:
+        self.path, self.manifest, self.sha256, self.label_events = path, manifest, sha256, label_events
         self._levels: dict[int, Level] = {1: self._read_level(1)}  # at once, so that a damaged store cannot be opened
 
     @classmethod
-    def open(cls, path: Path | str) -> Store:
+    def open(cls, path: Path | str, labels_as_of: str | None = None) -> Store:
         """Open a store made by `prepare`.
 
+        Args:
+            labels_as_of: the labels as they were at a date (UTC, that day included), or after so many label events; 0 is
+                as `prepare` wrote them, None is now.
+
         Raises:
-            InputError: there is none, a file is missing or damaged, or a version with another format wrote it.
+            InputError: there is none, a file is missing or damaged, a version with another format wrote it, or there is
+                no such moment.
         """
         path = Path(path)
         _check_is_store(path)
         manifest = files.read_json(path / "manifest.json")
         _check_format(path, manifest)
-        return cls(path, manifest, files.sha256_file(path / "manifest.json"))
+        events = label_history.event_at(path, labels_as_of)
+        return cls(path, manifest, files.sha256_file(path / "manifest.json"), events)
 
-    def __reduce__(self) -> tuple[Callable[[Path], Store], tuple[Path]]:
-        return Store.open, (self.path,)  # opened again where it arrives: neither tables nor pixels travel
+    def __reduce__(self) -> tuple[Callable[[Path, str], Store], tuple[Path, str]]:
+        # opened again where it arrives, with the same labels: neither tables nor pixels travel
+        return Store.open, (self.path, str(self.label_events))
 
     def __len__(self) -> int:
         return int(self.manifest["counts"]["images"])
@@ -82,15 +92,48 @@ class Store:
         """One row an image, in row order.
 
         Columns: `row, path, patient, study, view, sex, age, height, width, sha256`, the labels (1, 0, -1 or
-        null), the other columns of the table.
+        null) as they stand, the other columns of the table; findings that were added later come last.
         """
-        return _read(self.path / "index.parquet", pl.read_parquet)
+        return self._with_labels(_read(self.path / "index.parquet", pl.read_parquet))
 
     def columns(self, *names: str) -> pl.DataFrame:
         """Some columns of the index, in row order: read from the file and not kept, unless the index is."""
         if "index" in self.__dict__:  # where cached_property keeps it, once it was read
             return self.index.select(names)
+        if self.label_events and set(names) & set(self.labels):  # a label may have changed since `prepare`
+            return self.index.select(names)
         return _read(self.path / "index.parquet", lambda file: pl.read_parquet(file, columns=list(names)))
+
+    def _with_labels(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The index with the labels that stand.
+
+        Raises:
+            InputError: the history has images that the index lacks.
+        """
+        if not self.label_events:
+            return table
+        stray = self._standing.join(table.select("path"), on="path", how="anti")
+        if len(stray):
+            raise InputError(
+                f"{self.path / label_history.FILE} is of another store: {len(stray):,} of its labels are of no image here.",
+                "Put back the file that belongs to this store, or remove it.",
+            )
+        for name in self.labels:
+            new = self._standing.filter(pl.col("target") == name).select("path", "value", touched=True)
+            both = table.select("path").join(new, on="path", how="left", maintain_order="left")
+            before = table[name] if name in table.columns else pl.lit(None, pl.Int8)
+            labels = pl.when(both["touched"].fill_null(False)).then(both["value"]).otherwise(before)
+            table = table.with_columns(labels.alias(name))
+        return table
+
+    @cached_property
+    def history(self) -> pl.DataFrame:
+        """The label events that this store shows, see `label_history.EVENTS`."""
+        return label_history.read_history(self.path, self.label_events)
+
+    @cached_property
+    def _standing(self) -> pl.DataFrame:
+        return label_history.current(self.history)
 
     @cached_property
     def splits(self) -> pl.DataFrame:
@@ -114,8 +157,27 @@ class Store:
 
     @property
     def labels(self) -> list[str]:
-        """The names of the label columns."""
-        return list(self.manifest["labels"])
+        """The names of the label columns: those of `prepare`, then those that were added later, in that order."""
+        added = self.history["target"].unique(maintain_order=True).to_list() if self.label_events else []
+        return list(dict.fromkeys([*self.manifest["labels"], *added]))
+
+    @cached_property
+    def label_state(self) -> dict[str, Any]:
+        """Which labels this store shows: `sha256` of all of them, `events` so far, and when the last was entered."""
+        digest = hashlib.sha256()
+        for name in sorted(self.labels):
+            values = self.index[name].cast(pl.Int8).fill_null(-128)
+            values = values.set(self.taken_back(name), -127)  # no blank: a policy for blanks does not reach it
+            digest.update(name.encode() + b"\0" + values.to_numpy().tobytes())
+        last = self.history["entered"][-1] if self.label_events else None
+        return {"sha256": digest.hexdigest(), "events": self.label_events, "last": last}
+
+    def taken_back(self, name: str) -> pl.Series:
+        """True for each row whose label of that name was there and was taken back: nothing is known of it."""
+        if not self.label_events:
+            return pl.repeat(False, len(self), dtype=pl.Boolean, eager=True)
+        gone = self._standing.filter((pl.col("target") == name) & pl.col("value").is_null())
+        return self.index["path"].is_in(gone["path"].implode())
 
     @property
     def source(self) -> str:
@@ -131,6 +193,10 @@ class Store:
     def blank(self) -> str:
         """What a blank label means unless a study says otherwise: `unknown` or `negative`."""
         return str(self.manifest["blank"])
+
+    def blank_of(self, label: str) -> str:
+        """The same for one label: in a finding that was added later nobody has said anything by leaving it blank."""
+        return self.blank if label in self.manifest["labels"] else "unknown"
 
     def rows_in(self, *splits: str) -> npt.NDArray[np.int64]:
         """The rows, in order, of the images whose patient is in one of these splits.

@@ -163,8 +163,10 @@ def read_design(settings: StudySettings) -> Design:
         InputError: bad settings or inputs, each named.
     """
     check_fractions(settings.fraction)
-    store = Store.open(settings.store)
-    test_store = store if settings.test_on is None else Store.open(settings.test_on)
+    store = Store.open(settings.store, settings.labels_as_of)
+    if settings.test_on is not None and (settings.labels_as_of or "0").strip("0").isdecimal():
+        raise InputError("--labels-as-of as a number of events is of one store.", "With --test-on give a date.")
+    test_store = store if settings.test_on is None else Store.open(settings.test_on, settings.labels_as_of)
     check_unit(test_store, settings.unit)
     arms = read_arms(settings.arm, settings.encoder_options)
     baseline = _baseline(settings, arms, min(opened.manifest["size"] for opened in (store, test_store)))

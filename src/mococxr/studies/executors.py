@@ -259,7 +259,8 @@ def _rooted(context: TrialContext) -> TrialContext:
     """The same context by absolute paths: a task has another working folder."""
 
     def rooted(images: TargetData) -> TargetData:
-        return replace(images, store=Store.open(os.path.abspath(images.store.path)))
+        store = images.store
+        return replace(images, store=Store.open(os.path.abspath(store.path), str(store.label_events)))
 
     train, cache = rooted(context.train), context.cache
     return replace(

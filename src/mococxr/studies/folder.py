@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from mococxr.errors import InputError
 from mococxr.files import atomic_write, claim, read_json, write_csv, write_json
 from mococxr.settings import flag
 from mococxr.store import Store
-from mococxr.studies.design import Trial, slug
+from mococxr.studies.design import TargetData, Trial, slug
 from mococxr.studies.label_subsets import Draw, draw_table
 from mococxr.studies.trial import predictions_path, record_path, validation_path
 from mococxr.version import VERSION
@@ -18,8 +19,8 @@ from mococxr.version import VERSION
 INPUTS = "inputs.json"
 WHERE = ("jobs", "executor", "gpus", "feature_cache", "feature_cache_size")
 """Settings of where trials run and features are kept: they change nothing that a study holds."""
-FREE = ("store", "out", "arm", "baseline", "test_on", "draws_from", *WHERE)
-"""Settings that change no number: stores, arms and given draws are compared by their hashes."""
+FREE = ("store", "out", "arm", "baseline", "test_on", "draws_from", "labels_as_of", *WHERE)
+"""Settings that change no number: stores, labels, arms and given draws are compared by their hashes."""
 MEASURING = (
     "replicates", "unit", "aggregate", "against", "primary", "margin", "sensitivity", "subgroup", "group_minimum"
 )  # fmt: skip
@@ -29,20 +30,34 @@ GROWING = ("mode",)
 
 
 def inputs_of(
-    settings: dict[str, Any], store: Store, tested: Store, encoders: dict[str, str], draws: str | None
+    settings: dict[str, Any], train: TargetData, tested: TargetData, encoders: dict[str, str], draws: str | None
 ) -> dict[str, Any]:
     """What the predictions of a study follow from.
 
     Args:
         settings: as plain values.
-        tested: the store of the test images.
+        train: images that train and validate.
+        tested: images that test.
         encoders: `arm/run index` -> hash of the encoder's weights, in the order of the arms.
         draws: hash of the draws, where they were given.
     """
     # A setting in neither list may change numbers, a new one too.
     kept = {name: value for name, value in settings.items() if name not in FREE + MEASURING}
-    stores = {"store": store.sha256, "test_store": tested.sha256}
-    return {"version": VERSION, **stores, "draws": draws, "encoders": encoders, "settings": kept}
+    stores = {"store": train.store.sha256, "test_store": tested.store.sha256}
+    labels = _labels_of(train, tested)
+    return {"version": VERSION, **stores, "labels": labels, "draws": draws, "encoders": encoders, "settings": kept}
+
+
+def _labels_of(train: TargetData, tested: TargetData) -> dict[str, str]:
+    """A hash of all labels that the study reads, and the `--labels-as-of` that gives them again."""
+    digest = hashlib.sha256()
+    for images in (train, tested):
+        for name, target in images.targets.items():
+            digest.update(name.encode() + b"\0" + target.labels.tobytes())
+    states = [images.store.label_state for images in (train, tested)]
+    one_store = tested.store is train.store  # event numbers are of one store, dates are not
+    moment = str(states[0]["events"]) if one_store else max(state["last"] or "0" for state in states)
+    return {"sha256": digest.hexdigest(), "as_of": moment}
 
 
 def open_output(out: Path, inputs: dict[str, Any], settings_text: str) -> None:
@@ -82,6 +97,8 @@ def _other_images(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     differs = ["the store"] if before["store"] != now["store"] else []
     if before["test_store"] != now["test_store"] and not (differs and now["test_store"] == now["store"]):
         differs.append("the store of the test images")
+    if before["labels"]["sha256"] != now["labels"]["sha256"]:
+        differs.append(f"the labels (it goes on with --labels-as-of {before['labels']['as_of']})")
     return differs + (["the draws given"] if before["draws"] != now["draws"] else [])
 
 

@@ -58,6 +58,7 @@ def store_facts(store: Store) -> Facts:
         "splits": splits,
         "split_rule": store.manifest["split_rule"],
         "sha256": store.sha256,
+        "labels": store.label_state,
     }
 
 

@@ -45,10 +45,9 @@ def run(settings: StudySettings) -> Path:
         # Of opened encoders: one that does not open writes no folder.
         hashes = encoder_hashes(design.sources, settings.seed)
         joined = {run: " + ".join(parts) for run, parts in hashes.items()}
-        train, test = design.train.store, design.test.store
-        inputs = folder.inputs_of(to_mapping(settings), train, test, joined, design.draws_hash)
+        inputs = folder.inputs_of(to_mapping(settings), design.train, design.test, joined, design.draws_hash)
         folder.open_output(out, inputs, to_yaml(settings))  # nothing is written before this
-        folder.save_draws(out, train, design.draws)
+        folder.save_draws(out, design.train.store, design.draws)
         records = _train(executor, context, design, hashes)
     if settings.feature_cache is not None:
         trim(

@@ -1,0 +1,139 @@
+"""The commands `label` and `retract`: a table of labels -> events in the history of a store, and how its labels stand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import polars as pl
+
+from mococxr import console, files
+from mococxr.errors import InputError, Shown
+from mococxr.labelling.state import describe
+from mococxr.labelling.table import read_labels
+from mococxr.privacy import redacted_errors
+from mococxr.settings import LabelSettings, RetractSettings
+from mococxr.store import Store
+from mococxr.store.label_history import CELL, EVENTS, FILE, standing
+
+LOCK = ".labels.lock"
+SAID = ("reader", "date", "chosen_by", "probability", "note")
+"""What an event says beside the label."""
+
+
+def run_label(settings: LabelSettings) -> Store:
+    """Enter the labels of a table, or without one say how the labels stand.
+
+    Returns:
+        The store with the labels that it then shows.
+
+    Raises:
+        InputError: bad settings or a bad table; nothing was written.
+    """
+    if settings.table is None:
+        return _show(settings)
+    if settings.as_of is not None or settings.out is not None:
+        raise InputError("--as-of and --out show labels, and a table enters them.", "Leave out the one or the other.")
+    with _open_to_change(settings.store) as store:
+        stated = {"reader": settings.reader, "chosen_by": settings.chosen_by}
+        said = read_labels(settings.table, store, settings.label, stated=stated)
+        known = standing(store.history).with_columns(known=True)
+        again = said.join(
+            known.select(*CELL, "value", *SAID, "known"), on=[*CELL, "value", *SAID], how="left", nulls_equal=True,
+            maintain_order="left",
+        )["known"]  # fmt: skip
+        new = said.filter(again.is_null())
+        before = _values(store, new)
+        _append(store, new)
+        counts = {
+            "added": int(before.is_null().sum()),
+            "changed": int((before != new["value"]).fill_null(False).sum()),
+            "said again": int((before == new["value"]).fill_null(False).sum()),
+            "as they are": len(said) - len(new),
+        }
+    return _say(settings.store, counts, len(new), new["target"])
+
+
+def run_retract(settings: RetractSettings) -> Store:
+    """Take labels back: those of a table's filled cells, of all readers or of one.
+
+    Returns:
+        The store without them.
+
+    Raises:
+        InputError: bad settings or a bad table; nothing was written.
+    """
+    with _open_to_change(settings.store) as store:
+        said = read_labels(settings.table, store, settings.label, to_retract=True)
+        said = said.unique(CELL, keep="first", maintain_order=True)
+        said = said.with_columns(value=pl.lit(None, pl.Int8), reader=pl.lit(settings.reader, pl.String))
+        if settings.reader is None:
+            there = _values(store, said).is_not_null()
+        else:
+            theirs = standing(store.history).filter(pl.col("reader") == settings.reader).with_columns(there=True)
+            there = said.join(theirs, on=CELL, how="left", maintain_order="left")["there"].is_not_null()
+        gone = said.filter(there)
+        _append(store, gone)
+        counts = {"taken back": len(gone), "not there": len(said) - len(gone)}
+    return _say(settings.store, counts, len(gone), gone["target"])
+
+
+@contextmanager
+def _open_to_change(path: Path) -> Iterator[Store]:
+    """A store whose history nobody else changes meanwhile; a store under pseudonyms has no value in an error."""
+    store = Store.open(path)
+    files.check_place(store.path / FILE)
+    with files.lock(store.path / LOCK):  # waits: another reader's answer takes a moment
+        store = Store.open(path)  # with what was entered while this waited
+        with redacted_errors() if store.manifest.get("pseudonyms") else nullcontext():
+            yield store
+
+
+def _append(store: Store, new: pl.DataFrame) -> None:
+    """Write the history with these events at its end, whole or not at all."""
+    if not len(new):
+        return
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    # a clock that was put back must not make an earlier state out of a later one
+    entered = max([now, *store.history["entered"][-1:]])
+    first = store.label_events + 1
+    events = new.with_columns(event=pl.int_range(first, first + len(new), dtype=pl.Int64), entered=pl.lit(entered))
+    files.write_parquet(store.path / FILE, pl.concat([store.history, events.select(list(EVENTS))]))
+
+
+def _values(store: Store, cells: pl.DataFrame) -> pl.Series:
+    """The label that stands in each of these cells, null where there is none."""
+    values = store.index.select("path", *(name for name in cells["target"].unique() if name in store.labels))
+    long = values.unpivot(index="path", variable_name="target", value_name="before")
+    before = cells.select(*CELL).join(long, on=CELL, how="left", maintain_order="left")["before"]
+    return before.cast(pl.Int8)
+
+
+def _say(path: Path, counts: dict[str, int], events: int, targets: pl.Series) -> Store:
+    """Say what a table came to, and how its findings stand; the store as it now is."""
+    store = Store.open(path)
+    if not events:
+        console.say(f"Nothing new: {', '.join(f'{count:,} labels {word}' for word, count in counts.items() if count)}.")
+        return store
+    shown = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+    numbers = f"events {store.label_events - events + 1:,} to" if events > 1 else "event"
+    console.say(f"Labels: {shown} ({numbers} {store.label_events:,} in {store.path / FILE}).")
+    console.result(describe(store, targets.unique(maintain_order=True).to_list()))
+    return store
+
+
+def _show(settings: LabelSettings) -> Store:
+    for name in ("label", "reader", "chosen_by"):
+        if getattr(settings, name):
+            raise InputError(
+                "--{name} goes with a table of labels.", "Give TABLE behind STORE, or leave it out.",
+                name=Shown(name.replace("_", "-")),
+            )  # fmt: skip
+    store = Store.open(settings.store, settings.as_of)
+    if settings.out is not None:
+        files.write_csv(settings.out, store.history)
+        console.say(f"{store.label_events:,} label events: {settings.out}")
+    console.result(describe(store, store.labels))
+    return store
