@@ -38,20 +38,20 @@ def run_label(settings: LabelSettings) -> Store:
         raise InputError("--as-of and --out show labels, and a table enters them.", "Leave out the one or the other.")
     with _open_to_change(settings.store) as store:
         stated = {"reader": settings.reader, "chosen_by": settings.chosen_by}
-        said = read_labels(settings.table, store, settings.label, stated=stated)
+        entries = read_labels(settings.table, store, settings.label, stated=stated)
         known = standing(store.history).with_columns(known=True)
-        again = said.join(
+        again = entries.join(
             known.select(*CELL, "value", *SAID, "known"), on=[*CELL, "value", *SAID], how="left", nulls_equal=True,
             maintain_order="left",
         )["known"]  # fmt: skip
-        new = said.filter(again.is_null())
+        new = entries.filter(again.is_null())
         before = _values(store, new)
         _append(store, new)
         counts = {
             "added": int(before.is_null().sum()),
             "changed": int((before != new["value"]).fill_null(False).sum()),
-            "said again": int((before == new["value"]).fill_null(False).sum()),
-            "as they are": len(said) - len(new),
+            "confirmed": int((before == new["value"]).fill_null(False).sum()),
+            "as they are": len(entries) - len(new),
         }
     return _say(settings.store, counts, len(new), new["target"])
 
@@ -66,17 +66,17 @@ def run_retract(settings: RetractSettings) -> Store:
         InputError: bad settings or a bad table; nothing was written.
     """
     with _open_to_change(settings.store) as store:
-        said = read_labels(settings.table, store, settings.label, to_retract=True)
-        said = said.unique(CELL, keep="first", maintain_order=True)
-        said = said.with_columns(value=pl.lit(None, pl.Int8), reader=pl.lit(settings.reader, pl.String))
+        entries = read_labels(settings.table, store, settings.label, to_retract=True)
+        entries = entries.unique(CELL, keep="first", maintain_order=True)
+        entries = entries.with_columns(value=pl.lit(None, pl.Int8), reader=pl.lit(settings.reader, pl.String))
         if settings.reader is None:
-            there = _values(store, said).is_not_null()
+            present = _values(store, entries).is_not_null()
         else:
-            theirs = standing(store.history).filter(pl.col("reader") == settings.reader).with_columns(there=True)
-            there = said.join(theirs, on=CELL, how="left", maintain_order="left")["there"].is_not_null()
-        gone = said.filter(there)
+            theirs = standing(store.history).filter(pl.col("reader") == settings.reader).with_columns(present=True)
+            present = entries.join(theirs, on=CELL, how="left", maintain_order="left")["present"].is_not_null()
+        gone = entries.filter(present)
         _append(store, gone)
-        counts = {"taken back": len(gone), "not there": len(said) - len(gone)}
+        counts = {"taken back": len(gone), "not there": len(entries) - len(gone)}
     return _say(settings.store, counts, len(gone), gone["target"])
 
 
