@@ -121,7 +121,7 @@ def test_the_linear_baseline_is_drawn_and_named_in_every_mode(study: StudyResult
     tuned = study_of(tmp_path / "s", modes=("finetune",), fractions=(0.1,))
     (figure,) = draw_curves(tuned)["auroc"]["Effusion"]  # no panel of the baseline alone
     assert f"{NAME} (baseline), linear classifier<" in figure.svg.decode()
-    assert "with a linear classifier: every other encoder was compared with it first" in manuscript.methods(study)
+    assert "with a linear classifier alone: every other encoder was compared with it first" in manuscript.methods(study)
     assert [row[0] for row in provenance.arms(study).rows] == ["MoCo", "ImageNet (reference)", f"{NAME} (baseline)"]
 
 
@@ -131,6 +131,18 @@ def test_fine_tuning_alone_is_compared_with_the_linear_baseline_in_words(tmp_pat
     (verdict,) = headline.verdicts(study)
     assert "fine-tuning from MoCo weights reaches AUROC" in verdict.sentence
     assert f"from a linear classifier on {NAME} features (the baseline)" in verdict.sentence
+
+
+def test_the_words_of_a_saving_name_the_arm_that_they_are_against(study: StudyResults) -> None:
+    row = study.rows("labels_saved", against=BASELINE)[0]
+    for words, named in (
+        ("No saving: the reference reaches it with the fewest labels measured (34).", f"{NAME} reaches what MoCo"),
+        ("The reference does not reach it with all 34 labels.", f"{NAME} does not reach what MoCo"),
+        ("What the arm reaches with 34 labels takes the reference 412.", f"takes {NAME} 412"),
+    ):
+        text = rows.saved_words(study, row | {"words": words})
+        assert named in text
+        assert "reference" not in text
 
 
 def test_a_baseline_that_was_asked_for_and_is_missing_is_an_alert(tmp_path: Path) -> None:

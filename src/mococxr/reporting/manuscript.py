@@ -132,7 +132,7 @@ def _baseline(study: StudyResults) -> list[str]:
     arm = baseline_of(study)
     if arm is None:
         return []
-    head = ", with a linear classifier" if study.added and study.modes != ["linear"] else ""
+    head = ", with a linear classifier alone" if study.added and study.modes != ["linear"] else ""
     text = f"{arm_label(study, arm)}, which never saw an X-ray, was the baseline, fixed in advance{head}"
     return [f"{text}: every other encoder was compared with it first."]
 

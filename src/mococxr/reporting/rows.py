@@ -65,7 +65,7 @@ def variance(study: StudyResults) -> dict[str, Any]:
     """What makes a difference uncertain: patients, draws of labels, pretraining runs (`variance.csv`)."""
     main = [row for target in study.targets if (row := headline_row(study, target, "variance"))]
     defined = [row for row in main if _whole(row) > 0]  # a variance of 0 has no shares
-    spreads = {"Patients": "patients", "Subsets": "draws", "Runs": "runs", "Subset with run": "draw_x_run"}
+    spreads = {"Patients": "patients", "Subsets": "draws", "Runs": "runs", "Subset × run": "draw_x_run"}
     columns: Columns = {
         **of_pair(study),
         "Difference, over all": lambda row: fmt.interval(row, "difference", sign=True),
@@ -130,12 +130,12 @@ def _bar(study: StudyResults, row: Row) -> dict[str, Any]:
 
 
 def saved(study: StudyResults) -> dict[str, Any]:
-    """How many labels the reference needs to reach what an arm reaches (`labels_saved.csv`)."""
+    """How many labels the baseline, or the reference, needs to reach what an arm reaches (`labels_saved.csv`)."""
     main = [row for target in study.targets if (row := headline_row(study, target, "labels_saved"))]
     columns: Columns = {
         **of_pair(study),
         "Labelled images": ("train_images", fmt.count),
-        "Labels the reference needs": ("reference_images", _images),
+        "Labels the other needs": ("reference_images", _images),
         "Interval": lambda row: " to ".join(dict.fromkeys(fmt.dash(row[end], _images) for end in ("low", "high"))),
         "Ratio": _ratio,
     }
@@ -152,6 +152,7 @@ def saved_words(study: StudyResults, row: Row) -> str:
     arm, against = arm_label(study, row["arm"]), arm_label(study, row["against"])
     text = row["words"].replace("What the arm reaches", f"What {arm} reaches")
     text = text.replace("takes the reference ", f"takes {against} ")
+    text = text.replace("the reference reaches it", f"{against} reaches what {arm} reaches")
     return text.replace("The reference does not reach it", f"{against} does not reach what {arm} reaches")
 
 
