@@ -20,7 +20,7 @@ from mococxr.encoders import (
 from mococxr.errors import InputError
 
 SIZE = 288
-"""Side of the baseline's frames, px, where the images are as large: chosen on real images (docs/benchmarks.md)."""
+"""Side of the baseline's frames, px, where the images are as large (docs/decisions/0006)."""
 MODE = "linear"
 """How the head of an added baseline is trained, whatever `--mode` says: fine-tuning at 288 px costs hours."""
 
