@@ -57,6 +57,7 @@ def prepare(
     out: str | PathLike[str],
     jobs: int | None = None,
     executor: Literal["local", "ray"] = "local",
+    add: bool = False,
     format: Literal[
         "auto",
         "csv",
@@ -100,7 +101,9 @@ def prepare(
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         executor: Run parallel work on this machine, or on a Ray cluster with a shared file system. [default:
             local]
-        out: Store folder to create.
+        out: Store folder to create, or to add to (--add).
+        add: Add the new images of the source to the store at --out, with its settings; old images keep their
+            rows, and patients their splits. [default: off]
         format: Layout of the source; auto detects it. [default: auto]
         labels: Label table, if it is not inside the source. [default: none]
         label: Label column (repeatable), of 1, 0, -1 and blank, or of yes and no, positive and negative.

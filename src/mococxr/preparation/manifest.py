@@ -19,7 +19,7 @@ from mococxr.images.dicom import OTHER_PART
 from mococxr.images.grey_levels import NARROW
 from mococxr.splits import SPLITS
 from mococxr.store.levels import level_folder, written_factors
-from mococxr.store.reader import FORMAT
+from mococxr.store.reader import FORMAT, Store
 from mococxr.version import VERSION
 from mococxr.workers import cores
 
@@ -80,6 +80,45 @@ def manifest(
         },
         "levels": levels,
         "shards": shards,
+    }
+
+
+def grown_manifest(
+    folder: Path,
+    store: Store,
+    dataset: Dataset,
+    *,
+    rule: str,
+    made_from: str,
+    counts: Mapping[str, Any],
+    shards: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The manifest of a store to which images are added; hashes of its old pixels are not computed again.
+
+    Args:
+        folder: the new tables and the new shards.
+        store: as it was.
+        dataset: the images that are added.
+        rule, made_from, counts: see `manifest`.
+        shards: the new ones, with the rows that they will have.
+    """
+    before = store.manifest
+    names = list(_TABLES)
+    for factor in (1, *before["levels"]):
+        where = level_folder(folder, before["size"], factor).relative_to(folder)
+        names += [(where / shard["file"]).as_posix() for shard in shards]
+    hashes = {**before["hashes"]["files"], **_hashes(folder, names)}
+    grown = {"first_row": len(store), "inputs": dataset.inputs, "images_before": store.images_sha256}
+    return {
+        **before,
+        "mococxr": VERSION,
+        "synthetic": bool(before["synthetic"]) and all_synthetic(dataset),
+        "patients_known": store.patients_known and dataset.patients_known,
+        "split_rule": rule,
+        "counts": counts,
+        "added": [*before.get("added", []), grown],
+        "hashes": {**before["hashes"], "made_from": made_from, "images": _images_hash(folder, hashes), "files": hashes},
+        "shards": [*before["shards"], *shards],
     }
 
 

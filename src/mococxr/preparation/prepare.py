@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from mococxr.cluster import connected
 from mococxr.datasets import Dataset, read_dataset
 from mococxr.errors import InputError, RunError, Shown
 from mococxr.images import Reading
+from mococxr.preparation.addition import check_settings, joined_index, joined_splits, new_images
 from mococxr.preparation.decode import RECORD, Chunk, chunk_size, decode_all, decode_on_ray
-from mococxr.preparation.manifest import count, manifest, none_readable, say_counts, say_quarantine
+from mococxr.preparation.manifest import count, grown_manifest, manifest, none_readable, say_counts, say_quarantine
 from mococxr.preparation.pseudonymised import Pseudonymisation, pseudonymise
-from mococxr.preparation.split_plan import SplitPlan, decide
+from mococxr.preparation.split_plan import SplitPlan, decide, decide_added
 from mococxr.preparation.staging import Staging, bytes_needed, check_space, space_sentence, staging_folder
 from mococxr.privacy import Key, redacted_errors
 from mococxr.settings import PrepareSettings, to_mapping
@@ -31,7 +33,7 @@ from mococxr.store.contact_sheet import contact_sheet
 from mococxr.store.reader import FORMAT, Store
 from mococxr.version import VERSION
 
-_ELSEWHERE = ("out", "jobs", "executor")
+_ELSEWHERE = ("out", "add", "jobs", "executor")
 """Settings that do not change what the store holds."""
 _FILES = ("source", "labels", "split_file", "key")
 """Settings that name files, which may be called after a patient."""
@@ -53,7 +55,7 @@ def run(settings: PrepareSettings) -> Store:
     with connected() if settings.executor == "ray" else nullcontext():  # no cluster: said before the source is read
         dataset, pseudonyms = _dataset(settings, out)
         with redacted_errors() if pseudonyms else nullcontext():
-            return _make(settings, out, dataset, pseudonyms)
+            return (_extend if settings.add else _make)(settings, out, dataset, pseudonyms)
 
 
 def _make(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Pseudonymisation | None) -> Store:
@@ -71,13 +73,51 @@ def _make(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Ps
         if pseudonyms is not None:
             pseudonyms.key.record(pseudonyms.table)  # the look-up table may have been lost, or lack rows
         return existing
+    return _staged(
+        out,
+        images,
+        dataset,
+        settings,
+        pseudonyms,
+        lambda staging: _finish(staging, out, dataset, plan, settings, made_from),
+    )
+
+
+def _extend(settings: PrepareSettings, out: Path, dataset: Dataset, pseudonyms: Pseudonymisation | None) -> Store:
+    """The store at `out` with the images of a dataset that it does not have."""
+    store = Store.open(out)
+    check_settings(store, _stated(settings, dataset), dataset)
+    _check_place(out, dataset)
+    for note in dataset.notes:
+        console.say(note)
+    new = new_images(store, dataset)
+    if new.rows.is_empty():
+        shutil.rmtree(staging_folder(out), ignore_errors=True)  # of a run killed after the images were in place
+        console.say(f"{out} has all of these {len(dataset.rows):,} images: nothing to do.")
+        return store
+    console.say(f"New: {len(new.rows):,} of {len(dataset.rows):,} images.")
+    plan = decide_added(new, settings.split_file, settings.split, settings.split_seed, pseudonyms)
+    images = _fingerprint(new, settings, pseudonyms)
+    made_from = _hash(str(store.manifest["hashes"]["made_from"]), _made_from(images, plan, new))
+    first = 1 + max(int(shard["file"][len("pixels-") : -len(".bin")]) for shard in store.manifest["shards"])
+    return _staged(
+        out, _hash(store.sha256, images), new, settings, pseudonyms,
+        lambda staging: _grow(staging, store, new, plan, made_from), first,
+    )  # fmt: skip
+
+
+def _staged(
+    out: Path, key: str, dataset: Dataset, settings: PrepareSettings, pseudonyms: Pseudonymisation | None,
+    finish: Callable[[Staging], Store], first: int = 0,
+) -> Store:  # fmt: skip
+    """Decode a dataset beside its store, chunks numbered from `first`, and `finish` it."""
     # another version may decode otherwise: nothing of it is taken up
-    staging = Staging.open(out, images + VERSION + ",".join(RECORD), settings.size)
+    staging = Staging.open(out, key + VERSION + ",".join(RECORD), settings.size)
     try:
         if pseudonyms is not None:
             pseudonyms.save()  # before anything is written under the key
-        _decode(staging, dataset, settings)
-        return _finish(staging, out, dataset, plan, settings, made_from)
+        _decode(staging, dataset, settings, first)
+        return finish(staging)
     except InputError:
         if pseudonyms is not None:
             pseudonyms.discard_new_key()
@@ -149,6 +189,43 @@ def _finish(
     console.say(f"Store: {out} (look at {out / 'contact.png'})")
     say_quarantine(out, quarantine)
     return Store.open(out)
+
+
+def _grow(staging: Staging, store: Store, dataset: Dataset, plan: SplitPlan, made_from: str) -> Store:
+    """Write the tables of the grown store, put all in place, the manifest last, and say what it then holds.
+
+    Until the manifest is in its place the store is what it was: more rows and patients than it lists are not read.
+    """
+    out, old = store.path, store.manifest["counts"]
+    new, quarantine = _tables(staging, dataset)
+    index = joined_index(pl.read_parquet(out / "index.parquet").head(len(store)), new)
+    splits, others = joined_splits(store.splits, plan.assign(new, dataset.labels))
+    tried = store.quarantine.select("path", "reason").filter(~pl.col("path").is_in(dataset.rows["path"].implode()))
+    quarantine = pl.concat([tried, quarantine]).unique("path", keep="last", maintain_order=True)
+    enlarged = old["enlarged"] + sum(filter(None, staging.column("enlarged")))
+    remarks = Counter(old["remarks"]) + Counter(r for several in staging.column("remarks") for r in several or ())
+    counts = count(index, splits, store.manifest["labels"], enlarged, remarks, len(quarantine))
+    rule = str(store.manifest["split_rule"])
+    if others and rule.removeprefix("by hash of patient ") != plan.rule.removeprefix("by hash "):
+        rule += f"; {others:,} patients that were added {plan.rule}"
+    tables = {"quarantine.csv": quarantine, "splits.csv": splits, "index.parquet": index}
+    for name, table in tables.items():
+        (files.write_parquet if name.endswith("parquet") else files.write_csv)(staging.store / name, table)
+    shards = [{**shard, "first_row": shard["first_row"] + len(store)} for shard in staging.shards]
+    content = grown_manifest(
+        staging.store, store, dataset, rule=rule, made_from=made_from, counts=counts, shards=shards
+    )
+    files.write_json(staging.store / "manifest.json", content)
+    staging.move_shards(out)
+    for name in (*tables, "manifest.json"):
+        os.replace(staging.store / name, out / name)
+    staging.remove()
+    grown = Store.open(out)
+    _write_contact(grown, out.name)
+    say_counts(counts, int(store.manifest["size"]), grown.patients_known, rule)
+    console.say(f"Store: {out}, rows {len(store):,} to {len(grown) - 1:,} are new (look at {out / 'contact.png'})")
+    say_quarantine(out, quarantine)
+    return grown
 
 
 def _stated(settings: PrepareSettings, dataset: Dataset) -> dict[str, Any]:
@@ -226,7 +303,7 @@ def _existing(out: Path, made_from: str, dataset: Dataset) -> Store | None:
         other = "under another key" if keys else "from other images, labels or settings"
         raise InputError(
             "{out} holds a store made {other}.",
-            "Name another --out, or delete that folder to prepare it anew.",
+            "Name another --out, add new images by --add, or delete that folder and its labels to prepare it anew.",
             out=Shown(out),
             other=Shown(other),
         )
@@ -236,7 +313,7 @@ def _existing(out: Path, made_from: str, dataset: Dataset) -> Store | None:
     return store
 
 
-def _decode(staging: Staging, dataset: Dataset, settings: PrepareSettings) -> None:
+def _decode(staging: Staging, dataset: Dataset, settings: PrepareSettings, first: int) -> None:
     """Decode the chunks that are not decoded yet, after a look at the room there is."""
     paths, before, size = dataset.files.to_list(), staging.done, chunk_size(len(dataset.rows))
     if before:
@@ -244,13 +321,13 @@ def _decode(staging: Staging, dataset: Dataset, settings: PrepareSettings) -> No
     check_space(staging.folder, bytes_needed(dataset.root, dataset.files, settings.size, before))
     reading = _reading(settings)
     parts = [tuple(paths[start : start + size]) for start in range(0, len(paths), size)]
-    chunks = [Chunk(i, dataset.root, part, settings.size, reading) for i, part in enumerate(parts)]
+    chunks = [Chunk(i, dataset.root, part, settings.size, reading) for i, part in enumerate(parts, first)]
     left = [chunk for chunk in chunks if chunk.number not in staging.records]
     with console.progress("prepare", len(paths), done=before) as bar:
 
         def done(number: int) -> None:
             staging.add(number)
-            bar.advance(len(chunks[number].paths))
+            bar.advance(len(chunks[number - first].paths))
 
         if left and settings.executor == "ray":
             decode_on_ray(left, staging.folder, settings.jobs, done)

@@ -118,6 +118,25 @@ def decide(
     return SplitPlan(f"by hash of patient {words}, seed {seed}", by_hash, shares, seed, fills)
 
 
+def decide_added(
+    dataset: Dataset,
+    split_file: Path | None,
+    shares: tuple[float, float, float],
+    seed: int,
+    pseudonyms: Pseudonymisation | None,
+) -> SplitPlan:
+    """The split of images that are added to a store: as `decide`, but few patients fill no split, and none is dealt out."""
+    by_hash, _ = _by_hash(dataset, shares, seed, pseudonyms)
+    words = f"by hash {'/'.join(f'{100 * share:g}' for share in shares)} %, seed {seed}"
+    if split_file is not None:
+        return _stated(dataset, split_file, by_hash, words, pseudonyms)
+    if dataset.has_official_split:
+        table = dataset.rows.select("patient", "split")
+        explicit, _, _ = explicit_split(table, dataset.rows["patient"], "the table's own split", by_hash)
+        return SplitPlan("as stated by their table", explicit)
+    return SplitPlan(words, by_hash)
+
+
 def _by_hash(
     dataset: Dataset, shares: tuple[float, float, float], seed: int, pseudonyms: Pseudonymisation | None
 ) -> tuple[pl.DataFrame, int | None]:

@@ -102,8 +102,15 @@ class Staging:
         """Put the store in place, at once, and clear up."""
         for unfinished in self.store.rglob(".*.part"):  # of a process that was killed while it wrote
             unfinished.unlink()
-        os.replace(self.store, out)  # POSIX lets a folder take the place of an empty one
+        os.replace(self.store, out)  # POSIX lets a folder take the target of an empty one
         self.remove()
+
+    def move_shards(self, out: Path) -> None:
+        """Put the pixel files beside those of a store that does not list them yet."""
+        for file in sorted(self.store.rglob("pixels-*.bin")):
+            target = out / file.relative_to(self.store)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
 
     def remove(self) -> None:
         """Delete everything and let go of the folder."""

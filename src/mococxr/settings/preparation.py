@@ -24,7 +24,13 @@ class PrepareSettings(OnExecutor, WithJobs):
     source: Path = setting(
         "A folder of images, or a table that lists them; in Python also a torchxrayvision dataset.", positional=True
     )
-    out: Path = setting("Store folder to create.")
+    out: Path = setting("Store folder to create, or to add to (--add).")
+    add: bool = setting(
+        "Add the new images of the source to the store at --out, with its settings; old images keep their rows, and "
+        "patients their splits.",
+        False,
+        group="Images",
+    )
     format: Format = setting("Layout of the source; auto detects it.", "auto", group="Images")
     labels: Path | None = _labels("Label table, if it is not inside the source.", None, table=True)
     label: tuple[str, ...] = _labels(

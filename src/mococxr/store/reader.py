@@ -94,7 +94,7 @@ class Store:
         Columns: `row, path, patient, study, view, sex, age, height, width, sha256`, the labels (1, 0, -1 or
         null) as they stand, the other columns of the table; findings that were added later come last.
         """
-        return self._with_labels(_read(self.path / "index.parquet", pl.read_parquet))
+        return self._with_labels(self._rows(pl.read_parquet))
 
     def columns(self, *names: str) -> pl.DataFrame:
         """Some columns of the index, in row order: read from the file and not kept, unless the index is."""
@@ -102,7 +102,11 @@ class Store:
             return self.index.select(names)
         if self.label_events and set(names) & set(self.labels):  # a label may have changed since `prepare`
             return self.index.select(names)
-        return _read(self.path / "index.parquet", lambda file: pl.read_parquet(file, columns=list(names)))
+        return self._rows(lambda file: pl.read_parquet(file, columns=list(names)))
+
+    def _rows(self, read: Callable[[Path], pl.DataFrame]) -> pl.DataFrame:
+        """The index as it is in the file, without rows that were added after this store was opened."""
+        return _read(self.path / "index.parquet", read).head(len(self))
 
     def _with_labels(self, table: pl.DataFrame) -> pl.DataFrame:
         """The index with the labels that stand.
