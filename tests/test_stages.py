@@ -21,6 +21,11 @@ from mococxr.encoders import EncoderSpec, at_stages, build, load_encoder, resolv
 from mococxr.encoders.sources import open_encoder
 from mococxr.errors import InputError
 from mococxr.features import features, state_hash
+from mococxr.heads.targets import read_target
+from mococxr.metrics import auroc
+from mococxr.pretraining.selection import Labelled, Selection, knn_scores
+from mococxr.reproduction.recipe import STUDY
+from mococxr.settings import PRESETS
 from small_encoders import images, lively, small_dinov2, transformers_folder
 from small_store import HOW
 from test_export import ask, frames, make_model, make_run
@@ -158,6 +163,30 @@ def test_a_model_is_fitted_on_the_stages_and_scores_with_them(store, tmp_path):
     mococxr.fit(store.path, **told | {"features": "last", "out": tmp_path / "last"})
     width = load_encoder("random", backbone=HOW["backbone"], size=HOW["size"]).spec.feature_dim
     assert load_model(tmp_path / "last").record["encoders"][0]["feature_dim"] == width < values.shape[1]
+
+
+def test_neighbours_are_looked_for_in_the_features_that_are_named_and_a_look_changes_nothing(store):
+    target, level = read_target(store, "sex=F"), store.level(32)
+    sides = [(target.known(split), target.labels[target.known(split)]) for split in ("train", "test")]
+    labelled = Labelled(*(part for rows, labels in sides for part in ([(level, int(row)) for row in rows], labels)))
+    encoder = build(EncoderSpec("test_resnet", 32), seed=4).train()
+    before = state_hash(encoder)
+    logged = {}
+    for kind in ("last", "stages"):
+        selection = Selection("knn", labelled.val, labelled)
+        selection.read(kind, encoder)
+        logged[kind] = selection.evaluate(1, encoder, torch.device("cpu"))["knn_auroc"]
+        reader = copy.deepcopy(encoder) if kind == "last" else at_stages(copy.deepcopy(encoder))
+        near, judged = (torch.from_numpy(features(reader, store, rows, size=32, label=None)) for rows, _ in sides)
+        scores = knn_scores(near, torch.from_numpy(labelled.train_labels), judged)
+        assert logged[kind] == pytest.approx(auroc(labelled.val_labels, scores.numpy()))
+    assert logged["last"] != logged["stages"]
+    assert state_hash(encoder) == before
+    assert all(module.training for module in encoder.modules())
+
+
+def test_what_repeats_the_paper_keeps_the_last_layer():
+    assert (PRESETS["paper"].features, PRESETS["tuned"].features, STUDY["features"]) == ("last", "stages", "last")
 
 
 # --- what leaves
