@@ -320,7 +320,7 @@ def test_an_arm_says_what_it_is_what_trained_it_and_what_an_image_costs(tmp_path
     row = dict(zip(table.head, table.rows[0], strict=True))
     assert row["Encoder"] == "runs/moco: resnet18 at 96 px, started from imagenet"
     assert row["Trained on"].startswith("pediatric: 3,400 images, 1,690 patients, split: train, 14 min")
-    assert row["Inference time per image"] == "12 ms, 11.2 million parameters, 1,472 features"
+    assert row["Inference time per image"] == "12 ms, 11.2 million parameters, 1,472 features (stages)"
     assert "on cpu" in table.note
     published = {"kind": "xrv", "encoder": "xrv:chex", "pretrained_on": None, "trained_on": "CheXpert", "runs": []}
     row = provenance.arms(small(tmp_path / "b", **about("arms", **published))).rows[0]

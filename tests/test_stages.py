@@ -136,6 +136,7 @@ def test_a_network_without_stages_is_refused_with_the_way_out(monkeypatch):
     with pytest.raises(InputError, match="stages") as refusal:
         open_encoder(source)
     assert "--features last" in refusal.value.way_out
+    assert "forward_intermediates" in refusal.value.problem, "the network's own words"
     assert open_encoder(replace(source, spec=replace(source.spec, features="last")))
 
 

@@ -134,7 +134,8 @@ def at_stages(encoder: Encoder) -> Encoder:
         length = staged.eval()(blank).shape[1]  # measured: no library states it of every network
     except (AttributeError, AssertionError, NotImplementedError, TypeError) as error:  # of networks without stages
         raise InputError(
-            f"The network {encoder.spec.architecture} does not give features of its stages.", "Take --features last."
+            f"The network {encoder.spec.architecture} does not give features of its stages at {encoder.size} px ({error}).",
+            "Take --features last, or another --size where that is the reason.",
         ) from error
     for module, training in modes:
         module.training = training

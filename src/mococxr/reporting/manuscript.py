@@ -146,6 +146,16 @@ def _training(study: StudyResults) -> list[str]:
         f"{fmt.first_upper(how)}, with {shares} of the labelled training patients and "
         f"{fmt.span(trials['draw'])} label subsets per share, the same for every encoder."
     )
+    arms = study.facts["arms"].values()
+    read = {part["features"] for arm in arms for part in arm["parts"] if part["size"]}
+    if read == {"stages"}:
+        text += (
+            " Features were the means over the maps of an encoder's last four stages, beside those of its last layer."
+        )
+    elif read:
+        text += (
+            f" Features were those of the last layer{'' if read == {'last'} else ', or of the last four stages, too'}."
+        )
     if on := study.facts.get("standardized_on"):
         text += (
             f" Features were standardised on {on['images']:,} of {on['training_images']:,} training images, whether they "

@@ -87,7 +87,10 @@ def arms(study: StudyResults) -> Table:
         "Pretraining": lambda arm: _runs(facts[arm]),
     }
     devices = " and ".join(sorted({facts[arm]["device"] for arm in study.values("arm")}))
-    note = f"Inference time: one forward pass at the arm's own size, measured on {devices} when the study ended."
+    note = (
+        f"Inference time: one forward pass at the arm's own size, measured on {devices} when the study ended; of encoders "
+        "side by side, all of them. Features of stages: the means over the maps of the last four stages, and the last layer."
+    )
     return tabulate(study.values("arm"), columns, len(columns), note)
 
 
@@ -135,7 +138,13 @@ def _cost(arm: Row) -> str:
     if seconds is None:
         return fmt.DASH
     time = f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
-    return f"{time}, {arm['parameters'] / 1e6:,.1f} million parameters, {arm['dimensions']:,} features"
+    return f"{time}, {arm['parameters'] / 1e6:,.1f} million parameters, {arm['dimensions']:,} features ({_layers(arm)})"
+
+
+def _layers(arm: Row) -> str:
+    """`stages`, `last layer`, or both of encoders side by side."""
+    words = {"stages": "stages", "last": "last layer"}
+    return ", ".join(dict.fromkeys(words[part["features"]] for part in arm["parts"]))
 
 
 def _runs(arm: Row) -> str:
