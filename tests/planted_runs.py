@@ -72,7 +72,7 @@ def _shuffled(make: Any) -> Any:
 def _own_keys_first(descend: Any) -> Any:
     """A step that enqueues the keys before the loss and not after it."""
 
-    def wrong(method: Any, views: Any, lr: float, groups: Any) -> Any:
+    def wrong(method: Any, views: Any, lr: float, groups: Any, metadata: Any) -> Any:
         queue, contrast = method.queue, moco.info_nce
         taken: list[torch.Tensor] = []
         real = type(queue).enqueue
@@ -85,7 +85,7 @@ def _own_keys_first(descend: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(moco, "info_nce", early)
             patch.setattr(type(queue), "enqueue", lambda _, *keys: None if taken else real(queue, *keys))
-            return descend(method, views, lr, groups)
+            return descend(method, views, lr, groups, metadata)
 
     return wrong
 

@@ -118,6 +118,15 @@ def test_two_processes_share_the_views_of_every_size(synthetic_store, tmp_path):
     assert_alike(*runs)
 
 
+def test_two_processes_train_one_auxiliary_head(synthetic_store, tmp_path):
+    """Its loss is a mean over the known values of a process, so that two differ where some are not: all ages are."""
+    how = FREE | {"auxiliary": ["age"], "auxiliary_weight": 0.01}
+    runs = [finish(synthetic_store, tmp_path / str(n), processes=n, **how) for n in (1, 2)]
+    assert_alike(*runs)
+    for ours, theirs in zip(*map(read_log, runs), strict=True):
+        assert theirs["auxiliary_loss"] == pytest.approx(ours["auxiliary_loss"], abs=1e-4)
+
+
 def test_two_processes_contrast_against_the_batch_of_both(synthetic_store, tmp_path):
     """Gradients flow through both views, so rounding grows, to 1.4e-5 in step 9; without those of the other process, or
     with its embeddings left out, the losses part by 4e-2 in step 2."""

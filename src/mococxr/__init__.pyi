@@ -216,6 +216,8 @@ def pretrain(
     negatives_from: Literal["image", "study", "patient"] | None = None,
     method: Literal["moco", "simclr", "simsiam"] = "moco",
     preset: Literal["paper", "tuned"] = "tuned",
+    auxiliary: str | Sequence[str] = (),
+    auxiliary_weight: float = 0.1,
     accumulate: int = 1,
     queue: int | None = None,
     views_on: Literal["cpu", "device"] = "cpu",
@@ -285,6 +287,9 @@ def pretrain(
         out: Run folder to create.
         method: Self-supervised method. [default: moco]
         preset: Preset that supplies every setting not given. [default: tuned]
+        auxiliary: Metadata columns that the encoder learns to predict besides, such as view or age; never
+            labels. [default: none]
+        auxiliary_weight: Weight of that loss beside the method's. [at least 0; default: 0.1]
         accumulate: Parts in which the queries of a step are computed, to fit a larger batch; batch norm sees
             one part. [at least 1; default: 1]
         queue: Queue length K. [keys; at least 1; default: paper 24576, tuned 1024, or as many as half an

@@ -96,6 +96,7 @@ class BatchLoader:
         pinned: in page-locked memory, for copies to a GPU that do not wait.
         views_on: `cpu`: batches are views. `device`: they are stored images, which become views when they go to the
             device.
+        metadata_NA: values of the dataset's images for an auxiliary head, if there is one.
         phases: in which the views have sizes of their own, by epoch; empty where all have the recipe's.
     """
 
@@ -112,6 +113,7 @@ class BatchLoader:
     pinned: bool = False
     views_on: str = "cpu"
     phases: Sequence[Phase] = ()
+    metadata_NA: NDArray[np.float32] | None = None
     _batches: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
@@ -135,6 +137,12 @@ class BatchLoader:
         each other. Only of steps whose images were asked for.
         """
         return torch.from_numpy(self.dataset.groups(self._batches[step], self.negatives_from))
+
+    def metadata(self, step: int) -> Tensor | None:
+        """The metadata of this process's images of a step, (n, A); only of steps whose images were asked for."""
+        if self.metadata_NA is None:
+            return None
+        return torch.from_numpy(self.metadata_NA[self.images(step)[1]])
 
     def images(self, step: int) -> tuple[int, NDArray[np.int64]]:
         """The epoch of a step, and this process's images in it; the latest `REMEMBERED` steps cost nothing."""

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from mococxr.encoders import Encoder
 from mococxr.errors import InputError
+from mococxr.pretraining.auxiliary import Auxiliary, AuxiliaryHead
 from mococxr.pretraining.diagnostics import Log, Verdict
 from mococxr.settings import PRESETS, PretrainSettings, flag
 
@@ -34,11 +35,13 @@ class StepResult(NamedTuple):
         loss: scalar, the mean over this process's images.
         logits: (n, 1 + K), the positive first, of a method that contrasts.
         embeddings: (N, C) unit vectors of all processes, of a method without a queue of them.
+        auxiliary: scalar, the loss of predicting metadata (`--auxiliary`).
     """
 
     loss: Tensor
     logits: Tensor = torch.empty(0)
     embeddings: Tensor = torch.empty(0)
+    auxiliary: Tensor = torch.zeros(())
 
 
 class Words(NamedTuple):
@@ -119,6 +122,7 @@ class Method(ABC):
         # DDP reads that list as it wraps the network
         self.wrapped, self.optimizer = accelerator.prepare(self.network, self.optimizer)
         self.average = Average(self.encoder, s.ema) if s.ema else None
+        self.auxiliary: Auxiliary | None = None
         self.scaler = accelerator.scaler  # of fp16 alone
         self.backward, self.autocast = accelerator.backward, accelerator.autocast
         self.no_sync: Callable[[], AbstractContextManager[Any]] = lambda: accelerator.no_sync(self.wrapped)
@@ -141,12 +145,15 @@ class Method(ABC):
         return settings
 
     @abstractmethod
-    def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:
+    def step(
+        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_nA: Tensor | None = None
+    ) -> StepResult:
         """One update from two views of each image, (2, n, 1, S, S) uint8.
 
         Args:
             groups: a number for each image of all processes, (N,): images of one number are no negatives of each
                 other. None: no two have one.
+            metadata_nA: values of this process's images for the auxiliary head, where there is one.
         """
 
     @abstractmethod
@@ -184,6 +191,23 @@ class Method(ABC):
         """The encoder that the run is for: the average of its steps (`--ema`), or as it is."""
         return self.average.encoder if self.average else self.encoder
 
+    def predict(self, words: Sequence[int], accelerator: Accelerator) -> None:
+        """Have an auxiliary head predict metadata columns from the encoder's features, from the next step on.
+
+        Args:
+            words: of each column how many words it has; 0 for numbers.
+        """
+        with seeded(self.settings.seed):
+            head = AuxiliaryHead(words, self.encoder.spec.feature_dim).to(self.device)
+        self.optimizer.add_param_group({"params": list(head.parameters())})
+        self.auxiliary = Auxiliary(self.encoder, head, accelerator.prepare(head) if self.world > 1 else head)
+
+    def auxiliary_loss(self, metadata_nA: Tensor | None) -> Tensor:
+        """The loss of the auxiliary head on the passes since the last one."""
+        if self.auxiliary is None or metadata_nA is None:
+            return torch.zeros((), device=self.device)
+        return self.auxiliary.loss(sent(metadata_nA, self.device))
+
     def update_average(self) -> None:
         """Have the average of the weights follow a step, where there is one."""
         if self.average:
@@ -204,7 +228,8 @@ class Method(ABC):
     def parts(self) -> dict[str, Any]:
         """What has a state: name in a checkpoint -> object with `state_dict` and `load_state_dict`."""
         parts = {"network": self.network, "optimizer": self.optimizer}
-        optional = {"scaler": self.scaler, "average": self.average}
+        head = self.auxiliary.head if self.auxiliary else None
+        optional = {"scaler": self.scaler, "average": self.average, "auxiliary": head}
         return parts | {name: part for name, part in optional.items() if part}
 
     def state_dict(self) -> dict[str, Any]:

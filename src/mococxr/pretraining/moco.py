@@ -102,7 +102,9 @@ class MoCo(Method):
             )
         return settings
 
-    def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:
+    def step(
+        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_nA: Tensor | None = None
+    ) -> StepResult:
         """MoCo, algorithm 1: momentum update, keys, queries, loss, descent, and enqueue last.
 
         Keys in the queue that share a number of `groups` with the query are no negatives of it.
@@ -125,22 +127,25 @@ class MoCo(Method):
             keys = shuffled_keys(self.key, views_k, passes, self.shuffle, self.gather, self.rank, self.world)
         share = slice(self.rank * len(views_q), (self.rank + 1) * len(views_q))  # keys are of all processes, by rank
         self.optimizer.zero_grad(set_to_none=True)
-        losses, all_logits = [], []
-        sides = zip(*(of.tensor_split(parts) for of in (views_q, keys[share], numbers[share])), strict=True)
-        for part, (images, k, numbers_q) in enumerate(sides):
+        losses, all_logits, auxiliaries = [], [], []
+        values = views.new_zeros(len(views_q), 0) if metadata_nA is None else metadata_nA
+        sides = zip(*(of.tensor_split(parts) for of in (views_q, keys[share], numbers[share], values)), strict=True)
+        for part, (images, k, numbers_q, values_q) in enumerate(sides):
             # Processes add up their gradients once, in the last part.
             with nullcontext() if part == parts - 1 else self.no_sync():
                 same_NK = numbers_q[:, None] == self.queue.numbers_K
                 loss, part_logits = info_nce(self.wrapped(images), k, self.queue.keys_KC, s.temperature, same_NK)
                 loss = loss * (len(images) / len(views_q))
-                self.backward(loss)
+                auxiliary = self.auxiliary_loss(values_q) * (len(images) / len(views_q))
+                self.backward(loss + s.auxiliary_weight * auxiliary)
+            auxiliaries.append(auxiliary.detach())
             losses.append(loss.detach())
             all_logits.append(part_logits.detach())
         self.optimizer.step()
         self.update_average()
         self.queue.enqueue(keys, numbers)  # after the loss: a queue that held these keys would keep it above log 2
         self.steps += 1
-        return StepResult(torch.stack(losses).sum(), torch.cat(all_logits))
+        return StepResult(torch.stack(losses).sum(), torch.cat(all_logits), auxiliary=torch.stack(auxiliaries).sum())
 
     def _numbers(self, groups: Tensor | None, images: int) -> Tensor:
         """The groups on the device; without, numbers that nobody else has, now or in the queue."""

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from mococxr import console, encoders
 from mococxr.files import write_json
+from mococxr.pretraining.auxiliary import Metadata, read_metadata
 from mococxr.pretraining.dataset import PretrainSet, count_by_store, gather_images
 from mococxr.pretraining.hardware import (
     broadcast_decision,
@@ -86,6 +87,10 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
     selection.read(settings.features, method.encoder)
     method.trained = pretrained_before(settings.init)
     loader = make_loader(settings, images, accelerator)
+    metadata = read_metadata(stores, images, settings.auxiliary) if settings.auxiliary else None
+    if metadata:
+        method.predict(metadata.words, accelerator)
+        loader.metadata_NA = metadata.values_NA
     if accelerator.is_main_process:
         _announce(settings, images, method, origin, accelerator, loader)
         # all that may be refused was by now: from here on there is a run to resume
@@ -101,7 +106,7 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
     with opencv_on_one_thread():
         log = train(settings, method, loader, accelerator, selection)
     if log:
-        _finish(settings, method, images, stores, log, selection, origin, accelerator)
+        _finish(settings, method, images, stores, log, selection, origin, accelerator, metadata)
     accelerator.end_training()
 
 
@@ -180,6 +185,7 @@ def _finish(
     selection: Selection,
     origin: str,
     accelerator: Accelerator,
+    metadata: Metadata | None,
 ) -> None:
     """Write the encoder and the facts of the run; `run.json` last, since it says that all is there."""
     write_images(s.out, images, stores, s.init, s.size)
@@ -209,6 +215,7 @@ def _finish(
         "labels": [store.label_state for store in stores] if s.knn else None,  # the method itself sees none
         "steps": last["step"],
         "ema": s.ema,
+        "auxiliary": metadata.facts() if metadata else [],
         "phases": [phase._asdict() for phase in s.phases],
         "queue": s.queue,
         "loss": last["loss"],

@@ -33,17 +33,25 @@ class SimSiam(Method):
             network = Siamese(encoder, encoder.spec.feature_dim, settings.dim)
         super().__init__(network, settings, accelerator)
 
-    def step(self, views: Tensor, lr: float, groups: Tensor | None = None) -> StepResult:  # noqa: ARG002 - no negatives
+    def step(
+        self,
+        views: Tensor,
+        lr: float,
+        groups: Tensor | None = None,  # noqa: ARG002 - no negatives
+        metadata_nA: Tensor | None = None,
+    ) -> StepResult:
         """Algorithm 1: each view's prediction against the other's embedding, which gets no gradient."""
         self.set_rate(lr)
         self.optimizer.zero_grad(set_to_none=True)
         z_2nC, p_2nC = self.wrapped(views.flatten(0, 1))
         (z1, z2), (p1, p2) = z_2nC.chunk(2), p_2nC.chunk(2)
         loss = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
-        self.backward(loss)
+        auxiliary = self.auxiliary_loss(metadata_nA)
+        self.backward(loss + self.settings.auxiliary_weight * auxiliary)
         self.optimizer.step()
         self.update_average()
-        return StepResult(loss.detach(), embeddings=self.gather(F.normalize(z1.detach(), dim=1)))
+        embeddings = self.gather(F.normalize(z1.detach(), dim=1))
+        return StepResult(loss.detach(), embeddings=embeddings, auxiliary=auxiliary.detach())
 
     def running(self, result: StepResult) -> Tensor:
         """The loss of a step, (1,)."""

@@ -75,6 +75,7 @@ class Monitor:
         return {
             **{name: value / count for name, value in zip(method.RUNNING, sums, strict=True)},
             **method.measures(result),
+            **({"auxiliary_loss": method.shared_mean(float(result.auxiliary))} if method.auxiliary else {}),
             "view_difference": method.shared_mean(diagnostics.view_difference(views)),
             "gradient_norm": _finite(float(diagnostics.gradient_norm(method.network))),
             "weight_norm_ratio": float(diagnostics.weight_sample(method.network).norm() / self.start.norm()),
@@ -122,8 +123,8 @@ def train(
             seed_generators(device, (s.seed * 1_000_003 + step) * 4096 + method.rank)
             views = batch.to(device, non_blocking=True)
             lr = learning_rate(*phases.schedule(step), s.schedule, s.milestones, s.warmup)
-            # after the batch was drawn: only then are its groups known
-            result = method.step(views, lr, loader.groups(step))
+            # after the batch was drawn: only then are its groups and metadata known
+            result = method.step(views, lr, loader.groups(step), loader.metadata(step))
             run.monitor.add(step, result)
             done, last = step + 1, step + 1 == steps
             if done % s.log_every == 0 or last or selection.due(done, steps):

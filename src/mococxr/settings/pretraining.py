@@ -157,6 +157,10 @@ class PretrainSettings(Preset, OnDevice, Seeded):
     out: Path = setting("Run folder to create.")
     method: Literal["moco", "simclr", "simsiam"] = _method("Self-supervised method.", "moco")
     preset: Literal["paper", "tuned"] = _method("Preset that supplies every setting not given.", "tuned")
+    auxiliary: tuple[str, ...] = _method(
+        "Metadata columns that the encoder learns to predict besides, such as view or age; never labels.", ()
+    )
+    auxiliary_weight: float = _method("Weight of that loss beside the method's.", 0.1, low=0)
     accumulate: int = _optimisation(
         "Parts in which the queries of a step are computed, to fit a larger batch; batch norm sees one part.", 1, low=1
     )
@@ -204,6 +208,8 @@ class PretrainSettings(Preset, OnDevice, Seeded):
                 f"--crop must be smallest, then largest (got {self.crop[0]:g} {self.crop[1]:g}).",
                 "Give two areas, 0 < smallest <= largest <= 1.",
             )
+        if self.auxiliary and self.compile:
+            raise InputError("--auxiliary reads features inside the encoder, which --compile hides.", "Leave one out.")
         for name in ("key_groups", "accumulate"):
             parts = getattr(self, name)
             # An automatic batch is checked when `replace` puts its number in.
