@@ -25,7 +25,7 @@ KEPT_BYTES = 256 << 20
 """Free memory up to which a decoding process keeps it."""
 CRASHED = "the decoder crashed on it"
 """Why a file is left out whose process died, also when it had one to itself."""
-SECONDS = 180.0
+IMAGE_SECONDS = 180.0
 """What an image may take to be read and decoded: eight times what the largest that are read take on one slow core."""
 TOO_SLOW = "reading and decoding it took too long"
 """Why a file is left out whose process was ended by a `Deadline`."""
@@ -117,7 +117,7 @@ class Deadline:
     """
 
     log: Path
-    seconds: float = SECONDS
+    seconds: float = IMAGE_SECONDS
 
     @contextmanager
     def over(self, number: int) -> Iterator[None]:

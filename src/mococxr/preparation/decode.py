@@ -20,7 +20,7 @@ from mococxr import console, files
 from mococxr.errors import ImageError, RunError
 from mococxr.images import Reading, decode, read_bytes, resize_shorter
 from mococxr.store.levels import Image, level_folder, shard_name, shrink, written_factors
-from mococxr.workers import CRASHED, SECONDS, TOO_SLOW, Deadline, surviving_map
+from mococxr.workers import CRASHED, IMAGE_SECONDS, TOO_SLOW, Deadline, surviving_map
 
 SLENDER = 20
 """Ratio of the sides above which a picture is no chest image: it would need that much more room."""
@@ -56,7 +56,7 @@ class Chunk:
     size: int
     reading: Reading
     refused: Mapping[int, str] = field(default_factory=dict)
-    seconds: float = SECONDS
+    seconds: float = IMAGE_SECONDS
 
 
 def record_file(folder: Path, number: int) -> Path:
