@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from mococxr.preparation.staging import staging_folder
 from mococxr.splits import hashed_split
 from mococxr.store import Store
 from small_images import contents, settings, write_images
+from small_store import HOW, run_study
 
 SHARES = (0.5, 0.1, 0.4)
 FIRST = 22
@@ -165,6 +168,30 @@ def test_a_killed_addition_leaves_the_store_and_goes_on(images: Path, tmp_path: 
     assert grown.sha256 == whole.sha256
     grown.verify()
     assert not staging_folder(grown.path).exists()
+
+
+def test_features_of_old_images_are_not_computed_again(images: Path, tmp_path: Path, capsys: Any) -> None:
+    given = {"target": "Effusion", "feature_cache": tmp_path / "cache", **HOW}
+
+    def told() -> str:
+        return re.findall("features: .* from the cache", capsys.readouterr().err)[-1]
+
+    old = run(settings(images, tmp_path / "store"))
+    known = len(old.rows_in("train", "val"))
+    mococxr.fit(old.path, encoder="random", out=tmp_path / "model", **given)
+    assert told() == f"features: {known} images are read, 0 come from the cache"
+    grown = add(images, tmp_path / "store")
+    [before] = (tmp_path / "cache").glob("*.npy")
+    kept = before.read_bytes()
+    shutil.copytree(tmp_path / "cache", tmp_path / "copy")
+    new = len(grown.rows_in("train", "val")) - known
+    assert new > 0
+    mococxr.fit(grown.path, encoder="random", out=tmp_path / "model", **given)
+    assert told() == f"features: {new} images are read, {known} come from the cache"
+    assert before.read_bytes() == kept
+    study = {**given, "arm": "random", "fraction": 1, "replicates": 200, "feature_cache": tmp_path / "copy"}
+    run_study({"store": grown.path, "out": tmp_path / "study", **study})
+    assert told() == f"features: {40 - known} images are read, {known} come from the cache"
 
 
 def test_other_settings_images_patients_and_findings_are_refused_by_name(images: Path, tmp_path: Path) -> None:

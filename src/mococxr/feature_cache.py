@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,17 @@ class FeatureCache:
             if self.shared:
                 _link(home, self.file(key))
         return self.file(key)
+
+    def inherit(self, key: str, before: Sequence[str]) -> None:
+        """Begin with what is kept of a store as it was before images were added: its rows are the first of these.
+
+        Args:
+            before: keys of the same features of that store, the latest first.
+        """
+        home = self._home(key)
+        earlier = next((file for file in map(self._home, before) if file.is_file()), None)
+        if earlier is not None and not home.is_file():
+            _link(earlier, home)  # files are replaced and never written into: the earlier one stays what it is
 
     def _home(self, key: str) -> Path:
         return (self.shared or self.folder) / f"{key}.npy"

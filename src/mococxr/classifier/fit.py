@@ -141,7 +141,12 @@ def _frozen(settings: FitSettings, encoder: str, store: Store, config: TrainConf
     folder = settings.feature_cache
     if folder is None:
         return lambda rows: rounded(read(rows))
-    cache, key = FeatureCache(folder, folder), key_of(encoder, store.images_sha256, config.crop_mode, config.device)
+    cache = FeatureCache(folder, folder)
+    key, *before = (
+        key_of(encoder, images, config.crop_mode, config.device)
+        for images in (store.images_sha256, *store.images_before)
+    )
+    cache.inherit(key, before)
 
     def kept(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         anew = len(cache.missing(key, rows))

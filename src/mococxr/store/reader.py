@@ -160,6 +160,11 @@ class Store:
         return str(self.manifest["hashes"]["images"])
 
     @property
+    def images_before(self) -> list[str]:
+        """`images_sha256` before each addition of images, the latest first; rows are added behind and never change."""
+        return [str(addition["images_before"]) for addition in reversed(self.manifest.get("added", []))]
+
+    @property
     def labels(self) -> list[str]:
         """The names of the label columns: those of `prepare`, then those that were added later, in that order."""
         added = self.history["target"].unique(maintain_order=True).to_list() if self.label_events else []

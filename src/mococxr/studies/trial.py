@@ -136,6 +136,8 @@ def feature_jobs(
 
 def reading_words(context: TrialContext, jobs: Sequence[FeatureJob]) -> str:
     """`features: 2,400 images are read, 7,200 come from the cache`; an image counts once for each encoder."""
+    for job in jobs:
+        _cache(context, job).inherit(*_keys(context, job))
     asked = {_key(context, job): (_cache(context, job), _data(context, job).rows) for job in jobs}
     anew = sum(len(cache.missing(key, rows)) for key, (cache, rows) in asked.items())
     kept = sum(len(rows) for _, rows in asked.values()) - anew
@@ -174,9 +176,16 @@ def _cache(context: TrialContext, job: FeatureJob) -> FeatureCache:
 
 
 def _key(context: TrialContext, job: FeatureJob) -> str:
+    return _keys(context, job)[0]
+
+
+def _keys(context: TrialContext, job: FeatureJob) -> tuple[str, list[str]]:
+    """The key of a job's features, and those that they had before images were added to the store, the latest first."""
     store, table = _data(context, job).store, job.source.kind == KIND
-    images = store.sha256 if table else store.images_sha256  # a table knows images by their paths
-    return key_of(job.encoder, images, context.config.crop_mode, context.config.device)
+    # a table knows images by their paths
+    states = [store.sha256] if table else [store.images_sha256, *store.images_before]
+    key, *before = (key_of(job.encoder, images, context.config.crop_mode, context.config.device) for images in states)
+    return key, before
 
 
 def record_path(out: Path, trial: str) -> Path:
