@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fake_numbers import read, write
-from fake_study import facts, fake_study
+from fake_study import PART, facts, fake_study
 from mococxr.pages import format as fmt
 from mococxr.pages.render import render
 from mococxr.reporting import headline, manuscript, provenance, rows
@@ -422,3 +422,14 @@ def test_a_draw_that_is_undefined_is_listed_beside_undefined_cells(tmp_path: Pat
     (folder / "study.json").write_text(json.dumps(recorded | {"undefined": [*recorded["undefined"], entry]}))
     table = rows.undefined(read_results(folder))
     assert [row[3:] for row in table.rows] == [["1 %", "all", "other"], ["100 %", "3", WHY]]
+
+
+def test_encoders_side_by_side_are_named_each_in_the_methods_and_in_the_table(tmp_path: Path) -> None:
+    parts = [PART, PART | {"timm": "resnet50", "size": 288, "features": "last"}]
+    study = small(tmp_path / "a", **about("arms", parts=parts, encoder="run@96 + imagenet@288"))
+    methods = manuscript.methods(study)
+    assert "resnet18 at 96 pixels beside resnet50 at 288 pixels, run@96 + imagenet@288, the run pretrained" in methods
+    assert "Features were those of the last layer, or of the last four stages, too." in methods
+    row = provenance.arms(study).rows[0]
+    assert row[1] == "run@96 + imagenet@288: resnet18 at 96 px beside resnet50 at 288 px"
+    assert row[3].endswith("1,472 features (stages, last layer)")

@@ -82,7 +82,8 @@ def test_a_study_reads_each_part_once_and_scores_with_the_concatenation(store, p
     }
     np.testing.assert_allclose(scores["both"], scores["table"], rtol=1e-9)
     facts = mococxr.read_results(tmp_path / "study").facts["arms"]["both"]
-    assert facts["encoder"] == "my+run@48 + other@32"
+    assert (facts["encoder"], facts["kind"]) == ("my+run@48 + other@32", "run")
+    assert [run["run"] for run in facts["runs"]] == ["my+run@48", "other@32"]
     assert [(part["timm"], part["size"]) for part in facts["parts"]] == [("test_resnet", 48), (BACKBONE, 32)]
     assert facts["dimensions"] == wanted.shape[1]
     assert facts["seconds_per_image"] == pytest.approx(sum(part["seconds_per_image"] for part in facts["parts"]))

@@ -115,15 +115,18 @@ def _encoder(study: StudyResults, arm: str) -> str:
     facts = study.facts["arms"][arm]
     text = f"{arm_label(study, arm)} ({frames_words(facts, 'pixels')}"
     images = facts["pretrained_on"]
+    several = len(facts["parts"]) > 1
+    text += f", {facts['encoder']}" if several else ""
     if images is not None:
         used = f"{fmt.fact(images['images'])} images of {fmt.fact(images['patients'])} patients"
         times = f" in {len(facts['runs'])} runs" if len(facts["runs"]) > 1 else ""
         start = f"{fmt.fact(facts['init'])} weights"
         by = f" by {facts['method']}" if facts.get("method") else ""
-        text += f", pretrained{by} without labels on {used} of {sources_of(images)}{times}, from {start}"
-    elif facts["kind"] in ("imagenet", "random"):
+        text += ", the run" if several else ","
+        text += f" pretrained{by} without labels on {used} of {sources_of(images)}{times}, from {start}"
+    elif facts["kind"] in ("imagenet", "random") and not several:
         text += f", {facts['init']} weights"
-    elif facts["trained_on"]:
+    elif facts["trained_on"] and not several:
         text += f", published weights trained on {facts['trained_on']}"
     return f"{text})"
 

@@ -104,7 +104,8 @@ def frames_words(arm: Row, unit: str = "px") -> str:
 
 def _encoder(arm: Row) -> str:
     """`runs/moco: resnet18 at 96 px, started from imagenet`."""
-    start = f", started from {fmt.fact(arm['init'])}" if arm["kind"] in ("run", "imagenet", "random") else ""
+    known = len(arm["parts"]) == 1 and arm["kind"] in ("run", "imagenet", "random")
+    start = f", started from {fmt.fact(arm['init'])}" if known else ""
     return f"{arm['encoder']}: {frames_words(arm)}{start}"
 
 

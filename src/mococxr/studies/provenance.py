@@ -26,6 +26,8 @@ MAX_LOG_LINES = 100
 """Lines of a run's log that a study keeps."""
 CURVES = ("step", "loss", "contrast_accuracy", "effective_rank", "knn_auroc")
 """What it keeps of each."""
+SEVERAL = "several"
+"""The kind of an arm whose encoders side by side are of several kinds, none of them a run."""
 PATIENTS_SEEN = "TEST PATIENTS SEEN: "
 IMAGES_SEEN = "TEST IMAGES SEEN: "
 MAY_HOLD = "TEST IMAGES MAY HAVE BEEN SEEN: "
@@ -102,19 +104,24 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
     seconds = [sum(several) for several in timed if several]
     verdicts = list(dict.fromkeys(run["verdict"] for several in records for run in several if run.get("verdict")))
     record = _run_record(lead)
-    init = record.get("init") if lead.kind == "run" else lead.kind
+    kind = lead.kind if lead.kind == "run" or len({source.kind for source in parts}) == 1 else SEVERAL
+    init = record.get("init") if kind == "run" else kind
     published = dict.fromkeys(known.sentence() for source in parts if (known := _published(source)))
     costs = [_cost(source, device) for source in parts]
     single = ", ".join(arm.runs) if lead.kind == "run" else display_name(lead.name)
     return {
         "encoder": single if len(parts) == 1 else " + ".join(map(_words, parts)),
-        "kind": lead.kind,
+        "kind": kind,
         "init": init and display_name(init),
         "parts": [_part_facts(source) | cost for source, cost in zip(parts, costs, strict=True)],
         "method": record.get("method", {}).get("name"),
         "pretrained_on": _pretrained_on(store, record),
         "trained_on": "; ".join(published) or None,
-        "runs": [{"run": run, "health": _health(source)} for _, run, source in _runs([arm])],
+        "runs": [
+            {"run": run, "health": _health(source)}
+            for _, run, source in _runs([arm])
+            if source.kind == "run" or len(parts) == 1
+        ],
         "verdict": "; ".join(verdicts) or None,
         "seconds": sum(seconds) / len(seconds) if seconds else None,
         "files_sha256": [source.hashes() for several in arm.sources for source in several],
