@@ -185,6 +185,16 @@ def test_an_encoder_that_has_learned_before_may_tell_images_apart_at_once():
     assert judge(log_of(loss=6.93, positive_auroc=0.51), again).word == "stuck"
 
 
+def test_a_change_of_size_is_no_fault_at_any_line():
+    """Old keys are easy for the first lines; then the loss is higher and fewer dimensions are filled than before."""
+    before, after = log_of()[:20], log_of()[20:]
+    easy = [{**entry, "loss": 1.0, "contrast_accuracy": 0.99, "positive_auroc": 0.99} for entry in after[:3]]
+    hard = [{**entry, "loss": 4.0, "contrast_accuracy": 0.3, "effective_rank": 40.0} for entry in after[3:]]
+    log = [*before, *easy, *hard]
+    words = [judge(log[:lines], RUN).word for lines in range(20, 41)]
+    assert set(words) == {"learning"}
+
+
 def test_a_queue_that_outlives_the_memory_of_the_encoder_is_stale_and_the_presets_are_not():
     assert judge(log_of(), RUN._replace(momentum=0.0)).word == "stale keys"
     assert judge(log_of(), RUN._replace(momentum=0.9)).word == "learning"
