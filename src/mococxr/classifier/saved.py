@@ -139,7 +139,7 @@ RUN = (
 CHECKPOINT = ("kind", "sha256", "architecture", "epoch", "head")
 RECIPE = (
     "preset", "size", "epochs", "sizes", "batch", "queue", "momentum", "temperature", "lr", "optimizer", "schedule", "head",
-    "positives", "crop", "rotation", "flip", "seed",
+    "positives", "crop", "rotation", "flip", "auxiliary", "seed",
 )  # fmt: skip
 
 

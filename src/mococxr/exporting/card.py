@@ -146,7 +146,9 @@ def _pretrained_on(on: Facts | None) -> str:
 
 
 def _plain(value: Any) -> str:
-    return " to ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return (" " if isinstance(value[0], str) else " to ").join(map(str, value))
 
 
 def _validation_uses(fit: Facts) -> str:

@@ -44,8 +44,8 @@ FREE_ON_RESUME = {
 """Settings that may differ between a run and its resumption: they change no number but by rounding."""
 LAUNCH = ".launch"
 """The name of the launch that last began or resumed the run: its restarts go on without `--resume`."""
-FORMAT = 6
-"""Raised when what a checkpoint holds changes: one of another format is refused."""
+FORMAT = 7
+"""Raised when what a checkpoint holds changes, or the views that a run goes on with: one of another format is refused."""
 KEPT = 2
 """Checkpoints left on disk: the newest, and one before it in case the newest is damaged."""
 SMALLEST = 64
