@@ -141,7 +141,9 @@ def test_copies_are_paired_once_and_blank_images_by_their_bytes_only(images: lis
 def store_of(table: dict[str, list[Any]], labels: list[str], **manifest: Any) -> Any:
     index = pl.DataFrame(table, schema_overrides=dict.fromkeys(labels, pl.Int8))
     splits = pl.DataFrame({"patient": ["p", "q", "q"], "split": ["train", "test", "train"]})
-    return SimpleNamespace(index=index, labels=labels, splits=splits, manifest={"metadata": [], **manifest})
+    none = pl.repeat(False, len(index), eager=True)  # no label was taken back
+    manifest = {"metadata": [], **manifest}
+    return SimpleNamespace(index=index, labels=labels, splits=splits, manifest=manifest, taken_back=lambda _: none)
 
 
 def test_labels_are_counted_as_each_policy_counts_them() -> None:

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 import mococxr
+from mococxr.audit.labels import label_table
 from mococxr.errors import InputError
 from mococxr.heads.targets import read_target
 from mococxr.preparation.prepare import run as prepare
@@ -207,6 +208,8 @@ def test_a_label_taken_back_is_known_to_no_study_whatever_a_blank_counts_as(
     effusion, nodule = (read_target(gone, name, blank=blank) for name in ("Effusion", "Nodule"))
     assert effusion.labels[0] == nodule.labels[1] == -1
     assert nodule.labels[0] == 1
+    known = {"Effusion": IMAGES - 1, "Nodule": IMAGES - 1}  # where a blank is a no, what was taken back is none
+    assert {name: label_table(gone)[name]["policies"]["ignore, negative"]["known"] for name in known} == known
     # nobody looked for a nodule in the others, unless the study says that a blank is a no
     assert set(nodule.labels[2:].tolist()) == {0 if blank == "negative" else -1}
     assert all(0 not in rows for rows in (effusion.train, effusion.val, effusion.test))
@@ -296,13 +299,22 @@ def test_a_bad_table_is_named_and_nothing_is_written(store: Path, tmp_path: Path
     text, given, message = BAD[case]
     with (store / "quarantine.csv").open("a") as file:
         file.write("images/cut.png,damaged\n")
-    mococxr.label(store, long((7, "Rare", 1)))
     before = contents(store)
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(InputError) as caught:
         mococxr.label(store, tmp_path / "labels.csv", **given)
     assert message.replace("'", "") in str(caught.value).replace("'", "")
     assert contents(store) == before
+
+
+def test_an_error_of_a_store_under_pseudonyms_names_the_row_and_no_image(store: Path, tmp_path: Path) -> None:
+    manifest = json.loads((store / "manifest.json").read_text())
+    (store / "manifest.json").write_text(json.dumps(manifest | {"pseudonyms": True}))
+    (tmp_path / "labels.csv").write_text(f"{PATHS}images/Meier.png,1\n")
+    for command in (mococxr.label, mococxr.retract):
+        with pytest.raises(InputError, match=r"row 4 \(line 5\)") as caught:
+            command(store, tmp_path / "labels.csv")
+        assert "Meier" not in str(caught.value)
 
 
 def test_a_history_of_another_store_is_named(store: Path) -> None:

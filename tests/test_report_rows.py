@@ -369,6 +369,15 @@ def test_images_of_another_store_are_named_and_counted(tmp_path: Path) -> None:
     assert {"33", "32"} & {row[1] for row in manuscript.checklist(study).rows} == {"33"}
 
 
+def test_the_state_of_labels_that_were_entered_later_is_named(study: StudyResults, tmp_path: Path) -> None:
+    state = {"sha256": "0123456789abcdef", "events": 1200, "last": "2026-03-31T14:30:00Z"}
+    shown = dict(provenance.data(small(tmp_path / "s", **about("store", labels=state)))["facts"])
+    assert shown["Labels entered after prepare"] == "1,200 events, the last 2026-03-31T14:30:00Z (state 0123456789ab)"
+    none = small(tmp_path / "t", **about("store", labels=state | {"events": 0, "last": None}))
+    for untouched in (study, none):
+        assert "Labels entered after prepare" not in dict(provenance.data(untouched)["facts"])
+
+
 def test_the_paragraphs_hold_the_facts_and_no_other(study: StudyResults) -> None:
     methods, results = manuscript.methods(study), manuscript.results(study)
     for fact in (

@@ -104,11 +104,14 @@ def label_table(store: Store) -> dict[str, dict[str, Any]]:
             "uncertain": int((values == -1).sum()),
             "blank": values.null_count(),
         }
+        blanks = stored["blank"] - int(
+            store.taken_back(name).sum()
+        )  # what was taken back is unknown, whatever a blank is
         policies = {}
         for uncertain, blank in POLICIES:
             ones = stored["positive"] + (stored["uncertain"] if uncertain == "ones" else 0)
             zeros = stored["negative"] + (stored["uncertain"] if uncertain == "zeros" else 0)
-            zeros += stored["blank"] if blank == "negative" else 0
+            zeros += blanks if blank == "negative" else 0
             share = ones / (ones + zeros) if ones + zeros else None
             policies[f"{uncertain}, {blank}"] = {"known": ones + zeros, "positive": ones, "share": share}
         table[name] = {**stored, "policies": policies}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -36,9 +37,9 @@ def run_label(settings: LabelSettings) -> Store:
         return _show(settings)
     if settings.as_of is not None or settings.out is not None:
         raise InputError("--as-of and --out show labels, and a table enters them.", "Leave out the one or the other.")
+    stated = {"reader": settings.reader, "chosen_by": settings.chosen_by}
+    entries = _entries(settings.store, partial(read_labels, settings.table, named=settings.label, stated=stated))
     with _open_to_change(settings.store) as store:
-        stated = {"reader": settings.reader, "chosen_by": settings.chosen_by}
-        entries = read_labels(settings.table, store, settings.label, stated=stated)
         known = standing(store.history).with_columns(known=True)
         again = entries.join(
             known.select(*CELL, "value", *SAID, "known"), on=[*CELL, "value", *SAID], how="left", nulls_equal=True,
@@ -65,10 +66,10 @@ def run_retract(settings: RetractSettings) -> Store:
     Raises:
         InputError: bad settings or a bad table; nothing was written.
     """
+    entries = _entries(settings.store, partial(read_labels, settings.table, named=settings.label, to_retract=True))
+    entries = entries.unique(CELL, keep="first", maintain_order=True)
+    entries = entries.with_columns(value=pl.lit(None, pl.Int8), reader=pl.lit(settings.reader, pl.String))
     with _open_to_change(settings.store) as store:
-        entries = read_labels(settings.table, store, settings.label, to_retract=True)
-        entries = entries.unique(CELL, keep="first", maintain_order=True)
-        entries = entries.with_columns(value=pl.lit(None, pl.Int8), reader=pl.lit(settings.reader, pl.String))
         if settings.reader is None:
             present = _values(store, entries).is_not_null()
         else:
@@ -80,15 +81,19 @@ def run_retract(settings: RetractSettings) -> Store:
     return _say(settings.store, counts, len(gone), gone["target"])
 
 
-@contextmanager
-def _open_to_change(path: Path) -> Iterator[Store]:
-    """A store whose history nobody else changes meanwhile; a store under pseudonyms has no value in an error."""
+def _entries(path: Path, read: Callable[[Store], pl.DataFrame]) -> pl.DataFrame:
+    """What a table says, refused before anything is written; errors of a store under pseudonyms quote no value."""
     store = Store.open(path)
     files.check_place(store.path / FILE)
-    with files.lock(store.path / LOCK):  # waits: another reader's answer takes a moment
-        store = Store.open(path)  # with what was entered while this waited
-        with redacted_errors() if store.manifest.get("pseudonyms") else nullcontext():
-            yield store
+    with redacted_errors() if store.manifest.get("pseudonyms") else nullcontext():
+        return read(store)
+
+
+@contextmanager
+def _open_to_change(path: Path) -> Iterator[Store]:
+    """A store whose history nobody else changes meanwhile."""
+    with files.lock(path / LOCK):  # waits: another reader's answer takes a moment
+        yield Store.open(path)  # with what was entered while this waited
 
 
 def _append(store: Store, new: pl.DataFrame) -> None:

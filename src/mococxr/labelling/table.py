@@ -31,8 +31,8 @@ NAMES = {
 def read_labels(
     path: Path,
     store: Store,
-    named: Sequence[str],
     *,
+    named: Sequence[str] = (),
     stated: Mapping[str, str | None] | None = None,
     to_retract: bool = False,
 ) -> pl.DataFrame:

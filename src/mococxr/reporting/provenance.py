@@ -192,6 +192,11 @@ def data(study: StudyResults) -> dict[str, Any]:
         ("Excluded files (unreadable)", fmt.fact(store["unreadable"])),
         ("Excluded files (reports, localizers, second copies)", fmt.fact(store["not_used"])),
         ("Split", fmt.fact(store["split_rule"])),
+        *(
+            [("Labels entered after prepare", _entered(store["labels"]))]
+            if store.get("labels", {}).get("events")
+            else []
+        ),
         ("Rows restricted to", fmt.fact(facts["settings"].get("where") or "no restriction")),
         ("Unit of analysis", facts["unit"]),
         ("Aggregation", facts["aggregate"]),
@@ -208,6 +213,11 @@ def data(study: StudyResults) -> dict[str, Any]:
         tables.append(("Flow of images, by target, split and label (flow.csv)", _flow(study)))
         tables.append(("Who is in them (flow.csv)", _demographics(study)))
     return {"summary": f"{subtitle(study)} Test, with a label: {judged(study)}.", "facts": pairs, "tables": tables}
+
+
+def _entered(labels: dict[str, Any]) -> str:
+    """Which state of a store's labels a study saw: `--labels-as-of EVENTS` gives it again."""
+    return f"{labels['events']:,} events, the last {labels['last']} (state {labels['sha256'][:12]})"
 
 
 _FLOW: dict[str, Column] = {name.capitalize(): name for name in ("target", "split", "label")}
