@@ -70,10 +70,10 @@ def test_a_study_reads_each_part_once_and_scores_with_the_concatenation(store, p
         return read
 
     monkeypatch.setattr("mococxr.studies.executors.extract_features", count)
-    arms = [f"both={text}", f"{runs[1]}@32", f"table={table}"]
+    arms = [f"both={text}", f"{runs[1]}@32", f"table={table}", f"mixed={table}+{runs[1]}@32"]
     run_study({"store": store.path, "arm": arms, "out": tmp_path / "study", "baseline": False, **STUDY})
     assert [job.source.name for job in jobs] == [str(runs[0]), str(runs[1]), str(table)]
-    assert [key[:3] for key in jobs[1].keys] == [("both", 0, 1), ("other@32", 0, 0)]
+    assert [key[:3] for key in jobs[1].keys] == [("both", 0, 1), ("other@32", 0, 0), ("mixed", 0, 1)]
     (first, rows), (second, _) = (kept[str(run)] for run in runs)
     np.testing.assert_array_equal(np.hstack([first, second]), wanted[rows].astype(np.float16))
     scores = {
@@ -81,7 +81,9 @@ def test_a_study_reads_each_part_once_and_scores_with_the_concatenation(store, p
         for arm in ("both", "table")
     }
     np.testing.assert_allclose(scores["both"], scores["table"], rtol=1e-9)
-    facts = mococxr.read_results(tmp_path / "study").facts["arms"]["both"]
+    arms = mococxr.read_results(tmp_path / "study").facts["arms"]
+    facts, mixed = arms["both"], arms["mixed"]
+    assert (mixed["dimensions"], mixed["seconds_per_image"]) == (wanted.shape[1] + 424, None), "a table has no time"
     assert (facts["encoder"], facts["kind"]) == ("my+run@48 + other@32", "run")
     assert [run["run"] for run in facts["runs"]] == ["my+run@48", "other@32"]
     assert [(part["timm"], part["size"]) for part in facts["parts"]] == [("test_resnet", 48), (BACKBONE, 32)]

@@ -105,7 +105,8 @@ def Features(encoder, *, size=None, features="stages", crop_mode="center", devic
     (12, 2)
 
     Args:
-        encoder: a run folder or any other encoder that `--encoder` takes, or a torch module from `load_encoder`.
+        encoder: a run folder or any other encoder that `--encoder` takes, with a size (`imagenet@288`), several side by
+            side (`imagenet@288+run@96`), or a torch module from `load_encoder`.
         size: side of the encoder's input, px; None takes the encoder's own.
         features: `stages`, the pooled maps of the last four stages beside the last layer, or `last`, the last layer
             alone; a module from `load_encoder` gives what it was loaded for.
