@@ -226,6 +226,8 @@ def test_the_same_study_cold_and_from_the_cache_has_identical_files_and_reads_no
     cached = study(store.path, tmp_path / "cached", feature_cache=tmp_path / "shared")
     assert reads == [len(store)]
     assert f"0 images are read, {len(store)} come from the cache" in capsys.readouterr().err
+    study(store.path, cold)  # the folder is no part of what a study is: the same one goes on without it
+    assert reads == [len(store)]
     alone = study(store.path, tmp_path / "alone")
     assert contents(cold) == contents(cached) == contents(alone)
 

@@ -154,7 +154,8 @@ def test_a_deleted_trial_alone_is_done_again_and_gives_the_same_bytes(done, plac
 @pytest.mark.parametrize(
     ("changed", "words"),
     [({"draws": 2}, "--draws"), ({"seed": 1}, "--seed"), ({"arm": ["random", "moco=TWO"]}, "encoder of arm moco"),
-     ({"arm": ["moco=RUN", "random"]}, "order of the arms"), ({"target": ["Finding"]}, "--target")],
+     ({"arm": ["moco=RUN", "random"]}, "order of the arms"), ({"target": ["Finding"]}, "--target"),
+     ({"standardize": "labelled"}, "--standardize")],
 )  # fmt: skip
 def test_other_settings_in_the_same_folder_are_refused_by_name(done, place, changed, words):
     before = contents(done, "*.csv", "*.json", "*.yaml")
