@@ -289,7 +289,8 @@ def blocks(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("to", "name", "how"),
     [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"crop_mode": "full"}),
-     ("timm", SMALL, {"features": "stages"}), ("timm", "test_vit", {"features": "stages"})],
+     ("timm", SMALL, {"features": "stages"}), ("timm", "test_vit", {"features": "stages"}),
+     ("torchvision", "resnet18", {"features": "stages"})],
 )  # fmt: skip
 def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp_path, monkeypatch, to, name, how):
     model = make_model(tmp_path / "model", name, 32, **how)
@@ -308,7 +309,7 @@ def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp
         np.testing.assert_allclose(said["probability"].detach().numpy(), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("to", "features"), [("torchvision", "last"), ("timm", "stages")])
+@pytest.mark.parametrize(("to", "features"), [("torchvision", "last"), ("timm", "stages"), ("torchvision", "stages")])
 def test_the_card_of_an_encoder_loads_it_too(tmp_path, monkeypatch, to, features):
     run = make_run(tmp_path / "run", "resnet18", 64)
     out = mococxr.export(run, to=to, out=tmp_path / "out", features=features)

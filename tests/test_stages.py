@@ -213,8 +213,8 @@ def test_the_onnx_graph_gives_features_and_scores_of_the_stages(tmp_path, kind):
     np.testing.assert_allclose(ask(out, frames(64)), wanted, rtol=0, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
 
 
-def test_torchvision_refuses_the_stages_with_a_way_out(tmp_path):
-    run = make_run(tmp_path / "run", "resnet18", 32)
+def test_torchvision_refuses_the_stages_of_networks_that_do_not_tell_them(tmp_path):
+    run = make_run(tmp_path / "run", "mobilenetv2_100", 32)
     with pytest.raises(InputError, match="stages") as refusal:
         exported(run, "torchvision", tmp_path / "out", features="stages")
     assert "onnx" in refusal.value.way_out

@@ -5,7 +5,7 @@ N  frames    D  length of a feature    H, W  height and width of a frame in px
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,21 @@ def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[T
     return weights, artifact.model.ensemble.members[0].head.folded_margin() if artifact.model else None
 
 
-def stages_code(artifact: Artifact) -> str:
-    """How a plain network of timm gives the features: for the card, and run as it stands when an export is proved."""
+def stages_code(artifact: Artifact, nodes: Sequence[str] = ()) -> str:
+    """How a plain network gives the features: for the card, and run as it stands when an export is proved.
+
+    Args:
+        nodes: torchvision's modules of the stages before the last one, of a network whose own feature is the mean over
+            its last stage; empty for timm, whose networks tell their stages.
+    """
+    if nodes:
+        return (
+            f"stages = torchvision.models.feature_extraction.create_feature_extractor(network, {list(nodes)})\n\n"
+            "def features_of(images):\n"
+            "    last = network(images)  # also the mean over the map of its last stage\n"
+            "    means = [stage.mean(dim=(2, 3)) for stage in stages(images).values()]\n"
+            "    return torch.cat([*means, last, last], dim=1)\n"
+        )
     count = min(STAGES, len(artifact.encoder.network.feature_info))  # type: ignore[arg-type] # every timm network has it
     return (
         "def features_of(images):\n"

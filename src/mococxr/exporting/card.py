@@ -52,7 +52,9 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         whole=frame["crop_mode"] == "full",
         about=fit,
         members=artifact.members,
-        stages_code=stages_code(artifact) if artifact.staged and facts["to"] == "timm" else "",
+        stages_code=stages_code(artifact, facts.get("nodes") or ())
+        if artifact.staged and facts["to"] != "onnx"
+        else "",
         spec=artifact.spec,
         synthetic=is_synthetic(artifact),
         synthetic_word=_synthetic_word(artifact),

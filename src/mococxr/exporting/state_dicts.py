@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
+import torchvision.models.feature_extraction
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -31,11 +32,12 @@ from mococxr.exporting.artifact import (
 WEIGHTS, HEAD = "model.safetensors", "head.safetensors"
 
 
-def _answers(artifact: Artifact, network: nn.Module, head: Path | None = None) -> float:
+def _answers(artifact: Artifact, network: nn.Module, head: Path | None = None, nodes: Sequence[str] = ()) -> float:
     """How far a plain network is from the artifact, on frames that it normalises as the card says.
 
     Args:
         head: the file of the head that stands beside a network whose stages are read.
+        nodes: as `stages_code`.
     """
     frames = noise_frames(artifact)
     images = normalised(artifact, frames)
@@ -43,8 +45,8 @@ def _answers(artifact: Artifact, network: nn.Module, head: Path | None = None) -
         if not artifact.staged:
             exported = network.eval()(images)
         else:
-            names: dict[str, Any] = {"torch": torch, "network": network.eval()}
-            exec(stages_code(artifact), names)  # the text of the card, so that it is proved, too
+            names: dict[str, Any] = {"torch": torch, "torchvision": torchvision, "network": network.eval()}
+            exec(stages_code(artifact, nodes), names)  # the text of the card, so that it is proved, too
             exported = names["features_of"](images)
             if head is not None:
                 exported = nn.functional.linear(exported, **load_file(head))
@@ -74,14 +76,19 @@ def write_timm(artifact: Artifact, folder: Path) -> dict[str, Any]:
     if head is not None and not artifact.staged:
         weights |= _named(_classifier(network, spec.architecture), head)
     network.load_state_dict(weights, strict=True)  # before anything is written: a head may not fit
-    beside = None
-    if head is not None and artifact.staged:  # the classifier of a network sees its last layer alone
-        beside = folder / HEAD
-        save_file(dict(zip(("weight", "bias"), head, strict=True)), beside)
+    beside = _head_beside(artifact, head, folder)
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / WEIGHTS)
     (folder / "config.json").write_text(json.dumps(_config(artifact, options), indent=2) + "\n")
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
     return {"difference": _answers(artifact, loaded, beside), "network": spec.architecture}
+
+
+def _head_beside(artifact: Artifact, head: tuple[Tensor, Tensor] | None, folder: Path) -> Path | None:
+    """The file of the head where stages are read: the classifier of a network sees its last layer alone."""
+    if head is None or not artifact.staged:
+        return None
+    save_file(dict(zip(("weight", "bias"), head, strict=True)), folder / HEAD)
+    return folder / HEAD
 
 
 def _classifier(network: nn.Module, name: str) -> str:
@@ -147,9 +154,10 @@ def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
             f"torchvision has no network equal to {spec.architecture}.",
             f"Export it --to timm or --to onnx. torchvision has: {', '.join(BY_TIMM)}.",
         )
-    if artifact.staged:
+    nodes = pair.stages if artifact.staged else ()
+    if artifact.staged and not nodes:
         raise InputError(
-            f"torchvision's {pair.torchvision} does not give the features of stages when it is called.",
+            f"torchvision's {pair.torchvision} does not tell its stages.",
             "Export it --to timm or --to onnx" + ("." if artifact.model else ", or with --features last."),
         )
     if spec.channels != 3:
@@ -158,17 +166,19 @@ def write_torchvision(artifact: Artifact, folder: Path) -> dict[str, Any]:
             "Export it --to timm or --to onnx.",
         )
     table = pair.to_torchvision(weights)
-    if head is not None:
+    if head is not None and not artifact.staged:
         table |= _named(f"{pair.classifier}.{pair.linear}".rstrip("."), head)
     table = {key: value.contiguous().clone() for key, value in table.items()}  # safetensors takes no shared memory
     save_file(table, folder / WEIGHTS)
     torch.save(table, folder / "model.pth")
+    beside = _head_beside(artifact, head, folder)
     differences = []
     for stored in (load_file(folder / WEIGHTS), torch.load(folder / "model.pth", weights_only=True)):
         network = pair.build(artifact.outputs)
         network.load_state_dict(stored, strict=True)
-        differences.append(_answers(artifact, network))
-    return {"difference": float(np.max(differences)), "network": pair.torchvision, "classifier": pair.classifier}
+        differences.append(_answers(artifact, network, beside, nodes))
+    facts = {"network": pair.torchvision, "classifier": pair.classifier, "nodes": list(nodes)}
+    return {"difference": float(np.max(differences)), **facts}
 
 
 # --- torchvision's networks and timm's: which are the same computation
@@ -188,6 +198,14 @@ class ArchitecturePair:
     timm: str
     classifier: str
     linear: str = ""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Torchvision's modules of the stages before the last, where the network's feature is the mean over the last."""
+        if self.classifier == "fc":  # ResNets
+            return ("layer1", "layer2", "layer3")
+        dense = self.torchvision.startswith("densenet")
+        return tuple(f"features.denseblock{block}" for block in (1, 2, 3)) if dense else ()
 
     def template(self) -> dict[str, Tensor]:
         """The tensors of torchvision without the classifier, in order; shapes only, no memory."""
