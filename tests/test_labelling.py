@@ -307,7 +307,12 @@ def test_a_bad_table_is_named_and_nothing_is_written(store: Path, tmp_path: Path
     assert contents(store) == before
 
 
-def test_an_error_of_a_store_under_pseudonyms_names_the_row_and_no_image(store: Path, tmp_path: Path) -> None:
+def test_under_pseudonyms_rows_are_named_and_neither_images_nor_columns(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pl.DataFrame({"path": [image(0)], "Rare": ["1"], "Meier": ["x"]})
+    mococxr.label(store, table)
+    assert "Not read as labels: 1 columns (Meier)" in capsys.readouterr().err
     manifest = json.loads((store / "manifest.json").read_text())
     (store / "manifest.json").write_text(json.dumps(manifest | {"pseudonyms": True}))
     (tmp_path / "labels.csv").write_text(f"{PATHS}images/Meier.png,1\n")
@@ -315,6 +320,10 @@ def test_an_error_of_a_store_under_pseudonyms_names_the_row_and_no_image(store: 
         with pytest.raises(InputError, match=r"row 4 \(line 5\)") as caught:
             command(store, tmp_path / "labels.csv")
         assert "Meier" not in str(caught.value)
+    mococxr.label(store, table)
+    told = capsys.readouterr().err
+    assert "Not read as labels: 1 columns" in told
+    assert "Meier" not in told
 
 
 def test_a_history_of_another_store_is_named(store: Path) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from mococxr import console, tables
 from mococxr.datasets.dataset import RESERVED
-from mococxr.errors import InputError, Shown
+from mococxr.errors import InputError, Shown, message
 from mococxr.settings import nearest
 from mococxr.store import Store
 from mococxr.store.label_history import CELL, EVENTS, utc
@@ -60,8 +60,7 @@ def read_labels(
             "Name that column one of: {known}. It holds the paths of the store's index.",
             table=path, names=", ".join(table.frame.columns[:20]), known=Shown(", ".join(NAMES["path"])),
         )  # fmt: skip
-    for note in table.notes:
-        console.say(note)
+    _say(store, *table.notes)
     for name in named:
         _check_new(name, store)
     frame = pl.DataFrame({"path": _paths(table, columns["path"], store), **_extras(table, columns)})
@@ -77,6 +76,12 @@ def read_labels(
     return labels.unique([*CELL, "reader", "date"], keep="first", maintain_order=True).sort(
         "date", nulls_last=False, maintain_order=True
     )[[name for name in EVENTS if name not in ("event", "entered")]]
+
+
+def _say(store: Store, *notes: Shown) -> None:
+    """Say notes on a table, of a store under pseudonyms without values."""
+    for note in notes:
+        console.say(note.redacted if store.manifest.get("pseudonyms") else note)
 
 
 def _paths(table: Table, column: str, store: Store) -> pl.Series:
@@ -172,7 +177,8 @@ def _wide(
             table=table.path, labels=Shown(", ".join(store.labels) or "it has none"), names=", ".join(others[:20]) or "path",
         )  # fmt: skip
     if rest := [name for name in others if name not in by_finding.values()]:
-        console.say(f"Not read as labels: {len(rest):,} columns; --label COLUMN reads a further one.")
+        note = "Not read as labels: {count:,} columns ({names}); --label COLUMN reads a further one."
+        _say(store, message(note, count=len(rest), names=", ".join(rest[:20])))
     parts = []
     for name, column in by_finding.items():
         text = table.frame[column]
