@@ -175,6 +175,7 @@ def test_an_open_store_keeps_the_labels_that_it_was_opened_with(store: Path) -> 
 # --- what stays as it is
 
 
+@pytest.mark.slow
 def test_labels_in_50_random_orders_move_no_patient_and_come_to_one_state(store: Path) -> None:
     before, files = Store.open(store), contents(store)
     rng, states = random.Random(0), set()
