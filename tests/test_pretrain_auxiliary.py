@@ -18,7 +18,7 @@ from mococxr.errors import InputError
 from mococxr.pretraining import auxiliary
 from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining.auxiliary import AuxiliaryHead, read_metadata
-from mococxr.pretraining.dataset import gather_images
+from mococxr.pretraining.dataset import gather_images, study_partners
 from mococxr.pretraining.pretrain import METHODS
 from mococxr.store import Store
 from small_run import read_log, tiny_run
@@ -67,12 +67,14 @@ def test_words_are_numbered_over_all_stores_and_numbers_are_standardised(store, 
         ("viwe", "No store has metadata 'viwe'.*\n.*view"),
         ("patient", "No store has metadata 'patient'"),
         ("one", "one has one value at most"),
+        ("same", "same has one value at most"),
         ("many", "many has 60 different words"),
     ],
 )
 def test_columns_that_teach_nothing_or_too_much_are_refused(store, tmp_path, monkeypatch, name, words):
     monkeypatch.setattr(auxiliary, "MOST_WORDS", 59)
     more = [pl.lit("x").alias("one"), pl.format("w{}", pl.col("row")).alias("many")]
+    more.append(pl.when(pl.col("row") < 9).then(pl.lit("1")).otherwise(pl.lit("1.0")).alias("same"))
     other = edited_store(store, tmp_path, lambda index: index.with_columns(more))
     with pytest.raises(InputError, match=words):
         read_metadata([other], gather_images([other], (32,), "all"), [name])
@@ -100,7 +102,8 @@ def test_the_loss_is_that_of_a_slow_loop_over_known_values():
     assert torch.isfinite(head.head.weight.grad).all()
 
 
-METADATA = torch.tensor([[0.0, 1.0], [1, -1], [0, math.nan], [1, 0.3], [math.nan, 2], [0, 0], [1, 1], [0, -2]])
+FIRST = torch.tensor([[0.0, 1.0], [1, -1], [0, math.nan], [1, 0.3], [math.nan, 2], [0, 0], [1, 1], [0, -2]])
+METADATA = torch.stack([FIRST, FIRST.flip(0)])  # the second views may be of other images
 
 
 @pytest.mark.parametrize(("name", "parts"), [("moco", 1), ("moco", 2), ("simclr", 1), ("simsiam", 1)])
@@ -114,10 +117,10 @@ def test_the_head_sees_the_features_of_the_right_images_and_the_encoder_learns_f
     passes = {"moco": views[0].tensor_split(parts), "simclr": [views.flatten(0, 1)], "simsiam": list(views)}[name]
     features = [encoder(images) for images in passes]
     if name == "moco":  # each part by its share
-        values = METADATA.tensor_split(parts)
+        values = METADATA[0].tensor_split(parts)
         expected = sum(head(f, v) for f, v in zip(features, values, strict=True)) / parts
     else:
-        expected = head(torch.cat(features), METADATA.repeat(2, 1))
+        expected = head(torch.cat(features), torch.cat(list(METADATA)))
     torch.testing.assert_close(result.auxiliary, expected.detach())
     gradients = torch.autograd.grad(3.0 * expected, encoder.network.conv_stem.weight)[0]
     other = plain.step(views, 0.1)
@@ -157,13 +160,18 @@ def test_a_run_with_a_head_goes_on_to_the_bit_and_says_what_it_predicted(synthet
         tiny_run(synthetic_store, tmp_path / "compiled", compile=True, **how)
 
 
-def test_each_image_of_a_step_comes_with_its_own_metadata(store):
+@pytest.mark.parametrize("positives", ["view", "study"])
+def test_each_image_of_either_side_of_a_step_comes_with_its_own_metadata(store, positives):
     pool = gather_images([store], (32,), "train")
     order = feed_module.SpacedShuffle(len(pool), 40, 7, seed=0)
     values = np.arange(len(pool), dtype=np.float32)[:, None]
     feeds = [feed_module.BatchLoader(pool, feed_module.Recipe(32), order, batch=8, seed=0, rank=rank, world=2,
-                                     metadata_NA=values) for rank in (0, 1)]  # fmt: skip
+                                     metadata_NA=values, positives=positives) for rank in (0, 1)]  # fmt: skip
     for feed in feeds:
         for step in (0, 3, 6):
-            np.testing.assert_array_equal(feed.images(step)[1], feed.metadata(step)[:, 0])
+            epoch, images = feed.images(step)
+            sides = [images, study_partners(pool, images, 0, epoch) if positives == "study" else images]
+            np.testing.assert_array_equal(sides, feed.metadata(step)[:, :, 0])
     assert F.mse_loss(feeds[0].metadata(0), feeds[1].metadata(0)) > 0
+    first, second = feeds[0].metadata(0)
+    assert torch.equal(first, second) == (positives == "view")

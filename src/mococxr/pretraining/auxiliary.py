@@ -73,11 +73,12 @@ def _column(stores: Sequence[Store], dataset: PretrainSet, name: str) -> tuple[i
     text = pl.concat(
         _text(store, dataset.row_N[images], name) for store, images in zip(stores, dataset.by_store, strict=True)
     )
-    kinds = text.drop_nulls().unique().sort()
+    numbers = tables.numbers(text)
+    of_numbers = numbers.null_count() == text.null_count()
+    kinds = (numbers if of_numbers else text).drop_nulls().unique().sort()  # 1 and 1.0 are one number
     if len(kinds) < 2:
         raise InputError(f"--auxiliary {name} has one value at most: it teaches nothing.", "Leave it out.")
-    numbers = tables.numbers(text)
-    if numbers.null_count() == text.null_count():
+    if of_numbers:
         values = numbers.to_numpy().astype(np.float64)
         return 0, ((values - np.nanmean(values)) / np.nanstd(values)).astype(np.float32)
     if len(kinds) > MOST_WORDS:
@@ -115,11 +116,11 @@ class Auxiliary:
         if encoder.training and torch.is_grad_enabled():
             self._features.append(features)
 
-    def loss(self, values_nA: Tensor) -> Tensor:
-        """Of the passes since the last call, over one view of each image or both, the first views first."""
+    def loss(self, values_NA: Tensor) -> Tensor:
+        """Of the passes since the last call, whose images have these values, in the order of the passes."""
         features = torch.cat(self._features)
         self._features.clear()
-        return self.wrapped(features, values_nA.repeat(len(features) // len(values_nA), 1))
+        return self.wrapped(features, values_NA)
 
 
 class AuxiliaryHead(nn.Module):

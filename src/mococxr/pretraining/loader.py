@@ -139,10 +139,11 @@ class BatchLoader:
         return torch.from_numpy(self.dataset.groups(self._batches[step], self.negatives_from))
 
     def metadata(self, step: int) -> Tensor | None:
-        """The metadata of this process's images of a step, (n, A); only of steps whose images were asked for."""
+        """The metadata of this process's images of a step on both sides, (2, n, A); only of steps that were asked for."""
         if self.metadata_NA is None:
             return None
-        return torch.from_numpy(self.metadata_NA[self.images(step)[1]])
+        epoch, images = self.images(step)
+        return torch.from_numpy(self.metadata_NA[np.stack([images, self.partners(epoch, images)])])
 
     def images(self, step: int) -> tuple[int, NDArray[np.int64]]:
         """The epoch of a step, and this process's images in it; the latest `REMEMBERED` steps cost nothing."""
@@ -157,23 +158,24 @@ class BatchLoader:
         """What the views of an epoch may be."""
         return dataclasses.replace(self.recipe, size=phase_of(self.phases, epoch).size) if self.phases else self.recipe
 
+    def partners(self, epoch: int, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The images of the second views: the same ones, or others of their studies."""
+        return images if self.positives == "view" else study_partners(self.dataset, images, self.seed, epoch)
+
     def views(self, epoch: int, images: NDArray[np.int64]) -> Tensor:
         """Both views of some images: (2, n, 1, S, S) uint8, query side first."""
-        seconds = images if self.positives == "view" else study_partners(self.dataset, images, self.seed, epoch)
         recipe = self.recipe_of(epoch)
         size = recipe.size
         views = torch.empty(2, len(images), 1, size, size, dtype=torch.uint8, pin_memory=self.pinned)
         out = views.numpy()
-        for side, chosen in enumerate((images, seconds)):
+        for side, chosen in enumerate((images, self.partners(epoch, images))):
             array = [self.dataset.pixels(image, size) for image in chosen]
             draw_views(array, recipe, uniforms(self.seed, epoch, images, side), out=out[side, :, 0])
         return views
 
     def stored(self, epoch: int, images: NDArray[np.int64]) -> PackedImages:
         """The same views, yet to be made: `.to(device)` makes them there."""
-        sides = (
-            [images] if self.positives == "view" else [images, study_partners(self.dataset, images, self.seed, epoch)]
-        )
+        sides = [images] if self.positives == "view" else [images, self.partners(epoch, images)]
         recipe = self.recipe_of(epoch)
         array = [[self.dataset.pixels(image, recipe.size) for image in side] for side in sides]
         draws = [uniforms(self.seed, epoch, images, side) for side in (0, 1)]

@@ -146,14 +146,14 @@ class Method(ABC):
 
     @abstractmethod
     def step(
-        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_nA: Tensor | None = None
+        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_2nA: Tensor | None = None
     ) -> StepResult:
         """One update from two views of each image, (2, n, 1, S, S) uint8.
 
         Args:
             groups: a number for each image of all processes, (N,): images of one number are no negatives of each
                 other. None: no two have one.
-            metadata_nA: values of this process's images for the auxiliary head, where there is one.
+            metadata_2nA: values of this process's images on both sides for the auxiliary head, where there is one.
         """
 
     @abstractmethod
@@ -202,11 +202,11 @@ class Method(ABC):
         self.optimizer.add_param_group({"params": list(head.parameters())})
         self.auxiliary = Auxiliary(self.encoder, head, accelerator.prepare(head) if self.world > 1 else head)
 
-    def auxiliary_loss(self, metadata_nA: Tensor | None) -> Tensor:
-        """The loss of the auxiliary head on the passes since the last one."""
-        if self.auxiliary is None or metadata_nA is None:
+    def auxiliary_loss(self, metadata: Tensor | None) -> Tensor:
+        """The loss of the auxiliary head on the passes since the last one: (n, A) of one side, or (2, n, A) of both."""
+        if self.auxiliary is None or metadata is None:
             return torch.zeros((), device=self.device)
-        return self.auxiliary.loss(sent(metadata_nA, self.device))
+        return self.auxiliary.loss(sent(metadata.flatten(0, -2), self.device))
 
     def update_average(self) -> None:
         """Have the average of the weights follow a step, where there is one."""

@@ -103,7 +103,7 @@ class MoCo(Method):
         return settings
 
     def step(
-        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_nA: Tensor | None = None
+        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_2nA: Tensor | None = None
     ) -> StepResult:
         """MoCo, algorithm 1: momentum update, keys, queries, loss, descent, and enqueue last.
 
@@ -128,7 +128,7 @@ class MoCo(Method):
         share = slice(self.rank * len(views_q), (self.rank + 1) * len(views_q))  # keys are of all processes, by rank
         self.optimizer.zero_grad(set_to_none=True)
         losses, all_logits, auxiliaries = [], [], []
-        values = views.new_zeros(len(views_q), 0) if metadata_nA is None else metadata_nA
+        values = views.new_zeros(len(views_q), 0) if metadata_2nA is None else metadata_2nA[0]
         sides = zip(*(of.tensor_split(parts) for of in (views_q, keys[share], numbers[share], values)), strict=True)
         for part, (images, k, numbers_q, values_q) in enumerate(sides):
             # Processes add up their gradients once, in the last part.

@@ -39,7 +39,7 @@ class SimCLR(Method):
         self.chance = math.log(2 * s.batch - 1)  # one positive among all views but the anchor itself
 
     def step(
-        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_nA: Tensor | None = None
+        self, views: Tensor, lr: float, groups: Tensor | None = None, metadata_2nA: Tensor | None = None
     ) -> StepResult:
         """Both views in one pass, NT-Xent against the views of all processes but those of the same group, descent."""
         self.set_rate(lr)
@@ -49,7 +49,7 @@ class SimCLR(Method):
         all_a_NC, all_b_NC = (gather_with_gradient(side, self.rank, self.world) for side in (a_nC, b_nC))
         numbers_N = None if groups is None else sent(groups, self.device)
         loss, logits = nt_xent(a_nC, b_nC, all_a_NC, all_b_NC, self.settings.temperature, self.rank, numbers_N)
-        auxiliary = self.auxiliary_loss(metadata_nA)
+        auxiliary = self.auxiliary_loss(metadata_2nA)
         self.backward(loss + self.settings.auxiliary_weight * auxiliary)
         self.optimizer.step()
         self.update_average()

@@ -38,7 +38,7 @@ class SimSiam(Method):
         views: Tensor,
         lr: float,
         groups: Tensor | None = None,  # noqa: ARG002 - no negatives
-        metadata_nA: Tensor | None = None,
+        metadata_2nA: Tensor | None = None,
     ) -> StepResult:
         """Algorithm 1: each view's prediction against the other's embedding, which gets no gradient."""
         self.set_rate(lr)
@@ -46,7 +46,7 @@ class SimSiam(Method):
         z_2nC, p_2nC = self.wrapped(views.flatten(0, 1))
         (z1, z2), (p1, p2) = z_2nC.chunk(2), p_2nC.chunk(2)
         loss = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
-        auxiliary = self.auxiliary_loss(metadata_nA)
+        auxiliary = self.auxiliary_loss(metadata_2nA)
         self.backward(loss + self.settings.auxiliary_weight * auxiliary)
         self.optimizer.step()
         self.update_average()
