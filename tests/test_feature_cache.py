@@ -81,9 +81,12 @@ def test_no_rows_are_a_file_too(tmp_path: Path) -> None:
     assert read_features(file, np.empty(0, np.int64)).shape == (0, WIDTH)
 
 
-def test_a_key_tells_apart_all_that_features_follow_from() -> None:
-    keys = {key_of(*facts) for facts in (("a", "b", "c", "d"), ("ab", "", "c", "d"), ("a", "b", "c", "e"))}
-    assert len(keys) == 3
+def test_a_key_tells_apart_all_that_features_follow_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = (("a", "b", "c", "d"), ("ab", "", "c", "d"), ("a", "b", "c", "e"))
+    keys = {key_of(*each) for each in facts}
+    monkeypatch.setattr(feature_cache, "VERSION", "another")
+    keys.add(key_of(*facts[0]))
+    assert len(keys) == 4
 
 
 @forks
@@ -261,6 +264,12 @@ def test_a_fit_has_the_same_bits_with_and_without_a_cache_and_keeps_to_the_limit
     assert len(models) == 1
     assert not old.exists()
     assert len(list((tmp_path / "shared").glob("*.npy"))) == 1
+
+
+def test_a_fit_on_encoders_side_by_side_keeps_the_files_of_all_of_them(store: Store, tmp_path: Path) -> None:
+    how = {"encoder": "random+random@48", "target": "Finding", "feature_cache": tmp_path, "feature_cache_size": 1e-9}
+    run("fit", {"store": store.path, "out": tmp_path / "model", **HOW, **how})
+    assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(store: Store, tmp_path: Path) -> None:

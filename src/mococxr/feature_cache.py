@@ -1,8 +1,9 @@
 """Features kept on disk: one file for an encoder and the images of a store, which grows by the rows that are missing.
 
-The name of a file, `KEY.npy`, is a hash of all that features follow from besides the row: weights, frame, images, device.
-It holds features (N, D), which `numpy.load` reads, and behind them the N row numbers, sorted. Features are float16 where
-its range holds them; whoever works with them takes what is kept, so that numbers do not depend on what was kept before.
+The name of a file, `KEY.npy`, is a hash of all that features follow from besides the row: weights, frame, images, device,
+version. It holds features (N, D), which `numpy.load` reads, and behind them the N row numbers, sorted. Features are float16
+where its range holds them, and whoever works with them takes what is kept. In another batch the last bits of a float32
+differ, and float16 rounds them away, but for the rare number that lies in the middle of two: it may come out as either.
 
 N  images    D  length of a feature
 """
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from mococxr import console
 from mococxr.errors import InputError
 from mococxr.files import atomic, check_place, lock
+from mococxr.version import VERSION
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.float32]
@@ -51,7 +53,13 @@ def key_of(encoder: str, images: str, crop_mode: str, device: str) -> str:
         images: hash of the store's pixels and their order; its labels may be others.
         device: kind of device, since its sums differ in the last bits.
     """
-    return hashlib.sha256("\0".join((encoder, images, crop_mode, device)).encode()).hexdigest()[:32]
+    # another version may cut frames otherwise
+    return hashlib.sha256("\0".join((VERSION, encoder, images, crop_mode, device)).encode()).hexdigest()[:32]
+
+
+def counts_words(anew: int, kept: int) -> str:
+    """`features: 2,400 images are read, 7,200 come from the cache`."""
+    return f"features: {anew:,} images are read, {kept:,} come from the cache"
 
 
 def read_features(file: Path, rows: Rows) -> Values:

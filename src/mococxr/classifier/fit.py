@@ -18,7 +18,7 @@ from mococxr import console
 from mococxr.classifier.saved import FORMAT, origin_of, save_model
 from mococxr.encoders import Encoder, EncoderSource, encoder_names, open_encoder, resolve_encoders
 from mococxr.errors import InputError, UndefinedError
-from mococxr.feature_cache import FeatureCache, check_folder, key_of, read_features, rounded, trim
+from mococxr.feature_cache import FeatureCache, check_folder, counts_words, key_of, read_features, rounded, trim
 from mococxr.features import features, pick_device, seconds_per_image, state_hash
 from mococxr.files import check_place, claim, write_parquet
 from mococxr.heads import MODES, check_one, train_classifier
@@ -99,12 +99,12 @@ def run_fit(settings: FitSettings) -> Path:
 
     val = target.val if settings.calibrate != "none" or rule else target.val[:0]  # who asks for neither reads no label
     solved = mode.reads_features(config) and settings.standardize == "unlabelled"
-    scaling = scaling_rows(store) if solved else target.train[:0]
+    scaling, used = scaling_rows(store) if solved else target.train[:0], set[str]()
     try:
         rows = draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
         read = [
             _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config,
-                    partial(features_by, encoder, size=source.spec.size))
+                    partial(features_by, encoder, size=source.spec.size), used)
             for encoder, source in zip(encoders, sources, strict=True)
         ]  # fmt: skip
         frozen = _in_one_pass(_beside(read), rows, scaling, val[:0] if by_gradient else val)
@@ -132,11 +132,14 @@ def run_fit(settings: FitSettings) -> Path:
     return Path(settings.out)
 
 
-def _frozen(settings: FitSettings, encoder: str, store: Store, config: TrainConfig, read: Reader) -> Reader:
+def _frozen(
+    settings: FitSettings, encoder: str, store: Store, config: TrainConfig, read: Reader, used: set[str]
+) -> Reader:
     """`read`, rounded as features are kept, and by way of `--feature-cache` where there is one.
 
     Args:
         encoder: hash of the weights and of how images reach them, as a study has it.
+        used: keys of the encoders side by side, whose files stay; this one's is added.
     """
     folder = settings.feature_cache
     if folder is None:
@@ -147,12 +150,13 @@ def _frozen(settings: FitSettings, encoder: str, store: Store, config: TrainConf
         for images in (store.images_sha256, *store.images_before)
     )
     cache.inherit(key, before)
+    used.add(key)
 
     def kept(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         anew = len(cache.missing(key, rows))
-        console.say(f"features: {anew:,} images are read, {len(rows) - anew:,} come from the cache")
+        console.say(counts_words(anew, len(rows) - anew))
         values = read_features(cache.add(key, rows, read), rows)
-        trim(folder, settings.feature_cache_size, {key})
+        trim(folder, settings.feature_cache_size, used)
         return values
 
     return kept

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mococxr.encoders import Encoder, EncoderSource, Parts, open_encoder
 from mococxr.errors import UndefinedError
-from mococxr.feature_cache import FeatureCache, key_of, read_features
+from mococxr.feature_cache import FeatureCache, counts_words, key_of, read_features
 from mococxr.features import features, state_hash
 from mococxr.files import write_json, write_parquet
 from mococxr.heads import MODES, train_classifier
@@ -135,13 +135,13 @@ def feature_jobs(
 
 
 def reading_words(context: TrialContext, jobs: Sequence[FeatureJob]) -> str:
-    """`features: 2,400 images are read, 7,200 come from the cache`; an image counts once for each encoder."""
+    """How many images are read and how many come from the cache; an image counts once for each encoder."""
     for job in jobs:
         _cache(context, job).inherit(*_keys(context, job))
     asked = {_key(context, job): (_cache(context, job), _data(context, job).rows) for job in jobs}
     anew = sum(len(cache.missing(key, rows)) for key, (cache, rows) in asked.items())
     kept = sum(len(rows) for _, rows in asked.values()) - anew
-    return f"features: {anew:,} images are read, {kept:,} come from the cache"
+    return counts_words(anew, kept)
 
 
 def extract_features(context: TrialContext, job: FeatureJob, label: str | None = None) -> ReadFeatures:
