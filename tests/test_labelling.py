@@ -24,6 +24,7 @@ from mococxr.store import Store
 from mococxr.store import label_history as history
 from mococxr.studies.design import Design, read_design
 from mococxr.studies.folder import inputs_of, open_output
+from mococxr.studies.provenance import blank_words
 from small_images import contents, settings, write_images
 from small_store import HOW
 
@@ -254,6 +255,30 @@ def test_a_study_goes_on_unless_its_own_labels_changed_and_then_says_how(store: 
     with pytest.raises(InputError, match=r"differs in the labels \(it goes on with --labels-as-of 2\)"):
         open_output(tmp_path / "study", changed, "")
     open_output(tmp_path / "study", design_of(store, tmp_path / "study", labels_as_of="2")[1], "")
+
+
+def test_a_study_says_what_a_blank_means_for_each_target() -> None:
+    class Known:
+        labels = ("Effusion", "Late")
+
+        def blank_of(self, name: str) -> str:
+            return "negative" if name == "Effusion" else "unknown"  # a finding that was added later
+
+    words = {
+        "negative": blank_words(Known(), ["Effusion"], None),
+        "unknown": blank_words(Known(), ["Late", "sex=M"], None),
+        "Effusion: negative; Late: unknown": blank_words(Known(), ["Effusion", "Late"], None),
+        "Late: negative; sex=M: unknown": blank_words(Known(), ["Late", "sex=M"], "negative"),
+    }
+    assert all(wanted == words_of for wanted, words_of in words.items())
+
+
+def test_a_study_does_not_go_on_where_a_setting_is_stated_that_was_not_before(store: Path, tmp_path: Path) -> None:
+    _, inputs = design_of(store, tmp_path / "study")
+    older = {name: value for name, value in inputs["settings"].items() if name != "standardize"}
+    open_output(tmp_path / "study", inputs | {"settings": older}, "")
+    with pytest.raises(InputError, match=r"--standardize \(not stated before, unlabelled now\)"):
+        open_output(tmp_path / "study", inputs, "")
 
 
 def test_event_numbers_of_one_store_are_refused_beside_another(store: Path, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ PRETRAINED = {"source": "pediatric", "images": 3400, "patients": 1690}
         (about("targets", test_positive_patients=10), []),
         ({"warnings": ["resnet18: odd", "TEST PATIENTS SEEN: so many."]}, ["Test patients seen"]),
         ({"warnings": ["TEST IMAGES MAY HAVE BEEN SEEN: so many."]}, ["Test images may have been seen"]),
+        ({"warnings": ["TARGET SEEN: sex."]}, ["Target seen in pretraining"]),
     ],
 )
 def test_an_alert_is_raised_exactly_where_it_must(tmp_path: Path, recorded: dict[str, Any], titles: list[str]) -> None:
@@ -372,7 +373,12 @@ def test_images_of_another_store_are_named_and_counted(tmp_path: Path) -> None:
 def test_the_state_of_labels_that_were_entered_later_is_named(study: StudyResults, tmp_path: Path) -> None:
     state = {"sha256": "0123456789abcdef", "events": 1200, "last": "2026-03-31T14:30:00Z"}
     shown = dict(provenance.data(small(tmp_path / "s", **about("store", labels=state)))["facts"])
-    assert shown["Labels entered after prepare"] == "1,200 events, the last 2026-03-31T14:30:00Z (state 0123456789ab)"
+    words = "1,200 events, the last 2026-03-31T14:30:00Z (state 0123456789ab)"
+    assert shown["Labels entered after prepare"] == words
+    elsewhere = {"test_store": about("store", labels=state)["store"]}
+    tested = dict(provenance.data(small(tmp_path / "e", **elsewhere))["facts"])
+    assert tested["Labels of the test images entered after prepare"] == words
+    assert "Labels entered after prepare" not in tested
     none = small(tmp_path / "t", **about("store", labels=state | {"events": 0, "last": None}))
     for untouched in (study, none):
         assert "Labels entered after prepare" not in dict(provenance.data(untouched)["facts"])

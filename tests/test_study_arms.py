@@ -12,11 +12,14 @@ import torch
 from torch import nn
 
 from mococxr.commands import run
-from mococxr.encoders import EncoderSpec, build, save_encoder
+from mococxr.encoders import EncoderSpec, build, resolve_encoder, save_encoder
 from mococxr.errors import InputError
 from mococxr.features import to_frame
+from mococxr.files import write_json
 from mococxr.store import Store
 from mococxr.studies import provenance, trial
+from mococxr.studies.design import Arm
+from mococxr.studies.provenance import target_warnings
 from small_store import BACKBONE, make_store, run_study
 
 LEAN: dict[str, Any] = {
@@ -56,6 +59,7 @@ def test_a_table_without_the_images_or_for_fine_tuning_is_refused(place: Path, t
         "has no features of": (table.head(20), {}),
         "has no column patient": (table.drop("patient"), {}),
         "lists an image twice": (pl.concat([table, table.head(1)]), {}),
+        "has no size": (table, {"arm": f"mine={tmp_path / '4.parquet'}@32"}),
         "differ in length": (table.with_columns(pl.col("features").list.head(pl.int_range(pl.len()) + 1)), {}),
     }
     for i, (words, (content, changed)) in enumerate(cases.items()):
@@ -64,6 +68,21 @@ def test_a_table_without_the_images_or_for_fine_tuning_is_refused(place: Path, t
         with pytest.raises(InputError, match=words):
             run_study({**given, "arm": f"mine={path}", **changed})
         assert not (tmp_path / "study" / "cells.csv").exists()
+
+
+def test_a_target_that_a_run_or_the_one_before_it_learned_to_predict_is_warned_of(place: Path, tmp_path: Path) -> None:
+    records = {"first": {"auxiliary": [{"column": "sex"}]}, "second": {"init": str(tmp_path / "first")}, "third": {}}
+    arms = []
+    for name, record in records.items():
+        save_encoder(build(EncoderSpec(BACKBONE, 32)), tmp_path / name, {})
+        write_json(tmp_path / name / "run.json", record)
+        arms.append(Arm(name, ((resolve_encoder(str(tmp_path / name)),),), (name,)))
+    warnings = target_warnings(Store.open(place / "store"), arms, ["Finding", "sex=M", "site=A"])
+    assert [text.split(":")[1] for text in warnings] == [
+        f" Run {name} of arm {name} learned to predict sex from all images that it was pretrained on (--auxiliary), and "
+        "--target sex=M asks for it"
+        for name in ("first", "second")
+    ]
 
 
 def test_a_torch_module_is_an_arm_by_its_features(place: Path, tmp_path: Path) -> None:

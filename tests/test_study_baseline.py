@@ -166,6 +166,17 @@ def test_an_added_baseline_is_a_solved_linear_head_whatever_the_others_are(place
     assert row["difference"] == pytest.approx(trials["moco"]["auroc"] - trials["imagenet@72"]["auroc"], abs=1e-12)
 
 
+@pytest.mark.usefixtures("weights")
+def test_solved_heads_of_an_added_baseline_are_not_taken_for_those_of_an_arm_trained_by_gradient(
+    place: Path, tmp_path: Path
+) -> None:
+    how = {"fraction": [1.0], "draws": 1, "linear_solver": "gradient", "epochs": 0.2}
+    study(place, tmp_path / "study", **how)
+    both = [f"moco={place / 'run'}", "imagenet@72=random@72"]
+    with pytest.raises(InputError, match="the encoder of arm imagenet@72"):
+        study(place, tmp_path / "study", arm=both, **how)
+
+
 ADDED = Baseline("base", EncoderSource("imagenet", "imagenet", EncoderSpec("resnet18", 288)))
 
 

@@ -14,6 +14,7 @@ SEEN = {
     "TEST PATIENTS SEEN: ": "Test patients seen",
     "TEST IMAGES SEEN: ": "Test images seen",
     "TEST IMAGES MAY HAVE BEEN SEEN: ": "Test images may have been seen",
+    "TARGET SEEN: ": "Target seen in pretraining",
 }
 """How a warning of `study` begins that must be known before any number, and the title that it gets."""
 

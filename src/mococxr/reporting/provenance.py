@@ -192,11 +192,8 @@ def data(study: StudyResults) -> dict[str, Any]:
         ("Excluded files (unreadable)", fmt.fact(store["unreadable"])),
         ("Excluded files (reports, localizers, second copies)", fmt.fact(store["not_used"])),
         ("Split", fmt.fact(store["split_rule"])),
-        *(
-            [("Labels entered after prepare", _entered(store["labels"]))]
-            if store.get("labels", {}).get("events")
-            else []
-        ),
+        *_entered("Labels entered after prepare", store),
+        *(_entered("Labels of the test images entered after prepare", test) if study.external else []),
         ("Rows restricted to", fmt.fact(facts["settings"].get("where") or "no restriction")),
         ("Unit of analysis", facts["unit"]),
         ("Aggregation", facts["aggregate"]),
@@ -215,9 +212,12 @@ def data(study: StudyResults) -> dict[str, Any]:
     return {"summary": f"{subtitle(study)} Test, with a label: {judged(study)}.", "facts": pairs, "tables": tables}
 
 
-def _entered(labels: dict[str, Any]) -> str:
-    """Which state of a store's labels a study saw: `--labels-as-of EVENTS` gives it again."""
-    return f"{labels['events']:,} events, the last {labels['last']} (state {labels['sha256'][:12]})"
+def _entered(title: str, store: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which state of a store's labels a study saw (`--labels-as-of EVENTS` gives it again); nothing without events."""
+    labels = store.get("labels", {})
+    if not labels.get("events"):
+        return []
+    return [(title, f"{labels['events']:,} events, the last {labels['last']} (state {labels['sha256'][:12]})")]
 
 
 _FLOW: dict[str, Column] = {name.capitalize(): name for name in ("target", "split", "label")}

@@ -319,7 +319,7 @@ def _arm(name: str, encoders: list[str], like: EncoderSpec | None, options: Mapp
 
 def _source(name: EncoderName, like: EncoderSpec | None, options: Mapping[str, Any]) -> EncoderSource:
     if name.text.endswith(".parquet"):
-        return table_source(name.text)
+        return table_source(name.text, name.size)
     return resolve_encoder(name.text, like=like, **{**options, "size": name.size or options["size"]})
 
 

@@ -23,15 +23,18 @@ KIND = "features"
 COLUMNS = ("path", "patient", "features")
 
 
-def table_source(name: str) -> EncoderSource:
+def table_source(name: str, size: int | None = None) -> EncoderSource:
     """A table of features as an encoder source; its file stands for the weights.
 
     Args:
         name: a Parquet file with `path, patient` of the store and a list column `features` of one length.
+        size: written behind it.
 
     Raises:
-        InputError: no such file, a column is missing, an image is listed twice, or features differ in length.
+        InputError: no such file, a column is missing, an image is listed twice, features differ in length, or a size.
     """
+    if size is not None:
+        raise InputError(f"{name}@{size}: a table of features has no size.", f"Leave @{size} out.")
     table = _read(Path(name))
     widths = table["features"].list.len().unique()
     if table["features"].null_count() or len(widths) != 1 or not widths[0]:

@@ -81,9 +81,9 @@ def _compare(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     differs = _other_images(before, now) + _other_arms(before["encoders"], now["encoders"])
     was, is_now = before["settings"], now["settings"]
     differs += [
-        f"{flag(name)} ({was[name]} before, {is_now[name]} now)"
-        for name in sorted(was.keys() - {*FREE, *MEASURING})
-        if was[name] != is_now[name] and not (name in GROWING and set(was[name]) <= set(is_now[name]))
+        f"{flag(name)} ({was.get(name, 'not stated')} before, {is_now.get(name, 'not stated')} now)"
+        for name in sorted((was.keys() | is_now.keys()) - {*FREE, *MEASURING})  # one that the other lacks differs, too
+        if was.get(name) != is_now.get(name) and not (name in GROWING and set(was[name]) <= set(is_now[name]))
     ]
     if differs:
         raise InputError(

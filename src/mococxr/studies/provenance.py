@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mococxr.encoders import SETS, EncoderSource, TrainedOn, display_name, open_encoder, shared_sets, trained_on
 from mococxr.features import seconds_per_image
 from mococxr.files import read_json, write_csv
-from mococxr.heads.targets import Target
+from mococxr.heads.targets import Target, column_of
 from mococxr.near_duplicates import candidate_pairs, fingerprints
 from mococxr.store import Store
 from mococxr.studies.design import Arm
@@ -31,6 +31,7 @@ SEVERAL = "several"
 PATIENTS_SEEN = "TEST PATIENTS SEEN: "
 IMAGES_SEEN = "TEST IMAGES SEEN: "
 MAY_HOLD = "TEST IMAGES MAY HAVE BEEN SEEN: "
+TARGET_SEEN = "TARGET SEEN: "
 DISTANCE = 16
 """Bits of 256. Of the worst kind of copies 99 % lie within 16 (mococxr.near_duplicates); images that are no copies
 begin at 73 between adult and child images of two hospitals, at 51 among real images, at 18 among 2,000 synthetic images."""
@@ -77,6 +78,13 @@ def target_facts(train: Store, trained: Target, test: Store, judged: Target) -> 
             if split == "test":
                 counts[f"test_{word}_patients"] = len(set(patients[labels == value].tolist()))
     return counts | {"unknown": trained.unknown, "uncertain": trained.uncertain}
+
+
+def blank_words(store: Store, targets: Sequence[str], stated: str | None) -> str:
+    """What a blank counts as: `negative`, or of targets that differ `Effusion: negative; sex=M: unknown`."""
+    meaning = {name: stated if stated and name in store.labels else store.blank_of(name) for name in targets}
+    kinds = set(meaning.values())
+    return kinds.pop() if len(kinds) == 1 else "; ".join(f"{name}: {kind}" for name, kind in meaning.items())
 
 
 def note_warnings(records: Sequence[Facts]) -> list[str]:
@@ -283,6 +291,25 @@ def _patients_seen(folder: Path, source: str) -> set[str] | None:
     table = pl.read_csv(path, infer_schema=False)  # text: 007 stays 007
     # Numbers of other sources are other people.
     return set(table.filter(pl.col("source") == source)["patient"].to_list())
+
+
+def target_warnings(store: Store, arms: Sequence[Arm], targets: Sequence[str]) -> list[str]:
+    """Runs whose encoder learned to predict the column that a target asks for (`pretrain --auxiliary`)."""
+    columns = {target: column_of(store, target) for target in targets}
+    return [
+        f"{TARGET_SEEN}Run {run} of arm {arm} learned to predict {column} from all images that it was pretrained on "
+        f"(--auxiliary), and --target {target} asks for it: its fractions say nothing of how few labels are enough."
+        for arm, run, source in _runs(arms)
+        for target, column in columns.items()
+        if column in _predicted(_run_record(source))
+    ]
+
+
+def _predicted(record: Facts) -> set[str]:
+    """The columns that a run predicted besides its task, or that the run did from which it starts."""
+    names = {facts["column"] for facts in record.get("auxiliary", [])}
+    before = Path(record["init"], "run.json") if record.get("init") else None
+    return names | (_predicted(read_json(before)) if before and before.is_file() else set())
 
 
 def compare_images(out: Path, test: Store, arms: Sequence[Arm]) -> tuple[Facts, list[str]]:

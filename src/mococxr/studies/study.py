@@ -44,8 +44,8 @@ def run(settings: StudySettings) -> Path:
     with executor_of(settings.executor, context, settings.jobs, settings.device, settings.gpus) as executor:
         # Of opened encoders: one that does not open writes no folder.
         hashes = encoder_hashes(design.sources, settings.seed)
-        joined = {run: " + ".join(parts) for run, parts in hashes.items()}
-        inputs = folder.inputs_of(to_mapping(settings), design.train, design.test, joined, design.draws_hash)
+        arms = _named(hashes, design, settings.linear_solver)
+        inputs = folder.inputs_of(to_mapping(settings), design.train, design.test, arms, design.draws_hash)
         folder.open_output(out, inputs, to_yaml(settings))  # nothing is written before this
         folder.save_draws(out, design.train.store, design.draws)
         records = _train(executor, context, design, hashes)
@@ -71,6 +71,14 @@ def _context(settings: StudySettings, design: Design) -> TrialContext:
     check_folder(settings.feature_cache)
     cache = FeatureCache(Path(settings.out) / "features", settings.feature_cache)
     return TrialContext(Path(settings.out), design.train, design.test, design.sources, {}, cache, config, design.added)
+
+
+def _named(hashes: dict[str, tuple[str, ...]], design: Design, solver: str) -> dict[str, str]:
+    """`arm/run index` -> what a study that goes on is compared by."""
+    names = {run: " + ".join(parts) for run, parts in hashes.items()}
+    if design.added and solver != "lbfgs":  # given as an arm it would be trained by gradient, under the same name
+        names[f"{design.added}/0"] += " solved"
+    return names
 
 
 def _train(
@@ -104,6 +112,7 @@ def _facts(
         *([f"No baseline: {missing}."] if missing else []),
         *provenance.patient_warnings(test.store, design.arms),
         *copied,
+        *provenance.target_warnings(train.store, design.arms, design.targets),
         *provenance.encoder_warnings(train.store, test.store, design.arms),
         *provenance.note_warnings(records),
     ]
@@ -125,7 +134,7 @@ def _facts(
         "aggregate": settings.aggregate,
         "standardized_on": scaling_facts(train.store, len(train.scaling_rows)),
         "uncertain": settings.uncertain,
-        "blank": settings.blank or train.store.blank,
+        "blank": provenance.blank_words(train.store, design.targets, settings.blank),
         "validation_labels": provenance.largest(records, "validation_images", "mode", design.modes),
         "undefined": undefined_entries(records),
         "calibration_labels": provenance.largest(records, "validation_scored", "target", design.targets),
