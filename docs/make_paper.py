@@ -177,7 +177,7 @@ TRAINING: dict[str, Fact] = {
         "shorter side to 320; a random crop of 320 in training, a centred one in evaluation; no flip, no rotation; "
         "mean and std of the pretraining",
         "",
-        "`study --crop-mode whole` shows all of an image",
+        "`study --crop-mode full` shows all of an image",
     ),
     "features": Fact(
         "the last layer", SAME, "", "`study --features stages`, our default: the last four stages beside it"

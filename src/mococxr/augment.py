@@ -127,9 +127,8 @@ def shrinking(recipe: Recipe, maps: NDArray[np.float64]) -> NDArray[np.bool_]:
 def twice_as_fine(maps: NDArray[np.float64]) -> NDArray[np.float64]:
     """The same maps from a view of 2S x 2S, of which four pixels lie in one of S x S."""
     fine = maps / 2
-    fine[..., 2] = (
-        maps[..., 2] - maps[..., :2].sum(axis=-1) / 4
-    )  # the first of two halves lies a quarter before the middle
+    # the first of two halves lies a quarter before the middle
+    fine[..., 2] = maps[..., 2] - maps[..., :2].sum(axis=-1) / 4
     return fine
 
 

@@ -104,9 +104,8 @@ def label_table(store: Store) -> dict[str, dict[str, Any]]:
             "uncertain": int((values == -1).sum()),
             "blank": values.null_count(),
         }
-        blanks = stored["blank"] - int(
-            store.taken_back(name).sum()
-        )  # what was taken back is unknown, whatever a blank is
+        # what was taken back is unknown, whatever a blank is
+        blanks = stored["blank"] - int(store.taken_back(name).sum())
         policies = {}
         for uncertain, blank in POLICIES:
             ones = stored["positive"] + (stored["uncertain"] if uncertain == "ones" else 0)

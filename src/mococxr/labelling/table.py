@@ -104,7 +104,7 @@ def _paths(table: Table, column: str, store: Store) -> pl.Series:
     )  # fmt: skip
     refuse_rows(
         absent, table.describe_row, "{row}: the store has no image {path!r} ({count:,} such rows).",
-        "Correct the path or drop the row; new images enter by: mococxr prepare.", path=paths,
+        "Correct the path or drop the row; new images enter by: mococxr prepare --add.", path=paths,
     )  # fmt: skip
     return paths
 

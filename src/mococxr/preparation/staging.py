@@ -102,7 +102,7 @@ class Staging:
         """Put the store in place, at once, and clear up."""
         for unfinished in self.store.rglob(".*.part"):  # of a process that was killed while it wrote
             unfinished.unlink()
-        os.replace(self.store, out)  # POSIX lets a folder take the target of an empty one
+        os.replace(self.store, out)  # POSIX lets a folder take the place of an empty one
         self.remove()
 
     def move_shards(self, out: Path) -> None:
