@@ -13,7 +13,16 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mococxr import commands, console
-from mococxr.encoders import OFFLINE_BACKBONE, EncoderSource, EncoderSpec, Parts, build, imagenet_on_disk, save_encoder
+from mococxr.encoders import (
+    IMAGENET_MEAN,
+    OFFLINE_BACKBONE,
+    EncoderSource,
+    EncoderSpec,
+    Parts,
+    build,
+    imagenet_on_disk,
+    save_encoder,
+)
 from mococxr.errors import InputError
 from mococxr.reproduction.recipe import STUDY
 from mococxr.settings import StudySettings, from_yaml, make
@@ -36,10 +45,9 @@ LEAN: dict[str, Any] = {
 def weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """ImageNet weights of any network: random ones stand for them."""
 
-    def resolve(name: str, *, backbone: str, size: int, like: EncoderSpec | None, features: str) -> EncoderSource:
+    def resolve(name: str, *, backbone: str, size: int, features: str) -> EncoderSource:
         assert (name, features) == ("imagenet", "stages")
-        spec = replace(like or EncoderSpec(backbone, size), architecture=backbone, size=size, features=features)
-        return EncoderSource("imagenet", "random", spec)
+        return EncoderSource("imagenet", "random", EncoderSpec(backbone, size, features=features))
 
     monkeypatch.setattr(module, "imagenet_on_disk", lambda _: True)
     monkeypatch.setattr(module, "resolve_encoder", resolve)
@@ -130,6 +138,8 @@ def test_a_study_adds_the_baseline_and_compares_every_arm_with_it_first(
     assert facts["baseline"] == {"arm": "imagenet@72", "added": True, "reason": None}
     assert (list(facts["arms"]), facts["reference"]) == (["random", "moco", "imagenet@72"], "random")
     assert facts["arms"]["imagenet@72"]["parts"][0]["size"] == 72
+    means = [facts["arms"][arm]["parts"][0]["mean"] for arm in facts["arms"]]
+    assert means == [0.4, 0.4, IMAGENET_MEAN], "the greys of the run would weaken it"
     rows = pl.read_csv(out / "differences.csv").filter(pl.col("fraction") == 1)
     pairs = [("random", "imagenet@72"), ("moco", "imagenet@72"), ("moco", "random")]
     assert rows.select("arm", "against").rows() == pairs

