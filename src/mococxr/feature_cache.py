@@ -57,6 +57,16 @@ def key_of(encoder: str, images: str, crop_mode: str, device: str) -> str:
     return hashlib.sha256("\0".join((VERSION, encoder, images, crop_mode, device)).encode()).hexdigest()[:32]
 
 
+def keys_of(encoder: str, images: Sequence[str], crop_mode: str, device: str) -> tuple[str, list[str]]:
+    """`key_of` for a store as it is, and as it was before images were added.
+
+    Args:
+        images: hash of its images, then those of before, the latest first.
+    """
+    key, *before = (key_of(encoder, state, crop_mode, device) for state in images)
+    return key, before
+
+
 def counts_words(anew: int, kept: int) -> str:
     """`features: 2,400 images are read, 7,200 come from the cache`."""
     return f"features: {anew:,} images are read, {kept:,} come from the cache"

@@ -18,7 +18,7 @@ from mococxr import console
 from mococxr.classifier.saved import FORMAT, origin_of, save_model
 from mococxr.encoders import Encoder, EncoderSource, encoder_names, open_encoder, resolve_encoders
 from mococxr.errors import InputError, UndefinedError
-from mococxr.feature_cache import FeatureCache, check_folder, counts_words, key_of, read_features, rounded, trim
+from mococxr.feature_cache import FeatureCache, check_folder, counts_words, keys_of, read_features, rounded, trim
 from mococxr.features import features, pick_device, seconds_per_image, state_hash
 from mococxr.files import check_place, claim, write_parquet
 from mococxr.heads import MODES, check_one, train_classifier
@@ -145,10 +145,7 @@ def _frozen(
     if folder is None:
         return lambda rows: rounded(read(rows))
     cache = FeatureCache(folder, folder)
-    key, *before = (
-        key_of(encoder, images, config.crop_mode, config.device)
-        for images in (store.images_sha256, *store.images_before)
-    )
+    key, before = keys_of(encoder, [store.images_sha256, *store.images_before], config.crop_mode, config.device)
     cache.inherit(key, before)
     used.add(key)
 

@@ -51,8 +51,7 @@ class Model:
     def reading(self) -> Reading:
         """How files become images, as the store was made."""
         how = self.record["preprocessing"]
-        any_part = bool(how.get("any_body_part"))  # not in models of earlier versions
-        return Reading(how["depth"], how["voi"], how["frames"], any_body_part=any_part)
+        return Reading(how["depth"], how["voi"], how["frames"], any_body_part=how["any_body_part"])
 
     @property
     def sizes(self) -> tuple[int, ...]:

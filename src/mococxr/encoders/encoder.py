@@ -137,8 +137,9 @@ def at_stages(encoder: Encoder) -> Encoder:
             f"The network {encoder.spec.architecture} does not give features of its stages at {encoder.size} px ({error}).",
             "Take --features last, or another --size where that is the reason.",
         ) from error
-    for module, training in modes:
-        module.training = training
+    finally:
+        for module, training in modes:
+            module.training = training
     return Encoder(encoder.network, replace(staged.spec, feature_dim=length))
 
 

@@ -52,11 +52,7 @@ def manifest(
         shards: `{"file", "first_row", "images"}` each.
     """
     levels = written_factors(size)
-    names = list(_TABLES)
-    for factor in (1, *levels):
-        where = level_folder(folder, size, factor).relative_to(folder)
-        names += [(where / shard["file"]).as_posix() for shard in shards]
-    hashes = _hashes(folder, names)
+    hashes = _hashes(folder, size, levels, shards)
     return {
         "format": FORMAT,
         "mococxr": VERSION,
@@ -103,11 +99,7 @@ def grown_manifest(
         shards: the new ones, with the rows that they will have.
     """
     before = store.manifest
-    names = list(_TABLES)
-    for factor in (1, *before["levels"]):
-        where = level_folder(folder, before["size"], factor).relative_to(folder)
-        names += [(where / shard["file"]).as_posix() for shard in shards]
-    hashes = {**before["hashes"]["files"], **_hashes(folder, names)}
+    hashes = {**before["hashes"]["files"], **_hashes(folder, before["size"], before["levels"], shards)}
     grown = {"first_row": len(store), "inputs": dataset.inputs, "images_before": store.images_sha256}
     return {
         **before,
@@ -122,7 +114,12 @@ def grown_manifest(
     }
 
 
-def _hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
+def _hashes(folder: Path, size: int, levels: Sequence[int], shards: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """SHA-256 of the tables, and of these shards at every level, by name."""
+    names = list(_TABLES)
+    for factor in (1, *levels):
+        where = level_folder(folder, size, factor).relative_to(folder)
+        names += [(where / shard["file"]).as_posix() for shard in shards]
     with ThreadPoolExecutor(min(8, cores())) as pool:  # hashlib lets go of the interpreter
         return dict(zip(names, pool.map(files.sha256_file, [folder / name for name in names]), strict=True))
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mococxr.encoders import Encoder, EncoderSource, Parts, open_encoder
 from mococxr.errors import UndefinedError
-from mococxr.feature_cache import FeatureCache, counts_words, key_of, read_features
+from mococxr.feature_cache import FeatureCache, counts_words, keys_of, read_features
 from mococxr.features import features, state_hash
 from mococxr.files import write_json, write_parquet
 from mococxr.heads import MODES, train_classifier
@@ -184,8 +184,7 @@ def _keys(context: TrialContext, job: FeatureJob) -> tuple[str, list[str]]:
     store, table = _data(context, job).store, job.source.kind == KIND
     # a table knows images by their paths
     states = [store.sha256] if table else [store.images_sha256, *store.images_before]
-    key, *before = (key_of(job.encoder, images, context.config.crop_mode, context.config.device) for images in states)
-    return key, before
+    return keys_of(job.encoder, states, context.config.crop_mode, context.config.device)
 
 
 def record_path(out: Path, trial: str) -> Path:
