@@ -11,13 +11,12 @@ from safetensors.torch import load_file
 
 from mococxr.encoders import resolve_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import run_folder
 from mococxr.store import Store
 from mococxr.studies import provenance
 from planted_runs import FAULTS, first_tenth, make_square_store
 from small_run import read_log, tiny_run
-from test_pretrain import assert_same_run, breaking_off
+from test_pretrain import assert_same_run, break_off
 
 SLOW_SEEDS = range(100, 110, 2)
 """Every other of the ten seeds of docs/health.md, on which no threshold was chosen."""
@@ -93,10 +92,7 @@ def test_the_best_encoder_is_kept_and_a_resumed_run_keeps_the_same(synthetic_sto
     weights = load_file(whole / "encoder.safetensors")
     assert all(torch.equal(weights[key], kept["weights"][f"network.{key}"]) for key in weights)
     out = tmp_path / "resumed"
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 10))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out, **given)
+    break_off(monkeypatch, 10, synthetic_store, out, **given)
     tiny_run(synthetic_store, out, resume=True, **given)
     assert_same_run(whole, out)
 

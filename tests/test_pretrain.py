@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -192,24 +193,27 @@ def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(
 ):
     """Neither the checkpoints nor the break fall together with the log lines, every third step."""
     out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, stop_at))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out, save_every=save_every)
+    break_off(monkeypatch, stop_at, synthetic_store, out, save_every=save_every)
     assert not (out / "run.json").exists()
     assert len(run_folder.checkpoints(out / "checkpoints")) == min(2, stop_at // save_every)
     tiny_run(synthetic_store, out, save_every=save_every, resume=True)
     assert_same_run(whole, out)
 
 
-def breaking_off(run, stop_at: int):
+def break_off(monkeypatch: pytest.MonkeyPatch, stop_at: int, store: Path, out: Path, **how: Any) -> None:
+    """Begin a tiny run whose images are gone at a step, counted from 0."""
+    run = feed_module.BatchLoader.run
+
     def broken(self, start: int, stop: int) -> Iterator:
         for step, views in run(self, start, stop):
             if step == stop_at:
                 raise OSError("the images are gone")
             yield step, views
 
-    return broken
+    with monkeypatch.context() as patch:
+        patch.setattr(feed_module.BatchLoader, "run", broken)
+        with pytest.raises(OSError, match="images are gone"):
+            tiny_run(store, out, **how)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -241,10 +245,7 @@ def test_a_torn_log_line_and_a_damaged_checkpoint_do_not_stop_a_resumption(
     whole, synthetic_store, tmp_path, monkeypatch
 ):
     out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 10))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out)
+    break_off(monkeypatch, 10, synthetic_store, out)
     with open(out / "log.jsonl", "a") as file:
         file.write('{"step": 12, "lo')
     newest = run_folder.checkpoints(out / "checkpoints")[-1]

@@ -22,7 +22,7 @@ from mococxr.pretraining.dataset import gather_images, study_partners
 from mococxr.pretraining.pretrain import METHODS
 from mococxr.store import Store
 from small_run import read_log, tiny_run
-from test_pretrain import assert_same_run, breaking_off, loop_start
+from test_pretrain import assert_same_run, break_off, loop_start
 from test_pretrain_dataset import edited_store
 from test_pretrain_methods import batch, make_method
 
@@ -146,10 +146,7 @@ def test_a_head_without_weight_leaves_the_encoder_as_it_is_to_the_bit(name):
 def test_a_run_with_a_head_goes_on_to_the_bit_and_says_what_it_predicted(synthetic_store, tmp_path, monkeypatch):
     how, out = {"auxiliary": ("view", "age"), "knn": "Effusion"}, tmp_path / "broken"
     whole = tiny_run(synthetic_store, tmp_path / "whole", **how)
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out, **how)
+    break_off(monkeypatch, 7, synthetic_store, out, **how)
     tiny_run(synthetic_store, out, resume=True, **how)
     assert_same_run(whole, out)
     assert all(math.isfinite(entry["auxiliary_loss"]) for entry in read_log(whole))

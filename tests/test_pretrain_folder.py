@@ -14,13 +14,12 @@ import pytest
 from mococxr.augment import Recipe
 from mococxr.commands import run
 from mococxr.errors import InputError
-from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import run_folder
 from mococxr.pretraining.dataset import PretrainSet, SpacedShuffle
 from mococxr.pretraining.hardware import check_shares
 from mococxr.pretraining.loader import BatchLoader
 from small_run import tiny, tiny_run
-from test_pretrain import assert_same_run, breaking_off
+from test_pretrain import assert_same_run, break_off
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +33,7 @@ def test_processes_started_again_by_their_launcher_go_on_and_those_of_another_do
 ):
     out = tmp_path / "run"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-7")
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out)
+    break_off(monkeypatch, 7, synthetic_store, out)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-8")
     with pytest.raises(InputError, match="is not empty"):
         tiny_run(synthetic_store, out)
@@ -145,10 +141,7 @@ def test_a_renamed_store_with_other_labels_is_resumed_and_one_with_other_images_
     synthetic_store, tmp_path, monkeypatch
 ):
     out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out)
+    break_off(monkeypatch, 7, synthetic_store, out)
     source = synthetic_store.parent / "images"
     table = pl.read_csv(source / "labels.csv", infer_schema=False)
     table.with_columns(Edema=pl.lit("1")).write_csv(tmp_path / "labels.csv")

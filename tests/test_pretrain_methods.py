@@ -20,7 +20,6 @@ from method_parts import Net, Waits, alone
 from mococxr.commands import run
 from mococxr.encoders import Encoder, EncoderSpec, initial_encoder
 from mococxr.errors import InputError
-from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining import simclr
 from mococxr.pretraining.diagnostics import WORDS
 from mococxr.pretraining.method import StepResult, refuse_unused
@@ -34,7 +33,7 @@ from mococxr.settings import PretrainSettings
 from small_run import TINY, read_log, tiny_run
 from small_store import run_study
 from test_moco import images, small_net
-from test_pretrain import assert_same, assert_same_run, breaking_off
+from test_pretrain import assert_same, assert_same_run, break_off
 
 METHOD = pytest.mark.parametrize("name", METHODS)
 OTHERS = pytest.mark.parametrize("name", [name for name in METHODS if name != "moco"])
@@ -291,10 +290,7 @@ def test_a_simsiam_step_is_algorithm_1():
 def test_a_run_that_breaks_off_and_is_resumed_is_the_uninterrupted_run(synthetic_store, tmp_path, monkeypatch, name):
     how = {"method": name, "queue": None}
     whole, out = tiny_run(synthetic_store, tmp_path / "whole", **how), tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out, **how)
+    break_off(monkeypatch, 7, synthetic_store, out, **how)
     tiny_run(synthetic_store, out, resume=True, **how)
     assert_same_run(whole, out)
     facts = json.loads((whole / "run.json").read_text())
@@ -314,10 +310,7 @@ def test_a_run_that_keeps_its_average_goes_on_to_the_bit_and_looks_at_it(synthet
 
     monkeypatch.setattr(Selection, "evaluate", evaluate)
     whole = tiny_run(synthetic_store, tmp_path / "whole", **how)
-    with monkeypatch.context() as patch:
-        patch.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, 7))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(synthetic_store, out, **how)
+    break_off(monkeypatch, 7, synthetic_store, out, **how)
     tiny_run(synthetic_store, out, resume=True, **how)
     assert_same_run(whole, out)
     kept = load_file(whole / "encoder.safetensors")

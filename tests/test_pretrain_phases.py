@@ -15,7 +15,6 @@ from mococxr.augment import Recipe
 from mococxr.console import Progress
 from mococxr.encoders import EncoderSpec, build
 from mococxr.errors import InputError
-from mococxr.pretraining import loader as feed_module
 from mococxr.pretraining.dataset import SpacedShuffle, gather_images
 from mococxr.pretraining.hardware import check_sizes
 from mococxr.pretraining.loader import BatchLoader
@@ -24,7 +23,7 @@ from mococxr.pretraining.phases import Phases, phase_of
 from mococxr.settings import Phase, PretrainSettings, from_yaml, make
 from mococxr.store import Store
 from small_run import read_log, tiny_run
-from test_pretrain import assert_same_run, breaking_off
+from test_pretrain import assert_same_run, break_off
 
 GROWING: dict[str, Any] = {"size": 96, "epochs": 12, "sizes": ("32:2", "48:1")}
 """Two epochs, ten steps, at 32 px, then five steps at 48 px; size and epochs are the preset's, as if nobody gave them."""
@@ -177,10 +176,7 @@ def test_other_methods_grow_and_go_on_too(synthetic_store, tmp_path, monkeypatch
 
 def resumed(whole: Path, store: Path, out: Path, patch: pytest.MonkeyPatch, stop_at: int, **others: Any) -> None:
     """Break a run off, resume it, and compare it with the whole one."""
-    with patch.context() as within:
-        within.setattr(feed_module.BatchLoader, "run", breaking_off(feed_module.BatchLoader.run, stop_at))
-        with pytest.raises(OSError, match="images are gone"):
-            tiny_run(store, out, **{**GROWING, **others})
+    break_off(patch, stop_at, store, out, **{**GROWING, **others})
     tiny_run(store, out, resume=True, **{**GROWING, **others})
     assert_same_run(whole, out)
 
