@@ -239,6 +239,7 @@ RELIED_ON = {
     "study": "target arm fraction against backbone size batch epochs out", "predict": "out",
     "evaluate": "label score patient against json", "inspect": "against out",
     "reproduce": "fraction init size batch queue epochs out", "demo": "epochs out", "views": "size out",
+    "next": "target count by split out",
     "label": "table label reader chosen_by as_of", "retract": "table label reader",
     "report": "study", "import": "size out", "export": "arm out",
 }  # fmt: skip

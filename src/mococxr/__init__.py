@@ -34,6 +34,7 @@ prepare = _function("prepare")
 inspect = _function("inspect")
 views = _function("views")
 pretrain = _function("pretrain")
+next_images = _function("next")
 label = _function("label")
 retract = _function("retract")
 embed = _function("embed")
@@ -224,6 +225,7 @@ __all__ = [
     "label",
     "load_classifier",
     "load_encoder",
+    "next_images",
     "predict",
     "prepare",
     "pretrain",

@@ -312,6 +312,34 @@ def pretrain(
             training. [threads; between 0 and 1024; default: auto]
     """
 
+def next_images(
+    store: str | PathLike[str],
+    *,
+    target: str | Sequence[str],
+    out: str | PathLike[str],
+    seed: int = 0,
+    count: int = 50,
+    by: Literal["random"] = "random",
+    split: Literal["train+val", "test"] = "train+val",
+    random_share: float = 0.2,
+    overlap: float = 0.0,
+) -> Path:
+    """List the unlabelled images to label next: `label` reads the list when it is filled in.
+
+    Args:
+        store: A store made by `prepare`.
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
+        target: Finding that is to be labelled (repeatable); the store need not have it yet.
+        count: Length of the list, one image a patient until patients run out. [images; at least 1; default:
+            50]
+        by: How images are chosen. [default: random]
+        split: Patients to choose from; test takes --by random. [default: train+val]
+        random_share: Share of the list that is drawn at random, from which prevalence and calibration can be
+            told. [between 0 and 1; default: 0.2]
+        overlap: Share of the list that two readers are to see. [between 0 and 1; default: 0]
+        out: CSV list to write; an existing file is left alone.
+    """
+
 def label(
     store: str | PathLike[str],
     table: str | PathLike[str] | Frame | None = None,

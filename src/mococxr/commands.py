@@ -27,6 +27,7 @@ ENTRIES = {
     "inspect": "mococxr.audit.inspect:run",
     "views": "mococxr.audit.view_sheet:run",
     "pretrain": "mococxr.pretraining.pretrain:run",
+    "next": "mococxr.choosing.next:run_next",
     "label": "mococxr.labelling.label:run_label",
     "retract": "mococxr.labelling.label:run_retract",
     "embed": "mococxr.classifier.fit:run_embed",
@@ -40,8 +41,8 @@ ENTRIES = {
     "export": "mococxr.exporting.export:run",
 }
 """Command -> `module:function`; the module is imported when the command runs, and not before."""
-PYTHON_NAMES = {"import": "import_checkpoint"}
-"""Command -> its name in Python, where its own is a word of the language."""
+PYTHON_NAMES = {"import": "import_checkpoint", "next": "next_images"}
+"""Command -> its name in Python, where its own is a word or a function of the language."""
 OBJECTS = {
     "prepare": ("source", "mococxr.datasets.xrv:on_disk"),
     "study": ("arm", "mococxr.studies.feature_table:modules_on_disk"),

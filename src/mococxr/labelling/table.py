@@ -62,7 +62,7 @@ def read_labels(
         )  # fmt: skip
     _say(store, *table.notes)
     for name in named:
-        _check_new(name, store)
+        check_new(name, store)
     frame = pl.DataFrame({"path": _paths(table, columns["path"], store), **_extras(table, columns)})
     frame = frame.with_columns(pl.col(name).fill_null(text) for name, text in (stated or {}).items() if text)
     frame = frame.with_row_index("row")
@@ -198,7 +198,7 @@ def _filled(text: pl.Series) -> pl.Series:
     return text.is_not_null().cast(pl.Int8).replace(0, None)
 
 
-def _check_new(name: str, store: Store) -> None:
+def check_new(name: str, store: Store, flag: str = "--label") -> None:
     """Refuse a name that no finding can have.
 
     Raises:
@@ -211,9 +211,9 @@ def _check_new(name: str, store: Store) -> None:
         kind = (
             "the store has a column of that name that holds no labels" if taken else "it is blank, or has blanks around"
         )
-        raise InputError(f"--label {name!r} cannot be a finding: {kind}.", "Rename it in the table.")
+        raise InputError(f"{flag} {name!r} cannot be a finding: {kind}.", "Give it another name.")
     if alike := [label for label in store.labels if label.lower() == name.lower()]:
-        raise InputError(f"--label {name!r}: the store has the finding {alike[0]!r}.", "Write it as the store does.")
+        raise InputError(f"{flag} {name!r}: the store has the finding {alike[0]!r}.", "Write it as the store does.")
 
 
 def _refuse_contradictions(labels: pl.DataFrame, table: Table) -> None:

@@ -13,7 +13,7 @@ from mococxr.settings.classifiers import (
     TrainingSettings,
 )
 from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml, typed
-from mococxr.settings.labelling import LabelSettings, RetractSettings
+from mococxr.settings.labelling import LabelSettings, NextSettings, RetractSettings
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
@@ -24,6 +24,7 @@ COMMANDS: dict[str, type] = {
     "inspect": InspectSettings,
     "views": ViewsSettings,
     "pretrain": PretrainSettings,
+    "next": NextSettings,
     "label": LabelSettings,
     "retract": RetractSettings,
     "embed": EmbedSettings,
@@ -53,6 +54,7 @@ __all__ = [
     "InspectSettings",
     "LabelSettings",
     "Mode",
+    "NextSettings",
     "Phase",
     "PredictSettings",
     "PrepareSettings",

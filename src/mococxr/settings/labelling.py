@@ -1,14 +1,35 @@
-"""Settings of `label` and `retract`: labels of a store that grow."""
+"""Settings of `next`, `label` and `retract`: labels of a store that grow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from mococxr.settings.fields import setting, under
+from mococxr.settings.fields import Seeded, setting, under
 from mococxr.settings.preparation import STORE
 
-_labels, _output = under("Labels", "Output")
+_labels, _output, _design = under("Labels", "Output", "Design")
+Strategy = Literal["random"]  # the keys of choosing.strategies.STRATEGIES, which this room may not import
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextSettings(Seeded):
+    """List the unlabelled images to label next: `label` reads the list when it is filled in."""
+
+    store: Path = setting(STORE, positional=True)
+    target: tuple[str, ...] = setting("Finding that is to be labelled (repeatable); the store need not have it yet.")
+    count: int = _design("Length of the list, one image a patient until patients run out.", 50, unit="images", low=1)
+    by: Strategy = setting("How images are chosen.", "random", group="Design")
+    split: Literal["train+val", "test"] = _design("Patients to choose from; test takes --by random.", "train+val")
+    random_share: float = _design(
+        "Share of the list that is drawn at random, from which prevalence and calibration can be told.",
+        0.2,
+        low=0,
+        high=1,
+    )
+    overlap: float = _design("Share of the list that two readers are to see.", 0.0, low=0, high=1)
+    out: Path = _output("CSV list to write; an existing file is left alone.")
 
 
 @dataclass(frozen=True, kw_only=True)
