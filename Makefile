@@ -5,6 +5,7 @@ READY := .venv/.ready
 DEMO ?= demo
 SECONDS ?= 600
 ROUNDS ?= 5
+WEIGHTS := $(wildcard weights/mococxr_weights/encoder.safetensors)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
 
 .PHONY: help setup check format test slow demo docs bench fuzz real clean
@@ -12,11 +13,11 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(READY) ## the environment in .venv, made again when pyproject.toml changes
-$(READY): pyproject.toml
+setup: $(READY) ## the environment in .venv, made again when pyproject.toml or the published weights change
+$(READY): pyproject.toml $(WEIGHTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mococxr needs Python 3.11 or later: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,imagenet-offline,trackers]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,imagenet-offline,trackers]' $(if $(WEIGHTS),./weights)
 	@touch $(READY)
 
 check: setup ## format, lint, types

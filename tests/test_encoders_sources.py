@@ -53,6 +53,7 @@ def own_caches(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(place / "torch"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place / "hub"))
     monkeypatch.setattr(weights, "reachable", lambda _: False)
+    monkeypatch.syspath_prepend(place)
     return place
 
 
@@ -532,6 +533,11 @@ def _run(place):
     return str(place), {}
 
 
+def _published(place):
+    save_encoder(encoders.build(EncoderSpec(CNN, 64), seed=3).eval(), place / "mococxr_weights", {})
+    return "mococxr-lite0", {}
+
+
 def _hub(place):
     transformers_folder(place, small_dinov2())
     return f"hf:{place}", {}
@@ -564,6 +570,7 @@ def _imagenet(place):
 EXAMPLES = {
     "imagenet": _imagenet,
     "random": lambda _: ("random", {"backbone": CNN, "size": 64}),
+    "published": _published,
     "run": _run,
     "hf": _hub,
     "xrv": _xrv,
@@ -576,7 +583,7 @@ EXAMPLES = {
 @torch.no_grad()
 @pytest.mark.parametrize("kind", encoders.SOURCES)
 def test_every_kind_of_encoder_keeps_the_contract(kind, own_caches, tmp_path):
-    name, how = EXAMPLES[kind](own_caches if kind in ("xrv", "timm", "imagenet") else tmp_path)
+    name, how = EXAMPLES[kind](own_caches if kind in ("xrv", "timm", "imagenet", "published") else tmp_path)
     source = resolve_encoder(name, **how)
     assert source.kind == kind
     assert set(source.hashes()) == {file.name for file in source.files}

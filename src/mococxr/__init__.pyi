@@ -240,10 +240,10 @@ def pretrain(
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         device: Compute device; auto: a GPU if available. [default: auto]
         backbone: Encoder architecture: any timm name. [paper: resnet18; tuned: tf_efficientnet_lite0]
-        init: Initial weights: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
-            (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k). imagenet,
-            random, a run and a weights file are loaded into --backbone; any other brings its own architecture
-            and normalisation. [default: imagenet]
+        init: Initial weights: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME
+            or hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
+            (resnet50.a1_in1k). imagenet, random, a run and a weights file are loaded into --backbone; any
+            other brings its own architecture and normalisation. [default: imagenet]
         channels: Input channels, each the grey image. [between 1 and 64; default: 3]
         size: Side of a view. [px; between 16 and 4096; paper: 320; tuned: 96]
         epochs: Passes over the images. [epochs; between 1 and 100000; paper: 20; tuned: 12]
@@ -415,10 +415,10 @@ def embed(
             last layer alone. [default: stages]
         crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
             arXiv 2010.05352]
-        encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
-            (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k). ENCODER@SIZE
-            sets the side of its input, A@288+B@96 puts the features of several side by side; a path with @ or
-            + stands in quotes: 'my+run'@96.
+        encoder: Encoder: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or
+            hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
+            (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of
+            several side by side; a path with @ or + stands in quotes: 'my+run'@96.
         out: Parquet table to write.
     """
 
@@ -498,10 +498,10 @@ def fit(
             study keeps its own]
         feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
             above 0; default: 20]
-        encoder: Encoder: imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME
-            (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k). ENCODER@SIZE
-            sets the side of its input, A@288+B@96 puts the features of several side by side; a path with @ or
-            + stands in quotes: 'my+run'@96.
+        encoder: Encoder: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or
+            hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
+            (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of
+            several side by side; a path with @ or + stands in quotes: 'my+run'@96.
         target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.
         mode: Linear probe, fine-tuning of all layers, or from the probe's head (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
@@ -630,11 +630,11 @@ def study(
             above 0; default: 20]
         target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists (repeatable).
         arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
-            seeds (repeatable). An encoder is one of: imagenet, random, a run folder, hf:OWNER/NAME or
-            hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
-            (resnet50.a1_in1k); or FEATURES.parquet, a table that `embed` wrote. ENCODER@SIZE sets the side of
-            its input, A@288+B@96 puts the features of several side by side; a path with @ or + stands in
-            quotes: 'my+run'@96.
+            seeds (repeatable). An encoder is one of: imagenet, random, mococxr-lite0 (mococxr-weights), a run
+            folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a
+            timm network (resnet50.a1_in1k); or FEATURES.parquet, a table that `embed` wrote. ENCODER@SIZE
+            sets the side of its input, A@288+B@96 puts the features of several side by side; a path with @ or
+            + stands in quotes: 'my+run'@96.
         out: Study folder (created, or resumed).
         mode: Linear probe, fine-tuning of all layers, fine-tuning from the probe's head (lpft), or several.
             [default: linear]

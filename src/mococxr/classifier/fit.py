@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.saved import FORMAT, origin_of, save_model
-from mococxr.encoders import Encoder, EncoderSource, encoder_names, open_encoder, resolve_encoders
+from mococxr.encoders import (
+    INSTALL,
+    LITE0,
+    Encoder,
+    EncoderSource,
+    encoder_names,
+    open_encoder,
+    published_folder,
+    resolve_encoders,
+    shared_sets,
+    trained_on,
+)
 from mococxr.errors import InputError, UndefinedError
 from mococxr.feature_cache import FeatureCache, check_folder, counts_words, keys_of, read_features, rounded, trim
 from mococxr.features import features, pick_device, seconds_per_image, state_hash
@@ -33,6 +44,8 @@ from mococxr.version import VERSION
 Values = NDArray[np.float32]
 Reader = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Rows of a store -> features (N, D)."""
+FEW = 1000
+"""Training images below which pretraining has little to learn from."""
 
 
 def set_threads(jobs: int | None) -> None:
@@ -128,7 +141,7 @@ def run_fit(settings: FitSettings) -> Path:
     }
     save_model(Path(settings.out), Ensemble(encoders, result.members), record)
     console.say(cost_words(sources, encoders, config.device))
-    _tell(record, [*result.notes], Path(settings.out))
+    _tell(record, [*result.notes], Path(settings.out), better_start(record, store))
     return Path(settings.out)
 
 
@@ -188,7 +201,7 @@ def _in_one_pass(read: Reader, *parts: NDArray[np.int64]) -> Reader:
     return lambda chosen: values()[np.searchsorted(rows, chosen)]
 
 
-def _tell(record: dict[str, Any], notes: list[str], out: Path) -> None:
+def _tell(record: dict[str, Any], notes: list[str], out: Path, hints: list[str]) -> None:
     lines, warnings = describe(record)
     if len(record["validation_used_for"]) > 1 and "checkpoints" in record["validation_used_for"]:
         what = " and ".join(record["validation_used_for"][1:])
@@ -203,6 +216,18 @@ def _tell(record: dict[str, Any], notes: list[str], out: Path) -> None:
     if training["standardized_on"]:
         console.say(scaling_words(training["standardized_on"]))
     console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
+    for hint in hints:
+        console.say(hint)
+
+
+def better_start(record: Mapping[str, Any], store: Store) -> list[str]:
+    """A line for who fits on ImageNet weights and has few images, none of which the published weights may have seen."""
+    names = {encoder["name"].partition("@")[0] for encoder in record["encoders"]}
+    few = len(store.rows_in("train")) < FEW
+    if names != {"imagenet"} or not few or shared_sets(store.source, trained_on(LITE0).sets):
+        return []
+    how = "" if published_folder() else f" ({INSTALL})"
+    return [f"With so few images, compare weights that have seen chest X-rays: --encoder {LITE0}{how}."]
 
 
 def _about(

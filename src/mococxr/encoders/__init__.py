@@ -2,6 +2,7 @@
 
 from mococxr.encoders.encoder import Encoder, at_stages, build, load_weights, read_spec, save_encoder
 from mococxr.encoders.names import EncoderName, arm_name, encoder_names, quoted, split_outside_quotes
+from mococxr.encoders.published import INSTALL, LICENCE, LITE0, encoder_folder, published_folder
 from mococxr.encoders.sources import (
     SOURCES,
     initial_encoder,

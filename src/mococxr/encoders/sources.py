@@ -3,6 +3,7 @@
 | written | meaning |
 |---|---|
 | `imagenet`, `random` | ImageNet or random weights in the network of `--backbone`, or of the first run |
+| `mococxr-lite0` | the weights that this project publishes: the distribution mococxr-weights |
 | `hf:OWNER/NAME`, `hf:FOLDER` | a repository of the Hugging Face hub, or its files on disk: timm or transformers |
 | `xrv:NAME` | torchxrayvision's network: `xrv:densenet121-res224-all` |
 | `FOLDER` | a run, or any folder with encoder.json |
@@ -28,6 +29,7 @@ from torch import Tensor
 from mococxr.encoders import transformer
 from mococxr.encoders.encoder import Encoder, build, check_name, load_weights, read_spec, wrap
 from mococxr.encoders.names import encoder_names
+from mococxr.encoders.published import LITE0, resolve_published
 from mococxr.encoders.spec import (
     BUILT_IN,
     IMAGENET_MEAN,
@@ -100,7 +102,7 @@ def resolve_encoder(
     for kind in SOURCES.values():
         if source := kind.resolve(name, defaults):  # the first kind that knows the name: the order of `SOURCES`
             return replace(source, spec=replace(source.spec, size=size or source.spec.size, features=features))
-    near = difflib.get_close_matches(name, [*BUILT_IN, *timm.list_models()], 3)
+    near = difflib.get_close_matches(name, [*BUILT_IN, LITE0, *timm.list_models()], 3)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise InputError(f"There is no encoder {name!r}.", f"{hint}Name {_all_words()}.")
 
@@ -381,6 +383,7 @@ def _of_file(source: EncoderSource, encoder: Encoder) -> dict[str, Tensor]:
 SOURCES: dict[str, Kind] = {
     "imagenet": Kind("imagenet", _resolve_imagenet, _open_imagenet, lambda _, encoder: load_imagenet(encoder)),
     "random": Kind("random", _resolve_random, lambda s, seed: build(s.spec, seed), lambda *_: "random weights"),
+    "published": Kind(f"{LITE0} (mococxr-weights)", resolve_published, _open_run),
     "run": Kind("a run folder", _resolve_run, _open_run, _load_run),
     "hf": Kind("hf:OWNER/NAME or hf:FOLDER", _resolve_hub, _open_hub),
     "xrv": Kind("xrv:NAME (torchxrayvision)", _resolve_xrv, _open_xrv),

@@ -95,7 +95,7 @@ class EncoderSource:
         name: as the user wrote it.
         kind: a key of `sources.SOURCES`.
         spec: what it is built as; `spec.size` is the side of the frames it is shown.
-        path: the run folder.
+        path: the run folder, or the folder of the published weights.
         files: the files that are read, weights first.
     """
 
@@ -104,6 +104,11 @@ class EncoderSource:
     spec: EncoderSpec
     path: Path | None = None
     files: tuple[Path, ...] = ()
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether this package pretrained it and its record lies beside it."""
+        return self.kind in ("run", "published")
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file read, by file name."""

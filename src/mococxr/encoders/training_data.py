@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mococxr.encoders import published
+
 SETS = {
     "nih": "NIH ChestX-ray14",
     "chexpert": "CheXpert",
@@ -16,13 +18,19 @@ SETS = {
     "siim": "SIIM-ACR Pneumothorax",
     "vindr": "VinDr-CXR",
     "brax": "BRAX",
+    "kermany": "children of Guangzhou (Kermany 2018)",
 }
 """Chest X-ray sets: how a set is called here, and its full name."""
 
 _FROM_NIH = ("nih", "rsna", "siim")
 """These contain images of NIH ChestX-ray14: an encoder that saw one may have seen the others."""
 
-_OTHER_NAMES = {"nih": ("chestxray14", "chestxray8", "cxr14"), "openi": ("indiana",), "vindr": ("vinbig",)}
+_OTHER_NAMES = {
+    "nih": ("chestxray14", "chestxray8", "cxr14"),
+    "openi": ("indiana",),
+    "vindr": ("vinbig",),
+    "kermany": ("guangzhou", "zhanglab", "chestxraypneumonia"),
+}
 """How the source of a store tells which set it is, in small letters and digits, besides by the key of `SETS`."""
 
 _XRV = {
@@ -79,6 +87,8 @@ def trained_on(encoder: str) -> TrainedOn:
     kind, _, rest = encoder.partition(":")
     if encoder in ("imagenet", "random"):
         return NO_CHEST_IMAGES
+    if encoder == published.LITE0:
+        return TrainedOn(True, published.SETS)
     if kind == "xrv" and rest in _XRV:
         return TrainedOn(True, _XRV[rest], labels=True)
     last = Path(rest.partition("@")[0]).name

@@ -12,7 +12,7 @@ import polars as pl
 import timm
 import yaml
 
-from mococxr.encoders import OFFLINE_BACKBONE
+from mococxr.encoders import LICENCE, LITE0, OFFLINE_BACKBONE
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import Artifact, input_names, stages_code
 from mococxr.results import CELL_KEYS, StudyResults, read_results
@@ -229,6 +229,8 @@ def starting_licence(run: Facts, network: str) -> str:
         network: timm's name.
     """
     init = run.get("init")
+    if LITE0 in (run.get("kind"), init):
+        return LICENCE
     if init == "random":
         return "It started from random weights: no licence of others."
     if init == "imagenet" and OFFLINE_WHEEL in str(run.get("weights")):

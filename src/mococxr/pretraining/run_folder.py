@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from mococxr import console
-from mococxr.encoders import SETS, TrainedOn, trained_on
+from mococxr.encoders import SETS, TrainedOn, encoder_folder, trained_on
 from mococxr.errors import InputError
 from mococxr.files import (
     LOCK,
@@ -239,7 +239,7 @@ def write_images(out: Path, dataset: PretrainSet, stores: Sequence[Store], init:
         init: the encoder that the run starts from.
         size: side of its views, px; images come from that level, or from a larger one where it is too small to mark.
     """
-    earlier = Path(init) / "images.parquet"
+    earlier = encoder_folder(init) / "images.parquet"
     if (out / "images.parquet").is_file():
         return
     images = _images(dataset, stores, size)
@@ -289,5 +289,5 @@ def pretrained_before(init: str) -> bool:
     """Whether the weights that a run starts from are a run's, and that run was not too easy: its way of telling images apart
     is then no shortcut.
     """
-    record = Path(init) / "run.json"
+    record = encoder_folder(init) / "run.json"
     return record.is_file() and read_json(record).get("verdict") != "too easy"

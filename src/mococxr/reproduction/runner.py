@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mococxr import commands, console
-from mococxr.encoders import EncoderSpec, initial_encoder, quoted, save_encoder
+from mococxr.encoders import EncoderSpec, encoder_folder, initial_encoder, quoted, save_encoder
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, write_csv, write_json, write_parquet
 from mococxr.heads.targets import read_target
@@ -131,8 +131,8 @@ def _copy_seen(folder: Path, init: str) -> None:
         write_parquet(folder / "images.parquet", images)
         return
     for name in ("patients.csv", "images.parquet"):
-        if (Path(init) / name).is_file():
-            atomic_write(folder / name, (Path(init) / name).read_bytes())
+        if (seen := encoder_folder(init) / name).is_file():
+            atomic_write(folder / name, seen.read_bytes())
 
 
 def pretrain(s: ReproduceSettings, run: Run) -> None:

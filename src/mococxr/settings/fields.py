@@ -26,8 +26,8 @@ PAPER = "arXiv 2010.05352"
 LARGEST_SEED = (1 << 63) - 1
 """Seeds are 64-bit integers in torch and in the views; a time stamp is a seed, too."""
 ENCODERS = (
-    "imagenet, random, a run folder, hf:OWNER/NAME or hf:FOLDER, xrv:NAME (torchxrayvision), "
-    "a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k)"
+    "imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or hf:FOLDER, "
+    "xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network (resnet50.a1_in1k)"
 )
 """How an encoder may be named: the words of the kinds of `encoders.SOURCES`, which a test compares."""
 SIZED = (

@@ -44,7 +44,7 @@ def find_baseline(arms: Mapping[str, Sequence[Parts]], backbone: str | None, lar
         largest: shorter side of the images, px.
     """
     sources = [source for several in arms.values() for parts in several for source in parts]
-    runs = [source.spec for source in sources if source.kind == "run"]
+    runs = [source.spec for source in sources if source.pretrained]
     network = backbone or next((spec.architecture for spec in runs if spec.package == "timm"), OFFLINE_BACKBONE)
     if not imagenet_on_disk(network):  # no study fetches what nobody named
         return Baseline(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mococxr import console
 from mococxr.encoders import (
     BUILT_IN,
+    LITE0,
     EncoderName,
     EncoderSource,
     EncoderSpec,
@@ -306,7 +307,7 @@ def read_arms(texts: Sequence[str], options: Mapping[str, Any]) -> list[Arm]:
             raise InputError(f"Two arms are named {name!r}.", "Name each arm once: --arm NAME=ENCODER.")
     encoders = [encoder.text for _, several in named for text in several for encoder in encoder_names(text)]
     # `imagenet` and `random` get the architecture of the first run.
-    runs = [encoder for encoder in encoders if Path(encoder, "encoder.json").is_file()]
+    runs = [name for name in encoders if name == LITE0 or Path(name, "encoder.json").is_file()]
     like = resolve_encoder(runs[0]).spec if runs else None
     return [_arm(name, several, like, options) for name, several in named]
 

@@ -105,15 +105,15 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
         device: where the cost is measured.
     """
     parts = arm.sources[0]
-    lead = next((source for source in parts if source.kind == "run"), parts[0])  # the one that was pretrained
+    lead = next((source for source in parts if source.pretrained), parts[0])  # the one that was pretrained
     records = [[_run_record(source) for source in several] for several in arm.sources]
     # A folder with an encoder alone records no seconds.
     timed = [[run["seconds"] for run in several if run.get("seconds") is not None] for several in records]
     seconds = [sum(several) for several in timed if several]
     verdicts = list(dict.fromkeys(run["verdict"] for several in records for run in several if run.get("verdict")))
     record = _run_record(lead)
-    kind = lead.kind if lead.kind == "run" or len({source.kind for source in parts}) == 1 else SEVERAL
-    init = record.get("init") if kind == "run" else kind
+    kind = lead.kind if lead.pretrained or len({source.kind for source in parts}) == 1 else SEVERAL
+    init = record.get("init") if lead.pretrained else kind
     published = dict.fromkeys(known.sentence() for source in parts if (known := _published(source)))
     costs = [_cost(source, device) for source in parts]
     single = ", ".join(arm.runs) if lead.kind == "run" else display_name(lead.name)
@@ -271,7 +271,7 @@ def patient_warnings(test: Store, arms: Sequence[Arm]) -> list[str]:
     patients = set(test.splits.filter(pl.col("split") == "test")["patient"].to_list())
     warnings = []
     for arm, run, source in _runs(arms):
-        if source.path is None:
+        if source.kind != "run" or source.path is None:  # published weights name no patient
             continue
         seen = _patients_seen(source.path, test.source)
         if seen is None:

@@ -1,0 +1,1 @@
+"""The encoder mococxr-lite0 as files, which the package mococxr reads; there is nothing to import."""
