@@ -37,6 +37,7 @@ pretrain = _function("pretrain")
 next_images = _function("next")
 label = _function("label")
 retract = _function("retract")
+annotate = _function("annotate")
 embed = _function("embed")
 fit = _function("fit")
 predict = _function("predict")
@@ -215,6 +216,7 @@ __all__ = [
     "Store",
     "UndefinedError",
     "__version__",
+    "annotate",
     "demo",
     "embed",
     "evaluate",

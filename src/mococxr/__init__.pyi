@@ -385,6 +385,35 @@ def retract(
         reader: Take back what this reader said, and no more. [default: what every reader and `prepare` said]
     """
 
+def annotate(
+    store: str | PathLike[str],
+    *,
+    target: str | Sequence[str],
+    seed: int = 0,
+    next: str | PathLike[str] | Frame | None = None,
+    reader: str | None = None,
+    source: str | PathLike[str] | None = None,
+    key: str | PathLike[str] | None = None,
+    port: int = 0,
+    browser: bool = True,
+) -> Store:
+    """Label images on a page in the browser, served to this machine alone; each answer goes into the store's
+        history.
+
+    Args:
+        store: A store made by `prepare`.
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
+        target: Finding to ask for (repeatable); a name that the store does not have adds it.
+        next: List of images in the order in which they are shown: path; also chosen_by, probability, readers
+            (2: shown to two). [default: all images without these labels, in random order]
+        reader: Name that the page proposes to whoever opens it. [default: none]
+        source: Folder of the images' files, whose 12 or 16 bits are windowed; elsewhere the store's 8 bits
+            are. [default: where `prepare` read them]
+        key: Key of the store's pseudonyms, beside whose table the files are looked up. [default: STORE.key]
+        port: Port of 127.0.0.1; 0 takes a free one. [between 0 and 65535; default: 0]
+        browser: Open the page in this machine's browser. [default: on]
+    """
+
 def embed(
     store: str | PathLike[str],
     *,

@@ -30,6 +30,7 @@ ENTRIES = {
     "next": "mococxr.choosing.next:run_next",
     "label": "mococxr.labelling.label:run_label",
     "retract": "mococxr.labelling.label:run_retract",
+    "annotate": "mococxr.annotation.annotate:run",
     "embed": "mococxr.classifier.fit:run_embed",
     "fit": "mococxr.classifier.fit:run_fit",
     "predict": "mococxr.classifier.predict:run_predict",
@@ -153,8 +154,8 @@ def _words(value: Any) -> list[str]:
 
 
 RETURNS = {
-    "prepare": "Store", "label": "Store", "retract": "Store", "inspect": "Audit", "evaluate": "dict[str, Any]",
-    "report": "None",
+    "prepare": "Store", "label": "Store", "retract": "Store", "annotate": "Store", "inspect": "Audit",
+    "evaluate": "dict[str, Any]", "report": "None",
 }  # fmt: skip
 """Command -> what its Python function returns; all others return the `Path` of what they made."""
 _TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}

@@ -53,7 +53,7 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         temporary.chmod(mode)  # mkstemp makes it for its owner alone
         os.replace(temporary, path)
     except Exception as error:
@@ -139,8 +139,8 @@ def _no_room(error: Exception) -> bool:
     return worded or (isinstance(error, OSError) and error.errno in _FULL)
 
 
-def _flush_to_disk(path: Path) -> None:
-    """Force the bytes out, so that a power cut after the rename finds the whole file."""
+def flush_to_disk(path: Path) -> None:
+    """Force the bytes of a file out, or of a folder the names, so that a power cut finds them."""
     handle = os.open(path, os.O_RDONLY)  # whoever wrote it has closed it
     try:
         os.fsync(handle)

@@ -49,11 +49,11 @@ class Decoded:
     """An image that was read.
 
     Args:
-        pixels: uint8 (H, W), upright, pixels square, larger = whiter.
+        pixels: uint8 (H, W), upright, pixels square, larger = whiter; uint16 where `Reading.white` asks for it.
         remarks: keys of `REMARKS`, sorted.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[Any]
     remarks: tuple[str, ...] = ()
 
 
@@ -163,6 +163,7 @@ class Reading:
         frames: `first` takes the first frame of a DICOM file of several, `refuse` refuses such a file.
         max_pixels: images with more pixels are refused before anything is allocated.
         any_body_part: DICOM images whose header names another part of the body than the chest are read too.
+        white: the largest grey of the result: 255, or 65535 for uint16, which keeps every level of a file to window later.
 
     Attributes:
         window: the percentiles of `depth`, or None.
@@ -177,6 +178,7 @@ class Reading:
     frames: str = "first"
     max_pixels: int = MAX_PIXELS
     any_body_part: bool = False
+    white: int = 255
     window: tuple[float, float] | None = field(init=False, repr=False, compare=False)
     choice: Voi = field(init=False, repr=False, compare=False)
 
@@ -187,24 +189,29 @@ class Reading:
         object.__setattr__(self, "choice", parse_voi(self.voi))
 
 
-def to_eight_bits(
-    grey: np.ndarray, shift: int, top: int | None, white_is_zero: bool, window: tuple[float, float] | None
-) -> Decoded:
-    """Map grey values to 0..255, rounded to the nearest.
+def as_levels(grey: npt.NDArray[np.float64], white: int) -> npt.NDArray[Any]:
+    """Greys of 0..1 as whole levels 0..white, uint8 or uint16."""
+    # halves go up: np.rint would send every second one down
+    return np.floor(grey * white + 0.5).astype(np.uint8 if white == 255 else np.uint16)
+
+
+def to_greys(grey: np.ndarray, shift: int, top: int | None, white_is_zero: bool, reading: Reading) -> Decoded:
+    """Map grey values to 0..255, or 0..65535, rounded to the nearest.
 
     Args:
         grey: uint8 or uint16 (H, W); uint8 is returned as it is.
         shift: bits to drop at the low end (PNG `sBIT`: the significant bits stand at the high end).
         top: the largest value declared; None, or a declaration that the image exceeds, means the full range.
         white_is_zero: the largest value is black.
-        window: percentiles (low, high) of this image that become 0 and 255; None is the whole declared range.
-            An image whose two percentiles are one value has nothing to stretch and keeps the whole range.
+        reading: its `window` are percentiles (low, high) of this image that become black and white; None is the whole
+            declared range. An image whose two percentiles are one value has nothing to stretch and keeps the whole range.
 
     Returns:
-        uint8 (H, W), and whether it is narrow.
+        uint8 (H, W), or uint16 where `reading.white` is 65535, and whether it is narrow.
     """
+    window = reading.window
     if grey.dtype == np.uint8:
-        return Decoded(grey)
+        return Decoded(grey if reading.white == 255 else grey.astype(np.uint16) * 257)
     full = (1 << (16 - shift)) - 1  # all ones in the significant bits
     largest = int(grey.max()) >> shift
     highest = top if top is not None and largest <= top else full
@@ -215,7 +222,6 @@ def to_eight_bits(
     low, high = percentiles(values, counts, window) if window is not None else (0.0, 0.0)
     if high <= low:  # one value has nothing to stretch
         low, high = 0.0, float(highest)
-    # Halves go up: np.rint rounds half of them down.
-    table = np.floor(np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+    table = as_levels(np.clip((values - low) / (high - low), 0, 1), reading.white)
     narrow = window is None and extent(values / highest, counts) < HALF  # percentiles have stretched it otherwise
     return Decoded(table[grey], (NARROW,) if narrow else ())

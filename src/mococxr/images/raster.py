@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from mococxr.errors import ImageError
-from mococxr.images.grey_levels import Decoded, to_eight_bits
+from mococxr.images.grey_levels import Decoded, Reading, to_greys
 from mococxr.images.header import CUT_SHORT, check_size, read_header
 from mococxr.images.tiff import unturned
 
@@ -30,11 +30,8 @@ _WHERE = re.compile(r"^\[[^\]]*\]\s+global\s+\S+\s+\S+\s+")
 _native_stderr = threading.Lock()
 
 
-def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: int) -> Decoded:
+def decode_raster(data: bytes, reading: Reading) -> Decoded:
     """Decode a picture from the bytes of its file; result and errors as in `images.decode`.
-
-    Args:
-        window: percentiles of an image of more than 8 bits that become 0 and 255; None is its whole declared range.
 
     Transparency: an image whose alpha differs from pixel to pixel is laid over black; one that is opaque
     everywhere, or transparent everywhere (an alpha nobody filled in), is read as if it had no alpha. The
@@ -42,12 +39,12 @@ def decode_raster(data: bytes, window: tuple[float, float] | None, max_pixels: i
     A TIFF of several pages is refused; reduced copies and masks of the first do not count as pages.
     """
     header = read_header(data)
-    check_size(header.width, header.height, max_pixels)
+    check_size(header.width, header.height, reading.max_pixels)
     if header.format == "TIFF" and header.orientation != 1:
         data = unturned(data)
     grey = _to_grey(decode_opencv(data), header.associated_alpha)
-    eight = to_eight_bits(grey, header.shift, header.top, header.white_is_zero, window)
-    return replace(eight, pixels=np.ascontiguousarray(_upright(eight.pixels, header.orientation)))
+    image = to_greys(grey, header.shift, header.top, header.white_is_zero, reading)
+    return replace(image, pixels=np.ascontiguousarray(_upright(image.pixels, header.orientation)))
 
 
 def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:

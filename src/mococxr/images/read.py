@@ -64,7 +64,7 @@ def decode(data: bytes, reading: Reading = DEFAULT) -> Decoded:
     """
     if is_dicom(data):
         return decode_dicom(data, reading)
-    return decode_raster(data, reading.window, reading.max_pixels)
+    return decode_raster(data, reading)
 
 
 def shape_of(data: bytes) -> tuple[int, int]:

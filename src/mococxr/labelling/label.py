@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -39,22 +39,35 @@ def run_label(settings: LabelSettings) -> Store:
         raise InputError("--as-of and --out show labels, and a table enters them.", "Leave out the one or the other.")
     stated = {"reader": settings.reader, "chosen_by": settings.chosen_by}
     entries = _entries(settings.store, partial(read_labels, settings.table, named=settings.label, stated=stated))
-    with _open_to_change(settings.store) as store:
-        known = standing(store.history).with_columns(known=True)
-        again = entries.join(
-            known.select(*CELL, "value", *SAID, "known"), on=[*CELL, "value", *SAID], how="left", nulls_equal=True,
-            maintain_order="left",
-        )["known"]  # fmt: skip
-        new = entries.filter(again.is_null())
-        before = _values(store, new)
-        _append(store, new)
-        counts = {
-            "added": int(before.is_null().sum()),
-            "changed": int((before != new["value"]).fill_null(False).sum()),
-            "confirmed": int((before == new["value"]).fill_null(False).sum()),
-            "as they are": len(entries) - len(new),
-        }
+    store, new = enter(settings.store, entries)
+    before = _values(store, new)
+    counts = {
+        "added": int(before.is_null().sum()),
+        "changed": int((before != new["value"]).fill_null(False).sum()),
+        "confirmed": int((before == new["value"]).fill_null(False).sum()),
+        "as they are": len(entries) - len(new),
+    }
     return _say(settings.store, counts, len(new), new["target"])
+
+
+def enter(path: Path, entries: pl.DataFrame, same: Sequence[str] = SAID) -> tuple[Store, pl.DataFrame]:
+    """Write labels into the history of a store; they are on the disk when this returns.
+
+    Args:
+        path: the store.
+        entries: a row a label, with the columns of `EVENTS` but `event` and `entered`; a null value takes a reader's back.
+        same: what must agree, beside image, finding and value, for a label to be there already; such are left out.
+
+    Returns:
+        The store as it was before, and the labels that were written.
+    """
+    with _open_to_change(path) as store:
+        on = [*CELL, "value", *same]
+        known = standing(store.history).select(*on, known=True)
+        again = entries.join(known, on=on, how="left", nulls_equal=True, maintain_order="left")["known"]
+        new = entries.filter(again.is_null())
+        _append(store, new)
+        return store, new
 
 
 def run_retract(settings: RetractSettings) -> Store:
@@ -106,6 +119,7 @@ def _append(store: Store, new: pl.DataFrame) -> None:
     first = store.label_events + 1
     events = new.with_columns(event=pl.int_range(first, first + len(new), dtype=pl.Int64), entered=pl.lit(entered))
     files.write_parquet(store.path / FILE, pl.concat([store.history, events.select(list(EVENTS))]))
+    files.flush_to_disk(store.path)  # the new name, too
 
 
 def _values(store: Store, cells: pl.DataFrame) -> pl.Series:

@@ -24,6 +24,7 @@ NAMES = {
     "chosen_by": ("chosen_by",),
     "probability": ("probability",),
     "note": ("note",),
+    "readers": ("readers",),
 }
 """What a column says and the names it goes by. With `target` and `value` a row is a label; else a column is a finding."""
 
@@ -52,14 +53,7 @@ def read_labels(
         InputError: an image that the store lacks, a value that is none, labels that contradict each other, no finding;
             each is named.
     """
-    table = read_table(path)
-    columns = first_names(table.frame.columns, NAMES)
-    if "path" not in columns:
-        raise InputError(
-            "{table} has no path column; its columns: {names}.",
-            "Name that column one of: {known}. It holds the paths of the store's index.",
-            table=path, names=", ".join(table.frame.columns[:20]), known=Shown(", ".join(NAMES["path"])),
-        )  # fmt: skip
+    table, columns = _read(path)
     _say(store, *table.notes)
     for name in named:
         check_new(name, store)
@@ -76,6 +70,40 @@ def read_labels(
     return labels.unique([*CELL, "reader", "date"], keep="first", maintain_order=True).sort(
         "date", nulls_last=False, maintain_order=True
     )[[name for name in EVENTS if name not in ("event", "entered")]]
+
+
+def read_list(path: Path, store: Store) -> pl.DataFrame:
+    """The images of a list in its order: `path, chosen_by, probability, readers` (1 where it does not say).
+
+    Raises:
+        InputError: no path column, an image that the store lacks or that stands twice, a number of readers that is none.
+    """
+    table, columns = _read(path)
+    frame = pl.DataFrame({"path": _paths(table, columns["path"], store), **_extras(table, columns)})
+    refuse_rows(
+        ~frame["path"].is_first_distinct(), table.describe_row, "{row}: {path!r} stands twice in the list.",
+        "Drop one of the rows.", path=frame["path"],
+    )  # fmt: skip
+    written = table.frame[columns["readers"]] if "readers" in columns else pl.repeat("1", len(frame), eager=True)
+    readers = written.fill_null("1").str.strip_suffix(".0").cast(pl.Int64, strict=False)
+    refuse_rows(
+        ~(readers >= 1).fill_null(False), table.describe_row, "{row}: {value!r} is not a number of readers.",
+        "Write 1, or 2 for an image that two readers see.", value=written,
+    )  # fmt: skip
+    return frame.select("path", "chosen_by", "probability", readers=readers)
+
+
+def _read(path: Path) -> tuple[Table, dict[str, str]]:
+    """A table, and which of its columns is what; it has paths."""
+    table = read_table(path)
+    columns = first_names(table.frame.columns, NAMES)
+    if "path" not in columns:
+        raise InputError(
+            "{table} has no path column; its columns: {names}.",
+            "Name that column one of: {known}. It holds the paths of the store's index.",
+            table=path, names=", ".join(table.frame.columns[:20]), known=Shown(", ".join(NAMES["path"])),
+        )  # fmt: skip
+    return table, columns
 
 
 def _say(store: Store, *notes: Shown) -> None:

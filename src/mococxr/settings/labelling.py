@@ -1,4 +1,4 @@
-"""Settings of `next`, `label` and `retract`: labels of a store that grow."""
+"""Settings of `next`, `label`, `retract` and `annotate`: labels of a store that grow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from mococxr.settings.fields import Seeded, setting, under
 from mococxr.settings.preparation import STORE
 
-_labels, _output, _design = under("Labels", "Output", "Design")
+_labels, _output, _design, _page = under("Labels", "Output", "Design", "Page")
 Strategy = Literal["random"]  # the keys of choosing.strategies.STRATEGIES, which this room may not import
 
 
@@ -77,3 +77,32 @@ class RetractSettings:
     reader: str | None = _labels(
         "Take back what this reader said, and no more.", None, shown="what every reader and `prepare` said"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateSettings(Seeded):
+    """Label images on a page in the browser, served to this machine alone; each answer goes into the store's history."""
+
+    store: Path = setting(STORE, positional=True)
+    target: tuple[str, ...] = _labels("Finding to ask for (repeatable); a name that the store does not have adds it.")
+    next: Path | None = _labels(
+        "List of images in the order in which they are shown: path; also chosen_by, probability, readers (2: shown to two).",
+        None,
+        table=True,
+        shown="all images without these labels, in random order",
+    )
+    reader: str | None = _labels("Name that the page proposes to whoever opens it.", None)
+    source: Path | None = setting(
+        "Folder of the images' files, whose 12 or 16 bits are windowed; elsewhere the store's 8 bits are.",
+        None,
+        group="Images",
+        shown="where `prepare` read them",
+    )
+    key: Path | None = setting(
+        "Key of the store's pseudonyms, beside whose table the files are looked up.",
+        None,
+        group="Images",
+        shown="STORE.key",
+    )
+    port: int = _page("Port of 127.0.0.1; 0 takes a free one.", 0, low=0, high=65535)
+    browser: bool = _page("Open the page in this machine's browser.", True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ from mococxr.images.grey_levels import (
     Decoded,
     Reading,
     Voi,
+    as_levels,
     extent,
     percentiles,
     sample,
@@ -76,10 +78,10 @@ def render(data: bytes, file: DicomFile, reading: Reading) -> Decoded:
     return Decoded(_square(_looked_up(table, stored.values), file.elements), tuple(sorted(remarks)))
 
 
-def _looked_up(table: NDArray[np.uint8], values: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
+def _looked_up(table: NDArray[Any], values: NDArray[np.unsignedinteger]) -> NDArray[Any]:
     """The table's entry for every pixel; OpenCV is three times as fast where it knows tables of 65,536 entries."""
     try:
-        return np.asarray(cv2.LUT(values, table), np.uint8)
+        return np.asarray(cv2.LUT(values, table), table.dtype)
     except cv2.error:  # before OpenCV 5
         return table[values]
 
@@ -91,8 +93,8 @@ def _luma(stored: StoredPixels) -> StoredPixels:
     return StoredPixels(luma, stored.bits_stored, 0, False, "RGB", fewer_bits=stored.fewer_bits)
 
 
-def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> tuple[NDArray[np.uint8], set[str]]:
-    """The grey 0..255 of every entry that the pixels' type can hold, and what is to be remarked."""
+def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> tuple[NDArray[Any], set[str]]:
+    """The grey (0 to `reading.white`) of every entry that the pixels' type can hold, and what is to be remarked."""
     every, bits = np.arange(1 << 8 * stored.values.itemsize), stored.bits_stored
     codes = (every >> stored.low_bit) & ((1 << bits) - 1)
     # two's complement within the stored bits, not within the type
@@ -121,8 +123,7 @@ def _grey_table(elements: Elements, stored: StoredPixels, reading: Reading) -> t
         grey = np.clip((grey - low) / (high - low), 0, 1) if high > low else grey  # one grey has nothing to stretch
     elif bits > 8 and least and extent(grey, counts) < least:
         remarks.add(NARROW)
-    # halves go up: np.rint would send every second one down
-    return np.where(image, np.floor(grey * 255 + 0.5), 0).astype(np.uint8), remarks
+    return as_levels(np.where(image, grey, 0.0), reading.white), remarks
 
 
 def _palette(elements: Elements, values: NDArray[np.int64]) -> Values:
@@ -163,7 +164,7 @@ def _lookup_table(
     raise ImageError(f"a {kind} shorter than its descriptor says")
 
 
-def _square(image: NDArray[np.uint8], elements: Elements) -> NDArray[np.uint8]:
+def _square(image: NDArray[Any], elements: Elements) -> NDArray[Any]:
     """Resample pixels that are not square by shrinking the side that has more of them.
 
     Raises:
@@ -179,7 +180,7 @@ def _square(image: NDArray[np.uint8], elements: Elements) -> NDArray[np.uint8]:
         width = max(1, round(width / ratio))
     else:
         height = max(1, round(height * ratio))
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), image.dtype)
 
 
 def _ratio(elements: Elements) -> float:

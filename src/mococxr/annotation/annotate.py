@@ -1,0 +1,117 @@
+"""The command `annotate`: a list of images -> a page on this machine -> labels in the history of the store."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+
+from mococxr import console, files
+from mococxr.annotation.desk import Desk, checked_reader
+from mococxr.annotation.pictures import Pictures
+from mococxr.annotation.worklist import Worklist, items_of, unlabelled
+from mococxr.errors import InputError
+from mococxr.labelling.state import describe
+from mococxr.labelling.table import check_new, read_list
+from mococxr.settings import AnnotateSettings
+from mococxr.store import Store
+
+LOCK = ".annotate.lock"
+HOST = "127.0.0.1"
+
+
+def run(settings: AnnotateSettings) -> Store:
+    """Serve the page until Ctrl-C.
+
+    Returns:
+        The store with the labels that it then has.
+
+    Raises:
+        InputError: bad settings, a bad list, a port in use, or another server of this store; nothing was written.
+    """
+    desk = _desk(settings)
+    busy = InputError(f"A page of {settings.store} is served already.", "Join it there, under another name.")
+    before = Store.open(settings.store).label_events
+    with files.lock(settings.store / LOCK, busy), _listening(settings.port) as listener:
+        _serve(desk, listener, settings.browser)
+    store = Store.open(settings.store)
+    console.say(f"Stopped. Label events: {store.label_events - before:,} new, {store.label_events:,} in all.")
+    console.result(describe(store, [name for name in settings.target if name in store.labels]))
+    return store
+
+
+def _desk(settings: AnnotateSettings) -> Desk:
+    """The list, its answers so far and its images, all checked."""
+    store = Store.open(settings.store)
+    files.check_place(store.path / LOCK)
+    for name in settings.target:
+        check_new(name, store, "--target")
+    if settings.reader is not None:
+        checked_reader(settings.reader)
+    listed = read_list(settings.next, store) if settings.next else unlabelled(store, settings.target, settings.seed)
+    if not len(listed):
+        raise InputError("No image lacks these labels.", "Name the images by --next LIST to look at them again.")
+    items = items_of(store, listed)
+    pictures = Pictures(store, settings.source, _lookup(settings.store, settings.key))
+    with_file = sum(pictures.has_file(item.row) for item in items)
+    if settings.source is not None and not with_file:
+        raise InputError(
+            f"No image of the list lies in {settings.source}.",
+            "Name the folder that the paths of the index start from.",
+        )
+    console.say(f"{len(items):,} images to label, {with_file:,} of them shown from their files, the others as stored.")
+    return Desk(Worklist(store.path, items, settings.target), pictures, settings.reader)
+
+
+def _lookup(store: Path, key: Path | None) -> Path:
+    """The table of pseudonyms beside the key; `prepare` puts both beside the store.
+
+    Raises:
+        InputError: a key was named that has no table.
+    """
+    named = key or store.resolve().with_name(f"{store.resolve().name}.key")
+    table = named.with_name(f"{named.name}.lookup.csv")
+    if key is not None and not table.is_file():
+        raise InputError(f"There is no table of pseudonyms at {table}.", "Name the key that `prepare` was given.")
+    return table
+
+
+def _listening(port: int) -> socket.socket:
+    """A socket that nobody but this machine reaches.
+
+    Raises:
+        InputError: the port is in use.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that was killed leaves its port waiting
+    try:
+        listener.bind((HOST, port))
+        listener.listen()  # from now on requests wait for the server
+    except OSError as error:
+        listener.close()
+        raise InputError(f"Port {port} cannot be used: {error.strerror}.", "Name another --port.") from error
+    return listener
+
+
+def _serve(desk: Desk, listener: socket.socket, browser: bool) -> None:
+    """Answer requests until Ctrl-C."""
+    import uvicorn
+
+    from mococxr.annotation.server import Sessions, application
+
+    port, token = listener.getsockname()[1], secrets.token_urlsafe(32)
+    sessions = Sessions(token, f"mococxr-{port}")
+    config = uvicorn.Config(
+        application(desk, sessions), log_level="warning", access_log=False, lifespan="off", ws="none",
+        server_header=False, timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    address = f"http://{HOST}:{port}/enter?token={token}"
+    console.say(f"Open this address on this machine; others may not have it. Ctrl-C ends the server.\n  {address}")
+    if browser:
+        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()  # some wait for the browser
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:  # the way to end it
+        return
