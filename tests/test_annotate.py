@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -22,6 +20,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import mococxr
+from annotate_process import start
 from mococxr import files
 from mococxr.annotation import annotate
 from mococxr.annotation.server import Sessions, application
@@ -303,17 +302,6 @@ def requests_to(address: str) -> Any:
         return json.loads(opener.open(urllib.request.Request(base + path, data, headers), timeout=20).read())
 
     return send
-
-
-def start(store: Path, *flags: str) -> tuple[subprocess.Popen[str], str]:
-    """A server in a process of its own, and its address."""
-    command = [sys.executable, "-m", "mococxr", "annotate", str(store), "--no-browser", "--target", "Effusion", *flags]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "token=" in line:
-            return process, line.strip()
-    raise AssertionError(f"the server did not start: {process.wait()}")
 
 
 def test_a_killed_server_has_kept_every_answer_that_it_took(store: Path) -> None:

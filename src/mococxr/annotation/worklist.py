@@ -76,15 +76,16 @@ class Worklist:
     def refresh(self) -> None:
         """Read the answers that stand in the store, whoever entered them."""
         numbers = {item.path: number for number, item in self.items.items()}
-        events = standing(Store.open(self.store).history).filter(
-            pl.col("reader").is_not_null() & pl.col("target").is_in(self.targets)
-        )
-        answers: dict[int, dict[str, dict[str, tuple[int, str | None]]]] = {number: {} for number in self.items}
-        for path, target, value, reader, note in events.select("path", "target", "value", "reader", "note").iter_rows():
-            if path in numbers:
-                answers[numbers[path]].setdefault(reader, {})[target] = value, note
-        with self._lock:
-            self._answers = answers
+        with self._lock:  # an answer that comes meanwhile would be forgotten
+            events = standing(Store.open(self.store).history).filter(
+                pl.col("reader").is_not_null()
+                & pl.col("target").is_in(self.targets)
+                & pl.col("path").is_in(list(numbers))
+            )
+            self._answers: dict[int, dict[str, dict[str, tuple[int, str | None]]]] = {n: {} for n in self.items}
+            columns = events.select("path", "target", "value", "reader", "note")
+            for path, target, value, reader, note in columns.iter_rows():
+                self._answers[numbers[path]].setdefault(reader, {})[target] = value, note
 
     def readers(self) -> list[str]:
         """Who has answered anything, by name."""
