@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import mococxr
-from mococxr.classifier.fit import read_rule
+from mococxr.classifier.operating_point import read_rule
 from mococxr.classifier.saved import FORMAT, load_model, save_model
 from mococxr.encoders import Encoder, EncoderSpec, build, initial_encoder, save_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.files import atomic_write, write_json
 from mococxr.heads.classifier import Ensemble, EnsembleMember, LinearHead
-from mococxr.measure.operating import fit_blocks
+from mococxr.measure.operating import ScoredRows, fit_blocks
 from mococxr.results import TABLES, read_table, write_tables
 from official_checkpoint import CLASSIFIER, checkpoint, network, write
 
@@ -327,9 +327,8 @@ def test_calibration_and_threshold_stand_in_the_card_and_not_in_the_graph(tmp_pa
     assert "Calibration: none." in plain
     assert "No validation label was used" in plain
     labels, patients = np.repeat([0, 1], 30).astype(np.int8), np.arange(60)
-    blocks = fit_blocks(
-        labels, np.linspace(0.1, 0.6, 60) + 0.2 * (labels - 0.5), patients, "platt", read_rule("sensitivity", None)
-    )
+    rows = ScoredRows(labels, np.linspace(0.1, 0.6, 60) + 0.2 * (labels - 0.5), patients, np.arange(60) < 40)
+    blocks = fit_blocks(rows, "platt", read_rule("sensitivity", None))
     about = json.loads((model / "model.json").read_text()) | blocks
     write_json(model / "model.json", about | {"validation_used_for": ["calibration", "threshold"]})
     out = mococxr.export(model, to="timm", out=tmp_path / "out")
@@ -338,8 +337,9 @@ def test_calibration_and_threshold_stand_in_the_card_and_not_in_the_graph(tmp_pa
     assert (facts["calibration"], facts["threshold"]) == (blocks["calibration"], blocks["threshold"])
     assert "is the raw score. Calibration and threshold are not in the network" in text
     assert f"sigmoid({blocks['calibration']['parameters']['slope']:.6g} x" in text
-    assert "60 labelled validation images fitted the calibration and chose the threshold" in text
-    assert "a sensitivity of 0.9 on 60 validation images" in text
+    assert "40 labelled validation images fitted the calibration and chose the threshold" in text
+    assert "fitted on 60 labelled images, 30 positive (training images cross-fitted by patient" in text
+    assert "95 % intervals over patients: prevalence 0.5 (0.377 to 0.623), slope" in text
     no_identity(out)
 
 

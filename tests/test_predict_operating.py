@@ -20,13 +20,13 @@ from sklearn.isotonic import IsotonicRegression
 from deadly_folder import DeadlyFile
 from mococxr import metrics, workers
 from mococxr.classifier import inputs
-from mococxr.classifier.fit import read_rule
 from mococxr.classifier.inputs import Image, images_of
+from mococxr.classifier.operating_point import read_rule
 from mococxr.commands import run
 from mococxr.errors import ImageError, InputError
 from mococxr.heads.targets import read_target
 from mococxr.images import Reading
-from mococxr.measure.operating import fit_blocks
+from mococxr.measure.operating import ScoredRows, fit_blocks
 from mococxr.store import Store
 from small_store import HOW, make_store
 
@@ -52,6 +52,14 @@ def validation(store: Store, scores: pl.DataFrame) -> tuple[np.ndarray, np.ndarr
     assert scores["path"].to_list() == store.index["path"].to_list()
     chosen = scores[target.val]
     return target.labels[target.val], chosen["score"].to_numpy(), chosen["decision"].to_numpy()
+
+
+def blocks_of(
+    labels: np.ndarray, scores: np.ndarray, patients: np.ndarray, calibrate: str, rule: str
+) -> dict[str, Any]:
+    """Those of validation rows."""
+    rows = ScoredRows(labels, scores, patients, np.ones(len(labels), bool))
+    return fit_blocks(rows, calibrate, read_rule(rule, None))
 
 
 def platt(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
@@ -85,8 +93,7 @@ def test_the_calibration_is_platts_on_the_validation_images_alone(store, tmp_pat
 def test_labels_of_training_and_test_images_do_not_move_calibration_or_threshold(store, tmp_path):
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1], 40)).astype(np.int8)
     patients, scores = np.arange(80), expit(np.random.default_rng(1).normal(size=80) + labels)
-    once = fit_blocks(labels, scores, patients, "platt", read_rule("youden", None))
-    again = fit_blocks(labels, scores, patients, "platt", read_rule("youden", None))
+    once, again = (blocks_of(labels, scores, patients, "platt", "youden") for _ in range(2))
     assert once == again
     about = fit(store, tmp_path / "model")
     target = read_target(store, "Finding")
@@ -118,7 +125,7 @@ def test_youdens_threshold_and_wilsons_intervals_where_each_image_is_a_patient()
     rng = np.random.default_rng(3)
     labels = (rng.random(200) < 0.3).astype(np.int8)
     scores = expit(rng.normal(size=200) + 1.5 * labels)
-    block = fit_blocks(labels, scores, np.arange(200), "none", read_rule("youden", None))["threshold"]
+    block = blocks_of(labels, scores, np.arange(200), "none", "youden")["threshold"]
     sums = [(scores[labels == 1] >= t).mean() + (scores[labels == 0] < t).mean() for t in np.sort(scores)]
     at = block["value"]
     assert (scores[labels == 1] >= at).mean() + (scores[labels == 0] < at).mean() == pytest.approx(max(sums))
@@ -166,10 +173,11 @@ def test_moved_probabilities_are_calibrated_where_the_prevalence_is_another():
             metrics.at_prevalence([0.5], was, now)
 
 
-def test_few_validation_images_give_words_and_blank_columns(small_store, tmp_path, capsys):
-    about = fit(small_store, tmp_path / "model")
+def test_few_labels_give_words_and_blank_columns(small_store, tmp_path, capsys):
+    about = fit(small_store, tmp_path / "model", fraction=0.5)
     for block in ("calibration", "threshold"):
-        assert "fewer than 10; no " in about[block]["reason"]
+        assert "4 positive labelled patients, fewer than 10; no " in about[block]["reason"]
+        assert "label images of about 17 more training or validation patients" in about[block]["reason"]
     assert about["calibration"]["method"] is None
     assert about["threshold"]["value"] is None
     told = capsys.readouterr().err
@@ -184,11 +192,12 @@ def test_few_validation_images_give_words_and_blank_columns(small_store, tmp_pat
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_without_validation_images_a_model_is_fitted_all_the_same(small_store, tmp_path):
-    bare = shutil.copytree(small_store.path, tmp_path / "bare")
+def test_without_validation_images_training_images_are_cross_fitted(store, tmp_path):
+    bare = shutil.copytree(store.path, tmp_path / "bare")
     (bare / "splits.csv").write_text((bare / "splits.csv").read_text().replace(",val", ",train"))
     about = fit(Store.open(bare), tmp_path / "model")
-    assert "no labelled validation images" in about["threshold"]["reason"]
+    assert (about["threshold"]["how"], about["threshold"]["validation_images"]) == ("cross-fitted", 0)
+    assert about["threshold"]["value"] is not None
     assert about["validation_used_for"] == []
 
 
@@ -207,7 +216,7 @@ def test_images_that_chose_checkpoints_and_threshold_both_are_said(store, tmp_pa
 def test_scores_that_do_not_rise_with_the_label_get_no_calibration():
     labels = np.repeat([0, 1], 30).astype(np.int8)
     scores = np.linspace(0.9, 0.1, 60)
-    block = fit_blocks(labels, scores, np.arange(60), "platt", read_rule("sensitivity", None))
+    block = blocks_of(labels, scores, np.arange(60), "platt", "sensitivity")
     assert "do not rise with the label" in block["calibration"]["reason"]
     assert block["threshold"]["value"] is not None
 

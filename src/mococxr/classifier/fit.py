@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mococxr import console
+from mococxr.classifier.operating_point import NONE, Judged, choose_judged, describe, read_rule
 from mococxr.classifier.saved import FORMAT, origin_of, save_model
 from mococxr.encoders import (
     INSTALL,
@@ -34,9 +35,10 @@ from mococxr.features import features, pick_device, seconds_per_image, state_has
 from mococxr.files import check_place, claim, write_parquet
 from mococxr.heads import MODES, check_one, train_classifier
 from mococxr.heads.classifier import Ensemble, FitResult, TrainConfig, TrainData, member_scores, read_config
+from mococxr.heads.cross_fit import cross_fit
 from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import Target, draw_labelled, read_target
-from mococxr.measure.operating import SENSITIVITY, ThresholdRule, fit_blocks
+from mococxr.measure.operating import fit_blocks
 from mococxr.settings import EmbedSettings, FitSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
@@ -86,8 +88,8 @@ def cost_words(sources: Sequence[EncoderSource], encoders: Sequence[Encoder], de
 def run_fit(settings: FitSettings) -> Path:
     """The command `fit`: train on the store's training patients, never its test patients; write MODEL.
 
-    The store's validation images calibrate it and choose its threshold; where they are too few the model has neither,
-    and says why.
+    Validation images calibrate it and choose its threshold; where they are too few, training images besides, scored by heads
+    that never saw their patients. Where all are too few the model has neither, and says what to do.
 
     Raises:
         InputError: bad settings, or labels of one class only; nothing was written.
@@ -110,7 +112,6 @@ def run_fit(settings: FitSettings) -> Path:
     def features_by(encoder: Encoder, rows: NDArray[np.int64], size: int = sources[0].spec.size) -> Values:
         return features(encoder, store, rows, size=size, crop_mode=config.crop_mode, device=config.device)
 
-    val = target.val if settings.calibrate != "none" or rule else target.val[:0]  # who asks for neither reads no label
     solved = mode.reads_features(config) and settings.standardize == "unlabelled"
     scaling, used = scaling_rows(store) if solved else target.train[:0], set[str]()
     try:
@@ -120,7 +121,9 @@ def run_fit(settings: FitSettings) -> Path:
                     partial(features_by, encoder, size=source.spec.size), used)
             for encoder, source in zip(encoders, sources, strict=True)
         ]  # fmt: skip
-        frozen = _in_one_pass(_beside(read), rows, scaling, val[:0] if by_gradient else val)
+        asked = settings.calibrate != "none" or rule is not None  # who asks for neither reads no label
+        judged = choose_judged(store, target, target.val, rows, cross=not by_gradient) if asked else Judged(NONE, NONE)
+        frozen = _in_one_pass(_beside(read), rows, scaling, judged.held[:0] if by_gradient else judged.held)
         data = TrainData(
             store, target, rows, sources[0].spec.size, lambda: encoders[0], frozen, lambda: scaling_of(frozen(scaling))
         )
@@ -129,20 +132,33 @@ def run_fit(settings: FitSettings) -> Path:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
-    of_val = partial(features_by, rows=val) if by_gradient else lambda _: frozen(val)
-    scores = member_scores(encoders[0], result.members, of_val) if len(val) else np.empty(0)
-    blocks = fit_blocks(target.labels[val], scores, store.index["patient"].to_numpy()[val], settings.calibrate, rule)
+    of_held = partial(features_by, rows=judged.held) if by_gradient else lambda _: frozen(judged.held)
+    scores = _scores(judged, data, config, lambda: member_scores(encoders[0], result.members, of_held))
+    blocks = fit_blocks(judged.scored(store, target, scores), settings.calibrate, rule)
     record = {
         **_about(settings, store, target, rows, scaling, result),
         "encoders": _encoder_facts(settings.encoder, sources, encoders),
         **blocks,
-        "validation_used_for": ["checkpoints"] * bool(result.validation_images)
-        + [name for name, block in blocks.items() if block["reason"] is None],
+        "validation_used_for": _validation_uses(result, blocks),
     }
     save_model(Path(settings.out), Ensemble(encoders, result.members), record)
     console.say(cost_words(sources, encoders, config.device))
     _tell(record, [*result.notes], Path(settings.out), better_start(record, store))
     return Path(settings.out)
+
+
+def _validation_uses(result: FitResult, blocks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    learned = [name for name, block in blocks.items() if block["reason"] is None and block["validation_images"]]
+    return ["checkpoints"] * bool(result.validation_images) + learned
+
+
+def _scores(
+    judged: Judged, data: TrainData, config: TrainConfig, of_held: Callable[[], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Scores of the rows that calibration and threshold are learned from; without such rows nothing is computed."""
+    held = of_held() if len(judged.held) else np.empty(0)
+    crossed = cross_fit(data, config)[np.isin(data.rows, judged.crossed)] if len(judged.crossed) else np.empty(0)
+    return np.concatenate([held, crossed])
 
 
 def _frozen(
@@ -277,42 +293,3 @@ def _about(
         },
         "settings": to_mapping(settings),
     }
-
-
-# --- calibration and threshold
-
-
-def read_rule(threshold_by: str, sensitivity: float | None) -> ThresholdRule | None:
-    """The rule of `--threshold-by` and `--sensitivity`; None for no threshold.
-
-    Raises:
-        InputError: a sensitivity that nothing would use.
-    """
-    if sensitivity is not None and threshold_by != "sensitivity":
-        raise InputError(
-            f"--sensitivity {sensitivity:g} cannot be combined with --threshold-by {threshold_by}.",
-            "Leave one of the two out.",
-        )
-    if threshold_by == "none":
-        return None
-    return ThresholdRule(threshold_by, None, (sensitivity or SENSITIVITY) if threshold_by == "sensitivity" else None)
-
-
-def describe(blocks: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """What `fit` says of the two blocks, and what it warns of."""
-    lines, warnings = [], []
-    calibration, threshold = blocks["calibration"], blocks["threshold"]
-    images = f"{calibration['validation_images']:,} validation images"
-    if calibration["reason"]:
-        warnings.append(f"No calibrated probability. {calibration['reason']}")
-    else:
-        lines.append(f"calibrated by {calibration['method']} on {images}")
-    if threshold["reason"]:
-        warnings.append(f"No decision. {threshold['reason']}")
-    else:
-        rates = ", ".join(
-            f"{name} {threshold[name]['value']:.2f} ({threshold[name]['low']:.2f} to {threshold[name]['high']:.2f})"
-            for name in ("sensitivity", "specificity")
-        )
-        lines.append(f"threshold {threshold['value']:.4g}: {rates} on the {images} that chose it")
-    return lines, warnings

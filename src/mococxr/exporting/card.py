@@ -12,6 +12,7 @@ import polars as pl
 import timm
 import yaml
 
+from mococxr.classifier.operating_point import images_words, interval_rows
 from mococxr.encoders import LICENCE, LITE0, OFFLINE_BACKBONE
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import Artifact, input_names, stages_code
@@ -60,6 +61,8 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         synthetic_word=_synthetic_word(artifact),
         validation_uses=_validation_uses(fit) if fit else "",
         study=study,
+        images_words=images_words,
+        interval_rows=interval_rows,
         number=lambda value: "undefined" if value is None else f"{value:.3f}",
     ).lstrip("\n")  # front matter counts from the first byte only
 

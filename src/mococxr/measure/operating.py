@@ -41,25 +41,28 @@ class ThresholdRule:
     sensitivity: float | None = None
 
 
-def choose_threshold(rule: ThresholdRule, labels: NDArray, scores: Floats, patients: NDArray) -> float:
-    """The threshold by youden or for a sensitivity, from validation rows.
+def choose_threshold(
+    rule: ThresholdRule, labels: NDArray, scores: Floats, patients: NDArray, weights: Floats | None = None,
+    split: str = "validation",
+) -> float:  # fmt: skip
+    """The threshold by youden or for a sensitivity, from rows that did not train; `split` names them in errors.
 
     Raises:
         UndefinedError: a class has too few patients.
     """
-    few = metrics.too_few(labels, patients, consequence="no threshold is chosen", split="validation")
+    few = metrics.too_few(labels, patients, consequence="no threshold is chosen", split=split, weights=weights)
     if few is not None:
         raise UndefinedError(few)
     if rule.sensitivity is None:  # `given` has a value and is never chosen
-        return metrics.threshold_by_youden(labels, scores)
-    return metrics.threshold_for_sensitivity(labels, scores, rule.sensitivity)
+        return metrics.threshold_by_youden(labels, scores, weights)
+    return metrics.threshold_for_sensitivity(labels, scores, rule.sensitivity, weights)
 
 
 def point_block(
-    threshold: float, labels: NDArray, scores: Floats, patients: NDArray, how: Resampling
+    threshold: float, labels: NDArray, scores: Floats, patients: NDArray, how: Resampling, weights: Floats | None = None
 ) -> tuple[Block, OperatingPoint]:
     """What the threshold does on rows that did not choose it: counts, and the `RATES` with intervals."""
-    point = metrics.operating_point(labels, scores, threshold, patients, how.level)
+    point = metrics.operating_point(labels, scores, threshold, patients, how.level, weights)
     counts = {name: getattr(point, name) for name in COUNTS}
     return counts | {name: getattr(point, name).block() for name in RATES}, point
 
@@ -138,62 +141,109 @@ def _smooth(labels: NDArray, probabilities: Floats, patients: NDArray, level: fl
     return {"curve": [dataclasses.asdict(point) for point in curve]}
 
 
-def fit_blocks(
-    labels: NDArray, scores: Floats, patients: NDArray, calibrate: str, rule: ThresholdRule | None
-) -> dict[str, Block]:
-    """The blocks `calibration` and `threshold` of a fitted model (`model.json`), both learned on validation images.
+@dataclass(frozen=True)
+class ScoredRows:
+    """Labelled rows with scores by heads that never saw their patients: what calibration and threshold are learned from.
+
+    Args:
+        labels, scores, patients: (N,); labels 1 or 0, scores 0 to 1.
+        validation: which of them are validation rows, (N,); the others are training rows, cross-fitted.
+        weights: one by the probability with which a row was chosen, (N,); None: 1 each.
+        left_out: labels that are no part of them, since they were chosen by a rule with unknown probability.
+        remedy: what helps where they are too few, as a sentence.
+    """
+
+    labels: NDArray
+    scores: Floats
+    patients: NDArray
+    validation: NDArray[np.bool_]
+    weights: Floats | None = None
+    left_out: int = 0
+    remedy: str = ""
+
+    @property
+    def split(self) -> str:
+        """What their patients are called."""
+        return "validation" if self.validation.all() else "labelled"
+
+    def counts(self) -> Block:
+        """How the scores were made, and from how many images."""
+        sizes = {
+            prefix: {
+                f"{prefix}images": int(rows.sum()),
+                f"{prefix}patients": int(np.unique(self.patients[rows]).size),
+                f"{prefix}positives": int((self.labels[rows] == 1).sum()),
+            }
+            for prefix, rows in (("validation_", self.validation), ("", np.ones_like(self.validation)))
+        }
+        how = "validation" if self.validation.all() else "cross-fitted"
+        return {"how": how, "weighted": self.weights is not None, **sizes["validation_"], **sizes[""],
+                "left_out": self.left_out}  # fmt: skip
+
+    def too_few(self, consequence: str) -> str | None:
+        """Why they are too few, with the remedy; None where they are not."""
+        reason = f"There are no labelled {self.split} images; {consequence}."
+        if self.labels.size:
+            split, weights = self.split, self.weights
+            few = metrics.too_few(self.labels, self.patients, consequence=consequence, split=split, weights=weights)
+            if few is None:
+                return None
+            reason = few
+        return f"{reason} {self.remedy}".rstrip()
+
+
+def fit_blocks(rows: ScoredRows, calibrate: str, rule: ThresholdRule | None) -> dict[str, Block]:
+    """The blocks `calibration` and `threshold` of a fitted model (`model.json`), both learned on images that did not train.
 
     The calibrator maps the logit of the score; the threshold is of the score itself, so that a decision depends on
     neither calibration nor prevalence. The rates at the threshold are of the images that chose it.
 
     Args:
-        labels, scores, patients: of the validation images; scores are 0 to 1.
         calibrate: platt, isotonic, temperature or none.
         rule: None for no threshold.
 
     Returns:
         What was fitted, or None in its place and a `reason` in words.
     """
-    counts = {
-        "validation_images": int(labels.size),
-        "validation_patients": int(np.unique(patients).size),
-        "validation_positives": int((labels == 1).sum()),
-    }
-    return {
-        "calibration": {**_fitted(labels, scores, patients, calibrate), **counts},
-        "threshold": {**_chosen(labels, scores, patients, rule), **counts},
-    }
+    counts = rows.counts()
+    return {"calibration": {**_fitted(rows, calibrate), **counts}, "threshold": {**_chosen(rows, rule), **counts}}
 
 
-def _fitted(labels: NDArray, scores: Floats, patients: NDArray, calibrate: str) -> Block:
-    empty = {"method": None, "parameters": None, "prevalence": None}
+def _fitted(rows: ScoredRows, calibrate: str) -> Block:
+    empty = {"method": None, "parameters": None, "prevalence": None, "intervals": None}
     if calibrate == "none":
         return {**empty, "reason": "--calibrate none"}
-    if not labels.size:
-        return {**empty, "reason": "There are no labelled validation images; no calibration is fitted."}
-    few = metrics.too_few(labels, patients, consequence="no calibration is fitted", split="validation")
+    few = rows.too_few("no calibration is fitted")
     if few is not None:
         return {**empty, "reason": few}
+    used = rows.labels, metrics.as_logits(rows.scores), rows.patients
     try:
-        fitted = metrics.fit_calibrator(calibrate, labels, metrics.as_logits(scores), patients)
+        fitted = metrics.fit_calibrator(calibrate, *used, weights=rows.weights)
     except UndefinedError as error:
         return {**empty, "reason": f"No calibration is fitted: {error}."}
-    share = float((labels == 1).mean())  # of images, as the calibrator saw them: `at_prevalence` starts from it
-    return {"method": fitted.kind, "parameters": fitted.parameters(), "prevalence": share, "reason": None}
+    # of images, as the calibrator saw them: `at_prevalence` starts from it
+    unit_N = np.unique(rows.patients, return_inverse=True)[1]
+    share = metrics.proportion(rows.labels == 1, unit_N, weights=rows.weights)
+    intervals = {"prevalence": list(share.ends()[1:])}
+    if calibrate == "platt":
+        intervals |= metrics.platt_intervals(fitted, *used, weights=rows.weights)
+    return {
+        "method": fitted.kind, "parameters": fitted.parameters(), "prevalence": share.value, "intervals": intervals,
+        "reason": None,
+    }  # fmt: skip
 
 
-def _chosen(labels: NDArray, scores: Floats, patients: NDArray, rule: ThresholdRule | None) -> Block:
+def _chosen(rows: ScoredRows, rule: ThresholdRule | None) -> Block:
     names = ("sensitivity", "specificity", "ppv", "npv")
     by, sensitivity = (rule.by, rule.sensitivity) if rule else ("none", None)
     empty = {"value": None, "by": by, "wanted_sensitivity": sensitivity, **dict.fromkeys(names)}
     if rule is None:
         return {**empty, "reason": "--threshold-by none"}
-    if not labels.size:
-        return {**empty, "reason": "There are no labelled validation images; no threshold is chosen."}
-    try:
-        value = choose_threshold(rule, labels, scores, patients)
-    except UndefinedError as error:
-        return {**empty, "reason": str(error)}
+    few = rows.too_few("no threshold is chosen")
+    if few is not None:
+        return {**empty, "reason": few}
+    used = rows.labels, rows.scores, rows.patients
+    value = choose_threshold(rule, *used, rows.weights, rows.split)
     # These rates are too good: they are of the images that chose the threshold.
-    blocks, _ = point_block(value, labels, scores, patients, Resampling())
+    blocks, _ = point_block(value, *used, Resampling(), rows.weights)
     return {**empty, "value": value, **{name: blocks[name] for name in names}, "reason": None}

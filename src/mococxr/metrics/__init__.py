@@ -23,6 +23,7 @@ from mococxr.metrics.calibration import (
     at_prevalence,
     calibration,
     fit_calibrator,
+    platt_intervals,
 )
 from mococxr.metrics.checks import too_few
 from mococxr.metrics.decision_curve import NetBenefit, net_benefit

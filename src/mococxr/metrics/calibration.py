@@ -93,8 +93,9 @@ def at_prevalence(probabilities: ArrayLike, was: float, now: float) -> Floats:
 
 
 def fit_calibrator(
-    kind: str, labels: ArrayLike, logits: ArrayLike, patients: ArrayLike | None = None, minimum: int = TOO_FEW
-) -> Calibrator:
+    kind: str, labels: ArrayLike, logits: ArrayLike, patients: ArrayLike | None = None, minimum: int = TOO_FEW,
+    weights: Floats | None = None,
+) -> Calibrator:  # fmt: skip
     """Fit on validation rows, which the classifier was not trained on.
 
     Args:
@@ -104,6 +105,7 @@ def fit_calibrator(
         logits: finite; `as_logits` of probabilities.
         patients: patient of each row; None where each row is a patient of its own.
         minimum: patients of each class that are needed.
+        weights: of the rows, (N,): one by the probability with which a row was chosen; None is 1 each.
 
     Raises:
         UndefinedError: too few patients of a class; or the rows define no rising map (scores that do not rise with the
@@ -116,30 +118,55 @@ def fit_calibrator(
     x = as_scores(logits)
     positive = as_labels(labels, x.size)
     ids = as_patients(patients, x.size)
-    reason = too_few(positive, ids, minimum, "no calibration is fitted", "validation")
+    reason = too_few(positive, ids, minimum, "no calibration is fitted", "validation", weights)
     if reason is not None:
         raise UndefinedError(reason)
     if kind not in KINDS:
         raise ValueError(f"no calibration named {kind!r}: {', '.join(KINDS)}")
-    return KINDS[kind](x, positive.astype(np.float64))
+    return KINDS[kind](x, positive.astype(np.float64), np.ones_like(x) if weights is None else weights)
 
 
-def _platt(x: Floats, y: Floats) -> Calibrator:
+def _platt(x: Floats, y: Floats, w: Floats) -> Calibrator:
     """Platt (1999): the positives' target is (n + 1) / (n + 2), the negatives' 1 / (n + 2)."""
-    positives, negatives = float(y.sum()), float((1 - y).sum())
-    # With 0 and 1 a separating score would have an infinite slope.
-    soft = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    intercept, slope = logistic_fit(x, soft)
+    intercept, slope = logistic_fit(x, _soft_targets(y, w), w)
     if not slope > 0:
         raise UndefinedError("the scores do not rise with the label on the validation rows")
     return Calibrator("platt", slope, intercept)
 
 
-def _temperature(x: Floats, y: Floats) -> Calibrator:
-    ones = np.ones_like(x)
+def _soft_targets(y: Floats, w: Floats) -> Floats:
+    positives, negatives = float(w @ y), float(w @ (1 - y))
+    # With 0 and 1 a separating score would have an infinite slope.
+    return np.where(y == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
+
+def platt_intervals(
+    calibrator: Calibrator, labels: ArrayLike, logits: ArrayLike, patients: ArrayLike, weights: Floats | None = None,
+    level: float = 0.95,
+) -> dict[str, list[float]]:  # fmt: skip
+    """Low and high end of `slope` and `intercept`, over the patients that fitted them: sandwich, Student's t.
+
+    Args:
+        calibrator: of the kind platt, from `fit_calibrator` with these arguments.
+
+    >>> rows = [0, 0, 1, 0, 1, 1], [-2, -1, -0.5, 0, 1, 2]
+    >>> ends = platt_intervals(fit_calibrator("platt", *rows, minimum=2), *rows, patients=range(6))
+    >>> ends["slope"][0] < 1.1 < ends["slope"][1]
+    True
+    """
+    x = as_scores(logits)
+    y, ids = as_labels(labels, x.size).astype(np.float64), as_patients(patients, x.size)
+    w = np.ones_like(x) if weights is None else weights
+    fitted = np.array([calibrator.intercept, calibrator.slope], dtype=np.float64)
+    moved_UK = moved_coefficients(np.stack([np.ones_like(x), x], axis=1), _soft_targets(y, w), fitted, numbered(ids), w)
+    few = min(count_patients(ids[y == label]) for label in (0, 1))
+    half_K = float(-stdtrit(few - 1, (1 - level) / 2)) * np.sqrt((moved_UK**2).sum(axis=0))
+    return {name: [fitted[k] - half_K[k], fitted[k] + half_K[k]] for k, name in ((1, "slope"), (0, "intercept"))}
+
+
+def _temperature(x: Floats, y: Floats, w: Floats) -> Calibrator:
     def loss_slope(slope: float) -> float:  # the derivative of the loss; it rises with the slope
-        return float(ones @ (x * (expit(slope * x) - y)))
+        return float(w @ (x * (expit(slope * x) - y)))
 
     if loss_slope(0.0) >= 0:
         raise UndefinedError("the scores do not rise with the label on the validation rows")
@@ -151,10 +178,10 @@ def _temperature(x: Floats, y: Floats) -> Calibrator:
     return Calibrator("temperature", float(brentq(loss_slope, 0.0, steepest, xtol=1e-13, rtol=1e-13)), 0.0)
 
 
-def _isotonic(x: Floats, y: Floats) -> Calibrator:
+def _isotonic(x: Floats, y: Floats, w: Floats) -> Calibrator:
     from sklearn.isotonic import IsotonicRegression
 
-    fit = IsotonicRegression(y_min=0, y_max=1, increasing=True).fit(x, y)
+    fit = IsotonicRegression(y_min=0, y_max=1, increasing=True).fit(x, y, sample_weight=w)
     inputs, outputs = (tuple(float(v) for v in knots) for knots in (fit.X_thresholds_, fit.y_thresholds_))
     if outputs[0] == outputs[-1]:  # a level map would give all images one probability
         raise UndefinedError("the scores do not rise with the label on the validation rows")

@@ -88,6 +88,16 @@ def count_patients(patients: ArrayLike) -> int:
     return int(np.unique(ids).size)
 
 
+def kish(weights: NDArray) -> float:
+    """How many equal weights these are worth, (sum w)^2 / sum w^2 (Kish 1965); 0 of none.
+
+    >>> round(kish(np.array([1.0, 1.0, 2.0])), 3)
+    2.667
+    """
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
+
+
 def check_level(level: float) -> None:
     """Refuse a level of confidence that is no share, such as 95.
 
@@ -104,6 +114,7 @@ def too_few(
     minimum: int = TOO_FEW,
     consequence: str = "no test is made of the difference",
     split: str = "test",
+    weights: Floats | None = None,
 ) -> str | None:
     """Why nothing is judged where a class has fewer than `minimum` patients; None where both have enough.
 
@@ -115,17 +126,24 @@ def too_few(
         minimum: patients needed of each class.
         consequence: the end of the sentence.
         split: which patients they are, in words.
+        weights: of the rows, (N,): patients then count for as many equal weights as theirs are worth (Kish 1965).
 
     >>> too_few([1, 0, 0], ["a", "b", "c"], minimum=2)
     'Too few to judge: 1 positive test patient, fewer than 2; no test is made of the difference.'
     """
     values, ids = np.asarray(labels), np.asarray(patients)
     # Patients, not rows: many images of one patient tell little.
-    counts = {name: count_patients(ids[values == label]) for name, label in (("positive", 1), ("negative", 0))}
+    of_class = {"positive": values == 1, "negative": values == 0}
+    if weights is None:
+        counts = {name: count_patients(ids[rows]) for name, rows in of_class.items()}
+    else:
+        worth = {name: kish(np.bincount(numbered(ids[rows]), weights[rows])) for name, rows in of_class.items()}
+        counts = {name: int(number + 1e-9) for name, number in worth.items()}  # rounding takes no patient away
     name = min(counts, key=lambda key: counts[key])
     if counts[name] >= minimum:
         return None
+    by_weight = "" if weights is None else " by weight"
     return (
-        f"Too few to judge: {counts[name]} {name} {split} patient{'' if counts[name] == 1 else 's'}, "
+        f"Too few to judge: {counts[name]} {name} {split} patient{'' if counts[name] == 1 else 's'}{by_weight}, "
         f"fewer than {minimum}; {consequence}."
     )

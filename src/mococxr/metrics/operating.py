@@ -51,8 +51,9 @@ class PredictiveValues:
 
 
 def operating_point(
-    labels: ArrayLike, scores: ArrayLike, threshold: float, patients: ArrayLike | None = None, level: float = 0.95
-) -> OperatingPoint:
+    labels: ArrayLike, scores: ArrayLike, threshold: float, patients: ArrayLike | None = None, level: float = 0.95,
+    weights: Floats | None = None,
+) -> OperatingPoint:  # fmt: skip
     """Judge a threshold that was chosen elsewhere.
 
     Shares have Wilson's interval over patients (`proportion`); that of F1 is of TP / (TP + FP + FN), of which F1 is a
@@ -66,6 +67,7 @@ def operating_point(
         threshold: of the score.
         patients: patient of each row; None where each row is a patient of its own.
         level: coverage.
+        weights: of the rows in the shares, (N,); None is 1 each. Counts are of rows.
 
     >>> point = operating_point([1, 1, 1, 0, 0], [0.9, 0.8, 0.3, 0.4, 0.1], threshold=0.5)
     >>> point.true_positives, point.false_positives, round(point.sensitivity.value, 3), point.ppv.value
@@ -77,11 +79,17 @@ def operating_point(
     called = values >= threshold  # at the threshold is positive, everywhere in this package
     right, either = positive == called, positive | called
     rows_of = {"sensitivity": positive, "specificity": ~positive, "ppv": called, "npv": ~called, "f1": either}
-    shares = {name: _share(name, right[rows], unit_N[rows], level) for name, rows in rows_of.items()}
-    shares["accuracy"] = _share("accuracy", right, unit_N, level)
+    rows_of["accuracy"] = np.ones_like(right)
+
+    def weights_of(rows: NDArray[np.bool_]) -> Floats | None:
+        return None if weights is None else weights[rows]
+
+    shares = {name: _share(name, right[rows], unit_N[rows], level, weights_of(rows)) for name, rows in rows_of.items()}
     sensitivity, specificity = shares["sensitivity"].ends(), shares["specificity"].ends()
     size = int(unit_N.max()) + 1
-    correlation = correlation_over(*(share_moved(right[rows], unit_N[rows], size) for rows in (positive, ~positive)))
+    correlation = correlation_over(
+        *(share_moved(right[rows], unit_N[rows], size, weights_of(rows)) for rows in (positive, ~positive))
+    )
     # J = sensitivity - (1 - specificity): the complement turns the sign.
     low, high = difference_ends(sensitivity, _complement(specificity), -correlation)
     shares["youden"] = Estimate(sensitivity[0] + specificity[0] - 1, low, high, "Newcombe")
@@ -92,11 +100,13 @@ def operating_point(
     return OperatingPoint(float(threshold), level, tp, fp, tn, fn, **shares)
 
 
-def _share(name: str, hits: NDArray[np.bool_], unit_N: NDArray[np.intp], level: float) -> Estimate:
+def _share(
+    name: str, hits: NDArray[np.bool_], unit_N: NDArray[np.intp], level: float, weights: Floats | None
+) -> Estimate:
     if not hits.size:
         reasons = {"ppv": "no row is called positive", "npv": "no row is called negative"}
         return Estimate(None, reason=reasons.get(name, "there are no such rows"))
-    estimate = proportion(hits, unit_N, level)
+    estimate = proportion(hits, unit_N, level, weights)
     if name != "f1":
         return estimate
     # F1 rises with the share, so that its ends are those of the share.
@@ -115,7 +125,9 @@ def _likelihood_ratio(of_positive: Limits, of_negative: Limits, correlation: flo
     return Estimate(value, low, high, "from sensitivity and specificity")
 
 
-def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, sensitivity: float) -> float:
+def threshold_for_sensitivity(
+    labels: ArrayLike, scores: ArrayLike, sensitivity: float, weights: Floats | None = None
+) -> float:
     """The highest threshold at or above which the share `sensitivity` of the positives lies.
 
     It lies halfway between two scores, so that no rounding moves a row across. Choose it on validation
@@ -125,18 +137,19 @@ def threshold_for_sensitivity(labels: ArrayLike, scores: ArrayLike, sensitivity:
         labels: 1 or 0, both present, shape (N,).
         scores: shape (N,).
         sensitivity: above 0 and up to 1.
+        weights: of the rows, (N,); None is 1 each.
 
     >>> threshold_for_sensitivity([1, 1, 0, 0], [0.75, 0.5, 0.25, 0.0], sensitivity=1.0)
     0.375
     """
     if not 0 < sensitivity <= 1:
         raise ValueError(f"the sensitivity must lie above 0 and not above 1, not {sensitivity}")
-    thresholds, reached, _ = _curve(labels, scores)
+    thresholds, reached, _ = _curve(labels, scores, weights)
     # The tolerance: 9 / 10 must reach 0.9 whatever the last bit.
     return float(thresholds[np.argmax(reached >= sensitivity - 1e-12)])
 
 
-def threshold_by_youden(labels: ArrayLike, scores: ArrayLike) -> float:
+def threshold_by_youden(labels: ArrayLike, scores: ArrayLike, weights: Floats | None = None) -> float:
     """The threshold at which sensitivity + specificity is greatest; the highest such where several are.
 
     Arguments as `threshold_for_sensitivity`.
@@ -144,13 +157,13 @@ def threshold_by_youden(labels: ArrayLike, scores: ArrayLike) -> float:
     >>> threshold_by_youden([1, 1, 0, 0], [0.75, 0.5, 0.25, 0.0])
     0.375
     """
-    thresholds, sensitivity, specificity = _curve(labels, scores)
+    thresholds, sensitivity, specificity = _curve(labels, scores, weights)
     joint = sensitivity + specificity
     # The first is the highest; equal sums may differ in the last bit.
     return float(thresholds[np.argmax(joint >= joint.max() - 1e-12)])
 
 
-def _curve(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
+def _curve(labels: ArrayLike, scores: ArrayLike, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
     """Thresholds just below every score, falling, with sensitivity and specificity at them.
 
     Each lies halfway to the next lower score; the last is the lowest score.
@@ -158,8 +171,9 @@ def _curve(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats
     values = as_scores(scores)
     positive = as_labels(labels, values.size)
     falling, order = np.unique(-values, return_inverse=True)
-    hits = np.cumsum(np.bincount(order, weights=positive))
-    false_alarms = np.cumsum(np.bincount(order, weights=~positive))
+    rows = 1.0 if weights is None else weights
+    hits = np.cumsum(np.bincount(order, weights=positive * rows))
+    false_alarms = np.cumsum(np.bincount(order, weights=~positive * rows))
     scores_down = -falling
     halfway = (scores_down[:-1] + scores_down[1:]) / 2
     # Neighbours among the floats have no middle: there the threshold is the score itself.

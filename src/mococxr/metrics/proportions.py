@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtrit
 
 from mococxr.errors import UndefinedError
-from mococxr.metrics.checks import check_level
+from mococxr.metrics.checks import check_level, kish
 from mococxr.metrics.intervals import Estimate
 
 Ends = Callable[[float], tuple[float, float]]
@@ -85,36 +85,45 @@ class Share:
         return _wilson(self.value, rows, z)
 
 
-def share_of(hits: ArrayLike, patients: ArrayLike) -> Share:
+def share_of(hits: ArrayLike, patients: ArrayLike, weights: NDArray | None = None) -> Share:
     """A share of rows and how many independent rows it counts for; arguments and errors as `proportion`."""
     hit_N, unit_N = np.asarray(hits, dtype=bool), np.asarray(patients, dtype=np.intp)
-    rows_U = np.bincount(unit_N)
-    return share_of_counts(np.bincount(unit_N[hit_N], minlength=rows_U.size), rows_U)
+    rows_U = np.bincount(unit_N, weights)
+    of_hits = None if weights is None else weights[hit_N]
+    hits_U = np.bincount(unit_N[hit_N], of_hits, minlength=rows_U.size)
+    return share_of_counts(hits_U, rows_U, None if weights is None else kish(rows_U))
 
 
-def share_of_counts(hits_U: NDArray, rows_U: NDArray) -> Share:
-    """The same from the hits and the rows of each patient (U,); one without rows is none."""
+def share_of_counts(hits_U: NDArray, rows_U: NDArray, worth: float | None = None) -> Share:
+    """The same from the hits and the rows of each patient (U,); one without rows is none.
+
+    Args:
+        worth: how many equal weights they are worth, where `hits_U` and `rows_U` are sums of weights.
+    """
     size, count = float(rows_U.sum()), int(np.count_nonzero(rows_U))
     if not size:
         raise UndefinedError("the proportion of zero rows is undefined")
     share = float(hits_U.sum() / size)
-    if count == size:  # one row a patient: the rows are independent as they are
+    if count == size and worth is None:  # one row a patient: the rows are independent as they are
         return Share(share, float(count), None, "Wilson")
-    method = "Wilson over patients"
+    method = "Wilson over patients" if worth is None else "Wilson over patients, weighted"
     variance = count / max(1, count - 1) * float(((hits_U - share * rows_U) ** 2).sum()) / size**2
     if 0 < share < 1 and variance > 0 and count > 1:
         # Rows of a patient never count for more than there are.
-        return Share(share, min(size, share * (1 - share) / variance), count - 1, method)
-    return Share(share, float(count), None, method)  # no spread to be seen: each patient counts once
+        return Share(share, min(worth or size, share * (1 - share) / variance), count - 1, method)
+    return Share(share, worth or float(count), None, method)  # no spread to be seen: each patient counts once
 
 
-def share_moved(hits: ArrayLike, patients: NDArray[np.intp], size: int = 0) -> NDArray[np.float64]:
+def share_moved(
+    hits: ArrayLike, patients: NDArray[np.intp], size: int = 0, weights: NDArray | None = None
+) -> NDArray[np.float64]:
     """What each of `size` patients moves a share of rows by (U,), but for the factor of all rows."""
     hit_N = np.asarray(hits, dtype=np.float64)
-    return np.asarray(np.bincount(patients, weights=hit_N - hit_N.mean(), minlength=size), dtype=np.float64)
+    moved_N = hit_N - hit_N.mean() if weights is None else weights * (hit_N - np.average(hit_N, weights=weights))
+    return np.asarray(np.bincount(patients, weights=moved_N, minlength=size), dtype=np.float64)
 
 
-def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Estimate:
+def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95, weights: NDArray | None = None) -> Estimate:
     """A share of rows with Wilson's interval over patients.
 
     Where patients have several rows, the share counts for as many independent rows as have its variance over patients
@@ -124,6 +133,8 @@ def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Est
         hits: 1 or 0, shape (N,).
         patients: patient of each row, numbered from 0.
         level: coverage.
+        weights: of the rows, for rows that were chosen with known probabilities; their variance is that of a ratio of sums
+            over patients, and they count for no more than `kish` says.
 
     Raises:
         UndefinedError: no rows.
@@ -133,7 +144,7 @@ def proportion(hits: ArrayLike, patients: ArrayLike, level: float = 0.95) -> Est
     (0.149, 0.993)
     """
     check_level(level)
-    share = share_of(hits, patients)
+    share = share_of(hits, patients, weights)
     return Estimate(share.value, *share.ends((1 - level) / 2), share.method)
 
 

@@ -103,6 +103,18 @@ def current(events: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([stands, gone])
 
 
+def first_choice(events: pl.DataFrame) -> pl.DataFrame:
+    """`path, target, chosen_by, probability, taken` of the first label of each image and finding since all was taken back.
+
+    Later readers see an image because it was chosen before, so that the first event alone says how it was.
+    `taken` is null where never all was taken back.
+    """
+    labels = events.join(_taken_back(events), on=CELL, how="left")
+    labels = labels.filter(pl.col("value").is_not_null() & (pl.col("event") > pl.col("taken").fill_null(0)))
+    first = labels.sort("event").unique(CELL, keep="first")
+    return first.select(*CELL, "chosen_by", "probability", "taken")
+
+
 def _taken_back(events: pl.DataFrame) -> pl.DataFrame:
     """`path, target, taken`: the last event by which what all readers said was taken back."""
     for_all = events.filter(pl.col("value").is_null() & pl.col("reader").is_null())

@@ -188,6 +188,19 @@ class Store:
         gone = self._standing.filter((pl.col("target") == name) & pl.col("value").is_null())
         return self.index["path"].is_in(gone["path"].implode())
 
+    def chosen(self, name: str) -> pl.DataFrame:
+        """`chosen_by, probability` of each row: how an image was chosen to be labelled; null for labels of `prepare`.
+
+        Args:
+            name: of the label; null throughout for any other column.
+        """
+        known = [name] if name in self.manifest["labels"] else []
+        rows = self._rows(lambda file: pl.read_parquet(file, columns=["path", *known]))
+        first = label_history.first_choice(self.history).filter(pl.col("target") == name)
+        both = rows.join(first, on="path", how="left", maintain_order="left")
+        brought = pl.col(name).is_not_null() & pl.col("taken").is_null() if known else pl.lit(False)
+        return both.select(pl.when(~brought).then(pl.col(column)) for column in ("chosen_by", "probability"))
+
     @property
     def source(self) -> str:
         """What the patients' names belong to: stores of one source share patients."""
