@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,14 +83,17 @@ def pool(out: Path) -> Path:
     return store
 
 
-def pretrain(out: Path, stores: Iterable[Path], label: str, seed: int) -> None:
+def pretrain(
+    out: Path, stores: Iterable[Path], label: str, seed: int, phases: Mapping[str, list[str]] = PHASES
+) -> Path:
     """Pretrain on the training images of several stores, phase by phase, or go on where an earlier run stopped."""
     init: dict[str, str] = {}
-    for name, sizes in PHASES.items():
+    for name, sizes in phases.items():
         run = out / f"{name}-{label}"
         if not (run / "run.json").is_file():
             mococxr.pretrain(list(stores), out=run, seed=seed, resume=run.exists(), sizes=sizes, **init)
         init = {"init": str(run)}
+    return run
 
 
 def draw_subsets(folder: Path, store: Path, target: str, where: tuple[str, ...], counts: dict[float, int]) -> int:

@@ -34,7 +34,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 def transfer(out: Path, stores: dict[str, Path], way: str, split: int) -> Path:
     """Pretrain on one set and study the other; the folder of the study."""
     source, target = WAYS[way]
-    run = pretrain(out, [stores[source]], f"transfer{split}-{source}", split, sizes=SIZES)
+    run = pretrain(out, [stores[source]], f"{split}-{source}", split, {"transfer": SIZES})
     folder = out / f"transfer{split}-{way}"
     if not (folder / "report.html").is_file():
         arm = f"moco={quoted(run)}@{SIZE}"
