@@ -90,6 +90,26 @@ def test_what_is_in_doubt_of_an_image_is_counted(store, tmp_path, capsys):
     assert f"2 images: {REMARKS[NARROW]}." in " ".join(capsys.readouterr().err.split())
 
 
+def test_labels_and_splits_stand_beside_the_scores_of_a_store(store, tmp_path):
+    model = fit(store, tmp_path / "model", target="Rare", where=["sex=F"])
+    line = {"model": model, "device": "cpu", "out": tmp_path / "s.csv"}
+    every = predict(model, [store.path], tmp_path / "every.csv")
+    for split in ("train", "val", "test", "all"):
+        run("predict", {**line, "images": [store.path], "split": split})
+        found = pl.read_csv(tmp_path / "s.csv")
+        assert found.columns == [*COLUMNS, "label", "split"]
+        joined = store.index.join(store.splits, on="patient", maintain_order="left")
+        wanted = joined if split == "all" else joined.filter(split=split)
+        known = (wanted["sex"] == "F") & wanted["Rare"].is_in([0, 1]).fill_null(False)
+        assert found["label"].to_list() == [r if k else None for r, k in zip(wanted["Rare"], known, strict=True)]
+        assert found["split"].to_list() == wanted["split"].to_list()
+        alike = every.join(found, on="path", maintain_order="right")
+        assert np.allclose(alike["score"], alike["score_right"], rtol=0, atol=1e-7)
+        assert alike["path"].to_list() == wanted["path"].to_list()
+    with pytest.raises(InputError, match="no store"):
+        run("predict", {**line, "images": [store.path.parent / "images"], "split": "test"})
+
+
 def test_pseudonyms_of_scores_are_resolved_by_the_table_beside_the_key(store, tmp_path, capsys):
     model, images, rng = fit(store, tmp_path / "model"), tmp_path / "images", np.random.default_rng(0)
     for i in range(2):

@@ -549,6 +549,7 @@ def predict(
     out: str | PathLike[str],
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    split: Literal["train", "val", "test", "all"] | None = None,
     prevalence: float | None = None,
     key: str | PathLike[str] | None = None,
 ) -> Path:
@@ -560,6 +561,8 @@ def predict(
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
         out: CSV table to write.
+        split: Of a store the images of this split (all: of every split), with columns label and split.
+            [default: every image, without these columns]
         prevalence: Prevalence to adjust calibrated probabilities to. [above 0 and below 1; default: that of
             the validation images]
         key: Key of `prepare`, to write image, patient and study as pseudonyms. [default: names as they are]

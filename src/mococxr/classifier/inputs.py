@@ -48,6 +48,8 @@ class Image:
         row: of the store.
         real: the image under its real names, where it has pseudonyms made here.
         remarks: of its file, once it is read; see `images.Decoded`.
+        label: 1 or 0 in a store whose labels were asked for; None where unknown.
+        split: of its patient there.
     """
 
     path: str
@@ -58,6 +60,8 @@ class Image:
     row: int = 0
     real: Image | None = None
     remarks: tuple[str, ...] = ()
+    label: int | None = None
+    split: str | None = None
 
     def read(self, reading: Reading, key: Key | None) -> tuple[NDArray[np.uint8], Image]:
         """Its pixels (H, W) uint8, and the image as it is to be named: under a key by pseudonyms.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, t
 from mococxr.errors import ImageError, InputError, Shown
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
+from mococxr.heads.targets import read_target
 from mococxr.images import SUFFIXES, remarked
 from mococxr.privacy import LOOKUP, Key, redacted_errors
 from mococxr.settings import PredictSettings
@@ -24,6 +26,8 @@ from mococxr.settings import PredictSettings
 BLOCK = 256
 """Images that are encoded together."""
 SCHEMA = {"path": pl.String, "patient": pl.String, "study": pl.String, **SCORES}
+LABELS = {"label": pl.Int8, "split": pl.String}
+"""Further columns with `--split`."""
 
 
 def run_predict(settings: PredictSettings) -> Path:
@@ -31,8 +35,8 @@ def run_predict(settings: PredictSettings) -> Path:
 
     `score` is the classifier's own probability, `calibrated` the calibrated one, at `--prevalence` if that is given;
     `decision` is 1 where the score reaches the model's threshold, else 0. What the model has no calibration or
-    threshold for is blank. Images that cannot be read are listed in `<out>.quarantine.csv`; their number is the last
-    thing said.
+    threshold for is blank. With `--split` the columns of `LABELS` follow. Images that cannot be read are listed in
+    `<out>.quarantine.csv`; their number is the last thing said.
 
     Raises:
         InputError: no model, no image, none that can be read, nothing there by a name given, or a prevalence that cannot
@@ -50,7 +54,7 @@ def run_predict(settings: PredictSettings) -> Path:
     # names of files may be patients' names: messages withhold them
     private = key is not None or any(holds_patients(Path(path)) for path in settings.images)
     with redacted_errors() if private else nullcontext():
-        images = _images(settings, key, private)
+        images = _images(settings, model, key, private)
         good, scores, bad = _scored(model, images, settings, key)
         if not good:
             raise InputError(
@@ -64,7 +68,8 @@ def run_predict(settings: PredictSettings) -> Path:
         _keep(key, [*good, *(image for image, _ in bad)])
     out = Path(settings.out)
     lost = [{"path": image.path, "reason": str(error)} for image, error in bad]
-    write_csv(out, _table(model, good, scores, settings.prevalence))
+    table = _table(model, good, scores, settings.prevalence)
+    write_csv(out, table if settings.split else table.drop(LABELS))
     quarantine = out.with_name(f"{out.name}.quarantine.csv")
     quarantine.unlink(missing_ok=True)  # where all could be read, a list left by an earlier run goes
     if lost:
@@ -80,7 +85,7 @@ def run_predict(settings: PredictSettings) -> Path:
     return out
 
 
-def _images(settings: PredictSettings, key: Key | None, private: bool) -> list[Image]:
+def _images(settings: PredictSettings, model: Model, key: Key | None, private: bool) -> list[Image]:
     """The images by all the names; what was passed by is said, where names are private without them.
 
     Raises:
@@ -90,6 +95,8 @@ def _images(settings: PredictSettings, key: Key | None, private: bool) -> list[I
     notes: list[Shown] = []
     for path in settings.images:
         more, passed_by = images_of(Path(path), key)
+        if settings.split:
+            more = _in_split(more, settings.split, Path(path), model)
         images, notes = images + more, [*notes, *passed_by]
     if not images:
         raise InputError(
@@ -103,6 +110,32 @@ def _images(settings: PredictSettings, key: Key | None, private: bool) -> list[I
     return images
 
 
+def _in_split(images: list[Image], split: str, path: Path, model: Model) -> list[Image]:
+    """The images of a split of a store, with their labels as the model's target reads them.
+
+    Raises:
+        InputError: they are of no store, the store has no such label, or none of them is in that split.
+    """
+    store = images[0].store if images else None
+    if store is None:
+        raise InputError(
+            "--split {split}: {path} is no store.", "Name a store, or leave --split out.",
+            split=Shown(split), path=Shown(path),
+        )  # fmt: skip
+    how = model.record["settings"]
+    target = read_target(
+        store, model.record["target"], where=how["where"], uncertain=how["uncertain"], blank=how["blank"]
+    )
+    labels = [label if label in (0, 1) else None for label in target.labels.tolist()]
+    splits = store.columns("patient").join(store.splits, on="patient", how="left", maintain_order="left")["split"]
+    kept = [image for image in images if split in ("all", splits[image.row])]
+    if not kept:
+        raise InputError(
+            "{path} has no image in its split {split}.", "Take another --split.", path=Shown(path), split=Shown(split)
+        )
+    return [replace(image, label=labels[image.row], split=splits[image.row]) for image in kept]
+
+
 def _table(model: Model, images: list[Image], scores: list[float], prevalence: float | None) -> pl.DataFrame:
     """The table that is written."""
     columns = {
@@ -110,8 +143,10 @@ def _table(model: Model, images: list[Image], scores: list[float], prevalence: f
         "patient": [image.patient for image in images],
         "study": [image.study for image in images],
         **model.columns(np.array(scores), prevalence),
+        "label": [image.label for image in images],
+        "split": [image.split for image in images],
     }
-    return pl.DataFrame(columns, schema=SCHEMA)
+    return pl.DataFrame(columns, schema=SCHEMA | LABELS)
 
 
 def _blanks(model: Model) -> list[str]:

@@ -139,6 +139,11 @@ class PredictSettings(OnDevice, WithJobs):
         "Image files, folders of images, lists of images (a table or TXT), or a store.", positional=True, table=True
     )
     out: Path = setting("CSV table to write.")
+    split: Literal["train", "val", "test", "all"] | None = _images(
+        "Of a store the images of this split (all: of every split), with columns label and split.",
+        None,
+        shown="every image, without these columns",
+    )
     prevalence: float | None = _operating_point(
         "Prevalence to adjust calibrated probabilities to.",
         None,
