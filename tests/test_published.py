@@ -18,8 +18,10 @@ import pytest
 from mococxr.commands import run
 from mococxr.encoders import LITE0, EncoderSource, EncoderSpec, load_encoder, published, resolve_encoder, trained_on
 from mococxr.errors import InputError
+from mococxr.exporting.card import starting_licence
 from mococxr.files import read_json, write_json
 from mococxr.pretraining.run_folder import pretrained_before
+from mococxr.reproduction.runner import _copy_seen as copy_seen
 from mococxr.store import Store
 from mococxr.studies import baseline
 from small_run import tiny_run
@@ -232,3 +234,15 @@ def test_the_published_weights_give_the_features_that_their_run_gave() -> None:
     features = script.answers(encoder, encoder.size)
     assert script.apart(np.load(folder / "proof.npy"), features) < script.TOLERANCE
     assert sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) <= script.MOST
+
+
+@pytest.mark.parametrize("record", [{"kind": LITE0, "init": "imagenet"}, {"init": LITE0}])
+def test_cards_of_what_was_made_from_them_name_whose_images_they_learned_from(record: dict[str, str]) -> None:
+    stated = starting_licence(record, "tf_efficientnet_lite0")
+    assert "NIH Clinical Center" in stated
+    assert "CC BY 4.0" in stated
+
+
+def test_a_reproduction_that_starts_from_them_hands_on_what_they_saw(wider: str, tmp_path: Path) -> None:
+    copy_seen(tmp_path, LITE0)
+    assert wider in set(pl.read_parquet(tmp_path / "images.parquet")["sha256"])
