@@ -158,7 +158,7 @@ def test_an_answer_that_is_none_writes_nothing(store: Path, wrong: dict[str, Any
     assert not (store / "labels.parquet").exists()
 
 
-@pytest.mark.parametrize("name", ["", " ", "x" * 61, "a\x00b", None, 3])
+@pytest.mark.parametrize("name", ["", " ", "resolved", "x" * 61, "a\x00b", None, 3])
 def test_a_session_has_a_name_before_it_answers(store: Path, name: Any) -> None:
     client = browser(served(store, reader="A"), None)
     assert client.get("/work").json() == {"reader": None, "proposed": "A", "readers": []}

@@ -241,6 +241,7 @@ RELIED_ON = {
     "reproduce": "fraction init size batch queue epochs out", "demo": "epochs out", "views": "size out",
     "next": "target count by split out",
     "label": "table label reader chosen_by as_of", "retract": "table label reader",
+    "agreement": "store target resolve out",
     "annotate": "store target next reader source key port browser",
     "report": "study", "import": "size out", "export": "arm out",
 }  # fmt: skip
@@ -283,7 +284,7 @@ def test_help_and_import_load_nothing_heavy() -> None:
 
 
 def test_torch_is_loaded_only_by_commands_that_need_it() -> None:
-    without = ["demo", "prepare", "inspect", "views", "label", "retract", "annotate", "report", "evaluate"]
+    without = ["demo", "prepare", "inspect", "views", "label", "retract", "annotate", "agreement", "report", "evaluate"]
     entries = ", ".join(sorted({commands.ENTRIES[name].split(":")[0] for name in without}))
     assert not loaded_by(f"import {entries}") & {"torch", "timm", "accelerate"}
 

@@ -38,6 +38,7 @@ next_images = _function("next")
 label = _function("label")
 retract = _function("retract")
 annotate = _function("annotate")
+agreement = _function("agreement")
 embed = _function("embed")
 fit = _function("fit")
 predict = _function("predict")
@@ -216,6 +217,7 @@ __all__ = [
     "Store",
     "UndefinedError",
     "__version__",
+    "agreement",
     "annotate",
     "demo",
     "embed",

@@ -414,6 +414,26 @@ def annotate(
         browser: Open the page in this machine's browser. [default: on]
     """
 
+def agreement(
+    store: str | PathLike[str],
+    *,
+    target: str | Sequence[str],
+    seed: int = 0,
+    resolve: str = "uncertain",
+    out: str | PathLike[str] | None = None,
+) -> Store:
+    """How far readers agree who labelled the same images (kappa), where they do not, and which label stands
+        then.
+
+    Args:
+        store: A store made by `prepare`.
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
+        target: Finding to compare (repeatable).
+        resolve: Label of an image on which readers disagree: uncertain, majority (else uncertain), or a
+            reader's name; none changes nothing. [default: uncertain]
+        out: CSV file for all disagreements, one image per row. [default: none]
+    """
+
 def embed(
     store: str | PathLike[str],
     *,

@@ -31,6 +31,7 @@ ENTRIES = {
     "label": "mococxr.labelling.label:run_label",
     "retract": "mococxr.labelling.label:run_retract",
     "annotate": "mococxr.annotation.annotate:run",
+    "agreement": "mococxr.labelling.agreement:run",
     "embed": "mococxr.classifier.fit:run_embed",
     "fit": "mococxr.classifier.fit:run_fit",
     "predict": "mococxr.classifier.predict:run_predict",
@@ -154,7 +155,7 @@ def _words(value: Any) -> list[str]:
 
 
 RETURNS = {
-    "prepare": "Store", "label": "Store", "retract": "Store", "annotate": "Store", "inspect": "Audit",
+    "prepare": "Store", "label": "Store", "retract": "Store", "annotate": "Store", "agreement": "Store", "inspect": "Audit",
     "evaluate": "dict[str, Any]", "report": "None",
 }  # fmt: skip
 """Command -> what its Python function returns; all others return the `Path` of what they made."""

@@ -10,6 +10,7 @@ from mococxr.annotation.pictures import Pictures
 from mococxr.annotation.worklist import AHEAD, LONGEST, Worklist
 from mococxr.errors import InputError
 from mococxr.store import Store
+from mococxr.store.label_history import RESOLVED
 
 SMALLEST_SIDE, NARROWEST, FARTHEST = 64, 1e-4, 10.0
 """Of an image that is asked for: its side, px; the width of its window and where that may lie, in shares of all levels."""
@@ -121,7 +122,7 @@ def checked_reader(name: Any) -> str:
         InputError: it is none: blank, too long, or with signs that no screen shows.
     """
     text = " ".join(name.split()) if isinstance(name, str) else ""
-    if not text or len(text) > LONGEST["reader"] or not text.isprintable():
+    if text in ("", RESOLVED) or len(text) > LONGEST["reader"] or not text.isprintable():
         raise InputError("That is no name for a reader.", f"Write 1 to {LONGEST['reader']} letters or digits.")
     return text
 

@@ -16,7 +16,7 @@ import polars as pl
 from mococxr.errors import InputError
 from mococxr.labelling.label import enter
 from mococxr.store import Store
-from mococxr.store.label_history import EVENTS, standing
+from mococxr.store.label_history import EVENTS, RESOLVED, standing
 
 AHEAD = 4
 """Images that are promised to a reader: the one shown, and those that the page loads meanwhile."""
@@ -78,7 +78,7 @@ class Worklist:
         numbers = {item.path: number for number, item in self.items.items()}
         with self._lock:  # an answer that comes meanwhile would be forgotten
             events = standing(Store.open(self.store).history).filter(
-                pl.col("reader").is_not_null()
+                (pl.col("reader") != RESOLVED)
                 & pl.col("target").is_in(self.targets)
                 & pl.col("path").is_in(list(numbers))
             )

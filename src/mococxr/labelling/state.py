@@ -19,7 +19,7 @@ def describe(store: Store, findings: Sequence[str]) -> str:
         [f"{value:,}" if isinstance(value, int) else value for value in row]
         for row in counts(store, findings).iter_rows()
     ]
-    return "\n".join([_aligned([HEADS, *rows]), *_readers(store), _last(store)])
+    return "\n".join([aligned([HEADS, *rows]), *_readers(store), _last(store)])
 
 
 def counts(store: Store, findings: Sequence[str]) -> pl.DataFrame:
@@ -46,7 +46,8 @@ def _last(store: Store) -> str:
     return f"Label events: {store.label_events:,}, the last entered {store.history['entered'][-1]}."
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as a table; the first two columns stand to the left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(

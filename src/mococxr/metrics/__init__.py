@@ -6,6 +6,7 @@ Opens no file and prints nothing. Wrong shapes and values are a `ValueError`; a 
 define is an `UndefinedError` with the reason, or a counted NaN replicate.
 """
 
+from mococxr.metrics.agreement import kappa
 from mococxr.metrics.auroc import auroc_interval, delong_interval
 from mococxr.metrics.auroc_difference import (
     DeLong,

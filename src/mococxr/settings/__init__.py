@@ -13,7 +13,7 @@ from mococxr.settings.classifiers import (
     TrainingSettings,
 )
 from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml, typed
-from mococxr.settings.labelling import AnnotateSettings, LabelSettings, NextSettings, RetractSettings
+from mococxr.settings.labelling import AgreementSettings, AnnotateSettings, LabelSettings, NextSettings, RetractSettings
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
@@ -28,6 +28,7 @@ COMMANDS: dict[str, type] = {
     "label": LabelSettings,
     "retract": RetractSettings,
     "annotate": AnnotateSettings,
+    "agreement": AgreementSettings,
     "embed": EmbedSettings,
     "fit": FitSettings,
     "predict": PredictSettings,
@@ -45,6 +46,7 @@ __all__ = [
     "COMMANDS",
     "PRESETS",
     "QUEUES",
+    "AgreementSettings",
     "AnnotateSettings",
     "DemoSettings",
     "EmbedSettings",

@@ -1,4 +1,4 @@
-"""Settings of `next`, `label`, `retract` and `annotate`: labels of a store that grow."""
+"""Settings of `next`, `label`, `retract`, `annotate` and `agreement`: labels of a store that grow."""
 
 from __future__ import annotations
 
@@ -106,3 +106,17 @@ class AnnotateSettings(Seeded):
     )
     port: int = _page("Port of 127.0.0.1; 0 takes a free one.", 0, low=0, high=65535)
     browser: bool = _page("Open the page in this machine's browser.", True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementSettings(Seeded):
+    """How far readers agree who labelled the same images (kappa), where they do not, and which label stands then."""
+
+    store: Path = setting(STORE, positional=True)
+    target: tuple[str, ...] = _labels("Finding to compare (repeatable).")
+    resolve: str = _labels(
+        "Label of an image on which readers disagree: uncertain, majority (else uncertain), or a reader's name; "
+        "none changes nothing.",
+        "uncertain",
+    )
+    out: Path | None = _output("CSV file for all disagreements, one image per row.", None)

@@ -23,6 +23,8 @@ EVENTS = {
 """Columns of the history: number from 1; when it was entered (UTC); image; finding; 1, 0, -1, or null where a label is
 taken back; whose label it is (null: nobody's in particular, and of a label taken back everybody's); when the image was
 read, by which rule it was chosen and with which probability, as far as known."""
+RESOLVED = "resolved"
+"""Whose labels are those that a rule made of what several readers said."""
 CELL = ["path", "target"]
 """What has one label: an image and a finding."""
 
