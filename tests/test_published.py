@@ -210,7 +210,7 @@ def test_the_card_says_data_recipe_licence_and_the_figures_of_a_study(runs, make
     ("change", "words"),
     [
         ({"init": "xrv:densenet121-res224-nih"}, "started from xrv:"),
-        ({"pretrained_on": {"splits": "train", "stores": [{"source": "pool"}]}}, "pretrained on pool"),
+        ({"pretrained_on": {"splits": "train", "stores": [{"source": "pool"}]}}, "saw images of 'pool'"),
         ({"pretrained_on": {"splits": "train+test", "stores": []}}, "validation or test patients"),
     ],
 )

@@ -71,7 +71,7 @@ def runs_of(run: Path) -> list[Path]:
     others = sorted({store["source"] for store in seen["stores"]} - set(SOURCES))
     if others or seen["splits"] != "train":
         raise InputError(
-            f"{run} was pretrained on {', '.join(others) or 'validation or test patients'}: not to be published.",
+            f"{run} saw images of {' and '.join(map(repr, others)) or 'validation or test patients'}: not to be published.",
             f"Pretrain on the training patients of {' and '.join(SOURCES)} alone.",
         )
     if record["init"] == START:
