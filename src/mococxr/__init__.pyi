@@ -395,6 +395,7 @@ def annotate(
     source: str | PathLike[str] | None = None,
     key: str | PathLike[str] | None = None,
     port: int = 0,
+    tasks: str | PathLike[str] | None = None,
     browser: bool = True,
 ) -> Store:
     """Label images on a page in the browser, served to this machine alone; each answer goes into the store's
@@ -411,6 +412,8 @@ def annotate(
             are. [default: where `prepare` read them]
         key: Key of the store's pseudonyms, beside whose table the files are looked up. [default: STORE.key]
         port: Port of 127.0.0.1; 0 takes a free one. [between 0 and 65535; default: 0]
+        tasks: JSON file to write the list into as tasks for Label Studio, images inside; no page is served.
+            [default: none]
         browser: Open the page in this machine's browser. [default: on]
     """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mococxr import console, files
 from mococxr.annotation.desk import Desk, checked_reader
+from mococxr.annotation.label_studio import write_tasks
 from mococxr.annotation.pictures import Pictures
 from mococxr.annotation.worklist import Worklist, items_of, unlabelled
 from mococxr.errors import InputError
@@ -23,7 +24,7 @@ HOST = "127.0.0.1"
 
 
 def run(settings: AnnotateSettings) -> Store:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C, or write its list as tasks for another tool.
 
     Returns:
         The store with the labels that it then has.
@@ -32,6 +33,9 @@ def run(settings: AnnotateSettings) -> Store:
         InputError: bad settings, a bad list, a port in use, or another server of this store; nothing was written.
     """
     desk = _desk(settings)
+    if settings.tasks is not None:
+        write_tasks(list(desk.worklist.items.values()), desk.pictures, settings.target, settings.tasks)
+        return desk.pictures.store
     busy = InputError(f"A page of {settings.store} is served already.", "Join it there, under another name.")
     before = Store.open(settings.store).label_events
     with files.lock(settings.store / LOCK, busy), _listening(settings.port) as listener:

@@ -10,6 +10,7 @@ import polars as pl
 from mococxr import console, tables
 from mococxr.datasets.dataset import RESERVED
 from mococxr.errors import InputError, Shown, message
+from mococxr.labelling.label_studio import read_tasks
 from mococxr.settings import nearest
 from mococxr.store import Store
 from mococxr.store.label_history import CELL, EVENTS, utc
@@ -19,8 +20,8 @@ NAMES = {
     "path": ("path", "image", "file", "filename"),
     "target": ("target", "finding"),
     "value": ("value",),
-    "reader": ("reader",),
-    "date": ("date",),
+    "reader": ("reader", "annotator"),
+    "date": ("date", "updated_at"),
     "chosen_by": ("chosen_by",),
     "probability": ("probability",),
     "note": ("note",),
@@ -95,7 +96,7 @@ def read_list(path: Path, store: Store) -> pl.DataFrame:
 
 def _read(path: Path) -> tuple[Table, dict[str, str]]:
     """A table, and which of its columns is what; it has paths."""
-    table = read_table(path)
+    table = read_tasks(path) or read_table(path)
     columns = first_names(table.frame.columns, NAMES)
     if "path" not in columns:
         raise InputError(

@@ -105,6 +105,9 @@ class AnnotateSettings(Seeded):
         shown="STORE.key",
     )
     port: int = _page("Port of 127.0.0.1; 0 takes a free one.", 0, low=0, high=65535)
+    tasks: Path | None = _output(
+        "JSON file to write the list into as tasks for Label Studio, images inside; no page is served.", None
+    )
     browser: bool = _page("Open the page in this machine's browser.", True)
 
 
