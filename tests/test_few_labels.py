@@ -17,7 +17,7 @@ import mococxr
 from mococxr import metrics
 from mococxr.classifier.operating_point import choose_judged
 from mococxr.commands import run
-from mococxr.errors import UndefinedError
+from mococxr.errors import InputError, UndefinedError
 from mococxr.heads.cross_fit import cross_fitted, deal_patients
 from mococxr.heads.targets import read_target
 from mococxr.store import Store
@@ -166,7 +166,7 @@ def enter(store: Store, folder: Path, rows: np.ndarray, **columns: Any) -> Store
 
 def chosen(store: Store) -> tuple[Any, Any]:
     target = read_target(store, "Finding")
-    return target, choose_judged(store, target, target.val, target.train, cross=True)
+    return target, choose_judged(store, target, target.val, target.train)
 
 
 def test_random_labels_count_and_those_chosen_by_a_rule_do_not(bare, tmp_path):
@@ -238,3 +238,57 @@ def test_sixty_random_labels_give_a_calibrated_answer_that_says_how(bare, tmp_pa
         patch.setattr("mococxr.classifier.fit.cross_fit", lambda *_: pytest.fail("by gradient nothing is cross-fitted"))
         run("fit", {**how, "mode": "finetune", "epochs": 0.1, "checkpoints": 0})
     assert "A linear head (--mode linear, lbfgs) needs fewer" in capsys.readouterr().err
+
+
+# --- another site
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
+    """A model, and a store of another hospital where fewer images are positive."""
+    folder = tmp_path_factory.mktemp("sites")
+    for name in ("home", "away"):
+        (folder / name).mkdir()
+    home = make_store(folder / "home", patients=90)
+    how = {"store": home.path, "encoder": "random", "target": "Finding", "out": folder / "model", **HOW}
+    run("fit", how)
+    away = make_store(folder / "away", patients=100, split=(0.3, 0.2, 0.5))
+    manifest = json.loads((away.path / "manifest.json").read_text())
+    (away.path / "manifest.json").write_text(json.dumps({**manifest, "source": "away"}))
+    return folder / "model", Store.open(away.path)
+
+
+def test_recalibration_leaves_the_weights_and_learns_from_all_but_test_images(sites, tmp_path):
+    model, store = sites
+    mococxr.recalibrate(model, store.path, out=tmp_path / "new", threshold_by="youden", device="cpu", jobs=1)
+    assert (tmp_path / "new/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    about, before = (json.loads((folder / "model.json").read_text()) for folder in (tmp_path / "new", model))
+    changed = {"calibration", "threshold", "recalibrated", "validation_used_for"}
+    assert {name for name in about if about[name] != before.get(name)} == changed
+    scores = mococxr.load_classifier(model).predict([store.pixels(i) for i in range(len(store))])["score"].to_numpy()
+    target = read_target(store, "Finding")
+    rows = np.sort(np.concatenate([target.train, target.val]))
+    made = metrics.fit_calibrator("platt", target.labels[rows], metrics.as_logits(scores[rows]))
+    assert about["calibration"]["parameters"] == pytest.approx(made.parameters(), rel=1e-3)
+    assert about["calibration"]["how"] == "another site"
+    assert about["threshold"]["value"] == pytest.approx(metrics.threshold_by_youden(target.labels[rows], scores[rows]))
+
+
+def test_what_cannot_be_recalibrated_writes_nothing(sites, tmp_path):
+    model, store = sites
+    for changed, says in (
+        ({"where": ["sex=F", "site=A"]}, "label more training or validation images"),
+        ({"target": "Finger"}, "no column"),
+        ({"calibrate": "none", "threshold_by": "none"}, "nothing to do"),
+        ({"out": model}, "the model itself"),
+    ):
+        with pytest.raises(InputError, match=says):
+            mococxr.recalibrate(model, store.path, **{"out": tmp_path / "new", "device": "cpu", "jobs": 1, **changed})
+    assert not (tmp_path / "new").exists()
+
+
+def test_at_home_only_validation_images_recalibrate(sites, tmp_path):
+    model, _ = sites
+    home = Store.open(model.parent / "home/store")
+    with pytest.raises(InputError, match="validation patients"):
+        mococxr.recalibrate(model, home.path, out=tmp_path / "new", device="cpu", jobs=1)

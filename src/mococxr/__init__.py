@@ -42,6 +42,7 @@ agreement = _function("agreement")
 embed = _function("embed")
 fit = _function("fit")
 predict = _function("predict")
+recalibrate = _function("recalibrate")
 study = _function("study")
 reproduce = _function("reproduce")
 report = _function("report")
@@ -235,6 +236,7 @@ __all__ = [
     "pretrain",
     "read_image",
     "read_results",
+    "recalibrate",
     "report",
     "reproduce",
     "retract",

@@ -504,12 +504,12 @@ def fit(
     checkpoints: int = 10,
     feature_cache: str | PathLike[str] | None = None,
     feature_cache_size: float = 20.0,
-    mode: Literal["linear", "finetune", "lpft"] = "linear",
-    fraction: float = 1.0,
-    draw: int = 0,
     calibrate: Literal["platt", "isotonic", "temperature", "none"] = "platt",
     threshold_by: Literal["sensitivity", "youden", "none"] = "sensitivity",
     sensitivity: float | None = None,
+    mode: Literal["linear", "finetune", "lpft"] = "linear",
+    fraction: float = 1.0,
+    draw: int = 0,
 ) -> Path:
     """Train a classifier for use, with calibrated probabilities and an operating point.
 
@@ -550,6 +550,10 @@ def fit(
             study keeps its own]
         feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
             above 0; default: 20]
+        calibrate: Calibration on validation images. [default: platt]
+        threshold_by: Threshold on validation images: at --sensitivity, or at Youden's J. [default:
+            sensitivity]
+        sensitivity: Sensitivity at the threshold. [above 0 and at most 1; default: 0.9]
         encoder: Encoder: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or
             hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
             (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of
@@ -558,10 +562,40 @@ def fit(
         mode: Linear probe, fine-tuning of all layers, or from the probe's head (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
         draw: Index of the label subset of that fraction. [at least 0; default: 0]
+        out: Model folder to create.
+    """
+
+def recalibrate(
+    model: str | PathLike[str],
+    store: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    calibrate: Literal["platt", "isotonic", "temperature", "none"] = "platt",
+    threshold_by: Literal["sensitivity", "youden", "none"] = "sensitivity",
+    sensitivity: float | None = None,
+    target: str | None = None,
+    where: str | Sequence[str] = (),
+    blank: Literal["negative", "unknown"] | None = None,
+    labels_as_of: str | None = None,
+) -> Path:
+    """Give a fitted classifier the calibration and threshold of another site; encoder and head stay as they are.
+
+    Args:
+        model: A model folder made by `fit`.
+        store: Store of that site, with labels.
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Compute device; auto: a GPU if available. [default: auto]
         calibrate: Calibration on validation images. [default: platt]
         threshold_by: Threshold on validation images: at --sensitivity, or at Youden's J. [default:
             sensitivity]
         sensitivity: Sensitivity at the threshold. [above 0 and at most 1; default: 0.9]
+        target: Label of that store, as `fit` takes it. [default: the model's]
+        where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
+        blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
+        labels_as_of: Labels as they were: a date (UTC, that day included), or a number of label events.
+            [default: as they are now]
         out: Model folder to create.
     """
 

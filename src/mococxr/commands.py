@@ -34,6 +34,7 @@ ENTRIES = {
     "agreement": "mococxr.labelling.agreement:run",
     "embed": "mococxr.classifier.fit:run_embed",
     "fit": "mococxr.classifier.fit:run_fit",
+    "recalibrate": "mococxr.classifier.recalibrate:run_recalibrate",
     "predict": "mococxr.classifier.predict:run_predict",
     "study": "mococxr.studies.study:run",
     "reproduce": "mococxr.reproduction.reproduce:run",

@@ -88,8 +88,7 @@ def cost_words(sources: Sequence[EncoderSource], encoders: Sequence[Encoder], de
 def run_fit(settings: FitSettings) -> Path:
     """The command `fit`: train on the store's training patients, never its test patients; write MODEL.
 
-    Validation images calibrate it and choose its threshold; where they are too few, training images besides, scored by heads
-    that never saw their patients. Where all are too few the model has neither, and says what to do.
+    Validation images calibrate it and choose its threshold, and cross-fitted training images where those are too few.
 
     Raises:
         InputError: bad settings, or labels of one class only; nothing was written.
@@ -122,7 +121,8 @@ def run_fit(settings: FitSettings) -> Path:
             for encoder, source in zip(encoders, sources, strict=True)
         ]  # fmt: skip
         asked = settings.calibrate != "none" or rule is not None  # who asks for neither reads no label
-        judged = choose_judged(store, target, target.val, rows, cross=not by_gradient) if asked else Judged(NONE, NONE)
+        pool = (NONE, "validation") if by_gradient else (rows,)
+        judged = choose_judged(store, target, target.val, *pool) if asked else Judged(NONE, NONE)
         frozen = _in_one_pass(_beside(read), rows, scaling, judged.held[:0] if by_gradient else judged.held)
         data = TrainData(
             store, target, rows, sources[0].spec.size, lambda: encoders[0], frozen, lambda: scaling_of(frozen(scaling))

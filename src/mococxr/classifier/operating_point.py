@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from mococxr.metrics.checks import TOO_FEW, count_patients
 from mococxr.store import Store
 
 Rows = NDArray[np.int64]
+SITE = "another site"
+"""How scores were made of images of a store that the model was not trained on."""
+LINEAR = "A linear head (--mode linear, lbfgs) needs fewer: its training images count too."
 NONE: Rows = np.empty(0, dtype=np.int64)
 
 
@@ -45,7 +48,7 @@ class Judged:
         held: rows that no head has seen, scored by the head that is kept.
         crossed: training rows, scored by heads that never saw their patients.
         weights: of `held`, then `crossed`; None: 1 each.
-        left_out, remedy: as `ScoredRows` has them.
+        left_out, remedy, how: as `ScoredRows` has them.
     """
 
     held: Rows
@@ -53,26 +56,30 @@ class Judged:
     weights: NDArray[np.float64] | None = None
     left_out: int = 0
     remedy: str = ""
+    how: str = ""
 
     def scored(self, store: Store, target: Target, scores: NDArray[np.float64]) -> ScoredRows:
         """The rows with their scores, of `held`, then of `crossed`."""
         rows = np.concatenate([self.held, self.crossed])
         held = np.arange(len(rows)) < len(self.held)
         patients = store.index["patient"].to_numpy()[rows]
-        return ScoredRows(target.labels[rows], scores, patients, held, self.weights, self.left_out, self.remedy)
+        rest = self.weights, self.left_out, self.remedy, self.how
+        return ScoredRows(target.labels[rows], scores, patients, held, *rest)
 
 
-def choose_judged(store: Store, target: Target, held: Rows, trained: Rows, *, cross: bool) -> Judged:
+def choose_judged(
+    store: Store, target: Target, held: Rows, trained: Rows = NONE, where: str = "training or validation"
+) -> Judged:
     """The smallest change from plain validation that has enough patients of each class.
 
     Labels that were chosen at random come first (those of `prepare`, and those of which nobody said how they were chosen,
-    count as such): the held rows, then with `cross` the training rows besides. Then the same of labels that were chosen
+    count as such): the held rows, then the training rows besides. Then the same of labels that were chosen
     with a known probability, each weighted by one over it (Horvitz and Thompson, JASA 47:663, 1952).
 
     Args:
         held: rows with labels of 1 and 0 that no head has seen.
-        trained: the labelled rows that the head was trained on.
-        cross: whether these may be scored by heads that never saw their patients.
+        trained: the labelled rows that the head was trained on, where heads that never saw their patients can score them.
+        where: the patients whose images may be labelled, for the remedy.
 
     Returns:
         Where nothing is enough, the most there is, with a remedy.
@@ -84,7 +91,7 @@ def choose_judged(store: Store, target: Target, held: Rows, trained: Rows, *, cr
     patients = store.index["patient"].to_numpy()
     known = trained[target.labels[trained] != UNCERTAIN_CLASS]
     pools = [(held, NONE)]
-    if cross and too_few(target.labels[known], patients[known], minimum=2) is None:
+    if too_few(target.labels[known], patients[known], minimum=2) is None:
         pools.append((held, known))  # one patient of a class leaves the others without a head
 
     def judged(pool: tuple[Rows, Rows], usable: NDArray[np.bool_], *, weighted: bool) -> Judged:
@@ -103,10 +110,8 @@ def choose_judged(store: Store, target: Target, held: Rows, trained: Rows, *, cr
             return candidate
     most = tried[len(pools) - 1]
     rows = np.concatenate([most.held, most.crossed])
-    remedy = _remedy(target.labels[rows], patients[rows], "training or validation" if cross else "validation")
-    if not cross:
-        remedy += " A linear head (--mode linear, lbfgs) needs fewer: its training images count too."
-    return Judged(most.held, most.crossed, None, most.left_out, remedy)
+    remedy = _remedy(target.labels[rows], patients[rows], where)
+    return replace(most, remedy=f"{remedy} {LINEAR}" if where == "validation" else remedy)
 
 
 def _remedy(labels: NDArray, patients: NDArray, split: str) -> str:
@@ -156,7 +161,9 @@ def interval_rows(calibration: Mapping[str, Any]) -> list[tuple[str, float, Sequ
 
 def images_words(block: Mapping[str, Any]) -> str:
     """`60 validation images, 14 positive`; of others also how their scores were made."""
-    if block.get("how", "validation") == "validation":  # models of before have no word of it
+    if block.get("how") == SITE:
+        words = f"{block['images']:,} labelled images of another site, {block['positives']:,} positive"
+    elif block.get("how", "validation") == "validation":  # models of before have no word of it
         words = f"{block['validation_images']:,} validation images, {block['validation_positives']:,} positive"
     else:
         words = (

@@ -151,6 +151,7 @@ class ScoredRows:
         weights: one by the probability with which a row was chosen, (N,); None: 1 each.
         left_out: labels that are no part of them, since they were chosen by a rule with unknown probability.
         remedy: what helps where they are too few, as a sentence.
+        how: how the scores were made; blank: `validation`, or `cross-fitted` where rows are no validation rows.
     """
 
     labels: NDArray
@@ -160,11 +161,12 @@ class ScoredRows:
     weights: Floats | None = None
     left_out: int = 0
     remedy: str = ""
+    how: str = ""
 
     @property
     def split(self) -> str:
         """What their patients are called."""
-        return "validation" if self.validation.all() else "labelled"
+        return "validation" if self.validation.all() and not self.how else "labelled"
 
     def counts(self) -> Block:
         """How the scores were made, and from how many images."""
@@ -176,7 +178,7 @@ class ScoredRows:
             }
             for prefix, rows in (("validation_", self.validation), ("", np.ones_like(self.validation)))
         }
-        how = "validation" if self.validation.all() else "cross-fitted"
+        how = self.how or ("validation" if self.validation.all() else "cross-fitted")
         return {"how": how, "weighted": self.weights is not None, **sizes["validation_"], **sizes[""],
                 "left_out": self.left_out}  # fmt: skip
 

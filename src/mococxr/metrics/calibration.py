@@ -161,7 +161,8 @@ def platt_intervals(
     moved_UK = moved_coefficients(np.stack([np.ones_like(x), x], axis=1), _soft_targets(y, w), fitted, numbered(ids), w)
     few = min(count_patients(ids[y == label]) for label in (0, 1))
     half_K = float(-stdtrit(few - 1, (1 - level) / 2)) * np.sqrt((moved_UK**2).sum(axis=0))
-    return {name: [fitted[k] - half_K[k], fitted[k] + half_K[k]] for k, name in ((1, "slope"), (0, "intercept"))}
+    ends_2K = fitted + half_K * np.array([[-1.0], [1.0]])
+    return {name: ends_2K[:, k].tolist() for k, name in ((1, "slope"), (0, "intercept"))}
 
 
 def _temperature(x: Floats, y: Floats, w: Floats) -> Calibrator:

@@ -10,6 +10,7 @@ from mococxr.settings.classifiers import (
     ImportSettings,
     Mode,
     PredictSettings,
+    RecalibrateSettings,
     TrainingSettings,
 )
 from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml, typed
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type] = {
     "agreement": AgreementSettings,
     "embed": EmbedSettings,
     "fit": FitSettings,
+    "recalibrate": RecalibrateSettings,
     "predict": PredictSettings,
     "study": StudySettings,
     "reproduce": ReproduceSettings,
@@ -63,6 +65,7 @@ __all__ = [
     "PredictSettings",
     "PrepareSettings",
     "PretrainSettings",
+    "RecalibrateSettings",
     "ReportSettings",
     "ReproduceSettings",
     "RetractSettings",

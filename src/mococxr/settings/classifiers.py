@@ -108,7 +108,21 @@ class EmbedSettings(EncoderSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(TrainingSettings):
+class OperatingSettings:
+    """How scores become probabilities and decisions: shared by `fit` and `recalibrate`."""
+
+    calibrate: Literal["platt", "isotonic", "temperature", "none"] = _operating_point(
+        "Calibration on validation images.", "platt"
+    )
+    threshold_by: Literal["sensitivity", "youden", "none"] = _operating_point(
+        "Threshold on validation images: at --sensitivity, or at Youden's J.", "sensitivity"
+    )
+    # None: given beside another rule it is refused
+    sensitivity: float | None = _operating_point("Sensitivity at the threshold.", None, above=0, high=1, shown="0.9")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings(OperatingSettings, TrainingSettings):
     """Train a classifier for use, with calibrated probabilities and an operating point."""
 
     store: Path = setting(STORE, positional=True)
@@ -119,14 +133,27 @@ class FitSettings(TrainingSettings):
     )
     fraction: float = _labels("Fraction of the labelled training patients to use.", 1.0, above=0, high=1)
     draw: int = _labels("Index of the label subset of that fraction.", 0, low=0)
-    calibrate: Literal["platt", "isotonic", "temperature", "none"] = _operating_point(
-        "Calibration on validation images.", "platt"
+    out: Path = setting("Model folder to create.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecalibrateSettings(OperatingSettings, OnDevice, WithJobs):
+    """Give a fitted classifier the calibration and threshold of another site; encoder and head stay as they are."""
+
+    model: Path = setting("A model folder made by `fit`.", positional=True)
+    store: Path = setting("Store of that site, with labels.", positional=True)
+    target: str | None = _labels("Label of that store, as `fit` takes it.", None, shown="the model's")
+    where: tuple[str, ...] = _labels(
+        "Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable).", (), shown="all images"
     )
-    threshold_by: Literal["sensitivity", "youden", "none"] = _operating_point(
-        "Threshold on validation images: at --sensitivity, or at Youden's J.", "sensitivity"
+    blank: Literal["negative", "unknown"] | None = _labels(
+        "How missing labels are treated.", None, shown="unknown; negative for CheXpert-like datasets"
     )
-    # None: given beside another rule it is refused
-    sensitivity: float | None = _operating_point("Sensitivity at the threshold.", None, above=0, high=1, shown="0.9")
+    labels_as_of: str | None = _labels(
+        "Labels as they were: a date (UTC, that day included), or a number of label events.",
+        None,
+        shown="as they are now",
+    )
     out: Path = setting("Model folder to create.")
 
 
