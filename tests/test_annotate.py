@@ -275,6 +275,19 @@ def test_a_list_that_was_begun_goes_on_where_it_was(store: Path) -> None:
     assert work["trail"] == [1, 2, 4]
 
 
+def test_the_list_of_next_is_asked_for_in_its_order_with_its_overlap(store: Path, tmp_path: Path) -> None:
+    file = mococxr.next_images(store, target=["Nodule"], count=4, overlap=0.5, out=tmp_path / "next.csv")
+    table = pl.read_csv(file)
+    app = served(store, next=file, target=["Nodule"])
+    for reader, numbers in (("A", range(1, 5)), ("B", [n for n, two in enumerate(table["readers"], 1) if two == 2])):
+        client = browser(app, reader)
+        assert [item["number"] for item in client.get("/work").json()["items"]] == list(numbers)
+        for number in numbers:
+            say(client, number, {"Nodule": 0})
+    rows = Store.open(store).history.filter(reader="A").select("path", "chosen_by", "probability").rows()
+    assert rows == table.select("path", "chosen_by", "probability").rows()
+
+
 def test_without_a_list_all_that_is_unlabelled_comes_in_one_random_order(store: Path) -> None:
     mococxr.label(store, pl.DataFrame({"path": [image(0)], "Nodule": ["1"]}), label=["Nodule"], reader="B")
     order = unlabelled(Store.open(store), ["Nodule"], 0)["path"].to_list()

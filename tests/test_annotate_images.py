@@ -12,6 +12,7 @@ import mococxr
 from dicom_images import image as dicom_image
 from mococxr.annotation import annotate
 from mococxr.annotation.pictures import Pictures
+from mococxr.errors import InputError
 from mococxr.preparation.prepare import run as prepare
 from mococxr.store import Store
 from small_images import settings
@@ -62,3 +63,12 @@ def test_where_the_file_is_another_or_gone_the_store_s_image_is_shown(deep: tupl
         assert np.array_equal(seen(picture.png(None, None)), store.pixels(0))
         assert picture.bits == 8
         assert np.array_equal(seen(picture.png((0.0, 1.0), None)), store.pixels(0))
+
+
+def test_a_wrong_list_of_a_store_under_pseudonyms_is_refused_without_its_values(
+    deep: tuple[Store, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "list.csv").write_text("path\nDOE^JOHN.dcm\n")
+    with pytest.raises(InputError) as error:
+        mococxr.annotate(deep[0].path, target=["Nodule"], next=tmp_path / "list.csv", browser=False)
+    assert "DOE" not in f"{error.value.problem} {error.value.way_out}"

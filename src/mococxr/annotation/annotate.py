@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 import webbrowser
+from contextlib import nullcontext
 from pathlib import Path
 
 from mococxr import console, files
@@ -16,6 +17,7 @@ from mococxr.annotation.worklist import Worklist, items_of, unlabelled
 from mococxr.errors import InputError
 from mococxr.labelling.state import describe
 from mococxr.labelling.table import check_new, read_list
+from mococxr.privacy import redacted_errors
 from mococxr.settings import AnnotateSettings
 from mococxr.store import Store
 
@@ -54,7 +56,8 @@ def _desk(settings: AnnotateSettings) -> Desk:
         check_new(name, store, "--target")
     if settings.reader is not None:
         checked_reader(settings.reader)
-    listed = read_list(settings.next, store) if settings.next else unlabelled(store, settings.target, settings.seed)
+    with redacted_errors() if store.manifest.get("pseudonyms") else nullcontext():  # a list may name a patient
+        listed = read_list(settings.next, store) if settings.next else unlabelled(store, settings.target, settings.seed)
     if not len(listed):
         raise InputError("No image lacks these labels.", "Name the images by --next LIST to look at them again.")
     items = items_of(store, listed)
