@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,13 +16,14 @@ import pytest
 import mococxr
 from mococxr.choosing.next import COLUMNS, take
 from mococxr.choosing.pool import Pool, Rounds, inclusion, random_order, read_pool, without_copies
-from mococxr.choosing.strategies import STRATEGIES, Situation
+from mococxr.choosing.strategies import BANDS, STRATEGIES, Situation, first
 from mococxr.errors import InputError
 from mococxr.near_duplicates import is_copy
 from mococxr.preparation.prepare import run as prepare
 from mococxr.settings.labelling import Strategy
 from mococxr.store import Store
 from small_images import settings, write_images
+from small_store import HOW
 
 IMAGES, PATIENTS = 40, 20
 
@@ -51,25 +53,32 @@ def listed(store: Path, name: str = "list.csv", **given: Any) -> pl.DataFrame:
 def random_draw(patients: np.ndarray, labelled: np.ndarray, seed: int, count: int) -> list[int]:
     order = random_order([f"p{p}" for p in patients], [f"i{i}" for i in range(len(patients))], seed)
     pool = Pool(np.arange(len(patients)), patients, labelled, order)
-    return take(Rounds(pool), STRATEGIES["random"](Situation(order)), count)
+    return take(Rounds(pool), partial(first, order), count)
 
 
 # --- who may be chosen
 
 
-@pytest.mark.parametrize(("split", "names"), [("train+val", ["train", "val"]), ("test", ["test"])])
-def test_a_list_holds_images_of_its_splits_and_no_patient_twice_until_all_were_in(
-    store: Path, split: str, names: list[str]
+@pytest.mark.parametrize(("by", "split"), [("random", "test"), *((by, "train+val") for by in get_args(Strategy))])
+def test_a_list_holds_images_of_its_splits_and_a_patient_twice_only_when_all_are_in(
+    store: Path, by: str, split: str
 ) -> None:
     opened = Store.open(store)
-    for by in get_args(Strategy) if split != "test" else ["random"]:
-        table = listed(store, split=split, by=by, count=IMAGES)
-        assert sorted(table["path"]) == sorted(opened.index["path"][opened.rows_in(*names)].to_list())
-        patients = len(table) // 2
-        assert table["patient"][:patients].n_unique() == table["patient"][patients:].n_unique() == patients
-        assert set(table["split"]) == set(names)
-        assert table["rank"].to_list() == list(range(1, len(table) + 1))
-        again = listed(store, "again.csv", split=split, by=by, count=IMAGES)
+    rows = opened.rows_in(*split.split("+"))
+    known = opened.index["path"][rows[[0, 1, 6, 7]]]  # all images of two patients
+    mococxr.label(store, pl.DataFrame({"path": known, "Nodule": [0, 1, 1, 0]}), label="Nodule")
+    patients = len(rows) // 2 - 2
+    for count in (patients - 1, patients + 1, 2 * patients):
+        table = listed(store, split=split, by=by, count=count, encoder="random", seed=1, **HOW)
+        assert table["path"].n_unique() == len(table) == count
+        assert set(table["path"]) <= set(opened.index["path"][rows]) - set(known)
+        assert table["patient"].n_unique() == min(count, patients)
+        assert set(table["split"]) <= set(split.split("+"))
+        assert table["rank"].to_list() == list(range(1, count + 1))
+        at_random = count if by == "random" else round(0.2 * count)
+        assert sorted(table["chosen_by"]) == sorted(["random"] * at_random + [by] * (count - at_random))
+        assert (table["probability"].is_not_null() == (table["chosen_by"] == "random")).all()
+        again = listed(store, "again.csv", split=split, by=by, count=count, encoder="random", seed=1, **HOW)
         assert again.equals(table)
 
 
@@ -186,6 +195,11 @@ def test_what_is_said_of_positives_and_of_the_test_set(store: Path, capsys: pyte
         ({"target": "age"}, "'age' cannot be a finding: the store has a column of that name"),
         ({"target": "effusion"}, "the store has the finding 'Effusion'"),
         ({"count": 0}, "--count must be at least 1"),
+        ({"by": "coverage"}, "--by coverage needs an encoder"),
+        ({"by": "coverage", "split": "test"}, "--split test cannot be combined with --by coverage"),
+        ({"by": "coverage", "model": "m"}, "--model tells scores of one target"),
+        ({"by": "balanced", "model": "m", "target": ["Nodule", "Mass"]}, "--model tells scores of one target"),
+        ({"by": "balanced", "model": "m"}, "m holds no model.json"),
         ({"overlap": 1.5}, "--overlap must be between 0 and 1"),
         ({"out": "."}, "folder"),
     ],
@@ -205,6 +219,105 @@ def test_a_list_that_is_there_is_left_alone(store: Path) -> None:
     with pytest.raises(InputError, match="may hold labels"):
         mococxr.next_images(store, target="Nodule", out=out)
     assert out.read_text() == "path,Nodule\nx,1\n"
+
+
+# --- strategies
+
+
+def cloud(seed: int, count: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of length 1 in clusters of unequal size, and some that are known already."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(7, 5))
+    x = centres[np.minimum(rng.geometric(0.4, count + 3) - 1, 6)] + 0.3 * rng.normal(size=(count + 3, 5))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    return x[:count], x[count:]
+
+
+def situation(seed: int, logits: np.ndarray | None = None) -> Situation:
+    order = np.random.default_rng(seed).permutation(60)
+    x, known = cloud(seed)
+    return Situation(order, lambda: (x @ x.T, x @ known.T), lambda: np.zeros((60, 1)) if logits is None else logits)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_coverage_is_the_greedy_cover_of_a_slow_loop(seed: int) -> None:
+    x, known = cloud(seed)
+    rng = np.random.default_rng(seed)
+    pairs = sorted(float(x[i] @ x[j]) for i in range(60) for j in range(i))
+    least = (pairs[int(0.95 * (len(pairs) - 1))] + pairs[int(0.95 * (len(pairs) - 1)) + 1]) / 2  # NEAR is .05
+    near = [{j for j in range(60) if i == j or x[i] @ x[j] >= least} for i in range(60)]
+    covered = {i for i in range(60) if any(x[i] @ k >= least for k in known)}
+    of, pick, left = situation(seed), STRATEGIES["coverage"](situation(seed)), set(range(60))
+    for _ in range(50):
+        allowed = {i for i in left if rng.random() < 0.7} or left
+        if not any(near[i] - covered for i in allowed):
+            covered = set()
+        best = min(allowed, key=lambda i: (-len(near[i] - covered), of.order[i]))
+        assert pick(np.isin(range(60), list(allowed))) == best
+        covered |= near[best]
+        left.remove(best)
+
+
+def test_uncertainty_takes_the_least_margin_of_whichever_target() -> None:
+    logits = np.random.default_rng(0).normal(size=(60, 2))
+    pick, left = STRATEGIES["uncertainty"](situation(0, logits)), np.ones(60, dtype=bool)
+    for expected in np.argsort(np.abs(logits).min(axis=1)):
+        assert pick(left) == expected
+        left[expected] = False
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_balanced_takes_bands_of_score_in_turn_from_the_highest(targets: int) -> None:
+    logits = np.random.default_rng(1).normal(size=(60, targets))
+    of = situation(1, logits)
+    pick, left, turn = STRATEGIES["balanced"](of), np.ones(60, dtype=bool), 0
+    edges = np.linspace(logits.max(axis=0), logits.min(axis=0), BANDS + 1)
+    while left.any():
+        band, target = divmod(turn, targets)
+        band, turn = band % BANDS, turn + 1
+        inside = (logits[:, target] <= edges[band, target]) & (logits[:, target] > edges[band + 1, target])
+        inside |= (band == BANDS - 1) & (logits[:, target] == edges[-1, target])
+        if (inside & left).any():
+            expected = min(np.flatnonzero(inside & left), key=of.order.__getitem__)
+            assert pick(left) == expected
+            left[expected] = False
+
+
+@pytest.mark.parametrize("by", STRATEGIES)
+def test_one_candidate_is_chosen_whatever_the_strategy(by: str) -> None:
+    alone = Situation(np.zeros(1, dtype=np.int64), lambda: (np.ones((1, 1)), np.ones((1, 0))), lambda: np.zeros((1, 1)))
+    assert STRATEGIES[by](alone)(np.ones(1, dtype=bool)) == 0
+
+
+def test_without_labels_of_both_classes_coverage_stands_in(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = listed(store, by="uncertainty", encoder="random", count=5, **HOW)
+    assert table["chosen_by"].to_list().count("coverage") == 4
+    assert "Nodule has no labels of both classes yet" in capsys.readouterr().err
+
+
+def test_scores_of_a_model_and_of_its_own_labels_choose_the_same(store: Path, tmp_path: Path) -> None:
+    opened = Store.open(store)
+    known = opened.index["path"][opened.rows_in("train")[::3]]
+    values = [i % 2 for i in range(len(known))]
+    mococxr.label(store, pl.DataFrame({"path": known, "Nodule": values}), label="Nodule")
+    given = {"encoder": "random", **HOW}
+    mococxr.fit(store, target="Nodule", out=tmp_path / "model", calibrate="none", threshold_by="none", **given)
+    for by in ("uncertainty", "balanced"):
+        own = listed(store, by=by, count=8, **given)
+        assert listed(store, "model.csv", by=by, count=8, model=tmp_path / "model").equals(own)
+
+
+def test_a_strategy_that_looks_at_few_candidates_goes_on_at_random(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mococxr.choosing.next.MOST", 7)
+    given = {"by": "coverage", "encoder": "random", "random_share": 0, "count": 12, **HOW}
+    table, pool = listed(store, **given), read_pool(Store.open(store), ["Nodule"], ["train", "val"], seed=0)
+    ranks = dict(zip(Store.open(store).index["path"][pool.rows].to_list(), pool.order.tolist(), strict=True))
+    chosen = [ranks[path] for path in table["path"]]
+    looked_at = [rank for rank in chosen if rank < 7]
+    assert looked_at == chosen[: len(looked_at)]
+    assert chosen[len(looked_at) :] == sorted(chosen[len(looked_at) :])
 
 
 def test_settings_and_registry_name_the_same_strategies() -> None:

@@ -318,8 +318,20 @@ def next_images(
     target: str | Sequence[str],
     out: str | PathLike[str],
     seed: int = 0,
+    feature_cache: str | PathLike[str] | None = None,
+    feature_cache_size: float = 20.0,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    backbone: str | None = None,
+    size: int | None = None,
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
+    features: Literal["last", "stages"] = "stages",
+    crop_mode: Literal["center", "full"] = "center",
     count: int = 50,
-    by: Literal["random"] = "random",
+    by: Literal["coverage", "uncertainty", "balanced", "random"] = "random",
+    encoder: str | None = None,
+    model: str | PathLike[str] | None = None,
     split: Literal["train+val", "test"] = "train+val",
     random_share: float = 0.2,
     overlap: float = 0.0,
@@ -329,10 +341,34 @@ def next_images(
     Args:
         store: A store made by `prepare`.
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
+        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
+            study keeps its own]
+        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
+            above 0; default: 20]
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Compute device; auto: a GPU if available. [default: auto]
+        backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
+            is one]
+        size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
+            default: ImageNet's]
+        std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
+        features: Features: the pooled maps of the encoder's last four stages beside its last layer, or the
+            last layer alone. [default: stages]
+        crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
+            arXiv 2010.05352]
         target: Finding that is to be labelled (repeatable); the store need not have it yet.
         count: Length of the list, one image a patient until patients run out. [images; at least 1; default:
             50]
-        by: How images are chosen. [default: random]
+        by: How images are chosen: for their neighbours (coverage), at the least margin (uncertainty), over
+            all scores (balanced), or at random. [default: random]
+        encoder: Encoder: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or
+            hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
+            (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of
+            several side by side; a path with @ or + stands in quotes: 'my+run'@96. --by random needs none.
+            [default: none]
+        model: Model folder made by `fit`, whose scores tell margins. [default: a linear head on the labels so
+            far]
         split: Patients to choose from; test takes --by random. [default: train+val]
         random_share: Share of the list that is drawn at random, from which prevalence and calibration can be
             told. [between 0 and 1; default: 0.2]
@@ -480,6 +516,8 @@ def fit(
     encoder: str,
     target: str,
     out: str | PathLike[str],
+    feature_cache: str | PathLike[str] | None = None,
+    feature_cache_size: float = 20.0,
     seed: int = 0,
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -502,8 +540,6 @@ def fit(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
-    feature_cache: str | PathLike[str] | None = None,
-    feature_cache_size: float = 20.0,
     calibrate: Literal["platt", "isotonic", "temperature", "none"] = "platt",
     threshold_by: Literal["sensitivity", "youden", "none"] = "sensitivity",
     sensitivity: float | None = None,
@@ -515,6 +551,10 @@ def fit(
 
     Args:
         store: A store made by `prepare`.
+        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
+            study keeps its own]
+        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
+            above 0; default: 20]
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
@@ -546,10 +586,6 @@ def fit(
         epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
         checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
             [at least 0; default: 10; arXiv 2010.05352]
-        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
-            study keeps its own]
-        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
-            above 0; default: 20]
         calibrate: Calibration on validation images. [default: platt]
         threshold_by: Threshold on validation images: at --sensitivity, or at Youden's J. [default:
             sensitivity]
@@ -633,6 +669,8 @@ def study(
     out: str | PathLike[str],
     executor: Literal["local", "ray"] = "local",
     gpus: float | None = None,
+    feature_cache: str | PathLike[str] | None = None,
+    feature_cache_size: float = 20.0,
     seed: int = 0,
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -655,8 +693,6 @@ def study(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
-    feature_cache: str | PathLike[str] | None = None,
-    feature_cache_size: float = 20.0,
     mode: Literal["linear", "finetune", "lpft"] | Sequence[Literal["linear", "finetune", "lpft"]] = ("linear",),
     fraction: float | Sequence[float] = (0.01, 0.1, 1.0),
     draws: int = 5,
@@ -682,6 +718,10 @@ def study(
             local]
         gpus: With --executor ray: GPUs per task; 0: CPU. [GPUs; between 0 and 1; default: 0.25 if the cluster
             has GPUs]
+        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
+            study keeps its own]
+        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
+            above 0; default: 20]
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
         device: Compute device; auto: a GPU if available. [default: auto]
@@ -713,10 +753,6 @@ def study(
         epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
         checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
             [at least 0; default: 10; arXiv 2010.05352]
-        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
-            study keeps its own]
-        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
-            above 0; default: 20]
         target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists (repeatable).
         arm: Encoder to compare: NAME=ENCODER, an encoder alone, or NAME=RUN1,RUN2 for several pretraining
             seeds (repeatable). An encoder is one of: imagenet, random, mococxr-lite0 (mococxr-weights), a run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.choosing.pool import Pool, Rounds, inclusion, read_pool
-from mococxr.choosing.strategies import STRATEGIES, Pick, Situation
+from mococxr.choosing.evidence import labels_of, situation_of
+from mococxr.choosing.pool import Pool, Rounds, inclusion, labelled_rows, read_pool
+from mococxr.choosing.strategies import STRATEGIES, Pick, first
 from mococxr.errors import InputError
 from mococxr.files import check_place, write_csv
 from mococxr.labelling.table import NAMES, check_new
 from mococxr.settings import NextSettings, nearest
+from mococxr.settings.labelling import Strategy
 from mococxr.store import Store
 
 COLUMNS = ("rank", "path", "patient", "split", "chosen_by", "probability", "readers")
 """Columns of the list; behind them stands a blank one for each finding."""
+SCORED = ("uncertainty", "balanced")
+"""Strategies that go by scores."""
+MOST = 10_000
+"""Candidates among which a strategy chooses; what is near is a table of them all."""
 
 
 def run_next(settings: NextSettings) -> Path:
@@ -32,16 +39,42 @@ def run_next(settings: NextSettings) -> Path:
     store = Store.open(settings.store)
     _check_targets(store, settings.target)
     pool = read_pool(store, settings.target, settings.split.split("+"), settings.seed)
+    by = _possible(store, settings)
     count = min(settings.count, len(pool.rows))
-    at_random = count if settings.by == "random" else round(settings.random_share * count)
+    at_random = count if by == "random" else round(settings.random_share * count)
     rounds = Rounds(pool)
-    situation = Situation(pool.order)
-    drawn = take(rounds, STRATEGIES["random"](situation), at_random)
-    chosen = take(rounds, STRATEGIES[settings.by](situation), count - at_random)
-    table = _table(store, pool, drawn, chosen, settings)
+    drawn = take(rounds, partial(first, pool.order), at_random)
+    chosen = take(rounds, _pick(settings, store, pool, by, drawn), count - at_random) if at_random < count else []
+    table = _table(store, pool, drawn, chosen, by, settings)
     write_csv(settings.out, table)
     _tell(store, settings, pool, table)
     return settings.out
+
+
+def _possible(store: Store, settings: NextSettings) -> Strategy:
+    """`--by`, or what stands in for it where a target has labels of one class only, and no model tells scores."""
+    if settings.by not in SCORED or settings.model is not None:
+        return settings.by
+    for name in settings.target:
+        if len(set(labels_of(store, name, "train", "val")[1].tolist())) < 2:
+            console.warn(f"{name} has no labels of both classes yet, so no score: images are chosen by coverage.")
+            return "coverage"
+    return settings.by
+
+
+def _pick(settings: NextSettings, store: Store, pool: Pool, by: str, drawn: Sequence[int]) -> Pick:
+    """The strategy, over the first `MOST` candidates in random order; beyond them images come at random."""
+    considered = np.flatnonzero(pool.order < np.sort(pool.order)[:MOST][-1] + 1)
+    rows = store.rows_in(*settings.split.split("+"))
+    known = np.union1d(rows[labelled_rows(store, settings.target)[rows]], pool.rows[list(drawn)])
+    pick = STRATEGIES[by](situation_of(settings, store, pool.rows[considered], pool.order[considered], known))
+
+    def within(allowed: NDArray[np.bool_]) -> int:
+        if not allowed[considered].any():
+            return first(pool.order, allowed)
+        return int(considered[pick(allowed[considered])])
+
+    return within
 
 
 def take(rounds: Rounds, pick: Pick, count: int) -> list[int]:
@@ -63,6 +96,15 @@ def _check(settings: NextSettings) -> None:
             f"--split test cannot be combined with --by {settings.by}: a test set that was chosen judges nothing.",
             "Take --by random.",
         )
+    if settings.model is not None and (settings.by not in SCORED or len(settings.target) > 1):
+        raise InputError(
+            "--model tells scores of one target, which only --by uncertainty and balanced take.", "Leave --model out."
+        )
+    if settings.by != "random" and settings.encoder is None and settings.model is None:
+        raise InputError(
+            f"--by {settings.by} needs an encoder, or a model that tells scores.",
+            "Name one as for `fit`: --encoder imagenet@288, or a run folder. --by random needs none.",
+        )
 
 
 def _check_targets(store: Store, targets: Sequence[str]) -> None:
@@ -81,19 +123,19 @@ def _check_targets(store: Store, targets: Sequence[str]) -> None:
 
 
 def _table(
-    store: Store, pool: Pool, drawn: Sequence[int], chosen: Sequence[int], settings: NextSettings
+    store: Store, pool: Pool, drawn: Sequence[int], chosen: Sequence[int], by: str, settings: NextSettings
 ) -> pl.DataFrame:
     """The list: those at random evenly among the others, so that each beginning of it has its share of them."""
     where = [(np.arange(len(part)) + 0.5) / max(len(part), 1) for part in (drawn, chosen)]
     order = np.argsort(np.concatenate(where), kind="stable")
     candidates = np.array([*drawn, *chosen], dtype=np.int64)[order]
-    random = order < len(drawn)
+    random = pl.Series(order < len(drawn))
     shares = inclusion(pool.patients, pool.labelled, len(drawn))[candidates]
     images = store.index.select("path", "patient")[pool.rows[candidates]]
     return images.join(store.splits, on="patient", how="left", maintain_order="left").select(
         pl.int_range(1, pl.len() + 1).alias("rank"), "path", "patient", "split",
-        pl.when(random).then(pl.lit("random")).otherwise(pl.lit(settings.by)).alias("chosen_by"),
-        pl.when(random).then(shares).alias("probability"),
+        pl.when(random).then(pl.lit("random")).otherwise(pl.lit(by)).alias("chosen_by"),
+        pl.when(random).then(pl.Series(shares)).alias("probability"),
         pl.Series("readers", _readers(len(candidates), settings)),
         *(pl.lit(None, pl.Int8).alias(name) for name in settings.target),
     )  # fmt: skip
@@ -118,7 +160,7 @@ def _tell(store: Store, settings: NextSettings, pool: Pool, table: pl.DataFrame)
         console.say(f"{several:,} images are further ones of a patient: there are no other patients.")
     for name in settings.target:
         console.say(_state(store, name, settings.split.split("+")))
-        if settings.split != "test" and not _known(store, name, ["test"]):
+        if settings.split != "test" and not len(labels_of(store, name, "test")[0]):
             console.warn(
                 f"No image of a test patient has a label of {name}: nothing can tell how good a classifier is. First: "
                 f"mococxr next {settings.store} --target {name} --split test --by random --count 100 --out test.csv"
@@ -128,15 +170,8 @@ def _tell(store: Store, settings: NextSettings, pool: Pool, table: pl.DataFrame)
     console.say(f"Fill in 1, 0 or -1 (uncertain), then: mococxr label {settings.store} {settings.out} --reader NAME")
 
 
-def _known(store: Store, name: str, splits: Sequence[str]) -> list[int]:
-    """The labels of 1 and 0 in these splits."""
-    if name not in store.labels:
-        return []
-    return store.index[name][store.rows_in(*splits)].drop_nulls().replace(-1, None).drop_nulls().to_list()
-
-
 def _state(store: Store, name: str, splits: Sequence[str]) -> str:
     """How many labels there are, and how many positive."""
-    labels = _known(store, name, splits)
-    positives = f"{sum(labels):,} positive" if sum(labels) else "no positive yet"
+    labels = labels_of(store, name, *splits)[1]
+    positives = f"{labels.sum():,} positive" if labels.any() else "no positive yet"
     return f"{name}: {len(labels):,} labels of {' and '.join(splits)} patients, {positives}."

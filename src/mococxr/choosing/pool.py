@@ -82,7 +82,7 @@ def read_pool(store: Store, targets: Sequence[str], splits: Sequence[str], seed:
     Raises:
         InputError: there is none.
     """
-    labelled = np.logical_and.reduce([_labelled(store, name) for name in targets])
+    labelled = labelled_rows(store, targets)
     rows = store.rows_in(*splits)
     unlabelled = rows[~labelled[rows]]
     kept = without_copies(store, unlabelled, np.flatnonzero(labelled))
@@ -99,11 +99,12 @@ def read_pool(store: Store, targets: Sequence[str], splits: Sequence[str], seed:
     return Pool(kept, numbers.astype(np.int64), labelled_P, order, len(unlabelled) - len(kept))
 
 
-def _labelled(store: Store, name: str) -> NDArray[np.bool_]:
-    """Which images have a label of a finding, uncertain ones too."""
-    if name not in store.labels:
-        return np.zeros(len(store), dtype=bool)
-    return store.index[name].is_not_null().to_numpy()
+def labelled_rows(store: Store, targets: Sequence[str]) -> NDArray[np.bool_]:
+    """Which images of the store have a label of each target, uncertain ones too."""
+    every = np.ones(len(store), dtype=bool)
+    for name in targets:
+        every &= store.index[name].is_not_null().to_numpy() if name in store.labels else False
+    return every
 
 
 def random_order(patients: Sequence[str], paths: Sequence[str], seed: int) -> Rows:

@@ -39,7 +39,7 @@ from mococxr.heads.cross_fit import cross_fit
 from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import Target, draw_labelled, read_target
 from mococxr.measure.operating import fit_blocks
-from mococxr.settings import EmbedSettings, FitSettings, to_mapping
+from mococxr.settings import EmbedSettings, FitSettings, NextSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
 
@@ -162,7 +162,7 @@ def _scores(
 
 
 def _frozen(
-    settings: FitSettings, encoder: str, store: Store, config: TrainConfig, read: Reader, used: set[str]
+    settings: FitSettings | NextSettings, encoder: str, store: Store, config: TrainConfig, read: Reader, used: set[str]
 ) -> Reader:
     """`read`, rounded as features are kept, and by way of `--feature-cache` where there is one.
 
@@ -215,6 +215,24 @@ def _in_one_pass(read: Reader, *parts: NDArray[np.int64]) -> Reader:
         return read(rows)
 
     return lambda chosen: values()[np.searchsorted(rows, chosen)]
+
+
+def frozen_features(
+    settings: FitSettings | NextSettings, encoders: str, store: Store, *parts: NDArray[np.int64]
+) -> Reader:
+    """The features of encoders side by side, as `fit` reads and keeps them: of all these rows, when the first are needed."""
+    config = TrainConfig(crop_mode=settings.crop_mode, device=pick_device(settings.device).type)
+    used: set[str] = set()
+
+    def reader(source: EncoderSource) -> Reader:
+        encoder = open_encoder(source, settings.seed)
+        read = partial(
+            features, encoder, store, size=source.spec.size, crop_mode=config.crop_mode, device=config.device
+        )
+        return _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config, read, used)
+
+    sources = resolve_encoders(encoders, **settings.encoder_options)
+    return _in_one_pass(_beside([reader(source) for source in sources]), *parts)
 
 
 def _tell(record: dict[str, Any], notes: list[str], out: Path, hints: list[str]) -> None:

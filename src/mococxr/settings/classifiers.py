@@ -50,7 +50,19 @@ class EncoderSettings(OnDevice, WithJobs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings(EncoderSettings, Seeded):
+class KeepsFeatures:
+    """Features on disk that runs share."""
+
+    feature_cache: Path | None = _execution(
+        "Folder of features that runs share: an encoder reads an image once.", None, shown="none; a study keeps its own"
+    )
+    feature_cache_size: float = _execution(
+        "Size of that folder above which the features unused for longest are removed.", 20.0, unit="GB", above=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(EncoderSettings, Seeded, KeepsFeatures):
     """How a classifier learns from labels: shared by `fit` and `study`."""
 
     where: tuple[str, ...] = _labels(
@@ -89,12 +101,6 @@ class TrainingSettings(EncoderSettings, Seeded):
         10,
         low=0,
         source=PAPER,
-    )
-    feature_cache: Path | None = _execution(
-        "Folder of features that runs share: an encoder reads an image once.", None, shown="none; a study keeps its own"
-    )
-    feature_cache_size: float = _execution(
-        "Size of that folder above which the features unused for longest are removed.", 20.0, unit="GB", above=0
     )
 
 

@@ -6,21 +6,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mococxr.settings.fields import Seeded, setting, under
+from mococxr.settings.classifiers import EncoderSettings, KeepsFeatures
+from mococxr.settings.fields import ENCODERS, SIZED, Seeded, setting, under
 from mococxr.settings.preparation import STORE
 
 _labels, _output, _design, _page = under("Labels", "Output", "Design", "Page")
-Strategy = Literal["random"]  # the keys of choosing.strategies.STRATEGIES, which this room may not import
+# the keys of choosing.strategies.STRATEGIES, which this room may not import
+Strategy = Literal["coverage", "uncertainty", "balanced", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextSettings(Seeded):
+class NextSettings(EncoderSettings, KeepsFeatures, Seeded):
     """List the unlabelled images to label next: `label` reads the list when it is filled in."""
 
     store: Path = setting(STORE, positional=True)
     target: tuple[str, ...] = setting("Finding that is to be labelled (repeatable); the store need not have it yet.")
     count: int = _design("Length of the list, one image a patient until patients run out.", 50, unit="images", low=1)
-    by: Strategy = setting("How images are chosen.", "random", group="Design")
+    by: Strategy = setting(
+        "How images are chosen: for their neighbours (coverage), at the least margin (uncertainty), over all scores "
+        "(balanced), or at random.",
+        "random",
+        group="Design",
+    )
+    encoder: str | None = setting(
+        f"Encoder: {ENCODERS}. {SIZED}. --by random needs none.", None, shown="none", group="Encoder"
+    )
+    model: Path | None = _design(
+        "Model folder made by `fit`, whose scores tell margins.", None, shown="a linear head on the labels so far"
+    )
     split: Literal["train+val", "test"] = _design("Patients to choose from; test takes --by random.", "train+val")
     random_share: float = _design(
         "Share of the list that is drawn at random, from which prevalence and calibration can be told.",
