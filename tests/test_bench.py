@@ -10,9 +10,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 import timm
 import torch
+
+from mococxr.heads.linear import solve_linear
+from mococxr.heads.scaling import Scaling
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 
@@ -169,3 +173,36 @@ def test_a_script_says_what_it_does_when_asked(script, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(BENCH / f"{script}.py"), run_name="__main__")
     assert "--rounds" in capsys.readouterr().out
+
+
+def test_the_head_by_products_alone_is_the_head_on_features(bench):
+    loop, rng = bench("label_loop"), np.random.default_rng(0)
+    x, other = rng.normal(size=(30, 50)), rng.normal(size=(8, 50))
+    rows, labels = np.arange(0, 30, 2), np.arange(15) % 2
+    weights, bias = loop.head(x @ x.T, rows, labels)
+    direct = solve_linear(x[rows], labels, Scaling(np.zeros(50), np.ones(50), 30), patients=rows)
+    np.testing.assert_allclose(other @ x[rows].T @ weights + bias, direct.logits(other), atol=1e-4)
+    assert loop.head(x @ x.T, rows[:1], labels[:1]) is None
+
+
+def test_noisy_readers_err_as_often_as_is_stated_and_more_on_hard_images(bench):
+    loop, rng = bench("label_loop"), np.random.default_rng(0)
+    labels, wrong = np.arange(40_000) % 2, rng.uniform(0, 1, 40_000)
+    answers = loop.noisy_answers(labels, wrong, rng)
+    said = answers >= 0
+    assert abs((~said).mean() - 0.08) < 0.005
+    assert abs((answers == labels)[said & (labels == 1)].mean() - 0.85) < 0.02
+    assert abs((answers == labels)[said & (labels == 0)].mean() - 0.95) < 0.01
+    erred = said & (answers != labels)
+    assert erred[wrong > 0.5].mean() > 2 * erred[wrong < 0.5].mean()
+
+
+def test_a_curve_that_is_another_at_half_the_labels_needs_half_of_them(bench):
+    loop = bench("label_loop")
+    rows = [
+        (0, "Effusion", by, start, n, 0.1 * np.log(n * (2 if by == "coverage" else 1)))
+        for by in ("coverage", "random") for start in range(2) for n in loop.SIZES
+    ]  # fmt: skip
+    table = pl.DataFrame(rows, schema=["split", "target", "by", "start", "labels", "auroc"], orient="row")
+    assert loop.labels_needed(table, "coverage") == ("100", "100", "100")
+    assert loop.gains(table.with_columns(reader=pl.lit("perfect")))["gain"].round(3).unique().to_list() == [0.069]
