@@ -361,7 +361,8 @@ def next_images(
         count: Length of the list, one image a patient until patients run out. [images; at least 1; default:
             50]
         by: How images are chosen: for their neighbours (coverage), at the least margin (uncertainty), over
-            all scores (balanced), or at random. [default: random]
+            all scores (balanced), or at random: on real images none of the others was better
+            (docs/benchmarks.md). [default: random]
         encoder: Encoder: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or
             hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
             (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of

@@ -57,7 +57,7 @@ def coverage(situation: Situation) -> Pick:
     sample = np.argsort(situation.order)[:SAMPLE]
     least = _least_near(cosines_NN[np.ix_(sample, sample)])
     near_NN = cosines_NN >= least
-    covered_N = (known_NM >= least).any(axis=1)
+    covered_N: NDArray[np.bool_] = np.asarray((known_NM >= least).any(axis=1))
     gain_N = near_NN[~covered_N].sum(axis=0)
 
     def pick(allowed: NDArray[np.bool_]) -> int:

@@ -24,7 +24,7 @@ class NextSettings(EncoderSettings, KeepsFeatures, Seeded):
     count: int = _design("Length of the list, one image a patient until patients run out.", 50, unit="images", low=1)
     by: Strategy = setting(
         "How images are chosen: for their neighbours (coverage), at the least margin (uncertainty), over all scores "
-        "(balanced), or at random.",
+        "(balanced), or at random: on real images none of the others was better (docs/benchmarks.md).",
         "random",
         group="Design",
     )
