@@ -81,7 +81,7 @@ def test_a_table_may_stand_after_the_columns_that_are_measured(ran: list[Any]) -
     assert commands.command_line("evaluate", given) == line
     assert status("evaluate", *line.split()[3:], "t.csv") == 0
     assert (ran[0].label, ran[0].score) == (("A", "B"), ("a", "b"))
-    assert ran[0].predictions == Path("t.csv")
+    assert ran[0].predictions == (Path("t.csv"),)
 
 
 def test_the_first_place_is_the_model_and_all_others_are_images(ran: list[Any]) -> None:
@@ -238,7 +238,7 @@ RELIED_ON = {
     "fit": "target encoder backbone size fraction batch epochs out", "embed": "encoder backbone size out",
     "study": "target arm fraction against backbone size batch epochs out", "predict": "out",
     "recalibrate": "target sensitivity out",
-    "evaluate": "label score patient against json", "inspect": "against out",
+    "evaluate": "label score patient against json split out", "inspect": "against out",
     "reproduce": "fraction init size batch queue epochs out", "demo": "epochs out", "views": "size out",
     "next": "target count by split out",
     "label": "table label reader chosen_by as_of", "retract": "table label reader",

@@ -863,11 +863,14 @@ def report(study: str | PathLike[str]) -> None:
     """
 
 def evaluate(
-    predictions: str | PathLike[str] | Frame,
+    predictions: str | PathLike[str] | Frame | Sequence[str | PathLike[str] | Frame],
     *,
-    label: str | Sequence[str],
-    score: str | Sequence[str],
     seed: int = 0,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    label: str | Sequence[str] = (),
+    score: str | Sequence[str] = (),
+    split: Literal["train", "val", "test"] = "test",
     patient: str | None = None,
     study: str | None = None,
     key: str | None = None,
@@ -889,15 +892,21 @@ def evaluate(
     stratify: bool = False,
     level: float = 0.95,
     json: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
+    gallery: bool = True,
 ) -> dict[str, Any]:
-    """Evaluate any table of predictions: AUROC, comparison, operating point, calibration, subgroups, with
-        intervals.
+    """Evaluate models on a store, or a table of predictions: AUROC, comparison, threshold, calibration,
+        subgroups.
 
     Args:
-        predictions: Table (CSV, Excel or Parquet) of labels and scores.
+        predictions: Table (CSV, Excel or Parquet) of labels and scores; or one or more models made by `fit`,
+            and a store.
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
-        label: Column of labels, 1 or 0 (repeatable).
-        score: Column of scores, one per label (repeatable).
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Compute device; auto: a GPU if available. [default: auto]
+        label: Column of labels, 1 or 0 (repeatable). [default: none]
+        score: Column of scores, one per label (repeatable). [default: none]
+        split: Split of the store that models are judged on. [default: test]
         patient: Column of patient identifiers. [default: each row is its own patient]
         study: Column of study identifiers, for --unit study. [default: none]
         key: Column by which the rows of two tables are paired. [default: by position]
@@ -924,6 +933,8 @@ def evaluate(
         stratify: Resample patients with and without the finding separately. [default: off]
         level: Confidence level of the intervals. [above 0 and below 1; default: 0.95]
         json: JSON file for all numbers in full precision. [default: none]
+        out: Of models: folder of page, numbers and scores. [default: MODEL.evaluation]
+        gallery: Show wrong and borderline images on the page of models. [default: on]
     """
 
 def import_checkpoint(

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from mococxr.audit.flags import KINDS
 from mococxr.pages import format as fmt
+from mococxr.pages.pictures import SMALL, picture
 from mococxr.pages.render import Column, Table, render, tabulate
 from mococxr.store import Store
 
 MOST_LABELS = 24
 """Labels in the table of pairs, those with the most images."""
 _MOST_SHORTCUTS = 15
-SMALL, ILLEGIBLE = 150, 84
-"""Pixels that a picture is high at most; it is wide by a fifth more. The second is for images with burned-in text,
-whose letters are not to be read on a page that may travel."""
-_QUALITY = 72
+ILLEGIBLE = 84
+"""Pixels that the picture of an image with burned-in text is high, whose letters are not to be read on a page that may
+travel."""
 
 
 @dataclass(frozen=True)
@@ -192,12 +188,3 @@ _NAMES = {
     "white": "share of white pixels (250 to 255)",
     "entropy": "entropy, bits",
 }
-
-
-def picture(image: npt.NDArray[np.uint8], tall: int = SMALL) -> str:
-    """An image that fits `tall` pixels of height, as a `data:` address of a JPEG."""
-    scale = min(tall / image.shape[0], 1.2 * tall / image.shape[1])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()

@@ -18,10 +18,11 @@ from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, t
 from mococxr.errors import ImageError, InputError, Shown
 from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
-from mococxr.heads.targets import read_target
+from mococxr.heads.targets import Target, read_target
 from mococxr.images import SUFFIXES, remarked
 from mococxr.privacy import LOOKUP, Key, redacted_errors
 from mococxr.settings import PredictSettings
+from mococxr.store import Store
 
 BLOCK = 256
 """Images that are encoded together."""
@@ -110,6 +111,14 @@ def _images(settings: PredictSettings, model: Model, key: Key | None, private: b
     return images
 
 
+def target_of(model: Model, store: Store) -> Target:
+    """The labels of a store as the model's target reads them; errors as `read_target`."""
+    how = model.record["settings"]
+    return read_target(
+        store, model.record["target"], where=how["where"], uncertain=how["uncertain"], blank=how["blank"]
+    )
+
+
 def _in_split(images: list[Image], split: str, path: Path, model: Model) -> list[Image]:
     """The images of a split of a store, with their labels as the model's target reads them.
 
@@ -122,11 +131,7 @@ def _in_split(images: list[Image], split: str, path: Path, model: Model) -> list
             "--split {split}: {path} is no store.", "Name a store, or leave --split out.",
             split=Shown(split), path=Shown(path),
         )  # fmt: skip
-    how = model.record["settings"]
-    target = read_target(
-        store, model.record["target"], where=how["where"], uncertain=how["uncertain"], blank=how["blank"]
-    )
-    labels = [label if label in (0, 1) else None for label in target.labels.tolist()]
+    labels = [label if label in (0, 1) else None for label in target_of(model, store).labels.tolist()]
     splits = store.columns("patient").join(store.splits, on="patient", how="left", maintain_order="left")["split"]
     kept = [image for image in images if split in ("all", splits[image.row])]
     if not kept:

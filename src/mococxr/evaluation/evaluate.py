@@ -6,6 +6,7 @@ A *block* is a dict as `--json` writes it (docs/contract.md); None is written wh
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from mococxr.evaluation.predictions import PredictionFile, Rows, Table, paired
 from mococxr.evaluation.readers import reader_block
 from mococxr.evaluation.summary import summary
 from mococxr.measure import comparison, operating, subgroups
-from mococxr.measure.measures import Block, Resampling, averages
+from mococxr.measure.measures import Block, Resampling, averages, or_reason
 from mococxr.measure.operating import ThresholdRule
 from mococxr.measure.units import images_by_class
 from mococxr.metrics.checks import Floats
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def run(settings: EvaluateSettings) -> dict[str, Any]:
-    """Evaluate, print a small table, and write the numbers where `--json` says.
+    """Evaluate, print a small table, and write the numbers where `--json` says; models by `models.run_models`.
 
     Returns:
         what `--json` writes (docs/contract.md); None where the data define no number, with a `reason`. Of
@@ -38,18 +39,22 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     Raises:
         InputError: a table, column, row or setting that cannot be used; nothing was written.
     """
+    if len(settings.predictions) > 1 or any(path.is_dir() for path in settings.predictions):
+        from mococxr.evaluation.models import run_models  # here: torch is for models, not for tables
+
+        return run_models(settings)
     rule = _checked(settings)
     how = Resampling(settings.replicates, settings.seed, settings.level, settings.bootstrap, settings.stratify)
     inputs = {
         path: PredictionFile.read(path)  # once each: several labels are columns of one file
-        for path in (settings.predictions, settings.against, settings.validation)
+        for path in (settings.predictions[0], settings.against, settings.validation)
         if path is not None
     }
     tables = [
         _read(inputs, label, score, settings) for label, score in zip(settings.label, settings.score, strict=True)
     ]
     blocks = [
-        _label_block(*three, score, rule, settings, how) for three, score in zip(tables, settings.score, strict=True)
+        label_block(*three, score, rule, settings, how) for three, score in zip(tables, settings.score, strict=True)
     ]
     result = blocks[0]
     read = [note for file in inputs.values() for note in file.notes]
@@ -76,7 +81,7 @@ def _read(
 ) -> tuple[Table, Table | None, Table | None]:
     """One label of the table, of the second table and of the validation table, whose images are joined to units."""
     columns = (label, score, settings.patient)
-    file = inputs[settings.predictions]
+    file = inputs[settings.predictions[0]]
     table = file.table(*columns, settings.key, settings.subgroup, settings.study, settings.reader)
     second, validation = (
         None if path is None else inputs[path].table(*columns, key, (), settings.study)
@@ -94,6 +99,11 @@ def _read(
 
 def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
     """The rule of `--threshold`; settings that do not go together are refused before any table is read."""
+    if not settings.predictions or settings.out is not None:
+        raise InputError(
+            "--out is for models on a store." if settings.predictions else "There is nothing to evaluate.",
+            "Name one table, whose numbers go to --json; or models and a store.",
+        )
     if len(settings.label) != len(settings.score) or not settings.label:  # before any file is read
         raise InputError(
             f"{len(settings.label)} labels and {len(settings.score)} scores cannot be matched.",
@@ -157,11 +167,11 @@ def _check_validation(rule: ThresholdRule | None, settings: EvaluateSettings) ->
         )
 
 
-def _label_block(
+def label_block(
     table: Table, second: Table | None, fitted: Table | None, score: str, rule: ThresholdRule | None,
-    settings: EvaluateSettings, how: Resampling,
+    settings: EvaluateSettings, how: Resampling, calibrated: Floats | None = None,
 ) -> Block:  # fmt: skip
-    """Everything about one label."""
+    """Everything about one label; `calibrated` are probabilities of the judged rows that a model made itself."""
     rows = table.rows()
     # As many resamples of both tables: replicates are subtracted one by one.
     how = how.on(max(other.labels.size for other in (table, second) if other is not None))
@@ -203,7 +213,11 @@ def _label_block(
             called = rows.scores >= threshold
             reads = {name: values[table.known] for name, values in table.reads.items()}
             point["readers"] = [reader_block(name, rows, read, threshold, how) for name, read in reads.items()]
-    if settings.calibration or settings.calibrate != "none":
+    if calibrated is not None:
+        probabilities = calibrated
+        judge = partial(operating.calibration_block, rows.labels, calibrated, rows.patients, how)
+        block["calibration"] = {"method": "by the model", **or_reason(judge, {})}
+    elif settings.calibration or settings.calibrate != "none":
         block["calibration"], probabilities = _calibration_block(settings.calibrate, rows, validation, how, score)
     groups = {name: _groups(table, name) for name in table.groups}
     block["subgroups"] = subgroups.subgroup_blocks(
@@ -249,7 +263,8 @@ def _operating_block(
             return {"threshold": None, **block, "reason": str(error)}
     numbers, point = operating.point_block(threshold, tested.labels, tested.scores, tested.patients, how)
     elsewhere = None if prevalence is None else operating.predictive_blocks(point, [prevalence])[0]
-    return {"threshold": threshold, **block, **numbers, "elsewhere": elsewhere}
+    shown = operating.predictive_blocks(point, operating.PREVALENCES)
+    return {"threshold": threshold, **block, **numbers, "elsewhere": elsewhere, "at_prevalences": shown}
 
 
 def _at_threshold(rule: ThresholdRule, pair: Pair | None, how: Resampling) -> Block | None:

@@ -17,16 +17,23 @@ OTHERS = [name for name in MEASURES if name != "auroc"]
 
 def summary(result: Block) -> str:
     """Of one label, or of several with their averages."""
+    if "models" in result:
+        blocks = (_titled(f"{block['model']}: {block['label']}", block) for block in result["models"])
+        return "\n".join(line for lines in blocks for line in lines).rstrip()
     if "labels" not in result:
         return "\n".join(_label_lines(result))
     lines = []
     for block in result["labels"]:
-        lines += [f"{block['label']}", *(f"  {line}" for line in _label_lines(block)), ""]
+        lines += _titled(block["label"], block)
     lines.append(f"{len(result['labels'])} labels together")
     for average in ("macro", "micro"):
         for metric, block in result[average].items():
             lines.append("  " + _line(f"{average} {MEASURES[metric].name}", block))
     return "\n".join(lines)
+
+
+def _titled(title: str, block: Block) -> list[str]:
+    return [title, *(f"  {line}" for line in _label_lines(block)), ""]
 
 
 def _label_lines(result: Block) -> list[str]:

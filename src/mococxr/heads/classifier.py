@@ -230,13 +230,17 @@ class Ensemble:
         for member in self.members:
             if len(self.members) > 1:  # of a single one the encoders have the weights already
                 load_member(self.encoders, member)
-            parts = [
-                encoded(encoder.to(device).eval(), [frames[part] for frames in images], device)
-                for part, encoder in enumerate(self.encoders)
-            ]
-            for position, feature in enumerate(np.concatenate(parts, axis=1)):
+            for position, feature in enumerate(self.features(images, device)):
                 total[position] += member.head.scores(feature[None])[0]
         return total / len(self.members)
+
+    def features(self, images: Sequence[Sequence[NDArray[np.uint8]]], device: torch.device) -> NDArray[np.float32]:
+        """What the encoders, as they are loaded, make of the images: side by side, (N, D); arguments as `scores`."""
+        parts = [
+            encoded(encoder.to(device).eval(), [frames[part] for frames in images], device)
+            for part, encoder in enumerate(self.encoders)
+        ]
+        return np.concatenate(parts, axis=1)
 
     def state(self) -> dict[str, Tensor]:
         """`<member>.encoder.<part>.<key>` and `<member>.head.<name>` of each checkpoint."""

@@ -28,6 +28,9 @@ SHOWN_THRESHOLDS = (0.05, 0.1, 0.2, 0.5)
 THRESHOLDS = tuple(sorted((*SHOWN_THRESHOLDS, 0.01, 0.02, 0.15, 0.25, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)))
 """Thresholds of the probability at which the net benefit is measured."""
 
+PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Shares of positives for which predictive values are given."""
+
 MAX_REPLICATES = 1000
 """Sets of labels that are drawn for the calibration error, at the most."""
 

@@ -18,6 +18,9 @@ from mococxr.metrics.checks import TOO_FEW, Floats
 MAX_GROUPS = 20
 """Groups of a column above which it is refused: it rather counts or names something."""
 
+USUAL = ("sex", "age", "view", "device", "source", "hospital")
+"""Columns that are looked at where nobody names others, and where the test images have two known values or more."""
+
 
 def as_groups(values: pl.Series) -> pl.Series:
     """The group of each row as text, blank as null; a column named `age` that holds numbers alone in bands of age."""

@@ -27,6 +27,7 @@ from mococxr.metrics.calibration import (
     platt_intervals,
 )
 from mococxr.metrics.checks import too_few
+from mococxr.metrics.curves import BandedCurve, precision_recall_curve, roc_curve
 from mococxr.metrics.decision_curve import NetBenefit, net_benefit
 from mococxr.metrics.differences import (
     MarginTest,

@@ -55,7 +55,7 @@ def at_reader_specificity(
     def both(weights_UB: Floats) -> tuple[Floats, Floats]:
         positives_B, negatives_B, hits_B, alarms_B = counts_4U @ weights_UB
         with np.errstate(invalid="ignore", divide="ignore"):  # a class without weight gives NaN
-            model_B = _sensitivity_at(curve(weights_UB), alarms_B) / positives_B
+            model_B = sensitivity_at(curve(weights_UB), alarms_B) / positives_B
             # No negatives: the reader has no specificity to stand at.
             return np.where(negatives_B > 0, model_B, np.nan), hits_B / positives_B
 
@@ -68,7 +68,7 @@ def at_reader_specificity(
     )
 
 
-def _sensitivity_at(curve: Curve, alarms_B: NDArray) -> Floats:
+def sensitivity_at(curve: Curve, alarms_B: NDArray) -> Floats:
     """The weight of the positives that are called where the negatives that are called weigh `alarms_B`."""
     width_GB = curve.false_GB - curve.above_GB
     beyond_GB = alarms_B - curve.above_GB

@@ -74,12 +74,17 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(Seeded):
-    """Evaluate any table of predictions: AUROC, comparison, operating point, calibration, subgroups, with intervals."""
+class EvaluateSettings(OnDevice, WithJobs, Seeded):
+    """Evaluate models on a store, or a table of predictions: AUROC, comparison, threshold, calibration, subgroups."""
 
-    predictions: Path = setting("Table (CSV, Excel or Parquet) of labels and scores.", positional=True, table=True)
-    label: tuple[str, ...] = setting("Column of labels, 1 or 0 (repeatable).", single=True)
-    score: tuple[str, ...] = setting("Column of scores, one per label (repeatable).", single=True)
+    predictions: tuple[Path, ...] = setting(
+        "Table (CSV, Excel or Parquet) of labels and scores; or one or more models made by `fit`, and a store.",
+        positional=True,
+        table=True,
+    )
+    label: tuple[str, ...] = _columns("Column of labels, 1 or 0 (repeatable).", (), single=True)
+    score: tuple[str, ...] = _columns("Column of scores, one per label (repeatable).", (), single=True)
+    split: Literal["train", "val", "test"] = _split("Split of the store that models are judged on.", "test")
     patient: str | None = _columns("Column of patient identifiers.", None, shown="each row is its own patient")
     study: str | None = _columns("Column of study identifiers, for --unit study.", None)
     key: str | None = _columns("Column by which the rows of two tables are paired.", None, shown="by position")
@@ -119,6 +124,8 @@ class EvaluateSettings(Seeded):
     stratify: bool = _statistics("Resample patients with and without the finding separately.", False)
     level: float = _statistics("Confidence level of the intervals.", 0.95, above=0, below=1)
     json: Path | None = _output("JSON file for all numbers in full precision.", None)
+    out: Path | None = _output("Of models: folder of page, numbers and scores.", None, shown="MODEL.evaluation")
+    gallery: bool = _output("Show wrong and borderline images on the page of models.", True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from mococxr.errors import InputError
 from mococxr.heads.targets import column_of
 from mococxr.measure.comparison import adjust
 from mococxr.measure.measures import Block, columns
-from mococxr.measure.subgroups import MAX_GROUPS, as_groups, subgroup_blocks
+from mococxr.measure.subgroups import MAX_GROUPS, USUAL, as_groups, subgroup_blocks
 from mococxr.measure.units import unit_values
 from mococxr.results import TABLES
 from mococxr.results import Row as Record
@@ -144,10 +144,6 @@ def _primary(cells: Sequence[Record], design: Design) -> Record | None:
     fractions = [cell["fraction"] for cell in rows if cell.get("auroc") is not None]
     fraction = min(fractions or [cell["fraction"] for cell in rows])
     return first | {"fraction": fraction, "against": design.against}
-
-
-USUAL = ("sex", "age", "view", "device", "source", "hospital")
-"""Columns that are looked at where nobody names others, and where the test images have two known values or more."""
 
 
 def attributes(store: Store, names: Sequence[str]) -> dict[str, pl.Series]:

@@ -20,8 +20,6 @@ from mococxr.studies.cells import LEVEL, Floats, Key, Measured, cell_names, pair
 from mococxr.studies.trial import validation_path
 
 METHOD = "platt"
-PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Shares of positives for which `prevalence.csv` has the predictive values."""
 RATES = ("sensitivity", "specificity", "ppv", "npv", "lr_positive", "lr_negative")
 
 
@@ -129,7 +127,7 @@ def operating_rows(key: Key, classifier: Classifier, measured: Measured) -> dict
         tables["prevalence"] = [
             cell_names(key) | {"prevalence": block["prevalence"]} | columns(block, ("ppv", "npv"))
             | {"reason": operating.why_undefined(block, ("ppv", "npv"))}
-            for block in operating.predictive_blocks(point, PREVALENCES)
+            for block in operating.predictive_blocks(point, operating.PREVALENCES)
         ]  # fmt: skip
     if classifier.probabilities is not None:
         try:

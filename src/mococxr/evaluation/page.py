@@ -1,0 +1,194 @@
+"""The page of an evaluation: what was measured, as tables, sentences and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mococxr.evaluation.figures import draw_curves, draw_model
+from mococxr.measure.measures import Block, Resampling
+from mococxr.metrics.subgroups import RATES
+from mococxr.pages import format as fmt
+from mococxr.pages.render import Alert, Column, Table, render, tabulate
+from mococxr.store import Store
+
+if TYPE_CHECKING:
+    from mococxr.evaluation.gallery import Part
+    from mococxr.evaluation.models import Judged
+    from mococxr.settings import EvaluateSettings
+
+CELLS = ((("true", "positives"), ("false", "negatives")), (("false", "positives"), ("true", "negatives")))
+"""The counts of the confusion matrix: images with the finding, and without, by what they are called."""
+SHARES = {
+    "sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV", "accuracy": "accuracy",
+    "f1": "F1",
+}  # fmt: skip
+RATIOS = {"lr_positive": "LR+", "lr_negative": "LR−", "youden": "Youden's J"}
+CALIBRATION = {
+    "brier": "Brier score", "ece": "calibration error", "slope": "slope (1 is perfect)",
+    "intercept": "intercept (0 is perfect)", "observed_expected": "observed / expected positives (1 is perfect)",
+}  # fmt: skip
+METHODS = [
+    "Labels are those of the store, read as the model's target reads them; images without one are left out and counted. Threshold and calibration are the model's own.",  # noqa: E501
+    "AUROC: DeLong joined with MOVER over patients. Bands of the curves: at each place, the percentiles over resampled patients (vertical; they hold pointwise).",  # noqa: E501
+    "Shares: Wilson's interval, widened where patients have several images. Predictive values at other prevalences: from sensitivity, specificity and their intervals, by Bayes' rule (Zou and Donner 2008); they hold where images with the finding, and those without, look as here.",  # noqa: E501
+    "Nearest images: Euclidean distance of the features that the head sees, standardised; training images of other patients, labelled as the target reads them.",  # noqa: E501
+]
+
+
+def to_html(
+    judged: Sequence[Judged],
+    galleries: Sequence[Sequence[Part]],
+    result: Block,
+    store: Store,
+    settings: EvaluateSettings,
+) -> str:
+    """The page as one HTML file."""
+    first = judged[0]
+    how = Resampling(settings.replicates, settings.seed, settings.level)
+    targets = list(dict.fromkeys(one.block["label"] for one in judged))
+    return render(
+        "evaluation/page.html.j2",
+        styles="evaluation/page.css",
+        title=f"Evaluation of {', '.join(one.name for one in judged)}",
+        heading=", ".join(targets),
+        eyebrow="MoCo-CXR · evaluation of " + ("a model" if len(judged) == 1 else f"{len(judged)} models"),
+        lead=f"{', '.join(one.name for one in judged)} on the {result['split']} images of {result['store']}",
+        alerts=_alerts(store, result, any(galleries)),
+        facts=[
+            ("Images judged", f"{first.block['n']:,}"),
+            ("Patients", f"{first.block['patients']:,}"),
+            ("Positive images", f"{first.block['positives']:,} ({fmt.share(float(first.labels.mean()))})"),
+            ("Left out", ", ".join(f"{n:,} {name}" for name, n in first.block["left_out"].items())),
+        ],
+        cards=[(one.name, one.block["label"], _sentence(one.block)) for one in judged],
+        side=_side(judged) if len(judged) > 1 else None,
+        curves=draw_curves(judged, how),
+        models=[_model(number, one, parts) for number, (one, parts) in enumerate(zip(judged, galleries, strict=True))],
+        notes=result["notes"],
+        methods=METHODS,
+    )
+
+
+def _alerts(store: Store, result: Block, images: bool) -> list[Alert]:
+    alerts = []
+    if images:
+        text = "Below are chest images of patients. Keep this file in the house. --no-gallery leaves them out."
+        alerts.append(Alert("This page holds images", text))
+    if store.manifest.get("synthetic"):
+        alerts.append(Alert("Synthetic images", "They were drawn by a program: the numbers are no evidence."))
+    if result["split"] != "test":
+        text = f"Images of the split {result['split']} may have trained, calibrated or chosen what is judged here."
+        alerts.append(Alert("Not test images", text))
+    return alerts
+
+
+def _sentence(block: Block) -> str:
+    text = f"AUROC {fmt.interval(block['interval'], 'value')}"
+    if point := block["operating_point"]:
+        rates = (f"{name} {fmt.share_interval(point[name], 'value')}" for name in ("sensitivity", "specificity"))
+        text += f"; at its threshold {' and '.join(rates)}"
+    return f"{text}."
+
+
+def _side(judged: Sequence[Judged]) -> Table:
+    """The models beside each other, and each less the first."""
+
+    def rate(name: str) -> Column:
+        return lambda block: (
+            fmt.DASH if not block["operating_point"] else fmt.share_interval(block["operating_point"][name], "value")
+        )
+
+    def less(block: Block) -> str:
+        return fmt.interval(block["comparison"], "value", sign=True) if block["comparison"] else fmt.DASH
+
+    columns: dict[str, Column] = {
+        "Model": "model",
+        "AUROC": lambda block: fmt.interval(block["interval"], "value"),
+        "Average precision": lambda block: fmt.interval(block["average_precision"], "value"),
+        "Sensitivity": rate("sensitivity"),
+        "Specificity": rate("specificity"),
+        f"AUROC less {judged[0].name}": less,
+    }  # fmt: skip
+    return tabulate([{"model": one.name, **one.block} for one in judged], columns)
+
+
+def _model(number: int, one: Judged, parts: Sequence[Part]) -> dict[str, Any]:
+    """The rows of one model's sections; None where it has no threshold, or no calibration."""
+    block, record = one.block, one.model.record
+    point, calibration = block["operating_point"], block["calibration"]
+    return {
+        "key": f"model-{number}",
+        "name": one.name,
+        "figures": draw_model(number, one),
+        "confusion": _confusion(point) if point else None,
+        "rates": _rates(point) if point else None,
+        "threshold": f"Threshold {fmt.threshold(one.threshold)} of the score."
+        if point
+        else record["threshold"]["reason"],
+        "prevalences": _prevalences(one) if point else None,
+        "calibration": _calibration(calibration) if calibration and "brier" in calibration else None,
+        "uncalibrated": record["calibration"]["reason"] or (calibration or {}).get("reason"),
+        "groups": [(each["column"], _groups(each)) for each in block["subgroups"] if each["groups"]],
+        "flagged": [line for each in block["subgroups"] for line in _flagged(each)],
+        "gallery": parts,
+    }
+
+
+def _confusion(point: Block) -> Table:
+    counts = [[f"{point[f'{kind}_{sign}']:,}" for kind, sign in cells] for cells in CELLS]
+    rows = [["with the finding", *counts[0]], ["without it", *counts[1]]]
+    return Table(["Images", "Called positive", "Called negative"], rows)
+
+
+def _rates(point: Block) -> Table:
+    shares = [[words, fmt.share_interval(point[name], "value")] for name, words in SHARES.items()]
+    ratios = [[words, fmt.interval(point[name], "value")] for name, words in RATIOS.items()]
+    return Table(["At the threshold", "Value (interval)"], [*shares, *ratios], 1)
+
+
+def _prevalences(one: Judged) -> Table:
+    point = one.block["operating_point"]
+    columns: dict[str, Column] = {
+        "Prevalence": ("prevalence", fmt.percent),
+        "PPV": lambda block: fmt.share_interval(block["ppv"], "value"),
+        "NPV": lambda block: fmt.share_interval(block["npv"], "value"),
+    }
+    return tabulate(point["at_prevalences"], columns, note=f"Here {fmt.share(float(one.labels.mean()))} are positive.")
+
+
+def _calibration(block: Block) -> Table:
+    rows = [[words, fmt.interval(block[name], "value")] for name, words in CALIBRATION.items()]
+    note = f"On so many images a perfect calibration would show an error of {fmt.number(block['ece_if_perfect'])}."
+    return Table(["Calibrated probabilities", "Value (interval)"], rows, 1, note)
+
+
+def _groups(block: Block) -> Table:
+    columns: dict[str, Column] = {
+        "Group": "name",
+        "Images": ("rows", fmt.count),
+        "Patients": ("patients", fmt.count),
+        "Positive patients": ("positives", fmt.count),
+        "AUROC": lambda group: fmt.interval(group["auroc"], "value"),
+    }
+    shares = [rate for rate in ("sensitivity", "specificity") if rate in block["rate_gaps"]]
+    columns |= {rate.capitalize(): _share_of(rate) for rate in shares}
+    if "observed_expected" in block["rate_gaps"]:
+        columns["Observed / expected"] = lambda group: fmt.interval(group["observed_expected"], "value")
+    return tabulate(block["groups"], columns, note="A group with fewer than 10 patients of a class has no numbers.")
+
+
+def _share_of(rate: str) -> Column:
+    return lambda group: fmt.share_interval(group[rate], "value")
+
+
+def _flagged(block: Block) -> list[str]:
+    """Gaps whose interval leaves 0 out, a sentence each."""
+    gaps = {"AUROC": block["gaps"]} | {RATES[rate]: gaps for rate, gaps in block["rate_gaps"].items()}
+    return [
+        f"{block['column']} {gap['group']}: {name} {fmt.signed(gap['difference'])} ({fmt.signed(gap['low'])} to "
+        f"{fmt.signed(gap['high'])}) beside {gap['against']}, p by Holm {fmt.p_value(gap['p_holm'])}."
+        for name, each in gaps.items()
+        for gap in each
+        if gap["flagged"]
+    ]
