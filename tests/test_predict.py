@@ -47,8 +47,9 @@ def test_an_image_scores_the_same_from_its_file_as_from_the_store(store, tmp_pat
     assert ours["score"].is_between(0, 1).all()
 
 
-def test_a_model_says_what_it_was_made_from(store, tmp_path):
+def test_a_model_says_what_it_was_made_from(store, tmp_path, capsys):
     model = fit(store, tmp_path / "model", fraction=0.5, draw=1)
+    assert capsys.readouterr().err.strip().endswith(f"mococxr evaluate {model} {store.path}")
     about = json.loads((model / "model.json").read_text())
     target = read_target(store, "Finding")
     rows = draw_labelled(store, target, 0.5, 1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -143,7 +144,7 @@ def run_fit(settings: FitSettings) -> Path:
     }
     save_model(Path(settings.out), Ensemble(encoders, result.members), record)
     console.say(cost_words(sources, encoders, config.device))
-    _tell(record, [*result.notes], Path(settings.out), better_start(record, store))
+    _tell(record, [*result.notes], Path(settings.out), [*better_start(record, store), *_judging(settings, target)])
     return Path(settings.out)
 
 
@@ -252,6 +253,14 @@ def _tell(record: dict[str, Any], notes: list[str], out: Path, hints: list[str])
     console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
     for hint in hints:
         console.say(hint)
+
+
+def _judging(settings: FitSettings, target: Target) -> list[str]:
+    """A line with the command that judges the model, where the test images have both classes."""
+    if np.unique(target.labels[target.test]).size < 2:
+        return []
+    line = shlex.join(["mococxr", "evaluate", str(settings.out), str(settings.store)])
+    return [f"How good it is on the test images, and where it is wrong: {line}"]
 
 
 def better_start(record: Mapping[str, Any], store: Store) -> list[str]:
