@@ -26,7 +26,7 @@ from torch import nn
 
 import mococxr
 from mococxr.encoders import EncoderSpec, initial_encoder
-from mococxr.features import random_frame
+from mococxr.frames import random_frame
 from mococxr.heads.finetune import paper_epochs
 from mococxr.heads.targets import read_target
 from mococxr.synthetic import write_synthetic

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-from mococxr import workers
+from mococxr import commands, workers
 
 if TYPE_CHECKING:
     from mococxr.store import Store
@@ -26,6 +26,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
 
+
+# Tracing a graph takes ten times as long as a small fit: who tests it calls `leave_onnx` (tests/test_model_graph.py).
+for name in ("fit", "recalibrate"):
+    del commands.THEN[name]
 
 # A busy machine is no fault of the code.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)

@@ -139,5 +139,4 @@ def test_for_processing_is_remarked_and_read() -> None:
 @pytest.mark.parametrize("stated", [True, False])
 def test_a_model_reads_the_parts_that_its_store_did(stated: bool) -> None:
     how = {"depth": "full", "voi": "first", "frames": "first", "any_body_part": stated}
-    ensemble: Any = None
-    assert Model({"preprocessing": how}, ensemble).reading.any_body_part is stated
+    assert Model({"preprocessing": how}, Path()).reading.any_body_part is stated

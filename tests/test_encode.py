@@ -7,7 +7,8 @@ import torch
 
 from mococxr.encoders import EncoderSpec, build, open_encoder, resolve_encoder, save_encoder
 from mococxr.errors import InputError, RunError
-from mococxr.features import encode_frames, features, image_level, state_hash, to_frame
+from mococxr.features import encode_frames, features, state_hash
+from mococxr.frames import image_level, to_frame
 from mococxr.images import read_image
 from small_store import BACKBONE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -267,16 +266,6 @@ def test_onnx_graphs_of_usual_networks_take_frames_of_any_sides(tmp_path, name):
     out = mococxr.export(run, to="onnx", out=tmp_path / "out")
     agree(out, run, [(1, 64, 0), (5, 64, 0), (2, 64, 32)])
     assert json.loads((out / "export.json").read_text())["input"] == "frames: uint8 (batch, 1, height, width)"
-
-
-def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
-    run = make_run(tmp_path / "run")
-    with pytest.raises(InputError, match="onnxscript") as refusal:
-        mococxr.export(run, to="onnx", out=tmp_path / "out")
-    assert "mococxr[onnx]" in refusal.value.way_out
-    assert not (tmp_path / "out").exists()
 
 
 # --- the card

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 from mococxr.encoders import EncoderSpec, build
 from mococxr.errors import RunError, UndefinedError
-from mococxr.features import features, random_frame, state_hash, to_frame
+from mococxr.features import features, state_hash
+from mococxr.frames import random_frame, to_frame
 from mococxr.heads import MODES, finetune, train_classifier
 from mococxr.heads.classifier import Ensemble, TrainConfig, TrainData, member_scores
 from mococxr.heads.finetune import batch_sizes, batches, count_updates, paper_epochs, train_by_gradient

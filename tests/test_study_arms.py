@@ -14,8 +14,8 @@ from torch import nn
 from mococxr.commands import run
 from mococxr.encoders import EncoderSpec, build, resolve_encoder, save_encoder
 from mococxr.errors import InputError
-from mococxr.features import to_frame
 from mococxr.files import write_json
+from mococxr.frames import to_frame
 from mococxr.store import Store
 from mococxr.studies import provenance, trial
 from mococxr.studies.design import Arm

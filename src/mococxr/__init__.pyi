@@ -547,6 +547,7 @@ def fit(
     mode: Literal["linear", "finetune", "lpft"] = "linear",
     fraction: float = 1.0,
     draw: int = 0,
+    onnx: bool = True,
 ) -> Path:
     """Train a classifier for use, with calibrated probabilities and an operating point.
 
@@ -599,6 +600,8 @@ def fit(
         mode: Linear probe, fine-tuning of all layers, or from the probe's head (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
         draw: Index of the label subset of that fraction. [at least 0; default: 0]
+        onnx: Leave model.onnx, by which `predict` scores without PyTorch; writing it takes some seconds to a
+            minute. [default: on]
         out: Model folder to create.
     """
 
@@ -653,7 +656,8 @@ def predict(
         model: A model folder made by `fit`.
         images: Image files, folders of images, lists of images (a table or TXT), or a store.
         jobs: Number of parallel processes and threads. [at least 1; default: one per core]
-        device: Compute device; auto: a GPU if available. [default: auto]
+        device: Compute device; auto, cpu: the CPU by model.onnx where the model has it, without PyTorch (else
+            auto: a GPU if available); cuda, mps: PyTorch. [default: auto]
         out: CSV table to write.
         split: Of a store the images of this split (all: of every split), with columns label and split.
             [default: every image, without these columns]

@@ -51,7 +51,11 @@ OBJECTS = {
     "study": ("arm", "mococxr.studies.feature_table:modules_on_disk"),
 }
 """Command -> the setting that may hold objects in Python, and the function that makes them text among the settings."""
-THEN = {"study": "mococxr.reporting.report:report_study"}
+THEN = {
+    "study": "mococxr.reporting.report:report_study",
+    "fit": "mococxr.exporting.export:leave_onnx",
+    "recalibrate": "mococxr.exporting.export:leave_onnx",
+}
 """Command -> the function that its result goes to."""
 
 

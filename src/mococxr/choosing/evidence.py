@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.choosing.strategies import Situation
-from mococxr.classifier.fit import frozen_features, set_threads
+from mococxr.classifier.fit import frozen_features
 from mococxr.classifier.saved import load_model
-from mococxr.features import pick_device
+from mococxr.features import set_threads
 from mococxr.heads.linear import solve_linear
 from mococxr.heads.scaling import Scaling, scaling_of, scaling_rows
 from mococxr.metrics import as_logits
@@ -78,11 +78,11 @@ def labels_of(store: Store, name: str, *splits: str) -> tuple[Rows, NDArray[np.i
 
 
 def _model_logits(folder: Path, settings: NextSettings, store: Store, rows: Rows) -> NDArray[np.float64]:
-    model = load_model(folder)
+    model = load_model(folder, settings.jobs)
     scores: list[NDArray[np.float64]] = []
     with console.progress("score", len(rows)) as bar:
         for start in range(0, len(rows), BLOCK):
             frames = [model.frames_of(store.pixels(int(row))) for row in rows[start : start + BLOCK]]
-            scores.append(model.ensemble.scores(frames, pick_device(settings.device)))
+            scores.append(model.scores(frames, settings.device))
             bar.advance(len(frames))
     return as_logits(np.concatenate(scores))

@@ -32,7 +32,7 @@ from mococxr.encoders import (
 )
 from mococxr.errors import InputError, UndefinedError
 from mococxr.feature_cache import FeatureCache, check_folder, counts_words, keys_of, read_features, rounded, trim
-from mococxr.features import features, pick_device, seconds_per_image, state_hash
+from mococxr.features import features, pick_device, seconds_per_image, set_threads, state_hash
 from mococxr.files import check_place, claim, write_parquet
 from mococxr.heads import MODES, check_one, train_classifier
 from mococxr.heads.classifier import Ensemble, FitResult, TrainConfig, TrainData, member_scores, read_config
@@ -49,12 +49,6 @@ Reader = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Rows of a store -> features (N, D)."""
 FEW = 1000
 """Training images below which pretraining has little to learn from."""
-
-
-def set_threads(jobs: int | None) -> None:
-    """Let PyTorch use `jobs` threads; None leaves its own choice."""
-    if jobs is not None:
-        torch.set_num_threads(jobs)
 
 
 def run_embed(settings: EmbedSettings) -> Path:

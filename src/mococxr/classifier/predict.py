@@ -6,23 +6,24 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.fit import set_threads
 from mococxr.classifier.inputs import Image, decoded, holds_patients, images_of, quarantined
 from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, threshold_of
 from mococxr.errors import ImageError, InputError, Shown
-from mococxr.features import pick_device
 from mococxr.files import check_place, write_csv
-from mococxr.heads.targets import Target, read_target
 from mococxr.images import SUFFIXES, remarked
 from mococxr.privacy import LOOKUP, Key, redacted_errors
 from mococxr.settings import PredictSettings
 from mococxr.store import Store
+
+if TYPE_CHECKING:
+    from mococxr.heads.targets import Target
 
 BLOCK = 256
 """Images that are encoded together."""
@@ -43,9 +44,8 @@ def run_predict(settings: PredictSettings) -> Path:
         InputError: no model, no image, none that can be read, nothing there by a name given, or a prevalence that cannot
             be used; nothing was written.
     """
-    set_threads(settings.jobs)
     check_place(settings.out)
-    model = load_model(Path(settings.model))
+    model = load_model(Path(settings.model), settings.jobs)
     if settings.prevalence is not None and calibrator_of(model.record) is None:
         raise InputError(
             f"--prevalence {settings.prevalence:g}: this model has no calibrated probability to move.",
@@ -113,6 +113,8 @@ def _images(settings: PredictSettings, model: Model, key: Key | None, private: b
 
 def target_of(model: Model, store: Store) -> Target:
     """The labels of a store as the model's target reads them; errors as `read_target`."""
+    from mococxr.heads.targets import read_target  # that room imports PyTorch
+
     how = model.record["settings"]
     return read_target(
         store, model.record["target"], where=how["where"], uncertain=how["uncertain"], blank=how["blank"]
@@ -169,7 +171,6 @@ def _scored(
     model: Model, images: list[Image], settings: PredictSettings, key: Key | None
 ) -> tuple[list[Image], list[float], list[tuple[Image, ImageError]]]:
     """The images that can be read as they are to be named, their scores, and the others with their reasons."""
-    device = pick_device(settings.device)
     read: list[Image] = []
     scored: list[float] = []
     lost: list[tuple[Image, ImageError]] = []
@@ -183,10 +184,10 @@ def _scored(
                 frames.append(model.frames_of(answer))
                 read.append(image)
             if len(frames) == BLOCK:
-                scored += model.ensemble.scores(frames, device).tolist()
+                scored += model.scores(frames, settings.device).tolist()
                 frames.clear()  # no more than a block of frames is held, however many images there are
             bar.advance()
-        scored += model.ensemble.scores(frames, device).tolist()
+        scored += model.scores(frames, settings.device).tolist()
     return read, scored, lost
 
 

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.fit import set_threads
 from mococxr.classifier.operating_point import SITE, Judged, choose_judged, describe, read_rule
 from mococxr.classifier.saved import Model, load_model
 from mococxr.errors import InputError
-from mococxr.features import pick_device
 from mococxr.files import atomic, claim, write_json
 from mococxr.heads.targets import Target, read_target
 from mococxr.measure.operating import fit_blocks
@@ -38,14 +36,13 @@ def run_recalibrate(settings: RecalibrateSettings) -> Path:
     Raises:
         InputError: no model, no such target, OUT is MODEL, or too few labels for both; nothing was written.
     """
-    set_threads(settings.jobs)
     if settings.out.resolve() == settings.model.resolve():
         raise InputError(f"--out {settings.out} is the model itself.", "Name another folder: the old model is kept.")
     rule = read_rule(settings.threshold_by, settings.sensitivity)
     if rule is None and settings.calibrate == "none":
         raise InputError("--calibrate none and --threshold-by none leave nothing to do.", "Leave one of the two out.")
     claim(settings.out, "model.safetensors", "a model")
-    model, store = load_model(settings.model), Store.open(settings.store, settings.labels_as_of)
+    model, store = load_model(settings.model, settings.jobs), Store.open(settings.store, settings.labels_as_of)
     name = settings.target or model.record["target"]
     target = read_target(store, name, where=settings.where, blank=settings.blank)
     judged = _judged(model, store, target)
@@ -82,7 +79,7 @@ def _scores(model: Model, store: Store, rows: NDArray[np.int64], device: str) ->
     with console.progress("recalibrate", len(rows)) as bar:
         for start in range(0, len(rows), BLOCK):
             frames = [model.frames_of(store.pixels(int(row))) for row in rows[start : start + BLOCK]]
-            scores[start : start + len(frames)] = model.ensemble.scores(frames, pick_device(device))
+            scores[start : start + len(frames)] = model.scores(frames, device)
             bar.advance(len(frames))
     return scores
 

@@ -136,7 +136,10 @@ def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[T
             "Export it --to onnx, or fit it with --checkpoints 0, which keeps one.",
         )
     weights = {key: value.detach().cpu() for key, value in artifact.encoder.network.state_dict().items()}
-    return weights, artifact.model.ensemble.members[0].head.folded_margin() if artifact.model else None
+    if artifact.model is None:
+        return weights, None
+    weight, bias = artifact.model.ensemble.members[0].head.folded_margin()
+    return weights, (weight.float(), bias.float())
 
 
 def stages_code(artifact: Artifact, nodes: Sequence[str] = ()) -> str:

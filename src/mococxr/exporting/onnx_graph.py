@@ -1,12 +1,12 @@
-"""An ONNX graph with the preprocessing inside: grey frames, uint8, in; features or a probability out.
+"""An ONNX graph with the preprocessing inside: grey frames, uint8, in; features, or score and decision out.
 
 N  frames    H, W  height and width of a frame in px    M  checkpoints whose probabilities are averaged
+K  points of an isotonic calibration
 """
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,35 +16,48 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mococxr.classifier.graph import FILE, open_graph
+from mococxr.classifier.saved import calibrator_of, threshold_of
 from mococxr.errors import InputError, RunError
 from mococxr.exporting.artifact import Artifact, difference, input_names, noise_frames
 from mococxr.heads.classifier import load_member
+from mococxr.metrics import Calibrator
+from mococxr.metrics.calibration import NEAREST
 
 OPSET = 18  # the one that torch's exporter writes by itself; others it converts
-FILE = "model.onnx"
 _SAME = ("Conv2dSame", "MaxPool2dSame", "AvgPool2dSame")
 """Layers of timm that pad by the size of what they see: their graph is good for one size only."""
 
 
 class Graph(nn.Module):
-    """Frames (N, 1, H, W) uint8 for each encoder -> features (N, D), or probabilities (N,), the mean over M checkpoints."""
+    """Frames (N, 1, H, W) uint8 for each encoder -> features (N, D), or of a classifier the `outputs`, (N,) each.
+
+    Heads and what follows them compute in float64, as the classifier does.
+    """
 
     def __init__(self, artifact: Artifact) -> None:
         super().__init__()
         self.members, self.heads = nn.ModuleList(), nn.ModuleList()
         if artifact.model is None:
             self.members.append(nn.ModuleList(artifact.encoders))
+            self.outputs = ["features"]
             return
         for member in artifact.model.ensemble.members:
             # each holds weights of its own
             encoders, (weight, bias) = copy.deepcopy(artifact.encoders), member.head.folded_margin()
             load_member(encoders, member)
-            layer = nn.Linear(weight.shape[1], 1)
+            layer = nn.Linear(weight.shape[1], 1, dtype=torch.float64)
             layer.load_state_dict({"weight": weight, "bias": bias})
             self.members.append(nn.ModuleList(encoders))
             self.heads.append(layer)
+        record = artifact.model.record
+        calibrator, threshold = calibrator_of(record), threshold_of(record)
+        self.calibration = None if calibrator is None else _Calibration(calibrator)
+        self.threshold = None if threshold is None else nn.Buffer(torch.tensor(threshold, dtype=torch.float64))
+        parts = {"score": True, "calibrated": self.calibration, "decision": self.threshold}
+        self.outputs = [name for name, part in parts.items() if part is not None]
 
-    def forward(self, *frames: Tensor) -> Tensor:
+    def forward(self, *frames: Tensor) -> Tensor | tuple[Tensor, ...]:
         """What is exported."""
         features = [
             torch.cat([encoder(part) for encoder, part in zip(encoders, frames, strict=True)], dim=1)
@@ -53,7 +66,46 @@ class Graph(nn.Module):
         if not len(self.heads):
             return features[0]
         pairs = zip(features, self.heads, strict=True)
-        return torch.stack([torch.sigmoid(head(beside)[:, 0]) for beside, head in pairs]).mean(dim=0)
+        score = torch.stack([torch.sigmoid(head(beside.double())[:, 0]) for beside, head in pairs]).mean(dim=0)
+        outputs = [score]
+        if self.calibration is not None:
+            outputs.append(self.calibration(score))
+        if self.threshold is not None:
+            outputs.append((score >= self.threshold).to(torch.int8))
+        return tuple(outputs)
+
+
+class _Calibration(nn.Module):
+    """Scores (N,) -> calibrated probabilities (N,): `Calibrator.apply` of their logits."""
+
+    ends: Tensor
+    unit: Tensor
+    slope: Tensor
+    intercept: Tensor
+    inputs: Tensor  # (K,), as the outputs
+    outputs: Tensor
+
+    def __init__(self, calibrator: Calibrator) -> None:
+        super().__init__()
+        # float64 tensors: the exporter takes a plain number for a float32
+        for name, value in (("ends", (NEAREST, 1 - NEAREST)), ("unit", (0, 1)), *calibrator.parameters().items()):
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
+        self.by_points = calibrator.slope is None
+
+    def forward(self, score: Tensor) -> Tensor:
+        """What is exported."""
+        kept = _kept(score, self.ends)
+        logit = torch.log(kept / (1 - kept))
+        if not self.by_points:
+            return torch.sigmoid(self.slope * logit + self.intercept)
+        right = (logit[:, None] >= self.inputs).sum(dim=1).clamp(1, len(self.inputs) - 1)
+        low, high = self.inputs[right - 1], self.inputs[right]
+        share = _kept((logit - low) / (high - low), self.unit)
+        return self.outputs[right - 1] + share * (self.outputs[right] - self.outputs[right - 1])
+
+
+def _kept(values: Tensor, ends: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(values, ends[0]), ends[1])
 
 
 def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
@@ -63,12 +115,9 @@ def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
         Opset, input, output, and the difference that was measured in onnxruntime.
 
     Raises:
-        InputError: the extra is not installed, or whole images meet a network of one frame size.
+        InputError: whole images meet a network of one frame size.
         RunError: onnxruntime does not say what PyTorch says.
     """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"{', '.join(missing)} is not installed.", "pip install 'mococxr[onnx]'")
     free = all(
         encoder.spec.package == "timm" and not any(type(module).__name__ in _SAME for module in encoder.modules())
         for encoder in artifact.encoders
@@ -79,15 +128,16 @@ def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
             f"The graph of {names} takes frames of one size, and this model sees whole images.",
             "Fit it with --crop-mode center, or take a network without size-dependent padding (resnet18).",
         )
-    output = "probability" if artifact.model else "features"
     graph = Graph(artifact).eval()
-    _export(graph, artifact, free, output, folder / FILE)
-    if free and any(isinstance(side, int) for part in _open(folder / FILE).get_inputs() for side in part.shape[2:]):
-        _export(graph, artifact, False, output, folder / FILE)  # the exporter found a constant in it
-    return {"file": FILE, "opset": OPSET, "output": output, **_prove(artifact, folder / FILE)}
+    _export(graph, artifact, free, folder / FILE)
+    if free and any(
+        isinstance(side, int) for part in open_graph(folder / FILE).get_inputs() for side in part.shape[2:]
+    ):
+        _export(graph, artifact, False, folder / FILE)  # the exporter found a constant in it
+    return {"file": FILE, "opset": OPSET, "output": ", ".join(graph.outputs), **_prove(artifact, folder / FILE)}
 
 
-def _export(graph: Graph, artifact: Artifact, free: bool, output: str, path: Path) -> None:
+def _export(graph: Graph, artifact: Artifact, free: bool, path: Path) -> None:
     names = input_names(artifact)
     # the frames of all encoders are of as many images
     axes = [
@@ -104,7 +154,7 @@ def _export(graph: Graph, artifact: Artifact, free: bool, output: str, path: Pat
             opset_version=OPSET,
             dynamic_shapes=(tuple(axes),),
             input_names=names,
-            output_names=[output],
+            output_names=graph.outputs,
             verbose=False,
         )
         if program is None:
@@ -120,7 +170,7 @@ def _example(size: int, free: bool) -> Tensor:
 
 def _prove(artifact: Artifact, path: Path) -> dict[str, Any]:
     """Run the file in onnxruntime on one frame, on five, and on frames of another shape where it takes them."""
-    session = _open(path)
+    session = open_graph(path)  # one thread, sums in one order: the same difference in each export.json
     inputs = session.get_inputs()
     if isinstance(inputs[0].shape[0], int):
         raise RunError(f"The ONNX graph takes {inputs[0].shape[0]} frames and no other number; nothing was kept.")
@@ -131,16 +181,11 @@ def _prove(artifact: Artifact, path: Path) -> dict[str, Any]:
     largest = 0.0
     for parts in tried:
         feed = {part.name: frames[:, None] for part, frames in zip(inputs, parts, strict=True)}
-        largest = max(largest, difference(artifact.answers(*parts), session.run(None, feed)[0]))
+        expected = {"features": artifact.answers(*parts)}
+        if artifact.model:
+            expected = artifact.model.columns(expected["features"])
+        for output, values in zip(session.get_outputs(), session.run(None, feed), strict=True):
+            if output.name != "decision":  # at the threshold the last digit decides it
+                largest = max(largest, difference(expected[output.name], values))
     words = [f"{part.name}: uint8 (batch, 1, {', '.join(map(str, part.shape[2:]))})" for part in inputs]
     return {"input": "; ".join(words), "difference": largest}
-
-
-def _open(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
-    options.intra_op_num_threads = 1  # sums in one order: the same difference in each export.json
-    # the answers of PyTorch that it is compared with are a CPU's, too
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

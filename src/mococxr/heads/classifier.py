@@ -71,10 +71,10 @@ class LinearHead:
         return weight, self.bias - weight @ self.mean
 
     def folded_margin(self) -> tuple[Tensor, Tensor]:
-        """`logits` as one linear layer on raw features: weight (1, D), bias (1,), float32."""
+        """`logits` as one linear layer on raw features: weight (1, D), bias (1,), float64."""
         weight, bias = _margin(self.weight.T)[None], _margin(self.bias[None])
         scaled = weight / self.scale
-        return torch.from_numpy(scaled).float(), torch.from_numpy(bias - scaled @ self.mean).float()
+        return torch.from_numpy(scaled), torch.from_numpy(bias - scaled @ self.mean)
 
 
 def _margin(logits: NDArray[np.float64]) -> NDArray[np.float64]:

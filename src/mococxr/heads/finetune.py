@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from mococxr.augment import uniforms
 from mococxr.encoders import Encoder
 from mococxr.errors import RunError, UndefinedError
-from mococxr.features import features, random_frame
+from mococxr.features import features
+from mococxr.frames import random_frame
 from mococxr.heads.classifier import EnsembleMember, FitResult, Labels, LinearHead, Rows, TrainConfig, TrainData
 from mococxr.metrics import auroc
 from mococxr.workers import keep_memory

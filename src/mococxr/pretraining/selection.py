@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mococxr.encoders import Encoder, at_stages
 from mococxr.errors import InputError
-from mococxr.features import encode_frames, to_frame
+from mococxr.features import encode_frames
+from mococxr.frames import to_frame
 from mococxr.heads.targets import read_target
 from mococxr.metrics import auroc
 from mococxr.pretraining import diagnostics

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mococxr.settings.fields import ENCODERS, PAPER, SIZED, OnDevice, Seeded, WithJobs, setting, under
+from mococxr.settings.fields import ENCODERS, PAPER, SIZED, Device, OnDevice, Seeded, WithJobs, setting, under
 from mococxr.settings.preparation import STORE
 
 Mode = Literal["linear", "finetune", "lpft"]  # the keys of heads.MODES, which this room may not import
@@ -139,6 +139,9 @@ class FitSettings(OperatingSettings, TrainingSettings):
     )
     fraction: float = _labels("Fraction of the labelled training patients to use.", 1.0, above=0, high=1)
     draw: int = _labels("Index of the label subset of that fraction.", 0, low=0)
+    onnx: bool = _execution(
+        "Leave model.onnx, by which `predict` scores without PyTorch; writing it takes some seconds to a minute.", True
+    )
     out: Path = setting("Model folder to create.")
 
 
@@ -183,6 +186,12 @@ class PredictSettings(OnDevice, WithJobs):
         above=0,
         below=1,
         shown="that of the validation images",
+    )
+    device: Device = setting(
+        "Compute device; auto, cpu: the CPU by model.onnx where the model has it, without PyTorch (else auto: a GPU if "
+        "available); cuda, mps: PyTorch.",
+        "auto",
+        group="Execution",
     )
     key: Path | None = _privacy(
         "Key of `prepare`, to write image, patient and study as pseudonyms.", None, shown="names as they are"
