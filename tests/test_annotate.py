@@ -195,7 +195,9 @@ def test_an_answer_is_an_event_with_all_that_is_known_of_it(store: Path) -> None
     assert Store.open(store).index["Nodule"].to_list()[:3] == [None, None, 0]
 
 
-def test_an_answer_sent_again_changed_or_taken_back_stands_once(store: Path) -> None:
+def test_an_answer_sent_again_changed_or_taken_back_stands_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(60))
+    monkeypatch.setattr("time.gmtime", lambda: (2026, 3, 1, 12, 0, next(seconds), 6, 60, 0))
     client = browser(served(store, next=listed(store)))
     for _ in range(3):  # an answer whose receipt was lost is sent again
         assert say(client, 1, {"Nodule": 1}).status_code == 200
