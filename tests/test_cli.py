@@ -237,7 +237,7 @@ RELIED_ON = {
     "prepare": "format labels label size out", "pretrain": "backbone init size batch queue epochs save_every resume out",
     "fit": "target encoder backbone size fraction batch epochs out", "embed": "encoder backbone size out",
     "study": "target arm fraction against backbone size batch epochs out", "predict": "out",
-    "recalibrate": "target sensitivity out",
+    "forecast": "encoder target auroc", "recalibrate": "target sensitivity out",
     "evaluate": "label score patient against json split out", "inspect": "against out",
     "reproduce": "fraction init size batch queue epochs out", "demo": "epochs out", "views": "size out",
     "next": "target count by split out",

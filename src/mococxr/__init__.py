@@ -42,6 +42,7 @@ agreement = _function("agreement")
 embed = _function("embed")
 fit = _function("fit")
 predict = _function("predict")
+forecast = _function("forecast")
 recalibrate = _function("recalibrate")
 study = _function("study")
 reproduce = _function("reproduce")
@@ -225,6 +226,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "forecast",
     "import_checkpoint",
     "inspect",
     "label",

@@ -605,6 +605,87 @@ def fit(
         out: Model folder to create.
     """
 
+def forecast(
+    store: str | PathLike[str],
+    *,
+    encoder: str,
+    target: str,
+    feature_cache: str | PathLike[str] | None = None,
+    feature_cache_size: float = 20.0,
+    seed: int = 0,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    backbone: str | None = None,
+    size: int | None = None,
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
+    features: Literal["last", "stages"] = "stages",
+    crop_mode: Literal["center", "full"] = "center",
+    where: str | Sequence[str] = (),
+    uncertain: Literal["ignore", "zeros", "ones", "multiclass"] = "ignore",
+    blank: Literal["negative", "unknown"] | None = None,
+    labels_as_of: str | None = None,
+    C: str = "0.01",
+    standardize: Literal["unlabelled", "labelled"] = "unlabelled",
+    linear_solver: Literal["lbfgs", "gradient"] = "lbfgs",
+    lr: float = 3e-05,
+    optimizer: Literal["adam", "adamw"] = "adam",
+    weight_decay: float = 0.0,
+    batch: int = 16,
+    epochs: float | None = None,
+    checkpoints: int = 10,
+    auroc: float | None = None,
+    width: float | None = None,
+) -> dict[str, Any]:
+    """Say what more labels would give: the learning curve of a linear head so far, continued, with intervals.
+
+    Args:
+        store: A store made by `prepare`.
+        feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
+            study keeps its own]
+        feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
+            above 0; default: 20]
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Compute device; auto: a GPU if available. [default: auto]
+        backbone: timm architecture, for imagenet, random and weights files. [default: that of a run, if there
+            is one]
+        size: Side of the encoder's input. [px; between 1 and 4096; default: each encoder's own]
+        mean: Grey mean, one value or one per channel, of an encoder that states none. [between 0 and 1;
+            default: ImageNet's]
+        std: Grey standard deviation, as --mean. [between 1e-6 and 1; default: ImageNet's]
+        features: Features: the pooled maps of the encoder's last four stages beside its last layer, or the
+            last layer alone. [default: stages]
+        crop_mode: Input crop: the central square, or the full image with its aspect ratio. [default: center;
+            arXiv 2010.05352]
+        where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
+        uncertain: How uncertain labels (-1) are treated. [default: ignore; arXiv 2010.05352]
+        blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
+        labels_as_of: Labels as they were: a date (UTC, that day included), or a number of label events (0: as
+            `prepare` wrote them). [default: as they are now]
+        C: Inverse L2 regularisation strength, on standardised features; cv: chosen by cross-validation.
+            [default: 0.01]
+        standardize: Standardise features by all training images, which needs no label, or by the labelled
+            ones alone. [default: unlabelled]
+        linear_solver: Logistic regression on frozen features, or the paper's epochs with batch norm in train
+            mode. [default: lbfgs]
+        lr: Learning rate. [above 0; default: 3e-5; arXiv 2010.05352]
+        optimizer: Optimiser. [default: adam; arXiv 2010.05352]
+        weight_decay: Weight decay. [at least 0; default: 0; arXiv 2010.05352]
+        batch: Batch size. [images; at least 1; default: 16; arXiv 2010.05352]
+        epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
+        checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
+            [at least 0; default: 10; arXiv 2010.05352]
+        encoder: Encoder: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or
+            hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
+            (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of
+            several side by side; a path with @ or + stands in quotes: 'my+run'@96.
+        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.
+        auroc: AUROC for which labels are counted. [above 0.5 and below 1; default: none]
+        width: Width of the interval of the AUROC (95 %) for which test images are counted. [above 0 and below
+            1; default: none]
+    """
+
 def recalibrate(
     model: str | PathLike[str],
     store: str | PathLike[str],

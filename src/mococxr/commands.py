@@ -34,6 +34,7 @@ ENTRIES = {
     "agreement": "mococxr.labelling.agreement:run",
     "embed": "mococxr.classifier.fit:run_embed",
     "fit": "mococxr.classifier.fit:run_fit",
+    "forecast": "mococxr.classifier.forecast:run_forecast",
     "recalibrate": "mococxr.classifier.recalibrate:run_recalibrate",
     "predict": "mococxr.classifier.predict:run_predict",
     "study": "mococxr.studies.study:run",
@@ -161,7 +162,7 @@ def _words(value: Any) -> list[str]:
 
 RETURNS = {
     "prepare": "Store", "label": "Store", "retract": "Store", "annotate": "Store", "agreement": "Store", "inspect": "Audit",
-    "evaluate": "dict[str, Any]", "report": "None",
+    "evaluate": "dict[str, Any]", "forecast": "dict[str, Any]", "report": "None",
 }  # fmt: skip
 """Command -> what its Python function returns; all others return the `Path` of what they made."""
 _TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}

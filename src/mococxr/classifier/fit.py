@@ -40,7 +40,7 @@ from mococxr.heads.cross_fit import cross_fit
 from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import Target, draw_labelled, read_target
 from mococxr.measure.operating import fit_blocks
-from mococxr.settings import EmbedSettings, FitSettings, NextSettings, to_mapping
+from mococxr.settings import EmbedSettings, FitSettings, NextSettings, TrainingSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
 
@@ -103,22 +103,15 @@ def run_fit(settings: FitSettings) -> Path:
     check_one(sources, [settings.mode] if by_gradient else [], f"--encoder {settings.encoder}")
     encoders = tuple(open_encoder(source, settings.seed) for source in sources)
 
-    def features_by(encoder: Encoder, rows: NDArray[np.int64], size: int = sources[0].spec.size) -> Values:
-        return features(encoder, store, rows, size=size, crop_mode=config.crop_mode, device=config.device)
-
     solved = mode.reads_features(config) and settings.standardize == "unlabelled"
-    scaling, used = scaling_rows(store) if solved else target.train[:0], set[str]()
+    scaling = scaling_rows(store) if solved else target.train[:0]
     try:
         rows = draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
-        read = [
-            _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config,
-                    partial(features_by, encoder, size=source.spec.size), used)
-            for encoder, source in zip(encoders, sources, strict=True)
-        ]  # fmt: skip
         asked = settings.calibrate != "none" or rule is not None  # who asks for neither reads no label
         pool = (NONE, "validation") if by_gradient else (rows,)
         judged = choose_judged(store, target, target.val, *pool) if asked else Judged(NONE, NONE)
-        frozen = _in_one_pass(_beside(read), rows, scaling, judged.held[:0] if by_gradient else judged.held)
+        read = feature_reader(settings, sources, encoders, store, config)
+        frozen = _in_one_pass(read, rows, scaling, judged.held[:0] if by_gradient else judged.held)
         data = TrainData(
             store, target, rows, sources[0].spec.size, lambda: encoders[0], frozen, lambda: scaling_of(frozen(scaling))
         )
@@ -127,7 +120,13 @@ def run_fit(settings: FitSettings) -> Path:
         raise InputError(
             f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
         ) from error
-    of_held = partial(features_by, rows=judged.held) if by_gradient else lambda _: frozen(judged.held)
+
+    def of_held(encoder: Encoder) -> Values:
+        if not by_gradient:
+            return frozen(judged.held)
+        size = sources[0].spec.size
+        return features(encoder, store, judged.held, size=size, crop_mode=config.crop_mode, device=config.device)
+
     scores = _scores(judged, data, config, lambda: member_scores(encoders[0], result.members, of_held))
     blocks = fit_blocks(judged.scored(store, target, scores), settings.calibrate, rule)
     record = {
@@ -156,8 +155,30 @@ def _scores(
     return np.concatenate([held, crossed])
 
 
+def feature_reader(
+    settings: TrainingSettings, sources: Sequence[EncoderSource], encoders: Sequence[Encoder], store: Store,
+    config: TrainConfig,
+) -> Reader:  # fmt: skip
+    """Reads the features of rows, those of several encoders side by side, by way of `--feature-cache` where there is one."""
+    used = set[str]()
+
+    def read_by(encoder: Encoder, size: int, rows: NDArray[np.int64]) -> Values:
+        return features(encoder, store, rows, size=size, crop_mode=config.crop_mode, device=config.device)
+
+    return _beside([
+        _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config,
+                partial(read_by, encoder, source.spec.size), used)
+        for encoder, source in zip(encoders, sources, strict=True)
+    ])  # fmt: skip
+
+
 def _frozen(
-    settings: FitSettings | NextSettings, encoder: str, store: Store, config: TrainConfig, read: Reader, used: set[str]
+    settings: TrainingSettings | NextSettings,
+    encoder: str,
+    store: Store,
+    config: TrainConfig,
+    read: Reader,
+    used: set[str],
 ) -> Reader:
     """`read`, rounded as features are kept, and by way of `--feature-cache` where there is one.
 

@@ -84,10 +84,7 @@ def choose_judged(
     Returns:
         Where nothing is enough, the most there is, with a remedy.
     """
-    chosen = store.chosen(column_of(store, target.name) or target.name)
-    rule = chosen["chosen_by"].str.strip_chars().str.to_lowercase()
-    random = (rule.is_null() | (rule == "random")).to_numpy()
-    probability = chosen["probability"].to_numpy()  # NaN where it is unknown
+    random, probability = choices(store, target)
     patients = store.index["patient"].to_numpy()
     known = trained[target.labels[trained] != UNCERTAIN_CLASS]
     pools = [(held, NONE)]
@@ -112,6 +109,13 @@ def choose_judged(
     rows = np.concatenate([most.held, most.crossed])
     remedy = _remedy(target.labels[rows], patients[rows], where)
     return replace(most, remedy=f"{remedy} {LINEAR}" if where == "validation" else remedy)
+
+
+def choices(store: Store, target: Target) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which rows count as chosen at random, and the probability with which each was chosen, NaN where nobody knows it."""
+    chosen = store.chosen(column_of(store, target.name) or target.name)
+    rule = chosen["chosen_by"].str.strip_chars().str.to_lowercase()
+    return (rule.is_null() | (rule == "random")).to_numpy(), chosen["probability"].to_numpy()
 
 
 def _remedy(labels: NDArray, patients: NDArray, split: str) -> str:

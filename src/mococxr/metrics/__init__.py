@@ -44,6 +44,7 @@ from mococxr.metrics.differences import (
     paired_replicates,
     patients_needed,
 )
+from mococxr.metrics.forecast import Forecast, curve_points, forecast, images_for_width
 from mococxr.metrics.intervals import (
     Estimate,
     Resamples,

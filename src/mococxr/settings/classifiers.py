@@ -146,6 +146,23 @@ class FitSettings(OperatingSettings, TrainingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForecastSettings(TrainingSettings):
+    """Say what more labels would give: the learning curve of a linear head so far, continued, with intervals."""
+
+    store: Path = setting(STORE, positional=True)
+    encoder: str = setting(f"Encoder: {ENCODERS}. {SIZED}.")
+    target: str = setting("Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.")
+    auroc: float | None = _labels("AUROC for which labels are counted.", None, above=0.5, below=1, shown="none")
+    width: float | None = _labels(
+        "Width of the interval of the AUROC (95 %) for which test images are counted.",
+        None,
+        above=0,
+        below=1,
+        shown="none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecalibrateSettings(OperatingSettings, OnDevice, WithJobs):
     """Give a fitted classifier the calibration and threshold of another site; encoder and head stay as they are."""
 
