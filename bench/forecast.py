@@ -33,6 +33,7 @@ from mococxr.heads.learning_curve import as_they_are, learning_curve
 from mococxr.heads.linear import solve_linear
 from mococxr.heads.targets import read_target
 from mococxr.metrics.checks import too_few
+from mococxr.metrics.forecast import SPREAD
 from mococxr.metrics.logistic import logistic_fit
 from real_images import DATA, prepare
 
@@ -86,7 +87,8 @@ def forecasts(x: NDArray, y: NDArray, patients: NDArray, drawn: NDArray, test: N
         rows = drawn[:n]
         try:
             sizes, scores = learning_curve(x[rows], y[rows], patients[rows], as_they_are(x.shape[1]))
-            curves = metrics.forecast(sizes, *metrics.curve_points(scores, y[rows], patients[rows]), n)
+            points = metrics.curve_points(scores, y[rows], patients[rows])
+            curves = metrics.forecast(sizes, *points, n, spread=SPREAD / n**0.5)
         except UndefinedError:
             curves = None
         for times in AHEAD:
@@ -125,13 +127,16 @@ def calibrations(x: NDArray, y: NDArray, patients: NDArray, drawn: NDArray, test
 
 def tables(rows: pl.DataFrame) -> str:
     """The two tables of docs/benchmarks.md."""
-    told = rows.filter(pl.col("part") == "forecast")
+    forecast = rows.filter(pl.col("part") == "forecast")
     inside = (pl.col("low") <= pl.col("truth")) & (pl.col("truth") <= pl.col("high"))
     shown = [pl.len().alias("n"), (1 - pl.col("said").fill_null(False).mean()).alias("cannot_be_said"),
              inside.filter(pl.col("said")).mean().alias("coverage_said"), inside.mean().alias("coverage_all"),
              (pl.col("high") - pl.col("low")).median().alias("width"),
              (pl.col("value") - pl.col("truth")).mean().alias("bias")]  # fmt: skip
-    parts = [told.select(shown), *(told.group_by(by).agg(shown).sort(by) for by in (["target"], ["labels", "times"]))]
+    parts = [
+        forecast.select(shown),
+        *(forecast.group_by(by).agg(shown).sort(by) for by in (["target"], ["labels", "times"])),
+    ]
     ends = [pl.col(name).quantile(q).alias(f"{name}_{q}") for name in ("slope", "eo") for q in (0.1, 0.5, 0.9)]
     answers = [pl.col("slope").is_not_null().mean().alias("answered"), *ends]
     parts.append(

@@ -50,6 +50,12 @@ def test_intervals_cover_simulated_power_laws(noise):
     assert 0.85 <= hits / (2 * count) <= 0.97
 
 
+def test_a_new_draw_of_twice_the_labels_spreads_by_the_root_of_a_half():
+    flat = metrics.Forecast(100, np.full(2000, 0.7), np.zeros(2000), np.ones(2000), spread=0.03)
+    number = flat.at(200)
+    assert number.high - number.low == pytest.approx(2 * 1.6449 * 0.03 / np.sqrt(2), rel=0.01)
+
+
 def test_a_plateau_below_what_is_wanted_is_said_and_a_curve_of_two_sizes_is_none():
     curves = metrics.forecast(SIZES, law(SIZES, 0.7, 2, 1.0), 1e-6 * np.eye(4), 160)
     assert str(curves.labels_for(0.9)[0]).startswith("more than")
@@ -133,6 +139,9 @@ def test_the_command_says_curve_labels_and_width_and_reads_no_test_label(tmp_pat
     )
     index.with_columns(pl.col("Finding").cast(pl.Int8)).write_parquet(store.path / "index.parquet")
     assert mococxr.forecast(store.path, auroc=0.95, width=0.1, **how) == facts
+    monkeypatch.setattr("mococxr.classifier.forecast.SPREAD", 0.0)
+    undrawn = mococxr.forecast(store.path, **how)["ahead"]
+    assert all(row["low"] < other["low"] for row, other in zip(facts["ahead"], undrawn, strict=True)), "of a new draw"
     monkeypatch.setattr("mococxr.heads.learning_curve.SHARES", (0.5, 0.75))
     assert "It cannot be said yet" in mococxr.forecast(store.path, **how)["reason"]
     assert "chosen at random" in capsys.readouterr().out

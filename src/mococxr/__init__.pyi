@@ -639,6 +639,8 @@ def forecast(
 ) -> dict[str, Any]:
     """Say what more labels would give: the learning curve of a linear head so far, continued, with intervals.
 
+    On real images of adults its 90 % intervals held 78 % of the time: take them as rough.
+
     Args:
         store: A store made by `prepare`.
         feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a

@@ -19,7 +19,7 @@ from mococxr.heads.classifier import TrainConfig, read_config
 from mococxr.heads.learning_curve import SHARES, learning_curve
 from mococxr.heads.scaling import scaling_of, scaling_rows
 from mococxr.heads.targets import Target, read_target
-from mococxr.metrics.forecast import WIDEST, Forecast
+from mococxr.metrics.forecast import SPREAD, WIDEST, Forecast
 from mococxr.metrics.labels_saved import Labels
 from mococxr.settings import ForecastSettings
 from mococxr.store import Store
@@ -84,7 +84,8 @@ def _curves(
         {"labels": size, "auroc": float(value), "error": float(np.sqrt(variance))}
         for size, value, variance in zip(sizes, points, np.diag(covariance), strict=True)
     ]
-    return metrics.forecast(sizes, points, covariance, len(rows), seed=config.seed), curve
+    spread = SPREAD / len(rows) ** 0.5
+    return metrics.forecast(sizes, points, covariance, len(rows), spread=spread, seed=config.seed), curve
 
 
 def _answers(settings: ForecastSettings, curves: Forecast, share: float) -> dict[str, Any]:

@@ -147,7 +147,10 @@ class FitSettings(OperatingSettings, TrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastSettings(TrainingSettings):
-    """Say what more labels would give: the learning curve of a linear head so far, continued, with intervals."""
+    """Say what more labels would give: the learning curve of a linear head so far, continued, with intervals.
+
+    On real images of adults its 90 % intervals held 78 % of the time: take them as rough.
+    """
 
     store: Path = setting(STORE, positional=True)
     encoder: str = setting(f"Encoder: {ENCODERS}. {SIZED}.")
