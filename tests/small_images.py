@@ -8,7 +8,13 @@ import cv2
 import numpy as np
 import polars as pl
 
+from mococxr.preparation.prepare import run as prepare
 from mococxr.settings import PrepareSettings, make
+
+
+def image_path(i: int) -> str:
+    """Path of an image of such a folder, as its table and a store's index have it."""
+    return f"images/image{i:04d}.png"
 
 
 def write_images(folder: Path, images: int = 70, *, seed: int = 0, per_patient: int = 2) -> pl.DataFrame:
@@ -18,7 +24,7 @@ def write_images(folder: Path, images: int = 70, *, seed: int = 0, per_patient: 
     rows = []
     for i in range(images):
         shape = rng.integers(24, 60, 2).tolist()
-        name = f"images/image{i:04d}.png"
+        name = image_path(i)
         cv2.imwrite(str(folder / name), rng.integers(0, 256, shape, dtype=np.uint8))
         patient = f"{i // per_patient:03d}"
         rows.append((name, patient, f"s{i}", ("PA", "AP")[i % 2], "M", i % 90, i // 2 % 3 % 2, i % 2, "note"))
@@ -31,6 +37,12 @@ def write_images(folder: Path, images: int = 70, *, seed: int = 0, per_patient: 
 def settings(folder: Path, out: Path, **others: object) -> PrepareSettings:
     """Settings of `prepare` for such a folder: shorter side 32 px, one process."""
     return make(PrepareSettings, {"source": folder, "out": out, "size": 32, "jobs": 1, **others})
+
+
+def small_prepared(folder: Path, images: int, **others: object) -> Path:
+    """A store of such a folder, two images a patient, in three splits; labels Effusion and Rare."""
+    write_images(folder / "images", images)
+    return prepare(settings(folder / "images", folder / "store", split=(0.4, 0.3, 0.3), **others)).path
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -14,9 +14,8 @@ from sklearn.metrics import cohen_kappa_score
 import mococxr
 from mococxr.errors import InputError, UndefinedError
 from mococxr.metrics import kappa, patient_resamples
-from mococxr.preparation.prepare import run as prepare
 from mococxr.store import Store
-from small_images import settings, write_images
+from small_images import image_path, small_prepared
 
 IMAGES = 12
 ANSWERS = {
@@ -27,22 +26,16 @@ ANSWERS = {
 """Of the first images, by reader."""
 
 
-def image(i: int) -> str:
-    return f"images/image{i:04d}.png"
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("agreement")
-    write_images(folder / "images", IMAGES)
-    return prepare(settings(folder / "images", folder / "store", split=(0.4, 0.3, 0.3))).path
+    return small_prepared(tmp_path_factory.mktemp("agreement"), IMAGES)
 
 
 @pytest.fixture
 def store(prepared: Path, tmp_path: Path) -> Path:
     shutil.copytree(prepared, tmp_path / "store")
     for reader, values in ANSWERS.items():
-        rows = [(image(i), str(value)) for i, value in enumerate(values) if value is not None]
+        rows = [(image_path(i), str(value)) for i, value in enumerate(values) if value is not None]
         table = pl.DataFrame(rows, schema=["path", "Nodule"], orient="row").with_columns(probability=pl.lit("0.5"))
         mococxr.label(tmp_path / "store", table, label=["Nodule"], reader=reader, chosen_by="random")
     return tmp_path / "store"
@@ -89,7 +82,7 @@ def test_what_stands_afterwards_is_what_the_rule_says_and_a_second_time_adds_not
 
 def test_a_reader_who_thinks_again_counts_and_the_rule_is_applied_anew(store: Path) -> None:
     mococxr.agreement(store, target="Nodule")
-    again = mococxr.label(store, pl.DataFrame({"path": [image(1)], "Nodule": ["0"]}), reader="A")
+    again = mococxr.label(store, pl.DataFrame({"path": [image_path(1)], "Nodule": ["0"]}), reader="A")
     assert again.index["Nodule"][1] == 0
     assert mococxr.agreement(store, target="Nodule").index["Nodule"][1] == 0, "all three say no now"
 
@@ -102,7 +95,7 @@ def test_disagreements_are_listed_and_nothing_is_written_without_a_rule(
     assert Store.open(store).label_events == before
     table = pl.read_csv(tmp_path / "apart.csv")
     assert table.columns == ["path", "target", "A", "B", "C"]
-    assert table["path"].to_list() == [image(1), image(3), image(4)]
+    assert table["path"].to_list() == [image_path(1), image_path(3), image_path(4)]
     shown = capsys.readouterr().out
     value = cohen_kappa_score(ANSWERS["A"], ANSWERS["B"])
     assert re.search(rf"A, B +8 +5 \(62 %\) +{value:.2f} \(", shown)

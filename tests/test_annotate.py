@@ -26,25 +26,18 @@ from mococxr.annotation import annotate
 from mococxr.annotation.server import Sessions, application
 from mococxr.annotation.worklist import AHEAD, HELD, Item, Worklist, unlabelled
 from mococxr.errors import InputError
-from mococxr.preparation.prepare import run as prepare
 from mococxr.settings import AnnotateSettings, make
 from mococxr.store import Store
-from small_images import settings, write_images
+from small_images import image_path, small_prepared
 
 IMAGES = 12
 ADDRESS = "http://127.0.0.1:8123"
 PAGE = {"origin": ADDRESS}
 
 
-def image(i: int) -> str:
-    return f"images/image{i:04d}.png"
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("annotate")
-    write_images(folder / "images", IMAGES)
-    return prepare(settings(folder / "images", folder / "store", split=(0.4, 0.3, 0.3))).path
+    return small_prepared(tmp_path_factory.mktemp("annotate"), IMAGES)
 
 
 @pytest.fixture
@@ -55,7 +48,7 @@ def store(prepared: Path, tmp_path: Path) -> Path:
 
 def listed(store: Path, **columns: Any) -> Path:
     """A list of all images, in the order of the store."""
-    pl.DataFrame({"path": [image(i) for i in range(IMAGES)], **columns}).write_csv(store.parent / "list.csv")
+    pl.DataFrame({"path": [image_path(i) for i in range(IMAGES)], **columns}).write_csv(store.parent / "list.csv")
     return store.parent / "list.csv"
 
 
@@ -191,7 +184,9 @@ def test_an_answer_is_an_event_with_all_that_is_known_of_it(store: Path) -> None
     rows = (
         Store.open(store).history.select("target", "value", "reader", "chosen_by", "probability", "note", "path").rows()
     )
-    assert rows == [(t, v, "A", "coverage", 0.25, " blurred ", image(2)) for t, v in (("Effusion", -1), ("Nodule", 0))]
+    assert rows == [
+        (t, v, "A", "coverage", 0.25, " blurred ", image_path(2)) for t, v in (("Effusion", -1), ("Nodule", 0))
+    ]
     assert Store.open(store).index["Nodule"].to_list()[:3] == [None, None, 0]
 
 
@@ -202,7 +197,7 @@ def test_an_answer_sent_again_changed_or_taken_back_stands_once(store: Path, mon
     for _ in range(3):  # an answer whose receipt was lost is sent again
         assert say(client, 1, {"Nodule": 1}).status_code == 200
     assert say(client, 1, {"Nodule": None}, was={"Nodule": 0}).status_code == 409
-    assert events(store) == [(image(0), "Nodule", 1, "A")]
+    assert events(store) == [(image_path(0), "Nodule", 1, "A")]
     assert say(client, 1, {"Nodule": 0}, was={"Nodule": 1}).status_code == 200
     assert say(client, 1, {"Nodule": None}, was={"Nodule": 0}).status_code == 200
     assert say(client, 1, {"Nodule": None}, was={"Nodule": 0}).status_code == 200
@@ -218,7 +213,7 @@ def test_a_second_tab_loses_nothing_and_doubles_nothing(store: Path) -> None:
     say(first, 1, {"Effusion": 1})
     assert say(second, 1, {"Effusion": 1}).status_code == 200  # the same is said
     assert say(second, 1, {"Effusion": 0}).status_code == 409  # another, unseen, is not written over
-    assert events(store) == [(image(0), "Effusion", 1, "A")]
+    assert events(store) == [(image_path(0), "Effusion", 1, "A")]
     assert second.get("/item/1").json()["answers"] == {"Effusion": 1}
     assert say(second, 1, {"Effusion": 0}, was={"Effusion": 1}).status_code == 200
 
@@ -245,7 +240,7 @@ def test_readers_share_the_list_and_see_together_what_two_are_to_see(store: Path
 
 def test_what_was_promised_to_a_reader_who_left_goes_to_another(store: Path) -> None:
     now = [0.0]
-    items = [Item(row, image(row)) for row in range(6)]
+    items = [Item(row, image_path(row)) for row in range(6)]
     worklist = Worklist(store, items, ["Effusion"], clock=lambda: now[0])
     assert worklist.upcoming("A")[:AHEAD] == [1, 2, 3, 4]
     assert worklist.upcoming("B") == [5, 6]
@@ -255,7 +250,7 @@ def test_what_was_promised_to_a_reader_who_left_goes_to_another(store: Path) -> 
 
 def test_a_skipped_image_comes_again_at_the_end_and_time_left_leaves_out_pauses(store: Path) -> None:
     now = [0.0]
-    worklist = Worklist(store, [Item(row, image(row)) for row in range(6)], ["Effusion"], clock=lambda: now[0])
+    worklist = Worklist(store, [Item(row, image_path(row)) for row in range(6)], ["Effusion"], clock=lambda: now[0])
     worklist.skip("A", 1)
     assert worklist.upcoming("A") == [2, 3, 4, 5, 6, 1]
     for number, seconds in ((2, 5), (3, 10), (4, 2000), (5, 20), (6, 30)):
@@ -291,9 +286,9 @@ def test_the_list_of_next_is_asked_for_in_its_order_with_its_overlap(store: Path
 
 
 def test_without_a_list_all_that_is_unlabelled_comes_in_one_random_order(store: Path) -> None:
-    mococxr.label(store, pl.DataFrame({"path": [image(0)], "Nodule": ["1"]}), label=["Nodule"], reader="B")
+    mococxr.label(store, pl.DataFrame({"path": [image_path(0)], "Nodule": ["1"]}), label=["Nodule"], reader="B")
     order = unlabelled(Store.open(store), ["Nodule"], 0)["path"].to_list()
-    assert sorted(order) == [image(i) for i in range(1, IMAGES)] != order
+    assert sorted(order) == [image_path(i) for i in range(1, IMAGES)] != order
     assert order != unlabelled(Store.open(store), ["Nodule"], 1)["path"].to_list()
     say(browser(served(store, target=["Nodule"])), 1, {"Nodule": 0})
     assert Store.open(store).history["chosen_by"].to_list() == [None, "random"]
@@ -330,7 +325,7 @@ def test_a_killed_server_has_kept_every_answer_that_it_took(store: Path) -> None
         mococxr.annotate(store, target=["Effusion"], next=chosen, browser=False)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert events(store) == [(image(n - 1), "Effusion", n % 2, "A") for n in range(1, 6)]
+    assert events(store) == [(image_path(n - 1), "Effusion", n % 2, "A") for n in range(1, 6)]
     process, address = start(store, "--next", chosen)
     send = requests_to(address)
     assert send("/reader", {"reader": "A"})["items"][0]["number"] == 6
@@ -358,12 +353,12 @@ def test_the_patient_s_other_images_come_with_their_study_first(store: Path) -> 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"next": {"path": ["images/other.png", image(0)]}}, "no image 'images/other.png'"),
-        ({"next": {"path": [image(0), image(0)]}}, "stands twice"),
-        ({"next": {"path": [image(0)], "readers": ["two"]}}, "'two' is not a number of readers"),
-        ({"next": {"path": [image(0)], "readers": ["0"]}}, "'0' is not a number of readers"),
-        ({"next": {"path": [image(0)], "probability": ["2"]}}, "not a probability"),
-        ({"next": {"image_name": [image(0)]}}, "no path column"),
+        ({"next": {"path": ["images/other.png", image_path(0)]}}, "no image 'images/other.png'"),
+        ({"next": {"path": [image_path(0), image_path(0)]}}, "stands twice"),
+        ({"next": {"path": [image_path(0)], "readers": ["two"]}}, "'two' is not a number of readers"),
+        ({"next": {"path": [image_path(0)], "readers": ["0"]}}, "'0' is not a number of readers"),
+        ({"next": {"path": [image_path(0)], "probability": ["2"]}}, "not a probability"),
+        ({"next": {"image_name": [image_path(0)]}}, "no path column"),
         ({"target": ["effusion"]}, "--target 'effusion': the store has the finding 'Effusion'"),
         ({"target": ["sex"]}, "--target 'sex' cannot be a finding"),
         ({"target": ["Effusion"]}, "No image lacks these labels"),

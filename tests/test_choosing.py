@@ -22,7 +22,7 @@ from mococxr.near_duplicates import is_copy
 from mococxr.preparation.prepare import run as prepare
 from mococxr.settings.labelling import Strategy
 from mococxr.store import Store
-from small_images import settings, write_images
+from small_images import settings, small_prepared, write_images
 from small_store import HOW
 
 IMAGES, PATIENTS = 40, 20
@@ -31,9 +31,7 @@ IMAGES, PATIENTS = 40, 20
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of 40 images of 20 patients, all with the labels Effusion and Rare."""
-    folder = tmp_path_factory.mktemp("choosing")
-    write_images(folder / "images", IMAGES)
-    return prepare(settings(folder / "images", folder / "store", split=(0.4, 0.3, 0.3), split_seed=4)).path
+    return small_prepared(tmp_path_factory.mktemp("choosing"), IMAGES, split_seed=4)
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ import pytest
 import mococxr
 from mococxr.errors import InputError
 from mococxr.images import resize_shorter
-from mococxr.preparation.prepare import run as prepare
 from mococxr.store import Store
-from small_images import settings, write_images
+from small_images import small_prepared
 
 TARGETS = ["Nodule", 'Mass "left" & more']
 ANSWERS = [(1, 0), (-1, 1)]
@@ -29,9 +28,7 @@ WORDS = {1: "yes", 0: "no", -1: "uncertain"}
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("label_studio")
-    write_images(folder / "images", 6)
-    return prepare(settings(folder / "images", folder / "store", split=(0.4, 0.3, 0.3))).path
+    return small_prepared(tmp_path_factory.mktemp("label_studio"), 6)
 
 
 @pytest.fixture

@@ -18,14 +18,13 @@ import mococxr
 from mococxr.audit.labels import label_table
 from mococxr.errors import InputError
 from mococxr.heads.targets import read_target
-from mococxr.preparation.prepare import run as prepare
 from mococxr.settings import StudySettings, make, to_mapping
 from mococxr.store import Store
 from mococxr.store import label_history as history
 from mococxr.studies.design import Design, read_design
 from mococxr.studies.folder import inputs_of, open_output
 from mococxr.studies.provenance import blank_words
-from small_images import contents, settings, write_images
+from small_images import contents, image_path, small_prepared
 from small_store import HOW
 
 IMAGES = 40
@@ -34,9 +33,7 @@ IMAGES = 40
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of 40 images of 20 patients, with the labels Effusion and Rare."""
-    folder = tmp_path_factory.mktemp("labels")
-    write_images(folder / "images", IMAGES)
-    return prepare(settings(folder / "images", folder / "store", split=(0.4, 0.3, 0.3), split_seed=4)).path
+    return small_prepared(tmp_path_factory.mktemp("labels"), IMAGES, split_seed=4)
 
 
 @pytest.fixture
@@ -45,14 +42,10 @@ def store(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def image(i: int) -> str:
-    return f"images/image{i:04d}.png"
-
-
 def long(*labels: tuple[int, str, Any], **columns: Any) -> pl.DataFrame:
     """A table with a row a label."""
     schema = {"path": pl.String, "target": pl.String, "value": pl.String}
-    rows = [(image(i), target, None if value is None else str(value)) for i, target, value in labels]
+    rows = [(image_path(i), target, None if value is None else str(value)) for i, target, value in labels]
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(**{k: pl.lit(v) for k, v in columns.items()})
 
 
@@ -123,18 +116,19 @@ def test_a_clock_that_was_put_back_leaves_the_order(store: Path, monkeypatch: py
 
 def test_who_when_and_why_are_kept_and_the_command_fills_what_the_table_leaves_open(store: Path) -> None:
     table = pl.DataFrame({
-        "Image": [image(2), image(3)], "effusion": ["yes", "no"], "Reader": ["B", None], "date": ["2026-01-02", None],
+        "Image": [image_path(2), image_path(3)], "effusion": ["yes", "no"], "Reader": ["B", None],
+        "date": ["2026-01-02", None],
         "chosen_by": ["coverage", None], "Probability": ["0.25", None], "NOTE": ["rotated", None], "patient": ["1", "1"],
     })  # fmt: skip
     kept = mococxr.label(store, table, reader="A", chosen_by="random").history.sort("path")
     assert kept.drop("event", "entered").rows() == [
-        (image(2), "Effusion", 1, "B", "2026-01-02", "coverage", 0.25, "rotated"),
-        (image(3), "Effusion", 0, "A", None, "random", None, None),
+        (image_path(2), "Effusion", 1, "B", "2026-01-02", "coverage", 0.25, "rotated"),
+        (image_path(3), "Effusion", 0, "A", None, "random", None, None),
     ]
 
 
 def test_one_table_twice_is_said_once_and_a_blank_says_nothing(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = pl.DataFrame({"path": [image(i) for i in range(4)], "Effusion": [1, 0, None, -1], "Rare": [None] * 4})
+    table = pl.DataFrame({"path": [image_path(i) for i in range(4)], "Effusion": [1, 0, None, -1], "Rare": [None] * 4})
     first = mococxr.label(store, table, reader="A")
     again = mococxr.label(store, table, reader="A")
     assert first.label_events == again.label_events == 3
@@ -159,7 +153,7 @@ def test_labels_entered_at_once_are_all_kept(store: Path) -> None:
         list(pool.map(enter, range(24)))
     events = Store.open(store).history
     assert events["event"].to_list() == list(range(1, 25))
-    assert sorted(events["path"]) == [image(i) for i in range(24)]
+    assert sorted(events["path"]) == [image_path(i) for i in range(24)]
 
 
 def test_an_open_store_keeps_the_labels_that_it_was_opened_with(store: Path) -> None:
@@ -292,30 +286,30 @@ def test_event_numbers_of_one_store_are_refused_beside_another(store: Path, tmp_
 
 # --- bad tables
 
-PATHS = "path,Effusion\n" + "".join(f"{image(i)},1\n" for i in range(3))
+PATHS = "path,Effusion\n" + "".join(f"{image_path(i)},1\n" for i in range(3))
 BAD = {
     "an unknown image": (f"{PATHS}images/none.png,1\n", {}, "row 4 (line 5): the store has no image 'images/none.png'"),
     "another store": ("path,Effusion\na.png,1\nb.png,0\n", {}, "None of the 2 images in"),
     "an image in quarantine": (f"{PATHS}images/cut.png,1\n", {}, "'images/cut.png' is in quarantine"),
-    "a value that is none": (f"{PATHS}{image(5)},2\n", {}, "column 'Effusion': '2' is not a label"),
-    "a word that is none": (f"{PATHS}{image(5)},maybe\n", {}, "'maybe' is not a label"),
+    "a value that is none": (f"{PATHS}{image_path(5)},2\n", {}, "column 'Effusion': '2' is not a label"),
+    "a word that is none": (f"{PATHS}{image_path(5)},maybe\n", {}, "'maybe' is not a label"),
     "a blank path": (f"{PATHS},1\n", {}, "row 4 (line 5): the path is blank"),
     "no path": ("name,Effusion\na,1\n", {}, "has no path column"),
-    "no finding": (f"path,Efusion\n{image(0)},1\n", {}, "has no finding of the store (Effusion, Rare)"),
-    "an unknown finding": (f"path,target,value\n{image(0)},Efusion,1\n", {}, "no finding 'Efusion'"),
-    "a finding left blank": (f"path,target,value\n{image(0)},,1\n", {}, "the finding is blank"),
-    "a column of the store": (f"path,view\n{image(0)},1\n", {"label": "view"}, "that holds no labels"),
-    "a name of the store": (f"path,split\n{image(0)},1\n", {"label": "split"}, "that holds no labels"),
-    "another case": (f"path,RARE\n{image(0)},1\n", {"label": "RARE"}, "the store has the finding 'Rare'"),
+    "no finding": (f"path,Efusion\n{image_path(0)},1\n", {}, "has no finding of the store (Effusion, Rare)"),
+    "an unknown finding": (f"path,target,value\n{image_path(0)},Efusion,1\n", {}, "no finding 'Efusion'"),
+    "a finding left blank": (f"path,target,value\n{image_path(0)},,1\n", {}, "the finding is blank"),
+    "a column of the store": (f"path,view\n{image_path(0)},1\n", {"label": "view"}, "that holds no labels"),
+    "a name of the store": (f"path,split\n{image_path(0)},1\n", {"label": "split"}, "that holds no labels"),
+    "another case": (f"path,RARE\n{image_path(0)},1\n", {"label": "RARE"}, "the store has the finding 'Rare'"),
     "a column that is not there": (PATHS, {"label": "Nodule"}, "has no column 'Nodule'"),
     "a contradiction": (
-        f"{PATHS}{image(1)},0\n", {},
+        f"{PATHS}{image_path(1)},0\n", {},
         "row 2 (line 3) and labels.csv, row 4 (line 5) contradict each other: Effusion",
     ),
     "a probability above 1": (
-        f"path,Effusion,probability\n{image(0)},1,1.5\n", {}, "'1.5' is not a probability",
+        f"path,Effusion,probability\n{image_path(0)},1,1.5\n", {}, "'1.5' is not a probability",
     ),
-    "no date": (f"path,Effusion,date\n{image(0)},1,12.3.2026\n", {}, "'12.3.2026' is not a date"),
+    "no date": (f"path,Effusion,date\n{image_path(0)},1,12.3.2026\n", {}, "'12.3.2026' is not a date"),
     "a state and a table": (PATHS, {"as_of": "0"}, "--as-of and --out show labels"),
 }  # fmt: skip
 
@@ -336,7 +330,7 @@ def test_a_bad_table_is_named_and_nothing_is_written(store: Path, tmp_path: Path
 def test_under_pseudonyms_rows_are_named_and_neither_images_nor_columns(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = pl.DataFrame({"path": [image(0)], "Rare": ["1"], "Meier": ["x"]})
+    table = pl.DataFrame({"path": [image_path(0)], "Rare": ["1"], "Meier": ["x"]})
     mococxr.label(store, table)
     assert "Not read as labels: 1 columns (Meier)" in capsys.readouterr().err
     manifest = json.loads((store / "manifest.json").read_text())
@@ -380,7 +374,7 @@ def test_a_full_disk_leaves_the_history_as_it_was(store: Path, monkeypatch: pyte
 
 
 def test_a_list_of_images_takes_back_the_findings_that_are_named(store: Path, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text(f"path\n{image(0)}\n{image(1)}\n")
+    (tmp_path / "list.txt").write_text(f"path\n{image_path(0)}\n{image_path(1)}\n")
     gone = mococxr.retract(store, tmp_path / "list.txt", label=["Effusion", "Rare"])
     assert values(gone, "Effusion")[:3] == [None, None, 1]
     assert values(gone, "Rare")[:3] == [None, None, 0]
