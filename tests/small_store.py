@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def make_store(folder: Path, patients: int = 60, **settings: Any) -> Store:
     out = folder / "store"
     run("prepare", {"source": folder / "images", "out": out, "size": 72, "jobs": 1, "stratify": True, **settings})
     return Store.open(out)
+
+
+def of_target(model: Path, position: int = 0) -> dict[str, Any]:
+    """What `model.json` says of a target."""
+    block: dict[str, Any] = json.loads((model / "model.json").read_text())["targets"][position]
+    return block
 
 
 def run_study(given: dict[str, Any]) -> Path:

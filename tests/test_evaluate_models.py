@@ -13,13 +13,13 @@ import pytest
 from sklearn import metrics as sklearn
 from sklearn.neighbors import NearestNeighbors
 
-from mococxr.classifier.predict import target_of
+from mococxr.classifier.predict import targets_of
 from mococxr.classifier.saved import load_model
 from mococxr.commands import run
 from mococxr.errors import InputError
-from mococxr.evaluation.gallery import chosen_images, nearest, standard_features
+from mococxr.evaluation.gallery import chosen_images, nearest, read_features
 from mococxr.store import Store
-from small_store import HOW, make_store
+from small_store import HOW, make_store, of_target
 
 TARGET = "site=A"
 """Images cannot tell it from site B: there are errors to show. A fifth of the patients have no site."""
@@ -46,7 +46,7 @@ def test_the_numbers_are_those_of_scikit_learn_on_the_written_scores(world: tupl
     folder, result = world
     assert json.loads((folder / "out" / "evaluation.json").read_text()) == result
     for block in result["models"]:
-        table, model = known(folder, block["model"]), json.loads((folder / block["model"] / "model.json").read_text())
+        table, model = known(folder, block["model"]), of_target(folder / block["model"])
         labels, scores, point = table["label"].to_numpy(), table["score"].to_numpy(), block["operating_point"]
         every = pl.read_csv(folder / "out" / f"{block['model']}.csv")
         assert block["left_out"] == {"blank": every["label"].null_count(), "uncertain": 0}
@@ -128,11 +128,12 @@ def test_without_gallery_no_image_is_in_the_page(world: tuple[Path, dict[str, An
 def test_neighbours_are_the_nearest_training_images_of_other_patients(world: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = world
     store, model = Store.open(folder / "store"), load_model(folder / "first")
-    rows, references = store.rows_in("test")[:5], target_of(model, store).known("train")
-    asked, known_ones = (standard_features(model, store, some, "cpu") for some in (rows, references))
-    scores = model.ensemble.members[0].head.scores(
-        asked * model.ensemble.members[0].head.scale + model.ensemble.members[0].head.mean
-    )
+    rows, references = store.rows_in("test")[:5], targets_of(model, store)[0].known("train")
+    read: dict[int, np.ndarray] = {}
+    read_features(model, store, np.concatenate([rows, references]), "cpu", read)
+    assert set(read) == {*rows.tolist(), *references.tolist()}
+    asked, known_ones = (np.stack([read[row] for row in some.tolist()]) for some in (rows, references))
+    scores = model.ensemble.members[0].head.scores(asked)
     assert np.allclose(
         scores, model.predict([store.pixels(int(row)) for row in rows], device="cpu")["score"], atol=1e-6
     )

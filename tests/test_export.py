@@ -79,18 +79,26 @@ def make_model(
     members: int = 1,
     classes: int = 2,
     features: str = "last",
+    targets: tuple[str, ...] = ("Effusion",),
     **how: Any,
 ) -> Path:
     """A model folder as `fit` leaves it, of random weights."""
     encoders = [encoder_of(name, size, seed, features=features) for seed in range(members)]
     spec = encoders[0].spec
-    heads = [make_head(encoder, classes, seed) for seed, encoder in enumerate(encoders)]
+    heads = [
+        tuple(make_head(encoder, classes, seed + 10 * target) for target in range(len(targets)))
+        for seed, encoder in enumerate(encoders)
+    ]
     about = {
-        "format": FORMAT, "version": "0.1.0", "target": "Effusion", "mode": "linear",
+        "format": FORMAT, "version": "0.1.0", "mode": "linear",
         "encoders": [{"name": "run", "frame": size, **vars(spec), "origin": ORIGIN}],
         "preprocessing": {"store_size": 3 * size, "crop_mode": "center"} | how,
-        "training": {"images": 40, "patients": 20, "positives": 9, "negatives": 31, "uncertain": 0, "fraction": 0.05,
-                     "draw": 3, "validation_images": 0, "notes": [SECRET]},
+        "targets": [
+            {"target": target, "training": {
+                "images": 40, "patients": 20, "positives": 9, "negatives": 31, "uncertain": 0, "fraction": 0.05,
+                "draw": 3, "validation_images": 0, "notes": [SECRET]}}
+            for target in targets
+        ],
         "store": {"sha256": "1" * 64, "source": "nih", "synthetic": False},
         "settings": {"store": f"/home/{SECRET}/store", "encoder": f"/home/{SECRET}/run"},
     }  # fmt: skip
@@ -179,14 +187,14 @@ def agree_in_timm(made: Path, source: Path) -> None:
     given = frames(32)
     wanted = load_model(source).ensemble.scores(list(zip(given)), torch.device("cpu"))
     with torch.inference_mode():
-        scores = timm.create_model(f"local-dir:{made}", pretrained=True).eval()(normal(given)).sigmoid()[:, 0]
+        scores = timm.create_model(f"local-dir:{made}", pretrained=True).eval()(normal(given)).sigmoid()
     assert np.ptp(wanted) > 1e-3
     np.testing.assert_allclose(scores.numpy(), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_the_folded_head_of_a_classifier_gives_its_probability(tmp_path, classes):
-    model = make_model(tmp_path / "model", classes=classes)
+@pytest.mark.parametrize(("classes", "targets"), [(2, ("Effusion",)), (3, ("Effusion", "site=A"))])
+def test_the_folded_heads_of_a_classifier_give_its_probabilities(tmp_path, classes, targets):
+    model = make_model(tmp_path / "model", classes=classes, targets=targets)
     agree_in_timm(mococxr.export(model, to="timm", out=tmp_path / "out"), model)
 
 
@@ -197,7 +205,7 @@ def test_torchvision_loads_a_classifier_of_one_output(tmp_path):
     theirs.load_state_dict(torch.load(out / "model.pth", weights_only=True), strict=True)
     given = frames(64)
     with torch.inference_mode():
-        found = theirs(normal(given)).sigmoid()[:, 0]
+        found = theirs(normal(given)).sigmoid()
     np.testing.assert_allclose(
         found.numpy(), load_model(model).ensemble.scores(list(zip(given)), torch.device("cpu")), atol=1e-5
     )
@@ -217,7 +225,7 @@ def agree(made: Path, source: Path, shapes: list[tuple[int, int, int]]) -> None:
     for count, size, wide in shapes:
         given = frames(size, count, wide)
         if (source / "model.json").is_file():
-            wanted = load_model(source).ensemble.scores(list(zip(given)), torch.device("cpu"))
+            wanted = load_model(source).ensemble.scores(list(zip(given)), torch.device("cpu"))[:, 0]
         else:
             with torch.inference_mode():
                 wanted = mococxr.load_encoder(source)(torch.from_numpy(given[:, None])).numpy()
@@ -279,7 +287,7 @@ def blocks(folder: Path) -> list[str]:
     ("to", "name", "how"),
     [("timm", SMALL, {}), ("torchvision", "resnet18", {}), ("timm", SMALL, {"crop_mode": "full"}),
      ("timm", SMALL, {"features": "stages"}), ("timm", "test_vit", {"features": "stages"}),
-     ("torchvision", "resnet18", {"features": "stages"})],
+     ("torchvision", "resnet18", {"features": "stages"}), ("timm", SMALL, {"targets": ("Effusion", "site=A")})],
 )  # fmt: skip
 def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp_path, monkeypatch, to, name, how):
     model = make_model(tmp_path / "model", name, 32, **how)
@@ -295,7 +303,7 @@ def test_the_code_in_the_card_runs_as_it_stands_and_scores_an_image_as_we_do(tmp
         assert np.array_equal(said["frame"], ours.frames_of(image)[0])
         exec(loading, said)
         wanted = ours.ensemble.scores([ours.frames_of(image)], torch.device("cpu"))
-        np.testing.assert_allclose(said["probability"].detach().numpy(), wanted, atol=1e-5)
+        np.testing.assert_allclose(np.atleast_2d(said["probability"].detach().numpy()), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(("to", "features"), [("torchvision", "last"), ("timm", "stages"), ("torchvision", "stages")])
@@ -318,12 +326,13 @@ def test_calibration_and_threshold_stand_in_the_card_and_not_in_the_graph(tmp_pa
     labels, patients = np.repeat([0, 1], 30).astype(np.int8), np.arange(60)
     rows = ScoredRows(labels, np.linspace(0.1, 0.6, 60) + 0.2 * (labels - 0.5), patients, np.arange(60) < 40)
     blocks = fit_blocks(rows, "platt", read_rule("sensitivity", None))
-    about = json.loads((model / "model.json").read_text()) | blocks
-    write_json(model / "model.json", about | {"validation_used_for": ["calibration", "threshold"]})
+    about = json.loads((model / "model.json").read_text())
+    about["targets"][0] |= {**blocks, "validation_used_for": ["calibration", "threshold"]}
+    write_json(model / "model.json", about)
     out = mococxr.export(model, to="timm", out=tmp_path / "out")
     agree_in_timm(out, model)
     text, facts = (out / "README.md").read_text(), json.loads((out / "export.json").read_text())
-    assert (facts["calibration"], facts["threshold"]) == (blocks["calibration"], blocks["threshold"])
+    assert facts["targets"] == [{"target": "Effusion", **blocks}]
     assert "is the raw score. Calibration and threshold are not in the network" in text
     assert f"sigmoid({blocks['calibration']['parameters']['slope']:.6g} x" in text
     assert "40 labelled validation images fitted the calibration and chose the threshold" in text

@@ -21,7 +21,7 @@ from mococxr.errors import InputError, UndefinedError
 from mococxr.heads.cross_fit import cross_fitted, deal_patients
 from mococxr.heads.targets import read_target
 from mococxr.store import Store
-from small_store import HOW, make_store
+from small_store import HOW, make_store, of_target
 
 
 def labelled(seed: int, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -223,7 +223,7 @@ def test_sixty_random_labels_give_a_calibrated_answer_that_says_how(bare, tmp_pa
         store = enter(bare, tmp_path, np.concatenate([rows, more]), chosen_by=pl.lit("random"))
         how = {"store": store.path, "encoder": "random", "target": "Finding", "out": tmp_path / name, **HOW}
         run("fit", how)
-        about[name] = json.loads((tmp_path / name / "model.json").read_text())
+        about[name] = of_target(tmp_path / name)
     block = about["once"]["calibration"]
     assert (block["how"], block["images"], block["weighted"], block["method"]) == ("cross-fitted", 60, False, "platt")
     assert block["intervals"]["prevalence"][0] < block["prevalence"] < block["intervals"]["prevalence"][1]
@@ -262,7 +262,9 @@ def test_recalibration_leaves_the_weights_and_learns_from_all_but_test_images(si
     model, store = sites
     mococxr.recalibrate(model, store.path, out=tmp_path / "new", threshold_by="youden", device="cpu", jobs=1)
     assert (tmp_path / "new/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
-    about, before = (json.loads((folder / "model.json").read_text()) for folder in (tmp_path / "new", model))
+    kept, had = (json.loads((folder / "model.json").read_text()) for folder in (tmp_path / "new", model))
+    assert {name for name in kept if kept[name] != had[name]} == {"targets"}
+    about, before = (of_target(folder) for folder in (tmp_path / "new", model))
     changed = {"calibration", "threshold", "recalibrated", "validation_used_for"}
     assert {name for name in about if about[name] != before.get(name)} == changed
     scores = mococxr.load_classifier(model).predict([store.pixels(i) for i in range(len(store))])["score"].to_numpy()

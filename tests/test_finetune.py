@@ -306,7 +306,7 @@ def test_every_mode_keeps_the_contract(mode, store, target, encoder):
     ensemble = Ensemble((build(encoder.spec, seed=3),), result.members)
     scores = ensemble.scores(images, cpu)
     assert np.array_equal(scores, Ensemble((build(encoder.spec, seed=3),), again.members).scores(images, cpu))
-    assert scores.shape == (len(images),)
+    assert scores.shape == (len(images), 1)
     assert ((scores >= 0) & (scores <= 1)).all()
     stored = ensemble.state()
     restored = Ensemble.from_state([build(encoder.spec, seed=9)], stored, len(result.members))

@@ -130,8 +130,8 @@ def check_features(folder: Path, store: Path, run: Path) -> None:
 
 def check_model_and_scores(folder: Path) -> None:
     about = json.loads((folder / "model" / "model.json").read_text())
-    assert {"target", "encoders", "preprocessing", "training"} <= set(about)
-    assert about["target"] == "Effusion"
+    assert {"targets", "encoders", "preprocessing", "store"} <= set(about)
+    assert [block["target"] for block in about["targets"]] == ["Effusion"]
     assert (folder / "model" / "model.safetensors").is_file()
     scores = pl.read_csv(folder / "scores.csv")
     assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]

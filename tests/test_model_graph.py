@@ -43,7 +43,7 @@ def fitted(store: Store, out: Path, method: str = "platt", **how: Any) -> Path:
         "calibration": {"method": method, "parameters": CALIBRATIONS[method], "prevalence": 0.3},
         "threshold": {"value": threshold},
     }
-    write_json(out / "model.json", model.record | blocks)
+    write_json(out / "model.json", model.record | {"targets": [model.record["targets"][0] | blocks]})
     return out
 
 
@@ -80,7 +80,7 @@ def test_the_graph_gives_score_calibration_and_decision_of_pytorch(store, tmp_pa
     alike = [each for each in frames if each[0].shape == frames[0][0].shape]
     feed = {part.name: np.stack([f[i] for f in alike])[:, None] for i, part in enumerate(session.get_inputs())}
     found = dict(zip([output.name for output in session.get_outputs()], session.run(None, feed), strict=True))
-    columns = model.columns(found["score"])
+    columns = model.columns(found["score"][:, None])
     assert list(found) == list(columns)
     np.testing.assert_allclose(found["calibrated"], columns["calibrated"], rtol=0, atol=1e-9)
     assert np.ptp(found["calibrated"]) > 1e-4
@@ -101,7 +101,7 @@ def a_fresh_process_predicts_without_torch(store: Store, folder: Path, out: Path
     line = [sys.executable, "-c", code, str(folder), str(file), str(out / "scores.csv")]
     score, imported = subprocess.run(line, check=True, capture_output=True, text=True).stdout.split()
     assert imported == "False"
-    expected = scores_by_torch(load_model(folder), store)[1][0]
+    expected = scores_by_torch(load_model(folder), store)[1][0, 0]
     assert [float(score), pl.read_csv(out / "scores.csv")["score"][0]] == pytest.approx([expected] * 2, abs=1e-5)
 
 

@@ -53,9 +53,11 @@ def test_a_model_says_what_it_was_made_from(store, tmp_path, capsys):
     about = json.loads((model / "model.json").read_text())
     target = read_target(store, "Finding")
     rows = draw_labelled(store, target, 0.5, 1, 0)
-    assert about["training"]["images"] == len(rows)
-    assert about["training"]["positives"] == int((target.labels[rows] == 1).sum())
-    assert about["training"]["C"] == 0.01
+    (block,) = about["targets"]
+    assert block["target"] == "Finding"
+    assert block["training"]["images"] == len(rows)
+    assert block["training"]["positives"] == int((target.labels[rows] == 1).sum())
+    assert block["training"]["C"] == 0.01
     assert about["store"]["sha256"] == store.sha256
     assert about["preprocessing"] | {"store_size": 72, "crop_mode": "center"} == about["preprocessing"]
     assert [encoder["frame"] for encoder in about["encoders"]] == [32]

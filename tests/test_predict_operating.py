@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from mococxr.heads.targets import read_target
 from mococxr.images import Reading
 from mococxr.measure.operating import ScoredRows, fit_blocks
 from mococxr.store import Store
-from small_store import HOW, make_store
+from small_store import HOW, make_store, of_target
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def fit(store: Store, out: Path, **changed: Any) -> dict[str, Any]:
     run("fit", {"store": store.path, "encoder": "random", "target": "Finding", "out": out, **HOW, **changed})
-    return json.loads((out / "model.json").read_text())
+    return of_target(out)
 
 
 def predict(model: Path, images: list[Path], out: Path, **changed: Any) -> pl.DataFrame:

@@ -25,7 +25,7 @@ from mococxr.heads.linear import solve_linear
 from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import draw_labelled, read_target
 from mococxr.store import Store
-from small_store import BACKBONE, HOW, run_study
+from small_store import BACKBONE, HOW, of_target, run_study
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_other_validation_and_test_images_change_no_bit_of_what_is_trained(
     assert all(np.array_equal(before[name], after[name]) for name in before)
     if mode == "linear":
         moved = fit(exchanged(store, tmp_path / "third", "train"), tmp_path / "c")
-        assert not np.array_equal(moved["0.head.mean"], before["0.head.mean"])
+        assert not np.array_equal(moved["0.head.0.mean"], before["0.head.0.mean"])
 
 
 @pytest.mark.parametrize("standardize", ["unlabelled", "labelled"])
@@ -184,7 +184,7 @@ def test_fit_and_study_train_the_same_head_and_say_what_it_is_standardised_on(
     on = {"images": train, "training_images": train} if standardize == "unlabelled" else None
     assert said == [on is not None] * 2
     assert json.loads((tmp_path / "study" / "study.json").read_text())["standardized_on"] == on
-    assert json.loads((tmp_path / "model" / "model.json").read_text())["training"]["standardized_on"] == on
+    assert of_target(tmp_path / "model")["training"]["standardized_on"] == on
 
 
 def test_a_study_without_a_solved_head_reads_no_image_to_standardise(store: Store, tmp_path: Path) -> None:

@@ -515,7 +515,7 @@ def fit(
     store: str | PathLike[str],
     *,
     encoder: str,
-    target: str,
+    target: str | Sequence[str],
     out: str | PathLike[str],
     feature_cache: str | PathLike[str] | None = None,
     feature_cache_size: float = 20.0,
@@ -596,7 +596,8 @@ def fit(
             hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
             (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of
             several side by side; a path with @ or + stands in quotes: 'my+run'@96.
-        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.
+        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists; several
+            share one model (repeatable).
         mode: Linear probe, fine-tuning of all layers, or from the probe's head (lpft). [default: linear]
         fraction: Fraction of the labelled training patients to use. [above 0 and at most 1; default: 1]
         draw: Index of the label subset of that fraction. [at least 0; default: 0]
@@ -698,7 +699,7 @@ def recalibrate(
     calibrate: Literal["platt", "isotonic", "temperature", "none"] = "platt",
     threshold_by: Literal["sensitivity", "youden", "none"] = "sensitivity",
     sensitivity: float | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] = (),
     where: str | Sequence[str] = (),
     blank: Literal["negative", "unknown"] | None = None,
     labels_as_of: str | None = None,
@@ -714,7 +715,8 @@ def recalibrate(
         threshold_by: Threshold on validation images: at --sensitivity, or at Youden's J. [default:
             sensitivity]
         sensitivity: Sensitivity at the threshold. [above 0 and at most 1; default: 0.9]
-        target: Label of that store, as `fit` takes it. [default: the model's]
+        target: Label of that store, as `fit` takes it: one for each target of the model, in its order.
+            [default: the model's]
         where: Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable). [default: all images]
         blank: How missing labels are treated. [default: unknown; negative for CheXpert-like datasets]
         labels_as_of: Labels as they were: a date (UTC, that day included), or a number of label events.
@@ -730,7 +732,7 @@ def predict(
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     split: Literal["train", "val", "test", "all"] | None = None,
-    prevalence: float | None = None,
+    prevalence: float | Sequence[float] = (),
     key: str | PathLike[str] | None = None,
 ) -> Path:
     """Score images with a fitted classifier.
@@ -744,8 +746,8 @@ def predict(
         out: CSV table to write.
         split: Of a store the images of this split (all: of every split), with columns label and split.
             [default: every image, without these columns]
-        prevalence: Prevalence to adjust calibrated probabilities to. [above 0 and below 1; default: that of
-            the validation images]
+        prevalence: Prevalence to adjust calibrated probabilities to: one number for each target of the model,
+            in its order. [above 0 and below 1; default: that of the validation images]
         key: Key of `prepare`, to write image, patient and study as pseudonyms. [default: names as they are]
     """
 

@@ -32,7 +32,7 @@ ENTRIES = {
     "retract": "mococxr.labelling.label:run_retract",
     "annotate": "mococxr.annotation.annotate:run",
     "agreement": "mococxr.labelling.agreement:run",
-    "embed": "mococxr.classifier.fit:run_embed",
+    "embed": "mococxr.classifier.encoding:run_embed",
     "fit": "mococxr.classifier.fit:run_fit",
     "forecast": "mococxr.classifier.forecast:run_forecast",
     "recalibrate": "mococxr.classifier.recalibrate:run_recalibrate",

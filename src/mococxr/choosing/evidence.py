@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.choosing.strategies import Situation
-from mococxr.classifier.fit import frozen_features
+from mococxr.classifier.encoding import frozen_features
 from mococxr.classifier.saved import load_model
+from mococxr.errors import InputError
 from mococxr.features import set_threads
 from mococxr.heads.linear import solve_linear
 from mococxr.heads.scaling import Scaling, scaling_of, scaling_rows
@@ -50,7 +51,7 @@ def situation_of(settings: NextSettings, store: Store, rows: Rows, order: Rows, 
 
     def logits() -> NDArray[np.float64]:
         if settings.model is not None:
-            return _model_logits(settings.model, settings, store, rows)[:, None]
+            return _model_logits(settings.model, settings, store, rows)
         scaling, candidates, _, features = encoded()
         columns = []
         for name, values in zip(settings.target, features, strict=True):
@@ -78,11 +79,18 @@ def labels_of(store: Store, name: str, *splits: str) -> tuple[Rows, NDArray[np.i
 
 
 def _model_logits(folder: Path, settings: NextSettings, store: Store, rows: Rows) -> NDArray[np.float64]:
+    """Log odds of each image and finding, (N, T)."""
     model = load_model(folder, settings.jobs)
+    alone = len(model.targets) == len(settings.target) == 1  # whatever each calls it
+    if unknown := [name for name in settings.target if name not in model.targets and not alone]:
+        raise InputError(
+            f"--target {unknown[0]}: the model {folder} was not fitted to it.", f"It tells {', '.join(model.targets)}."
+        )
+    columns = [0] if alone else [model.targets.index(name) for name in settings.target]
     scores: list[NDArray[np.float64]] = []
     with console.progress("score", len(rows)) as bar:
         for start in range(0, len(rows), BLOCK):
             frames = [model.frames_of(store.pixels(int(row))) for row in rows[start : start + BLOCK]]
-            scores.append(model.scores(frames, settings.device))
+            scores.append(model.scores(frames, settings.device)[:, columns])
             bar.advance(len(frames))
     return as_logits(np.concatenate(scores))

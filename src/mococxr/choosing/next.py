@@ -96,10 +96,8 @@ def _check(settings: NextSettings) -> None:
             f"--split test cannot be combined with --by {settings.by}: a test set that was chosen judges nothing.",
             "Take --by random.",
         )
-    if settings.model is not None and (settings.by not in SCORED or len(settings.target) > 1):
-        raise InputError(
-            "--model tells scores of one target, which only --by uncertainty and balanced take.", "Leave --model out."
-        )
+    if settings.model is not None and settings.by not in SCORED:
+        raise InputError("--model tells scores, which only --by uncertainty and balanced take.", "Leave --model out.")
     if settings.by != "random" and settings.encoder is None and settings.model is None:
         raise InputError(
             f"--by {settings.by} needs an encoder, or a model that tells scores.",

@@ -1,89 +1,63 @@
-"""`fit`: labels of a store -> MODEL; `embed`: the features of every image of a store."""
+"""`fit`: labels of a store -> MODEL."""
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from mococxr import console
+from mococxr.classifier.encoding import cost_words, encoder_facts, feature_reader, in_one_pass
 from mococxr.classifier.operating_point import NONE, Judged, choose_judged, describe, read_rule
-from mococxr.classifier.saved import FORMAT, origin_of, save_model
-from mococxr.encoders import (
-    INSTALL,
-    LITE0,
-    Encoder,
-    EncoderSource,
-    encoder_names,
-    open_encoder,
-    published_folder,
-    resolve_encoders,
-    shared_sets,
-    trained_on,
-)
+from mococxr.classifier.saved import FORMAT, save_model
+from mococxr.encoders import INSTALL, LITE0, open_encoder, published_folder, resolve_encoders, shared_sets, trained_on
 from mococxr.errors import InputError, UndefinedError
-from mococxr.feature_cache import FeatureCache, check_folder, counts_words, keys_of, read_features, rounded, trim
-from mococxr.features import features, pick_device, seconds_per_image, set_threads, state_hash
-from mococxr.files import check_place, claim, write_parquet
+from mococxr.feature_cache import check_folder
+from mococxr.features import features, pick_device, set_threads
+from mococxr.files import claim
 from mococxr.heads import MODES, check_one, train_classifier
-from mococxr.heads.classifier import Ensemble, FitResult, TrainConfig, TrainData, member_scores, read_config
+from mococxr.heads.classifier import Ensemble, FitResult, TrainConfig, TrainData, member_scores, members_of, read_config
 from mococxr.heads.cross_fit import cross_fit
 from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import Target, draw_labelled, read_target
-from mococxr.measure.operating import fit_blocks
-from mococxr.settings import EmbedSettings, FitSettings, NextSettings, TrainingSettings, to_mapping
+from mococxr.measure.operating import ThresholdRule, fit_blocks
+from mococxr.settings import FitSettings, to_mapping
 from mococxr.store import Store
 from mococxr.version import VERSION
 
-Values = NDArray[np.float32]
-Reader = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Rows of a store -> features (N, D)."""
 FEW = 1000
 """Training images below which pretraining has little to learn from."""
+Facts = dict[str, Any]
+Made = TypeVar("Made")
 
 
-def run_embed(settings: EmbedSettings) -> Path:
-    """The command `embed`: `path, patient` and a list column `features` (float32), one row an image."""
-    set_threads(settings.jobs)
-    check_place(settings.out)
-    store = Store.open(settings.store)
-    sources = resolve_encoders(settings.encoder, **settings.encoder_options)
-    encoders, device = [open_encoder(source) for source in sources], pick_device(settings.device)
-    rows = np.arange(len(store))
-    parts = [
-        features(encoder, store, rows, size=source.spec.size, crop_mode=settings.crop_mode, device=device)
-        for encoder, source in zip(encoders, sources, strict=True)
-    ]
-    values = np.concatenate(parts, axis=1)
-    # Array takes the numbers as they lie; the contract promises a list
-    column = pl.Series("features", values, dtype=pl.Array(pl.Float32, values.shape[1])).cast(pl.List(pl.Float32))
-    write_parquet(settings.out, store.index.select("path", "patient").with_columns(column))
-    console.say(cost_words(sources, encoders, device))
-    console.say(f"{len(store):,} images, {values.shape[1]:,} numbers each: {settings.out}")
-    return Path(settings.out)
+@dataclass(frozen=True)
+class Plan:
+    """Which labels of a target are used for what; an image without a label of it has no part.
 
+    Args:
+        target: labels of every row of the store.
+        rows: the labelled training rows.
+        judged: those that calibration and threshold are learned from.
+    """
 
-def cost_words(sources: Sequence[EncoderSource], encoders: Sequence[Encoder], device: torch.device | str) -> str:
-    """`encoder: 1,776 features, 34 ms an image on cpu`, measured now; of encoders side by side together."""
-    pairs = zip(encoders, sources, strict=True)
-    seconds = sum(seconds_per_image(encoder, source.spec.size, device) for encoder, source in pairs)
-    length = sum(encoder.spec.feature_dim for encoder in encoders)
-    return f"encoder: {length:,} features, {1000 * seconds:.2g} ms an image on {device}"
+    target: Target
+    rows: NDArray[np.int64]
+    judged: Judged
 
 
 def run_fit(settings: FitSettings) -> Path:
     """The command `fit`: train on the store's training patients, never its test patients; write MODEL.
 
-    Validation images calibrate it and choose its threshold, and cross-fitted training images where those are too few.
+    Features are read once for all targets. Validation images calibrate each target and choose its threshold, and
+    cross-fitted training images where those are too few.
 
     Raises:
         InputError: bad settings, or labels of one class only; nothing was written.
@@ -94,56 +68,84 @@ def run_fit(settings: FitSettings) -> Path:
     store = Store.open(settings.store, settings.labels_as_of)
     config = read_config(settings, pick_device(settings.device).type)
     rule = read_rule(settings.threshold_by, settings.sensitivity)
-    target = read_target(
-        store, settings.target, where=settings.where, uncertain=settings.uncertain, blank=settings.blank
-    )
-    mode = MODES[settings.mode]
-    by_gradient = mode.by_gradient(config)
+    targets = _targets(store, settings, by_gradient := MODES[settings.mode].by_gradient(config))
     sources = resolve_encoders(settings.encoder, **settings.encoder_options)
     check_one(sources, [settings.mode] if by_gradient else [], f"--encoder {settings.encoder}")
     encoders = tuple(open_encoder(source, settings.seed) for source in sources)
 
-    solved = mode.reads_features(config) and settings.standardize == "unlabelled"
-    scaling = scaling_rows(store) if solved else target.train[:0]
-    try:
-        rows = draw_labelled(store, target, settings.fraction, settings.draw, settings.seed)
-        asked = settings.calibrate != "none" or rule is not None  # who asks for neither reads no label
-        pool = (NONE, "validation") if by_gradient else (rows,)
-        judged = choose_judged(store, target, target.val, *pool) if asked else Judged(NONE, NONE)
-        read = feature_reader(settings, sources, encoders, store, config)
-        frozen = _in_one_pass(read, rows, scaling, judged.held[:0] if by_gradient else judged.held)
-        data = TrainData(
-            store, target, rows, sources[0].spec.size, lambda: encoders[0], frozen, lambda: scaling_of(frozen(scaling))
-        )
-        result = train_classifier(data, config)
-    except UndefinedError as error:
-        raise InputError(
-            f"--target {settings.target}: {error}.", "Take a larger --fraction, or label more images."
-        ) from error
+    plans = [_plan(store, target, settings, rule, by_gradient) for target in targets]
+    solved = MODES[settings.mode].reads_features(config) and settings.standardize == "unlabelled"
+    scaling = scaling_rows(store) if solved else NONE
+    held = [] if by_gradient else [plan.judged.held for plan in plans]
+    frozen = in_one_pass(
+        feature_reader(settings, sources, encoders, store, config), scaling, *(plan.rows for plan in plans), *held
+    )
+    shared = cache(lambda: scaling_of(frozen(scaling)))
 
-    def of_held(encoder: Encoder) -> Values:
-        if not by_gradient:
-            return frozen(judged.held)
-        size = sources[0].spec.size
-        return features(encoder, store, judged.held, size=size, crop_mode=config.crop_mode, device=config.device)
+    def of_held(plan: Plan, result: FitResult) -> NDArray[np.float64]:
+        size, rows = sources[0].spec.size, plan.judged.held
+        read = partial(features, store=store, rows=rows, size=size, crop_mode=config.crop_mode, device=config.device)
+        return member_scores(encoders[0], result.members, read if by_gradient else lambda _: frozen(rows))
 
-    scores = _scores(judged, data, config, lambda: member_scores(encoders[0], result.members, of_held))
-    blocks = fit_blocks(judged.scored(store, target, scores), settings.calibrate, rule)
+    results: list[FitResult] = []
+    blocks: list[Facts] = []
+    for plan in plans:
+        data = TrainData(store, plan.target, plan.rows, sources[0].spec.size, lambda: encoders[0], frozen, shared)
+        results.append(result := _stated(plan.target, partial(train_classifier, data, config)))
+        scores = _scores(plan.judged, data, config, partial(of_held, plan, result))
+        judged = fit_blocks(plan.judged.scored(store, plan.target, scores), settings.calibrate, rule)
+        blocks.append(_of_target(settings, store, plan, len(scaling), result, judged))
     record = {
-        **_about(settings, store, target, rows, scaling, result),
-        "encoders": _encoder_facts(settings.encoder, sources, encoders),
-        **blocks,
-        "validation_used_for": _validation_uses(result, blocks),
-    }
-    save_model(Path(settings.out), Ensemble(encoders, result.members), record)
+        **_shared(settings, store), "encoders": encoder_facts(settings.encoder, sources, encoders), "targets": blocks,
+    }  # fmt: skip
+    save_model(Path(settings.out), Ensemble(encoders, members_of(results)), record)
     console.say(cost_words(sources, encoders, config.device))
-    _tell(record, [*result.notes], Path(settings.out), [*better_start(record, store), *_judging(settings, target)])
+    _tell(record, Path(settings.out), [*better_start(record, store), *_judging(settings, targets)])
     return Path(settings.out)
 
 
-def _validation_uses(result: FitResult, blocks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    learned = [name for name, block in blocks.items() if block["reason"] is None and block["validation_images"]]
-    return ["checkpoints"] * bool(result.validation_images) + learned
+def _targets(store: Store, settings: FitSettings, by_gradient: bool) -> list[Target]:
+    """The labels of each target.
+
+    Raises:
+        InputError: a target that the store does not have, one that is named twice, or several in a mode that trains the
+            encoder for one.
+    """
+    names = settings.target
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"--target {twice[0]} is named twice.", "Name it once.")
+    if len(names) > 1 and by_gradient:
+        mode = settings.mode if settings.mode != "linear" else "linear with --linear-solver gradient"
+        raise InputError(
+            f"--mode {mode} trains the encoder for one target; {len(names)} were named.",
+            "Take --mode linear with --linear-solver lbfgs, whose targets share the encoder, or fit a model for each.",
+        )
+    how = {"where": settings.where, "uncertain": settings.uncertain, "blank": settings.blank}
+    return [read_target(store, name, **how) for name in names]  # type: ignore[arg-type] # each is what it is called
+
+
+def _plan(store: Store, target: Target, settings: FitSettings, rule: ThresholdRule | None, by_gradient: bool) -> Plan:
+    """The labels drawn, and those that calibrate and choose the threshold."""
+    draw = partial(draw_labelled, store, target, settings.fraction, settings.draw, settings.seed)
+    rows = _stated(target, draw)
+    if settings.calibrate == "none" and rule is None:  # who asks for neither reads no label
+        return Plan(target, rows, Judged(NONE, NONE))
+    pool = (NONE, "validation") if by_gradient else (rows,)
+    return Plan(target, rows, choose_judged(store, target, target.val, *pool))
+
+
+def _stated(target: Target, made: Callable[[], Made]) -> Made:
+    """What `made` gives.
+
+    Raises:
+        InputError: it is undefined, with the target and the way out.
+    """
+    try:
+        return made()
+    except UndefinedError as error:
+        raise InputError(
+            f"--target {target.name}: {error}.", "Take a larger --fraction, or label more images."
+        ) from error
 
 
 def _scores(
@@ -155,124 +157,34 @@ def _scores(
     return np.concatenate([held, crossed])
 
 
-def feature_reader(
-    settings: TrainingSettings, sources: Sequence[EncoderSource], encoders: Sequence[Encoder], store: Store,
-    config: TrainConfig,
-) -> Reader:  # fmt: skip
-    """Reads the features of rows, those of several encoders side by side, by way of `--feature-cache` where there is one."""
-    used = set[str]()
-
-    def read_by(encoder: Encoder, size: int, rows: NDArray[np.int64]) -> Values:
-        return features(encoder, store, rows, size=size, crop_mode=config.crop_mode, device=config.device)
-
-    return _beside([
-        _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config,
-                partial(read_by, encoder, source.spec.size), used)
-        for encoder, source in zip(encoders, sources, strict=True)
-    ])  # fmt: skip
-
-
-def _frozen(
-    settings: TrainingSettings | NextSettings,
-    encoder: str,
-    store: Store,
-    config: TrainConfig,
-    read: Reader,
-    used: set[str],
-) -> Reader:
-    """`read`, rounded as features are kept, and by way of `--feature-cache` where there is one.
-
-    Args:
-        encoder: hash of the weights and of how images reach them, as a study has it.
-        used: keys of the encoders side by side, whose files stay; this one's is added.
-    """
-    folder = settings.feature_cache
-    if folder is None:
-        return lambda rows: rounded(read(rows))
-    cache = FeatureCache(folder, folder)
-    key, before = keys_of(encoder, [store.images_sha256, *store.images_before], config.crop_mode, config.device)
-    cache.inherit(key, before)
-    used.add(key)
-
-    def kept(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        anew = len(cache.missing(key, rows))
-        console.say(counts_words(anew, len(rows) - anew))
-        values = read_features(cache.add(key, rows, read), rows)
-        trim(folder, settings.feature_cache_size, used)
-        return values
-
-    return kept
-
-
-def _encoder_facts(text: str, sources: Sequence[EncoderSource], encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
-    """Of each encoder its name, the side of its frames, its spec and how it came to be."""
-    return [
-        {
-            "name": str(name),
-            "frame": source.spec.size,
-            **dataclasses.asdict(encoder.spec),
-            "origin": origin_of(source.path, str(name)),
-        }
-        for name, source, encoder in zip(encoder_names(text), sources, encoders, strict=True)
-    ]
-
-
-def _beside(readers: Sequence[Reader]) -> Reader:
-    """The features of several encoders side by side."""
-    return lambda rows: np.concatenate([read(rows) for read in readers], axis=1)
-
-
-def _in_one_pass(read: Reader, *parts: NDArray[np.int64]) -> Reader:
-    """`read` for rows of these parts: it is asked for all of them together, when the first are needed."""
-    rows = np.unique(np.concatenate(parts))
-
-    @cache
-    def values() -> NDArray[np.float32]:
-        return read(rows)
-
-    return lambda chosen: values()[np.searchsorted(rows, chosen)]
-
-
-def frozen_features(
-    settings: FitSettings | NextSettings, encoders: str, store: Store, *parts: NDArray[np.int64]
-) -> Reader:
-    """The features of encoders side by side, as `fit` reads and keeps them: of all these rows, when the first are needed."""
-    config = TrainConfig(crop_mode=settings.crop_mode, device=pick_device(settings.device).type)
-    used: set[str] = set()
-
-    def reader(source: EncoderSource) -> Reader:
-        encoder = open_encoder(source, settings.seed)
-        read = partial(
-            features, encoder, store, size=source.spec.size, crop_mode=config.crop_mode, device=config.device
-        )
-        return _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config, read, used)
-
-    sources = resolve_encoders(encoders, **settings.encoder_options)
-    return _in_one_pass(_beside([reader(source) for source in sources]), *parts)
-
-
-def _tell(record: dict[str, Any], notes: list[str], out: Path, hints: list[str]) -> None:
-    lines, warnings = describe(record)
-    if len(record["validation_used_for"]) > 1 and "checkpoints" in record["validation_used_for"]:
-        what = " and ".join(record["validation_used_for"][1:])
-        notes.append(
-            f"the validation images that chose the checkpoints gave the {what} too: judge them on other images"
-        )
-    for note in [*notes, *warnings]:
-        console.warn(note)
-    for line in lines:
-        console.say(line)
-    training = record["training"]
-    if training["standardized_on"]:
-        console.say(scaling_words(training["standardized_on"]))
-    console.say(f"{training['images']:,} labelled images, {training['positives']:,} positive: {out}")
+def _tell(record: Facts, out: Path, hints: list[str]) -> None:
+    several = len(record["targets"]) > 1
+    starts = {block["target"]: f"{block['target']}: " if several else "" for block in record["targets"]}
+    for block in record["targets"]:
+        lines, warnings = describe(block)
+        notes, uses = [*block["training"]["notes"]], block["validation_used_for"]
+        if len(uses) > 1 and "checkpoints" in uses:
+            what = " and ".join(uses[1:])
+            notes.append(
+                f"the validation images that chose the checkpoints gave the {what} too: judge them on other images"
+            )
+        for note in [*notes, *warnings]:
+            console.warn(starts[block["target"]] + note)
+        for line in lines:
+            console.say(starts[block["target"]] + line)
+    if on := record["targets"][0]["training"]["standardized_on"]:
+        console.say(scaling_words(on))
+    for block in record["targets"]:
+        training = block["training"]
+        counts = f"{training['images']:,} labelled images, {training['positives']:,} positive"
+        console.say(f"{starts[block['target']]}{counts}: {out}")
     for hint in hints:
         console.say(hint)
 
 
-def _judging(settings: FitSettings, target: Target) -> list[str]:
-    """A line with the command that judges the model, where the test images have both classes."""
-    if np.unique(target.labels[target.test]).size < 2:
+def _judging(settings: FitSettings, targets: Sequence[Target]) -> list[str]:
+    """A line with the command that judges the model, where the test images have both classes of a target."""
+    if all(np.unique(target.labels[target.test]).size < 2 for target in targets):
         return []
     line = shlex.join(["mococxr", "evaluate", str(settings.out), str(settings.store)])
     return [f"How good it is on the test images, and where it is wrong: {line}"]
@@ -288,22 +200,13 @@ def better_start(record: Mapping[str, Any], store: Store) -> list[str]:
     return [f"With so few images, compare weights that have seen chest X-rays: --encoder {LITE0}{how}."]
 
 
-def _about(
-    settings: FitSettings,
-    store: Store,
-    target: Target,
-    rows: NDArray[np.int64],
-    scaling: NDArray[np.int64],
-    result: FitResult,
-) -> dict[str, Any]:
-    """What `model.json` says."""
-    labels = target.labels[rows]
+def _shared(settings: FitSettings, store: Store) -> Facts:
+    """What `model.json` says of all targets alike."""
     how = store.manifest.get("settings") or {}
     return {
         "format": FORMAT,
         "version": VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "target": target.name,
         "mode": settings.mode,
         "preprocessing": {
             "store_size": int(store.manifest["size"]),
@@ -313,20 +216,6 @@ def _about(
             "any_body_part": bool(how.get("any_body_part", False)),
             "crop_mode": settings.crop_mode,
         },
-        "training": {
-            "images": len(rows),
-            "patients": store.index["patient"][rows].n_unique(),
-            "positives": int((labels == 1).sum()),
-            "negatives": int((labels == 0).sum()),
-            "uncertain": int((labels == 2).sum()),
-            "fraction": settings.fraction,
-            "draw": settings.draw,
-            "standardized_on": scaling_facts(store, len(scaling)),
-            "updates": result.updates,
-            "validation_images": result.validation_images,
-            "C": result.members[0].head.C or None,  # 0 of a head that was trained by gradient
-            "notes": list(result.notes),
-        },
         "store": {
             "sha256": store.sha256,
             "source": store.source,
@@ -334,4 +223,31 @@ def _about(
             "labels": store.label_state,
         },
         "settings": to_mapping(settings),
+    }
+
+
+def _of_target(
+    settings: FitSettings, store: Store, plan: Plan, scaled: int, result: FitResult, judged: Mapping[str, Facts]
+) -> Facts:
+    """What `model.json` says of one target; `scaled` images standardise the features."""
+    labels = plan.target.labels[plan.rows]
+    learned = [name for name, block in judged.items() if block["reason"] is None and block["validation_images"]]
+    return {
+        "target": plan.target.name,
+        "training": {
+            "images": len(plan.rows),
+            "patients": store.index["patient"][plan.rows].n_unique(),
+            "positives": int((labels == 1).sum()),
+            "negatives": int((labels == 0).sum()),
+            "uncertain": int((labels == 2).sum()),
+            "fraction": settings.fraction,
+            "draw": settings.draw,
+            "standardized_on": scaling_facts(store, scaled),
+            "updates": result.updates,
+            "validation_images": result.validation_images,
+            "C": result.members[0].head.C or None,  # 0 of a head that was trained by gradient
+            "notes": list(result.notes),
+        },
+        **judged,
+        "validation_used_for": ["checkpoints"] * bool(result.validation_images) + learned,
     }

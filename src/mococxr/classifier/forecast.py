@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mococxr import console, metrics
-from mococxr.classifier.fit import feature_reader, set_threads
+from mococxr.classifier.encoding import feature_reader
 from mococxr.classifier.operating_point import choices
 from mococxr.encoders import open_encoder, resolve_encoders
 from mococxr.errors import InputError, UndefinedError
 from mococxr.feature_cache import check_folder
-from mococxr.features import pick_device
+from mococxr.features import pick_device, set_threads
 from mococxr.heads.classifier import TrainConfig, read_config
 from mococxr.heads.learning_curve import SHARES, learning_curve
 from mococxr.heads.scaling import scaling_of, scaling_rows

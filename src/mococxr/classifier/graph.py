@@ -25,13 +25,16 @@ def open_graph(path: Path, threads: int = 1) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def graph_scores(session: Any, images: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.float64]:
-    """The output `score` of each image, (N,).
+def graph_scores(
+    session: Any, images: Sequence[Sequence[NDArray[np.uint8]]], outputs: Sequence[str]
+) -> NDArray[np.float64]:
+    """The scores of each image, (N, T).
 
     Args:
         images: of each image its frame (H, W) for each encoder.
+        outputs: of the graph, one a target.
     """
-    scores = np.empty(len(images))
+    scores = np.empty((len(images), len(outputs)))
     alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for row, frames in enumerate(images):
         alike.setdefault(tuple(frame.shape for frame in frames), []).append(row)
@@ -42,5 +45,5 @@ def graph_scores(session: Any, images: Sequence[Sequence[NDArray[np.uint8]]]) ->
                 part.name: np.stack([images[row][i] for row in batch])[:, None]
                 for i, part in enumerate(session.get_inputs())
             }
-            scores[batch] = session.run(["score"], feed)[0]
+            scores[batch] = np.stack(session.run(list(outputs), feed), axis=1)
     return scores

@@ -48,7 +48,7 @@ class Image:
         row: of the store.
         real: the image under its real names, where it has pseudonyms made here.
         remarks: of its file, once it is read; see `images.Decoded`.
-        label: 1 or 0 in a store whose labels were asked for; None where unknown.
+        labels: of each target, in a store whose labels were asked for: 1, 0, or None where unknown.
         split: of its patient there.
     """
 
@@ -60,7 +60,7 @@ class Image:
     row: int = 0
     real: Image | None = None
     remarks: tuple[str, ...] = ()
-    label: int | None = None
+    labels: tuple[int | None, ...] = ()
     split: str | None = None
 
     def read(self, reading: Reading, key: Key | None) -> tuple[NDArray[np.uint8], Image]:

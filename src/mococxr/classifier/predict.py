@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.inputs import Image, decoded, holds_patients, images_of, quarantined
-from mococxr.classifier.saved import SCORES, Model, calibrator_of, load_model, threshold_of
+from mococxr.classifier.saved import Model, calibrator_of, columns_of, load_model, threshold_of
 from mococxr.errors import ImageError, InputError, Shown
 from mococxr.files import check_place, write_csv
 from mococxr.images import SUFFIXES, remarked
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 BLOCK = 256
 """Images that are encoded together."""
-SCHEMA = {"path": pl.String, "patient": pl.String, "study": pl.String, **SCORES}
-LABELS = {"label": pl.Int8, "split": pl.String}
-"""Further columns with `--split`."""
+NAMES = {"path": pl.String, "patient": pl.String, "study": pl.String}
+"""Columns before those of the targets."""
 
 
 def run_predict(settings: PredictSettings) -> Path:
-    """The command `predict`: the columns of `SCHEMA` for every image that can be read.
+    """The command `predict`: the columns of `NAMES` and those of each target for every image that can be read.
 
     `score` is the classifier's own probability, `calibrated` the calibrated one, at `--prevalence` if that is given;
-    `decision` is 1 where the score reaches the model's threshold, else 0. What the model has no calibration or
-    threshold for is blank. With `--split` the columns of `LABELS` follow. Images that cannot be read are listed in
+    `decision` is 1 where the score reaches the model's threshold, else 0; of several targets the columns end in their names
+    (`score_Edema`). What the model has no calibration or threshold for is blank. With `--split` the columns `label` (of
+    each target) and `split` follow. Images that cannot be read are listed in
     `<out>.quarantine.csv`; their number is the last thing said.
 
     Raises:
@@ -46,11 +46,7 @@ def run_predict(settings: PredictSettings) -> Path:
     """
     check_place(settings.out)
     model = load_model(Path(settings.model), settings.jobs)
-    if settings.prevalence is not None and calibrator_of(model.record) is None:
-        raise InputError(
-            f"--prevalence {settings.prevalence:g}: this model has no calibrated probability to move.",
-            "Fit it again on a store with labelled validation images, or leave --prevalence out.",
-        )
+    model.check_prevalence(settings.prevalence)
     key = None if settings.key is None else Key.open(settings.key)
     # names of files may be patients' names: messages withhold them
     private = key is not None or any(holds_patients(Path(path)) for path in settings.images)
@@ -69,13 +65,12 @@ def run_predict(settings: PredictSettings) -> Path:
         _keep(key, [*good, *(image for image, _ in bad)])
     out = Path(settings.out)
     lost = [{"path": image.path, "reason": str(error)} for image, error in bad]
-    table = _table(model, good, scores, settings.prevalence)
-    write_csv(out, table if settings.split else table.drop(LABELS))
+    write_csv(out, _table(model, good, scores, settings))
     quarantine = out.with_name(f"{out.name}.quarantine.csv")
     quarantine.unlink(missing_ok=True)  # where all could be read, a list left by an earlier run goes
     if lost:
         write_csv(quarantine, pl.DataFrame(lost))
-    console.say(f"{len(good):,} images scored for {model.record['target']}: {out}")
+    console.say(f"{len(good):,} images scored for {', '.join(model.targets)}: {out}")
     for note in _blanks(model):
         console.say(note)
     for sentence in remarked(Counter(remark for image in good for remark in image.remarks)):
@@ -111,18 +106,16 @@ def _images(settings: PredictSettings, model: Model, key: Key | None, private: b
     return images
 
 
-def target_of(model: Model, store: Store) -> Target:
-    """The labels of a store as the model's target reads them; errors as `read_target`."""
+def targets_of(model: Model, store: Store) -> list[Target]:
+    """The labels of a store as the model's targets read them; errors as `read_target`."""
     from mococxr.heads.targets import read_target  # that room imports PyTorch
 
-    how = model.record["settings"]
-    return read_target(
-        store, model.record["target"], where=how["where"], uncertain=how["uncertain"], blank=how["blank"]
-    )
+    how = {name: model.record["settings"][name] for name in ("where", "uncertain", "blank")}
+    return [read_target(store, name, **how) for name in model.targets]
 
 
 def _in_split(images: list[Image], split: str, path: Path, model: Model) -> list[Image]:
-    """The images of a split of a store, with their labels as the model's target reads them.
+    """The images of a split of a store, with their labels as the model's targets read them.
 
     Raises:
         InputError: they are of no store, the store has no such label, or none of them is in that split.
@@ -133,46 +126,51 @@ def _in_split(images: list[Image], split: str, path: Path, model: Model) -> list
             "--split {split}: {path} is no store.", "Name a store, or leave --split out.",
             split=Shown(split), path=Shown(path),
         )  # fmt: skip
-    labels = [label if label in (0, 1) else None for label in target_of(model, store).labels.tolist()]
+    known = (
+        [label if label in (0, 1) else None for label in target.labels.tolist()] for target in targets_of(model, store)
+    )
+    labels = list(zip(*known, strict=True))
     splits = store.columns("patient").join(store.splits, on="patient", how="left", maintain_order="left")["split"]
     kept = [image for image in images if split in ("all", splits[image.row])]
     if not kept:
         raise InputError(
             "{path} has no image in its split {split}.", "Take another --split.", path=Shown(path), split=Shown(split)
         )
-    return [replace(image, label=labels[image.row], split=splits[image.row]) for image in kept]
+    return [replace(image, labels=labels[image.row], split=splits[image.row]) for image in kept]
 
 
-def _table(model: Model, images: list[Image], scores: list[float], prevalence: float | None) -> pl.DataFrame:
-    """The table that is written."""
-    columns = {
-        "path": [image.path for image in images],
-        "patient": [image.patient for image in images],
-        "study": [image.study for image in images],
-        **model.columns(np.array(scores), prevalence),
-        "label": [image.label for image in images],
-        "split": [image.split for image in images],
-    }
-    return pl.DataFrame(columns, schema=SCHEMA | LABELS)
+def _table(model: Model, images: list[Image], scores: NDArray[np.float64], settings: PredictSettings) -> pl.DataFrame:
+    """The table that is written, of scores (N, T)."""
+    columns = {name: [getattr(image, name) for image in images] for name in NAMES}
+    columns |= model.columns(scores, settings.prevalence)
+    schema = NAMES | model.schema
+    if settings.split:
+        for position, (name,) in enumerate(columns_of(model.targets, "label")):
+            columns[name] = [image.labels[position] for image in images]
+            schema[name] = pl.Int8
+        columns["split"] = [image.split for image in images]
+        schema["split"] = pl.String
+    return pl.DataFrame(columns, schema=schema)
 
 
 def _blanks(model: Model) -> list[str]:
     """Why a column is blank, one sentence each."""
-    made = {"calibrated": calibrator_of(model.record), "decision": threshold_of(model.record)}
     notes = []
-    for column, block in (("calibrated", "calibration"), ("decision", "threshold")):
-        if made[column] is None:
-            kept = model.record[block]
-            notes.append(f"Column {column} is blank. {kept['reason']}")
+    columns = columns_of(model.targets, "calibrated", "decision")
+    for block, (calibrated, decision) in zip(model.record["targets"], columns, strict=True):
+        if calibrator_of(block) is None:
+            notes.append(f"Column {calibrated} is blank. {block['calibration']['reason']}")
+        if threshold_of(block) is None:
+            notes.append(f"Column {decision} is blank. {block['threshold']['reason']}")
     return notes
 
 
 def _scored(
     model: Model, images: list[Image], settings: PredictSettings, key: Key | None
-) -> tuple[list[Image], list[float], list[tuple[Image, ImageError]]]:
-    """The images that can be read as they are to be named, their scores, and the others with their reasons."""
+) -> tuple[list[Image], NDArray[np.float64], list[tuple[Image, ImageError]]]:
+    """The images that can be read as they are to be named, their scores (N, T), and the others with their reasons."""
     read: list[Image] = []
-    scored: list[float] = []
+    scored: list[NDArray[np.float64]] = []
     lost: list[tuple[Image, ImageError]] = []
     frames: list[tuple[NDArray[np.uint8], ...]] = []
     size = model.record["preprocessing"]["store_size"]
@@ -184,11 +182,11 @@ def _scored(
                 frames.append(model.frames_of(answer))
                 read.append(image)
             if len(frames) == BLOCK:
-                scored += model.scores(frames, settings.device).tolist()
+                scored.append(model.scores(frames, settings.device))
                 frames.clear()  # no more than a block of frames is held, however many images there are
             bar.advance()
-        scored += model.scores(frames, settings.device).tolist()
-    return read, scored, lost
+        scored.append(model.scores(frames, settings.device))
+    return read, np.concatenate(scored), lost
 
 
 def _keep(key: Key, images: list[Image]) -> None:

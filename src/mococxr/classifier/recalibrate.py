@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ def run_recalibrate(settings: RecalibrateSettings) -> Path:
 
     Of a store that the model was not trained on, labelled images of training and validation patients are taken; of one
     with the source of the training store those of validation patients, since others may have trained the head. Test
-    images stay for `predict` and `evaluate`.
+    images stay for `predict` and `evaluate`. Of several targets those that can be are learned anew; the others
+    keep what they have, and are warned of.
 
     Raises:
-        InputError: no model, no such target, OUT is MODEL, or too few labels for both; nothing was written.
+        InputError: no model, no such target, OUT is MODEL, or too few labels for all; nothing was written.
     """
     if settings.out.resolve() == settings.model.resolve():
         raise InputError(f"--out {settings.out} is the model itself.", "Name another folder: the old model is kept.")
@@ -43,28 +45,72 @@ def run_recalibrate(settings: RecalibrateSettings) -> Path:
         raise InputError("--calibrate none and --threshold-by none leave nothing to do.", "Leave one of the two out.")
     claim(settings.out, "model.safetensors", "a model")
     model, store = load_model(settings.model, settings.jobs), Store.open(settings.store, settings.labels_as_of)
-    name = settings.target or model.record["target"]
-    target = read_target(store, name, where=settings.where, blank=settings.blank)
-    judged = _judged(model, store, target)
-    rows = judged.scored(store, target, _scores(model, store, judged.held, settings.device))
-    blocks = fit_blocks(rows, settings.calibrate, rule)
-    if all(block["reason"] for block in blocks.values()):
-        reason = next(block["reason"] for block in blocks.values() if not block["reason"].startswith("--"))
+    names = _names(settings, model)
+    targets = [read_target(store, name, where=settings.where, blank=settings.blank) for name in names]
+    judged = [_judged(model, store, target) for target in targets]
+    held = np.unique(np.concatenate([each.held for each in judged]))
+    scores = _scores(model, store, held, settings.device)
+    learned = []
+    for position, (target, each) in enumerate(zip(targets, judged, strict=True)):
+        rows = each.scored(store, target, scores[np.searchsorted(held, each.held), position])
+        learned.append(fit_blocks(rows, settings.calibrate, rule))
+    reasons = [_why_neither(blocks) for blocks in learned]
+    if all(reasons):
         raise InputError(
-            f"--target {name} on {settings.store}: {reason}", "Enter more labels of that site with `mococxr label`."
+            f"--target {names[0]} on {settings.store}: {reasons[0]}",
+            "Enter more labels of that site with `mococxr label`.",
         )
-    learned = [use for use, block in blocks.items() if block["reason"] is None and not judged.how]
-    uses = [use for use in model.record["validation_used_for"] if use == "checkpoints"] + learned
     with atomic(settings.out / "model.safetensors") as temporary:
         shutil.copyfile(settings.model / "model.safetensors", temporary)
-    record = {**model.record, **blocks, "validation_used_for": uses, "recalibrated": _facts(settings, store)}
-    write_json(settings.out / "model.json", record)  # last: it names the hash of the weights
-    lines, warnings = describe(blocks)
-    for warning in warnings:
-        console.warn(warning)
-    for line in [*lines, f"{name} on {store.source}: {settings.out}"]:
-        console.say(line)
+    facts = _facts(settings, store)
+    each_kept = zip(model.record["targets"], learned, judged, reasons, strict=True)
+    blocks = [kept if reason else _learned(kept, anew, each, facts) for kept, anew, each, reason in each_kept]
+    write_json(
+        settings.out / "model.json", {**model.record, "targets": blocks}
+    )  # last: it names the hash of the weights
+    for name, block, reason in zip(names, blocks, reasons, strict=True):
+        _tell(name, len(names) > 1, block, reason)
+    console.say(f"{', '.join(names)} on {store.source}: {settings.out}")
     return settings.out
+
+
+def _names(settings: RecalibrateSettings, model: Model) -> tuple[str, ...]:
+    """The labels of the store that are the model's targets, in its order."""
+    names = settings.target or tuple(model.targets)
+    if len(names) != len(model.targets):
+        raise InputError(
+            f"--target {' '.join(names)}: this model has {len(model.targets)} targets.",
+            f"Name a label of the store for each, in this order: {', '.join(model.targets)}.",
+        )
+    return names
+
+
+def _why_neither(blocks: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why neither calibration nor threshold could be learned; None where one could."""
+    if not all(block["reason"] for block in blocks.values()):
+        return None
+    return next(str(block["reason"]) for block in blocks.values() if not block["reason"].startswith("--"))
+
+
+def _learned(
+    kept: Mapping[str, Any], blocks: Mapping[str, Mapping[str, Any]], judged: Judged, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """What `model.json` says of a target now."""
+    learned = [use for use, block in blocks.items() if block["reason"] is None and not judged.how]
+    uses = [use for use in kept["validation_used_for"] if use == "checkpoints"] + learned
+    return {**kept, **blocks, "validation_used_for": uses, "recalibrated": facts}
+
+
+def _tell(name: str, several: bool, block: dict[str, Any], reason: str | None) -> None:
+    start = f"{name}: " if several else ""
+    if reason:
+        console.warn(f"{start}calibration and threshold stay those of the model. {reason}")
+        return
+    lines, warnings = describe(block)
+    for warning in warnings:
+        console.warn(start + warning)
+    for line in lines:
+        console.say(start + line)
 
 
 def _judged(model: Model, store: Store, target: Target) -> Judged:
@@ -75,7 +121,8 @@ def _judged(model: Model, store: Store, target: Target) -> Judged:
 
 
 def _scores(model: Model, store: Store, rows: NDArray[np.int64], device: str) -> NDArray[np.float64]:
-    scores = np.empty(len(rows))
+    """Of each row and target, (N, T)."""
+    scores = np.empty((len(rows), len(model.targets)))
     with console.progress("recalibrate", len(rows)) as bar:
         for start in range(0, len(rows), BLOCK):
             frames = [model.frames_of(store.pixels(int(row))) for row in rows[start : start + BLOCK]]

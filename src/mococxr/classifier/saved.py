@@ -1,4 +1,4 @@
-"""MODEL on disk: `model.safetensors` (encoders and head of each averaged checkpoint), `model.onnx` and `model.json`.
+"""MODEL on disk: `model.safetensors` (encoders and heads of each averaged checkpoint), `model.onnx` and `model.json`.
 
 `model.json` names the hashes of the files that it belongs to, and says how the encoder came to be as its run recorded
 it. Paths on this machine stay out: names of stores, runs and files are the last part of a path.
@@ -31,10 +31,21 @@ if TYPE_CHECKING:  # PyTorch is imported where it scores, and not before
     from mococxr.heads.classifier import Ensemble
 
 Facts = dict[str, Any]
-FORMAT = 2
+FORMAT = 3
 Source = NDArray[np.uint8] | str | bytes | PathLike[str]
 """An image: its pixels (H, W), its file, or the bytes of that."""
 SCORES = {"score": pl.Float64, "calibrated": pl.Float64, "decision": pl.Int8}
+"""Columns that a model gives of each target, by their names where it has one target (`columns_of`)."""
+
+
+def columns_of(targets: Sequence[str], *names: str) -> list[list[str]]:
+    """The columns of each target: `score` of the only one, `score_Edema` where there are several.
+
+    >>> columns_of(["TB"], "score", "decision"), columns_of(["TB", "Edema"], "score")
+    ([['score', 'decision']], [['score_TB'], ['score_Edema']])
+    """
+    several = len(targets) > 1
+    return [[f"{name}_{target}" if several else name for name in names] for target in targets]
 
 
 def save_model(folder: Path, ensemble: Ensemble, record: dict[str, Any]) -> None:
@@ -61,6 +72,20 @@ class Model:
     folder: Path
     jobs: int | None = None
 
+    @property
+    def targets(self) -> list[str]:
+        """What it was fitted to tell, in the order of its outputs."""
+        return [block["target"] for block in self.record["targets"]]
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The columns of `predict`, and their types."""
+        return {
+            column: SCORES[name]
+            for columns in columns_of(self.targets, *SCORES)
+            for name, column in zip(SCORES, columns, strict=True)
+        }
+
     @cached_property
     def ensemble(self) -> Ensemble:
         """The checkpoints that are averaged, in PyTorch."""
@@ -70,14 +95,15 @@ class Model:
         from mococxr.heads.classifier import Ensemble
 
         encoders = [build(spec_of(encoder, str(self.folder / "model.json"))) for encoder in self.record["encoders"]]
-        return Ensemble.from_state(encoders, load_file(self.folder / "model.safetensors"), self.record["members"])
+        state = load_file(self.folder / "model.safetensors")
+        return Ensemble.from_state(encoders, state, self.record["members"], len(self.targets))
 
     @cached_property
     def _session(self) -> Any:
         return graph.open_graph(self.folder / graph.FILE, self.jobs or workers.cores())
 
     def scores(self, frames: Sequence[Sequence[NDArray[np.uint8]]], device: str = "auto") -> NDArray[np.float64]:
-        """Score of each image, (N,): by onnxruntime, or by PyTorch where there is no graph or a GPU is named.
+        """Score of each target for each image, (N, T): by onnxruntime; by PyTorch where there is no graph or a GPU is named.
 
         Args:
             frames: of each image its frame (H, W) for each encoder.
@@ -86,7 +112,7 @@ class Model:
             InputError: the device named is not there.
         """
         if device in ("auto", "cpu") and _graph_of(self.record).get("file"):
-            return graph.graph_scores(self._session, frames)
+            return graph.graph_scores(self._session, frames, [name for (name,) in columns_of(self.targets, "score")])
         from mococxr.features import pick_device, set_threads
 
         set_threads(self.jobs)
@@ -111,20 +137,26 @@ class Model:
         )
 
     def predict(
-        self, images: Source | Iterable[Source], *, prevalence: float | None = None, device: str = "auto"
+        self, images: Source | Iterable[Source], *, prevalence: float | Sequence[float] = (), device: str = "auto"
     ) -> pl.DataFrame:
         """Score images: a list of arrays (H, W) uint8, as `read_image` or a store gives them, paths, or bytes of files.
 
+        Args:
+            prevalence: as the command takes it.
+
         Returns:
-            `score, calibrated, decision`, one row per image, as the command `predict` writes them.
+            `score, calibrated, decision`, of several targets `score_TARGET` and so on; one row per image, as the command
+            `predict` writes them.
 
         Raises:
             ImageError: a file cannot be read; the text has its number and the reason.
-            InputError: an array is no image, or the device named is not there.
+            InputError: an array is no image, the device named is not there, or a prevalence cannot be used.
         """
+        prevalence = (prevalence,) if isinstance(prevalence, float | int) else tuple(prevalence)
+        self.check_prevalence(prevalence)
         several = [images] if isinstance(images, str | bytes | PathLike) else images
         frames = [self.frames_of(self._pixels(image, number)) for number, image in enumerate(several, 1)]
-        return pl.DataFrame(self.columns(self.scores(frames, device), prevalence), schema=SCORES)
+        return pl.DataFrame(self.columns(self.scores(frames, device), prevalence), schema=self.schema)
 
     def _pixels(self, image: Source, number: int) -> NDArray[np.uint8]:
         if isinstance(image, str | bytes | PathLike):
@@ -140,22 +172,53 @@ class Model:
             )
         return pixels
 
-    def columns(self, scores: NDArray[np.float64], prevalence: float | None = None) -> dict[str, Any]:
-        """Scores (N,) with what the model's calibration and threshold make of them; without one a column is blank.
+    def check_prevalence(self, prevalence: Sequence[float]) -> None:
+        """Refuse what is not one share for each target, or meets a target without calibrated probabilities.
+
+        Raises:
+            InputError: as said.
+        """
+        if not prevalence:
+            return
+        written = " ".join(f"{share:g}" for share in prevalence)
+        if len(prevalence) != len(self.targets):
+            raise InputError(
+                f"--prevalence {written}: this model has {len(self.targets)} targets.",
+                f"Give one number for each, in this order: {', '.join(self.targets)}.",
+            )
+        for block in self.record["targets"]:
+            if calibrator_of(block) is None:
+                name = f" of {block['target']}" if len(self.targets) > 1 else ""
+                raise InputError(
+                    f"--prevalence {written}: this model has no calibrated probability{name} to move.",
+                    "Fit it again on a store with labelled validation images, or leave --prevalence out.",
+                )
+
+    def columns(self, scores: NDArray[np.float64], prevalence: Sequence[float] = ()) -> dict[str, Any]:
+        """Scores (N, T) with what each target's calibration and threshold make of them; without one a column is blank.
 
         Args:
-            prevalence: of the finding where the images come from; None is that of the validation images.
+            prevalence: of each finding where the images come from; empty is that of the validation images.
         """
-        blank = [None] * len(scores)
-        columns: dict[str, Any] = {"score": scores, "calibrated": blank, "decision": blank}
-        if (calibrator := calibrator_of(self.record)) is not None:
-            columns["calibrated"] = calibrator.apply(metrics.as_logits(scores))
-            if prevalence is not None:
-                was = self.record["calibration"]["prevalence"]
-                columns["calibrated"] = metrics.at_prevalence(columns["calibrated"], was, prevalence)
-        if (threshold := threshold_of(self.record)) is not None:
-            columns["decision"] = (scores >= threshold).astype(np.int8)
-        return columns
+        values: dict[str, Any] = {}
+        shares: Sequence[float | None] = prevalence or [None] * len(self.targets)
+        blocks = zip(columns_of(self.targets, *SCORES), self.record["targets"], scores.T, shares, strict=True)
+        for names, block, score, share in blocks:
+            values |= dict(zip(names, _of_target(block, np.ascontiguousarray(score), share), strict=True))
+        return values
+
+
+def _of_target(block: Facts, scores: NDArray[np.float64], prevalence: float | None) -> tuple[Any, Any, Any]:
+    """Score, calibrated probability and decision of one target, (N,) each."""
+    calibrated: Any = [None] * len(scores)
+    decision: Any = [None] * len(scores)
+    if (calibrator := calibrator_of(block)) is not None:
+        calibrated = calibrator.apply(metrics.as_logits(scores))
+        if prevalence is not None:
+            calibrated = metrics.at_prevalence(calibrated, block["calibration"]["prevalence"], prevalence)
+    if (threshold := threshold_of(block)) is not None:
+        decision = (scores >= threshold).astype(np.int8)
+    return scores, calibrated, decision
 
 
 def load_model(folder: Path, jobs: int | None = None) -> Model:
@@ -195,15 +258,15 @@ def _graph_of(record: Mapping[str, Any]) -> Facts:
 # --- calibration and threshold
 
 
-def calibrator_of(record: Mapping[str, Any]) -> Calibrator | None:
-    """The calibrator that `model.json` keeps; None where it keeps none."""
-    block = record.get("calibration") or {}
+def calibrator_of(target: Mapping[str, Any]) -> Calibrator | None:
+    """The calibrator that `model.json` keeps of a target; None where it keeps none."""
+    block = target.get("calibration") or {}
     return Calibrator(block["method"], **block["parameters"]) if block.get("method") else None
 
 
-def threshold_of(record: Mapping[str, Any]) -> float | None:
-    """The threshold that `model.json` keeps."""
-    return (record.get("threshold") or {}).get("value")
+def threshold_of(target: Mapping[str, Any]) -> float | None:
+    """The threshold that `model.json` keeps of a target."""
+    return (target.get("threshold") or {}).get("value")
 
 
 # --- how the encoder came to be

@@ -30,8 +30,11 @@ BINS = 30
 
 def draw_curves(judged: Sequence[Judged], how: Resampling) -> list[Figure]:
     """ROC and precision-recall curve, each with the band of every model and its point at the threshold."""
+    of = f" of {judged[0].block['label']}" if judged[0].answers.several else ""
     return [
-        drawing.make_figure(name, title, f"{ys} against {xs}", partial(_draw_curve, judged, how, name), "curves")
+        drawing.make_figure(
+            name + of, title + of, f"{ys} against {xs}", partial(_draw_curve, judged, how, name), "curves"
+        )
         for name, (title, xs, ys, _) in CURVES.items()
     ]
 

@@ -13,7 +13,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.predict import target_of
 from mococxr.classifier.saved import Model
 from mococxr.evaluation.predictions import Floats
 from mococxr.features import pick_device
@@ -72,8 +71,14 @@ class Part:
     cases: list[Case]
 
 
-def make_gallery(judged: Judged, store: Store, settings: EvaluateSettings) -> tuple[list[Part], pl.DataFrame | None]:
-    """The parts of a model's gallery, and the table of the images in it; nothing without a threshold."""
+def make_gallery(
+    judged: Judged, store: Store, settings: EvaluateSettings, read: dict[int, Floats]
+) -> tuple[list[Part], pl.DataFrame | None]:
+    """The parts of the gallery of a model and target, and the table of the images in it; nothing without a threshold.
+
+    Args:
+        read: features of the model by row of the store, as far as they were read; grows.
+    """
     if judged.threshold is None:
         return [], None
     chosen = chosen_images(judged.labels, judged.scores, judged.threshold)
@@ -84,7 +89,7 @@ def make_gallery(judged: Judged, store: Store, settings: EvaluateSettings) -> tu
     for name, values in groups.items():
         listed += _of_groups(name, values, judged)
     places = np.unique(np.concatenate([part[-1] for part in listed]))
-    near = _neighbours(judged, store, places, settings)
+    near = _neighbours(judged, store, places, settings, read)
     cases = {place: _case(place, judged, store, groups, near.get(place, [])) for place in places.tolist()}
     parts = [Part(title, words, [cases[place] for place in some]) for _, title, words, some in listed if len(some)]
     return parts, _table(judged, store, chosen)
@@ -127,17 +132,19 @@ def _case(place: int, judged: Judged, store: Store, groups: dict[str, pl.Series]
 
 
 def _neighbours(
-    judged: Judged, store: Store, places: NDArray[np.intp], settings: EvaluateSettings
+    judged: Judged, store: Store, places: NDArray[np.intp], settings: EvaluateSettings, read: dict[int, Floats]
 ) -> dict[int, list[Neighbour]]:
     """Place -> the nearest labelled training images of other patients; nothing where the store has none."""
-    target = target_of(judged.model, store)
+    target = judged.answers.target
     references = target.known("train")
     if not len(references):
         return {}
     if len(references) > REFERENCES:
         references = np.sort(np.random.default_rng(settings.seed).choice(references, REFERENCES, replace=False))
     rows = judged.rows[places]
-    features = standard_features(judged.model, store, np.concatenate([rows, references]), settings.device)
+    head = judged.answers.model.ensemble.members[0].heads[judged.answers.position]
+    read_features(judged.answers.model, store, np.concatenate([rows, references]), settings.device, read)
+    features = (np.stack([read[row] for row in np.concatenate([rows, references]).tolist()]) - head.mean) / head.scale
     patients = store.columns("patient")["patient"].to_numpy()
     near = nearest(features[: len(rows)], features[len(rows) :], patients[rows], patients[references])
     shown = {
@@ -159,26 +166,28 @@ def nearest(
     return orders
 
 
-def standard_features(model: Model, store: Store, rows: NDArray[np.int64], device: str) -> Floats:
-    """What the head of the model's first checkpoint sees of images of a store, (N, D): features, standardised."""
+def read_features(model: Model, store: Store, rows: NDArray[np.int64], device: str, read: dict[int, Floats]) -> None:
+    """Add to `read` what the heads of the model's first checkpoint are given of these rows and was not read: (D,) each."""
     load_member(model.ensemble.encoders, model.ensemble.members[0])
-    head, parts, used = model.ensemble.members[0].head, [], pick_device(device)
-    with console.progress("neighbours", len(rows)) as bar:
-        for start in range(0, len(rows), BLOCK):
-            some = rows[start : start + BLOCK].tolist()
-            parts.append(model.ensemble.features([model.frames_of(store.pixels(row)) for row in some], used))
+    missing = [row for row in dict.fromkeys(rows.tolist()) if row not in read]
+    used = pick_device(device)
+    with console.progress("neighbours", len(missing)) as bar:
+        for start in range(0, len(missing), BLOCK):
+            some = missing[start : start + BLOCK]
+            features = model.ensemble.features([model.frames_of(store.pixels(row)) for row in some], used)
+            read.update(zip(some, features.astype(np.float64), strict=True))
             bar.advance(len(some))
-    return (np.concatenate(parts).astype(np.float64) - head.mean) / head.scale
 
 
 def _table(judged: Judged, store: Store, chosen: dict[str, NDArray[np.intp]]) -> pl.DataFrame:
-    """`kind, rank, row, path, patient, label, score` of the images that are shown of each kind."""
+    """`target, kind, rank, row, path, patient, label, score` of the images that are shown of each kind."""
     index = store.columns("path", "patient")
     rows = [
-        (kind, rank + 1, int(judged.rows[place]), *index.row(int(judged.rows[place])), int(judged.labels[place]),
-         float(judged.scores[place]))
+        (judged.answers.target.name, kind, rank + 1, int(judged.rows[place]), *index.row(int(judged.rows[place])),
+         int(judged.labels[place]), float(judged.scores[place]))
         for kind, places in chosen.items()
         for rank, place in enumerate(places.tolist())
     ]  # fmt: skip
-    names = {"kind": pl.String, "rank": pl.Int64, "row": pl.Int64, "path": pl.String, "patient": pl.String}
-    return pl.DataFrame(rows, schema=names | {"label": pl.Int8, "score": pl.Float64}, orient="row")
+    names = {"target": pl.String, "kind": pl.String, "rank": pl.Int64, "row": pl.Int64, "path": pl.String}
+    names |= {"patient": pl.String, "label": pl.Int8, "score": pl.Float64}
+    return pl.DataFrame(rows, schema=names, orient="row")

@@ -13,8 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.predict import run_predict, target_of
-from mococxr.classifier.saved import Model, load_model, threshold_of
+from mococxr.classifier.predict import run_predict, targets_of
+from mococxr.classifier.saved import Model, columns_of, load_model, threshold_of
 from mococxr.errors import InputError
 from mococxr.evaluation.evaluate import label_block
 from mococxr.evaluation.gallery import Part, make_gallery
@@ -31,6 +31,7 @@ from mococxr.settings.fields import flag, nearest
 from mococxr.store import Store
 
 if TYPE_CHECKING:
+    from mococxr.heads.targets import Target
     from mococxr.settings import EvaluateSettings
 
 PAGE = "evaluation.html"
@@ -42,20 +43,54 @@ OF_TABLES = (
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A model's answers on the labelled images of a split, N of them.
+class Answers:
+    """A model and one of its targets.
 
     Args:
-        name: of the model.
+        model_name: of the model.
+        position: of the target among those of the model.
+        target: how the model reads the labels of the store.
+        file: its table of scores.
+        several: whether any model of the evaluation has several targets.
+    """
+
+    model_name: str
+    model: Model
+    position: int
+    target: Target
+    file: Path
+    several: bool
+
+    @property
+    def name(self) -> str:
+        """Of the model, and of the target where models have several."""
+        return f"{self.model_name}: {self.target.name}" if self.several else self.model_name
+
+    @property
+    def record(self) -> Block:
+        """What `model.json` says of the target."""
+        return dict(self.model.record["targets"][self.position])
+
+    @property
+    def columns(self) -> list[str]:
+        """Of its table: label, score, calibrated probability."""
+        return columns_of(self.model.targets, "label", "score", "calibrated")[self.position]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model's answers to one target on the labelled images of a split, N of them.
+
+    Args:
+        answers: whose they are.
         table: its scores; rows without a label are in it too.
         rows: of the store, (N,).
         labels, scores: 1 or 0, and the model's own, (N,).
-        probabilities: calibrated, (N,); None where the model has no calibration.
+        probabilities: calibrated, (N,); None where the model has no calibration of the target.
         block: what was measured.
     """
 
-    name: str
-    model: Model
+    answers: Answers
     table: Table
     rows: NDArray[np.int64]
     labels: NDArray[np.int8]
@@ -65,13 +100,18 @@ class Judged:
     block: Block
 
     @property
+    def name(self) -> str:
+        """Of the model, and of the target where models have several."""
+        return self.answers.name
+
+    @property
     def threshold(self) -> float | None:
         """Of the score."""
-        return threshold_of(self.model.record)
+        return threshold_of(self.answers.record)
 
 
 def run_models(settings: EvaluateSettings) -> Block:
-    """Score each model, measure it, compare it with the first, and write tables, numbers and page.
+    """Score each model, measure each of its targets, compare it with the first model, and write tables, numbers and page.
 
     Returns:
         What `evaluation.json` holds.
@@ -83,32 +123,28 @@ def run_models(settings: EvaluateSettings) -> Block:
     out = settings.out or folders[0].with_name(f"{folders[0].resolve().name}.evaluation")
     claim(out, PAGE, "an evaluation")
     models = dict(zip(_names(folders), map(load_model, folders), strict=True))
-    for model in models.values():
-        _check_labels(store, model, settings.split)
+    answers = _answers(models, store, out)
+    unjudged = _without_both_classes(answers, store, settings.split)
     columns = _columns(store, settings)
-    judged: list[Judged] = []
-    for folder, (name, model) in zip(folders, models.items(), strict=True):
-        file = out / f"{name}.csv"
+    for folder, name in zip(folders, models, strict=True):
         run_predict(
             PredictSettings(
-                model=folder, images=(store.path,), out=file, split=settings.split, device=settings.device,
+                model=folder, images=(store.path,), out=_file(out, name), split=settings.split, device=settings.device,
                 jobs=settings.jobs,
             )
         )  # fmt: skip
-        judged.append(_judged(name, model, file, store, columns, judged[0] if judged else None, settings))
+    judged: list[Judged] = []
+    for one in (each for each in answers if each.name not in unjudged):
+        alike = (each for each in judged if not one.several or each.answers.target.name == one.target.name)
+        judged.append(_judged(one, store, columns, next(alike, None), settings))
     compared = [one.block["comparison"] for one in judged if one.block["comparison"]]
     comparison.adjust(compared)
     result: Block = {
         "store": store.path.resolve().name, "split": settings.split,
-        "models": [{"model": one.name, **one.block} for one in judged],
-        "notes": list(dict.fromkeys(note for one in judged for note in one.block["notes"])),
+        "models": [{"model": one.answers.model_name, **one.block} for one in judged],
+        "notes": list(dict.fromkeys([*unjudged.values(), *(note for one in judged for note in one.block["notes"])])),
     }  # fmt: skip
-    galleries: list[list[Part]] = []
-    for one in judged:
-        parts, errors = make_gallery(one, store, settings) if settings.gallery else ([], None)
-        galleries.append(parts)
-        if errors is not None:
-            write_csv(out / f"{one.name}.errors.csv", errors)
+    galleries = _galleries(judged, store, settings, out)
     for path in (out / "evaluation.json", settings.json):
         if path is not None:
             write_json(path, result)
@@ -147,15 +183,36 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [f"{i + 1}-{name}" for i, name in enumerate(names)]
 
 
-def _check_labels(store: Store, model: Model, split: str) -> None:
-    target = target_of(model, store)
-    labels = target.labels[store.rows_in(split)]
-    counts = [int((labels == label).sum()) for label in (1, 0)]
-    if 0 in counts:
-        raise InputError(
-            f"{target.name}: the {split} images of {store.path} are {counts[0]} positive and {counts[1]} negative.",
-            "Both are needed: label more images, or take another --split.",
-        )
+def _file(out: Path, name: str) -> Path:
+    return out / f"{name}.csv"
+
+
+def _answers(models: dict[str, Model], store: Store, out: Path) -> list[Answers]:
+    """Every model with every target of it."""
+    several = any(len(model.targets) > 1 for model in models.values())
+    return [
+        Answers(name, model, position, target, _file(out, name), several)
+        for name, model in models.items()
+        for position, target in enumerate(targets_of(model, store))
+    ]
+
+
+def _without_both_classes(answers: Sequence[Answers], store: Store, split: str) -> dict[str, str]:
+    """Name -> why it cannot be judged.
+
+    Raises:
+        InputError: none can.
+    """
+    reasons = {}
+    for one in answers:
+        labels = one.target.labels[store.rows_in(split)]
+        counts = [int((labels == label).sum()) for label in (1, 0)]
+        if 0 in counts:
+            words = f"the {split} images of {store.path} are {counts[0]} positive and {counts[1]} negative."
+            reasons[one.name] = f"{one.target.name}: {words}"
+    if len(reasons) == len(answers):
+        raise InputError(next(iter(reasons.values())), "Both are needed: label more images, or take another --split.")
+    return {name: f"{reason} It is not judged." for name, reason in reasons.items()}
 
 
 def _columns(store: Store, settings: EvaluateSettings) -> dict[str, pl.Series]:
@@ -174,33 +231,52 @@ def _columns(store: Store, settings: EvaluateSettings) -> dict[str, pl.Series]:
 
 
 def _judged(
-    name: str, model: Model, file: Path, store: Store, columns: dict[str, pl.Series], first: Judged | None,
-    settings: EvaluateSettings,
-) -> Judged:  # fmt: skip
-    """What one model says and what that is worth; beside the first, where both have the same labels."""
-    table = PredictionFile.read(file).table("label", "score", "patient", "path")
-    known, target, threshold = table.known, model.record["target"], threshold_of(model.record)
+    answers: Answers, store: Store, columns: dict[str, pl.Series], first: Judged | None, settings: EvaluateSettings
+) -> Judged:
+    """What a model says of a target and what that is worth; beside the first model, where both have the same labels."""
+    label, score, calibrated = answers.columns
+    table = PredictionFile.read(answers.file).table(label, score, "patient", "path")
+    known, threshold = table.known, threshold_of(answers.record)
     groups = {name: values for name, values in columns.items() if as_groups(values.filter(known)).n_unique() > 1}
-    table = replace(table, label=target, groups=groups)
+    table = replace(table, label=answers.target.name, groups=groups)
     alike = first is not None and np.array_equal(table.labels, first.table.labels, equal_nan=True)
     rule = None if threshold is None else ThresholdRule("given", threshold)
-    calibrated = pl.read_csv(file)["calibrated"].cast(pl.Float64).to_numpy()[known]
-    probabilities = None if model.record["calibration"]["reason"] else calibrated
+    probabilities = None
+    if not answers.record["calibration"]["reason"]:
+        probabilities = pl.read_csv(answers.file)[calibrated].cast(pl.Float64).to_numpy()[known]
     how = Resampling(settings.replicates, settings.seed, settings.level, settings.bootstrap, settings.stratify)
     stated = replace(settings, patient="patient", key="path")
     second = first.table if first and alike else None
-    block = label_block(table, second, None, "score", rule, stated, how, probabilities)
+    block = label_block(table, second, None, score, rule, stated, how, probabilities)
     rows = table.rows()
     judged = Judged(
-        name, model, table, store.rows_in(settings.split)[known], rows.labels.astype(np.int8), rows.scores,
-        rows.patients, probabilities, block,
+        answers, table, store.rows_in(settings.split)[known], rows.labels.astype(np.int8), rows.scores, rows.patients,
+        probabilities, block,
     )  # fmt: skip
-    block["notes"] = [*_seen_before(judged, settings.split), *block["notes"]]
+    block["notes"] = [*_seen_before(answers, settings.split), *block["notes"]]
     if first and not alike:
-        block["notes"].append(f"{name} is not compared with {first.name}: they were judged by other labels.")
+        block["notes"].append(f"{answers.name} is not compared with {first.name}: they were judged by other labels.")
     elif first and (point := block["operating_point"]):
         point["difference"] = _at_thresholds(judged, first, settings.level)
+    if answers.several:
+        block["notes"] = [f"{answers.target.name}: {note}" for note in block["notes"]]
     return judged
+
+
+def _galleries(judged: Sequence[Judged], store: Store, settings: EvaluateSettings, out: Path) -> list[list[Part]]:
+    """The images of each, and the tables of them, one a model."""
+    galleries: list[list[Part]] = []
+    errors: dict[str, list[pl.DataFrame]] = {}
+    read: dict[str, dict[int, Floats]] = {one.answers.model_name: {} for one in judged}
+    for one in judged:
+        name = one.answers.model_name
+        parts, shown = make_gallery(one, store, settings, read[name]) if settings.gallery else ([], None)
+        galleries.append(parts)
+        errors.setdefault(name, []).extend([] if shown is None else [shown])
+    for name, tables in errors.items():
+        if tables:
+            write_csv(out / f"{name}.errors.csv", pl.concat(tables))
+    return galleries
 
 
 def _at_thresholds(judged: Judged, first: Judged, level: float) -> Block | None:
@@ -213,10 +289,9 @@ def _at_thresholds(judged: Judged, first: Judged, level: float) -> Block | None:
     )
 
 
-def _seen_before(judged: Judged, split: str) -> list[str]:
+def _seen_before(answers: Answers, split: str) -> list[str]:
     """A warning where the model has seen the labels that judge it."""
-    record = judged.model.record
     if split == "train":
-        return [f"{judged.name} may have learned from these images: its numbers are no test."]
-    used = record["validation_used_for"] if split == "val" else []
-    return [f"{judged.name} has its {' and '.join(used)} from these images: see them on others."] if used else []
+        return [f"{answers.name} may have learned from these images: its numbers are no test."]
+    used = answers.record["validation_used_for"] if split == "val" else []
+    return [f"{answers.name} has its {' and '.join(used)} from these images: see them on others."] if used else []

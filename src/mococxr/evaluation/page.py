@@ -44,30 +44,47 @@ def to_html(
     settings: EvaluateSettings,
 ) -> str:
     """The page as one HTML file."""
-    first = judged[0]
     how = Resampling(settings.replicates, settings.seed, settings.level)
     targets = list(dict.fromkeys(one.block["label"] for one in judged))
+    models = list(dict.fromkeys(one.answers.model_name for one in judged))
     return render(
         "evaluation/page.html.j2",
         styles="evaluation/page.css",
-        title=f"Evaluation of {', '.join(one.name for one in judged)}",
+        title=f"Evaluation of {', '.join(models)}",
         heading=", ".join(targets),
-        eyebrow="MoCo-CXR · evaluation of " + ("a model" if len(judged) == 1 else f"{len(judged)} models"),
-        lead=f"{', '.join(one.name for one in judged)} on the {result['split']} images of {result['store']}",
+        eyebrow="MoCo-CXR · evaluation of " + ("a model" if len(models) == 1 else f"{len(models)} models"),
+        lead=f"{', '.join(models)} on the {result['split']} images of {result['store']}",
         alerts=_alerts(store, result, any(galleries)),
-        facts=[
-            ("Images judged", f"{first.block['n']:,}"),
-            ("Patients", f"{first.block['patients']:,}"),
-            ("Positive images", f"{first.block['positives']:,} ({fmt.share(float(first.labels.mean()))})"),
-            ("Left out", ", ".join(f"{n:,} {name}" for name, n in first.block["left_out"].items())),
-        ],
+        facts=_facts(judged),
         cards=[(one.name, one.block["label"], _sentence(one.block)) for one in judged],
         side=_side(judged) if len(judged) > 1 else None,
-        curves=draw_curves(judged, how),
+        side_title="Side by side" if len(models) > 1 else "All targets",
+        curves=[figure for same in _by_target(judged) for figure in draw_curves(same, how)],
         models=[_model(number, one, parts) for number, (one, parts) in enumerate(zip(judged, galleries, strict=True))],
         notes=result["notes"],
         methods=METHODS,
     )
+
+
+def _facts(judged: Sequence[Judged]) -> list[tuple[str, str]]:
+    """Of the images that are judged; those of several targets stand in the table of all."""
+    one = judged[0]
+    if one.answers.several:
+        return [("Targets", str(len(_by_target(judged)))), ("Images scored", f"{len(one.table.known):,}")]
+    return [
+        ("Images judged", f"{one.block['n']:,}"),
+        ("Patients", f"{one.block['patients']:,}"),
+        ("Positive images", f"{one.block['positives']:,} ({fmt.share(float(one.labels.mean()))})"),
+        ("Left out", ", ".join(f"{n:,} {name}" for name, n in one.block["left_out"].items())),
+    ]
+
+
+def _by_target(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """Those whose curves share axes: of one target, where models have several."""
+    if not judged[0].answers.several:
+        return [list(judged)]
+    names = dict.fromkeys(one.answers.target.name for one in judged)
+    return [[one for one in judged if one.answers.target.name == name] for name in names]
 
 
 def _alerts(store: Store, result: Block, images: bool) -> list[Alert]:
@@ -102,20 +119,30 @@ def _side(judged: Sequence[Judged]) -> Table:
     def less(block: Block) -> str:
         return fmt.interval(block["comparison"], "value", sign=True) if block["comparison"] else fmt.DASH
 
+    several = judged[0].answers.several
+    counts: dict[str, Column] = {
+        "Target": "label",
+        "Images": ("n", fmt.count),
+        "Positive": ("positives", fmt.count),
+        "Left out": lambda block: fmt.count(sum(block["left_out"].values())),
+    }
     columns: dict[str, Column] = {
         "Model": "model",
+        **(counts if several else {}),
         "AUROC": lambda block: fmt.interval(block["interval"], "value"),
         "Average precision": lambda block: fmt.interval(block["average_precision"], "value"),
         "Sensitivity": rate("sensitivity"),
         "Specificity": rate("specificity"),
-        f"AUROC less {judged[0].name}": less,
+        f"AUROC less {judged[0].answers.model_name}": less,
     }  # fmt: skip
-    return tabulate([{"model": one.name, **one.block} for one in judged], columns)
+    if not any(one.block["comparison"] for one in judged):
+        columns.popitem()  # one model, or models with nothing in common
+    return tabulate([{"model": one.answers.model_name, **one.block} for one in judged], columns)
 
 
 def _model(number: int, one: Judged, parts: Sequence[Part]) -> dict[str, Any]:
     """The rows of one model's sections; None where it has no threshold, or no calibration."""
-    block, record = one.block, one.model.record
+    block, record = one.block, one.answers.record
     point, calibration = block["operating_point"], block["calibration"]
     return {
         "key": f"model-{number}",

@@ -1,6 +1,6 @@
 """What is exported: a run's encoder, or a fitted classifier, read from its folder and described without identity.
 
-N  frames    D  length of a feature    H, W  height and width of a frame in px
+N  frames    T  targets    D  length of a feature    H, W  height and width of a frame in px
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from mococxr.classifier.saved import Model, load_model, origin_of
 from mococxr.encoders import STAGES, Encoder, EncoderSpec, load_encoder
 from mococxr.errors import InputError, RunError
+from mococxr.heads.classifier import EnsembleMember
 
 Facts = dict[str, Any]
 TOLERANCE = 1e-4
@@ -82,11 +83,11 @@ class Artifact:
 
     @property
     def outputs(self) -> int:
-        """Outputs of the exported network: 1 for a classifier, 0 for features alone, also those of a head in a file."""
-        return 1 if self.model and not self.staged else 0
+        """Outputs of the exported network: one a target, 0 for features alone, also those of a head in a file."""
+        return len(self.model.targets) if self.model and not self.staged else 0
 
     def answers(self, *frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """What it says of frames (N, H, W) for each encoder: features (N, D), or probabilities (N,)."""
+        """What it says of frames (N, H, W) for each encoder: features (N, D), or probabilities (N, T)."""
         if self.model:
             return self.model.ensemble.scores(list(zip(*frames, strict=True)), torch.device("cpu"))
         with torch.inference_mode():
@@ -120,7 +121,7 @@ def read_artifact(folder: Path, features: str | None = None) -> Artifact:
 
 
 def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
-    """The encoder's weights, and the folded head of a classifier; refused where there are several.
+    """The encoder's weights, and the folded heads of a classifier, a row a target; refused where it is no one network.
 
     Raises:
         InputError: the model has several encoders or averages several checkpoints: no single network says the same.
@@ -138,8 +139,14 @@ def one_network(artifact: Artifact, to: str) -> tuple[dict[str, Tensor], tuple[T
     weights = {key: value.detach().cpu() for key, value in artifact.encoder.network.state_dict().items()}
     if artifact.model is None:
         return weights, None
-    weight, bias = artifact.model.ensemble.members[0].head.folded_margin()
+    weight, bias = folded_heads(artifact.model.ensemble.members[0])
     return weights, (weight.float(), bias.float())
+
+
+def folded_heads(member: EnsembleMember) -> tuple[Tensor, Tensor]:
+    """The heads of a checkpoint as one linear layer on raw features: weight (T, D), bias (T,), float64."""
+    weights, biases = zip(*(head.folded_margin() for head in member.heads), strict=True)
+    return torch.cat(weights), torch.cat(biases)
 
 
 def stages_code(artifact: Artifact, nodes: Sequence[str] = ()) -> str:
@@ -194,12 +201,12 @@ def each_channel(value: float | tuple[float, ...], channels: int) -> list[float]
 
 
 def logits(artifact: Artifact, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What a classifier of one checkpoint says before the sigmoid, which hides a fault where it is flat: (N,)."""
+    """What a classifier of one checkpoint says before the sigmoid, which hides a fault where it is flat: (N, T)."""
     if artifact.model is None:
         raise ValueError("an encoder has no logits")
-    head = artifact.model.ensemble.members[0].head
     with torch.inference_mode():
-        return head.logits(artifact.encoder(torch.from_numpy(frames[:, None])).double().numpy())
+        features = artifact.encoder(torch.from_numpy(frames[:, None])).double().numpy()
+    return np.stack([head.logits(features) for head in artifact.model.ensemble.members[0].heads], axis=1)
 
 
 def difference(source: NDArray[np.float64], exported: NDArray[Any]) -> float:

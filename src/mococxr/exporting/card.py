@@ -13,6 +13,7 @@ import timm
 import yaml
 
 from mococxr.classifier.operating_point import images_words, interval_rows
+from mococxr.classifier.saved import SCORES, calibrator_of, columns_of
 from mococxr.encoders import LICENCE, LITE0, OFFLINE_BACKBONE
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import Artifact, input_names, stages_code
@@ -59,7 +60,9 @@ def card(artifact: Artifact, facts: Facts, study: Facts | None) -> str:
         spec=artifact.spec,
         synthetic=is_synthetic(artifact),
         synthetic_word=_synthetic_word(artifact),
-        validation_uses=_validation_uses(fit) if fit else "",
+        columns=columns_of(artifact.model.targets, *SCORES) if artifact.model else [],
+        calibrated=all(calibrator_of(block) for block in fit["targets"]) if fit else False,
+        validation_uses=_validation_uses,
         study=study,
         images_words=images_words,
         interval_rows=interval_rows,
@@ -102,7 +105,7 @@ def _synthetic_word(artifact: Artifact) -> str:
 def title(artifact: Artifact) -> str:
     """What it is, in a line."""
     model = artifact.model
-    what = f"Classifier of chest images: {model.record['target']}" if model else "Encoder of chest images"
+    what = f"Classifier of chest images: {', '.join(model.targets)}" if model else "Encoder of chest images"
     marked = ", SYNTHETIC" if is_synthetic(artifact) else ""
     pairs = zip(artifact.encoders, artifact.sizes, strict=True)
     encoders = " beside ".join(f"{encoder.spec.architecture}, {size} px" for encoder, size in pairs)
@@ -156,18 +159,18 @@ def _plain(value: Any) -> str:
     return (" " if isinstance(value[0], str) else " to ").join(map(str, value))
 
 
-def _validation_uses(fit: Facts) -> str:
-    """What validation labels were used for, in half a sentence."""
-    images = fit["training"]["validation_images"]
-    names = fit.get("validation_used_for", ["checkpoints"] if images else [])
-    count = images or next((fit[name]["validation_images"] for name in names if name != "checkpoints"), 0)
+def _validation_uses(target: Facts) -> str:
+    """What validation labels of a target were used for, in half a sentence."""
+    images = target["training"]["validation_images"]
+    names = target.get("validation_used_for", ["checkpoints"] if images else [])
+    count = images or next((target[name]["validation_images"] for name in names if name != "checkpoints"), 0)
     if not names:
         return "No validation label was used"
     return f"{count:,} labelled validation images {' and '.join(USES[name] for name in names)}"
 
 
 def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
-    """The cells of a study that are about this encoder; of a classifier, those of its target and mode.
+    """The cells of a study that are about this encoder; of a classifier, those of its targets and mode.
 
     Args:
         folder: the study.
@@ -190,8 +193,8 @@ def measured(folder: Path, arm: str | None, artifact: Artifact) -> Facts:
         )
     cells = study.frames["cells"].filter(pl.col("arm") == name, pl.col("auroc").is_not_null())
     if artifact.model:
-        fit = artifact.model.record
-        cells = cells.filter(pl.col("target") == fit["target"], pl.col("mode") == fit["mode"])
+        mode = artifact.model.record["mode"]
+        cells = cells.filter(pl.col("target").is_in(artifact.model.targets), pl.col("mode") == mode)
     if not len(cells):
         raise InputError(f"{folder} has no number for the arm {name} that is about this.", "Leave --study out.")
     baseline = study.facts["baseline"]["arm"] if name != study.facts["baseline"]["arm"] else None

@@ -51,7 +51,10 @@ def run(settings: ExportSettings) -> Path:
             **made,
             "features": artifact.spec.features,
             "preprocessing": preprocessing(artifact),
-            **{name: fit.get(name) for name in ("calibration", "threshold")},
+            "targets": [
+                {name: block.get(name) for name in ("target", "calibration", "threshold")}
+                for block in fit.get("targets", [])
+            ],
             "made_from_sha256": artifact.sha256,
             "files_sha256": files,
         }

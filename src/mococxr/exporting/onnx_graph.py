@@ -1,6 +1,6 @@
 """An ONNX graph with the preprocessing inside: grey frames, uint8, in; features, or score and decision out.
 
-N  frames    H, W  height and width of a frame in px    M  checkpoints whose probabilities are averaged
+N  frames    T  targets    H, W  height and width of a frame in px    M  checkpoints whose probabilities are averaged
 K  points of an isotonic calibration
 """
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from mococxr.classifier.graph import FILE, open_graph
-from mococxr.classifier.saved import calibrator_of, threshold_of
+from mococxr.classifier.saved import calibrator_of, columns_of, threshold_of
 from mococxr.errors import InputError, RunError
-from mococxr.exporting.artifact import Artifact, difference, input_names, noise_frames
+from mococxr.exporting.artifact import Artifact, difference, folded_heads, input_names, noise_frames
 from mococxr.heads.classifier import load_member
 from mococxr.metrics import Calibrator
 from mococxr.metrics.calibration import NEAREST
@@ -30,7 +30,8 @@ _SAME = ("Conv2dSame", "MaxPool2dSame", "AvgPool2dSame")
 
 
 class Graph(nn.Module):
-    """Frames (N, 1, H, W) uint8 for each encoder -> features (N, D), or of a classifier the `outputs`, (N,) each.
+    """Frames (N, 1, H, W) uint8 for each encoder -> features (N, D), or of a classifier
+    the `outputs`, (N,) each, of target after target.
 
     Heads and what follows them compute in float64, as the classifier does.
     """
@@ -44,18 +45,18 @@ class Graph(nn.Module):
             return
         for member in artifact.model.ensemble.members:
             # each holds weights of its own
-            encoders, (weight, bias) = copy.deepcopy(artifact.encoders), member.head.folded_margin()
+            encoders, (weight, bias) = copy.deepcopy(artifact.encoders), folded_heads(member)
             load_member(encoders, member)
-            layer = nn.Linear(weight.shape[1], 1, dtype=torch.float64)
+            layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
             layer.load_state_dict({"weight": weight, "bias": bias})
             self.members.append(nn.ModuleList(encoders))
             self.heads.append(layer)
-        record = artifact.model.record
-        calibrator, threshold = calibrator_of(record), threshold_of(record)
-        self.calibration = None if calibrator is None else _Calibration(calibrator)
-        self.threshold = None if threshold is None else nn.Buffer(torch.tensor(threshold, dtype=torch.float64))
-        parts = {"score": True, "calibrated": self.calibration, "decision": self.threshold}
-        self.outputs = [name for name, part in parts.items() if part is not None]
+        blocks = artifact.model.record["targets"]
+        self.points = nn.ModuleList(_Point(block) for block in blocks)
+        names = columns_of(artifact.model.targets, "score", "calibrated", "decision")
+        made = [(True, point.calibration is not None, point.threshold is not None) for point in self.points]
+        pairs = (zip(*each, strict=True) for each in zip(names, made, strict=True))
+        self.outputs = [name for each in pairs for name, has in each if has]
 
     def forward(self, *frames: Tensor) -> Tensor | tuple[Tensor, ...]:
         """What is exported."""
@@ -66,13 +67,27 @@ class Graph(nn.Module):
         if not len(self.heads):
             return features[0]
         pairs = zip(features, self.heads, strict=True)
-        score = torch.stack([torch.sigmoid(head(beside.double())[:, 0]) for beside, head in pairs]).mean(dim=0)
+        score = torch.stack([torch.sigmoid(head(beside.double())) for beside, head in pairs]).mean(dim=0)
+        return tuple(output for target, point in enumerate(self.points) for output in point(score[:, target]))
+
+
+class _Point(nn.Module):
+    """Scores of a target (N,) -> score, and where the target has them calibrated probability and decision, (N,) each."""
+
+    def __init__(self, block: dict[str, Any]) -> None:
+        super().__init__()
+        calibrator, threshold = calibrator_of(block), threshold_of(block)
+        self.calibration = None if calibrator is None else _Calibration(calibrator)
+        self.threshold = None if threshold is None else nn.Buffer(torch.tensor(threshold, dtype=torch.float64))
+
+    def forward(self, score: Tensor) -> list[Tensor]:
+        """What is exported."""
         outputs = [score]
         if self.calibration is not None:
             outputs.append(self.calibration(score))
         if self.threshold is not None:
             outputs.append((score >= self.threshold).to(torch.int8))
-        return tuple(outputs)
+        return outputs
 
 
 class _Calibration(nn.Module):
@@ -185,7 +200,7 @@ def _prove(artifact: Artifact, path: Path) -> dict[str, Any]:
         if artifact.model:
             expected = artifact.model.columns(expected["features"])
         for output, values in zip(session.get_outputs(), session.run(None, feed), strict=True):
-            if output.name != "decision":  # at the threshold the last digit decides it
+            if not output.type.endswith("(int8)"):  # of a decision the last digit decides at the threshold
                 largest = max(largest, difference(expected[output.name], values))
     words = [f"{part.name}: uint8 (batch, 1, {', '.join(map(str, part.shape[2:]))})" for part in inputs]
     return {"input": "; ".join(words), "difference": largest}

@@ -1,6 +1,7 @@
 """What every head has in common: the data it learns from, how it is trained, and the classifier that comes out.
 
-N  images    D  length of a feature    K  rows of the head: 1, or 3 with a class of its own for uncertain labels
+N  images    T  targets    D  length of a feature
+K  rows of the head: 1, or 3 with a class of its own for uncertain labels
 """
 
 from __future__ import annotations
@@ -88,16 +89,21 @@ class EnsembleMember:
 
     Args:
         weights: of the network of each encoder; None where they are the encoders' own, untouched.
-        head: the head upon them.
+        heads: the heads upon them, one a target.
     """
 
     weights: tuple[dict[str, Tensor], ...] | None
-    head: LinearHead
+    heads: tuple[LinearHead, ...]
+
+    @property
+    def head(self) -> LinearHead:
+        """The first, and the only one where one target was trained."""
+        return self.heads[0]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training leaves, whatever the mode.
+    """What training on one target leaves, whatever the mode.
 
     Args:
         members: the checkpoints whose probabilities are averaged; a solved head is the only one.
@@ -205,12 +211,21 @@ class TrainData:
         return np.setdiff1d(self.store.rows_in("train"), self.rows)
 
 
+def members_of(results: Sequence[FitResult]) -> list[EnsembleMember]:
+    """The checkpoints of several targets as one classifier: several targets share the untouched encoders."""
+    if len(results) == 1:
+        return results[0].members
+    if any(member.weights for result in results for member in result.members):
+        raise ValueError("encoders that were trained for one target each are no one classifier")
+    return [EnsembleMember(None, tuple(result.members[0].head for result in results))]
+
+
 _HEAD = ("mean", "scale", "weight", "bias")
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The classifier that every mode gives: the mean probability over one or more checkpoints.
+    """The classifier that every mode gives: of each target the mean probability over one or more checkpoints.
 
     Args:
         encoders: whose features stand side by side under the head; one, as a rule.
@@ -221,17 +236,17 @@ class Ensemble:
     members: list[EnsembleMember]
 
     def scores(self, images: Sequence[Sequence[NDArray[np.uint8]]], device: torch.device) -> NDArray[np.float64]:
-        """Probability of the finding for each image, (N,).
+        """Probability of each target for each image, (N, T).
 
         Args:
             images: of each image its frame (H, W) for each encoder.
         """
-        total = np.zeros(len(images))
+        total = np.zeros((len(images), len(self.members[0].heads)))
         for member in self.members:
             if len(self.members) > 1:  # of a single one the encoders have the weights already
                 load_member(self.encoders, member)
             for position, feature in enumerate(self.features(images, device)):
-                total[position] += member.head.scores(feature[None])[0]
+                total[position] += [head.scores(feature[None])[0] for head in member.heads]
         return total / len(self.members)
 
     def features(self, images: Sequence[Sequence[NDArray[np.uint8]]], device: torch.device) -> NDArray[np.float32]:
@@ -243,7 +258,7 @@ class Ensemble:
         return np.concatenate(parts, axis=1)
 
     def state(self) -> dict[str, Tensor]:
-        """`<member>.encoder.<part>.<key>` and `<member>.head.<name>` of each checkpoint."""
+        """`<member>.encoder.<part>.<key>` and `<member>.head.<target>.<name>` of each checkpoint, targets by number."""
         tensors: dict[str, Tensor] = {}
         for i, member in enumerate(self.members):
             for part, weights in enumerate(member.weights or [e.network.state_dict() for e in self.encoders]):
@@ -252,11 +267,17 @@ class Ensemble:
                     f"{i}.encoder.{part}.{key}": value.detach().cpu().clone().contiguous()
                     for key, value in weights.items()
                 }
-            tensors |= {f"{i}.head.{name}": torch.from_numpy(getattr(member.head, name)).clone() for name in _HEAD}
+            tensors |= {
+                f"{i}.head.{target}.{name}": torch.from_numpy(getattr(head, name)).clone()
+                for target, head in enumerate(member.heads)
+                for name in _HEAD
+            }
         return tensors
 
     @classmethod
-    def from_state(cls, encoders: Sequence[Encoder], tensors: dict[str, Tensor], members: int) -> Ensemble:
+    def from_state(
+        cls, encoders: Sequence[Encoder], tensors: dict[str, Tensor], members: int, targets: int = 1
+    ) -> Ensemble:
         """As `state` gives it; the encoders take the weights of the first checkpoint, in eval mode."""
         restored = []
         for i in range(members):
@@ -265,9 +286,11 @@ class Ensemble:
                 {k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)}
                 for prefix in prefixes
             )
-            mean, scale, weight, bias = (tensors[f"{i}.head.{name}"].numpy() for name in _HEAD)
-            head = LinearHead(mean, scale, weight, bias)
-            restored.append(EnsembleMember(weights, head))
+            heads = []
+            for target in range(targets):
+                mean, scale, weight, bias = (tensors[f"{i}.head.{target}.{name}"].numpy() for name in _HEAD)
+                heads.append(LinearHead(mean, scale, weight, bias))
+            restored.append(EnsembleMember(weights, tuple(heads)))
         # a single member is scored without loading it again
         load_member(encoders, restored[0])
         return cls(tuple(encoder.eval() for encoder in encoders), restored)

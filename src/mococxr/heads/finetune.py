@@ -146,7 +146,7 @@ class _Network(nn.Module):
         # to the CPU first: a Mac's GPU has no float64
         weight, bias = (t.detach().cpu().double().numpy().copy() for t in (self.head.weight, self.head.bias))
         head = LinearHead(np.zeros(weight.shape[1]), np.ones(weight.shape[1]), weight, bias)  # trained on raw features
-        return EnsembleMember(({key: value.detach().cpu().clone() for key, value in state.items()},), head)
+        return EnsembleMember(({key: value.detach().cpu().clone() for key, value in state.items()},), (head,))
 
 
 class CheckpointSelector:

@@ -38,7 +38,7 @@ def train_linear(data: TrainData, config: TrainConfig) -> FitResult:
     if config.linear_solver == "gradient":
         return train_by_gradient(data, config, frozen=True)
     head = solve_probe(data, config)
-    return FitResult([EnsembleMember(None, head)], 0, 0, head.notes)
+    return FitResult([EnsembleMember(None, (head,))], 0, 0, head.notes)
 
 
 def solve_probe(data: TrainData, config: TrainConfig) -> LinearHead:

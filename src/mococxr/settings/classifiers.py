@@ -133,7 +133,10 @@ class FitSettings(OperatingSettings, TrainingSettings):
 
     store: Path = setting(STORE, positional=True)
     encoder: str = setting(f"Encoder: {ENCODERS}. {SIZED}.")
-    target: str = setting("Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.")
+    target: tuple[str, ...] = setting(
+        "Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists; several share one model "
+        "(repeatable)."
+    )
     mode: Mode = setting(
         "Linear probe, fine-tuning of all layers, or from the probe's head (lpft).", "linear", group="Classifier"
     )
@@ -171,7 +174,11 @@ class RecalibrateSettings(OperatingSettings, OnDevice, WithJobs):
 
     model: Path = setting("A model folder made by `fit`.", positional=True)
     store: Path = setting("Store of that site, with labels.", positional=True)
-    target: str | None = _labels("Label of that store, as `fit` takes it.", None, shown="the model's")
+    target: tuple[str, ...] = _labels(
+        "Label of that store, as `fit` takes it: one for each target of the model, in its order.",
+        (),
+        shown="the model's",
+    )
     where: tuple[str, ...] = _labels(
         "Use only images with COLUMN=VALUE or COLUMN~FINDING (repeatable).", (), shown="all images"
     )
@@ -200,9 +207,9 @@ class PredictSettings(OnDevice, WithJobs):
         None,
         shown="every image, without these columns",
     )
-    prevalence: float | None = _operating_point(
-        "Prevalence to adjust calibrated probabilities to.",
-        None,
+    prevalence: tuple[float, ...] = _operating_point(
+        "Prevalence to adjust calibrated probabilities to: one number for each target of the model, in its order.",
+        (),
         above=0,
         below=1,
         shown="that of the validation images",
