@@ -181,7 +181,9 @@ class Worklist:
         answers = self._answers[number]
         if begun := answers.get(reader):  # it is finished by whoever began
             return len(begun) < len(self.targets)
-        busy = {name for name, said in answers.items() if said} | {n for n, held in promised.items() if number in held}
+        busy = {name for name, answered in answers.items() if answered} | {
+            n for n, held in promised.items() if number in held
+        }
         return len(busy) < self.items[number].readers
 
     def done(self, reader: str) -> list[int]:

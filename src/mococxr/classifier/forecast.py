@@ -126,19 +126,17 @@ def _words(target: Target, facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _labels_words(wanted: dict[str, Any], labels: int) -> str:
+def _labels_words(asked: dict[str, Any], labels: int) -> str:
     """`AUROC 0.85: about 140 more labels, 90 to 260 (90 %); the plateau may lie below 0.85`."""
-    middle, low, high = (Labels(**wanted[name]) for name in ("value", "low", "high"))
+    middle, low, high = (Labels(**asked[name]) for name in ("value", "low", "high"))
     more = {end: Labels(end.count - labels, end.side) for end in (middle, low, high)}
     if middle.side == "more than":
-        return (
-            f"AUROC {wanted['auroc']:g}: the plateau lies below it in {1 - wanted['plateau_above']:.0%} of the curves"
-        )
+        return f"AUROC {asked['auroc']:g}: the plateau lies below it in {1 - asked['plateau_above']:.0%} of the curves"
     if middle.side == "at most":
         words = "reached already"
     else:
         few = "0" if low.side == "at most" else str(more[low])
         many = "no end in sight" if high.side == "more than" else str(more[high])
         words = f"about {more[middle]} more labels, {few} to {many} (90 %)"
-    below = "" if wanted["plateau_above"] > 1 - (1 - LEVEL) / 2 else f"; the plateau may lie below {wanted['auroc']:g}"
-    return f"AUROC {wanted['auroc']:g}: {words}{below}"
+    below = "" if asked["plateau_above"] > 1 - (1 - LEVEL) / 2 else f"; the plateau may lie below {asked['auroc']:g}"
+    return f"AUROC {asked['auroc']:g}: {words}{below}"

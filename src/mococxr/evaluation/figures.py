@@ -43,14 +43,14 @@ def _draw_curve(judged: Sequence[Judged], how: Resampling, name: str) -> matplot
     figure, axes = drawing.one_axes()
     _, xs, ys, curve_of = CURVES[name]
     handles = []
-    for one, style in zip(judged, _styles(judged), strict=True):
-        some = how.on(one.labels.size)
-        curve = curve_of(one.labels, one.scores, one.patients, some.replicates, some.seed, some.level)
+    for entry, style in zip(judged, _styles(judged), strict=True):
+        some = how.on(entry.labels.size)
+        curve = curve_of(entry.labels, entry.scores, entry.patients, some.replicates, some.seed, some.level)
         axes.fill_between(curve.at, curve.low, curve.high, color=style.colour, alpha=0.13, linewidth=0)
         # precision holds back to the recall before: it is not interpolated
         look: dict[str, Any] = {"marker": "", "drawstyle": "default" if name == "roc" else "steps-pre"}
         handles.append(drawing.line(axes, curve.x.tolist(), curve.y.tolist(), style, linewidth=1.8, **look))
-        if point := one.block["operating_point"]:
+        if point := entry.block["operating_point"]:
             shares = point["sensitivity"]["value"], point["specificity"]["value"], point["ppv"]["value"]
             at = (1 - shares[1], shares[0]) if name == "roc" else (shares[0], shares[2])
             drawing.line(axes, at[:1], at[1:], style, markersize=8)
@@ -63,7 +63,7 @@ def _draw_curve(judged: Sequence[Judged], how: Resampling, name: str) -> matplot
 
 
 def _styles(judged: Sequence[Judged]) -> list[ArmStyle]:
-    return drawing.arm_styles({one.name: one.name for one in judged}, None)
+    return drawing.arm_styles({entry.name: entry.name for entry in judged}, None)
 
 
 def _square(axes: Axes, xs: str, ys: str) -> None:
@@ -74,11 +74,11 @@ def _square(axes: Axes, xs: str, ys: str) -> None:
     drawing.style_axes(axes)
 
 
-def draw_model(number: int, one: Judged) -> list[Figure]:
+def draw_model(number: int, entry: Judged) -> list[Figure]:
     """The histogram of its scores by class, and the reliability curve where its probabilities were judged."""
-    histogram = partial(_draw_histogram, one)
+    histogram = partial(_draw_histogram, entry)
     figures = [drawing.make_figure(f"scores-{number}", "Scores", "share of each class by score", histogram, "scores")]
-    calibration = one.block["calibration"]
+    calibration = entry.block["calibration"]
     if calibration and calibration.get("curve"):
         shows = "observed frequency against the predicted probability"
         reliability = partial(_draw_reliability, calibration)
@@ -86,22 +86,22 @@ def draw_model(number: int, one: Judged) -> list[Figure]:
     return figures
 
 
-def _draw_histogram(one: Judged) -> matplotlib.figure.Figure:
+def _draw_histogram(entry: Judged) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
-    edges = np.linspace(one.scores.min(), one.scores.max(), BINS + 1)
+    edges = np.linspace(entry.scores.min(), entry.scores.max(), BINS + 1)
     handles: list[Any] = []
     labels = []
     for label, words, colour, hatch in (
         (0, "negative", drawing.COLOURS[0], ""),
         (1, "positive", drawing.COLOURS[1], "///"),
     ):
-        scores = one.scores[one.labels == label]
+        scores = entry.scores[entry.labels == label]
         heights = np.histogram(scores, edges)[0] / scores.size
         look: dict[str, Any] = {"color": colour, "alpha": 0.35, "hatch": hatch, "edgecolor": colour}
         handles.append(axes.stairs(heights, edges, fill=True, **look))
         labels.append(f"{scores.size:,} {words}")
-    if one.threshold is not None:
-        handles.append(axes.axvline(one.threshold, color="#111111", linewidth=1.2, linestyle="--"))
+    if entry.threshold is not None:
+        handles.append(axes.axvline(entry.threshold, color="#111111", linewidth=1.2, linestyle="--"))
         labels.append("threshold")
     axes.set_xlabel("score", color=drawing.INK)
     axes.set_ylabel("share of the class", color=drawing.INK)

@@ -90,8 +90,10 @@ def make_gallery(
         listed += _of_groups(name, values, judged)
     places = np.unique(np.concatenate([part[-1] for part in listed]))
     near = _neighbours(judged, store, places, settings, read)
-    cases = {place: _case(place, judged, store, groups, near.get(place, [])) for place in places.tolist()}
-    parts = [Part(title, words, [cases[place] for place in some]) for _, title, words, some in listed if len(some)]
+    cases = {position: _case(position, judged, store, groups, near.get(position, [])) for position in places.tolist()}
+    parts = [
+        Part(title, words, [cases[position] for position in some]) for _, title, words, some in listed if len(some)
+    ]
     return parts, _table(judged, store, chosen)
 
 
@@ -123,12 +125,14 @@ def _of_groups(name: str, values: pl.Series, judged: Judged) -> list[tuple[str, 
     return [("group", f"Errors by {name}", words, np.concatenate(some) if some else np.empty(0, np.intp))]
 
 
-def _case(place: int, judged: Judged, store: Store, groups: dict[str, pl.Series], near: list[Neighbour]) -> Case:
-    row, p = int(judged.rows[place]), judged.probabilities
-    probability = "" if p is None else f", probability {fmt.share(float(p[place]))}"
-    described = [f"{name} {values[place]}" for name, values in groups.items() if values[place] is not None]
-    scored = f"score {fmt.threshold(float(judged.scores[place]))}{probability}"
-    return Case(row, picture(store.pixels(row)), LABELS[int(judged.labels[place])], scored, ", ".join(described), near)
+def _case(position: int, judged: Judged, store: Store, groups: dict[str, pl.Series], near: list[Neighbour]) -> Case:
+    row, p = int(judged.rows[position]), judged.probabilities
+    probability = "" if p is None else f", probability {fmt.share(float(p[position]))}"
+    described = [f"{name} {values[position]}" for name, values in groups.items() if values[position] is not None]
+    scored = f"score {fmt.threshold(float(judged.scores[position]))}{probability}"
+    return Case(
+        row, picture(store.pixels(row)), LABELS[int(judged.labels[position])], scored, ", ".join(described), near
+    )
 
 
 def _neighbours(
@@ -151,7 +155,7 @@ def _neighbours(
         i: Neighbour(row := int(references[i]), picture(store.pixels(row), SMALL), LABELS[int(target.labels[row])])
         for i in np.unique(np.concatenate(near)).tolist()
     }
-    return {place: [shown[i] for i in order.tolist()] for place, order in zip(places.tolist(), near, strict=True)}
+    return {position: [shown[i] for i in order.tolist()] for position, order in zip(places.tolist(), near, strict=True)}
 
 
 def nearest(
@@ -183,10 +187,10 @@ def _table(judged: Judged, store: Store, chosen: dict[str, NDArray[np.intp]]) ->
     """`target, kind, rank, row, path, patient, label, score` of the images that are shown of each kind."""
     index = store.columns("path", "patient")
     rows = [
-        (judged.answers.target.name, kind, rank + 1, int(judged.rows[place]), *index.row(int(judged.rows[place])),
-         int(judged.labels[place]), float(judged.scores[place]))
+        (judged.answers.target.name, kind, rank + 1, int(judged.rows[position]), *index.row(int(judged.rows[position])),
+         int(judged.labels[position]), float(judged.scores[position]))
         for kind, places in chosen.items()
-        for rank, place in enumerate(places.tolist())
+        for rank, position in enumerate(places.tolist())
     ]  # fmt: skip
     names = {"target": pl.String, "kind": pl.String, "rank": pl.Int64, "row": pl.Int64, "path": pl.String}
     names |= {"patient": pl.String, "label": pl.Int8, "score": pl.Float64}

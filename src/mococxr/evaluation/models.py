@@ -134,15 +134,15 @@ def run_models(settings: EvaluateSettings) -> Block:
             )
         )  # fmt: skip
     judged: list[Judged] = []
-    for one in (each for each in answers if each.name not in unjudged):
-        alike = (each for each in judged if not one.several or each.answers.target.name == one.target.name)
-        judged.append(_judged(one, store, columns, next(alike, None), settings))
-    compared = [one.block["comparison"] for one in judged if one.block["comparison"]]
+    for answer in (each for each in answers if each.name not in unjudged):
+        alike = (each for each in judged if not answer.several or each.answers.target.name == answer.target.name)
+        judged.append(_judged(answer, store, columns, next(alike, None), settings))
+    compared = [entry.block["comparison"] for entry in judged if entry.block["comparison"]]
     comparison.adjust(compared)
     result: Block = {
         "store": store.path.resolve().name, "split": settings.split,
-        "models": [{"model": one.answers.model_name, **one.block} for one in judged],
-        "notes": list(dict.fromkeys([*unjudged.values(), *(note for one in judged for note in one.block["notes"])])),
+        "models": [{"model": entry.answers.model_name, **entry.block} for entry in judged],
+        "notes": list(dict.fromkeys([*unjudged.values(), *(note for entry in judged for note in entry.block["notes"])])),
     }  # fmt: skip
     galleries = _galleries(judged, store, settings, out)
     for path in (out / "evaluation.json", settings.json):
@@ -204,12 +204,12 @@ def _without_both_classes(answers: Sequence[Answers], store: Store, split: str) 
         InputError: none can.
     """
     reasons = {}
-    for one in answers:
-        labels = one.target.labels[store.rows_in(split)]
+    for answer in answers:
+        labels = answer.target.labels[store.rows_in(split)]
         counts = [int((labels == label).sum()) for label in (1, 0)]
         if 0 in counts:
             words = f"the {split} images of {store.path} are {counts[0]} positive and {counts[1]} negative."
-            reasons[one.name] = f"{one.target.name}: {words}"
+            reasons[answer.name] = f"{answer.target.name}: {words}"
     if len(reasons) == len(answers):
         raise InputError(next(iter(reasons.values())), "Both are needed: label more images, or take another --split.")
     return {name: f"{reason} It is not judged." for name, reason in reasons.items()}
@@ -267,10 +267,10 @@ def _galleries(judged: Sequence[Judged], store: Store, settings: EvaluateSetting
     """The images of each, and the tables of them, one a model."""
     galleries: list[list[Part]] = []
     errors: dict[str, list[pl.DataFrame]] = {}
-    read: dict[str, dict[int, Floats]] = {one.answers.model_name: {} for one in judged}
-    for one in judged:
-        name = one.answers.model_name
-        parts, shown = make_gallery(one, store, settings, read[name]) if settings.gallery else ([], None)
+    read: dict[str, dict[int, Floats]] = {entry.answers.model_name: {} for entry in judged}
+    for entry in judged:
+        name = entry.answers.model_name
+        parts, shown = make_gallery(entry, store, settings, read[name]) if settings.gallery else ([], None)
         galleries.append(parts)
         errors.setdefault(name, []).extend([] if shown is None else [shown])
     for name, tables in errors.items():

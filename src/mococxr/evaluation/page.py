@@ -45,8 +45,8 @@ def to_html(
 ) -> str:
     """The page as one HTML file."""
     how = Resampling(settings.replicates, settings.seed, settings.level)
-    targets = list(dict.fromkeys(one.block["label"] for one in judged))
-    models = list(dict.fromkeys(one.answers.model_name for one in judged))
+    targets = list(dict.fromkeys(entry.block["label"] for entry in judged))
+    models = list(dict.fromkeys(entry.answers.model_name for entry in judged))
     return render(
         "evaluation/page.html.j2",
         styles="evaluation/page.css",
@@ -56,11 +56,13 @@ def to_html(
         lead=f"{', '.join(models)} on the {result['split']} images of {result['store']}",
         alerts=_alerts(store, result, any(galleries)),
         facts=_facts(judged),
-        cards=[(one.name, one.block["label"], _sentence(one.block)) for one in judged],
+        cards=[(entry.name, entry.block["label"], _sentence(entry.block)) for entry in judged],
         side=_side(judged) if len(judged) > 1 else None,
         side_title="Side by side" if len(models) > 1 else "All targets",
         curves=[figure for same in _by_target(judged) for figure in draw_curves(same, how)],
-        models=[_model(number, one, parts) for number, (one, parts) in enumerate(zip(judged, galleries, strict=True))],
+        models=[
+            _model(number, entry, parts) for number, (entry, parts) in enumerate(zip(judged, galleries, strict=True))
+        ],
         notes=result["notes"],
         methods=METHODS,
     )
@@ -68,14 +70,14 @@ def to_html(
 
 def _facts(judged: Sequence[Judged]) -> list[tuple[str, str]]:
     """Of the images that are judged; those of several targets stand in the table of all."""
-    one = judged[0]
-    if one.answers.several:
-        return [("Targets", str(len(_by_target(judged)))), ("Images scored", f"{len(one.table.known):,}")]
+    entry = judged[0]
+    if entry.answers.several:
+        return [("Targets", str(len(_by_target(judged)))), ("Images scored", f"{len(entry.table.known):,}")]
     return [
-        ("Images judged", f"{one.block['n']:,}"),
-        ("Patients", f"{one.block['patients']:,}"),
-        ("Positive images", f"{one.block['positives']:,} ({fmt.share(float(one.labels.mean()))})"),
-        ("Left out", ", ".join(f"{n:,} {name}" for name, n in one.block["left_out"].items())),
+        ("Images judged", f"{entry.block['n']:,}"),
+        ("Patients", f"{entry.block['patients']:,}"),
+        ("Positive images", f"{entry.block['positives']:,} ({fmt.share(float(entry.labels.mean()))})"),
+        ("Left out", ", ".join(f"{n:,} {name}" for name, n in entry.block["left_out"].items())),
     ]
 
 
@@ -83,8 +85,8 @@ def _by_target(judged: Sequence[Judged]) -> list[list[Judged]]:
     """Those whose curves share axes: of one target, where models have several."""
     if not judged[0].answers.several:
         return [list(judged)]
-    names = dict.fromkeys(one.answers.target.name for one in judged)
-    return [[one for one in judged if one.answers.target.name == name] for name in names]
+    names = dict.fromkeys(entry.answers.target.name for entry in judged)
+    return [[entry for entry in judged if entry.answers.target.name == name] for name in names]
 
 
 def _alerts(store: Store, result: Block, images: bool) -> list[Alert]:
@@ -135,25 +137,25 @@ def _side(judged: Sequence[Judged]) -> Table:
         "Specificity": rate("specificity"),
         f"AUROC less {judged[0].answers.model_name}": less,
     }  # fmt: skip
-    if not any(one.block["comparison"] for one in judged):
+    if not any(entry.block["comparison"] for entry in judged):
         columns.popitem()  # one model, or models with nothing in common
-    return tabulate([{"model": one.answers.model_name, **one.block} for one in judged], columns)
+    return tabulate([{"model": entry.answers.model_name, **entry.block} for entry in judged], columns)
 
 
-def _model(number: int, one: Judged, parts: Sequence[Part]) -> dict[str, Any]:
+def _model(number: int, entry: Judged, parts: Sequence[Part]) -> dict[str, Any]:
     """The rows of one model's sections; None where it has no threshold, or no calibration."""
-    block, record = one.block, one.answers.record
+    block, record = entry.block, entry.answers.record
     point, calibration = block["operating_point"], block["calibration"]
     return {
         "key": f"model-{number}",
-        "name": one.name,
-        "figures": draw_model(number, one),
+        "name": entry.name,
+        "figures": draw_model(number, entry),
         "confusion": _confusion(point) if point else None,
         "rates": _rates(point) if point else None,
-        "threshold": f"Threshold {fmt.threshold(one.threshold)} of the score."
+        "threshold": f"Threshold {fmt.threshold(entry.threshold)} of the score."
         if point
         else record["threshold"]["reason"],
-        "prevalences": _prevalences(one) if point else None,
+        "prevalences": _prevalences(entry) if point else None,
         "calibration": _calibration(calibration) if calibration and "brier" in calibration else None,
         "uncalibrated": record["calibration"]["reason"] or (calibration or {}).get("reason"),
         "groups": [(each["column"], _groups(each)) for each in block["subgroups"] if each["groups"]],
@@ -174,14 +176,16 @@ def _rates(point: Block) -> Table:
     return Table(["At the threshold", "Value (interval)"], [*shares, *ratios], 1)
 
 
-def _prevalences(one: Judged) -> Table:
-    point = one.block["operating_point"]
+def _prevalences(entry: Judged) -> Table:
+    point = entry.block["operating_point"]
     columns: dict[str, Column] = {
         "Prevalence": ("prevalence", fmt.percent),
         "PPV": lambda block: fmt.share_interval(block["ppv"], "value"),
         "NPV": lambda block: fmt.share_interval(block["npv"], "value"),
     }
-    return tabulate(point["at_prevalences"], columns, note=f"Here {fmt.share(float(one.labels.mean()))} are positive.")
+    return tabulate(
+        point["at_prevalences"], columns, note=f"Here {fmt.share(float(entry.labels.mean()))} are positive."
+    )
 
 
 def _calibration(block: Block) -> Table:
