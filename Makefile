@@ -8,7 +8,7 @@ ROUNDS ?= 5
 WEIGHTS := $(wildcard weights/mococxr_weights/encoder.safetensors)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
 
-.PHONY: help setup check format test slow demo docs bench fuzz real clean
+.PHONY: help setup check format test slow demo docs site bench fuzz real constraints clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,12 @@ docs: setup ## what is made from the code: docs/paper.md, docs/contract.md's tab
 	$(BIN)/python docs/make_stubs.py
 	$(BIN)/python docs/make_tables.py
 
+site: setup ## the pages as a site in site/: their blocks are run, links and pages checked (10 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python docs/run_blocks.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python docs/check_site.py
+
 bench: setup ## speed beside what others use, into docs/benchmarks.md (ROUNDS=5)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python bench/all.py --rounds $(ROUNDS)
@@ -55,5 +61,8 @@ fuzz: setup ## fuzzing of the readers of images (guided by coverage where atheri
 real: setup ## the main job on real images (MOCOCXR_DATA)
 	$(BIN)/python bench/real_images.py
 
+constraints: setup ## constraints.txt: the versions of what the package needs, as they are in .venv
+	$(BIN)/python docs/make_constraints.py
+
 clean: ## remove the environment and the demo
-	rm -rf .venv demo
+	rm -rf .venv demo site
