@@ -8,6 +8,7 @@ is a process like any other.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -30,7 +31,16 @@ socket.send_fds(server, [len(words).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(words)
 sys.exit(int(server.recv(16) or 1))
 """
-LIBRARIES = ("polars", "sklearn.linear_model", "timm", "torch", "torchvision", "matplotlib.pyplot", "mococxr.cli")
+LIBRARIES = [
+    "accelerate",
+    "cv2",
+    "matplotlib.backends.backend_svg",
+    "onnxruntime",
+    "polars",
+    "pyarrow.parquet",
+    "pydicom",
+]
+LIBRARIES += ["scipy.stats", "sklearn.linear_model", "timm", "torch", "torchvision", "mococxr.cli", "mococxr.features"]
 
 
 def write_clients(folder: Path, address: Path) -> None:
@@ -49,8 +59,10 @@ def serve(address: Path, config_of: Callable[[str], Path | None]) -> NoReturn:
         address: of the socket; it is there once the libraries are imported.
         config_of: command -> the file of settings that it takes where its line names none.
     """
-    for name in LIBRARIES:
-        __import__(name)
+    from mococxr.commands import ENTRIES, THEN
+
+    for name in [*LIBRARIES, *(entry.partition(":")[0] for entry in (*ENTRIES.values(), *THEN.values()))]:
+        importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child: it says its status itself
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(address.with_suffix(".new")))
