@@ -242,7 +242,7 @@ def _environment(place: Path) -> dict[str, str]:
 
 
 def _wait_for(socket: Path) -> None:
-    for _ in range(1200):
+    for _ in range(9000):
         if socket.exists():
             return
         time.sleep(0.1)

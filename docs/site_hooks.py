@@ -79,3 +79,18 @@ def _readable(text: str) -> list[str]:
     lines = [line.rstrip() for line in text.splitlines()]
     kept = [re.sub(r"/\S*/work/", "", line) for line in lines if not re.search(r"\d images/s|\bleft\b.*%", line)]
     return kept[:40] + ([f"... {len(kept) - 40} more lines"] if len(kept) > 40 else [])
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Tables and code that are wider than the screen can be moved by the keyboard."""
+    html = re.sub(r"<table>", '<div class="wide" tabindex="0"><table class="data">', html).replace(
+        "</table>", "</table></div>"
+    )
+    return re.sub(r"(<pre\b[^>]*>(?:<span></span>)?<code\b)", r'\1 tabindex="0"', html)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme's search has a name for those who hear the page."""
+    return output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
