@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from site_pages import generated
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = ROOT / ".make/site"
+HOW_TO = "How to"
+"""Where a page stands that the navigation of mkdocs.yml does not name."""
 OUTPUT = re.compile(r"(^```(?:sh|python)\b(?:(?!^```).)*^```\n)\n?<!-- output -->", re.M | re.S)
 """A block behind which its output is to stand."""
 LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+)[^)]*\)")
@@ -29,7 +32,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for picture in sorted((MADE / "made").glob("*")):
         files.append(File.generated(config, f"made/{picture.name}", abs_src_path=str(picture)))
     config.nav = [_with_folder(item, files) for item in config.nav or []]
+    named = set(_pages(config.nav))
+    new = [file.src_uri for file in files.documentation_pages() if file.src_uri not in named]
+    next(item[HOW_TO] for item in config.nav if HOW_TO in item).extend(sorted(new))
     return files
+
+
+def _pages(item: Any) -> Iterator[str]:
+    """Every page that the navigation names."""
+    if isinstance(item, str):
+        yield item
+    else:
+        for inner in item.values() if isinstance(item, dict) else item:
+            yield from _pages(inner)
 
 
 def _with_folder(item: Any, files: Files) -> Any:
