@@ -28,7 +28,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "evaluate": {"replicates": 200},
     "embed": {"device": "cpu"},
     "fit": {"onnx": False, "device": "cpu"},
-    "recalibrate": {"onnx": False},
 }
 """Command -> settings that keep it to seconds."""
 MADE: dict[str, str] = {
