@@ -152,3 +152,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)  # what works only because these are set does not count
+
+
+@pytest.fixture(scope="module")
+def light_figures() -> Iterator[None]:
+    """PDF and PNG of figures stay empty, which takes a quarter of the time: for tests of what a page says."""
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Figure, "savefig", lambda self, file, **how: draw(self, file, **how) if how["format"] == "svg" else None
+        )
+        yield

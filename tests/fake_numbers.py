@@ -14,6 +14,13 @@ PLANNED = "To see a difference of 0.03 in AUROC with 80 % power, 1,204 test pati
 FEW = "Only 4 positive test patients: no AUROC of this group is computed."
 KEYS = ("arm", "mode", "target", "fraction")
 PAIR = ("arm", "against", "mode", "target", "fraction", "against_mode")
+RECIPE = {
+    "method": "momentum contrast (MoCo v2)", "steps": 1275, "auxiliary": [], "batch": 32, "lr": 5e-4, "optimizer": "adamw",
+    "phases": [{"size": 96, "epochs": 12, "lr": None}, {"size": 224, "epochs": 1, "lr": 1e-5}], "weight_decay": 1e-4,
+    "schedule": "cosine", "milestones": [], "warmup": 0.02, "ema": 0.0, "queue": 1024, "momentum": 0.99, "temperature": 0.2,
+    "head": "mlp", "dim": 128, "crop": [0.9, 1.0], "rotation": 10.0, "flip": 0.5, "brightness": 0.0, "contrast": 0.0,
+    "select": "last",
+}  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -40,7 +47,7 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
                 "split": split,
                 "label": label,
                 "images": 90,
-                "patients": 60,
+                "patients": {"train": 1695, "val": 100, "test": 310}[split] if label == "all" else 60,
                 "studies": 70,
                 "restricted": 0,
                 "uncertain": 3,
@@ -248,6 +255,7 @@ def fake_run(number: int) -> Row:
     words = {"verdict": "learning", "reason": "The loss fell to 2.10 (guessing: 8.32).", "remedy": ""}
     return {
         "run": f"moco-{number}",
+        "recipe": RECIPE | {"seed": number},
         "health": words
         | {**log[-1], "queue": 4096, "guessing": math.log(4097), "own_key_floor": math.log(2), "dim": 128, "log": log},
     }

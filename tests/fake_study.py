@@ -57,6 +57,10 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
     count = {
         "train_images": 3400,
         "train_patients": 1690,
+        "val_images": 190,
+        "val_patients": 97,
+        "val_positives": 110,
+        "val_negatives": 80,
         "test_images": 512,
         "test_patients": 309,
         "train_positives": 1900,

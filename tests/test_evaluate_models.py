@@ -119,10 +119,11 @@ def test_without_gallery_no_image_is_in_the_page(world: tuple[Path, dict[str, An
     assert "<img" not in page
     assert "data:image" not in page
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "evaluation.html",
-        "evaluation.json",
-        "first.csv",
-    ]
+        "evaluation.html", "evaluation.json", "figures", "first.csv", "tables",
+    ]  # fmt: skip
+    names = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {"roc", "precision-recall", "curves-panels", "scores-0"} <= names
+    assert "AUROC" in (tmp_path / "out" / "tables" / "models.tex").read_text()
 
 
 def test_neighbours_are_the_nearest_training_images_of_other_patients(world: tuple[Path, dict[str, Any]]) -> None:

@@ -37,7 +37,7 @@ def test_a_difference_has_a_sign_unless_it_rounds_to_nothing(value: float | None
 
 
 def test_numbers_in_words() -> None:
-    assert [fmt.threshold(value) for value in (0.13, 5.736e-7, 0.0)] == ["0.130", "5.7e-07", "0.000"]
+    assert [fmt.threshold(value) for value in (0.13, 5.736e-7, 0.0)] == ["0.130", "5.7 × 10⁻⁷", "0.000"]
     assert [fmt.p_value(p) for p in (0.0, 0.0004, 0.0123, None)] == ["< 0.001", "< 0.001", "0.012", "undefined"]
     row = {"difference": 0.074, "low": -0.01, "high": None, "brier": 0.1, "brier_low": 0.05, "brier_high": 0.2}
     assert fmt.interval(row, "difference", sign=True) == "+0.074"

@@ -19,6 +19,8 @@ from mococxr.errors import InputError
 from mococxr.pages.render import escape_markdown
 from mococxr.reporting.report import run, write_report
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 LOST = ("moco", "finetune", "Effusion", 0.1)
 WHY = "the draw has one class only: 34 images, none positive"
 SMALL: dict[str, Any] = {
@@ -227,7 +229,7 @@ def test_the_command_says_where_the_page_is_writes_the_same_bytes_again_and_leav
         written = [folder / "report.html", folder / "report.md", *sorted((folder / "figures").iterdir())]
         outputs.append({path.name: path.read_bytes() for path in written})
     assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 2 + 2 * (1 + 1 + 2 + 2)
+    assert len(outputs[0]) == 2 + 3 * (1 + 1 + 2 + 2)
     assert dict(matplotlib.rcParams) == before
 
 

@@ -18,6 +18,7 @@ from mococxr.reporting.figures import draw_curves
 from mococxr.reporting.report import write_report
 from mococxr.results import StudyResults, read_results
 
+pytestmark = pytest.mark.usefixtures("light_figures")
 ARMS = ("moco", "imagenet", BASELINE)
 NAME = "ImageNet 288 px"
 

@@ -25,6 +25,8 @@ ARMS, TARGETS = ("moco", "imagenet"), ("Effusion",)
 SMALL: dict[str, Any] = {"arms": ARMS, "targets": TARGETS, "modes": ("linear",), "fractions": (0.01, 1.0)}
 WHY = "the draw has one class only: 34 images, none positive"
 
+pytestmark = pytest.mark.usefixtures("light_figures")
+
 
 def small(root: Path, **recorded: Any) -> StudyResults:
     """A study of two arms with other facts."""
@@ -351,7 +353,7 @@ def test_the_test_set_is_what_has_a_label_and_was_scored_and_not_the_whole_split
     counts = "Effusion: 512 images, 309 patients; Pneumonia: 401 images, 290 patients"
     assert headline.judged(study) == counts
     methods = manuscript.methods(study)
-    assert f"Test images with a label, all of them scored: {counts}." in methods
+    assert "test, 401 images of 290 patients (300 positive)" in methods
     assert "3 further files could not be read and were left out." in methods
     assert (
         "2 further files are not images of their own (reports, localizers, second copies) and were left out." in methods

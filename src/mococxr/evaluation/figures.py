@@ -26,40 +26,82 @@ CURVES = {
 }  # fmt: skip
 """Figure -> title, axes and the curve."""
 BINS = 30
+Curves = dict[str, list[metrics.BandedCurve]]
+"""Figure -> the curve of each model."""
 
 
-def draw_curves(judged: Sequence[Judged], how: Resampling) -> list[Figure]:
+def measure_curves(judged: Sequence[Judged], how: Resampling) -> Curves:
+    """ROC and precision-recall curve of every model, with its band."""
+    curves: Curves = {name: [] for name in CURVES}
+    for entry in judged:
+        some = how.on(entry.labels.size)
+        for name, (*_, curve_of) in CURVES.items():
+            curve = curve_of(entry.labels, entry.scores, entry.patients, some.replicates, some.seed, some.level)
+            curves[name].append(curve)
+    return curves
+
+
+def draw_panels(groups: Sequence[tuple[Sequence[Judged], Curves]]) -> list[Figure]:
+    """Both curves side by side; of several targets one figure of each curve, with a panel for each target."""
+    if len(groups) == 1:
+        title = " and ".join(title for title, *_ in CURVES.values())
+        shown = [(*groups[0], name, "") for name in CURVES]
+        return [drawing.make_figure("curves-panels", title, "both curves", partial(_draw_panels, shown))]
+    figures = []
+    for name, (title, xs, ys, _) in CURVES.items():
+        shown = [(judged, curves, name, str(judged[0].block["label"])) for judged, curves in groups]
+        draw = partial(_draw_panels, shown)
+        figures.append(drawing.make_figure(f"{name}-panels", f"{title}, all targets", f"{ys} against {xs}", draw))
+    return figures
+
+
+def _draw_panels(shown: Sequence[tuple[Sequence[Judged], Curves, str, str]]) -> matplotlib.figure.Figure:
+    figure, every = drawing.panels(len(shown))
+    named: dict[str, Any] = {}
+    for (judged, curves, name, title), axes in zip(shown, every, strict=True):
+        handles = _draw_axes(axes, judged, curves, name)
+        named |= dict(zip((entry.answers.model_name for entry in judged), handles, strict=True))
+        axes.set_title(title, fontsize=7.7, color="#222222", loc="left")
+    drawing.legend(figure, list(named.values()), list(named))
+    return figure
+
+
+def draw_curves(judged: Sequence[Judged], curves: Curves) -> list[Figure]:
     """ROC and precision-recall curve, each with the band of every model and its point at the threshold."""
     of = f" of {judged[0].block['label']}" if judged[0].answers.several else ""
     return [
         drawing.make_figure(
-            name + of, title + of, f"{ys} against {xs}", partial(_draw_curve, judged, how, name), "curves"
+            name + of, title + of, f"{ys} against {xs}", partial(_draw_curve, judged, curves, name), "curves"
         )
         for name, (title, xs, ys, _) in CURVES.items()
     ]
 
 
-def _draw_curve(judged: Sequence[Judged], how: Resampling, name: str) -> matplotlib.figure.Figure:
+def _draw_curve(judged: Sequence[Judged], curves: Curves, name: str) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
-    _, xs, ys, curve_of = CURVES[name]
+    handles = _draw_axes(axes, judged, curves, name)
+    drawing.legend(figure, handles, [style.label for style in _styles(judged)])
+    return figure
+
+
+def _draw_axes(axes: Axes, judged: Sequence[Judged], curves: Curves, name: str) -> list[Any]:
+    """One curve of every model; returns what stands in the legend."""
+    _, xs, ys, _ = CURVES[name]
     handles = []
-    for entry, style in zip(judged, _styles(judged), strict=True):
-        some = how.on(entry.labels.size)
-        curve = curve_of(entry.labels, entry.scores, entry.patients, some.replicates, some.seed, some.level)
+    for entry, curve, style in zip(judged, curves[name], _styles(judged), strict=True):
         axes.fill_between(curve.at, curve.low, curve.high, color=style.colour, alpha=0.13, linewidth=0)
         # precision holds back to the recall before: it is not interpolated
         look: dict[str, Any] = {"marker": "", "drawstyle": "default" if name == "roc" else "steps-pre"}
-        handles.append(drawing.line(axes, curve.x.tolist(), curve.y.tolist(), style, linewidth=1.8, **look))
+        handles.append(drawing.line(axes, curve.x.tolist(), curve.y.tolist(), style, linewidth=1.2, **look))
         if point := entry.block["operating_point"]:
             shares = point["sensitivity"]["value"], point["specificity"]["value"], point["ppv"]["value"]
             at = (1 - shares[1], shares[0]) if name == "roc" else (shares[0], shares[2])
-            drawing.line(axes, at[:1], at[1:], style, markersize=8)
+            drawing.line(axes, at[:1], at[1:], style, markersize=5.3)
     prevalence = float(judged[0].labels.mean())
     chance = ([0, 1], [0, 1]) if name == "roc" else ([0, 1], [prevalence, prevalence])
-    axes.plot(*chance, color="#888888", linewidth=1, linestyle=":")
+    axes.plot(*chance, color="#888888", linewidth=0.7, linestyle=":")
     _square(axes, xs, ys)
-    drawing.legend(figure, handles, [style.label for style in _styles(judged)])
-    return figure
+    return handles
 
 
 def _styles(judged: Sequence[Judged]) -> list[ArmStyle]:
@@ -101,7 +143,7 @@ def _draw_histogram(entry: Judged) -> matplotlib.figure.Figure:
         handles.append(axes.stairs(heights, edges, fill=True, **look))
         labels.append(f"{scores.size:,} {words}")
     if entry.threshold is not None:
-        handles.append(axes.axvline(entry.threshold, color="#111111", linewidth=1.2, linestyle="--"))
+        handles.append(axes.axvline(entry.threshold, color="#111111", linewidth=0.8, linestyle="--"))
         labels.append("threshold")
     axes.set_xlabel("score", color=drawing.INK)
     axes.set_ylabel("share of the class", color=drawing.INK)
@@ -113,19 +155,19 @@ def _draw_histogram(entry: Judged) -> matplotlib.figure.Figure:
 def _draw_reliability(calibration: dict[str, Any]) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
     colour = drawing.COLOURS[0]
-    axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":")
-    drawing.note(axes, "dotted: perfect calibration", 0.98, 0.02, ha="right", va="bottom", fontsize=9)
+    axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.7, linestyle=":")
+    drawing.note(axes, "dotted: perfect calibration", 0.98, 0.02, ha="right", va="bottom", fontsize=drawing.SMALL)
     bins = [point for point in calibration["curve"] if point["mean_probability"] is not None]
     xs, ys, lows, highs = (
         drawing.gaps([point[name] for point in bins]) for name in ("mean_probability", "value", "low", "high")
     )
-    axes.vlines(xs, lows, highs, color=colour, linewidth=1.2, alpha=0.7)
-    axes.plot(xs, ys, color=colour, marker="o", linestyle="none", markeredgecolor="white")
+    axes.vlines(xs, lows, highs, color=colour, linewidth=0.8, alpha=0.7)
+    axes.plot(xs, ys, color=colour, marker="o", linestyle="none", markersize=4, markeredgecolor="white")
     if smooth := calibration["smooth"]["curve"]:
         at, low, middle, high = (
             [point[name] for point in smooth] for name in ("probability", "low", "observed", "high")
         )
         axes.fill_between(at, low, high, color=colour, alpha=0.13, linewidth=0)
-        axes.plot(at, middle, color=colour, linewidth=1.8)
+        axes.plot(at, middle, color=colour, linewidth=1.2)
     _square(axes, "predicted probability", "observed frequency")
     return figure

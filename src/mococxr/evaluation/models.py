@@ -18,10 +18,10 @@ from mococxr.classifier.saved import Model, columns_of, load_model, threshold_of
 from mococxr.errors import InputError
 from mococxr.evaluation.evaluate import label_block
 from mococxr.evaluation.gallery import Part, make_gallery
-from mococxr.evaluation.page import to_html
+from mococxr.evaluation.page import write_page
 from mococxr.evaluation.predictions import Floats, PredictionFile, Table
 from mococxr.evaluation.summary import summary
-from mococxr.files import atomic_write, claim, write_csv, write_json
+from mococxr.files import claim, write_csv, write_json
 from mococxr.measure import comparison, operating
 from mococxr.measure.measures import Block, Resampling
 from mococxr.measure.operating import ThresholdRule
@@ -148,7 +148,7 @@ def run_models(settings: EvaluateSettings) -> Block:
     for path in (out / "evaluation.json", settings.json):
         if path is not None:
             write_json(path, result)
-    atomic_write(out / PAGE, to_html(judged, galleries, result, store, settings))
+    write_page(out / PAGE, judged, galleries, result, store, settings)
     console.result(summary(result))
     for note in result["notes"]:
         console.warn(note)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mococxr.evaluation.figures import draw_curves, draw_model
+from mococxr.evaluation.figures import draw_curves, draw_model, draw_panels, measure_curves
+from mococxr.files import atomic_write
 from mococxr.measure.measures import Block, Resampling
 from mococxr.metrics.subgroups import RATES
 from mococxr.pages import format as fmt
+from mococxr.pages.figures import Figure
+from mococxr.pages.manuscript import write_figures, write_tables
 from mococxr.pages.render import Alert, Column, Table, render, tabulate
 from mococxr.store import Store
 
@@ -36,15 +40,47 @@ METHODS = [
 ]
 
 
-def to_html(
+def write_page(
+    path: Path,
     judged: Sequence[Judged],
     galleries: Sequence[Sequence[Part]],
     result: Block,
     store: Store,
     settings: EvaluateSettings,
-) -> str:
-    """The page as one HTML file."""
+) -> None:
+    """Write the page as one HTML file, last, and beside it its figures and tables (`pages.manuscript`)."""
     how = Resampling(settings.replicates, settings.seed, settings.level)
+    groups = [(same, measure_curves(same, how)) for same in _by_target(judged)]
+    drawn = [figure for same, curves in groups for figure in draw_curves(same, curves)]
+    models = [_model(number, entry, parts) for number, (entry, parts) in enumerate(zip(judged, galleries, strict=True))]
+    html = _to_html(judged, any(galleries), result, store, drawn, models)
+    of_models = [figure for model in models for figure in model["figures"]]
+    write_figures(path.parent, [*drawn, *draw_panels(groups), *of_models])
+    write_tables(path.parent, _tables(judged, models))
+    atomic_write(path, html)
+
+
+def _tables(judged: Sequence[Judged], models: Sequence[dict[str, Any]]) -> dict[str, tuple[str, Table]]:
+    """The tables of the page by file name, with captions."""
+    tables = {"models": ("Performance", _side(judged))}
+    captions = {
+        "confusion": "confusion at the threshold",
+        "rates": "rates at the threshold",
+        "prevalences": "predictive values at other prevalences",
+        "calibration": "calibration",
+    }
+    for number, model in enumerate(models):
+        for name, caption in captions.items():
+            if model[name] is not None:
+                tables[f"{name}-{number}"] = (f"{model['name']}: {caption}", model[name])
+        for i, (column, table) in enumerate(model["groups"]):
+            tables[f"subgroups-{number}-{i}"] = (f"{model['name']}: by {column}", table)
+    return tables
+
+
+def _to_html(
+    judged: Sequence[Judged], images: bool, result: Block, store: Store, curves: list[Figure], entries: list[Block]
+) -> str:
     targets = list(dict.fromkeys(entry.block["label"] for entry in judged))
     models = list(dict.fromkeys(entry.answers.model_name for entry in judged))
     return render(
@@ -54,15 +90,13 @@ def to_html(
         heading=", ".join(targets),
         eyebrow="MoCo-CXR · evaluation of " + ("a model" if len(models) == 1 else f"{len(models)} models"),
         lead=f"{', '.join(models)} on the {result['split']} images of {result['store']}",
-        alerts=_alerts(store, result, any(galleries)),
+        alerts=_alerts(store, result, images),
         facts=_facts(judged),
         cards=[(entry.name, entry.block["label"], _sentence(entry.block)) for entry in judged],
         side=_side(judged) if len(judged) > 1 else None,
         side_title="Side by side" if len(models) > 1 else "All targets",
-        curves=[figure for same in _by_target(judged) for figure in draw_curves(same, how)],
-        models=[
-            _model(number, entry, parts) for number, (entry, parts) in enumerate(zip(judged, galleries, strict=True))
-        ],
+        curves=curves,
+        models=entries,
         notes=result["notes"],
         methods=METHODS,
     )

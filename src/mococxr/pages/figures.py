@@ -1,4 +1,8 @@
-"""Figures of all pages: axes of labels, one style for each arm, one legend; SVG for the page, PNG beside it."""
+"""Figures of all pages and of manuscripts: axes of labels, one style for each arm, one legend.
+
+A figure is drawn once, at the width of a journal's column, as SVG (which the page scales), PDF and PNG: texts, lines and
+markers have the sizes that they will have in print.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,14 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 REFERENCE, BASELINE = "#595959", "#111111"
 MARKERS = ("o", "^", "D", "v", "P", "X")
-SIZE = (5.0, 4.0)
+COLUMN, PAGE = 85.0, 180.0
+"""Widths of figures in mm: one column of a journal, and both."""
+HEIGHT, PANEL, TALLEST = 68.0, 54.0, 225.0
+"""Heights in mm: of a figure of one column, of one of three panels side by side, of a page."""
+MM = 25.4
+"""An inch, in which matplotlib measures."""
+SMALL = 6.5
+"""Size of the smallest text, in points: journals ask for 5 to 7 at the least."""
 INK, SOFT = "#444444", "#777777"
 ARM_STEP, RING_STEP = 0.03, 0.013
 """How far arms stand apart, and rings from their mean, as shares of the axis of labels."""
@@ -29,8 +40,8 @@ EDGE = 1.45
 TICK_GAP = 0.17
 """Tick labels nearer than this share of the axis run into each other; the left one is then left out."""
 
-LEGEND = 44
-"""Letters of the two longest labels that stand side by side in a legend; more are cut off at the edge."""
+LEGEND = 47
+"""Letters of the longest labels that stand side by side in the legend of a column; more are cut off at the edge."""
 
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: searchable, and no outlines of letters in the page
@@ -39,11 +50,22 @@ STYLE: Any = {
     "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
     "text.parse_math": False,  # a dollar sign in an arm's name is no formula
     "axes.unicode_minus": True,
-    "font.size": 11.5,
+    "pdf.fonttype": 42,  # TrueType inside the file: text that can be searched and edited, and no font is missing
+    "font.size": 7.7,
+    "axes.linewidth": 0.55,
+    "axes.labelpad": 2.7,
+    "figure.constrained_layout.w_pad": 0.03,  # inches
+    "figure.constrained_layout.h_pad": 0.03,
+    "hatch.linewidth": 0.6,
+    "xtick.major.width": 0.55,
+    "ytick.major.width": 0.55,
+    "xtick.major.pad": 2.4,
+    "ytick.major.pad": 2.4,
 }
 _METADATA: dict[str, Any] = {  # no date and no version: the same figure gives the same bytes
     "svg": {"metadata": dict.fromkeys(("Date", "Creator", "Format", "Type")), "transparent": True},
-    "png": {"metadata": {"Software": None}, "dpi": 160, "facecolor": "white"},
+    "pdf": {"metadata": dict.fromkeys(("CreationDate", "Creator", "Producer")), "transparent": True},
+    "png": {"metadata": {"Software": None}, "dpi": 300, "facecolor": "white"},
 }
 
 
@@ -55,7 +77,7 @@ class Figure:
         name: its file name without suffix.
         title: what stands above it.
         shows: what is drawn, for readers who cannot see it.
-        svg, png: the files.
+        svg, pdf, png: the files.
         kind: a word for it in Markdown, and its class in HTML.
     """
 
@@ -63,6 +85,7 @@ class Figure:
     title: str
     shows: str
     svg: bytes
+    pdf: bytes
     png: bytes
     kind: str = ""
 
@@ -120,7 +143,7 @@ def arm_styles(
 def make_figure(
     name: str, title: str, shows: str, draw: Callable[[], matplotlib.figure.Figure], kind: str = ""
 ) -> Figure:
-    """Draw a figure as SVG and PNG: the same bytes for the same drawing, and no global state changed."""
+    """Draw a figure as SVG, PDF and PNG: the same bytes for the same drawing, and no global state changed."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80]  # a file name on every system
     contents = {}
     # Salt: else ids in an SVG are random.
@@ -132,23 +155,40 @@ def make_figure(
             file = io.BytesIO()
             drawing.savefig(file, format=form, **options)
             contents[form] = file.getvalue()
-    return Figure(slug, title, shows, contents["svg"], contents["png"], kind)
+    return Figure(slug, title, shows, **contents, kind=kind)
 
 
-def one_axes(size: tuple[float, float] = SIZE) -> tuple[matplotlib.figure.Figure, Axes]:
-    """A figure with one pair of axes."""
+def sheet(width: float = COLUMN, height: float = HEIGHT) -> matplotlib.figure.Figure:
+    """An empty figure of a width and a height in mm."""
     # Not pyplot, which keeps figures and picks a screen.
-    drawing = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    return matplotlib.figure.Figure(figsize=(width / MM, height / MM), layout="constrained")
+
+
+def one_axes() -> tuple[matplotlib.figure.Figure, Axes]:
+    """A figure with one pair of axes, as wide as a column."""
+    drawing = sheet()
     return drawing, drawing.add_subplot()
+
+
+def panels(count: int) -> tuple[matplotlib.figure.Figure, list[Axes]]:
+    """A figure of several axes, as wide as a page, each with its letter: a, b, c, ..."""
+    columns = min(3, count) if count != 4 else 2
+    rows = math.ceil(count / columns)
+    drawing = sheet(PAGE, min(TALLEST, 10 + rows * (PANEL if columns == 3 else HEIGHT)))
+    every = [drawing.add_subplot(rows, columns, i + 1) for i in range(count)]
+    for i, axes in enumerate(every):
+        letter = chr(ord("a") + i) if i < 26 else str(i + 1)
+        axes.text(-0.02, 1.03, letter, transform=axes.transAxes, ha="right", va="bottom", weight="bold", fontsize=9)
+    return drawing, every
 
 
 def line(axes: Axes, xs: Sequence[float], ys: Sequence[float | None], style: ArmStyle, **more: Any) -> Any:
     """The curve of an arm; None is a gap. Returns its handle for the legend."""
     look: dict[str, Any] = {
-        "linewidth": 2.0,
-        "markersize": 6.5,
+        "linewidth": 1.35,
+        "markersize": 4.4,
         "markeredgecolor": "white",
-        "markeredgewidth": 0.9,
+        "markeredgewidth": 0.6,
         "zorder": 4,
     }
     look |= {"color": style.colour, "linestyle": style.dash, "marker": style.marker}
@@ -162,15 +202,17 @@ def gaps(values: Sequence[float | None]) -> list[float]:
 
 
 def legend(drawing: matplotlib.figure.Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """The legend above the axes, in two columns where they fit."""
-    longest = sorted(map(len, labels))[-2:]
+    """The legend above the axes, in as many columns as fit, two or more where the figure is wide."""
+    lengths, width = sorted(map(len, labels)), drawing.get_figwidth() * MM
+    most = 2 if width < PAGE else 4
+    fitting = [n for n in range(2, most + 1) if sum(lengths[-n:]) <= LEGEND * width / COLUMN]
     names = [f" {label}" for label in labels]  # matplotlib leaves out a label that begins with "_"
     how: dict[str, Any] = {
         "loc": "outside upper left",
-        "ncols": 2 if sum(longest) <= LEGEND else 1,
+        "ncols": max([1, *fitting]),
         "frameon": False,
-        "handlelength": 2.6,
-        "columnspacing": 1.6,
+        "handlelength": 2.4,
+        "columnspacing": 1.4,
     }
     for text in drawing.legend(handles, names, **how).get_texts():
         text.set_color("#222222")
@@ -191,9 +233,9 @@ def set_value_axis(axes: Axes, name: str, limits: tuple[float, float], chance: f
     axes.set_ylabel(name, color=INK)
     axes.set_ylim(*limits)
     if chance is not None and limits[0] < chance < limits[1]:
-        axes.axhline(chance, color="#888888", linewidth=1, linestyle=":")
+        axes.axhline(chance, color="#888888", linewidth=0.7, linestyle=":")
         right = axes.get_xlim()[1] / 1.02  # a factor: the axis is logarithmic
-        axes.text(right, chance, "chance", ha="right", va="bottom", color=SOFT, fontsize=9)
+        axes.text(right, chance, "chance", ha="right", va="bottom", color=SOFT, fontsize=SMALL)
     style_axes(axes)
 
 
@@ -208,9 +250,9 @@ def value_limits(values: Sequence[float | None], margin: float = 0.03) -> tuple[
 
 def style_axes(axes: Axes) -> None:
     """A frame that steps back behind what is drawn."""
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=3)
+    axes.tick_params(colors=INK, length=2)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -11,6 +11,7 @@ UNDEFINED = "undefined"
 DASH = "–"
 """Stands in tables where there is no number."""
 
+POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 Row = Mapping[str, Any]
 
 
@@ -30,8 +31,19 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def threshold(value: float | None) -> str:
-    """A threshold on a score, which may be very small: `0.130`, `5.7e-07`."""
-    return number(value) if value is None or value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+    """A threshold on a score, which may be very small: `0.130`, `5.7 × 10⁻⁷`."""
+    return number(value) if value is None or value == 0 or abs(value) >= 0.001 else plain(value, 2)
+
+
+def plain(value: float, digits: int = 6) -> str:
+    """A number of so many digits as it is printed: `410`, `0.0005`, `5.7 × 10⁻⁷`, never `4.1e+02`."""
+    rounded = float(f"{value:.{digits}g}")
+    if rounded and not 1e-4 <= abs(rounded) < 1e15:
+        factor, power = f"{rounded:.{digits - 1}e}".split("e")
+        factor = factor.rstrip("0").rstrip(".") if "." in factor else factor
+        return f"{factor} × 10{str(int(power)).translate(POWERS)}".replace("-", "−")
+    text = f"{rounded:,.{digits}f}" if abs(rounded) >= 1 else f"{rounded:.{digits + 4}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
 def percent(fraction: float) -> str:
@@ -110,7 +122,7 @@ def fact(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if value.is_integer() else f"{value:g}"
+        return plain(value)
     if isinstance(value, dict):
         return "; ".join(f"{name}: {fact(item)}" for name, item in value.items())
     if isinstance(value, list):

@@ -18,7 +18,6 @@ from mococxr.reporting.provenance import chance_loss, runs_with_health
 from mococxr.reporting.rows import measured
 from mococxr.results import CELL_KEYS, Row, StudyResults
 
-WIDE = (5.6, 4.4)
 LOG = {  # four, as many as the figure has panels
     "loss": "loss",
     "contrast_accuracy": "contrastive accuracy",
@@ -49,35 +48,68 @@ def draw_curves(study: StudyResults) -> dict[str, dict[str, list[Figure]]]:
     }
 
 
+def draw_panels(study: StudyResults) -> list[Figure]:
+    """AUROC of several targets side by side, a figure for each mode; none where there is one target."""
+    figures = []
+    for mode in study.modes:
+        targets = [target for target in study.targets if study.rows("cells", target=target, mode=mode)]
+        if len(targets) > 1:
+            title = f"{fmt.join_words(targets)} · {MODES[mode].name}"
+            shows = "AUROC against the share of training labels, a panel for each target"
+            figures.append(
+                drawing.make_figure(f"auroc-panels-{mode}", title, shows, partial(_draw_panels, study, targets, mode))
+            )
+    return figures
+
+
+def _draw_panels(study: StudyResults, targets: list[str], mode: str) -> matplotlib.figure.Figure:
+    figure, every = drawing.panels(len(targets))
+    named: dict[str, Any] = {}
+    for target, axes in zip(targets, every, strict=True):
+        named |= _draw_axes(axes, study, "auroc", measured(study)["auroc"], target, mode)
+        axes.set_title(target, fontsize=7.7, color="#222222", loc="left")
+        axes.set_xlabel("labelled fraction (images)", color=drawing.INK)
+    drawing.legend(figure, list(named.values()), list(named))
+    return figure
+
+
 def _draw_curve(
     study: StudyResults, measure: str, ends: tuple[str, str], target: str, mode: str
 ) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
+    named = _draw_axes(axes, study, measure, ends, target, mode)
+    drawing.legend(figure, list(named.values()), list(named))
+    return figure
+
+
+def _draw_axes(
+    axes: Axes, study: StudyResults, measure: str, ends: tuple[str, str], target: str, mode: str
+) -> dict[str, Any]:
+    """The curves of one target and mode; what stands in the legend."""
     fractions = study.fractions(target)
-    handles, labels = [], []
+    named: dict[str, Any] = {}
     for style in _styles(study, drawing.axis_width(fractions)):
         # A baseline that was added has one mode, and is what to beat in every other.
         of_arm = {"target": target, "arm": style.arm} | ({"mode": mode} if style.arm != study.added else {})
         # A line joins points in this order.
         rows = sorted(study.rows("cells", **of_arm), key=lambda row: row["fraction"])
         if rows:
-            handles.append(_draw_arm(axes, style, rows, measure, ends))
-            labels.append(style.label + (f", {MODES[rows[0]['mode']].name.lower()}" if rows[0]["mode"] != mode else ""))
+            other = f", {MODES[rows[0]['mode']].name.lower()}" if rows[0]["mode"] != mode else ""
+            named[style.label + other] = _draw_arm(axes, style, rows, measure, ends)
             _draw_repeats(axes, style, study.rows("trials", **of_arm), measure)
     counts = [
         fmt.span((row["train_images"] for row in study.rows("trials", target=target, fraction=fraction)), "–")
         for fraction in fractions
     ]
     ticks = [f"{fmt.percent(fraction)}\n{count}" for fraction, count in zip(fractions, counts, strict=True)]
-    drawing.set_label_axis(axes, fractions, ticks, "share of the training labels, and images")
+    drawing.set_label_axis(axes, fractions, ticks, "labelled fraction of the training set (images)")
     values = [row[name] for row in study.rows("cells", target=target) for name in (measure, *ends)]
     values += [row[measure] for row in study.rows("trials", target=target)]
     limits = drawing.value_limits(values)  # those of all modes, so that they can be compared by eye
     drawing.set_value_axis(axes, MEASURES[measure].name, limits, MEASURES[measure].chance)
     if all(row[measure] is None for row in study.rows("cells", target=target, mode=mode)):
         drawing.note(axes, "undefined")
-    drawing.legend(figure, handles, labels)
-    return figure
+    return named
 
 
 def _styles(study: StudyResults, width: float = 1.0) -> list[ArmStyle]:
@@ -90,7 +122,7 @@ def _draw_arm(axes: Axes, style: ArmStyle, rows: list[Row], measure: str, ends: 
     lows, highs = (drawing.gaps([row[end] for row in rows]) for end in ends)
     axes.fill_between(xs, lows, highs, color=style.colour, alpha=0.13, linewidth=0)
     # A band alone hides single points between undefined ones.
-    axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.3, alpha=0.8)
+    axes.vlines(xs, lows, highs, color=style.colour, linewidth=0.9, alpha=0.8)
     return drawing.line(axes, xs, [row[measure] for row in rows], style)
 
 
@@ -98,8 +130,8 @@ def _draw_repeats(axes: Axes, style: ArmStyle, trials: list[Row], measure: str) 
     """Each draw as a small ring beside its mean: the spread that the interval does not hold."""
     xs = [row["fraction"] * style.ring_shift for row in trials]
     ys = drawing.gaps([row[measure] for row in trials])
-    look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 3.4, "markerfacecolor": "none"}
-    axes.plot(xs, ys, markeredgecolor=style.colour, markeredgewidth=0.8, alpha=0.75, zorder=3, **look)
+    look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 2.3, "markerfacecolor": "none"}
+    axes.plot(xs, ys, markeredgecolor=style.colour, markeredgewidth=0.55, alpha=0.75, zorder=3, **look)
 
 
 def draw_reliability(study: StudyResults) -> list[Figure]:
@@ -121,16 +153,16 @@ def draw_reliability(study: StudyResults) -> list[Figure]:
 
 def _draw_reliability(study: StudyResults, rows: list[Row]) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
-    axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":")
-    drawing.note(axes, "dotted: perfect calibration", 0.98, 0.02, ha="right", va="bottom", fontsize=9)
+    axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.7, linestyle=":")
+    drawing.note(axes, "dotted: perfect calibration", 0.98, 0.02, ha="right", va="bottom", fontsize=drawing.SMALL)
     handles, labels = [], []
     for style in _styles(study):
         points = sorted((row for row in rows if row["arm"] == style.arm), key=lambda row: row["mean_probability"])
         if points:
             xs = [row["mean_probability"] for row in points]
             lows, highs = (drawing.gaps([row[end] for row in points]) for end in ("low", "high"))
-            axes.vlines(xs, lows, highs, color=style.colour, linewidth=1.2, alpha=0.7)
-            look: dict[str, Any] = {"linewidth": 1.8, "markersize": 6, "markeredgewidth": 0.8}
+            axes.vlines(xs, lows, highs, color=style.colour, linewidth=0.8, alpha=0.7)
+            look: dict[str, Any] = {"linewidth": 1.2, "markersize": 4, "markeredgewidth": 0.55}
             if _draw_smooth(axes, style, study.rows("smooth_calibration", **{k: points[0][k] for k in CELL_KEYS})):
                 look["linestyle"] = "none"  # the smooth curve is the line; bins stay as points
             handles.append(drawing.line(axes, xs, [row["observed"] for row in points], style, **look))
@@ -148,7 +180,7 @@ def _draw_smooth(axes: Axes, style: ArmStyle, points: list[Row]) -> bool:
     if points:
         xs, lows, ys, highs = ([row[name] for row in points] for name in ("probability", "low", "observed", "high"))
         axes.fill_between(xs, lows, highs, color=style.colour, alpha=0.13, linewidth=0)
-        axes.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=1.8)
+        axes.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=1.2)
     return bool(points)
 
 
@@ -169,11 +201,11 @@ def draw_decisions(study: StudyResults) -> list[Figure]:
 
 def _draw_decisions(study: StudyResults, rows: list[Row]) -> matplotlib.figure.Figure:
     figure, axes = drawing.one_axes()
-    axes.axhline(0, color="#888888", linewidth=1)
+    axes.axhline(0, color="#888888", linewidth=0.7)
     handles, labels = [], []
     # The same for all arms: it depends on the labels alone.
     everyone = {row["threshold"]: row["all_positive"] for row in rows}
-    handles += axes.plot(*zip(*sorted(everyone.items()), strict=True), color="#888888", linewidth=1.4, linestyle=":")
+    handles += axes.plot(*zip(*sorted(everyone.items()), strict=True), color="#888888", linewidth=1, linestyle=":")
     labels.append("all called positive")
     for style in _styles(study):
         points = sorted((row for row in rows if row["arm"] == style.arm), key=lambda row: row["threshold"])
@@ -181,7 +213,9 @@ def _draw_decisions(study: StudyResults, rows: list[Row]) -> matplotlib.figure.F
             xs = [row["threshold"] for row in points]
             lows, highs = ([row[f"model_{end}"] for row in points] for end in ("low", "high"))
             axes.fill_between(xs, lows, highs, color=style.colour, alpha=0.13, linewidth=0)
-            handles.append(drawing.line(axes, xs, [row["model"] for row in points], style, linewidth=1.8, markersize=5))
+            handles.append(
+                drawing.line(axes, xs, [row["model"] for row in points], style, linewidth=1.2, markersize=3.4)
+            )
             labels.append(style.label)
     top = max(max(row["model_high"], row["all_positive"]) for row in rows)
     axes.set(xlim=(0, 0.92), ylim=(-0.35 * top, 1.05 * top))  # below 0 no model is of use
@@ -205,17 +239,17 @@ def draw_runs(study: StudyResults) -> list[Figure]:
 
 
 def _draw_run(health: Row) -> matplotlib.figure.Figure:
-    figure = matplotlib.figure.Figure(figsize=WIDE, layout="constrained")  # without pyplot: no state that is shared
+    figure = drawing.sheet(height=74)
     for number, (name, title) in enumerate(LOG.items()):
         axes = figure.add_subplot(2, 2, number + 1)
         entries = [entry for entry in health["log"] if entry[name] is not None]  # kNN is measured at some steps only
         steps, values = [entry["step"] for entry in entries], [entry[name] for entry in entries]
-        axes.plot(steps, values, color=drawing.COLOURS[0], linewidth=1.6)
-        axes.set_title(title, fontsize=10.5, color="#222222", loc="left")
-        axes.set_xlabel("step", color=drawing.INK, fontsize=9.5)
+        axes.plot(steps, values, color=drawing.COLOURS[0], linewidth=1.1)
+        axes.set_title(title, fontsize=7.2, color="#222222", loc="left")
+        axes.set_xlabel("step", color=drawing.INK, fontsize=drawing.SMALL)
         drawing.style_axes(axes)
-        axes.tick_params(labelsize=9)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(labelsize=drawing.SMALL)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         if not entries:
             drawing.note(axes, "not measured")
@@ -232,8 +266,8 @@ def _draw_loss_levels(axes: Axes, health: Row) -> None:
     levels = ((chance_loss(health), "chance"), (health.get("own_key_floor"), "log 2: own key in queue"))
     for value, text in levels:
         if value is not None:
-            axes.axhline(value, color="#888888", linewidth=1, linestyle=":")
+            axes.axhline(value, color="#888888", linewidth=0.7, linestyle=":")
             corner: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-            axes.annotate(text, (1, value), **corner, fontsize=8.5, color="#666666")
+            axes.annotate(text, (1, value), **corner, fontsize=drawing.SMALL, color="#666666")
     bottom, top = axes.get_ylim()
     axes.set_ylim(min(0, bottom), max(0, top) * 1.08)  # a cosine loss lies below 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mococxr.pages import format as fmt
 from mococxr.pages.render import Table
+from mococxr.reporting.counts import labelled
 from mococxr.reporting.headline import (
     MODES,
     arm_label,
@@ -16,12 +17,12 @@ from mococxr.reporting.headline import (
     headline_cells,
     headline_rows,
     interval_name,
-    judged,
     primary_words,
     verdicts,
     why_exploratory,
 )
 from mococxr.reporting.provenance import frames_words, sources_of
+from mococxr.reporting.recipe import recipes
 from mococxr.reporting.rows import saved_words
 from mococxr.results import CELL_KEYS, PAIR_KEYS, Row, StudyResults
 
@@ -75,7 +76,8 @@ GLOSSARY = (
 def methods(study: StudyResults) -> str:
     """Data, split, encoders, training, statistics and software, from recorded facts only."""
     encoders = "; ".join(_encoder(study, arm) for arm in study.values("arm"))
-    parts = [*_data(study), f"The encoders compared were {encoders}.", *_baseline(study), *_training(study)]
+    encoders = f"The encoders compared were {encoders}."
+    parts = [*_data(study), encoders, *recipes(study), *_baseline(study), *_training(study)]
     parts += _statistics(study)
     return " ".join([*parts, f"Computed with mococxr {study.facts['version']}."])
 
@@ -108,7 +110,7 @@ def _data(study: StudyResults) -> list[str]:
     policy = f"uncertain labels: {facts['uncertain']}; blank labels: {facts['blank']}"
     word = "target was" if len(study.targets) == 1 else "targets were"
     parts.append(f"The {word} {fmt.join_words(study.targets)} ({policy}).")
-    return [*parts, f"Test images with a label, all of them scored: {judged(study)}."]
+    return [*parts, *labelled(study)]
 
 
 def _encoder(study: StudyResults, arm: str) -> str:

@@ -138,7 +138,7 @@ def _cost(arm: Row) -> str:
     seconds = arm["seconds_per_image"]
     if seconds is None:
         return fmt.DASH
-    time = f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
+    time = f"{fmt.plain(seconds, 2)} s" if seconds >= 1 else f"{fmt.plain(1000 * seconds, 2)} ms"
     return f"{time}, {arm['parameters'] / 1e6:,.1f} million parameters, {arm['dimensions']:,} features ({_layers(arm)})"
 
 

@@ -16,7 +16,7 @@ from mococxr.results import StudyResults, read_results
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html`, `report.md` and `figures/` (PNG and SVG) into the folder of a study.
+    """Write `report.html`, `report.md`, `figures/` and `tables/` (`pages.manuscript`) into the folder of a study.
 
     The same folder gives the same bytes: the page holds no clock time but those recorded by `study`.
 
@@ -26,19 +26,21 @@ def write_report(folder: Path) -> Path:
     Raises:
         InputError: a file is missing or damaged; nothing was written.
     """
+    from mococxr.pages.manuscript import write_figures, write_tables
     from mococxr.pages.render import render
     from mococxr.reporting import figures as draw
+    from mococxr.reporting.tables import manuscript_tables
 
     study = read_results(folder)  # all is read before anything is written
     curves, reliability, runs = draw.draw_curves(study), draw.draw_reliability(study), draw.draw_runs(study)
-    calibrated = [*reliability, *draw.draw_decisions(study)]
-    values = _values(study) | {"curves": curves, "calibrated": calibrated, "runs": runs}
+    calibrated, panels = [*reliability, *draw.draw_decisions(study)], draw.draw_panels(study)
+    values = _values(study) | {"curves": curves, "calibrated": calibrated, "runs": runs, "panels": panels}
+    tables = manuscript_tables(study, values["calibration"])
     # Before any file: an error leaves the old page.
     html, markdown = (render("reporting/body.j2", form, html=form == "html", **values) for form in ("html", "md"))
     drawn = [figure for by_target in curves.values() for part in by_target.values() for figure in part]
-    for figure in [*drawn, *calibrated, *runs]:
-        atomic_write(study.path / "figures" / f"{figure.name}.svg", figure.svg)
-        atomic_write(study.path / "figures" / f"{figure.name}.png", figure.png)
+    write_figures(study.path, [*drawn, *calibrated, *runs, *panels])
+    write_tables(study.path, tables)
     atomic_write(study.path / "report.md", markdown)
     atomic_write(study.path / "report.html", html)  # last: `folder.is_finished` takes it for the end of a study
     return study.path / "report.html"

@@ -32,6 +32,7 @@ SOURCES = {
 WHOLE = 99.5
 """From this share on, in per cent, a part is all there is."""
 FLAG = "⚑"
+AT_THRESHOLD = ", at the threshold (subgroup_rates.csv)"
 Columns = dict[str, Column]
 
 
@@ -247,7 +248,7 @@ def subgroups(study: StudyResults) -> dict[str, Any]:
         tables.append((caption, _subgroup_table(rows, units(study))))
         rates = study.rows("subgroup_rates", **{name: first[name] for name in CELL_KEYS})
         if any(row["value"] is not None for row in rates):
-            tables.append((f"{caption}, at the threshold (subgroup_rates.csv)", _rates_table(rates)))
+            tables.append((f"{caption}{AT_THRESHOLD}", _rates_table(rates)))
     more = len(set(map(cell_key, study.rows("subgroups")))) - len(cells)
     rows = next(iter(cells.values()))
     measured, flagged = ([row for row in rows if row["auroc"] is not None], [row for row in rows if row["flagged"]])

@@ -80,7 +80,7 @@ def _draw(axes: Axes, rows: list[Row], style: draw.ArmStyle) -> dict[str, Any]:
     handles = {}
     looks: list[tuple[str, tuple[str, str, str], float, dict[str, Any]]] = [
         ("paper", ("published_low", "published", "published_high"), style.ring_shift, {
-            "linestyle": (0, (2, 2)), "linewidth": 1.0, "markerfacecolor": "white", "markersize": 5,
+            "linestyle": (0, (2, 2)), "linewidth": 0.7, "markerfacecolor": "white", "markersize": 3.4,
             "markeredgecolor": style.colour, "zorder": 3,
         }),
         ("here", ("low", "measured", "high"), style.shift, {"linestyle": "-"}),
@@ -92,7 +92,7 @@ def _draw(axes: Axes, rows: list[Row], style: draw.ArmStyle) -> dict[str, Any]:
         for row in known:
             if row[low] is not None and row[high] is not None:
                 # a factor: the axis is logarithmic
-                x, width = row["fraction"] * shift, 0.9 if source == "paper" else 1.6
+                x, width = row["fraction"] * shift, 0.6 if source == "paper" else 1.1
                 axes.vlines(x, row[low], row[high], color=style.colour, linewidth=width, alpha=0.8)
         xs, ys = [row["fraction"] * shift for row in known], [row[value] for row in known]
         handles[f"{style.label}, {source}"] = draw.line(axes, xs, ys, style, **look)

@@ -9,6 +9,7 @@ import polars as pl
 
 from mococxr.files import atomic_write, write_csv
 from mococxr.pages import format as fmt
+from mococxr.pages.manuscript import write_figures
 from mococxr.pages.render import Alert, IntervalBar, Table, interval_bar, render, tabulate
 from mococxr.reproduction.compare import (
     ACROSS,
@@ -69,8 +70,7 @@ def write_page(out: Path) -> Path:
     html = render("reproduction/page.html.j2", styles=styles, curves=curves, **_values(compared))
     for name, frame in frames.items():
         write_csv(compared.out / "tables" / f"{name}.csv", frame)
-    for curve in curves:
-        atomic_write(compared.out / "figures" / f"{curve.figure.name}.svg", curve.figure.svg)
+    write_figures(compared.out, [curve.figure for curve in curves])
     atomic_write(compared.out / "index.html", html)
     return compared.out / "index.html"
 

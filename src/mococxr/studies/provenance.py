@@ -20,6 +20,7 @@ from mococxr.near_duplicates import candidate_pairs, fingerprints
 from mococxr.store import Store
 from mococxr.studies.design import Arm
 from mococxr.studies.feature_table import KIND
+from mococxr.studies.recipe import recipe_of
 
 Facts = dict[str, Any]
 MAX_LOG_LINES = 100
@@ -66,9 +67,9 @@ def store_facts(store: Store) -> Facts:
 
 
 def target_facts(train: Store, trained: Target, test: Store, judged: Target) -> Facts:
-    """Counts of one target, in training and test: images with a label that counts, their patients, by class."""
+    """Counts of one target, by split: images with a label that counts, their patients, by class."""
     counts: Facts = {}
-    for split, store, target in (("train", train, trained), ("test", test, judged)):
+    for split, store, target in (("train", train, trained), ("val", train, trained), ("test", test, judged)):
         rows = target.known(split)
         labels = target.labels[rows]
         patients = store.index["patient"].to_numpy()[rows]
@@ -126,7 +127,7 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
         "pretrained_on": _pretrained_on(store, record),
         "trained_on": "; ".join(published) or None,
         "runs": [
-            {"run": run, "health": _health(source)}
+            {"run": run, "health": _health(source), "recipe": recipe_of(source)}
             for _, run, source in _runs([arm])
             if source.kind == "run" or len(parts) == 1
         ],
