@@ -34,7 +34,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         given = {"store": store.path, "encoder": "random", "target": TARGET, "out": folder / name, **HOW}
         run("fit", {**given, **changed})
     predictions = [folder / "first", folder / "second", store.path]
-    result = run("evaluate", {"predictions": predictions, "replicates": 200, "device": "cpu", "out": folder / "out"})
+    how = {"replicates": 200, "device": "cpu", "maps": True, "out": folder / "out"}
+    result = run("evaluate", {"predictions": predictions, **how})
     return folder, result
 
 
@@ -109,6 +110,15 @@ def test_the_gallery_shows_the_most_certain_errors_and_names_nobody(world: tuple
     assert not words & {
         patient for patient in store.index["patient"] if len(patient) > 3
     }  # p1 is a colour of the style
+
+
+def test_the_gallery_has_a_map_beside_each_image_and_says_what_maps_passed(world: tuple[Path, dict[str, Any]]) -> None:
+    page = (world[0] / "out" / "evaluation.html").read_text()
+    rows = re.findall(r"row (\d+) ·", page)
+    assert rows
+    assert re.findall(r'alt="map of row (\d+)"', page) == rows
+    for words in ("which sum to it", "does not show where", "mirrored: rank correlation", "With all weights shuffled"):
+        assert page.count(words) >= 2  # of each model
 
 
 def test_without_gallery_no_image_is_in_the_page(world: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -733,6 +733,7 @@ def predict(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     split: Literal["train", "val", "test", "all"] | None = None,
     prevalence: float | Sequence[float] = (),
+    maps: str | PathLike[str] | None = None,
     key: str | PathLike[str] | None = None,
 ) -> Path:
     """Score images with a fitted classifier.
@@ -748,6 +749,8 @@ def predict(
             [default: every image, without these columns]
         prevalence: Prevalence to adjust calibrated probabilities to: one number for each target of the model,
             in its order. [above 0 and below 1; default: that of the validation images]
+        maps: Folder for a picture of each image with what speaks for the finding (orange) and against it
+            (blue), by PyTorch. [default: no maps]
         key: Key of `prepare`, to write image, patient and study as pseudonyms. [default: names as they are]
     """
 
@@ -983,6 +986,7 @@ def evaluate(
     json: str | PathLike[str] | None = None,
     out: str | PathLike[str] | None = None,
     gallery: bool = True,
+    maps: bool = False,
 ) -> dict[str, Any]:
     """Evaluate models on a store, or a table of predictions: AUROC, comparison, threshold, calibration,
         subgroups.
@@ -1024,6 +1028,8 @@ def evaluate(
         json: JSON file for all numbers in full precision. [default: none]
         out: Of models: folder of page, numbers and scores. [default: MODEL.evaluation]
         gallery: Show wrong and borderline images on the page of models. [default: on]
+        maps: Show beside each image of the gallery where the model looks, and check these maps. [default:
+            off]
     """
 
 def import_checkpoint(

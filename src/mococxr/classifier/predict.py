@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
@@ -24,6 +25,7 @@ from mococxr.store import Store
 
 if TYPE_CHECKING:
     from mococxr.heads.targets import Target
+    from mococxr.maps.overlay import MapFolder
 
 BLOCK = 256
 """Images that are encoded together."""
@@ -47,12 +49,13 @@ def run_predict(settings: PredictSettings) -> Path:
     check_place(settings.out)
     model = load_model(Path(settings.model), settings.jobs)
     model.check_prevalence(settings.prevalence)
+    folder = None if settings.maps is None else _map_folder(settings.maps, model)
     key = None if settings.key is None else Key.open(settings.key)
     # names of files may be patients' names: messages withhold them
     private = key is not None or any(holds_patients(Path(path)) for path in settings.images)
     with redacted_errors() if private else nullcontext():
         images = _images(settings, model, key, private)
-        good, scores, bad = _scored(model, images, settings, key)
+        good, scores, bad = _scored(model, images, settings, key, folder)
         if not good:
             raise InputError(
                 "None of the {count:,} images can be read; the first, {path}: {reason}.",
@@ -71,6 +74,9 @@ def run_predict(settings: PredictSettings) -> Path:
     if lost:
         write_csv(quarantine, pl.DataFrame(lost))
     console.say(f"{len(good):,} images scored for {', '.join(model.targets)}: {out}")
+    if folder is not None:
+        folder.finish()
+        console.say(f"{folder.folder} has their maps: they show the images; keep them in the house.")
     for note in _blanks(model):
         console.say(note)
     for sentence in remarked(Counter(remark for image in good for remark in image.remarks)):
@@ -166,27 +172,50 @@ def _blanks(model: Model) -> list[str]:
 
 
 def _scored(
-    model: Model, images: list[Image], settings: PredictSettings, key: Key | None
+    model: Model, images: list[Image], settings: PredictSettings, key: Key | None, folder: MapFolder | None
 ) -> tuple[list[Image], NDArray[np.float64], list[tuple[Image, ImageError]]]:
     """The images that can be read as they are to be named, their scores (N, T), and the others with their reasons."""
     read: list[Image] = []
     scored: list[NDArray[np.float64]] = []
     lost: list[tuple[Image, ImageError]] = []
     frames: list[tuple[NDArray[np.uint8], ...]] = []
+    shown: list[NDArray[np.uint8]] = []
     size = model.record["preprocessing"]["store_size"]
+
+    def score_block() -> None:
+        scored.append(model.scores(frames, settings.device))
+        if folder is not None:
+            names = [image.path for image in read[len(read) - len(frames) :]]
+            folder.draw(model.ensemble, names, shown, frames, settings.device)
+        frames.clear()  # no more than a block of frames is held, however many images there are
+        shown.clear()
+
     with console.progress("predict", len(images)) as bar:
         for image, answer in decoded(images, reading=model.reading, size=size, key=key, jobs=settings.jobs):
             if isinstance(answer, ImageError):
                 lost.append((quarantined(image, key), answer))
             else:
                 frames.append(model.frames_of(answer))
+                shown += [answer] if folder is not None else []
                 read.append(image)
             if len(frames) == BLOCK:
-                scored.append(model.scores(frames, settings.device))
-                frames.clear()  # no more than a block of frames is held, however many images there are
+                score_block()
             bar.advance()
-        scored.append(model.scores(frames, settings.device))
+        score_block()
     return read, np.concatenate(scored), lost
+
+
+def _map_folder(path: Path, model: Model) -> MapFolder:
+    """The folder of `--maps`.
+
+    Raises:
+        InputError: PyTorch is not installed, or the folder holds something else; nothing was written.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("--maps needs PyTorch: maps are drawn by it.", "Install torch, or leave --maps out.")
+    from mococxr.maps.overlay import MapFolder
+
+    return MapFolder(path, model.record["preprocessing"]["crop_mode"], tuple(model.targets))
 
 
 def _keep(key: Key, images: list[Image]) -> None:

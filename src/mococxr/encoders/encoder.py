@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from mococxr.encoders import transformer
 from mococxr.encoders.spec import OFFLINE_BACKBONE, EncoderSpec, Grey, spec_of
-from mococxr.encoders.stages import StageReader
+from mococxr.encoders.stages import FeatureMaps, StageReader, read_maps
 from mococxr.errors import InputError
 from mococxr.files import atomic, read_json, write_json
 from mococxr.version import VERSION
@@ -47,23 +47,35 @@ class Encoder(nn.Module):
         the sum of the C kernels, and so do the gradients; the second costs 1 / C of the arithmetic. So the image is
         repeated only where no such layer is known (`one_channel_stem`).
         """
-        if images.ndim != 4 or images.shape[1] != 1:
-            raise ValueError(f"images are (N, 1, H, W), not {tuple(images.shape)}")
-        # In place is safe after the conversion from bytes, which made a copy; floats may be the caller's own.
-        grey = images.float().div_(255.0) if images.dtype == torch.uint8 else images.float()
-        grey = (grey - _per_channel(self.spec.mean, grey)) / _per_channel(self.spec.std, grey)
+        grey = self._normalised(images)
         if self.stem:
             kernels = self.network.get_parameter(self.stem).sum(dim=1, keepdim=True)
             # Of one channel, either layout is contiguous; the strides of the kernels tell the layer which is meant.
             kernels = kernels.clone(memory_format=torch.channels_last)
             reader, name = (self._readers[0], f"network.{self.stem}") if self._readers else (self.network, self.stem)
             return functional_call(reader, {name: kernels}, (grey,), tie_weights=False).float()
-        # Channels-last as the weights are: layers otherwise work in the other layout, which is slower.
-        expanded = grey.expand(-1, self.spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        expanded = self._expanded(grey)
         if self.spec.package == "transformers":
             return transformer.read(self.network, expanded, self.spec.pool, self.spec.features).float()
         # under autocast it is bfloat16, and what reads features counts on float32
         return (self._readers[0] if self._readers else self.network)(expanded).float()
+
+    def maps(self, images: Tensor) -> FeatureMaps:
+        """The maps that a network of timm makes its features of; images as `forward` takes them."""
+        return read_maps(self.network, self._expanded(self._normalised(images)), self.spec.features)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Grey values (N, 1 or C, H, W) as the network expects them."""
+        if images.ndim != 4 or images.shape[1] != 1:
+            raise ValueError(f"images are (N, 1, H, W), not {tuple(images.shape)}")
+        # In place is safe after the conversion from bytes, which made a copy; floats may be the caller's own.
+        grey = images.float().div_(255.0) if images.dtype == torch.uint8 else images.float()
+        return (grey - _per_channel(self.spec.mean, grey)) / _per_channel(self.spec.std, grey)
+
+    def _expanded(self, grey: Tensor) -> Tensor:
+        """One image in each channel, (N, C, H, W)."""
+        # Channels-last as the weights are: layers otherwise work in the other layout, which is slower.
+        return grey.expand(-1, self.spec.channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 def one_channel_stem(network: nn.Module, spec: EncoderSpec) -> str:

@@ -8,6 +8,7 @@ N  images    D  length of a feature
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,17 +18,50 @@ STAGES = 4
 """Stages that are read, the last ones; of a network of fewer all. A transformer's are its blocks."""
 
 
+@dataclass(frozen=True)
+class FeatureMaps:
+    """What the feature of a network of timm is made of, before anything is pooled.
+
+    Args:
+        stages: the maps whose means are its first parts, (N, D, H, W) each; none where the last layer alone is read.
+        last: what `forward_head` makes the last part of: maps (N, D, H, W), or tokens (N, T, D) of a transformer.
+        network: whose they are.
+    """
+
+    stages: list[Tensor]
+    last: Tensor
+    network: nn.Module
+
+    def feature(self) -> Tensor:
+        """The feature, (N, D)."""
+        network: Any = self.network
+        return torch.cat([*(stage.mean(dim=(2, 3)) for stage in self.stages), network.forward_head(self.last)], dim=1)
+
+
+def read_maps(network: nn.Module, images: Tensor, features: str) -> FeatureMaps:
+    """The maps of normalised images (N, C, H, W).
+
+    Args:
+        features: `last` or `stages`, as in `EncoderSpec`.
+    """
+    timm_network: Any = network
+    if features == "last":
+        return FeatureMaps([], timm_network.forward_features(images), network)
+    count = min(STAGES, len(timm_network.feature_info))
+    last, maps = timm_network.forward_intermediates(images, indices=count)
+    return FeatureMaps(maps, last, network)
+
+
 class StageReader(nn.Module):
-    """Normalised images (N, C, H, W) -> (N, D): the mean of each stage's map over H and W, then the last feature."""
+    """Normalised images (N, C, H, W) -> (N, D): the mean of each stage's map over H and W, then the last feature.
+
+    Of transformers the mean is over the tokens of patches, before the last normalisation.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        stages: Any = network.feature_info
-        self.count = min(STAGES, len(stages))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Of transformers the mean is over the tokens of patches, before the last normalisation."""
-        network: Any = self.network
-        last, maps = network.forward_intermediates(images, indices=self.count)
-        return torch.cat([*(stage.mean(dim=(2, 3)) for stage in maps), network.forward_head(last)], dim=1)
+        """Pool the maps of each image."""
+        return read_maps(self.network, images, "stages").feature()

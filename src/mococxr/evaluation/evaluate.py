@@ -99,9 +99,10 @@ def _read(
 
 def _checked(settings: EvaluateSettings) -> ThresholdRule | None:
     """The rule of `--threshold`; settings that do not go together are refused before any table is read."""
-    if not settings.predictions or settings.out is not None:
+    if not settings.predictions or settings.out is not None or settings.maps:
+        name = "--maps" if settings.maps else "--out"
         raise InputError(
-            "--out is for models on a store." if settings.predictions else "There is nothing to evaluate.",
+            f"{name} is for models on a store." if settings.predictions else "There is nothing to evaluate.",
             "Name one table, whose numbers go to --json; or models and a store.",
         )
     if len(settings.label) != len(settings.score) or not settings.label:  # before any file is read

@@ -5,7 +5,7 @@ Images go by their row in the store; beside each stand the labelled training ima
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.saved import Model
+from mococxr.evaluation.looks import draw_looks
 from mococxr.evaluation.predictions import Floats
 from mococxr.features import pick_device
 from mococxr.heads.classifier import load_member
@@ -60,6 +61,26 @@ class Case:
     scored: str
     described: str
     neighbours: list[Neighbour]
+    looked: str = ""
+    """The picture with the map over it, where maps are asked for."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The gallery of a model and target.
+
+    Args:
+        errors: the table of the images in it; None where there is no gallery.
+        words: what its maps are and what they passed; none without maps.
+    """
+
+    parts: list[Part]
+    errors: pl.DataFrame | None = None
+    words: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether it shows an image."""
+        return bool(self.parts)
 
 
 @dataclass(frozen=True)
@@ -71,16 +92,14 @@ class Part:
     cases: list[Case]
 
 
-def make_gallery(
-    judged: Judged, store: Store, settings: EvaluateSettings, read: dict[int, Floats]
-) -> tuple[list[Part], pl.DataFrame | None]:
-    """The parts of the gallery of a model and target, and the table of the images in it; nothing without a threshold.
+def make_gallery(judged: Judged, store: Store, settings: EvaluateSettings, read: dict[int, Floats]) -> Gallery:
+    """The gallery of a model and target; an empty one without a threshold.
 
     Args:
         read: features of the model by row of the store, as far as they were read; grows.
     """
     if judged.threshold is None:
-        return [], None
+        return Gallery([])
     chosen = chosen_images(judged.labels, judged.scores, judged.threshold)
     groups = {
         name: as_groups(values).filter(pl.Series(judged.table.known)) for name, values in judged.table.groups.items()
@@ -91,10 +110,12 @@ def make_gallery(
     places = np.unique(np.concatenate([part[-1] for part in listed]))
     near = _neighbours(judged, store, places, settings, read)
     cases = {position: _case(position, judged, store, groups, near.get(position, [])) for position in places.tolist()}
-    parts = [
-        Part(title, words, [cases[position] for position in some]) for _, title, words, some in listed if len(some)
-    ]
-    return parts, _table(judged, store, chosen)
+    words: list[str] = []
+    if settings.maps:
+        looks, words = draw_looks(judged, store, [case.row for case in cases.values()], settings)
+        cases = {position: replace(case, looked=looks[case.row]) for position, case in cases.items()}
+    parts = [Part(title, text, [cases[position] for position in some]) for _, title, text, some in listed if len(some)]
+    return Gallery(parts, _table(judged, store, chosen), words)
 
 
 def chosen_images(

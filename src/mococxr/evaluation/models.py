@@ -17,7 +17,7 @@ from mococxr.classifier.predict import run_predict, targets_of
 from mococxr.classifier.saved import Model, columns_of, load_model, threshold_of
 from mococxr.errors import InputError
 from mococxr.evaluation.evaluate import label_block
-from mococxr.evaluation.gallery import Part, make_gallery
+from mococxr.evaluation.gallery import Gallery, make_gallery
 from mococxr.evaluation.page import write_page
 from mococxr.evaluation.predictions import Floats, PredictionFile, Table
 from mococxr.evaluation.summary import summary
@@ -167,6 +167,8 @@ def _models_and_store(settings: EvaluateSettings) -> tuple[list[Path], Store]:
         raise InputError(
             f"{flag(stray[0])} is for a table of predictions; a model and a store say it themselves.", "Leave it out."
         )
+    if settings.maps and not settings.gallery:
+        raise InputError("--maps is for the images of the gallery.", "Leave --no-gallery out, or --maps.")
     stores = [path for path in settings.predictions if (path / "manifest.json").is_file()]
     folders = [path for path in settings.predictions if path not in stores]
     if len(stores) != 1 or not folders:
@@ -263,16 +265,16 @@ def _judged(
     return judged
 
 
-def _galleries(judged: Sequence[Judged], store: Store, settings: EvaluateSettings, out: Path) -> list[list[Part]]:
+def _galleries(judged: Sequence[Judged], store: Store, settings: EvaluateSettings, out: Path) -> list[Gallery]:
     """The images of each, and the tables of them, one a model."""
-    galleries: list[list[Part]] = []
+    galleries: list[Gallery] = []
     errors: dict[str, list[pl.DataFrame]] = {}
     read: dict[str, dict[int, Floats]] = {entry.answers.model_name: {} for entry in judged}
     for entry in judged:
         name = entry.answers.model_name
-        parts, shown = make_gallery(entry, store, settings, read[name]) if settings.gallery else ([], None)
-        galleries.append(parts)
-        errors.setdefault(name, []).extend([] if shown is None else [shown])
+        gallery = make_gallery(entry, store, settings, read[name]) if settings.gallery else Gallery([])
+        galleries.append(gallery)
+        errors.setdefault(name, []).extend([] if gallery.errors is None else [gallery.errors])
     for name, tables in errors.items():
         if tables:
             write_csv(out / f"{name}.errors.csv", pl.concat(tables))

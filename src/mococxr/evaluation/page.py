@@ -17,7 +17,7 @@ from mococxr.pages.render import Alert, Column, Table, render, tabulate
 from mococxr.store import Store
 
 if TYPE_CHECKING:
-    from mococxr.evaluation.gallery import Part
+    from mococxr.evaluation.gallery import Gallery
     from mococxr.evaluation.models import Judged
     from mococxr.settings import EvaluateSettings
 
@@ -43,7 +43,7 @@ METHODS = [
 def write_page(
     path: Path,
     judged: Sequence[Judged],
-    galleries: Sequence[Sequence[Part]],
+    galleries: Sequence[Gallery],
     result: Block,
     store: Store,
     settings: EvaluateSettings,
@@ -52,7 +52,7 @@ def write_page(
     how = Resampling(settings.replicates, settings.seed, settings.level)
     groups = [(same, measure_curves(same, how)) for same in _by_target(judged)]
     drawn = [figure for same, curves in groups for figure in draw_curves(same, curves)]
-    models = [_model(number, entry, parts) for number, (entry, parts) in enumerate(zip(judged, galleries, strict=True))]
+    models = [_model(number, entry, each) for number, (entry, each) in enumerate(zip(judged, galleries, strict=True))]
     html = _to_html(judged, any(galleries), result, store, drawn, models)
     of_models = [figure for model in models for figure in model["figures"]]
     write_figures(path.parent, [*drawn, *draw_panels(groups), *of_models])
@@ -176,7 +176,7 @@ def _side(judged: Sequence[Judged]) -> Table:
     return tabulate([{"model": entry.answers.model_name, **entry.block} for entry in judged], columns)
 
 
-def _model(number: int, entry: Judged, parts: Sequence[Part]) -> dict[str, Any]:
+def _model(number: int, entry: Judged, gallery: Gallery) -> dict[str, Any]:
     """The rows of one model's sections; None where it has no threshold, or no calibration."""
     block, record = entry.block, entry.answers.record
     point, calibration = block["operating_point"], block["calibration"]
@@ -194,7 +194,8 @@ def _model(number: int, entry: Judged, parts: Sequence[Part]) -> dict[str, Any]:
         "uncalibrated": record["calibration"]["reason"] or (calibration or {}).get("reason"),
         "groups": [(each["column"], _groups(each)) for each in block["subgroups"] if each["groups"]],
         "flagged": [line for each in block["subgroups"] for line in _flagged(each)],
-        "gallery": parts,
+        "gallery": gallery.parts,
+        "maps": gallery.words,
     }
 
 

@@ -66,6 +66,11 @@ class LinearHead:
         """Probability of the finding, (N,) float64 in [0, 1], of features (N, D)."""
         return expit(self.logits(features))
 
+    @property
+    def intercept(self) -> float:
+        """The logit of an image whose features are the means."""
+        return float(_margin(self.bias[None])[0])
+
     def folded(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The head on raw features, standardisation folded in: weight (K, D), bias (K,)."""
         weight = self.weight / self.scale  # (x - m) / s . w + b is x . (w / s) + b - (w / s) . m

@@ -214,6 +214,11 @@ class PredictSettings(OnDevice, WithJobs):
         below=1,
         shown="that of the validation images",
     )
+    maps: Path | None = _images(
+        "Folder for a picture of each image with what speaks for the finding (orange) and against it (blue), by PyTorch.",
+        None,
+        shown="no maps",
+    )
     device: Device = setting(
         "Compute device; auto, cpu: the CPU by model.onnx where the model has it, without PyTorch (else auto: a GPU if "
         "available); cuda, mps: PyTorch.",

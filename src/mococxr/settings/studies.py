@@ -126,6 +126,7 @@ class EvaluateSettings(OnDevice, WithJobs, Seeded):
     json: Path | None = _output("JSON file for all numbers in full precision.", None)
     out: Path | None = _output("Of models: folder of page, numbers and scores.", None, shown="MODEL.evaluation")
     gallery: bool = _output("Show wrong and borderline images on the page of models.", True)
+    maps: bool = _output("Show beside each image of the gallery where the model looks, and check these maps.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
