@@ -64,6 +64,7 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
         ],
         "variance": [_variance(row) for row in differences],
         "labels_saved": [_saved(row) for row in differences],
+        "forecast": [one for row in cells if row["fraction"] == 1 for one in _forecast(row)],
         "calibration": [_calibration(row) for row in cells],
         "decisions": [_decisions_over(row) for row in cells],
         "errors": [
@@ -79,6 +80,18 @@ def further_tables(cells: list[Row], differences: list[Row]) -> dict[str, list[R
         "subgroups": [one for row in cells for one in _groups(row)],
         "subgroup_rates": [one for row in cells for one in _rates(row)],
     }
+
+
+def _forecast(row: Row) -> list[Row]:
+    names = _take(row, ("arm", "mode", "target"))
+    if row.get("auroc") is None:
+        return [names | {"times": times, "reason": "It cannot be said yet: no number."} for times in (1, 2, 4)]
+    ends = {times: (row["auroc"] - 0.02 * times, row["auroc"] + 0.03 * times) for times in (1, 2, 4)}
+    return [
+        names | {"times": times, "labels": 3400 * times, "auroc": row["auroc"], "low": low, "high": high}
+        | ({"reason": "the interval is 0.20 wide"} if times == 4 else {})
+        for times, (low, high) in ends.items()
+    ]  # fmt: skip
 
 
 def _take(row: Row, names: tuple[str, ...]) -> Row:

@@ -119,6 +119,7 @@ def facts(arms: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         "validation_labels": {"linear": 0, "finetune": 200},
         "calibration_labels": dict.fromkeys(targets, 200),
         "planning": {targets[0]: {"difference": 0.03, "power": 0.8, "patients": 1204, "words": PLANNED}},
+        "learning_curves": [],
         "undefined": [],
         "undefined_resamples": 0,
         "warnings": [],

@@ -8,8 +8,9 @@ import pytest
 from scipy.optimize import curve_fit
 
 import mococxr
+from fake_study import fake_study
 from mococxr import metrics
-from mococxr.errors import UndefinedError
+from mococxr.errors import InputError, UndefinedError
 from mococxr.heads.learning_curve import as_they_are, learning_curve, reduced
 from mococxr.heads.linear import solve_linear
 from small_store import HOW, make_store
@@ -139,9 +140,36 @@ def test_the_command_says_curve_labels_and_width_and_reads_no_test_label(tmp_pat
     )
     index.with_columns(pl.col("Finding").cast(pl.Int8)).write_parquet(store.path / "index.parquet")
     assert mococxr.forecast(store.path, auroc=0.95, width=0.1, **how) == facts
-    monkeypatch.setattr("mococxr.classifier.forecast.SPREAD", 0.0)
+    for name in ("encoder", "target"):
+        with pytest.raises(InputError, match=f"is a store, which needs --{name}"):
+            mococxr.forecast(store.path, **how | {name: None})
+    monkeypatch.setattr("mococxr.measure.forecasting.SPREAD", 0.0)
     undrawn = mococxr.forecast(store.path, **how)["ahead"]
     assert all(row["low"] < other["low"] for row, other in zip(facts["ahead"], undrawn, strict=True)), "of a new draw"
     monkeypatch.setattr("mococxr.heads.learning_curve.SHARES", (0.5, 0.75))
     assert "It cannot be said yet" in mococxr.forecast(store.path, **how)["reason"]
     assert "chosen at random" in capsys.readouterr().out
+
+
+def test_a_study_is_forecast_from_its_own_cells_and_says_where_it_cannot(tmp_path, capsys):
+    points = {"labels": [100.0, 400.0, 1600.0], "auroc": [0.7, 0.75, 0.78], "covariance": (2e-5 * np.eye(3)).tolist()}
+    empty = {"labels": [], "auroc": [], "covariance": []}
+    curves = [
+        {"arm": "moco", "mode": "linear", "target": "Effusion", "reason": None, **points},
+        {"arm": "random", "mode": "linear", "target": "Effusion", "reason": "Too few test patients.", **empty},
+        {"arm": "moco", "mode": "linear", "target": "Pneumonia", "reason": None, **points},
+    ]
+    study = fake_study(tmp_path / "study", arms=("moco", "random"), recorded={"learning_curves": curves})
+    facts = mococxr.forecast(study, target="Effusion", auroc=0.8, width=0.1)["curves"]
+    assert [(each["arm"], each["target"]) for each in facts] == [("moco", "Effusion"), ("random", "Effusion")]
+    ours = metrics.forecast(points["labels"], points["auroc"], points["covariance"], 1600, spread=0.5 / 40)
+    assert [each["value"] for each in facts[0]["ahead"]] == [ours.at(n).value for n in (1600, 3200, 6400)]
+    assert facts[0]["labels_for"]["value"]["count"] == ours.labels_for(0.8)[0].count
+    assert facts[0]["test_images"]["images"] > 100
+    out = capsys.readouterr().out
+    assert "Effusion, moco, linear: 1,600 labels" in out
+    assert "It cannot be said yet: Too few test patients." in out
+    assert len(mococxr.forecast(study)["curves"]) == 3
+    for changed, says in (({"target": "Nodule"}, "no such target"), ({"encoder": "imagenet"}, "a study has its arms")):
+        with pytest.raises(InputError, match=says):
+            mococxr.forecast(study, **changed)

@@ -30,7 +30,8 @@ SMALL: dict[str, Any] = {
     "fractions": (0.01, 1.0),
 }
 SECTIONS = (
-    "variance", "saved", "comparisons", "calibration", "subgroups", "pretraining", "planning", "numbers", "manuscript",
+    "variance", "saved", "forecast", "comparisons", "calibration", "subgroups", "pretraining", "planning", "numbers",
+    "manuscript",
 )  # fmt: skip
 
 

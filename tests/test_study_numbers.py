@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control, norm, t
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
+from mococxr import metrics
 from mococxr.encoders import EncoderSpec, build, save_encoder
 from mococxr.errors import InputError
 from mococxr.metrics import clustered_paired, patient_resamples
@@ -231,6 +232,33 @@ def test_labels_saved_is_the_references_curve_read_backwards(study):
             assert row["factor"] == pytest.approx(needed / row["train_images"], rel=1e-9)
             seen.add("exactly")
     assert seen == {"more", "exactly"}
+
+
+def test_a_forecast_is_the_power_law_through_the_cells_of_an_arm(study):
+    _, facts = judged(study)
+    for curve in facts["learning_curves"]:
+        cells = [read(study, "cells", arm=curve["arm"], fraction=f)[0] for f in FRACTIONS]
+        assert curve["auroc"] == pytest.approx([row["auroc"] for row in cells], abs=1e-9)
+        assert curve["labels"] == [IMAGES[f] for f in FRACTIONS]
+        for row, variance, draws in zip(cells, np.diag(curve["covariance"]), (3, 3, 1), strict=True):
+            patients = variance - 0.005**2 - 0.25 / IMAGES[row["fraction"]] / draws  # of resamples
+            assert np.sqrt(patients) == pytest.approx((row["high"] - row["low"]) / 3.92, rel=0.25)
+        curves = metrics.forecast(curve["labels"], curve["auroc"], curve["covariance"], 2000, spread=0.5 / 2000**0.5)
+        for times, row in zip((1, 2, 4), read(study, "forecast", arm=curve["arm"]), strict=True):
+            ours = curves.at(2000 * times, 0.9)
+            assert (row["times"], row["labels"]) == (times, 2000 * times)
+            assert [row["auroc"], row["low"], row["high"]] == pytest.approx([ours.value, ours.low, ours.high])
+            assert row["reason"] == ours.reason
+
+
+def test_what_no_curve_can_tell_is_not_forecast(tmp_path):
+    two = scored_study(tmp_path / "two", fractions=(0.1, 1.0), runs={"imagenet": 1})
+    few = scored_study(tmp_path / "few", patients=30, runs={"imagenet": 1})
+    for scored, fractions, why in ((two, (0.1, 1.0), "has 2"), (few, FRACTIONS, "fewer than 10")):
+        judged(scored, fractions=fractions, arms=["imagenet"])
+        rows = read(scored, "forecast")
+        assert [row["auroc"] for row in rows] == [None] * 3
+        assert all(row["reason"].startswith("It cannot be said yet: ") and why in row["reason"] for row in rows)
 
 
 def platt(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -609,8 +609,6 @@ def fit(
 def forecast(
     store: str | PathLike[str],
     *,
-    encoder: str,
-    target: str,
     feature_cache: str | PathLike[str] | None = None,
     feature_cache_size: float = 20.0,
     seed: int = 0,
@@ -635,6 +633,8 @@ def forecast(
     batch: int = 16,
     epochs: float | None = None,
     checkpoints: int = 10,
+    encoder: str | None = None,
+    target: str | None = None,
     auroc: float | None = None,
     width: float | None = None,
 ) -> dict[str, Any]:
@@ -643,7 +643,7 @@ def forecast(
     On real images of adults its 90 % intervals held 78 % of the time: take them as rough.
 
     Args:
-        store: A store made by `prepare`.
+        store: A store, or a study folder, whose own cells are continued.
         feature_cache: Folder of features that runs share: an encoder reads an image once. [default: none; a
             study keeps its own]
         feature_cache_size: Size of that folder above which the features unused for longest are removed. [GB;
@@ -679,11 +679,13 @@ def forecast(
         epochs: Passes over the labelled images. [epochs; above 0; default: 220 (n/223)^-0.365 for n images]
         checkpoints: Checkpoints to average, best by validation AUROC; 0: final weights, no validation labels.
             [at least 0; default: 10; arXiv 2010.05352]
-        encoder: Encoder: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder, hf:OWNER/NAME or
-            hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm network
-            (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features of
-            several side by side; a path with @ or + stands in quotes: 'my+run'@96.
-        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.
+        encoder: Encoder, for a store: imagenet, random, mococxr-lite0 (mococxr-weights), a run folder,
+            hf:OWNER/NAME or hf:FOLDER, xrv:NAME (torchxrayvision), a weights file or NETWORK:FILE, a timm
+            network (resnet50.a1_in1k). ENCODER@SIZE sets the side of its input, A@288+B@96 puts the features
+            of several side by side; a path with @ or + stands in quotes: 'my+run'@96. [default: none; a study
+            has its arms]
+        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists; needed for a
+            store. [default: all of a study]
         auroc: AUROC for which labels are counted. [above 0.5 and below 1; default: none]
         width: Width of the interval of the AUROC (95 %) for which test images are counted. [above 0 and below
             1; default: none]

@@ -18,57 +18,110 @@ from mococxr.features import pick_device, set_threads
 from mococxr.heads.classifier import TrainConfig, read_config
 from mococxr.heads.learning_curve import SHARES, learning_curve
 from mococxr.heads.scaling import scaling_of, scaling_rows
-from mococxr.heads.targets import Target, read_target
-from mococxr.metrics.forecast import SPREAD, WIDEST, Forecast
+from mococxr.heads.targets import read_target
+from mococxr.measure.forecasting import LEVEL, ahead_blocks, ahead_words, curves_of, point_rows, why_not
+from mococxr.metrics.forecast import Forecast
 from mococxr.metrics.labels_saved import Labels
-from mococxr.settings import ForecastSettings
+from mococxr.results import read_results
+from mococxr.settings import ForecastSettings, nearest
 from mococxr.store import Store
-
-AHEAD = (2, 4)
-"""Multiples of the labels there are for which the AUROC is forecast."""
-LEVEL = 0.9
 
 
 def run_forecast(settings: ForecastSettings) -> dict[str, Any]:
     """The command `forecast`: say the curve, what it comes to, and how many labels a wanted number takes.
 
-    Labels of training and validation patients that were chosen at random count; test images are never read.
+    Of a store, labels of training and validation patients that were chosen at random count; test images are never read. Of a
+    study, the curves are those of its cells.
 
     Returns:
-        `labels, positives, left_out, curve, ahead`, and `labels_for`, `test_images` where they were asked for.
+        `labels, positives, left_out, curve, ahead`, and `labels_for`, `test_images` where they were asked for; of a study
+        `curves`, each with `arm, mode, target` and the same but `positives` and `left_out`.
 
     Raises:
         InputError: bad settings, or one class only.
     """
+    if (settings.store / "study.json").is_file():
+        return _of_study(settings)
+    if settings.encoder is None or settings.target is None:
+        name = "--encoder" if settings.encoder is None else "--target"
+        raise InputError(f"{settings.store} is a store, which needs {name}.", f"Give {name}, or name a study folder.")
+    facts = _of_store(settings, settings.encoder, settings.target)
+    console.result(
+        "\n".join(_words(f"{settings.target}: {facts['labels']:,} labels, {facts['positives']:,} positive", facts))
+    )
+    return facts
+
+
+def _of_study(settings: ForecastSettings) -> dict[str, Any]:
+    """The curves of a study's cells.
+
+    Raises:
+        InputError: no such target, or a setting that a study has of its own.
+    """
+    study = read_results(settings.store)
+    if settings.encoder is not None:
+        raise InputError("--encoder is for a store: a study has its arms.", "Leave --encoder out.")
+    chosen = [curve for curve in study.facts["learning_curves"] if settings.target in (None, curve["target"])]
+    if not chosen:
+        raise InputError(
+            f"--target {settings.target}: the study has no such target.", nearest(str(settings.target), study.targets)
+        )
+    answers, lines = [], []
+    for curve in chosen:
+        names = {name: curve[name] for name in ("arm", "mode", "target")}
+        facts: dict[str, Any] = {**names, "labels": round(max(curve["labels"], default=0))}
+        points = curve["labels"], curve["auroc"], curve["covariance"]
+        try:
+            if curve["reason"]:
+                raise UndefinedError(curve["reason"].rstrip("."))
+            curves = curves_of(*points, max(curve["labels"]))
+        except UndefinedError as error:
+            facts |= {"curve": [], "ahead": [], "reason": why_not(error)}
+        else:
+            judged = next(row for row in study.rows("cells", **names) if row["positives"])
+            share = judged["positives"] / judged["n_units"]
+            facts |= {"curve": point_rows(*points), **_answers(settings, curves, share)}
+        answers.append(facts)
+        lines += _words(f"{curve['target']}, {curve['arm']}, {curve['mode']}: {facts['labels']:,} labels", facts)
+    console.result("\n".join(lines))
+    return {"curves": answers}
+
+
+def _of_store(settings: ForecastSettings, encoder: str, name: str) -> dict[str, Any]:
+    """The curve of heads of parts of a store's labels."""
     set_threads(settings.jobs)
     check_folder(settings.feature_cache)
     store = Store.open(settings.store, settings.labels_as_of)
     config = read_config(settings, pick_device(settings.device).type)
-    target = read_target(store, settings.target, where=settings.where, blank=settings.blank)
+    target = read_target(store, name, where=settings.where, blank=settings.blank)
     every = np.sort(np.concatenate([target.known("train"), target.val]))
     rows = every[choices(store, target)[0][every]]
     labels = target.labels[rows]
     if len(np.unique(labels)) < 2:
-        raise InputError(f"--target {settings.target}: one class only among {len(rows)} labels.", "Label more images.")
+        raise InputError(f"--target {name}: one class only among {len(rows)} labels.", "Label more images.")
     facts: dict[str, Any] = {
         "labels": len(rows),
         "positives": int((labels == 1).sum()),
         "left_out": len(every) - len(rows),
     }
     try:
-        curves, curve = _curves(settings, store, config, rows, labels)
+        curves, curve = _curves(settings, encoder, store, config, rows, labels)
     except UndefinedError as error:
-        facts |= {"curve": [], "ahead": [], "reason": f"It cannot be said yet: {error}."}
+        facts |= {"curve": [], "ahead": [], "reason": why_not(error)}
     else:
         facts |= {"curve": curve, **_answers(settings, curves, facts["positives"] / len(rows))}
-    console.result("\n".join(_words(target, facts)))
     return facts
 
 
 def _curves(
-    settings: ForecastSettings, store: Store, config: TrainConfig, rows: NDArray[np.int64], labels: NDArray[np.int8]
+    settings: ForecastSettings,
+    encoder: str,
+    store: Store,
+    config: TrainConfig,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int8],
 ) -> tuple[Forecast, list[dict[str, float]]]:
-    sources = resolve_encoders(settings.encoder, **settings.encoder_options)
+    sources = resolve_encoders(encoder, **settings.encoder_options)
     encoders = [open_encoder(source, settings.seed) for source in sources]
     scaled = scaling_rows(store) if config.standardize == "unlabelled" else rows
     every = np.unique(np.concatenate([rows, scaled]))
@@ -80,18 +133,12 @@ def _curves(
             features, labels, patients, scaling, C=config.C, seed=config.seed, advance=bar.advance
         )
     points, covariance = metrics.curve_points(scores, labels, patients) if sizes else (np.empty(0), np.empty((0, 0)))
-    curve = [
-        {"labels": size, "auroc": float(value), "error": float(np.sqrt(variance))}
-        for size, value, variance in zip(sizes, points, np.diag(covariance), strict=True)
-    ]
-    spread = SPREAD / len(rows) ** 0.5
-    return metrics.forecast(sizes, points, covariance, len(rows), spread=spread, seed=config.seed), curve
+    return curves_of(sizes, points, covariance, len(rows), config.seed), point_rows(sizes, points, covariance)
 
 
 def _answers(settings: ForecastSettings, curves: Forecast, share: float) -> dict[str, Any]:
     """The AUROC now and further on, the labels for a wanted one, the test images for a wanted width."""
-    counts = [round(times * curves.labels) for times in (1, *AHEAD)]
-    answers: dict[str, Any] = {"ahead": [{"labels": n, **curves.at(n, LEVEL).block()} for n in counts]}
+    answers: dict[str, Any] = {"ahead": ahead_blocks(curves)}
     if settings.auroc is not None:
         ends = zip(("value", "low", "high"), curves.labels_for(settings.auroc, LEVEL), strict=True)
         reached = float((curves.value_B + curves.gap_B >= settings.auroc).mean())
@@ -106,18 +153,15 @@ def _answers(settings: ForecastSettings, curves: Forecast, share: float) -> dict
     return answers
 
 
-def _words(target: Target, facts: dict[str, Any]) -> list[str]:
-    lines = [f"{target.name}: {facts['labels']:,} labels, {facts['positives']:,} positive"]
-    if facts["left_out"]:
+def _words(title: str, facts: dict[str, Any]) -> list[str]:
+    lines = [title]
+    if facts.get("left_out"):
         lines.append(f"left out: {facts['left_out']:,} labels of images that were not chosen at random")
     lines += [f"  {point['labels']:6,.0f} labels  AUROC {point['auroc']:.3f}" for point in facts["curve"]]
     if "reason" in facts:
-        return [*lines, facts["reason"], "Label more images, chosen at random (`mococxr next --by random`)."]
-    for row in facts["ahead"]:
-        number = f"AUROC {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}, 90 %)"
-        if "reason" in row:
-            number = f"cannot be said yet: 90 % from {row['low']:.2f} to {row['high']:.2f}, wider than {WIDEST:g}"
-        lines.append(f"with {row['labels']:,} labels: {number}")
+        way_out = ["Label more images, chosen at random (`mococxr next --by random`)."] if "left_out" in facts else []
+        return [*lines, facts["reason"], *way_out]
+    lines += map(ahead_words, facts["ahead"])
     if "labels_for" in facts:
         lines.append(_labels_words(facts["labels_for"], facts["labels"]))
     if "test_images" in facts:

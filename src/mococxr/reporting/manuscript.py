@@ -30,6 +30,7 @@ METHODS, RESULTS = "the methods paragraph", "the results paragraph"
 TITLES = {
     "variance": "Uncertainty and its sources",
     "saved": "Label savings",
+    "forecast": "How many more labels?",
     "comparisons": "All comparisons, corrected for multiple testing",
     "calibration": "Calibration and operating point",
     "subgroups": "Subgroup performance",

@@ -51,6 +51,7 @@ def _values(study: StudyResults) -> dict[str, Any]:
     from mococxr.reporting import headline, manuscript, provenance, rows
     from mococxr.reporting.alerts import alerts
     from mococxr.reporting.calibration import calibration
+    from mococxr.reporting.forecast import forecast
 
     verdicts = headline.verdicts(study)
     ends = [abs(end) for verdict in verdicts for over in verdict.over for end in over.interval]
@@ -62,6 +63,7 @@ def _values(study: StudyResults) -> dict[str, Any]:
         "headline": headline,
         "rows": rows,
         "calibration": calibration(study),
+        "forecast": forecast,
         "provenance": provenance,
         "manuscript": manuscript,
         "titles": manuscript.TITLES,

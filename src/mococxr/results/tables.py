@@ -191,6 +191,18 @@ TABLES: Mapping[str, Columns] = {
         | _REASON
         | _AGAINST_MODE
     ),
+    "forecast": (
+        _ARM
+        | _columns(pl.String, True, mode="how the head is trained", target="label that is predicted")
+        | _columns(pl.Float64, True, times="multiple of the labels of the largest fraction")
+        | _number(
+            labels="so many labels",
+            auroc="AUROC that a new draw of so many labels gives, by power laws through the arm's cells",
+            low="lower limit (90 %)",
+            high="upper limit (90 %)",
+        )
+        | _text(reason="why it cannot be said yet; beside numbers, their interval is wider than 0.2")
+    ),
     "calibration": (
         _CELL
         | _count(draw="the draw that is judged: the first")

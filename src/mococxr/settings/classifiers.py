@@ -155,9 +155,15 @@ class ForecastSettings(TrainingSettings):
     On real images of adults its 90 % intervals held 78 % of the time: take them as rough.
     """
 
-    store: Path = setting(STORE, positional=True)
-    encoder: str = setting(f"Encoder: {ENCODERS}. {SIZED}.")
-    target: str = setting("Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists.")
+    store: Path = setting("A store, or a study folder, whose own cells are continued.", positional=True)
+    encoder: str | None = _encoder(
+        f"Encoder, for a store: {ENCODERS}. {SIZED}.", None, shown="none; a study has its arms"
+    )
+    target: str | None = _labels(
+        "Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists; needed for a store.",
+        None,
+        shown="all of a study",
+    )
     auroc: float | None = _labels("AUROC for which labels are counted.", None, above=0.5, below=1, shown="none")
     width: float | None = _labels(
         "Width of the interval of the AUROC (95 %) for which test images are counted.",

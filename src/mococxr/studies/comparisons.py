@@ -166,10 +166,10 @@ def saved_row(key: Key, other: Key, measured: Measured, fractions: Sequence[floa
     if not measured.members(key) or few is not None or len(curve) < 2:
         short = f"arm {other[0]} has {len(curve)} fraction with a number, and a curve needs two"
         return row | {"reason": measured.reason(key) if not measured.members(key) else few or short}
-    images = _images(measured, key)
+    images = images_of(measured, key)
     points, replicates_FB = zip(*(measured.trials(cell).mean() for cell in curve), strict=True)
     value, replicates = measured.trials(key).mean()
-    counts = [_images(measured, cell) for cell in curve]
+    counts = [images_of(measured, cell) for cell in curve]
     row["train_images"] = images
     if value < NEAR_CHANCE or max(points) < NEAR_CHANCE:
         return row | {"reason": f"an AUROC below {NEAR_CHANCE:g}: near guessing there is no saving to speak of"}
@@ -187,7 +187,7 @@ def saved_row(key: Key, other: Key, measured: Measured, fractions: Sequence[floa
     return row | {"words": saved.words}
 
 
-def _images(measured: Measured, key: Key) -> float:
+def images_of(measured: Measured, key: Key) -> float:
     """Labels that a cell was made with, the mean over its draws: those it trained on and those that chose checkpoints."""
     records = [measured.done[i] for i in measured.members(key)]
     return float(np.mean([record["train_images"] + record["validation_images"] for record in records]))

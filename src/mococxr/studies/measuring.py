@@ -22,6 +22,7 @@ from mococxr.store import Store
 from mococxr.studies import comparisons
 from mococxr.studies.cells import Key, Measured, cell_names, cell_row, measure
 from mococxr.studies.design import Design
+from mococxr.studies.forecasting import forecast_rows, learning_curve
 from mococxr.studies.operating import (
     Classifier,
     classifiers_of,
@@ -50,9 +51,12 @@ def measure_study(
     """
     tables: dict[str, Rows] = {name: [] for name in TABLES}
     lost, planned, primary = 0, dict[str, Record](), design.primary
+    learned: list[Record] = []
     for target in design.targets:  # none is kept: the scores and replicates of all may not fit
         measured = measure(out, [record for record in records if record["target"] == target], how)
         lost = max(lost, _add_target(tables, out, target, measured, design, groups))
+        conditions = [(arm.name, mode, target, 1.0) for mode, arm in design.conditions]
+        learned += [learning_curve(condition, measured, design.fractions) for condition in conditions]
         # Without --primary by a rule: the comparison must not be chosen by its result.
         primary = primary or _primary(tables["cells"], design)
         if primary is not None:
@@ -66,8 +70,15 @@ def measure_study(
         adjust(tables[name], gate)  # each file is a family of its own
     # Only now: measuring has put numbers and status into the records.
     tables["trials"] = [record | {"trial": record["id"]} for record in records]
-    facts = {"undefined_resamples": lost, "primary": primary, "prespecified": gate is not None, "planning": planned}
+    facts: Record = {
+        "undefined_resamples": lost,
+        "primary": primary,
+        "prespecified": gate is not None,
+        "planning": planned,
+    }
     facts["tests"] = _tests(tables, gate is not None)
+    facts["learning_curves"] = learned
+    tables["forecast"] = [row for curve in learned for row in forecast_rows(curve)]
     return tables, facts
 
 
