@@ -176,10 +176,14 @@ def test_what_is_said_of_positives_and_of_the_test_set(store: Path, capsys: pyte
     assert "Nodule: 0 labels of train and val patients, no positive yet." in first
     assert "No image of a test patient has a label of Nodule" in first
     assert "Nodule is no finding of the store yet" in first
+    mococxr.label(store, listed(store, count=2).with_columns(Nodule=pl.lit(0)), label="Nodule")
+    entered = capsys.readouterr().err
+    assert "No image of a test patient has a label of Nodule" in entered
+    assert f"mococxr next {store} --target Nodule --split test --by random" in " ".join(entered.split())
     table = listed(store, split="test", count=2)
     mococxr.label(store, table.with_columns(Nodule=pl.lit(1)), label="Nodule")
     assert "No image of a test patient" not in said(count=3)
-    assert "Only 32 images are left to label" in said(count=50)
+    assert "Only 30 images are left to label" in said(count=50)
     with pytest.raises(InputError, match="No image of the train and val patients is left to label for Rare"):
         said(target="Rare")
 

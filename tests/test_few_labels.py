@@ -230,6 +230,8 @@ def test_sixty_random_labels_give_a_calibrated_answer_that_says_how(bare, tmp_pa
     told = capsys.readouterr().err
     assert "calibrated by platt on 60 labelled images, " in told
     assert "training images cross-fitted by patient, since those of validation are too few" in told
+    blind = " ".join(told.split()).count("No image of a test patient has a label of Finding")
+    assert blind == 2, "label and fit say so, until test images have labels"
     for name in ("calibration", "threshold"):
         assert about["again"][name] == about["once"][name], "labels of test images change nothing"
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in about]

@@ -20,6 +20,7 @@ from mococxr.labelling.table import NAMES, check_new
 from mococxr.settings import NextSettings, nearest
 from mococxr.settings.labelling import Strategy
 from mococxr.store import Store
+from mococxr.store.untested import untested
 
 COLUMNS = ("rank", "path", "patient", "split", "chosen_by", "probability", "readers")
 """Columns of the list; behind them stands a blank one for each finding."""
@@ -158,11 +159,9 @@ def _tell(store: Store, settings: NextSettings, pool: Pool, table: pl.DataFrame)
         console.say(f"{several:,} images are further ones of a patient: there are no other patients.")
     for name in settings.target:
         console.say(_state(store, name, settings.split.split("+")))
-        if settings.split != "test" and not len(labels_of(store, name, "test")[0]):
-            console.warn(
-                f"No image of a test patient has a label of {name}: nothing can tell how good a classifier is. First: "
-                f"mococxr next {settings.store} --target {name} --split test --by random --count 100 --out test.csv"
-            )
+        blind = untested(store, name, len(labels_of(store, name, "test")[0])) if settings.split != "test" else None
+        if blind:
+            console.warn(blind)
     by = ", ".join(f"{n:,} {word}" for word, n in table.group_by("chosen_by", maintain_order=True).len().iter_rows())
     console.say(f"{len(table):,} images to label ({by}): {settings.out}")
     console.say(f"Fill in 1, 0 or -1 (uncertain), then: mococxr label {settings.store} {settings.out} --reader NAME")

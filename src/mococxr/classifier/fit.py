@@ -30,6 +30,7 @@ from mococxr.heads.targets import Target, draw_labelled, read_target
 from mococxr.measure.operating import ThresholdRule, fit_blocks
 from mococxr.settings import FitSettings, to_mapping
 from mococxr.store import Store
+from mococxr.store.untested import untested
 from mococxr.version import VERSION
 
 FEW = 1000
@@ -101,6 +102,9 @@ def run_fit(settings: FitSettings) -> Path:
     save_model(Path(settings.out), Ensemble(encoders, members_of(results)), record)
     console.say(cost_words(sources, encoders, config.device))
     _tell(record, Path(settings.out), [*better_start(record, store), *_judging(settings, targets)])
+    for target in targets:
+        if blind := untested(store, target.name, len(target.test), " that --where keeps" if settings.where else ""):
+            console.warn(blind)
     return Path(settings.out)
 
 

@@ -12,12 +12,14 @@ import polars as pl
 
 from mococxr import console, files
 from mococxr.errors import InputError, Shown
-from mococxr.labelling.state import describe
+from mococxr.labelling.state import counts, describe
 from mococxr.labelling.table import read_labels
 from mococxr.privacy import redacted_errors
 from mococxr.settings import LabelSettings, RetractSettings
 from mococxr.store import Store
 from mococxr.store.label_history import CELL, EVENTS, FILE, standing
+from mococxr.store.reader import SPLITS
+from mococxr.store.untested import untested
 
 LOCK = ".labels.lock"
 SAID = ("reader", "date", "chosen_by", "probability", "note")
@@ -41,13 +43,13 @@ def run_label(settings: LabelSettings) -> Store:
     entries = _entries(settings.store, partial(read_labels, settings.table, named=settings.label, stated=stated))
     store, new = enter(settings.store, entries)
     before = _values(store, new)
-    counts = {
+    tally = {
         "added": int(before.is_null().sum()),
         "changed": int((before != new["value"]).fill_null(False).sum()),
         "confirmed": int((before == new["value"]).fill_null(False).sum()),
         "as they are": len(entries) - len(new),
     }
-    return _say(settings.store, counts, len(new), new["target"])
+    return _say(settings.store, tally, len(new), new["target"])
 
 
 def enter(path: Path, entries: pl.DataFrame, same: Sequence[str] = SAID) -> tuple[Store, pl.DataFrame]:
@@ -90,8 +92,8 @@ def run_retract(settings: RetractSettings) -> Store:
             present = entries.join(theirs, on=CELL, how="left", maintain_order="left")["present"].is_not_null()
         gone = entries.filter(present)
         _append(store, gone)
-        counts = {"taken back": len(gone), "not there": len(entries) - len(gone)}
-    return _say(settings.store, counts, len(gone), gone["target"])
+        tally = {"taken back": len(gone), "not there": len(entries) - len(gone)}
+    return _say(settings.store, tally, len(gone), gone["target"])
 
 
 def _entries(path: Path, read: Callable[[Store], pl.DataFrame]) -> pl.DataFrame:
@@ -130,17 +132,27 @@ def _values(store: Store, cells: pl.DataFrame) -> pl.Series:
     return before.cast(pl.Int8)
 
 
-def _say(path: Path, counts: dict[str, int], events: int, targets: pl.Series) -> Store:
+def _say(path: Path, tally: dict[str, int], events: int, targets: pl.Series) -> Store:
     """Say what a table came to, and how its findings stand; the store as it now is."""
     store = Store.open(path)
     if not events:
-        console.say(f"Nothing new: {', '.join(f'{count:,} labels {word}' for word, count in counts.items() if count)}.")
+        console.say(f"Nothing new: {', '.join(f'{count:,} labels {word}' for word, count in tally.items() if count)}.")
         return store
-    shown = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+    shown = ", ".join(f"{count:,} {word}" for word, count in tally.items() if count)
     numbers = f"events {store.label_events - events + 1:,} to" if events > 1 else "event"
     console.say(f"Labels: {shown} ({numbers} {store.label_events:,} in {store.path / FILE}).")
-    console.result(describe(store, targets.unique(maintain_order=True).to_list()))
+    _describe(store, targets.unique(maintain_order=True).to_list())
     return store
+
+
+def _describe(store: Store, findings: Sequence[str]) -> None:
+    """Say how findings stand, and of those that are labelled which no test patient has a label of."""
+    console.result(describe(store, findings))
+    table = counts(store, findings).with_columns(known=pl.col("positive") + pl.col("negative"))
+    for name, known in table.group_by("finding", maintain_order=True).agg("known").iter_rows():
+        of_split = dict(zip(SPLITS, known, strict=True))
+        if any(known) and (blind := untested(store, name, of_split["test"])):
+            console.warn(blind)
 
 
 def _show(settings: LabelSettings) -> Store:
@@ -154,5 +166,5 @@ def _show(settings: LabelSettings) -> Store:
     if settings.out is not None:
         files.write_csv(settings.out, store.history)
         console.say(f"{store.label_events:,} label events: {settings.out}")
-    console.result(describe(store, store.labels))
+    _describe(store, store.labels)
     return store
