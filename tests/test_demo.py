@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from mococxr import commands
 from mococxr.errors import InputError
 from mococxr.settings import COMMANDS, DemoSettings, make
-from mococxr.synthetic import demo
+from mococxr.store import Store
+from mococxr.synthetic import demo, loop
 from small_store import BACKBONE
 from small_world import status
 
@@ -99,6 +102,36 @@ def test_the_lines_said_are_the_commands_given(
 
 def test_a_demo_goes_on_only_with_its_own_settings(small: DemoSettings) -> None:
     small.out.mkdir()
-    demo._claim(small.out, small)
+    demo._claim(small.out, {"images": 200, "epochs": 1, "seed": 0, "loop": False})
     with pytest.raises(InputError, match="--images 200"):
         demo.run(DemoSettings(out=small.out, images=201, epochs=1))
+
+
+@pytest.mark.slow
+def test_the_loop_goes_from_no_label_to_a_table_of_rounds(
+    small: DemoSettings,
+    steps: list[tuple[str, dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(loop, "TEST", 30)
+    monkeypatch.setattr(loop, "FIRST", 16)
+    monkeypatch.setattr(loop, "ROUNDS", 2)
+    page = demo.run(replace(small, loop=True))
+    rounds = ["next", "label", "fit", "forecast", "evaluate"]
+    assert [command for command, _ in steps] == ["prepare", "pretrain", "next", "label", *rounds, *rounds, "evaluate"]
+    assert page.is_file()
+    told = capsys.readouterr()
+    store = Store.open(small.out / "store")
+    truth = pl.read_csv(small.out / "images" / "labels.csv").select("path", truth="Effusion")
+    labelled = store.index.filter(pl.col("Effusion").is_not_null()).join(truth, on="path")
+    assert (labelled["Effusion"] == labelled["truth"]).all()
+    assert Store.open(small.out / "store", "0").labels == (), "the store began without a label"
+    table = pl.read_csv(small.out / "rounds.csv")
+    assert table["labels"].to_list() == [16, 32]
+    assert len(labelled) == 32 + min(30, len(store.rows_in("test")))
+    assert all(str(cell) in told.out for cell in table["AUROC on the test labels"])
+    assert "No image of a test patient has a label of Effusion" not in told.err, "the test set comes first"
+    history = store.label_events
+    demo.run(replace(small, loop=True))
+    assert Store.open(small.out / "store").label_events == history

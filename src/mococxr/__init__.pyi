@@ -41,14 +41,23 @@ def load_encoder(
 ) -> Encoder: ...
 def load_classifier(folder: str | PathLike[str]) -> Model: ...
 def read_results(folder: str | PathLike[str]) -> StudyResults: ...
-def demo(*, seed: int = 0, out: str | PathLike[str] = "demo", images: int = 2400, epochs: int = 10) -> Path:
+def demo(
+    *,
+    seed: int = 0,
+    out: str | PathLike[str] = "demo",
+    loop: bool = False,
+    images: int | None = None,
+    epochs: int | None = None,
+) -> Path:
     """Run the whole workflow on synthetic images: a demonstration, not evidence.
 
     Args:
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         out: Output folder. [default: demo]
-        images: Number of synthetic images. [at least 200; default: 2400]
-        epochs: Pretraining: passes over the images. [epochs; at least 1; default: 10]
+        loop: Start without labels: rounds of choosing, labelling, fitting, forecasting and judging. [default:
+            off]
+        images: Number of synthetic images. [at least 200; default: 2400; 1000 with --loop]
+        epochs: Pretraining: passes over the images. [epochs; at least 1; default: 10; 6 with --loop]
     """
 
 def prepare(

