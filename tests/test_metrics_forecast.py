@@ -84,6 +84,12 @@ def test_the_points_of_the_curve_are_those_of_a_slow_loop_and_the_spread_that_of
     _, covariance = metrics.curve_points([fixed, fixed], np.arange(400) < 100, np.arange(400))
     delong = metrics.delong_interval(np.arange(400) < 100, fixed[0])
     assert covariance[0, 1] / 2 == pytest.approx(delong.variance, rel=0.03)
+    starts = np.array([[0], [100]])  # each repeat trains on others
+    few, many = (np.where((np.arange(400) - starts) % 200 < trained, np.nan, fixed) for trained in (2, 50))
+    _, covariance = metrics.curve_points([few, many], np.arange(400) < 100, np.arange(400))
+    floor = 0.2**2 / np.array([4, 100])
+    assert covariance[0, 0] == pytest.approx(floor[0]), "of four labels no point is surer than that"
+    assert covariance[1, 1] > floor[1]
 
 
 @pytest.mark.parametrize(("auroc", "share"), [(0.8, 0.5), (0.7, 0.1)])

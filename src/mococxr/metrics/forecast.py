@@ -32,6 +32,9 @@ SPREAD = 0.5
 """Standard deviation of the AUROC over draws of N labels is this over the root of N: 0.055 at 80 labels of real images."""
 ROUGH = 0.005
 """What the points of a curve are off by themselves: repeats are few, and no curve is a power law to the digit."""
+FLOOR = 0.2
+"""No point's standard error is below this over the root of the labels that trained its heads: subsets of few labels overlap,
+and what they say together looks surer than it is."""
 MOST_LABELS = 1e6
 
 
@@ -139,7 +142,7 @@ def curve_points(
     A pair counts in the repeats whose head saw neither of the two. What a patient moves the mean by comes from the shares of
     its pairs that are right, as in DeLong, DeLong and Clarke-Pearson (Biometrics 44:837, 1988). Heads of other labels would
     differ, too, which repeats that share their labels do not show (Nadeau and Bengio, Machine Learning 52:239, 2003): the
-    variance is doubled, and `ROUGH` added to each point, a rule that `bench/forecast.py` judges.
+    variance is doubled, `ROUGH` added to each point, and none is below `FLOOR`, rules that `bench/forecast.py` judges.
 
     Args:
         scores_FRN: for each size the scores of each repeat, (R, N), NaN for the rows that trained.
@@ -172,8 +175,10 @@ def curve_points(
         moved_N[~positive] = (np.nanmean(share, axis=0) - value) / (~positive).sum()
         values.append(value)
         moved_UF.append(np.bincount(unit_N, weights=moved_N))
-    moved = np.array(moved_UF)
-    return np.array(values), 2 * moved @ moved.T + ROUGH**2 * np.eye(len(values))
+    moved, trained_F = np.array(moved_UF), [np.isnan(scores_RN).sum(axis=1).mean() for scores_RN in scores_FRN]
+    covariance = 2 * moved @ moved.T + ROUGH**2 * np.eye(len(values))
+    floor_F = np.array([FLOOR**2 / trained if trained else 0.0 for trained in trained_F])
+    return np.array(values), covariance + np.diag(np.maximum(floor_F - np.diag(covariance), 0))
 
 
 def images_for_width(width: float, auroc: float, share: float, level: float = 0.95) -> int:
