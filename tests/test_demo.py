@@ -118,7 +118,7 @@ def test_the_loop_goes_from_no_label_to_a_table_of_rounds(
     monkeypatch.setattr(loop, "FIRST", 16)
     monkeypatch.setattr(loop, "ROUNDS", 2)
     page = demo.run(replace(small, loop=True))
-    rounds = ["next", "label", "fit", "forecast", "evaluate"]
+    rounds = ["next", "label", "fit", "forecast", "predict", "evaluate"]
     assert [command for command, _ in steps] == ["prepare", "pretrain", "next", "label", *rounds, *rounds, "evaluate"]
     assert page.is_file()
     told = capsys.readouterr()

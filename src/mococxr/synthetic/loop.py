@@ -1,4 +1,4 @@
-"""`demo --loop`: no label at first; rounds of `next`, `label`, `fit`, `forecast` and `evaluate`, read by an oracle.
+"""`demo --loop`: no label at first; rounds of `next`, `label`, `fit`, `forecast`, `predict` and `evaluate`.
 
 The oracle is the table of the synthetic images: it fills in a list as a reader would, and the ordinary commands do the rest.
 """
@@ -14,7 +14,7 @@ from mococxr import commands, console
 from mococxr.files import write_csv
 
 SPLIT = (0.6, 0.1, 0.3)
-TEST, FIRST, ROUNDS = 120, 40, 3
+TEST, FIRST, ROUNDS = 120, 40, 4
 """Test images that are labelled, labels after the first round, and rounds, each of which doubles the labels."""
 READER = "oracle"
 KNOWN = ("path", "patient", "study", "view", "sex", "age")
@@ -80,16 +80,14 @@ def _read(store: Path, file: Path, truth: pl.DataFrame, target: str, seed: int, 
 
 def _learn(out: Path, number: int, how: dict[str, Any]) -> tuple[int, int, str, str]:
     """Fit, forecast and evaluate on the labels so far: how many, how many positive, the AUROC and the forecast."""
-    model = out / f"model-{number}"
+    model, scores = out / f"model-{number}", out / f"scores-{number}.csv"
     commands.say_and_run("fit", **how, onnx=False, out=model)
     forecast = commands.say_and_run("forecast", **how)
-    judged = commands.say_and_run(
-        "evaluate", predictions=[model, how["store"]], gallery=False, replicates=200, out=out / f"evaluation-{number}"
-    )
-    (block,) = judged["models"]
+    commands.say_and_run("predict", model=model, images=[how["store"]], split="test", out=scores)
+    judged = commands.say_and_run("evaluate", predictions=[scores], label=["label"], score=["score"], patient="patient")
     ahead = next((row for row in forecast["ahead"] if row["labels"] == 2 * forecast["labels"]), None)
     words = "cannot be said yet" if ahead is None or ahead.get("reason") else _number(ahead)
-    return forecast["labels"], forecast["positives"], _number(block["interval"]), words
+    return forecast["labels"], forecast["positives"], _number(judged["interval"]), words
 
 
 def _number(block: dict[str, Any]) -> str:
