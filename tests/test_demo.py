@@ -126,7 +126,7 @@ def test_the_loop_goes_from_no_label_to_a_table_of_rounds(
     truth = pl.read_csv(small.out / "images" / "labels.csv").select("path", truth="Effusion")
     labelled = store.index.filter(pl.col("Effusion").is_not_null()).join(truth, on="path")
     assert (labelled["Effusion"] == labelled["truth"]).all()
-    assert Store.open(small.out / "store", "0").labels == (), "the store began without a label"
+    assert Store.open(small.out / "store", "0").labels == [], "the store began without a label"
     table = pl.read_csv(small.out / "rounds.csv")
     assert table["labels"].to_list() == [16, 32]
     assert len(labelled) == 32 + min(30, len(store.rows_in("test")))

@@ -14,7 +14,7 @@ LINES = [
     "draw of so many labels is expected to give on these test images. 90 % intervals, over other test patients, label "
     "subsets and the shape of the curve; on real images they held less often (docs/statistics.md): take them as rough.",
     "It cannot be said yet with fewer than three shares of the labels, with too few test patients, or where the interval is "
-    "wider than 0.2. `mococxr forecast STUDY --auroc A` counts the labels for an AUROC.",
+    "wider than 0.2. The command forecast STUDY --auroc A counts the labels for an AUROC.",
 ]
 
 
