@@ -15,6 +15,8 @@ reason; exit status 1 where a block fails.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -72,6 +74,11 @@ class Page:
     blocks: list[Block] = field(default_factory=list)
 
     @property
+    def to_run(self) -> list[Block]:
+        """The blocks that can run here."""
+        return [block for block in self.blocks if "not run" not in block.marks]
+
+    @property
     def starts_with(self) -> list[str]:
         """The things of `small_data.MADE` that are there when its first block runs."""
         return [word for words in re.findall(r"<!-- starts with: (.*?) -->", self.text) for word in words.split()]
@@ -123,7 +130,8 @@ def check_lines(block: Block) -> str:
     try:
         for words in lines_of(block):
             try:
-                cli.main(words)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    cli.main(words)
             except SystemExit as end:
                 if end.code:
                     problems.append(f"not taken: mococxr {shlex.join(words)}")
@@ -139,11 +147,8 @@ def run_page(page: Page, data: Path, environment: dict[str, str], seconds: dict[
         folder = Path(top) / "work"
         small_data.copy(page.starts_with, data, folder)
         shutil.copytree(ROOT / "examples", folder / "examples")
-        for number, block in enumerate(page.blocks):
-            if "not run" in block.marks:
-                block.problem = check_lines(block)
-            else:
-                _run(block, folder, environment, folder / f".{number}.block.py")
+        for block in page.to_run:
+            _run(block, folder, environment, folder / f".{block.line}.block.py")
             if block.problem:
                 print(f"\nFAILED {block}: {block.problem}\n{block.code}{block.output[-3000:]}", flush=True)
                 return
@@ -206,6 +211,8 @@ def main(chosen: list[str], keep: bool = False) -> int:
         if server == 0:
             block_server.serve(place / "socket", lambda command: _existing(place / "settings" / f"{command}.yaml"))
         try:
+            for block in (block for page in every for block in page.blocks if block not in page.to_run):
+                block.problem = check_lines(block)
             if not data.is_dir():
                 data.mkdir()
                 small_data.write_brought(data)
@@ -213,7 +220,8 @@ def main(chosen: list[str], keep: bool = False) -> int:
             small_data.make([word for page in every for word in page.starts_with], data, environment)
             print(f"small data made in {time.monotonic() - begin:.0f} s", flush=True)
             with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda page: run_page(page, data, environment, seconds), every))
+                pages_to_run = [page for page in every if page.to_run]
+                list(pool.map(lambda page: run_page(page, data, environment, seconds), pages_to_run))
         finally:
             os.kill(server, signal.SIGTERM)
     _write_outputs(every)
