@@ -101,7 +101,7 @@ def on_page_content(html: str, **_: Any) -> str:
     html = re.sub(r"<table>", '<div class="wide" tabindex="0"><table class="data">', html).replace(
         "</table>", "</table></div>"
     )
-    return re.sub(r"(<pre\b[^>]*>(?:<span></span>)?<code\b)", r'\1 tabindex="0"', html)
+    return html.replace("<pre>", '<pre tabindex="0">')
 
 
 def on_post_page(output: str, **_: Any) -> str:
