@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import Field
@@ -125,10 +126,12 @@ def _entry(name: str, thing: Any, level: int) -> list[str]:
 
 
 def _signature(thing: Callable[..., Any]) -> str:
+    """A signature with annotations as they are written in the source."""
     try:
-        return str(inspect.signature(thing)).replace("'", "")
+        text = str(inspect.signature(thing))
     except ValueError:
         return "(...)"
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are text, and defaults keep their quotes
 
 
 def _docstring(text: str) -> list[str]:
