@@ -45,6 +45,8 @@ FENCE = re.compile(
     re.M | re.S,
 )
 STRAY = re.compile(r"^(?: {4}|\t)(?:mococxr |torchrun |python |make |pip )[^\n]*", re.M)
+OPERATORS = {"|", "||", "&&", "&", ";", ">", ">>", "2>"}
+"""Where a command ends and the shell goes on."""
 LAUNCHED = re.compile(r"^ *(?:(?:srun )?(?:torchrun|accelerate launch) .* -m )?(mococxr .*)$", re.M)
 
 
@@ -115,8 +117,8 @@ def lines_of(block: Block) -> Iterator[list[str]]:
     """The words of each mococxr line of a block, also behind a launcher; `...` and words in brackets are left out."""
     for line in LAUNCHED.findall(block.code.replace("\\\n", " ")):
         words = shlex.split(re.sub(r"\[[^\]]*\]", "", line), comments=True)
-        words = words[: words.index("|")] if "|" in words else words
-        yield [word.rstrip(";") for word in words[1:] if word not in ("&", "...")]
+        end = next((place for place, word in enumerate(words) if word in OPERATORS), len(words))
+        yield [word.rstrip(";") for word in words[1:end] if word != "..."]
 
 
 def check_lines(block: Block) -> str:
