@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mococxr.running.info import facts_of
+from mococxr.version import VERSION
 from small_images import contents, write_images
 from small_store import BACKBONE
 from small_world import Refusal, World, assert_clear, but, closed, make_world, status
@@ -18,6 +20,17 @@ from small_world import Refusal, World, assert_clear, but, closed, make_world, s
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+def test_info_tells_what_each_thing_of_the_world_is(world: World) -> None:
+    for name in ("store", "run", "model", "study"):
+        facts = facts_of(getattr(world, name))
+        assert (facts["kind"], facts["finished"], facts["version"]) == (name, True, VERSION)
+        assert str(getattr(world, name)) in facts["next"]
+        assert facts["settings"]
+    assert facts_of(world.store)["numbers"]["images"] == 32
+    assert facts_of(world.model)["numbers"]["targets"] == ["Finding"]
+    assert {"AUROC, random", "AUROC, moco"} <= facts_of(world.study)["numbers"].keys()
 
 
 @pytest.fixture

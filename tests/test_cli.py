@@ -234,6 +234,7 @@ def test_help_shows_every_setting_with_its_words(
 
 
 RELIED_ON = {
+    "run": "source target budget plan out", "info": "path", "doctor": "folder",
     "prepare": "format labels label size out", "pretrain": "backbone init size batch queue epochs save_every resume out",
     "fit": "target encoder backbone size fraction batch epochs out", "embed": "encoder backbone size out",
     "study": "target arm fraction against backbone size batch epochs out", "predict": "out",

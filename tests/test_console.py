@@ -34,10 +34,10 @@ with console.progress("pretrain", 30, "steps", done=10) as bar:
 
 
 @functools.cache
-def seen_on_a_terminal(*arguments: str, interrupt_at: str = "") -> str:
+def seen_on_a_terminal(*arguments: str, interrupt_at: str = "", columns: int = 100) -> str:
     """All that Python writes to a terminal, control sequences included; Ctrl-C once `interrupt_at` is matched."""
     ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "PYTHONWARNINGS": "error"}
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": str(columns), "PYTHONWARNINGS": "error"}
     with subprocess.Popen([sys.executable, *arguments], stdout=theirs, stderr=theirs, env=environment) as child:
         os.close(theirs)
         text = ""

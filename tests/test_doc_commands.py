@@ -10,7 +10,7 @@ import pytest
 import check_site
 import run_blocks
 import site_pages
-from mococxr import commands
+from mococxr import cli, commands
 from mococxr.settings import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -104,4 +104,5 @@ def test_every_flag_on_a_page_is_a_setting(page: str) -> None:
     known = {f.name.replace("_", "-") for f in fields} | {f"no-{f.name}" for f in fields if f.default is True}
     found = set(re.findall(r"--([a-z][a-z-]*)", (ROOT / page).read_text(encoding="utf-8")))
     launchers = {"nproc-per-node", "max-restarts"}
-    assert found - known - launchers <= {"help", "version", "debug", "config"}
+    everywhere = {word.removeprefix("--") for word in cli.SWITCHES}
+    assert found - known - launchers - everywhere <= {"help", "version", "config", "install-completion"}

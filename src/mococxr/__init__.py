@@ -29,6 +29,7 @@ for _switch in (
 ):  # fmt: skip
     _os.environ.setdefault(*_switch.split("="))
 
+run = _function("run")
 demo = _function("demo")
 prepare = _function("prepare")
 inspect = _function("inspect")
@@ -50,6 +51,8 @@ report = _function("report")
 evaluate = _function("evaluate")
 import_checkpoint = _function("import")
 export = _function("export")
+info = _function("info")
+doctor = _function("doctor")
 
 
 class Store:
@@ -222,12 +225,14 @@ __all__ = [
     "agreement",
     "annotate",
     "demo",
+    "doctor",
     "embed",
     "evaluate",
     "export",
     "fit",
     "forecast",
     "import_checkpoint",
+    "info",
     "inspect",
     "label",
     "load_classifier",
@@ -242,6 +247,7 @@ __all__ = [
     "report",
     "reproduce",
     "retract",
+    "run",
     "study",
     "views",
 ]

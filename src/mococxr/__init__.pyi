@@ -41,6 +41,65 @@ def load_encoder(
 ) -> Encoder: ...
 def load_classifier(folder: str | PathLike[str]) -> Model: ...
 def read_results(folder: str | PathLike[str]) -> StudyResults: ...
+def run(
+    source: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    seed: int = 0,
+    jobs: int | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    target: str | None = None,
+    budget: str = "20m",
+    plan: bool = False,
+    format: Literal[
+        "auto",
+        "csv",
+        "dicom",
+        "folder",
+        "chexpert",
+        "nih",
+        "shenzhen",
+        "montgomery",
+        "mimic",
+        "vindr",
+        "padchest",
+        "rsna",
+        "tbx11k",
+        "openi",
+        "brax",
+        "xrv",
+    ] = "auto",
+    labels: str | PathLike[str] | Frame | None = None,
+    label_key: str | None = None,
+    patients_unknown: bool = False,
+    key: str | PathLike[str] | None = None,
+) -> Path:
+    """Go from a folder of chest X-rays to a classifier and its numbers: plan, prepare, pretrain, study, fit,
+        evaluate.
+
+    The plan is written first, to OUT/plan.yaml, and may be edited; the same command goes on from it, also
+        after a stop.
+
+    Args:
+        source: A folder of images, or a table that lists them, as `prepare` takes it.
+        seed: Random seed. [between 0 and 2^63 - 1; default: 0]
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        device: Compute device; auto: a GPU if available. [default: auto]
+        out: Folder to create, or to go on in.
+        target: Label to predict: a column, COLUMN=VALUE, or COLUMN~FINDING of a column of lists. [default:
+            the only label that there is]
+        budget: Time that the plan is fitted to: 90m, 2h, 1h30m. It keeps to it by fewer epochs and smaller
+            images. [default: 20m]
+        plan: Stop when the plan is written and shown. [default: off]
+        format: Layout of the source; auto detects it. [default: auto]
+        labels: Label table, if it is not inside the source. [default: none]
+        label_key: Column of the label table that finds the images of a DICOM archive. [default: as in
+            `prepare`]
+        patients_unknown: Accept images without patient identifiers; each then counts as a patient, and the
+            answer says so. [default: off]
+        key: Key file of the pseudonyms of a DICOM archive. [default: OUT/store.key]
+    """
+
 def demo(
     *,
     seed: int = 0,
@@ -1087,4 +1146,21 @@ def export(
             beside it. [default: last; a model has its own]
         study: Study of this encoder whose results go into the model card. [default: none]
         arm: Its arm in that study. [default: the arm with the same weights]
+    """
+
+def info(path: str | PathLike[str]) -> dict[str, Any]:
+    """Say what a folder or file is that a command made: from what, with which settings, key numbers, next
+        command.
+
+    Args:
+        path: A store, run, model, study, result, export, page, list or table.
+    """
+
+def doctor(folder: str | PathLike[str] = ".") -> dict[str, Any]:
+    """Say what this machine has for the work, what is missing, and what to change.
+
+    Exit status 3 if something should be changed, 0 if not.
+
+    Args:
+        folder: Folder on the disk that is to be worked on. [default: .]
     """

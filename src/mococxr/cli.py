@@ -15,6 +15,7 @@ import typing
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import Field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -26,6 +27,7 @@ from mococxr.errors import InputError, RunError
 from mococxr.settings import COMMANDS, flag, from_yaml
 from mococxr.version import VERSION
 
+SWITCHES = ("--quiet", "--verbose", "--json", "--debug")
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 """Exit statuses; a command may end with another, as `inspect` does with 3 where it finds what needs attention."""
 
@@ -34,6 +36,8 @@ From a folder of chest X-rays, most of them unlabelled, to a classifier that nee
 with honest numbers.
 
 For example:
+    mococxr run      images/ --target TB --out result
+or step by step:
     mococxr prepare  images/ --out store
     mococxr pretrain store --out run
     mococxr study    store --target TB --arm moco=run --arm imagenet --out cmp
@@ -42,22 +46,44 @@ For example:
 `mococxr demo` runs the whole workflow on synthetic images; try it first."""
 
 EPILOGUE = (
-    "`mococxr COMMAND --help` lists every setting of a command; --debug, anywhere, shows the traceback of an error."
+    "`mococxr COMMAND --help` lists every setting of a command. With every command, anywhere on the line: --quiet (results, "
+    "warnings and errors alone), --verbose (settings and messages of libraries, too), --json (the result for programs, on "
+    "standard output), --debug (the traceback of an error)."
 )
+ALWAYS = "Anywhere on the line: --quiet, --verbose, --json, --debug."
 CONFIG_HELP = "YAML file of settings, e.g. the settings.yaml of a run; options given here override it."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status: 0 done, 2 bad input or settings, 3 findings, 1 anything else."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words  # anywhere on the line: it belongs to no command
-    sys.exit(_status([word for word in words if word != "--debug"], debug))
+    words, switches = _switches(list(sys.argv[1:] if arguments is None else arguments))
+    console.manner = console.Manner("--quiet" in switches, "--verbose" in switches, "--json" in switches)
+    try:
+        status = _status(words, "--debug" in switches)
+    finally:
+        console.manner = console.Manner()
+    sys.exit(status)
+
+
+def _switches(words: list[str]) -> tuple[list[str], set[str]]:
+    """The words of a command, and the switches that may stand anywhere on the line and belong to no command."""
+    rest: list[str] = []
+    switches: set[str] = set()
+    for word, following in zip_longest(words, words[1:], fillvalue="-"):
+        # `evaluate --json FILE` is a setting
+        if word in SWITCHES and not (word == "--json" and words[0] == "evaluate" and not following.startswith("-")):
+            switches.add(word)
+        else:
+            rest.append(word)
+    if rest[:1] == ["help"]:
+        rest = [*rest[1:], "--help"]
+    return ["--version"] if rest == ["version"] else rest, switches
 
 
 def _status(words: list[str], debug: bool) -> int:
     """Do what the words say; every way it can end, as an exit status."""
     try:
-        if not debug:
+        if not (debug or console.manner.verbose):
             _quieten_libraries()
         application()(words or ["--help"])
     except (InputError, cyclopts.CycloptsError) as error:
@@ -98,8 +124,8 @@ def _in_words(error: Exception) -> str:
 
 def _complain(text: str, debug: bool) -> None:
     if debug:
-        console.say(traceback.format_exc().rstrip())
-    console.say(text)
+        console.error(traceback.format_exc().rstrip())
+    console.error(text)
 
 
 def application() -> cyclopts.App:
@@ -117,9 +143,11 @@ def application() -> cyclopts.App:
         result_action="return_none",  # or cyclopts would print and exit with what a command returns
         usage="Usage: mococxr COMMAND [SETTINGS]",
     )
-    app["--help"].group = app["--version"].group = Group("Other", sort_key=1)
+    other = Group("Other", sort_key=1)
+    app.register_install_completion_command(help="Have this shell complete commands and settings.", group=other)
+    app["--help"].group = app["--version"].group = other
     for order, name in enumerate(COMMANDS):
-        app.command(_function(name), name=name, sort_key=order, usage=_usage(name), help_epilogue="")
+        app.command(_function(name), name=name, sort_key=order, usage=_usage(name), help_epilogue=ALWAYS)
         app[name].help = inspect.getdoc(COMMANDS[name])
     return app
 
@@ -148,7 +176,12 @@ def _function(command: str) -> Callable[..., None]:
     def call(*values: Any, **flags: Any) -> None:
         named = {name: value for name, value in flags.items() if value is not None}
         config = named.pop("config", None)
-        done = commands.run(command, _merge(config, _by_position(command, values) | named))
+        stated = _merge(config, _by_position(command, values) | named)
+        done = commands.run(command, stated)
+        if console.manner.json:
+            console.document(commands.document(done))
+        elif line := commands.next_line(command, stated):
+            console.say(f"Next: {line}")
         if status := getattr(done, "exit_status", DONE):
             raise SystemExit(status)
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from mococxr import console
 from mococxr.errors import InputError
-from mococxr.settings import COMMANDS, fields, flag, make
+from mococxr.settings import COMMANDS, fields, flag, make, to_yaml
 
 ENTRIES = {
+    "run": "mococxr.running.run:run",
     "demo": "mococxr.synthetic.demo:run",
     "prepare": "mococxr.preparation.prepare:run",
     "inspect": "mococxr.audit.inspect:run",
@@ -43,6 +44,8 @@ ENTRIES = {
     "evaluate": "mococxr.evaluation.evaluate:run",
     "import": "mococxr.exporting.import_moco:run_import",
     "export": "mococxr.exporting.export:run",
+    "info": "mococxr.running.info:run",
+    "doctor": "mococxr.running.doctor:run",
 }
 """Command -> `module:function`; the module is imported when the command runs, and not before."""
 PYTHON_NAMES = {"import": "import_checkpoint", "next": "next_images"}
@@ -77,8 +80,56 @@ def run(command: str, values: Mapping[str, Any]) -> Any:
         values = _named(to_disk)(values)  # imported only where an object came
     with _tables_on_disk(command, values) as values:
         settings: Any = make(COMMANDS[command], values)
+        console.detail(f"settings of {command}:\n{to_yaml(settings)}")
         result = _named(ENTRIES[command])(settings)
         return _named(THEN[command])(result) if command in THEN else result
+
+
+NEXT = {
+    "prepare": "inspect {out} --out audit.html",
+    "inspect": "pretrain {store} --out run",
+    "views": "pretrain {store} --out run",
+    "pretrain": "study {stores} --target TARGET --arm moco={out} --out study",
+    "import": "study STORE --target TARGET --arm moco={out} --out study",
+    "next": "annotate {store} --target {target} --next {out}",
+    "label": "forecast {store} --encoder ENCODER --target TARGET",
+    "annotate": "label {store}",
+    "agreement": "fit {store} --encoder ENCODER --target {target} --out model",
+    "embed": "study {store} --target TARGET --arm mine={out} --out study",
+    "recalibrate": "predict {out} IMAGES --out scores.csv",
+    "study": "fit {store} --encoder ENCODER --target {target} --out model",
+    "forecast": "next {store} --target {target} --count 50 --out list.csv",
+    "export": "info {out}",
+}
+"""Command -> what one would do then, with its settings; the others say it themselves, or end the work."""
+
+
+def next_line(command: str, values: Mapping[str, Any]) -> str:
+    """The next command as a user would type it; empty where there is none, or a setting of it stands in a file."""
+
+    def first(value: Any) -> str:
+        several = list(value) if isinstance(value, list | tuple) else [value]
+        return shlex.quote(str(several[0]))
+
+    try:
+        return f"mococxr {NEXT[command]}".format(**{name: first(value) for name, value in values.items()})
+    except (KeyError, IndexError):
+        return ""
+
+
+def document(done: Any) -> dict[str, Any]:
+    """What a command returned, for programs: its facts, or what `info` tells of what it made."""
+    if isinstance(done, Mapping):
+        return dict(done)
+    if isinstance(facts := getattr(done, "facts", None), Mapping):
+        return dict(facts)
+    path = done if isinstance(done, Path) else getattr(done, "path", None)
+    if path is None:
+        return {}
+    try:
+        return dict(_named("mococxr.running.info:facts_of")(Path(path)))
+    except InputError:  # a picture, a page
+        return {"path": str(path)}
 
 
 def _tables_on_disk(command: str, values: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
@@ -162,7 +213,8 @@ def _words(value: Any) -> list[str]:
 
 RETURNS = {
     "prepare": "Store", "label": "Store", "retract": "Store", "annotate": "Store", "agreement": "Store", "inspect": "Audit",
-    "evaluate": "dict[str, Any]", "forecast": "dict[str, Any]", "report": "None",
+    "evaluate": "dict[str, Any]", "forecast": "dict[str, Any]", "report": "None", "info": "dict[str, Any]",
+    "doctor": "dict[str, Any]",
 }  # fmt: skip
 """Command -> what its Python function returns; all others return the `Path` of what they made."""
 _TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}

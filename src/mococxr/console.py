@@ -6,11 +6,15 @@ live bar; elsewhere (a log file, CI) it is one line every `QUIET_SECONDS`.
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import rich.progress
@@ -19,21 +23,75 @@ QUIET_SECONDS = 20.0
 """Seconds between two progress lines where standard error is not a terminal."""
 LIVE_SECONDS = 0.25
 """Seconds between two states of the live bar on a terminal."""
+NARROW, WIDE = 60, 100
+"""Columns that sentences are wrapped to, at least and at most."""
+
+
+@dataclass
+class Manner:
+    """How much is printed, for the whole process.
+
+    Args:
+        quiet: no messages and no progress: results, warnings and errors alone.
+        verbose: details, too.
+        json: standard output has one JSON document alone; results are messages then.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+
+
+manner = Manner()
 
 
 def say(text: str = "") -> None:
     """Print one message."""
-    print(text, file=sys.stderr, flush=True)
+    if not manner.quiet:
+        error(text)
+
+
+def detail(text: str) -> None:
+    """Print what only --verbose asks for."""
+    if manner.verbose:
+        error(text)
 
 
 def warn(text: str) -> None:
     """Print one warning, marked as such."""
-    say(f"warning: {text}")
+    error(f"warning: {text}")
+
+
+def error(text: str) -> None:
+    """Print what nobody may miss."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
-    """Print a result to standard output (a table, a verdict, JSON)."""
-    print(text, flush=True)  # in a pipe Python would keep it back until much later
+    """Print a result to standard output (a table, a verdict)."""
+    if manner.json:
+        say(text)
+    else:
+        print(text, flush=True)  # in a pipe Python would keep it back until much later
+
+
+def document(content: Mapping[str, Any]) -> None:
+    """Print a result as JSON to standard output, for programs."""
+    print(json.dumps(content, indent=2, ensure_ascii=False, default=str), flush=True)
+
+
+def wrapped(text: str, first: str = "", indent: str | None = None) -> str:
+    """A sentence on as many lines as the terminal needs; 100 columns where there is none.
+
+    Args:
+        first: before the first line.
+        indent: before each other line; None for as many blanks as `first` has.
+    """
+    columns = shutil.get_terminal_size((WIDE, 24)).columns if sys.stderr.isatty() else WIDE
+    return textwrap.fill(
+        text, max(NARROW, min(WIDE, columns)) - 1, initial_indent=first,
+        subsequent_indent=" " * len(first) if indent is None else indent, break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def duration(seconds: float) -> str:
@@ -70,7 +128,7 @@ class Progress:
         stream: TextIO | None = None,
         shown: bool = True,
     ) -> None:
-        self.label, self.total, self.unit, self.shown = label, total, unit, shown
+        self.label, self.total, self.unit, self.shown = label, total, unit, shown and not manner.quiet
         self.done = self.skipped = done
         self.surplus = 0.0
         self.fields: dict[str, object] = {}

@@ -67,7 +67,7 @@ def measure(
             trials run.
     """
     with tempfile.TemporaryDirectory(prefix="mococxr-") as folder:
-        store = _noise(Path(folder), size, images=max(3 * batch, 8))
+        store = noise_store(Path(folder), size, images=max(3 * batch, 8))
         paces = {}
         for name in backbones:
             spec = EncoderSpec(name, size, mean=mean, std=std)
@@ -88,7 +88,7 @@ def measure(
     return paces
 
 
-def _noise(folder: Path, size: int, images: int) -> Store:
+def noise_store(folder: Path, size: int, images: int) -> Store:
     """A store of random pixels, made by `prepare`: the shorter side is `size`, the longer `RATIO` of it."""
     chance = np.random.default_rng(0)
     for i in range(images):
@@ -110,14 +110,18 @@ def _timed(do: Callable[[], Any], device: torch.device) -> float:
 
 
 def _pretrain(store: Store, spec: EncoderSpec, batch: int, queue: int, device: str) -> float:
-    """Seconds of a step of pretraining, its views included."""
+    """Seconds of a step of pretraining with the preset `paper`, its views included."""
     options = {
         "stores": [store.path], "out": ".", "preset": "paper", "backbone": spec.architecture, "init": "random",
         "size": spec.size, "batch": batch, "queue": queue, "device": device,
         "precision": PRECISION,
     }  # fmt: skip
-    settings = make(PretrainSettings, options)
-    images = gather_images([store], (spec.size,), "train")
+    return pretrain_seconds(make(PretrainSettings, options), store)
+
+
+def pretrain_seconds(settings: PretrainSettings, store: Store) -> float:
+    """Seconds of a step of pretraining with these settings on the images of a store, its views included."""
+    images = gather_images([store], (settings.size,), "train")
     accelerator = make_accelerator(settings.device, settings.precision)
     method = build_method(settings, accelerator)[0]  # not settled: the run's queue, which so few images would not allow
     batches = make_loader(settings, images, accelerator).run(0, 1 + STEPS)

@@ -18,9 +18,11 @@ from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, se
 from mococxr.settings.labelling import AgreementSettings, AnnotateSettings, LabelSettings, NextSettings, RetractSettings
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
+from mococxr.settings.running import DoctorSettings, InfoSettings, RunSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
 
 COMMANDS: dict[str, type] = {
+    "run": RunSettings,
     "demo": DemoSettings,
     "prepare": PrepareSettings,
     "inspect": InspectSettings,
@@ -42,6 +44,8 @@ COMMANDS: dict[str, type] = {
     "evaluate": EvaluateSettings,
     "import": ImportSettings,
     "export": ExportSettings,
+    "info": InfoSettings,
+    "doctor": DoctorSettings,
 }
 """The commands, in the order of the work."""
 
@@ -53,6 +57,7 @@ __all__ = [
     "AgreementSettings",
     "AnnotateSettings",
     "DemoSettings",
+    "DoctorSettings",
     "EmbedSettings",
     "EvaluateSettings",
     "ExportSettings",
@@ -60,6 +65,7 @@ __all__ = [
     "ForecastSettings",
     "Format",
     "ImportSettings",
+    "InfoSettings",
     "InspectSettings",
     "LabelSettings",
     "Mode",
@@ -72,6 +78,7 @@ __all__ = [
     "ReportSettings",
     "ReproduceSettings",
     "RetractSettings",
+    "RunSettings",
     "StudySettings",
     "TrainingSettings",
     "ViewsSettings",

@@ -151,9 +151,15 @@ def make(kind: type[S], plain: Mapping[str, Any]) -> S:
     """
     values = typed(kind, plain)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for name, field in fields.items():
-        if name not in values and field.default is MISSING:
-            raise InputError(f"The setting {name!r} is missing.", f"Give it: {field.metadata['help']}")
+    missing = [field for name, field in fields.items() if name not in values and field.default is MISSING]
+    if len(missing) == 1:
+        raise InputError(f"The setting {missing[0].name!r} is missing.", f"Give it: {missing[0].metadata['help']}")
+    if missing:
+        names = [field.name.upper() if field.metadata["positional"] else flag(field.name) for field in missing]
+        words = [f"{name}: {field.metadata['help']}" for name, field in zip(names, missing, strict=True)]
+        raise InputError(
+            f"{len(missing)} settings are missing: {', '.join(names)}.", "\n  ".join(["Give them.", *words])
+        )
     if presets := getattr(kind, "presets", None):  # only pretraining has them
         # what is given comes before the preset
         values = vars(presets[values.get("preset", fields["preset"].default)]) | values

@@ -7,6 +7,7 @@ Source of RLE: DICOM PS3.5 annex G.
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -134,6 +135,15 @@ _DECODERS: dict[str, Callable[[bytes, Stream, str], NDArray[np.unsignedinteger]]
     "JPEG-LS": _charls,
     "JPEG 2000": _openjpeg,
 }
+
+_MODULES = {"JPEG 12": "gdcm", "JPEG Lossless": "gdcm", "JPEG-LS": "jpeg_ls", "JPEG 2000": "openjpeg"}
+"""Kind of stream -> the optional module that decodes it."""
+
+
+def decoders() -> dict[str, bool]:
+    """Kind of compressed pixels -> whether its decoder is installed."""
+    kinds = {kind: kind not in _MODULES or importlib.util.find_spec(_MODULES[kind]) is not None for kind in _DECODERS}
+    return kinds | {"RLE": True}
 
 
 # --- run-length coding, decoded never beyond the size declared

@@ -1,0 +1,1 @@
+"""One command from a folder to an answer: `run.py` is the story."""
