@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from faulty_images import burn_in
 from mococxr.audit import labels as counts
 from mococxr.audit import measure as look
-from mococxr.audit import pose
 from mococxr.audit.flags import Pair, copies_within, groups
+from mococxr.guard import pose, text
 from mococxr.near_duplicates import fingerprints
 from mococxr.store.reader import NO_IMAGE
 from mococxr.synthetic import draw_synthetic
@@ -106,19 +106,19 @@ def test_what_is_no_chest_is_hardly_explained(images: list[np.ndarray]) -> None:
 
 
 def test_a_side_marker_is_no_text_and_a_name_is(images: list[np.ndarray]) -> None:
-    plain = [look.text_strokes(image) for image in images]
-    assert max(every for _, every in plain if every is not None) < look.WORD
+    plain = [text.text_strokes(image) for image in images]
+    assert max(every for _, every in plain if every is not None) < text.WORD
     marked = [cv2.putText(image.copy(), "L", (230, 30), 0, 0.8, 255, 2, cv2.LINE_AA) for image in images[:20]]
-    assert max(look.text_strokes(image)[1] for image in marked) < look.WORD  # type: ignore[index]
-    named = [look.text_strokes(burn_in(image, number)) for number, image in enumerate(images[:40])]
-    assert sum(longest >= look.LONG_LINE for longest, _ in named) >= 37
+    assert max(text.text_strokes(image)[1] for image in marked) < text.WORD  # type: ignore[index]
+    named = [text.text_strokes(burn_in(image, number)) for number, image in enumerate(images[:40])]
+    assert sum(longest >= text.LONG_LINE for longest, _ in named) >= 37
 
 
 def test_a_large_image_is_read_as_its_shrunken_self_and_a_small_one_is_not_judged(images: list[np.ndarray]) -> None:
     large = cv2.resize(burn_in(images[0], 1), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    longest, _ = look.text_strokes(large) or (0, 0)
-    assert longest >= look.LONG_LINE
-    assert look.text_strokes(cv2.resize(images[0], (200, 240))) is None
+    longest, _ = text.text_strokes(large) or (0, 0)
+    assert longest >= text.LONG_LINE
+    assert text.text_strokes(cv2.resize(images[0], (200, 240))) is None
 
 
 def test_chains_of_copies_are_one_group() -> None:

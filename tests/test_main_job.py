@@ -134,7 +134,7 @@ def check_model_and_scores(folder: Path) -> None:
     assert [block["target"] for block in about["targets"]] == ["Effusion"]
     assert (folder / "model" / "model.safetensors").is_file()
     scores = pl.read_csv(folder / "scores.csv")
-    assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]
+    assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision", "view", "warning"]
     assert scores["score"].is_between(0, 1).all()
     stored = pl.read_csv(folder / "stored.csv").with_columns(path=str(folder / "images") + "/" + pl.col("path"))
     both = stored.join(scores, on="path", how="inner")

@@ -81,7 +81,9 @@ def test_the_graph_gives_score_calibration_and_decision_of_pytorch(store, tmp_pa
     feed = {part.name: np.stack([f[i] for f in alike])[:, None] for i, part in enumerate(session.get_inputs())}
     found = dict(zip([output.name for output in session.get_outputs()], session.run(None, feed), strict=True))
     columns = model.columns(found["score"][:, None])
-    assert list(found) == list(columns)
+    assert list(found) == [*columns, "features"]
+    of_torch = model.ensemble.answers(alike, torch.device("cpu"))[1]
+    np.testing.assert_allclose(found["features"], of_torch, rtol=0, atol=1e-4 * np.abs(of_torch).max())
     np.testing.assert_allclose(found["calibrated"], columns["calibrated"], rtol=0, atol=1e-9)
     assert np.ptp(found["calibrated"]) > 1e-4
     assert np.array_equal(found["decision"], columns["decision"])

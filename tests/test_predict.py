@@ -26,7 +26,7 @@ def predict(model, images, out):
     return pl.read_csv(out, infer_schema=False).with_columns(pl.col("score").cast(pl.Float64))
 
 
-COLUMNS = ["path", "patient", "study", "score", "calibrated", "decision"]
+COLUMNS = ["path", "patient", "study", "score", "calibrated", "decision", "view", "warning"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def platt(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
 def test_the_calibration_is_platts_on_the_validation_images_alone(store, tmp_path):
     about = fit(store, tmp_path / "model")
     scores = predict(tmp_path / "model", [store.path], tmp_path / "s.csv")
-    assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision"]
+    assert scores.columns == ["path", "patient", "study", "score", "calibrated", "decision", "view", "warning"]
     labels, ours, _ = validation(store, scores)
     block = about["calibration"]
     assert (block["method"], block["reason"]) == ("platt", None)

@@ -182,7 +182,7 @@ def load_classifier(folder):
     >>> classifier = mococxr.load_classifier("model")
     >>> table = classifier.predict([mococxr.read_image("images/images/synthetic-000001-2.png")])
     >>> table.columns  # as `predict` writes them; polars
-    ['score', 'calibrated', 'decision']
+    ['score', 'calibrated', 'decision', 'view', 'warning']
 
     Raises:
         InputError: no model, or weights that are not its own.

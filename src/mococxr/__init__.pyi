@@ -802,6 +802,7 @@ def predict(
     jobs: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     split: Literal["train", "val", "test", "all"] | None = None,
+    refuse: bool = False,
     prevalence: float | Sequence[float] = (),
     maps: str | PathLike[str] | None = None,
     key: str | PathLike[str] | None = None,
@@ -817,6 +818,8 @@ def predict(
         out: CSV table to write.
         split: Of a store the images of this split (all: of every split), with columns label and split.
             [default: every image, without these columns]
+        refuse: Leave the numbers of an image blank where a warning says that they mean nothing. [default:
+            off]
         prevalence: Prevalence to adjust calibrated probabilities to: one number for each target of the model,
             in its order. [above 0 and below 1; default: that of the validation images]
         maps: Folder for a picture of each image with what speaks for the finding (orange) and against it

@@ -11,8 +11,8 @@ import polars as pl
 
 from mococxr import console
 from mococxr.audit import measure as look
-from mococxr.audit import pose
 from mococxr.audit.measure import STATISTICS, Measured
+from mococxr.guard import pose, text
 from mococxr.near_duplicates import candidate_pairs, is_copy
 from mococxr.store import Store
 
@@ -139,8 +139,8 @@ class Flagger:
                 yield self.row(row, "inverted", "lungs look white, bones black")
             if image["turned"]:
                 yield self.row(row, "rotated", f"looks rotated by {_DEGREES[image['turned']]}")
-            if (image["strokes"] or 0) >= look.WORD:
-                much = image["longest"] >= look.LONG_LINE or image["strokes"] >= look.MUCH_TEXT
+            if (image["strokes"] or 0) >= text.WORD:
+                much = image["longest"] >= text.LONG_LINE or image["strokes"] >= text.MUCH_TEXT
                 reason = f"lines of letters: {image['longest']} strokes in the longest, {image['strokes']} in all"
                 yield self.row(row, "text" if much else "text-short", reason)
         yield from self._outliers(measured)

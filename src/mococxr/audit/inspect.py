@@ -14,11 +14,12 @@ from typing import Any
 import polars as pl
 
 from mococxr import console, files
-from mococxr.audit import labels, pose
+from mococxr.audit import labels
 from mococxr.audit import measure as measuring
 from mococxr.audit.flags import ERROR, INFO, KINDS, Flagger, copies_across, copies_within, to_frame
 from mococxr.audit.page import to_html
 from mococxr.errors import InputError
+from mococxr.guard import pose, text
 from mococxr.settings import InspectSettings
 from mococxr.store import Store
 from mococxr.workers import cores
@@ -89,7 +90,7 @@ def gather(store: Store, other: Store | None, jobs: int) -> tuple[dict[str, Any]
     if other is not None:
         rows += flagger.shared(other, copies_across(store, measured.prints, other, measuring.only_prints(other)))
     flags = to_frame(rows)
-    words = measured.table["strokes"] >= measuring.WORD
+    words = measured.table["strokes"] >= text.WORD
     columns = labels.columns(store, words if words.any() else None)
     shortcuts = labels.shortcuts(store, columns)
     findings = _findings(flags, sum(shortcut.warns for shortcut in shortcuts))
@@ -182,8 +183,8 @@ def _not_judged(store: Store, unjudged: dict[str, int]) -> list[str]:
         )
     if unjudged["text"]:
         lines.append(
-            f"Burned-in text on {unjudged['text']:,} images: their shorter side is under {measuring.TEXT_LEAST} px. Prepare "
-            f"with --size {measuring.TEXT_SIDE} to have it looked for."
+            f"Burned-in text on {unjudged['text']:,} images: their shorter side is under {text.TEXT_LEAST} px. Prepare "
+            f"with --size {text.TEXT_SIDE} to have it looked for."
         )
     if not store.patients_known:
         lines.append("Patients in several splits: patients are not known, each image counts as one.")

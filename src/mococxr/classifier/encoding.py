@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mococxr import console
-from mococxr.classifier.saved import origin_of
+from mococxr.classifier.origin import origin_of
 from mococxr.encoders import Encoder, EncoderSource, encoder_names, open_encoder, resolve_encoders
 from mococxr.feature_cache import FeatureCache, counts_words, keys_of, read_features, rounded, trim
 from mococxr.features import features, pick_device, seconds_per_image, set_threads, state_hash

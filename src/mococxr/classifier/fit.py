@@ -15,15 +15,34 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.encoding import cost_words, encoder_facts, feature_reader, in_one_pass
+from mococxr.classifier.guarding import examined_rows, guard_words, learn_guard
 from mococxr.classifier.operating_point import NONE, Judged, choose_judged, describe, read_rule
 from mococxr.classifier.saved import FORMAT, save_model
-from mococxr.encoders import INSTALL, LITE0, open_encoder, published_folder, resolve_encoders, shared_sets, trained_on
+from mococxr.encoders import (
+    INSTALL,
+    LITE0,
+    Encoder,
+    open_encoder,
+    published_folder,
+    resolve_encoders,
+    shared_sets,
+    trained_on,
+)
 from mococxr.errors import InputError, UndefinedError
 from mococxr.feature_cache import check_folder
 from mococxr.features import features, pick_device, set_threads
 from mococxr.files import claim
 from mococxr.heads import MODES, check_one, train_classifier
-from mococxr.heads.classifier import Ensemble, FitResult, TrainConfig, TrainData, member_scores, members_of, read_config
+from mococxr.heads.classifier import (
+    Ensemble,
+    FitResult,
+    TrainConfig,
+    TrainData,
+    load_member,
+    member_scores,
+    members_of,
+    read_config,
+)
 from mococxr.heads.cross_fit import cross_fit
 from mococxr.heads.scaling import scaling_facts, scaling_of, scaling_rows, scaling_words
 from mococxr.heads.targets import Target, draw_labelled, read_target
@@ -77,16 +96,21 @@ def run_fit(settings: FitSettings) -> Path:
     plans = [_plan(store, target, settings, rule, by_gradient) for target in targets]
     solved = MODES[settings.mode].reads_features(config) and settings.standardize == "unlabelled"
     scaling = scaling_rows(store) if solved else NONE
-    held = [] if by_gradient else [plan.judged.held for plan in plans]
+    held = [] if by_gradient else [examined_rows(store), *(plan.judged.held for plan in plans)]
     frozen = in_one_pass(
         feature_reader(settings, sources, encoders, store, config), scaling, *(plan.rows for plan in plans), *held
     )
     shared = cache(lambda: scaling_of(frozen(scaling)))
 
+    def trained(rows: NDArray[np.int64], encoder: Encoder = encoders[0]) -> NDArray[np.float32]:
+        size = sources[0].spec.size
+        return features(encoder, store, rows, size=size, crop_mode=config.crop_mode, device=config.device)
+
     def of_held(plan: Plan, result: FitResult) -> NDArray[np.float64]:
-        size, rows = sources[0].spec.size, plan.judged.held
-        read = partial(features, store=store, rows=rows, size=size, crop_mode=config.crop_mode, device=config.device)
-        return member_scores(encoders[0], result.members, read if by_gradient else lambda _: frozen(rows))
+        rows = plan.judged.held
+        return member_scores(
+            encoders[0], result.members, partial(trained, rows) if by_gradient else lambda _: frozen(rows)
+        )
 
     results: list[FitResult] = []
     blocks: list[Facts] = []
@@ -99,9 +123,11 @@ def run_fit(settings: FitSettings) -> Path:
     record = {
         **_shared(settings, store), "encoders": encoder_facts(settings.encoder, sources, encoders), "targets": blocks,
     }  # fmt: skip
-    save_model(Path(settings.out), Ensemble(encoders, members_of(results)), record)
+    load_member(encoders, (members := members_of(results))[0])
+    guard, facts = learn_guard(store, trained if by_gradient else frozen, max(source.spec.size for source in sources))
+    save_model(Path(settings.out), Ensemble(encoders, members), record, guard, facts)
     console.say(cost_words(sources, encoders, config.device))
-    _tell(record, Path(settings.out), [*better_start(record, store), *_judging(settings, targets)])
+    _tell(record, Path(settings.out), [guard_words(facts), *better_start(record, store), *_judging(settings, targets)])
     for target in targets:
         if blind := untested(store, target.name, len(target.test), " that --where keeps" if settings.where else ""):
             console.warn(blind)

@@ -1,4 +1,4 @@
-"""`model.onnx` run by onnxruntime: the scores of a classifier without PyTorch. `mococxr.exporting` writes it."""
+"""`model.onnx` run by onnxruntime: scores and features of a classifier without PyTorch. `mococxr.exporting` writes it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ def open_graph(path: Path, threads: int = 1) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def graph_scores(
+def graph_answers(
     session: Any, images: Sequence[Sequence[NDArray[np.uint8]]], outputs: Sequence[str]
-) -> NDArray[np.float64]:
-    """The scores of each image, (N, T).
+) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+    """The scores, (N, T), and the features, (N, D), of each image; None of a graph without the output `features`.
 
     Args:
         images: of each image its frame (H, W) for each encoder.
         outputs: of the graph, one a target.
     """
     scores = np.empty((len(images), len(outputs)))
+    width = next((part.shape[1] for part in session.get_outputs() if part.name == "features"), None)
+    features = None if width is None else np.empty((len(images), width), np.float32)
+    names = [*outputs] if features is None else [*outputs, "features"]
     alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for row, frames in enumerate(images):
         alike.setdefault(tuple(frame.shape for frame in frames), []).append(row)
@@ -45,5 +48,8 @@ def graph_scores(
                 part.name: np.stack([images[row][i] for row in batch])[:, None]
                 for i, part in enumerate(session.get_inputs())
             }
-            scores[batch] = np.stack(session.run(list(outputs), feed), axis=1)
-    return scores
+            answers = session.run(names, feed)
+            scores[batch] = np.stack(answers[: len(outputs)], axis=1)
+            if features is not None:
+                features[batch] = answers[-1]
+    return scores, features

@@ -50,6 +50,7 @@ class Image:
         remarks: of its file, once it is read; see `images.Decoded`.
         labels: of each target, in a store whose labels were asked for: 1, 0, or None where unknown.
         split: of its patient there.
+        shorter: shorter side of its file, px, once it is read.
     """
 
     path: str
@@ -62,6 +63,7 @@ class Image:
     remarks: tuple[str, ...] = ()
     labels: tuple[int | None, ...] = ()
     split: str | None = None
+    shorter: int | None = None
 
     def read(self, reading: Reading, key: Key | None) -> tuple[NDArray[np.uint8], Image]:
         """Its pixels (H, W) uint8, and the image as it is to be named: under a key by pseudonyms.
@@ -76,7 +78,7 @@ class Image:
         data = read_bytes(self.file)
         decoded = decode(data, reading)
         named = self if key is None else self._hidden(data, key)
-        return decoded.pixels, replace(named, remarks=decoded.remarks)
+        return decoded.pixels, replace(named, remarks=decoded.remarks, shorter=min(decoded.pixels.shape))
 
     def _hidden(self, data: bytes, key: Key) -> Image:
         """A file's image under the names that `prepare` gives it with the same key."""
@@ -209,16 +211,16 @@ def _file(listed: Path, path: str) -> Path:
 
 def _of_store(store: Store, key: Key | None) -> Iterator[Image]:
     """The rows of a store; those of one without pseudonyms get them."""
-    rows = store.index.select("path", "patient", "study")
+    rows = store.index.select("path", "patient", "study", pl.min_horizontal("height", "width"))
     hide = key is not None and not store.manifest.get("pseudonyms")
-    for i, (path, patient, study) in enumerate(rows.iter_rows()):
-        image = Image(path, None, patient, study, store, i)
+    for i, (path, patient, study, shorter) in enumerate(rows.iter_rows()):
+        image = Image(path, None, patient, study, store, i, shorter=shorter)
         if hide and key is not None:
             patient, study = (
                 None if identity is None else key.name(kind, identity)
                 for kind, identity in (("patient", patient), ("study", study))
             )
-            image = Image(key.name("image", path), None, patient, study, store, i, real=image)
+            image = replace(image, path=key.name("image", path), patient=patient, study=study, real=image)
         yield image
 
 

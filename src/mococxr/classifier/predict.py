@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.inputs import Image, decoded, holds_patients, images_of, quarantined
-from mococxr.classifier.saved import Model, calibrator_of, columns_of, load_model, threshold_of
+from mococxr.classifier.saved import LOOKS, Model, Verdict, calibrator_of, columns_of, load_model, threshold_of
+from mococxr.classifier.warned import warning_words
 from mococxr.errors import ImageError, InputError, Shown
 from mococxr.files import check_place, write_csv
+from mococxr.guard.guard import Glance
 from mococxr.images import SUFFIXES, remarked
 from mococxr.privacy import LOOKUP, Key, redacted_errors
 from mococxr.settings import PredictSettings
@@ -38,9 +40,10 @@ def run_predict(settings: PredictSettings) -> Path:
 
     `score` is the classifier's own probability, `calibrated` the calibrated one, at `--prevalence` if that is given;
     `decision` is 1 where the score reaches the model's threshold, else 0; of several targets the columns end in their names
-    (`score_Edema`). What the model has no calibration or threshold for is blank. With `--split` the columns `label` (of
-    each target) and `split` follow. Images that cannot be read are listed in
-    `<out>.quarantine.csv`; their number is the last thing said.
+    (`score_Edema`). What the model has no calibration or threshold for is blank. `view` and `warning` are what the model's
+    guard says of the image; with `--refuse` the numbers of images that it should not judge are blank. With `--split` the
+    columns `label` (of each target) and `split` follow. Images that cannot be read are listed in `<out>.quarantine.csv`;
+    their number is the last thing said.
 
     Raises:
         InputError: no model, no image, none that can be read, nothing there by a name given, or a prevalence that cannot
@@ -55,7 +58,7 @@ def run_predict(settings: PredictSettings) -> Path:
     private = key is not None or any(holds_patients(Path(path)) for path in settings.images)
     with redacted_errors() if private else nullcontext():
         images = _images(settings, model, key, private)
-        good, scores, bad = _scored(model, images, settings, key, folder)
+        good, scores, verdicts, bad = _scored(model, images, settings, key, folder)
         if not good:
             raise InputError(
                 "None of the {count:,} images can be read; the first, {path}: {reason}.",
@@ -68,7 +71,7 @@ def run_predict(settings: PredictSettings) -> Path:
         _keep(key, [*good, *(image for image, _ in bad)])
     out = Path(settings.out)
     lost = [{"path": image.path, "reason": str(error)} for image, error in bad]
-    write_csv(out, _table(model, good, scores, settings))
+    write_csv(out, _table(model, good, scores, verdicts, settings))
     quarantine = out.with_name(f"{out.name}.quarantine.csv")
     quarantine.unlink(missing_ok=True)  # where all could be read, a list left by an earlier run goes
     if lost:
@@ -77,7 +80,7 @@ def run_predict(settings: PredictSettings) -> Path:
     if folder is not None:
         folder.finish()
         console.say(f"{folder.folder} has their maps: they show the images; keep them in the house.")
-    for note in _blanks(model):
+    for note in [*_blanks(model), *warning_words(verdicts, out, settings.refuse)]:
         console.say(note)
     for sentence in remarked(Counter(remark for image in good for remark in image.remarks)):
         console.warn(sentence)
@@ -145,11 +148,13 @@ def _in_split(images: list[Image], split: str, path: Path, model: Model) -> list
     return [replace(image, labels=labels[image.row], split=splits[image.row]) for image in kept]
 
 
-def _table(model: Model, images: list[Image], scores: NDArray[np.float64], settings: PredictSettings) -> pl.DataFrame:
+def _table(
+    model: Model, images: list[Image], scores: NDArray[np.float64], verdicts: list[Verdict], settings: PredictSettings
+) -> pl.DataFrame:
     """The table that is written, of scores (N, T)."""
-    columns = {name: [getattr(image, name) for image in images] for name in NAMES}
-    columns |= model.columns(scores, settings.prevalence)
-    schema = NAMES | model.schema
+    columns: dict[str, Any] = {name: [getattr(image, name) for image in images] for name in NAMES}
+    columns |= model.table(scores, verdicts, settings.prevalence, settings.refuse).to_dict()
+    schema = NAMES | model.schema | LOOKS
     if settings.split:
         for position, (name,) in enumerate(columns_of(model.targets, "label")):
             columns[name] = [image.labels[position] for image in images]
@@ -168,26 +173,34 @@ def _blanks(model: Model) -> list[str]:
             notes.append(f"Column {calibrated} is blank. {block['calibration']['reason']}")
         if threshold_of(block) is None:
             notes.append(f"Column {decision} is blank. {block['threshold']['reason']}")
+    if model.guard is None:
+        why = (model.record.get("guard") or {}).get("reason") or "The model is of an earlier version: fit it again."
+        notes.append(f"Columns view and warning are blank: the model has no guard. {why}")
     return notes
 
 
 def _scored(
     model: Model, images: list[Image], settings: PredictSettings, key: Key | None, folder: MapFolder | None
-) -> tuple[list[Image], NDArray[np.float64], list[tuple[Image, ImageError]]]:
-    """The images that can be read as they are to be named, their scores (N, T), and the others with their reasons."""
+) -> tuple[list[Image], NDArray[np.float64], list[Verdict], list[tuple[Image, ImageError]]]:
+    """The images that can be read as they are to be named, their scores (N, T) and warnings; the others with reasons."""
     read: list[Image] = []
     scored: list[NDArray[np.float64]] = []
+    verdicts: list[Verdict] = []
     lost: list[tuple[Image, ImageError]] = []
     frames: list[tuple[NDArray[np.uint8], ...]] = []
     shown: list[NDArray[np.uint8]] = []
+    glances: list[Glance | None] = []
     size = model.record["preprocessing"]["store_size"]
 
     def score_block() -> None:
-        scored.append(model.scores(frames, settings.device))
+        scores, features = model.answers(frames, settings.device)
+        scored.append(scores)
+        verdicts.extend(model.judge(glances, features))
         if folder is not None:
             names = [image.path for image in read[len(read) - len(frames) :]]
             folder.draw(model.ensemble, names, shown, frames, settings.device)
         frames.clear()  # no more than a block of frames is held, however many images there are
+        glances.clear()
         shown.clear()
 
     with console.progress("predict", len(images)) as bar:
@@ -196,13 +209,14 @@ def _scored(
                 lost.append((quarantined(image, key), answer))
             else:
                 frames.append(model.frames_of(answer))
+                glances.append(model.glance(answer, image.shorter))
                 shown += [answer] if folder is not None else []
                 read.append(image)
             if len(frames) == BLOCK:
                 score_block()
             bar.advance()
         score_block()
-    return read, np.concatenate(scored), lost
+    return read, np.concatenate(scored), verdicts, lost
 
 
 def _map_folder(path: Path, model: Model) -> MapFolder:

@@ -60,8 +60,7 @@ def run_recalibrate(settings: RecalibrateSettings) -> Path:
             f"--target {names[0]} on {settings.store}: {reasons[0]}",
             "Enter more labels of that site with `mococxr label`.",
         )
-    with atomic(settings.out / "model.safetensors") as temporary:
-        shutil.copyfile(settings.model / "model.safetensors", temporary)
+    _copy(model, settings.out)
     facts = _facts(settings, store)
     each_kept = zip(model.record["targets"], learned, judged, reasons, strict=True)
     blocks = [kept if reason else _learned(kept, anew, each, facts) for kept, anew, each, reason in each_kept]
@@ -72,6 +71,14 @@ def run_recalibrate(settings: RecalibrateSettings) -> Path:
         _tell(name, len(names) > 1, block, reason)
     console.say(f"{', '.join(names)} on {store.source}: {settings.out}")
     return settings.out
+
+
+def _copy(model: Model, out: Path) -> None:
+    """The files that stay as they are."""
+    for name in ("model.safetensors", (model.record.get("guard") or {}).get("file")):
+        if name:
+            with atomic(out / name) as temporary:
+                shutil.copyfile(model.folder / name, temporary)
 
 
 def _names(settings: RecalibrateSettings, model: Model) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""MODEL on disk: `model.safetensors` (encoders and heads of each averaged checkpoint), `model.onnx` and `model.json`.
+"""MODEL on disk: `model.safetensors` (encoders and heads of each averaged checkpoint), `model.onnx`, `guard.safetensors` and
+`model.json`.
 
 `model.json` names the hashes of the files that it belongs to, and says how the encoder came to be as its run recorded
 it. Paths on this machine stay out: names of stores, runs and files are the last part of a path.
@@ -22,9 +23,9 @@ from mococxr.classifier import graph
 from mococxr.errors import ImageError, InputError
 from mococxr.files import atomic, read_json, sha256_file, write_json
 from mococxr.frames import image_level, to_frame
-from mococxr.images import Reading, decode_image, read_bytes
+from mococxr.guard.guard import REFUSED, Glance, Guard, arrays_of, facts_of, glance, guard_of
+from mococxr.images import Reading, decode_image, read_bytes, resize_shorter
 from mococxr.metrics import Calibrator
-from mococxr.settings import PretrainSettings, from_yaml, typed
 from mococxr.version import VERSION
 
 if TYPE_CHECKING:  # PyTorch is imported where it scores, and not before
@@ -32,10 +33,18 @@ if TYPE_CHECKING:  # PyTorch is imported where it scores, and not before
 
 Facts = dict[str, Any]
 FORMAT = 3
+GUARD = "guard.safetensors"
 Source = NDArray[np.uint8] | str | bytes | PathLike[str]
 """An image: its pixels (H, W), its file, or the bytes of that."""
 SCORES = {"score": pl.Float64, "calibrated": pl.Float64, "decision": pl.Int8}
 """Columns that a model gives of each target, by their names where it has one target (`columns_of`)."""
+
+LOOKS = {"view": pl.String, "warning": pl.String}
+"""Columns of an image, whatever the targets."""
+BETWEEN = "; "
+"""Between the warnings of an image."""
+Verdict = tuple[str | None, tuple[str, ...]]
+"""View and warnings of an image, see `Guard.judge`."""
 
 
 def columns_of(targets: Sequence[str], *names: str) -> list[list[str]]:
@@ -48,10 +57,24 @@ def columns_of(targets: Sequence[str], *names: str) -> list[list[str]]:
     return [[f"{name}_{target}" if several else name for name in names] for target in targets]
 
 
-def save_model(folder: Path, ensemble: Ensemble, record: dict[str, Any]) -> None:
-    """Write MODEL; `model.json` comes last and names the hash of the weights that it belongs to."""
+def save_model(
+    folder: Path, ensemble: Ensemble, record: dict[str, Any], guard: Guard | None = None, about: Facts | None = None
+) -> None:
+    """Write MODEL; `model.json` comes last and names the hashes of the files that it belongs to.
+
+    Args:
+        about: what `model.json` says of the guard besides, or why there is none.
+    """
+    from safetensors.numpy import save_file as save_arrays
     from safetensors.torch import save_file
 
+    facts: Facts = {"file": None, "sha256": None, **(about or {})}
+    (folder / GUARD).unlink(missing_ok=True)  # of an earlier fit
+    if guard is not None:
+        with atomic(folder / GUARD) as temporary:
+            save_arrays(arrays_of(guard), temporary)
+        facts |= {"file": GUARD, "sha256": sha256_file(folder / GUARD), **facts_of(guard)}
+    record = {**record, "guard": facts}
     with atomic(folder / "model.safetensors") as temporary:
         save_file(ensemble.state(), temporary)
     sha256 = sha256_file(folder / "model.safetensors")
@@ -79,7 +102,7 @@ class Model:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The columns of `predict`, and their types."""
+        """The columns of numbers of `predict`, and their types."""
         return {
             column: SCORES[name]
             for columns in columns_of(self.targets, *SCORES)
@@ -102,8 +125,24 @@ class Model:
     def _session(self) -> Any:
         return graph.open_graph(self.folder / graph.FILE, self.jobs or workers.cores())
 
+    @cached_property
+    def guard(self) -> Guard | None:
+        """What warns of images that the classifier cannot judge; None of a model that has none."""
+        facts = _guard_of(self.record)
+        if not facts.get("file"):
+            return None
+        from safetensors.numpy import load_file
+
+        return guard_of(load_file(self.folder / GUARD), facts)
+
     def scores(self, frames: Sequence[Sequence[NDArray[np.uint8]]], device: str = "auto") -> NDArray[np.float64]:
-        """Score of each target for each image, (N, T): by onnxruntime; by PyTorch where there is no graph or a GPU is named.
+        """Score of each target for each image, (N, T); arguments and errors as `answers`."""
+        return self.answers(frames, device)[0]
+
+    def answers(
+        self, frames: Sequence[Sequence[NDArray[np.uint8]]], device: str = "auto"
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        """Scores (N, T) and features (N, D) of images: by onnxruntime; by PyTorch without a graph, or on a GPU named.
 
         Args:
             frames: of each image its frame (H, W) for each encoder.
@@ -112,11 +151,11 @@ class Model:
             InputError: the device named is not there.
         """
         if device in ("auto", "cpu") and _graph_of(self.record).get("file"):
-            return graph.graph_scores(self._session, frames, [name for (name,) in columns_of(self.targets, "score")])
+            return graph.graph_answers(self._session, frames, [name for (name,) in columns_of(self.targets, "score")])
         from mococxr.features import pick_device, set_threads
 
         set_threads(self.jobs)
-        return self.ensemble.scores(frames, pick_device(device))
+        return self.ensemble.answers(frames, pick_device(device))
 
     @property
     def reading(self) -> Reading:
@@ -136,17 +175,40 @@ class Model:
             to_frame(image_level(image, how["store_size"], size), size, how["crop_mode"]) for size in self.sizes
         )
 
+    def glance(self, image: NDArray[np.uint8], shorter: int | None = None) -> Glance | None:
+        """What the guard looks at of an image (H, W) uint8, read from a file or a store; None where there is no guard.
+
+        Args:
+            shorter: shorter side of its file, px, where the image is not as it was read.
+        """
+        if self.guard is None:
+            return None
+        shorter = min(image.shape) if shorter is None else shorter
+        return glance(resize_shorter(image, self.record["preprocessing"]["store_size"]), shorter)
+
+    def judge(self, glances: Sequence[Glance | None], features: NDArray[np.float32] | None) -> list[Verdict]:
+        """View and warnings of each image; nothing where there is no guard."""
+        seen = [each for each in glances if each is not None]
+        if self.guard is None or features is None:
+            return [(None, ())] * len(glances)
+        return self.guard.judge(seen, features)
+
     def predict(
-        self, images: Source | Iterable[Source], *, prevalence: float | Sequence[float] = (), device: str = "auto"
+        self,
+        images: Source | Iterable[Source],
+        *,
+        prevalence: float | Sequence[float] = (),
+        device: str = "auto",
+        refuse: bool = False,
     ) -> pl.DataFrame:
         """Score images: a list of arrays (H, W) uint8, as `read_image` or a store gives them, paths, or bytes of files.
 
         Args:
-            prevalence: as the command takes it.
+            prevalence, device, refuse: as the command takes them.
 
         Returns:
-            `score, calibrated, decision`, of several targets `score_TARGET` and so on; one row per image, as the command
-            `predict` writes them.
+            `score, calibrated, decision`, of several targets `score_TARGET` and so on, then `view` and `warning`; one row an
+            image, as the command `predict` writes them.
 
         Raises:
             ImageError: a file cannot be read; the text has its number and the reason.
@@ -155,8 +217,30 @@ class Model:
         prevalence = (prevalence,) if isinstance(prevalence, float | int) else tuple(prevalence)
         self.check_prevalence(prevalence)
         several = [images] if isinstance(images, str | bytes | PathLike) else images
-        frames = [self.frames_of(self._pixels(image, number)) for number, image in enumerate(several, 1)]
-        return pl.DataFrame(self.columns(self.scores(frames, device), prevalence), schema=self.schema)
+        frames, glances = [], []
+        for number, image in enumerate(several, 1):
+            pixels = self._pixels(image, number)
+            frames.append(self.frames_of(pixels))
+            glances.append(self.glance(pixels))
+        scores, features = self.answers(frames, device)
+        return self.table(scores, self.judge(glances, features), prevalence, refuse)
+
+    def table(
+        self,
+        scores: NDArray[np.float64],
+        verdicts: Sequence[Verdict],
+        prevalence: Sequence[float] = (),
+        refuse: bool = False,
+    ) -> pl.DataFrame:
+        """What `predict` gives of scores (N, T) and of what the guard says of the N images."""
+        words = {
+            "view": [view for view, _ in verdicts],
+            "warning": [BETWEEN.join(warnings) or None for _, warnings in verdicts],
+        }
+        made = pl.DataFrame(self.columns(scores, prevalence) | words, schema=self.schema | LOOKS)
+        refused = pl.Series([refuse and bool({*warnings} & {*REFUSED}) for _, warnings in verdicts], dtype=pl.Boolean)
+        blank = (pl.when(refused).then(None).otherwise(pl.col(name)).alias(name) for name in self.schema)
+        return made.with_columns(blank)
 
     def _pixels(self, image: Source, number: int) -> NDArray[np.uint8]:
         if isinstance(image, str | bytes | PathLike):
@@ -241,6 +325,7 @@ def load_model(folder: Path, jobs: int | None = None) -> Model:
     for name, sha256 in (
         ("model.safetensors", record["weights_sha256"]),
         (graph.FILE, _graph_of(record).get("sha256")),
+        (GUARD, _guard_of(record).get("sha256")),
     ):
         # a fit killed between its files leaves such
         if sha256 and not ((folder / name).is_file() and sha256_file(folder / name) == sha256):
@@ -255,6 +340,11 @@ def _graph_of(record: Mapping[str, Any]) -> Facts:
     return record.get("onnx") or {}
 
 
+def _guard_of(record: Mapping[str, Any]) -> Facts:
+    """What `model.json` says of `guard.safetensors`."""
+    return record.get("guard") or {}
+
+
 # --- calibration and threshold
 
 
@@ -267,47 +357,3 @@ def calibrator_of(target: Mapping[str, Any]) -> Calibrator | None:
 def threshold_of(target: Mapping[str, Any]) -> float | None:
     """The threshold that `model.json` keeps of a target."""
     return (target.get("threshold") or {}).get("value")
-
-
-# --- how the encoder came to be
-
-RUN = (
-    "kind", "method", "version", "backbone", "init", "weights", "started_from", "pretrained_on", "synthetic", "verdict",
-    "steps",
-)  # fmt: skip
-CHECKPOINT = ("kind", "sha256", "architecture", "epoch", "head")
-RECIPE = (
-    "preset", "size", "epochs", "sizes", "batch", "queue", "momentum", "temperature", "lr", "optimizer", "schedule", "head",
-    "positives", "crop", "rotation", "flip", "auxiliary", "seed",
-)  # fmt: skip
-
-
-def origin_of(folder: Path | None, init: str | None = None) -> Facts:
-    """What is known of the encoder in a folder.
-
-    Args:
-        folder: a run, or any folder with encoder.json; None where the encoder was named otherwise.
-        init: that name, for example `imagenet`.
-
-    Returns:
-        `sha256` of its weights (None without a folder), `run` (facts of run.json) and `recipe` (settings of the
-        pretraining); what nobody recorded is absent.
-    """
-    if folder is None:
-        return {"sha256": None, "run": {"init": init}, "recipe": {}}
-    record = _read(folder / "run.json", read_json)
-    run = {name: record[name] for name in RUN if name in record}
-    if isinstance(record.get("checkpoint"), dict):
-        run["checkpoint"] = {name: record["checkpoint"].get(name) for name in CHECKPOINT}
-    if isinstance(run.get("init"), str):
-        run["init"] = Path(run["init"]).name  # no path of this machine
-    stated = _read(folder / "settings.yaml", from_yaml) if run.get("kind") != "imported" else {}
-    settings = typed(PretrainSettings, stated)
-    unused = (run.get("method") or {}).get("unused", [])  # a preset sets them all the same
-    recipe = {name: settings[name] for name in RECIPE if settings.get(name) not in (None, ()) and name not in unused}
-    return {"sha256": sha256_file(folder / "encoder.safetensors"), "run": run, "recipe": recipe}
-
-
-def _read(path: Path, reader: Any) -> Facts:
-    content = reader(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}

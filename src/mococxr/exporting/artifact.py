@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mococxr.classifier.saved import Model, load_model, origin_of
+from mococxr.classifier.origin import origin_of
+from mococxr.classifier.saved import Model, load_model
 from mococxr.encoders import STAGES, Encoder, EncoderSpec, load_encoder
 from mococxr.errors import InputError, RunError
 from mococxr.heads.classifier import EnsembleMember
@@ -33,7 +34,7 @@ class Artifact:
         encoders: in eval mode; of a classifier, its first checkpoint. One, but for a classifier of several side by side.
         model: None for an encoder.
         sha256: of the weights file it was read from.
-        origins: how each encoder came to be (`saved.origin_of`); of a classifier, as `model.json` kept it.
+        origins: how each encoder came to be (`origin.origin_of`); of a classifier, as `model.json` kept it.
     """
 
     encoders: tuple[Encoder, ...]

@@ -241,18 +241,26 @@ class Ensemble:
     members: list[EnsembleMember]
 
     def scores(self, images: Sequence[Sequence[NDArray[np.uint8]]], device: torch.device) -> NDArray[np.float64]:
-        """Probability of each target for each image, (N, T).
+        """Probability of each target for each image, (N, T); arguments as `answers`."""
+        return self.answers(images, device)[0]
+
+    def answers(
+        self, images: Sequence[Sequence[NDArray[np.uint8]]], device: torch.device
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Probability of each target for each image, (N, T), and features (N, D) of the first checkpoint.
 
         Args:
             images: of each image its frame (H, W) for each encoder.
         """
-        total = np.zeros((len(images), len(self.members[0].heads)))
-        for member in self.members:
+        total, first = np.zeros((len(images), len(self.members[0].heads))), np.empty((0, 0), np.float32)
+        for number, member in enumerate(self.members):
             if len(self.members) > 1:  # of a single one the encoders have the weights already
                 load_member(self.encoders, member)
-            for position, feature in enumerate(self.features(images, device)):
+            values = self.features(images, device)
+            first = values if number == 0 else first
+            for position, feature in enumerate(values):
                 total[position] += [head.scores(feature[None])[0] for head in member.heads]
-        return total / len(self.members)
+        return total / len(self.members), first
 
     def features(self, images: Sequence[Sequence[NDArray[np.uint8]]], device: torch.device) -> NDArray[np.float32]:
         """What the encoders, as they are loaded, make of the images: side by side, (N, D); arguments as `scores`."""

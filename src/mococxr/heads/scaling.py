@@ -56,16 +56,16 @@ def beside(scalings: Sequence[Scaling]) -> Scaling:
     return Scaling(mean, scale, scalings[0].images)
 
 
-def scaling_rows(store: Store) -> NDArray[np.int64]:
-    """The training rows that features are standardised by, in order: all of them, or `MOST` drawn at random.
+def scaling_rows(store: Store, most: int = MOST) -> NDArray[np.int64]:
+    """The training rows that features are standardised by, in order: all of them, or `most` drawn at random.
 
-    The draw is the same whatever the seed of a run, so that features once read serve every run.
+    The draw is the same whatever the seed of a run, so that features once read serve every run; a smaller one is part of it.
     """
     rows = store.rows_in("train")
-    if len(rows) <= MOST:
+    if len(rows) <= most:
         return rows
     number = uniforms(0, 0, rows, 0)[:, 0]
-    return np.sort(rows[np.argsort(number, kind="stable")[:MOST]])
+    return np.sort(rows[np.argsort(number, kind="stable")[:most]])
 
 
 def scaling_facts(store: Store, images: int) -> dict[str, int] | None:

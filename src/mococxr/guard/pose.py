@@ -74,22 +74,36 @@ class Model:
     means: Floats | None = None
     directions: Floats | None = None
 
-    def fits(self, image: Floats, row: int) -> Floats:
-        """How well each of `POSES` would explain an evened image, (8,); the largest is how it lies."""
-        template = self.templates[1 - half_of(row)]
+    def fits(self, image: Floats, row: int | None = None) -> Floats:
+        """How well each of `POSES` would explain an evened image, (8,); the largest is how it lies.
+
+        Args:
+            row: of an image of the store, which the other half judges; None of a new image, which both judge.
+        """
+        template = self.templates[_judges(row)].mean(axis=0)
         turned = np.array([float((image * np.rot90(template, quarters)).sum()) for quarters in range(4)])
         return np.concatenate([turned, -turned]).astype(np.float32)  # inverting changes the sign, since the mean is 0
 
-    def explained(self, image: Floats, row: int) -> float:
+    def explained(self, image: Floats, row: int | None = None) -> float:
         """The share of an evened image that is chest, in the pose that gives most; 1 where nothing is known."""
         if self.means is None or self.directions is None:
             return 1.0
-        other = 1 - half_of(row)
-        mean, directions = self.means[other], self.directions[other]
         back = np.stack([sign * np.rot90(image, -quarters) for quarters, sign in POSES]).reshape(8, -1)
-        away = back - mean
-        rest = (away**2).sum(1) - ((away @ directions.T) ** 2).sum(1)
-        return float(1 - (rest / (back**2).sum(1)).min())
+        shares = []
+        for mean, directions in zip(self.means[_judges(row)], self.directions[_judges(row)], strict=True):
+            away = back - mean
+            rest = (away**2).sum(1) - ((away @ directions.T) ** 2).sum(1)
+            shares.append(1 - (rest / (back**2).sum(1)).min())
+        return float(np.mean(shares))
+
+    def chest(self, row: int | None = None) -> Floats | None:
+        """The mean upright chest, (24, 24); None where no store was learnt from."""
+        return None if self.means is None else self.means[_judges(row)].mean(axis=0).reshape(SIDE, SIDE)
+
+
+def _judges(row: int | None) -> list[int]:
+    """The halves that judge an image."""
+    return [0, 1] if row is None else [1 - int(half_of(row))]
 
 
 def verdict(fits: Floats) -> tuple[int, bool]:
@@ -168,5 +182,5 @@ def _fit(upright_N: Floats) -> Floats:
 @lru_cache(maxsize=1)
 def _first_template() -> Floats:
     """The template of 48 synthetic images (`draw_synthetic(0, i, size=72)`), fitted once and kept as numbers."""
-    with (files("mococxr.audit") / "pose_template.csv").open() as file:
+    with (files("mococxr.guard") / "pose_template.csv").open() as file:
         return np.loadtxt(file, delimiter=",", dtype=np.float32)
