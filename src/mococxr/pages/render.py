@@ -33,6 +33,17 @@ from markupsafe import Markup
 from mococxr.pages import format as fmt
 
 STYLES = "pages/page.css"
+CONTENTS = "<!-- contents -->"
+"""Where a template asks for the table of contents."""
+FEWEST = 3
+"""Sections from which on a page has one."""
+_SECTION = re.compile(
+    r'<summary>(?P<summary>(?:(?!</summary>).)*)</summary>\s*<span class="stop" id="(?P<inside>[^"]+)"'
+    r'|<section [^>]*?id="(?P<id>[^"]+)"[^>]*>\s*<h2[^>]*>(?P<title>.*?)</h2>'
+    r'|<h3 class="title" id="(?P<open>[^"]+)">(?P<heading>.*?)</h3>',
+    re.S,
+)
+"""A section that is folded, one with a heading, one that would be folded and is open."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,27 @@ def render(template: str, form: Literal["html", "md"] = "html", *, styles: str =
     values["base"] = f"pages/base.{form}.j2"
     style = Markup("".join(_read(name) for name in (STYLES, styles) if name))
     text = environment.get_template(template).render(style=style, **{"alerts": [], "eyebrow": "", **values})
+    if form == "html":
+        return text.replace(CONTENTS, _contents(text))
     # Blocks that are left out leave blank lines.
-    return text if form == "html" else re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _contents(page: str) -> str:
+    """Links to all sections of a page, which a browser opens where they are folded, and a box that opens them all.
+
+    Without a script: a link leads to the start of what is folded, and the box is read by the style sheet.
+    """
+    sections = []
+    for part in _SECTION.finditer(page):
+        title = part["summary"] or part["title"] or part["heading"]
+        whole = re.search(r'<span class="title">(.*?)</span>', title, re.S)
+        sections.append((part["inside"] or part["id"] or part["open"], whole[1] if whole else title))
+    if len(sections) < FEWEST:
+        return ""
+    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in sections)
+    box = '<label><input type="checkbox" id="open-all" autocomplete="off"> Open all sections</label>'
+    return f'<nav class="contents" aria-label="Contents"><h2>Contents</h2> <ul>{links}</ul> {box}</nav>'
 
 
 @cache
@@ -152,12 +182,17 @@ def _read(name: str) -> str:
 def _unbroken(value: Any) -> Any:
     """No line break between a number and its unit."""
     # Markup is code: left alone.
-    return value.replace(" %", "\u00a0%").replace(" px", "\u00a0px") if type(value) is str else value
+    return _one_stop(value).replace(" %", "\u00a0%").replace(" px", "\u00a0px") if type(value) is str else value
+
+
+def _one_stop(text: str) -> str:
+    """A sentence that quotes another ends in one full stop; `...` and `../x` stay."""
+    return re.sub(r"(?<=[\w)”])\.\.(?=\s|$)", ".", text)
 
 
 def _markdown(value: Any) -> Any:
     # What is marked up is escaped already.
-    return value if hasattr(value, "__html__") else Markup(escape_markdown(str(value)))
+    return value if hasattr(value, "__html__") else Markup(escape_markdown(_one_stop(str(value))))
 
 
 def _one_line(text: Markup) -> Markup:
