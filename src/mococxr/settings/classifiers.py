@@ -213,8 +213,8 @@ class PredictSettings(OnDevice, WithJobs):
         None,
         shown="every image, without these columns",
     )
-    refuse: bool = setting(
-        "Leave the numbers of an image blank where a warning says that they mean nothing.", False, group="Warnings"
+    refuse: bool = _operating_point(
+        "Leave the numbers of an image blank where a warning says that they mean nothing.", False
     )
     prevalence: tuple[float, ...] = _operating_point(
         "Prevalence to adjust calibrated probabilities to: one number for each target of the model, in its order.",
