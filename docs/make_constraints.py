@@ -1,7 +1,6 @@
 """Write constraints.txt, the versions in the environment that ran the tests: `make constraints`.
 
-Only what a user of the package installs is in it (the extras `dicom`, `hub` and `imagenet-offline` too), not what tests
-need.
+Only what a user of the package may install is in it, extras too, and not what tests and builds need.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("dicom", "hub", "imagenet-offline")
+OURS = {"test", "bench", "docs", "fuzz"}
+"""Extras for work on the package, which are not pinned."""
 HEAD = """\
 # The versions with which the tests of this commit passed (Python {}, Linux): pip install -c constraints.txt '.[dicom]'
 # Made by `make constraints` from .venv after `make setup`, `make test` and `make slow`; not by hand.
@@ -46,7 +46,8 @@ def needed(name: str, extras: tuple[str, ...] = ()) -> dict[str, str]:
 
 def text() -> str:
     """The file's text."""
-    versions = needed("mococxr", EXTRAS)
+    extras = set(distribution("mococxr").metadata.get_all("Provides-Extra") or ()) - OURS
+    versions = needed("mococxr", tuple(sorted(extras)))
     del versions["mococxr"]
     lines = [f"{name}=={version.partition('+')[0]}" for name, version in sorted(versions.items())]
     return HEAD.format(".".join(map(str, sys.version_info[:2]))) + "\n".join(lines) + "\n"

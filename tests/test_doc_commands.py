@@ -91,6 +91,22 @@ def test_every_variable_that_the_program_reads_is_on_its_page() -> None:
     assert [name for name in names if f"`{name}`" not in page] == []
 
 
+def test_every_message_that_is_explained_is_one_that_the_program_says() -> None:
+    table = (
+        (ROOT / "docs/how-to/messages.md")
+        .read_text(encoding="utf-8")
+        .partition("|---|---|---|")[2]
+        .partition("\n\n")[0]
+    )
+    words = [
+        word.strip(". ") for row in table.splitlines() for word in re.findall(r"`([^`]+)`", row.partition(" | ")[0])
+    ]
+    files = [file for file in (ROOT / "src/mococxr").rglob("*.*") if file.suffix in (".py", ".j2")]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    assert len(words) > 10
+    assert [word for word in words if word not in source] == []
+
+
 def test_the_contract_lists_every_command_and_no_other() -> None:
     table = (ROOT / "docs/contract.md").read_text(encoding="utf-8").partition("## Commands")[2]
     assert set(re.findall(r"^\| `(\w+)", table.partition("\n* **")[0], re.M)) == set(COMMANDS)
