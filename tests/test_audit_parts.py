@@ -138,6 +138,13 @@ def test_copies_are_paired_once_and_blank_images_by_their_bytes_only(images: lis
     assert found == [Pair(0, 2, True), Pair(0, 7, True), Pair(1, 3, False), Pair(4, 6, True)]
 
 
+def test_a_mirrored_copy_is_one_and_an_image_is_no_copy_of_its_own_mirror_image(images: list[np.ndarray]) -> None:
+    stored = [*images[:6], cv2.resize(images[4], None, fx=0.8, fy=0.8)[:, ::-1]]
+    store: Any = SimpleNamespace(index=pl.DataFrame({"sha256": list("abcdefg")}), pixels=stored.__getitem__)
+    pairs = copies_within(store, fingerprints(stored), np.zeros(7, dtype=bool))
+    assert pairs == [Pair(4, 6, False, mirrored=True)]
+
+
 def store_of(table: dict[str, list[Any]], labels: list[str], **manifest: Any) -> Any:
     index = pl.DataFrame(table, schema_overrides=dict.fromkeys(labels, pl.Int8))
     splits = pl.DataFrame({"patient": ["p", "q", "q"], "split": ["train", "test", "train"]})

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mococxr.near_duplicates import DISTANCE, FINGERPRINT, candidate_pairs, fingerprints, is_copy
+from mococxr.near_duplicates import DISTANCE, FINGERPRINT, candidate_pairs, fingerprints, is_copy, mirrored
 from mococxr.synthetic import draw_synthetic
 
 
@@ -32,6 +32,7 @@ COPIES = {
     "larger by half": lambda image: rescaled(image, 1.5),
     "at JPEG quality 40": lambda image: recompressed(image, 40),
     "brighter": lambda image: cv2.convertScaleAbs(image, alpha=1.1, beta=12),
+    "with evened contrast": lambda image: cv2.createCLAHE(2, (8, 8)).apply(image),
     "small, dark and compressed": lambda image: recompressed(cv2.convertScaleAbs(rescaled(image, 0.6), alpha=0.9), 60),
 }  # fmt: skip
 
@@ -55,6 +56,12 @@ def test_other_images_even_of_the_same_person_are_other_images(images: list[np.n
     pairs = candidate_pairs(fingerprints(images), distance=75)
     assert len(pairs) > 50, "the closest images are what is to be told apart"
     assert not [pair for pair in pairs if is_copy(images[pair[0]], images[pair[1]])]
+
+
+def test_the_fingerprint_of_a_mirror_image_is_known_without_it(images: list[np.ndarray]) -> None:
+    prints = fingerprints([np.ascontiguousarray(image[:, ::-1]) for image in images])
+    assert np.diag(distances(mirrored(fingerprints(images)), prints)).max() <= 4
+    assert np.array_equal(mirrored(mirrored(prints)), prints)
 
 
 @pytest.mark.parametrize("distance", [0, 40, 100])

@@ -13,7 +13,7 @@ from mococxr import console
 from mococxr.audit import measure as look
 from mococxr.audit.measure import STATISTICS, Measured
 from mococxr.guard import pose, text
-from mococxr.near_duplicates import candidate_pairs, is_copy
+from mococxr.near_duplicates import candidate_pairs, is_copy, mirrored
 from mococxr.store import Store
 
 ERROR, INFO = "error", "info"
@@ -161,13 +161,15 @@ class Flagger:
     def copied(self, pairs: Sequence[Pair]) -> Iterator[Row]:
         """Copies within the store: across splits, patients, labels, or harmless."""
         same_bytes = {row for pair in pairs if pair.bytes for row in (pair.a, pair.b)}
+        turned_round = {row for pair in pairs if pair.mirrored for row in (pair.a, pair.b)} - same_bytes
         for group in groups(pairs):
             flags = self._flags_of(group)
             many = f", {len(group)} times in all" if len(group) > 2 else ""
             for row in group:
                 other = self.paths[next(other for other in group if other != row)]
                 for flag, why in flags or [("identical" if row in same_bytes else "copy", "")]:
-                    yield self.row(row, flag, f"{_SAME[row in same_bytes]}{many}{why}", other)
+                    same = MIRRORED if row in turned_round else _SAME[row in same_bytes]
+                    yield self.row(row, flag, f"{same}{many}{why}", other)
 
     def _flags_of(self, group: list[int]) -> list[tuple[str, str]]:
         flags = []
@@ -195,10 +197,12 @@ class Flagger:
         for pair in pairs:
             same_patient = patients[pair.b] == self.patients[pair.a]
             patient = "of this patient there too" if same_patient else "under another patient's name there"
-            yield self.row(pair.a, "image-in-both-stores", f"{_SAME[pair.bytes]}, {patient}", paths[pair.b])
+            same = MIRRORED if pair.mirrored else _SAME[pair.bytes]
+            yield self.row(pair.a, "image-in-both-stores", f"{same}, {patient}", paths[pair.b])
 
 
 _SAME = {True: "the same bytes", False: "the same image, stored otherwise"}
+MIRRORED = "the same image, mirrored"
 _DEGREES = {1: "90 degrees to the left", 2: "180 degrees", 3: "90 degrees to the right"}
 _LEAST = {"mean": 3.0, "sd": 2.0, "black": 0.02, "white": 0.02, "entropy": 0.1}
 """Deviations are taken to be this at least, so that stores of images all alike flag no trifles."""
@@ -211,11 +215,17 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that are one: rows `a` and `b` (of the other store, where there are two); `bytes`: equal files."""
+    """Two images that are one: rows `a` and `b` (of the other store, where there are two).
+
+    Args:
+        bytes: equal files.
+        mirrored: one is the mirror image of the other.
+    """
 
     a: int
     b: int
     bytes: bool
+    mirrored: bool = False
 
 
 def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArray[np.bool_]) -> list[Pair]:
@@ -232,7 +242,9 @@ def copies_within(store: Store, prints: npt.NDArray[np.uint8], blank: npt.NDArra
     pairs = [Pair(int(first[row]), int(row), True) for row in np.flatnonzero(first != rows)]
     seeing = np.flatnonzero(~blank & (first == rows))  # all that have no picture have one fingerprint
     candidates = seeing[candidate_pairs(prints[seeing])]
-    return _confirmed("compare", store, store, candidates, pairs)
+    round_pairs = candidate_pairs(prints[seeing], mirrored(prints[seeing]))
+    round_pairs = seeing[round_pairs[round_pairs[:, 0] < round_pairs[:, 1]]]
+    return _confirmed("compare", store, store, candidates, round_pairs, pairs)
 
 
 def copies_across(
@@ -248,19 +260,31 @@ def copies_across(
     pairs = [Pair(a, b, True) for a, b in enumerate(bytes_of) if b is not None]
     rows = np.flatnonzero(np.array([b is None for b in bytes_of], bool) & prints.any(axis=1))
     other_rows = np.flatnonzero(others.any(axis=1))
-    candidates = candidate_pairs(prints[rows], others[other_rows])
-    candidates = np.stack([rows[candidates[:, 0]], other_rows[candidates[:, 1]]], axis=1)
-    return _confirmed("compare stores", store, other, candidates, pairs)
+    candidates, round_pairs = (
+        np.stack([rows[near[:, 0]], other_rows[near[:, 1]]], axis=1)
+        for near in (candidate_pairs(prints[rows], each) for each in (others[other_rows], mirrored(others[other_rows])))
+    )
+    return _confirmed("compare stores", store, other, candidates, round_pairs, pairs)
 
 
 def _confirmed(
-    what: str, store: Store, other: Store, candidates: npt.NDArray[np.int64], pairs: list[Pair]
+    what: str,
+    store: Store,
+    other: Store,
+    candidates: npt.NDArray[np.int64],
+    round_pairs: npt.NDArray[np.int64],
+    pairs: list[Pair],
 ) -> list[Pair]:
-    """`pairs` and the candidates (P, 2) whose pixels agree, in order."""
-    with console.progress(what, len(candidates), unit="pairs") as bar:
+    """`pairs` and the candidates (P, 2) whose pixels agree, in order; of `round_pairs` those of mirror images."""
+    with console.progress(what, len(candidates) + len(round_pairs), unit="pairs") as bar:
         for a, b in candidates.tolist():
             if is_copy(store.pixels(a), other.pixels(b)):
                 pairs.append(Pair(a, b, False))
+            bar.advance()
+        known = {(pair.a, pair.b) for pair in pairs}
+        for a, b in round_pairs.tolist():
+            if (a, b) not in known and is_copy(store.pixels(a), other.pixels(b)[:, ::-1]):
+                pairs.append(Pair(a, b, False, mirrored=True))
             bar.advance()
     return sorted(pairs, key=lambda pair: (pair.a, pair.b))
 

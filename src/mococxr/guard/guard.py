@@ -20,7 +20,7 @@ from mococxr.guard import pose
 from mococxr.guard.distance import KEPT, Reference
 from mococxr.guard.shape import part_of, sideways, windows_of
 from mococxr.guard.text import LONG_LINE, MUCH_TEXT, text_strokes
-from mococxr.near_duplicates import candidate_pairs, fingerprints
+from mococxr.near_duplicates import candidate_pairs, fingerprints, mirrored
 
 UNLIKE = "not like the training images"
 INVERTED, TURNED, LATERAL, CROPPED = "inverted", "turned", "lateral", "cropped"
@@ -73,7 +73,9 @@ def glance(image: Bytes, shorter: int | None = None) -> Glance:
     blank = small.std() < pose.FLAT
     strokes = text_strokes(image)
     letters = float("nan") if strokes is None else max(strokes[0] / LONG_LINE, strokes[1] / MUCH_TEXT)
-    return Glance(None if blank else pose.equalise(small), letters, fingerprints([image, image[:, ::-1]]), shorter)
+    prints = fingerprints([image])
+    prints = np.concatenate([prints, mirrored(prints)])
+    return Glance(None if blank else pose.equalise(small), letters, prints, shorter)
 
 
 @dataclass(frozen=True)
