@@ -64,8 +64,9 @@ def answer_of(out: Path, plan: Plan, facts: Mapping[str, Any]) -> str:
         return f"No answer yet. {plan.stages['evaluate'].why}"
     block = read_json(out / "evaluation/evaluation.json")["models"][0]
     unknown = "" if facts["patients_known"] else " (patients are not known: that may be too good)"
+    patients = f" of {block['patients']:,} patients" if facts["patients_known"] else ""
     text = (
-        f"On {block['n']:,} test images of {block['patients']:,} patients, from which nothing was learned, the model tells "
+        f"On {block['n']:,} test images{patients}, from which nothing was learned, the model tells "
         f"{facts['target']} with an AUROC of {fmt.interval(block['interval'], 'value')}{unknown}"
     )
     if point := block["operating_point"]:

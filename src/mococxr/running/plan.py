@@ -234,10 +234,12 @@ def _how(name: str, facts: Facts, epochs: int, published: str) -> str:
     if name == "fit":
         why = f" ({published})" if published and not epochs else ""
         return f"A linear head on features{why}; chosen before any number is known."
+    patients = f" of {facts.patients:,} patients" if facts.patients_known else ""
+    compared = "Is the encoder worth it, beside ImageNet that never saw an X-ray, and with how many labels?"
     words = {
-        "prepare": f"{facts.images:,} images of {facts.patients:,} patients, decoded once.",
+        "prepare": f"{facts.images:,} images{patients}, decoded once.",
         "inspect": "Unreadable, unusual and leaking images; shortcuts.",
-        "study": "Is the encoder worth it, beside ImageNet that never saw an X-ray, and with how many labels?",
+        "study": compared if epochs or not published else "How good is it with fewer labels?",
         "evaluate": f"{facts.splits['test']['labelled']:,} labelled test images that nothing has learned from.",
     }
     return words[name]

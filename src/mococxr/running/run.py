@@ -48,9 +48,7 @@ def run(settings: RunSettings) -> Path:
         plan = folder.read_plan(out, record)
         _show(plan, record, s)
         if s.plan:
-            console.say(
-                f"The plan: {out / folder.PLAN} (edit it as you like). The same command without --plan does it."
-            )
+            console.say("  Edit it as you like. The same command without --plan does it.")
             return out / folder.PLAN
         for stage in STAGES:
             if plan.stages[stage].do:
@@ -106,7 +104,7 @@ def _show(plan: Plan, record: Mapping[str, Any], s: RunSettings) -> None:
         f"{facts['images']:,} images of {facts['patients']:,} patients" * facts["patients_known"]
         or f"{facts['images']:,} images; patients are not known",
         f"Target {facts['target']}: {labels}" if facts["labels"] else "",
-        f"Splits by patient, in images: {splits}",
+        f"Splits by {'patient' if facts['patients_known'] else 'image'}, in images: {splits}",
     ):
         if line:
             console.say(console.wrapped(line, "  "))
@@ -118,9 +116,8 @@ def _show(plan: Plan, record: Mapping[str, Any], s: RunSettings) -> None:
         state = minutes(stage.seconds) if stage.do else "left out"
         console.say(f"  {name:<9} {state}")
         console.say(console.wrapped(stage.why, " " * 12))
-    console.say(
-        f"\n  {minutes(plan.seconds)} in all, as far as can be told; --budget {s.budget}. Plan: {out / folder.PLAN}"
-    )
+    console.say(f"\n  {minutes(plan.seconds)} in all, as far as can be told (--budget {s.budget}).")
+    console.say(f"  Plan: {out / folder.PLAN}")
 
 
 def _do(stage: str, plan: Plan, record: dict[str, Any], s: RunSettings) -> None:
