@@ -30,7 +30,7 @@ from mococxr.files import write_csv, write_parquet
 from mococxr.heads.targets import draw_labelled, read_target
 
 DATA = Path(os.environ.get("MOCOCXR_DATA", Path(__file__).parents[2] / "shared" / "data"))
-PHASES: dict[str, list[str]] = {"p96": ["96:6"], "moco": ["160:2:2e-4"]}
+PHASES: dict[str, list[str]] = {"p96": ["96:4"], "moco": ["160:1:2e-4"]}
 """What differs from the preset `tuned`: two runs, the second from the encoder of the first. Name -> `--sizes`. Chosen on
 split 0, with the arms: `recipes.csv`."""
 SIDES = {"nih": 320, "pediatric": 224}
