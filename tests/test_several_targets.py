@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def test_each_target_is_what_its_own_fit_gives(world: Path) -> None:
 def test_predict_has_the_columns_of_each_target_by_its_name(world: Path, tmp_path: Path) -> None:
     table = predict(world, world / "all", tmp_path / "all.csv", split="all")
     columns = [f"{name}_{target}" for target in TARGETS for name in OF_ONE]
-    assert table.columns == ["path", "patient", "study", *columns, *(f"label_{target}" for target in TARGETS), "split"]
+    labels, looks = [f"label_{target}" for target in TARGETS], ["view", "warning"]
+    assert table.columns == ["path", "patient", "study", *columns, *looks, *labels, "split"]
     for number, target in enumerate(TARGETS):
         alone = predict(world, world / str(number), tmp_path / f"{number}.csv", split="all")
         theirs = {"path": "path", "label": f"label_{target}"} | {name: f"{name}_{target}" for name in OF_ONE}
@@ -79,7 +81,7 @@ def test_predict_has_the_columns_of_each_target_by_its_name(world: Path, tmp_pat
     store = Store.open(world / "store")
     classifier = mococxr.load_classifier(world / "all")
     ours = classifier.predict([store.pixels(row) for row in range(4)], device="cpu")
-    assert ours.columns == columns
+    assert ours.columns == [*columns, *looks]
     assert np.allclose(ours["score_site=A"], table["score_site=A"][:4])
 
 
@@ -135,6 +137,22 @@ def test_evaluate_judges_each_target_as_a_model_of_it_alone(world: Path, tmp_pat
     page = (tmp_path / "all" / "evaluation.html").read_text()
     assert "All targets" in page
     assert all(f"ROC curve of {target}" in page for target in TARGETS)
+
+
+@pytest.mark.slow
+def test_a_target_whose_test_labels_are_of_one_class_is_left_out_and_the_others_are_judged(
+    world: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(world / "store", tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    unknown = pl.when(pl.col("row").is_in(store.rows_in("test"))).then(None).otherwise("Rare")
+    store.index.with_columns(unknown.cast(pl.Int8).alias("Rare")).write_parquet(tmp_path / "store" / "index.parquet")
+    how = {"gallery": False, "replicates": 200, "device": "cpu"}
+    result = run("evaluate", {"predictions": [world / "all", tmp_path / "store"], "out": tmp_path / "out", **how})
+    assert [block["label"] for block in result["models"]] == ["Finding", "site=A"]
+    assert any(note.startswith("Rare: ") and "0 positive and 0 negative" in note for note in result["notes"])
+    with pytest.raises(InputError, match=r"Rare: the test images of .* are 0 positive"):
+        run("evaluate", {"predictions": [world / "1", tmp_path / "store"], "out": tmp_path / "none", **how})
 
 
 @pytest.mark.slow
