@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mococxr import console
 from mococxr.classifier.origin import origin_of
+from mococxr.classifier.overlap import overlap
 from mococxr.encoders import Encoder, EncoderSource, encoder_names, open_encoder, resolve_encoders
 from mococxr.feature_cache import FeatureCache, counts_words, keys_of, read_features, rounded, trim
 from mococxr.features import features, pick_device, seconds_per_image, set_threads, state_hash
@@ -106,14 +107,17 @@ def _frozen(
     return kept
 
 
-def encoder_facts(text: str, sources: Sequence[EncoderSource], encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
-    """Of each encoder its name, the side of its frames, its spec and how it came to be."""
+def encoder_facts(
+    text: str, sources: Sequence[EncoderSource], encoders: Sequence[Encoder], store: Store
+) -> list[dict[str, Any]]:
+    """Of each encoder its name, the side of its frames, its spec, how it came to be and what it saw of the store."""
     return [
         {
             "name": str(name),
             "frame": source.spec.size,
             **dataclasses.asdict(encoder.spec),
             "origin": origin_of(source.path, str(name)),
+            "seen": overlap(store, source),
         }
         for name, source, encoder in zip(encoder_names(text), sources, encoders, strict=True)
     ]

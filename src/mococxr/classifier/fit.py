@@ -17,6 +17,7 @@ from mococxr import console
 from mococxr.classifier.encoding import cost_words, encoder_facts, feature_reader, in_one_pass
 from mococxr.classifier.guarding import examined_rows, guard_words, learn_guard
 from mococxr.classifier.operating_point import NONE, Judged, choose_judged, describe, read_rule
+from mococxr.classifier.overlap import HELD, overlap_words
 from mococxr.classifier.saved import FORMAT, save_model
 from mococxr.encoders import (
     INSTALL,
@@ -121,7 +122,7 @@ def run_fit(settings: FitSettings) -> Path:
         judged = fit_blocks(plan.judged.scored(store, plan.target, scores), settings.calibrate, rule)
         blocks.append(_of_target(settings, store, plan, len(scaling), result, judged))
     record = {
-        **_shared(settings, store), "encoders": encoder_facts(settings.encoder, sources, encoders), "targets": blocks,
+        **_shared(settings, store), "encoders": encoder_facts(settings.encoder, sources, encoders, store), "targets": blocks,
     }  # fmt: skip
     load_member(encoders, (members := members_of(results))[0])
     guard, facts = learn_guard(store, trained if by_gradient else frozen, max(source.spec.size for source in sources))
@@ -208,6 +209,8 @@ def _tell(record: Facts, out: Path, hints: list[str]) -> None:
         training = block["training"]
         counts = f"{training['images']:,} labelled images, {training['positives']:,} positive"
         console.say(f"{starts[block['target']]}{counts}: {out}")
+    for warning in overlap_words(record["encoders"], record["store"]["source"], tuple(HELD)):
+        console.warn(warning)
     for hint in hints:
         console.say(hint)
 

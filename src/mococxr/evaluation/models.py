@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mococxr import console
+from mococxr.classifier.overlap import HELD, overlap_words
 from mococxr.classifier.predict import run_predict, targets_of
 from mococxr.classifier.saved import Model, columns_of, load_model, threshold_of
 from mococxr.errors import InputError
@@ -255,7 +256,11 @@ def _judged(
         answers, table, store.rows_in(settings.split)[known], rows.labels.astype(np.int8), rows.scores, rows.patients,
         probabilities, block,
     )  # fmt: skip
-    block["notes"] = [*_seen_before(answers, settings.split), *block["notes"]]
+    block["notes"] = [
+        *_seen_before(answers, settings.split),
+        *_seen_unlabelled(answers, store, settings.split),
+        *block["notes"],
+    ]
     if first and not alike:
         block["notes"].append(f"{answers.name} is not compared with {first.name}: they were judged by other labels.")
     elif first and (point := block["operating_point"]):
@@ -289,6 +294,11 @@ def _at_thresholds(judged: Judged, first: Judged, level: float) -> Block | None:
     return dict(
         operating.paired_blocks(judged.labels, (judged.scores, first.scores), thresholds, judged.patients, level)
     )
+
+
+def _seen_unlabelled(answers: Answers, store: Store, split: str) -> list[str]:
+    """Warnings where the model's encoder saw the images that judge it, or may have."""
+    return overlap_words(answers.model.record["encoders"], store.source, [split] if split in HELD else [])
 
 
 def _seen_before(answers: Answers, split: str) -> list[str]:

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mococxr.encoders import SETS, EncoderSource, TrainedOn, display_name, open_encoder, shared_sets, trained_on
+from mococxr.encoders import SETS, EncoderSource, TrainedOn, display_name, open_encoder, shared_sets
+from mococxr.encoders.seen import patients_seen, published_of, run_record
 from mococxr.features import seconds_per_image
 from mococxr.files import read_json, write_csv
 from mococxr.heads.targets import Target, column_of
@@ -107,15 +108,15 @@ def arm_facts(store: Store, arm: Arm, device: str) -> Facts:
     """
     parts = arm.sources[0]
     lead = next((source for source in parts if source.pretrained), parts[0])  # the one that was pretrained
-    records = [[_run_record(source) for source in several] for several in arm.sources]
+    records = [[run_record(source) for source in several] for several in arm.sources]
     # A folder with an encoder alone records no seconds.
     timed = [[run["seconds"] for run in several if run.get("seconds") is not None] for several in records]
     seconds = [sum(several) for several in timed if several]
     verdicts = list(dict.fromkeys(run["verdict"] for several in records for run in several if run.get("verdict")))
-    record = _run_record(lead)
+    record = run_record(lead)
     kind = lead.kind if lead.pretrained or len({source.kind for source in parts}) == 1 else SEVERAL
     init = record.get("init") if lead.pretrained else kind
-    published = dict.fromkeys(known.sentence() for source in parts if (known := _published(source)))
+    published = dict.fromkeys(known.sentence() for source in parts if (known := published_of(source)))
     costs = [_cost(source, device) for source in parts]
     single = ", ".join(arm.runs) if lead.kind == "run" else display_name(lead.name)
     return {
@@ -185,15 +186,9 @@ def _total(costs: Sequence[Facts], name: str) -> float | None:
     return None if None in values else sum(values)
 
 
-def _run_record(source: EncoderSource) -> Facts:
-    """`run.json`; empty where the encoder is no run, or a folder with an encoder alone."""
-    record = source.path / "run.json" if source.path else None
-    return dict(read_json(record)) if record and record.is_file() else {}
-
-
 def _health(source: EncoderSource) -> Facts | None:
     """Verdict and last measures of a run, with at most `MAX_LOG_LINES` lines of its log; null where it has none."""
-    record = _run_record(source)
+    record = run_record(source)
     if source.path is None or not record.get("health"):
         return None
     words = {name: record[name] for name in ("verdict", "reason", "remedy")}
@@ -223,17 +218,6 @@ def _pretrained_on(store: Store, record: Facts) -> Facts | None:
     return {"source": source, **facts, "stores": before.get("stores", [])}
 
 
-def _published(source: EncoderSource) -> TrainedOn | None:
-    """What the published weights that an encoder is, or that its run says it started from, were trained on."""
-    if source.kind != "run":
-        return trained_on(source.name)
-    record = _run_record(source)
-    start = record.get("started_from")
-    if start:
-        return TrainedOn(start["known"], tuple(start["sets"]), start["labels"])
-    return trained_on(record["init"]) if record.get("init") else None
-
-
 def encoder_warnings(train: Store, test: Store, arms: Sequence[Arm]) -> list[str]:
     """Arms that enlarge images; arms whose published training data may hold the test images, or is not known."""
     stored = min(store.manifest["size"] for store in (train, test))  # px of the shorter side
@@ -248,7 +232,7 @@ def encoder_warnings(train: Store, test: Store, arms: Sequence[Arm]) -> list[str
         whose = f"The weights of arm {arm}" + (f" ({run})" if run != arm else "")
         if source.kind == "run":
             whose = f"The weights that run {run} of arm {arm} started from"
-        warnings += _training_warning(test, whose, _published(source))
+        warnings += _training_warning(test, whose, published_of(source))
     return warnings
 
 
@@ -274,7 +258,7 @@ def patient_warnings(test: Store, arms: Sequence[Arm]) -> list[str]:
     for arm, run, source in _runs(arms):
         if source.kind != "run" or source.path is None:  # published weights name no patient
             continue
-        seen = _patients_seen(source.path, test.source)
+        seen = patients_seen(source.path, test.source)
         if seen is None:
             warnings.append(f"Run {run} of arm {arm} does not say whose images it was pretrained on.")
         elif both := len(patients & seen):
@@ -285,15 +269,6 @@ def patient_warnings(test: Store, arms: Sequence[Arm]) -> list[str]:
     return warnings
 
 
-def _patients_seen(folder: Path, source: str) -> set[str] | None:
-    path = folder / "patients.csv"
-    if not path.is_file():
-        return None
-    table = pl.read_csv(path, infer_schema=False)  # text: 007 stays 007
-    # Numbers of other sources are other people.
-    return set(table.filter(pl.col("source") == source)["patient"].to_list())
-
-
 def target_warnings(store: Store, arms: Sequence[Arm], targets: Sequence[str]) -> list[str]:
     """Runs whose encoder learned to predict the column that a target asks for (`pretrain --auxiliary`)."""
     columns = {target: column_of(store, target) for target in targets}
@@ -302,7 +277,7 @@ def target_warnings(store: Store, arms: Sequence[Arm], targets: Sequence[str]) -
         f"(--auxiliary), and --target {target} asks for it: its fractions say nothing of how few labels are enough."
         for arm, run, source in _runs(arms)
         for target, column in columns.items()
-        if column in _predicted(_run_record(source))
+        if column in _predicted(run_record(source))
     ]
 
 
