@@ -32,11 +32,11 @@ def needed(name: str, extras: tuple[str, ...] = ()) -> dict[str, str]:
             continue
         seen.add((name, extras))
         try:
-            found = distribution(name)
+            installed = distribution(name)
         except PackageNotFoundError:  # of another platform
             continue
-        versions[canonicalize_name(name)] = found.version
-        for line in found.requires or ():
+        versions[canonicalize_name(name)] = installed.version
+        for line in installed.requires or ():
             requirement = Requirement(line)
             marker = requirement.marker
             if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):

@@ -117,7 +117,7 @@ def lines_of(block: Block) -> Iterator[list[str]]:
     """The words of each mococxr line of a block, also behind a launcher; `...` and words in brackets are left out."""
     for line in LAUNCHED.findall(block.code.replace("\\\n", " ")):
         words = shlex.split(re.sub(r"\[[^\]]*\]", "", line), comments=True)
-        end = next((place for place, word in enumerate(words) if word in OPERATORS), len(words))
+        end = next((position for position, word in enumerate(words) if word in OPERATORS), len(words))
         yield [word.rstrip(";") for word in words[1:end] if word != "..."]
 
 
@@ -131,15 +131,16 @@ def check_lines(block: Block) -> str:
     commands.run = lambda name, values: typed(COMMANDS[name], values)
     try:
         for words in lines_of(block):
+            output = io.StringIO()
             try:
-                with contextlib.redirect_stdout(io.StringIO()):
+                with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                     cli.main(words)
             except SystemExit as end:
                 if end.code:
-                    problems.append(f"not taken: mococxr {shlex.join(words)}")
+                    problems.append(f"not taken: mococxr {shlex.join(words)}\n{output.getvalue()}")
     finally:
         commands.run = before
-    return "; ".join(problems)
+    return "\n".join(problems)
 
 
 def run_page(page: Page, data: Path, environment: dict[str, str], seconds: dict[str, float]) -> None:
@@ -177,9 +178,9 @@ def _run(block: Block, folder: Path, environment: dict[str, str], file: Path) ->
         block.output, _ = process.communicate()
         block.problem = f"ran longer than {SECONDS} s"
         return
-    wanted = int(block.marks.get("exits", 0))
-    if process.returncode != wanted:
-        block.problem = f"exit status {process.returncode}, not {wanted}"
+    status = int(block.marks.get("exits", 0))
+    if process.returncode != status:
+        block.problem = f"exit status {process.returncode}, not {status}"
 
 
 def report(every: list[Page], seconds: dict[str, float], total: float) -> int:
@@ -204,21 +205,21 @@ def main(chosen: list[str], keep: bool = False) -> int:
     (OUT / "made").mkdir(parents=True, exist_ok=True)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as top:
-        place, data = Path(top), OUT / "data" if keep else Path(top) / "data"
-        environment = _environment(place)
+        folder, data = Path(top), OUT / "data" if keep else Path(top) / "data"
+        environment = _environment(folder)
         os.environ.update(environment)  # before the server starts: PyTorch counts its threads when it is imported
-        small_data.write_settings(place / "settings")
-        block_server.write_clients(place / "bin", place / "socket")
+        small_data.write_settings(folder / "settings")
+        block_server.write_clients(folder / "bin", folder / "socket")
         server = os.fork()
         if server == 0:
-            block_server.serve(place / "socket", lambda command: _existing(place / "settings" / f"{command}.yaml"))
+            block_server.serve(folder / "socket", lambda command: _existing(folder / "settings" / f"{command}.yaml"))
         try:
             for block in (block for page in every for block in page.blocks if block not in page.to_run):
                 block.problem = check_lines(block)
             if not data.is_dir():
                 data.mkdir()
                 small_data.write_brought(data)
-            _wait_for(place / "socket")
+            _wait_for(folder / "socket")
             small_data.make([word for page in every for word in page.starts_with], data, environment)
             print(f"small data made in {time.monotonic() - begin:.0f} s", flush=True)
             with ThreadPoolExecutor(2) as pool:
@@ -242,10 +243,10 @@ def _existing(file: Path) -> Path | None:
     return file if file.is_file() else None
 
 
-def _environment(place: Path) -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     """One thread a process, no colours, our clients first on the PATH, no network for models."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
-    path = os.pathsep.join([str(place / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     source = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
     others = {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "100", "PYTHONPATH": source, "PATH": path}
     return {**os.environ, **threads, **others}
