@@ -59,7 +59,7 @@ docs: setup ## what is made from the code: docs/paper.md, docs/contract.md's tab
 	$(BIN)/python docs/make_tables.py
 
 site: setup ## the pages as a site in site/: their blocks are run, links and pages checked (10 minutes)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(PIP) -e '.[docs]'
 	$(BIN)/python docs/run_blocks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	$(BIN)/python docs/check_site.py
