@@ -11,7 +11,7 @@ ROUNDS ?= 5
 WEIGHTS := $(wildcard weights/mococxr_weights/encoder.safetensors)
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 POLARS_MAX_THREADS=1
 
-.PHONY: help setup check format test slow demo docs site bench fuzz real constraints clean
+.PHONY: help setup check format test slow system demo docs site bench fuzz real constraints clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,10 +45,13 @@ format: setup ## put the code into the house's format
 	$(BIN)/ruff check --fix .
 
 test: setup ## the tests, without those marked slow
-	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "not slow and not system"
 
 slow: setup ## kill and resume, several processes, real images in short
-	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m slow
+	$(ONE_THREAD) $(BIN)/pytest -n 2 --dist loadfile -m "slow and not system"
+
+system: setup ## beside a real Orthanc (Debian: orthanc orthanc-dicomweb dicom3tools dcmtk)
+	$(ONE_THREAD) $(BIN)/pytest -m system tests/system
 
 demo: $(READY) ## the whole way on synthetic images, from nothing to a report, with what a user needs and no more
 	@start=$$(date +%s); $(BIN)/mococxr demo --out $(DEMO) && echo "the demo took $$(($$(date +%s) - start)) s"

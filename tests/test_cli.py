@@ -245,6 +245,7 @@ RELIED_ON = {
     "label": "table label reader chosen_by as_of", "retract": "table label reader",
     "agreement": "store target resolve out",
     "annotate": "store target next reader source key port browser",
+    "pacs": "model dicomweb since study ledger capture listen allow once", "drift": "ledger out",
     "report": "study", "import": "size out", "export": "arm out",
 }  # fmt: skip
 

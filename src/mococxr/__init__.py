@@ -46,6 +46,8 @@ agreement = _function("agreement")
 embed = _function("embed")
 fit = _function("fit")
 predict = _function("predict")
+pacs = _function("pacs")
+drift = _function("drift")
 forecast = _function("forecast")
 recalibrate = _function("recalibrate")
 study = _function("study")
@@ -229,6 +231,7 @@ __all__ = [
     "annotate",
     "demo",
     "doctor",
+    "drift",
     "embed",
     "evaluate",
     "export",
@@ -241,6 +244,7 @@ __all__ = [
     "load_classifier",
     "load_encoder",
     "next_images",
+    "pacs",
     "predict",
     "prepare",
     "pretrain",

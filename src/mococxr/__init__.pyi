@@ -17,7 +17,9 @@ from mococxr.errors import RunError as RunError
 from mococxr.errors import UndefinedError as UndefinedError
 from mococxr.features import Features as Features
 from mococxr.features import Images as Images
+from mococxr.monitoring.drift import Drifts
 from mococxr.results import StudyResults
+from mococxr.serving.pacs import Outcome
 from mococxr.store import Store as Store
 
 __version__: str
@@ -825,6 +827,70 @@ def predict(
         maps: Folder for a picture of each image with what speaks for the finding (orange) and against it
             (blue), by PyTorch. [default: no maps]
         key: Key of `prepare`, to write image, patient and study as pseudonyms. [default: names as they are]
+    """
+
+def pacs(
+    model: str | PathLike[str],
+    *,
+    ledger: str | PathLike[str],
+    jobs: int | None = None,
+    dicomweb: str | None = None,
+    since: str = "2d",
+    study: str | None = None,
+    credentials: str | PathLike[str] | None = None,
+    ca: str | PathLike[str] | None = None,
+    send_to: str | None = None,
+    listen: str | None = None,
+    allow: str | Sequence[str] = (),
+    cert: str | PathLike[str] | None = None,
+    cert_key: str | PathLike[str] | None = None,
+    peer_ca: str | PathLike[str] | None = None,
+    capture: bool = False,
+    once: bool = False,
+    every: float = 30.0,
+    tries: int = 8,
+    dead: Literal["list", "retry", "drop"] | None = None,
+) -> Outcome:
+    """Score new chest X-rays of an archive (PACS) and store each result there as a DICOM structured report.
+
+    Research use only: reports are preliminary and unverified. docs/pacs.md walks through an installation.
+
+    Args:
+        model: Model folder made by `fit`.
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        dicomweb: Address of the archive's DICOMweb service, e.g. https://pacs.example/dicom-web; without a
+            password in it. [default: none]
+        since: Look at studies of so many days (2d) or weeks (1w) back, by study date; all: whatever the date.
+            [default: 2d]
+        study: Look at the study with this UID alone, whatever its date. [default: none]
+        credentials: File with USER:PASSWORD, or with a token, on its first line. [default: MOCOCXR_PACS_USER
+            and MOCOCXR_PACS_PASSWORD, or MOCOCXR_PACS_TOKEN, of the environment]
+        ca: Certificates (PEM) of those who signed the archive's own. [default: the system's]
+        send_to: Send reports by C-STORE instead, to AE@HOST:PORT; where the archive has no DICOMweb.
+            [default: none]
+        listen: Take images that are sent here by C-STORE, as AE:PORT or AE@HOST:PORT, and look for none.
+            [default: none]
+        allow: AE title that may send (repeatable); all others are turned away. [default: none]
+        cert: Certificate (PEM) of this side: C-STORE then goes by TLS alone. [default: none]
+        cert_key: Its private key (PEM). [default: in the file of --cert]
+        peer_ca: Certificates (PEM) of those who signed the other side's, which then has to show one.
+            [default: not asked for]
+        ledger: SQLite file that knows what was done; made where there is none, and kept.
+        capture: Store a picture with the result, too (secondary capture): all viewers show it. [default: off]
+        once: Look once, do all that is to be done, and end. [default: off]
+        every: Time between two looks. [s; at least 1; default: 30]
+        tries: How often an image is tried before it goes to the dead letters. [at least 1; default: 8]
+        dead: Dead letters, also of a `pacs` that runs: list them as CSV, let them be tried again, or drop
+            them; and end. [default: none]
+    """
+
+def drift(ledger: str | PathLike[str], *, out: str | PathLike[str]) -> Drifts:
+    """Compare what `pacs` scored, week by week, with the images that the model learned from: scores, views,
+        devices.
+
+    Args:
+        ledger: Ledger of `pacs`; it may be at work meanwhile.
+        out: HTML file to write; the facts stand beside it as JSON.
     """
 
 def study(

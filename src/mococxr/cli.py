@@ -237,8 +237,9 @@ def _merge(config: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
 
 GROUP_ORDER = (
     "Required", "Images", "Labels", "Split", "Privacy", "Design", "Columns", "Comparison", "Classifier",
-    "Operating point", "Statistics", "Encoder", "Method", "Contrastive learning", "Augmentation", "Optimisation",
-    "Linear probe", "Gradient training", "Checkpoints and logging", "Model card", "Output", "Page", "Execution",
+    "Operating point", "Statistics", "Archive", "Receiving", "Encoder", "Method", "Contrastive learning",
+    "Augmentation", "Optimisation", "Linear probe", "Gradient training", "Checkpoints and logging", "Model card",
+    "Output", "Page", "Execution",
 )  # fmt: skip
 _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUP_ORDER)}
 

@@ -38,6 +38,8 @@ ENTRIES = {
     "forecast": "mococxr.classifier.forecast:run_forecast",
     "recalibrate": "mococxr.classifier.recalibrate:run_recalibrate",
     "predict": "mococxr.classifier.predict:run_predict",
+    "pacs": "mococxr.serving.pacs:run_pacs",
+    "drift": "mococxr.monitoring.drift:run_drift",
     "study": "mococxr.studies.study:run",
     "reproduce": "mococxr.reproduction.reproduce:run",
     "report": "mococxr.reporting.report:run",
@@ -100,6 +102,7 @@ NEXT = {
     "study": "fit {store} --encoder ENCODER --target {target} --out model",
     "forecast": "next {store} --target {target} --count 50 --out list.csv",
     "export": "info {out}",
+    "pacs": "drift {ledger} --out drift.html",
 }
 """Command -> what one would do then, with its settings; the others say it themselves, or end the work."""
 
@@ -214,7 +217,7 @@ def _words(value: Any) -> list[str]:
 RETURNS = {
     "prepare": "Store", "label": "Store", "retract": "Store", "annotate": "Store", "agreement": "Store", "inspect": "Audit",
     "evaluate": "dict[str, Any]", "forecast": "dict[str, Any]", "report": "None", "info": "dict[str, Any]",
-    "doctor": "dict[str, Any]",
+    "doctor": "dict[str, Any]", "pacs": "Outcome", "drift": "Drifts",
 }  # fmt: skip
 """Command -> what its Python function returns; all others return the `Path` of what they made."""
 _TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}

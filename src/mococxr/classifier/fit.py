@@ -18,6 +18,7 @@ from mococxr.classifier.encoding import cost_words, encoder_facts, feature_reade
 from mococxr.classifier.guarding import examined_rows, guard_words, learn_guard
 from mococxr.classifier.operating_point import NONE, Judged, choose_judged, describe, read_rule
 from mococxr.classifier.overlap import HELD, overlap_words
+from mococxr.classifier.reference import image_facts, score_facts
 from mococxr.classifier.saved import FORMAT, save_model
 from mococxr.encoders import (
     INSTALL,
@@ -120,7 +121,7 @@ def run_fit(settings: FitSettings) -> Path:
         results.append(result := _stated(plan.target, partial(train_classifier, data, config)))
         scores = _scores(plan.judged, data, config, partial(of_held, plan, result))
         judged = fit_blocks(plan.judged.scored(store, plan.target, scores), settings.calibrate, rule)
-        blocks.append(_of_target(settings, store, plan, len(scaling), result, judged))
+        blocks.append(_of_target(settings, store, plan, len(scaling), result, judged) | {"scores": score_facts(scores)})
     record = {
         **_shared(settings, store), "encoders": encoder_facts(settings.encoder, sources, encoders, store), "targets": blocks,
     }  # fmt: skip
@@ -240,6 +241,7 @@ def _shared(settings: FitSettings, store: Store) -> Facts:
         "format": FORMAT,
         "version": VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "reference": image_facts(store, store.rows_in("train")),
         "mode": settings.mode,
         "preprocessing": {
             "store_size": int(store.manifest["size"]),

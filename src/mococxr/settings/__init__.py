@@ -19,6 +19,7 @@ from mococxr.settings.labelling import AgreementSettings, AnnotateSettings, Labe
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
 from mococxr.settings.running import DoctorSettings, InfoSettings, RunSettings
+from mococxr.settings.serving import DriftSettings, PacsSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
 
 COMMANDS: dict[str, type] = {
@@ -38,6 +39,8 @@ COMMANDS: dict[str, type] = {
     "forecast": ForecastSettings,
     "recalibrate": RecalibrateSettings,
     "predict": PredictSettings,
+    "pacs": PacsSettings,
+    "drift": DriftSettings,
     "study": StudySettings,
     "reproduce": ReproduceSettings,
     "report": ReportSettings,
@@ -58,6 +61,7 @@ __all__ = [
     "AnnotateSettings",
     "DemoSettings",
     "DoctorSettings",
+    "DriftSettings",
     "EmbedSettings",
     "EvaluateSettings",
     "ExportSettings",
@@ -70,6 +74,7 @@ __all__ = [
     "LabelSettings",
     "Mode",
     "NextSettings",
+    "PacsSettings",
     "Phase",
     "PredictSettings",
     "PrepareSettings",

@@ -51,14 +51,32 @@ def other_part(elements: Elements) -> str | None:
     return part.upper() if part.upper() in _KNOWN else "unknown"
 
 
+def says_chest(text: str) -> bool:
+    """Whether a text names the chest or a larger part, in words.
+
+    >>> says_chest("Thorax p.a."), says_chest("HAND"), says_chest("unknown")
+    (True, False, False)
+    """
+    return _is_something(_plain(text)) and _names_chest(text)
+
+
 def _names_chest(part: str) -> bool:
     """Whether a text names the chest, a larger part, or nothing."""
-    with suppress(UnicodeError):  # UTF-8 where the standard allows ASCII alone, so read as Latin-1
-        part = part.encode("latin-1").decode("utf-8")
-    plain = unicodedata.normalize("NFKD", part).upper()
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    if re.sub(r"[\W_]", "", plain) in _NOTHING:
+    plain = _plain(part)
+    if not _is_something(plain):
         return True
     if _SPINE.search(plain) and not _SURE.search(plain):  # before the chest: "thoracic spine" holds its word
         return False
     return bool(_CHEST.search(plain))
+
+
+def _is_something(plain: str) -> bool:
+    return re.sub(r"[\W_]", "", plain) not in _NOTHING
+
+
+def _plain(part: str) -> str:
+    """A text in capitals without accents."""
+    with suppress(UnicodeError):  # UTF-8 where the standard allows ASCII alone, so read as Latin-1
+        part = part.encode("latin-1").decode("utf-8")
+    plain = unicodedata.normalize("NFKD", part).upper()
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))

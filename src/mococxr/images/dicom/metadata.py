@@ -177,9 +177,9 @@ def _view(elements: Elements) -> str | None:
 # --- which objects are chest images: CR, DX and secondary captures of them
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_IMAGES = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}  # CR, DX for presentation, DX for processing
+RADIOGRAPHS = {f"{_STORAGE}1", f"{_STORAGE}1.1", f"{_STORAGE}1.1.1"}  # CR, DX for presentation, DX for processing
 # Secondary captures: of one frame; of several with 1, 8, 16 bits and in colour.
-_CAPTURES = {f"{_STORAGE}{end}" for end in ("7", "7.1", "7.2", "7.3", "7.4")}
+CAPTURES = {f"{_STORAGE}{end}" for end in ("7", "7.1", "7.2", "7.3", "7.4")}
 _IMAGE_MODALITIES = {"CR", "DX", "RG"}
 _CAPTURE_MODALITIES = {*_IMAGE_MODALITIES, "OT", "SC"}
 _LOCALIZERS = {"LOCALIZER", "SCOUT"}
@@ -217,7 +217,7 @@ def _kind_reason(facts: Metadata) -> str | None:
     """Why an object is of no kind that is read."""
     kind = facts.sop_class
     if not facts.pixels:
-        return f"no pixel data ({_name(kind)})" if kind and kind not in _IMAGES | _CAPTURES else "no pixel data"
+        return f"no pixel data ({_name(kind)})" if kind and kind not in RADIOGRAPHS | CAPTURES else "no pixel data"
     types = set(facts.image_type)
     if types & _LOCALIZERS:
         return "a localizer"
@@ -225,12 +225,12 @@ def _kind_reason(facts: Metadata) -> str | None:
         return "a screenshot"
     if types & _DERIVED:
         return "a report as a picture"
-    if kind in _IMAGES or kind is None:
+    if kind in RADIOGRAPHS or kind is None:
         allowed = _IMAGE_MODALITIES if kind is None else _CAPTURE_MODALITIES
         if facts.modality and facts.modality not in allowed:
             return f"another modality: {_short(facts.modality)}"
         return None
-    if kind not in _CAPTURES:
+    if kind not in CAPTURES:
         return f"not a radiograph: {_name(kind)}"
     if facts.modality and facts.modality not in _CAPTURE_MODALITIES:
         return f"a secondary capture of another modality: {_short(facts.modality)}"
