@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -24,7 +25,7 @@ from mococxr.heads.linear import solve_linear
 from mococxr.maps.class_map import class_maps, method_of
 from mococxr.maps.contributions import contributions, spread
 from mococxr.maps.occlusion import occlusion
-from mococxr.maps.overlay import overlay
+from mococxr.maps.overlay import MapFolder, overlay
 from mococxr.maps.rollout import rollout
 from small_encoders import lively
 from small_store import HOW, make_store
@@ -274,6 +275,23 @@ def test_predict_draws_a_picture_of_every_image_and_names_none_by_its_file(model
     picture = cv2.imread(str(maps / table["file"][0]))
     row = store.index["path"].to_list().index(table["path"][0])
     assert picture.shape == (*store.pixels(row).shape, 3)
+
+
+def test_each_target_of_a_classifier_has_a_picture_of_its_own(tmp_path):
+    encoder = small(CNNS["ResNet"])
+    heads = tuple(any_head(encoder.spec.feature_dim, seed=seed) for seed in (0, 1))
+    ensemble, images = Ensemble((encoder,), [EnsembleMember(None, heads)]), frames_of(2, 64)
+    folder = MapFolder(tmp_path / "maps", "center", ("A", "B"))
+    folder.draw(ensemble, ["x.png", "y.png"], [frames[0] for frames in images], images, "cpu")
+    folder.finish()
+    table = pl.read_csv(tmp_path / "maps" / "maps.csv")
+    assert table["file"].to_list() == ["00001-1.png", "00001-2.png", "00002-1.png", "00002-2.png"]
+    assert table.select("path", "target").rows() == [(p, t) for p in ("x.png", "y.png") for t in "AB"]
+    for row, (image, target) in enumerate(itertools.product(images, (0, 1))):
+        (drawn,) = class_maps(ensemble, [image], CPU, target=target)
+        assert table["logit"][row] == pytest.approx(drawn.logit)
+        picture = cv2.imread(str(tmp_path / "maps" / table["file"][row]))
+        assert np.array_equal(picture, overlay(image[0], drawn.values))
 
 
 def test_without_pytorch_or_in_another_folder_maps_are_refused_before_anything_is_written(model, tmp_path, monkeypatch):

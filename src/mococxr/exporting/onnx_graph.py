@@ -139,9 +139,8 @@ def write_onnx(artifact: Artifact, folder: Path) -> dict[str, Any]:
         for encoder in artifact.encoders
     )
     if artifact.whole and not free:
-        names = " and ".join(encoder.spec.architecture for encoder in artifact.encoders)
         raise InputError(
-            f"The graph of {names} takes frames of one size, and this model sees whole images.",
+            f"The graph of {_names(artifact)} takes frames of one size, and this model sees whole images.",
             "Fit it with --crop-mode center, or take a network without size-dependent padding (resnet18).",
         )
     graph = Graph(artifact).eval()
@@ -163,19 +162,37 @@ def _export(graph: Graph, artifact: Artifact, free: bool, path: Path) -> None:
     frames = tuple(_example(size, free) for size in artifact.sizes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about itself
-        program = torch.onnx.export(
-            graph,
-            frames,
-            dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=(tuple(axes),),
-            input_names=names,
-            output_names=graph.outputs,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph,
+                frames,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=(tuple(axes),),
+                input_names=names,
+                output_names=graph.outputs,
+                verbose=False,
+            )
+        except Exception as error:  # of many kinds, and pages long: a layer that ONNX has no operator for
+            raise InputError(
+                f"PyTorch's exporter makes no ONNX graph of {_names(artifact)}: {_first_line(error)}",
+                "Use it through mococxr, which runs it by PyTorch; or take another network (resnet18).",
+            ) from error
         if program is None:
             raise RunError("PyTorch made no ONNX graph of this network.")
         program.save(str(path), external_data=False)  # one file, with the weights in it
+
+
+def _names(artifact: Artifact) -> str:
+    return " and ".join(encoder.spec.architecture for encoder in artifact.encoders)
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of the cause: what the exporter itself says is about its own steps."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)[:200]
 
 
 def _example(size: int, free: bool) -> Tensor:
