@@ -185,7 +185,7 @@ def test_one_graph_gives_every_output_of_every_target(world: Path, tmp_path: Pat
     fit(Store.open(world / "store"), tmp_path / "model", TARGETS)
     folder = leave_onnx(tmp_path / "model")
     outputs = [f"{name}_{target}" for target in TARGETS for name in OF_ONE]
-    assert [output.name for output in open_graph(folder / "model.onnx").get_outputs()] == outputs
+    assert [output.name for output in open_graph(folder / "model.onnx").get_outputs()] == [*outputs, "features"]
     classifier, store = mococxr.load_classifier(folder), Store.open(world / "store")
     table = classifier.predict([store.pixels(row) for row in range(len(store))])
     assert "ensemble" not in classifier.__dict__, "PyTorch was asked"
