@@ -22,6 +22,7 @@ from mococxr.running import plan as plan_module
 from mococxr.running import run as run_module
 from mococxr.running.facts import Facts
 from mococxr.running.folder import MARKERS
+from mococxr.running.info import facts_of as facts_of_path
 from mococxr.running.pace import Pace, published_weights
 from mococxr.running.plan import STAGES, make_plan, read_budget
 from mococxr.settings import RunSettings, make
@@ -110,6 +111,10 @@ def test_every_stage_is_done_once_and_the_page_has_the_answer(
     assert dict(steps)["study"]["arm"] == (f"both=imagenet@32+{out / 'run'}", f"moco={out / 'run'}")
     assert "0.812 (0.700 to 0.900)" in page.read_text()
     assert "0.812 (0.700 to 0.900)" in capsys.readouterr().out
+    facts = facts_of_path(page)
+    assert "0.812 (0.700 to 0.900)" in facts["numbers"]["answer"]
+    assert facts["numbers"]["to do"] == []
+    assert str(out / "model") in facts["next"]
     store = Store.open(out / "store")
     expected = json.loads((out / "result.json").read_text())["facts"]["splits"]
     assert {name: len(store.rows_in(name)) for name in expected} == {n: part["images"] for n, part in expected.items()}

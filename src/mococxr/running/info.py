@@ -17,7 +17,7 @@ from mococxr.settings import InfoSettings
 KINDS = (
     "store.kind:KIND", "pretraining.kind:KIND", "classifier.kind:MODEL", "studies.kind:KIND", "evaluation.kind:KIND",
     "exporting.kind:KIND", "reproduction.kind:KIND", "running.kind:KIND", "synthetic.kind:KIND", "audit.kind:KIND",
-    "choosing.kind:KIND", "classifier.kind:SCORES", "classifier.kind:FEATURES",
+    "choosing.kind:KIND", "running.kind:PAGE", "classifier.kind:SCORES", "classifier.kind:FEATURES",
 )  # fmt: skip
 """Where each kind is declared, in the order in which a path is tried."""
 SHOWN = 8

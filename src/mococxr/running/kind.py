@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
+from mococxr.files import read_json
 from mococxr.kinds import About, Content, Kind
 
 
@@ -18,6 +21,7 @@ def _read(path: Path, record: Content) -> About:
             "images": facts["images"],
             "patients": facts["patients"] if facts["patients_known"] else "not known",
             "target": facts["target"],
+            "answer": record.get("answer"),
             "done": list(record["done"]),
             "to do": left,
             "page": "index.html" if (path / "index.html").is_file() else None,
@@ -30,4 +34,13 @@ def _read(path: Path, record: Content) -> About:
     )
 
 
+def _of_page(page: Path, _: Content) -> About:
+    result = _read(page.parent, read_json(page.with_name("result.json")))
+    return replace(result, next=result.next.replace("{path}", shlex.quote(str(page.parent))))
+
+
+PAGE = Kind(
+    "page of a result", "run", "", frozenset(), _of_page,
+    lambda path: path.name == "index.html" and path.with_name("result.json").is_file(),
+)  # fmt: skip
 KIND = Kind("result", "run", "result.json", frozenset({"asked", "facts", "done"}), _read)

@@ -12,7 +12,7 @@ from typing import Any
 from mococxr import commands, console
 from mococxr.encoders import quoted
 from mococxr.errors import InputError
-from mococxr.files import LOCK, lock
+from mococxr.files import LOCK, lock, write_json
 from mococxr.running import folder
 from mococxr.running.facts import Facts, facts_of, facts_of_store, read_source
 from mococxr.running.pace import Pace, measure, published_weights
@@ -167,6 +167,7 @@ def _named_run(settings: Mapping[str, Any], out: Path) -> dict[str, Any]:
 def _close(plan: Plan, record: Mapping[str, Any], s: RunSettings) -> Path:
     """The page, the answer, and what to do next."""
     page, answer = write_page(plan, record, s)
+    write_json(s.out / folder.RECORD, {**record, "answer": answer})
     console.say()
     console.result(answer)
     console.result(f"Page: {page}")
