@@ -183,9 +183,3 @@ def test_the_trial_of_a_batch_is_a_whole_step_that_nothing_keeps(synthetic_store
 
     assert hardware.largest_that_fits(fits, 64) == 4
     assert accelerator._models == []
-
-
-def test_a_tracker_that_is_not_installed_is_refused_before_the_run(monkeypatch):
-    monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"needs the package mlflow.\n.*pip install mlflow"):
-        hardware.make_accelerator("cpu", "no", "mlflow")

@@ -252,6 +252,7 @@ def pretrain(
     stores: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     out: str | PathLike[str],
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none",
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     backbone: str | None = None,
@@ -297,7 +298,6 @@ def pretrain(
     select: Literal["last", "knn", "rank"] = "last",
     save_every: int = 200,
     log_every: int = 10,
-    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none",
     resume: bool = False,
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
     compile: bool = False,
@@ -307,6 +307,8 @@ def pretrain(
 
     Args:
         stores: One store, or several to pretrain on together.
+        tracker: Experiment tracker, besides the command's own files; its package must be installed. wandb
+            sends to its server. [default: none]
         seed: Random seed. [between 0 and 2^63 - 1; default: 0]
         device: Compute device; auto: a GPU if available. [default: auto]
         backbone: Encoder architecture: any timm name. [paper: resnet18; tuned: tf_efficientnet_lite0]
@@ -374,7 +376,6 @@ def pretrain(
             [default: last]
         save_every: Interval between checkpoints. [steps; at least 1; default: 200]
         log_every: Interval between log lines. [steps; at least 1; default: 10]
-        tracker: Experiment tracker. [default: none]
         resume: Resume from the last checkpoint in --out. [default: off]
         precision: Mixed precision; auto: bf16 where faster. [default: auto]
         compile: Compile the encoders (torch.compile). [default: off]
@@ -899,6 +900,7 @@ def study(
     target: str | Sequence[str],
     arm: Any,
     out: str | PathLike[str],
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none",
     executor: Literal["local", "ray"] = "local",
     gpus: float | None = None,
     feature_cache: str | PathLike[str] | None = None,
@@ -946,6 +948,8 @@ def study(
 
     Args:
         store: A store made by `prepare`.
+        tracker: Experiment tracker, besides the command's own files; its package must be installed. wandb
+            sends to its server. [default: none]
         executor: Run parallel work on this machine, or on a Ray cluster with a shared file system. [default:
             local]
         gpus: With --executor ray: GPUs per task; 0: CPU. [GPUs; between 0 and 1; default: 0.25 if the cluster

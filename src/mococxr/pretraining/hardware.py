@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import platform
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -33,7 +31,7 @@ FULLEST = 0.9
 MOST_THREADS = 16
 
 
-def make_accelerator(device: str, precision: str, tracker: str = "none", out: Path | None = None) -> Accelerator:
+def make_accelerator(device: str, precision: str) -> Accelerator:
     """Where and how precisely to compute.
 
     Raises:
@@ -43,18 +41,13 @@ def make_accelerator(device: str, precision: str, tracker: str = "none", out: Pa
     on_cpu = target.type == "cpu"
     if precision == "auto":
         precision = "bf16" if bf16_support(target) else "no"
-    if tracker != "none" and importlib.util.find_spec(tracker) is None:
-        raise InputError(
-            f"--tracker {tracker} needs the package {tracker}.", f"pip install {tracker}, or leave it out."
-        )
     if precision == "fp16" and on_cpu:
         raise InputError("--precision fp16 takes a GPU.", "Give bf16 or no, or leave it out.")
     _init_processes("gloo" if on_cpu else "nccl")  # NCCL serves GPUs alone
-    options: dict[str, Any] = {} if tracker == "none" else {"log_with": tracker, "project_dir": str(out)}
     # Accelerate keeps device and precision for the whole process; a second run in it may want others.
     # But not the connection between processes, which is made once.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return Accelerator(cpu=on_cpu, mixed_precision=precision, **options)
+    return Accelerator(cpu=on_cpu, mixed_precision=precision)
 
 
 def _init_processes(backend: str) -> None:

@@ -46,6 +46,7 @@ from mococxr.pretraining.simsiam import SimSiam
 from mococxr.pretraining.trainer import RunLog, train
 from mococxr.settings import PretrainSettings, to_mapping
 from mococxr.store import Store
+from mococxr.trackers import check_tracker, open_tracker
 from mococxr.version import VERSION
 from mococxr.workers import keep_memory, opencv_on_one_thread
 
@@ -64,7 +65,8 @@ def run(settings: PretrainSettings) -> Path:
         RunError: the run stopped on the way; what was saved is named.
     """
     out = settings.out
-    accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
+    check_tracker(settings.tracker)
+    accelerator = make_accelerator(settings.device, settings.precision)
     settings, finished = broadcast_decision(accelerator, lambda: resolve_resume(settings))
     if finished:
         accelerator.end_training()
@@ -81,7 +83,7 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
     # from here on batch, queue and precision are what `settings.yaml` keeps
     settings = settle(settings, len(images), accelerator)
     if settings.precision != accelerator.mixed_precision:  # `auto` is settled by the network, after its first choice
-        accelerator = make_accelerator(settings.device, settings.precision, settings.tracker, out)
+        accelerator = make_accelerator(settings.device, settings.precision)
     selection = make_selection(settings.select, settings.knn, stores, images, settings.size, settings.exclude_patients)
     method, origin = build_method(settings, accelerator)
     selection.read(settings.features, method.encoder)
@@ -96,17 +98,19 @@ def _pretrain(settings: PretrainSettings, accelerator: Accelerator) -> None:
         # all that may be refused was by now: from here on there is a run to resume
         open_folder(settings, images, stores)
     accelerator.wait_for_everyone()
-    if settings.tracker != "none":
-        items = to_mapping(settings).items()
-        plain = {name: value if isinstance(value, int | float | str | bool) else str(value) for name, value in items}
-        accelerator.init_trackers("mococxr", config=plain)
+    tracker = open_tracker(settings.tracker if accelerator.is_main_process else "none", out, to_mapping(settings))
     if accelerator.device.type == "cpu":
         keep_memory()
     # its threads stay awake after a view, on cores that steps want: docs/benchmarks.md, Feeding
     with opencv_on_one_thread():
-        log = train(settings, method, loader, accelerator, selection)
+        try:
+            log = train(settings, method, loader, accelerator, selection, tracker)
+        finally:  # a run that stops on the way goes on in the same log
+            where = tracker.close()
     if log:
         _finish(settings, method, images, stores, log, selection, origin, accelerator, metadata)
+    if where:
+        console.say(where)
     accelerator.end_training()
 
 

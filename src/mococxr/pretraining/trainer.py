@@ -29,6 +29,7 @@ from mococxr.pretraining.phases import Phases
 from mococxr.pretraining.run_folder import checkpoints, latest_checkpoint, save_checkpoint, world_sizes
 from mococxr.pretraining.selection import NOT_EVALUATED, Selection
 from mococxr.settings import PretrainSettings
+from mococxr.trackers import Tracker
 
 
 class Monitor:
@@ -91,12 +92,18 @@ ALWAYS = 100
 
 
 def train(
-    settings: PretrainSettings, method: Method, loader: BatchLoader, accelerator: Accelerator, selection: Selection
+    settings: PretrainSettings,
+    method: Method,
+    loader: BatchLoader,
+    accelerator: Accelerator,
+    selection: Selection,
+    tracker: Tracker,
 ) -> RunLog | None:
     """Go from the last checkpoint, or the start, to the last step.
 
     Args:
         selection: evaluates the encoder on the way and keeps the best.
+        tracker: gets the numbers of every line of the log.
 
     Returns:
         The log, all of it, on the process that keeps it.
@@ -107,7 +114,7 @@ def train(
     s, device = settings, accelerator.device
     phases = Phases(s.phases, loader.steps_per_epoch, s.lr)
     steps = phases.steps
-    run = TrainingRun(settings, method, loader, accelerator, selection, steps)
+    run = TrainingRun(settings, method, loader, accelerator, selection, tracker, steps)
     start = run.restore() if s.resume else 0
     main = accelerator.is_main_process
     with (
@@ -147,6 +154,7 @@ class TrainingRun:
     loader: BatchLoader
     accelerator: Accelerator
     selection: Selection
+    tracker: Tracker
     steps: int
     log: RunLog | None = None
 
@@ -194,7 +202,7 @@ class TrainingRun:
         entry |= {"images_per_s": speed, "seconds": round(seconds, 3)}
         word = self.log.add(entry)
         # trackers take numbers
-        self.accelerator.log({k: v for k, v in entry.items() if isinstance(v, int | float)}, step=done)
+        self.tracker.scalars({k: v for k, v in entry.items() if isinstance(v, int | float)}, done)
         return _shown(entry, word)
 
     def save(self, done: int) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from mococxr import console
 from mococxr.files import atomic_write
 from mococxr.pages import format as fmt
-from mococxr.results import StudyResults, read_results
+from mococxr.results import CELL_KEYS, StudyResults, read_results
+from mococxr.trackers import open_tracker
 
 
 def write_report(folder: Path) -> Path:
@@ -136,5 +137,28 @@ def run(settings: Any) -> None:
 def report_study(study: Path) -> Path:
     """Write the page at the end of a study, and say where it is."""
     page = write_report(study)
+    where = _track(study)
     console.say(f"report: {page}")
+    if where:
+        console.say(where)
     return page
+
+
+def _track(study: Path) -> str:
+    """Give tables and figures to the tracker of a study; returns where they are."""
+    from mococxr.pages.manuscript import FIGURES
+
+    results = read_results(study)
+    settings = results.facts["settings"]
+    tracker = open_tracker(settings.get("tracker", "none"), study, settings)
+    for row in results.cells:
+        names = (row["target"], row["mode"], row["arm"])
+        if row["auroc"] is not None:  # a curve over the labelled images, in steps of one
+            images = max(trial["train_images"] for trial in results.rows("trials", **{k: row[k] for k in CELL_KEYS}))
+            tracker.scalars({f"auroc/{'/'.join(names)}": row["auroc"]}, images)
+    for name, frame in results.frames.items():
+        if len(frame) and name != "errors":  # it names images: it stays in the house
+            tracker.table(name, frame)
+    for png in sorted((study / FIGURES).glob("*.png")):
+        tracker.image(png.stem, png)
+    return tracker.close()

@@ -333,7 +333,7 @@ def from_yaml(path: Path) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in content.items()}
 
 
-(_execution,) = under("Execution")
+_execution, _output = under("Execution", "Output")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -349,6 +349,16 @@ class WithJobs:
     """How many processes or threads work."""
 
     jobs: int | None = _execution("Number of parallel processes and threads.", None, low=1, shown="one per core")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """Where curves, tables and figures go besides."""
+
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = _output(
+        "Experiment tracker, besides the command's own files; its package must be installed. wandb sends to its server.",
+        "none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

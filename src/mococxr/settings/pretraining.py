@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from mococxr.errors import InputError
-from mococxr.settings.fields import ENCODERS, OnDevice, Seeded, flag, setting, typed, under
+from mococxr.settings.fields import ENCODERS, OnDevice, Seeded, Tracked, flag, setting, typed, under
 
 _images, _encoder, _method, _contrastive = under("Images", "Encoder", "Method", "Contrastive learning")
 _augmentation, _optimisation = under("Augmentation", "Optimisation")
@@ -148,7 +148,7 @@ def read_phase(text: str) -> Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainSettings(Preset, OnDevice, Seeded):
+class PretrainSettings(Preset, OnDevice, Seeded, Tracked):
     """Pretrain an encoder on unlabelled images by a self-supervised method."""
 
     presets: ClassVar[dict[str, Preset]] = PRESETS
@@ -181,7 +181,6 @@ class PretrainSettings(Preset, OnDevice, Seeded):
     )
     save_every: int = _logging("Interval between checkpoints.", 200, unit="steps", low=1)
     log_every: int = _logging("Interval between log lines.", 10, unit="steps", low=1)
-    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = _logging("Experiment tracker.", "none")
     resume: bool = _logging("Resume from the last checkpoint in --out.", False)
     precision: Literal["auto", "no", "bf16", "fp16"] = _execution("Mixed precision; auto: bf16 where faster.", "auto")
     compile: bool = _execution("Compile the encoders (torch.compile).", False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mococxr.settings.classifiers import Mode, TrainingSettings
-from mococxr.settings.fields import ENCODERS, PAPER, SIZED, OnDevice, OnGpus, Seeded, WithJobs, setting, under
+from mococxr.settings.fields import ENCODERS, PAPER, SIZED, OnDevice, OnGpus, Seeded, Tracked, WithJobs, setting, under
 from mococxr.settings.preparation import STORE
 
 _images, _split, _design, _columns, _comparison = under("Images", "Split", "Design", "Columns", "Comparison")
@@ -17,7 +17,7 @@ _output, _execution = under("Output", "Execution")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySettings(TrainingSettings, OnGpus):
+class StudySettings(TrainingSettings, OnGpus, Tracked):
     """Compare encoders at each label fraction: arms x modes x targets x fractions x label subsets, paired intervals."""
 
     store: Path = setting(STORE, positional=True)

@@ -17,7 +17,7 @@ from mococxr.studies.trial import predictions_path, record_path, validation_path
 from mococxr.version import VERSION
 
 INPUTS = "inputs.json"
-WHERE = ("jobs", "executor", "gpus", "feature_cache", "feature_cache_size")
+WHERE = ("jobs", "executor", "gpus", "feature_cache", "feature_cache_size", "tracker")
 """Settings of where trials run and features are kept: they change nothing that a study holds."""
 FREE = ("store", "out", "arm", "baseline", "test_on", "draws_from", "labels_as_of", *WHERE)
 """Settings that change no number: stores, labels, arms and given draws are compared by their hashes."""

@@ -23,6 +23,7 @@ from mococxr.studies.executors import Local, OnRay, executor_of
 from mococxr.studies.flow import flow_rows
 from mococxr.studies.measuring import attributes, measure_study
 from mococxr.studies.trial import TrialContext, encoder_hashes, feature_jobs
+from mococxr.trackers import check_tracker
 from mococxr.version import VERSION
 
 
@@ -36,6 +37,7 @@ def run(settings: StudySettings) -> Path:
         InputError: bad settings or inputs, or a folder that holds another study; nothing was written.
     """
     out = Path(settings.out)
+    check_tracker(settings.tracker)
     design = read_design(settings)
     groups = attributes(design.test.store, settings.subgroup)  # refused here, before anything is trained
     context = _context(settings, design)
