@@ -25,21 +25,29 @@ def pretrained(folder: Path, store: Store, patients: list[str], files: list[str]
     return folder
 
 
-def test_fit_and_evaluate_count_the_test_patients_that_a_run_saw(store, tmp_path, capsys) -> None:
+def leaked(store: Store, folder: Path) -> tuple[Path, str]:
+    """A model on a run that saw three test patients, and the words for that."""
     rows = store.index[store.rows_in("test")]
     three = sorted(set(rows["patient"]))[:3]
     files = rows.filter(pl.col("patient").is_in(three))["sha256"].to_list()
     train = store.index[store.rows_in("train")]["patient"].unique().to_list()
     how = {name: value for name, value in HOW.items() if name not in ("backbone", "size")}
-    encoder = pretrained(tmp_path / "run", store, [*train, *three], files)
-    model = run(
-        "fit", {"store": store.path, "encoder": str(encoder), "target": "Finding", "out": tmp_path / "model", **how}
-    )
-    said = capsys.readouterr().err
+    encoder = str(pretrained(folder / "run", store, [*train, *three], files))
+    model = run("fit", {"store": store.path, "encoder": encoder, "target": "Finding", "out": folder / "model", **how})
     of = rows["patient"].n_unique()
-    sentence = f"on images of 3 of the {of} test patients ({len(files)} of the same files)"
+    return model, f"on images of 3 of the {of} test patients ({len(files)} of the same files)"
+
+
+def test_fit_counts_the_test_patients_that_a_run_saw(store, tmp_path, capsys) -> None:
+    _, sentence = leaked(store, tmp_path)
+    said = capsys.readouterr().err
     assert sentence in said
     assert "validation patients (" not in said, "it saw none of these"
+
+
+@pytest.mark.slow
+def test_evaluate_says_it_of_the_split_that_it_judges(store, tmp_path) -> None:
+    model, sentence = leaked(store, tmp_path)
     line = {
         "predictions": [model, store.path],
         "out": tmp_path / "page",
@@ -47,8 +55,8 @@ def test_fit_and_evaluate_count_the_test_patients_that_a_run_saw(store, tmp_path
         "replicates": 200,
         "jobs": 1,
     }
-    result = run("evaluate", {**line, "device": "cpu"})
-    assert any(sentence in note for note in result["notes"])
+    notes = run("evaluate", {**line, "device": "cpu"})["notes"]
+    assert any(sentence in note for note in notes)
 
 
 def test_a_run_that_saw_training_patients_alone_and_a_random_encoder_are_not_warned_of(store, tmp_path, capsys) -> None:
