@@ -21,9 +21,10 @@ from starlette.testclient import TestClient
 
 import mococxr
 from annotate_process import start
-from mococxr import files
+from mococxr import files, web
 from mococxr.annotation import annotate
-from mococxr.annotation.server import Sessions, application
+from mococxr.annotation.desk import Session
+from mococxr.annotation.server import application
 from mococxr.annotation.worklist import AHEAD, HELD, Item, Worklist, unlabelled
 from mococxr.errors import InputError
 from mococxr.settings import AnnotateSettings, make
@@ -57,7 +58,7 @@ def asked(store: Path, **given: Any) -> AnnotateSettings:
 
 
 def served(store: Path, **given: Any) -> Any:
-    return application(annotate._desk(asked(store, **given)), Sessions("secret", "session"))
+    return application(annotate._desk(asked(store, **given)), web.Sessions("secret", "session", Session))
 
 
 def browser(app: Any, reader: str | None = "A") -> TestClient:
@@ -378,7 +379,7 @@ def test_bad_settings_and_lists_are_refused_by_name(
 
 
 def test_a_port_in_use_and_a_second_server_are_refused(store: Path) -> None:
-    with annotate._listening(0) as first, pytest.raises(InputError, match="cannot be used"):
+    with web.listening(web.LOCAL, 0) as first, pytest.raises(InputError, match="cannot be used"):
         mococxr.annotate(store, target=["Nodule"], port=first.getsockname()[1], browser=False)
     with files.lock(store / annotate.LOCK), pytest.raises(InputError, match="served already"):
         mococxr.annotate(store, target=["Nodule"], browser=False)

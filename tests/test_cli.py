@@ -238,6 +238,7 @@ RELIED_ON = {
     "prepare": "format labels label size out", "pretrain": "backbone init size batch queue epochs save_every resume out",
     "fit": "target encoder backbone size fraction batch epochs out", "embed": "encoder backbone size out",
     "study": "target arm fraction against backbone size batch epochs out", "predict": "out",
+    "serve": "model host port token_file max_body queue timeout",
     "forecast": "encoder target auroc", "recalibrate": "target sensitivity out",
     "evaluate": "label score patient against json split out", "inspect": "against out",
     "reproduce": "fraction init size batch queue epochs out", "demo": "epochs out", "views": "size out",
@@ -287,7 +288,19 @@ def test_help_and_import_load_nothing_heavy() -> None:
 
 
 def test_torch_is_loaded_only_by_commands_that_need_it() -> None:
-    without = ["demo", "prepare", "inspect", "views", "label", "retract", "annotate", "agreement", "report", "evaluate"]
+    without = [
+        "demo",
+        "prepare",
+        "inspect",
+        "views",
+        "label",
+        "retract",
+        "annotate",
+        "agreement",
+        "report",
+        "evaluate",
+        "serve",
+    ]
     entries = ", ".join(sorted({commands.ENTRIES[name].split(":")[0] for name in without}))
     assert not loaded_by(f"import {entries}") & {"torch", "timm", "accelerate"}
 

@@ -48,6 +48,7 @@ fit = _function("fit")
 predict = _function("predict")
 pacs = _function("pacs")
 drift = _function("drift")
+serve = _function("serve")
 forecast = _function("forecast")
 recalibrate = _function("recalibrate")
 study = _function("study")
@@ -255,6 +256,7 @@ __all__ = [
     "reproduce",
     "retract",
     "run",
+    "serve",
     "study",
     "views",
 ]

@@ -894,6 +894,41 @@ def drift(ledger: str | PathLike[str], *, out: str | PathLike[str]) -> Drifts:
         out: HTML file to write; the facts stand beside it as JSON.
     """
 
+def serve(
+    model: str | PathLike[str],
+    *,
+    jobs: int | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_file: str | PathLike[str] | None = None,
+    max_body: float = 100.0,
+    max_pixels: float = 50.0,
+    queue: int = 64,
+    timeout: float = 30.0,
+) -> None:
+    """Serve a fitted classifier over HTTP, to this machine alone: send images, get scores; a page to drop an
+        image on.
+
+    Research use. All but /health needs a token: of --token-file, else of the variable MOCOCXR_TOKEN, else
+        made and shown.
+
+    Args:
+        model: A model folder made by `fit`, with its model.onnx.
+        jobs: Number of parallel processes and threads. [at least 1; default: one per core]
+        host: Address to serve at; another than 127.0.0.1 can be reached from other machines. [default:
+            127.0.0.1]
+        port: Port; 0 takes a free one. [between 0 and 65535; default: 8000]
+        token_file: File that holds the token, at least 16 characters, for its owner alone. [default:
+            MOCOCXR_TOKEN, else made]
+        max_body: Largest body of a request. [MB; above 0 and at most 1024; default: 100]
+        max_pixels: Largest image; the largest detectors give about 20. [million pixels; above 0 and at most
+            120; default: 50]
+        queue: Images that are read or wait; beyond that a request is answered 429. [images; between 1 and
+            10000; default: 64]
+        timeout: Time that a request, and the decoding of an image, may take. [s; between 1 and 600; default:
+            30]
+    """
+
 def study(
     store: str | PathLike[str],
     *,

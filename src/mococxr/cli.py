@@ -239,7 +239,7 @@ GROUP_ORDER = (
     "Required", "Images", "Labels", "Split", "Privacy", "Design", "Columns", "Comparison", "Classifier",
     "Operating point", "Statistics", "Archive", "Receiving", "Encoder", "Method", "Contrastive learning",
     "Augmentation", "Optimisation", "Linear probe", "Gradient training", "Checkpoints and logging", "Model card",
-    "Output", "Page", "Execution",
+    "Output", "Page", "Address", "Limits", "Execution",
 )  # fmt: skip
 _GROUPS = {name: Group(name, sort_key=order) for order, name in enumerate(GROUP_ORDER)}
 

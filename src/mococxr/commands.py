@@ -40,6 +40,7 @@ ENTRIES = {
     "predict": "mococxr.classifier.predict:run_predict",
     "pacs": "mococxr.serving.pacs:run_pacs",
     "drift": "mococxr.monitoring.drift:run_drift",
+    "serve": "mococxr.service.serve:run",
     "study": "mococxr.studies.study:run",
     "reproduce": "mococxr.reproduction.reproduce:run",
     "report": "mococxr.reporting.report:run",
@@ -217,7 +218,7 @@ def _words(value: Any) -> list[str]:
 RETURNS = {
     "prepare": "Store", "label": "Store", "retract": "Store", "annotate": "Store", "agreement": "Store", "inspect": "Audit",
     "evaluate": "dict[str, Any]", "forecast": "dict[str, Any]", "report": "None", "info": "dict[str, Any]",
-    "doctor": "dict[str, Any]", "pacs": "Outcome", "drift": "Drifts",
+    "doctor": "dict[str, Any]", "pacs": "Outcome", "drift": "Drifts", "serve": "None",
 }  # fmt: skip
 """Command -> what its Python function returns; all others return the `Path` of what they made."""
 _TEXTS = {str: "str", int: "int", float: "float", bool: "bool", Path: "str | PathLike[str]"}

@@ -9,8 +9,8 @@ import webbrowser
 from contextlib import nullcontext
 from pathlib import Path
 
-from mococxr import console, files
-from mococxr.annotation.desk import Desk, checked_reader
+from mococxr import console, files, web
+from mococxr.annotation.desk import Desk, Session, checked_reader
 from mococxr.annotation.label_studio import write_tasks
 from mococxr.annotation.pictures import Pictures
 from mococxr.annotation.worklist import Worklist, items_of, unlabelled
@@ -22,7 +22,6 @@ from mococxr.settings import AnnotateSettings
 from mococxr.store import Store
 
 LOCK = ".annotate.lock"
-HOST = "127.0.0.1"
 
 
 def run(settings: AnnotateSettings) -> Store:
@@ -40,7 +39,7 @@ def run(settings: AnnotateSettings) -> Store:
         return desk.pictures.store
     busy = InputError(f"A page of {settings.store} is served already.", "Join it there, under another name.")
     before = Store.open(settings.store).label_events
-    with files.lock(settings.store / LOCK, busy), _listening(settings.port) as listener:
+    with files.lock(settings.store / LOCK, busy), web.listening(web.LOCAL, settings.port) as listener:
         _serve(desk, listener, settings.browser)
     store = Store.open(settings.store)
     console.say(f"Stopped. Label events: {store.label_events - before:,} new, {store.label_events:,} in all.")
@@ -85,40 +84,14 @@ def _lookup(store: Path, key: Path | None) -> Path:
     return table
 
 
-def _listening(port: int) -> socket.socket:
-    """A socket that nobody but this machine reaches.
-
-    Raises:
-        InputError: the port is in use.
-    """
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that was killed leaves its port waiting
-    try:
-        listener.bind((HOST, port))
-        listener.listen()  # from now on requests wait for the server
-    except OSError as error:
-        listener.close()
-        raise InputError(f"Port {port} cannot be used: {error.strerror}.", "Name another --port.") from error
-    return listener
-
-
 def _serve(desk: Desk, listener: socket.socket, browser: bool) -> None:
     """Answer requests until Ctrl-C."""
-    import uvicorn
-
-    from mococxr.annotation.server import Sessions, application
+    from mococxr.annotation.server import application
 
     port, token = listener.getsockname()[1], secrets.token_urlsafe(32)
-    sessions = Sessions(token, f"mococxr-{port}")
-    config = uvicorn.Config(
-        application(desk, sessions), log_level="warning", access_log=False, lifespan="off", ws="none",
-        server_header=False, timeout_graceful_shutdown=3,
-    )  # fmt: skip
-    address = f"http://{HOST}:{port}/enter?token={token}"
+    app = application(desk, web.Sessions(token, f"mococxr-{port}", Session))
+    address = f"http://{web.LOCAL}:{port}/enter?token={token}"
     console.say(f"Open this address on this machine; others may not have it. Ctrl-C ends the server.\n  {address}")
     if browser:
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()  # some wait for the browser
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:  # the way to end it
-        return
+    web.serve(app, listener, grace=3, lifespan="off")

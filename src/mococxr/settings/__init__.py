@@ -19,6 +19,7 @@ from mococxr.settings.labelling import AgreementSettings, AnnotateSettings, Labe
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
 from mococxr.settings.running import DoctorSettings, InfoSettings, RunSettings
+from mococxr.settings.service import ServeSettings
 from mococxr.settings.serving import DriftSettings, PacsSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
 
@@ -41,6 +42,7 @@ COMMANDS: dict[str, type] = {
     "predict": PredictSettings,
     "pacs": PacsSettings,
     "drift": DriftSettings,
+    "serve": ServeSettings,
     "study": StudySettings,
     "reproduce": ReproduceSettings,
     "report": ReportSettings,
@@ -84,6 +86,7 @@ __all__ = [
     "ReproduceSettings",
     "RetractSettings",
     "RunSettings",
+    "ServeSettings",
     "StudySettings",
     "TrainingSettings",
     "ViewsSettings",
