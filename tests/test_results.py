@@ -37,3 +37,12 @@ def test_a_table_without_one_of_its_columns_is_named_with_it(tmp_path: Path, nam
     pl.read_csv(study / f"{name}.csv").drop(column).write_csv(study / f"{name}.csv")
     with pytest.raises(InputError, match=rf"{name}\.csv has no column {column}"):
         read_results(study)
+
+
+def test_results_say_in_a_line_and_in_a_notebook_what_they_hold(tmp_path: Path) -> None:
+    results = read_results(fake_study(tmp_path / "study<b>", arms=("moco", "imagenet"), targets=("Effusion",)))
+    assert repr(results).startswith("Study study<b> (arms: moco, imagenet; targets: Effusion;")
+    page = results._repr_html_()
+    assert "study&lt;b&gt;" in page
+    assert "<table" in page
+    assert len(repr(results)) < 300

@@ -69,6 +69,15 @@ def test_an_image_is_a_read_only_view_of_the_file_and_not_a_copy(path):
         image[0, 0] = 1
 
 
+def test_a_store_says_in_a_line_and_in_a_notebook_what_it_holds(path):
+    store = Store.open(path)
+    counts = [f"{name} {len(store.rows_in(name)):,}" for name in ("train", "val", "test")]
+    for text in (repr(store), store._repr_html_()):
+        assert all(part in text for part in (store.path.name, f"{len(store):,}", ", ".join(counts), *store.labels[:8]))
+        assert len(text) < 800
+    assert store._repr_html_().startswith("<table>")
+
+
 def test_rows_in_splits_follow_the_patients(path):
     store = Store.open(path)
     assert store.rows_in("train").tolist() == [0, 1, 6, 7]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _typed(path: Path, texts: pl.Series, column: Column) -> pl.Series:
     return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResults:
     """What a study folder says. A number that is blank in a file is null: undefined, never invented.
 
@@ -79,6 +80,16 @@ class StudyResults:
     frames: Mapping[str, pl.DataFrame]
     facts: dict[str, Any]
     settings_text: str
+
+    def __repr__(self) -> str:
+        counts = {"arms": "arm", "targets": "target", "modes": "mode", "fractions": "fraction"}
+        words = "; ".join(f"{name}: {', '.join(map(str, self.values(column)))}" for name, column in counts.items())
+        return f"Study {self.path.name} ({words})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the AUROC of each cell."""
+        shown = self.frames["cells"].select("target", "mode", "arm", "fraction", "auroc", "low", "high")
+        return f"<p>{escape(repr(self))}</p>{shown._repr_html_()}"
 
     @cached_property
     def _rows(self) -> dict[str, list[Row]]:

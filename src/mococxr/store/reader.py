@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,25 @@ class Store:
 
     def __len__(self) -> int:
         return int(self.manifest["counts"]["images"])
+
+    def _described(self) -> dict[str, str]:
+        """What a person wants to know of a store first."""
+        patients = f"{self.index['patient'].n_unique():,}" if self.patients_known else "unknown"
+        splits = ", ".join(f"{name} {len(self.rows_in(name)):,}" for name in ("train", "val", "test"))
+        labels = ", ".join(self.labels[:8]) + (f" and {len(self.labels) - 8} more" if len(self.labels) > 8 else "")
+        side = f"{self.manifest['size']} px"
+        facts = {"images": f"{len(self):,}", "patients": patients, "splits": splits, "labels": labels or "none"}
+        return facts | {"shorter side": side, "source": str(self.source)}
+
+    def __repr__(self) -> str:
+        facts = "; ".join(f"{name}: {value}" for name, value in self._described().items())
+        return f"Store {self.path.name} ({facts})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        facts = {"store": self.path.name, **self._described()}
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
+        return f"<table>{rows}</table>"
 
     def pixels(self, i: int) -> Image:
         """Image `i` as stored, uint8 (H, W): a read-only view of the file, nothing is copied."""
