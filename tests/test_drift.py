@@ -13,11 +13,14 @@ from scipy.stats import ks_2samp
 
 import mococxr
 from mococxr.classifier.reference import FEWEST, image_facts, score_facts
+from mococxr.classifier.saved import load_model
 from mococxr.monitoring.drift import Drifts
 from mococxr.monitoring.weeks import compare, monday, shares_of, unknown_values
 from mococxr.serving.findings import Finding
+from mococxr.serving.findings import reference_of as reference_facts
 from mococxr.serving.ledger import DECLINED, REPORTED, Found, Ledger, Scored
 from mococxr.store import Store
+from small_store import HOW
 from small_world import status
 
 
@@ -144,3 +147,16 @@ def test_a_model_keeps_how_its_training_images_were_spread_and_names_nobody(stor
     other = type("Stub", (), {"index": index})()
     assert image_facts(other, np.arange(len(store)))["devices"] == {"Common": len(store) - FEWEST + 1}  # type: ignore[arg-type]
     assert score_facts(np.empty(0)) is None
+
+
+def test_fit_keeps_the_scores_that_calibrated_it_and_drift_finds_them(store: Store, tmp_path: Path) -> None:
+    mococxr.fit(store.path, target="Finding", encoder="random", out=tmp_path / "model", **HOW)
+    model = load_model(tmp_path / "model")
+    kept = reference_facts(model)
+    assert kept is not None
+    assert kept["images"] == len(store.rows_in("train"))
+    quantiles = kept["scores"]["Finding"]["quantiles"]
+    assert len(quantiles) == 101
+    assert quantiles == sorted(quantiles)
+    judged = model.record["targets"][0]["threshold"]
+    assert kept["scores"]["Finding"]["images"] == judged["images"]

@@ -239,6 +239,7 @@ def test_each_frontal_image_has_one_report_and_every_other_a_reason(model: Model
     assert go(fake, model, tmp_path) == {"declined": 3, "reported": 3}
     assert sorted(fake.sent.values()) == [1, 1, 1]
     assert set(reasons(tmp_path)) == {uid_of("image 1 1"), uid_of("image 3 0"), uid_of("image 4 0")}
+    assert reasons(tmp_path)[uid_of("image 3 0")].startswith("damaged JPEG")
     data = fake.files[uid_of("image 2 1")][1]
     stored = fake.stored[uid_of(uid_of("image 2 1"), *dataclasses.astuple(algorithm_of(model)))]
     assert numbers(stored)["Effusion"][0] == pytest.approx(answer_of(model, data).findings[0].probability, abs=1e-6)

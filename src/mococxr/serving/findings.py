@@ -11,6 +11,7 @@ import numpy as np
 from mococxr.classifier.saved import Model, columns_of, threshold_of
 from mococxr.errors import ImageError
 from mococxr.files import sha256_file
+from mococxr.images import decode_image
 
 NUMBERS = ("score", "calibrated", "decision")
 """Columns of a target that a finding is made of."""
@@ -96,7 +97,7 @@ def answer_of(model: Model, data: bytes) -> Answer:
     Raises:
         ImageError: the image cannot be read, or the model warns that its scores would mean nothing.
     """
-    row = model.predict([data], refuse=True).row(0, named=True)
+    row = model.predict([decode_image(data, model.reading)], refuse=True).row(0, named=True)
     thresholds = [threshold_of(block) for block in model.record["targets"]]
     on_scale = model.columns(np.array([[threshold or 0.0 for threshold in thresholds]]))
     findings = []
