@@ -142,7 +142,7 @@ def _contents(page: str) -> str:
     if len(sections) < FEWEST:
         return ""
     links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title in sections)
-    box = '<label><input type="checkbox" id="open-all" autocomplete="off"> Open all sections</label>'
+    box = '<label><input type="checkbox" id="open-all" autocomplete="off"/> Open all sections</label>'
     return f'<nav class="contents" aria-label="Contents"><h2>Contents</h2> <ul>{links}</ul> {box}</nav>'
 
 
