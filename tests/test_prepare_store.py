@@ -54,7 +54,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store, str
     write_bad_images(folder)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mococxr.console.say", said.append)
+        patch.setattr("mococxr.console.error", said.append)
         store = run(settings(folder, tmp_path / "store", jobs=2))
     return folder, store, "\n".join(said)
 

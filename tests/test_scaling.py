@@ -108,13 +108,12 @@ def test_folds_of_cross_validation_all_take_the_scaling_that_is_passed(
 
 
 def test_of_very_many_training_images_some_are_drawn_always_the_same_and_a_smaller_draw_is_part_of_a_larger(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store,
 ) -> None:
     drawn = {}
     for most in (5, 20, 1000):
-        monkeypatch.setattr(scaling, "MOST", most)
-        drawn[most] = scaling_rows(store)
-        assert np.array_equal(drawn[most], scaling_rows(store))
+        drawn[most] = scaling_rows(store, most)
+        assert np.array_equal(drawn[most], scaling_rows(store, most))
         assert (np.diff(drawn[most]) > 0).all()
     train = store.rows_in("train")
     assert [len(rows) for rows in drawn.values()] == [5, 20, len(train)]

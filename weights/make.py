@@ -26,7 +26,7 @@ import yaml
 from numpy.typing import NDArray
 
 import mococxr
-from mococxr.classifier.saved import origin_of
+from mococxr.classifier.origin import origin_of
 from mococxr.encoders import LICENCE, LITE0, Encoder, load_encoder, quoted, save_encoder
 from mococxr.errors import InputError
 from mococxr.exporting.artifact import Artifact, noise_frames, read_artifact

@@ -33,7 +33,7 @@ def contributions(encoder: Encoder, images: Tensor, weight_D: Tensor, mean_D: Te
     grids, start = [], 0
     for stage in maps.stages:
         part = slice(start, start + stage.shape[1])
-        total = torch.einsum("nchw,c->nhw", stage.double().cpu(), weight_D[part]) - weight_D[part] @ mean_D[part]
+        total = torch.einsum("nchw,c->nhw", stage.cpu().double(), weight_D[part]) - weight_D[part] @ mean_D[part]
         grids.append((total / stage[0, 0].numel()).numpy())
         start = part.stop
     grids.append(_of_last(maps, weight_D[start:], mean_D[start:]))
@@ -47,8 +47,8 @@ def _of_last(maps: FeatureMaps, weight_D: Tensor, mean_D: Tensor) -> NDArray[np.
         last = maps.last.detach().requires_grad_()
         feature = FeatureMaps([], last, maps.network).feature()
         (gradient,) = torch.autograd.grad((feature @ weight_D.to(feature)).sum(), last)
-    logit_N = feature.detach().double().cpu() @ weight_D - weight_D @ mean_D
-    product = (gradient * last).detach().double().cpu().sum(dim=1 if gradients_first else 3)
+    logit_N = feature.detach().cpu().double() @ weight_D - weight_D @ mean_D
+    product = (gradient * last).detach().cpu().double().sum(dim=1 if gradients_first else 3)
     rest_N = (logit_N - product.sum(dim=(1, 2))) / product[0].numel()
     return (product + rest_N[:, None, None]).numpy()
 

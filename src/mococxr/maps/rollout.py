@@ -47,11 +47,11 @@ def rollout(encoder: Encoder, images: Tensor, weight_D: Tensor) -> NDArray[np.fl
         feature = maps.feature()
         gradients = torch.autograd.grad((feature @ weight_D.to(feature)).sum(), seen)
     tokens, first = seen[0].shape[-1], int(network.num_prefix_tokens)
-    relevance = torch.eye(tokens, dtype=torch.float64).expand(len(images), -1, -1)
+    relevance = torch.eye(tokens).cpu().double().expand(len(images), -1, -1)
     readings = []
     stages = range(len(seen) - len(maps.stages), len(seen))
     for block, (attention, gradient) in enumerate(zip(seen, gradients, strict=True)):
-        weighed = (gradient * attention).detach().double().cpu().clamp(min=0).mean(dim=1)  # over heads: (N, T, T)
+        weighed = (gradient * attention).detach().cpu().double().clamp(min=0).mean(dim=1)  # over heads: (N, T, T)
         relevance = relevance + weighed @ relevance
         if block in stages:
             readings.append(relevance[:, first:, first:].mean(dim=1))
