@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dicom_images import BASELINE, CR, DX, image
-from mococxr.serving.findings import uid_of
+from mococxr.gateway.findings import uid_of
 from mococxr.synthetic.image import draw_synthetic
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pydicom
 
-from mococxr.serving.archive import Missing, Refused, Study, Unreachable
-from mococxr.serving.ledger import Entry, Found
+from mococxr.gateway.archive import Missing, Refused, Study, Unreachable
+from mococxr.gateway.ledger import Entry, Found
 
 
 class Killed(BaseException):

@@ -14,11 +14,11 @@ from scipy.stats import ks_2samp
 import mococxr
 from mococxr.classifier.reference import FEWEST, image_facts, score_facts
 from mococxr.classifier.saved import load_model
+from mococxr.gateway.findings import Finding
+from mococxr.gateway.findings import reference_of as reference_facts
+from mococxr.gateway.ledger import DECLINED, REPORTED, Found, Ledger, Scored
 from mococxr.monitoring.drift import Drifts
 from mococxr.monitoring.weeks import compare, monday, shares_of, unknown_values
-from mococxr.serving.findings import Finding
-from mococxr.serving.findings import reference_of as reference_facts
-from mococxr.serving.ledger import DECLINED, REPORTED, Found, Ledger, Scored
 from mococxr.store import Store
 from small_store import HOW
 from small_world import status

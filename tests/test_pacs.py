@@ -21,13 +21,13 @@ from dicom_studies import chest, ct_slice, undecodable, wrong_part
 from fake_archive import FakeArchive, Killed
 from mococxr.classifier.saved import Model, columns_of
 from mococxr.errors import ImageError, InputError
+from mococxr.gateway import archive, pacs
+from mococxr.gateway.capture import secondary_capture
+from mococxr.gateway.findings import NUMBERS, Algorithm, Finding, algorithm_of, answer_of, uid_of
+from mococxr.gateway.frontal import reason_against
+from mococxr.gateway.ledger import DEAD, GONE, REPORTED, Entry, Found, Ledger
+from mococxr.gateway.structured_report import Report, code_of, read_head, structured_report
 from mococxr.images import decode_image
-from mococxr.serving import archive, pacs
-from mococxr.serving.capture import secondary_capture
-from mococxr.serving.findings import NUMBERS, Algorithm, Finding, algorithm_of, answer_of, uid_of
-from mococxr.serving.frontal import reason_against
-from mococxr.serving.ledger import DEAD, GONE, REPORTED, Entry, Found, Ledger
-from mococxr.serving.structured_report import Report, code_of, read_head, structured_report
 from mococxr.settings import PacsSettings, make
 from small_world import status
 

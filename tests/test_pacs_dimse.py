@@ -19,11 +19,11 @@ import pytest
 from dicom_images import CR
 from dicom_studies import chest
 from mococxr.errors import InputError
-from mococxr.serving import dimse, pacs
-from mococxr.serving.archive import Refused, Unreachable
-from mococxr.serving.dimse import Listener, Peer, Spool, address_of
-from mococxr.serving.findings import uid_of
-from mococxr.serving.ledger import DECLINED, REPORTED, Ledger
+from mococxr.gateway import dimse, pacs
+from mococxr.gateway.archive import Refused, Unreachable
+from mococxr.gateway.dimse import Listener, Peer, Spool, address_of
+from mococxr.gateway.findings import uid_of
+from mococxr.gateway.ledger import DECLINED, REPORTED, Ledger
 from mococxr.settings import PacsSettings, make
 
 # pynetdicom leaves a socket open where a connection ends before it began

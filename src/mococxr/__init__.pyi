@@ -19,7 +19,7 @@ from mococxr.features import Features as Features
 from mococxr.features import Images as Images
 from mococxr.monitoring.drift import Drifts
 from mococxr.results import StudyResults
-from mococxr.serving.pacs import Outcome
+from mococxr.gateway.pacs import Outcome
 from mococxr.store import Store as Store
 
 __version__: str

@@ -38,7 +38,7 @@ ENTRIES = {
     "forecast": "mococxr.classifier.forecast:run_forecast",
     "recalibrate": "mococxr.classifier.recalibrate:run_recalibrate",
     "predict": "mococxr.classifier.predict:run_predict",
-    "pacs": "mococxr.serving.pacs:run_pacs",
+    "pacs": "mococxr.gateway.pacs:run_pacs",
     "drift": "mococxr.monitoring.drift:run_drift",
     "serve": "mococxr.service.serve:run",
     "study": "mococxr.studies.study:run",

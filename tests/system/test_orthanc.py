@@ -22,9 +22,9 @@ import mococxr
 from dicom_studies import NAMES, chest, ct_slice, private, undecodable, wrong_part
 from mococxr.classifier.saved import load_model
 from mococxr.exporting.export import leave_onnx
-from mococxr.serving import archive
-from mococxr.serving.findings import algorithm_of, uid_of
-from mococxr.serving.ledger import Found, Ledger
+from mococxr.gateway import archive
+from mococxr.gateway.findings import algorithm_of, uid_of
+from mococxr.gateway.ledger import Found, Ledger
 from mococxr.synthetic.image import write_synthetic
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]

@@ -12,9 +12,9 @@ import polars as pl
 from mococxr import console
 from mococxr.errors import InputError
 from mococxr.files import atomic_write, check_place, write_json
+from mococxr.gateway.ledger import DECLINED, read_ledger
 from mococxr.monitoring.page import to_html
 from mococxr.monitoring.weeks import Week, monday, shares_of, unknown_values, weeks_of
-from mococxr.serving.ledger import DECLINED, read_ledger
 from mococxr.settings import DriftSettings
 
 FLAGGED = 3

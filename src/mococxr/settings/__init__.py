@@ -15,12 +15,12 @@ from mococxr.settings.classifiers import (
     TrainingSettings,
 )
 from mococxr.settings.fields import describe, flag, from_yaml, make, nearest, setting, to_mapping, to_yaml, typed
+from mococxr.settings.gateway import DriftSettings, PacsSettings
 from mococxr.settings.labelling import AgreementSettings, AnnotateSettings, LabelSettings, NextSettings, RetractSettings
 from mococxr.settings.preparation import Format, InspectSettings, PrepareSettings, ViewsSettings
 from mococxr.settings.pretraining import AUTO, PRESETS, QUEUES, Phase, PretrainSettings
 from mococxr.settings.running import DoctorSettings, InfoSettings, RunSettings
 from mococxr.settings.service import ServeSettings
-from mococxr.settings.serving import DriftSettings, PacsSettings
 from mococxr.settings.studies import DemoSettings, EvaluateSettings, ReportSettings, ReproduceSettings, StudySettings
 
 COMMANDS: dict[str, type] = {

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mococxr.serving.structured_report import MAKER, RESEARCH, Report, about, fixed
+from mococxr.gateway.structured_report import MAKER, RESEARCH, Report, about, fixed
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -23,13 +23,13 @@ from typing import Any
 from mococxr import console, files
 from mococxr.classifier.saved import Model, load_model
 from mococxr.errors import ImageError, InputError
+from mococxr.gateway.archive import Archive, Missing, Refused, Unreachable
+from mococxr.gateway.dimse import Listener, Peer, Spool
+from mococxr.gateway.findings import algorithm_of, answer_of, reference_of
+from mococxr.gateway.frontal import FRONT, VIEW_UNKNOWN, reason_against
+from mococxr.gateway.ledger import DEAD, DECLINED, GONE, REPORTED, SCORED, WAITING, Entry, Ledger, Scored, now_text
 from mococxr.images import decode_image
 from mococxr.images.dicom import header
-from mococxr.serving.archive import Archive, Missing, Refused, Unreachable
-from mococxr.serving.dimse import Listener, Peer, Spool
-from mococxr.serving.findings import algorithm_of, answer_of, reference_of
-from mococxr.serving.frontal import FRONT, VIEW_UNKNOWN, reason_against
-from mococxr.serving.ledger import DEAD, DECLINED, GONE, REPORTED, SCORED, WAITING, Entry, Ledger, Scored, now_text
 from mococxr.settings import PacsSettings
 
 ATTENTION = 3
@@ -281,7 +281,7 @@ class Worker:
 
     def _report(self, entry: Entry) -> str:
         """Fetch, decide, score, store; returns the findings in words."""
-        from mococxr.serving.structured_report import Report, read_head, structured_report
+        from mococxr.gateway.structured_report import Report, read_head, structured_report
 
         data = self.spool.read(entry.file) if entry.file else self.archive.fetch(entry)
         facts = header(data)
@@ -306,6 +306,6 @@ class Worker:
         return "; ".join(finding.in_words for finding in report.findings)
 
     def _capture(self, report: Any, data: bytes) -> None:
-        from mococxr.serving.capture import secondary_capture
+        from mococxr.gateway.capture import secondary_capture
 
         self.archive.keep(secondary_capture(report, decode_image(data, self.model.reading)))

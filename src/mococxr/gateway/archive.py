@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mococxr.errors import InputError, RunError
-from mococxr.serving.frontal import RADIOGRAPHS
-from mococxr.serving.ledger import Entry, Found
+from mococxr.gateway.frontal import RADIOGRAPHS
+from mococxr.gateway.ledger import Entry, Found
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -27,7 +27,7 @@ import polars as pl
 
 from mococxr.errors import InputError, Shown
 from mococxr.files import check_place
-from mococxr.serving.findings import Finding
+from mococxr.gateway.findings import Finding
 
 WAITING, SCORED, REPORTED, DECLINED, GONE, DEAD = "waiting", "scored", "reported", "declined", "gone", "dead"
 OPEN = (WAITING, SCORED)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mococxr.serving.findings import Algorithm, Finding, uid_of
+from mococxr.gateway.findings import Algorithm, Finding, uid_of
 from mococxr.version import VERSION
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from mococxr import console
 from mococxr.errors import InputError, RunError
 from mococxr.files import atomic
+from mococxr.gateway.archive import Refused, Unreachable
+from mococxr.gateway.findings import uid_of
+from mococxr.gateway.ledger import OPEN, Entry, Found, Ledger
 from mococxr.images.dicom.metadata import CAPTURES, RADIOGRAPHS
-from mococxr.serving.archive import Refused, Unreachable
-from mococxr.serving.findings import uid_of
-from mococxr.serving.ledger import OPEN, Entry, Found, Ledger
 from mococxr.settings import PacsSettings
 
 if TYPE_CHECKING:
