@@ -32,9 +32,9 @@ from mococxr.errors import RunError as RunError
 from mococxr.errors import UndefinedError as UndefinedError
 from mococxr.features import Features as Features
 from mococxr.features import Images as Images
+from mococxr.gateway.pacs import Outcome
 from mococxr.monitoring.drift import Drifts
 from mococxr.results import StudyResults
-from mococxr.gateway.pacs import Outcome
 from mococxr.store import Store as Store
 
 __version__: str

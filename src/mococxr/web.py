@@ -178,3 +178,10 @@ def page_files(folder: Path, files: Mapping[str, str]) -> Callable[[Request], Aw
         return Response((folder / name).read_bytes(), media_type=files[name])
 
     return endpoint
+
+
+def no_icon(_: Request) -> Response:
+    """Browsers ask every server for an icon; there is none, which is no fault."""
+    from starlette.responses import Response
+
+    return Response(status_code=204)

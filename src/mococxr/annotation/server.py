@@ -70,6 +70,7 @@ def application(desk: Desk, sessions: Sessions[Session]) -> Starlette:
         Route("/skip", _json(desk.skip), methods=["POST"]),
         Route("/item/{number:int}", _json(desk.item)),
         Route("/image/{number:int}/{other:int}", _image(desk)),
+        Route("/favicon.ico", web.no_icon),
         Route("/{name}", page),
     ]
     guards = [

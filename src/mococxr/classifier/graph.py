@@ -34,10 +34,8 @@ def graph_answers(
         images: of each image its frame (H, W) for each encoder.
         outputs: of the graph, one a target.
     """
-    scores = np.empty((len(images), len(outputs)))
-    width = next((part.shape[1] for part in session.get_outputs() if part.name == "features"), None)
-    features = None if width is None else np.empty((len(images), width), np.float32)
-    names = [*outputs] if features is None else [*outputs, "features"]
+    scores, features = np.empty((len(images), len(outputs))), None
+    names = [*outputs, *(part.name for part in session.get_outputs() if part.name == "features")]
     alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for row, frames in enumerate(images):
         alike.setdefault(tuple(frame.shape for frame in frames), []).append(row)
@@ -50,6 +48,8 @@ def graph_answers(
             }
             answers = session.run(names, feed)
             scores[batch] = np.stack(answers[: len(outputs)], axis=1)
-            if features is not None:
+            if len(names) > len(outputs):
+                if features is None:  # a graph need not say how many there are
+                    features = np.empty((len(images), answers[-1].shape[1]), np.float32)
                 features[batch] = answers[-1]
     return scores, features

@@ -129,7 +129,7 @@ def application(service: Service, sessions: web.Sessions[str], hosts: list[str])
         Route("/docs", _fixed(HTMLResponse, openapi.page(document))),
         Route("/enter", web.enter(sessions, "Score an image", CLOSED)),
         Route("/", page),
-        Route("/favicon.ico", _fixed(Response, None)),  # browsers ask for it
+        Route("/favicon.ico", web.no_icon),
         *(Route(f"/{name}", page) for name in FILES),
     ]
     guards = [
