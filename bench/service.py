@@ -53,7 +53,7 @@ def make_model(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
     rows = []
-    for i in range(48):
+    for i in range(200):
         cv2.imwrite(str(folder / "images" / f"{i}.png"), grey_image(rng, 256, 224))
         rows.append({"path": f"{i}.png", "patient": f"P{i}", "Finding": i % 2})
     pl.DataFrame(rows).write_csv(folder / "images" / "labels.csv")

@@ -26,9 +26,9 @@ from mococxr.version import VERSION as __version__
 for _switch in (
     "ORT_DISABLE_TELEMETRY=1", "HF_HUB_DISABLE_TELEMETRY=1", "RAY_USAGE_STATS_ENABLED=0", "DO_NOT_TRACK=1",
     "MLFLOW_DISABLE_TELEMETRY=true", "WANDB_ERROR_REPORTING=false",
-    # Threads that wait for each other sleep: awake, they keep cores that other programs have a share of, and where a
-    # machine is busy two of them make a quarter of the images a second (docs/benchmarks.md, A busy machine).
-    "OMP_WAIT_POLICY=passive",
+    # Threads that wait for each other fall asleep soon: awake, they use up the share of cores that this program has on a
+    # busy machine; asleep at once, they would be late on a free one (docs/benchmarks.md, A busy machine).
+    "GOMP_SPINCOUNT=1000",
 ):  # fmt: skip
     _os.environ.setdefault(*_switch.split("="))
 
