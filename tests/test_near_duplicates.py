@@ -58,6 +58,15 @@ def test_other_images_even_of_the_same_person_are_other_images(images: list[np.n
     assert not [pair for pair in pairs if is_copy(images[pair[0]], images[pair[1]])]
 
 
+def test_small_images_are_no_more_alike_than_large_ones() -> None:
+    small, others = ([draw_synthetic(seed, i, patient=i, size=64) for i in range(100)] for seed in (0, 7))
+    near = candidate_pairs(fingerprints(small), fingerprints(others))
+    assert len(near)
+    assert not [(a, b) for a, b in near.tolist() if is_copy(small[a], others[b])]
+    for image in small[:20]:
+        assert is_copy(image, cv2.createCLAHE(2, (8, 8)).apply(image))
+
+
 def test_the_fingerprint_of_a_mirror_image_is_known_without_it(images: list[np.ndarray]) -> None:
     prints = fingerprints([np.ascontiguousarray(image[:, ::-1]) for image in images])
     assert np.diag(distances(mirrored(fingerprints(images)), prints)).max() <= 4

@@ -41,7 +41,7 @@ WHOLE, DETAIL, EVENED = 0.95, 0.86, 0.88
 
 _SIDE, _CELLS = 64, 16  # pixels that an image is shrunk to; frequencies each way
 _LOCAL = 6.0
-"""Pixels (of 64) over which brightness and contrast are evened out before the frequencies are taken."""
+"""Pixels over which brightness and contrast are evened out: of 64 before the frequencies are taken, of 128 in `is_copy`."""
 _FLAT = 4.0
 """Grey levels under which contrast is taken for grain, and not amplified."""
 _COMMON = 128  # pixels of a side, at most, at which two images are correlated
@@ -71,13 +71,13 @@ def fingerprints(images: Iterable[Bytes]) -> Bytes:
 
 def _fingerprint(image: Bytes) -> Bytes:
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    waves = cv2.dct(_evened(small))[1 : _CELLS + 1, 1 : _CELLS + 1]
+    waves = cv2.dct(_evened(small, _LOCAL))[1 : _CELLS + 1, 1 : _CELLS + 1]
     return np.packbits(waves > 1e-3)  # not 0: rounding would give an even grey a print
 
 
-def _evened(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    rest = image - _blur(image, _LOCAL)
-    return np.asarray(rest / (np.sqrt(_blur(rest * rest, _LOCAL)) + _FLAT), np.float32)
+def _evened(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    rest = image - _blur(image, sigma)
+    return np.asarray(rest / (np.sqrt(_blur(rest * rest, sigma)) + _FLAT), np.float32)
 
 
 def mirrored(prints_N32: Bytes) -> Bytes:
@@ -139,14 +139,21 @@ def is_copy(image_a: Bytes, image_b: Bytes) -> bool:
     if whole >= WHOLE and detail >= DETAIL:
         return True
     # a copy of evened contrast has all the detail, and a whole of other greys
-    return detail >= 0.5 and _correlation(*(_evened(small) for small in _common(image_a, image_b))) >= EVENED
+    a, b = _common(image_a, image_b)
+    sigma = _scaled(_LOCAL, a)
+    return detail >= 0.5 and _correlation(_evened(a, sigma), _evened(b, sigma)) >= EVENED
 
 
 def correlations(image_a: Bytes, image_b: Bytes) -> tuple[float, float]:
     """Correlations, -1 to 1, of two images as a whole and of their fine detail; 0 where one has no picture."""
     a, b = _common(image_a, image_b)
-    sigma = _FINE * len(a) / _COMMON  # the same detail of the image, whatever the side
+    sigma = _scaled(_FINE, a)
     return _correlation(a, b), _correlation(a - _blur(a, sigma), b - _blur(b, sigma))
+
+
+def _scaled(sigma: float, image: npt.NDArray[np.float32]) -> float:
+    """What covers the same part of an image whatever its side: `sigma` is px of a side of `_COMMON`."""
+    return sigma * len(image) / _COMMON
 
 
 def _common(*images: Bytes) -> list[npt.NDArray[np.float32]]:
