@@ -147,7 +147,7 @@ def run_page(page: Page, data: Path, environment: dict[str, str], seconds: dict[
     """Run a page's blocks; what they printed, or what went wrong, is kept in them, pictures in `OUT`."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as top:
-        folder = Path(top) / "work"
+        folder = Path(top) / "page"
         small_data.copy(page.starts_with, data, folder)
         shutil.copytree(ROOT / "examples", folder / "examples")
         for block in page.to_run:

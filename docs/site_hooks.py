@@ -92,7 +92,7 @@ def _line_of(page: Page, block: str) -> int:
 def _readable(text: str) -> list[str]:
     """The lines of an output, without what is of this machine alone."""
     lines = [line.rstrip() for line in text.splitlines()]
-    kept = [re.sub(r"/\S*/work/", "", line) for line in lines if not re.search(r"\d images/s|\bleft\b.*%", line)]
+    kept = [re.sub(r"/\S*/page/", "", line) for line in lines if not re.search(r"\d images/s|\bleft\b.*%", line)]
     return kept[:60] + ([f"... {len(kept) - 60} more lines"] if len(kept) > 60 else [])
 
 

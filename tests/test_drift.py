@@ -12,9 +12,9 @@ import pytest
 from scipy.stats import ks_2samp
 
 import mococxr
+from mococxr.classifier.findings import Finding
 from mococxr.classifier.reference import FEWEST, image_facts, score_facts
 from mococxr.classifier.saved import load_model
-from mococxr.gateway.findings import Finding
 from mococxr.gateway.findings import reference_of as reference_facts
 from mococxr.gateway.ledger import DECLINED, REPORTED, Found, Ledger, Scored
 from mococxr.monitoring.drift import Drifts
@@ -35,7 +35,7 @@ def make_ledger(path: Path, weeks: dict[str, tuple[np.ndarray, str | None]], ref
             ledger.add([Found(f"1.2.{number}", "1.2", "1.2.1")])
             entry = ledger.entry_of(f"1.2.{number}")
             assert entry is not None
-            finding = Finding("Effusion", float(score), None, 0.5, 0.5, int(score >= 0.5))
+            finding = Finding("Effusion", float(score), None, int(score >= 0.5), 0.5, None)
             ledger.scored(entry, Scored(f"{monday_}T09:00:00+01:00", "PA", device, None, (finding,)))
             ledger.end(entry, REPORTED)
     ledger.add([Found("1.3.1", "1.3", "1.3.1")])

@@ -19,11 +19,12 @@ import pytest
 from dicom_images import SC
 from dicom_studies import chest, ct_slice, undecodable, wrong_part
 from fake_archive import FakeArchive, Killed
-from mococxr.classifier.saved import Model, columns_of
+from mococxr.classifier.findings import Finding
+from mococxr.classifier.saved import SCORES, Model, columns_of
 from mococxr.errors import ImageError, InputError
 from mococxr.gateway import archive, pacs
 from mococxr.gateway.capture import secondary_capture
-from mococxr.gateway.findings import NUMBERS, Algorithm, Finding, algorithm_of, answer_of, uid_of
+from mococxr.gateway.findings import Algorithm, algorithm_of, answer_of, uid_of
 from mococxr.gateway.frontal import reason_against
 from mococxr.gateway.ledger import DEAD, GONE, REPORTED, Entry, Found, Ledger
 from mococxr.gateway.structured_report import Report, code_of, read_head, structured_report
@@ -33,7 +34,7 @@ from small_world import status
 
 highdicom = pytest.importorskip("highdicom", reason="the extra pacs is not installed")
 AT = "2026-01-31T12:00:00+01:00"
-FINDINGS = (Finding("Effusion", 0.6, 0.812499999, 0.5, 0.75, 1), Finding("Wet socks", 0.1, None, None, None, None))
+FINDINGS = (Finding("Effusion", 0.6, 0.812499999, 1, 0.5, 0.75), Finding("Wet socks", 0.1, None, None, None, None))
 
 
 class BrightModel(Model):
@@ -51,7 +52,7 @@ class BrightModel(Model):
     def columns(self, scores: Any, prevalence: Any = ()) -> dict[str, Any]:
         del prevalence
         columns: dict[str, Any] = {}
-        for names, score in zip(columns_of(self.targets, *NUMBERS), scores.T, strict=True):
+        for names, score in zip(columns_of(self.targets, *SCORES), scores.T, strict=True):
             columns |= dict(zip(names, (score, score**2, (score >= 0.4).astype(np.int8)), strict=True))
         return columns
 
@@ -189,8 +190,8 @@ def test_a_target_that_no_vocabulary_knows_is_called_by_its_own_name() -> None:
 def test_the_threshold_in_a_report_is_on_the_scale_of_its_probability(model: Model) -> None:
     (finding,) = answer_of(model, chest(5)).findings
     assert finding.probability == pytest.approx(finding.score**2)
-    assert finding.threshold == pytest.approx(0.16)
-    assert finding.decision == (finding.probability >= finding.threshold)
+    assert finding.probability_threshold == pytest.approx(0.16)
+    assert finding.decision == (finding.probability >= finding.probability_threshold)
 
 
 def test_a_model_of_several_targets_has_a_group_of_each_in_one_report(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_the_service_says_what_predict_says_and_answers_are_of_the_form_that_ope
             for finding, block in zip(each["findings"], model.record["targets"], strict=True):
                 name, threshold = finding["target"], block["threshold"]["value"]
                 assert finding["score"] == pytest.approx(expected[f"score_{name}"][row], abs=1e-6)
-                assert finding["probability"] == pytest.approx(expected[f"calibrated_{name}"][row], abs=1e-6)
+                assert finding["calibrated"] == pytest.approx(expected[f"calibrated_{name}"][row], abs=1e-6)
                 assert (finding["decision"], finding["threshold"]) == (expected[f"decision_{name}"][row], threshold)
     assert [block["threshold"]["value"] is None for block in model.record["targets"]] == [False, True]
 

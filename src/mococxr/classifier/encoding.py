@@ -59,7 +59,7 @@ def cost_words(sources: Sequence[EncoderSource], encoders: Sequence[Encoder], de
 
 
 def feature_reader(
-    settings: TrainingSettings, sources: Sequence[EncoderSource], encoders: Sequence[Encoder], store: Store,
+    settings: TrainingSettings | NextSettings, sources: Sequence[EncoderSource], encoders: Sequence[Encoder], store: Store,
     config: TrainConfig,
 ) -> Reader:  # fmt: skip
     """Reads the features of rows, those of several encoders side by side, by way of `--feature-cache` where there is one."""
@@ -144,14 +144,6 @@ def frozen_features(
 ) -> Reader:
     """The features of encoders side by side, as `fit` reads and keeps them: of all these rows, when the first are needed."""
     config = TrainConfig(crop_mode=settings.crop_mode, device=pick_device(settings.device).type)
-    used: set[str] = set()
-
-    def reader(source: EncoderSource) -> Reader:
-        encoder = open_encoder(source, settings.seed)
-        read = partial(
-            features, encoder, store, size=source.spec.size, crop_mode=config.crop_mode, device=config.device
-        )
-        return _frozen(settings, f"{state_hash(encoder)} {source.spec}", store, config, read, used)
-
     sources = resolve_encoders(encoders, **settings.encoder_options)
-    return in_one_pass(_beside([reader(source) for source in sources]), *parts)
+    opened = [open_encoder(source, settings.seed) for source in sources]
+    return in_one_pass(feature_reader(settings, sources, opened, store, config), *parts)

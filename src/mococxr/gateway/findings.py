@@ -6,15 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from mococxr.classifier.saved import Model, columns_of, threshold_of
+from mococxr.classifier.findings import Finding, findings_of
+from mococxr.classifier.saved import Model
 from mococxr.errors import ImageError
 from mococxr.files import sha256_file
 from mococxr.images import decode_image
-
-NUMBERS = ("score", "calibrated", "decision")
-"""Columns of a target that a finding is made of."""
 
 
 @dataclass(frozen=True)
@@ -28,39 +24,6 @@ class Algorithm:
 
     name: str
     version: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding of one image.
-
-    Args:
-        name: as the model's target is called.
-        score: of the classifier.
-        calibrated: the probability, where the model has a calibration.
-        score_threshold: from which score on the finding counts as present, where the model has a threshold.
-        threshold: the same on the scale of `probability`.
-        decision: 1 where the score reaches the threshold, else 0.
-    """
-
-    name: str
-    score: float
-    calibrated: float | None
-    score_threshold: float | None
-    threshold: float | None
-    decision: int | None
-
-    @property
-    def probability(self) -> float:
-        """The calibrated probability; without a calibration the score."""
-        return self.score if self.calibrated is None else self.calibrated
-
-    @property
-    def in_words(self) -> str:
-        """`Effusion 0.83, present (from 0.41)`."""
-        verdict = {1: "present", 0: "absent", None: "no decision"}[self.decision]
-        ends = "" if self.threshold is None else f" (from {self.threshold:.2f})"
-        return f"{self.name} {self.probability:.2f}, {verdict}{ends}"
 
 
 def algorithm_of(model: Model) -> Algorithm:
@@ -97,17 +60,11 @@ def answer_of(model: Model, data: bytes) -> Answer:
     Raises:
         ImageError: the image cannot be read, or the model warns that its scores would mean nothing.
     """
-    row = model.predict([decode_image(data, model.reading)], refuse=True).row(0, named=True)
-    thresholds = [threshold_of(block) for block in model.record["targets"]]
-    on_scale = model.columns(np.array([[threshold or 0.0 for threshold in thresholds]]))
-    findings = []
-    for target, columns, threshold in zip(model.targets, columns_of(model.targets, *NUMBERS), thresholds, strict=True):
-        score, calibrated, decision = (row[column] for column in columns)
-        if score is None:
-            raise ImageError(f"the model warns: {row['warning']}")
-        same = None if threshold is None or calibrated is None else float(on_scale[columns[1]][0])
-        findings.append(Finding(target, score, calibrated, threshold, threshold if same is None else same, decision))
-    return Answer(tuple(findings), row["view"], row["warning"])
+    table = model.predict([decode_image(data, model.reading)], refuse=True)
+    view, warning = table.row(0)[-2:]
+    if table[:, 0].null_count():
+        raise ImageError(f"the model warns: {warning}")
+    return Answer(findings_of(model, table)[0], view, warning)
 
 
 def uid_of(*parts: str) -> str:

@@ -19,15 +19,15 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from mococxr.classifier.findings import Finding
 from mococxr.errors import InputError, Shown
 from mococxr.files import check_place
-from mococxr.gateway.findings import Finding
 
 WAITING, SCORED, REPORTED, DECLINED, GONE, DEAD = "waiting", "scored", "reported", "declined", "gone", "dead"
 OPEN = (WAITING, SCORED)
@@ -60,13 +60,13 @@ create table images (
 create index open_images on images (model, state, due);
 create table scores (
     number integer not null references images (number),
-    finding text not null,
+    target text not null,
     score real not null,
     calibrated real,
-    score_threshold real,
-    threshold real,
     decision integer,
-    primary key (number, finding)
+    threshold real,             -- of the score
+    calibrated_threshold real,
+    primary key (number, target)
 );
 create table studies (
     study text not null,
@@ -227,10 +227,7 @@ class Ledger:
 
     def scored(self, entry: Entry, scored: Scored) -> None:
         """Keep the findings of an image; the report is made of them, now or after a restart."""
-        rows = [
-            (entry.number, each.name, each.score, each.calibrated, each.score_threshold, each.threshold, each.decision)
-            for each in scored.findings
-        ]
+        rows = [(entry.number, *astuple(each)) for each in scored.findings]
         with closing(self._connection.cursor()) as cursor:
             cursor.execute("begin immediate")
             cursor.execute("delete from scores where number = ?", (entry.number,))
@@ -250,8 +247,7 @@ class Ledger:
     def findings(self, entry: Entry) -> tuple[Finding, ...]:
         """What was found in an image that is scored."""
         rows = self._connection.execute("select * from scores where number = ? order by rowid", (entry.number,))
-        names = [("name", "finding"), *((each, each) for each in list(Finding.__dataclass_fields__)[1:])]
-        return tuple(Finding(**{field: row[column] for field, column in names}) for row in rows)
+        return tuple(Finding(**{name: row[name] for name in Finding.__dataclass_fields__}) for row in rows)
 
     def end(self, entry: Entry, state: str, reason: str | None = None) -> None:
         """Keep that an image is done, and why where it has no report."""
@@ -345,7 +341,7 @@ def _table(connection: sqlite3.Connection, name: str) -> pl.DataFrame:
     """All of a table."""
     rows = connection.execute(f"select * from {name}")
     kinds = {"number": pl.Int64, "tries": pl.Int64, "decision": pl.Int64, "due": pl.Float64, "score": pl.Float64}
-    kinds |= dict.fromkeys(("calibrated", "score_threshold", "threshold"), pl.Float64)
+    kinds |= dict.fromkeys(("calibrated", "threshold", "calibrated_threshold"), pl.Float64)
     schema = {column[0]: kinds.get(column[0], pl.String) for column in rows.description}
     return pl.DataFrame(rows.fetchall(), schema=schema, orient="row")
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mococxr.gateway.findings import Algorithm, Finding, uid_of
+from mococxr.classifier.findings import Finding
+from mococxr.gateway.findings import Algorithm, uid_of
 from mococxr.version import VERSION
 
 if TYPE_CHECKING:
@@ -199,18 +200,18 @@ def _group(report: Report, finding: Finding) -> Any:
         TrackingIdentifier,
     )
 
-    code = code_of(finding.name)
+    code = code_of(finding.target)
     notes = [RESEARCH, _scale(finding)] + ([f"Warning: {report.warning}"] if report.warning else [])
     evaluations = []
     if finding.decision is not None:
         answer = ("52101004", "SCT", "Present") if finding.decision else ("272519000", "SCT", "Absent")
         evaluations.append(QualitativeEvaluation(name=code, value=_code(*answer)))
     measurements = [_number(report, _code("122157", "DCM", "Probability"), finding.probability)]
-    if finding.threshold is not None:
-        measurements.append(_number(report, _code("122411", "DCM", "Threshold Value"), finding.threshold))
+    if finding.probability_threshold is not None:
+        measurements.append(_number(report, _code("122411", "DCM", "Threshold Value"), finding.probability_threshold))
     head = report.head
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=report.uid(finding.name), identifier=finding.name[:64]),
+        tracking_identifier=TrackingIdentifier(uid=report.uid(finding.target), identifier=finding.target[:64]),
         finding_type=code,
         algorithm_id=AlgorithmIdentification(
             name=report.algorithm.name,

@@ -102,10 +102,10 @@ def drift_of(version: str, images: pl.DataFrame, scores: pl.DataFrame, models: d
     scored = rows.filter(pl.col("scored_at").is_not_null())
     scored = scored.with_columns(week=monday(scored["scored_at"]))
     joined = scores.join(scored.select("number", "week"), on="number")
-    names = joined["finding"].unique(maintain_order=True).to_list()
+    names = joined["target"].unique(maintain_order=True).to_list()
     references = {name: (known.get("scores") or {}).get(name) for name in names}
-    tests = joined.select("finding", "week").n_unique()
-    findings = {name: weeks_of(joined.filter(pl.col("finding") == name), references[name], tests) for name in names}
+    tests = joined.select("target", "week").n_unique()
+    findings = {name: weeks_of(joined.filter(pl.col("target") == name), references[name], tests) for name in names}
     declined = rows.filter((pl.col("state") == DECLINED) & pl.col("reason").is_not_null())
     declined = declined.with_columns(week=monday(declined["found_at"]))
     shares = {name: shares_of(scored, name, known.get(f"{name}s") or {}) for name in ("view", "device", "warning")}

@@ -66,7 +66,7 @@ def _checked(text: str, source: str) -> str:
     return token
 
 
-class Guard:
+class Authentication:
     """Lets nobody in without the token or a session."""
 
     def __init__(self, app: ASGIApp, sessions: web.Sessions[str]) -> None:

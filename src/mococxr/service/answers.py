@@ -6,9 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from numpy.typing import NDArray
-
-from mococxr.classifier.saved import SCORES, Model, columns_of, threshold_of
+from mococxr.classifier.findings import Finding
+from mococxr.classifier.saved import Model, threshold_of
 from mococxr.version import VERSION
 
 USE = "Research use only: no medical device, and no diagnosis."
@@ -17,17 +16,6 @@ USE = "Research use only: no medical device, and no diagnosis."
 def says(help: str) -> Any:
     """Declare a field of an answer, with what it means."""
     return field(metadata={"help": help})
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the model says of one finding in one image."""
-
-    target: str = says("Label that is predicted.")
-    score: float = says("The classifier's own probability.")
-    probability: float | None = says("Calibrated probability; null where the model has no calibration.")
-    decision: int | None = says("1 where the score reaches the threshold, else 0; null where the model has none.")
-    threshold: float | None = says("Threshold of the score.")
 
 
 @dataclass(frozen=True)
@@ -116,28 +104,3 @@ def facts_of(model: Model) -> ModelFacts:
 def _target(block: dict[str, Any]) -> Target:
     calibration = block.get("calibration") or {}
     return Target(block["target"], threshold_of(block), calibration.get("method"), calibration.get("prevalence"))
-
-
-def findings_of(model: Model, scores: NDArray[Any]) -> list[tuple[Finding, ...]]:
-    """The findings of each image.
-
-    Args:
-        scores: (N, T), one a target.
-    """
-    columns = model.columns(scores)
-    targets = [
-        [
-            Finding(block["target"], float(score), _number(probability), _whole(decision), threshold_of(block))
-            for score, probability, decision in zip(*(columns[name] for name in names), strict=True)
-        ]
-        for names, block in zip(columns_of(model.targets, *SCORES), model.record["targets"], strict=True)
-    ]
-    return list(zip(*targets, strict=True))
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _whole(value: Any) -> int | None:
-    return None if value is None else int(value)

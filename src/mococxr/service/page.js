@@ -73,7 +73,7 @@ function finding(said) {
   part.querySelector(".mark").hidden = said.threshold === null;
   if (said.threshold !== null) part.querySelector(".mark").style.left = `${100 * said.threshold}%`;
   const probability = document.createElement("strong");
-  probability.textContent = said.probability === null ? "not calibrated" : number(said.probability);
+  probability.textContent = said.calibrated === null ? "not calibrated" : number(said.calibrated);
   const rest = `, score ${number(said.score)}${said.threshold === null ? "" : `, threshold of the score ${number(said.threshold)}`}`;
   part.querySelector(".numbers").append("Probability ", probability, rest);
   part.querySelector(".scale").setAttribute("aria-label", `Score ${number(said.score)} of 1`);

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mococxr import console
 from mococxr.service.answers import Problem, plain
-from mococxr.service.monitoring import Monitoring
+from mococxr.service.prometheus import Counters
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 QUIET = ("/health", "/metrics")
@@ -42,8 +42,8 @@ class RequestLog:
         paths: that are named; another is `other`, since who asks may write anything there.
     """
 
-    def __init__(self, app: ASGIApp, monitoring: Monitoring, paths: tuple[str, ...]) -> None:
-        self.app, self.monitoring, self.paths = app, monitoring, paths
+    def __init__(self, app: ASGIApp, counters: Counters, paths: tuple[str, ...]) -> None:
+        self.app, self.counters, self.paths = app, counters, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -76,8 +76,8 @@ class RequestLog:
 
     def _note(self, scope: Scope, entry: Entry, seconds: float) -> None:
         path = scope["path"] if scope["path"] in self.paths else "other"
-        self.monitoring.requests.labels(path, entry.status).inc()
-        self.monitoring.seconds.labels(path).observe(seconds)
+        self.counters.requests.labels(path, entry.status).inc()
+        self.counters.seconds.labels(path).observe(seconds)
         if path in QUIET and entry.status < 400:
             return
         method = scope["method"] if scope["method"] in METHODS else "other"

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mococxr.classifier.findings import Finding, findings_of
 from mococxr.classifier.graph import BATCH
 from mococxr.classifier.saved import BETWEEN, Model, Verdict
 from mococxr.errors import ImageError
 from mococxr.images.grey_levels import REMARKS
-from mococxr.service.answers import Finding, ImageAnswer, findings_of
+from mococxr.service.answers import ImageAnswer
 from mococxr.service.decoding import Pixels
-from mococxr.service.monitoring import Monitoring
+from mococxr.service.prometheus import Counters
 
 Read = Callable[[bytes], Awaitable[Pixels | ImageError]]
 """Decodes one image."""
@@ -44,8 +45,8 @@ class Scorer:
         most: images at once; see `Busy`.
     """
 
-    def __init__(self, model: Model, read: Read, most: int, monitoring: Monitoring) -> None:
-        self.model, self.most, self._read, self._monitoring = model, most, read, monitoring
+    def __init__(self, model: Model, read: Read, most: int, counters: Counters) -> None:
+        self.model, self.most, self._read, self._counters = model, most, read, counters
         self.images = 0
         self._decoded: asyncio.Queue[_Waiting] = asyncio.Queue()
 
@@ -65,17 +66,17 @@ class Scorer:
 
     def _count(self, more: int) -> None:
         self.images += more
-        self._monitoring.waiting.set(self.images)
+        self._counters.waiting.set(self.images)
 
     async def _answer(self, number: int, data: bytes) -> ImageAnswer:
         pixels = await self._read(data)
         if isinstance(pixels, ImageError):
-            self._monitoring.images.labels("refused").inc()
+            self._counters.images.labels("refused").inc()
             return ImageAnswer(number, (), None, None, str(pixels))
         waiting = _Waiting(pixels, asyncio.get_running_loop().create_future())
         self._decoded.put_nowait(waiting)
         findings, (view, warnings) = await waiting.answer
-        self._monitoring.images.labels("scored").inc()
+        self._counters.images.labels("scored").inc()
         warning = BETWEEN.join([*warnings, *(REMARKS[remark] for remark in pixels.remarks)])
         return ImageAnswer(number, findings, view, warning or None, None)
 
@@ -87,7 +88,7 @@ class Scorer:
                 while len(batch) < BATCH:
                     batch.append(self._decoded.get_nowait())
             batch = [waiting for waiting in batch if not waiting.answer.done()]  # whom nobody waits for any more
-            self._monitoring.batches.observe(len(batch))
+            self._counters.batches.observe(len(batch))
             try:
                 scored = await asyncio.to_thread(self._score, [waiting.pixels for waiting in batch])
             except Exception as error:  # it is for those who wait to answer, and others come after them
@@ -105,4 +106,4 @@ class Scorer:
         model = self.model
         scores, features = model.answers([model.frames_of(pixels.grey) for pixels in batch], "cpu")
         verdicts = model.judge([model.glance(pixels.grey, pixels.shorter) for pixels in batch], features)
-        return list(zip(findings_of(model, scores), verdicts, strict=True))
+        return list(zip(findings_of(model, model.table(scores, verdicts)), verdicts, strict=True))

@@ -20,11 +20,11 @@ from starlette.routing import Route
 from mococxr import web
 from mococxr.classifier.saved import Model
 from mococxr.service import openapi
-from mococxr.service.access import CLOSED, Guard
+from mococxr.service.access import CLOSED, Authentication
 from mococxr.service.answers import USE, Health, ImageAnswer, Prediction, Problem, facts_of, name_of, plain
 from mococxr.service.bodies import Bodies, Refused
 from mococxr.service.decoding import Decoder
-from mococxr.service.monitoring import MEDIA_TYPE, Monitoring
+from mococxr.service.prometheus import MEDIA_TYPE, Counters
 from mococxr.service.request_log import Entry, RequestLog
 from mococxr.service.scoring import Busy, Scorer
 from mococxr.settings import ServeSettings
@@ -53,12 +53,12 @@ class Service:
 
     def __init__(self, model: Model, settings: ServeSettings, jobs: int) -> None:
         self.model, self.settings = model, settings
-        self.monitoring = Monitoring(name_of(model))
+        self.counters = Counters(name_of(model))
         self.bodies = Bodies(round(settings.max_body * 1e6), settings.queue, BUSY)
         reading = replace(model.reading, max_pixels=round(settings.max_pixels * 1e6))
         size = model.record["preprocessing"]["store_size"]
-        self.decoder = Decoder(reading, size, jobs, settings.timeout, self.monitoring.decoders.inc)
-        self.scorer = Scorer(model, self.decoder, settings.queue, self.monitoring)
+        self.decoder = Decoder(reading, size, jobs, settings.timeout, self.counters.decoders.inc)
+        self.scorer = Scorer(model, self.decoder, settings.queue, self.counters)
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
@@ -109,8 +109,8 @@ class Service:
             ) from error  # fmt: skip
 
     async def metrics(self, _: Request) -> Response:
-        """The numbers of `Monitoring`."""
-        return Response(self.monitoring.text(), media_type=MEDIA_TYPE)
+        """The numbers of `Counters`."""
+        return Response(self.counters.text(), media_type=MEDIA_TYPE)
 
 
 def application(service: Service, sessions: web.Sessions[str], hosts: list[str]) -> Starlette:
@@ -132,14 +132,14 @@ def application(service: Service, sessions: web.Sessions[str], hosts: list[str])
         Route("/favicon.ico", web.no_icon),
         *(Route(f"/{name}", page) for name in FILES),
     ]
-    guards = [
-        Middleware(RequestLog, monitoring=service.monitoring, paths=PATHS),
+    middleware = [
+        Middleware(RequestLog, counters=service.counters, paths=PATHS),
         Middleware(web.SafeHeaders),
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
-        Middleware(Guard, sessions=sessions),
+        Middleware(Authentication, sessions=sessions),
     ]
     handlers: dict[Any, Any] = {Refused: _refused, HTTPException: _no_such}
-    return Starlette(routes=routes, middleware=guards, lifespan=service.running, exception_handlers=handlers)
+    return Starlette(routes=routes, middleware=middleware, lifespan=service.running, exception_handlers=handlers)
 
 
 def _fixed(kind: Callable[..., Response], content: Any) -> Callable[[Request], Awaitable[Response]]:

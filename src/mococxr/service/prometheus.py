@@ -22,7 +22,7 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
-class Monitoring:
+class Counters:
     """The counters of one service.
 
     Args:
