@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fake_numbers import RECIPE
 from fake_study import fake_study
 from mococxr.encoders import EncoderSource, EncoderSpec
+from mococxr.encoders.recipe import SETTINGS
 from mococxr.files import write_json
 from mococxr.pages import format as fmt
 from mococxr.pages.manuscript import escape_latex, to_latex
@@ -26,7 +27,7 @@ from mococxr.reporting.recipe import recipes
 from mococxr.reporting.report import write_report
 from mococxr.results import read_results
 from mococxr.settings import PretrainSettings, to_mapping
-from mococxr.studies.recipe import SETTINGS, recipe_of
+from mococxr.studies.recipe import recipe_of
 
 MM = 72 / 25.4
 """Points of a millimetre."""
@@ -154,8 +155,8 @@ def test_a_recipe_is_read_from_the_folder_of_a_run_without_what_its_method_does_
     recipe = recipe_of(source)
     assert recipe is not None
     assert recipe.keys() == {"method", "steps", "phases", "auxiliary", *SETTINGS} - {"queue", "momentum"}
-    assert {name: recipe[name] for name in recipe.keys() & settings.keys() - {"method"}} == {
-        name: settings[name] for name in recipe.keys() & settings.keys() - {"method"}
+    assert {name: recipe[name] for name in recipe.keys() & settings.keys() - {"method", "auxiliary"}} == {
+        name: settings[name] for name in recipe.keys() & settings.keys() - {"method", "auxiliary"}
     }
     write_json(tmp_path / "run.json", {"kind": "imported"})
     assert recipe_of(source) is None
