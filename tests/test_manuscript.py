@@ -9,6 +9,8 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import matplotlib
+import matplotlib.figure
 import pytest
 import yaml
 from hypothesis import given
@@ -19,6 +21,7 @@ from fake_study import fake_study
 from mococxr.encoders import EncoderSource, EncoderSpec
 from mococxr.encoders.recipe import SETTINGS
 from mococxr.files import write_json
+from mococxr.pages import figures
 from mococxr.pages import format as fmt
 from mococxr.pages.manuscript import escape_latex, to_latex
 from mococxr.pages.render import Table
@@ -80,6 +83,24 @@ def test_every_figure_is_there_in_three_forms_as_wide_as_a_column_or_a_page_with
         sizes = [float(size) for size in re.findall(r"font(?:-size)?: (?:\w+ )*([\d.]+)px", svg)]
         assert sizes
         assert min(sizes) >= 6.5, "points at that width: smaller cannot be read in print"
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns"),
+    [
+        (["ImageNet (reference)", "MoCo", "ImageNet 112 px (baseline)"], 1),
+        (["ImageNet (reference)", "ImageNet 112 px (baseline)", "MoCo"], 2),  # columns are filled from the top
+        (["A"], 1),
+    ],
+)
+def test_a_legend_is_as_wide_as_its_column_allows_and_no_wider(labels: list[str], columns: int) -> None:
+    with matplotlib.rc_context(figures.STYLE):
+        drawing = matplotlib.figure.Figure(figsize=(figures.COLUMN / 25.4, 2), layout="constrained")
+        handles = [drawing.add_subplot().plot([0, 1])[0] for _ in labels]
+        figures.legend(drawing, handles, labels)
+        (drawn,) = drawing.legends
+        assert drawn._ncols == columns
+        assert drawn.get_window_extent().width <= drawing.bbox.width
 
 
 def test_tables_are_latex_that_no_name_breaks_and_csv_with_the_same_cells(study: Path) -> None:

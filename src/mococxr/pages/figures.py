@@ -40,9 +40,6 @@ EDGE = 1.45
 TICK_GAP = 0.17
 """Tick labels nearer than this share of the axis run into each other; the left one is then left out."""
 
-LEGEND = 47
-"""Letters of the longest labels that stand side by side in the legend of a column; more are cut off at the edge."""
-
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: searchable, and no outlines of letters in the page
     "font.family": "sans-serif",
@@ -202,19 +199,16 @@ def gaps(values: Sequence[float | None]) -> list[float]:
 
 
 def legend(drawing: matplotlib.figure.Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """The legend above the axes, in as many columns as fit, two or more where the figure is wide."""
-    lengths, width = sorted(map(len, labels)), drawing.get_figwidth() * MM
-    most = 2 if width < PAGE else 4
-    fitting = [n for n in range(2, most + 1) if sum(lengths[-n:]) <= LEGEND * width / COLUMN]
+    """The legend above the axes, in as many columns as fit: at most two, or four where the figure is wide."""
     names = [f" {label}" for label in labels]  # matplotlib leaves out a label that begins with "_"
-    how: dict[str, Any] = {
-        "loc": "outside upper left",
-        "ncols": max([1, *fitting]),
-        "frameon": False,
-        "handlelength": 2.4,
-        "columnspacing": 1.4,
-    }
-    for text in drawing.legend(handles, names, **how).get_texts():
+    how: dict[str, Any] = {"loc": "outside upper left", "frameon": False, "handlelength": 2.4, "columnspacing": 1.4}
+    most = 2 if drawing.get_figwidth() * MM < PAGE else 4
+    for columns in range(min(most, max(1, len(names))), 0, -1):
+        drawn = drawing.legend(handles, names, ncols=columns, **how)
+        if columns == 1 or drawn.get_window_extent().width <= drawing.bbox.width:
+            break
+        drawn.remove()
+    for text in drawn.get_texts():
         text.set_color("#222222")
 
 
